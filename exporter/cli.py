@@ -1,0 +1,147 @@
+"""The program: wires the parts together, runs until it is told to stop, and turns outcomes into exit codes.
+
+0 after a clean stop, 1 when it cannot run (an address in use), 2 for a mistake in flags or configuration.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from functools import partial
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from exporter import __version__, config, flags, logs, threads
+from exporter.config import ConfigError
+from exporter.service import Service
+from exporter.web import build_app
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+
+    from exporter.config import Address, Config
+
+log = logging.getLogger(__name__)
+
+EXIT_OK, EXIT_RUN_TIME, EXIT_CONFIG = 0, 1, 2
+
+_SWITCH_INTERVAL_SECONDS = 0.0005
+_STOP_SECONDS = 0.3
+
+
+class _CannotListen(Exception):
+    """An address that cannot be listened on."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the exporter with these command line arguments (None: the process's own); return the exit code."""
+    given = flags.parse(sys.argv[1:] if arguments is None else arguments)
+    load = partial(_load, given)
+    try:
+        first = load()
+    except ConfigError as error:
+        return _fail(str(error), EXIT_CONFIG)
+    if given.config_check:
+        print(f"{given.config_file or 'configuration'}: valid")  # noqa: T201 - the answer to a question
+        return EXIT_OK
+    logs.set_up(first.log)
+    # While a page is rendered in a thread the event loop waits for the interpreter this long at a time (default 5 ms).
+    sys.setswitchinterval(_SWITCH_INTERVAL_SECONDS)
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(_serve(Service(load, first)))
+    except _CannotListen as error:
+        return _fail(str(error), EXIT_RUN_TIME)
+    return EXIT_OK
+
+
+def _load(given: flags.Arguments) -> Config:
+    """Read the configuration; a mistake that a flag made is reported under the flag's name."""
+    try:
+        return config.load(given.config_file, given.overrides)
+    except ConfigError as error:
+        flag = given.flag_of(error.where)
+        raise (ConfigError(flag, error.problem) if flag else error) from None
+
+
+def _fail(problem: str, code: int) -> int:
+    print(f"{flags.PROGRAM}: {problem}", file=sys.stderr)  # noqa: T201 - one line for a person
+    return code
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return uvloop's factory where the extra is installed."""
+    try:
+        import uvloop  # noqa: PLC0415 - an extra
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+async def _serve(service: Service) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    runner = web.AppRunner(
+        build_app(service), access_log=None, handler_cancellation=True, shutdown_timeout=_STOP_SECONDS
+    )
+    await runner.setup()
+    try:
+        stop = asyncio.Event()
+        reloads: set[asyncio.Task[None]] = set()
+        _on_signals(stop, lambda: _start(reloads, _reload(service)))
+        for address in service.config.web.listen_addresses:
+            await _listen(runner, address, service.config.web.telemetry_path)
+        log.info(
+            "ready",
+            extra={"fields": {"version": __version__, "collectors": ",".join(service.config.collectors)}},
+        )
+        await stop.wait()
+        log.info("stopping")
+    finally:
+        await runner.cleanup()
+
+
+async def _listen(runner: web.AppRunner, address: Address, path: str) -> None:
+    site = web.TCPSite(runner, address.host or None, address.port)
+    try:
+        await site.start()
+    except OSError as error:
+        raise _CannotListen(f"cannot listen on {address}: {error.strerror or error}") from error
+    shown = _reachable(address, runner.addresses[-1][1])
+    log.info("listening", extra={"fields": {"address": str(address), "url": f"http://{shown}{path}"}})
+
+
+def _reachable(address: Address, port: int) -> Address:
+    """Return an address that a browser on this machine can open."""
+    return type(address)("localhost" if address.host in ("", "0.0.0.0", "::") else address.host, port)  # noqa: S104 - compared
+
+
+def _on_signals(stop: asyncio.Event, reload: Callable[[], None]) -> None:
+    """Stop on SIGTERM and SIGINT, reload on SIGHUP (where the platform has it)."""
+    loop = asyncio.get_running_loop()
+    actions: dict[str, Callable[[], None]] = {"SIGTERM": stop.set, "SIGINT": stop.set, "SIGHUP": reload}
+    for name, action in actions.items():
+        number = getattr(signal, name, None)
+        if number is None:
+            continue
+        try:
+            loop.add_signal_handler(number, action)
+        except NotImplementedError:  # Windows
+            signal.signal(number, lambda *_, action=action: loop.call_soon_threadsafe(action))
+
+
+def _start(tasks: set[asyncio.Task[None]], work: Coroutine[None, None, None]) -> None:
+    """Start a task and hold on to it until it is done."""
+    task = asyncio.ensure_future(work)
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)
+
+
+async def _reload(service: Service) -> None:
+    try:
+        await threads.call(service.reload)
+    except ConfigError:
+        return  # logged, and the old configuration rules

@@ -1,0 +1,92 @@
+"""CPU time by mode, cores, frequency, context switches and interrupts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from exporter.collectors import Collector, Options, Paths
+from exporter.families import counter, gauge
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from prometheus_client.metrics_core import Metric
+
+__all__ = ["FAMILIES", "Cpu", "Options", "create"]
+
+SECONDS = counter(
+    "cpu_seconds",
+    "Seconds each logical CPU spent in each mode. Modes are disjoint and add up to all time: guest time is taken out"
+    " of user and nice. iowait is idle time with a disk request outstanding.",
+    "cpu",
+    "mode",
+)
+LOGICAL = gauge("cpu_logical_cores", "Logical CPUs that are online (hardware threads).")
+PHYSICAL = gauge("cpu_physical_cores", "Physical cores that are online.")
+FREQUENCY = gauge("cpu_frequency_hertz", "Clock frequency of each CPU right now.", "cpu")
+SWITCHES = counter("context_switches", "Context switches since boot.")
+INTERRUPTS = counter("interrupts", "Hardware interrupts serviced since boot.")
+FAMILIES = (SECONDS, LOGICAL, PHYSICAL, FREQUENCY, SWITCHES, INTERRUPTS)
+
+_MODE_NAMES = {"interrupt": "irq", "dpc": "softirq"}  # what Windows calls them
+_HOTPLUG_SECONDS = 3.0
+
+
+class Cpu:
+    """CPU times and facts (psutil), with the kernel's small steps back held still.
+
+    iowait, idle and guest time can step back a little between two reads (proc(5) warns of it), which
+    Prometheus would take for a counter reset and turn into a huge rate. A value that falls by less than three
+    seconds is held until it has caught up; a larger fall is a CPU that was taken offline and starts again.
+    """
+
+    def __init__(self, source: Any = psutil) -> None:
+        self._source = source
+        self._highest: dict[tuple[str, str], float] = {}
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield CPU seconds, core counts, frequencies and the kernel's event counters."""
+        yield from SECONDS.by(
+            ((str(cpu), mode), self._steady((str(cpu), mode), seconds))
+            for cpu, times in enumerate(self._source.cpu_times(percpu=True))
+            for mode, seconds in disjoint_modes(times._asdict()).items()
+        )
+        yield from LOGICAL.of(self._source.cpu_count())
+        yield from PHYSICAL.of(self._source.cpu_count(logical=False))
+        yield from FREQUENCY.by(
+            ((str(cpu),), frequency.current * 1e6 or None) for cpu, frequency in enumerate(self._frequencies())
+        )
+        stats = self._source.cpu_stats()
+        yield from SWITCHES.of(stats.ctx_switches)
+        yield from INTERRUPTS.of(stats.interrupts)
+
+    def _steady(self, key: tuple[str, str], seconds: float) -> float:
+        highest = self._highest.get(key, 0.0)
+        if highest - _HOTPLUG_SECONDS < seconds < highest:
+            return highest
+        self._highest[key] = seconds
+        return seconds
+
+    def _frequencies(self) -> list[Any]:
+        """Return psutil's frequencies in MHz, CPU by CPU; empty where the platform does not say."""
+        read = getattr(self._source, "cpu_freq", None)
+        try:
+            return list(read(percpu=True) or []) if read else []
+        except (NotImplementedError, OSError, RuntimeError):
+            return []
+
+
+def disjoint_modes(times: dict[str, float]) -> dict[str, float]:
+    """Return seconds by mode with guest time taken out of user and nice, where the kernel counts it twice."""
+    modes = {_MODE_NAMES.get(mode, mode): seconds for mode, seconds in times.items()}
+    for mode, guest in (("user", "guest"), ("nice", "guest_nice")):
+        if guest in modes:
+            modes[mode] = max(0.0, modes[mode] - modes[guest])
+    return modes
+
+
+def create(_options: Options, _paths: Paths) -> Collector:
+    """Build the CPU collector."""
+    return Cpu()

@@ -1,0 +1,153 @@
+"""Space and inodes of mounted file systems."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import psutil
+
+from exporter import collectors
+from exporter.collectors import Collector, Paths, Unavailable
+from exporter.families import gauge
+from exporter.mount_sweep import MountSweep
+from exporter.selection import Selection, all_but
+from exporter.units import Seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from prometheus_client.metrics_core import Metric
+
+_LABELS = ("device", "mountpoint", "fstype")
+_SPACE = {
+    "size": gauge("filesystem_size_bytes", "Size of the file system.", *_LABELS),
+    "available": gauge(
+        "filesystem_available_bytes",
+        "Space that ordinary users can still fill; alert on this one, not on free.",
+        *_LABELS,
+    ),
+    "free": gauge("filesystem_free_bytes", "Free space, with the part that is reserved for root.", *_LABELS),
+    "files": gauge("filesystem_files", "Inodes; absent where the file system makes them as needed.", *_LABELS),
+    "files_free": gauge("filesystem_files_free", "Inodes that are free.", *_LABELS),
+}
+READONLY = gauge("filesystem_readonly", "1 when mounted read-only, else 0.", *_LABELS)
+DEVICE_ERROR = gauge(
+    "filesystem_device_error",
+    "1 when the file system did not answer in time (a dead network mount) or refused: its space is then absent.",
+    *_LABELS,
+)
+FAMILIES = (*_SPACE.values(), READONLY, DEVICE_ERROR)
+
+_VIRTUAL_TYPES = (
+    r"autofs|binder|binfmt_misc|bpf|cgroup2?|configfs|debugfs|devfs|devpts|devtmpfs|efivarfs|fusectl|hugetlbfs|mqueue",
+    r"fuse\.(gvfsd-fuse|lxcfs|portal|snapfuse)|iso9660|nsfs|nullfs|overlay|proc|procfs|pstore|ramfs|rpc_pipefs|securityfs",
+    r"selinuxfs|squashfs|erofs|sysfs|tmpfs|tracefs",
+)
+_CONTAINER_MOUNTS = (
+    r"/(dev|proc|sys)(/.*)?",
+    r"/run/(credentials|containerd|containers|docker|k3s|netns|snapd|user)(/.*)?",
+    r"/var/lib/(docker|containers/storage|containerd|kubelet|rancher|snapd)/.+",
+    r"/(System/Volumes|private/var/vm)(/.*)?",
+    r"/etc/(hosts|hostname|resolv\.conf)",
+)
+
+
+@dataclass(frozen=True)
+class Options(collectors.Options):
+    """Which file systems are measured, and how long one may take."""
+
+    mountpoints: Selection = field(default_factory=lambda: all_but(*_CONTAINER_MOUNTS))
+    """Kernel folders and mounts of containers are left out by default."""
+
+    fstypes: Selection = field(default_factory=lambda: all_but(*_VIRTUAL_TYPES))
+    """Virtual file systems are left out by default."""
+
+    stuck_after: Seconds = Seconds(1.0)
+    """A file system that takes longer is reported in filesystem_device_error and left alone until it answers."""
+
+
+class Space(NamedTuple):
+    """One file system's answer, in bytes and inodes; None for what it does not say."""
+
+    size: int
+    available: int
+    free: int
+    files: int | None
+    files_free: int | None
+
+
+def space(path: str) -> Space:
+    """Ask the file system at ``path``; OSError when it refuses, and it may never return."""
+    if sys.platform == "win32":
+        usage = psutil.disk_usage(path)
+        return Space(usage.total, usage.free, usage.free, None, None)
+    answer = os.statvfs(path)
+    unit = answer.f_frsize
+    return Space(
+        size=answer.f_blocks * unit,
+        available=answer.f_bavail * unit,
+        free=answer.f_bfree * unit,
+        files=answer.f_files or None,
+        files_free=answer.f_ffree if answer.f_files else None,
+    )
+
+
+class Filesystem:
+    """Size, space and inodes (statvfs; on Windows psutil) of the selected mounts (psutil).
+
+    With a ``rootfs`` other than ``/`` (a container that has the host's root mounted there) only mounts at or below it
+    are measured, under the names they have on the host.
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        rootfs: Path = Path("/"),
+        source: Any = psutil,
+        ask: Callable[[str], Space] | None = None,
+    ) -> None:
+        self._options = options
+        self._rootfs = str(rootfs).rstrip("/")
+        self._source = source
+        self._sweep = MountSweep(ask or space, options.stuck_after)
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the families of every selected mount; Unavailable when none is selected."""
+        mounts = {mount: (part, labels) for mount, part, labels in self._selected()}
+        if not mounts:
+            raise Unavailable("no file system is selected")
+        answers = self._sweep.measure(list(mounts))
+        good = [(labels, answer) for mount, (_, labels) in mounts.items() if (answer := answers[mount])]
+        for field_name, family in _SPACE.items():
+            yield from family.by((labels, getattr(answer, field_name)) for labels, answer in good)
+        yield from READONLY.by((labels, float("ro" in part.opts.split(","))) for part, labels in mounts.values())
+        yield from DEVICE_ERROR.by((labels, float(answers[mount] is None)) for mount, (_, labels) in mounts.items())
+
+    def _selected(self) -> Iterable[tuple[str, Any, tuple[str, str, str]]]:
+        """Yield (path to ask, psutil's partition, labels) of each selected mount.
+
+        Of mounts on top of one another only the last is reachable, and only it counts.
+        """
+        reachable = {part.mountpoint: part for part in self._source.disk_partitions(all=True)}
+        for mount, part in reachable.items():
+            name = host_name(mount, self._rootfs)
+            if name and self._options.mountpoints.keeps(name) and self._options.fstypes.keeps(part.fstype):
+                yield mount, part, (part.device, name, part.fstype)
+
+
+def host_name(mountpoint: str, rootfs: str) -> str | None:
+    """Return what the host calls a mount point seen below ``rootfs`` ('' for the root); None outside it."""
+    if mountpoint == rootfs:
+        return "/"
+    if mountpoint.startswith(f"{rootfs}/"):
+        return mountpoint.removeprefix(rootfs)
+    return None
+
+
+def create(options: Options, paths: Paths) -> Collector:
+    """Build the file system collector."""
+    return Filesystem(options, paths.rootfs)

@@ -1,0 +1,86 @@
+"""Network traffic, errors, drops, state and speed per interface."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from exporter import collectors
+from exporter.collectors import Collector, Paths, Unavailable
+from exporter.families import counter, gauge
+from exporter.selection import Selection, all_but
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from prometheus_client.metrics_core import Metric
+
+# psutil's field → family
+_COUNTERS = {
+    "bytes_recv": counter("network_receive_bytes", "Bytes received.", "device"),
+    "bytes_sent": counter("network_transmit_bytes", "Bytes sent.", "device"),
+    "packets_recv": counter("network_receive_packets", "Packets received.", "device"),
+    "packets_sent": counter("network_transmit_packets", "Packets sent.", "device"),
+    "errin": counter("network_receive_errors", "Packets received with an error.", "device"),
+    "errout": counter("network_transmit_errors", "Packets that could not be sent for an error.", "device"),
+    "dropin": counter(
+        "network_receive_dropped", "Received packets the kernel dropped, often for lack of buffers.", "device"
+    ),
+    "dropout": counter("network_transmit_dropped", "Outgoing packets the kernel dropped.", "device"),
+}
+UP = gauge("network_up", "1 when the interface is up and running, else 0.", "device")
+SPEED = gauge("network_speed_bytes", "Link speed in bytes per second; absent where the driver does not say.", "device")
+FAMILIES = (*_COUNTERS.values(), UP, SPEED)
+
+_BYTES_PER_MEGABIT = 1e6 / 8
+_VIRTUAL = (
+    r"lo\d*",
+    r"veth.*",
+    r"docker\d+",
+    r"podman\d+",
+    r"br-[0-9a-f]+",
+    r"virbr\d+.*",
+    r"(vnet|tap|tun|wg|tailscale|utun|gif|stf|awdl|llw|anpi|ap)\d+",
+    r"(cni|flannel|cali|cilium|lxc|kube|nodelocaldns|weave|vxlan|geneve).*",
+    r"(dummy|ifb|bonding_masters|sit|gre|gretap|erspan|ip6tnl|ip6gre|tunl|ip_vti|ip6_vti|teql)\d*",
+)
+
+
+@dataclass(frozen=True)
+class Options(collectors.Options):
+    """Which interfaces are measured."""
+
+    devices: Selection = field(default_factory=lambda: all_but(*_VIRTUAL))
+    """Loopback, tunnels, bridges and interfaces of containers are left out by default."""
+
+
+class Network:
+    """Traffic counters, state and link speed (psutil) of the selected interfaces."""
+
+    def __init__(self, devices: Selection, source: Any = psutil) -> None:
+        self._devices = devices
+        self._source = source
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield counters, state and speed of each interface; Unavailable when none is selected."""
+        read_all = self._source.net_io_counters(pernic=True, nowrap=False) or {}
+        interfaces = {name: counts for name, counts in read_all.items() if self._devices.keeps(name)}
+        if not interfaces:
+            raise Unavailable("no network interface is selected")
+        for source_field, family in _COUNTERS.items():
+            yield from family.by(((name,), getattr(counts, source_field)) for name, counts in interfaces.items())
+        states = {name: state for name, state in self._source.net_if_stats().items() if name in interfaces}
+        yield from UP.by(((name,), float(state.isup)) for name, state in states.items())
+        yield from SPEED.by(((name,), bytes_per_second(state.speed)) for name, state in states.items())
+
+
+def bytes_per_second(megabits: int) -> float | None:
+    """Return a link's speed; None where psutil says 0 (unknown) or the driver its 'unknown' of 2³²-1 or 65535."""
+    return megabits * _BYTES_PER_MEGABIT if 0 < megabits < 2**31 and megabits != 2**16 - 1 else None
+
+
+def create(options: Options, _paths: Paths) -> Collector:
+    """Build the network collector."""
+    return Network(options.devices)

@@ -1,0 +1,142 @@
+"""The configuration: frozen dataclasses, read from strict YAML; what a flag says goes on top."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Literal
+
+from exporter import collectors
+from exporter.strict import ConfigError, mapping, parse, parse_keys
+from exporter.units import Seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+__all__ = ["Address", "Config", "ConfigError", "Log", "Scraping", "Web", "load", "read"]
+
+_MAX_PORT = 2**16 - 1
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where to listen: a host ('' for every address of the machine) and a port (0 for any free one)."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def from_text(cls, text: str) -> Address:
+        """Parse ``HOST:PORT``, ``:PORT`` or ``[IPV6]:PORT``; ValueError for anything else."""
+        host, colon, port = text.rpartition(":")
+        bracketed = host.startswith("[") and host.endswith("]")
+        if not colon or not (port.isascii() and port.isdigit()) or (":" in host and not bracketed) or "/" in text:
+            raise ValueError(f"{text!r} is not an address such as 127.0.0.1:8585, :8585 or [::1]:8585")
+        if int(port) > _MAX_PORT:
+            raise ValueError(f"{text!r}: a port is at most {_MAX_PORT}")
+        return cls(host[1:-1] if bracketed else host, int(port))
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Web:
+    """The HTTP server."""
+
+    listen_addresses: tuple[Address, ...] = (Address("127.0.0.1", 8585),)
+    telemetry_path: str = "/metrics"
+    max_requests: int = 40
+    enable_lifecycle: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.listen_addresses:
+            raise ValueError("listen_addresses must not be empty")
+        if self.max_requests < 1:
+            raise ValueError("max_requests must be at least 1")
+        path = self.telemetry_path
+        if not path.startswith("/") or path.startswith("/-/") or path == "/" or set(path) & set("{}?# "):
+            raise ValueError(f"telemetry_path {path!r} must be a path such as /metrics, not / and not below /-/")
+
+
+@dataclass(frozen=True)
+class Scraping:
+    """How the collectors are run."""
+
+    timeout: Seconds = Seconds(5.0)
+
+
+@dataclass(frozen=True)
+class Log:
+    """What is logged, and how."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["text", "json"] = "text"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that can be configured."""
+
+    web: Web = field(default_factory=Web)
+    scrape: Scraping = field(default_factory=Scraping)
+    log: Log = field(default_factory=Log)
+    path: collectors.Paths = field(default_factory=collectors.Paths)
+    collectors: Mapping[str, collectors.Options] = field(default_factory=dict)
+    """The options of each enabled collector."""
+
+
+_DISABLE_DEFAULTS = "disable_defaults"
+
+
+def load(file: Path | None, overrides: Mapping[str, object]) -> Config:
+    """Read the file (None: all defaults) with the overrides (dotted path → value) on top.
+
+    ConfigError says in one line what is wrong, in the file or in an override.
+    """
+    raw = _read_file(file) if file else None
+    for path, value in overrides.items():
+        raw = _overlaid(raw, path.split("."), value)
+    return read(raw)
+
+
+def read(raw: object) -> Config:
+    """Turn parsed YAML into a configuration."""
+    sections = mapping([field.name for field in fields(Config)], raw, "")
+    return Config(
+        web=parse(Web, sections.get("web"), "web"),
+        scrape=parse(Scraping, sections.get("scrape"), "scrape"),
+        log=parse(Log, sections.get("log"), "log"),
+        path=parse(collectors.Paths, sections.get("path"), "path"),
+        collectors=_enabled(sections.get("collectors")),
+    )
+
+
+def _read_file(file: Path) -> object:
+    from exporter import yaml_file  # noqa: PLC0415 - 2 MB that are needed only with a file
+
+    return yaml_file.read(file)
+
+
+def _overlaid(raw: object, path: list[str], value: object) -> object:
+    """Return ``raw`` with ``value`` at ``path``; what is no mapping is left for the parser to complain about."""
+    if not path:
+        return value
+    if raw is not None and not isinstance(raw, dict):
+        return raw
+    before = raw or {}
+    return {**before, path[0]: _overlaid(before.get(path[0]), path[1:], value)}
+
+
+def _enabled(raw: object) -> dict[str, collectors.Options]:
+    """Return the options of each enabled collector, by name."""
+    kinds = {name: collectors.module(name).Options for name in collectors.names()}
+    chosen = parse_keys({**kinds, _DISABLE_DEFAULTS: bool}, raw, "collectors")
+    by_default = not chosen.pop(_DISABLE_DEFAULTS, False)
+    options = {name: chosen.get(name, kind()) for name, kind in kinds.items()}
+    return {
+        name: option
+        for name, option in options.items()
+        if (option.enabled if option.enabled is not None else by_default and option.enabled_by_default)
+    }

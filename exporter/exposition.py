@@ -1,0 +1,113 @@
+"""The page's formats: which one a client asked for, and rendering families into it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from prometheus_client import exposition as text_format
+from prometheus_client.openmetrics import exposition as openmetrics_format
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from prometheus_client.metrics_core import Metric
+
+
+class _Families(NamedTuple):
+    """A collector in prometheus_client's sense, of families that are already there."""
+
+    families: Sequence[Metric]
+
+    def collect(self) -> Sequence[Metric]:
+        return self.families
+
+
+@dataclass(frozen=True)
+class Format:
+    """One exposition format: its content type, what of a media range it answers to, and how it is written."""
+
+    content_type: str
+    media_type: str
+    version: str
+    generate: Callable[[_Families], bytes]
+    end: bytes
+
+    def render(self, families: Sequence[Metric]) -> bytes:
+        """Return the families as a part of a page; raises when a value or name cannot be written."""
+        return self.generate(_Families(families)).removesuffix(self.end)
+
+    def page(self, parts: Iterable[bytes]) -> bytes:
+        """Join parts to a whole page."""
+        return b"".join(parts) + self.end
+
+
+TEXT = Format(
+    content_type="text/plain; version=0.0.4; charset=utf-8",
+    media_type="text/plain",
+    version="0.0.4",
+    generate=text_format.generate_latest,
+    end=b"",
+)
+OPENMETRICS = Format(
+    content_type="application/openmetrics-text; version=1.0.0; charset=utf-8",
+    media_type="application/openmetrics-text",
+    version="1.0.0",
+    generate=openmetrics_format.generate_latest,
+    end=b"# EOF\n",
+)
+
+
+class _Range(NamedTuple):
+    """One element of an Accept header."""
+
+    value: str
+    version: str | None
+    quality: float
+
+
+def negotiate(accept: str) -> Format:
+    """Return the format with the highest q-value in an Accept header, the most specific range deciding each.
+
+    Text where both are as welcome through a wildcard only, where nothing fits, and without a header;
+    OpenMetrics where it is named and as welcome as text. Source: RFC 9110, section 12.5.1.
+    """
+    ranges = _parse(accept)
+    text, _ = _quality(TEXT, ranges)
+    openmetrics, named = _quality(OPENMETRICS, ranges)
+    if openmetrics > text or (named and openmetrics == text > 0):
+        return OPENMETRICS
+    return TEXT
+
+
+def accepts_gzip(accept_encoding: str) -> bool:
+    """Tell whether an Accept-Encoding header welcomes gzip (q-values honoured)."""
+    qualities = {element.value: element.quality for element in _parse(accept_encoding)}
+    return qualities.get("gzip", qualities.get("*", 0.0)) > 0
+
+
+def _quality(wanted: Format, ranges: Sequence[_Range]) -> tuple[float, bool]:
+    """Return the q-value of a format, and whether the range that set it names the format."""
+    exact = [r.quality for r in ranges if r.value == wanted.media_type and r.version in (None, wanted.version)]
+    if exact:
+        return max(exact), True
+    for wildcard in (wanted.media_type.partition("/")[0] + "/*", "*/*"):
+        found = [r.quality for r in ranges if r.value == wildcard]
+        if found:
+            return max(found), False
+    return 0.0, False
+
+
+def _parse(header: str) -> list[_Range]:
+    return [_parse_element(element) for element in header.lower().split(",") if element.strip()]
+
+
+def _parse_element(element: str) -> _Range:
+    value, *parameters = (part.strip() for part in element.split(";"))
+    pairs = dict(parameter.partition("=")[::2] for parameter in parameters)
+    try:
+        quality = float(pairs.get("q", "1"))
+    except ValueError:
+        quality = 0.0
+    version = pairs.get("version")
+    return _Range(value, version.strip('"') if version else None, quality if 0 <= quality <= 1 else 0.0)

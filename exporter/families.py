@@ -1,0 +1,67 @@
+"""Metric families: declared once as data, filled afresh on every scrape.
+
+A declaration is what the README's table, the golden page and the collector itself share, so a name,
+its labels and its HELP cannot drift apart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from prometheus_client.metrics_core import Metric
+from prometheus_client.samples import Sample
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+NAMESPACE = "modelhost_"
+
+
+@dataclass(frozen=True)
+class Family:
+    """One metric family of the contract: its full name as scraped, type, HELP and label names."""
+
+    name: str
+    type: Literal["counter", "gauge"]
+    help: str
+    labels: tuple[str, ...] = ()
+
+    def of(self, value: float | None) -> Iterator[Metric]:
+        """Yield the family with its one unlabelled sample; nothing when the value is unknown (None)."""
+        return self.by([((), value)])
+
+    def by(self, samples: Iterable[tuple[tuple[str, ...], float | None]]) -> Iterator[Metric]:
+        """Yield the family with one sample per (label values, value); unknown values (None) are left out.
+
+        Yields nothing at all when no sample remains: absent beats zero.
+        """
+        metric = Metric(self.name.removesuffix("_total"), self.help, self.type)
+        metric.samples = [
+            Sample(self.name, dict(zip(self.labels, map(_printable, values), strict=True)), value)
+            for values, value in samples
+            if value is not None
+        ]
+        if metric.samples:
+            yield metric
+
+
+def gauge(name: str, help_text: str, *labels: str) -> Family:
+    """Declare a gauge ``modelhost_NAME``."""
+    return Family(NAMESPACE + name, "gauge", help_text, labels)
+
+
+def counter(name: str, help_text: str, *labels: str) -> Family:
+    """Declare a counter ``modelhost_NAME_total``."""
+    return Family(f"{NAMESPACE}{name}_total", "counter", help_text, labels)
+
+
+def _printable(value: str) -> str:
+    """Return a label value that UTF-8 can carry.
+
+    Names from the kernel (mount points, devices) are bytes; Python hands undecodable ones over as lone
+    surrogates, which would make the whole page unencodable.
+    """
+    if value.isascii():
+        return value
+    return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

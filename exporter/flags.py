@@ -1,0 +1,144 @@
+"""The command line: flags in the Prometheus family's style, each one a key of the configuration."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from exporter import __version__, collectors
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+PROGRAM = "modelhost-exporter"
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """A parsed command line: the file, whether only to check it, and what flags set (dotted key → value)."""
+
+    config_file: Path | None
+    config_check: bool
+    overrides: Mapping[str, object]
+
+    def flag_of(self, where: str) -> str | None:
+        """Return the flag that set the key at ``where`` (which may point inside a list); None for the file's."""
+        key = where.partition("[")[0]
+        return next((flag.name for flag in _flags() if flag.key == key and key in self.overrides), None)
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One flag and the configuration key that it sets."""
+
+    name: str
+    key: str
+    help: str
+    value: Mapping[str, Any]
+    """argparse's keywords for its value."""
+
+
+_SWITCH = {"action": argparse.BooleanOptionalAction}
+
+
+def _flags() -> list[Flag]:
+    """Return every flag that sets a key, in the order of --help."""
+    return [
+        Flag(
+            "--web.listen-address",
+            "web.listen_addresses",
+            "Address to listen on; repeatable. Default 127.0.0.1:8585; :8585 is every address of the machine.",
+            {"action": "append", "metavar": "HOST:PORT"},
+        ),
+        Flag(
+            "--web.telemetry-path",
+            "web.telemetry_path",
+            "Path of the metrics. Default /metrics.",
+            {"metavar": "PATH"},
+        ),
+        Flag(
+            "--web.max-requests",
+            "web.max_requests",
+            "Scrapes served at the same time; more are answered 503. Default 40.",
+            {"type": int, "metavar": "N"},
+        ),
+        Flag(
+            "--web.enable-lifecycle",
+            "web.enable_lifecycle",
+            "Allow a reload by POST /-/reload. Default off.",
+            _SWITCH,
+        ),
+        Flag(
+            "--scrape.timeout",
+            "scrape.timeout",
+            "Deadline of each collector; a scrape's own, shorter time-out wins. Default 5s.",
+            {"metavar": "DURATION"},
+        ),
+        Flag("--path.procfs", "path.procfs", "Where /proc is. Default /proc.", {"metavar": "PATH"}),
+        Flag("--path.sysfs", "path.sysfs", "Where /sys is. Default /sys.", {"metavar": "PATH"}),
+        Flag(
+            "--path.rootfs",
+            "path.rootfs",
+            "Where the host's root is mounted, in a container. Default /.",
+            {"metavar": "PATH"},
+        ),
+        Flag(
+            "--collector.disable-defaults",
+            "collectors.disable_defaults",
+            "Run only the collectors that are enabled by name.",
+            _SWITCH,
+        ),
+        *(
+            Flag(f"--collector.{name}", f"collectors.{name}.enabled", _collector_help(name), _SWITCH)
+            for name in collectors.names()
+        ),
+        Flag("--log.level", "log.level", "debug, info, warning or error. Default info.", {"metavar": "LEVEL"}),
+        Flag("--log.format", "log.format", "text (logfmt) or json. Default text.", {"metavar": "FORMAT"}),
+    ]
+
+
+def _collector_help(name: str) -> str:
+    module = collectors.module(name)
+    state = "enabled" if module.Options.enabled_by_default else "disabled"
+    return f"{(module.__doc__ or '').splitlines()[0]} Default {state}."
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong in one line and exit with 2."""
+        self.exit(2, f"{PROGRAM}: {message} (see --help)\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the parser; flags that are not given leave no trace."""
+    result = _Parser(
+        prog=PROGRAM,
+        description="Prometheus exporter for machines that serve models.",
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
+    )
+    result.add_argument("--config.file", type=Path, metavar="FILE", help="YAML configuration; flags win over it.")
+    result.add_argument("--config.check", action="store_true", help="Check the configuration and exit.")
+    result.add_argument(
+        "--version",
+        action="version",
+        version=f"{PROGRAM} {__version__} (Python {platform.python_version()})",
+        help="Print the version and exit.",
+    )
+    for flag in _flags():
+        result.add_argument(flag.name, help=flag.help, **flag.value)
+    return result
+
+
+def parse(arguments: Sequence[str]) -> Arguments:
+    """Parse a command line; exits with 2 and one line on a mistake."""
+    given = vars(parser().parse_args(arguments))
+    keys = {flag.name.removeprefix("--").replace("-", "_"): flag.key for flag in _flags()}
+    return Arguments(
+        config_file=given.get("config.file"),
+        config_check=given.get("config.check", False),
+        overrides={keys[name]: value for name, value in given.items() if name in keys},
+    )

@@ -1,0 +1,56 @@
+"""What the exporter says about itself: version, reloads, its process and its Python."""
+
+from __future__ import annotations
+
+import platform
+import time
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+
+from exporter import __version__
+from exporter.families import gauge
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from prometheus_client.metrics_core import Metric
+
+BUILD_INFO = gauge(
+    "build_info", "Always 1; the labels name the exporter's version and its Python.", "version", "python"
+)
+RELOAD_SUCCESSFUL = gauge(
+    "config_last_reload_successful",
+    "1 when the last attempt to read the configuration succeeded, else 0 (the old one rules).",
+)
+RELOAD_TIMESTAMP = gauge(
+    "config_last_reload_success_timestamp_seconds",
+    "When a configuration was last read successfully, in seconds since 1970.",
+)
+FAMILIES = (BUILD_INFO, RELOAD_SUCCESSFUL, RELOAD_TIMESTAMP)
+
+
+class OwnMetrics:
+    """The exporter's own families, with prometheus_client's process_* and python_*."""
+
+    def __init__(self, now: Callable[[], float] = time.time) -> None:
+        self._now = now
+        self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
+        PlatformCollector(registry=self._registry)
+        GCCollector(registry=self._registry)
+        self._build = (__version__, platform.python_version())
+        self.reloaded(successful=True)
+
+    def reloaded(self, *, successful: bool) -> None:
+        """Note the outcome of reading the configuration."""
+        self._successful = successful
+        if successful:
+            self._read_at = self._now()
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield everything the exporter says about itself."""
+        yield from BUILD_INFO.by([(self._build, 1)])
+        yield from RELOAD_SUCCESSFUL.of(float(self._successful))
+        yield from RELOAD_TIMESTAMP.of(self._read_at)
+        yield from self._registry.collect()

@@ -1,0 +1,218 @@
+"""Running collectors side by side, each with a deadline, and containing their failures.
+
+The only place that catches what a collector raises: prometheus_client loses the whole page to one exception.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from exporter.collectors import Unavailable
+from exporter.families import gauge
+from exporter.threads import Run, Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    from prometheus_client.metrics_core import Metric
+
+    from exporter.collectors import Collector
+    from exporter.exposition import Format
+
+log = logging.getLogger(__name__)
+
+SUCCESS = gauge(
+    "scrape_collector_success",
+    "1 when the collector's metrics are on this page; 0 when it failed, missed its deadline or found nothing to"
+    " measure.",
+    "collector",
+)
+AVAILABLE = gauge(
+    "scrape_collector_available",
+    "0 when this machine lacks what the collector measures (its success is then 0, and nothing is wrong), else 1.",
+    "collector",
+)
+DURATION = gauge(
+    "scrape_collector_duration_seconds",
+    "How long the collector ran, rendering not counted; for one that missed its deadline, how long it has been"
+    " running.",
+    "collector",
+)
+TIMEOUT = gauge("scrape_timeout_seconds", "The deadline each collector had in this scrape.")
+FAMILIES = (SUCCESS, AVAILABLE, DURATION, TIMEOUT)
+
+State = Literal["ok", "unavailable", "failed", "timeout"]
+
+# how a change into each state is logged
+_LEVELS: Mapping[State, int] = {
+    "ok": logging.INFO,
+    "unavailable": logging.INFO,
+    "failed": logging.WARNING,
+    "timeout": logging.WARNING,
+}
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What became of one collector in one scrape."""
+
+    state: State
+    seconds: float
+    detail: str = ""
+    families: Sequence[Metric] = ()
+
+
+class Scrape:
+    """Collectors that are measured together, and the page they make."""
+
+    def __init__(
+        self,
+        collectors: Mapping[str, Collector],
+        timeout_seconds: float,
+        own: Collector | None = None,
+        previous: Scrape | None = None,
+    ) -> None:
+        """Prepare; nothing runs yet.
+
+        ``own`` are the exporter's own metrics: on every page, measured in the calling thread. Collectors that
+        ``previous`` has too (the same objects) keep their threads, so that a hung one is not started again.
+        """
+        self.timeout_seconds = timeout_seconds
+        self._own = own
+        self._collectors = dict(collectors)
+        kept = previous.workers_of(self._collectors.values()) if previous else {}
+        self._workers = {
+            name: kept.get(id(collector)) or _worker(name, collector) for name, collector in self._collectors.items()
+        }
+        self._states: dict[str, State] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The collectors' names, in the order of the page."""
+        return tuple(self._workers)
+
+    def page(self, format_: Format, only: Collection[str] | None = None, timeout_seconds: float | None = None) -> bytes:
+        """Return a page of the collectors named in ``only`` (None: all), within the deadline. Blocks; any thread.
+
+        ``timeout_seconds`` shortens the configured deadline, it never lengthens it.
+        """
+        timeout = min(self.timeout_seconds, timeout_seconds or self.timeout_seconds)
+        runs = {name: worker.start() for name, worker in self._workers.items() if only is None or name in only}
+        page = _Page(format_)
+        if self._own is not None:
+            self._report("exporter", page.add("exporter", _outcome(_run_here(self._own), timeout)))
+        outcomes = {name: page.add(name, _outcome(run, timeout)) for name, run in runs.items()}
+        for name, outcome in outcomes.items():
+            self._report(name, outcome)
+        page.add("scrape", _Outcome("ok", 0.0, families=list(_self_metrics(outcomes, timeout))))
+        return page.bytes()
+
+    def workers_of(self, collectors: Iterable[Collector]) -> dict[int, Worker[list[Metric]]]:
+        """Return the workers of those collectors that are here too, by the collector's id."""
+        wanted = {id(collector) for collector in collectors}
+        return {id(c): self._workers[name] for name, c in self._collectors.items() if id(c) in wanted}
+
+    def close(self, successor: Scrape | None = None) -> None:
+        """Let the threads end, but for those that ``successor`` took over."""
+        kept = successor.workers_of(self._collectors.values()) if successor else {}
+        for name, worker in self._workers.items():
+            if id(self._collectors[name]) not in kept:
+                worker.close()
+
+    def _report(self, name: str, outcome: _Outcome) -> None:
+        """Log a change of a collector's state, once; being well from the start is no change."""
+        with self._lock:
+            before = self._states.get(name, "ok")
+            self._states[name] = outcome.state
+        if before != outcome.state:
+            log.log(
+                _LEVELS[outcome.state],
+                "collector %s",
+                "recovered" if outcome.state == "ok" else outcome.state,
+                extra={"fields": {"collector": name, "detail": outcome.detail}},
+            )
+
+
+class _Page:
+    """Rendered parts, with every family's name on the page once."""
+
+    def __init__(self, format_: Format) -> None:
+        self._format = format_
+        self._parts: list[bytes] = []
+        self._owners: dict[str, str] = {}
+
+    def add(self, name: str, outcome: _Outcome) -> _Outcome:
+        """Add a collector's families; the outcome is a failure when they clash or cannot be written."""
+        if outcome.state != "ok":
+            return outcome
+        try:
+            self._claim(name, outcome.families)
+            self._parts.append(self._format.render(outcome.families))
+        except Exception as error:  # noqa: BLE001 - a collector's bad value must not cost the page
+            return _Outcome("failed", outcome.seconds, _describe(error))
+        return outcome
+
+    def bytes(self) -> bytes:
+        """Return the page."""
+        return self._format.page(self._parts)
+
+    def _claim(self, name: str, families: Iterable[Metric]) -> None:
+        claimed: dict[str, str] = {}
+        for family in families:
+            for sample_name in _sample_names(family):
+                owner = claimed.get(sample_name) or self._owners.get(sample_name)
+                if owner is not None:
+                    raise ValueError(f"{family.name} is already on the page, from {owner}")
+                claimed[sample_name] = name
+        self._owners |= claimed
+
+
+_SUFFIXES: Mapping[str, tuple[str, ...]] = {
+    "counter": ("", "_total"),
+    "histogram": ("", "_bucket", "_count", "_sum"),
+    "summary": ("", "_count", "_sum"),
+    "info": ("", "_info"),
+}
+
+
+def _sample_names(family: Metric) -> list[str]:
+    """Return the names that a family takes on a page."""
+    return [family.name + suffix for suffix in _SUFFIXES.get(family.type, ("",))]
+
+
+def _worker(name: str, collector: Collector) -> Worker[list[Metric]]:
+    return Worker(lambda: list(collector.collect()), name=f"collector-{name}")
+
+
+def _run_here(collector: Collector) -> Run[list[Metric]]:
+    run: Run[list[Metric]] = Run()
+    run.execute(lambda: list(collector.collect()))
+    return run
+
+
+def _outcome(run: Run[list[Metric]], timeout: float) -> _Outcome:
+    """Wait for a run and say what became of it."""
+    if not run.wait(timeout):
+        return _Outcome("timeout", run.age(), f"no answer within {timeout:g} s")
+    if isinstance(run.error, Unavailable):
+        return _Outcome("unavailable", run.seconds, str(run.error))
+    if run.error is not None:
+        return _Outcome("failed", run.seconds, _describe(run.error))
+    if not run.value:
+        return _Outcome("unavailable", run.seconds, "nothing to measure")
+    return _Outcome("ok", run.seconds, families=run.value)
+
+
+def _describe(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _self_metrics(outcomes: Mapping[str, _Outcome], timeout: float) -> Iterable[Metric]:
+    yield from SUCCESS.by(((name,), float(outcome.state == "ok")) for name, outcome in outcomes.items())
+    yield from AVAILABLE.by(((name,), float(outcome.state != "unavailable")) for name, outcome in outcomes.items())
+    yield from DURATION.by(((name,), outcome.seconds) for name, outcome in outcomes.items())
+    yield from TIMEOUT.of(timeout)

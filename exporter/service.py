@@ -1,0 +1,74 @@
+"""The running exporter: the configuration in force, its collectors, and replacing both on a reload."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING
+
+import psutil
+
+from exporter import collectors, logs
+from exporter.config import ConfigError
+from exporter.own_metrics import OwnMetrics
+from exporter.scrape import Scrape
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from exporter.config import Config
+
+log = logging.getLogger(__name__)
+
+Build = tuple[collectors.Options, collectors.Paths]
+
+
+class Service:
+    """Holds what a scrape needs; a reload replaces it as a whole or not at all."""
+
+    def __init__(self, load: Callable[[], Config], config: Config) -> None:
+        """Take the first configuration; ``load`` reads it anew for a reload, or raises ConfigError."""
+        self._load = load
+        self._lock = threading.Lock()
+        self._own = OwnMetrics()
+        self._built: dict[str, tuple[Build, collectors.Collector]] = {}
+        self.config = config
+        self.scrape = self._scrape_of(config, previous=None)
+
+    def reload(self) -> None:
+        """Read the configuration anew and put it in force; blocks.
+
+        ConfigError leaves everything as it was, is logged, and shows in a metric.
+        """
+        with self._lock:
+            try:
+                config = self._load()
+            except ConfigError as error:
+                self._own.reloaded(successful=False)
+                log.error("configuration not reloaded", extra={"fields": {"error": str(error)}})  # noqa: TRY400 - one line
+                raise
+            self._warn_of_restart(config)
+            before, self.scrape = self.scrape, self._scrape_of(config, self.scrape)
+            before.close(self.scrape)
+            self.config = config
+            logs.set_up(config.log)
+            self._own.reloaded(successful=True)
+            log.info("configuration reloaded", extra={"fields": {"collectors": ",".join(config.collectors)}})
+
+    def _scrape_of(self, config: Config, previous: Scrape | None) -> Scrape:
+        psutil.PROCFS_PATH = str(config.path.procfs)
+        self._built = {name: self._collector(name, config) for name in config.collectors}
+        ready: Mapping[str, collectors.Collector] = {name: collector for name, (_, collector) in self._built.items()}
+        return Scrape(ready, config.scrape.timeout, own=self._own, previous=previous)
+
+    def _collector(self, name: str, config: Config) -> tuple[Build, collectors.Collector]:
+        """Return the collector in use when its options are the same, else a new one."""
+        wanted = (config.collectors[name], config.path)
+        if name in self._built and self._built[name][0] == wanted:
+            return self._built[name]
+        return wanted, collectors.module(name).create(*wanted)
+
+    def _warn_of_restart(self, config: Config) -> None:
+        for key in ("listen_addresses", "telemetry_path"):
+            if getattr(config.web, key) != getattr(self.config.web, key):
+                log.warning("changed, but needs a restart", extra={"fields": {"key": f"web.{key}"}})
