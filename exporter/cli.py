@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
+import socket
 import sys
 from functools import partial
 from typing import TYPE_CHECKING
@@ -109,7 +111,9 @@ async def _listen(runner: web.AppRunner, address: Address, path: str) -> None:
     try:
         await site.start()
     except OSError as error:
-        raise _CannotListen(f"cannot listen on {address}: {error.strerror or error}") from error
+        named = isinstance(error, socket.gaierror) or not error.errno
+        problem = error.strerror if named else os.strerror(error.errno)  # asyncio's own text repeats the address
+        raise _CannotListen(f"cannot listen on {address}: {problem or error}") from error
     shown = _reachable(address, runner.addresses[-1][1])
     log.info("listening", extra={"fields": {"address": str(address), "url": f"http://{shown}{path}"}})
 

@@ -1,0 +1,52 @@
+# Every target sets itself up: a virtual environment in .venv, and Debian packages where it may install them.
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench format clean
+SHELL := /bin/sh
+
+BIN := .venv/bin
+
+help: ## show the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/	/' | expand -t 10
+
+run: .venv/run.stamp ## start the exporter (more flags: make run ARGS="--log.level=debug")
+	@$(BIN)/modelhost-exporter $(ARGS)
+
+test: .venv/dev.stamp ## run the tests (some of them: make test ARGS="-k scrape")
+	@-.ci/need promtool prometheus
+	@-.ci/need prometheus-node-exporter prometheus-node-exporter
+	@$(BIN)/pytest $(ARGS)
+
+check: .venv/dev.stamp ## format, lint, types, documents, tests with coverage, promtool
+	@-.ci/need promtool prometheus
+	@-.ci/need prometheus-node-exporter prometheus-node-exporter
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m exporter.reference --check
+	$(BIN)/coverage erase
+	$(BIN)/pytest --cov --cov-report=
+	$(BIN)/coverage report
+
+bench: .venv/dev.stamp ## measure speed and memory, side by side with node_exporter
+	@-.ci/need prometheus-node-exporter prometheus-node-exporter
+	$(BIN)/python -m benchmarks.scrape $(ARGS)
+
+format: .venv/dev.stamp ## format the code and write the generated parts of the README
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/python -m exporter.reference
+
+clean: ## remove what the targets made
+	rm -rf .venv dist .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+.venv/made.stamp:
+	@python=$$(.ci/python) && "$$python" -m venv .venv
+	@touch $@
+
+.venv/run.stamp: .venv/made.stamp pyproject.toml
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+.venv/dev.stamp: .venv/made.stamp pyproject.toml
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@ .venv/run.stamp

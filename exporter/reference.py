@@ -1,0 +1,75 @@
+"""Writes the parts of README.md that the code knows best: ``python -m exporter.reference [--check]``."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from exporter import collectors, flags, own_metrics, scrape
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from exporter.families import Family
+
+README = Path("README.md")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write the generated parts, or with ``--check`` exit with 1 when they are not up to date."""
+    before = README.read_text(encoding="utf-8")
+    after = filled(before)
+    if "--check" not in arguments:
+        README.write_text(after, encoding="utf-8")
+        return 0
+    if after == before:
+        return 0
+    print(f"{README} is not up to date: run python -m exporter.reference", file=sys.stderr)  # noqa: T201 - for a person
+    return 1
+
+
+def filled(document: str) -> str:
+    """Return a document with each part between ``<!-- NAME: generated -->`` and ``<!-- end -->`` written anew.
+
+    KeyError for a name that nothing here generates.
+    """
+    parts = {"flags": flags_table, "metrics": metrics_tables}
+    return re.sub(
+        r"(<!-- (\w+): generated -->\n).*?(<!-- end -->)",
+        lambda found: f"{found[1]}{parts[found[2]]()}{found[3]}",
+        document,
+        flags=re.DOTALL,
+    )
+
+
+def flags_table() -> str:
+    """Return every flag with its help, as a Markdown table."""
+    rows = [
+        (" ".join(f"`{option}`" for option in action.option_strings), action.help or "")
+        for action in flags.parser()._actions  # noqa: SLF001 - argparse has no public list
+        if action.dest != "help"
+    ]
+    return _table(("flag", "what it does"), rows)
+
+
+def metrics_tables() -> str:
+    """Return every family by collector, as Markdown tables."""
+    sections = [(f"Collector `{name}`", collectors.module(name).FAMILIES) for name in collectors.names()]
+    sections.append(("The exporter itself", (*own_metrics.FAMILIES, *scrape.FAMILIES)))
+    return "\n".join(f"**{title}**\n\n{_families(families)}" for title, families in sections)
+
+
+def _families(families: Iterable[Family]) -> str:
+    rows = [(f"`{family.name}`", family.type, ", ".join(family.labels), family.help) for family in families]
+    return _table(("name", "type", "labels", "what it means"), rows)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,34 @@
+"""Fixtures for every test."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+
+from tests.programs import Exporter, running
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class StartExporter(Protocol):
+    """Starts the real exporter with the given flags; it is stopped when the test ends."""
+
+    def __call__(self, *arguments: str) -> Exporter:
+        """Start it and wait until it is ready."""
+        ...
+
+
+@pytest.fixture
+def start_exporter() -> Iterator[StartExporter]:
+    """Give a function that starts real exporters."""
+    with contextlib.ExitStack() as stack:
+
+        def start(*arguments: str) -> Exporter:
+            exporter = Exporter(*arguments)
+            stack.enter_context(running(exporter))
+            return exporter
+
+        yield start

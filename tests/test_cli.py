@@ -1,0 +1,271 @@
+"""The program as a user starts it: exit codes, one-line errors, signals, reloads."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from exporter import __version__
+from tests.fakes import of_collector, samples
+from tests.programs import DEADLINE_SECONDS, fetch, wait_until
+
+if TYPE_CHECKING:
+    from tests.conftest import StartExporter
+    from tests.programs import Exporter
+
+
+def _run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "exporter", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_SECONDS,
+        check=False,
+    )
+
+
+def _value(exporter: Exporter, name: str) -> float:
+    return samples(exporter.page())[name, ()]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--no-such-flag"], "unrecognized arguments: --no-such-flag (see --help)"),
+        (["--web.max"], "unrecognized arguments: --web.max (see --help)"),
+        (["positional"], "unrecognized arguments: positional (see --help)"),
+        (["--collector.gpus"], "unrecognized arguments: --collector.gpus (see --help)"),
+        (["--web.max-requests=many"], "argument --web.max-requests: invalid int value: 'many' (see --help)"),
+        (["--web.max-requests=0"], "web: max_requests must be at least 1"),
+        (
+            ["--web.listen-address=nowhere"],
+            "--web.listen-address: 'nowhere' is not an address such as 127.0.0.1:8585, :8585 or [::1]:8585",
+        ),
+        (["--scrape.timeout=soon"], "--scrape.timeout: 'soon' is not a duration such as 5s, 500ms or 1m30s"),
+        (["--scrape.timeout=0s"], "--scrape.timeout: '0s' is not a duration greater than zero"),
+        (["--log.level=loud"], "--log.level: must be one of debug, info, warning, error, not 'loud'"),
+        (["--config.file=/nowhere.yaml"], "/nowhere.yaml: No such file or directory"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(arguments: list[str], message: str) -> None:
+    """A wrong flag or configuration is named in one line on standard error, never a traceback."""
+    result = _run(*arguments)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == f"modelhost-exporter: {message}\n"
+
+
+def test_an_unknown_key_is_named_with_the_legal_ones(tmp_path: Path) -> None:
+    """The message holds the path of the mistake and the keys that would be legal there."""
+    file = tmp_path / "config.yaml"
+    file.write_text("web: {max_request: 3}")
+    result = _run("--config.file", file)
+    assert result.returncode == 2
+    assert result.stderr == (
+        "modelhost-exporter: web: unknown key 'max_request';"
+        " known: listen_addresses, telemetry_path, max_requests, enable_lifecycle\n"
+    )
+
+
+def test_config_check_validates_and_exits(tmp_path: Path) -> None:
+    """A good configuration is confirmed with exit code 0 and nothing started; a bad one is exit code 2."""
+    file = tmp_path / "config.yaml"
+    file.write_text("log: {level: debug}")
+    good = _run("--config.file", file, "--config.check")
+    assert (good.returncode, good.stdout, good.stderr) == (0, f"{file}: valid\n", "")
+    file.write_text("log: {level: loud}")
+    assert _run("--config.file", file, "--config.check").returncode == 2
+
+
+def test_version_and_help() -> None:
+    """--version names the program and its version; --help names every kind of flag."""
+    assert _run("--version").stdout.startswith(f"modelhost-exporter {__version__} (Python ")
+    shown = _run("--help").stdout
+    for flag in ("--config.file", "--collector.cpu", "--no-collector.cpu", "--web.listen-address", "--scrape.timeout"):
+        assert flag in shown
+
+
+def test_a_port_in_use_is_one_line_and_exit_code_1() -> None:
+    """When an address is taken the exporter says so and ends; no traceback."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        result = _run(f"--web.listen-address=127.0.0.1:{port}", "--log.level=warning")
+    assert result.returncode == 1
+    assert result.stderr == f"modelhost-exporter: cannot listen on 127.0.0.1:{port}: Address already in use\n"
+
+
+def test_an_address_of_another_machine_is_one_line_and_exit_code_1() -> None:
+    """An address that this machine does not have, or a name nobody knows, is a clear run-time error."""
+    for address in ("192.0.2.1:0", "no-such-host.invalid:0"):
+        result = _run(f"--web.listen-address={address}", "--log.level=warning")
+        assert result.returncode == 1
+        assert result.stderr.startswith(f"modelhost-exporter: cannot listen on {address}: ")
+        assert result.stderr.count("\n") == 1
+
+
+def test_every_listen_address_is_served(start_exporter: StartExporter) -> None:
+    """A repeated --web.listen-address listens on all of them, and the log names a URL for each."""
+    exporter = start_exporter("--web.listen-address=127.0.0.2:0")
+    urls = [line for line in exporter.lines if '"listening"' in line]
+    assert len(urls) == 2
+    assert "http://127.0.0.1:" in urls[0]
+    assert "http://127.0.0.2:" in urls[1]
+    assert b"modelhost_build_info" in exporter.page()
+
+
+def test_flags_win_over_the_file(start_exporter: StartExporter, tmp_path: Path) -> None:
+    """The file's value counts until a flag says otherwise."""
+    file = tmp_path / "config.yaml"
+    file.write_text("web: {telemetry_path: /from-file}\nscrape: {timeout: 3s}\ncollectors: {load: {enabled: false}}")
+    exporter = start_exporter(f"--config.file={file}", "--scrape.timeout=2s", "--no-collector.cpu")
+    assert exporter.url.endswith("/from-file")
+    page = exporter.page()
+    assert samples(page)["modelhost_scrape_timeout_seconds", ()] == 2
+    assert b"modelhost_load1" not in page
+    assert b"modelhost_cpu_seconds" not in page
+    assert b"modelhost_memory_total_bytes" in page
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_stops_cleanly_within_a_second(start_exporter: StartExporter, number: signal.Signals) -> None:
+    """SIGTERM and SIGINT end an idle exporter with exit code 0 within a second."""
+    exporter = start_exporter()
+    exporter.page()
+    assert exporter.stop(number) < 1.0
+    assert exporter.process.returncode == 0
+    assert "Traceback" not in exporter.output()
+
+
+def test_it_stops_within_a_second_while_a_collector_hangs(start_exporter: StartExporter, tmp_path: Path) -> None:
+    """A collector that hangs in the kernel (a FIFO in place of a /proc file) holds up neither a scrape nor the stop."""
+    (tmp_path / "pressure").mkdir()
+    os.mkfifo(tmp_path / "pressure/cpu")
+    exporter = start_exporter(f"--path.procfs={tmp_path}", "--scrape.timeout=300ms")
+    page = exporter.page()
+    assert of_collector(page, "success", "pressure") == 0
+    assert of_collector(page, "available", "pressure") == 1
+    assert of_collector(page, "success", "operating_system") == 1
+    exporter.wait_for_message("collector timeout")
+
+    answers: list[object] = []
+    scraping = threading.Thread(target=lambda: answers.append(_page_or_error(exporter)))
+    scraping.start()
+    assert exporter.stop() < 1.0
+    scraping.join(DEADLINE_SECONDS)
+    assert exporter.process.returncode == 0
+    assert answers
+
+
+def test_a_scrape_in_flight_does_not_hold_up_the_stop(start_exporter: StartExporter, tmp_path: Path) -> None:
+    """SIGTERM during a scrape whose collector hangs, with a long deadline, still ends within a second."""
+    (tmp_path / "pressure").mkdir()
+    os.mkfifo(tmp_path / "pressure/cpu")
+    exporter = start_exporter(f"--path.procfs={tmp_path}", "--scrape.timeout=1m")
+    scraping = threading.Thread(target=_page_or_error, args=[exporter])
+    scraping.start()
+    with (tmp_path / "pressure/cpu").open("w"):  # opens once the collector has opened it to read: it runs
+        assert exporter.stop() < 1.0
+    scraping.join(DEADLINE_SECONDS)
+    assert exporter.process.returncode == 0
+
+
+def _page_or_error(exporter: Exporter) -> object:
+    try:
+        return exporter.page()
+    except OSError as error:
+        return error
+
+
+def test_sighup_reloads_and_keeps_the_old_configuration_when_the_new_is_bad(
+    start_exporter: StartExporter, tmp_path: Path
+) -> None:
+    """A good file takes effect; a bad one changes nothing, is logged in one line, and shows in a metric."""
+    file = tmp_path / "config.yaml"
+    file.write_text("scrape: {timeout: 3s}")
+    exporter = start_exporter(f"--config.file={file}")
+    assert _value(exporter, "modelhost_scrape_timeout_seconds") == 3
+    assert _value(exporter, "modelhost_config_last_reload_successful") == 1
+    first_read = _value(exporter, "modelhost_config_last_reload_success_timestamp_seconds")
+
+    file.write_text("scrape: {timeout: 4s}\ncollectors: {load: {enabled: false}}")
+    exporter.process.send_signal(signal.SIGHUP)
+    exporter.wait_for_message("configuration reloaded")
+    assert _value(exporter, "modelhost_scrape_timeout_seconds") == 4
+    assert b"modelhost_load1" not in exporter.page()
+    assert _value(exporter, "modelhost_config_last_reload_success_timestamp_seconds") > first_read
+
+    file.write_text("scrape: {timeout: never}")
+    exporter.process.send_signal(signal.SIGHUP)
+    fields = exporter.wait_for_message("configuration not reloaded")
+    assert fields["error"] == "scrape.timeout: 'never' is not a duration such as 5s, 500ms or 1m30s"
+    assert _value(exporter, "modelhost_scrape_timeout_seconds") == 4
+    assert _value(exporter, "modelhost_config_last_reload_successful") == 0
+
+
+def test_a_reload_names_what_needs_a_restart(start_exporter: StartExporter, tmp_path: Path) -> None:
+    """A new telemetry path is not in force after a reload, and the log says what it takes."""
+    file = tmp_path / "config.yaml"
+    file.write_text("")
+    exporter = start_exporter(f"--config.file={file}")
+    file.write_text("web: {telemetry_path: /other}")
+    exporter.process.send_signal(signal.SIGHUP)
+    assert exporter.wait_for_message("changed, but needs a restart")["key"] == "web.telemetry_path"
+    exporter.wait_for_message("configuration reloaded")
+    assert exporter.page()
+
+
+def test_post_reloads_where_it_is_enabled(start_exporter: StartExporter, tmp_path: Path) -> None:
+    """POST /-/reload reads the file anew."""
+    file = tmp_path / "config.yaml"
+    file.write_text("scrape: {timeout: 3s}")
+    exporter = start_exporter(f"--config.file={file}", "--web.enable-lifecycle")
+    file.write_text("scrape: {timeout: 4s}")
+    request = urllib.request.Request(f"http://{exporter.address}/-/reload", method="POST")
+    assert fetch(request) == b"reloaded\n"
+    assert _value(exporter, "modelhost_scrape_timeout_seconds") == 4
+    file.unlink()
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        fetch(request)
+    with caught.value as answer:
+        assert answer.code == 500
+        assert b"No such file or directory" in answer.read()
+
+
+def test_a_hung_collector_is_not_started_again_by_a_reload(start_exporter: StartExporter, tmp_path: Path) -> None:
+    """Reloading while a collector hangs keeps its one thread."""
+    (tmp_path / "pressure").mkdir()
+    os.mkfifo(tmp_path / "pressure/cpu")
+    exporter = start_exporter(f"--path.procfs={tmp_path}", "--scrape.timeout=100ms", "--collector.disable-defaults",
+                              "--collector.pressure")  # fmt: skip
+    exporter.page()
+    before = _threads(exporter)
+    for _ in range(3):
+        exporter.process.send_signal(signal.SIGHUP)
+        exporter.wait_for_message("configuration reloaded")
+        exporter.page()
+    wait_until(lambda: _threads(exporter) <= before, "the threads of the calls have ended")
+
+
+def _threads(exporter: Exporter) -> int:
+    return len(list(Path(f"/proc/{exporter.process.pid}/task").iterdir()))
+
+
+def test_text_logs_are_logfmt() -> None:
+    """Each line of the default format is key=value pairs, quoted where needed."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        result = _run("--web.listen-address=127.0.0.1:0", f"--web.listen-address=127.0.0.1:{taken.getsockname()[1]}")
+    first = result.stderr.splitlines()[0]
+    assert " level=info logger=exporter.cli msg=listening address=127.0.0.1:0 url=http://127.0.0.1:" in first

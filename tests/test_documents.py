@@ -1,0 +1,61 @@
+"""Documents cannot go stale: what the code knows best is compared with what they say."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from exporter import __version__, collectors, flags, reference
+
+if TYPE_CHECKING:
+    import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_generated_tables_are_up_to_date() -> None:
+    """The README's metrics and flags are those of the code."""
+    assert reference.filled(README) == README
+
+
+def test_check_fails_when_a_table_is_stale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """--check notices a README that was not generated anew and leaves it alone; without it, it is mended."""
+    monkeypatch.chdir(tmp_path)
+    stale = README.replace("`modelhost_load1`", "`modelhost_load_one`")
+    Path("README.md").write_text(stale)
+    assert reference.main(["--check"]) == 1
+    assert Path("README.md").read_text() == stale
+    assert reference.main([]) == 0
+    assert Path("README.md").read_text() == README
+    assert reference.main(["--check"]) == 0
+
+
+def test_every_metric_and_flag_is_in_the_readme() -> None:
+    """Whatever a collector declares and whatever the command line takes stands in the README."""
+    for name in collectors.names():
+        for family in collectors.module(name).FAMILIES:
+            assert f"`{family.name}`" in README
+    for action in flags.parser()._actions:
+        for option in action.option_strings:
+            assert option in ("-h", "--help") or f"`{option}`" in README
+
+
+def test_the_example_collector_is_the_real_one() -> None:
+    """Each line of the README's collector stands in the file that it says it shows."""
+    example = re.search(r"```python\n(.*?)```", README, re.DOTALL)
+    assert example is not None
+    source = (ROOT / "exporter/collectors/load.py").read_text().splitlines()
+    assert [line for line in example[1].splitlines() if line and line not in source] == []
+
+
+def test_links_within_the_repository_exist() -> None:
+    """Every relative link of the README points to a file."""
+    for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
+        assert (ROOT / link).exists(), link
+
+
+def test_the_changelog_knows_this_version() -> None:
+    """The version that the package has is in the CHANGELOG."""
+    assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text()

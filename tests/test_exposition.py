@@ -1,0 +1,65 @@
+"""Which format a client gets."""
+
+from __future__ import annotations
+
+import pytest
+
+from exporter.exposition import OPENMETRICS, TEXT, Format, accepts_gzip, negotiate
+
+PROMETHEUS_2 = (
+    "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
+    "text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+)
+PROMETHEUS_3 = (
+    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,"
+    "application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,"
+    "text/plain;version=0.0.4;q=0.2,*/*;q=0.1"
+)
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        ("", TEXT),
+        ("*/*", TEXT),
+        (BROWSER, TEXT),
+        (PROMETHEUS_2, OPENMETRICS),
+        (PROMETHEUS_3, OPENMETRICS),
+        ("text/plain", TEXT),
+        ("text/plain;version=0.0.4;q=0.3,*/*;q=0.2", TEXT),
+        ("application/openmetrics-text", OPENMETRICS),
+        ('Application/OpenMetrics-Text; version="1.0.0"', OPENMETRICS),
+        ("application/openmetrics-text;q=0", TEXT),
+        ("application/openmetrics-text;q=0.4,text/plain;q=0.5", TEXT),
+        ("application/openmetrics-text;q=0.5,text/plain;q=0.5", OPENMETRICS),
+        ("application/openmetrics-text;q=0.5,text/*;q=0.9", TEXT),
+        ("text/plain;q=0,*/*", OPENMETRICS),
+        ("application/openmetrics-text;version=0.0.1", TEXT),
+        ("application/openmetrics-text;version=2.0.0,text/plain;q=0.1", TEXT),
+        ("application/*", OPENMETRICS),
+        ("image/png", TEXT),
+        ("application/openmetrics-text;q=high,text/plain;q=0.1", TEXT),
+        (";;;,=,q=1,", TEXT),
+    ],
+)
+def test_the_format_with_the_highest_quality_is_chosen(accept: str, expected: Format) -> None:
+    """q-values decide, the most specific media range counts, q=0 forbids, and text is the fallback."""
+    assert negotiate(accept) is expected
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("gzip", True),
+        ("", False),
+        ("identity", False),
+        ("gzip;q=0", False),
+        ("deflate, GZIP;q=0.5", True),
+        ("*", True),
+        ("gzip;q=0, *", False),
+    ],
+)
+def test_gzip_is_used_where_it_is_welcome(header: str, *, expected: bool) -> None:
+    """Accept-Encoding's q-values are honoured, a wildcard counts, and q=0 forbids."""
+    assert accepts_gzip(header) is expected

@@ -1,0 +1,185 @@
+"""A real Prometheus scrapes the real exporter."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import threading
+import time
+import urllib.parse
+import urllib.request
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from exporter import collectors, own_metrics, scrape
+from tests.programs import DEADLINE_SECONDS, Program, fetch, free_port, installed, running, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.conftest import StartExporter
+    from tests.programs import Exporter
+
+pytestmark = pytest.mark.usefixtures("_needs_prometheus")
+
+LOOPBACK = "collectors: {network: {devices: {include: lo}}}"
+# collectors that a machine may have nothing for
+OPTIONAL = {"cgroup", "sensors", "pressure"}
+
+
+@pytest.fixture
+def _needs_prometheus() -> None:
+    installed("prometheus")
+
+
+class Prometheus:
+    """A real Prometheus that scrapes one exporter every 200 ms."""
+
+    def __init__(self, program: Program, port: int) -> None:
+        self._program = program
+        self._api = f"http://127.0.0.1:{port}/api/v1"
+
+    def query(self, promql: str) -> list[dict[str, Any]]:
+        """Return an instant query's result vector; nothing while Prometheus is not ready."""
+        try:
+            answer = fetch(f"{self._api}/query?{urllib.parse.urlencode({'query': promql})}")
+        except OSError:
+            return []
+        result: list[dict[str, Any]] = json.loads(answer)["data"]["result"]
+        return result
+
+    def value(self, promql: str) -> float | None:
+        """Return the one value of a query, None while there is none."""
+        result = self.query(promql)
+        return float(result[0]["value"][1]) if len(result) == 1 else None
+
+    def wait_for(self, promql: str) -> None:
+        """Wait until a query has a result."""
+        wait_until(lambda: bool(self.query(promql)), f"{promql}\n{self._program.output()[-2000:]}")
+
+
+@pytest.fixture
+def exporter(start_exporter: StartExporter, tmp_path: Path) -> Exporter:
+    """Give a real exporter that measures the loopback interface too."""
+    file = tmp_path / "exporter.yaml"
+    file.write_text(LOOPBACK)
+    return start_exporter(f"--config.file={file}")
+
+
+@pytest.fixture
+def prometheus(exporter: Exporter, tmp_path: Path) -> Iterator[Prometheus]:
+    """Give a real Prometheus that scrapes it."""
+    config = tmp_path / "prometheus.yml"
+    scraping = {"job_name": "modelhost", "scrape_interval": "200ms", "scrape_timeout": "200ms"}
+    config.write_text(
+        json.dumps({"scrape_configs": [{**scraping, "static_configs": [{"targets": [exporter.address]}]}]})
+    )
+    port = free_port()
+    program = Program(
+        [
+            installed("prometheus"),
+            f"--config.file={config}",
+            f"--storage.tsdb.path={tmp_path / 'data'}",
+            f"--web.listen-address=127.0.0.1:{port}",
+        ]
+    )
+    with running(program):
+        server = Prometheus(program, port)
+        server.wait_for("count_over_time(up[1m]) >= 3")
+        yield server
+
+
+def test_prometheus_scrapes_every_family(prometheus: Prometheus) -> None:
+    """The target is up, every scrape succeeds, and each collector's families are there with their types."""
+    assert prometheus.value("min_over_time(up[1m])") == 1
+    assert prometheus.value("scrape_samples_scraped") == prometheus.value("scrape_samples_post_metric_relabeling")
+    names = {result["metric"]["__name__"] for result in prometheus.query('{__name__=~"modelhost_.+"}')}
+    for family in (*own_metrics.FAMILIES, *scrape.FAMILIES):
+        assert family.name in names
+    failed = {result["metric"]["collector"] for result in prometheus.query("modelhost_scrape_collector_success == 0")}
+    assert failed <= OPTIONAL
+    for name in set(collectors.names()) - failed:
+        assert {family.name for family in collectors.module(name).FAMILIES} & names, f"nothing from {name}"
+
+
+def test_cpu_load_shows_in_the_rate(prometheus: Prometheus, exporter: Exporter) -> None:
+    """A process that burns a CPU raises the machine's busy CPU seconds by what the kernel charged the process."""
+    prometheus.wait_for("modelhost_cpu_seconds_total")
+    busy = 'sum(modelhost_cpu_seconds_total{mode!~"idle|iowait"})'
+    before = prometheus.value(busy)
+    assert before is not None
+    burning = subprocess.run(
+        ["python3", "-c", "import time\nwhile time.process_time() < 1.5: pass"], check=True, timeout=DEADLINE_SECONDS
+    )
+    assert burning.returncode == 0
+    wait_until(lambda: (prometheus.value(busy) or 0) - before >= 1.4, "1.5 CPU seconds show up")
+    rate = prometheus.value('sum(rate(modelhost_cpu_seconds_total{mode!~"idle|iowait"}[5s]))')
+    assert rate is not None
+    cores = prometheus.value("modelhost_cpu_logical_cores")
+    assert cores is not None
+    assert 0.1 < rate <= cores * 1.1
+    total = prometheus.value("sum(rate(modelhost_cpu_seconds_total[5s])) / scalar(rate(modelhost_time_seconds[5s]))")
+    assert total == pytest.approx(cores, rel=0.15), "the modes do not add up to all time"
+    assert exporter.process.poll() is None
+
+
+def test_bytes_sent_show_in_the_network_rate(prometheus: Prometheus) -> None:
+    """20 MB over loopback are counted as at least 20 MB received and sent, and not as much more."""
+    name = 'modelhost_network_{}_bytes_total{{device="lo"}}'
+    prometheus.wait_for(name.format("receive"))
+    before = {way: prometheus.value(name.format(way)) or 0.0 for way in ("receive", "transmit")}
+    payload = 20_000_000
+    _send_over_loopback(payload)
+    for way, start in before.items():
+        wait_until(lambda way=way, start=start: (prometheus.value(name.format(way)) or 0) - start >= payload, f"{way}")  # type: ignore[misc]
+        counted = (prometheus.value(name.format(way)) or 0) - start
+        assert payload <= counted < payload * 1.5
+        wait_until(
+            lambda way=way: (prometheus.value(f"rate({name.format(way)}[10s])") or 0) > payload / 20,  # type: ignore[misc]
+            f"the rate of {way}",
+        )
+
+
+def _send_over_loopback(size: int) -> None:
+    """Send bytes from one socket to another and wait until all have arrived."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        received = [0]
+
+        def receive() -> None:
+            connection, _ = server.accept()
+            with connection:
+                while data := connection.recv(1 << 20):
+                    received[0] += len(data)
+
+        thread = threading.Thread(target=receive)
+        thread.start()
+        with socket.create_connection(server.getsockname()) as client:
+            client.sendall(bytes(size))
+        thread.join(DEADLINE_SECONDS)
+    assert received == [size]
+
+
+def test_prometheus_sees_the_exporter_go(prometheus: Prometheus, exporter: Exporter) -> None:
+    """When the exporter stops, up turns 0 and its series end."""
+    began = time.time()
+    exporter.stop()
+    prometheus.wait_for("up == 0")
+    wait_until(lambda: not prometheus.query("modelhost_time_seconds"), "the series are stale")
+    last = prometheus.value("max_over_time(modelhost_time_seconds[1m])")
+    assert last is not None
+    assert last < began + 5
+
+
+def test_promtool_accepts_the_page(exporter: Exporter) -> None:
+    """`promtool check metrics` has no complaint about names, types, units or HELP of the text page."""
+    result = subprocess.run(
+        [installed("promtool"), "check", "metrics"],
+        input=exporter.page(),
+        capture_output=True,
+        timeout=DEADLINE_SECONDS,
+        check=False,
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (0, b"", b"")
