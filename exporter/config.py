@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Literal
 
 from exporter import collectors
+from exporter.address import Address
+from exporter.proxy.settings import ProxySettings
 from exporter.strict import ConfigError, mapping, parse, parse_keys
 from exporter.units import Seconds
 
@@ -14,31 +16,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = ["Address", "Config", "ConfigError", "Log", "Scraping", "Web", "load", "read"]
-
-_MAX_PORT = 2**16 - 1
-
-
-@dataclass(frozen=True)
-class Address:
-    """Where to listen: a host ('' for every address of the machine) and a port (0 for any free one)."""
-
-    host: str
-    port: int
-
-    @classmethod
-    def from_text(cls, text: str) -> Address:
-        """Parse ``HOST:PORT``, ``:PORT`` or ``[IPV6]:PORT``; ValueError for anything else."""
-        host, colon, port = text.rpartition(":")
-        bracketed = host.startswith("[") and host.endswith("]")
-        if not colon or not (port.isascii() and port.isdigit()) or (":" in host and not bracketed) or "/" in text:
-            raise ValueError(f"{text!r} is not an address such as 127.0.0.1:8585, :8585 or [::1]:8585")
-        if int(port) > _MAX_PORT:
-            raise ValueError(f"{text!r}: a port is at most {_MAX_PORT}")
-        return cls(host[1:-1] if bracketed else host, int(port))
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
 
 
 @dataclass(frozen=True)
@@ -83,6 +60,7 @@ class Config:
     scrape: Scraping = field(default_factory=Scraping)
     log: Log = field(default_factory=Log)
     path: collectors.Paths = field(default_factory=collectors.Paths)
+    proxy: ProxySettings = field(default_factory=ProxySettings)
     collectors: Mapping[str, collectors.Options] = field(default_factory=dict)
     """The options of each enabled collector."""
 
@@ -109,6 +87,7 @@ def read(raw: object) -> Config:
         scrape=parse(Scraping, sections.get("scrape"), "scrape"),
         log=parse(Log, sections.get("log"), "log"),
         path=parse(collectors.Paths, sections.get("path"), "path"),
+        proxy=parse(ProxySettings, sections.get("proxy"), "proxy"),
         collectors=_enabled(sections.get("collectors")),
     )
 

@@ -23,9 +23,11 @@ class Family:
     """One metric family of the contract: its full name as scraped, type, HELP and label names."""
 
     name: str
-    type: Literal["counter", "gauge"]
+    type: Literal["counter", "gauge", "histogram"]
     help: str
     labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+    """A histogram's upper bounds, less +Inf."""
 
     def of(self, value: float | None) -> Iterator[Metric]:
         """Yield the family with its one unlabelled sample; nothing when the value is unknown (None)."""
@@ -54,6 +56,11 @@ def gauge(name: str, help_text: str, *labels: str) -> Family:
 def counter(name: str, help_text: str, *labels: str) -> Family:
     """Declare a counter ``modelhost_NAME_total``."""
     return Family(f"{NAMESPACE}{name}_total", "counter", help_text, labels)
+
+
+def histogram(name: str, help_text: str, buckets: tuple[float, ...], *labels: str) -> Family:
+    """Declare a histogram ``modelhost_NAME``."""
+    return Family(NAMESPACE + name, "histogram", help_text, labels, buckets)
 
 
 def _printable(value: str) -> str:

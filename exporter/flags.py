@@ -77,6 +77,13 @@ def _flags() -> list[Flag]:
             "Deadline of each collector; a scrape's own, shorter time-out wins. Default 5s.",
             {"metavar": "DURATION"},
         ),
+        Flag(
+            "--proxy.server",
+            "proxy.servers",
+            "Watch a model server: clients talk to LISTEN and reach UPSTREAM, such as"
+            " ollama=127.0.0.1:8434=http://127.0.0.1:11434; repeatable, instead of the file's.",
+            {"action": "append", "metavar": "NAME=LISTEN=UPSTREAM"},
+        ),
         Flag("--path.procfs", "path.procfs", "Where /proc is. Default /proc.", {"metavar": "PATH"}),
         Flag("--path.sysfs", "path.sysfs", "Where /sys is. Default /sys.", {"metavar": "PATH"}),
         Flag(

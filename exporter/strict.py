@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections.abc
 import re
 import types
 import typing
@@ -61,7 +62,13 @@ def _parse(wanted: Any, raw: object, where: str) -> object:
         if not isinstance(raw, list):
             raise ConfigError(where, f"must be a list, not {_name_of(raw)}")
         return tuple(_parse(arguments[0], item, f"{where}[{index}]") for index, item in enumerate(raw))
+    if origin is collections.abc.Mapping:  # Mapping[str, T]
+        if not isinstance(raw, dict) or not all(isinstance(key, str) for key in raw):
+            raise ConfigError(where, f"must be a mapping from text, not {_name_of(raw)}")
+        return {key: _parse(arguments[1], value, f"{where}.{key}") for key, value in raw.items()}
     if origin is typing.Literal:
+        if isinstance(raw, bool):  # what YAML makes of on and off
+            raw = "on" if raw else "off"
         if raw not in arguments:
             raise ConfigError(where, f"must be one of {', '.join(map(str, arguments))}, not {raw!r}")
         return raw
@@ -72,7 +79,7 @@ def _parse_dataclass(wanted: type, raw: object, where: str) -> object:
     hints = typing.get_type_hints(wanted)
     from_text = getattr(wanted, "from_text", None)
     try:
-        if from_text is not None:
+        if from_text is not None and not isinstance(raw, dict):
             return from_text(_parse_scalar(str, raw, where))
         values = parse_keys({field.name: hints[field.name] for field in fields(wanted)}, raw, where)
         for field in fields(wanted):

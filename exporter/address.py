@@ -1,0 +1,30 @@
+"""Addresses to listen on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_MAX_PORT = 2**16 - 1
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where to listen: a host ('' for every address of the machine) and a port (0 for any free one)."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def from_text(cls, text: str) -> Address:
+        """Parse ``HOST:PORT``, ``:PORT`` or ``[IPV6]:PORT``; ValueError for anything else."""
+        host, colon, port = text.rpartition(":")
+        bracketed = host.startswith("[") and host.endswith("]")
+        if not colon or not (port.isascii() and port.isdigit()) or (":" in host and not bracketed) or "/" in text:
+            raise ValueError(f"{text!r} is not an address such as 127.0.0.1:8585, :8585 or [::1]:8585")
+        if int(port) > _MAX_PORT:
+            raise ValueError(f"{text!r}: a port is at most {_MAX_PORT}")
+        return cls(host[1:-1] if bracketed else host, int(port))
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"

@@ -1,0 +1,25 @@
+"""Which model names may become labels: a bounded number of places per server."""
+
+from __future__ import annotations
+
+OTHER = "other"
+UNKNOWN = "unknown"
+
+
+class ModelNames:
+    """The places of one server. A client can ask for any name; only a reply with success gives it a place."""
+
+    def __init__(self, max_models: int) -> None:
+        self._max = max_models
+        self._names: set[str] = set()
+
+    def label(self, name: str | None, *, succeeded: bool) -> str:
+        """Return the label for a model's name, which takes a place if the request succeeded and one is free."""
+        if name is None:
+            return UNKNOWN
+        if name in self._names:
+            return name
+        if succeeded and len(self._names) < self._max and name not in (OTHER, UNKNOWN):
+            self._names.add(name)
+            return name
+        return OTHER

@@ -1,0 +1,62 @@
+"""What is known of one request once it is over: plain data, decided once, recorded once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Outcome = Literal[
+    "ok", "client_error", "server_error", "client_disconnect", "timeout", "upstream_unreachable", "stream_error"
+]
+
+ERRORS: frozenset[Outcome] = frozenset({"server_error", "timeout", "upstream_unreachable", "stream_error"})
+"""Outcomes that count against the server; client_error and client_disconnect count neither for nor against."""
+
+NO_REPLY = "none"
+"""The code of a request that was never answered."""
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Token counts that the server reported; parts are disjoint once recorded, None is unknown."""
+
+    input: int | None = None
+    input_cache_hit: int | None = None
+    input_cache_write: int | None = None
+    output: int | None = None
+    output_reasoning: int | None = None
+    source: str = "none"
+
+
+@dataclass(frozen=True)
+class ServerSeconds:
+    """Durations that the server itself reported; None where it did not."""
+
+    prefill: float | None = None
+    decode: float | None = None
+    queue: float | None = None
+    load: float | None = None
+
+
+@dataclass(frozen=True)
+class RequestObservation:
+    """One request as the proxy saw it; seconds, None for what does not apply or is not known."""
+
+    model: str
+    operation: str
+    stream: bool
+    outcome: Outcome
+    code: str
+    duration: float
+    time_to_first_token: float | None = None
+    time_to_first_answer_token: float | None = None
+    time_per_output_token: float | None = None
+    max_gap: float | None = None
+    finish_reasons: tuple[str, ...] = ()
+    tokens: Tokens = Tokens()
+    server_seconds: ServerSeconds = ServerSeconds()
+
+    @property
+    def is_inference(self) -> bool:
+        """Tell whether a model was asked for something."""
+        return self.operation != "other"

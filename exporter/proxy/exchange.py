@@ -1,0 +1,325 @@
+"""One request on its way through: forwarded first, read along after, recorded exactly once."""
+
+from __future__ import annotations
+
+import asyncio
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import aiohttp
+from aiohttp import hdrs, web
+from yarl import URL
+
+from exporter import wire
+from exporter.model_names import UNKNOWN
+from exporter.observation import NO_REPLY, RequestObservation, ServerSeconds, Tokens
+from exporter.proxy import usage_asking
+from exporter.proxy.failures import error_body
+from exporter.proxy.headers import encodable, for_upstream
+from exporter.proxy.relay import Relay
+from exporter.proxy.request_body import RequestBody
+from exporter.proxy.watch import Watch
+from exporter.stream_clock import StreamClock
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from aiohttp import ClientResponse
+    from prometheus_client import Counter, Gauge
+
+    from exporter.observation import Outcome
+    from exporter.proxy.target import Target
+    from exporter.wire import Call, Usage
+    from exporter.wire.usage_request import UsageFrameFilter
+
+Data = bytes | None  # what aiohttp's client takes besides an async iterator
+
+_STREAM_TYPES = ("text/event-stream", "application/x-ndjson")
+_REFUSED = frozenset({400, 422})
+_CLIENT_ERROR, _SERVER_ERROR = 400, 500
+
+
+class _UpstreamFailure(Exception):
+    """The upstream gave no reply: what became of the request, the status and words for the client."""
+
+    def __init__(self, outcome: Outcome, code: int, message: str) -> None:
+        super().__init__(message)
+        self.outcome = outcome
+        self.code = code
+
+
+class Exchange:
+    """One request of one client to one target."""
+
+    def __init__(self, target: Target, request: web.BaseRequest) -> None:
+        self._accepted = perf_counter()
+        self._target = target
+        self._request = request
+        found = wire.find(request.path)
+        self._format, self._operation = found or (None, "other")
+        self._call: Call | None = None
+        self._stream = False
+        self._outcome: Outcome = "client_disconnect"  # what it was when nothing else is found out
+        self._code = NO_REPLY
+        self._succeeded = False
+        self._clock = StreamClock()
+        self._watch: Watch | None = None
+        self._phase: Gauge | None = None
+        self._chunks: Counter | None = None
+        self._slowest_piece = 0.0
+        self._ended: float | None = None
+
+    async def run(self) -> web.StreamResponse:
+        """Forward the request and the reply."""
+        try:
+            return await self._forward()
+        except _UpstreamFailure as failure:
+            return await self._fail(failure)
+        finally:
+            self._record()
+
+    async def _forward(self) -> web.StreamResponse:
+        request = self._request
+        if not encodable(request.headers):
+            raise _UpstreamFailure("client_error", _CLIENT_ERROR, "a header field holds bytes that are not UTF-8")
+        if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            request.writer.output_size = 0
+        body = RequestBody(request, self._target.settings.inspect_bytes, self._look)
+        whole = body.arrived()
+        asked = None
+        if self._format is not None and usage_asking.may_ask(self._target, self._format.NAME, request):
+            whole = await body.read() if whole is None else whole
+            asked = usage_asking.asked(whole)
+        if whole is None:
+            self._enter("blocking")
+            upstream = await self._send(body.pieces(), body)
+        else:
+            # runs once the request is on its way: what is sent next yields to the loop first
+            asyncio.get_running_loop().call_soon(self._look, whole)
+            upstream = await self._send(asked or whole or None, body, changed=asked is not None)
+        if asked is not None and upstream.status in _REFUSED:
+            upstream.close()
+            self._target.usage_refused = True
+            asked = None
+            upstream = await self._send(whole or None, body)
+        try:
+            return await self._relay(upstream, usage_asking.frame_filter(upstream) if asked is not None else None)
+        finally:
+            upstream.release() if upstream.content.at_eof() else upstream.close()
+
+    async def _send(
+        self, data: Data | AsyncIterator[bytes], body: RequestBody, *, changed: bool = False
+    ) -> ClientResponse:
+        """Send the request and wait for the reply's head."""
+        request = self._request
+        headers = for_upstream(request.headers)
+        if changed:
+            headers.popall(hdrs.CONTENT_LENGTH, None)
+        self._target.health.overhead(self._target.name, "request", perf_counter() - self._accepted)
+        try:
+            return await self._target.session.request(
+                request.method,
+                URL(self._target.settings.upstream.url + _path(request), encoded=True),
+                headers=headers,
+                data=data,
+                allow_redirects=False,
+            )
+        except aiohttp.ConnectionTimeoutError as error:
+            raise _UpstreamFailure("timeout", 504, "the model server did not accept a connection in time") from error
+        except TimeoutError as error:
+            raise _UpstreamFailure("timeout", 504, "the model server did not answer in time") from error
+        except (aiohttp.ClientConnectionError, OSError) as error:
+            if body.client_failed:
+                raise _UpstreamFailure("client_disconnect", _CLIENT_ERROR, "the request broke off") from error
+            raise _UpstreamFailure("upstream_unreachable", 502, "the model server cannot be reached") from error
+        except aiohttp.ClientError as error:
+            raise _UpstreamFailure("server_error", 502, "the model server's reply is not HTTP") from error
+
+    async def _relay(self, upstream: ClientResponse, usage_filter: UsageFrameFilter | None) -> web.StreamResponse:
+        """Pass the reply on, piece by piece as it comes."""
+        arrived = perf_counter()
+        content_type = upstream.headers.get(hdrs.CONTENT_TYPE, "")
+        self._succeeded = upstream.status < 300  # noqa: PLR2004 - 2xx
+        if self._format is not None:
+            self._watch = Watch(
+                self._format.reply(content_type),
+                upstream.headers.get(hdrs.CONTENT_ENCODING, ""),
+                self._count_parse_error,
+            )
+        relay = Relay(upstream)
+        if usage_filter is not None:
+            relay.headers.popall(hdrs.CONTENT_LENGTH, None)
+        try:
+            await relay.prepare(self._request)
+            self._code = str(upstream.status)
+            self._slowest_piece = perf_counter() - arrived
+            await self._pieces(upstream, relay, usage_filter)
+        except ConnectionError:  # the client's: those of the upstream are caught where they are read
+            return relay
+        return relay
+
+    async def _pieces(self, upstream: ClientResponse, relay: Relay, usage_filter: UsageFrameFilter | None) -> None:
+        read, write, watch = upstream.content.readany, relay.write, self._watch
+        while True:
+            try:
+                piece = await read()
+            except (aiohttp.ClientError, OSError) as error:
+                self._outcome = "timeout" if isinstance(error, TimeoutError) else "stream_error"
+                self._cut_off()
+                return
+            if not piece:
+                break
+            at = perf_counter()
+            if usage_filter is None:
+                await write(piece)
+            elif out := usage_filter.feed(piece):
+                await write(out)
+            spent = perf_counter() - at
+            if spent > self._slowest_piece:
+                self._slowest_piece = spent
+            if watch is not None:
+                progress = watch.feed(piece)
+                if progress.chunks:
+                    self._saw(at, progress.chunks, answer=progress.answer)
+        if usage_filter is not None and (rest := usage_filter.flush()):
+            await write(rest)
+        await relay.write_eof()
+        self._ended = perf_counter()
+        self._outcome = self._judge(upstream)
+
+    def _judge(self, upstream: ClientResponse) -> Outcome:
+        """Say what became of a request whose reply was passed on to its end."""
+        if upstream.status >= _SERVER_ERROR:
+            return "server_error"
+        if upstream.status >= _CLIENT_ERROR:
+            return "client_error"
+        if self._watch is not None and self._succeeded:
+            usage = self._usage()
+            streamed = upstream.headers.get(hdrs.CONTENT_TYPE, "").lower().startswith(_STREAM_TYPES)
+            self._stream = self._stream or (self._call is None and streamed)
+            if usage.failed or (streamed and not usage.complete and not self._watch.blind):
+                return "stream_error"
+        return "ok"
+
+    def _cut_off(self) -> None:
+        """Close the client's connection, so that a reply that broke off is not taken for a whole one."""
+        transport = self._request.transport
+        if transport is not None:
+            transport.close()
+
+    async def _fail(self, failure: _UpstreamFailure) -> web.StreamResponse:
+        """Tell the client what happened, in its dialect."""
+        self._outcome = failure.outcome
+        wire_name = self._format.NAME if self._format is not None else None
+        body, content_type = error_body(wire_name, str(failure), failure.outcome, failure.code)
+        response = web.Response(status=failure.code, body=body, headers={hdrs.CONTENT_TYPE: content_type})
+        if failure.outcome == "client_disconnect":
+            return response
+        try:
+            await response.prepare(self._request)
+            self._code = str(failure.code)
+            await response.write_eof()
+        except ConnectionError:
+            self._outcome = "client_disconnect"
+        self._ended = perf_counter()
+        return response
+
+    def _look(self, body: bytes) -> None:
+        """Read the request, which is on its way already."""
+        if self._ended is not None or self._format is None:
+            if self._phase is None and self._ended is None:
+                self._enter("blocking")
+            return
+        try:
+            self._call = self._format.call(body) if body else None
+        except Exception:  # noqa: BLE001 - reading along must not hurt
+            self._count_parse_error("internal")
+        if self._call is not None:
+            self._stream = self._call.stream
+        self._enter("waiting" if self._stream else "blocking")
+
+    def _enter(self, phase: str) -> None:
+        """Count the request in a phase and no longer in the one before."""
+        if self._phase is not None:
+            self._phase.dec()
+        model = self._target.names.label(self._call.model if self._call else None, succeeded=False)
+        self._phase = self._target.metrics.in_flight(self._target.name, model, self._operation, phase)
+        self._phase.inc()
+
+    def _saw(self, at: float, chunks: int, *, answer: bool) -> None:
+        """Note tokens in the reply."""
+        self._clock.chunk(at, answer=answer)
+        if self._chunks is None:
+            self._chunks = self._target.metrics.chunks(self._target.name, self._model(), self._operation)
+            self._enter("streaming")
+        self._chunks.inc(chunks)
+
+    def _model(self) -> str:
+        """Return the label of the model: what the reply names, else what the request named."""
+        named = self._watch.model if self._watch is not None else None
+        if named is None and self._call is not None:
+            named = self._call.model
+        return self._target.names.label(named, succeeded=self._succeeded) if self._format is not None else UNKNOWN
+
+    def _usage(self) -> Usage:
+        return self._watch.finish() if self._watch is not None else wire.Usage()
+
+    def _count_parse_error(self, reason: str) -> None:
+        name = self._format.NAME if self._format is not None else "none"
+        self._target.health.parse_error(self._target.name, name, reason)
+
+    def _record(self) -> None:
+        """Count the request; awaits nothing, runs once."""
+        if self._ended is None:
+            self._ended = perf_counter()
+        if self._phase is not None:
+            self._phase.dec()
+        target, usage = self._target, self._usage()
+        if self._succeeded:
+            target.health.overhead(target.name, "response", self._slowest_piece)
+        model = self._model()
+        observed = self._observed(model, usage)
+        target.metrics.record(target.name, observed, target.settings.objectives_of(model))
+
+    def _observed(self, model: str, usage: Usage) -> RequestObservation:
+        timed = self._stream and self._outcome == "ok"
+        clock, ended = self._clock, self._ended or 0.0
+        return RequestObservation(
+            model=model,
+            operation=self._operation if usage.is_inference else "other",
+            stream=self._stream,
+            outcome=self._outcome,
+            code=self._code,
+            duration=ended - self._accepted,
+            time_to_first_token=clock.first - self._accepted if timed and clock.first is not None else None,
+            time_to_first_answer_token=(
+                clock.first_answer - self._accepted if timed and clock.first_answer is not None else None
+            ),
+            time_per_output_token=(
+                clock.time_per_output_token(usage.output_tokens) if timed and usage.choices == 1 else None
+            ),
+            max_gap=clock.max_gap if timed else None,
+            finish_reasons=usage.finish_reasons,
+            tokens=Tokens(
+                usage.input_tokens,
+                usage.input_cache_hit,
+                usage.input_cache_write,
+                usage.output_tokens,
+                usage.output_reasoning,
+                usage.source,
+            ),
+            server_seconds=ServerSeconds(
+                usage.prefill_seconds, usage.decode_seconds, usage.queue_seconds, usage.load_seconds
+            ),
+        )
+
+
+def _path(request: web.BaseRequest) -> str:
+    """Return path and query exactly as the client sent them; of an absolute URL only these."""
+    raw = request.raw_path
+    if raw.startswith("/"):
+        return raw
+    if raw.startswith(("http://", "https://")):
+        return "/" + raw.split("/", 3)[3] if raw.count("/") > 2 else "/"  # noqa: PLR2004 - scheme://host/path
+    return f"/{raw}"

@@ -1,0 +1,71 @@
+"""Listening for each proxied server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from exporter.proxy.exchange import Exchange
+from exporter.proxy.health import ProxyHealth
+from exporter.proxy.target import target_for
+from exporter.request_metrics import RequestMetrics
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+    from exporter.proxy.settings import ProxyServer, ProxySettings
+    from exporter.proxy.target import Target
+
+_KEEPALIVE_SECONDS = 75.0
+
+
+class Proxy:
+    """All proxied servers: a port each, one set of metrics."""
+
+    def __init__(self, settings: ProxySettings, registry: CollectorRegistry, stop_seconds: float) -> None:
+        self._settings = settings
+        self._stop_seconds = stop_seconds
+        self._metrics = RequestMetrics(registry)
+        self._health = ProxyHealth(registry)
+        self._targets: list[Target] = []
+        self._runners: list[web.ServerRunner] = []
+        self._lag: asyncio.Task[None] | None = None
+
+    async def start(self) -> list[tuple[ProxyServer, int]]:
+        """Listen for every server and return the ports; OSError, with ``filename`` the address, when one is taken."""
+        self._lag = asyncio.ensure_future(self._health.watch_loop())
+        return [(server, await self._listen(server)) for server in self._settings.servers]
+
+    async def close(self) -> None:
+        """Stop listening; requests under way have ``stop_seconds`` to end."""
+        if self._lag is not None:
+            self._lag.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._lag
+        await asyncio.gather(*(runner.cleanup() for runner in self._runners))
+        for target in self._targets:
+            await target.session.close()
+
+    async def _listen(self, server: ProxyServer) -> int:
+        target = target_for(server, self._metrics, self._health)
+        self._targets.append(target)
+
+        async def handle(request: web.BaseRequest) -> web.StreamResponse:
+            return await Exchange(target, request).run()
+
+        low_level = web.Server(
+            handle,
+            handler_cancellation=True,
+            auto_decompress=False,
+            access_log=None,
+            keepalive_timeout=_KEEPALIVE_SECONDS,
+        )
+        runner = web.ServerRunner(low_level, shutdown_timeout=self._stop_seconds)
+        await runner.setup()
+        self._runners.append(runner)
+        await web.TCPSite(runner, server.listen.host or None, server.listen.port).start()
+        port: int = runner.addresses[0][1]
+        return port

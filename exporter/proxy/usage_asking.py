@@ -1,0 +1,43 @@
+"""Asking an OpenAI stream for its token usage where its client did not, and taking the extra frame out again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiohttp import hdrs
+
+from exporter.wire.usage_request import UsageFrameFilter, ask
+
+if TYPE_CHECKING:
+    from aiohttp import ClientResponse
+    from aiohttp.web import BaseRequest
+
+    from exporter.proxy.target import Target
+
+_ACCEPTING = frozenset({"vllm", "sglang", "ollama", "lmstudio", "tgi", "openai"})
+_DIALECTS = frozenset({"openai_chat", "openai_completions"})
+
+
+def may_ask(target: Target, wire_name: str, request: BaseRequest) -> bool:
+    """Tell whether this request may be changed: a kind known to accept it, and a plain body that is looked at whole."""
+    length = request.content_length
+    return (
+        wire_name in _DIALECTS
+        and target.settings.kind in _ACCEPTING
+        and target.settings.usage == "auto"
+        and not target.usage_refused
+        and length is not None
+        and length <= target.settings.inspect_bytes
+        and hdrs.CONTENT_ENCODING not in request.headers
+    )
+
+
+def asked(body: bytes) -> bytes | None:
+    """Return the body that asks for usage; None where there is nothing to ask."""
+    return ask(body)
+
+
+def frame_filter(upstream: ClientResponse) -> UsageFrameFilter | None:
+    """Return what takes the usage frame out; None for a reply that is no plain stream, which is passed on as it is."""
+    is_stream = upstream.headers.get(hdrs.CONTENT_TYPE, "").lower().startswith("text/event-stream")
+    return UsageFrameFilter() if is_stream and hdrs.CONTENT_ENCODING not in upstream.headers else None

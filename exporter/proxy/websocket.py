@@ -1,0 +1,87 @@
+"""Relaying WebSockets message by message: both sides see the other's messages, pings and close codes."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import aiohttp
+from aiohttp import WSMsgType, hdrs, web
+from yarl import URL
+
+from exporter.proxy.headers import for_upstream
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from multidict import CIMultiDictProxy
+
+_HANDSHAKE = (
+    hdrs.SEC_WEBSOCKET_KEY,
+    hdrs.SEC_WEBSOCKET_VERSION,
+    hdrs.SEC_WEBSOCKET_EXTENSIONS,
+    hdrs.SEC_WEBSOCKET_PROTOCOL,
+    hdrs.SEC_WEBSOCKET_ACCEPT,
+)
+
+Side = aiohttp.ClientWebSocketResponse | web.WebSocketResponse
+
+
+def is_websocket(headers: CIMultiDictProxy[str]) -> bool:
+    """Tell whether a request wants to become a WebSocket."""
+    return headers.get(hdrs.UPGRADE, "").lower() == "websocket"
+
+
+async def relay(session: aiohttp.ClientSession, url: URL, request: web.BaseRequest) -> web.WebSocketResponse:
+    """Open the upstream's side, then the client's, and pass messages on until one side closes.
+
+    Raises what aiohttp raises when the upstream cannot be reached or refuses.
+    """
+    headers = for_upstream(request.headers)
+    for name in _HANDSHAKE:
+        headers.popall(name, None)
+    protocols = tuple(
+        name.strip() for line in request.headers.getall(hdrs.SEC_WEBSOCKET_PROTOCOL, ()) for name in line.split(",")
+    )
+    upstream = await session.ws_connect(
+        url, headers=headers, protocols=protocols, autoping=False, autoclose=False, max_msg_size=0
+    )
+    try:
+        chosen = (upstream.protocol,) if upstream.protocol else ()
+        client = web.WebSocketResponse(protocols=chosen, autoping=False, autoclose=False, max_msg_size=0)
+        await client.prepare(request)
+        await _both_ways(client, upstream)
+        return client
+    finally:
+        await upstream.close()
+
+
+async def _both_ways(client: Side, upstream: Side) -> None:
+    """Pass messages on until either side is done."""
+    ways = {asyncio.ensure_future(_pass_on(client, upstream)), asyncio.ensure_future(_pass_on(upstream, client))}
+    try:
+        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for way in ways:
+            way.cancel()
+        await asyncio.gather(*ways, return_exceptions=True)
+
+
+async def _pass_on(source: Side, sink: Side) -> None:
+    """Pass one side's messages on to the other."""
+    send: Mapping[WSMsgType, object] = {
+        WSMsgType.TEXT: sink.send_str,
+        WSMsgType.BINARY: sink.send_bytes,
+        WSMsgType.PING: sink.ping,
+        WSMsgType.PONG: sink.pong,
+    }
+    while True:
+        message = await source.receive()
+        if message.type in send:
+            await send[message.type](message.data)  # type: ignore[operator] # each takes what its type carries
+        elif message.type is WSMsgType.CLOSE:
+            await sink.close(code=message.data or aiohttp.WSCloseCode.OK, message=(message.extra or "").encode())
+            return
+        else:  # closed, or broken
+            await sink.close(code=aiohttp.WSCloseCode.GOING_AWAY)
+            return
