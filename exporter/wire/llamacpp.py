@@ -1,0 +1,64 @@
+"""llama.cpp's own completion and infill."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from exporter.wire.accounting import read_error, read_timings
+from exporter.wire.contract import ANSWER, NOTHING, Call, Operation, Progress, Reply
+from exporter.wire.draft import Draft
+from exporter.wire.replies import watch
+from exporter.wire.values import model_name, request
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+NAME = "llamacpp"
+PATHS: Mapping[str, Operation] = {
+    "/completion": "text_completion",
+    "/completions": "text_completion",  # with /v1 it is OpenAI's
+    "/infill": "text_completion",
+}
+
+
+def call(body: bytes) -> Call | None:
+    """Read a request: model and stream."""
+    asked = request(body)
+    return None if asked is None else Call(model_name(asked.get("model")), asked.get("stream") is True)
+
+
+def reply(content_type: str) -> Reply:
+    """Watch a reply."""
+    return watch(content_type, CompletionReader())
+
+
+class CompletionReader:
+    """Reads frames, a body, and an array of bodies (one for each of several prompts)."""
+
+    def __init__(self) -> None:
+        self.draft = Draft(own_prompts=True)
+
+    def frame(self, frame: Mapping[str, object]) -> Progress:
+        """Take one frame of a stream."""
+        draft = self.draft
+        if "error" in frame:
+            read_error(draft, frame)
+            return NOTHING
+        index = draft.choice(frame.get("index"))
+        if draft.flag(frame.get("stop")):
+            self._end(frame, index)
+        return ANSWER if draft.text(frame.get("content")) else NOTHING
+
+    def whole(self, body: object) -> None:
+        """Take a reply that is one document."""
+        bodies = self.draft.objects(body) if isinstance(body, list) else [self.draft.mapping(body)]
+        for each in bodies:
+            self.frame({**each, "stop": True})
+
+    def _end(self, frame: Mapping[str, object], index: int) -> None:
+        draft = self.draft
+        draft.name(frame.get("model"))
+        draft.finish(index, frame.get("stop_type", "other"))
+        draft.complete = draft.complete or draft.all_finished()
+        if frame.get("timings") is not None:
+            read_timings(draft, frame["timings"], index)

@@ -1,0 +1,48 @@
+"""JSON objects, one a line, from bytes that are split anywhere."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from exporter.wire.contract import ParseError
+
+LINE_LIMIT = 1024 * 1024
+
+
+class Lines:
+    """Turns bytes into lines that are not blank; holds at most one line, of ``limit`` bytes."""
+
+    def __init__(self, limit: int = LINE_LIMIT) -> None:
+        self.errors: set[ParseError] = set()
+        self._limit = limit
+        self._line: list[bytes] = []
+        self._size = 0
+
+    error_event = False
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """Return the lines that end in these bytes."""
+        *ended, tail = chunk.split(b"\n")
+        lines: list[bytes] = []
+        for piece in ended:
+            self._hold(piece)
+            lines += self.flush()
+        if tail:
+            self._hold(tail)
+        return lines
+
+    def flush(self) -> list[bytes]:
+        """Return the line that the end of the stream left without its line end."""
+        line = b"".join(self._line).strip()
+        self._line.clear()
+        self._size = 0
+        return [line] if line else []
+
+    def _hold(self, piece: bytes) -> None:
+        self._size += len(piece)
+        if self._size <= self._limit:
+            self._line.append(piece)
+        else:
+            self.errors.add("too_long")
+            self._line.clear()

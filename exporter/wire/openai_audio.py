@@ -1,0 +1,76 @@
+"""OpenAI speech and transcription, as far as they say a model and count tokens."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from exporter.wire.accounting import read_error, read_usage
+from exporter.wire.contract import ANSWER, NOTHING, Call, Operation, Progress, Reply
+from exporter.wire.draft import Draft
+from exporter.wire.replies import watch
+from exporter.wire.values import model_name, request
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+NAME = "openai_audio"
+PATHS: Mapping[str, Operation] = {
+    "/audio/transcriptions": "other",
+    "/audio/translations": "other",
+    "/audio/speech": "other",
+}
+
+_FIELD = re.compile(
+    rb'content-disposition:[^\r\n]*[ ;]name="?(model|stream|stream_format)"?(?:;[^\r\n]*)?\r\n'
+    rb"(?:[^\r\n]+\r\n)*\r\n([^\r\n]{0,1024})",
+    re.IGNORECASE,
+)
+_TOKENS: Mapping[object, str] = {"transcript.text.delta": "delta", "speech.audio.delta": "audio"}
+_ENDS = ("transcript.text.done", "speech.audio.done")
+
+
+def call(body: bytes) -> Call | None:
+    """Read a request, JSON or a form, of which the beginning may be all that is given."""
+    asked: Mapping[str, object] | None
+    asked = _form(body) if body.startswith(b"--") else request(body)
+    if asked is None:
+        return None
+    streams = asked.get("stream") in (True, "true", "True", "1") or asked.get("stream_format") == "sse"
+    return Call(model_name(asked.get("model")), streams)
+
+
+def _form(body: bytes) -> dict[str, object]:
+    return {name.decode().lower(): value.decode("utf-8", "replace") for name, value in _FIELD.findall(body)}
+
+
+def reply(content_type: str) -> Reply:
+    """Watch a reply; sound and plain text say nothing."""
+    return watch(content_type, AudioReader())
+
+
+class AudioReader:
+    """Reads typed events (OpenAI), chunks with choices (vLLM) and whole transcriptions."""
+
+    def __init__(self) -> None:
+        self.draft = Draft()
+
+    def frame(self, frame: Mapping[str, object]) -> Progress:
+        """Take one event."""
+        draft, kind = self.draft, frame.get("type")
+        if isinstance(kind, str) and kind in _TOKENS:
+            return ANSWER if draft.text(frame.get(_TOKENS[kind])) else NOTHING
+        draft.complete = draft.complete or kind in _ENDS
+        self.whole(frame)
+        heard = False
+        for choice in draft.objects(frame.get("choices", [])):
+            heard = draft.text(draft.mapping(choice.get("delta")).get("content")) or heard
+        return ANSWER if heard else NOTHING
+
+    def whole(self, body: object) -> None:
+        """Take a reply that is one document."""
+        body = self.draft.mapping(body)
+        self.draft.name(body.get("model"))
+        read_error(self.draft, body)
+        if body.get("usage") is not None:  # may count seconds instead of tokens
+            read_usage(self.draft, body["usage"])

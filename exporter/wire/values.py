@@ -1,0 +1,36 @@
+"""Reading JSON and single values that may be anything."""
+
+from __future__ import annotations
+
+import json
+
+MODEL_LENGTH = 256
+
+_decode = json.JSONDecoder().decode
+
+
+def loads(data: bytes) -> object:
+    """Parse JSON; ValueError for anything else.
+
+    Bytes that are not UTF-8 (half a character from a byte-level token) are replaced: the frame still holds a token.
+    """
+    try:
+        return _decode(data.decode("utf-8", "replace"))
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def request(body: bytes) -> dict[str, object] | None:
+    """Return a request body's JSON object, None when it is not one."""
+    try:
+        parsed = loads(body)
+    except ValueError:
+        return None
+    return parsed if isinstance(parsed, dict) else None
+
+
+def model_name(value: object) -> str | None:
+    """Return a model's name, stripped and cut to a sane length; None for what is no name."""
+    if not isinstance(value, str):
+        return None
+    return value.strip()[:MODEL_LENGTH].rstrip() or None
