@@ -18,6 +18,7 @@ from aiohttp import web
 
 from exporter import __version__, config, flags, logs, threads
 from exporter.config import ConfigError
+from exporter.proxy.server import Proxy
 from exporter.service import Service
 from exporter.web import build_app
 
@@ -89,6 +90,7 @@ async def _serve(service: Service) -> None:
     runner = web.AppRunner(
         build_app(service), access_log=None, handler_cancellation=True, shutdown_timeout=_STOP_SECONDS
     )
+    proxy = Proxy(service.config.proxy, service.registry, _STOP_SECONDS)
     await runner.setup()
     try:
         stop = asyncio.Event()
@@ -96,6 +98,7 @@ async def _serve(service: Service) -> None:
         _on_signals(stop, lambda: _start(reloads, _reload(service)))
         for address in service.config.web.listen_addresses:
             await _listen(runner, address, service.config.web.telemetry_path)
+        await _start_proxy(proxy)
         log.info(
             "ready",
             extra={"fields": {"version": __version__, "collectors": ",".join(service.config.collectors)}},
@@ -103,7 +106,7 @@ async def _serve(service: Service) -> None:
         await stop.wait()
         log.info("stopping")
     finally:
-        await runner.cleanup()
+        await asyncio.gather(runner.cleanup(), proxy.close())
 
 
 async def _listen(runner: web.AppRunner, address: Address, path: str) -> None:
@@ -114,6 +117,20 @@ async def _listen(runner: web.AppRunner, address: Address, path: str) -> None:
         raise _CannotListen(f"cannot listen on {address}: {_problem(error)}") from error
     shown = _reachable(address, runner.addresses[-1][1])
     log.info("listening", extra={"fields": {"address": str(address), "url": f"http://{shown}{path}"}})
+
+
+async def _start_proxy(proxy: Proxy) -> None:
+    for server in proxy.servers:
+        try:
+            port = await proxy.listen(server)
+        except OSError as error:
+            raise _CannotListen(f"cannot listen on {server.listen} for {server.name}: {_problem(error)}") from error
+        fields = {
+            "server": server.name,
+            "url": f"http://{_reachable(server.listen, port)}",
+            "upstream": server.upstream.url,
+        }
+        log.info("proxying", extra={"fields": fields})
 
 
 def _problem(error: OSError) -> str:

@@ -35,10 +35,11 @@ class OwnMetrics:
 
     def __init__(self, now: Callable[[], float] = time.time) -> None:
         self._now = now
-        self._registry = CollectorRegistry()
-        ProcessCollector(registry=self._registry)
-        PlatformCollector(registry=self._registry)
-        GCCollector(registry=self._registry)
+        self.registry = CollectorRegistry()
+        """Where other parts put metrics that they count as things happen."""
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
         self._build = (__version__, platform.python_version())
         self.reloaded(successful=True)
 
@@ -53,4 +54,4 @@ class OwnMetrics:
         yield from BUILD_INFO.by([(self._build, 1)])
         yield from RELOAD_SUCCESSFUL.of(float(self._successful))
         yield from RELOAD_TIMESTAMP.of(self._read_at)
-        yield from self._registry.collect()
+        yield from self.registry.collect()

@@ -37,7 +37,7 @@ _COMMON = ("server", "model", "operation")
 REQUESTS = counter(
     "requests",
     "Requests that are over. An error is outcome server_error, timeout, upstream_unreachable or stream_error; code is"
-    " the status that the client was sent, 'none' when it was sent nothing. Leave operation 'other' out of error rates.",
+    " the status that the client was sent, 'none' when it was sent nothing. Error rates leave operation 'other' out.",
     *_COMMON,
     "stream",
     "outcome",
@@ -60,8 +60,8 @@ _SECONDS = {
     ),
     "time_to_first_token": histogram(
         "request_time_to_first_token_seconds",
-        "From the request's head until the first token of any kind (answer, reasoning, tool call): queue, model load"
-        " and prompt included. Successful streams only.",
+        "From the request's head until the first token of any kind (answer, reasoning, tool call): queue, model"
+        " load and prompt included. Successful streams only.",
         TTFT,
         *_COMMON,
     ),

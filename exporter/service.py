@@ -31,6 +31,7 @@ class Service:
         self._load = load
         self._lock = threading.Lock()
         self._own = OwnMetrics()
+        self.registry = self._own.registry
         self._built: dict[str, tuple[Build, collectors.Collector]] = {}
         self.config = config
         self.scrape = self._scrape_of(config, previous=None)

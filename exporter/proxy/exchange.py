@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import contextmanager
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from yarl import URL
 from exporter import wire
 from exporter.model_names import UNKNOWN
 from exporter.observation import NO_REPLY, RequestObservation, ServerSeconds, Tokens
-from exporter.proxy import usage_asking
+from exporter.proxy import usage_asking, websocket
 from exporter.proxy.failures import error_body
 from exporter.proxy.headers import encodable, for_upstream
 from exporter.proxy.relay import Relay
@@ -22,7 +23,7 @@ from exporter.proxy.watch import Watch
 from exporter.stream_clock import StreamClock
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from aiohttp import ClientResponse
     from prometheus_client import Counter, Gauge
@@ -56,7 +57,8 @@ class Exchange:
         self._target = target
         self._request = request
         found = wire.find(request.path)
-        self._format, self._operation = found or (None, "other")
+        self._format = found[0] if found else None
+        self._operation = found[1] if found else "other"
         self._call: Call | None = None
         self._stream = False
         self._outcome: Outcome = "client_disconnect"  # what it was when nothing else is found out
@@ -85,6 +87,8 @@ class Exchange:
         if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             request.writer.output_size = 0
+        if websocket.is_websocket(request.headers):
+            return await self._relay_websocket()
         body = RequestBody(request, self._target.settings.inspect_bytes, self._look)
         whole = body.arrived()
         asked = None
@@ -117,24 +121,46 @@ class Exchange:
         if changed:
             headers.popall(hdrs.CONTENT_LENGTH, None)
         self._target.health.overhead(self._target.name, "request", perf_counter() - self._accepted)
-        try:
+        with self._explained(body):
             return await self._target.session.request(
-                request.method,
-                URL(self._target.settings.upstream.url + _path(request), encoded=True),
-                headers=headers,
-                data=data,
-                allow_redirects=False,
+                request.method, self._url(), headers=headers, data=data, allow_redirects=False
             )
+
+    def _url(self) -> URL:
+        return URL(self._target.settings.upstream.url + _path(self._request), encoded=True)
+
+    @contextmanager
+    def _explained(self, body: RequestBody | None = None) -> Iterator[None]:
+        """Turn what the client library raises before a reply's head into what became of the request."""
+        try:
+            yield
         except aiohttp.ConnectionTimeoutError as error:
             raise _UpstreamFailure("timeout", 504, "the model server did not accept a connection in time") from error
         except TimeoutError as error:
             raise _UpstreamFailure("timeout", 504, "the model server did not answer in time") from error
         except (aiohttp.ClientConnectionError, OSError) as error:
-            if body.client_failed:
+            if body is not None and body.client_failed:
                 raise _UpstreamFailure("client_disconnect", _CLIENT_ERROR, "the request broke off") from error
             raise _UpstreamFailure("upstream_unreachable", 502, "the model server cannot be reached") from error
         except aiohttp.ClientError as error:
             raise _UpstreamFailure("server_error", 502, "the model server's reply is not HTTP") from error
+
+    async def _relay_websocket(self) -> web.StreamResponse:
+        """Relay a WebSocket for as long as it lives; an upstream that refuses it is quoted."""
+        self._stream = True
+        self._enter("streaming")
+        try:
+            with self._explained():
+                upstream = await websocket.open_upstream(self._target.session, self._url(), self._request)
+        except _UpstreamFailure as failure:
+            refusal = failure.__cause__
+            if not isinstance(refusal, aiohttp.WSServerHandshakeError):
+                raise
+            outcome: Outcome = "server_error" if refusal.status >= _SERVER_ERROR else "client_error"
+            raise _UpstreamFailure(outcome, refusal.status, "the model server refused the WebSocket") from refusal
+        self._code = "101"
+        self._outcome = "ok"  # whichever side ends it, and however
+        return await websocket.relay(self._request, upstream)
 
     async def _relay(self, upstream: ClientResponse, usage_filter: UsageFrameFilter | None) -> web.StreamResponse:
         """Pass the reply on, piece by piece as it comes."""
@@ -176,8 +202,7 @@ class Exchange:
             elif out := usage_filter.feed(piece):
                 await write(out)
             spent = perf_counter() - at
-            if spent > self._slowest_piece:
-                self._slowest_piece = spent
+            self._slowest_piece = max(self._slowest_piece, spent)
             if watch is not None:
                 progress = watch.feed(piece)
                 if progress.chunks:

@@ -16,8 +16,8 @@ _SHORT = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1)
 
 OVERHEAD = histogram(
     "proxy_overhead_seconds",
-    "What the proxy itself adds: leg request, from the request's head until it is passed on; leg response, the longest time"
-    " a piece of the reply spent here, slow clients included.",
+    "What the proxy itself adds: leg request, from the request's head until it is passed on; leg response, the longest"
+    " time a piece of the reply spent here, slow clients included.",
     _SHORT,
     "server",
     "leg",

@@ -26,18 +26,13 @@ class Proxy:
     """All proxied servers: a port each, one set of metrics."""
 
     def __init__(self, settings: ProxySettings, registry: CollectorRegistry, stop_seconds: float) -> None:
-        self._settings = settings
+        self.servers = settings.servers
         self._stop_seconds = stop_seconds
         self._metrics = RequestMetrics(registry)
         self._health = ProxyHealth(registry)
         self._targets: list[Target] = []
         self._runners: list[web.ServerRunner] = []
         self._lag: asyncio.Task[None] | None = None
-
-    async def start(self) -> list[tuple[ProxyServer, int]]:
-        """Listen for every server and return the ports; OSError, with ``filename`` the address, when one is taken."""
-        self._lag = asyncio.ensure_future(self._health.watch_loop())
-        return [(server, await self._listen(server)) for server in self._settings.servers]
 
     async def close(self) -> None:
         """Stop listening; requests under way have ``stop_seconds`` to end."""
@@ -49,7 +44,10 @@ class Proxy:
         for target in self._targets:
             await target.session.close()
 
-    async def _listen(self, server: ProxyServer) -> int:
+    async def listen(self, server: ProxyServer) -> int:
+        """Listen for one server and return the port; OSError when that cannot be."""
+        if self._lag is None:
+            self._lag = asyncio.ensure_future(self._health.watch_loop())
         target = target_for(server, self._metrics, self._health)
         self._targets.append(target)
 

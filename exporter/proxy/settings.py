@@ -91,6 +91,6 @@ class ProxySettings:
     def __post_init__(self) -> None:
         for key in ("name", "listen"):
             values = [getattr(server, key) for server in self.servers]
-            twice = {str(value) for value in values if values.count(value) > 1 and getattr(value, "port", 1)}
+            twice = {str(value) for value in values if values.count(value) > 1 and not str(value).endswith(":0")}
             if twice:
                 raise ValueError(f"two servers have the {key} {', '.join(sorted(twice))}")

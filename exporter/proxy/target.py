@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from exporter.proxy.settings import ProxyServer
     from exporter.request_metrics import RequestMetrics
 
-# below the 5 s after which uvicorn and llama.cpp close an idle connection: a request sent into that moment would be lost
+# uvicorn and llama.cpp close an idle connection after 5 s: a request sent into that moment would be lost
 _KEEPALIVE_SECONDS = 3.0
 _CLIENT_BUFFER_BYTES = 1 << 16
 

@@ -6,7 +6,8 @@ import logging
 from typing import TYPE_CHECKING
 
 from exporter.proxy.inflate import CannotInflate, inflater
-from exporter.wire import NOTHING, Usage
+from exporter.wire import Usage
+from exporter.wire.contract import NOTHING
 
 if TYPE_CHECKING:
     from collections.abc import Callable

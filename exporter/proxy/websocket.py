@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 from aiohttp import WSMsgType, hdrs, web
-from yarl import URL
 
 from exporter.proxy.headers import for_upstream
 
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from multidict import CIMultiDictProxy
+    from yarl import URL
 
 _HANDSHAKE = (
     hdrs.SEC_WEBSOCKET_KEY,
@@ -32,20 +32,23 @@ def is_websocket(headers: CIMultiDictProxy[str]) -> bool:
     return headers.get(hdrs.UPGRADE, "").lower() == "websocket"
 
 
-async def relay(session: aiohttp.ClientSession, url: URL, request: web.BaseRequest) -> web.WebSocketResponse:
-    """Open the upstream's side, then the client's, and pass messages on until one side closes.
-
-    Raises what aiohttp raises when the upstream cannot be reached or refuses.
-    """
+async def open_upstream(
+    session: aiohttp.ClientSession, url: URL, request: web.BaseRequest
+) -> aiohttp.ClientWebSocketResponse:
+    """Open the upstream's side as the client asked for it; raises what aiohttp raises when that fails."""
     headers = for_upstream(request.headers)
     for name in _HANDSHAKE:
         headers.popall(name, None)
     protocols = tuple(
         name.strip() for line in request.headers.getall(hdrs.SEC_WEBSOCKET_PROTOCOL, ()) for name in line.split(",")
     )
-    upstream = await session.ws_connect(
+    return await session.ws_connect(
         url, headers=headers, protocols=protocols, autoping=False, autoclose=False, max_msg_size=0
     )
+
+
+async def relay(request: web.BaseRequest, upstream: aiohttp.ClientWebSocketResponse) -> web.WebSocketResponse:
+    """Open the client's side and pass messages on until one side closes."""
     try:
         chosen = (upstream.protocol,) if upstream.protocol else ()
         client = web.WebSocketResponse(protocols=chosen, autoping=False, autoclose=False, max_msg_size=0)
