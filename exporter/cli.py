@@ -111,11 +111,16 @@ async def _listen(runner: web.AppRunner, address: Address, path: str) -> None:
     try:
         await site.start()
     except OSError as error:
-        named = isinstance(error, socket.gaierror) or not error.errno
-        problem = error.strerror if named else os.strerror(error.errno)  # asyncio's own text repeats the address
-        raise _CannotListen(f"cannot listen on {address}: {problem or error}") from error
+        raise _CannotListen(f"cannot listen on {address}: {_problem(error)}") from error
     shown = _reachable(address, runner.addresses[-1][1])
     log.info("listening", extra={"fields": {"address": str(address), "url": f"http://{shown}{path}"}})
+
+
+def _problem(error: OSError) -> str:
+    """Return the system's words; asyncio's own text repeats the address."""
+    if error.errno and not isinstance(error, socket.gaierror):
+        return os.strerror(error.errno)
+    return error.strerror or str(error)
 
 
 def _reachable(address: Address, port: int) -> Address:
