@@ -16,6 +16,7 @@ import shutil
 import statistics
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import metadata
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -56,7 +57,7 @@ class Target:
     name: str
     program: Program
     seconds: list[float] = field(default_factory=list)
-    pages: list[Page] = field(default_factory=list)
+    page: Page = field(default_factory=lambda: Page(b"", b""))
 
     def __post_init__(self) -> None:
         self._connection = self.program.connect(_TIMEOUT_SECONDS)
@@ -71,7 +72,7 @@ class Target:
         if response.status != _OK:
             raise SystemExit(f"{self.name} answered {response.status}: {received[:200]!r}")
         zipped = response.getheader("Content-Encoding") == "gzip"
-        self.pages[:] = [Page(received, gzip.decompress(received) if zipped else received)]
+        self.page = Page(received, gzip.decompress(received) if zipped else received)
 
     def forget(self) -> None:
         """Drop the warm-up's times and take CPU time from here on."""
@@ -81,7 +82,7 @@ class Target:
     def figures(self) -> Figures:
         """Return what was measured since ``forget``."""
         cpu = self.program.cpu_seconds() - self._cpu_before
-        samples = self.pages[-1].samples()
+        samples = self.page.samples()
         return Figures(
             cpu_ms=cpu / len(self.seconds) * 1e3,
             cpu_us_per_sample=cpu / len(self.seconds) / samples * 1e6,
@@ -89,8 +90,8 @@ class Target:
             p99_ms=percentile(self.seconds, 99) * 1e3,
             resident_mb=self.program.resident_bytes() / 1e6,
             samples=samples,
-            plain_bytes=len(self.pages[-1].plain),
-            received_bytes=len(self.pages[-1].received),
+            plain_bytes=len(self.page.plain),
+            received_bytes=len(self.page.received),
         )
 
 
@@ -176,18 +177,22 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--scrapes", type=_at_least_one, default=500, metavar="N", help="per program (default 500)")
-    parser.add_argument("--warm-up", type=int, default=50, metavar="N", help="scrapes not counted (default 50)")
+    parser.add_argument(
+        "--scrapes", type=partial(_at_least, 1), default=500, metavar="N", help="per program (default 500)"
+    )
+    parser.add_argument(
+        "--warm-up", type=partial(_at_least, 0), default=50, metavar="N", help="scrapes not counted (default 50)"
+    )
     parser.add_argument(
         "--interval", type=float, default=0.02, metavar="SECONDS", help="pause after each scrape (default 0.02)"
     )
     return parser.parse_args()
 
 
-def _at_least_one(text: str) -> int:
+def _at_least(least: int, text: str) -> int:
     number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
+    if number < least:
+        raise argparse.ArgumentTypeError(f"must be at least {least}")
     return number
 
 
