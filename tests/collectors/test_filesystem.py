@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import sys
 import threading
 from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING, NoReturn
@@ -258,7 +259,15 @@ def test_space_is_what_statvfs_says(tmp_path: Path) -> None:
     before = os.statvfs(tmp_path)
     measured_space = space(str(tmp_path))
     assert measured_space.size == before.f_blocks * before.f_frsize
-    assert measured_space.available <= measured_space.free <= measured_space.size
+    unit, slack = before.f_frsize, 256 * 2**20  # what other programs write meanwhile
+    assert measured_space.free == pytest.approx(before.f_bfree * unit, abs=slack)
+    assert measured_space.available == pytest.approx(before.f_bavail * unit, abs=slack)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_a_real_file_system_without_inodes() -> None:
+    """The kernel's own /proc has no inodes to count."""
+    assert (space("/proc").files, space("/proc").files_free) == (None, None)
 
 
 def test_a_mount_point_that_is_gone_is_an_os_error(tmp_path: Path) -> None:
