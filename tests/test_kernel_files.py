@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter.collectors import Unavailable
-from exporter.kernel_files import parse_counts, read
+from exporter.kernel_files import parse_counts, parse_ranges, read
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,3 +50,9 @@ def test_parse_counts() -> None:
 def test_large_counts_are_exact() -> None:
     """Counters of 64 bits are read as whole numbers."""
     assert parse_counts(f"x {2**64 - 1}\n") == {"x": 2**64 - 1}
+
+
+@pytest.mark.parametrize(("text", "numbers"), [("0-3,8\n", [0, 1, 2, 3, 8]), ("0\n", [0]), ("1,3", [1, 3])])
+def test_ranges(text: str, numbers: list[int]) -> None:
+    """The kernel's lists of numbers are read as they are meant."""
+    assert parse_ranges(text) == numbers

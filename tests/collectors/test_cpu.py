@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import os
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -10,6 +10,9 @@ from exporter.collectors import Options, Paths
 from exporter.collectors.cpu import Cpu, create, disjoint_modes
 from tests.machine import CpuTimes, psutil_double
 from tests.readings import readings
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def user_seconds(*reads: float) -> list[float]:
@@ -116,3 +119,22 @@ def test_this_machine() -> None:
     assert sum(seconds.values()) > 0
     assert all(second["cpu_seconds_total"][key] >= value for key, value in seconds.items())
     assert second["context_switches_total"][()] > first["context_switches_total"][()] - 1 > 0
+
+
+def test_a_cpu_that_is_offline_does_not_change_the_others_numbers(tmp_path: Path) -> None:
+    """With CPU 1 of three offline the two others are 0 and 2, as the kernel numbers them."""
+    online = tmp_path / "devices/system/cpu/online"
+    online.parent.mkdir(parents=True)
+    online.write_text("0,2\n")
+    found = readings(Cpu(psutil_double(), tmp_path).collect())
+    assert {cpu for cpu, _ in found["cpu_seconds_total"]} == {"0", "2"}
+    assert set(found["cpu_frequency_hertz"]) == {("0",), ("2",)}
+
+
+@pytest.mark.parametrize("online", ["0-5\n", "", "junk\n"])
+def test_numbers_that_do_not_fit_are_not_used(tmp_path: Path, online: str) -> None:
+    """A list of CPUs that has another length, or is no list, leaves psutil's order."""
+    (tmp_path / "devices/system/cpu").mkdir(parents=True)
+    (tmp_path / "devices/system/cpu/online").write_text(online)
+    found = readings(Cpu(psutil_double(), tmp_path).collect())
+    assert {cpu for cpu, _ in found["cpu_seconds_total"]} == {"0", "1"}
