@@ -29,7 +29,7 @@ check: .venv/dev.stamp ## format, lint, types, documents, tests with coverage, p
 
 bench: .venv/dev.stamp ## measure speed and memory, side by side with node_exporter
 	@-.ci/need prometheus-node-exporter prometheus-node-exporter
-	$(BIN)/python -m benchmarks.scrape $(ARGS)
+	$(BIN)/python benchmarks/scrape.py $(ARGS)
 
 format: .venv/dev.stamp ## format the code and write the generated parts of the README
 	$(BIN)/ruff format .
