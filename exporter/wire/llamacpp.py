@@ -60,5 +60,4 @@ class CompletionReader:
         draft.name(frame.get("model"))
         draft.finish(index, frame.get("stop_type", "other"))
         draft.complete = draft.complete or draft.all_finished()
-        if frame.get("timings") is not None:
-            read_timings(draft, frame["timings"], index)
+        read_timings(draft, frame.get("timings"), index, frame)
