@@ -141,9 +141,8 @@ class UsageFrameFilter:
     def _pass(self, out: list[bytes]) -> None:
         """Let a long frame go, but for its last byte: it may be the first half of a blank line."""
         self._passing = True
-        keep = 2 if self._held.endswith(b"\r\n") else 1
-        out.append(self._held[:-keep])
-        self._held = self._held[-keep:]
+        out.append(self._held[:-1])
+        self._held = self._held[-1:]
 
     def _judge(self, frame: bytes) -> bytes:
         """Return the frame, or nothing when it holds usage only (but the blank lines before it)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -261,10 +262,10 @@ def test_long_embeddings_are_read_at_their_ends() -> None:
     trap = rb'"text":"\"usage\":{\"prompt_tokens\":1}"'
     front = b'{"model":"m","usage":{"prompt_tokens":8,"total_tokens":8},' + trap + b',"data":[' + numbers + b"]}"
     back = b"{" + trap + b',"data":[' + numbers + b'],"model":"m","usage":{"prompt_tokens":8,"total_tokens":8}}'
-    for body in (front, back):
-        usage = feed(reply("/v1/embeddings", JSON), split(body, 5000))[1]
+    for body, size in itertools.product((front, back), (5000, 1_000_000)):
+        usage = feed(reply("/v1/embeddings", JSON), split(body, size))[1]
         assert (usage.model, usage.input_tokens, usage.complete, usage.parse_errors) == ("m", 8, True, ())
-        assert not feed(reply("/v1/embeddings", JSON), split(body[:-30], 5000))[1].complete
+        assert not feed(reply("/v1/embeddings", JSON), split(body[:-30], size))[1].complete
     nothing = feed(reply("/v1/embeddings", JSON), [b'{"data":[' + numbers + b"]}"])[1]
     assert (nothing.input_tokens, nothing.parse_errors) == (None, ("too_long",))
 

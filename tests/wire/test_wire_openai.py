@@ -102,6 +102,13 @@ def test_usage_without_details() -> None:
     assert (usage.input_cache_hit, usage.output_reasoning) == (None, None)
 
 
+def test_usage_with_details_beside_it() -> None:
+    """DeepSeek and SGLang write the parts beside their wholes."""
+    counts = {"prompt_tokens": 9, "prompt_cache_hit_tokens": 4, "completion_tokens": 7, "reasoning_tokens": 3}
+    usage = streamed(CHAT, usage_frame(**counts))[1]
+    assert (usage.input_cache_hit, usage.output_reasoning) == (4, 3)
+
+
 def test_usage_in_every_frame() -> None:
     """With usage in each frame the last one counts, also when the stream is cut."""
     frames = [delta(content="a") | {"usage": {"prompt_tokens": 5, "completion_tokens": n}} for n in (1, 2)]

@@ -143,6 +143,15 @@ def test_all_other_bytes_pass(before: list[bytes], after: list[bytes], end: byte
     assert filtered(UsageFrameFilter(), pieces) == head + tail
 
 
+@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_line_ends_in_two_pieces(end: bytes, size: int) -> None:
+    """The usage frame goes with all of its line ends, also when the last one comes in two pieces."""
+    head, tail = b"data: a" + end * 3, b"data: b" + end * 2
+    stream = head + b'data: {"choices":[],"usage":{}}' + end * 2 + tail
+    assert filtered(UsageFrameFilter(), list(split(stream, size))) == head + tail
+
+
 @given(
     st.lists(st.sampled_from([b"\n", b"\r", b"\r\n", b"data: x", b'data: {"usage":1}', b"y" * 30]), max_size=20),
     st.lists(st.integers(0, 500)),
