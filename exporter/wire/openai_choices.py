@@ -29,8 +29,8 @@ def call(body: bytes) -> Call | None:
 class ChoicesReader:
     """Reads frames and bodies; ``token`` says what a choice of a frame carries."""
 
-    def __init__(self, token: Token) -> None:
-        self.draft = Draft()
+    def __init__(self, token: Token, draft: Draft | None = None) -> None:
+        self.draft = draft or Draft()
         self._token = token
         self._without_choice = 0
 

@@ -207,6 +207,14 @@ def test_llamacpp_several_prompts() -> None:
     assert (usage.finish_reasons, usage.prefill_seconds) == (("length",) * 3, 0.01)
 
 
+def test_openai_dialect_at_a_bare_path() -> None:
+    """Servers that speak OpenAI's dialect at /completions are understood there too."""
+    frame = {"model": "m", "choices": [{"index": 0, "text": "a", "finish_reason": "stop"}]}
+    progress, usage = streamed("/completions", frame, "[DONE]")
+    assert (progress, usage.complete, usage.finish_reasons, usage.parse_errors) == (ANSWER, True, ("stop",), ())
+    assert whole("/completions", frame | {"usage": {"prompt_tokens": 3, "completion_tokens": 1}}).input_tokens == 3
+
+
 def test_llamacpp_error() -> None:
     """An error frame is a failure."""
     assert streamed("/completion", native("a"), {"error": {"code": 500}})[1].failed

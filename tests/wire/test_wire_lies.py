@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from exporter.wire import Progress
+from exporter.wire import FORMATS, Progress
 
-from .feeding import streamed
+from .feeding import lined, streamed, whole
 
 CHAT = "/v1/chat/completions"
 
@@ -63,3 +65,45 @@ def test_values_that_lie_about_their_type(frame: object) -> None:
 def test_model_names(said: str, known: str | None) -> None:
     """Model names are stripped and cut."""
     assert streamed(CHAT, {"model": said, "choices": []})[1].model == known
+
+
+KNOWN_KEYS = """
+    type model usage timings metrics stats error object choices delta content tool_calls function name arguments
+    function_call refusal reasoning audio data transcript index finish_reason text response status output id message
+    incomplete_details reason input_tokens output_tokens prompt_tokens completion_tokens prompt_tokens_details
+    cached_tokens completion_tokens_details reasoning_tokens cache_n prompt_n prompt_ms predicted_n done done_reason
+    eval_count prompt_eval_count load_duration thinking stop stop_type tokens_evaluated result meta tokens
+    model_instance_id stop_reason cache_read_input_tokens generation_time queue_time_ms
+"""
+KNOWN_WORDS = """
+    message_start message_delta message_stop content_block_delta text_delta response.completed response.incomplete
+    response.failed response.output_text.delta chat.end message.delta completed incomplete failed error stop load
+    transcript.text.delta transcript.text.done function_call resp_1 m
+"""
+KEYS = st.sampled_from(KNOWN_KEYS.split())
+WORDS = st.sampled_from(KNOWN_WORDS.split())
+SCALARS = st.none() | st.booleans() | WORDS | st.integers(-5, 50) | st.floats() | st.just(10**30) | st.just("")
+ANYTHING = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=6), max_leaves=15
+)
+
+
+@given(
+    st.sampled_from([path for format_ in FORMATS for path in format_.PATHS]),
+    st.lists(st.dictionaries(KEYS, ANYTHING, max_size=8), max_size=4),
+)
+def test_any_json_is_survived(path: str, frames: list[dict[str, object]]) -> None:
+    """Known keys with unexpected values never raise, and what is told stays consistent."""
+    usages = [
+        streamed(path, *frames)[1],
+        lined(path, *frames)[1],
+        whole(path, frames),
+        *(whole(path, f) for f in frames),
+    ]
+    for usage in usages:
+        assert (usage.input_cache_hit or 0) + (usage.input_cache_write or 0) <= (usage.input_tokens or 0)
+        assert (usage.output_reasoning or 0) <= (usage.output_tokens or 0)
+        assert (usage.source == "none") == (usage.input_tokens is None and usage.output_tokens is None)
+        assert set(usage.finish_reasons) <= {"stop", "length", "tool_calls", "content_filter", "other"}
+        assert set(usage.parse_errors) <= {"json", "shape"}
+        assert usage.model is None or 0 < len(usage.model) <= 256
