@@ -11,7 +11,7 @@ from exporter.wire.values import loads
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-WHOLE_LIMIT = 1024 * 1024
+WHOLE_LIMIT = 512 * 1024
 _END = 16 * 1024
 _CLOSING = {b"{": b"}", b"[": b"]"}
 

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hypothesis import settings
+
 from exporter.wire import Progress, Usage, find
 
 if TYPE_CHECKING:
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
     from exporter.wire import Reply
 
 CAPTURES = Path(__file__).parent.parent / "captures" / "llama-server"
+unhurried = settings(deadline=None)
+"""For generated tests: a busy machine is no failure."""
+
 SSE = "text/event-stream"
 NDJSON = "application/x-ndjson"
 JSON = "application/json; charset=utf-8"

@@ -80,6 +80,12 @@ def test_response_with_a_call() -> None:
     assert streamed(RESPONSES, response("completed", output=output))[1].finish_reasons == ("tool_calls",)
 
 
+def test_response_cancelled() -> None:
+    """A cancelled response has ended, for another reason than the usual ones."""
+    usage = streamed(RESPONSES, response("cancelled"))[1]
+    assert (usage.complete, usage.finish_reasons) == (True, ("other",))
+
+
 def test_response_failed() -> None:
     """A failed response is a failure, and so is an error event."""
     usage = streamed(RESPONSES, response("failed", error={"code": "server_error"}, usage=None))[1]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from exporter.wire import Progress, Usage
 
-from .feeding import CAPTURES, JSON, NDJSON, SSE, feed, reply, split, split_at
+from .feeding import CAPTURES, JSON, NDJSON, SSE, feed, reply, split, split_at, unhurried
 
 if TYPE_CHECKING:
     from exporter.wire import Reply
@@ -143,6 +143,7 @@ def test_a_capture_says_what_the_server_counted(name: str, size: int) -> None:
     assert (progress, rounded(usage)) == EXPECTED[name][1:]
 
 
+@unhurried
 @given(names, st.lists(st.integers(0, 10_000), max_size=8))
 def test_pieces_do_not_matter(name: str, places: list[int]) -> None:
     """Cut anywhere, a capture says the same."""
@@ -151,6 +152,7 @@ def test_pieces_do_not_matter(name: str, places: list[int]) -> None:
     assert (progress, rounded(usage)) == EXPECTED[name][1:]
 
 
+@unhurried
 @given(names, st.integers(0, 10_000))
 def test_a_cut_reply_is_incomplete_or_the_same(name: str, place: int) -> None:
     """A reply that was cut anywhere never counts what it did not hold, and the cut is no parse error."""
@@ -167,6 +169,7 @@ def test_a_cut_reply_is_incomplete_or_the_same(name: str, place: int) -> None:
         assert usage.finish_reasons == expected.finish_reasons
 
 
+@unhurried
 @given(names, st.lists(st.tuples(st.integers(0, 10_000), st.integers(1, 255)), min_size=1, max_size=4))
 def test_corrupt_bytes_never_raise(name: str, flips: list[tuple[int, int]]) -> None:
     """Whatever happens to the bytes, a Reply answers, and its parts stay within their wholes."""
@@ -180,6 +183,7 @@ def test_corrupt_bytes_never_raise(name: str, flips: list[tuple[int, int]]) -> N
     assert (usage.output_reasoning or 0) <= (usage.output_tokens or 0)
 
 
+@unhurried
 @given(names, st.sampled_from(ALL_PATHS), st.sampled_from([SSE, JSON, NDJSON, "text/html", "", "audio/mpeg"]))
 def test_any_reply_to_any_dialect(name: str, path: str, kind: str) -> None:
     """A reply that has nothing to do with its path or its Content-Type is survived."""
@@ -190,6 +194,7 @@ def test_any_reply_to_any_dialect(name: str, path: str, kind: str) -> None:
     assert usage.model == watching.model
 
 
+@unhurried
 @given(st.sampled_from(ALL_PATHS), st.sampled_from([SSE, JSON, NDJSON]), st.lists(st.binary(max_size=60)))
 def test_noise_never_raises(path: str, kind: str, pieces: list[bytes]) -> None:
     """Bytes without any meaning are survived, and no token is made of them."""

@@ -10,7 +10,7 @@ from exporter.wire.ndjson import Lines
 from exporter.wire.sse import EventStream
 from exporter.wire.whole_body import WholeBody
 
-from .feeding import split, split_at
+from .feeding import split, split_at, unhurried
 
 LIMIT = 40
 
@@ -53,6 +53,7 @@ STREAMS = st.lists(
 ).map(b"".join)
 
 
+@unhurried
 @given(STREAMS, st.lists(st.integers(0, 1000), max_size=10))
 @example(b"data: a\r\n\r\n", [8])
 def test_splits_do_not_change_events(data: bytes, places: list[int]) -> None:
@@ -62,6 +63,7 @@ def test_splits_do_not_change_events(data: bytes, places: list[int]) -> None:
     assert apart.errors == together.errors
 
 
+@unhurried
 @given(STREAMS.filter(lambda data: b"\r" not in data), st.lists(st.integers(0, 1000), max_size=10))
 def test_splits_do_not_change_lines(data: bytes, places: list[int]) -> None:
     """Lines and errors are the same for any split."""

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from exporter.wire import FORMATS, Progress
 
-from .feeding import lined, streamed, whole
+from .feeding import lined, streamed, unhurried, whole
 
 CHAT = "/v1/chat/completions"
 
@@ -67,6 +67,18 @@ def test_model_names(said: str, known: str | None) -> None:
     assert streamed(CHAT, {"model": said, "choices": []})[1].model == known
 
 
+def test_counts_written_as_floats() -> None:
+    """A whole number counts, however it is written."""
+    usage = streamed(CHAT, {"choices": [], "usage": {"prompt_tokens": 12.0}})[1]
+    assert (usage.input_tokens, usage.parse_errors) == (12, ())
+
+
+def test_flags_that_are_no_flags() -> None:
+    """A text that says true is not true."""
+    usage = lined("/api/chat", {"done": "true"})[1]
+    assert (usage.complete, usage.parse_errors) == (False, ("shape",))
+
+
 KNOWN_KEYS = """
     type model usage timings metrics stats error object choices delta content tool_calls function name arguments
     function_call refusal reasoning audio data transcript index finish_reason text response status output id message
@@ -88,6 +100,7 @@ ANYTHING = st.recursive(
 )
 
 
+@unhurried
 @given(
     st.sampled_from([path for format_ in FORMATS for path in format_.PATHS]),
     st.lists(st.dictionaries(KEYS, ANYTHING, max_size=8), max_size=4),

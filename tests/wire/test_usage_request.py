@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from exporter.wire.usage_request import UsageFrameFilter, ask
 
-from .feeding import CAPTURES, split, split_at
+from .feeding import CAPTURES, split, split_at, unhurried
 
 INCLUDE = '"stream_options":{"include_usage":true},'
 
@@ -84,6 +84,7 @@ values = scalars | st.lists(scalars, max_size=3) | st.dictionaries(texts, scalar
 objects = st.dictionaries(texts | st.sampled_from(["include_usage"]), values, max_size=4)
 
 
+@unhurried
 @given(objects, st.none() | objects, st.booleans(), st.booleans())
 def test_asking_changes_nothing_else(
     more: dict[str, object], options: dict[str, object] | None, ascii_only: bool, wide: bool
@@ -133,6 +134,7 @@ def test_the_usage_frame_is_taken_out(size: int) -> None:
     assert filtered(UsageFrameFilter(), list(split(STREAM, size))) == STREAM.replace(USAGE, b"")
 
 
+@unhurried
 @given(FRAMES, FRAMES, st.sampled_from([b"\n", b"\r\n", b"\r"]), st.lists(st.integers(0, 2000), max_size=10))
 def test_all_other_bytes_pass(before: list[bytes], after: list[bytes], end: bytes, places: list[int]) -> None:
     """Whatever stands before and after the usage frame passes, byte for byte, for any split and line end."""
@@ -152,6 +154,7 @@ def test_line_ends_in_two_pieces(end: bytes, size: int) -> None:
     assert filtered(UsageFrameFilter(), list(split(stream, size))) == head + tail
 
 
+@unhurried
 @given(
     st.lists(st.sampled_from([b"\n", b"\r", b"\r\n", b"data: x", b'data: {"usage":1}', b"y" * 30]), max_size=20),
     st.lists(st.integers(0, 500)),
@@ -163,6 +166,7 @@ def test_streams_without_usage_pass(parts: list[bytes], places: list[int], limit
     assert filtered(UsageFrameFilter(limit), list(split_at(data, places))) == data
 
 
+@unhurried
 @given(st.lists(st.integers(0, 10_000), max_size=10))
 def test_little_is_held_back(places: list[int]) -> None:
     """What is held back is never more than the one frame that has not ended."""

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from exporter.wire import FORMATS, Call, find
 
+from .feeding import unhurried
+
 
 @pytest.mark.parametrize(
     ("path", "name", "operation"),
@@ -137,6 +139,7 @@ def test_requests_that_say_nothing(path: str, body: bytes) -> None:
     assert call(path, body) is None
 
 
+@unhurried
 @given(st.sampled_from([path for format_ in FORMATS for path in format_.PATHS]), st.binary(max_size=80))
 def test_requests_of_noise(path: str, body: bytes) -> None:
     """Whatever a client sends, reading it does not raise."""
