@@ -121,6 +121,11 @@ def test_collectors_are_chosen_by_name(overrides: dict[str, object], expected: s
         ("a: \x01", "config.yaml: "),
         ("a: !!python/object:os.system {}", ":1:4: could not determine a constructor"),
         ("[" * 3000, "config.yaml: "),
+        ("log: 2001-99-99", ":1:6: '2001-99-99' is not a YAML timestamp"),
+        ("web: {max_requests: 0x_}", ":1:21: '0x_' is not a YAML int"),
+        ("web: {max_requests: !!bool maybe}", ":1:21: 'maybe' is not a YAML bool"),
+        ("web: {max_requests: !!timestamp x}", ":1:21: 'x' is not a YAML timestamp"),
+        ("? !!set {a}\n: 1", ":1:3: a key must be text"),
     ],
 )
 def test_a_mistake_in_the_file_is_one_clear_line(tmp_path: Path, text: str, message: str) -> None:
