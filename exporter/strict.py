@@ -86,7 +86,7 @@ def _parse_dataclass(wanted: type, raw: object, where: str) -> object:
 def _pattern(raw: str) -> re.Pattern[str]:
     try:
         return re.compile(raw)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"{raw!r} is not a regular expression: {error}") from error
 
 
