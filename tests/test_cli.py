@@ -106,8 +106,8 @@ def test_a_port_in_use_is_one_line_and_exit_code_1() -> None:
 
 
 def test_an_address_of_another_machine_is_one_line_and_exit_code_1() -> None:
-    """An address that this machine does not have, or a name nobody knows, is a clear run-time error."""
-    for address in ("192.0.2.1:0", "no-such-host.invalid:0"):
+    """An address that this machine does not have, a name nobody knows or can have, is a clear run-time error."""
+    for address in ("192.0.2.1:0", "no-such-host.invalid:0", "a" * 70 + ":0", "a..b:0"):
         result = _run(f"--web.listen-address={address}", "--log.level=warning")
         assert result.returncode == 1
         assert result.stderr.startswith(f"modelhost-exporter: cannot listen on {address}: ")
