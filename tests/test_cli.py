@@ -214,7 +214,7 @@ def test_sighup_reloads_and_keeps_the_old_configuration_when_the_new_is_bad(
 
 
 def test_a_reload_names_what_needs_a_restart(start_exporter: StartExporter, tmp_path: Path) -> None:
-    """A new telemetry path is not in force after a reload, and the log says what it takes."""
+    """A new telemetry path is not in force after a reload, the log says so each time, and / links to the old one."""
     file = tmp_path / "config.yaml"
     file.write_text("")
     exporter = start_exporter(f"--config.file={file}")
@@ -223,6 +223,15 @@ def test_a_reload_names_what_needs_a_restart(start_exporter: StartExporter, tmp_
     assert exporter.wait_for_message("changed, but needs a restart")["key"] == "web.telemetry_path"
     exporter.wait_for_message("configuration reloaded")
     assert exporter.page()
+    assert b'<a href="/metrics">' in fetch(f"http://{exporter.address}/")
+
+    exporter.process.send_signal(signal.SIGHUP)
+    assert exporter.wait_for_message("changed, but needs a restart")
+    exporter.wait_for_message("configuration reloaded")
+    file.write_text("")
+    exporter.process.send_signal(signal.SIGHUP)
+    exporter.wait_for_message("configuration reloaded")
+    assert exporter.output().count("changed, but needs a restart") == 2, "back to what is served is no change"
 
 
 def test_post_reloads_where_it_is_enabled(start_exporter: StartExporter, tmp_path: Path) -> None:
