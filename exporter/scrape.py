@@ -81,7 +81,8 @@ class Scrape:
         """Prepare; nothing runs yet.
 
         ``own`` are the exporter's own metrics: on every page, measured in the calling thread. Collectors that
-        ``previous`` has too (the same objects) keep their threads, so that a hung one is not started again.
+        ``previous`` has too (the same objects) keep their threads, so that a hung one is not started again. States
+        live on by name, so that a reload logs no state anew.
         """
         self.timeout_seconds = timeout_seconds
         self._own = own
@@ -90,7 +91,7 @@ class Scrape:
         self._workers = {
             name: kept.get(id(collector)) or _worker(name, collector) for name, collector in self._collectors.items()
         }
-        self._states: dict[str, State] = {}
+        self._states: dict[str, State] = previous.states() if previous else {}
         self._lock = threading.Lock()
 
     @property
@@ -132,6 +133,11 @@ class Scrape:
         """Return the workers of those collectors that are here too, by the collector's id."""
         wanted = {id(collector) for collector in collectors}
         return {id(c): self._workers[name] for name, c in self._collectors.items() if id(c) in wanted}
+
+    def states(self) -> dict[str, State]:
+        """Return each collector's state in its last scrape."""
+        with self._lock:
+            return dict(self._states)
 
     def close(self, successor: Scrape | None = None) -> None:
         """Let the threads end, but for those that ``successor`` took over."""

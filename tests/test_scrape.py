@@ -187,6 +187,19 @@ def test_a_successor_keeps_a_hung_collectors_thread(hanging: Hanging) -> None:
     assert hanging.runs == 1
 
 
+def test_a_successor_logs_only_what_changed(caplog: pytest.LogCaptureFixture) -> None:
+    """After a reload a collector that is still unavailable is not logged again, and one that recovers is."""
+    caplog.set_level(logging.INFO)
+    before = Scrape({"gone": Raising(Unavailable("gone")), "bad": Raising(RuntimeError("bad"))}, 5.0)
+    before.page(TEXT)
+    caplog.clear()
+    after = Scrape({"gone": Raising(Unavailable("gone")), "bad": Fixed(family())}, 5.0, previous=before)
+    after.page(TEXT)
+    assert [(record.getMessage(), vars(record)["fields"]["collector"]) for record in caplog.records] == [
+        ("collector recovered", "bad")
+    ]
+
+
 def test_a_closed_scrape_still_serves_who_had_it_already() -> None:
     """A page asked of a scrape that was replaced meanwhile is whole, and leaves no thread behind."""
     scrape = Scrape({"closed": Fixed(family("modelhost_good"))}, 5.0)
