@@ -231,7 +231,11 @@ def _outcome(run: Run[list[Metric]], timeout: float, began: float) -> _Outcome:
 
 
 def _describe(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
+    """Return an error's kind and text; the text of some (NVML's asks the driver) can fail as well."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001 - any text is better than no page
+        return type(error).__name__
 
 
 def _self_metrics(outcomes: Mapping[str, _Outcome], timeout: float) -> Iterable[Metric]:

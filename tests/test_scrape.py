@@ -30,9 +30,17 @@ def hanging() -> Iterator[Hanging]:
     collector.release.set()
 
 
+class _Speechless(Exception):
+    """An error that cannot even say what it is."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("the driver is gone")
+
+
 @pytest.mark.parametrize(
     ("bad", "available"),
     [
+        (Raising(_Speechless()), 1),
         (Raising(RuntimeError("driver gone")), 1),
         (Raising(SystemExit(3)), 1),
         (Raising(Unavailable("no such thing here")), 0),
