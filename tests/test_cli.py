@@ -17,7 +17,9 @@ import pytest
 
 from exporter import __version__
 from tests.fakes import of_collector, samples
+from tests.machine import write
 from tests.programs import DEADLINE_SECONDS, fetch, wait_until
+from tests.readings import Page
 
 if TYPE_CHECKING:
     from tests.conftest import StartExporter
@@ -137,6 +139,28 @@ def test_flags_win_over_the_file(start_exporter: StartExporter, tmp_path: Path) 
     assert b"modelhost_memory_total_bytes" in page
 
 
+def test_the_hosts_files_are_read_where_path_says(start_exporter: StartExporter, tmp_path: Path) -> None:
+    """--path.procfs is where psutil reads too, and --path.rootfs gives mounts the names that they have on the host."""
+    write(
+        tmp_path / "proc",
+        {
+            "stat": "cpu  1 2 3 4 5 6 7 8 9 10\nbtime 1600000000\n",
+            "filesystems": "\text4\n",
+            "self/mounts": f"/dev/a / ext4 rw 0 0\n/dev/b {tmp_path} ext4 ro 0 0\n/dev/b {tmp_path}/home ext4 rw 0 0\n",
+        },
+    )
+    exporter = start_exporter(
+        *(f"--path.procfs={tmp_path / 'proc'}", f"--path.rootfs={tmp_path}"),
+        *("--collector.disable-defaults", "--collector.clock", "--collector.filesystem"),
+    )
+    page = Page(exporter.page().decode())
+    assert page.one("modelhost_boot_time_seconds") == 1.6e9
+    assert page.by("modelhost_filesystem_readonly", "device", "mountpoint") == {
+        ("/dev/b", "/"): 1,
+        ("/dev/b", "/home"): 0,
+    }
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_stops_cleanly_within_a_second(start_exporter: StartExporter, number: signal.Signals) -> None:
     """SIGTERM and SIGINT end an idle exporter with exit code 0 within a second."""
@@ -232,6 +256,22 @@ def test_a_reload_names_what_needs_a_restart(start_exporter: StartExporter, tmp_
     exporter.process.send_signal(signal.SIGHUP)
     exporter.wait_for_message("configuration reloaded")
     assert exporter.output().count("changed, but needs a restart") == 2, "back to what is served is no change"
+
+
+def test_a_reload_changes_what_is_logged(start_exporter: StartExporter, tmp_path: Path) -> None:
+    """A new log level is in force from the reload on."""
+    file = tmp_path / "config.yaml"
+    file.write_text("")
+    exporter = start_exporter(f"--config.file={file}", "--web.enable-lifecycle")
+    reload = urllib.request.Request(f"http://{exporter.address}/-/reload", method="POST")
+    file.write_text("log: {level: error}")
+    assert fetch(reload) == b"reloaded\n"
+    file.write_text("log: {level: loud}")
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        fetch(reload)
+    caught.value.close()
+    exporter.wait_for_message("configuration not reloaded")
+    assert "configuration reloaded" not in exporter.output()
 
 
 def test_post_reloads_where_it_is_enabled(start_exporter: StartExporter, tmp_path: Path) -> None:
