@@ -224,3 +224,26 @@ def test_a_closed_scrape_still_serves_who_had_it_already() -> None:
     for thread in [thread for thread in threading.enumerate() if thread.name == "collector-closed"]:
         thread.join(5)
         assert not thread.is_alive()
+
+
+def test_a_hung_collector_is_not_started_again_under_other_options(hanging: Hanging) -> None:
+    """What replaces a hung collector of its name starts when the old one's call has returned, and not before."""
+    successor = Fixed(family("modelhost_good"))
+    before = Scrape({"thing": hanging}, 0.05)
+    before.page(TEXT)
+    after = Scrape({"thing": successor}, 5.0, previous=before)
+    before.close(after)
+    assert of_collector(after.page(TEXT, timeout_seconds=0.05), "success", "thing") == 0
+    assert successor.runs == 0
+    hanging.release.set()
+    while GOOD not in samples(after.page(TEXT)):
+        pass
+    assert successor.runs == 1
+
+
+def test_many_hung_collectors_do_not_add_up(hanging: Hanging) -> None:
+    """With twenty collectors that hang the page still comes within its deadline, not a head start later for each."""
+    scrape = Scrape({str(number): hanging for number in range(20)}, 1.0)
+    began = time.monotonic()
+    scrape.page(TEXT, timeout_seconds=0.4)
+    assert time.monotonic() - began < 0.55
