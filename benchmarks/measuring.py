@@ -1,0 +1,168 @@
+"""What every benchmark needs: starting the programs to measure, asking what they use, and printing a table."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import IO
+
+ROOT = Path(__file__).resolve().parents[1]
+EXPORTER = (sys.executable, "-m", "exporter")
+
+_START_SECONDS = 10.0
+_STOP_SECONDS = 5.0
+_POLL_SECONDS = 0.02
+
+
+class CannotStart(Exception):
+    """A program that ended, or did not listen, while it was waited for; its own words follow."""
+
+
+class Program:
+    """A running program: where its metrics are, and what it has used so far."""
+
+    def __init__(self, process: psutil.Popen, url: str) -> None:
+        self._process = process
+        self.url = url
+
+    def cpu_seconds(self) -> float:
+        """Return user and system time of the process since its start, ended threads included."""
+        times = self._process.cpu_times()
+        return times.user + times.system
+
+    def resident_bytes(self) -> int:
+        """Return the resident memory of the process."""
+        return int(self._process.memory_info().rss)
+
+    def connect(self, timeout_seconds: float) -> HTTPConnection:
+        """Return a connection for the metrics' host; it opens with the first request."""
+        return HTTPConnection(urlsplit(self.url).netloc, timeout=timeout_seconds)
+
+    @property
+    def path(self) -> str:
+        """The path of the metrics."""
+        return urlsplit(self.url).path
+
+
+@contextlib.contextmanager
+def exporter(*flags: str) -> Iterator[Program]:
+    """Run this exporter on a free port of its own choice, with more flags if given."""
+    command = [*EXPORTER, "--web.listen-address=127.0.0.1:0", "--log.format=json", *flags]
+    with _running(command, _logged_url) as program:
+        yield program
+
+
+@contextlib.contextmanager
+def listening(command: Sequence[str], port: int, path: str = "/metrics") -> Iterator[Program]:
+    """Run a program that was told to listen on ``port`` of 127.0.0.1."""
+    with _running(command, lambda _: f"http://127.0.0.1:{port}{path}" if _accepts(port) else None) as program:
+        yield program
+
+
+@contextlib.contextmanager
+def _running(command: Sequence[str], find_url: Callable[[str], str | None]) -> Iterator[Program]:
+    """Start a program, wait until ``find_url`` finds its URL (it is given what the program has logged), stop it."""
+    with tempfile.TemporaryFile() as log:
+        process = psutil.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=log)
+        try:
+            yield Program(process, _wait_for_url(process, log, find_url))
+        finally:
+            _stop(process)
+
+
+def _wait_for_url(process: psutil.Popen, log: IO[bytes], find_url: Callable[[str], str | None]) -> str:
+    deadline = time.monotonic() + _START_SECONDS
+    while True:
+        ended = process.poll() is not None
+        text = _text(log)
+        url = None if ended else find_url(text)
+        if url:
+            return url
+        if ended or time.monotonic() > deadline:
+            raise CannotStart(f"{process.args[0]} {'ended' if ended else 'does not listen'}: {text.strip()}")
+        time.sleep(_POLL_SECONDS)
+
+
+def _text(log: IO[bytes]) -> str:
+    """Return what is in the log so far; the program writes at the file's offset, which must not move."""
+    return os.pread(log.fileno(), os.fstat(log.fileno()).st_size, 0).decode(errors="replace")
+
+
+def _logged_url(log: str) -> str | None:
+    """Return the URL that this exporter logs as soon as it listens."""
+    for line in log.splitlines(keepends=True):
+        if line.startswith("{") and line.endswith("\n"):
+            url = json.loads(line).get("url")
+            if url:
+                return str(url)
+    return None
+
+
+def _accepts(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False
+
+
+def _stop(process: psutil.Popen) -> None:
+    process.terminate()
+    try:
+        process.wait(_STOP_SECONDS)
+    except psutil.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nobody listens on, for programs that cannot choose one themselves."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def version(*command: str) -> str:
+    """Return the first line of what ``command --version`` says."""
+    done = subprocess.run([*command, "--version"], cwd=ROOT, check=True, capture_output=True, text=True)
+    return (done.stdout or done.stderr).splitlines()[0]
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """Return the smallest value that at least ``percent`` of the values do not exceed (nearest rank)."""
+    return sorted(values)[max(1, math.ceil(len(values) * percent / 100)) - 1]
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Lay rows out in columns: the first to the left, the others to the right, the last as it is."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(_line(row, widths) for row in rows)
+
+
+def _line(row: Sequence[str], widths: Sequence[int]) -> str:
+    first, *middle, last = row
+    cells = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(middle, widths[1:-1], strict=True))]
+    return "  ".join([*cells, last]).rstrip()
+
+
+def ratio(ours: float, theirs: float | None) -> str:
+    """Return ours over theirs as text; empty without theirs."""
+    return f"{ours / theirs:.2f}" if theirs else ""
+
+
+def verdict(*, reached: bool) -> str:
+    """Return how a figure that is to be reached is marked in a table."""
+    return "PASS" if reached else "MISS"
