@@ -143,9 +143,11 @@ def _accepts(port: int) -> bool:
 
 
 def _stop(process: psutil.Popen) -> None:
-    process.terminate()
     try:
+        process.terminate()
         process.wait(_STOP_SECONDS)
+    except psutil.NoSuchProcess:
+        return
     except psutil.TimeoutExpired:
         process.kill()
         process.wait()

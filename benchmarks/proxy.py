@@ -246,7 +246,10 @@ def _litellm(stack: contextlib.ExitStack, litellm: str, folder: Path, upstream: 
     port = free_port()
     config = folder / "litellm.yaml"
     config.write_text(_LITELLM_CONFIG.format(model=_MODEL, upstream=f"http://{upstream}"), encoding="utf-8")
-    command = [litellm, "--config", str(config), "--host", "127.0.0.1", "--port", str(port)]
+    # no price list from the internet, no key, and its own choice of event loop
+    settings = ("LITELLM_LOCAL_MODEL_COST_MAP=True", "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY=true")
+    command = ["env", "--unset=PYTHONPATH", *settings, litellm]
+    command += ["--config", str(config), "--host", "127.0.0.1", "--port", str(port)]
     program = stack.enter_context(listening(command, port, path="", start_seconds=_LITELLM_START_SECONDS))
     _run(load.latencies(program.url, _MODEL, 5.0))  # its first requests are slow
     return Way(_LITELLM, program.url, program)

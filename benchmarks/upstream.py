@@ -19,7 +19,10 @@ _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _LONGEST_BODY = 1 << 16
 """A longer one is read and dropped."""
 _DEFAULT_RATE = 20.0
-_USAGE = b'"usage":{"prompt_tokens":58,"completion_tokens":%d,"total_tokens":%d,"prompt_tokens_details":{"cached_tokens":57}}'
+_USAGE = (
+    b'"usage":{"prompt_tokens":58,"completion_tokens":%d,"total_tokens":%d,'
+    b'"prompt_tokens_details":{"cached_tokens":57}}'
+)
 _TIMINGS = (
     b'"timings":{"cache_n":57,"prompt_n":1,"prompt_ms":23.918,"prompt_per_token_ms":23.918,"prompt_per_second":41.81,'
     b'"predicted_n":%d,"predicted_ms":1190.5,"predicted_per_token_ms":37.2,"predicted_per_second":26.88}'
