@@ -64,11 +64,16 @@ def histogram(name: str, help_text: str, buckets: tuple[float, ...], *labels: st
 
 
 def _printable(value: str) -> str:
-    """Return a label value that UTF-8 can carry.
+    r"""Return a label value that UTF-8 can carry.
 
     Names from the kernel (mount points, devices) are bytes; Python hands undecodable ones over as lone
-    surrogates, which would make the whole page unencodable.
+    surrogates, which would make the whole page unencodable. They are shown as ``\xff``, so that different names stay
+    different. Names from clients (JSON) may hold surrogates that stand for nothing: ``\ud800``.
     """
     if value.isascii():
         return value
-    return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    try:
+        raw = value.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        raw = value.encode("utf-8", "backslashreplace")
+    return raw.decode("utf-8", "backslashreplace")

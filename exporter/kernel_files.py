@@ -27,3 +27,12 @@ def parse_counts(text: str) -> dict[str, int]:
         if number and number[0].isdigit():
             counts[name] = int(number[0])
     return counts
+
+
+def parse_ranges(text: str) -> list[int]:
+    """Parse a list of numbers as the kernel writes it: ``0-3,8``."""
+    numbers: list[int] = []
+    for part in text.strip().split(","):
+        first, _, last = part.partition("-")
+        numbers.extend(range(int(first), int(last or first) + 1))
+    return numbers

@@ -29,46 +29,42 @@ class MountSweep(Generic[T]):
         answers: dict[str, T | None] = dict.fromkeys(mountpoints)
         waiting = [mount for mount in answers if mount not in self._stuck]
         while waiting:
-            run = _Run(self._ask, waiting, self._stuck.discard)
+            run = _Run(self._ask, waiting, self._stuck)
             stuck = run.wait(self._stuck_after)
             answers.update(run.answers)
             if stuck is None:
                 break
-            self._stuck.add(stuck)
-            run.abandon()
             waiting = waiting[waiting.index(stuck) + 1 :]
         return answers
 
 
 class _Run(Generic[T]):
-    """One thread's walk over some mounts."""
+    """One thread's walk over some mounts, until one of them is stuck."""
 
-    def __init__(self, ask: Callable[[str], T], mounts: Sequence[str], on_return: Callable[[str], None]) -> None:
+    def __init__(self, ask: Callable[[str], T], mounts: Sequence[str], stuck: set[str]) -> None:
         self.answers: dict[str, T | None] = {}
         self._ask = ask
         self._mounts = mounts
-        self._on_return = on_return
+        self._stuck = stuck
         self._abandoned = False
         self._progress = threading.Condition()
         threading.Thread(target=self._walk, name="mount-sweep", daemon=True).start()
 
     def wait(self, stuck_after: float) -> str | None:
-        """Wait until all have answered (None), or one took longer than ``stuck_after`` seconds (which)."""
+        """Wait until all have answered (None), or one took longer than ``stuck_after`` seconds (which).
+
+        That one is in ``stuck`` until its call returns; then the thread ends, and the late answer does not count.
+        """
         with self._progress:
             while (done := len(self.answers)) < len(self._mounts):
                 if not self._progress.wait_for(partial(self._is_past, done), stuck_after):
+                    self._abandoned = True  # while the lock is held: the call may be about to return
+                    self._stuck.add(self._mounts[done])
                     return self._mounts[done]
         return None
 
     def _is_past(self, count: int) -> bool:
         return len(self.answers) > count
-
-    def abandon(self) -> None:
-        """Let the thread end when its call returns; its late answer does not count."""
-        with self._progress:
-            self._abandoned = True
-            if len(self.answers) == len(self._mounts):
-                self._on_return(self._mounts[-1])
 
     def _walk(self) -> None:
         for mount in self._mounts:
@@ -78,7 +74,7 @@ class _Run(Generic[T]):
                 answer = None
             with self._progress:
                 if self._abandoned:
-                    self._on_return(mount)
+                    self._stuck.discard(mount)
                     return
                 self.answers[mount] = answer
                 self._progress.notify()

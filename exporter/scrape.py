@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from exporter.exposition import Format
 
 log = logging.getLogger(__name__)
+
+_HEAD_START_SECONDS = 0.01
 
 SUCCESS = gauge(
     "scrape_collector_success",
@@ -101,15 +104,29 @@ class Scrape:
         ``timeout_seconds`` shortens the configured deadline, it never lengthens it.
         """
         timeout = min(self.timeout_seconds, timeout_seconds or self.timeout_seconds)
-        runs = {name: worker.start() for name, worker in self._workers.items() if only is None or name in only}
+        began = time.monotonic()
+        runs = self._start(only)
         page = _Page(format_)
         if self._own is not None:
-            self._report("exporter", page.add("exporter", _outcome(_run_here(self._own), timeout)))
-        outcomes = {name: page.add(name, _outcome(run, timeout)) for name, run in runs.items()}
+            self._report("exporter", page.add("exporter", _outcome(_run_here(self._own), timeout, began)))
+        outcomes = {name: page.add(name, _outcome(run, timeout, began)) for name, run in runs.items()}
         for name, outcome in outcomes.items():
             self._report(name, outcome)
         page.add("scrape", _Outcome("ok", 0.0, families=list(_self_metrics(outcomes, timeout))))
         return page.bytes()
+
+    def _start(self, only: Collection[str] | None) -> dict[str, Run[list[Metric]]]:
+        """Start the collectors side by side, each as soon as the one before is done or has had its head start.
+
+        Started all at once, a dozen threads that need a fraction of a millisecond each fight for the interpreter, which
+        costs twice the CPU of the whole page.
+        """
+        runs = {}
+        for name, worker in self._workers.items():
+            if only is None or name in only:
+                runs[name] = worker.start()
+                runs[name].wait(_HEAD_START_SECONDS)
+        return runs
 
     def workers_of(self, collectors: Iterable[Collector]) -> dict[int, Worker[list[Metric]]]:
         """Return the workers of those collectors that are here too, by the collector's id."""
@@ -194,9 +211,9 @@ def _run_here(collector: Collector) -> Run[list[Metric]]:
     return run
 
 
-def _outcome(run: Run[list[Metric]], timeout: float) -> _Outcome:
-    """Wait for a run and say what became of it."""
-    if not run.wait(timeout):
+def _outcome(run: Run[list[Metric]], timeout: float, began: float) -> _Outcome:
+    """Wait for a run, until ``timeout`` seconds after its start or the page's, and say what became of it."""
+    if not run.wait(timeout - max(0.0, run.started - began)):
         return _Outcome("timeout", run.age(), f"no answer within {timeout:g} s")
     if isinstance(run.error, Unavailable):
         return _Outcome("unavailable", run.seconds, str(run.error))

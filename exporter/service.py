@@ -70,6 +70,11 @@ class Service:
         return wanted, collectors.module(name).create(*wanted)
 
     def _warn_of_restart(self, config: Config) -> None:
-        for key in ("listen_addresses", "telemetry_path"):
-            if getattr(config.web, key) != getattr(self.config.web, key):
-                log.warning("changed, but needs a restart", extra={"fields": {"key": f"web.{key}"}})
+        pairs = {
+            "web.listen_addresses": (self.config.web.listen_addresses, config.web.listen_addresses),
+            "web.telemetry_path": (self.config.web.telemetry_path, config.web.telemetry_path),
+            "proxy": (self.config.proxy, config.proxy),
+        }
+        for key, (before, after) in pairs.items():
+            if before != after:
+                log.warning("changed, but needs a restart", extra={"fields": {"key": key}})

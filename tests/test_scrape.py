@@ -72,16 +72,16 @@ def test_own_metrics_that_fail_do_not_cost_the_page() -> None:
 
 def test_a_hanging_collector_misses_its_deadline_and_comes_back(hanging: Hanging) -> None:
     """It is reported, not started again while it hangs, delays nobody, and counts again once it has returned."""
-    scrape = Scrape({"good": Fixed(family("modelhost_good")), "hanging": hanging}, 0.2)
+    scrape = Scrape({"good": Fixed(family("modelhost_good")), "hanging": hanging}, 1.0)
     first = scrape.page(TEXT)
     assert of_collector(first, "success", "hanging") == 0
     assert of_collector(first, "available", "hanging") == 1
-    assert of_collector(first, "duration_seconds", "hanging") >= 0.2
+    assert of_collector(first, "duration_seconds", "hanging") == pytest.approx(1.0, abs=0.3)
     assert samples(first)[GOOD] == 1
 
     began = time.monotonic()
-    second = scrape.page(TEXT, timeout_seconds=0.1)
-    assert time.monotonic() - began < 0.1, "a scrape waited again for a collector that hangs"
+    second = scrape.page(TEXT)
+    assert time.monotonic() - began < 0.9, "a scrape waited again for a collector that hangs"
     assert of_collector(second, "success", "hanging") == 0
     assert hanging.runs == 1
 

@@ -56,9 +56,8 @@ class Cgroup:
         root = next((mount for mount in self._mounts if (mount / "cgroup.controllers").exists()), None)
         if root is None:
             raise Unavailable("no cgroup v2 file system")
+        # A container that sees its own cgroup as the root may be told a path that it cannot see: then the root counts.
         own = root / own_path(read(self._own)).lstrip("/")
-        if not own.is_dir():  # a container that sees its own cgroup as the root
-            own = root
         return [own, *(folder for folder in own.parents if folder.is_relative_to(root))]
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from exporter.collectors import Collector, Options, Paths
+from exporter.collectors import Collector, Options, Paths, Unavailable
 from exporter.families import counter, gauge
+from exporter.kernel_files import parse_ranges, read
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from prometheus_client.metrics_core import Metric
 
@@ -42,25 +45,35 @@ class Cpu:
     seconds is held until it has caught up; a larger fall is a CPU that was taken offline and starts again.
     """
 
-    def __init__(self, source: Any = psutil) -> None:
+    def __init__(self, source: Any = psutil, sysfs: Path | None = None) -> None:
         self._source = source
+        self._online = sysfs / "devices/system/cpu/online" if sysfs else None
         self._highest: dict[tuple[str, str], float] = {}
 
     def collect(self) -> Iterator[Metric]:
         """Yield CPU seconds, core counts, frequencies and the kernel's event counters."""
         yield from SECONDS.by(
-            ((str(cpu), mode), self._steady((str(cpu), mode), seconds))
-            for cpu, times in enumerate(self._source.cpu_times(percpu=True))
+            ((cpu, mode), self._steady((cpu, mode), seconds))
+            for cpu, times in self._numbered(self._source.cpu_times(percpu=True))
             for mode, seconds in disjoint_modes(times._asdict()).items()
         )
         yield from LOGICAL.of(self._source.cpu_count())
         yield from PHYSICAL.of(self._source.cpu_count(logical=False))
         yield from FREQUENCY.by(
-            ((str(cpu),), frequency.current * 1e6 or None) for cpu, frequency in enumerate(self._frequencies())
+            ((cpu,), frequency.current * 1e6 or None) for cpu, frequency in self._numbered(self._frequencies())
         )
         stats = self._source.cpu_stats()
         yield from SWITCHES.of(stats.ctx_switches)
         yield from INTERRUPTS.of(stats.interrupts)
+
+    def _numbered(self, per_cpu: Sequence[Any]) -> Iterator[tuple[str, Any]]:
+        """Yield each CPU's number and value; psutil leaves out CPUs that are offline, and their numbers with them."""
+        numbers: Sequence[int] = range(len(per_cpu))
+        if self._online is not None:
+            with contextlib.suppress(OSError, ValueError, Unavailable):
+                online = parse_ranges(read(self._online))
+                numbers = online if len(online) == len(per_cpu) else numbers
+        yield from zip(map(str, numbers), per_cpu, strict=True)
 
     def _steady(self, key: tuple[str, str], seconds: float) -> float:
         highest = self._highest.get(key, 0.0)
@@ -87,6 +100,6 @@ def disjoint_modes(times: dict[str, float]) -> dict[str, float]:
     return modes
 
 
-def create(_options: Options, _paths: Paths) -> Collector:
+def create(_options: Options, paths: Paths) -> Collector:
     """Build the CPU collector."""
-    return Cpu()
+    return Cpu(sysfs=paths.sysfs)

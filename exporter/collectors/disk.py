@@ -81,7 +81,10 @@ class Disk:
 
     def collect(self) -> Iterator[Metric]:
         """Yield the counters of each device; Unavailable when none is selected."""
-        read_all = self._source.disk_io_counters(perdisk=True, nowrap=False) or {}
+        try:
+            read_all = self._source.disk_io_counters(perdisk=True, nowrap=False) or {}
+        except NotImplementedError as error:  # neither /proc/diskstats nor /sys/block (gVisor)
+            raise Unavailable("this kernel has no disk statistics") from error
         disks = {name: counts for name, counts in read_all.items() if self._devices.keeps(name)}
         if not disks:
             raise Unavailable(_NO_DEVICES)

@@ -19,6 +19,7 @@ from exporter.units import Seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from pathlib import PurePath
 
     from prometheus_client.metrics_core import Metric
 
@@ -106,12 +107,12 @@ class Filesystem:
     def __init__(
         self,
         options: Options,
-        rootfs: Path = Path("/"),
+        rootfs: PurePath = Path("/"),
         source: Any = psutil,
         ask: Callable[[str], Space] | None = None,
     ) -> None:
         self._options = options
-        self._rootfs = str(rootfs).rstrip("/")
+        self._rootfs = rootfs.as_posix().rstrip("/")
         self._source = source
         self._sweep = MountSweep(ask or space, options.stuck_after)
 
@@ -141,6 +142,8 @@ class Filesystem:
 
 def host_name(mountpoint: str, rootfs: str) -> str | None:
     """Return what the host calls a mount point seen below ``rootfs`` ('' for the root); None outside it."""
+    if not rootfs:  # also for Windows, whose drives are below no root
+        return mountpoint
     if mountpoint == rootfs:
         return "/"
     if mountpoint.startswith(f"{rootfs}/"):

@@ -54,7 +54,7 @@ def _named(chips: dict[str, list[Any]], kind: str) -> Iterator[tuple[tuple[str, 
         taken: set[str] = set()
         for number, sensor in enumerate(sensors, start=1):
             name = sensor.label or f"{kind}{number}"
-            if name in taken:
+            while name in taken:
                 name = f"{name} {number}"
             taken.add(name)
             yield (chip, name), sensor.current

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from exporter.wire.draft import Draft
 
 _MILLI = 1e3
+_NOTHING: Mapping[str, object] = {}
 
 
 def read_reports(draft: Draft, frame: Mapping[str, object], index: int = 0) -> None:
@@ -44,14 +45,18 @@ def read_usage(draft: Draft, value: object) -> None:
     draft.source = "none" if draft.input_tokens is None and draft.output_tokens is None else "usage"
 
 
-def read_timings(draft: Draft, value: object, index: int = 0) -> None:
-    """Take llama.cpp's timings of one choice; the last ones count, since they may come with every frame."""
+def read_timings(draft: Draft, value: object, index: int = 0, frame: Mapping[str, object] = _NOTHING) -> None:
+    """Take llama.cpp's timings of one choice; the last ones count, since they may come with every frame.
+
+    ``frame`` is one of its own dialect, which counts tokens beside the timings too.
+    """
     timings = draft.mapping(value)
     draft.timings[index] = Timing(
         cached=draft.count(timings.get("cache_n")),
         computed=draft.count(timings.get("prompt_n")),
-        output=draft.count(timings.get("predicted_n")),
+        output=draft.count(timings.get("predicted_n", frame.get("tokens_predicted"))),
         prefill_seconds=draft.seconds(timings.get("prompt_ms"), _MILLI),
+        prompt=draft.count(frame.get("tokens_evaluated")),
         decode_seconds=draft.seconds(timings.get("predicted_ms"), _MILLI),
     )
 

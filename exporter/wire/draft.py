@@ -9,7 +9,7 @@ from exporter.wire.contract import Usage
 from exporter.wire.values import model_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from exporter.wire.contract import FinishReason, ParseError, Source
 
@@ -47,11 +47,13 @@ class Timing:
     output: int | None
     prefill_seconds: float | None
     decode_seconds: float | None
+    prompt: int | None = None
+    """The whole input, for servers too old to say how much of it was cached."""
 
     @property
     def input_tokens(self) -> int | None:
-        """Cached and computed tokens together; None from servers too old to say how many were cached."""
-        return None if self.cached is None or self.computed is None else self.cached + self.computed
+        """Cached and computed tokens together."""
+        return self.prompt if self.cached is None or self.computed is None else self.cached + self.computed
 
 
 @dataclass
@@ -114,7 +116,7 @@ class Draft:
             self.errors.add("shape")
         return _NOTHING
 
-    def objects(self, value: object) -> Iterable[Mapping[str, object]]:
+    def objects(self, value: object) -> Sequence[Mapping[str, object]]:
         """Return the objects of an array."""
         if not isinstance(value, list):
             self.errors.add("shape")
@@ -191,8 +193,7 @@ class Draft:
         self.prefill_seconds = _longest(timing.prefill_seconds for timing in timings)
         self.decode_seconds = _longest(timing.decode_seconds for timing in timings)
         if self.source != "none":
-            if self.input_cache_hit is None and len(timings) == 1 and last.input_tokens == self.input_tokens:
-                self.input_cache_hit = last.cached
+            self._complete_usage(timings)
             return
         prompts = timings if self.own_prompts else [last]
         self.input_tokens = _sum(timing.input_tokens for timing in prompts)
@@ -200,6 +201,13 @@ class Draft:
         self.output_tokens = _sum(timing.output for timing in timings)
         if self.input_tokens is not None or self.output_tokens is not None:
             self.source = "timings"
+
+    def _complete_usage(self, timings: list[Timing]) -> None:
+        """Add to a usage what it lacks."""
+        if len(timings) > 1:  # llama.cpp sends a usage with each choice that counts this choice's output alone
+            self.output_tokens = max(self.output_tokens or 0, _sum(timing.output for timing in timings) or 0)
+        elif self.input_cache_hit is None and timings[0].input_tokens == self.input_tokens:
+            self.input_cache_hit = timings[0].cached
 
     def _check_parts(self) -> None:
         """Drop parts of an unknown whole, and parts that are larger than their whole."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from exporter.wire import openai_completions
 from exporter.wire.accounting import read_error, read_timings
 from exporter.wire.contract import ANSWER, NOTHING, Call, Operation, Progress, Reply
 from exporter.wire.draft import Draft
+from exporter.wire.openai_choices import ChoicesReader
 from exporter.wire.replies import watch
 from exporter.wire.values import model_name, request
 
@@ -37,10 +39,13 @@ class CompletionReader:
 
     def __init__(self) -> None:
         self.draft = Draft(own_prompts=True)
+        self._openai = ChoicesReader(openai_completions.token, self.draft)
 
     def frame(self, frame: Mapping[str, object]) -> Progress:
         """Take one frame of a stream."""
         draft = self.draft
+        if "choices" in frame:  # other servers speak OpenAI's dialect at a bare /completions
+            return self._openai.frame(frame)
         if "error" in frame:
             read_error(draft, frame)
             return NOTHING
@@ -60,5 +65,4 @@ class CompletionReader:
         draft.name(frame.get("model"))
         draft.finish(index, frame.get("stop_type", "other"))
         draft.complete = draft.complete or draft.all_finished()
-        if frame.get("timings") is not None:
-            read_timings(draft, frame["timings"], index)
+        read_timings(draft, frame.get("timings"), index, frame)

@@ -57,7 +57,7 @@ class OllamaReader:
     def _token(self, frame: Mapping[str, object]) -> Progress:
         draft = self.draft
         message = draft.mapping(frame.get("message"))
-        if message.get("tool_calls"):
+        if message.get("tool_calls") and draft.objects(message["tool_calls"]):
             self._called = True
             return ANSWER
         if draft.text(message.get("content")) or draft.text(frame.get("response")):

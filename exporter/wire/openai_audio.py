@@ -22,7 +22,7 @@ PATHS: Mapping[str, Operation] = {
 }
 
 _FIELD = re.compile(
-    rb'content-disposition:[^\r\n]*[ ;]name="?(model|stream|stream_format)"?(?:;[^\r\n]*)?\r\n'
+    rb'content-disposition:[^\r\n]*[ ;]name="?(model|stream)"?(?:;[^\r\n]*)?\r\n'
     rb"(?:[^\r\n]+\r\n)*\r\n([^\r\n]{0,1024})",
     re.IGNORECASE,
 )

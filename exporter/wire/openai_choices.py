@@ -29,9 +29,10 @@ def call(body: bytes) -> Call | None:
 class ChoicesReader:
     """Reads frames and bodies; ``token`` says what a choice of a frame carries."""
 
-    def __init__(self, token: Token) -> None:
-        self.draft = Draft()
+    def __init__(self, token: Token, draft: Draft | None = None) -> None:
+        self.draft = draft or Draft()
         self._token = token
+        self._without_choice = 0
 
     def frame(self, frame: Mapping[str, object]) -> Progress:
         """Take one frame of a stream."""
@@ -39,8 +40,9 @@ class ChoicesReader:
         if draft.model is None:
             draft.name(frame.get("model"))
         progress = NOTHING
-        index = 0
-        for choice in draft.objects(frame.get("choices", [])):
+        choices = draft.objects(frame.get("choices", []))
+        index = 0 if choices else self._next_index(frame)
+        for choice in choices:
             index = self._choice(choice)
             token = self._token(draft, choice)
             progress = max(progress, token)
@@ -52,6 +54,13 @@ class ChoicesReader:
     def whole(self, body: object) -> None:
         """Take a reply that is one document."""
         self.frame(self.draft.mapping(body))
+
+    def _next_index(self, frame: Mapping[str, object]) -> int:
+        """Return the index of the choice that a frame without choices speaks of: llama.cpp sends one for each."""
+        index = self._without_choice
+        if frame.get("timings") is not None and index < len(self.draft.choices) - 1:
+            self._without_choice += 1
+        return index
 
     def _choice(self, choice: Mapping[str, object]) -> int:
         index = self.draft.choice(choice.get("index"))

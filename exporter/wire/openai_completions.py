@@ -26,8 +26,9 @@ call = openai_choices.call
 
 def reply(content_type: str) -> Reply:
     """Watch a reply."""
-    return watch(content_type, openai_choices.ChoicesReader(_token))
+    return watch(content_type, openai_choices.ChoicesReader(token))
 
 
-def _token(draft: Draft, choice: Mapping[str, object]) -> Progress:
+def token(draft: Draft, choice: Mapping[str, object]) -> Progress:
+    """Say what a choice of a frame carries."""
     return ANSWER if draft.text(choice.get("text")) else NOTHING

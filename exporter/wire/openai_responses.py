@@ -30,7 +30,7 @@ _DELTAS: Mapping[object, Progress] = {
     "response.reasoning_summary_text.delta": THOUGHT,
 }
 _ENDS = frozenset({"response.completed", "response.incomplete", "response.failed", "response.cancelled"})
-_CALLS = frozenset({"function_call", "custom_tool_call"})
+_CALLS = ("function_call", "custom_tool_call")
 # Ollama numbers its responses and always says that no token was cached and none was reasoning
 _MADE_UP_DETAILS = re.compile(r"resp_\d+")
 
@@ -76,7 +76,8 @@ class ResponsesReader:
         read_reports(draft, response)
         read_error(draft, response)
         self._status(response)
-        if _MADE_UP_DETAILS.fullmatch(str(response.get("id"))):
+        name = response.get("id")
+        if isinstance(name, str) and _MADE_UP_DETAILS.fullmatch(name):
             draft.input_cache_hit = draft.input_cache_hit or None
             draft.output_reasoning = draft.output_reasoning or None
 

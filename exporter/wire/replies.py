@@ -101,20 +101,19 @@ class StreamReply:
     def finish(self) -> Usage:
         """Say what is known."""
         if self._usage is None:
-            self._flush()
             draft = self._reader.draft
-            draft.errors |= self._framing.errors
             draft.failed = draft.failed or self._framing.error_event
+            self._flush()
             self._usage = draft.usage()
         return self._usage
 
     def _flush(self) -> None:
-        """Take a last frame that is whole but not ended; half a frame is a cut reply, not a parse error."""
-        errors = set(self._reader.draft.errors)
+        """Take a last frame that is whole but not ended; what is wrong with half a frame is no parse error."""
+        draft = self._reader.draft
+        errors = draft.errors | self._framing.errors
         for data in self._framing.flush():
             self._frame(data)
-            if "json" not in errors:
-                self._reader.draft.errors.discard("json")
+        draft.errors = errors
 
     def _frame(self, data: bytes) -> Progress:
         if data == b"[DONE]":

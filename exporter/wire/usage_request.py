@@ -119,12 +119,13 @@ class UsageFrameFilter:
             self._dropped_cr = False
             chunk = chunk.removeprefix(b"\n")  # the second half of the dropped frame's line end
         data = self._held + chunk
+        searched = max(0, len(self._held) - 3)  # a blank line is at most four bytes long
         out: list[bytes] = []
         position = 0
-        for end in _frame_ends(data):
+        for end in _frame_ends(data, searched):
             frame = data[position:end]
             out.append(frame if self._passing else self._judge(frame))
-            self._dropped_cr = end == len(data) and not out[-1] and frame.endswith(b"\r")
+            self._dropped_cr = end == len(data) and len(out[-1]) < len(frame) and frame.endswith(b"\r")
             self._passing = False
             position = end
         self._held = data[position:]
@@ -140,9 +141,8 @@ class UsageFrameFilter:
     def _pass(self, out: list[bytes]) -> None:
         """Let a long frame go, but for its last byte: it may be the first half of a blank line."""
         self._passing = True
-        keep = 2 if self._held.endswith(b"\r\n") else 1
-        out.append(self._held[:-keep])
-        self._held = self._held[-keep:]
+        out.append(self._held[:-1])
+        self._held = self._held[-1:]
 
     def _judge(self, frame: bytes) -> bytes:
         """Return the frame, or nothing when it holds usage only (but the blank lines before it)."""
@@ -151,8 +151,8 @@ class UsageFrameFilter:
         return frame[: len(frame) - len(frame.lstrip(_LINE_ENDS))]
 
 
-def _frame_ends(data: bytes) -> list[int]:
-    return [match.end() for match in _BLANK_LINE.finditer(data)]
+def _frame_ends(data: bytes, start: int) -> list[int]:
+    return [match.end() for match in _BLANK_LINE.finditer(data, start)]
 
 
 def _is_usage_only(frame: bytes) -> bool:

@@ -11,8 +11,9 @@ from exporter.wire.values import loads
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-WHOLE_LIMIT = 1024 * 1024
+WHOLE_LIMIT = 512 * 1024
 _END = 16 * 1024
+_CLOSING = {b"{": b"}", b"[": b"]"}
 
 _decoder = json.JSONDecoder()
 
@@ -45,8 +46,9 @@ class WholeBody:
     @property
     def cut(self) -> bool:
         """Say whether the bytes begin like JSON and stop in the middle."""
-        start = (self._head or b"".join(self._parts)).lstrip()
-        return not start or (start.startswith((b"{", b"[")) and not self._ends())
+        kept = b"".join(self._parts)
+        start = (self._head or kept).lstrip()[:1]
+        return not start or (start in _CLOSING and not kept.rstrip().endswith(_CLOSING[start]))
 
     def document(self) -> object:
         """Parse the whole body; ValueError when it is not JSON."""
@@ -60,9 +62,6 @@ class WholeBody:
             for key in keys:
                 found.update(_values_of(key, end))
         return found
-
-    def _ends(self) -> bool:
-        return b"".join(self._parts).rstrip().endswith((b"}", b"]"))
 
 
 def _values_of(key: str, text: str) -> dict[str, object]:

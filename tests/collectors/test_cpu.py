@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import os
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from exporter.collectors import Options, Paths
+from exporter.collectors.cpu import Cpu, create, disjoint_modes
+from tests.machine import CpuTimes, psutil_double
+from tests.readings import readings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def user_seconds(*reads: float) -> list[float]:
+    """Return what successive scrapes say of one CPU's user time when psutil says ``reads``."""
+    coming = iter(reads)
+    source = psutil_double(cpu_times=lambda **_: [SimpleNamespace(_asdict=lambda: {"user": next(coming)})])
+    collector = Cpu(source)
+    return [readings(collector.collect())["cpu_seconds_total"]["0", "user"] for _ in reads]
+
+
+def test_guest_time_is_taken_out_of_user_and_nice() -> None:
+    """Modes are disjoint: guest time is counted once, although the kernel counts it in user and nice too."""
+    seconds = readings(Cpu(psutil_double()).collect())["cpu_seconds_total"]
+    assert seconds["0", "user"] == 100 - 30
+    assert seconds["0", "nice"] == 10 - 4
+    assert (seconds["0", "guest"], seconds["0", "guest_nice"]) == (30, 4)
+    assert seconds["1", "user"] == 200 - 30
+
+
+def test_modes_sum_to_all_time() -> None:
+    """A CPU's modes add up to what the kernel counted, each second once."""
+    times = CpuTimes()
+    assert sum(disjoint_modes(times._asdict()).values()) == sum(times) - times.guest - times.guest_nice
+
+
+def test_user_time_is_never_negative() -> None:
+    """Guest time read ahead of user time does not make a counter negative."""
+    assert disjoint_modes({"user": 1.0, "guest": 1.5})["user"] == 0.0
+
+
+def test_modes_have_one_name_on_every_platform() -> None:
+    """What Windows calls interrupt and dpc is irq and softirq."""
+    assert disjoint_modes({"user": 1.0, "interrupt": 2.0, "dpc": 3.0}) == {"user": 1.0, "irq": 2.0, "softirq": 3.0}
+
+
+def test_a_small_step_back_is_held_and_then_followed() -> None:
+    """A counter that steps back by less than 3 s stands still until it has caught up: Prometheus sees no reset."""
+    assert user_seconds(100.0, 99.0, 97.1, 99.9, 100.5) == [100.0, 100.0, 100.0, 100.0, 100.5]
+
+
+def test_a_large_fall_is_a_reset() -> None:
+    """A CPU that was taken offline and starts again from less is followed at once."""
+    assert user_seconds(100.0, 0.25, 1.0) == [100.0, 0.25, 1.0]
+    assert user_seconds(100.0, 96.9, 97.0) == [100.0, 96.9, 97.0]
+
+
+def test_cpus_and_modes_are_held_apart() -> None:
+    """One CPU's high value does not hold another CPU or another mode."""
+    reads = iter([[CpuTimes(system=50, idle=9), CpuTimes(system=49)], [CpuTimes(system=49), CpuTimes(system=49.5)]])
+    collector = Cpu(psutil_double(cpu_times=lambda **_: next(reads)))
+    list(collector.collect())
+    seconds = readings(collector.collect())["cpu_seconds_total"]
+    assert (seconds["0", "system"], seconds["1", "system"], seconds["0", "idle"]) == (50, 49.5, 1000)
+
+
+def test_cores_and_events() -> None:
+    """Logical and physical cores, context switches and interrupts are what psutil says."""
+    read = readings(Cpu(psutil_double()).collect())
+    assert (read["cpu_logical_cores"], read["cpu_physical_cores"]) == ({(): 4}, {(): 2})
+    assert (read["context_switches_total"], read["interrupts_total"]) == ({(): 1000}, {(): 2000})
+
+
+def test_unknown_core_counts_are_absent() -> None:
+    """A virtual machine that hides its cores has no number of cores, rather than zero."""
+    read = readings(Cpu(psutil_double(cpu_count=lambda logical=True: 4 if logical else None)).collect())
+    assert "cpu_physical_cores" not in read
+    assert read["cpu_logical_cores"] == {(): 4}
+
+
+def test_frequency_is_in_hertz() -> None:
+    """Megahertz become hertz, CPU by CPU."""
+    assert readings(Cpu(psutil_double()).collect())["cpu_frequency_hertz"] == {("0",): 2.4e9, ("1",): 2.4e9}
+
+
+def not_implemented(**_: bool) -> Any:
+    """Refuse as psutil does on some platforms."""
+    raise NotImplementedError
+
+
+def unreadable(**_: bool) -> Any:
+    """Refuse as a container's kernel may."""
+    raise PermissionError
+
+
+@pytest.mark.parametrize(
+    "cpu_freq",
+    [None, not_implemented, unreadable, lambda **_: None, lambda **_: [SimpleNamespace(current=0.0)]],
+    ids=["no function", "not implemented", "refused", "no answer", "zero"],
+)
+def test_unknown_frequency_is_absent(cpu_freq: Any) -> None:
+    """Where the platform does not say the frequency there is none on the page, and all else still is."""
+    read = readings(Cpu(psutil_double(cpu_freq=cpu_freq)).collect())
+    assert "cpu_frequency_hertz" not in read
+    assert read["interrupts_total"] == {(): 2000}
+
+
+def test_this_machine() -> None:
+    """On the real machine every CPU has idle and user time, and nothing shrinks from one scrape to the next."""
+    collector = create(Options(), Paths())
+    first, second = readings(collector.collect()), readings(collector.collect())
+    assert first["cpu_logical_cores"] == {(): os.cpu_count()}
+    seconds = first["cpu_seconds_total"]
+    assert {cpu for cpu, _ in seconds} == {str(cpu) for cpu in range(os.cpu_count() or 0)}
+    assert sum(seconds.values()) > 0
+    assert all(second["cpu_seconds_total"][key] >= value for key, value in seconds.items())
+    assert second["context_switches_total"][()] > first["context_switches_total"][()] - 1 > 0
+
+
+def test_a_cpu_that_is_offline_does_not_change_the_others_numbers(tmp_path: Path) -> None:
+    """With CPU 1 of three offline the two others are 0 and 2, as the kernel numbers them."""
+    online = tmp_path / "devices/system/cpu/online"
+    online.parent.mkdir(parents=True)
+    online.write_text("0,2\n")
+    found = readings(Cpu(psutil_double(), tmp_path).collect())
+    assert {cpu for cpu, _ in found["cpu_seconds_total"]} == {"0", "2"}
+    assert set(found["cpu_frequency_hertz"]) == {("0",), ("2",)}
+
+
+@pytest.mark.parametrize("online", ["0-5\n", "", "junk\n"])
+def test_numbers_that_do_not_fit_are_not_used(tmp_path: Path, online: str) -> None:
+    """A list of CPUs that has another length, or is no list, leaves psutil's order."""
+    (tmp_path / "devices/system/cpu").mkdir(parents=True)
+    (tmp_path / "devices/system/cpu/online").write_text(online)
+    found = readings(Cpu(psutil_double(), tmp_path).collect())
+    assert {cpu for cpu, _ in found["cpu_seconds_total"]} == {"0", "1"}

@@ -1,0 +1,286 @@
+from __future__ import annotations
+
+import errno
+import os
+import re
+import sys
+import threading
+from pathlib import Path, PureWindowsPath
+from typing import TYPE_CHECKING, NoReturn
+
+import pytest
+
+from exporter.collectors import Paths, Unavailable
+from exporter.collectors.filesystem import Filesystem, Options, Space, create, host_name, space
+from exporter.exposition import TEXT
+from exporter.selection import Selection
+from exporter.units import Seconds
+from tests.machine import Partition, psutil_double
+from tests.readings import readings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.readings import Readings
+
+SPACE = Space(size=1000, available=400, free=500, files=10, files_free=5)
+SPACE_NAMES = {
+    "filesystem_size_bytes",
+    "filesystem_available_bytes",
+    "filesystem_free_bytes",
+    "filesystem_files",
+    "filesystem_files_free",
+}
+
+
+def answer(_mount: str) -> Space:
+    """Answer for any mount."""
+    return SPACE
+
+
+def measured(
+    *partitions: Partition,
+    options: Options | None = None,
+    rootfs: str = "/",
+    ask: Callable[[str], Space] = answer,
+) -> Readings:
+    """Return what is measured of these mounts."""
+    source = psutil_double(disk_partitions=lambda **_: list(partitions))
+    return readings(Filesystem(options or Options(), Path(rootfs), source, ask).collect())
+
+
+def mountpoints(read: Readings) -> list[str]:
+    """Return the measured mount points, in the order of the page."""
+    return [mountpoint for _, mountpoint, _ in read["filesystem_device_error"]]
+
+
+def test_what_is_measured() -> None:
+    """Size, space, inodes, mode and error of a mount, labelled with its device, mount point and type."""
+    labels = ("/dev/sda1", "/", "ext4")
+    assert measured(Partition()) == {
+        "filesystem_size_bytes": {labels: 1000},
+        "filesystem_available_bytes": {labels: 400},
+        "filesystem_free_bytes": {labels: 500},
+        "filesystem_files": {labels: 10},
+        "filesystem_files_free": {labels: 5},
+        "filesystem_readonly": {labels: 0},
+        "filesystem_device_error": {labels: 0},
+    }
+
+
+@pytest.mark.parametrize(
+    "fstype",
+    ["proc", "sysfs", "tmpfs", "devtmpfs", "cgroup", "cgroup2", "overlay", "squashfs", "nsfs", "fuse.lxcfs", "fusectl"],
+)
+def test_virtual_file_systems_are_left_out_by_default(fstype: str) -> None:
+    """What has no disk of its own is left out."""
+    read = measured(Partition(), Partition(mountpoint="/x", fstype=fstype))
+    assert mountpoints(read) == ["/"]
+
+
+@pytest.mark.parametrize("fstype", ["ext4", "xfs", "btrfs", "zfs", "nfs4", "cifs", "vfat", "apfs", "fuse.sshfs", "9p"])
+def test_real_file_systems_are_measured_by_default(fstype: str) -> None:
+    """What holds data is measured, on this machine's disks or another's."""
+    assert mountpoints(measured(Partition(mountpoint="/data", fstype=fstype))) == ["/data"]
+
+
+@pytest.mark.parametrize(
+    "mountpoint",
+    [
+        *("/dev", "/proc", "/sys/firmware", "/run/user/1000", "/run/docker/netns/x", "/etc/hosts", "/etc/resolv.conf"),
+        *("/var/lib/docker/overlay2/x/merged", "/var/lib/kubelet/pods/x/volumes/y", "/var/lib/containerd/x"),
+        "/System/Volumes/VM",
+    ],
+)
+def test_mounts_of_containers_and_the_kernel_are_left_out_by_default(mountpoint: str) -> None:
+    """What comes and goes with containers, or belongs to the kernel, is left out whatever its type."""
+    assert mountpoints(measured(Partition(), Partition(mountpoint=mountpoint))) == ["/"]
+
+
+@pytest.mark.parametrize(
+    "mountpoint", ["/boot/efi", "/home", "/developer", "/run/media/disk", "/var/lib/docker", "/srv"]
+)
+def test_other_mounts_are_measured_by_default(mountpoint: str) -> None:
+    """A name that only resembles one that is left out stays."""
+    assert mountpoints(measured(Partition(mountpoint=mountpoint))) == [mountpoint]
+
+
+def test_include_picks_what_the_default_leaves_out() -> None:
+    """Who includes tmpfs and a mount point by name gets just that."""
+    options = Options(
+        mountpoints=Selection(include=re.compile("/dev/shm")), fstypes=Selection(include=re.compile("tmpfs"))
+    )
+    partitions = (Partition(), Partition("tmpfs", "/dev/shm", "tmpfs"), Partition("tmpfs", "/tmp", "tmpfs"))
+    assert mountpoints(measured(*partitions, options=options)) == ["/dev/shm"]
+
+
+def test_nothing_selected_is_unavailable() -> None:
+    """A container that has only virtual mounts has not failed."""
+    with pytest.raises(Unavailable, match="no file system"):
+        measured(Partition("tmpfs", "/", "tmpfs"))
+
+
+def test_below_a_rootfs_the_host_s_names_count() -> None:
+    """In a container the host's root loses its prefix, is '/' itself, and the container's own mounts do not count."""
+    asked: list[str] = []
+
+    def ask(mount: str) -> Space:
+        asked.append(mount)
+        return SPACE
+
+    partitions = [
+        Partition(mountpoint=name) for name in ("/", "/host", "/host/home", "/hostile", "/data", "/host/proc")
+    ]
+    assert mountpoints(measured(*partitions, rootfs="/host", ask=ask)) == ["/", "/home"]
+    assert asked == ["/host", "/host/home"]
+
+
+@pytest.mark.parametrize(
+    ("mountpoint", "rootfs", "wanted"),
+    [
+        ("/", "", "/"),
+        ("/home", "", "/home"),
+        ("/host", "/host", "/"),
+        ("/host/a/host/b", "/host", "/a/host/b"),
+        ("/hostile", "/host", None),
+        ("/", "/host", None),
+        ("C:\\", "", "C:\\"),
+    ],
+)
+def test_host_name(mountpoint: str, rootfs: str, wanted: str | None) -> None:
+    """Only the leading prefix is taken off, at a border between names; without a prefix every name stays."""
+    assert host_name(mountpoint, rootfs) == wanted
+
+
+def test_a_drive_of_windows() -> None:
+    """On Windows, where the default root is a backslash, drives are measured under their letters."""
+    source = psutil_double(disk_partitions=lambda **_: [Partition("C:\\", "C:\\", "NTFS", "rw,fixed")])
+    read = readings(Filesystem(Options(), PureWindowsPath("/"), source, answer).collect())
+    assert read["filesystem_size_bytes"] == {("C:\\", "C:\\", "NTFS"): 1000}
+
+
+def test_of_mounts_on_top_of_one_another_the_last_counts() -> None:
+    """Only the last mount at a point is reachable: it appears once, as what it is."""
+    read = measured(Partition("/dev/a", "/data", "ext4"), Partition("/dev/b", "/data", "xfs", "ro"))
+    labels = ("/dev/b", "/data", "xfs")
+    assert {name: set(series) for name, series in read.items()} == {name: {labels} for name in read}
+    assert read["filesystem_readonly"] == {labels: 1}
+
+
+def test_a_mount_under_a_virtual_one_is_gone() -> None:
+    """A disk that a tmpfs covers cannot be asked any more, and its numbers must not be the tmpfs's."""
+    covered = (Partition("/dev/a", "/data", "ext4"), Partition("tmpfs", "/data", "tmpfs"))
+    assert mountpoints(measured(Partition(), *covered)) == ["/"]
+
+
+def test_a_name_that_is_not_utf8_can_be_written() -> None:
+    """A mount point of undecodable bytes is asked for as it is and still makes a page."""
+    name = os.fsdecode(b"/mnt/caf\xe9")
+    asked: list[str] = []
+
+    def ask(mount: str) -> Space:
+        asked.append(mount)
+        return SPACE
+
+    source = psutil_double(disk_partitions=lambda **_: [Partition(mountpoint=name)])
+    page = TEXT.render(list(Filesystem(Options(), source=source, ask=ask).collect())).decode()
+    assert asked == [name]
+    assert 'mountpoint="/mnt/caf' in page
+
+
+def test_a_file_system_without_inodes_has_no_files() -> None:
+    """Btrfs and vfat make inodes as needed and say 0: absent."""
+    read = measured(Partition(fstype="btrfs"), ask=lambda _: Space(1000, 400, 500, None, None))
+    assert set(read) == {*SPACE_NAMES, "filesystem_readonly", "filesystem_device_error"} - {
+        "filesystem_files",
+        "filesystem_files_free",
+    }
+
+
+@pytest.mark.parametrize(
+    ("opts", "readonly"), [("ro,noatime", 1), ("rw,errors=remount-ro", 0), ("noatime,ro", 1), ("", 0)]
+)
+def test_readonly(opts: str, readonly: int) -> None:
+    """Read-only is the option 'ro' as a word, not a part of another."""
+    assert list(measured(Partition(opts=opts))["filesystem_readonly"].values()) == [readonly]
+
+
+def refuse(_mount: str) -> NoReturn:
+    """Refuse as a FUSE mount of another user does."""
+    raise PermissionError(errno.EACCES, "Permission denied")
+
+
+def test_a_refusal_is_a_device_error() -> None:
+    """A mount that refuses has an error and no space; that it is mounted, and how, is still known."""
+    read = measured(Partition(opts="ro"), ask=refuse)
+    labels = ("/dev/sda1", "/", "ext4")
+    assert read == {"filesystem_readonly": {labels: 1}, "filesystem_device_error": {labels: 1}}
+
+
+@pytest.fixture
+def hang() -> Iterator[threading.Event]:
+    """Keep a mount from answering until this is set, at the latest after the test."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def test_a_stuck_mount_costs_the_others_nothing(hang: threading.Event) -> None:
+    """A mount that hangs has an error, the others are measured, and once its call returns it is measured again."""
+    asked: list[str] = []
+    returned = threading.Event()
+
+    def ask(mount: str) -> Space:
+        asked.append(mount)
+        if mount == "/nfs" and not hang.is_set():
+            hang.wait()
+            returned.set()
+        return SPACE
+
+    partitions = [Partition(mountpoint=name) for name in ("/", "/nfs", "/home")]
+    source = psutil_double(disk_partitions=lambda **_: partitions)
+    collector = Filesystem(Options(stuck_after=Seconds(0.2)), source=source, ask=ask)
+    for _ in range(3):
+        read = readings(collector.collect())
+        errors = {mount: value for (_, mount, _), value in read["filesystem_device_error"].items()}
+        assert errors == {"/": 0, "/nfs": 1, "/home": 0}
+        assert {mount for _, mount, _ in read["filesystem_size_bytes"]} == {"/", "/home"}
+    assert asked.count("/nfs") == 1
+    hang.set()
+    assert returned.wait(20)
+    for thread in threading.enumerate():
+        if thread.name == "mount-sweep":
+            thread.join(20)
+    assert set(readings(collector.collect())["filesystem_device_error"].values()) == {0}
+
+
+def test_space_is_what_statvfs_says(tmp_path: Path) -> None:
+    """Blocks are counted in fragments, and space for users apart from the space that root may still use."""
+    before = os.statvfs(tmp_path)
+    measured_space = space(str(tmp_path))
+    assert measured_space.size == before.f_blocks * before.f_frsize
+    unit, slack = before.f_frsize, 256 * 2**20  # what other programs write meanwhile
+    assert measured_space.free == pytest.approx(before.f_bfree * unit, abs=slack)
+    assert measured_space.available == pytest.approx(before.f_bavail * unit, abs=slack)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_a_real_file_system_without_inodes() -> None:
+    """The kernel's own /proc has no inodes to count."""
+    assert (space("/proc").files, space("/proc").files_free) == (None, None)
+
+
+def test_a_mount_point_that_is_gone_is_an_os_error(tmp_path: Path) -> None:
+    """An unmounted folder is refused in the way that the sweep understands."""
+    with pytest.raises(FileNotFoundError):
+        space(str(tmp_path / "gone"))
+
+
+def test_this_machine() -> None:
+    """On the real machine every measured mount has room within its size; with every type included, / is among them."""
+    options = Options(fstypes=Selection(), mountpoints=Selection(include=re.compile("/")))
+    read = readings(create(options, Paths()).collect())
+    ((labels, size),) = read["filesystem_size_bytes"].items()
+    assert labels[1] == "/"
+    assert 0 <= read["filesystem_available_bytes"][labels] <= read["filesystem_free_bytes"][labels] <= size
+    assert read["filesystem_device_error"] == {labels: 0}

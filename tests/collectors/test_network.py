@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from exporter.collectors import Paths, Unavailable
+from exporter.collectors.network import Network, Options, bytes_per_second, create
+from exporter.selection import Selection
+from tests.machine import NicCounts, NicState, psutil_double
+from tests.readings import readings
+
+if TYPE_CHECKING:
+    from types import SimpleNamespace
+
+DEFAULT = Options().devices
+
+
+def with_interfaces(*names: str, states: dict[str, Any] | None = None) -> SimpleNamespace:
+    """Return a psutil that has counters for these interfaces, and these states (by default: of the same ones)."""
+    return psutil_double(
+        net_io_counters=lambda **_: {name: NicCounts() for name in names},
+        net_if_stats=lambda: {name: NicState() for name in names} if states is None else states,
+    )
+
+
+def test_counters_state_and_speed() -> None:
+    """Each of psutil's counters has its family; the speed is in bytes per second, not megabits."""
+    read = readings(Network(DEFAULT, with_interfaces("eth0")).collect())
+    assert {name: value["eth0",] for name, value in read.items()} == {
+        "network_transmit_bytes_total": 1,
+        "network_receive_bytes_total": 2,
+        "network_transmit_packets_total": 3,
+        "network_receive_packets_total": 4,
+        "network_receive_errors_total": 5,
+        "network_transmit_errors_total": 6,
+        "network_receive_dropped_total": 7,
+        "network_transmit_dropped_total": 8,
+        "network_up": 1,
+        "network_speed_bytes": 125e6,
+    }
+
+
+@pytest.mark.parametrize(
+    "name", ["eth0", "enp3s0f1np1", "wlan0", "wlp2s0", "ib0", "bond0", "en0", "eno1", "br0", "eth0.100"]
+)
+def test_real_interfaces_are_measured_by_default(name: str) -> None:
+    """What carries the machine's traffic is measured."""
+    assert set(readings(Network(DEFAULT, with_interfaces(name)).collect())["network_up"]) == {(name,)}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("lo", "lo0", "veth1a2b3c", "docker0", "podman0", "br-0123456789ab", "virbr0", "virbr0-nic", "vnet3", "tap0"),
+        *(
+            "tun0",
+            "wg0",
+            "tailscale0",
+            "utun4",
+            "cni0",
+            "flannel.1",
+            "cali12ab",
+            "cilium_host",
+            "lxc0a1b",
+            "kube-ipvs0",
+        ),
+        *("dummy0", "ifb1", "sit0", "tunl0", "vxlan.calico", "awdl0", "bonding_masters"),
+    ],
+)
+def test_virtual_interfaces_are_left_out_by_default(name: str) -> None:
+    """Loopback, tunnels, bridges and interfaces of containers come and go and count the same bytes again."""
+    assert set(readings(Network(DEFAULT, with_interfaces("eth0", name)).collect())["network_up"]) == {("eth0",)}
+
+
+def test_include_picks_what_the_default_leaves_out() -> None:
+    """Who includes lo gets lo, and nothing else."""
+    chosen = Selection(include=re.compile("lo"))
+    read = readings(Network(chosen, with_interfaces("lo", "eth0")).collect())
+    assert all(set(series) == {("lo",)} for series in read.values())
+
+
+def test_a_link_that_is_down() -> None:
+    """An interface that is not up says 0."""
+    source = with_interfaces("eth0", states={"eth0": NicState(isup=False)})
+    assert readings(Network(DEFAULT, source).collect())["network_up"] == {("eth0",): 0}
+
+
+@pytest.mark.parametrize("megabits", [0, -1, 2**16 - 1, 2**32 - 1, 2**31])
+def test_an_unknown_speed_is_absent(megabits: int) -> None:
+    """0, -1 and the drivers' own words for 'unknown' are no speed."""
+    assert bytes_per_second(megabits) is None
+    source = with_interfaces("eth0", states={"eth0": NicState(speed=megabits)})
+    assert "network_speed_bytes" not in readings(Network(DEFAULT, source).collect())
+
+
+@pytest.mark.parametrize(("megabits", "wanted"), [(10, 1.25e6), (1000, 125e6), (400_000, 50e9)])
+def test_speeds(megabits: int, wanted: float) -> None:
+    """Megabits (a million bits) become bytes."""
+    assert bytes_per_second(megabits) == wanted
+
+
+def test_an_interface_that_goes_between_two_reads() -> None:
+    """One that has counters and no state any more, or a state and no counters yet, costs the others nothing."""
+    source = with_interfaces("eth0", "eth1", states={"eth0": NicState(), "eth2": NicState()})
+    read = readings(Network(DEFAULT, source).collect())
+    assert set(read["network_receive_bytes_total"]) == {("eth0",), ("eth1",)}
+    assert set(read["network_up"]) == set(read["network_speed_bytes"]) == {("eth0",)}
+
+
+@pytest.mark.parametrize("names", [(), ("lo", "docker0")])
+def test_no_interface_is_unavailable(names: tuple[str, ...]) -> None:
+    """Where no interface is left nothing has failed."""
+    with pytest.raises(Unavailable, match="no network interface"):
+        list(Network(DEFAULT, with_interfaces(*names)).collect())
+
+
+def test_psutil_without_an_answer_is_unavailable() -> None:
+    """None is what psutil says where there is no interface at all."""
+    with pytest.raises(Unavailable):
+        list(Network(DEFAULT, psutil_double(net_io_counters=lambda **_: None)).collect())
+
+
+def test_this_machine() -> None:
+    """On the real machine loopback has received what it has sent, and is up."""
+    collector = create(Options(devices=Selection(include=re.compile("lo0?"))), Paths())
+    read = {
+        name: value for name, (value, *_) in ((n, tuple(s.values())) for n, s in readings(collector.collect()).items())
+    }
+    assert read["network_up"] == 1
+    assert read["network_receive_bytes_total"] == read["network_transmit_bytes_total"]
+    assert "network_speed_bytes" not in read

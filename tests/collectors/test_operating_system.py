@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+import os
+import platform
+
+from exporter.collectors import Options, Paths
+from exporter.collectors.operating_system import OperatingSystem, create
+from tests.readings import readings
+
+
+def test_the_labels_name_the_system() -> None:
+    """One series of value 1 names system, release, machine and version, and not the machine's host name."""
+    uname = platform.uname()._replace(
+        system="Linux", node="secret", release="6.1.0-18-amd64", version="#1 SMP Debian", machine="x86_64"
+    )
+    read = readings(OperatingSystem(lambda: uname).collect())
+    assert read == {"os_info": {("Linux", "6.1.0-18-amd64", "x86_64", "#1 SMP Debian"): 1}}
+
+
+def test_this_machine() -> None:
+    """On the real machine the labels are the kernel's own."""
+    uname = os.uname()
+    read = readings(create(Options(), Paths()).collect())
+    assert read == {"os_info": {(uname.sysname, uname.release, uname.machine, uname.version): 1}}

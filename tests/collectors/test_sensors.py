@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.collectors import Options, Paths, Unavailable
+from exporter.collectors.sensors import Sensors, create
+from tests.machine import Sensor, psutil_double
+from tests.readings import readings, readings_or_reason
+
+if TYPE_CHECKING:
+    from types import SimpleNamespace
+
+
+def temperatures(*labels: str) -> dict[tuple[str, ...], float]:
+    """Return the series of one chip whose sensors have these labels; each reads its place in the list."""
+    sensors = [Sensor(label, place) for place, label in enumerate(labels)]
+    source = psutil_double(sensors_temperatures=lambda: {"chip": sensors})
+    return readings(Sensors(source).collect())["temperature_celsius"]
+
+
+def without(*functions: str) -> SimpleNamespace:
+    """Return a psutil that lacks these functions."""
+    return psutil_double(**dict.fromkeys(functions))
+
+
+def test_temperatures_and_fans() -> None:
+    """Every sensor has its chip, its own name and its reading."""
+    read = readings(Sensors(psutil_double()).collect())
+    assert read == {"temperature_celsius": {("nvme", "Composite"): 40.5}, "fan_rpm": {("board", "cpu"): 900}}
+
+
+def test_two_chips_of_one_name_stay_apart() -> None:
+    """Two NVMe drives come under one name: the second drive's sensors are numbered."""
+    read = temperatures("Composite", "Sensor 1", "Composite", "Sensor 1")
+    assert read == {
+        ("chip", "Composite"): 0,
+        ("chip", "Sensor 1"): 1,
+        ("chip", "Composite 3"): 2,
+        ("chip", "Sensor 1 4"): 3,
+    }
+
+
+def test_unlabelled_sensors_are_numbered() -> None:
+    """A sensor without a label is called by its kind and its place."""
+    assert set(temperatures("", "Core 0", "")) == {("chip", "temp1"), ("chip", "Core 0"), ("chip", "temp3")}
+    fans = psutil_double(sensors_fans=lambda: {"board": [Sensor("", 800), Sensor("", 0)]})
+    assert readings(Sensors(fans).collect())["fan_rpm"] == {("board", "fan1"): 800, ("board", "fan2"): 0}
+
+
+def test_a_number_does_not_collide_with_a_label() -> None:
+    """A name that a number makes is still unique where another sensor is really called so."""
+    assert len(temperatures("x 3", "x", "x")) == 3
+
+
+@given(st.lists(st.sampled_from(["", "x", "x 2", "x 3", "temp2"]), min_size=1, max_size=5))
+def test_every_sensor_has_a_name_of_its_own(labels: list[str]) -> None:
+    """However a chip labels its sensors, none is lost and no series stands twice."""
+    assert sorted(temperatures(*labels).values()) == list(range(len(labels)))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        without("sensors_temperatures", "sensors_fans"),
+        psutil_double(sensors_temperatures=dict, sensors_fans=dict),
+        psutil_double(sensors_temperatures=lambda: None, sensors_fans=lambda: None),
+        psutil_double(sensors_temperatures=lambda: {"chip": []}, sensors_fans=dict),
+    ],
+    ids=["no functions", "no chips", "no answer", "a chip without sensors"],
+)
+def test_without_sensors_it_is_unavailable(source: Any) -> None:
+    """A platform or machine without sensors has not failed."""
+    with pytest.raises(Unavailable, match="no sensors"):
+        list(Sensors(source).collect())
+
+
+def test_temperatures_without_fans() -> None:
+    """FreeBSD has temperatures and no function for fans."""
+    assert set(readings(Sensors(without("sensors_fans")).collect())) == {"temperature_celsius"}
+
+
+def test_this_machine() -> None:
+    """On the real machine temperatures are those of a machine that is switched on, or there are no sensors."""
+    read = readings_or_reason(create(Options(), Paths()))
+    if isinstance(read, str):
+        assert read == "no sensors found"
+        return
+    assert all(-50 < value < 150 for value in read.get("temperature_celsius", {}).values())
+    assert all(value >= 0 for value in read.get("fan_rpm", {}).values())

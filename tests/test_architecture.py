@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import exporter
+
+PACKAGE = Path(exporter.__file__).parent
+MODULES = {
+    ".".join(("exporter", *file.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): file
+    for file in PACKAGE.rglob("*.py")
+}
+INNER = ("exporter.collectors", "exporter.backends", "exporter.wire", "exporter.observation")
+OUTER = {"exporter.web", "exporter.proxy", "exporter.cli", "exporter.service"}
+
+
+def imported_by(module: str) -> set[str]:
+    """Return what a module imports of ours, wherever the import stands and however it is written."""
+    found = set()
+    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = _absolute(module, node)
+            found |= {base, *(f"{base}.{name.name}" for name in node.names)}
+    return found & MODULES.keys()
+
+
+def _absolute(module: str, node: ast.ImportFrom) -> str:
+    if not node.level:
+        return node.module or ""
+    package = module if MODULES[module].name == "__init__.py" else module.rpartition(".")[0]
+    parts = package.split(".")[: len(package.split(".")) - node.level + 1]
+    return ".".join((*parts, *filter(None, [node.module])))
+
+
+IMPORTS = {module: imported_by(module) for module in MODULES}
+
+
+def within(module: str, package: str) -> bool:
+    """Tell whether a module is a package or lies in it."""
+    return module == package or module.startswith(f"{package}.")
+
+
+def test_imports_are_found() -> None:
+    """The parsing below sees plain, nested, relative and type-only imports (known ones, so it cannot pass unseeing)."""
+    assert IMPORTS["exporter.web"] >= {"exporter", "exporter.threads", "exporter.config", "exporter.service"}
+    assert "exporter.yaml_file" in IMPORTS["exporter.config"]
+    assert IMPORTS["exporter.collectors.filesystem"] >= {"exporter.collectors", "exporter.mount_sweep"}
+
+
+@pytest.mark.parametrize("module", sorted(module for module in MODULES if any(within(module, p) for p in INNER)))
+def test_what_measures_and_parses_knows_nothing_of_what_serves(module: str) -> None:
+    """Collectors, model servers, dialects and observations import neither web, proxy, cli nor service."""
+    assert not {found for found in IMPORTS[module] if any(within(found, outer) for outer in OUTER)}
+
+
+@pytest.mark.parametrize("module", sorted(module for module in MODULES if module.startswith("exporter.collectors.")))
+def test_collectors_do_not_import_one_another(module: str) -> None:
+    """One file is one collector: it can be read, changed and taken away alone."""
+    assert not {found for found in IMPORTS[module] - {module} if found.startswith("exporter.collectors.")}
+
+
+def test_only_main_imports_the_command_line() -> None:
+    """Nothing hangs on the command line but ``python -m exporter``."""
+    assert {module for module, found in IMPORTS.items() if "exporter.cli" in found} == {"exporter.__main__"}
+
+
+def test_one_place_wires_the_parts_together() -> None:
+    """Only cli brings the running service and the web side together (web names Service's type, and no more)."""
+    both = {module for module, found in IMPORTS.items() if {"exporter.service", "exporter.web"} <= found}
+    assert both == {"exporter.cli"}
+    assert "exporter.web" not in IMPORTS["exporter.service"]
+
+
+def test_collectors_may_be_imported_in_any_order() -> None:
+    """Imports between our modules form no cycle once type-only imports are left out."""
+    edges = {module: _runtime_imports(module) for module in MODULES}
+    seen: dict[str, bool] = {}
+
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, " → ".join((*path, module))
+        if seen.get(module):
+            return
+        for found in edges[module] - {module}:
+            visit(found, (*path, module))
+        seen[module] = True
+
+    for module in MODULES:
+        visit(module, ())
+
+
+def _runtime_imports(module: str) -> set[str]:
+    """Return our modules that stand in a module's own top-level imports."""
+    found = set()
+    for node in ast.parse(MODULES[module].read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ImportFrom):
+            base = _absolute(module, node)
+            names = {f"{base}.{name.name}" for name in node.names} & MODULES.keys()
+            found |= names or {base}
+        elif isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+    return found & MODULES.keys()

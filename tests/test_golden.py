@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from exporter import collectors, own_metrics, scrape
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from exporter.families import Family
+
+GOLDEN = Path(__file__).parent / "golden/families.txt"
+
+
+def listing() -> str:
+    """Return every declared family as text: by collector, in the order of the page."""
+    parts = {
+        "exporter": own_metrics.FAMILIES,
+        **{name: collectors.module(name).FAMILIES for name in collectors.names()},
+        "scrape": scrape.FAMILIES,
+    }
+    return "\n".join(line for name, families in parts.items() for line in _section(name, families))
+
+
+def _section(name: str, families: Iterable[Family]) -> Iterator[str]:
+    yield f"# {name}\n"
+    for family in families:
+        labels = f"{{{','.join(family.labels)}}}" if family.labels else ""
+        yield f"{family.type} {family.name}{labels}\n    {family.help}"
+    yield ""
+
+
+def test_families_are_the_golden_ones() -> None:
+    """A name, type, label or HELP changes only together with tests/golden/families.txt (and, once released, CHANGELOG).
+
+    Where the change is meant: ``python -m tests.test_golden``.
+    """
+    assert listing() == GOLDEN.read_text()
+
+
+if __name__ == "__main__":
+    GOLDEN.write_text(listing())
