@@ -186,31 +186,29 @@ class Exchange:
         return relay
 
     async def _pieces(self, upstream: ClientResponse, relay: Relay, usage_filter: UsageFrameFilter | None) -> None:
-        read, write, watch = upstream.content.readany, relay.write, self._watch
-        while True:
+        content, watch = upstream.content, self._watch
+        over = False
+        while not over:
             try:
-                piece = await read()
+                piece = await content.readany()
             except (aiohttp.ClientError, OSError) as error:
                 self._outcome = "timeout" if isinstance(error, TimeoutError) else "stream_error"
                 self._cut_off()
                 return
-            if not piece:
-                break
             at = perf_counter()
-            if usage_filter is None:
-                await write(piece)
-            elif out := usage_filter.feed(piece):
-                await write(out)
+            over = content.at_eof()
+            out = piece if usage_filter is None else usage_filter.feed(piece)
+            if over:
+                await relay.write_eof(out if usage_filter is None else out + usage_filter.flush())
+                self._ended = perf_counter()
+            elif out:
+                await relay.write(out)
             spent = perf_counter() - at
             self._slowest_piece = max(self._slowest_piece, spent)
             if watch is not None:
                 progress = watch.feed(piece)
                 if progress.chunks:
                     self._saw(at, progress.chunks, answer=progress.answer)
-        if usage_filter is not None and (rest := usage_filter.flush()):
-            await write(rest)
-        await relay.write_eof()
-        self._ended = perf_counter()
         self._outcome = self._judge(upstream)
 
     def _judge(self, upstream: ClientResponse) -> Outcome:

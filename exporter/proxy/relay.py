@@ -20,6 +20,8 @@ class Relay(web.StreamResponse):
     def __init__(self, upstream: ClientResponse) -> None:
         headers = end_to_end(upstream.headers)
         super().__init__(status=upstream.status, reason=upstream.reason, headers=headers)
+        # a head whose body is here already is sent together with it
+        self._send_headers_immediately = not upstream.content.is_eof()
         self._not_sent = [name for name in _ADDED if name not in headers]
 
     async def _write_headers(self) -> None:
