@@ -8,15 +8,16 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 import aiohttp
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion11, hdrs, web
 from yarl import URL
 
 from exporter import wire
 from exporter.model_names import UNKNOWN
 from exporter.observation import NO_REPLY, RequestObservation, ServerSeconds, Tokens
 from exporter.proxy import usage_asking, websocket
+from exporter.proxy.admission import Refused, admitted
 from exporter.proxy.failures import error_body
-from exporter.proxy.headers import encodable, for_upstream
+from exporter.proxy.headers import for_upstream
 from exporter.proxy.relay import Relay
 from exporter.proxy.request_body import RequestBody
 from exporter.proxy.watch import Watch
@@ -56,6 +57,7 @@ class Exchange:
         self._accepted = perf_counter()
         self._target = target
         self._request = request
+        self._path = ""
         found = wire.find(request.path)
         self._format = found[0] if found else None
         self._operation = found[1] if found else "other"
@@ -82,12 +84,14 @@ class Exchange:
 
     async def _forward(self) -> web.StreamResponse:
         request = self._request
-        if not encodable(request.headers):
-            raise _UpstreamFailure("client_error", _CLIENT_ERROR, "a header field holds bytes that are not UTF-8")
-        if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
+        try:
+            self._path = admitted(request)
+        except Refused as refusal:
+            raise _UpstreamFailure("client_error", refusal.code, str(refusal)) from refusal
+        if request.version >= HttpVersion11 and request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             request.writer.output_size = 0
-        if websocket.is_websocket(request.headers):
+        if websocket.is_websocket(request):
             return await self._relay_websocket()
         body = RequestBody(request, self._target.settings.inspect_bytes, self._look)
         whole = body.arrived()
@@ -127,7 +131,12 @@ class Exchange:
             )
 
     def _url(self) -> URL:
-        return URL(self._target.settings.upstream.url + _path(self._request), encoded=True)
+        """Return what the client library makes the very same target of."""
+        upstream = self._target.settings.upstream
+        url = URL(upstream.url + self._path, encoded=True)
+        if self._path.endswith("?"):  # it would drop the question mark
+            url._cache["raw_path_qs"] = upstream.prefix + self._path  # noqa: SLF001 - nothing else keeps it
+        return url
 
     @contextmanager
     def _explained(self, body: RequestBody | None = None) -> Iterator[None]:
@@ -338,13 +347,3 @@ class Exchange:
                 usage.prefill_seconds, usage.decode_seconds, usage.queue_seconds, usage.load_seconds
             ),
         )
-
-
-def _path(request: web.BaseRequest) -> str:
-    """Return path and query exactly as the client sent them; of an absolute URL only these."""
-    raw = request.raw_path
-    if raw.startswith("/"):
-        return raw
-    if raw.startswith(("http://", "https://")):
-        return "/" + raw.split("/", 3)[3] if raw.count("/") > 2 else "/"  # noqa: PLR2004 - scheme://host/path
-    return f"/{raw}"

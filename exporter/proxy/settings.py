@@ -25,6 +25,8 @@ class Upstream:
 
     url: str
     """Without a slash at its end."""
+    prefix: str = ""
+    """Its path, which is put in front of the client's."""
 
     @classmethod
     def from_text(cls, text: str) -> Upstream:
@@ -37,7 +39,7 @@ class Upstream:
             raise ValueError(f"{text!r} is not a URL such as http://127.0.0.1:11434")
         if url.raw_query_string or url.raw_fragment or url.raw_user or url.raw_password:
             raise ValueError(f"{text!r} must have no query, fragment, user or password")
-        return cls(text.rstrip("/"))
+        return cls(text.rstrip("/"), url.raw_path.rstrip("/"))
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import aiohttp
 from aiohttp import WSMsgType, hdrs, web
 
-from exporter.proxy.headers import for_upstream
+from exporter.proxy.headers import for_upstream, tokens
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from multidict import CIMultiDictProxy
     from yarl import URL
 
+PROTOCOL = "websocket"
 _HANDSHAKE = (
     hdrs.SEC_WEBSOCKET_KEY,
     hdrs.SEC_WEBSOCKET_VERSION,
@@ -27,9 +27,15 @@ _HANDSHAKE = (
 Side = aiohttp.ClientWebSocketResponse | web.WebSocketResponse
 
 
-def is_websocket(headers: CIMultiDictProxy[str]) -> bool:
-    """Tell whether a request wants to become a WebSocket."""
-    return headers.get(hdrs.UPGRADE, "").lower() == "websocket"
+def is_websocket(request: web.BaseRequest) -> bool:
+    """Tell whether a request wants to become a WebSocket (RFC 6455, section 4.1)."""
+    headers = request.headers
+    return (
+        hdrs.UPGRADE in headers
+        and request.method == hdrs.METH_GET
+        and PROTOCOL in tokens(headers, hdrs.UPGRADE)
+        and "upgrade" in tokens(headers, hdrs.CONNECTION)
+    )
 
 
 async def open_upstream(
