@@ -97,7 +97,9 @@ class Exchange:
         whole = body.arrived()
         asked = None
         if self._format is not None and usage_asking.may_ask(self._target, self._format.NAME, request):
-            whole = await body.read() if whole is None else whole
+            if whole is None:
+                with self._explained(body):
+                    whole = await body.read()
             asked = usage_asking.asked(whole)
         if whole is None:
             self._enter("blocking")
@@ -140,19 +142,24 @@ class Exchange:
 
     @contextmanager
     def _explained(self, body: RequestBody | None = None) -> Iterator[None]:
-        """Turn what the client library raises before a reply's head into what became of the request."""
+        """Turn what goes wrong before a reply's head into what became of the request."""
         try:
             yield
-        except aiohttp.ConnectionTimeoutError as error:
-            raise _UpstreamFailure("timeout", 504, "the model server did not accept a connection in time") from error
-        except TimeoutError as error:
-            raise _UpstreamFailure("timeout", 504, "the model server did not answer in time") from error
-        except (aiohttp.ClientConnectionError, OSError) as error:
+        except Exception as error:
             if body is not None and body.client_failed:
-                raise _UpstreamFailure("client_disconnect", _CLIENT_ERROR, "the request broke off") from error
-            raise _UpstreamFailure("upstream_unreachable", 502, "the model server cannot be reached") from error
-        except aiohttp.ClientError as error:
-            raise _UpstreamFailure("server_error", 502, "the model server's reply is not HTTP") from error
+                raise self._spoilt() from error
+            failure = _failure(error)
+            if failure is None:
+                raise
+            raise failure from error
+
+    def _spoilt(self) -> _UpstreamFailure:
+        """Return what became of a request whose body did not come to its end."""
+        transport = self._request.transport
+        gone = transport is None or transport.is_closing()
+        return _UpstreamFailure(
+            "client_disconnect" if gone else "client_error", _CLIENT_ERROR, "the request's body is broken"
+        )
 
     async def _relay_websocket(self) -> web.StreamResponse:
         """Relay a WebSocket for as long as it lives; an upstream that refuses it is quoted."""
@@ -347,3 +354,16 @@ class Exchange:
                 usage.prefill_seconds, usage.decode_seconds, usage.queue_seconds, usage.load_seconds
             ),
         )
+
+
+def _failure(error: Exception) -> _UpstreamFailure | None:
+    """Return what an exception of the client library says about the upstream; None for one that says nothing."""
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return _UpstreamFailure("timeout", 504, "the model server did not accept a connection in time")
+    if isinstance(error, TimeoutError):
+        return _UpstreamFailure("timeout", 504, "the model server did not answer in time")
+    if isinstance(error, (aiohttp.ClientConnectionError, OSError)):
+        return _UpstreamFailure("upstream_unreachable", 502, "the model server cannot be reached")
+    if isinstance(error, aiohttp.ClientError):
+        return _UpstreamFailure("server_error", 502, "the model server's reply is not HTTP")
+    return None

@@ -42,15 +42,14 @@ def for_upstream(headers: CIMultiDictProxy[str]) -> CIMultiDict[str]:
     kept = end_to_end(headers)
     kept.popall(_HOST, None)
     kept.popall(_EXPECT, None)
-    if len(set(kept)) != len({name.lower() for name in kept}):
-        return _spelt_alike(kept)
-    return kept
+    return _spelt_alike(kept)
 
 
 def _spelt_alike(headers: CIMultiDict[str]) -> CIMultiDict[str]:
-    """Return fields of one name in one spelling: aiohttp keeps only the last of X-A and x-a."""
+    """Return fields of one name in one spelling: aiohttp's client would keep only the last of X-A and x-a."""
     spelling: dict[str, str] = {}
-    return CIMultiDict((spelling.setdefault(name.lower(), name), value) for name, value in headers.items())
+    fields = [(spelling.setdefault(name.lower(), name), value) for name, value in headers.items()]
+    return headers if len(spelling) == len(fields) else CIMultiDict(fields)
 
 
 def encodable(headers: CIMultiDictProxy[str]) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from exporter.proxy.connection import Server
 from exporter.proxy.exchange import Exchange
 from exporter.proxy.health import ProxyHealth
 from exporter.proxy.target import MAX_FIELD_BYTES, target_for
@@ -62,7 +63,7 @@ class Proxy:
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
             return await Exchange(target, request).run()
 
-        low_level = web.Server(
+        low_level = Server(
             handle,
             handler_cancellation=True,
             auto_decompress=False,

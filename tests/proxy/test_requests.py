@@ -49,7 +49,7 @@ TARGETS = [
     "/%C3%A9/%FF/%00",
     "/%zz/%",
     "/a?b=http://c/d?e",
-    "/a?b=[]{}|\\^`<>\"",
+    '/a?b=[]{}|\\^`<>"',
 ]
 
 
@@ -96,7 +96,7 @@ async def test_tunnels_are_refused(start_proxied: StartProxied) -> None:
 async def test_fields_arrive_in_order(start_proxied: StartProxied) -> None:
     """Fields keep their order, their values and their repetitions; Host is the server's own and nothing is added."""
     proxied = await start_proxied(always(reply()))
-    fields = ("X-B: 1", "Cookie: a=b; c=d", "X-A: 2", "X-B: 3", "Authorization: Bearer k", "X-Empty:", "x-b: q=\"a, b\"")
+    fields = ("X-B: 1", "Cookie: a=b; c=d", "X-A: 2", "X-B: 3", "Authorization: Bearer k", "X-Empty:", 'x-b: q="a, b"')
     call = await _exchange(proxied, request("/a", None, *fields))
     sent = [(name.lower(), value.strip()) for name, _, value in (field.partition(":") for field in fields)]
     host = ("host", f"127.0.0.1:{proxied.upstream.port}")
@@ -162,7 +162,7 @@ async def test_a_chunked_body_arrives(start_proxied: StartProxied) -> None:
     """A chunked body arrives whole, and is looked at."""
     proxied = await start_proxied(always(completion(None)))
     body = ask("named")
-    chunks = chunk(body[:5]) + b"%X;ext=\"1\"\r\n" % len(body[5:]) + body[5:] + b"\r\n0\r\nX-Trailer: 1\r\n\r\n"
+    chunks = chunk(body[:5]) + b'%X;ext="1"\r\n' % len(body[5:]) + body[5:] + b"\r\n0\r\nX-Trailer: 1\r\n\r\n"
     head = request("/v1/chat/completions", None, "Transfer-Encoding: chunked", method="POST")
     assert await (await _exchange(proxied, head, chunks)).body() == body
     assert await proxied.one() == {**CHAT, "model": "named"}
