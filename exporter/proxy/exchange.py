@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import contextmanager
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -34,9 +35,12 @@ if TYPE_CHECKING:
     from exporter.wire import Call, Usage
     from exporter.wire.usage_request import UsageFrameFilter
 
+log = logging.getLogger(__name__)
+
 Data = bytes | None  # what aiohttp's client takes besides an async iterator
 
 _STREAM_TYPES = ("text/event-stream", "application/x-ndjson")
+_NOT_HTTP = "the model server's reply is not HTTP"
 _REFUSED = frozenset({400, 422})
 _CLIENT_ERROR, _SERVER_ERROR = 400, 500
 
@@ -71,6 +75,7 @@ class Exchange:
         self._phase: Gauge | None = None
         self._chunks: Counter | None = None
         self._slowest_piece = 0.0
+        self._read_any = False
         self._ended: float | None = None
 
     async def run(self) -> web.StreamResponse:
@@ -79,6 +84,14 @@ class Exchange:
             return await self._forward()
         except _UpstreamFailure as failure:
             return await self._fail(failure)
+        except ConnectionError:  # the client's
+            raise
+        except Exception:
+            log.exception("a request could not be handled", extra={"fields": {"server": self._target.name}})
+            self._outcome = "server_error"
+            if self._code != NO_REPLY:
+                self._cut_off()
+            raise
         finally:
             self._record()
 
@@ -182,16 +195,22 @@ class Exchange:
         """Pass the reply on, piece by piece as it comes."""
         arrived = perf_counter()
         content_type = upstream.headers.get(hdrs.CONTENT_TYPE, "")
+        try:
+            relay = Relay(upstream)
+        except ValueError as error:
+            raise _UpstreamFailure("server_error", 502, _NOT_HTTP) from error
+        if upstream.status < 200:  # noqa: PLR2004 - 101: nobody asked for another protocol
+            raise _UpstreamFailure("server_error", 502, _NOT_HTTP)
         self._succeeded = upstream.status < 300  # noqa: PLR2004 - 2xx
+        self._stream = self._stream or (self._call is None and _is_stream(content_type))
         if self._format is not None:
             self._watch = Watch(
                 self._format.reply(content_type),
                 upstream.headers.get(hdrs.CONTENT_ENCODING, ""),
                 self._count_parse_error,
             )
-        relay = Relay(upstream)
         if usage_filter is not None:
-            relay.headers.popall(hdrs.CONTENT_LENGTH, None)
+            relay.forget_length()
         try:
             await relay.prepare(self._request)
             self._code = str(upstream.status)
@@ -213,6 +232,7 @@ class Exchange:
             if not piece:
                 break
             at = perf_counter()
+            self._read_any = True
             if usage_filter is None:
                 await write(piece)
             elif out := usage_filter.feed(piece):
@@ -237,16 +257,22 @@ class Exchange:
             return "client_error"
         if self._watch is not None and self._succeeded:
             usage = self._usage()
-            streamed = upstream.headers.get(hdrs.CONTENT_TYPE, "").lower().startswith(_STREAM_TYPES)
-            self._stream = self._stream or (self._call is None and streamed)
-            if usage.failed or (streamed and not usage.complete and not self._watch.blind):
+            cut = not usage.complete and not self._watch.blind and (self._read_any or self._stream)
+            if usage.failed or (cut and self._request.method != hdrs.METH_HEAD):
                 return "stream_error"
         return "ok"
 
     def _cut_off(self) -> None:
-        """Close the client's connection, so that a reply that broke off is not taken for a whole one."""
+        """End the client's connection so that a reply that broke off is not taken for a whole one.
+
+        Where the end of the connection would be the end of the reply (HTTP/1.0), only a reset says that it is broken.
+        """
         transport = self._request.transport
-        if transport is not None:
+        if transport is None:
+            return
+        if self._request.version < HttpVersion11:
+            transport.abort()
+        else:
             transport.close()
 
     async def _fail(self, failure: _UpstreamFailure) -> web.StreamResponse:
@@ -356,6 +382,10 @@ class Exchange:
         )
 
 
+def _is_stream(content_type: str) -> bool:
+    return content_type.lower().startswith(_STREAM_TYPES)
+
+
 def _failure(error: Exception) -> _UpstreamFailure | None:
     """Return what an exception of the client library says about the upstream; None for one that says nothing."""
     if isinstance(error, aiohttp.ConnectionTimeoutError):
@@ -365,5 +395,5 @@ def _failure(error: Exception) -> _UpstreamFailure | None:
     if isinstance(error, (aiohttp.ClientConnectionError, OSError)):
         return _UpstreamFailure("upstream_unreachable", 502, "the model server cannot be reached")
     if isinstance(error, aiohttp.ClientError):
-        return _UpstreamFailure("server_error", 502, "the model server's reply is not HTTP")
+        return _UpstreamFailure("server_error", 502, _NOT_HTTP)
     return None
