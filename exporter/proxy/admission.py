@@ -55,6 +55,8 @@ def _problems(request: BaseRequest) -> tuple[str, ...]:
     # the parser takes what follows such a head for the new protocol, whatever a length says
     if hdrs.UPGRADE in headers and any(name in headers for name in _BODY) and _switches(request):
         return ("a request with a body cannot switch protocols",)
+    if websocket.is_websocket(request) and not websocket.is_proper(request):
+        return ("the WebSocket's handshake lacks its key or its version",)
     return ()
 
 

@@ -19,7 +19,7 @@ from exporter.proxy import usage_asking, websocket
 from exporter.proxy.admission import Refused, admitted
 from exporter.proxy.failures import error_body
 from exporter.proxy.headers import for_upstream
-from exporter.proxy.relay import Relay
+from exporter.proxy.relay import Relay, reset
 from exporter.proxy.request_body import RequestBody
 from exporter.proxy.watch import Watch
 from exporter.stream_clock import StreamClock
@@ -88,9 +88,10 @@ class Exchange:
             raise
         except Exception:
             log.exception("a request could not be handled", extra={"fields": {"server": self._target.name}})
+            if self._code == NO_REPLY:
+                return await self._fail(_UpstreamFailure("server_error", 500, "the proxy failed"))
             self._outcome = "server_error"
-            if self._code != NO_REPLY:
-                self._cut_off()
+            self._cut_off()
             raise
         finally:
             self._record()
@@ -109,13 +110,14 @@ class Exchange:
         body = RequestBody(request, self._target.settings.inspect_bytes, self._look)
         whole = body.arrived()
         asked = None
+        if whole is None:
+            self._enter("blocking")
         if self._format is not None and usage_asking.may_ask(self._target, self._format.NAME, request):
             if whole is None:
                 with self._explained(body):
                     whole = await body.read()
             asked = usage_asking.asked(whole)
         if whole is None:
-            self._enter("blocking")
             upstream = await self._send(body.pieces(), body)
         else:
             # runs once the request is on its way: what is sent next yields to the loop first
@@ -185,8 +187,11 @@ class Exchange:
             refusal = failure.__cause__
             if not isinstance(refusal, aiohttp.WSServerHandshakeError):
                 raise
-            outcome: Outcome = "server_error" if refusal.status >= _SERVER_ERROR else "client_error"
-            raise _UpstreamFailure(outcome, refusal.status, "the model server refused the WebSocket") from refusal
+            refused = refusal.status >= _CLIENT_ERROR
+            outcome: Outcome = "client_error" if refused and refusal.status < _SERVER_ERROR else "server_error"
+            raise _UpstreamFailure(
+                outcome, refusal.status if refused else 502, "the model server refused the WebSocket"
+            ) from refusal
         self._code = "101"
         self._outcome = "ok"  # whichever side ends it, and however
         return await websocket.relay(self._request, upstream)
@@ -271,7 +276,7 @@ class Exchange:
         if transport is None:
             return
         if self._request.version < HttpVersion11:
-            transport.abort()
+            reset(transport)
         else:
             transport.close()
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import socket
+import struct
 from typing import TYPE_CHECKING
 
 from aiohttp import hdrs, web
@@ -10,6 +12,8 @@ from aiohttp import hdrs, web
 from exporter.proxy.headers import end_to_end
 
 if TYPE_CHECKING:
+    import asyncio
+
     from aiohttp import ClientResponse
 
 # what this hop says for itself; a Date is added where there is none (RFC 9110, section 6.6.1)
@@ -58,3 +62,14 @@ class Relay(web.StreamResponse):
         lines = [f"HTTP/{request.version.major}.{request.version.minor} {self._status} {self._reason}"]
         lines += [f"{name}: {value}" for name, value in self._headers.items()]
         request.transport.write("\r\n".join((*lines, "", "")).encode("utf-8", "surrogateescape"))
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """Break a connection with a RST."""
+    # neither asyncio nor uvloop hands out the socket itself
+    sock = socket.socket(fileno=transport.get_extra_info("socket").fileno())
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    finally:
+        sock.detach()
+    transport.abort()

@@ -27,7 +27,8 @@ SERVER = "it"
 class Proxied:
     """A proxy, its upstream, and what the proxy counted."""
 
-    def __init__(self, upstream: Upstream, port: int, registry: CollectorRegistry) -> None:
+    def __init__(self, proxy: Proxy, upstream: Upstream, port: int, registry: CollectorRegistry) -> None:
+        self.proxy = proxy
         self.upstream = upstream
         self.port = port
         self.registry = registry
@@ -109,7 +110,7 @@ async def start_proxied(caplog: pytest.LogCaptureFixture) -> AsyncIterator[Start
             server = ProxyServer(SERVER, Address("127.0.0.1", 0), UpstreamAddress.from_text(url), **settings)
             proxy = Proxy(ProxySettings((server,)), registry, stop_seconds=0.1)
             stack.push_async_callback(proxy.close)
-            started.append(Proxied(upstream, await proxy.listen(server), registry))
+            started.append(Proxied(proxy, upstream, await proxy.listen(server), registry))
             return started[-1]
 
         yield start

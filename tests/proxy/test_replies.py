@@ -69,7 +69,9 @@ async def test_fields_of_the_hop_stay(start_proxied: StartProxied) -> None:
 
 async def test_head_has_no_body(start_proxied: StartProxied) -> None:
     """A HEAD's reply keeps its length, has no body, and its connection stays in step; so without a length."""
-    proxied = await start_proxied(in_turn(always(head("Content-Length: 5")), always(head(CHUNKED)), always(reply(b"x"))))
+    proxied = await start_proxied(
+        in_turn(always(head("Content-Length: 5")), always(head(CHUNKED)), always(reply(b"x")))
+    )
     async with proxied.client() as client:
         await client.send(request("/a", method="HEAD"))
         assert (await client.reply(bodiless=True)).values("Content-Length") == ["5"]
@@ -84,7 +86,7 @@ async def test_head_has_no_body(start_proxied: StartProxied) -> None:
 @pytest.mark.parametrize("reason", ["204 No Content", "304 Not Modified"])
 async def test_a_reply_without_a_body_has_none(start_proxied: StartProxied, reason: str) -> None:
     """204 and 304 pass without a body, and the connection stays in step."""
-    proxied = await start_proxied(in_turn(always(head("ETag: \"e\"", status=reason)), always(reply(b"x"))))
+    proxied = await start_proxied(in_turn(always(head('ETag: "e"', status=reason)), always(reply(b"x"))))
     async with proxied.client() as client:
         await client.send(request("/a"))
         got = await client.reply()

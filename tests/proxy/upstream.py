@@ -25,7 +25,7 @@ class Call:
         self.raw_body = b""
         """The body as it came, framing included; known once body() was awaited."""
         self.ended = False
-        self._reader = reader
+        self.reader = reader
         self._writer = writer
         self._body: bytes | None = None
 
@@ -54,20 +54,20 @@ class Call:
             if self.values("Transfer-Encoding"):
                 self._body = await self._chunks()
             else:
-                self._body = self.raw_body = await self._reader.readexactly(
+                self._body = self.raw_body = await self.reader.readexactly(
                     int((self.values("Content-Length") or ["0"])[0])
                 )
         return self._body
 
     async def some(self) -> bytes:
         """Wait for more of the body, framing included; nothing when the peer is gone."""
-        return await asyncio.wait_for(self._reader.read(_LIMIT), DEADLINE_SECONDS)
+        return await asyncio.wait_for(self.reader.read(_LIMIT), DEADLINE_SECONDS)
 
     async def _chunks(self) -> bytes:
         whole = b""
         while True:
-            line = await self._reader.readuntil(b"\r\n")
-            data = await self._reader.readexactly(int(line, 16) + 2)
+            line = await self.reader.readuntil(b"\r\n")
+            data = await self.reader.readexactly(int(line, 16) + 2)
             self.raw_body += line + data
             whole += data[:-2]
             if line == b"0\r\n":
@@ -82,7 +82,7 @@ class Call:
         """Wait until the other side has closed the connection, which fails the test when it takes too long."""
         async with asyncio.timeout(DEADLINE_SECONDS):
             with contextlib.suppress(ConnectionError):
-                while await self._reader.read(_LIMIT):
+                while await self.reader.read(_LIMIT):
                     pass
 
     def close(self) -> None:
