@@ -129,7 +129,7 @@ class Exchange:
             asked = None
             upstream = await self._send(whole or None, body)
         try:
-            return await self._relay(upstream, usage_asking.frame_filter(upstream) if asked is not None else None)
+            return await self._relay(upstream, self._frame_filter(upstream) if asked is not None else None)
         finally:
             upstream.release() if upstream.content.at_eof() else upstream.close()
 
@@ -140,12 +140,18 @@ class Exchange:
         request = self._request
         headers = for_upstream(request.headers)
         if changed:
-            headers.popall(hdrs.CONTENT_LENGTH, None)
+            usage_asking.prepare(headers)
         self._target.health.overhead(self._target.name, "request", perf_counter() - self._accepted)
         with self._explained(body):
             return await self._target.session.request(
                 request.method, self._url(), headers=headers, data=data, allow_redirects=False
             )
+
+    def _frame_filter(self, upstream: ClientResponse) -> UsageFrameFilter | None:
+        """Return what takes the usage frame out of a reply to a request that asked for it."""
+        if hdrs.CONTENT_ENCODING in upstream.headers:  # though it was told that nobody would accept that
+            self._target.usage_refused = True
+        return usage_asking.frame_filter(upstream)
 
     def _url(self) -> URL:
         """Return what the client library makes the very same target of."""
@@ -309,13 +315,14 @@ class Exchange:
             self._count_parse_error("internal")
         if self._call is not None:
             self._stream = self._call.stream
-        self._enter("waiting" if self._stream else "blocking")
+        if self._chunks is None:  # else the reply was faster than the request's body
+            self._enter("waiting" if self._stream else "blocking")
 
     def _enter(self, phase: str) -> None:
         """Count the request in a phase and no longer in the one before."""
         if self._phase is not None:
             self._phase.dec()
-        model = self._target.names.label(self._call.model if self._call else None, succeeded=False)
+        model = self._model()
         self._phase = self._target.metrics.in_flight(self._target.name, model, self._operation, phase)
         self._phase.inc()
 
