@@ -46,7 +46,7 @@ REQUESTS = counter(
 IN_FLIGHT = gauge(
     "requests_in_flight",
     "Requests under way: streams that wait for their first token (waiting), streams that run (streaming), and requests"
-    " for a whole reply (blocking). The model is the one the request names.",
+    " for a whole reply (blocking). The model is the one the request names, and once tokens come the reply's.",
     *_COMMON,
     "phase",
 )

@@ -56,7 +56,7 @@ def _parse(wanted: Any, raw: object, where: str) -> object:
     if is_dataclass(wanted):
         return _parse_dataclass(cast("type", wanted), raw, where)
     origin, arguments = typing.get_origin(wanted), typing.get_args(wanted)
-    if origin is types.UnionType:  # T | None
+    if origin in (types.UnionType, typing.Union):  # T | None
         return None if raw is None else _parse(arguments[0], raw, where)
     if origin is tuple:  # tuple[T, ...]
         if not isinstance(raw, list):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,8 @@ import yaml
 
 from exporter import collectors, config
 from exporter.config import Address, ConfigError
+from exporter.objectives import Objectives
+from exporter.proxy.settings import ProxyServer
 from exporter.selection import Selection
 
 EXAMPLE = Path(__file__).parent.parent / "config.example.yaml"
@@ -45,6 +47,7 @@ def test_the_example_names_every_key() -> None:
             ("scrape", config.Scraping),
             ("log", config.Log),
             ("path", collectors.Paths),
+            ("proxy", config.ProxySettings),
         )
         for field in vars(kind())
     } | {"collectors.disable_defaults"}
@@ -52,6 +55,20 @@ def test_the_example_names_every_key() -> None:
         for field, value in vars(collectors.module(name).Options()).items():
             expected.add(f"collectors.{name}.{field}" + (".exclude" if isinstance(value, Selection) else ""))
     assert keys == expected
+
+
+def test_the_commented_example_of_a_server_is_valid(tmp_path: Path) -> None:
+    """Taking the comment marks away gives a server with every key that there is, and only defaults for options."""
+    lines = EXAMPLE.read_text().splitlines()
+    start = lines.index("  servers: []")
+    end = lines.index("", start)
+    shown = "\n".join(line.replace("  # ", "    ", 1) for line in lines[start + 1 : end])
+    (server,) = config.load(_written(tmp_path, f"proxy:\n  servers:\n{shown}\n"), {}).proxy.servers
+    (raw,) = yaml.safe_load(f"servers:\n{shown}\n")["servers"]
+    assert set(raw) == {field.name for field in fields(ProxyServer)}
+    assert set(raw["objectives"]) == {field.name for field in fields(Objectives)}
+    bare = ProxyServer(server.name, server.listen, server.upstream)
+    assert replace(server, objectives=bare.objectives, models=bare.models) == bare
 
 
 def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
@@ -94,7 +111,7 @@ def test_collectors_are_chosen_by_name(overrides: dict[str, object], expected: s
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("wbe: {}", "unknown key 'wbe'; known: web, scrape, log, path, collectors"),
+        ("wbe: {}", "unknown key 'wbe'; known: web, scrape, log, path, proxy, collectors"),
         ("- a", "must be a mapping, not a list"),
         ("web: 5", "web: must be a mapping, not 5"),
         ("web: {listen_addresses: []}", "web: listen_addresses must not be empty"),
