@@ -12,7 +12,8 @@ from prometheus_client import CollectorRegistry
 
 from exporter.address import Address
 from exporter.proxy.server import Proxy
-from exporter.proxy.settings import ProxyServer, ProxySettings, Upstream as UpstreamAddress
+from exporter.proxy.settings import ProxyServer, ProxySettings
+from exporter.proxy.settings import Upstream as UpstreamAddress
 from tests.proxy.client import Client
 from tests.proxy.upstream import DEADLINE_SECONDS, Script, Upstream
 
@@ -66,7 +67,7 @@ class Proxied:
     async def until(self, name: str, value: float) -> None:
         """Wait until the sum of a metric's series has a value."""
         async with asyncio.timeout(DEADLINE_SECONDS):
-            while self.total(name) < value:
+            while self.total(name) < value:  # noqa: ASYNC110 - a metric has no event
                 await asyncio.sleep(0.001)
 
     async def observed(self, count: int = 1) -> list[dict[str, str]]:

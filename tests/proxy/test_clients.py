@@ -32,9 +32,17 @@ LINES = [
     for text in ("Hel", "lo")
 ]
 LAST_LINE = {
-    **{"model": MODEL, "created_at": "2026-01-01T00:00:01Z", "message": {"role": "assistant", "content": ""}},
-    **{"done": True, "done_reason": "stop", "total_duration": 5, "load_duration": 1, "prompt_eval_count": 11},
-    **{"prompt_eval_duration": 1, "eval_count": 2, "eval_duration": 2},
+    "model": MODEL,
+    "created_at": "2026-01-01T00:00:01Z",
+    "message": {"role": "assistant", "content": ""},
+    "done": True,
+    "done_reason": "stop",
+    "total_duration": 5,
+    "load_duration": 1,
+    "prompt_eval_count": 11,
+    "prompt_eval_duration": 1,
+    "eval_count": 2,
+    "eval_duration": 2,
 }
 
 
@@ -152,7 +160,7 @@ async def ollama_chat_stream(url: str) -> Any:
         return await _all(await client.chat(model=MODEL, messages=SAY, stream=True))
 
 
-CALLS = {
+CALLS: dict[Callable[[str], Awaitable[Any]], tuple[str, str, str]] = {
     openai_chat: ("chat", "false", "ok"),
     openai_chat_stream: ("chat", "true", "ok"),
     openai_chat_usage: ("chat", "true", "ok"),

@@ -102,8 +102,9 @@ async def test_two_answers_have_no_time_per_token(start_proxied: StartProxied) -
     assert proxied.total("request_time_to_first_token_seconds_count") == 1
     assert proxied.total("request_time_per_output_token_seconds_count") == 0
     assert sorted(dict(labels)["finish_reason"] for labels in proxied.samples("requests_finished_total")) == [
-        "length", "stop"
-    ]  # fmt: skip
+        "length",
+        "stop",
+    ]
 
 
 async def test_one_token_has_no_time_per_token(start_proxied: StartProxied) -> None:
@@ -127,9 +128,16 @@ async def test_a_role_is_no_token(start_proxied: StartProxied) -> None:
 async def test_ollamas_durations_are_the_servers(start_proxied: StartProxied) -> None:
     """What the server itself measured is recorded as it says, in seconds."""
     answer = {
-        **{"model": "m", "message": {"role": "assistant", "content": "hi"}, "done": True, "done_reason": "stop"},
-        **{"total_duration": 10**10, "load_duration": 2 * 10**9, "prompt_eval_count": 26},
-        **{"prompt_eval_duration": 130_000_000, "eval_count": 290, "eval_duration": 4 * 10**9},
+        "model": "m",
+        "message": {"role": "assistant", "content": "hi"},
+        "done": True,
+        "done_reason": "stop",
+        "total_duration": 10**10,
+        "load_duration": 2 * 10**9,
+        "prompt_eval_count": 26,
+        "prompt_eval_duration": 130_000_000,
+        "eval_count": 290,
+        "eval_duration": 4 * 10**9,
     }
     proxied = await start_proxied(always(reply(json.dumps(answer).encode(), JSON)))
     await _post(proxied, ask(stream=False), "/api/chat")
@@ -190,7 +198,7 @@ ALL = Objectives(Objective(Seconds(0.5)), Objective(Seconds(0.05)), Objective(Se
     ],
 )
 def test_a_request_is_judged_exactly(observed: RequestObservation, verdicts: tuple[bool | None, ...]) -> None:
-    """At the threshold is good; a failed request is not good; what the client spoilt or cannot be measured is left out."""
+    """At the threshold is good, a failure is not; what the client spoilt or cannot be measured is left out."""
     expected = {n: good for n, good in zip(("ttft", "tpot", "duration"), verdicts, strict=True) if good is not None}
     assert ALL.verdicts(observed) == expected
 
