@@ -94,7 +94,7 @@ async def openai_chat(url: str) -> Any:
 async def openai_chat_stream(url: str) -> Any:
     """Ask for a stream."""
     async with _openai(url) as client:
-        return await _all(await client.chat.completions.create(model=MODEL, messages=SAY, stream=True))  # type: ignore[arg-type,call-overload]
+        return await _all(await client.chat.completions.create(model=MODEL, messages=SAY, stream=True))  # type: ignore[arg-type]
 
 
 async def openai_chat_usage(url: str) -> Any:
@@ -102,7 +102,7 @@ async def openai_chat_usage(url: str) -> Any:
     async with _openai(url) as client:
         options = {"include_usage": True}
         return await _all(
-            await client.chat.completions.create(model=MODEL, messages=SAY, stream=True, stream_options=options)  # type: ignore[arg-type,call-overload]
+            await client.chat.completions.create(model=MODEL, messages=SAY, stream=True, stream_options=options)  # type: ignore[call-overload]
         )
 
 
