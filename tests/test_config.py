@@ -11,7 +11,7 @@ import yaml
 from exporter import collectors, config
 from exporter.config import Address, ConfigError
 from exporter.objectives import Objectives
-from exporter.proxy.settings import ProxyServer
+from exporter.proxy.settings import ProxyServer, ProxySettings
 from exporter.selection import Selection
 
 EXAMPLE = Path(__file__).parent.parent / "config.example.yaml"
@@ -47,7 +47,7 @@ def test_the_example_names_every_key() -> None:
             ("scrape", config.Scraping),
             ("log", config.Log),
             ("path", collectors.Paths),
-            ("proxy", config.ProxySettings),
+            ("proxy", ProxySettings),
         )
         for field in vars(kind())
     } | {"collectors.disable_defaults"}

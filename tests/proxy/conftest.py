@@ -67,7 +67,7 @@ class Proxied:
     async def until(self, name: str, value: float) -> None:
         """Wait until the sum of a metric's series has a value."""
         async with asyncio.timeout(DEADLINE_SECONDS):
-            while self.total(name) < value:
+            while self.total(name) < value:  # noqa: ASYNC110 - a metric has no event
                 await asyncio.sleep(0.001)
 
     async def observed(self, count: int = 1) -> list[dict[str, str]]:
@@ -89,7 +89,9 @@ class Proxied:
 class StartProxied(Protocol):
     """Starts a proxy in front of a scripted server; both stop when the test ends."""
 
-    async def __call__(self, script: Script, *, prefix: str = "", port: int | None = None, **settings: Any) -> Proxied:
+    async def __call__(
+        self, script: Script, *, host: str = "127.0.0.1", prefix: str = "", port: int | None = None, **settings: Any
+    ) -> Proxied:
         """Start it."""
         ...
 
@@ -104,10 +106,12 @@ async def start_proxied(caplog: pytest.LogCaptureFixture) -> AsyncIterator[Start
     started: list[Proxied] = []
     async with contextlib.AsyncExitStack() as stack:
 
-        async def start(script: Script, *, prefix: str = "", port: int | None = None, **settings: Any) -> Proxied:
+        async def start(
+            script: Script, *, host: str = "127.0.0.1", prefix: str = "", port: int | None = None, **settings: Any
+        ) -> Proxied:
             upstream = await stack.enter_async_context(Upstream(script))
             registry = CollectorRegistry()
-            url = f"http://127.0.0.1:{port or upstream.port}{prefix}"
+            url = f"http://{host}:{port or upstream.port}{prefix}"
             server = ProxyServer(SERVER, Address("127.0.0.1", 0), UpstreamAddress.from_text(url), **settings)
             proxy = Proxy(ProxySettings((server,)), registry, stop_seconds=0.1)
             stack.push_async_callback(proxy.close)

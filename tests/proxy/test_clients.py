@@ -94,7 +94,7 @@ async def openai_chat(url: str) -> Any:
 async def openai_chat_stream(url: str) -> Any:
     """Ask for a stream."""
     async with _openai(url) as client:
-        return await _all(await client.chat.completions.create(model=MODEL, messages=SAY, stream=True))  # type: ignore[arg-type,call-overload]
+        return await _all(await client.chat.completions.create(model=MODEL, messages=SAY, stream=True))  # type: ignore[arg-type]
 
 
 async def openai_chat_usage(url: str) -> Any:
@@ -102,7 +102,7 @@ async def openai_chat_usage(url: str) -> Any:
     async with _openai(url) as client:
         options = {"include_usage": True}
         return await _all(
-            await client.chat.completions.create(model=MODEL, messages=SAY, stream=True, stream_options=options)  # type: ignore[arg-type,call-overload]
+            await client.chat.completions.create(model=MODEL, messages=SAY, stream=True, stream_options=options)  # type: ignore[call-overload]
         )
 
 
@@ -160,7 +160,7 @@ async def ollama_chat_stream(url: str) -> Any:
         return await _all(await client.chat(model=MODEL, messages=SAY, stream=True))
 
 
-CALLS = {
+CALLS: dict[Callable[[str], Awaitable[Any]], tuple[str, str, str]] = {
     openai_chat: ("chat", "false", "ok"),
     openai_chat_stream: ("chat", "true", "ok"),
     openai_chat_usage: ("chat", "true", "ok"),

@@ -68,8 +68,12 @@ async def test_a_stream_that_fails_after_its_head_has_a_place(start_proxied: Sta
     proxied = await start_proxied(always(reply(token(model="m"), EVENT_STREAM)))
     await _post(proxied, ask_stream("m"))
     assert await proxied.one() == {
-        "model": "m", "operation": "chat", "stream": "true", "outcome": "stream_error", "code": "200"
-    }  # fmt: skip
+        "model": "m",
+        "operation": "chat",
+        "stream": "true",
+        "outcome": "stream_error",
+        "code": "200",
+    }
 
 
 async def test_places_are_bounded(start_proxied: StartProxied) -> None:
@@ -148,8 +152,12 @@ async def test_a_body_that_is_no_json_is_unknown(start_proxied: StartProxied) ->
     await _post(proxied, b"nonsense \xff")
     assert await proxied.upstream.calls[0].body() == b"nonsense \xff"
     assert await proxied.one() == {
-        "model": "unknown", "operation": "chat", "stream": "false", "outcome": "client_error", "code": "404"
-    }  # fmt: skip
+        "model": "unknown",
+        "operation": "chat",
+        "stream": "false",
+        "outcome": "client_error",
+        "code": "404",
+    }
 
 
 @pytest.mark.parametrize("streams", [True, False])

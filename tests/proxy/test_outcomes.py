@@ -166,7 +166,7 @@ async def test_a_stream_that_breaks_off_breaks_off(start_proxied: StartProxied, 
     ids=["no end", "half a frame", "nothing", "an error frame", "an error event", "an error field"],
 )
 async def test_a_stream_that_does_not_end_well_is_an_error(start_proxied: StartProxied, events: list[bytes]) -> None:
-    """A 200 that HTTP calls whole but that lacks its end, or holds an error, is passed on and counts as stream_error."""
+    """A 200 that HTTP calls whole but that lacks its end, or holds an error, is passed on and a stream_error."""
     sent = b"".join(events)
     proxied = await start_proxied(always(reply(sent, EVENT_STREAM)))
     async with proxied.client() as client:
@@ -178,14 +178,24 @@ async def test_a_stream_that_does_not_end_well_is_an_error(start_proxied: StartP
 @pytest.mark.parametrize(
     ("path", "kind", "body", "stream"),
     [
-        ("/v1/messages", EVENT_STREAM, b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error"}}\n\n', "true"),
-        ("/v1/messages", EVENT_STREAM, b'event: message_start\ndata: {"type":"message_start","message":{}}\n\n', "true"),
+        (
+            "/v1/messages",
+            EVENT_STREAM,
+            b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error"}}\n\n',
+            "true",
+        ),
+        (
+            "/v1/messages",
+            EVENT_STREAM,
+            b'event: message_start\ndata: {"type":"message_start","message":{}}\n\n',
+            "true",
+        ),
         ("/api/chat", "Content-Type: application/x-ndjson", b'{"error":"model requires more memory"}\n', "true"),
         ("/api/chat", "Content-Type: application/x-ndjson", b'{"message":{"content":"a"},"done":false}\n', "true"),
         ("/v1/responses", EVENT_STREAM, b'data: {"type":"response.failed","response":{"status":"failed"}}\n\n', "true"),
         ("/v1/chat/completions", JSON, b'{"error":{"message":"x"}}', "false"),
     ],
-)  # fmt: skip
+)
 async def test_an_error_inside_a_200_is_one_in_every_dialect(
     start_proxied: StartProxied, path: str, kind: str, body: bytes, stream: str
 ) -> None:
@@ -265,8 +275,12 @@ async def test_a_client_that_leaves_while_it_sends(start_proxied: StartProxied, 
     await proxied.until("requests_total", 1)
     await proxied.upstream.idle()
     assert await proxied.one() == {
-        "model": "unknown", "operation": "chat", "stream": "false", "outcome": "client_disconnect", "code": "none"
-    }  # fmt: skip
+        "model": "unknown",
+        "operation": "chat",
+        "stream": "false",
+        "outcome": "client_disconnect",
+        "code": "none",
+    }
 
 
 async def test_a_client_that_leaves_during_a_slow_reply(start_proxied: StartProxied) -> None:

@@ -112,7 +112,7 @@ async def test_redirects_are_the_clients(start_proxied: StartProxied) -> None:
 
 async def test_cookies_are_the_clients(start_proxied: StartProxied) -> None:
     """What the server sets for one client is not sent with another's request."""
-    proxied = await start_proxied(always(reply(b"x", "Set-Cookie: a=1; Path=/")))
+    proxied = await start_proxied(always(reply(b"x", "Set-Cookie: a=1; Path=/")), host="localhost")
     for _ in range(2):
         assert (await _get(proxied)).values("Set-Cookie") == ["a=1; Path=/"]
     assert [call.values("Cookie") for call in proxied.upstream.calls] == [[], []]

@@ -102,8 +102,9 @@ async def test_two_answers_have_no_time_per_token(start_proxied: StartProxied) -
     assert proxied.total("request_time_to_first_token_seconds_count") == 1
     assert proxied.total("request_time_per_output_token_seconds_count") == 0
     assert sorted(dict(labels)["finish_reason"] for labels in proxied.samples("requests_finished_total")) == [
-        "length", "stop"
-    ]  # fmt: skip
+        "length",
+        "stop",
+    ]
 
 
 async def test_one_token_has_no_time_per_token(start_proxied: StartProxied) -> None:
@@ -197,7 +198,7 @@ ALL = Objectives(Objective(Seconds(0.5)), Objective(Seconds(0.05)), Objective(Se
     ],
 )
 def test_a_request_is_judged_exactly(observed: RequestObservation, verdicts: tuple[bool | None, ...]) -> None:
-    """At the threshold is good; a failed request is not good; what the client spoilt or cannot be measured is left out."""
+    """At the threshold is good, a failure is not; what the client spoilt or cannot be measured is left out."""
     expected = {n: good for n, good in zip(("ttft", "tpot", "duration"), verdicts, strict=True) if good is not None}
     assert ALL.verdicts(observed) == expected
 

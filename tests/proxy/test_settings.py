@@ -101,14 +101,26 @@ def test_an_upstream_may_have_a_path(text: str, url: str, prefix: str) -> None:
         ("proxy: {servers: [{%s, buffer: 5}]}", "proxy.servers[0]: unknown key 'buffer'"),
         ("proxy: {servers: [{%s, objectives: {ttft: {}}}]}", "objectives.ttft: threshold is missing"),
         ("proxy: {servers: [{%s, objectives: {ttft: {threshold: 1, ratio: 95}}}]}", "ratio must be between 0 and 1"),
-        ("proxy: {servers: [{%s, objectives: {e2e: {threshold: 1}}}]}", "unknown key 'e2e'; known: ttft, tpot, duration"),
-        ("proxy: {servers: [{%s, models: {m: {ttft: {threshold: x}}}}]}", "proxy.servers[0].models.m.ttft.threshold: 'x'"),
+        (
+            "proxy: {servers: [{%s, objectives: {e2e: {threshold: 1}}}]}",
+            "unknown key 'e2e'; known: ttft, tpot, duration",
+        ),
+        (
+            "proxy: {servers: [{%s, models: {m: {ttft: {threshold: x}}}}]}",
+            "proxy.servers[0].models.m.ttft.threshold: 'x'",
+        ),
         ("proxy: {servers: [{%s, models: {5: {}}}]}", "proxy.servers[0].models: must be a mapping from text"),
-        ("proxy: {servers: [{%s}, {name: a, listen: ':2', upstream: 'http://h'}]}", "proxy: two servers have the name a"),
-        ("proxy: {servers: [{%s}, {name: b, listen: ':1', upstream: 'http://h'}]}", "proxy: two servers have the listen :1"),
+        (
+            "proxy: {servers: [{%s}, {name: a, listen: ':2', upstream: 'http://h'}]}",
+            "proxy: two servers have the name a",
+        ),
+        (
+            "proxy: {servers: [{%s}, {name: b, listen: ':1', upstream: 'http://h'}]}",
+            "proxy: two servers have the listen :1",
+        ),
         ("proxy: {servers: a}", "proxy.servers: must be a list"),
     ],
-)  # fmt: skip
+)
 def test_a_mistake_in_the_file_is_one_clear_line(text: str, message: str) -> None:
     """The error names the path of the mistake."""
     with pytest.raises(ConfigError) as caught:
@@ -139,7 +151,7 @@ def test_objectives_of_a_model_win() -> None:
 
 
 async def test_the_program_proxies(start_exporter: StartExporter) -> None:
-    """The real exporter, told in one flag, passes a stream on and shows it on its page, along with the host's metrics."""
+    """The real exporter, told in one flag, passes a stream on and shows it on its page beside the host's metrics."""
     async with Scripted(always(stream())) as upstream:
         exporter = start_exporter(f"--proxy.server=it=127.0.0.1:0={upstream.url}")
         url = next(line for line in exporter.lines if '"msg": "proxying"' in line)

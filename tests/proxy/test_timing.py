@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -48,7 +49,7 @@ async def _measure(start_proxied: StartProxied) -> dict[str, float]:
         "request_time_to_first_token_seconds": sent[0],
         "request_time_to_first_answer_token_seconds": sent[ANSWER],
         "request_time_per_output_token_seconds": (sent[-1] - sent[0]) / (TOKENS - 1),
-        "request_stream_max_gap_seconds": max(after - before for before, after in zip(sent, sent[1:], strict=False)),
+        "request_stream_max_gap_seconds": max(after - before for before, after in pairwise(sent)),
     }
     assert all(proxied.value(f"{name}_count", **CHAT) == 1 for name in true)
     return {name: (proxied.value(f"{name}_sum", **CHAT) or 0.0) - seconds for name, seconds in true.items()}

@@ -129,7 +129,7 @@ async def test_the_frame_is_found_in_pieces(start_proxied: StartProxied, size: i
         *("no stream", "explicitly none", "the client asks", "the client declines", "responses", "messages", "ollama"),
         *("twice a key", "no JSON"),
     ],
-)  # fmt: skip
+)
 async def test_other_requests_are_not_touched(start_proxied: StartProxied, body: bytes, path: str) -> None:
     """Where there is nothing to ask, the body is the client's and so is every byte of the reply."""
     answer = b"".join((*EVENTS, usage(), DONE))
