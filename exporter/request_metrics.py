@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from exporter.families import counter, gauge, histogram
-from exporter.instruments import by_labels, live_counter, live_gauge, live_histogram
+from exporter.instruments import live_counter, live_gauge, live_histogram
 from exporter.model_names import UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from prometheus_client import CollectorRegistry, Counter, Gauge
+    from prometheus_client import CollectorRegistry
 
+    from exporter.instruments import Counter, Gauge
     from exporter.objectives import Objectives
     from exporter.observation import RequestObservation, Tokens
 
@@ -157,70 +158,68 @@ class RequestMetrics:
     """Counts requests of every proxied server into one registry."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._requests = by_labels(live_counter(REQUESTS, registry))
-        self._in_flight = by_labels(live_gauge(IN_FLIGHT, registry))
-        self._seconds = {name: by_labels(live_histogram(family, registry)) for name, family in _SECONDS.items()}
-        self._server_seconds = {
-            name: by_labels(live_histogram(family, registry)) for name, family in _SERVER_SECONDS.items()
-        }
-        self._input_size = by_labels(live_histogram(INPUT_SIZE, registry))
-        self._output_size = by_labels(live_histogram(OUTPUT_SIZE, registry))
-        self._input_tokens = by_labels(live_counter(INPUT_TOKENS, registry))
-        self._output_tokens = by_labels(live_counter(OUTPUT_TOKENS, registry))
-        self._finished = by_labels(live_counter(FINISHED, registry))
-        self._chunks = by_labels(live_counter(CHUNKS, registry))
-        self._slo_requests = by_labels(live_counter(SLO_REQUESTS, registry))
-        self._slo_good = by_labels(live_counter(SLO_GOOD, registry))
-        self._goodput_requests = by_labels(live_counter(GOODPUT_REQUESTS, registry))
-        self._goodput_good = by_labels(live_counter(GOODPUT_GOOD, registry))
-        self._slo_threshold = by_labels(live_gauge(SLO_THRESHOLD, registry))
-        self._slo_ratio = by_labels(live_gauge(SLO_RATIO, registry))
-        self._usage_source = by_labels(live_counter(USAGE_SOURCE, registry))
+        self._requests = live_counter(REQUESTS, registry)
+        self._in_flight = live_gauge(IN_FLIGHT, registry)
+        self._seconds = {name: live_histogram(family, registry) for name, family in _SECONDS.items()}
+        self._server_seconds = {name: live_histogram(family, registry) for name, family in _SERVER_SECONDS.items()}
+        self._input_size = live_histogram(INPUT_SIZE, registry)
+        self._output_size = live_histogram(OUTPUT_SIZE, registry)
+        self._input_tokens = live_counter(INPUT_TOKENS, registry)
+        self._output_tokens = live_counter(OUTPUT_TOKENS, registry)
+        self._finished = live_counter(FINISHED, registry)
+        self._chunks = live_counter(CHUNKS, registry)
+        self._slo_requests = live_counter(SLO_REQUESTS, registry)
+        self._slo_good = live_counter(SLO_GOOD, registry)
+        self._goodput_requests = live_counter(GOODPUT_REQUESTS, registry)
+        self._goodput_good = live_counter(GOODPUT_GOOD, registry)
+        self._slo_threshold = live_gauge(SLO_THRESHOLD, registry)
+        self._slo_ratio = live_gauge(SLO_RATIO, registry)
+        self._usage_source = live_counter(USAGE_SOURCE, registry)
 
     def in_flight(self, server: str, model: str, operation: str, phase: str) -> Gauge:
         """Return the gauge of one phase, for inc() and dec()."""
-        return self._in_flight(server, model, operation, phase)
+        return self._in_flight.labels(server, model, operation, phase)
 
     def chunks(self, server: str, model: str, operation: str) -> Counter:
         """Return the counter of a stream's chunks, for inc()."""
-        return self._chunks(server, model, operation)
+        return self._chunks.labels(server, model, operation)
 
     def record(self, server: str, observed: RequestObservation, objectives: Objectives) -> None:
         """Count one request that is over."""
         common = (server, observed.model, observed.operation)
         stream = "true" if observed.stream else "false"
-        self._requests(*common, stream, observed.outcome, observed.code).inc()
-        self._seconds["duration"](*common, observed.outcome).observe(observed.duration)
+        self._requests.labels(*common, stream, observed.outcome, observed.code).inc()
+        self._seconds["duration"].labels(*common, observed.outcome).observe(observed.duration)
         if not observed.is_inference:
             return
         if observed.outcome == "ok":
             self._record_success(common, observed)
         self._record_tokens(common, observed.tokens)
         for reason in observed.finish_reasons:
-            self._finished(*common, reason).inc()
+            self._finished.labels(*common, reason).inc()
         if observed.model != UNKNOWN:
             self._record_objectives(common, observed, objectives)
 
     def _record_success(self, common: tuple[str, str, str], observed: RequestObservation) -> None:
-        self._usage_source(*common, observed.tokens.source).inc()
+        self._usage_source.labels(*common, observed.tokens.source).inc()
         for name in ("time_to_first_token", "time_to_first_answer_token", "time_per_output_token", "max_gap"):
             seconds = getattr(observed, name)
             if seconds is not None:
-                self._seconds[name](*common).observe(seconds)
+                self._seconds[name].labels(*common).observe(seconds)
         for name, metric in self._server_seconds.items():
             seconds = getattr(observed.server_seconds, name)
             if seconds is not None:
-                metric(*common).observe(seconds)
+                metric.labels(*common).observe(seconds)
 
     def _record_tokens(self, common: tuple[str, str, str], tokens: Tokens) -> None:
         if tokens.input is not None:
-            self._input_size(*common).observe(tokens.input)
+            self._input_size.labels(*common).observe(tokens.input)
         if tokens.output is not None:
-            self._output_size(*common).observe(tokens.output)
+            self._output_size.labels(*common).observe(tokens.output)
         for cache, count in input_parts(tokens):
-            self._input_tokens(*common, cache).inc(count)
+            self._input_tokens.labels(*common, cache).inc(count)
         for phase, count in output_parts(tokens):
-            self._output_tokens(*common, phase).inc(count)
+            self._output_tokens.labels(*common, phase).inc(count)
 
     def _record_objectives(
         self, common: tuple[str, str, str], observed: RequestObservation, objectives: Objectives
@@ -229,15 +228,15 @@ class RequestMetrics:
         if not given:
             return
         for slo, objective in given:  # every series from 0 on, so that the first bad request is a rise
-            self._slo_requests(*common, slo)
-            self._slo_good(*common, slo)
-            self._slo_threshold(*common, slo).set(objective.threshold)
-            self._slo_ratio(*common, slo).set(objective.ratio)
-        all_requests, all_good = self._goodput_requests(*common), self._goodput_good(*common)
+            self._slo_requests.labels(*common, slo)
+            self._slo_good.labels(*common, slo)
+            self._slo_threshold.labels(*common, slo).set(objective.threshold)
+            self._slo_ratio.labels(*common, slo).set(objective.ratio)
+        all_requests, all_good = self._goodput_requests.labels(*common), self._goodput_good.labels(*common)
         verdicts = objectives.verdicts(observed)
         for slo, good in verdicts.items():
-            self._slo_requests(*common, slo).inc()
-            self._slo_good(*common, slo).inc(good)
+            self._slo_requests.labels(*common, slo).inc()
+            self._slo_good.labels(*common, slo).inc(good)
         if verdicts:
             all_requests.inc()
             all_good.inc(all(verdicts.values()))

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from aiohttp import ClientResponse
-    from prometheus_client import Counter, Gauge
 
+    from exporter.instruments import Counter, Gauge
     from exporter.observation import Outcome
     from exporter.proxy.target import Target
     from exporter.wire import Call, Usage

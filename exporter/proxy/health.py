@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from exporter.families import counter, histogram
-from exporter.instruments import by_labels, live_counter, live_histogram
+from exporter.instruments import live_counter, live_histogram
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -43,13 +43,13 @@ class ProxyHealth:
     """The proxy's own histograms and counters, in one registry."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._overhead = by_labels(live_histogram(OVERHEAD, registry))
+        self._overhead = live_histogram(OVERHEAD, registry)
         self._parse_errors = live_counter(PARSE_ERRORS, registry)
-        self._lag = live_histogram(LOOP_LAG, registry)
+        self._lag = live_histogram(LOOP_LAG, registry).labels()
 
     def overhead(self, server: str, leg: str, seconds: float) -> None:
         """Note what one request's leg was delayed by."""
-        self._overhead(server, leg).observe(max(0.0, seconds))
+        self._overhead.labels(server, leg).observe(max(0.0, seconds))
 
     def parse_error(self, server: str, wire: str, reason: str) -> None:
         """Count something that could not be read."""
