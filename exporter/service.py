@@ -73,3 +73,5 @@ class Service:
         for key in ("listen_addresses", "telemetry_path"):
             if getattr(config.web, key) != getattr(self.config.web, key):
                 log.warning("changed, but needs a restart", extra={"fields": {"key": f"web.{key}"}})
+        if config.proxy != self.config.proxy:
+            log.warning("changed, but needs a restart", extra={"fields": {"key": "proxy.servers"}})

@@ -214,13 +214,14 @@ def test_sighup_reloads_and_keeps_the_old_configuration_when_the_new_is_bad(
 
 
 def test_a_reload_names_what_needs_a_restart(start_exporter: StartExporter, tmp_path: Path) -> None:
-    """A new telemetry path is not in force after a reload, and the log says what it takes."""
+    """A new telemetry path or proxied server is not in force after a reload, and the log says what it takes."""
     file = tmp_path / "config.yaml"
     file.write_text("")
     exporter = start_exporter(f"--config.file={file}")
-    file.write_text("web: {telemetry_path: /other}")
+    file.write_text("web: {telemetry_path: /other}\nproxy: {servers: ['a=127.0.0.1:0=http://h']}")
     exporter.process.send_signal(signal.SIGHUP)
-    assert exporter.wait_for_message("changed, but needs a restart")["key"] == "web.telemetry_path"
+    for key in ("web.telemetry_path", "proxy.servers"):
+        assert exporter.wait_for_message("changed, but needs a restart")["key"] == key
     exporter.wait_for_message("configuration reloaded")
     assert exporter.page()
 
