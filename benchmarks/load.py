@@ -19,7 +19,7 @@ _HEAD = (
     "POST {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: load\r\nAccept: */*\r\nContent-Type: {}\r\nContent-Length: {}\r\n\r\n"
 )
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
-_SENT = re.compile(rb'chatcmpl-(\d+)"')
+_SENT = re.compile(rb'"content":" (\d+)"')
 _CHUNKED_END = b"0\r\n\r\n"
 _FRAME = b"data: {"
 

@@ -1,7 +1,7 @@
 """A model server that costs next to nothing: chat completions from fixed bytes, whole or as a stream at a given rate.
 
 ``python -m benchmarks.upstream PORT``. A request's ``max_tokens`` says how many frames a stream has, ``rate`` how many
-of them come each second. Each frame's id holds the monotonic clock of its moment, so that its reader knows its age.
+of them come each second. Each frame's token is the monotonic clock of its moment: its reader knows its age.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ _WHOLE = (
     b'"message":{"role":"assistant","content":"' + _ANSWER + b'"},"finish_reason":"stop"}],' + _USAGE + b"}"
 )
 _FRAME = (
-    b'data: {"choices":[{"finish_reason":null,"index":0,"delta":{"content":" token"}}],"created":1760000000,'
-    b'"id":"chatcmpl-%d","model":"%s","system_fingerprint":"b9102-8af2cb5","object":"chat.completion.chunk"}\n\n'
+    b'data: {"choices":[{"finish_reason":null,"index":0,"delta":{"content":" %d"}}],"created":1760000000,'
+    b'"id":"chatcmpl-1","model":"%s","system_fingerprint":"b9102-8af2cb5","object":"chat.completion.chunk"}\n\n'
 )
 _LAST = (
-    b'data: {"choices":[{"finish_reason":"stop","index":0,"delta":{}}],"created":1760000000,"id":"chatcmpl-%d",'
+    b'data: {"choices":[{"finish_reason":"stop","index":0,"delta":{"content":" %d"}}],"created":1760000000,"id":"chatcmpl-1",'
     b'"model":"%s","object":"chat.completion.chunk",' + _USAGE + b"," + _TIMINGS + b"}\n\ndata: [DONE]\n\n"
 )
 _HEAD = b"HTTP/1.1 200 OK\r\nServer: upstream\r\nContent-Type: %s\r\n%s\r\n\r\n"

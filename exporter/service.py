@@ -75,7 +75,7 @@ class Service:
         served = {key: getattr(self.config.web, key) for key in ("listen_addresses", "telemetry_path")}
         changed = [f"web.{key}" for key, value in served.items() if getattr(config.web, key) != value]
         if config.proxy != self.config.proxy:
-            changed.append("proxy")
+            changed.append("proxy.servers")
         for key in changed:
             log.warning("changed, but needs a restart", extra={"fields": {"key": key}})
         return replace(config, web=replace(config.web, **served), proxy=self.config.proxy)

@@ -35,29 +35,28 @@ def admitted(request: BaseRequest) -> str:
     found = _TARGET.fullmatch(target)
     if found is None or not _PRINTABLE.fullmatch(target):
         raise Refused(_BAD_REQUEST, "the request target is neither a path nor an http URL")
-    for problem in _problems(request):
+    problem = _problem(request)
+    if problem is not None:
         raise Refused(_BAD_REQUEST, problem)
     path = found["path"]
     return path if path.startswith("/") else f"/{path}"
 
 
-def _problems(request: BaseRequest) -> tuple[str, ...]:
-    """Return what is wrong with the fields; aiohttp has refused what breaks the grammar."""
+def _problem(request: BaseRequest) -> str | None:
+    """Return what is wrong with the fields; aiohttp has refused what breaks the grammar, and repeated framing."""
     headers = request.headers
     if hdrs.TRANSFER_ENCODING in headers:
         codings = [coding.strip().lower() for coding in headers.getall(hdrs.TRANSFER_ENCODING)]
         if codings != ["chunked"] or request.version < HttpVersion11:
-            return ("a body can be chunked once, in HTTP/1.1, and nothing else",)
-    if len(headers.getall(hdrs.HOST, ())) > 1:
-        return ("there is more than one Host",)
+            return "a body can be chunked once, in HTTP/1.1, and nothing else"
     if not encodable(headers):
-        return ("a header field holds bytes that are not UTF-8",)
+        return "a header field holds bytes that are not UTF-8"
     # the parser takes what follows such a head for the new protocol, whatever a length says
     if hdrs.UPGRADE in headers and any(name in headers for name in _BODY) and _switches(request):
-        return ("a request with a body cannot switch protocols",)
+        return "a request with a body cannot switch protocols"
     if websocket.is_websocket(request) and not websocket.is_proper(request):
-        return ("the WebSocket's handshake lacks its key or its version",)
-    return ()
+        return "the WebSocket's handshake lacks its key or its version"
+    return None
 
 
 def _switches(request: BaseRequest) -> bool:

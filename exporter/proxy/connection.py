@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler, RequestPayloadError
-
-if TYPE_CHECKING:
-    from typing import Any
 
 
 class Connection(RequestHandler):
@@ -28,10 +23,6 @@ class Connection(RequestHandler):
 
 class Server(web.Server):
     """Makes such connections."""
-
-    def __init__(self, handler: Any, **options: Any) -> None:
-        super().__init__(handler, **options)
-        self._options = options
 
     def __call__(self) -> Connection:
         """Return a new one."""

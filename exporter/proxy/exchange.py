@@ -125,9 +125,10 @@ class Exchange:
             upstream = await self._send(asked or whole or None, body, changed=asked is not None)
         if asked is not None and upstream.status in _REFUSED:
             upstream.close()
-            self._target.usage_refused = True
             asked = None
             upstream = await self._send(whole or None, body)
+            # refused again: it was not for the usage that the server refused it
+            self._target.usage_refused = upstream.status not in _REFUSED
         try:
             return await self._relay(upstream, self._frame_filter(upstream) if asked is not None else None)
         finally:

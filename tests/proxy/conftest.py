@@ -7,6 +7,7 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING, Any, Protocol
 
+import pytest
 import pytest_asyncio
 from prometheus_client import CollectorRegistry
 
@@ -15,12 +16,10 @@ from exporter.proxy.server import Proxy
 from exporter.proxy.settings import ProxyServer, ProxySettings
 from exporter.proxy.settings import Upstream as UpstreamAddress
 from tests.proxy.client import Client
-from tests.proxy.upstream import DEADLINE_SECONDS, Script, Upstream
+from tests.proxy.upstream import DEADLINE_SECONDS, Script, Upstream, refusing_port
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    import pytest
+    from collections.abc import AsyncIterator, Iterator
 
 SERVER = "it"
 
@@ -94,6 +93,13 @@ class StartProxied(Protocol):
     ) -> Proxied:
         """Start it."""
         ...
+
+
+@pytest.fixture
+def dead_port() -> Iterator[int]:
+    """Give a port where connections are refused, and that nobody else can get meanwhile."""
+    with refusing_port() as port:
+        yield port
 
 
 @pytest_asyncio.fixture

@@ -12,7 +12,7 @@ import openai
 import pytest
 
 from tests.proxy.dialects import JSON
-from tests.proxy.upstream import CHUNKED, LAST_CHUNK, Call, Upstream, chunk, head, reply
+from tests.proxy.upstream import CHUNKED, LAST_CHUNK, Call, chunk, head, reply
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -208,12 +208,9 @@ async def test_a_client_that_did_not_ask_for_usage_sees_none(start_proxied: Star
     assert await openai_chat_stream(f"http://127.0.0.1:{proxied.port}") == asking[:-1]
 
 
-async def test_clients_understand_our_errors(start_proxied: StartProxied) -> None:
+async def test_clients_understand_our_errors(start_proxied: StartProxied, dead_port: int) -> None:
     """With no server behind the proxy each client raises its own error for a server's fault, with our words."""
-    proxied = await start_proxied(server)
-    async with Upstream(server) as gone:
-        port = gone.port
-    proxied = await start_proxied(server, port=port)
+    proxied = await start_proxied(server, port=dead_port)
     url = f"http://127.0.0.1:{proxied.port}"
     with pytest.raises(openai.InternalServerError, match="the model server cannot be reached"):
         await openai_chat(url)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
 import yaml
+from yarl import URL
 
 from exporter import cli, config
 from exporter.address import Address
@@ -13,7 +15,6 @@ from exporter.config import ConfigError
 from exporter.objectives import Objective, Objectives
 from exporter.proxy.settings import ProxyServer, Upstream
 from exporter.units import Seconds
-from tests.programs import free_port
 from tests.proxy.client import Client, request
 from tests.proxy.dialects import ask_stream, stream
 from tests.proxy.upstream import Upstream as Scripted
@@ -21,6 +22,7 @@ from tests.proxy.upstream import always
 
 if TYPE_CHECKING:
     from tests.conftest import StartExporter
+    from tests.programs import Exporter
 
 SERVER = "name: a, listen: ':1', upstream: 'http://h'"
 
@@ -150,12 +152,17 @@ def test_objectives_of_a_model_win() -> None:
     assert server.objectives_of("other") == Objectives(ttft=Objective(Seconds(0.5), 0.99))
 
 
+def _port(exporter: Exporter) -> int:
+    """Return where the one proxied server is listened for."""
+    said = next(line for line in exporter.lines if '"msg": "proxying"' in line)
+    return URL(json.loads(said)["url"]).port or 0
+
+
 async def test_the_program_proxies(start_exporter: StartExporter) -> None:
     """The real exporter, told in one flag, passes a stream on and shows it on its page beside the host's metrics."""
     async with Scripted(always(stream())) as upstream:
         exporter = start_exporter(f"--proxy.server=it=127.0.0.1:0={upstream.url}")
-        url = next(line for line in exporter.lines if '"msg": "proxying"' in line)
-        port = int(url.split("http://127.0.0.1:")[1].partition('"')[0])
+        port = _port(exporter)
         async with Client(port) as client:
             await client.send(request(body=ask_stream()))
             assert (await client.reply()).code == 200
@@ -169,8 +176,7 @@ async def test_the_program_proxies(start_exporter: StartExporter) -> None:
 
 def test_an_address_in_use_is_one_clear_line(start_exporter: StartExporter, capsys: pytest.CaptureFixture[str]) -> None:
     """When the proxy cannot listen, the program says where and why and ends with 1."""
-    port = free_port()
-    start_exporter(f"--proxy.server=a=127.0.0.1:{port}=http://127.0.0.1:1")
+    port = _port(start_exporter("--proxy.server=a=127.0.0.1:0=http://127.0.0.1:1"))
     code = cli.main(["--web.listen-address=127.0.0.1:0", f"--proxy.server=b=127.0.0.1:{port}=http://127.0.0.1:1"])
     assert code == cli.EXIT_RUN_TIME
     assert f"cannot listen on 127.0.0.1:{port} for b: Address already in use" in capsys.readouterr().err

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tests.proxy.client import request
 from tests.proxy.dialects import DONE, EVENT_STREAM, ask_stream, finish, token, usage
-from tests.proxy.upstream import CHUNKED, LAST_CHUNK, Call, chunk, head
+from tests.proxy.upstream import CHUNKED, LAST_CHUNK, Call, chunk, head, reply
 
 if TYPE_CHECKING:
     from tests.proxy.conftest import StartProxied
@@ -29,6 +29,8 @@ async def _measure(start_proxied: StartProxied) -> dict[str, float]:
 
     async def script(call: Call) -> None:
         await call.body()
+        if call.target == "/":
+            return await call.send(reply())
         loop = asyncio.get_running_loop()
         began, origin = loop.time(), perf_counter()
         await call.send(head(EVENT_STREAM, CHUNKED))
@@ -39,12 +41,15 @@ async def _measure(start_proxied: StartProxied) -> dict[str, float]:
             sent.append(perf_counter() - origin)
             await call.send(chunk(token(key="content" if number >= ANSWER else "reasoning_content")))
         await call.send(chunk(finish() + usage(completion_tokens=TOKENS) + DONE), LAST_CHUNK)
+        return None
 
     proxied = await start_proxied(script)
     async with proxied.client() as client:
+        await client.send(request("/"))  # opens the connections: that is no part of what the upstream measures
+        await client.reply()
         await client.send(request(body=ask_stream()))
         await client.reply()
-    await proxied.one()
+    await proxied.observed(2)
     true = {
         "request_time_to_first_token_seconds": sent[0],
         "request_time_to_first_answer_token_seconds": sent[ANSWER],

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.programs import free_port
 from tests.proxy import frames
 from tests.proxy.client import request
 from tests.proxy.frames import BINARY, CLOSE, PING, PONG, TEXT, UPGRADE, frame, read_frame
@@ -174,9 +173,9 @@ async def test_a_refused_handshake_is_quoted(start_proxied: StartProxied, status
     assert await proxied.one() == {**RELAYED, "outcome": outcome, "code": str(code)}
 
 
-async def test_an_unreachable_server_is_a_bad_gateway(start_proxied: StartProxied) -> None:
+async def test_an_unreachable_server_is_a_bad_gateway(start_proxied: StartProxied, dead_port: int) -> None:
     """Nobody listens: 502."""
-    proxied = await start_proxied(_echo, port=free_port())
+    proxied = await start_proxied(_echo, port=dead_port)
     async with proxied.client() as client:
         await client.send(request("/ws", None, *UPGRADE))
         assert (await client.reply()).code == 502

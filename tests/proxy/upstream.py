@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
 
 DEADLINE_SECONDS = 10.0
@@ -160,6 +161,14 @@ class Upstream:
                     await call.body()
             finally:
                 writer.close()
+
+
+@contextlib.contextmanager
+def refusing_port() -> Iterator[int]:
+    """Give a port where connections are refused: it is bound, so that nobody else can get it, but nobody listens."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        yield sock.getsockname()[1]
 
 
 def parse_fields(head: bytes) -> list[tuple[str, str]]:
