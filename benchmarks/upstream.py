@@ -37,8 +37,8 @@ _FRAME = (
     b'"id":"chatcmpl-1","model":"%s","system_fingerprint":"b9102-8af2cb5","object":"chat.completion.chunk"}\n\n'
 )
 _LAST = (
-    b'data: {"choices":[{"finish_reason":"stop","index":0,"delta":{"content":" %d"}}],"created":1760000000,"id":"chatcmpl-1",'
-    b'"model":"%s","object":"chat.completion.chunk",' + _USAGE + b"," + _TIMINGS + b"}\n\ndata: [DONE]\n\n"
+    b'data: {"choices":[{"finish_reason":"stop","index":0,"delta":{"content":" %d"}}],'
+    b'"created":1760000000,"id":"chatcmpl-1","model":"%s","object":"chat.completion.chunk",' + _USAGE + b"," + _TIMINGS + b"}\n\ndata: [DONE]\n\n"
 )
 _HEAD = b"HTTP/1.1 200 OK\r\nServer: upstream\r\nContent-Type: %s\r\n%s\r\n\r\n"
 
