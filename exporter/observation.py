@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Outcome = Literal[
     "ok", "client_error", "server_error", "client_disconnect", "timeout", "upstream_unreachable", "stream_error"
@@ -16,8 +15,7 @@ NO_REPLY = "none"
 """The code of a request that was never answered."""
 
 
-@dataclass(frozen=True)
-class Tokens:
+class Tokens(NamedTuple):
     """Token counts that the server reported; parts are disjoint once recorded, None is unknown."""
 
     input: int | None = None
@@ -28,8 +26,7 @@ class Tokens:
     source: str = "none"
 
 
-@dataclass(frozen=True)
-class ServerSeconds:
+class ServerSeconds(NamedTuple):
     """Durations that the server itself reported; None where it did not."""
 
     prefill: float | None = None
@@ -38,8 +35,7 @@ class ServerSeconds:
     load: float | None = None
 
 
-@dataclass(frozen=True)
-class RequestObservation:
+class RequestObservation(NamedTuple):
     """One request as the proxy saw it; seconds, None for what does not apply or is not known."""
 
     model: str

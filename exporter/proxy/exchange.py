@@ -120,8 +120,9 @@ class Exchange:
         if whole is None:
             upstream = await self._send(body.pieces(), body)
         else:
-            # runs once the request is on its way: what is sent next yields to the loop first
-            asyncio.get_running_loop().call_soon(self._look, whole)
+            # the turn after the next: the client library sends the request in the next one
+            loop = asyncio.get_running_loop()
+            loop.call_soon(loop.call_soon, self._look, whole)
             upstream = await self._send(asked or whole or None, body, changed=asked is not None)
         if asked is not None and upstream.status in _REFUSED:
             upstream.close()

@@ -21,13 +21,12 @@ _DIALECTS = frozenset({"openai_chat", "openai_completions"})
 
 def may_ask(target: Target, wire_name: str, request: BaseRequest) -> bool:
     """Tell whether this request may be changed: a kind known to accept it, and a plain body that is looked at whole."""
-    length = request.content_length
     return (
         wire_name in _DIALECTS
         and target.settings.kind in _ACCEPTING
         and target.settings.usage == "auto"
         and not target.usage_refused
-        and length is not None
+        and (length := request.content_length) is not None
         and length <= target.settings.inspect_bytes
         and hdrs.CONTENT_ENCODING not in request.headers
     )
