@@ -139,6 +139,9 @@ class Scrape:
         for name, worker in self._workers.items():
             if id(self._collectors[name]) not in kept:
                 worker.close()
+                close = getattr(self._collectors[name], "close", None)
+                if close is not None:  # a collector with threads of its own
+                    close()
 
     def _report(self, name: str, outcome: _Outcome) -> None:
         """Log a change of a collector's state, once; being well from the start is no change."""
