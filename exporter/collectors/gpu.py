@@ -49,6 +49,7 @@ class _Answer(NamedTuple):
     values: Iterable[Value] = ()
     problem: str = ""
     lost: bool = False
+    asleep: bool = False
 
 
 class Gpu:
@@ -73,13 +74,12 @@ class Gpu:
         answers = self._ask([device for census in censuses for device in census.present])
         there = sum(census.unseen for census in censuses) + sum(not answer.lost for answer in answers)
         self._most = max(self._most, there) if self._options.expected_devices is None else self._most
-        asleep = sum(census.unseen for census in censuses) + sum(answer.device.asleep for answer in answers)
+        asleep = sum(census.unseen for census in censuses) + sum(answer.asleep for answer in answers)
         yield from families.DEVICES.of(there)
         yield from families.DEVICES_EXPECTED.of(self._most)
         yield from families.DEVICES_SUSPENDED.of(asleep)
-        for source in self._sources.values():
-            for family, number in source.facts():
-                yield from family.of(number)
+        for family, number in dict(fact for source in self._sources.values() for fact in source.facts()).items():
+            yield from family.of(number)
         gone = [_Answer(device, lost=True) for census in censuses for device in census.missing]
         yield from merged((answer.device.identity, _row(answer)) for answer in (*answers, *gone))
 
@@ -99,21 +99,18 @@ class Gpu:
         if not self._last and not self._options.expected_devices:
             errors = [error for error in failures.values() if not isinstance(error, Unavailable)]
             raise errors[0] if errors else Unavailable("; ".join(map(str, failures.values())))
+        for name in self._sources:
+            failure = failures.get(name)
+            self._report(name, "" if isinstance(failure, Unavailable) else _describe(failure))
         return list(self._last.values())
 
     def _counted(self, name: str, run: Run[Census]) -> BaseException | None:
         """Keep a source's census; returns why there is none."""
         if not run.wait(self._options.stuck_after):
-            failure: BaseException | None = TimeoutError(f"{name}: no answer within {self._options.stuck_after:g} s")
-        elif run.error is not None:
-            failure = run.error
-        else:
-            failure = None
+            return TimeoutError(f"{name}: no answer within {self._options.stuck_after:g} s")
+        if run.error is None:
             self._last[name] = run.value
-        self._report(
-            name, "" if isinstance(failure, Unavailable) else _describe(failure), self._last.get(name) is not None
-        )
-        return failure
+        return run.error
 
     def _ask(self, devices: Iterable[Device]) -> list[_Answer]:
         """Ask side by side, each as soon as the one before is done or has had its head start (see Scrape)."""
@@ -132,21 +129,21 @@ class Gpu:
 
     def _answer(self, device: Device, run: Run[list[Value]] | None) -> _Answer:
         if run is None:
-            return _Answer(device)
+            return _Answer(device, asleep=True)
         if not run.wait(self._options.stuck_after):
             answer = _Answer(device, problem=f"no answer within {self._options.stuck_after:g} s")
         elif run.error is not None:
             answer = _Answer(device, problem=_describe(run.error), lost=isinstance(run.error, Lost))
         else:
             answer = _Answer(device, run.value)
-        self._report(f"GPU {device.identity.gpu} {device.identity.uuid}", answer.problem, worth_a_line=True)
+        self._report(f"GPU {device.identity.gpu} {device.identity.uuid}", answer.problem)
         return answer
 
-    def _report(self, what: str, problem: str, worth_a_line: bool) -> None:
+    def _report(self, what: str, problem: str) -> None:
         """Log a problem that is new, and its end, once."""
         before = self._problems.get(what, "")
         self._problems[what] = problem
-        if worth_a_line and bool(before) != bool(problem):
+        if bool(before) != bool(problem):
             level = logging.WARNING if problem else logging.INFO
             log.log(
                 level, "%s %s", what, "failed" if problem else "answers again", extra={"fields": {"detail": problem}}

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from exporter.gpu.nvml import FUNCTION_NOT_FOUND, UNSUPPORTED, check
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 _BLANK_32_BIT = range(0x7FFFFFF0, 0x80000000)  # DCGM's blanks, which some drivers hand on
 _NOT_AVAILABLE_32_BIT = 0xFFFFFFFF
 _BLANK_64_BIT = 0x7FFFFFFFFFFFFFF0  # and everything above, NVML's "not available" included
 
-# nvmlValueType_t → the member of the union that holds the value
-MEMBERS = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")
+# nvmlFieldValue_t; attribute by attribute, nvidia-ml-py's structure takes ten times as long to read
+_FIELD_VALUE = struct.Struct("=IIqqII8s")
+# nvmlValueType_t → how the union nvmlValue_t is read: dVal, uiVal, ulVal, ullVal, sllVal, siVal, usVal
+_VALUES = tuple(struct.Struct(code) for code in ("=d", "=I", "@L", "=Q", "=q", "=i", "=H"))
 
 
 class Field(NamedTuple):
@@ -35,6 +38,12 @@ class Call(NamedTuple):
 Way = Field | Call
 
 
+def number_of(kind: int, raw: bytes) -> float | None:
+    """Return the number in a union of 8 bytes by the type that the driver says it has; None for an unknown type."""
+    number: float | None = _VALUES[kind].unpack_from(raw)[0] if kind < len(_VALUES) else None
+    return number
+
+
 def is_blank(raw: float) -> bool:
     """Tell whether a raw value stands for 'not available'."""
     return raw in _BLANK_32_BIT or raw == _NOT_AVAILABLE_32_BIT or raw >= _BLANK_64_BIT
@@ -47,7 +56,8 @@ class Asker:
         self.lib = lib
         self.handle = handle
         self._lacking: dict[Way, int] = {}
-        self._answers: dict[Field, float | None] = {}
+        self.found_out = 0
+        """Changes whenever something turned out not to be there."""
 
     def lacking_names(self) -> list[str]:
         """Return what the device does not have: functions and numbers of fields, sorted."""
@@ -56,6 +66,7 @@ class Asker:
     def forget(self) -> None:
         """Expect it to have other fields now."""
         self._lacking.clear()
+        self.found_out += 1
 
     def lacks(self, way: Way) -> bool:
         """Tell whether the device is known not to have it."""
@@ -64,6 +75,10 @@ class Asker:
     def why(self, way: Way) -> int | None:
         """Return the error code of what it lacks."""
         return self._lacking.get(way)
+
+    def best(self, ways: Iterable[Way]) -> Way | None:
+        """Return the first way that the device is not known to lack."""
+        return next((way for way in ways if way not in self._lacking), None)
 
     def call(self, function: str, *arguments: int) -> Any | None:
         """Return what a function answers about this device; None when it has no answer, now or ever.
@@ -77,6 +92,42 @@ class Asker:
         """Return what a function answers, as ``call``, but ask again next time even when it is not there now."""
         return self._call(Call(function, arguments), remember=False)
 
+    def part(self, way: Call) -> float | None:
+        """Return a function's answer, or the part of it that is asked for, as a number."""
+        answer = self._call(way, remember=True)
+        if answer is None or way.part is None:
+            return answer
+        return float(answer[way.part] if isinstance(way.part, int) else getattr(answer, way.part))
+
+    def fields(self, fields: Sequence[Field]) -> dict[Field, float | None]:
+        """Return the raw values of these fields, asked for in one call."""
+        if not fields:
+            return {}
+        try:
+            values = self.lib.nvmlDeviceGetFieldValues(self.handle, fields)
+        except self.lib.NVMLError as error:
+            check(error)
+            for field in fields:
+                self._refused(field, error.value)
+            return {}
+        answers = dict.fromkeys(fields, None)
+        for field, (*_, kind, code, raw) in zip(fields, _FIELD_VALUE.iter_unpack(values), strict=True):
+            if code:
+                check(self.lib.NVMLError(code))
+                self._refused(field, code)
+            else:
+                answers[field] = number_of(kind, raw)
+        return answers
+
+    def first(self, ways: Iterable[Way]) -> float | None:
+        """Return the raw value of the first way that this device has."""
+        for way in ways:
+            if way not in self._lacking:
+                value = self.fields([way]).get(way) if isinstance(way, Field) else self.part(way)
+                if way not in self._lacking:
+                    return value
+        return None
+
     def _call(self, way: Call, *, remember: bool) -> Any | None:
         code = FUNCTION_NOT_FOUND  # of an older nvidia-ml-py
         try:
@@ -86,61 +137,12 @@ class Asker:
         except self.lib.NVMLError as error:
             check(error)
             code = error.value
-        if remember and code in UNSUPPORTED:
+        if remember:
+            self._refused(way, code)
+        return None
+
+    def _refused(self, way: Way, code: int) -> None:
+        """Take what a code says is not there as lacking; other codes are a failure of the moment."""
+        if code in UNSUPPORTED:
             self._lacking[way] = code
-        return None
-
-    def prefetch(self, fields: Iterable[Field]) -> None:
-        """Ask for these fields in one call; ``first`` takes its answers from here until the next time."""
-        wanted = [field for field in fields if field not in self._lacking]
-        self._answers = dict.fromkeys(wanted)
-        if not wanted:
-            return
-        try:
-            values = self.lib.nvmlDeviceGetFieldValues(self.handle, wanted)
-        except self.lib.NVMLError as error:
-            check(error)
-            if error.value in UNSUPPORTED:
-                self._lacking.update(dict.fromkeys(wanted, error.value))
-            return
-        for field, value in zip(wanted, values, strict=True):
-            self._take(field, value)
-
-    def _take(self, field: Field, value: Any) -> None:
-        """Keep one field's answer; a field whose code says so is lacking, other codes are a failure of the moment."""
-        code = value.nvmlReturn
-        if code:
-            check(self.lib.NVMLError(code))
-            if code in UNSUPPORTED:
-                self._lacking[field] = code
-            return
-        kind = value.valueType
-        self._answers[field] = getattr(value.value, MEMBERS[kind]) if kind < len(MEMBERS) else None
-
-    def first(self, ways: Iterable[Way]) -> float | None:
-        """Return the raw value of the first way that this device has."""
-        for way in ways:
-            if way in self._lacking:
-                continue
-            value = self._field(way) if isinstance(way, Field) else self._part(way)
-            if way not in self._lacking:
-                return value
-        return None
-
-    def _field(self, field: Field) -> float | None:
-        if field not in self._answers:
-            answers = self._answers
-            self.prefetch([field])
-            self._answers = answers | self._answers
-        return self._answers.get(field)
-
-    def _part(self, way: Call) -> float | None:
-        answer = self.call(way.function, *way.arguments)
-        if answer is None:
-            lacking = self._lacking.get(Call(way.function, way.arguments))
-            if lacking is not None:
-                self._lacking[way] = lacking
-            return None
-        if way.part is None:
-            return float(answer)
-        return float(answer[way.part] if isinstance(way.part, int) else getattr(answer, way.part))
+            self.found_out += 1

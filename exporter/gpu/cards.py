@@ -96,7 +96,7 @@ class Cards:
             if name not in self._known and not is_asleep(card.path / "device"):
                 self._known[name] = Card(self._identity(card), card, self._vendor)
         if not found and not self._known:
-            raise Unavailable(f"no {self._vendor.name.upper()} GPU")
+            raise Unavailable(f"no {self._vendor.name} GPU")
         present = [card for name, card in self._known.items() if name in found]
         missing = [card for name, card in self._known.items() if name not in found]
         return Census(present, missing, len(found) - len(present))

@@ -40,17 +40,21 @@ class Nvidia:
         self._driver_version = self._first_version = ""
         self._replaced = False
         self._seen = False
+        self._away = False
 
     def census(self) -> Census:
         """Return the GPUs. Unavailable on a machine that has no library, driver or GPU, and never had."""
         try:
-            return self._census()
+            census = self._census()
         except NvmlFailure as failure:
             self._note(failure)
             self._lose_all()
             if not self._seen:
                 raise Unavailable(str(failure)) from failure
+            self._set_away(True, str(failure))
             return Census((), tuple(self._known.values()))
+        self._set_away(False)
+        return census
 
     def facts(self) -> Iterator[tuple[Family, float]]:
         """Yield whether the exporter must be restarted."""
@@ -108,7 +112,7 @@ class Nvidia:
 
     def _read_driver_version(self) -> None:
         """Keep the driver's version; another one than at first belongs to another library than the loaded one."""
-        self._driver_version = str(self._ask(self._nvml.lib.nvmlSystemGetDriverVersion))
+        self._driver_version = str(self._maybe(self._nvml.lib.nvmlSystemGetDriverVersion) or "")
         self._first_version = self._first_version or self._driver_version
         self._set_replaced(self._driver_version != self._first_version, f"it was {self._first_version}")
 
@@ -187,6 +191,12 @@ class Nvidia:
             self._set_replaced(True, str(failure))
         if not isinstance(failure, LibraryMissing):
             self._nvml.close()
+
+    def _set_away(self, away: bool, detail: str = "") -> None:
+        if away != self._away:
+            level = logging.WARNING if away else logging.INFO
+            log.log(level, "the NVIDIA driver is %s", "away" if away else "back", extra={"fields": {"detail": detail}})
+        self._away = away
 
     def _set_replaced(self, replaced: bool, detail: str) -> None:
         if replaced and not self._replaced:

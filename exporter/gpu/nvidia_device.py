@@ -13,6 +13,7 @@ import psutil
 from exporter.gpu import families, gpm, nvidia_fields
 from exporter.gpu.asker import Asker, Call
 from exporter.gpu.mig import Mig, memory_info
+from exporter.gpu.nvidia_fields import Questions
 from exporter.gpu.nvml import NOT_SUPPORTED, Nvml, NvmlFailure
 from exporter.gpu.processes import Names, Usage
 from exporter.gpu.reading import Identity, Lost, Value
@@ -21,7 +22,6 @@ from exporter.gpu.sampler import Every, Sampler
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from exporter.gpu.nvidia_fields import Measure
     from exporter.gpu.sleep import PciDevices
     from exporter.gpu.xid import XidWatcher
 
@@ -65,10 +65,11 @@ class _Session:
         self.generation = generation
         self.asker = Asker(lib, handle)
         self.sampling = Asker(lib, handle)  # another thread's
+        self.pcie = Questions(self.sampling, nvidia_fields.PCIE_COUNTERS)
         self.mig = Mig(self.asker, clock)
         self.probed = False
         self.fixed: Sequence[Value] = ()
-        self.measures: Sequence[Measure] = ()
+        self.questions = Questions(self.asker, ())
         self.throttle: tuple[str, int] | None = None
         self.gpm: gpm.Gpm | None = None
         self._clock = clock
@@ -78,15 +79,12 @@ class _Session:
         if self.probed:
             return
         lib, handle = self.asker.lib, self.asker.handle
-        self.measures = (
-            *nvidia_fields.CURRENT,
-            *nvidia_fields.throttle_counters(driver_version),
-            *nvidia_fields.nvlinks(self.asker),
-        )
+        counters, links = nvidia_fields.throttle_counters(driver_version), nvidia_fields.nvlinks(self.asker)
+        self.questions = Questions(self.asker, (*nvidia_fields.CURRENT, *counters, *links))
         self.throttle = self._throttle_reasons()
         if gpm.is_supported(lib, handle):
             self.gpm = gpm.Gpm(lib, lambda sample: lib.nvmlGpmSampleGet(handle, sample), self._clock)
-        self.fixed = nvidia_fields.read(self.asker, nvidia_fields.FIXED)
+        self.fixed = Questions(self.asker, nvidia_fields.FIXED).ask()
         self.probed = True
 
     def _throttle_reasons(self) -> tuple[str, int] | None:
@@ -150,7 +148,7 @@ class NvidiaDevice:
                 raise Lost("not attached")
             session.probe(self.identity.driver_version)
             values = list(self._ask(session))
-            self._sampler.take(session.sampling)
+            self._sampler.take(session.sampling, session.pcie)
         self._tell(session.asker)
         if self._sampling is None and not self._around.pci.may_sleep(self.identity.pci_bus_id):
             self._sampling = Every(self._around.sample_seconds, self.sample, f"gpu-samples-{self.identity.gpu}")
@@ -163,7 +161,7 @@ class NvidiaDevice:
             return
         with contextlib.suppress(NvmlFailure, Lost), self._noting_loss(), self._around.nvml.using() as generation:
             if session.generation == generation:
-                self._sampler.take(session.sampling)
+                self._sampler.take(session.sampling, session.pcie)
 
     @contextlib.contextmanager
     def _noting_loss(self) -> Iterator[None]:
@@ -177,7 +175,7 @@ class NvidiaDevice:
         asker = session.asker
         usages = _usages(asker)
         yield from session.fixed
-        yield from nvidia_fields.read(asker, session.measures)
+        yield from session.questions.ask()
         yield from _utilization(asker)
         yield from _fans(asker)
         yield from _throttled(session)

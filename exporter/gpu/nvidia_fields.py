@@ -33,7 +33,10 @@ class Measure:
 
     def read(self, asker: Asker) -> Value | None:
         """Return the value; None when the device has none, or something else in its place."""
-        raw = asker.first(self.ways)
+        return self.of(asker.first(self.ways))
+
+    def of(self, raw: float | None) -> Value | None:
+        """Return the value that a raw one stands for."""
         if raw is None or is_blank(raw):
             return None
         number = raw * self.unit
@@ -187,16 +190,31 @@ def _link(asker: Asker, family: Family, link: str, data: Field, everything: Fiel
             return
 
 
-def read(asker: Asker, measures: Iterable[Measure]) -> list[Value]:
-    """Return the values of these measures that the device has, its fields asked for in one call."""
-    wanted = list(measures)
-    asker.prefetch(_fields(asker, wanted))
-    return [value for measure in wanted if (value := measure.read(asker)) is not None]
+class Questions:
+    """Measures that one device is asked again and again, each by the best way that this device has."""
 
+    def __init__(self, asker: Asker, measures: Iterable[Measure]) -> None:
+        self._asker = asker
+        self._measures = tuple(measures)
+        self._ways: list[tuple[Measure, Way]] = []
+        self._fields: list[Field] = []
+        self._found_out = -1
 
-def _fields(asker: Asker, measures: Iterable[Measure]) -> Iterator[Field]:
-    """Yield the fields that are the best way this device has to one of the measures."""
-    for measure in measures:
-        best = next((way for way in measure.ways if not asker.lacks(way)), None)
-        if isinstance(best, Field):
-            yield best
+    def ask(self) -> list[Value]:
+        """Return the values of what the device has; all fields are asked for in one call."""
+        if self._found_out != self._asker.found_out:
+            self._choose()
+        answers = self._asker.fields(self._fields)
+        values = [
+            measure.of(answers.get(way) if isinstance(way, Field) else self._asker.part(way))
+            for measure, way in self._ways
+        ]
+        if self._found_out != self._asker.found_out:  # some way turned out not to be one: there may be others
+            values.extend(measure.read(self._asker) for measure, way in self._ways if self._asker.lacks(way))
+        return [value for value in values if value is not None]
+
+    def _choose(self) -> None:
+        ways = ((measure, self._asker.best(measure.ways)) for measure in self._measures)
+        self._ways = [(measure, way) for measure, way in ways if way is not None]
+        self._fields = [way for _, way in self._ways if isinstance(way, Field)]
+        self._found_out = self._asker.found_out

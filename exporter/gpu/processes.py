@@ -16,6 +16,7 @@ UNKNOWN = "unknown"
 """The name of a process that cannot be seen: it has just ended, or it is in another PID namespace."""
 
 _INTERPRETERS = re.compile(r"(python|pypy|node|ruby|perl|java|bash|sh)[\d.]*(\.exe)?")
+_TAKE_A_WORD = ("-X", "-W", "-cp", "-classpath")
 
 
 class Usage(NamedTuple):
@@ -71,13 +72,15 @@ def program(command: Sequence[str]) -> str:
     name = _file_name(words[0])
     if not _INTERPRETERS.fullmatch(name):
         return name
-    for position, word in enumerate(words[1:], start=1):
-        if word == "-m" and position + 1 < len(words):
-            return words[position + 1].partition(".")[0]
+    before = ""
+    for word in words[1:]:
+        if before == "-m":
+            return word.partition(".")[0]
         if word == "-c":
             return name
-        if not word.startswith("-"):
+        if not word.startswith("-") and before not in _TAKE_A_WORD:
             return _file_name(word)
+        before = word
     return name
 
 

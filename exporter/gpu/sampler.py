@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from exporter.gpu import families, nvidia_fields
-from exporter.gpu.asker import MEMBERS, Asker
+from exporter.gpu.asker import Asker, number_of
 from exporter.gpu.nvml import NOT_FOUND, UNSUPPORTED, check
 from exporter.gpu.reading import Value
 
@@ -30,7 +30,7 @@ class Integral:
     def __init__(self) -> None:
         self.total = 0.0
         self.newest = 0
-        """The time of the newest sample so far, in µs of whatever clock the driver uses."""
+        """The time of the newest sample so far, in µs of whatever clock the driver uses; 0 before the first."""
         self._period = 0.0
 
     def add(self, samples: Iterable[tuple[int, float]]) -> None:
@@ -39,7 +39,7 @@ class Integral:
             if when <= self.newest:
                 continue
             seconds = (when - self.newest) / 1e6
-            if seconds <= _LONGEST_SAMPLE_SECONDS:
+            if self.newest and seconds <= _LONGEST_SAMPLE_SECONDS:
                 self._period = seconds
             self.total += value * self._period
             self.newest = when
@@ -109,9 +109,9 @@ class Samples:
             if error.value == NOT_FOUND:
                 return []
             raise
-        member = MEMBERS[kind]
-        raw = ((sample.timeStamp, getattr(sample.sampleValue, member) * self._unit) for sample in samples)
-        return [(time, value) for time, value in raw if time > when and 0 <= value <= self._most]
+        raw = ((sample.timeStamp, number_of(kind, bytes(sample.sampleValue))) for sample in samples)
+        known = ((time, value * self._unit) for time, value in raw if time > when and value is not None)
+        return [(time, value) for time, value in known if 0 <= value <= self._most]
 
 
 class Wrapping:
@@ -158,7 +158,7 @@ class Sampler:
             for counter in self._pcie.values():
                 counter.begin_anew()
 
-    def take(self, asker: Asker) -> None:
+    def take(self, asker: Asker, pcie: nvidia_fields.Questions) -> None:
         """Add what is new; nothing while another thread does so. Raises Lost or NvmlFailure."""
         if not self._lock.acquire(blocking=False):
             return
@@ -168,7 +168,7 @@ class Sampler:
             if self.wants_power:
                 self._power.read(asker)
             if self.wants_pcie:
-                for value in nvidia_fields.read(asker, nvidia_fields.PCIE_COUNTERS):
+                for value in pcie.ask():
                     self._pcie[value.family].add(value.number or 0.0)
         finally:
             self._lock.release()

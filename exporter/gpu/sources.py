@@ -77,7 +77,7 @@ def _nvidia(paths: Paths) -> Source:
 
 
 def _amd(paths: Paths) -> Source:
-    _require_cards(paths, "AMD")
+    _require_cards(paths, "amd")
     from exporter.gpu.cards import Cards  # noqa: PLC0415 - not for machines without a card
     from exporter.gpu.sysfs_amd import AMD  # noqa: PLC0415 - likewise
 
@@ -85,7 +85,7 @@ def _amd(paths: Paths) -> Source:
 
 
 def _intel(paths: Paths) -> Source:
-    _require_cards(paths, "Intel")
+    _require_cards(paths, "intel")
     from exporter.gpu.cards import Cards  # noqa: PLC0415 - not for machines without a card
     from exporter.gpu.sysfs_intel import INTEL  # noqa: PLC0415 - likewise
 

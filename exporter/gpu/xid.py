@@ -19,16 +19,17 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _XID = 0x8  # nvmlEventTypeXidCriticalError
-_WAIT_MS = 500
 _PAUSE_SECONDS = 1.0
 
 
 class XidWatcher:
     """Waits for the XIDs of all GPUs in one daemon thread; counts them by GPU and code, across losses of either."""
 
-    def __init__(self, nvml: Nvml, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, nvml: Nvml, now: Callable[[], float] = time.time, wait_ms: int = 500) -> None:
+        """Prepare; each wait, and so a new start of the driver, takes ``wait_ms`` at the most."""
         self._nvml = nvml
         self._now = now
+        self._wait_ms = wait_ms
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._wanted: tuple[int, Mapping[str, Any]] = (0, {})
@@ -107,10 +108,10 @@ class XidWatcher:
         return _address(handle)
 
     def _wait(self) -> bool:
-        """Wait for one event, for half a second; False when waiting itself failed."""
+        """Wait for one event, for a while; False when waiting itself failed."""
         lib = self._nvml.lib
         try:
-            event = lib.nvmlEventSetWait_v2(self._events, _WAIT_MS)
+            event = lib.nvmlEventSetWait_v2(self._events, self._wait_ms)
         except lib.NVMLError as error:
             check(error)
             return bool(error.value == TIMEOUT)

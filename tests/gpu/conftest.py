@@ -52,10 +52,7 @@ def driver(standin: Path, tmp_path: Path) -> Iterator[Driver]:
     """Give the stand-in, without GPUs; what hangs in it at the end is let go."""
     made = Driver(standin, tmp_path / "script")
     yield made
-    made.forget("-")
-    made.forget("*")
-    for index in range(16):
-        made.forget(index)
+    made.forget_all()
     assert made.void_handles_used() == 0
 
 
@@ -73,7 +70,7 @@ def make_gpu(driver: Driver, tmp_path: Path, clock: Clock) -> Iterator[MakeGpu]:
         def make(options: gpu.Options | None = None, **around: Any) -> gpu.Gpu:
             nvml = around.pop("nvml", None) or Nvml()
             settings: dict[str, Any] = {
-                "xids": XidWatcher(nvml, lambda: 1.8e9),
+                "xids": XidWatcher(nvml, lambda: 1.8e9, wait_ms=10),
                 "pci": PciDevices(tmp_path / "sys", "nvidia"),
                 "names": Names(lambda pid: f"program {pid}"),
                 "clock": clock,
@@ -85,9 +82,7 @@ def make_gpu(driver: Driver, tmp_path: Path, clock: Clock) -> Iterator[MakeGpu]:
 
             def end() -> None:
                 collector.close()
-                for index in range(16):
-                    driver.forget(index)
-                driver.forget("*")
+                driver.forget_all()
                 wait_until(nvml.close, "no call into the driver is under way")
 
             stack.callback(end)
