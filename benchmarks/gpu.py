@@ -1,7 +1,7 @@
 """What a reading of eight GPUs costs, against the stand-in driver of the tests: NVML's own time is not in it.
 
-Run it as ``python -m benchmarks.gpu``. Figures that are to be reached are marked PASS or MISS; the exit code is 0 either
-way. CPU time is the process's own, every thread; rendering the page is not counted.
+Run it as ``python -m benchmarks.gpu``. Figures that are to be reached are marked PASS or MISS; the exit code is 0
+either way. CPU time is the process's own, every thread; rendering the page is not counted.
 """
 
 from __future__ import annotations
@@ -51,9 +51,8 @@ def report(collector: gpu.Gpu, driver: Driver, scrapes: int, pause: float) -> No
     print(f"GPUs                       {_GPUS}")
     print(f"samples                    {samples}")
     print(f"answers of the driver      {(driver.all_calls() - calls) / scrapes:.0f} a scrape, those between included")
-    print(
-        f"CPU per collect(), ms      {median:.2f}  {'PASS' if median <= _MOST_CPU_MS else 'MISS'} (at most {_MOST_CPU_MS:g})"
-    )
+    verdict = "PASS" if median <= _MOST_CPU_MS else "MISS"
+    print(f"CPU per collect(), ms      {median:.2f}  {verdict} (at most {_MOST_CPU_MS:g})")
     print(f"time per collect(), ms     {statistics.median(wall):.2f}")
 
 

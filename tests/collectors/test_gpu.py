@@ -129,7 +129,7 @@ def test_a_gpu_that_is_lost_is_not_there() -> None:
     read = readings(Gpu({"x": Vendor(Card("0", lose), Card("1"))}, QUICK).collect())
     assert read["gpu_devices"] == {(): 1}
     assert read["gpu_up"] == {("0", "GPU-0"): 0, ("1", "GPU-1"): 1}
-    assert list(read["gpu_info"])[0][:2] == ("1", "GPU-1")
+    assert next(iter(read["gpu_info"]))[:2] == ("1", "GPU-1")
 
 
 def test_expected_is_the_most_that_were_there() -> None:
@@ -235,7 +235,7 @@ def test_what_is_not_there_is_looked_for_once_a_minute() -> None:
 @pytest.mark.parametrize("raw", [{"expected_devices": -1}, {"stuck_after": 0}, {"expected": 8}])
 def test_mistakes_in_the_options_are_told(raw: object) -> None:
     """A number of GPUs below 0, a deadline of 0 and an unknown key are mistakes."""
-    with pytest.raises(ConfigError, match="collectors.gpu"):
+    with pytest.raises(ConfigError, match=r"collectors\.gpu"):
         parse(Options, raw, "collectors.gpu")
 
 

@@ -18,7 +18,7 @@ SOURCE = Path(__file__).parent / "standin/nvml.c"
 GIB = 2**30
 XID_EVENT = 8
 
-Lines = dict[str, str | int]
+Lines = dict[str, str | int | float]
 
 
 @cache
@@ -41,13 +41,13 @@ class Driver:
         self._library.standin_all_calls.restype = ctypes.c_long
         self._library.standin_stale.restype = ctypes.c_long
         self.script = script
-        self._lines: dict[tuple[str, str], str | int] = {}
+        self._lines: dict[tuple[str, str], str | float] = {}
         self._versions = itertools.count()
         self._events: list[str] = []
         self.say("-", Count=0, DriverVersion="580.95.05")
         self._library.standin_use(str(script).encode())
 
-    def say(self, who: str | int, lines: Lines | None = None, /, **more: str | int) -> None:
+    def say(self, who: str | int, lines: Lines | None = None, /, **more: str | float) -> None:
         """Answer these from now on: a function's name without nvmlDeviceGet → its value."""
         for key, value in {**(lines or {}), **more}.items():
             self._lines[str(who), key] = value

@@ -81,13 +81,14 @@ I915_CARD = {
 }
 
 
-def plug_in(sysfs: Path, card: str, driver: str, address: str, device: dict[str, str], more: dict[str, str]) -> None:
+def plug_in(sysfs: Path, place: str, device: dict[str, str], more: dict[str, str] | None = None) -> None:
     """Write a card as the kernel shows it: the device's folder, and links to it and to its driver."""
+    card, driver, address = place.split()
     folder = sysfs / "devices/pci0000:00" / address
     write(folder, device)
     (sysfs / "bus/pci/drivers" / driver).mkdir(parents=True, exist_ok=True)
     (folder / "driver").symlink_to(sysfs / "bus/pci/drivers" / driver)
-    write(sysfs / "class/drm" / card, more | {"uevent": ""})
+    write(sysfs / "class/drm" / card, (more or {}) | {"uevent": ""})
     (sysfs / "class/drm" / card / "device").symlink_to(folder)
 
 
@@ -108,7 +109,7 @@ def without_device(read: Readings) -> dict[str, dict[tuple[str, ...], float]]:
 
 def test_an_amd_card(tmp_path: Path) -> None:
     """Every file of amdgpu becomes the same family that an NVIDIA card has, in base units."""
-    plug_in(tmp_path, "card1", "amdgpu", "0000:03:00.0", AMD, {})
+    plug_in(tmp_path, "card1 amdgpu 0000:03:00.0", AMD)
     read = readings(collector(tmp_path).collect())
     labels = ("card1", "GPU-9f5e1a2b3c4d5e6f", "amd", "AMD Radeon PRO W7900", platform.release())
     assert read["gpu_info"] == {(*labels, "0000:03:00.0", "113-D7070100-100", ""): 1}
@@ -140,7 +141,7 @@ def test_an_amd_card(tmp_path: Path) -> None:
 
 def test_an_intel_card_of_xe(tmp_path: Path) -> None:
     """Clocks, throttle reasons (of any part), energy, limit and temperatures; what 255 lanes stand for is absent."""
-    plug_in(tmp_path, "card0", "xe", "0000:04:00.0", XE, {})
+    plug_in(tmp_path, "card0 xe 0000:04:00.0", XE)
     read = readings(collector(tmp_path).collect())
     found = without_device(read)
     assert found["clock_hertz"] == {("graphics",): 2400e6, ("media",): 0}
@@ -155,7 +156,7 @@ def test_an_intel_card_of_xe(tmp_path: Path) -> None:
 
 def test_an_intel_gpu_of_i915(tmp_path: Path) -> None:
     """The GPU inside a processor has clocks and throttle reasons, and nothing that it has not."""
-    plug_in(tmp_path, "card0", "i915", "0000:00:02.0", {"vendor": "0x8086\n", "device": "0xa780\n"}, I915_CARD)
+    plug_in(tmp_path, "card0 i915 0000:00:02.0", {"vendor": "0x8086\n", "device": "0xa780\n"}, I915_CARD)
     found = without_device(readings(collector(tmp_path).collect()))
     assert found.keys() == {"info", "up", "clock_hertz", "clock_max_hertz", "throttled"}
     assert found["throttled"] == {("pl2",): 1, ("prochot",): 0}
@@ -164,15 +165,15 @@ def test_an_intel_gpu_of_i915(tmp_path: Path) -> None:
 def test_an_older_kernels_i915(tmp_path: Path) -> None:
     """Before GTs had folders the card itself had the clock."""
     card = {"gt_act_freq_mhz": "1100\n", "gt_RP0_freq_mhz": "1300\n"}
-    plug_in(tmp_path, "card0", "i915", "0000:00:02.0", {"vendor": "0x8086\n"}, card)
+    plug_in(tmp_path, "card0 i915 0000:00:02.0", {"vendor": "0x8086\n"}, card)
     found = without_device(readings(collector(tmp_path).collect()))
     assert (found["clock_hertz"], found["clock_max_hertz"]) == ({("graphics",): 1100e6}, {("graphics",): 1300e6})
 
 
 def test_two_vendors_side_by_side(tmp_path: Path) -> None:
     """Cards of both are counted together and keep their own names, so that no index is there twice."""
-    plug_in(tmp_path, "card0", "i915", "0000:00:02.0", {"vendor": "0x8086\n"}, I915_CARD)
-    plug_in(tmp_path, "card1", "amdgpu", "0000:03:00.0", AMD, {})
+    plug_in(tmp_path, "card0 i915 0000:00:02.0", {"vendor": "0x8086\n"}, I915_CARD)
+    plug_in(tmp_path, "card1 amdgpu 0000:03:00.0", AMD)
     write(tmp_path / "class/drm/card1-DP-1", {"status": "connected\n"})  # a connector is no card
     read = readings(collector(tmp_path).collect())
     assert read["gpu_devices"] == {(): 2}
@@ -180,8 +181,8 @@ def test_two_vendors_side_by_side(tmp_path: Path) -> None:
 
 
 def test_a_sleeping_card_is_left_alone(tmp_path: Path) -> None:
-    """A card that sleeps is counted; none of its files is read until it is awake, then all; it may fall asleep again."""
-    plug_in(tmp_path, "card1", "amdgpu", "0000:03:00.0", AMD, {})
+    """A card that sleeps is counted; its files are read once it is awake, then all; it may fall asleep again."""
+    plug_in(tmp_path, "card1 amdgpu 0000:03:00.0", AMD)
     status = tmp_path / "devices/pci0000:00/0000:03:00.0/power/runtime_status"
     status.write_text("suspended\n")
     machine = collector(tmp_path)
@@ -197,7 +198,7 @@ def test_a_sleeping_card_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_card_that_is_gone_is_missing(tmp_path: Path) -> None:
     """A card that the kernel no longer shows is expected, not there, and not up."""
-    plug_in(tmp_path, "card1", "amdgpu", "0000:03:00.0", AMD, {})
+    plug_in(tmp_path, "card1 amdgpu 0000:03:00.0", AMD)
     machine = collector(tmp_path)
     readings(machine.collect())
     (tmp_path / "class/drm/card1/device").unlink()
@@ -209,7 +210,7 @@ def test_a_card_that_is_gone_is_missing(tmp_path: Path) -> None:
 def test_files_that_refuse_or_make_no_sense_are_absent(tmp_path: Path) -> None:
     """An unreadable file, an empty one or one without a number costs its own value."""
     broken = {"gpu_busy_percent": "", "mem_info_vram_total": "0\n", "pcie_replay_count": "n/a\n", "unique_id": "0000\n"}
-    plug_in(tmp_path, "card1", "amdgpu", "0000:03:00.0", AMD | broken | {"current_link_speed": "Unknown\n"}, {})
+    plug_in(tmp_path, "card1 amdgpu 0000:03:00.0", AMD | broken | {"current_link_speed": "Unknown\n"})
     read = readings(collector(tmp_path).collect())
     found = without_device(read)
     assert {"utilization_ratio", "memory_total_bytes", "memory_free_bytes", "pcie_replays_total"}.isdisjoint(found)
@@ -220,7 +221,7 @@ def test_files_that_refuse_or_make_no_sense_are_absent(tmp_path: Path) -> None:
 
 def test_other_drivers_cards_are_not_ours(tmp_path: Path) -> None:
     """A server's display chip, or NVIDIA's card under nouveau, is no GPU here."""
-    plug_in(tmp_path, "card0", "ast", "0000:05:00.0", {"vendor": "0x1a03\n"}, {})
+    plug_in(tmp_path, "card0 ast 0000:05:00.0", {"vendor": "0x1a03\n"})
     with pytest.raises(Unavailable, match="no amd GPU; no intel GPU"):
         list(collector(tmp_path).collect())
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def test_the_real_exporter_with_a_driver(
     standin: Path, driver: Driver, start_exporter: StartExporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Found as any program finds the library, eight GPUs are on the page; a hanging one costs itself; it stops at once."""
+    """Through the library that the loader finds, eight GPUs are there; a hanging one costs itself; it stops at once."""
     monkeypatch.setenv("LD_LIBRARY_PATH", str(standin.parent))
     monkeypatch.setenv("STANDIN_SCRIPT", str(driver.script))
     plug_in(driver, 8, H100, "NVIDIA H100 80GB HBM3")

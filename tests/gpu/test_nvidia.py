@@ -241,7 +241,7 @@ def test_a_lost_gpu_is_counted_and_comes_back(
 
 
 def test_a_missing_gpu_is_looked_for_with_a_new_start(driver: Driver, make_gpu: MakeGpu, clock: Clock) -> None:
-    """The library finds a GPU that was plugged in again only when it is started again: every 30 s, while one is missing."""
+    """The library finds a GPU that was plugged in again only when started again: every 30 s, while one is missing."""
     plug_in(driver, 2, H100, NAME)
     nvml = Nvml()
     collector = make_gpu(nvml=nvml)
@@ -450,7 +450,7 @@ def test_an_older_driver_tells_no_reserved_memory(driver: Driver, make_gpu: Make
 
 
 def test_memory_by_process_is_by_name(driver: Driver, make_gpu: MakeGpu) -> None:
-    """Processes of a name are added up, one in two lists counts once, unknown sizes are left out, what ended is gone."""
+    """A name's processes are added up, one in two lists counts once, unknown sizes are left out, what ended is gone."""
     plug_in(driver, 1, H100, NAME)
     driver.say(0, ComputeRunningProcesses="11:100: 12:200: 13:-:", GraphicsRunningProcesses="11:100: 14:7:")
     collector = make_gpu(names=_named({11: "vllm", 12: "vllm", 13: "wsl", 14: "Xorg"}))

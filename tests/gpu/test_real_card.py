@@ -125,7 +125,7 @@ def differences(exporter: Exporter, fields: list[str]) -> list[str]:
             ours = page.by(ANY + name, "gpu", where={"gpu": str(index), **labels}).get((str(index),))
             theirs = [value * unit for value in (first[field], last[field]) if value is not None]
             if not theirs:
-                if ours is not None and field not in ("pcie.link.gen.gpucurrent",):
+                if ours is not None and field != "pcie.link.gen.gpucurrent":
                     found.append(f"GPU {index} {field}: ours {ours}, nvidia-smi has none")
             elif ours is None or not min(theirs) - apart <= ours <= max(theirs) + apart:
                 found.append(f"GPU {index} {field}: ours {ours}, nvidia-smi {theirs}")
