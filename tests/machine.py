@@ -180,6 +180,10 @@ class EveryGpu:
     identity = Identity("0", "GPU-0", "nvidia")
     asleep = False
 
+    def absence(self) -> str:
+        """Be there."""
+        return ""
+
     def census(self) -> Census:
         """Return the GPU."""
         return Census([self])

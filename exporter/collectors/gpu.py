@@ -94,8 +94,12 @@ class Gpu:
 
     def _take_censuses(self) -> list[Census]:
         """Return what each source has, or had last where it does not answer. Raises when no source has anything."""
-        runs = {name: worker.start() for name, worker in self._censuses.items()}
-        failures = {name: failure for name, run in runs.items() if (failure := self._counted(name, run))}
+        absences = {name: source.absence() for name, source in self._sources.items()}
+        runs = {name: self._censuses[name].start() for name, absence in absences.items() if not absence}
+        failures: dict[str, BaseException] = {
+            name: Unavailable(absence) for name, absence in absences.items() if absence
+        }
+        failures |= {name: failure for name, run in runs.items() if (failure := self._counted(name, run))}
         if not self._last and not self._options.expected_devices:
             errors = [error for error in failures.values() if not isinstance(error, Unavailable)]
             raise errors[0] if errors else Unavailable("; ".join(map(str, failures.values())))

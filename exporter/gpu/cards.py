@@ -82,12 +82,16 @@ class Card:
 
 
 class Cards:
-    """All cards of one vendor; ``driver_version`` is the kernel's where the module has none of its own."""
+    """All cards of one vendor; the driver's version is the kernel's where its module has none of its own."""
 
     def __init__(self, vendor: Vendor, sysfs: Path) -> None:
         self._vendor = vendor
         self._sysfs = sysfs
         self._known: dict[str, Card] = {}
+
+    def absence(self) -> str:
+        """Return '': the census says it all."""
+        return ""
 
     def census(self) -> Census:
         """Return the cards. Unavailable on a machine that has none and never had."""

@@ -42,6 +42,10 @@ class Nvidia:
         self._seen = False
         self._away = False
 
+    def absence(self) -> str:
+        """Return '': the census says it all."""
+        return ""
+
     def census(self) -> Census:
         """Return the GPUs. Unavailable on a machine that has no library, driver or GPU, and never had."""
         try:

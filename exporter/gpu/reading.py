@@ -75,6 +75,10 @@ class Census(NamedTuple):
 class Source(Protocol):
     """The GPUs of one vendor, or of one driver."""
 
+    def absence(self) -> str:
+        """Return why this machine cannot have such GPUs, '' when it may; does not block, and asks no driver."""
+        ...
+
     def census(self) -> Census:
         """Return the GPUs; may block, possibly for ever; called by one thread at a time.
 

@@ -19,30 +19,30 @@ _LOOK_AGAIN_SECONDS = 60.0
 
 
 class Later:
-    """A source that is made once there is reason to: ``make`` raises Unavailable before."""
+    """A source that is made once there is reason to: ``make`` raises Unavailable before, and is tried once a minute."""
 
     def __init__(self, make: Callable[[], Source], clock: Callable[[], float] = time.monotonic) -> None:
         self._make = make
         self._clock = clock
         self._source: Source | None = None
-        self._reason: Unavailable | None = None
-        self._looked = 0.0
+        self._reason = ""
+        self._looked: float | None = None
+
+    def absence(self) -> str:
+        """Return why there is no source, '' once there is."""
+        if self._source is None and (self._looked is None or self._clock() - self._looked >= _LOOK_AGAIN_SECONDS):
+            self._looked = self._clock()
+            try:
+                self._source = self._make()
+            except Unavailable as reason:
+                self._reason = str(reason)
+        return self._source.absence() if self._source else self._reason
 
     def census(self) -> Census:
-        """Return the source's GPUs; whether there is a source is looked up once a minute."""
+        """Return the source's GPUs. Unavailable where there is no source."""
         if self._source is None:
-            if self._reason is not None and self._clock() - self._looked < _LOOK_AGAIN_SECONDS:
-                raise Unavailable(str(self._reason))
-            self._looked = self._clock()
-            self._source = self._made()
+            raise Unavailable(self._reason)
         return self._source.census()
-
-    def _made(self) -> Source:
-        try:
-            return self._make()
-        except Unavailable as reason:
-            self._reason = reason
-            raise
 
     def facts(self) -> Iterable[tuple[Family, float]]:
         """Return the source's facts; none before there is one."""

@@ -54,6 +54,10 @@ class Vendor:
         self.hangs: threading.Event | None = None
         self.closed = False
 
+    def absence(self) -> str:
+        """Be there."""
+        return ""
+
     def census(self) -> Census:
         """Answer, raise or hang."""
         if self.hangs is not None:
@@ -222,11 +226,13 @@ def test_what_is_not_there_is_looked_for_once_a_minute() -> None:
 
     later = Later(make, lambda: now[0])
     for now[0] in (0.0, 30.0, 59.0, 61.0):
+        assert later.absence() == "no library"
         with pytest.raises(Unavailable, match="no library"):
             later.census()
     assert (looked, list(later.facts())) == ([0.0, 61.0], [])
     later.close()
     now[0] = 130.0
+    assert not later.absence()
     assert len(later.census().present) == 1
     assert list(later.facts())
     later.close()
