@@ -54,26 +54,28 @@ class Later:
             self._source.close()
 
 
-def all_of(paths: Paths) -> dict[str, Source]:
-    """Return every source, by vendor."""
+def all_of(paths: Paths, owner_of: Callable[[int], str | None] | None = None) -> dict[str, Source]:
+    """Return every source, by vendor; ``owner_of`` names the configured model server that a process belongs to."""
     return {
-        "nvidia": Later(lambda: _nvidia(paths)),
+        "nvidia": Later(lambda: _nvidia(paths, owner_of)),
         "amd": Later(lambda: _amd(paths)),
         "intel": Later(lambda: _intel(paths)),
     }
 
 
-def _nvidia(paths: Paths) -> Source:
+def _nvidia(paths: Paths, owner_of: Callable[[int], str | None] | None) -> Source:
     if library.find() is None:
         raise Unavailable(library.MISSING)
     from exporter.gpu.nvidia import Nvidia  # noqa: PLC0415 - not for machines without the driver's library
     from exporter.gpu.nvidia_device import Surroundings  # noqa: PLC0415 - likewise
     from exporter.gpu.nvml import Nvml  # noqa: PLC0415 - likewise
+    from exporter.gpu.processes import Names  # noqa: PLC0415 - likewise
     from exporter.gpu.sleep import PciDevices  # noqa: PLC0415 - likewise
     from exporter.gpu.xid import XidWatcher  # noqa: PLC0415 - likewise
 
     nvml = Nvml()
-    return Nvidia(Surroundings(nvml, XidWatcher(nvml), PciDevices(paths.sysfs, "nvidia")))
+    names = Names(owner_of) if owner_of else Names()
+    return Nvidia(Surroundings(nvml, XidWatcher(nvml), PciDevices(paths.sysfs, "nvidia"), names))
 
 
 def _amd(paths: Paths) -> Source:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from exporter.families import Family
     from tests.readings import Readings
 
-QUICK = Options(stuck_after=Seconds(0.05))
+QUICK = Options(stuck_after=Seconds(0.5))
 
 
 class Card:

@@ -277,6 +277,20 @@ def test_a_driver_that_is_reloaded(driver: Driver, make_gpu: MakeGpu) -> None:
     assert read["gpu_power_watts"] == {FIRST: 650, ("1", uuid(1)): 650}
 
 
+def test_a_driver_that_was_away_only_while_gpus_were_asked(driver: Driver, make_gpu: MakeGpu) -> None:
+    """When any call says that the library is no longer initialised, the next scrape initialises it."""
+    plug_in(driver, 2, H100, NAME)
+    nvml = Nvml()
+    collector = make_gpu(nvml=nvml)
+    collected(collector)
+    generation = nvml.generation
+    driver.say(1, all="!1")
+    assert collected(collector)["gpu_up"] == {FIRST: 1, ("1", uuid(1)): 0}
+    driver.forget(1, "all")
+    assert collected(collector)["gpu_up"] == {FIRST: 1, ("1", uuid(1)): 1}
+    assert nvml.generation == generation + 1
+
+
 @pytest.mark.parametrize("from_the_start", [False, True])
 def test_a_replaced_driver_needs_a_restart(
     from_the_start: bool, driver: Driver, make_gpu: MakeGpu, caplog: pytest.LogCaptureFixture
@@ -310,7 +324,7 @@ def test_another_driver_version_needs_a_restart(driver: Driver, make_gpu: MakeGp
 def test_a_call_that_hangs_costs_one_gpu(driver: Driver, make_gpu: MakeGpu) -> None:
     """A GPU whose driver hangs is not up and there; the others' metrics are all there; it recovers by itself."""
     plug_in(driver, 3, H100, NAME)
-    collector = make_gpu(gpu.Options(stuck_after=0.2))  # type: ignore[arg-type]
+    collector = make_gpu(gpu.Options(stuck_after=0.5))  # type: ignore[arg-type]
     collected(collector)
     driver.say(1, PowerUsage="hang")
     for _ in range(2):
@@ -327,7 +341,7 @@ def test_a_call_that_hangs_costs_one_gpu(driver: Driver, make_gpu: MakeGpu) -> N
 def test_a_driver_that_hangs_while_gpus_are_counted(driver: Driver, make_gpu: MakeGpu) -> None:
     """When the driver hangs as a whole, the GPUs known so far are asked all the same."""
     plug_in(driver, 1, H100, NAME)
-    collector = make_gpu(gpu.Options(stuck_after=0.2))  # type: ignore[arg-type]
+    collector = make_gpu(gpu.Options(stuck_after=0.5))  # type: ignore[arg-type]
     collected(collector)
     driver.say("-", Count="hang")
     assert of_first(collected(collector), "power_watts") == {(): 650}
@@ -513,6 +527,7 @@ def test_activity_needs_permission(driver: Driver, make_gpu: MakeGpu, clock: Clo
     assert not of_first(read, "sm_active_ratio")
     assert of_first(read, "pcie_transmit_bytes_total") == {(): 0}
     assert of_first(read, "power_watts")
+    assert driver.calls(0, "GpmSampleGet") == 1
 
 
 def test_newer_nvlinks_count_bytes(driver: Driver, make_gpu: MakeGpu) -> None:
@@ -537,13 +552,17 @@ def test_a_machine_whose_gpus_all_sleep_is_not_touched(driver: Driver, make_gpu:
 def test_a_sleeping_gpu_is_not_woken(driver: Driver, make_gpu: MakeGpu, tmp_path: Path) -> None:
     """A GPU that fell asleep is not asked anything, neither by a scrape nor by the sampler; others are; it is up."""
     plug_in(driver, 2, H100, NAME)
-    put_to_sleep(tmp_path / "sys", 0, "active")
+    put_to_sleep(tmp_path / "sys", 0, "active", "on")
     put_to_sleep(tmp_path / "sys", 1, "active", "on")
     collector = make_gpu(sample_seconds=0.01)
     collected(collector)
+    wait_until(lambda: driver.calls(0, "Samples.1") > 3, "the first GPU's sampler runs")
     put_to_sleep(tmp_path / "sys", 0)
-    wait_until(lambda: all(driver.calls(1, "Samples.1") > n for n in range(9)), "the sampler has passed")
+    passes = driver.calls(1, "Samples.1")
+    wait_until(lambda: driver.calls(1, "Samples.1") > passes + 3, "a sampling under way has ended")
     asked = {key: driver.calls(0, key) for key in ("PowerUsage", "Samples.1", "FieldValues", "Handle")}
+    passes = driver.calls(1, "Samples.1")
+    wait_until(lambda: driver.calls(1, "Samples.1") > passes + 3, "the samplers have passed again")
     read = collected(collector)
     assert asked == {key: driver.calls(0, key) for key in asked}
     assert read["gpu_up"] == {FIRST: 1, ("1", uuid(1)): 1}
@@ -551,6 +570,18 @@ def test_a_sleeping_gpu_is_not_woken(driver: Driver, make_gpu: MakeGpu, tmp_path
     assert (read["gpu_devices"], read["gpu_devices_suspended"]) == ({(): 2}, {(): 1})
     put_to_sleep(tmp_path / "sys", 0, "active")
     assert of_first(collected(collector), "power_watts") == {(): 650}
+    collector.close()
+
+
+def test_a_gpu_that_may_sleep_is_not_sampled_between_scrapes(driver: Driver, make_gpu: MakeGpu, tmp_path: Path) -> None:
+    """Where the system may put a GPU to sleep, a question every second would keep it awake."""
+    plug_in(driver, 2, H100, NAME)
+    put_to_sleep(tmp_path / "sys", 0, "active", "auto")
+    put_to_sleep(tmp_path / "sys", 1, "active", "on")
+    collector = make_gpu(sample_seconds=0.01)
+    collected(collector)
+    wait_until(lambda: driver.calls(1, "Samples.1") > 3, "the other GPU's sampler runs")
+    assert driver.calls(0, "Samples.1") == 2
     collector.close()
 
 
