@@ -110,14 +110,16 @@ async def _listen(runner: web.AppRunner, address: Address, path: str) -> None:
     site = web.TCPSite(runner, address.host or None, address.port)
     try:
         await site.start()
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a host that cannot be a name (a label of 70 letters)
         raise _CannotListen(f"cannot listen on {address}: {_problem(error)}") from error
     shown = _reachable(address, runner.addresses[-1][1])
     log.info("listening", extra={"fields": {"address": str(address), "url": f"http://{shown}{path}"}})
 
 
-def _problem(error: OSError) -> str:
+def _problem(error: OSError | ValueError) -> str:
     """Return the system's words; asyncio's own text repeats the address."""
+    if isinstance(error, ValueError):
+        return str(error)
     if error.errno and not isinstance(error, socket.gaierror):
         return os.strerror(error.errno)
     return error.strerror or str(error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import psutil
@@ -47,7 +48,7 @@ class Service:
                 self._own.reloaded(successful=False)
                 log.error("configuration not reloaded", extra={"fields": {"error": str(error)}})  # noqa: TRY400 - one line
                 raise
-            self._warn_of_restart(config)
+            config = self._keeping_what_needs_a_restart(config)
             before, self.scrape = self.scrape, self._scrape_of(config, self.scrape)
             before.close(self.scrape)
             self.config = config
@@ -68,7 +69,10 @@ class Service:
             return self._built[name]
         return wanted, collectors.module(name).create(*wanted)
 
-    def _warn_of_restart(self, config: Config) -> None:
-        for key in ("listen_addresses", "telemetry_path"):
-            if getattr(config.web, key) != getattr(self.config.web, key):
+    def _keeping_what_needs_a_restart(self, config: Config) -> Config:
+        """Return the new configuration with the addresses and the path that are served; a change of them is logged."""
+        served = {key: getattr(self.config.web, key) for key in ("listen_addresses", "telemetry_path")}
+        for key, value in served.items():
+            if getattr(config.web, key) != value:
                 log.warning("changed, but needs a restart", extra={"fields": {"key": f"web.{key}"}})
+        return replace(config, web=replace(config.web, **served))

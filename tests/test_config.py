@@ -119,8 +119,14 @@ def test_collectors_are_chosen_by_name(overrides: dict[str, object], expected: s
         ("web: {", ":1:7: "),
         ("? [a]\n: b", ":1:3: a key must be text"),
         ("a: \x01", "config.yaml: "),
+        ("path: {procfs: ''}", "path.procfs: '' is not a path"),
         ("a: !!python/object:os.system {}", ":1:4: could not determine a constructor"),
         ("[" * 3000, "config.yaml: "),
+        ("log: 2001-99-99", ":1:6: '2001-99-99' is not a YAML timestamp"),
+        ("web: {max_requests: 0x_}", ":1:21: '0x_' is not a YAML int"),
+        ("web: {max_requests: !!bool maybe}", ":1:21: 'maybe' is not a YAML bool"),
+        ("web: {max_requests: !!timestamp x}", ":1:21: 'x' is not a YAML timestamp"),
+        ("? !!set {a}\n: 1", ":1:3: a key must be text"),
     ],
 )
 def test_a_mistake_in_the_file_is_one_clear_line(tmp_path: Path, text: str, message: str) -> None:
@@ -162,3 +168,18 @@ def test_what_is_no_address_is_refused(text: str) -> None:
     """Anything else is a ValueError that shows the text."""
     with pytest.raises(ValueError, match="is not an address"):
         Address.from_text(text)
+
+
+def test_yaml_anchors_and_merge_keys_work(tmp_path: Path) -> None:
+    """A mapping that is merged in by << counts, and what stands beside it wins."""
+    text = "collectors:\n  disk: {devices: &lo {include: lo}}\n  network: {devices: {<<: *lo, include: eth0}}"
+    devices: Selection = vars(config.load(_written(tmp_path, text), {}).collectors["network"])["devices"]
+    assert devices.keeps("eth0")
+    assert not devices.keeps("lo")
+
+
+@pytest.mark.parametrize("path", ["/%41", "/a\\b", '/a"<b>', "/a b", "", "/", "/-/x"])
+def test_a_telemetry_path_that_nobody_can_reach_is_refused(path: str) -> None:
+    """Only paths that need no encoding are taken."""
+    with pytest.raises(ConfigError, match="telemetry_path"):
+        config.load(None, {"web.telemetry_path": path})

@@ -34,7 +34,7 @@ class Options(collectors.Options):
 
     expected_devices: int | None = None
     """None: the most that were there at once since the exporter started."""
-    stuck_after: Seconds = Seconds(1.0)
+    stuck_after: Seconds = Seconds(0.5)
     """A GPU whose driver takes longer costs its own metrics, and no other GPU's."""
 
     def __post_init__(self) -> None:
