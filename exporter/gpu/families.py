@@ -61,8 +61,8 @@ UNIFIED_MEMORY = _gauge(
 )
 PROCESS_MEMORY = _gauge(
     "process_memory_bytes",
-    "Memory that the processes of one name hold: a configured model server's name, else the program's. Absent where the"
-    " system does not say (WSL2, Windows), and where the processes of the host cannot be seen (a container).",
+    "Memory that the processes of one name hold: a configured model server's name, else the program's, else (processes"
+    " that a container cannot see) unknown. Absent where the system does not say (WSL2, Windows).",
     "process",
 )
 

@@ -35,7 +35,6 @@ class Nvidia:
         self._nvml = around.nvml
         self._known: dict[str, NvidiaDevice] = {}
         self._attached: dict[int, NvidiaDevice] = {}
-        self._generation = 0
         self._renew_at = 0.0
         self._driver_version = self._first_version = ""
         self._replaced = False
@@ -100,10 +99,10 @@ class Nvidia:
         if self._nvml.failure is not None:
             self._note(self._nvml.failure)
             self._lose_all()
-        due = self._renew_at and self._around.clock() >= self._renew_at
-        if due and self._nvml.generation and self._nvml.close():
-            self._lose_all()
+        if self._renew_at and self._around.clock() >= self._renew_at:
             self._renew_at = 0.0
+            if self._nvml.close():
+                self._lose_all()
         if not self._nvml.generation:
             self._nvml.open()
             self._read_driver_version()
@@ -174,7 +173,7 @@ class Nvidia:
     def _maybe(self, function: Callable[..., Any], *arguments: Any) -> Any | None:
         try:
             return self._ask(function, *arguments)
-        except self._nvml.lib.NVMLError:
+        except (self._nvml.lib.NVMLError, UnicodeDecodeError):
             return None
 
     def _drop_lost(self) -> None:

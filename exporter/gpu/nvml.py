@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import math
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from exporter.gpu import library
@@ -81,7 +83,7 @@ class Nvml:
         self._loader = loader
         self._drain_seconds = drain_seconds
         self._state = threading.Condition()
-        self._users = 0
+        self._users: dict[object, float] = {}
         self.generation = 0
         """0 while closed, else how often it was opened: handles of another generation are void."""
         self.failure: NvmlFailure | None = None
@@ -104,10 +106,15 @@ class Nvml:
             self.generation = self._opened
 
     def close(self) -> bool:
-        """Shut down once no call is under way; False, and still open, when one does not return in time."""
+        """Shut down once no call is under way; False, and still open, when one does not return in time.
+
+        A call that has been under way for longer than that already is not waited for: nobody else could call meanwhile.
+        """
         with self._state:
             if not self.generation:
                 return True
+            if min(self._users.values(), default=math.inf) < time.monotonic() - self._drain_seconds:
+                return False
             generation, self.generation = self.generation, 0
             if not self._state.wait_for(lambda: not self._users, self._drain_seconds):
                 self.generation = generation
@@ -123,7 +130,8 @@ class Nvml:
             if not self.generation:
                 raise DriverGone("not initialised")
             generation = self.generation
-            self._users += 1
+            user = object()
+            self._users[user] = time.monotonic()
         try:
             yield generation
         except NvmlFailure as failure:
@@ -131,5 +139,5 @@ class Nvml:
             raise
         finally:
             with self._state:
-                self._users -= 1
+                del self._users[user]
                 self._state.notify_all()

@@ -338,6 +338,22 @@ def test_a_call_that_hangs_costs_one_gpu(driver: Driver, make_gpu: MakeGpu) -> N
     wait_until(lambda: collected(collector)["gpu_up"]["1", uuid(1)] == 1, "the GPU answers again")
 
 
+def test_a_missing_gpu_is_not_looked_for_at_the_cost_of_others(driver: Driver, make_gpu: MakeGpu, clock: Clock) -> None:
+    """While one GPU hangs and another is missing, the library cannot be started again; the rest is measured on."""
+    plug_in(driver, 3, H100, NAME)
+    nvml = Nvml(drain_seconds=0.05)
+    collector = make_gpu(gpu.Options(stuck_after=0.5), nvml=nvml)  # type: ignore[arg-type]
+    collected(collector)
+    generation = nvml.generation
+    driver.say(1, PowerUsage="hang")
+    driver.say(2, all="!15")
+    for _ in range(3):
+        collected(collector)
+        clock.seconds += 31
+        assert collected(collector)["gpu_up"] == {FIRST: 1, ("1", uuid(1)): 0, ("2", uuid(2)): 0}
+    assert nvml.generation == generation
+
+
 def test_a_driver_that_hangs_while_gpus_are_counted(driver: Driver, make_gpu: MakeGpu) -> None:
     """When the driver hangs as a whole, the GPUs known so far are asked all the same."""
     plug_in(driver, 1, H100, NAME)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -94,6 +95,16 @@ def test_a_call_that_never_returns_keeps_it_open() -> None:
         with nvml.using() as again:
             assert again == generation
     assert lib.calls == ["init"]
+
+
+def test_a_call_that_hangs_for_long_is_not_waited_for() -> None:
+    """While closing waits nobody can call: for a call known to hang it does not wait, whatever the patience."""
+    nvml = opened(binding(), drain_seconds=0.2)
+    with nvml.using():
+        assert not nvml.close()
+        began = time.monotonic()
+        assert not nvml.close()
+        assert time.monotonic() - began < 0.1
 
 
 @pytest.mark.parametrize(
