@@ -546,6 +546,19 @@ def test_activity_needs_permission(driver: Driver, make_gpu: MakeGpu, clock: Clo
     assert driver.calls(0, "GpmSampleGet") == 1
 
 
+def test_a_driver_without_fields(driver: Driver, make_gpu: MakeGpu) -> None:
+    """Where fields cannot be asked for at all, those that a function gives as well are there, the others absent."""
+    plug_in(driver, 1, H100 | {"FieldValues": "!13", "PcieReplayCounter": 4, "TotalEccErrors.1.0": 2}, NAME)
+    collector = make_gpu()
+    for _ in range(2):
+        read = collected(collector)
+        assert of_first(read, "pcie_replays_total") == {(): 4}
+        assert of_first(read, "ecc_errors_total") == {("uncorrected",): 2}
+        assert not of_first(read, "recovery_action")
+    driver.say("-", EventSetCreate="!4")
+    assert of_first(collected(make_gpu()), "xid_watched") == {(): 0}
+
+
 def test_newer_nvlinks_count_bytes(driver: Driver, make_gpu: MakeGpu) -> None:
     """A link whose data counter is gone has its byte counter instead; a link that is down is absent."""
     card = {key: value for key, value in H100.items() if not key.startswith(("field.138", "field.139"))}
