@@ -13,11 +13,13 @@ run: .venv/run.stamp ## start the exporter (more flags: make run ARGS="--log.lev
 
 test: .venv/dev.stamp ## run the tests (some of them: make test ARGS="-k scrape")
 	@-.ci/need promtool prometheus
+	@-.ci/need cc build-essential
 	@-.ci/need prometheus-node-exporter prometheus-node-exporter
 	@$(BIN)/pytest $(ARGS)
 
 check: .venv/dev.stamp ## format, lint, types, documents, tests with coverage, promtool
 	@-.ci/need promtool prometheus
+	@-.ci/need cc build-essential
 	@-.ci/need prometheus-node-exporter prometheus-node-exporter
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -27,10 +29,12 @@ check: .venv/dev.stamp ## format, lint, types, documents, tests with coverage, p
 	$(BIN)/pytest --cov --cov-report=
 	$(BIN)/coverage report
 
-bench: .venv/dev.stamp ## measure speed and memory, side by side with node_exporter, nginx and LiteLLM
+bench: .venv/dev.stamp ## measure speed and memory, side by side with node_exporter and nginx
 	@-.ci/need prometheus-node-exporter prometheus-node-exporter
+	@-.ci/need nginx nginx-light
 	$(BIN)/python -m benchmarks.scrape $(ARGS)
 	$(BIN)/python -m benchmarks.proxy
+	$(BIN)/python -m benchmarks.gpu
 
 format: .venv/dev.stamp ## format the code and write the generated parts of the README
 	$(BIN)/ruff format .

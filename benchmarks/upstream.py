@@ -38,7 +38,8 @@ _FRAME = (
 )
 _LAST = (
     b'data: {"choices":[{"finish_reason":"stop","index":0,"delta":{"content":" %d"}}],'
-    b'"created":1760000000,"id":"chatcmpl-1","model":"%s","object":"chat.completion.chunk",' + _USAGE + b"," + _TIMINGS + b"}\n\ndata: [DONE]\n\n"
+    b'"created":1760000000,"id":"chatcmpl-1","model":"%s","object":"chat.completion.chunk",'
+    + (_USAGE + b"," + _TIMINGS + b"}\n\ndata: [DONE]\n\n")
 )
 _HEAD = b"HTTP/1.1 200 OK\r\nServer: upstream\r\nContent-Type: %s\r\n%s\r\n\r\n"
 

@@ -147,8 +147,12 @@ class Scrape:
     def close(self, successor: Scrape | None = None) -> None:
         """Let the threads end, but for those that ``successor`` took over."""
         kept = set() if successor is None else successor.workers()
-        for worker in self.workers() - kept:
-            worker.close()
+        for name, worker in self._workers.items():
+            if worker not in kept:
+                worker.close()
+                close = getattr(self._collectors[name], "close", None)
+                if close is not None:  # a collector with threads of its own
+                    close()
 
     def workers(self) -> set[Worker[list[Metric]]]:
         """Return who runs the collectors."""

@@ -13,6 +13,7 @@ from exporter.collectors import (
     disk,
     file_descriptors,
     filesystem,
+    gpu,
     load,
     memory,
     network,
@@ -22,12 +23,15 @@ from exporter.collectors import (
     sensors,
     tcp,
 )
+from exporter.gpu import families as gpu_families
+from exporter.gpu.reading import Census, Identity, Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from exporter.collectors import Collector
+    from exporter.families import Family
 
 
 class CpuTimes(NamedTuple):
@@ -170,6 +174,38 @@ def psutil_double(**changes: Any) -> SimpleNamespace:
     )
 
 
+class EveryGpu:
+    """A vendor with one GPU that has a value for every family; tests/gpu asks a stand-in driver for the same."""
+
+    identity = Identity("0", "GPU-0", "nvidia")
+    asleep = False
+
+    def absence(self) -> str:
+        """Be there."""
+        return ""
+
+    def census(self) -> Census:
+        """Return the GPU."""
+        return Census([self])
+
+    def facts(self) -> list[tuple[Family, float]]:
+        """Return the driver's one fact."""
+        return [(gpu_families.RESTART_REQUIRED, 0)]
+
+    def read(self) -> list[Value]:
+        """Return a value for each family that a GPU's answer fills."""
+        own = {gpu_families.INFO, gpu_families.UP}
+        device = [family for family in gpu_families.ALL if family.labels[:2] == ("gpu", "uuid") and family not in own]
+        return [Value(family, family.labels[2:], 1) for family in device]
+
+    def remembered(self) -> list[Value]:
+        """Remember nothing."""
+        return []
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
 def every_collector(root: Path) -> dict[str, Collector]:
     """Return every collector by its name, on a machine (its files below ``root``) that has all there is to measure."""
     write(root, FILES)
@@ -183,6 +219,7 @@ def every_collector(root: Path) -> dict[str, Collector]:
         "filesystem": filesystem.Filesystem(
             filesystem.Options(), source=source, ask=lambda _: filesystem.Space(100, 40, 50, 10, 5)
         ),
+        "gpu": gpu.Gpu({"every": EveryGpu()}, gpu.Options()),
         "load": load.Load(source),
         "memory": memory.Memory(procfs, source),
         "network": network.Network(network.Options().devices, source),

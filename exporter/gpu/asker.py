@@ -1,0 +1,148 @@
+"""Asking one NVIDIA device, each field on its own: what it does not have is asked for once."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from exporter.gpu.nvml import FUNCTION_NOT_FOUND, UNSUPPORTED, check
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+_BLANK_32_BIT = range(0x7FFFFFF0, 0x80000000)  # DCGM's blanks, which some drivers hand on
+_NOT_AVAILABLE_32_BIT = 0xFFFFFFFF
+_BLANK_64_BIT = 0x7FFFFFFFFFFFFFF0  # and everything above, NVML's "not available" included
+
+# nvmlFieldValue_t; attribute by attribute, nvidia-ml-py's structure takes ten times as long to read
+_FIELD_VALUE = struct.Struct("=IIqqII8s")
+# nvmlValueType_t → how the union nvmlValue_t is read: dVal, uiVal, ulVal, ullVal, sllVal, siVal, usVal
+_VALUES = tuple(struct.Struct(code) for code in ("=d", "=I", "@L", "=Q", "=q", "=i", "=H"))
+
+
+class Field(NamedTuple):
+    """A value that nvmlDeviceGetFieldValues gives; ``scope`` is the NVLink, say."""
+
+    number: int
+    scope: int = 0
+
+
+class Call(NamedTuple):
+    """A value that a function of nvidia-ml-py gives, or a part of what it gives."""
+
+    function: str
+    arguments: tuple[int, ...] = ()
+    part: int | str | None = None
+
+
+Way = Field | Call
+
+
+def number_of(kind: int, raw: bytes) -> float | None:
+    """Return the number in a union of 8 bytes by the type that the driver says it has; None for an unknown type."""
+    number: float | None = _VALUES[kind].unpack_from(raw)[0] if kind < len(_VALUES) else None
+    return number
+
+
+def is_blank(raw: float) -> bool:
+    """Tell whether a raw value stands for 'not available'."""
+    return raw in _BLANK_32_BIT or raw == _NOT_AVAILABLE_32_BIT or raw >= _BLANK_64_BIT
+
+
+class Asker:
+    """One device's handle, and what it turned out not to have."""
+
+    def __init__(self, lib: Any, handle: Any) -> None:
+        self.lib = lib
+        self.handle = handle
+        self._lacking: dict[Way, int] = {}
+        self.found_out = 0
+        """Changes whenever something turned out not to be there."""
+
+    def lacking_names(self) -> list[str]:
+        """Return what the device does not have: functions and numbers of fields, sorted."""
+        return sorted({f"field {way.number}" if isinstance(way, Field) else way.function for way in self._lacking})
+
+    def forget(self) -> None:
+        """Expect it to have other fields now."""
+        self._lacking.clear()
+        self.found_out += 1
+
+    def lacks(self, way: Way) -> bool:
+        """Tell whether the device is known not to have it."""
+        return way in self._lacking
+
+    def why(self, way: Way) -> int | None:
+        """Return the error code of what it lacks."""
+        return self._lacking.get(way)
+
+    def best(self, ways: Iterable[Way]) -> Way | None:
+        """Return the first way that the device is not known to lack."""
+        return next((way for way in ways if way not in self._lacking), None)
+
+    def call(self, function: str, *arguments: int) -> Any | None:
+        """Return what a function answers about this device; None when it has no answer, now or ever.
+
+        Raises Lost or NvmlFailure when the device or the driver is gone.
+        """
+        way = Call(function, arguments)
+        return None if way in self._lacking else self._call(way, remember=True)
+
+    def once(self, function: str, *arguments: int) -> Any | None:
+        """Return what a function answers, as ``call``, but ask again next time even when it is not there now."""
+        return self._call(Call(function, arguments), remember=False)
+
+    def part(self, way: Call) -> float | None:
+        """Return a function's answer, or the part of it that is asked for, as a number."""
+        answer = self._call(way, remember=True)
+        if answer is None or way.part is None:
+            return answer
+        return float(answer[way.part] if isinstance(way.part, int) else getattr(answer, way.part))
+
+    def fields(self, fields: Sequence[Field]) -> dict[Field, float | None]:
+        """Return the raw values of these fields, asked for in one call."""
+        if not fields:
+            return {}
+        try:
+            values = self.lib.nvmlDeviceGetFieldValues(self.handle, fields)
+        except self.lib.NVMLError as error:
+            check(error)
+            for field in fields:
+                self._refused(field, error.value)
+            return {}
+        answers = dict.fromkeys(fields, None)
+        for field, (*_, kind, code, raw) in zip(fields, _FIELD_VALUE.iter_unpack(values), strict=True):
+            if code:
+                check(self.lib.NVMLError(code))
+                self._refused(field, code)
+            else:
+                answers[field] = number_of(kind, raw)
+        return answers
+
+    def first(self, ways: Iterable[Way]) -> float | None:
+        """Return the raw value of the first way that this device has."""
+        for way in ways:
+            if way not in self._lacking:
+                value = self.fields([way]).get(way) if isinstance(way, Field) else self.part(way)
+                if way not in self._lacking:
+                    return value
+        return None
+
+    def _call(self, way: Call, *, remember: bool) -> Any | None:
+        code = FUNCTION_NOT_FOUND  # of an older nvidia-ml-py
+        try:
+            return getattr(self.lib, way.function)(self.handle, *way.arguments)
+        except AttributeError:
+            pass
+        except self.lib.NVMLError as error:
+            check(error)
+            code = error.value
+        if remember:
+            self._refused(way, code)
+        return None
+
+    def _refused(self, way: Way, code: int) -> None:
+        """Take what a code says is not there as lacking; other codes are a failure of the moment."""
+        if code in UNSUPPORTED:
+            self._lacking[way] = code
+            self.found_out += 1

@@ -1,0 +1,157 @@
+"""GPUs that the kernel shows in sysfs: the cards of one driver (AMD, Intel)."""
+
+from __future__ import annotations
+
+import platform
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from exporter.collectors import Unavailable
+from exporter.gpu import families
+from exporter.gpu.reading import Census, Identity, Value
+from exporter.gpu.sleep import is_asleep
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+    from exporter.families import Family
+
+_CARD = re.compile(r"card\d+")
+# GT/s → generation; source: PCI Express Base Specification
+_GENERATIONS = {2.5: 1, 5.0: 2, 8.0: 3, 16.0: 4, 32.0: 5, 64.0: 6}
+
+
+class Folder(NamedTuple):
+    """A folder of small files, each of which may be missing or refuse."""
+
+    path: Path
+
+    def text(self, name: str) -> str | None:
+        """Return a file's text, stripped; None where it is missing, refuses or is empty."""
+        try:
+            return (self.path / name).read_text(encoding="utf-8", errors="replace").strip() or None
+        except OSError:
+            return None
+
+    def number(self, name: str, unit: float = 1.0) -> float | None:
+        """Return a file's number in base units; None where there is none."""
+        text = self.text(name)
+        try:
+            return None if text is None else float(text) * unit
+        except ValueError:
+            return None
+
+    def folders(self, pattern: str) -> list[Folder]:
+        """Return the folders below that match, sorted."""
+        return [Folder(path) for path in sorted(self.path.glob(pattern)) if path.is_dir()]
+
+
+class Vendor(NamedTuple):
+    """How one vendor's cards are known and asked."""
+
+    name: str
+    drivers: frozenset[str]
+    read: Callable[[Folder, Folder], Iterable[Value]]
+    """From the card's folder and the device's below it."""
+    name_of: Callable[[Folder], str]
+    uuid_of: Callable[[Folder], str | None]
+
+
+class Card:
+    """One GPU in sysfs."""
+
+    def __init__(self, identity: Identity, card: Folder, vendor: Vendor) -> None:
+        self.identity = identity
+        self._card = card
+        self._device = Folder(card.path / "device")
+        self._vendor = vendor
+
+    @property
+    def asleep(self) -> bool:
+        """Whether the system has put it to sleep; many of its files would wake it."""
+        return is_asleep(self._device.path)
+
+    def read(self) -> list[Value]:
+        """Read every file that this card has."""
+        return [*self._vendor.read(self._card, self._device), *_link(self._device)]
+
+    def remembered(self) -> Iterable[Value]:
+        """Return nothing: the kernel keeps what there is."""
+        return ()
+
+
+class Cards:
+    """All cards of one vendor; the driver's version is the kernel's where its module has none of its own."""
+
+    def __init__(self, vendor: Vendor, sysfs: Path) -> None:
+        self._vendor = vendor
+        self._sysfs = sysfs
+        self._known: dict[str, Card] = {}
+
+    def absence(self) -> str:
+        """Return '': the census says it all."""
+        return ""
+
+    def census(self) -> Census:
+        """Return the cards. Unavailable on a machine that has none and never had."""
+        found = {card.path.name: card for card in self._cards()}
+        for name, card in found.items():
+            if name not in self._known and not is_asleep(card.path / "device"):
+                self._known[name] = Card(self._identity(card), card, self._vendor)
+        if not found and not self._known:
+            raise Unavailable(f"no {self._vendor.name} GPU")
+        present = [card for name, card in self._known.items() if name in found]
+        missing = [card for name, card in self._known.items() if name not in found]
+        return Census(present, missing, len(found) - len(present))
+
+    def facts(self) -> Iterable[tuple[Family, float]]:
+        """Return nothing: the driver is part of the kernel."""
+        return ()
+
+    def close(self) -> None:
+        """Do nothing: there are no threads."""
+
+    def _cards(self) -> Iterator[Folder]:
+        for folder in Folder(self._sysfs / "class/drm").folders("card*"):
+            if _CARD.fullmatch(folder.path.name) and _driver(folder) in self._vendor.drivers:
+                yield folder
+
+    def _identity(self, card: Folder) -> Identity:
+        device = Folder(card.path / "device")
+        address = device.path.resolve().name
+        version = Folder(self._sysfs / "module" / _driver(card)).text("version")
+        return Identity(
+            gpu=card.path.name,
+            uuid=self._vendor.uuid_of(device) or address,
+            vendor=self._vendor.name,
+            name=self._vendor.name_of(device),
+            driver_version=version or platform.release(),
+            pci_bus_id=address,
+            vbios_version=device.text("vbios_version") or "",
+        )
+
+
+def pci_name(device: Folder) -> str:
+    """Return vendor and device as PCI numbers (``1002:744c``): the kernel knows no names."""
+    numbers = (device.text("vendor") or "", device.text("device") or "")
+    return ":".join(number.removeprefix("0x") for number in numbers)
+
+
+def ratio(part: float | None, whole: float | None) -> float | None:
+    """Return part over whole; None when either is unknown."""
+    return part / whole if part is not None and whole else None
+
+
+def _driver(card: Folder) -> str:
+    return (card.path / "device/driver").resolve().name
+
+
+def _link(device: Folder) -> Iterator[Value]:
+    """Yield the PCIe link's state; nothing for a GPU inside the processor."""
+    for family, name in ((families.PCIE_GENERATION, "current"), (families.PCIE_GENERATION_MAX, "max")):
+        speed = re.match(r"[\d.]+", device.text(f"{name}_link_speed") or "")
+        yield Value(family, (), _GENERATIONS.get(float(speed[0])) if speed else None)
+    for family, name in ((families.PCIE_WIDTH, "current"), (families.PCIE_WIDTH_MAX, "max")):
+        width = device.number(f"{name}_link_width")
+        yield Value(family, (), width if width and width <= 64 else None)  # noqa: PLR2004 - 255 is 'unknown'

@@ -1,0 +1,124 @@
+"""MIG: the parts that a GPU was divided into, as rows of their own."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from exporter.gpu import families, gpm
+from exporter.gpu.asker import Asker, Call
+from exporter.gpu.reading import Value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from exporter.gpu.processes import Names, Usage
+
+_ENABLED = 1
+_MEMORY_INFO = "nvmlDeviceGetMemoryInfo"
+_PROFILE = re.compile(r"\d+g\.\d+gb\S*")  # of "NVIDIA H100 80GB HBM3 MIG 1c.3g.40gb"
+_GPM_RATIOS = {
+    gpm.SM_UTIL: families.MIG_SM_ACTIVE,
+    gpm.SM_OCCUPANCY: families.MIG_SM_OCCUPANCY,
+    gpm.ANY_TENSOR: families.MIG_TENSOR_ACTIVE,
+    gpm.DRAM_BANDWIDTH: families.MIG_DRAM_ACTIVE,
+}
+
+
+class _Instance(NamedTuple):
+    """One GPU instance: its id, its profile, and its MIG devices (one for each compute instance) by UUID."""
+
+    number: int
+    profile: str
+    devices: tuple[tuple[str, Asker], ...]
+
+    @property
+    def labels(self) -> tuple[str, str]:
+        return str(self.number), self.profile
+
+
+class Mig:
+    """The MIG instances of one GPU, which may be made and destroyed at any time."""
+
+    def __init__(self, asker: Asker, clock: Callable[[], float]) -> None:
+        self._asker = asker
+        self._clock = clock
+        self._enabled: bool | None = None
+        self._most: int | None = None
+        self._gpm: dict[int, gpm.Gpm] = {}
+        self._gpm_supported: bool | None = None
+
+    def read(self, usages: Sequence[Usage] | None, names: Names) -> Iterator[Value]:
+        """Yield every instance's values; nothing on a GPU that has no MIG, or has it switched off."""
+        instances = self._instances()
+        self._gpm = {number: monitor for number, monitor in self._gpm.items() if number in instances}
+        for instance in instances.values():
+            yield from _facts(instance)
+            yield from self._activity(instance)
+            own = [usage for usage in usages or () if usage.instance == instance.number]
+            for name, memory in names.memory(own).items():
+                yield Value(families.MIG_PROCESS_MEMORY, (*instance.labels, name), memory)
+
+    def _instances(self) -> dict[int, _Instance]:
+        mode = self._asker.call("nvmlDeviceGetMigMode")
+        enabled = mode is not None and mode[0] == _ENABLED
+        if enabled != self._enabled:
+            if self._enabled is not None:  # it was switched: a divided GPU has no utilisation, say
+                self._asker.forget()
+            self._enabled = enabled
+        if not enabled:
+            return {}
+        found: dict[int, _Instance] = {}
+        for asker in self._devices():
+            number = asker.call("nvmlDeviceGetGpuInstanceId")
+            if number is not None:
+                uuid = asker.call("nvmlDeviceGetUUID") or ""
+                before = found[number].devices if number in found else ()
+                found[number] = _Instance(number, _profile(asker), (*before, (uuid, asker)))
+        return found
+
+    def _devices(self) -> Iterator[Asker]:
+        """Yield the MIG devices: indices run up to the most there can be, with gaps."""
+        if self._most is None:
+            self._most = self._asker.call("nvmlDeviceGetMaxMigDeviceCount")
+        for index in range(self._most or 0):
+            handle = self._asker.once("nvmlDeviceGetMigDeviceHandleByIndex", index)
+            if handle is not None:
+                yield Asker(self._asker.lib, handle)
+
+    def _activity(self, instance: _Instance) -> Iterator[Value]:
+        lib, handle = self._asker.lib, self._asker.handle
+        if self._gpm_supported is None:
+            self._gpm_supported = gpm.is_supported(lib, handle)
+        if not self._gpm_supported:
+            return
+        monitor = self._gpm.setdefault(instance.number, self._new_monitor(lib, handle, instance.number))
+        for family, ratio in gpm.ratios(monitor.read(), _GPM_RATIOS):
+            yield Value(family, instance.labels, ratio)
+
+    def _new_monitor(self, lib: Any, handle: Any, number: int) -> gpm.Gpm:
+        return gpm.Gpm(lib, lambda sample: lib.nvmlGpmMigSampleGet(handle, number, sample), self._clock)
+
+
+def _facts(instance: _Instance) -> Iterable[Value]:
+    """Yield identity and memory; every compute instance reports the memory of its whole GPU instance."""
+    for uuid, _ in instance.devices:
+        yield Value(families.MIG_INFO, (*instance.labels, uuid), 1)
+    info = memory_info(instance.devices[0][1])
+    if info is not None:
+        yield Value(families.MIG_MEMORY_TOTAL, instance.labels, info.total)
+        yield Value(families.MIG_MEMORY_USED, instance.labels, info.used)
+        yield Value(families.MIG_MEMORY_FREE, instance.labels, info.free)
+        yield Value(families.MIG_MEMORY_RESERVED, instance.labels, getattr(info, "reserved", None))
+
+
+def memory_info(asker: Asker) -> Any | None:
+    """Return a device's memory, with what the driver keeps told apart where the driver can (version 2)."""
+    version_2 = Call(_MEMORY_INFO, (asker.lib.nvmlMemory_v2,))
+    info = asker.call(_MEMORY_INFO, *version_2.arguments)
+    return asker.call(_MEMORY_INFO) if info is None and asker.lacks(version_2) else info
+
+
+def _profile(asker: Asker) -> str:
+    found = _PROFILE.search(asker.call("nvmlDeviceGetName") or "")
+    return found[0] if found else ""

@@ -1,0 +1,217 @@
+"""NVIDIA's GPUs: opening the driver, finding the GPUs, and noticing when either is gone or back."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from exporter.collectors import Unavailable
+from exporter.gpu import families
+from exporter.gpu.nvidia_device import NvidiaDevice
+from exporter.gpu.nvml import DriverReplaced, LibraryMissing, NvmlFailure, check
+from exporter.gpu.reading import Census, Identity, Lost
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from exporter.families import Family
+    from exporter.gpu.nvidia_device import Surroundings
+
+log = logging.getLogger(__name__)
+
+_RETRY_SECONDS = 30.0
+
+
+class Nvidia:
+    """The GPUs of NVIDIA's driver. A census opens the driver when it is closed, and anew when a GPU is missing.
+
+    Finding a GPU again takes a new start of the library, which takes a moment and closes every handle: at most every
+    30 s. A sleeping GPU is not asked for its handle, which would wake it.
+    """
+
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+        self._nvml = around.nvml
+        self._known: dict[str, NvidiaDevice] = {}
+        self._attached: dict[int, NvidiaDevice] = {}
+        self._renew_at = 0.0
+        self._driver_version = self._first_version = ""
+        self._replaced = False
+        self._seen = False
+        self._away = False
+
+    def absence(self) -> str:
+        """Return '': the census says it all."""
+        return ""
+
+    def census(self) -> Census:
+        """Return the GPUs. Unavailable on a machine that has no library, driver or GPU, and never had."""
+        try:
+            census = self._census()
+        except NvmlFailure as failure:
+            self._note(failure)
+            self._lose_all()
+            if not self._seen:
+                raise Unavailable(str(failure)) from failure
+            self._set_away(True, str(failure))
+            return Census((), tuple(self._known.values()))
+        self._set_away(False)
+        return census
+
+    def facts(self) -> Iterator[tuple[Family, float]]:
+        """Yield whether the exporter must be restarted."""
+        if self._seen:
+            yield families.RESTART_REQUIRED, float(self._replaced)
+
+    def close(self) -> None:
+        """Let the threads end."""
+        self._around.xids.stop()
+        for device in self._known.values():
+            device.close()
+
+    def _census(self) -> Census:
+        addresses, asleep = self._around.pci.addresses(), self._around.pci.asleep()
+        all_asleep = asleep and len(asleep) == len(addresses)  # not a single call, then
+        count = len(asleep) if all_asleep else self._attach_all(asleep)
+        present = tuple(self._attached[index] for index in sorted(self._attached))
+        unseen = min(len(asleep - {d.identity.pci_bus_id for d in present}), max(count - len(present), 0))
+        self._seen = self._seen or bool(present) or bool(unseen)
+        if not self._seen:
+            raise Unavailable("the NVIDIA driver has no GPU")
+        missing = tuple(device for device in self._known.values() if device not in present)
+        self._schedule_renewal(missing=bool(missing))
+        return Census(present, missing, unseen)
+
+    def _attach_all(self, asleep: frozenset[str]) -> int:
+        """Get the handles that are missing, of GPUs that are awake; returns how many GPUs the driver counts."""
+        self._open_if_due()
+        with self._nvml.using() as generation:
+            count = int(self._ask(self._nvml.lib.nvmlDeviceGetCount))
+            self._drop_lost()
+            self._attach_new(generation, count, asleep)
+            awake = (device for device in self._attached.values() if device.identity.pci_bus_id not in asleep)
+            self._around.xids.watch(generation, {device.identity.uuid: device.handle for device in awake})
+        return count
+
+    def _open_if_due(self) -> None:
+        """Open the driver when it is closed; close it first when it failed, or a GPU was missing for long enough."""
+        if self._nvml.failure is not None:
+            self._note(self._nvml.failure)
+            self._lose_all()
+        if self._renew_at and self._around.clock() >= self._renew_at:
+            self._renew_at = 0.0
+            if self._nvml.close():
+                self._lose_all()
+        if not self._nvml.generation:
+            self._nvml.open()
+            self._read_driver_version()
+
+    def _schedule_renewal(self, *, missing: bool) -> None:
+        if not missing:
+            self._renew_at = 0.0
+        elif not self._renew_at:
+            self._renew_at = self._around.clock() + _RETRY_SECONDS
+
+    def _read_driver_version(self) -> None:
+        """Keep the driver's version; another one than at first belongs to another library than the loaded one."""
+        self._driver_version = str(self._maybe(self._nvml.lib.nvmlSystemGetDriverVersion) or "")
+        self._first_version = self._first_version or self._driver_version
+        self._set_replaced(self._driver_version != self._first_version, f"it was {self._first_version}")
+
+    def _attach_new(self, generation: int, count: int, asleep: frozenset[str]) -> None:
+        """Get the handles that are missing: by index, or by address those that are awake when some are not."""
+        lib = self._nvml.lib
+        if len(self._attached) >= count:
+            return
+        if not asleep:
+            for index in range(count):
+                if index not in self._attached:
+                    self._attach(generation, partial(lib.nvmlDeviceGetHandleByIndex, index))
+            return
+        attached = {device.identity.pci_bus_id for device in self._attached.values()}
+        for address in self._around.pci.addresses():
+            if address not in asleep and address not in attached:
+                self._attach(generation, partial(lib.nvmlDeviceGetHandleByPciBusId, address))
+
+    def _attach(self, generation: int, get_handle: Callable[[], Any]) -> None:
+        """Attach one GPU; one that cannot be had (lost, or not for us) is left out."""
+        try:
+            handle = self._ask(get_handle)
+            index = int(self._ask(self._nvml.lib.nvmlDeviceGetIndex, handle))
+            identity = self._identity(handle, index)
+        except (Lost, self._nvml.lib.NVMLError):
+            return
+        device = self._known.get(identity.uuid)
+        if device is None:
+            device = self._known[identity.uuid] = NvidiaDevice(identity, self._around)
+        device.attach(generation, handle, identity)
+        self._attached[index] = device
+
+    def _identity(self, handle: Any, index: int) -> Identity:
+        lib = self._nvml.lib
+        capability = self._maybe(lib.nvmlDeviceGetCudaComputeCapability, handle)
+        pci = self._maybe(lib.nvmlDeviceGetPciInfo, handle)
+        return Identity(
+            gpu=str(index),
+            uuid=str(self._ask(lib.nvmlDeviceGetUUID, handle)),
+            vendor="nvidia",
+            name=str(self._maybe(lib.nvmlDeviceGetName, handle) or ""),
+            driver_version=self._driver_version,
+            pci_bus_id=kernel_address(pci.busId) if pci else "",
+            vbios_version=str(self._maybe(lib.nvmlDeviceGetVbiosVersion, handle) or ""),
+            compute_capability=".".join(map(str, capability)) if capability else "",
+        )
+
+    def _ask(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return function(*arguments)
+        except self._nvml.lib.NVMLError as error:
+            check(error)
+            raise
+
+    def _maybe(self, function: Callable[..., Any], *arguments: Any) -> Any | None:
+        try:
+            return self._ask(function, *arguments)
+        except (self._nvml.lib.NVMLError, UnicodeDecodeError):
+            return None
+
+    def _drop_lost(self) -> None:
+        for index, device in list(self._attached.items()):
+            if device.lost:
+                del self._attached[index]
+                device.detach()
+
+    def _lose_all(self) -> None:
+        self._attached.clear()
+        for device in self._known.values():
+            device.detach()
+
+    def _note(self, failure: NvmlFailure) -> None:
+        """Say once that the driver was replaced; make sure that the next census opens it anew."""
+        if isinstance(failure, DriverReplaced):
+            self._seen = True
+            self._set_replaced(True, str(failure))
+        if not isinstance(failure, LibraryMissing):
+            self._nvml.close()
+
+    def _set_away(self, away: bool, detail: str = "") -> None:
+        if away != self._away:
+            level = logging.WARNING if away else logging.INFO
+            log.log(level, "the NVIDIA driver is %s", "away" if away else "back", extra={"fields": {"detail": detail}})
+        self._away = away
+
+    def _set_replaced(self, replaced: bool, detail: str) -> None:
+        if replaced and not self._replaced:
+            log.warning(
+                "the NVIDIA driver was replaced: restart the exporter (or the machine, if the new driver is not loaded"
+                " yet)",
+                extra={"fields": {"detail": detail, "driver_version": self._driver_version}},
+            )
+        self._replaced = replaced
+
+
+def kernel_address(bus_id: str) -> str:
+    """Return a PCI address as the kernel writes it: ``0000:3b:00.0`` for NVML's ``00000000:3B:00.0``."""
+    domain, _, rest = bus_id.lower().partition(":")
+    return f"{domain[-4:]}:{rest}" if rest else bus_id.lower()

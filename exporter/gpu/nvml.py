@@ -1,0 +1,143 @@
+"""The one door to NVIDIA's management library (NVML), through nvidia-ml-py.
+
+Errors as a tree::
+
+    NvmlFailure                 a call failed, and no other call on this driver will do better
+    ├── LibraryMissing          no libnvidia-ml: a machine without NVIDIA's driver
+    ├── DriverGone              the library is there and the driver is not (any more)
+    └── DriverReplaced          the driver is not the one that the loaded library belongs to
+    reading.Lost                this one GPU is gone
+    nvidia-ml-py's NVMLError    one field failed
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import math
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from exporter.gpu import library
+from exporter.gpu.reading import Lost
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+UNINITIALIZED, INVALID_ARGUMENT, NOT_SUPPORTED, NO_PERMISSION, NOT_FOUND = 1, 2, 3, 4, 6
+DRIVER_NOT_LOADED, TIMEOUT, FUNCTION_NOT_FOUND, GPU_IS_LOST, MISMATCH = 9, 10, 13, 15, 18
+VERSION_MISMATCH, DEPRECATED, GPU_NOT_FOUND = 25, 26, 28
+
+_GONE = frozenset({UNINITIALIZED, DRIVER_NOT_LOADED})
+_LOST = frozenset({GPU_IS_LOST, GPU_NOT_FOUND})
+UNSUPPORTED = frozenset(
+    {INVALID_ARGUMENT, NOT_SUPPORTED, NO_PERMISSION, FUNCTION_NOT_FOUND, VERSION_MISMATCH, DEPRECATED}
+)
+"""What a card or driver answers that does not have a field: asking again would not help."""
+
+
+class NvmlFailure(Exception):
+    """A call failed in a way that concerns the whole driver."""
+
+
+class LibraryMissing(NvmlFailure):
+    """The machine has no NVIDIA driver library."""
+
+
+class DriverGone(NvmlFailure):
+    """The library is there, the driver is not loaded."""
+
+
+class DriverReplaced(NvmlFailure):
+    """The driver is another version than the library that this process has loaded."""
+
+
+def load() -> Any:
+    """Return nvidia-ml-py; LibraryMissing, without importing it (3 MB), on a machine that has no driver library."""
+    if library.find() is None:
+        raise LibraryMissing(library.MISSING)
+    return importlib.import_module("pynvml")
+
+
+def check(error: Exception) -> None:
+    """Raise what an NVMLError means for the driver or the GPU as a whole; return when it is about one field only."""
+    code = getattr(error, "value", None)
+    if code in _LOST:
+        raise Lost(str(error)) from error
+    if code in _GONE:
+        raise DriverGone(str(error)) from error
+    if code == MISMATCH:
+        raise DriverReplaced(str(error)) from error
+
+
+class Nvml:
+    """The library: loaded once, initialised, and initialised again when the driver has gone and come back.
+
+    Whoever calls into it does so inside ``using()``, so that it is not shut down under a call. ``lib`` is nvidia-ml-py.
+    """
+
+    lib: Any
+
+    def __init__(self, loader: Callable[[], Any] = load, drain_seconds: float = 1.0) -> None:
+        self._loader = loader
+        self._drain_seconds = drain_seconds
+        self._state = threading.Condition()
+        self._users: dict[object, float] = {}
+        self.generation = 0
+        """0 while closed, else how often it was opened: handles of another generation are void."""
+        self.failure: NvmlFailure | None = None
+        """What the last call said that concerns the whole driver, since it was opened."""
+        self._opened = 0
+
+    def open(self) -> None:
+        """Load and initialise; NvmlFailure when that cannot be done."""
+        self.lib = self._loader()
+        try:
+            self.lib.nvmlInit()
+        except self.lib.NVMLError as error:
+            check(error)
+            if error.value == self.lib.NVML_ERROR_LIBRARY_NOT_FOUND:
+                raise LibraryMissing(str(error)) from error
+            raise DriverGone(str(error)) from error
+        with self._state:
+            self.failure = None
+            self._opened += 1
+            self.generation = self._opened
+
+    def close(self) -> bool:
+        """Shut down once no call is under way; False, and still open, when one does not return in time.
+
+        A call that has been under way for longer than that already is not waited for: nobody else could call meanwhile.
+        """
+        with self._state:
+            if not self.generation:
+                return True
+            if min(self._users.values(), default=math.inf) < time.monotonic() - self._drain_seconds:
+                return False
+            generation, self.generation = self.generation, 0
+            if not self._state.wait_for(lambda: not self._users, self._drain_seconds):
+                self.generation = generation
+                return False
+        with contextlib.suppress(self.lib.NVMLError):  # the driver may be gone
+            self.lib.nvmlShutdown()
+        return True
+
+    @contextlib.contextmanager
+    def using(self) -> Iterator[int]:
+        """Keep it open meanwhile; yields the generation. DriverGone while it is closed."""
+        with self._state:
+            if not self.generation:
+                raise DriverGone("not initialised")
+            generation = self.generation
+            user = object()
+            self._users[user] = time.monotonic()
+        try:
+            yield generation
+        except NvmlFailure as failure:
+            self.failure = failure
+            raise
+        finally:
+            with self._state:
+                del self._users[user]
+                self._state.notify_all()

@@ -1,0 +1,89 @@
+"""Whose processes they are: from a process to the name of what it belongs to, never its number."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+UNKNOWN = "unknown"
+"""The name of a process that cannot be seen: it has just ended, or it is in another PID namespace."""
+
+_INTERPRETERS = re.compile(r"(python|pypy|node|ruby|perl|java|bash|sh)[\d.]*(\.exe)?")
+_TAKE_A_WORD = ("-X", "-W", "-cp", "-classpath")
+
+
+class Usage(NamedTuple):
+    """What one process holds: memory in bytes, None where the driver does not say."""
+
+    pid: int
+    memory: int | None
+    instance: int | None = None
+    """The MIG GPU instance."""
+
+
+def nobody(_pid: int) -> str | None:
+    """Know of no owner."""
+    return None
+
+
+class Names:
+    """Names processes: by the configured model server that owns them, else by their program."""
+
+    def __init__(self, owner_of: Callable[[int], str | None] = nobody, source: Any = psutil) -> None:
+        self._owner_of = owner_of
+        self._source = source
+
+    def of(self, pid: int) -> str:
+        """Return a process's name; ``unknown`` for one that cannot be seen."""
+        return self._owner_of(pid) or self._program_of(pid)
+
+    def _program_of(self, pid: int) -> str:
+        try:
+            process = self._source.Process(pid)
+            return program(process.cmdline()) or process.name() or UNKNOWN
+        except (psutil.Error, OSError):
+            return UNKNOWN
+
+    def memory(self, usages: Iterable[Usage]) -> dict[str, int]:
+        """Return memory in bytes by name; what is not known is left out."""
+        total: dict[str, int] = defaultdict(int)
+        for pid, memory, _ in usages:
+            if memory is not None:
+                total[self.of(pid)] += memory
+        return dict(total)
+
+
+def program(command: Sequence[str]) -> str:
+    """Return the program of a command line: what an interpreter runs, not the interpreter.
+
+    ``python -m vllm.entrypoints.openai.api_server`` is vllm. A title that a process gave itself (``VLLM::Worker_TP0``,
+    ``nginx: worker process``) counts up to its first colon or blank, so that numbered workers share a name.
+    """
+    words = [word for word in command if word]
+    if not words:
+        return ""
+    name = _file_name(words[0])
+    if not _INTERPRETERS.fullmatch(name):
+        return name
+    before = ""
+    for word in words[1:]:
+        if before == "-m":
+            return word.partition(".")[0]
+        if word == "-c":
+            return name
+        if not word.startswith("-") and before not in _TAKE_A_WORD:
+            return _file_name(word)
+        before = word
+    return name
+
+
+def _file_name(word: str) -> str:
+    path = PureWindowsPath(word) if re.match(r"[A-Za-z]:\\", word) else PurePosixPath(re.split(r"[:\s]", word)[0])
+    return path.name or word

@@ -1,0 +1,204 @@
+"""What the driver forgets, read more often than it forgets it, and added up to counters."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from exporter.gpu import families, nvidia_fields
+from exporter.gpu.asker import Asker, number_of
+from exporter.gpu.nvml import NOT_FOUND, UNSUPPORTED, check
+from exporter.gpu.reading import Value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+_POWER, _UTILIZATION = 0, 1  # nvmlSamplingType_t
+_LONGEST_SAMPLE_SECONDS = 1.25  # nvmlDeviceGetUtilizationRates: between 1/6 s and 1 s, depending on the product
+_SILENCE_SECONDS = 30.0
+_MOST_WATTS = 1e5
+_WRAP = 2**32
+
+
+class Integral:
+    """Adds up samples: each value, times the time since the sample before.
+
+    A GPU without work stops sampling (the driver's buffer runs dry), and samples may be lost: the first one after a
+    gap counts for as long as one before the gap did, and the gap for nothing.
+    """
+
+    def __init__(self) -> None:
+        self.total = 0.0
+        self.newest = 0
+        """The time of the newest sample so far, in µs of whatever clock the driver uses; 0 before the first."""
+        self._period = 0.0
+
+    def add(self, samples: Iterable[tuple[int, float]]) -> None:
+        """Add samples (µs, value) in any order; those that were added before do not count again."""
+        for when, value in sorted(samples):
+            if when <= self.newest:
+                continue
+            seconds = (when - self.newest) / 1e6
+            if self.newest and seconds <= _LONGEST_SAMPLE_SECONDS:
+                self._period = seconds
+            self.total += value * self._period
+            self.newest = when
+
+    def start_after(self, when: int) -> None:
+        """Count only what comes after; the total stays."""
+        self.newest = when
+
+
+class Samples:
+    """One kind of one GPU's samples, added up from the first reading on; ``unit`` makes raw values base units."""
+
+    def __init__(self, kind: int, unit: float, most: float, clock: Callable[[], float]) -> None:
+        self._kind = kind
+        self._unit = unit
+        self._most = most
+        self._clock = clock
+        self._integral = Integral()
+        self._heard = clock()
+        self.begun = False
+        self.supported = True
+
+    @property
+    def total(self) -> float | None:
+        """The sum since the first reading; None where there is nothing to add up."""
+        return self._integral.total if self.begun and self.supported else None
+
+    def begin_anew(self) -> None:
+        """Expect another driver, with another clock and other abilities; the total stays."""
+        self.begun = False
+        self.supported = True
+
+    def read(self, asker: Asker) -> None:
+        """Add what is new. Raises Lost or NvmlFailure when the GPU or the driver is gone."""
+        if not self.supported:
+            return
+        try:
+            self._read(asker)
+        except asker.lib.NVMLError as error:
+            check(error)
+            self.supported = error.value not in UNSUPPORTED
+
+    def _read(self, asker: Asker) -> None:
+        if not self.begun:  # what the buffer holds from before is not ours
+            self._integral.start_after(self._newest(asker))
+            self.begun = True
+            return
+        samples = self._since(asker, self._integral.newest)
+        if samples:
+            self._heard = self._clock()
+            self._integral.add(samples)
+        elif self._clock() - self._heard > _SILENCE_SECONDS:
+            self._heard = self._clock()
+            newest = self._newest(asker)
+            if newest < self._integral.newest:  # its clock was set back: it would be silent until it has caught up
+                self._integral.start_after(newest)
+
+    def _newest(self, asker: Asker) -> int:
+        return max((when for when, _ in self._since(asker, 0)), default=0)
+
+    def _since(self, asker: Asker, when: int) -> list[tuple[int, float]]:
+        """Return the samples after a time; none is an error (not found) to the driver."""
+        lib = asker.lib
+        try:
+            kind, samples = lib.nvmlDeviceGetSamples(asker.handle, self._kind, when)
+        except lib.NVMLError as error:
+            if error.value == NOT_FOUND:
+                return []
+            raise
+        raw = ((sample.timeStamp, number_of(kind, bytes(sample.sampleValue))) for sample in samples)
+        known = ((time, value * self._unit) for time, value in raw if time > when and value is not None)
+        return [(time, value) for time, value in known if 0 <= value <= self._most]
+
+
+class Wrapping:
+    """A counter of bytes that may wrap at 4 GiB, added up from its first reading on."""
+
+    def __init__(self) -> None:
+        self.total: float | None = None
+        self._last: float | None = None
+
+    def begin_anew(self) -> None:
+        """Expect the counter to start again; the total stays."""
+        self._last = None
+
+    def add(self, raw: float) -> None:
+        """Take a reading; a step back is a wrap for one that never went beyond 32 bits, else a new start."""
+        last = raw if self._last is None else self._last
+        step = raw - last
+        if step < 0:
+            step = step + _WRAP if last < _WRAP else raw
+        self.total = (self.total or 0.0) + step
+        self._last = raw
+
+
+class Sampler:
+    """What is added up for one GPU. Called by the thread that samples and by the one that reads."""
+
+    def __init__(self, clock: Callable[[], float], now: Callable[[], float]) -> None:
+        self._now = now
+        self._lock = threading.Lock()
+        self._busy = Samples(_UTILIZATION, 0.01, 1.0, clock)
+        self._busy_read_at: float | None = None
+        self._power = Samples(_POWER, 1e-3, _MOST_WATTS, clock)
+        self._pcie = {measure.family: Wrapping() for measure in nvidia_fields.PCIE_COUNTERS}
+        self.wants_power = False
+        """Set where the card does not count its energy itself."""
+        self.wants_pcie = False
+        """Set where performance monitoring does not tell the PCIe traffic."""
+
+    def begin_anew(self) -> None:
+        """Expect another driver."""
+        with self._lock:
+            self._busy.begin_anew()
+            self._power.begin_anew()
+            for counter in self._pcie.values():
+                counter.begin_anew()
+
+    def take(self, asker: Asker, pcie: nvidia_fields.Questions) -> None:
+        """Add what is new; nothing while another thread does so. Raises Lost or NvmlFailure."""
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
+            self._busy.read(asker)
+            self._busy_read_at = self._now()
+            if self.wants_power:
+                self._power.read(asker)
+            if self.wants_pcie:
+                for value in pcie.ask():
+                    self._pcie[value.family].add(value.number or 0.0)
+        finally:
+            self._lock.release()
+
+    def values(self) -> Iterator[Value]:
+        """Yield the counters, as far as this GPU has something to add up."""
+        if self._busy.total is not None:
+            yield Value(families.BUSY, (), self._busy.total)
+            yield Value(families.BUSY_READ, (), self._busy_read_at)
+        if self.wants_power:
+            yield Value(families.ENERGY, (), self._power.total)
+        if self.wants_pcie:
+            for family, counter in self._pcie.items():
+                yield Value(family, (), counter.total)
+
+
+class Every:
+    """Calls a function again and again in a daemon thread, until it is stopped."""
+
+    def __init__(self, seconds: float, function: Callable[[], None], name: str) -> None:
+        self._seconds = seconds
+        self._function = function
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Let the thread end; a call under way is not waited for."""
+        self._stop.set()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._seconds):
+            self._function()

@@ -1,0 +1,52 @@
+"""Which GPUs the system has put to sleep (PCI runtime power management), without waking them."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def is_asleep(device: Path) -> bool:
+    """Tell whether a PCI device sleeps; reading this file does not wake it (Linux, power/runtime_pm.rst)."""
+    return _word(device / "power/runtime_status") == "suspended"
+
+
+def may_sleep(device: Path) -> bool:
+    """Tell whether the system may put a PCI device to sleep at all; servers' GPUs it may not."""
+    return _word(device / "power/control") == "auto"
+
+
+class PciDevices:
+    """The PCI devices of one driver, by address (``0000:01:00.0``)."""
+
+    def __init__(self, sysfs: Path, driver: str) -> None:
+        self._devices = sysfs / "bus/pci/devices"
+        self._bound = sysfs / "bus/pci/drivers" / driver
+
+    def addresses(self) -> list[str]:
+        """Return every device's address, sorted; none on a system without PCI (WSL2, Windows)."""
+        with contextlib.suppress(OSError):
+            return sorted(entry.name for entry in self._bound.iterdir() if ":" in entry.name)
+        return []
+
+    def asleep(self) -> frozenset[str]:
+        """Return the addresses of those that sleep."""
+        return frozenset(address for address in self.addresses() if self.is_asleep(address))
+
+    def is_asleep(self, address: str) -> bool:
+        """Tell whether one device sleeps."""
+        return is_asleep(self._devices / address)
+
+    def may_sleep(self, address: str) -> bool:
+        """Tell whether one device may be put to sleep."""
+        return may_sleep(self._devices / address)
+
+
+def _word(file: Path) -> str:
+    try:
+        return file.read_text(encoding="ascii", errors="replace").strip()
+    except OSError:
+        return ""

@@ -1,0 +1,99 @@
+"""AMD's GPUs through amdgpu's files in sysfs; source: Linux Documentation/gpu/amdgpu/thermal.rst and driver-misc.rst.
+
+pcie_bw is left out: reading it takes a second. Memory by process is left out: it takes a walk over all processes.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from exporter.gpu import families
+from exporter.gpu.cards import Folder, Vendor, pci_name, ratio
+from exporter.gpu.reading import Value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_MILLI, _MICRO, _MEGA, _PERCENT = 1e-3, 1e-6, 1e6, 0.01
+_CLOCKS = {"graphics": "pp_dpm_sclk", "memory": "pp_dpm_mclk"}
+_SENSOR_NAMES = {"mem": "memory"}
+
+
+def _read(_card: Folder, device: Folder) -> Iterator[Value]:
+    yield Value(families.UTILIZATION, (), device.number("gpu_busy_percent", _PERCENT))
+    yield Value(families.MEMORY_UTILIZATION, (), device.number("mem_busy_percent", _PERCENT))
+    yield from _memory(device)
+    yield from _clocks(device)
+    yield Value(families.PCIE_REPLAYS, (), device.number("pcie_replay_count"))
+    yield from _ecc(device)
+    for hwmon in device.folders("hwmon/hwmon*")[:1]:
+        yield from _temperatures(hwmon)
+        yield from _power_and_fan(hwmon)
+
+
+def _memory(device: Folder) -> Iterator[Value]:
+    total, used = device.number("mem_info_vram_total"), device.number("mem_info_vram_used")
+    yield Value(families.MEMORY_TOTAL, (), total or None)
+    yield Value(families.MEMORY_USED, (), used)
+    yield Value(families.MEMORY_FREE, (), total - used if total and used is not None else None)
+
+
+def _clocks(device: Folder) -> Iterator[Value]:
+    for domain, name in _CLOCKS.items():
+        current, highest = parse_clocks(device.text(name) or "")
+        yield Value(families.CLOCK, (domain,), current)
+        yield Value(families.CLOCK_MAX, (domain,), highest)
+
+
+def parse_clocks(text: str) -> tuple[float | None, float | None]:
+    """Return the current and the highest clock in hertz from lines such as ``1: 1200Mhz *``."""
+    levels = re.findall(r"^\s*\w+:\s*(\d+)\s*MHz\s*(\*?)", text, re.MULTILINE | re.IGNORECASE)
+    current = next((int(megahertz) * _MEGA for megahertz, star in levels if star), None)
+    return current, max((int(megahertz) * _MEGA for megahertz, _ in levels), default=None)
+
+
+def _ecc(device: Folder) -> Iterator[Value]:
+    """Yield the errors of all blocks, where RAS is there; the files hold ``ue: 0`` and ``ce: 0``."""
+    counts = {"ue": [0.0], "ce": [0.0]}
+    files = sorted(path.name for path in (device.path / "ras").glob("*_err_count"))
+    for name in files:
+        for kind, count in re.findall(r"(ue|ce):\s*(\d+)", Folder(device.path / "ras").text(name) or ""):
+            counts[kind].append(float(count))
+    for kind, label in (("ce", "corrected"), ("ue", "uncorrected")):
+        yield Value(families.ECC_ERRORS, (label,), sum(counts[kind]) if len(counts[kind]) > 1 else None)
+
+
+def _temperatures(hwmon: Folder) -> Iterator[Value]:
+    for path in sorted(hwmon.path.glob("temp*_input")):
+        prefix = path.name.removesuffix("_input")
+        label = hwmon.text(f"{prefix}_label") or prefix
+        sensor = _SENSOR_NAMES.get(label, label)
+        yield Value(families.TEMPERATURE, (sensor,), hwmon.number(path.name, _MILLI))
+        for file, kind in (("crit", "critical"), ("emergency", "emergency")):
+            limit = hwmon.number(f"{prefix}_{file}", _MILLI)
+            yield Value(families.TEMPERATURE_LIMIT, (f"{sensor}_{kind}",), limit or None)
+
+
+def _power_and_fan(hwmon: Folder) -> Iterator[Value]:
+    average = hwmon.number("power1_average", _MICRO)
+    yield Value(families.POWER, (), hwmon.number("power1_input", _MICRO) if average is None else average)
+    yield Value(families.POWER_LIMIT, (), hwmon.number("power1_cap", _MICRO) or None)
+    yield Value(families.ENERGY, (), hwmon.number("energy1_input", _MICRO))
+    if hwmon.number("fan1_input") is not None:
+        yield Value(families.FAN, ("0",), ratio(hwmon.number("pwm1"), hwmon.number("pwm1_max")))
+
+
+def _uuid(device: Folder) -> str | None:
+    """Return the chip's own number as ROCm writes it; older chips have none, some say 0."""
+    unique = device.text("unique_id")
+    return f"GPU-{unique}" if unique and unique.strip("0") else None
+
+
+AMD = Vendor(
+    "amd",
+    frozenset({"amdgpu"}),
+    _read,
+    lambda device: device.text("product_name") or f"AMD {pci_name(device)}",
+    _uuid,
+)

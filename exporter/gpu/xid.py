@@ -1,0 +1,134 @@
+"""XIDs: the driver's critical errors, waited for in a thread, counted by code."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import threading
+import time
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+from exporter.gpu import families
+from exporter.gpu.nvml import TIMEOUT, Nvml, NvmlFailure, check
+from exporter.gpu.reading import Lost, Value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+log = logging.getLogger(__name__)
+
+_XID = 0x8  # nvmlEventTypeXidCriticalError
+_PAUSE_SECONDS = 1.0
+
+
+class XidWatcher:
+    """Waits for the XIDs of all GPUs in one daemon thread; counts them by GPU and code, across losses of either."""
+
+    def __init__(self, nvml: Nvml, now: Callable[[], float] = time.time, wait_ms: int = 500) -> None:
+        """Prepare; each wait, and so a new start of the driver, takes ``wait_ms`` at the most."""
+        self._nvml = nvml
+        self._now = now
+        self._wait_ms = wait_ms
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._wanted: tuple[int, Mapping[str, Any]] = (0, {})
+        self._counts: dict[str, dict[int, int]] = defaultdict(dict)
+        self._last: dict[tuple[str, int], float] = {}
+        self._events: Any = None
+        self._generation = 0
+        self._registered: dict[str, int | None] = {}
+        self._thread: threading.Thread | None = None
+
+    def watch(self, generation: int, handles: Mapping[str, Any]) -> None:
+        """Wait for these GPUs' XIDs (handle by UUID) from now on, in the generation that the handles belong to."""
+        self._wanted = (generation, dict(handles))
+        if self._thread is None and handles:
+            self._thread = threading.Thread(target=self._run, name="gpu-xid", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Let the thread end after its current wait."""
+        self._stop.set()
+
+    def values(self, uuid: str) -> Iterator[Value]:
+        """Yield one GPU's counters, their times, and whether it is watched."""
+        with self._lock:
+            counts = dict(self._counts.get(uuid, {}))
+        for xid, count in sorted(counts.items()):
+            yield Value(families.XID_ERRORS, (str(xid),), count)
+            yield Value(families.XID_LAST, (str(xid),), self._last[uuid, xid])
+        generation = self._nvml.generation
+        watched = generation != 0 and generation == self._generation and self._registered.get(uuid) is not None
+        yield Value(families.XID_WATCHED, (), float(watched))
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                with self._nvml.using() as generation:
+                    waited = self._prepare(generation) and self._wait()
+            except (NvmlFailure, Lost):  # whoever takes the census opens the driver anew
+                waited = False
+            if not waited:
+                self._stop.wait(_PAUSE_SECONDS)
+
+    def _prepare(self, generation: int) -> bool:
+        """Register what is not yet registered; tell whether there is anything to wait for."""
+        if generation != self._generation:
+            self._registered = {}
+            self._events = self._new_set()
+            self._generation = generation
+        if self._events is None:
+            return False
+        wanted_generation, handles = self._wanted
+        if wanted_generation == generation:
+            for uuid, handle in handles.items():
+                if uuid not in self._registered:
+                    self._registered[uuid] = self._register(handle)
+        return any(address is not None for address in self._registered.values())
+
+    def _new_set(self) -> Any:
+        lib = self._nvml.lib
+        try:
+            return lib.nvmlEventSetCreate()
+        except lib.NVMLError as error:
+            check(error)
+            return None
+
+    def _register(self, handle: Any) -> int | None:
+        """Ask for a GPU's XIDs; returns the handle's address, None when the GPU or the system has none (WSL2)."""
+        lib = self._nvml.lib
+        try:
+            if not lib.nvmlDeviceGetSupportedEventTypes(handle) & _XID:
+                return None
+            lib.nvmlDeviceRegisterEvents(handle, _XID, self._events)
+        except lib.NVMLError as error:
+            check(error)
+            return None
+        return _address(handle)
+
+    def _wait(self) -> bool:
+        """Wait for one event, for a while; False when waiting itself failed."""
+        lib = self._nvml.lib
+        try:
+            event = lib.nvmlEventSetWait_v2(self._events, self._wait_ms)
+        except lib.NVMLError as error:
+            check(error)
+            return bool(error.value == TIMEOUT)
+        if event.eventType & _XID:
+            self._count(_address(event.device), int(event.eventData))
+        return True
+
+    def _count(self, address: int | None, xid: int) -> None:
+        uuid = next((uuid for uuid, known in self._registered.items() if known == address), None)
+        if uuid is None:
+            return
+        with self._lock:
+            self._counts[uuid][xid] = self._counts[uuid].get(xid, 0) + 1
+            self._last[uuid, xid] = self._now()
+        log.warning("XID", extra={"fields": {"uuid": uuid, "xid": xid}})
+
+
+def _address(handle: Any) -> int | None:
+    """Return the pointer that a handle is: the same for the same GPU while the driver stays open."""
+    return ctypes.cast(handle, ctypes.c_void_p).value

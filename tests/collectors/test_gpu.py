@@ -1,0 +1,254 @@
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from exporter.collectors import Paths, Unavailable
+from exporter.collectors.gpu import Gpu, Options, create
+from exporter.exposition import TEXT
+from exporter.gpu import families
+from exporter.gpu.reading import Census, Identity, Lost, Value
+from exporter.gpu.sources import Later
+from exporter.scrape import Scrape
+from exporter.strict import ConfigError, parse
+from exporter.units import Seconds
+from tests.programs import wait_until
+from tests.readings import readings, readings_or_reason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from exporter.families import Family
+    from tests.readings import Readings
+
+QUICK = Options(stuck_after=Seconds(0.5))
+
+
+class Card:
+    """A GPU that draws 100 W, or does what it is told instead."""
+
+    def __init__(self, gpu: str, read: Callable[[], list[Value]] | None = None) -> None:
+        self.identity = Identity(gpu, f"GPU-{gpu}", "nvidia")
+        self.asleep = False
+        self.does = read
+        self.runs = 0
+
+    def read(self) -> list[Value]:
+        """Answer."""
+        self.runs += 1
+        return self.does() if self.does else [Value(families.POWER, (), 100.0)]
+
+    def remembered(self) -> list[Value]:
+        """Remember the busy seconds."""
+        return [Value(families.BUSY, (), 7)]
+
+
+class Vendor:
+    """A source whose census is what it was last told, or a failure."""
+
+    def __init__(self, *cards: Card, missing: tuple[Card, ...] = (), unseen: int = 0) -> None:
+        self.answer: Census | Exception = Census(cards, missing, unseen)
+        self.hangs: threading.Event | None = None
+        self.closed = False
+
+    def absence(self) -> str:
+        """Be there."""
+        return ""
+
+    def census(self) -> Census:
+        """Answer, raise or hang."""
+        if self.hangs is not None:
+            self.hangs.wait(30)
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+    def facts(self) -> list[tuple[Family, float]]:
+        """Know of one fact."""
+        return [(families.RESTART_REQUIRED, 0)]
+
+    def close(self) -> None:
+        """Note it."""
+        self.closed = True
+
+
+def fail() -> list[Value]:
+    """Fail as a driver does."""
+    raise RuntimeError("no")
+
+
+def lose() -> list[Value]:
+    """Be gone."""
+    raise Lost("fell off the bus")
+
+
+def devices(read: Readings) -> tuple[float, float]:
+    """Return how many GPUs there are, and should be."""
+    return read["gpu_devices"][()], read["gpu_devices_expected"][()]
+
+
+def test_each_gpu_has_its_series() -> None:
+    """Values carry the GPU's index and UUID; what is remembered is there too."""
+    read = readings(Gpu({"x": Vendor(Card("0"), Card("1"))}, QUICK).collect())
+    assert read["gpu_power_watts"] == {("0", "GPU-0"): 100, ("1", "GPU-1"): 100}
+    assert read["gpu_busy_seconds_total"] == {("0", "GPU-0"): 7, ("1", "GPU-1"): 7}
+    assert devices(read) == (2, 2)
+
+
+def test_a_gpu_that_hangs_costs_its_own_metrics(caplog: pytest.LogCaptureFixture) -> None:
+    """It is there and not up, is asked once only while it hangs, is logged once, and its late answer does no harm."""
+    caplog.set_level(logging.INFO)
+    release = threading.Event()
+
+    def hang() -> list[Value]:
+        release.wait(30)
+        return []
+
+    stuck = Card("1", hang)
+    collector = Gpu({"x": Vendor(Card("0"), stuck)}, QUICK)
+    for _ in range(3):
+        read = readings(collector.collect())
+        assert read["gpu_up"] == {("0", "GPU-0"): 1, ("1", "GPU-1"): 0}
+        assert list(read["gpu_power_watts"]) == [("0", "GPU-0")]
+        assert devices(read) == (2, 2)
+    assert stuck.runs == 1
+    stuck.does = None
+    release.set()
+    wait_until(lambda: len(readings(collector.collect())["gpu_power_watts"]) == 2, "the GPU answers again")
+    assert [record.getMessage().split(" ", 3)[-1] for record in caplog.records] == ["failed", "answers again"]
+
+
+def test_a_gpu_that_fails_costs_its_own_metrics() -> None:
+    """An unexpected error of one GPU is no other GPU's."""
+    read = readings(Gpu({"x": Vendor(Card("0", fail), Card("1"))}, QUICK).collect())
+    assert read["gpu_up"] == {("0", "GPU-0"): 0, ("1", "GPU-1"): 1}
+    assert devices(read) == (2, 2)
+
+
+def test_a_gpu_that_is_lost_is_not_there() -> None:
+    """One that is found lost while it is asked is not counted, in the very scrape."""
+    read = readings(Gpu({"x": Vendor(Card("0", lose), Card("1"))}, QUICK).collect())
+    assert read["gpu_devices"] == {(): 1}
+    assert read["gpu_up"] == {("0", "GPU-0"): 0, ("1", "GPU-1"): 1}
+    assert next(iter(read["gpu_info"]))[:2] == ("1", "GPU-1")
+
+
+def test_expected_is_the_most_that_were_there() -> None:
+    """Nothing needs to be configured for a missing GPU to show."""
+    vendor, card = Vendor(Card("0"), unseen=2), Card("0")
+    collector = Gpu({"x": vendor}, QUICK)
+    assert devices(readings(collector.collect())) == (3, 3)
+    vendor.answer = Census([card])
+    assert devices(readings(collector.collect())) == (1, 3)
+
+
+def test_expected_can_be_configured() -> None:
+    """A configured number stays, whether more or fewer are there, or none at all."""
+    options = Options(expected_devices=2)
+    assert devices(readings(Gpu({"x": Vendor(Card("0"), Card("1"), Card("2"))}, options).collect())) == (3, 2)
+    nothing = Vendor()
+    nothing.answer = Unavailable("no driver")
+    assert devices(readings(Gpu({"x": nothing}, options).collect())) == (0, 2)
+
+
+def test_a_machine_without_gpus_is_unavailable() -> None:
+    """Every source's reason is told."""
+    first, second = Vendor(), Vendor()
+    first.answer, second.answer = Unavailable("no library"), Unavailable("no card")
+    with pytest.raises(Unavailable, match="no library; no card"):
+        list(Gpu({"x": first, "y": second}, QUICK).collect())
+
+
+def test_a_source_that_fails_does_not_cost_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    """One vendor's failure is logged; the other vendor's GPUs are all there; alone, it is the collector's failure."""
+    broken = Vendor()
+    broken.answer = RuntimeError("broken")
+    read = readings(Gpu({"x": broken, "y": Vendor(Card("0"))}, QUICK).collect())
+    assert read["gpu_power_watts"] == {("0", "GPU-0"): 100}
+    assert [record.getMessage() for record in caplog.records] == ["x failed"]
+    with pytest.raises(RuntimeError, match="broken"):
+        list(Gpu({"x": broken}, QUICK).collect())
+
+
+def test_a_source_that_hangs_has_what_it_had() -> None:
+    """While a census hangs, the GPUs of the last one are asked; without one, it is the collector's failure."""
+    vendor = Vendor(Card("0"))
+    collector = Gpu({"x": vendor}, QUICK)
+    list(collector.collect())
+    vendor.hangs = threading.Event()
+    assert readings(collector.collect())["gpu_power_watts"] == {("0", "GPU-0"): 100}
+    with pytest.raises(TimeoutError, match="x: no answer"):
+        list(Gpu({"x": vendor}, QUICK).collect())
+    vendor.hangs.set()
+
+
+def test_a_sleeping_gpu_is_up_and_is_not_asked() -> None:
+    """Sleeping is no failure; what is remembered is still there."""
+    card = Card("0")
+    card.asleep = True
+    read = readings(Gpu({"x": Vendor(card)}, QUICK).collect())
+    assert (card.runs, read["gpu_up"], read["gpu_devices_suspended"]) == (0, {("0", "GPU-0"): 1}, {(): 1})
+    assert "gpu_busy_seconds_total" in read
+
+
+def test_a_value_that_is_no_number_is_absent() -> None:
+    """Neither None nor NaN reaches the page, and a family of nothing else is absent."""
+    card = Card("0", lambda: [Value(families.POWER, (), None), Value(families.FAN, ("0",), float("nan"))])
+    read = readings(Gpu({"x": Vendor(card)}, QUICK).collect())
+    assert {"gpu_power_watts", "gpu_fan_ratio"}.isdisjoint(read)
+
+
+def test_a_reload_ends_the_old_collectors_threads() -> None:
+    """A collector that a reload replaced is closed, with its sources; one that is kept is not."""
+    others = set(threading.enumerate())
+    gone, kept = Vendor(Card("0")), Vendor(Card("0"))
+    old = {"gpu": Gpu({"x": gone}, QUICK), "kept": Gpu({"x": kept}, QUICK)}
+    before = Scrape(old, 1.0)
+    before.page(TEXT, only=["gpu"])
+    after = Scrape({"kept": old["kept"]}, 1.0, previous=before)
+    before.close(after)
+    assert (gone.closed, kept.closed) == (True, False)
+    wait_until(lambda: set(threading.enumerate()) <= others, "its threads have ended")
+
+
+def test_what_is_not_there_is_looked_for_once_a_minute() -> None:
+    """A driver that is installed later is found without a restart, and is not looked for in every scrape."""
+    now, looked = [0.0], []
+
+    def make() -> Vendor:
+        looked.append(now[0])
+        if now[0] < 100:
+            raise Unavailable("no library")
+        return Vendor(Card("0"))
+
+    later = Later(make, lambda: now[0])
+    for now[0] in (0.0, 30.0, 59.0, 61.0):
+        assert later.absence() == "no library"
+        with pytest.raises(Unavailable, match="no library"):
+            later.census()
+    assert (looked, list(later.facts())) == ([0.0, 61.0], [])
+    later.close()
+    now[0] = 130.0
+    assert not later.absence()
+    assert len(later.census().present) == 1
+    assert list(later.facts())
+    later.close()
+
+
+@pytest.mark.parametrize("raw", [{"expected_devices": -1}, {"stuck_after": 0}, {"expected": 8}])
+def test_mistakes_in_the_options_are_told(raw: object) -> None:
+    """A number of GPUs below 0, a deadline of 0 and an unknown key are mistakes."""
+    with pytest.raises(ConfigError, match=r"collectors\.gpu"):
+        parse(Options, raw, "collectors.gpu")
+
+
+def test_this_machine() -> None:
+    """On the real machine there are GPUs that are up, or a reason why there is none."""
+    read = readings_or_reason(create(Options(), Paths()))
+    if isinstance(read, str):
+        assert "no amd GPU" in read
+    else:
+        assert read["gpu_devices"][()] >= 1

@@ -1,0 +1,91 @@
+"""Fixtures for the tests of GPUs."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pytest
+
+from exporter.collectors import gpu
+from exporter.gpu.nvidia import Nvidia
+from exporter.gpu.nvidia_device import Surroundings
+from exporter.gpu.nvml import Nvml
+from exporter.gpu.processes import Names
+from exporter.gpu.sleep import PciDevices
+from exporter.gpu.xid import XidWatcher
+from tests.gpu.driver import Driver, compiled
+from tests.programs import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+class Clock:
+    """A clock that stands still until it is told to go on."""
+
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+
+    def __call__(self) -> float:
+        """Return the time."""
+        return self.seconds
+
+
+class MakeGpu(Protocol):
+    """Makes a collector of the stand-in's GPUs; closed when the test ends."""
+
+    def __call__(self, options: gpu.Options | None = None, **around: Any) -> gpu.Gpu:
+        """Make it; ``around`` replaces parts of the surroundings."""
+        ...
+
+
+@pytest.fixture(scope="session")
+def standin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the stand-in, compiled."""
+    return compiled(tmp_path_factory.mktemp("standin"))
+
+
+@pytest.fixture
+def driver(standin: Path, tmp_path: Path) -> Iterator[Driver]:
+    """Give the stand-in, without GPUs; what hangs in it at the end is let go."""
+    made = Driver(standin, tmp_path / "script")
+    yield made
+    made.forget_all()
+    assert made.void_handles_used() == 0
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """Give a clock."""
+    return Clock()
+
+
+@pytest.fixture
+def make_gpu(driver: Driver, tmp_path: Path, clock: Clock) -> Iterator[MakeGpu]:
+    """Give a function that makes collectors; no thread samples on its own in them."""
+    with contextlib.ExitStack() as stack:
+
+        def make(options: gpu.Options | None = None, **around: Any) -> gpu.Gpu:
+            nvml = around.pop("nvml", None) or Nvml()
+            settings: dict[str, Any] = {
+                "xids": XidWatcher(nvml, lambda: 1.8e9, wait_ms=10),
+                "pci": PciDevices(tmp_path / "sys", "nvidia"),
+                "names": Names(lambda pid: f"program {pid}"),
+                "clock": clock,
+                "now": lambda: 1.8e9,
+                "sample_seconds": 1e6,
+                **around,
+            }
+            collector = gpu.Gpu({"nvidia": Nvidia(Surroundings(nvml, **settings))}, options or gpu.Options())
+
+            def end() -> None:
+                collector.close()
+                driver.forget_all()
+                wait_until(nvml.close, "no call into the driver is under way")
+
+            stack.callback(end)
+            return collector
+
+        yield make

@@ -1,0 +1,234 @@
+from __future__ import annotations
+
+import platform
+from typing import TYPE_CHECKING
+
+import pytest
+
+from exporter.collectors import Paths, Unavailable, gpu
+from exporter.gpu import sources
+from exporter.gpu.sysfs_amd import parse_clocks
+from tests.machine import write
+from tests.readings import readings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.readings import Readings
+
+GIB = 2**30
+
+AMD = {
+    "vendor": "0x1002\n",
+    "device": "0x744c\n",
+    "unique_id": "9f5e1a2b3c4d5e6f\n",
+    "product_name": "AMD Radeon PRO W7900\n",
+    "vbios_version": "113-D7070100-100\n",
+    "power/runtime_status": "active\n",
+    "gpu_busy_percent": "87\n",
+    "mem_busy_percent": "12\n",
+    "mem_info_vram_total": f"{48 * GIB}\n",
+    "mem_info_vram_used": f"{20 * GIB}\n",
+    "pp_dpm_sclk": "0: 500Mhz\n1: 1760Mhz *\n2: 2495Mhz\n",
+    "pp_dpm_mclk": "0: 96Mhz *\n1: 1124Mhz\n",
+    "pcie_replay_count": "2\n",
+    "current_link_speed": "16.0 GT/s PCIe\n",
+    "max_link_speed": "32.0 GT/s PCIe\n",
+    "current_link_width": "8\n",
+    "max_link_width": "16\n",
+    "ras/umc_err_count": "ue: 1\nce: 4\n",
+    "ras/gfx_err_count": "ue: 0\nce: 2\n",
+    "hwmon/hwmon3/temp1_input": "52000\n",
+    "hwmon/hwmon3/temp1_label": "edge\n",
+    "hwmon/hwmon3/temp1_crit": "100000\n",
+    "hwmon/hwmon3/temp1_emergency": "105000\n",
+    "hwmon/hwmon3/temp3_input": "60000\n",
+    "hwmon/hwmon3/temp3_label": "mem\n",
+    "hwmon/hwmon3/power1_average": "121000000\n",
+    "hwmon/hwmon3/power1_cap": "241000000\n",
+    "hwmon/hwmon3/fan1_input": "1300\n",
+    "hwmon/hwmon3/pwm1": "51\n",
+    "hwmon/hwmon3/pwm1_max": "255\n",
+}
+
+XE = {
+    "vendor": "0x8086\n",
+    "device": "0xe20b\n",
+    "power/runtime_status": "active\n",
+    "tile0/gt0/freq0/act_freq": "2400\n",
+    "tile0/gt0/freq0/rp0_freq": "2850\n",
+    "tile0/gt0/freq0/throttle/status": "1\n",
+    "tile0/gt0/freq0/throttle/reason_pl1": "1\n",
+    "tile0/gt0/freq0/throttle/reason_thermal": "0\n",
+    "tile0/gt1/freq0/act_freq": "0\n",
+    "tile0/gt1/freq0/throttle/reason_thermal": "1\n",
+    "hwmon/hwmon4/energy2_input": "5000000\n",
+    "hwmon/hwmon4/energy2_label": "pkg\n",
+    "hwmon/hwmon4/power1_max": "190000000\n",
+    "hwmon/hwmon4/temp2_input": "48000\n",
+    "hwmon/hwmon4/temp2_label": "pkg\n",
+    "hwmon/hwmon4/temp3_input": "50000\n",
+    "hwmon/hwmon4/temp3_label": "vram\n",
+    "current_link_width": "255\n",
+}
+
+I915_CARD = {
+    "gt/gt0/rps_act_freq_mhz": "1300\n",
+    "gt/gt0/rps_RP0_freq_mhz": "1450\n",
+    "gt/gt0/throttle_reason_status": "1\n",
+    "gt/gt0/throttle_reason_pl2": "1\n",
+    "gt/gt0/throttle_reason_prochot": "0\n",
+}
+
+
+def plug_in(sysfs: Path, place: str, device: dict[str, str], more: dict[str, str] | None = None) -> None:
+    """Write a card as the kernel shows it: the device's folder, and links to it and to its driver."""
+    card, driver, address = place.split()
+    folder = sysfs / "devices/pci0000:00" / address
+    write(folder, device)
+    (sysfs / "bus/pci/drivers" / driver).mkdir(parents=True, exist_ok=True)
+    (folder / "driver").symlink_to(sysfs / "bus/pci/drivers" / driver)
+    write(sysfs / "class/drm" / card, (more or {}) | {"uevent": ""})
+    (sysfs / "class/drm" / card / "device").symlink_to(folder)
+
+
+def collector(sysfs: Path) -> gpu.Gpu:
+    """Return the collector of a machine without an NVIDIA driver."""
+    found = sources.all_of(Paths(sysfs=sysfs))
+    return gpu.Gpu({name: found[name] for name in ("amd", "intel")}, gpu.Options())
+
+
+def without_device(read: Readings) -> dict[str, dict[tuple[str, ...], float]]:
+    """Return the per-device families' values by the labels beyond gpu and uuid."""
+    return {
+        name.removeprefix("gpu_"): {labels[2:]: value for labels, value in values.items()}
+        for name, values in read.items()
+        if () not in values
+    }
+
+
+def test_an_amd_card(tmp_path: Path) -> None:
+    """Every file of amdgpu becomes the same family that an NVIDIA card has, in base units."""
+    plug_in(tmp_path, "card1 amdgpu 0000:03:00.0", AMD)
+    read = readings(collector(tmp_path).collect())
+    labels = ("card1", "GPU-9f5e1a2b3c4d5e6f", "amd", "AMD Radeon PRO W7900", platform.release())
+    assert read["gpu_info"] == {(*labels, "0000:03:00.0", "113-D7070100-100", ""): 1}
+    expected: dict[str, dict[tuple[str, ...], float]] = {
+        "up": {(): 1},
+        "utilization_ratio": {(): 0.87},
+        "memory_utilization_ratio": {(): 0.12},
+        "memory_total_bytes": {(): 48 * GIB},
+        "memory_used_bytes": {(): 20 * GIB},
+        "memory_free_bytes": {(): 28 * GIB},
+        "clock_hertz": {("graphics",): 1760e6, ("memory",): 96e6},
+        "clock_max_hertz": {("graphics",): 2495e6, ("memory",): 1124e6},
+        "pcie_link_generation": {(): 4},
+        "pcie_link_generation_max": {(): 5},
+        "pcie_link_width": {(): 8},
+        "pcie_link_width_max": {(): 16},
+        "pcie_replays_total": {(): 2},
+        "ecc_errors_total": {("corrected",): 6, ("uncorrected",): 1},
+        "temperature_celsius": {("edge",): 52, ("memory",): 60},
+        "temperature_limit_celsius": {("edge_critical",): 100, ("edge_emergency",): 105},
+        "power_watts": {(): 121},
+        "power_limit_watts": {(): 241},
+        "fan_ratio": {("0",): 0.2},
+    }
+    found = without_device(read)
+    del found["info"]
+    assert found == {name: pytest.approx(values) for name, values in expected.items()}
+
+
+def test_an_intel_card_of_xe(tmp_path: Path) -> None:
+    """Clocks, throttle reasons (of any part), energy, limit and temperatures; what 255 lanes stand for is absent."""
+    plug_in(tmp_path, "card0 xe 0000:04:00.0", XE)
+    read = readings(collector(tmp_path).collect())
+    found = without_device(read)
+    assert found["clock_hertz"] == {("graphics",): 2400e6, ("media",): 0}
+    assert found["clock_max_hertz"] == {("graphics",): 2850e6}
+    assert found["throttled"] == {("pl1",): 1, ("thermal",): 1}
+    assert found["energy_joules_total"] == {(): 5}
+    assert found["power_limit_watts"] == {(): 190}
+    assert found["temperature_celsius"] == {("gpu",): 48, ("memory",): 50}
+    assert {"pcie_link_width", "utilization_ratio", "power_watts", "memory_total_bytes"}.isdisjoint(found)
+    assert next(iter(read["gpu_info"]))[:4] == ("card0", "0000:04:00.0", "intel", "Intel 8086:e20b")
+
+
+def test_an_intel_gpu_of_i915(tmp_path: Path) -> None:
+    """The GPU inside a processor has clocks and throttle reasons, and nothing that it has not."""
+    plug_in(tmp_path, "card0 i915 0000:00:02.0", {"vendor": "0x8086\n", "device": "0xa780\n"}, I915_CARD)
+    found = without_device(readings(collector(tmp_path).collect()))
+    assert found.keys() == {"info", "up", "clock_hertz", "clock_max_hertz", "throttled"}
+    assert found["throttled"] == {("pl2",): 1, ("prochot",): 0}
+
+
+def test_an_older_kernels_i915(tmp_path: Path) -> None:
+    """Before GTs had folders the card itself had the clock."""
+    card = {"gt_act_freq_mhz": "1100\n", "gt_RP0_freq_mhz": "1300\n"}
+    plug_in(tmp_path, "card0 i915 0000:00:02.0", {"vendor": "0x8086\n"}, card)
+    found = without_device(readings(collector(tmp_path).collect()))
+    assert (found["clock_hertz"], found["clock_max_hertz"]) == ({("graphics",): 1100e6}, {("graphics",): 1300e6})
+
+
+def test_two_vendors_side_by_side(tmp_path: Path) -> None:
+    """Cards of both are counted together and keep their own names, so that no index is there twice."""
+    plug_in(tmp_path, "card0 i915 0000:00:02.0", {"vendor": "0x8086\n"}, I915_CARD)
+    plug_in(tmp_path, "card1 amdgpu 0000:03:00.0", AMD)
+    write(tmp_path / "class/drm/card1-DP-1", {"status": "connected\n"})  # a connector is no card
+    read = readings(collector(tmp_path).collect())
+    assert read["gpu_devices"] == {(): 2}
+    assert {labels[0] for labels in read["gpu_up"]} == {"card0", "card1"}
+
+
+def test_a_sleeping_card_is_left_alone(tmp_path: Path) -> None:
+    """A card that sleeps is counted; its files are read once it is awake, then all; it may fall asleep again."""
+    plug_in(tmp_path, "card1 amdgpu 0000:03:00.0", AMD)
+    status = tmp_path / "devices/pci0000:00/0000:03:00.0/power/runtime_status"
+    status.write_text("suspended\n")
+    machine = collector(tmp_path)
+    read = readings(machine.collect())
+    assert read == {"gpu_devices": {(): 1}, "gpu_devices_expected": {(): 1}, "gpu_devices_suspended": {(): 1}}
+    status.write_text("active\n")
+    assert "gpu_power_watts" in readings(machine.collect())
+    status.write_text("suspended\n")
+    read = readings(machine.collect())
+    assert without_device(read).keys() == {"info", "up"}
+    assert read["gpu_devices_suspended"] == {(): 1}
+
+
+def test_a_card_that_is_gone_is_missing(tmp_path: Path) -> None:
+    """A card that the kernel no longer shows is expected, not there, and not up."""
+    plug_in(tmp_path, "card1 amdgpu 0000:03:00.0", AMD)
+    machine = collector(tmp_path)
+    readings(machine.collect())
+    (tmp_path / "class/drm/card1/device").unlink()
+    read = readings(machine.collect())
+    assert (read["gpu_devices"], read["gpu_devices_expected"]) == ({(): 0}, {(): 1})
+    assert without_device(read) == {"up": {(): 0}}
+
+
+def test_files_that_refuse_or_make_no_sense_are_absent(tmp_path: Path) -> None:
+    """An unreadable file, an empty one or one without a number costs its own value."""
+    broken = {"gpu_busy_percent": "", "mem_info_vram_total": "0\n", "pcie_replay_count": "n/a\n", "unique_id": "0000\n"}
+    plug_in(tmp_path, "card1 amdgpu 0000:03:00.0", AMD | broken | {"current_link_speed": "Unknown\n"})
+    read = readings(collector(tmp_path).collect())
+    found = without_device(read)
+    assert {"utilization_ratio", "memory_total_bytes", "memory_free_bytes", "pcie_replays_total"}.isdisjoint(found)
+    assert "pcie_link_generation" not in found
+    assert found["power_watts"] == {(): 121}
+    assert next(iter(read["gpu_info"]))[1] == "0000:03:00.0"
+
+
+def test_other_drivers_cards_are_not_ours(tmp_path: Path) -> None:
+    """A server's display chip, or NVIDIA's card under nouveau, is no GPU here."""
+    plug_in(tmp_path, "card0 ast 0000:05:00.0", {"vendor": "0x1a03\n"})
+    with pytest.raises(Unavailable, match="no amd GPU; no intel GPU"):
+        list(collector(tmp_path).collect())
+
+
+def test_clocks_are_parsed_as_the_kernel_writes_them() -> None:
+    """Levels may be numbered or lettered, starred or not; nothing is nothing."""
+    assert parse_clocks("0: 500Mhz \n1: 800Mhz *\n") == (800e6, 800e6)
+    assert parse_clocks("S: 19Mhz *\n0: 615Mhz \n1: 2100Mhz \n") == (19e6, 2100e6)
+    assert parse_clocks("0: 500Mhz\n") == (None, 500e6)
+    assert parse_clocks("") == (None, None)

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.fakes import of_collector
+from tests.gpu.driver import H100, plug_in, uuid
+from tests.programs import wait_until
+from tests.readings import Page
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+    from tests.conftest import StartExporter
+    from tests.gpu.driver import Driver
+
+
+def test_the_real_exporter_with_a_driver(
+    standin: Path, driver: Driver, start_exporter: StartExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through the library that the loader finds, eight GPUs are there; a hanging one costs itself; it stops at once."""
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(standin.parent))
+    monkeypatch.setenv("STANDIN_SCRIPT", str(driver.script))
+    plug_in(driver, 8, H100, "NVIDIA H100 80GB HBM3")
+    exporter = start_exporter("--collector.disable-defaults", "--collector.gpu")
+    page = Page(exporter.page().decode())
+    assert page.one("modelhost_gpu_devices") == 8
+    assert page.by("modelhost_gpu_power_watts", "gpu", "uuid") == {(str(n), uuid(n)): 650 for n in range(8)}
+    driver.say(3, UtilizationRates="hang")
+
+    def up() -> int:
+        found = Page(exporter.page().decode()).by("modelhost_gpu_up", "gpu")
+        return sum(1 for value in found.values() if value)
+
+    wait_until(lambda: up() == 7, "the hanging GPU is not up")
+    assert of_collector(exporter.page(), "success", "gpu") == 1
+    assert exporter.stop() < 5
+
+
+def test_a_machine_without_a_gpu_is_quiet(start_exporter: StartExporter, tmp_path: Path) -> None:
+    """Without a GPU the collector is not available, which is said once, at info; nvidia-ml-py is not even imported."""
+    exporter = start_exporter("--collector.disable-defaults", "--collector.gpu", f"--path.sysfs={tmp_path}")
+    for _ in range(2):
+        page = exporter.page()
+    if of_collector(page, "available", "gpu"):  # this machine has one
+        return
+    assert of_collector(page, "success", "gpu") == 0
+    told = [line for line in exporter.lines if '"collector": "gpu"' in line or '"level": "warning"' in line]
+    assert [("collector unavailable" in line, '"level": "info"' in line) for line in told] == [(True, True)]

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import ctypes
+import threading
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from exporter.gpu import library
+from exporter.gpu.nvidia import kernel_address
+from exporter.gpu.nvml import DriverGone, DriverReplaced, LibraryMissing, Nvml, check
+from exporter.gpu.reading import Lost
+
+
+class NVMLError(Exception):
+    """nvidia-ml-py's error."""
+
+    def __init__(self, value: int) -> None:
+        super().__init__(f"code {value}")
+        self.value = value
+
+
+def binding(init_code: int = 0) -> Any:
+    """Return an nvidia-ml-py whose initialisation ends with this code; it notes its calls."""
+    calls: list[str] = []
+
+    def init() -> None:
+        calls.append("init")
+        if init_code:
+            raise NVMLError(init_code)
+
+    def shutdown() -> None:
+        calls.append("shutdown")
+        raise NVMLError(1)  # the driver is gone already
+
+    return SimpleNamespace(
+        NVMLError=NVMLError, NVML_ERROR_LIBRARY_NOT_FOUND=12, nvmlInit=init, nvmlShutdown=shutdown, calls=calls
+    )
+
+
+def opened(lib: Any, drain_seconds: float = 10.0) -> Nvml:
+    """Return a door that is open."""
+    nvml = Nvml(lambda: lib, drain_seconds)
+    nvml.open()
+    return nvml
+
+
+def test_it_is_opened_and_closed_once() -> None:
+    """Each opening is a generation of its own; closing what is closed does nothing; a failing shutdown is none."""
+    lib = binding()
+    nvml = opened(lib)
+    with nvml.using() as first:
+        pass
+    assert nvml.close()
+    assert nvml.close()
+    nvml.open()
+    with nvml.using() as second:
+        assert second != first
+    assert lib.calls == ["init", "shutdown", "init"]
+
+
+def test_nothing_is_called_while_it_is_closed() -> None:
+    """Whoever would call into a closed library is told instead."""
+    nvml = Nvml(binding)
+    with pytest.raises(DriverGone), nvml.using():
+        pytest.fail("it was closed")
+
+
+def test_it_is_not_shut_down_under_a_call() -> None:
+    """Closing waits for calls under way."""
+    lib = binding()
+    nvml = opened(lib)
+    closed = threading.Event()
+
+    def close() -> None:
+        nvml.close()
+        closed.set()
+
+    with nvml.using():
+        threading.Thread(target=close, daemon=True).start()
+        assert not closed.wait(0.05)
+        assert lib.calls == ["init"]
+    assert closed.wait(10)
+    assert lib.calls == ["init", "shutdown"]
+
+
+def test_a_call_that_never_returns_keeps_it_open() -> None:
+    """When a call does not return, closing gives up, and the others go on with the library as it is."""
+    lib = binding()
+    nvml = opened(lib, drain_seconds=0.01)
+    with nvml.using() as generation:
+        assert not nvml.close()
+        with nvml.using() as again:
+            assert again == generation
+    assert lib.calls == ["init"]
+
+
+def test_a_call_that_hangs_for_long_is_not_waited_for() -> None:
+    """While closing waits nobody can call: for a call known to hang it does not wait, whatever the patience."""
+    nvml = opened(binding(), drain_seconds=0.2)
+    with nvml.using():
+        assert not nvml.close()
+        began = time.monotonic()
+        assert not nvml.close()
+        assert time.monotonic() - began < 0.1
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"), [(9, DriverGone), (12, LibraryMissing), (18, DriverReplaced), (999, DriverGone)]
+)
+def test_what_a_failed_initialisation_means(code: int, expected: type[Exception]) -> None:
+    """No driver, no library and another driver's library are told apart; anything else is no driver."""
+    with pytest.raises(expected):
+        opened(binding(code))
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"), [(15, Lost), (28, Lost), (1, DriverGone), (9, DriverGone), (18, DriverReplaced)]
+)
+def test_errors_that_concern_more_than_a_field(code: int, expected: type[Exception]) -> None:
+    """A lost GPU and a lost driver are not a missing field."""
+    with pytest.raises(expected):
+        check(NVMLError(code))
+
+
+def test_errors_that_concern_one_field() -> None:
+    """Not supported, no permission and unknown errors are the field's own."""
+    for code in (2, 3, 4, 6, 10, 13, 21, 999):
+        check(NVMLError(code))
+
+
+def test_a_failure_of_the_driver_is_kept_until_it_is_opened_anew() -> None:
+    """Whichever thread meets it, the next census knows; a lost GPU is not the driver's failure."""
+    nvml = opened(binding())
+    for error in (Lost(), DriverGone()):
+        with pytest.raises(type(error)), nvml.using():
+            raise error
+        assert (nvml.failure is None) == isinstance(error, Lost)
+    nvml.open()
+    assert nvml.failure is None
+
+
+def test_without_a_library_nothing_is_found() -> None:
+    """A name that no loader knows is no library; the first that there is counts."""
+    libc = ctypes.CDLL(None)._name or "libc.so.6"
+    assert library.find(("libno-such-thing.so.1",)) is None
+    assert library.find(("libno-such-thing.so.1", libc)) == libc
+
+
+def test_addresses_are_the_kernels() -> None:
+    """NVML's long and loud PCI addresses are written as in /sys."""
+    assert kernel_address("00000000:3B:00.0") == "0000:3b:00.0"
+    assert kernel_address("00010000:01:00.0") == "0000:01:00.0"
+    assert kernel_address("0008:01:00.0") == "0008:01:00.0"
+    assert kernel_address("") == ""

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+
+from exporter.gpu.owners import Owners, Server
+from exporter.gpu.processes import Names
+from tests.gpu.conftest import Clock
+
+CONTAINER = "0123456789abcdef" * 4
+VLLM = Server("chat", port=8000)
+
+
+class Process:
+    """One of psutil's processes."""
+
+    def __init__(self, pid: int, command: str, ports: tuple[int, ...] = (), parent: Process | None = None) -> None:
+        self.pid = pid
+        self._command = command
+        self._ports = ports
+        self._parent = parent
+
+    def cmdline(self) -> list[str]:
+        """Return the command line."""
+        return self._command.split()
+
+    def create_time(self) -> float:
+        """Return when it was started."""
+        return 1.0
+
+    def listen(self, *ports: int) -> None:
+        """Listen on these from now on."""
+        self._ports = ports
+
+    def parent(self) -> Process | None:
+        """Return who started it."""
+        return self._parent
+
+    def net_connections(self, kind: str) -> list[Any]:
+        """Return what it listens on; a process of another user's says nothing."""
+        assert kind == "tcp"
+        if 0 in self._ports:
+            raise psutil.AccessDenied(self.pid)
+        address = [SimpleNamespace(port=port) for port in self._ports]
+        return [SimpleNamespace(status=psutil.CONN_LISTEN, laddr=at) for at in address]
+
+
+def owner(process: Process, *servers: Server, procfs: Path = Path("/nonexistent")) -> str | None:
+    """Return who owns a process."""
+    return Owners(servers, procfs, SimpleNamespace(Process=lambda _: process))(process.pid)
+
+
+def test_a_server_is_known_by_its_port() -> None:
+    """Whoever listens on a configured port is that server, also when only its command line can be seen."""
+    assert owner(Process(1, "vllm serve m", (8000,)), Server("other", port=9000), VLLM) == "chat"
+    assert owner(Process(1, "vllm serve m --port 8000", (0,)), VLLM) == "chat"
+    assert owner(Process(1, "vllm serve m --port=8000", (0,)), VLLM) == "chat"
+    assert owner(Process(1, "vllm serve m --port 80001", (0,)), VLLM) is None
+    assert owner(Process(1, "train.py"), VLLM, Server("nothing to know it by")) is None
+
+
+def test_a_worker_belongs_to_the_server_that_started_it() -> None:
+    """The process that holds the GPU is often not the one that listens."""
+    server = Process(1, "vllm serve m", (8000,))
+    assert owner(Process(3, "VLLM::Worker_TP0", parent=Process(2, "VLLM::EngineCore", parent=server)), VLLM) == "chat"
+
+
+def test_a_server_is_known_by_its_command_line() -> None:
+    """A part of the command line is a sign."""
+    assert owner(Process(1, "llama-server -m /m/qwen.gguf"), Server("qwen", command="qwen.gguf")) == "qwen"
+
+
+@pytest.mark.parametrize(("given", "expected"), [(CONTAINER[:12], "box"), ("ffff", None)])
+def test_a_server_is_known_by_its_container(given: str, expected: str | None, tmp_path: Path) -> None:
+    """The container's id stands in the process's cgroup."""
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7/cgroup").write_text(f"0::/system.slice/docker-{CONTAINER}.scope\n")
+    assert owner(Process(7, "x"), Server("box", container=given), procfs=tmp_path) == expected
+
+
+def test_an_owner_is_remembered_and_a_missing_one_looked_for_again() -> None:
+    """A server that listens only after a while is found then; while it runs it is not looked for again."""
+    clock, process = Clock(), Process(1, "vllm serve m")
+    owners = Owners([VLLM], Path("/nonexistent"), SimpleNamespace(Process=lambda _: process), clock)
+    assert owners(1) is None
+    process.listen(8000)
+    assert owners(1) is None
+    clock.seconds += 15
+    assert owners(1) == "chat"
+    process.listen()
+    clock.seconds += 1000
+    assert owners(1) == "chat"
+
+
+def test_a_process_that_is_gone_has_no_owner() -> None:
+    """A process that ended, or cannot be seen, belongs to nobody."""
+
+    def gone(pid: int) -> Process:
+        raise psutil.NoSuchProcess(pid)
+
+    assert Owners([VLLM], Path("/nonexistent"), SimpleNamespace(Process=gone))(1) is None
+
+
+def test_this_very_process_is_found_by_its_port() -> None:
+    """On the real machine the process that listens is found, and its memory carries the server's name."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = Server("tests", port=listening.getsockname()[1])
+        assert Names(Owners([server], Path("/proc"))).of(os.getpid()) == "tests"

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import os
+from types import SimpleNamespace
+
+import psutil
+import pytest
+
+from exporter.gpu.processes import UNKNOWN, Names, Usage, program
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        (["/usr/local/bin/llama-server", "-m", "/models/a.gguf"], "llama-server"),
+        (["ollama", "runner", "--model", "x"], "ollama"),
+        (["/opt/venv/bin/python3.12", "-m", "vllm.entrypoints.openai.api_server"], "vllm"),
+        (["python", "/opt/venv/bin/vllm", "serve", "m"], "vllm"),
+        (["python3", "-u", "-X", "dev", "train.py"], "train.py"),
+        (["python3", "-u", "train.py", "--lr", "1"], "train.py"),
+        (["python3", "-c", "import torch"], "python3"),
+        (["python3"], "python3"),
+        (["VLLM::Worker_TP0"], "VLLM"),
+        (["VLLM::EngineCore", "", ""], "VLLM"),
+        (["ray::RayWorkerWrapper.execute_method"], "ray"),
+        (["sglang::scheduler_TP1", ""], "sglang"),
+        (["nginx: worker process"], "nginx"),
+        ([r"C:\Program Files\LM Studio\LM Studio.exe"], "LM Studio.exe"),
+        (["java", "-jar", "app.jar"], "app.jar"),
+        ([], ""),
+        ([""], ""),
+        (["/"], "/"),
+    ],
+)
+def test_programs_are_named_for_people(command: list[str], name: str) -> None:
+    """The name is what runs: not the interpreter, not the worker's number, never a pid."""
+    assert program(command) == name
+
+
+def processes(**of: SimpleNamespace | Exception) -> SimpleNamespace:
+    """Return a psutil that knows these processes (p1 is pid 1)."""
+
+    def process(pid: int) -> SimpleNamespace:
+        found = of.get(f"p{pid}", psutil.NoSuchProcess(pid))
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    return SimpleNamespace(Process=process)
+
+
+def test_an_owner_goes_before_the_program() -> None:
+    """What a configured model server owns carries the server's name; other processes their program's."""
+    known = SimpleNamespace(cmdline=lambda: ["/bin/llama-server"], name=lambda: "llama-server")
+    names = Names({1: "chat"}.get, processes(p1=known, p2=known))
+    assert (names.of(1), names.of(2)) == ("chat", "llama-server")
+
+
+def test_a_process_that_cannot_be_seen_is_unknown() -> None:
+    """A process that ended, or of another namespace or user, has no number for a name."""
+    names = Names(source=processes(p2=psutil.AccessDenied(2)))
+    assert (names.of(1), names.of(2)) == (UNKNOWN, UNKNOWN)
+
+
+def test_a_process_without_a_command_line_has_its_short_name() -> None:
+    """A kernel thread or zombie is called what the kernel calls it."""
+    empty = SimpleNamespace(cmdline=list, name=lambda: "kworker")
+    assert Names(source=processes(p1=empty)).of(1) == "kworker"
+
+
+def test_memory_is_added_up_by_name() -> None:
+    """Many processes of one name are one number; unknown sizes are none."""
+    names = Names({1: "a", 2: "a", 3: "b", 4: "c"}.get)
+    usages = [Usage(1, 10), Usage(2, 5), Usage(3, 0), Usage(4, None)]
+    assert names.memory(usages) == {"a": 15, "b": 0}
+
+
+def test_this_very_process_has_a_name() -> None:
+    """On the real machine the tests' own process is not unknown."""
+    assert Names().of(os.getpid()) != UNKNOWN

@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.gpu.asker import Asker
+from exporter.gpu.nvml import DriverGone
+from exporter.gpu.reading import Lost
+from exporter.gpu.sampler import Integral, Samples, Wrapping
+from tests.gpu.conftest import Clock
+
+STEPS = st.lists(st.tuples(st.integers(20_000, 1_000_000), st.floats(0, 1)), min_size=1, max_size=40)
+
+
+class Buffer:
+    """A driver's ring buffer: it keeps the last few samples and forgets the rest."""
+
+    class NVMLError(Exception):
+        """nvidia-ml-py's error."""
+
+        def __init__(self, value: int) -> None:
+            super().__init__(value)
+            self.value = value
+
+    def __init__(self, keeps: int = 100) -> None:
+        self._keeps = keeps
+        self.samples: list[tuple[int, int]] = []
+        self.error = 0
+        self.asked = 0
+
+    def nvmlDeviceGetSamples(self, _handle: object, _kind: int, since: int) -> tuple[int, list[Any]]:  # noqa: N802 - nvidia-ml-py's
+        """Return the samples after a time, as unsigned integers; NVML's errors."""
+        self.asked += 1
+        newer = [sample for sample in self.samples[-self._keeps :] if sample[0] > since]
+        if self.error or not newer:
+            raise self.NVMLError(self.error or 6)
+        return 1, [SimpleNamespace(timeStamp=at, sampleValue=value.to_bytes(8, "little")) for at, value in newer]
+
+
+@pytest.fixture
+def buffer() -> Buffer:
+    """Give a buffer."""
+    return Buffer()
+
+
+def sampled(buffer: Buffer, clock: Clock | None = None) -> tuple[Samples, Asker]:
+    """Return samples of it, and what they ask."""
+    return Samples(1, 0.01, 1.0, clock or Clock()), Asker(buffer, None)
+
+
+@given(STEPS, st.data())
+def test_however_reads_fall_the_sum_is_the_same(steps: list[tuple[int, float]], data: st.DataObject) -> None:
+    """Read often or seldom, in any order within a read, with overlaps: the integral is that of all samples."""
+    when, samples, exact = 5_000_000, [], 0.0
+    for step, value in steps:
+        when += step
+        samples.append((when, value))
+        exact += value * step / 1e6
+    integral = Integral()
+    integral.start_after(5_000_000)
+    while integral.newest < when:
+        end = data.draw(st.integers(1, len(samples)))
+        integral.add(data.draw(st.permutations(samples[:end])))
+        if end == len(samples):
+            break
+    assert integral.total == pytest.approx(exact)
+
+
+def test_a_gap_counts_for_nothing() -> None:
+    """After an idle time without samples the first one counts as long as one did before, not for the whole time."""
+    integral = Integral()
+    integral.start_after(1_000_000)
+    integral.add([(1_200_000, 1.0), (1_400_000, 1.0), (301_400_000, 1.0), (301_600_000, 1.0)])
+    assert integral.total == pytest.approx(0.8)
+
+
+def test_what_was_before_the_first_reading_does_not_count(buffer: Buffer) -> None:
+    """The buffer's history is not the exporter's."""
+    buffer.samples = [(1_000_000, 100), (1_500_000, 100)]
+    samples, asker = sampled(buffer)
+    before = samples.total
+    samples.read(asker)
+    assert (before, samples.total) == (None, 0)
+    buffer.samples += [(2_000_000, 60)]
+    samples.read(asker)
+    assert samples.total == pytest.approx(0.3)
+
+
+def test_an_empty_buffer_is_an_idle_gpu(buffer: Buffer) -> None:
+    """Not found means nothing new: the counter stays, from 0 on, and goes on when samples come."""
+    samples, asker = sampled(buffer)
+    samples.read(asker)
+    samples.read(asker)
+    assert samples.total == 0
+    buffer.samples = [(1_000_000, 100), (1_500_000, 100)]
+    samples.read(asker)
+    assert samples.total == pytest.approx(0.5)
+
+
+def test_samples_that_cannot_be_are_left_out(buffer: Buffer) -> None:
+    """A value above 100 % is no measurement."""
+    samples, asker = sampled(buffer)
+    buffer.samples = [(1_000_000, 0)]
+    samples.read(asker)
+    buffer.samples += [(1_500_000, 2**32 - 1), (2_000_000, 100)]
+    samples.read(asker)
+    assert samples.total == pytest.approx(1.0)
+
+
+def test_a_card_without_samples_is_asked_once(buffer: Buffer) -> None:
+    """Not supported is for good, until the driver is opened anew; there is no counter then."""
+    samples, asker = sampled(buffer)
+    buffer.error = 3
+    samples.read(asker)
+    samples.read(asker)
+    assert (samples.total, buffer.asked) == (None, 1)
+    samples.begin_anew()
+    buffer.error = 0
+    samples.read(asker)
+    assert samples.total == 0
+
+
+def test_a_failure_of_the_moment_keeps_the_sum(buffer: Buffer) -> None:
+    """An unknown error leaves the counter where it is, and the next reading goes on."""
+    samples, asker = sampled(buffer)
+    buffer.samples = [(1_000_000, 0)]
+    samples.read(asker)
+    buffer.error = 999
+    samples.read(asker)
+    buffer.error = 0
+    buffer.samples += [(1_500_000, 100)]
+    samples.read(asker)
+    assert samples.total == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(("code", "expected"), [(15, Lost), (1, DriverGone)])
+def test_a_lost_gpu_or_driver_is_raised(code: int, expected: type[Exception], buffer: Buffer) -> None:
+    """What concerns more than the samples is told to whoever reads."""
+    samples, asker = sampled(buffer)
+    buffer.error = code
+    with pytest.raises(expected):
+        samples.read(asker)
+
+
+def test_a_clock_that_was_set_back_does_not_silence_it(buffer: Buffer) -> None:
+    """When the driver's times step back, counting goes on after half a minute, and nothing counts twice."""
+    clock = Clock()
+    samples, asker = sampled(buffer, clock)
+    buffer.samples = [(900_000_000, 100)]
+    samples.read(asker)
+    buffer.samples = [(1_000_000, 100), (1_500_000, 100)]
+    samples.read(asker)
+    clock.seconds += 31
+    samples.read(asker)
+    assert samples.total == 0
+    buffer.samples += [(2_000_000, 100)]
+    samples.read(asker)
+    assert samples.total == pytest.approx(0.5)
+
+
+def test_a_driver_that_is_opened_anew_begins_anew(buffer: Buffer) -> None:
+    """After a new start the sum goes on from where it was, without what happened meanwhile."""
+    samples, asker = sampled(buffer)
+    buffer.samples = [(1_000_000, 100), (1_500_000, 100)]
+    samples.read(asker)
+    buffer.samples += [(2_000_000, 100)]
+    samples.read(asker)
+    samples.begin_anew()
+    buffer.samples = [(500_000, 100), (1_000_000, 100)]
+    samples.read(asker)
+    buffer.samples += [(1_250_000, 100)]
+    samples.read(asker)
+    assert samples.total == pytest.approx(0.75)
+
+
+@given(st.lists(st.integers(0, 2**32 - 1), max_size=20))
+def test_a_counter_that_wraps_is_added_up(steps: list[int]) -> None:
+    """Whatever a counter of 32 bits moved between two readings (less than it holds) is counted."""
+    counter, raw = Wrapping(), 12345
+    counter.add(raw)
+    for step in steps:
+        raw = (raw + step) % 2**32
+        counter.add(raw)
+    assert counter.total == sum(steps)
+
+
+def test_a_wide_counter_that_starts_again_is_no_wrap() -> None:
+    """A counter that was beyond 32 bits and falls has started again: what it shows is what was added."""
+    counter = Wrapping()
+    for raw in (2**40, 2**40 + 5, 7):
+        counter.add(raw)
+    assert counter.total == 12
+    counter.begin_anew()
+    counter.add(1000)
+    assert counter.total == 12
