@@ -34,6 +34,7 @@ EXIT_OK, EXIT_RUN_TIME, EXIT_CONFIG = 0, 1, 2
 
 _SWITCH_INTERVAL_SECONDS = 0.0001
 _STOP_SECONDS = 0.3
+_GARBAGE_THRESHOLD = 10_000  # Python's own, 700, costs a tenth of the time per request
 
 
 class _CannotListen(Exception):
@@ -104,11 +105,17 @@ async def _serve(service: Service) -> None:
             "ready",
             extra={"fields": {"version": __version__, "collectors": ",".join(service.config.collectors)}},
         )
-        gc.freeze()  # a full collection stops every stream for 30 ms; what lives since the start need not be looked at
+        _collect_garbage_less()
         await stop.wait()
         log.info("stopping")
     finally:
         await asyncio.gather(runner.cleanup(), proxy.close())
+
+
+def _collect_garbage_less() -> None:
+    """Look for garbage in cycles less often, and not in what lives since the start: that stops streams for 30 ms."""
+    gc.freeze()
+    gc.set_threshold(_GARBAGE_THRESHOLD)
 
 
 async def _listen(runner: web.AppRunner, address: Address, path: str) -> None:
