@@ -43,8 +43,8 @@ class Care:
     """What may be asked of a server whose models must not be loaded, woken or kept awake by asking."""
 
     metrics: Literal["auto", "on", "off"] = "auto"
-    stays_loaded: bool | None = None
-    """The server is known to keep its model loaded whatever happens; None is not known."""
+    arguments: tuple[str, ...] = ()
+    """The command line of the server's process; empty where it cannot be seen."""
     traffic: Callable[[frozenset[str] | None], bool] = never
     """Tell whether requests for a model of these names (None: any) came since this was last answered with yes."""
 

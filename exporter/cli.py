@@ -90,7 +90,7 @@ async def _serve(service: Service) -> None:
     runner = web.AppRunner(
         build_app(service), access_log=None, handler_cancellation=True, shutdown_timeout=_STOP_SECONDS
     )
-    proxy = Proxy(service.config.proxy, service.registry, _STOP_SECONDS)
+    proxy = Proxy(service.config.proxy, service.registry, _STOP_SECONDS, service.fleet.recorded)
     await runner.setup()
     try:
         stop = asyncio.Event()
@@ -106,6 +106,7 @@ async def _serve(service: Service) -> None:
         await stop.wait()
         log.info("stopping")
     finally:
+        service.fleet.close()
         await asyncio.gather(runner.cleanup(), proxy.close())
 
 

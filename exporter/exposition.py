@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from prometheus_client import exposition as text_format
 from prometheus_client.openmetrics import exposition as openmetrics_format
+
+from exporter.written import Written
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -30,12 +33,19 @@ class Format:
     content_type: str
     media_type: str
     version: str
-    generate: Callable[[_Families], bytes]
+    generate: Callable[[Any], bytes]
+    """Writes whatever has ``collect``."""
     end: bytes
 
     def render(self, families: Sequence[Metric]) -> bytes:
         """Return the families as a part of a page; raises when a value or name cannot be written."""
-        return self.generate(_Families(families)).removesuffix(self.end)
+        parts: list[bytes] = []
+        for written, group in groupby(families, key=lambda family: isinstance(family, Written)):
+            if written:
+                parts.extend(family.render(self.generate, self.end) for family in cast("Iterable[Written]", group))
+            else:
+                parts.append(self.generate(_Families(list(group))).removesuffix(self.end))
+        return b"".join(parts)
 
     def page(self, parts: Iterable[bytes]) -> bytes:
         """Join parts to a whole page."""

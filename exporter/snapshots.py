@@ -100,5 +100,5 @@ class ServerSnapshot:
 
     Holds what was read in this poll: a loaded model that is missing here was left alone.
     """
-    loads_by_request: bool = True
-    """False where a model stays loaded as long as the server runs."""
+    loads_on_request: Literal["never", "by_name", "by_any_name"] = "never"
+    """Whether a request may find its model not loaded, and which it then loads: that of its name, or the only one."""

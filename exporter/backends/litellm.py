@@ -25,7 +25,7 @@ def snapshot(fetch: Fetch, care: Care = FREE) -> ServerSnapshot:
     models = tuple(Model(entry["id"]) for entry in listed_models(fetch))
     metrics = EnginePage(page(fetch, "/metrics/") if care.metrics != "off" else b"", "litellm_")
     version = text(optional_object(fetch, "/health/readiness").get("litellm_version"))
-    return ServerSnapshot("litellm", version, models, _engine(metrics), loads_by_request=False)
+    return ServerSnapshot("litellm", version, models, _engine(metrics))
 
 
 def _engine(metrics: EnginePage) -> Engine:

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
 from exporter.answers import (
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from exporter.answers import Care, Fetch
 
 PORTS = (8080,)
-PROGRAMS = ("llama-server", "llama_server", "llamafile", "llama")
+PROGRAMS = ("llama-server", "llama_server", "llamafile")
 
 _HARMLESS_METRICS_BUILD = 10600  # a good while after #27376, merged in August 2026
 _SLEEP_FLAG = "--sleep-idle-seconds"
@@ -65,7 +65,7 @@ def _single(fetch: Fetch, care: Care, props: dict[str, Any], entries: list[dict[
     asleep = props.get("is_sleeping")
     model = _model(entries[0], loaded=asleep is not True, props=props)
     metrics, slots = EnginePage(b""), None
-    if care.metrics == "on" or (care.metrics == "auto" and (care.stays_loaded or asleep is None)):
+    if care.metrics == "on" or (care.metrics == "auto" and (asleep is None or _stays_loaded(care.arguments))):
         metrics, slots = _metrics(fetch), _slots(fetch)
     elif care.metrics == "auto" and _build(props) >= _HARMLESS_METRICS_BUILD:
         metrics = _metrics(fetch)
@@ -77,7 +77,8 @@ def _single(fetch: Fetch, care: Care, props: dict[str, Any], entries: list[dict[
     context = count(child(props, "default_generation_settings", "n_ctx"))
     engine = _engine(metrics, slots, capacity, context if model.loaded else None)
     version = text(props.get("build_info"))
-    return ServerSnapshot("llamacpp", version, (model,), engine, loads_by_request=asleep is not None)
+    on_request: Literal["never", "by_any_name"] = "never" if asleep is None else "by_any_name"
+    return ServerSnapshot("llamacpp", version, (model,), engine, loads_on_request=on_request)
 
 
 def _router(fetch: Fetch, care: Care, props: dict[str, Any], entries: list[dict[str, Any]]) -> ServerSnapshot:
@@ -93,22 +94,27 @@ def _router(fetch: Fetch, care: Care, props: dict[str, Any], entries: list[dict[
             engines[model.name] = _engine(_metrics(fetch, wanted), _slots(fetch, wanted), None, None)
         elif harmless:
             engines[model.name] = _engine(_metrics(fetch, wanted), None, None, None)
-    return ServerSnapshot("llamacpp", text(props.get("build_info")), models, engine_by_model=engines)
+    return ServerSnapshot(
+        "llamacpp", text(props.get("build_info")), models, engine_by_model=engines, loads_on_request="by_name"
+    )
 
 
 def _may_sleep(entry: dict[str, Any]) -> bool:
     """Tell whether a router's model may fall asleep: what it was started with says so, or does not say."""
-    arguments = child(entry, "status", "args")
-    if not isinstance(arguments, list) or not arguments:
-        return True
-    return any(text(argument).startswith(_SLEEP_FLAG) for argument in arguments)
+    return not _stays_loaded(texts(child(entry, "status", "args")))
+
+
+def _stays_loaded(arguments: tuple[str, ...]) -> bool:
+    """Tell whether a server that was started like this never sleeps; False when that is not known."""
+    return bool(arguments) and not any(argument.startswith(_SLEEP_FLAG) for argument in arguments)
 
 
 def _model(entry: dict[str, Any], *, loaded: bool, props: dict[str, Any] | None = None) -> Model:
     meta = entry.get("meta")
+    aliases = {*texts(entry.get("aliases")), text(child(props, "model_alias"))} - {"", entry["id"]}
     return Model(
         entry["id"],
-        aliases=(*texts(entry.get("aliases")), *filter(None, [text(child(props, "model_alias"))])),
+        aliases=tuple(sorted(aliases)),
         loaded=loaded,
         quantization=text(child(meta, "ftype")) or text(child(props, "model_ftype")),
         parameters=_parameters(count(child(meta, "n_params"))),

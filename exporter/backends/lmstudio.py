@@ -25,11 +25,15 @@ def snapshot(fetch: Fetch, _care: Care = FREE) -> ServerSnapshot:
     """Return what LM Studio says: every downloaded model, loaded or not."""
     entries = attempt(lambda: read_object(fetch, "/api/v1/models").get("models"), None)
     if isinstance(entries, list):
-        return ServerSnapshot("lmstudio", "", tuple(_model(e) for e in objects(entries) if text(e.get("key"))))
+        return ServerSnapshot(
+            "lmstudio", "", tuple(_model(e) for e in objects(entries) if text(e.get("key"))), loads_on_request="by_name"
+        )
     older = read_object(fetch, "/api/v0/models").get("data")
     if not isinstance(older, list):
         raise NotUnderstood("/api/v0/models is no list of models")
-    return ServerSnapshot("lmstudio", "", tuple(_older_model(e) for e in objects(older) if text(e.get("id"))))
+    return ServerSnapshot(
+        "lmstudio", "", tuple(_older_model(e) for e in objects(older) if text(e.get("id"))), loads_on_request="by_name"
+    )
 
 
 def _model(entry: dict[str, Any]) -> Model:

@@ -29,7 +29,7 @@ def snapshot(fetch: Fetch, _care: Care = FREE) -> ServerSnapshot:
         raise NotUnderstood("/api/ps is no list of models")
     version = text(optional_object(fetch, "/api/version").get("version"))
     models = tuple(_model(entry) for entry in objects(running) if text(entry.get("name") or entry.get("model")))
-    return ServerSnapshot("ollama", version, models)
+    return ServerSnapshot("ollama", version, models, loads_on_request="by_name")
 
 
 def _model(entry: dict[str, Any]) -> Model:

@@ -21,6 +21,4 @@ def recognises(fetch: Fetch) -> bool:
 
 def snapshot(fetch: Fetch, _care: Care = FREE) -> ServerSnapshot:
     """Return the models that it lists."""
-    return ServerSnapshot(
-        "openai", "", tuple(Model(entry["id"]) for entry in listed_models(fetch)), loads_by_request=False
-    )
+    return ServerSnapshot("openai", "", tuple(Model(entry["id"]) for entry in listed_models(fetch)))

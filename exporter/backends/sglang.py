@@ -30,7 +30,7 @@ def snapshot(fetch: Fetch, care: Care = FREE) -> ServerSnapshot:
         Model(entry["id"], loaded=True, context_length=count(entry.get("max_model_len")), load_seconds=load_seconds)
         for entry in listed_models(fetch)
     )
-    return ServerSnapshot("sglang", "", models, _engine(metrics), loads_by_request=False)
+    return ServerSnapshot("sglang", "", models, _engine(metrics))
 
 
 def _engine(metrics: EnginePage) -> Engine:

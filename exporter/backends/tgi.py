@@ -35,7 +35,7 @@ def snapshot(fetch: Fetch, care: Care = FREE) -> ServerSnapshot:
         context_length=count(info.get("max_total_tokens")),
     )
     models = (model,) if name else ()
-    return ServerSnapshot("tgi", text(info.get("version")), models, _engine(metrics, info), loads_by_request=False)
+    return ServerSnapshot("tgi", text(info.get("version")), models, _engine(metrics, info))
 
 
 def _engine(metrics: EnginePage, info: dict[str, Any]) -> Engine:

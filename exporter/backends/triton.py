@@ -31,7 +31,7 @@ def snapshot(fetch: Fetch, care: Care = FREE) -> ServerSnapshot:
         raise NotUnderstood("neither /v2 nor /metrics is Triton's")
     names = metrics.by("model", "inference_request_success")
     models = tuple(Model(name) for name in names)
-    return ServerSnapshot("triton", text(about.get("version")), models, _engine(metrics), loads_by_request=False)
+    return ServerSnapshot("triton", text(about.get("version")), models, _engine(metrics))
 
 
 def _engine(metrics: EnginePage) -> Engine:

@@ -34,13 +34,7 @@ def snapshot(fetch: Fetch, care: Care = FREE) -> ServerSnapshot:
         for entry in listed_models(fetch)
     )
     metrics = EnginePage(page(fetch, "/metrics") if care.metrics != "off" else b"", *_PREFIXES)
-    return ServerSnapshot(
-        "vllm",
-        text(optional_object(fetch, "/version").get("version")),
-        models,
-        _engine(metrics),
-        loads_by_request=False,
-    )
+    return ServerSnapshot("vllm", text(optional_object(fetch, "/version").get("version")), models, _engine(metrics))
 
 
 def _engine(metrics: EnginePage) -> Engine:
