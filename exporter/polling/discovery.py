@@ -1,4 +1,4 @@
-"""``modelhost-exporter discover``: looks once at the ports where model servers usually are, and prints YAML to paste."""
+"""``modelhost-exporter discover``: looks once at the ports where model servers usually are, and prints their YAML."""
 
 from __future__ import annotations
 
