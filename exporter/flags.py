@@ -125,8 +125,8 @@ def parser() -> argparse.ArgumentParser:
     result = _Parser(
         prog=PROGRAM,
         description="Prometheus exporter for machines that serve models.",
-        epilog=f"{PROGRAM} {DISCOVER} [HOST] looks once for model servers on this machine, or another, says what it finds"
-        " and prints the configuration for it.",
+        epilog=f"{PROGRAM} {DISCOVER} [HOST] looks once for model servers on this machine, or another, says what it"
+        " finds and prints the configuration for it.",
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
     )

@@ -62,23 +62,29 @@ def snapshot(fetch: Fetch, care: Care = FREE) -> ServerSnapshot:
 def _single(fetch: Fetch, care: Care, props: dict[str, Any], entries: list[dict[str, Any]]) -> ServerSnapshot:
     if not entries:
         raise NotUnderstood("/v1/models lists no model")
-    asleep = props.get("is_sleeping")
-    model = _model(entries[0], loaded=asleep is not True, props=props)
-    metrics, slots = EnginePage(b""), None
-    if care.metrics == "on" or (care.metrics == "auto" and (asleep is None or _stays_loaded(care.arguments))):
-        metrics, slots = _metrics(fetch), _slots(fetch)
-    elif care.metrics == "auto" and _build(props) >= _HARMLESS_METRICS_BUILD:
-        metrics = _metrics(fetch)
-        # a server that works is awake anyway, and will be for as long again
-        slots = _slots(fetch) if metrics.total("requests_processing") and asleep is False else None
-    elif care.metrics == "auto" and asleep is False and care.traffic(None):
-        metrics, slots = _metrics(fetch), _slots(fetch)
-    capacity = count(props.get("total_slots"))
+    can_sleep, awake = "is_sleeping" in props, props.get("is_sleeping") is not True
+    model = _model(entries[0], loaded=awake, props=props)
+    metrics, slots = _deep(fetch, care, awake=awake, can_sleep=can_sleep, build=_build(props))
     context = count(child(props, "default_generation_settings", "n_ctx"))
-    engine = _engine(metrics, slots, capacity, context if model.loaded else None)
-    version = text(props.get("build_info"))
-    on_request: Literal["never", "by_any_name"] = "never" if asleep is None else "by_any_name"
-    return ServerSnapshot("llamacpp", version, (model,), engine, loads_on_request=on_request)
+    engine = _engine(metrics, slots, count(props.get("total_slots")), context if awake else None)
+    on_request: Literal["never", "by_any_name"] = "by_any_name" if can_sleep else "never"
+    return ServerSnapshot("llamacpp", text(props.get("build_info")), (model,), engine, loads_on_request=on_request)
+
+
+def _deep(
+    fetch: Fetch, care: Care, *, awake: bool, can_sleep: bool, build: int
+) -> tuple[EnginePage, list[dict[str, Any]] | None]:
+    """Return /metrics and /slots of a server with one model, as far as they may be asked for; none is ever woken."""
+    auto = care.metrics == "auto"
+    if awake and (care.metrics == "on" or (auto and (not can_sleep or _stays_loaded(care.arguments)))):
+        return _metrics(fetch), _slots(fetch)
+    if care.metrics != "off" and build >= _HARMLESS_METRICS_BUILD:
+        metrics = _metrics(fetch)
+        # a server that works is awake anyway, and will wait anew when it is done
+        return metrics, _slots(fetch) if awake and metrics.total("requests_processing") else None
+    if auto and awake and care.traffic(None):
+        return _metrics(fetch), _slots(fetch)
+    return EnginePage(b""), None
 
 
 def _router(fetch: Fetch, care: Care, props: dict[str, Any], entries: list[dict[str, Any]]) -> ServerSnapshot:

@@ -34,10 +34,11 @@ def snapshot(fetch: Fetch, _care: Care = FREE) -> ServerSnapshot:
 
 def _model(entry: dict[str, Any]) -> Model:
     size, vram = count(entry.get("size")), number(entry.get("size_vram"))
-    name, model = text(entry.get("name")), text(entry.get("model"))
+    model = text(entry.get("model"))
+    name = text(entry.get("name")) or model
     return Model(
-        name or model,
-        aliases=tuple(filter(None, {model, name, (name or model).removesuffix(":latest")})),
+        name,
+        aliases=tuple(sorted({model, name.removesuffix(":latest")} - {"", name})),
         loaded=True,
         quantization=text(child(entry, "details", "quantization_level")),
         family=text(child(entry, "details", "family")),

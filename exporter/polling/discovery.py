@@ -9,11 +9,12 @@ from exporter import backends
 from exporter.answers import Care
 from exporter.polling.fetching import Fetcher
 from exporter.polling.visit import Visit
+from exporter.snapshots import ServerSnapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from exporter.snapshots import Model, ServerSnapshot
+    from exporter.snapshots import Model
 
 _TIMEOUT_SECONDS = 2.0
 _MOST_NAMED = 5
@@ -52,11 +53,14 @@ def report(host: str, ports: Sequence[int], found: Sequence[Found]) -> str:
 
 def _look(url: str, timeout_seconds: float) -> Found | None:
     fetcher = Fetcher(url, {}, timeout_seconds)
+    kind = None
     try:
         visit = Visit(fetcher.get, lambda _reason: None)
         kind = backends.recognise(visit)
         return Found(url, backends.backend(kind).snapshot(visit, Care("off"))) if kind else None
-    except (OSError, LookupError, ValueError):
+    except LookupError:  # it says what it is, but not what it has
+        return Found(url, ServerSnapshot(kind)) if kind else None
+    except (OSError, ValueError):
         return None
     finally:
         fetcher.close()
@@ -72,6 +76,8 @@ def _names(found: Iterable[Found]) -> list[str]:
 
 
 def _described(snapshot: ServerSnapshot) -> str:
+    if not snapshot.models:
+        return f"{snapshot.kind}, which lists no model: it may need a key (headers)"
     loaded = [model for model in snapshot.models if model.loaded is not False]
     version = f" {_plain(snapshot.version)}" if snapshot.version else ""
     return f"{snapshot.kind}{version}, {_counted(loaded, len(snapshot.models))}"
