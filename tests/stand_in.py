@@ -24,6 +24,8 @@ class StandIn:
         self.connections = 0
         self.released = threading.Event()
         """Ends what hangs."""
+        self.clients: list[Callable[[], None]] = []
+        """Closes what talks to this server."""
         stand_in = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -77,6 +79,8 @@ class StandIn:
     def close(self) -> None:
         """Stop serving and let go of what hangs."""
         self.released.set()
+        for close in self.clients:
+            close()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join(10)

@@ -82,5 +82,7 @@ class LocalProcesses:
 
 
 def _is_one(words: Sequence[str], programs: Sequence[str]) -> bool:
-    """Tell by the program and its first arguments: an interpreter's script counts, a model's path does not."""
-    return any(program in word for word in words[:3] for program in programs)
+    """Tell by the program, or an interpreter's script or module; the arguments of a tunnel or a proxy do not count."""
+    interpreted = words[0].rpartition("/")[2].startswith("python")
+    candidates = words[:3] if interpreted else words[:1]
+    return any(program.casefold() in word.casefold() for word in candidates for program in programs)
