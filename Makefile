@@ -27,9 +27,10 @@ check: .venv/dev.stamp ## format, lint, types, documents, tests with coverage, p
 	$(BIN)/pytest --cov --cov-report=
 	$(BIN)/coverage report
 
-bench: .venv/dev.stamp ## measure speed and memory, side by side with node_exporter
+bench: .venv/dev.stamp ## measure speed and memory, side by side with node_exporter, nginx and LiteLLM
 	@-.ci/need prometheus-node-exporter prometheus-node-exporter
-	$(BIN)/python benchmarks/scrape.py $(ARGS)
+	$(BIN)/python -m benchmarks.scrape $(ARGS)
+	$(BIN)/python -m benchmarks.proxy
 
 format: .venv/dev.stamp ## format the code and write the generated parts of the README
 	$(BIN)/ruff format .

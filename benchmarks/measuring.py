@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import math
 import os
+import platform
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 from http.client import HTTPConnection
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -37,9 +40,14 @@ class CannotStart(Exception):
 class Program:
     """A running program: where its metrics are, and what it has used so far."""
 
-    def __init__(self, process: psutil.Popen, url: str) -> None:
+    def __init__(self, process: psutil.Popen, url: str, log: str) -> None:
         self._process = process
+        self._log = log
         self.url = url
+
+    def logged(self, message: str) -> dict[str, str]:
+        """Return the fields of the JSON line that this exporter logged with a message while it started."""
+        return next(entry for entry in _entries(self._log) if entry.get("msg") == message)
 
     def cpu_seconds(self) -> float:
         """Return user and system time of the process since its start, ended threads included."""
@@ -69,25 +77,36 @@ def exporter(*flags: str) -> Iterator[Program]:
 
 
 @contextlib.contextmanager
-def listening(command: Sequence[str], port: int, path: str = "/metrics") -> Iterator[Program]:
+def listening(
+    command: Sequence[str], port: int, path: str = "/metrics", start_seconds: float = _START_SECONDS
+) -> Iterator[Program]:
     """Run a program that was told to listen on ``port`` of 127.0.0.1."""
-    with _running(command, lambda _: f"http://127.0.0.1:{port}{path}" if _accepts(port) else None) as program:
+
+    def url(_log: str) -> str | None:
+        return f"http://127.0.0.1:{port}{path}" if _accepts(port) else None
+
+    with _running(command, url, start_seconds) as program:
         yield program
 
 
 @contextlib.contextmanager
-def _running(command: Sequence[str], find_url: Callable[[str], str | None]) -> Iterator[Program]:
+def _running(
+    command: Sequence[str], find_url: Callable[[str], str | None], start_seconds: float = _START_SECONDS
+) -> Iterator[Program]:
     """Start a program, wait until ``find_url`` finds its URL (it is given what the program has logged), stop it."""
     with tempfile.TemporaryFile() as log:
         process = psutil.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=log)
         try:
-            yield Program(process, _wait_for_url(process, log, find_url))
+            url = _wait_for_url(process, log, find_url, start_seconds)
+            yield Program(process, url, _text(log))
         finally:
             _stop(process)
 
 
-def _wait_for_url(process: psutil.Popen, log: IO[bytes], find_url: Callable[[str], str | None]) -> str:
-    deadline = time.monotonic() + _START_SECONDS
+def _wait_for_url(
+    process: psutil.Popen, log: IO[bytes], find_url: Callable[[str], str | None], start_seconds: float
+) -> str:
+    deadline = time.monotonic() + start_seconds
     while True:
         ended = process.poll() is not None
         text = _text(log)
@@ -105,13 +124,16 @@ def _text(log: IO[bytes]) -> str:
 
 
 def _logged_url(log: str) -> str | None:
-    """Return the URL that this exporter logs as soon as it listens."""
+    """Return the URL of this exporter's metrics once it has logged that it is ready."""
+    entries = {entry.get("msg"): entry for entry in _entries(log)}
+    return entries["listening"]["url"] if "ready" in entries else None
+
+
+def _entries(log: str) -> Iterator[dict[str, str]]:
+    """Yield the JSON lines that are whole."""
     for line in log.splitlines(keepends=True):
         if line.startswith("{") and line.endswith("\n"):
-            url = json.loads(line).get("url")
-            if url:
-                return str(url)
-    return None
+            yield json.loads(line)
 
 
 def _accepts(port: int) -> bool:
@@ -121,9 +143,11 @@ def _accepts(port: int) -> bool:
 
 
 def _stop(process: psutil.Popen) -> None:
-    process.terminate()
     try:
+        process.terminate()
         process.wait(_STOP_SECONDS)
+    except psutil.NoSuchProcess:
+        return
     except psutil.TimeoutExpired:
         process.kill()
         process.wait()
@@ -139,6 +163,16 @@ def version(*command: str) -> str:
     """Return the first line of what ``command --version`` says."""
     done = subprocess.run([*command, "--version"], cwd=ROOT, check=True, capture_output=True, text=True)
     return (done.stdout or done.stderr).splitlines()[0]
+
+
+def event_loop() -> str:
+    """Return which event loop the exporter runs on here."""
+    return f"uvloop {metadata.version('uvloop')}" if importlib.util.find_spec("uvloop") else "asyncio's event loop"
+
+
+def machine() -> str:
+    """Return what the figures were taken on."""
+    return f"{platform.system()} {platform.release()}, {platform.machine()}, {psutil.cpu_count()} CPUs"
 
 
 def percentile(values: Sequence[float], percent: float) -> float:

@@ -1,6 +1,6 @@
 """What a scrape costs: this exporter beside node_exporter, scraped in turn on one machine as Prometheus does it.
 
-Run from anywhere: ``python benchmarks/scrape.py``. Figures that are to be reached are marked PASS or MISS; the exit
+Run with ``python -m benchmarks.scrape``. Figures that are to be reached are marked PASS or MISS; the exit
 code is 0 either way. CPU time is the process's own (user and system, every thread) between the first and the last
 measured scrape, pauses included.
 """
@@ -10,18 +10,27 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gzip
-import importlib.util
-import platform
 import shutil
 import statistics
 import time
 from dataclasses import dataclass, field
 from functools import partial
-from importlib import metadata
 from typing import TYPE_CHECKING, NamedTuple
 
-import psutil
-from measuring import EXPORTER, Program, exporter, free_port, listening, percentile, ratio, table, verdict, version
+from benchmarks.measuring import (
+    EXPORTER,
+    Program,
+    event_loop,
+    exporter,
+    free_port,
+    listening,
+    machine,
+    percentile,
+    ratio,
+    table,
+    verdict,
+    version,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -159,7 +168,7 @@ def main() -> None:
     node_exporter = next(filter(None, map(shutil.which, _NODE_EXPORTER_NAMES)), None)
     with contextlib.ExitStack() as stack:
         targets = [Target("modelhost-exporter", stack.enter_context(exporter()))]
-        print(f"{version(*EXPORTER)}, {_event_loop()}")
+        print(f"{version(*EXPORTER)}, {event_loop()}")
         if node_exporter:
             port = free_port()
             command = [node_exporter, f"--web.listen-address=127.0.0.1:{port}"]
@@ -167,7 +176,7 @@ def main() -> None:
             print(version(node_exporter))
         else:
             print("node_exporter is not installed: only this exporter is measured")
-        print(f"{_machine()}\n{_how(arguments)}\n")
+        print(f"{machine()}\n{_how(arguments)}\n")
         for number in range(-arguments.warm_up, arguments.scrapes):
             if number == 0:
                 _each(targets, Target.forget)
@@ -200,14 +209,6 @@ def _each(targets: Sequence[Target], action: Callable[[Target], None], pause: fl
     for target in targets:
         action(target)
         time.sleep(pause)
-
-
-def _event_loop() -> str:
-    return f"uvloop {metadata.version('uvloop')}" if importlib.util.find_spec("uvloop") else "asyncio's event loop"
-
-
-def _machine() -> str:
-    return f"{platform.system()} {platform.release()}, {platform.machine()}, {psutil.cpu_count()} CPUs"
 
 
 def _how(arguments: argparse.Namespace) -> str:

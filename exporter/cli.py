@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -32,7 +33,7 @@ log = logging.getLogger(__name__)
 
 EXIT_OK, EXIT_RUN_TIME, EXIT_CONFIG = 0, 1, 2
 
-_SWITCH_INTERVAL_SECONDS = 0.0005
+_SWITCH_INTERVAL_SECONDS = 0.0001
 _STOP_SECONDS = 0.3
 
 
@@ -115,6 +116,7 @@ async def _serve(service: Service) -> None:
             "ready",
             extra={"fields": {"version": __version__, "collectors": ",".join(service.config.collectors)}},
         )
+        gc.freeze()  # a full collection stops every stream for 30 ms; what lives since the start need not be looked at
         await stop.wait()
         log.info("stopping")
     finally:
@@ -126,7 +128,7 @@ async def _listen(runner: web.AppRunner, address: Address, path: str) -> None:
     site = web.TCPSite(runner, address.host or None, address.port)
     try:
         await site.start()
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a host that cannot be a name (a label of 70 letters)
         raise _CannotListen(f"cannot listen on {address}: {_problem(error)}") from error
     shown = _reachable(address, runner.addresses[-1][1])
     log.info("listening", extra={"fields": {"address": str(address), "url": f"http://{shown}{path}"}})
@@ -136,7 +138,7 @@ async def _start_proxy(proxy: Proxy) -> None:
     for server in proxy.servers:
         try:
             port = await proxy.listen(server)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise _CannotListen(f"cannot listen on {server.listen} for {server.name}: {_problem(error)}") from error
         fields = {
             "server": server.name,
@@ -146,8 +148,10 @@ async def _start_proxy(proxy: Proxy) -> None:
         log.info("proxying", extra={"fields": fields})
 
 
-def _problem(error: OSError) -> str:
+def _problem(error: OSError | ValueError) -> str:
     """Return the system's words; asyncio's own text repeats the address."""
+    if isinstance(error, ValueError):
+        return str(error)
     if error.errno and not isinstance(error, socket.gaierror):
         return os.strerror(error.errno)
     return error.strerror or str(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Literal
 
@@ -34,7 +35,7 @@ class Web:
         if self.max_requests < 1:
             raise ValueError("max_requests must be at least 1")
         path = self.telemetry_path
-        if not path.startswith("/") or path.startswith("/-/") or path == "/" or set(path) & set("{}?# "):
+        if not re.fullmatch(r"/[\w.~/-]+", path, re.ASCII) or path.startswith("/-/"):
             raise ValueError(f"telemetry_path {path!r} must be a path such as /metrics, not / and not below /-/")
 
 

@@ -19,6 +19,10 @@ class ModelNames:
             return UNKNOWN
         if name in self._names:
             return name
+        if not name.isascii():  # JSON can hold half a surrogate pair, which no page of metrics could carry
+            name = name.encode("utf-8", "replace").decode()
+            if name in self._names:
+                return name
         if succeeded and len(self._names) < self._max and name not in (OTHER, UNKNOWN):
             self._names.add(name)
             return name

@@ -6,12 +6,12 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from exporter.observation import ERRORS
+from exporter.units import Seconds  # noqa: TC001 - read at run time, by the parser of the configuration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from exporter.observation import RequestObservation
-    from exporter.units import Seconds
 
 
 @dataclass(frozen=True)

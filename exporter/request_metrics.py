@@ -11,8 +11,9 @@ from exporter.model_names import UNKNOWN
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from prometheus_client import CollectorRegistry, Counter, Gauge
+    from prometheus_client import CollectorRegistry
 
+    from exporter.instruments import Counter, Gauge
     from exporter.objectives import Objectives
     from exporter.observation import RequestObservation, Tokens
 
@@ -49,7 +50,7 @@ REQUESTS = counter(
 IN_FLIGHT = gauge(
     "requests_in_flight",
     "Requests under way: streams that wait for their first token (waiting), streams that run (streaming), and requests"
-    " for a whole reply (blocking). The model is the one the request names.",
+    " for a whole reply (blocking). The model is the one the request names, and once tokens come the reply's.",
     *_COMMON,
     "phase",
 )

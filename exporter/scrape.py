@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _HEAD_START_SECONDS = 0.01
+_SHARE_FOR_HEAD_STARTS = 0.3
 
 SUCCESS = gauge(
     "scrape_collector_success",
@@ -35,7 +36,7 @@ SUCCESS = gauge(
 )
 AVAILABLE = gauge(
     "scrape_collector_available",
-    "0 when this machine lacks what the collector measures (its success is then 0, and nothing is wrong), else 1.",
+    "0 when there is nothing to measure: the machine lacks it, or no device is selected. Success is then 0 too.",
     "collector",
 )
 DURATION = gauge(
@@ -81,16 +82,18 @@ class Scrape:
         """Prepare; nothing runs yet.
 
         ``own`` are the exporter's own metrics: on every page, measured in the calling thread. Collectors that
-        ``previous`` has too (the same objects) keep their threads, so that a hung one is not started again.
+        ``previous`` has too (the same objects) keep their threads, and one that replaces another of its name starts
+        only when that one is done, so that what hangs is never started again. States live on by name, so that a
+        reload logs no state anew.
         """
         self.timeout_seconds = timeout_seconds
         self._own = own
         self._collectors = dict(collectors)
-        kept = previous.workers_of(self._collectors.values()) if previous else {}
         self._workers = {
-            name: kept.get(id(collector)) or _worker(name, collector) for name, collector in self._collectors.items()
+            name: previous.successor(name, collector) if previous else _worker(name, collector)
+            for name, collector in self._collectors.items()
         }
-        self._states: dict[str, State] = {}
+        self._states: dict[str, State] = previous.states() if previous else {}
         self._lock = threading.Lock()
 
     @property
@@ -105,7 +108,7 @@ class Scrape:
         """
         timeout = min(self.timeout_seconds, timeout_seconds or self.timeout_seconds)
         began = time.monotonic()
-        runs = self._start(only)
+        runs = self._start(only, began + timeout * _SHARE_FOR_HEAD_STARTS)
         page = _Page(format_)
         if self._own is not None:
             self._report("exporter", page.add("exporter", _outcome(_run_here(self._own), timeout, began)))
@@ -115,30 +118,41 @@ class Scrape:
         page.add("scrape", _Outcome("ok", 0.0, families=list(_self_metrics(outcomes, timeout))))
         return page.bytes()
 
-    def _start(self, only: Collection[str] | None) -> dict[str, Run[list[Metric]]]:
+    def _start(self, only: Collection[str] | None, head_starts_until: float) -> dict[str, Run[list[Metric]]]:
         """Start the collectors side by side, each as soon as the one before is done or has had its head start.
 
         Started all at once, a dozen threads that need a fraction of a millisecond each fight for the interpreter, which
-        costs twice the CPU of the whole page.
+        costs twice the CPU of the whole page. After ``head_starts_until`` (monotonic) there are none any more.
         """
         runs = {}
         for name, worker in self._workers.items():
             if only is None or name in only:
                 runs[name] = worker.start()
-                runs[name].wait(_HEAD_START_SECONDS)
+                if time.monotonic() < head_starts_until:
+                    runs[name].wait(_HEAD_START_SECONDS)
         return runs
 
-    def workers_of(self, collectors: Iterable[Collector]) -> dict[int, Worker[list[Metric]]]:
-        """Return the workers of those collectors that are here too, by the collector's id."""
-        wanted = {id(collector) for collector in collectors}
-        return {id(c): self._workers[name] for name, c in self._collectors.items() if id(c) in wanted}
+    def successor(self, name: str, collector: Collector) -> Worker[list[Metric]]:
+        """Return who runs a collector after this scrape: the same worker, or one that waits for its predecessor."""
+        before = self._workers.get(name)
+        if before is not None and self._collectors[name] is collector:
+            return before
+        return _worker(name, collector, before)
+
+    def states(self) -> dict[str, State]:
+        """Return each collector's state in its last scrape."""
+        with self._lock:
+            return dict(self._states)
 
     def close(self, successor: Scrape | None = None) -> None:
         """Let the threads end, but for those that ``successor`` took over."""
-        kept = successor.workers_of(self._collectors.values()) if successor else {}
-        for name, worker in self._workers.items():
-            if id(self._collectors[name]) not in kept:
-                worker.close()
+        kept = set() if successor is None else successor.workers()
+        for worker in self.workers() - kept:
+            worker.close()
+
+    def workers(self) -> set[Worker[list[Metric]]]:
+        """Return who runs the collectors."""
+        return set(self._workers.values())
 
     def _report(self, name: str, outcome: _Outcome) -> None:
         """Log a change of a collector's state, once; being well from the start is no change."""
@@ -201,8 +215,8 @@ def _sample_names(family: Metric) -> list[str]:
     return [family.name + suffix for suffix in _SUFFIXES.get(family.type, ("",))]
 
 
-def _worker(name: str, collector: Collector) -> Worker[list[Metric]]:
-    return Worker(lambda: list(collector.collect()), name=f"collector-{name}")
+def _worker(name: str, collector: Collector, before: Worker[list[Metric]] | None = None) -> Worker[list[Metric]]:
+    return Worker(lambda: list(collector.collect()), f"collector-{name}", before)
 
 
 def _run_here(collector: Collector) -> Run[list[Metric]]:
@@ -225,7 +239,11 @@ def _outcome(run: Run[list[Metric]], timeout: float, began: float) -> _Outcome:
 
 
 def _describe(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
+    """Return an error's kind and text; the text of some (NVML's asks the driver) can fail as well."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001 - any text is better than no page
+        return type(error).__name__
 
 
 def _self_metrics(outcomes: Mapping[str, _Outcome], timeout: float) -> Iterable[Metric]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import psutil
@@ -55,7 +56,7 @@ class Service:
                 self._own.reloaded(successful=False)
                 log.error("configuration not reloaded", extra={"fields": {"error": str(error)}})  # noqa: TRY400 - one line
                 raise
-            self._warn_of_restart(config)
+            config = self._keeping_what_needs_a_restart(config)
             before, self.scrape = self.scrape, self._scrape_of(config, self.scrape)
             before.close(self.scrape)
             self.config = config
@@ -76,7 +77,9 @@ class Service:
             self.fleet.close()
             return
         upstreams = {server.name: ServerUrl(server.upstream.url) for server in config.proxy.servers}
-        self.fleet.watch(config.model_servers, upstreams, options.poll_interval)
+        # a proxied server that only a restart brings has no upstream yet
+        servers = [server for server in config.model_servers if server.url or server.name in upstreams]
+        self.fleet.watch(servers, upstreams, options.poll_interval)
 
     def _collector(self, name: str, config: Config) -> tuple[Build, collectors.Collector]:
         """Return the collector in use when its options are the same, else a new one."""
@@ -87,12 +90,12 @@ class Service:
             return self._built[name]
         return wanted, collectors.module(name).create(*wanted)
 
-    def _warn_of_restart(self, config: Config) -> None:
-        pairs = {
-            "web.listen_addresses": (self.config.web.listen_addresses, config.web.listen_addresses),
-            "web.telemetry_path": (self.config.web.telemetry_path, config.web.telemetry_path),
-            "proxy": (self.config.proxy, config.proxy),
-        }
-        for key, (before, after) in pairs.items():
-            if before != after:
-                log.warning("changed, but needs a restart", extra={"fields": {"key": key}})
+    def _keeping_what_needs_a_restart(self, config: Config) -> Config:
+        """Return the new configuration with the addresses, path and proxy in force; a change of them is logged."""
+        served = {key: getattr(self.config.web, key) for key in ("listen_addresses", "telemetry_path")}
+        changed = [f"web.{key}" for key, value in served.items() if getattr(config.web, key) != value]
+        if config.proxy != self.config.proxy:
+            changed.append("proxy")
+        for key in changed:
+            log.warning("changed, but needs a restart", extra={"fields": {"key": key}})
+        return replace(config, web=replace(config.web, **served), proxy=self.config.proxy)

@@ -56,7 +56,7 @@ def _parse(wanted: Any, raw: object, where: str) -> object:
     if is_dataclass(wanted):
         return _parse_dataclass(cast("type", wanted), raw, where)
     origin, arguments = typing.get_origin(wanted), typing.get_args(wanted)
-    if origin is types.UnionType:  # T | None
+    if origin in (types.UnionType, typing.Union):  # T | None
         return None if raw is None else _parse(arguments[0], raw, where)
     if origin is tuple:  # tuple[T, ...]
         if not isinstance(raw, list):
@@ -90,10 +90,16 @@ def _parse_dataclass(wanted: type, raw: object, where: str) -> object:
         raise ConfigError(where, str(error)) from error
 
 
+def _path(raw: str) -> Path:
+    if not raw or "\0" in raw:
+        raise ValueError(f"{raw!r} is not a path")
+    return Path(raw)
+
+
 def _pattern(raw: str) -> re.Pattern[str]:
     try:
         return re.compile(raw)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"{raw!r} is not a regular expression: {error}") from error
 
 
@@ -103,7 +109,7 @@ _SCALARS: Mapping[Any, tuple[type | tuple[type, ...], str, Any]] = {
     int: (int, "a whole number", None),
     float: ((int, float), "a number", float),
     str: (str, "text", None),
-    Path: (str, "a path", Path),
+    Path: (str, "a path", _path),
     re.Pattern: (str, "a regular expression", _pattern),
     Seconds: ((int, float, str), "a duration such as 5s", parse_seconds),
 }

@@ -11,7 +11,7 @@ import contextlib
 import queue
 import threading
 import time
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,12 +75,23 @@ class Run(Generic[T]):
         self._finished.set()
 
 
+def _failed(error: BaseException) -> Run[Any]:
+    def fail() -> None:
+        raise error
+
+    run: Run[Any] = Run()
+    run.execute(fail)
+    return run
+
+
 class Worker(Generic[T]):
     """Runs one function in one daemon thread, one run at a time; whoever asks during a run shares it."""
 
-    def __init__(self, function: Callable[[], T], name: str) -> None:
+    def __init__(self, function: Callable[[], T], name: str, before: Worker[T] | None = None) -> None:
+        """Prepare; as long as ``before``, which this one replaces, has a run under way, that run is shared instead."""
         self._function = function
         self._name = name
+        self._before = before
         self._orders: queue.SimpleQueue[Run[T] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._current: Run[T] | None = None
@@ -88,17 +99,33 @@ class Worker(Generic[T]):
         self._closed = False
 
     def start(self) -> Run[T]:
-        """Return the run that is under way, or start one; never blocks."""
+        """Return the run that is under way, or start one; never blocks.
+
+        Where the machine has no thread left it returns a run that failed for that, and the next start tries again.
+        """
         with self._lock:
+            if self._before is not None:
+                if (run := self._before.current()) is not None:
+                    return run
+                self._before = None
             if self._current is None:
                 if self._thread is None or self._closed:  # closed: a thread for this late run alone
-                    self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
-                    self._thread.start()
+                    thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+                    try:
+                        thread.start()
+                    except RuntimeError as error:
+                        return _failed(error)
+                    self._thread = thread
                 self._current = Run()
                 self._orders.put(self._current)
                 if self._closed:
                     self._orders.put(None)
             return self._current
+
+    def current(self) -> Run[T] | None:
+        """Return the run that is under way here, or still under way in what this one replaces."""
+        with self._lock:
+            return self._current or (self._before.current() if self._before is not None else None)
 
     def close(self) -> None:
         """Let the thread end after the run under way."""

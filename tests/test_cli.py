@@ -17,7 +17,9 @@ import pytest
 
 from exporter import __version__
 from tests.fakes import of_collector, samples
+from tests.machine import write
 from tests.programs import DEADLINE_SECONDS, fetch, wait_until
+from tests.readings import Page
 
 if TYPE_CHECKING:
     from tests.conftest import StartExporter
@@ -106,8 +108,8 @@ def test_a_port_in_use_is_one_line_and_exit_code_1() -> None:
 
 
 def test_an_address_of_another_machine_is_one_line_and_exit_code_1() -> None:
-    """An address that this machine does not have, or a name nobody knows, is a clear run-time error."""
-    for address in ("192.0.2.1:0", "no-such-host.invalid:0"):
+    """An address that this machine does not have, a name nobody knows or can have, is a clear run-time error."""
+    for address in ("192.0.2.1:0", "no-such-host.invalid:0", "a" * 70 + ":0", "a..b:0"):
         result = _run(f"--web.listen-address={address}", "--log.level=warning")
         assert result.returncode == 1
         assert result.stderr.startswith(f"modelhost-exporter: cannot listen on {address}: ")
@@ -135,6 +137,28 @@ def test_flags_win_over_the_file(start_exporter: StartExporter, tmp_path: Path) 
     assert b"modelhost_load1" not in page
     assert b"modelhost_cpu_seconds" not in page
     assert b"modelhost_memory_total_bytes" in page
+
+
+def test_the_hosts_files_are_read_where_path_says(start_exporter: StartExporter, tmp_path: Path) -> None:
+    """--path.procfs is where psutil reads too, and --path.rootfs gives mounts the names that they have on the host."""
+    write(
+        tmp_path / "proc",
+        {
+            "stat": "cpu  1 2 3 4 5 6 7 8 9 10\nbtime 1600000000\n",
+            "filesystems": "\text4\n",
+            "self/mounts": f"/dev/a / ext4 rw 0 0\n/dev/b {tmp_path} ext4 ro 0 0\n/dev/b {tmp_path}/home ext4 rw 0 0\n",
+        },
+    )
+    exporter = start_exporter(
+        *(f"--path.procfs={tmp_path / 'proc'}", f"--path.rootfs={tmp_path}"),
+        *("--collector.disable-defaults", "--collector.clock", "--collector.filesystem"),
+    )
+    page = Page(exporter.page().decode())
+    assert page.one("modelhost_boot_time_seconds") == 1.6e9
+    assert page.by("modelhost_filesystem_readonly", "device", "mountpoint") == {
+        ("/dev/b", "/"): 1,
+        ("/dev/b", "/home"): 0,
+    }
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -214,7 +238,7 @@ def test_sighup_reloads_and_keeps_the_old_configuration_when_the_new_is_bad(
 
 
 def test_a_reload_names_what_needs_a_restart(start_exporter: StartExporter, tmp_path: Path) -> None:
-    """A new telemetry path is not in force after a reload, and the log says what it takes."""
+    """A new telemetry path is not in force after a reload, the log says so each time, and / links to the old one."""
     file = tmp_path / "config.yaml"
     file.write_text("")
     exporter = start_exporter(f"--config.file={file}")
@@ -223,6 +247,31 @@ def test_a_reload_names_what_needs_a_restart(start_exporter: StartExporter, tmp_
     assert exporter.wait_for_message("changed, but needs a restart")["key"] == "web.telemetry_path"
     exporter.wait_for_message("configuration reloaded")
     assert exporter.page()
+    assert b'<a href="/metrics">' in fetch(f"http://{exporter.address}/")
+
+    exporter.process.send_signal(signal.SIGHUP)
+    assert exporter.wait_for_message("changed, but needs a restart")
+    exporter.wait_for_message("configuration reloaded")
+    file.write_text("")
+    exporter.process.send_signal(signal.SIGHUP)
+    exporter.wait_for_message("configuration reloaded")
+    assert exporter.output().count("changed, but needs a restart") == 2, "back to what is served is no change"
+
+
+def test_a_reload_changes_what_is_logged(start_exporter: StartExporter, tmp_path: Path) -> None:
+    """A new log level is in force from the reload on."""
+    file = tmp_path / "config.yaml"
+    file.write_text("")
+    exporter = start_exporter(f"--config.file={file}", "--web.enable-lifecycle")
+    reload = urllib.request.Request(f"http://{exporter.address}/-/reload", method="POST")
+    file.write_text("log: {level: error}")
+    assert fetch(reload) == b"reloaded\n"
+    file.write_text("log: {level: loud}")
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        fetch(reload)
+    caught.value.close()
+    exporter.wait_for_message("configuration not reloaded")
+    assert "configuration reloaded" not in exporter.output()
 
 
 def test_post_reloads_where_it_is_enabled(start_exporter: StartExporter, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,8 @@ import yaml
 
 from exporter import collectors, config
 from exporter.config import Address, ConfigError
+from exporter.objectives import Objectives
+from exporter.proxy.settings import ProxyServer, ProxySettings
 from exporter.selection import Selection
 
 EXAMPLE = Path(__file__).parent.parent / "config.example.yaml"
@@ -45,6 +47,7 @@ def test_the_example_names_every_key() -> None:
             ("scrape", config.Scraping),
             ("log", config.Log),
             ("path", collectors.Paths),
+            ("proxy", ProxySettings),
         )
         for field in vars(kind())
     } | {"collectors.disable_defaults"}
@@ -52,6 +55,20 @@ def test_the_example_names_every_key() -> None:
         for field, value in vars(collectors.module(name).Options()).items():
             expected.add(f"collectors.{name}.{field}" + (".exclude" if isinstance(value, Selection) else ""))
     assert keys == expected
+
+
+def test_the_commented_example_of_a_server_is_valid(tmp_path: Path) -> None:
+    """Taking the comment marks away gives a server with every key that there is, and only defaults for options."""
+    lines = EXAMPLE.read_text().splitlines()
+    start = lines.index("  servers: []")
+    end = lines.index("", start)
+    shown = "\n".join(line.replace("  # ", "    ", 1) for line in lines[start + 1 : end])
+    (server,) = config.load(_written(tmp_path, f"proxy:\n  servers:\n{shown}\n"), {}).proxy.servers
+    (raw,) = yaml.safe_load(f"servers:\n{shown}\n")["servers"]
+    assert set(raw) == {field.name for field in fields(ProxyServer)}
+    assert set(raw["objectives"]) == {field.name for field in fields(Objectives)}
+    bare = ProxyServer(server.name, server.listen, server.upstream)
+    assert replace(server, objectives=bare.objectives, models=bare.models) == bare
 
 
 def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
@@ -94,7 +111,7 @@ def test_collectors_are_chosen_by_name(overrides: dict[str, object], expected: s
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("wbe: {}", "unknown key 'wbe'; known: web, scrape, log, path, collectors"),
+        ("wbe: {}", "unknown key 'wbe'; known: web, scrape, log, path, proxy, model_servers, collectors"),
         ("- a", "must be a mapping, not a list"),
         ("web: 5", "web: must be a mapping, not 5"),
         ("web: {listen_addresses: []}", "web: listen_addresses must not be empty"),
@@ -119,8 +136,14 @@ def test_collectors_are_chosen_by_name(overrides: dict[str, object], expected: s
         ("web: {", ":1:7: "),
         ("? [a]\n: b", ":1:3: a key must be text"),
         ("a: \x01", "config.yaml: "),
+        ("path: {procfs: ''}", "path.procfs: '' is not a path"),
         ("a: !!python/object:os.system {}", ":1:4: could not determine a constructor"),
         ("[" * 3000, "config.yaml: "),
+        ("log: 2001-99-99", ":1:6: '2001-99-99' is not a YAML timestamp"),
+        ("web: {max_requests: 0x_}", ":1:21: '0x_' is not a YAML int"),
+        ("web: {max_requests: !!bool maybe}", ":1:21: 'maybe' is not a YAML bool"),
+        ("web: {max_requests: !!timestamp x}", ":1:21: 'x' is not a YAML timestamp"),
+        ("? !!set {a}\n: 1", ":1:3: a key must be text"),
     ],
 )
 def test_a_mistake_in_the_file_is_one_clear_line(tmp_path: Path, text: str, message: str) -> None:
@@ -162,3 +185,18 @@ def test_what_is_no_address_is_refused(text: str) -> None:
     """Anything else is a ValueError that shows the text."""
     with pytest.raises(ValueError, match="is not an address"):
         Address.from_text(text)
+
+
+def test_yaml_anchors_and_merge_keys_work(tmp_path: Path) -> None:
+    """A mapping that is merged in by << counts, and what stands beside it wins."""
+    text = "collectors:\n  disk: {devices: &lo {include: lo}}\n  network: {devices: {<<: *lo, include: eth0}}"
+    devices: Selection = vars(config.load(_written(tmp_path, text), {}).collectors["network"])["devices"]
+    assert devices.keeps("eth0")
+    assert not devices.keeps("lo")
+
+
+@pytest.mark.parametrize("path", ["/%41", "/a\\b", '/a"<b>', "/a b", "", "/", "/-/x"])
+def test_a_telemetry_path_that_nobody_can_reach_is_refused(path: str) -> None:
+    """Only paths that need no encoding are taken."""
+    with pytest.raises(ConfigError, match="telemetry_path"):
+        config.load(None, {"web.telemetry_path": path})

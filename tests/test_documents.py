@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter import __version__, collectors, flags, reference
+from exporter import __version__, collectors, flags, reference, request_metrics
+from exporter.proxy import health
 
 if TYPE_CHECKING:
     import pytest
@@ -37,6 +38,8 @@ def test_every_metric_and_flag_is_in_the_readme() -> None:
     for name in collectors.names():
         for family in collectors.module(name).FAMILIES:
             assert f"`{family.name}`" in README
+    for family in (*request_metrics.FAMILIES, *health.FAMILIES):
+        assert f"`{family.name}`" in README
     for action in flags.parser()._actions:
         for option in action.option_strings:
             assert option in ("-h", "--help") or f"`{option}`" in README

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector
+from prometheus_client.metrics_core import Metric
 
 from exporter.exposition import OPENMETRICS, TEXT, Format, accepts_gzip, negotiate
+from exporter.families import histogram
+from exporter.instruments import live_histogram
+from tests.fakes import Fixed
 
 PROMETHEUS_2 = (
     "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
@@ -63,3 +68,19 @@ def test_the_format_with_the_highest_quality_is_chosen(accept: str, expected: Fo
 def test_gzip_is_used_where_it_is_welcome(header: str, *, expected: bool) -> None:
     """Accept-Encoding's q-values are honoured, a wildcard counts, and q=0 forbids."""
     assert accepts_gzip(header) is expected
+
+
+@pytest.mark.parametrize("format_", [TEXT, OPENMETRICS])
+def test_a_page_is_what_prometheus_client_writes(format_: Format) -> None:
+    """Every character that needs escaping and every kind of number is written as the reference writes it."""
+    registry = CollectorRegistry()
+    GCCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    live_histogram(histogram("seconds", "Some.", (1.0, 5.0), "model"), registry).labels("a").observe(2.0)
+    odd = Metric("odd", 'back\\slash, "quotes"\nand a line', "gauge")
+    for value in (0, -1.5, 1e6, 123456789.25, 1e300, float("inf"), float("-inf"), float("nan")):
+        odd.add_sample("odd", {"z": 'a"b\\c\nd', "a": "\u00fc\U0001f600", "value": str(value)}, value)
+    odd.add_sample("odd", {}, 1.0)
+
+    families = Fixed(*registry.collect(), odd)
+    assert format_.page([format_.render(list(families.collect()))]) == format_.generate(families)  # type: ignore[arg-type]

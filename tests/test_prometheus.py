@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import subprocess
 import threading
 import time
-import urllib.parse
-import urllib.request
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from exporter import collectors, own_metrics, scrape
-from tests.programs import DEADLINE_SECONDS, Program, fetch, free_port, installed, running, wait_until
+from tests.programs import DEADLINE_SECONDS, installed, wait_until
+from tests.prometheus_server import running_prometheus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +20,7 @@ if TYPE_CHECKING:
 
     from tests.conftest import StartExporter
     from tests.programs import Exporter
+    from tests.prometheus_server import Prometheus
 
 pytestmark = pytest.mark.usefixtures("_needs_prometheus")
 
@@ -35,32 +34,6 @@ def _needs_prometheus() -> None:
     installed("prometheus")
 
 
-class Prometheus:
-    """A real Prometheus that scrapes one exporter every 200 ms."""
-
-    def __init__(self, program: Program, port: int) -> None:
-        self._program = program
-        self._api = f"http://127.0.0.1:{port}/api/v1"
-
-    def query(self, promql: str) -> list[dict[str, Any]]:
-        """Return an instant query's result vector; nothing while Prometheus is not ready."""
-        try:
-            answer = fetch(f"{self._api}/query?{urllib.parse.urlencode({'query': promql})}")
-        except OSError:
-            return []
-        result: list[dict[str, Any]] = json.loads(answer)["data"]["result"]
-        return result
-
-    def value(self, promql: str) -> float | None:
-        """Return the one value of a query, None while there is none."""
-        result = self.query(promql)
-        return float(result[0]["value"][1]) if len(result) == 1 else None
-
-    def wait_for(self, promql: str) -> None:
-        """Wait until a query has a result."""
-        wait_until(lambda: bool(self.query(promql)), f"{promql}\n{self._program.output()[-2000:]}")
-
-
 @pytest.fixture
 def exporter(start_exporter: StartExporter, tmp_path: Path) -> Exporter:
     """Give a real exporter that measures the loopback interface too."""
@@ -72,23 +45,7 @@ def exporter(start_exporter: StartExporter, tmp_path: Path) -> Exporter:
 @pytest.fixture
 def prometheus(exporter: Exporter, tmp_path: Path) -> Iterator[Prometheus]:
     """Give a real Prometheus that scrapes it."""
-    config = tmp_path / "prometheus.yml"
-    scraping = {"job_name": "modelhost", "scrape_interval": "200ms", "scrape_timeout": "200ms"}
-    config.write_text(
-        json.dumps({"scrape_configs": [{**scraping, "static_configs": [{"targets": [exporter.address]}]}]})
-    )
-    port = free_port()
-    program = Program(
-        [
-            installed("prometheus"),
-            f"--config.file={config}",
-            f"--storage.tsdb.path={tmp_path / 'data'}",
-            f"--web.listen-address=127.0.0.1:{port}",
-        ]
-    )
-    with running(program):
-        server = Prometheus(program, port)
-        server.wait_for("count_over_time(up[1m]) >= 3")
+    with running_prometheus(exporter.address, tmp_path) as server:
         yield server
 
 

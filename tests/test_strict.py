@@ -81,6 +81,7 @@ def test_what_is_not_given_has_its_default() -> None:
         ({"name": "a", "wait": "soon"}, "top.wait: 'soon' is not a duration such as 5s, 500ms or 1m30s"),
         ({"name": "a", "wait": 0}, "top.wait: 0 is not a duration greater than zero"),
         ({"name": "a", "inner": {"pattern": "("}}, "top.inner.pattern: '(' is not a regular expression: "),
+        ({"name": "a", "inner": {"pattern": "a{9999999999}"}}, "top.inner.pattern: 'a{9999999999}' is not a regular"),
     ],
 )
 def test_a_mistake_is_named_by_its_path(raw: object, message: str) -> None:

@@ -58,6 +58,35 @@ def test_a_loop_that_is_gone_does_not_break_the_thread() -> None:
         assert not thread.is_alive()
 
 
+def test_without_a_thread_left_a_run_fails_and_the_next_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that cannot be started fails that run only; once threads are there again the worker works."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    worker = threads.Worker(threading.get_ident, "worker")
+    with monkeypatch.context() as no_threads:
+        no_threads.setattr(threading.Thread, "start", refuse)
+        refused = worker.start()
+        assert refused.wait(0)
+        assert str(refused.error) == "can't start new thread"
+    run = worker.start()
+    assert run.wait(10)
+    assert run.error is None
+    worker.close()
+
+
+def test_a_worker_shares_the_run_under_way() -> None:
+    """Whoever asks during a run gets that run, and the function runs once."""
+    release = threading.Event()
+    worker = threads.Worker(lambda: release.wait(10), "worker")
+    first, second = worker.start(), worker.start()
+    assert first is second
+    release.set()
+    assert first.wait(10)
+    worker.close()
+
+
 def test_a_worker_keeps_its_thread_for_the_next_run() -> None:
     """Runs one after the other happen in one thread."""
     worker = threads.Worker(threading.get_ident, "worker")

@@ -94,6 +94,7 @@ async def test_a_page_is_compressed_for_who_wants_it(served: tuple[str, ClientSe
         assert ("modelhost_many7", ()) in samples(gzip.decompress(await response.read()))
     async with client.get(f"{url}/metrics", headers={"Accept-Encoding": "gzip;q=0"}) as response:
         assert "Content-Encoding" not in response.headers
+        assert response.headers["Vary"] == "Accept, Accept-Encoding"  # what caches must tell apart
         assert ("modelhost_many7", ()) in samples(await response.read())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.collectors import Collector, Options, Paths, Unavailable
@@ -10,7 +11,6 @@ from exporter.kernel_files import parse_counts, read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from pathlib import Path
 
     from prometheus_client.metrics_core import Metric
 
@@ -93,6 +93,10 @@ def _cpu_limit(folder: Path) -> float | None:
     return int(words[0]) / int(words[1]) if words else None
 
 
-def create(_options: Options, paths: Paths) -> Collector:
-    """Build the cgroup collector."""
-    return Cgroup(paths.procfs, paths.sysfs)
+def create(_options: Options, _paths: Paths) -> Collector:
+    """Build the cgroup collector.
+
+    On the container's own /proc and /sys, wherever the host's are mounted: from inside, /proc/self/cgroup says a path
+    below the container's own /sys/fs/cgroup ('/'), which in the host's would be the root, without any limit.
+    """
+    return Cgroup(Path("/proc"), Path("/sys"))

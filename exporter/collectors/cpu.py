@@ -48,19 +48,21 @@ class Cpu:
     def __init__(self, source: Any = psutil, sysfs: Path | None = None) -> None:
         self._source = source
         self._online = sysfs / "devices/system/cpu/online" if sysfs else None
+        self._policies = sysfs / "devices/system/cpu/cpufreq" if sysfs else None
         self._highest: dict[tuple[str, str], float] = {}
 
     def collect(self) -> Iterator[Metric]:
         """Yield CPU seconds, core counts, frequencies and the kernel's event counters."""
+        times_of_all = self._source.cpu_times(percpu=True)
         yield from SECONDS.by(
             ((cpu, mode), self._steady((cpu, mode), seconds))
-            for cpu, times in self._numbered(self._source.cpu_times(percpu=True))
+            for cpu, times in self._numbered(times_of_all)
             for mode, seconds in disjoint_modes(times._asdict()).items()
         )
         yield from LOGICAL.of(self._source.cpu_count())
         yield from PHYSICAL.of(self._source.cpu_count(logical=False))
         yield from FREQUENCY.by(
-            ((cpu,), frequency.current * 1e6 or None) for cpu, frequency in self._numbered(self._frequencies())
+            ((cpu,), frequency.current * 1e6 or None) for cpu, frequency in self._frequency_of_each(len(times_of_all))
         )
         stats = self._source.cpu_stats()
         yield from SWITCHES.of(stats.ctx_switches)
@@ -81,6 +83,28 @@ class Cpu:
             return highest
         self._highest[key] = seconds
         return seconds
+
+    def _frequency_of_each(self, cpus: int) -> Iterator[tuple[str, Any]]:
+        """Yield each CPU's number and frequency.
+
+        psutil answers by cpufreq policy, and CPUs that share a clock share a policy (the clusters of an Arm chip).
+        """
+        frequencies = self._frequencies()
+        shared = self._cpus_by_policy() if len(frequencies) != cpus else []
+        if len(shared) != len(frequencies):
+            yield from self._numbered(frequencies)
+            return
+        for numbers, frequency in zip(shared, frequencies, strict=True):
+            yield from ((cpu, frequency) for cpu in numbers)
+
+    def _cpus_by_policy(self) -> list[list[str]]:
+        """Return the online CPUs of each cpufreq policy, in psutil's order: by the policy's number."""
+        folders = self._policies.glob("policy[0-9]*") if self._policies else ()
+        ordered = sorted(folders, key=lambda folder: int(folder.name.removeprefix("policy")))
+        try:
+            return [read(folder / "affected_cpus").split() for folder in ordered]
+        except (OSError, Unavailable):
+            return []
 
     def _frequencies(self) -> list[Any]:
         """Return psutil's frequencies in MHz, CPU by CPU; empty where the platform does not say."""

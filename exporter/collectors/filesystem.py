@@ -67,7 +67,7 @@ class Options(collectors.Options):
     fstypes: Selection = field(default_factory=lambda: all_but(*_VIRTUAL_TYPES))
     """Virtual file systems are left out by default."""
 
-    stuck_after: Seconds = Seconds(1.0)
+    stuck_after: Seconds = Seconds(0.5)
     """A file system that takes longer is reported in filesystem_device_error and left alone until it answers."""
 
 

@@ -38,11 +38,12 @@ _BYTES_PER_MEGABIT = 1e6 / 8
 _VIRTUAL = (
     r"lo\d*",
     r"veth.*",
-    r"docker\d+",
+    r"(docker|lxdbr|incusbr|ovs-system)\d*",
     r"podman\d+",
     r"br-[0-9a-f]+",
     r"virbr\d+.*",
-    r"(vnet|tap|tun|wg|tailscale|utun|gif|stf|awdl|llw|anpi|ap)\d+",
+    r"(vnet|tap|tun|tailscale|utun|gif|stf|awdl|llw|anpi|ap)\d+",
+    r"(wg|zt)[0-9a-z-]*",
     r"(cni|flannel|cali|cilium|lxc|kube|nodelocaldns|weave|vxlan|geneve).*",
     r"(dummy|ifb|bonding_masters|sit|gre|gretap|erspan|ip6tnl|ip6gre|tunl|ip_vti|ip6_vti|teql)\d*",
 )
@@ -53,7 +54,7 @@ class Options(collectors.Options):
     """Which interfaces are measured."""
 
     devices: Selection = field(default_factory=lambda: all_but(*_VIRTUAL))
-    """Loopback, tunnels, bridges and interfaces of containers are left out by default."""
+    """Loopback, tunnels, and the interfaces and bridges of containers are left out by default."""
 
 
 class Network:

@@ -19,7 +19,7 @@ from exporter.polling.model_history import ModelHistory
 from exporter.polling.proxied import Passed, Traffic, UnobservedShare
 from exporter.polling.visit import Visit
 from exporter.snapshots import Engine
-from exporter.written import write
+from exporter.written import written
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -162,7 +162,7 @@ class ServerWatch:
             failures=self._failures,
             unobserved_ratio=self._unobserved.ratio() if snapshot is not None else None,
         )
-        self.parts = write(families(state))
+        self.parts = written(families(state))
 
     def _engine_of(self, snapshot: ServerSnapshot) -> Engine:
         if snapshot.loads_on_request == "by_name" and snapshot.kind == "llamacpp":

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import contextmanager
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 import aiohttp
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion11, hdrs, web
 from yarl import URL
 
 from exporter import wire
 from exporter.model_names import UNKNOWN
 from exporter.observation import NO_REPLY, RequestObservation, ServerSeconds, Tokens
 from exporter.proxy import usage_asking, websocket
+from exporter.proxy.admission import Refused, admitted
 from exporter.proxy.failures import error_body
-from exporter.proxy.headers import encodable, for_upstream
-from exporter.proxy.relay import Relay
+from exporter.proxy.headers import for_upstream
+from exporter.proxy.relay import Relay, reset
 from exporter.proxy.request_body import RequestBody
 from exporter.proxy.watch import Watch
 from exporter.stream_clock import StreamClock
@@ -26,16 +28,19 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from aiohttp import ClientResponse
-    from prometheus_client import Counter, Gauge
 
+    from exporter.instruments import Counter, Gauge
     from exporter.observation import Outcome
     from exporter.proxy.target import Target
     from exporter.wire import Call, Usage
     from exporter.wire.usage_request import UsageFrameFilter
 
+log = logging.getLogger(__name__)
+
 Data = bytes | None  # what aiohttp's client takes besides an async iterator
 
 _STREAM_TYPES = ("text/event-stream", "application/x-ndjson")
+_NOT_HTTP = "the model server's reply is not HTTP"
 _REFUSED = frozenset({400, 422})
 _CLIENT_ERROR, _SERVER_ERROR = 400, 500
 
@@ -56,6 +61,7 @@ class Exchange:
         self._accepted = perf_counter()
         self._target = target
         self._request = request
+        self._path = ""
         found = wire.find(request.path)
         self._format = found[0] if found else None
         self._operation = found[1] if found else "other"
@@ -69,6 +75,7 @@ class Exchange:
         self._phase: Gauge | None = None
         self._chunks: Counter | None = None
         self._slowest_piece = 0.0
+        self._read_any = False
         self._ended: float | None = None
 
     async def run(self) -> web.StreamResponse:
@@ -77,26 +84,40 @@ class Exchange:
             return await self._forward()
         except _UpstreamFailure as failure:
             return await self._fail(failure)
+        except ConnectionError:  # the client's
+            raise
+        except Exception:
+            log.exception("a request could not be handled", extra={"fields": {"server": self._target.name}})
+            if self._code == NO_REPLY:
+                return await self._fail(_UpstreamFailure("server_error", 500, "the proxy failed"))
+            self._outcome = "server_error"
+            self._cut_off()
+            raise
         finally:
             self._record()
 
     async def _forward(self) -> web.StreamResponse:
         request = self._request
-        if not encodable(request.headers):
-            raise _UpstreamFailure("client_error", _CLIENT_ERROR, "a header field holds bytes that are not UTF-8")
-        if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
+        try:
+            self._path = admitted(request)
+        except Refused as refusal:
+            raise _UpstreamFailure("client_error", refusal.code, str(refusal)) from refusal
+        if request.version >= HttpVersion11 and request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             request.writer.output_size = 0
-        if websocket.is_websocket(request.headers):
+        if websocket.is_websocket(request):
             return await self._relay_websocket()
         body = RequestBody(request, self._target.settings.inspect_bytes, self._look)
         whole = body.arrived()
         asked = None
-        if self._format is not None and usage_asking.may_ask(self._target, self._format.NAME, request):
-            whole = await body.read() if whole is None else whole
-            asked = usage_asking.asked(whole)
         if whole is None:
             self._enter("blocking")
+        if self._format is not None and usage_asking.may_ask(self._target, self._format.NAME, request):
+            if whole is None:
+                with self._explained(body):
+                    whole = await body.read()
+            asked = usage_asking.asked(whole)
+        if whole is None:
             upstream = await self._send(body.pieces(), body)
         else:
             # runs once the request is on its way: what is sent next yields to the loop first
@@ -108,7 +129,7 @@ class Exchange:
             asked = None
             upstream = await self._send(whole or None, body)
         try:
-            return await self._relay(upstream, usage_asking.frame_filter(upstream) if asked is not None else None)
+            return await self._relay(upstream, self._frame_filter(upstream) if asked is not None else None)
         finally:
             upstream.release() if upstream.content.at_eof() else upstream.close()
 
@@ -119,31 +140,47 @@ class Exchange:
         request = self._request
         headers = for_upstream(request.headers)
         if changed:
-            headers.popall(hdrs.CONTENT_LENGTH, None)
+            usage_asking.prepare(headers)
         self._target.health.overhead(self._target.name, "request", perf_counter() - self._accepted)
         with self._explained(body):
             return await self._target.session.request(
                 request.method, self._url(), headers=headers, data=data, allow_redirects=False
             )
 
+    def _frame_filter(self, upstream: ClientResponse) -> UsageFrameFilter | None:
+        """Return what takes the usage frame out of a reply to a request that asked for it."""
+        if hdrs.CONTENT_ENCODING in upstream.headers:  # though it was told that nobody would accept that
+            self._target.usage_refused = True
+        return usage_asking.frame_filter(upstream)
+
     def _url(self) -> URL:
-        return URL(self._target.settings.upstream.url + _path(self._request), encoded=True)
+        """Return what the client library makes the very same target of."""
+        upstream = self._target.settings.upstream
+        url = URL(upstream.url + self._path, encoded=True)
+        if self._path.endswith("?"):  # it would drop the question mark
+            url._cache["raw_path_qs"] = upstream.prefix + self._path  # noqa: SLF001 - nothing else keeps it
+        return url
 
     @contextmanager
     def _explained(self, body: RequestBody | None = None) -> Iterator[None]:
-        """Turn what the client library raises before a reply's head into what became of the request."""
+        """Turn what goes wrong before a reply's head into what became of the request."""
         try:
             yield
-        except aiohttp.ConnectionTimeoutError as error:
-            raise _UpstreamFailure("timeout", 504, "the model server did not accept a connection in time") from error
-        except TimeoutError as error:
-            raise _UpstreamFailure("timeout", 504, "the model server did not answer in time") from error
-        except (aiohttp.ClientConnectionError, OSError) as error:
+        except Exception as error:
             if body is not None and body.client_failed:
-                raise _UpstreamFailure("client_disconnect", _CLIENT_ERROR, "the request broke off") from error
-            raise _UpstreamFailure("upstream_unreachable", 502, "the model server cannot be reached") from error
-        except aiohttp.ClientError as error:
-            raise _UpstreamFailure("server_error", 502, "the model server's reply is not HTTP") from error
+                raise self._spoilt() from error
+            failure = _failure(error)
+            if failure is None:
+                raise
+            raise failure from error
+
+    def _spoilt(self) -> _UpstreamFailure:
+        """Return what became of a request whose body did not come to its end."""
+        transport = self._request.transport
+        gone = transport is None or transport.is_closing()
+        return _UpstreamFailure(
+            "client_disconnect" if gone else "client_error", _CLIENT_ERROR, "the request's body is broken"
+        )
 
     async def _relay_websocket(self) -> web.StreamResponse:
         """Relay a WebSocket for as long as it lives; an upstream that refuses it is quoted."""
@@ -156,8 +193,11 @@ class Exchange:
             refusal = failure.__cause__
             if not isinstance(refusal, aiohttp.WSServerHandshakeError):
                 raise
-            outcome: Outcome = "server_error" if refusal.status >= _SERVER_ERROR else "client_error"
-            raise _UpstreamFailure(outcome, refusal.status, "the model server refused the WebSocket") from refusal
+            refused = refusal.status >= _CLIENT_ERROR
+            outcome: Outcome = "client_error" if refused and refusal.status < _SERVER_ERROR else "server_error"
+            raise _UpstreamFailure(
+                outcome, refusal.status if refused else 502, "the model server refused the WebSocket"
+            ) from refusal
         self._code = "101"
         self._outcome = "ok"  # whichever side ends it, and however
         return await websocket.relay(self._request, upstream)
@@ -166,16 +206,22 @@ class Exchange:
         """Pass the reply on, piece by piece as it comes."""
         arrived = perf_counter()
         content_type = upstream.headers.get(hdrs.CONTENT_TYPE, "")
+        try:
+            relay = Relay(upstream)
+        except ValueError as error:
+            raise _UpstreamFailure("server_error", 502, _NOT_HTTP) from error
+        if upstream.status < 200:  # noqa: PLR2004 - 101: nobody asked for another protocol
+            raise _UpstreamFailure("server_error", 502, _NOT_HTTP)
         self._succeeded = upstream.status < 300  # noqa: PLR2004 - 2xx
+        self._stream = self._stream or (self._call is None and _is_stream(content_type))
         if self._format is not None:
             self._watch = Watch(
                 self._format.reply(content_type),
                 upstream.headers.get(hdrs.CONTENT_ENCODING, ""),
                 self._count_parse_error,
             )
-        relay = Relay(upstream)
         if usage_filter is not None:
-            relay.headers.popall(hdrs.CONTENT_LENGTH, None)
+            relay.forget_length()
         try:
             await relay.prepare(self._request)
             self._code = str(upstream.status)
@@ -186,31 +232,30 @@ class Exchange:
         return relay
 
     async def _pieces(self, upstream: ClientResponse, relay: Relay, usage_filter: UsageFrameFilter | None) -> None:
-        read, write, watch = upstream.content.readany, relay.write, self._watch
-        while True:
+        content, watch = upstream.content, self._watch
+        over = False
+        while not over:
             try:
-                piece = await read()
+                piece = await content.readany()
             except (aiohttp.ClientError, OSError) as error:
                 self._outcome = "timeout" if isinstance(error, TimeoutError) else "stream_error"
                 self._cut_off()
                 return
-            if not piece:
-                break
             at = perf_counter()
-            if usage_filter is None:
-                await write(piece)
-            elif out := usage_filter.feed(piece):
-                await write(out)
+            self._read_any = True
+            over = content.at_eof()
+            out = piece if usage_filter is None else usage_filter.feed(piece)
+            if over:
+                await relay.write_eof(out if usage_filter is None else out + usage_filter.flush())
+                self._ended = perf_counter()
+            elif out:
+                await relay.write(out)
             spent = perf_counter() - at
             self._slowest_piece = max(self._slowest_piece, spent)
             if watch is not None:
                 progress = watch.feed(piece)
                 if progress.chunks:
                     self._saw(at, progress.chunks, answer=progress.answer)
-        if usage_filter is not None and (rest := usage_filter.flush()):
-            await write(rest)
-        await relay.write_eof()
-        self._ended = perf_counter()
         self._outcome = self._judge(upstream)
 
     def _judge(self, upstream: ClientResponse) -> Outcome:
@@ -221,16 +266,22 @@ class Exchange:
             return "client_error"
         if self._watch is not None and self._succeeded:
             usage = self._usage()
-            streamed = upstream.headers.get(hdrs.CONTENT_TYPE, "").lower().startswith(_STREAM_TYPES)
-            self._stream = self._stream or (self._call is None and streamed)
-            if usage.failed or (streamed and not usage.complete and not self._watch.blind):
+            cut = not usage.complete and not self._watch.blind and (self._read_any or self._stream)
+            if usage.failed or (cut and self._request.method != hdrs.METH_HEAD):
                 return "stream_error"
         return "ok"
 
     def _cut_off(self) -> None:
-        """Close the client's connection, so that a reply that broke off is not taken for a whole one."""
+        """End the client's connection so that a reply that broke off is not taken for a whole one.
+
+        Where the end of the connection would be the end of the reply (HTTP/1.0), only a reset says that it is broken.
+        """
         transport = self._request.transport
-        if transport is not None:
+        if transport is None:
+            return
+        if self._request.version < HttpVersion11:
+            reset(transport)
+        else:
             transport.close()
 
     async def _fail(self, failure: _UpstreamFailure) -> web.StreamResponse:
@@ -262,13 +313,14 @@ class Exchange:
             self._count_parse_error("internal")
         if self._call is not None:
             self._stream = self._call.stream
-        self._enter("waiting" if self._stream else "blocking")
+        if self._chunks is None:  # else the reply was faster than the request's body
+            self._enter("waiting" if self._stream else "blocking")
 
     def _enter(self, phase: str) -> None:
         """Count the request in a phase and no longer in the one before."""
         if self._phase is not None:
             self._phase.dec()
-        model = self._target.names.label(self._call.model if self._call else None, succeeded=False)
+        model = self._model()
         self._phase = self._target.metrics.in_flight(self._target.name, model, self._operation, phase)
         self._phase.inc()
 
@@ -340,11 +392,18 @@ class Exchange:
         )
 
 
-def _path(request: web.BaseRequest) -> str:
-    """Return path and query exactly as the client sent them; of an absolute URL only these."""
-    raw = request.raw_path
-    if raw.startswith("/"):
-        return raw
-    if raw.startswith(("http://", "https://")):
-        return "/" + raw.split("/", 3)[3] if raw.count("/") > 2 else "/"  # noqa: PLR2004 - scheme://host/path
-    return f"/{raw}"
+def _is_stream(content_type: str) -> bool:
+    return content_type.lower().startswith(_STREAM_TYPES)
+
+
+def _failure(error: Exception) -> _UpstreamFailure | None:
+    """Return what an exception of the client library says about the upstream; None for one that says nothing."""
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return _UpstreamFailure("timeout", 504, "the model server did not accept a connection in time")
+    if isinstance(error, TimeoutError):
+        return _UpstreamFailure("timeout", 504, "the model server did not answer in time")
+    if isinstance(error, (aiohttp.ClientConnectionError, OSError)):
+        return _UpstreamFailure("upstream_unreachable", 502, "the model server cannot be reached")
+    if isinstance(error, aiohttp.ClientError):
+        return _UpstreamFailure("server_error", 502, _NOT_HTTP)
+    return None

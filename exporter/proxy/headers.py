@@ -42,7 +42,14 @@ def for_upstream(headers: CIMultiDictProxy[str]) -> CIMultiDict[str]:
     kept = end_to_end(headers)
     kept.popall(_HOST, None)
     kept.popall(_EXPECT, None)
-    return kept
+    return _spelt_alike(kept)
+
+
+def _spelt_alike(headers: CIMultiDict[str]) -> CIMultiDict[str]:
+    """Return fields of one name in one spelling: aiohttp's client would keep only the last of X-A and x-a."""
+    spelling: dict[str, str] = {}
+    fields = [(spelling.setdefault(name.lower(), name), value) for name, value in headers.items()]
+    return headers if len(spelling) == len(fields) else CIMultiDict(fields)
 
 
 def encodable(headers: CIMultiDictProxy[str]) -> bool:
@@ -54,3 +61,8 @@ def encodable(headers: CIMultiDictProxy[str]) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def tokens(headers: CIMultiDictProxy[str], name: str) -> set[str]:
+    """Return the members of a field that is a list, in lower case."""
+    return {token.strip().lower() for line in headers.getall(name, ()) for token in line.split(",")}

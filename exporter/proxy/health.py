@@ -45,7 +45,7 @@ class ProxyHealth:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._overhead = live_histogram(OVERHEAD, registry)
         self._parse_errors = live_counter(PARSE_ERRORS, registry)
-        self._lag = live_histogram(LOOP_LAG, registry)
+        self._lag = live_histogram(LOOP_LAG, registry).labels()
 
     def overhead(self, server: str, leg: str, seconds: float) -> None:
         """Note what one request's leg was delayed by."""

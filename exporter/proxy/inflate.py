@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 _MOST_AT_ONCE = 8 << 20
 _ANY_HEADER = zlib.MAX_WBITS | 32
+_HEADER_BYTES = 2
 
 
 class CannotInflate(Exception):
@@ -25,31 +26,44 @@ class Inflate(Protocol):
 
 
 class _Gzip:
-    """gzip, and deflate in its zlib form or raw."""
+    """gzip, of one member or several, and deflate in its zlib form or raw."""
 
     def __init__(self) -> None:
         self._inflater = zlib.decompressobj(_ANY_HEADER)
-        self._first = True
 
     def __call__(self, piece: bytes) -> bytes:
-        try:
-            inflated = self._inflater.decompress(piece, _MOST_AT_ONCE)
-        except zlib.error as error:
-            if not self._first:
-                raise CannotInflate(str(error)) from error
-            inflated = self._raw(piece)
-        self._first = False
-        if self._inflater.unconsumed_tail:
+        inflated = self._inflate(piece)
+        while self._inflater.eof and (rest := self._inflater.unused_data):
+            self._inflater = zlib.decompressobj(_ANY_HEADER)
+            inflated += self._inflate(rest)
+        if len(inflated) > _MOST_AT_ONCE or self._inflater.unconsumed_tail:
             raise CannotInflate("too large")
         return inflated
 
-    def _raw(self, piece: bytes) -> bytes:
-        """Try again without a header: some servers send deflate so."""
-        self._inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    def _inflate(self, piece: bytes) -> bytes:
         try:
             return self._inflater.decompress(piece, _MOST_AT_ONCE)
         except zlib.error as error:
             raise CannotInflate(str(error)) from error
+
+
+class _Deflate(_Gzip):
+    """deflate: in its zlib form, or raw as some servers send it; two bytes tell (RFC 1950, section 2.2)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._start: bytes | None = b""
+
+    def __call__(self, piece: bytes) -> bytes:
+        if self._start is not None:
+            piece = self._start + piece
+            if len(piece) < _HEADER_BYTES:
+                self._start = piece
+                return b""
+            self._start = None
+            if piece[0] & 0x0F != zlib.DEFLATED or int.from_bytes(piece[:_HEADER_BYTES]) % 31:
+                self._inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        return super().__call__(piece)
 
 
 def _identity(piece: bytes) -> bytes:
@@ -61,7 +75,7 @@ _INFLATERS: Mapping[str, Callable[[], Inflate]] = {
     "identity": lambda: _identity,
     "gzip": _Gzip,
     "x-gzip": _Gzip,
-    "deflate": _Gzip,
+    "deflate": _Deflate,
 }
 
 

@@ -20,7 +20,7 @@ class RequestBody:
         self._inspect_bytes = inspect_bytes
         self._on_seen = on_seen
         self.client_failed = False
-        """The client broke off while it sent the body."""
+        """The client broke off while it sent the body, or broke its framing."""
 
     def arrived(self) -> bytes | None:
         """Return the body if all of it is here already; None when it has to be waited for."""
@@ -32,13 +32,19 @@ class RequestBody:
 
     async def read(self) -> bytes:
         """Wait for the whole body."""
-        return await self._content.read(-1)
+        try:
+            return await self._content.read(-1)
+        except Exception:
+            self.client_failed = True
+            raise
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """Yield the body as it comes."""
         kept: list[bytes] = []
         size = 0
         try:
+            if not self._content.total_bytes:
+                yield b""  # the head goes ahead of a body that is still to come
             while piece := await self._content.readany():
                 yield piece
                 size += len(piece)

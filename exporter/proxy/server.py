@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from exporter.proxy.connection import Server
 from exporter.proxy.exchange import Exchange
 from exporter.proxy.health import ProxyHealth
-from exporter.proxy.target import target_for
+from exporter.proxy.target import MAX_FIELD_BYTES, target_for
 from exporter.request_metrics import RequestMetrics
 
 if TYPE_CHECKING:
@@ -21,6 +23,13 @@ if TYPE_CHECKING:
     from exporter.request_metrics import Recorded
 
 _KEEPALIVE_SECONDS = 75.0
+
+
+def _silent() -> logging.Logger:
+    """Return a logger that says nothing: aiohttp's would log what clients sent and their addresses."""
+    logger = logging.Logger("exporter.proxy.silent")  # noqa: LOG001 - not to be found under its name, hence never set up
+    logger.disabled = True
+    return logger
 
 
 class Proxy:
@@ -62,11 +71,14 @@ class Proxy:
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
             return await Exchange(target, request).run()
 
-        low_level = web.Server(
+        low_level = Server(
             handle,
             handler_cancellation=True,
             auto_decompress=False,
             access_log=None,
+            logger=_silent(),
+            max_line_size=MAX_FIELD_BYTES,
+            max_field_size=MAX_FIELD_BYTES,
             keepalive_timeout=_KEEPALIVE_SECONDS,
         )
         runner = web.ServerRunner(low_level, shutdown_timeout=self._stop_seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping  # noqa: TC003 - read at run time, by the parser
 from dataclasses import dataclass, field
 from typing import Literal
@@ -16,6 +17,7 @@ Kind = Literal[
     "auto", "vllm", "sglang", "llamacpp", "ollama", "tgi", "lmstudio", "litellm", "openai", "anthropic", "other"
 ]
 
+_PRINTABLE = re.compile(r"[!-~]+")
 _TEXT_FORM = "NAME=LISTEN=UPSTREAM, such as ollama=127.0.0.1:8434=http://127.0.0.1:11434"
 
 
@@ -25,19 +27,22 @@ class Upstream:
 
     url: str
     """Without a slash at its end."""
+    prefix: str = ""
+    """Its path, which is put in front of the client's."""
 
     @classmethod
     def from_text(cls, text: str) -> Upstream:
         """Parse an http or https URL without query, fragment or password; ValueError for anything else."""
         try:
             url = URL(text, encoded=True)
+            usable = url.scheme in ("http", "https") and url.host and url.port  # what yarl checks when it is asked
         except ValueError as error:
             raise ValueError(f"{text!r} is not a URL: {error}") from error
-        if url.scheme not in ("http", "https") or not url.host or set(text) & set(" \r\n\t"):
+        if not usable or not _PRINTABLE.fullmatch(text):
             raise ValueError(f"{text!r} is not a URL such as http://127.0.0.1:11434")
-        if url.raw_query_string or url.raw_fragment or url.raw_user or url.raw_password:
+        if set(text) & set("?#@"):
             raise ValueError(f"{text!r} must have no query, fragment, user or password")
-        return cls(text.rstrip("/"))
+        return cls(text.rstrip("/"), url.raw_path.rstrip("/"))
 
 
 @dataclass(frozen=True)

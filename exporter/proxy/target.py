@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 # uvicorn and llama.cpp close an idle connection after 5 s: a request sent into that moment would be lost
 _KEEPALIVE_SECONDS = 3.0
 _CLIENT_BUFFER_BYTES = 1 << 16
+MAX_FIELD_BYTES = 1 << 16
+"""The longest request line or header field; the usual 8 kB are too few for some tokens."""
 
 
 @dataclass
@@ -48,6 +50,8 @@ def target_for(settings: ProxyServer, metrics: RequestMetrics, health: ProxyHeal
         cookie_jar=aiohttp.DummyCookieJar(),
         skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
         read_bufsize=_CLIENT_BUFFER_BYTES,
+        max_line_size=MAX_FIELD_BYTES,
+        max_field_size=MAX_FIELD_BYTES,
         trust_env=False,
     )
     session._retry_connection = False  # noqa: SLF001 - a request is never sent twice, not even a GET

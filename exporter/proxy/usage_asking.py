@@ -11,6 +11,7 @@ from exporter.wire.usage_request import UsageFrameFilter, ask
 if TYPE_CHECKING:
     from aiohttp import ClientResponse
     from aiohttp.web import BaseRequest
+    from multidict import CIMultiDict
 
     from exporter.proxy.target import Target
 
@@ -35,6 +36,13 @@ def may_ask(target: Target, wire_name: str, request: BaseRequest) -> bool:
 def asked(body: bytes) -> bytes | None:
     """Return the body that asks for usage; None where there is nothing to ask."""
     return ask(body)
+
+
+def prepare(headers: CIMultiDict[str]) -> None:
+    """Adapt a request's fields to the body that asks; a frame cannot be taken out of a compressed stream."""
+    headers.popall(hdrs.CONTENT_LENGTH, None)
+    if hdrs.ACCEPT_ENCODING in headers:
+        headers[hdrs.ACCEPT_ENCODING] = "identity"
 
 
 def frame_filter(upstream: ClientResponse) -> UsageFrameFilter | None:

@@ -25,6 +25,7 @@ class Watch:
         self._reply = reply
         self._on_error = on_error
         self._inflate: Inflate | None = None
+        self._usage: Usage | None = None
         self.blind = False
         """The reply could not be read to its end: what is known of it is not all."""
         if content_encoding:
@@ -52,7 +53,12 @@ class Watch:
         return NOTHING
 
     def finish(self) -> Usage:
-        """Return what is known at the end; never raises."""
+        """Return what is known at the end, the same each time; never raises."""
+        if self._usage is None:
+            self._usage = self._finish()
+        return self._usage
+
+    def _finish(self) -> Usage:
         try:
             usage = self._reply.finish()
         except Exception:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from typing import TYPE_CHECKING
 
 import aiohttp
 from aiohttp import WSMsgType, hdrs, web
 
-from exporter.proxy.headers import for_upstream
+from exporter.proxy.headers import for_upstream, tokens
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from multidict import CIMultiDictProxy
     from yarl import URL
 
+PROTOCOL = "websocket"
+_VERSION = "13"
+_KEY_BYTES = 16
 _HANDSHAKE = (
     hdrs.SEC_WEBSOCKET_KEY,
     hdrs.SEC_WEBSOCKET_VERSION,
@@ -27,9 +30,24 @@ _HANDSHAKE = (
 Side = aiohttp.ClientWebSocketResponse | web.WebSocketResponse
 
 
-def is_websocket(headers: CIMultiDictProxy[str]) -> bool:
-    """Tell whether a request wants to become a WebSocket."""
-    return headers.get(hdrs.UPGRADE, "").lower() == "websocket"
+def is_websocket(request: web.BaseRequest) -> bool:
+    """Tell whether a request wants to become a WebSocket (RFC 6455, section 4.1)."""
+    headers = request.headers
+    return (
+        hdrs.UPGRADE in headers
+        and request.method == hdrs.METH_GET
+        and PROTOCOL in tokens(headers, hdrs.UPGRADE)
+        and "upgrade" in tokens(headers, hdrs.CONNECTION)
+    )
+
+
+def is_proper(request: web.BaseRequest) -> bool:
+    """Tell whether a handshake can be answered: the version that there is, and a key of 16 bytes."""
+    try:
+        key = base64.b64decode(request.headers.get(hdrs.SEC_WEBSOCKET_KEY, ""), validate=True)
+    except ValueError:
+        return False
+    return len(key) == _KEY_BYTES and request.headers.get(hdrs.SEC_WEBSOCKET_VERSION, "") == _VERSION
 
 
 async def open_upstream(
@@ -71,7 +89,7 @@ async def _both_ways(client: Side, upstream: Side) -> None:
 
 
 async def _pass_on(source: Side, sink: Side) -> None:
-    """Pass one side's messages on to the other."""
+    """Pass one side's messages on to the other, and at the end its close code, which answers it too."""
     send: Mapping[WSMsgType, object] = {
         WSMsgType.TEXT: sink.send_str,
         WSMsgType.BINARY: sink.send_bytes,
@@ -83,8 +101,12 @@ async def _pass_on(source: Side, sink: Side) -> None:
         if message.type in send:
             await send[message.type](message.data)  # type: ignore[operator] # each takes what its type carries
         elif message.type is WSMsgType.CLOSE:
-            await sink.close(code=message.data or aiohttp.WSCloseCode.OK, message=(message.extra or "").encode())
+            code = message.data or aiohttp.WSCloseCode.OK
+            await sink.close(code=code, message=(message.extra or "").encode())
+            await source.close(code=code)
             return
+        elif message.type is WSMsgType.CLOSING:  # the other way has read the end and is passing it on
+            await asyncio.get_running_loop().create_future()
         else:  # closed, or broken
             await sink.close(code=aiohttp.WSCloseCode.GOING_AWAY)
             return

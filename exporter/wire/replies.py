@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from exporter.wire.contract import NOTHING, Progress, Usage
 from exporter.wire.ndjson import Lines
+from exporter.wire.repeats import Repeats
 from exporter.wire.sse import EventStream
 from exporter.wire.values import loads
 from exporter.wire.whole_body import WHOLE_LIMIT, WholeBody
@@ -75,9 +76,10 @@ def watch(content_type: str, reader: Reader, whole_limit: int = WHOLE_LIMIT) -> 
 class StreamReply:
     """A reply of many frames."""
 
-    def __init__(self, framing: Framing, reader: Reader) -> None:
+    def __init__(self, framing: Framing, reader: Reader, repeats: Repeats | None = None) -> None:
         self._framing = framing
         self._reader = reader
+        self._repeats = repeats or Repeats()
         self._usage: Usage | None = None
 
     @property
@@ -116,6 +118,9 @@ class StreamReply:
         draft.errors = errors
 
     def _frame(self, data: bytes) -> Progress:
+        known = self._repeats.progress(data)
+        if known is not None:
+            return known
         if data == b"[DONE]":
             self._reader.draft.complete = True
             return NOTHING
@@ -127,7 +132,9 @@ class StreamReply:
         if not isinstance(frame, dict):
             self._reader.draft.errors.add("shape")
             return NOTHING
-        return self._reader.frame(frame)
+        progress = self._reader.frame(frame)
+        self._repeats.learn(data, progress)
+        return progress
 
 
 class WholeReply:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +12,6 @@ from tests.readings import readings, readings_or_reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from tests.readings import Readings
 
@@ -47,6 +47,12 @@ def test_a_container_with_a_cgroup_namespace(tmp_path: Path) -> None:
         "cgroup_cpu_limit_cores": {(): 1.5},
         "cgroup_cpu_throttled_seconds_total": {(): 2.5},
     }
+
+
+def test_the_hosts_files_say_nothing_of_the_containers_limits() -> None:
+    """With the host's /proc and /sys mounted elsewhere the container's limits are read from its own."""
+    host = Paths(Path("/host/proc"), Path("/host/sys"), Path("/host"))
+    assert vars(create(Options(), host)) == vars(Cgroup(Path("/proc"), Path("/sys")))
 
 
 def test_a_container_that_is_told_a_path_it_cannot_see(tmp_path: Path) -> None:

@@ -131,6 +131,26 @@ def test_a_cpu_that_is_offline_does_not_change_the_others_numbers(tmp_path: Path
     assert set(found["cpu_frequency_hertz"]) == {("0",), ("2",)}
 
 
+def test_cpus_that_share_a_clock_each_have_its_frequency(tmp_path: Path) -> None:
+    """Where psutil answers by cpufreq policy, each CPU has the frequency of the policy that it belongs to."""
+    policies = {"policy10": "10 11\n", "policy0": "0 1 2\n", "policy4": "\n"}  # policy4: all its CPUs are offline
+    for name, cpus in policies.items():
+        folder = tmp_path / "devices/system/cpu/cpufreq" / name
+        folder.mkdir(parents=True)
+        (folder / "affected_cpus").write_text(cpus)
+    source = psutil_double(
+        cpu_times=lambda **_: [CpuTimes()] * 5,
+        cpu_freq=lambda **_: [SimpleNamespace(current=mhz) for mhz in (1000.0, 0.0, 3000.0)],
+    )
+    assert readings(Cpu(source, tmp_path).collect())["cpu_frequency_hertz"] == {
+        ("0",): 1e9,
+        ("1",): 1e9,
+        ("2",): 1e9,
+        ("10",): 3e9,
+        ("11",): 3e9,
+    }
+
+
 @pytest.mark.parametrize("online", ["0-5\n", "", "junk\n"])
 def test_numbers_that_do_not_fit_are_not_used(tmp_path: Path, online: str) -> None:
     """A list of CPUs that has another length, or is no list, leaves psutil's order."""

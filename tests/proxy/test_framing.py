@@ -1,0 +1,148 @@
+"""What could be understood in two ways is refused, and nothing of it reaches the server."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.proxy.upstream import always, reply
+
+if TYPE_CHECKING:
+    from tests.proxy.conftest import StartProxied
+
+POST = b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\n"
+SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(POST + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\nabc", id="two lengths"),
+        pytest.param(POST + b"Content-Length: 2, 3\r\n\r\nabc", id="a list of lengths"),
+        pytest.param(POST + b"Content-Length: +2\r\n\r\nab", id="a signed length"),
+        pytest.param(POST + b"Content-Length: -1\r\n\r\n", id="a negative length"),
+        pytest.param(POST + b"Content-Length: 0x2\r\n\r\nab", id="a hexadecimal length"),
+        pytest.param(POST + b"Content-Length: 2_0\r\n\r\nab", id="an underscore"),
+        pytest.param(POST + b"Content-Length: \xd9\xa2\r\n\r\nab", id="a foreign digit"),
+        pytest.param(POST + b"Content-Length: " + b"9" * 40 + b"\r\n\r\nab", id="an endless length"),
+        pytest.param(POST + b"Content-Length:\r\n\r\n" + SMUGGLED, id="an empty length"),
+        pytest.param(
+            POST + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + SMUGGLED, id="both framings"
+        ),
+        pytest.param(
+            POST + b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n" + SMUGGLED, id="and turned round"
+        ),
+        pytest.param(POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n", id="another coding"),
+        pytest.param(POST + b"Transfer-Encoding: chunked, gzip\r\n\r\n2\r\nab\r\n0\r\n\r\n", id="not chunked at last"),
+        pytest.param(POST + b"Transfer-Encoding: chunked, chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n", id="chunked twice"),
+        pytest.param(
+            POST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n",
+            id="chunked in two fields",
+        ),
+        pytest.param(
+            POST + b"Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n",
+            id="another coding in two fields",
+        ),
+        pytest.param(POST + b"Transfer-Encoding: identity\r\n\r\n" + SMUGGLED, id="identity"),
+        pytest.param(POST + b"Transfer-Encoding: xchunked\r\n\r\n" + SMUGGLED, id="an unknown coding"),
+        pytest.param(POST + b"Transfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n" + SMUGGLED, id="a hidden coding"),
+        pytest.param(POST + b"Transfer-Encoding:\r\n\r\n" + SMUGGLED, id="an empty coding"),
+        pytest.param(POST + b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n", id="space before the colon"),
+        pytest.param(POST + b"Content-Length\t: 2\r\n\r\nab", id="tab before the colon"),
+        pytest.param(POST + b" Content-Length: 2\r\n\r\nab", id="folded"),
+        pytest.param(POST + b"X-A: b\r\n c\r\nContent-Length: 2\r\n\r\nab", id="folded value"),
+        pytest.param(POST + b"X-A: b\rContent-Length: 2\r\n\r\nab", id="bare CR in a value"),
+        pytest.param(POST + b"X-A: b\r\rContent-Length: 2\r\n\r\nab", id="bare CRs"),
+        pytest.param(POST + b"X-A: b\nContent-Length: 2\r\n\r\nab", id="bare LF"),
+        pytest.param(POST + b"X-A: b\x00c\r\n\r\n", id="NUL in a value"),
+        pytest.param(POST + b"X-A: b\x07c\r\n\r\n", id="BEL in a value"),
+        pytest.param(POST + b"X-A\x00: b\r\n\r\n", id="NUL in a name"),
+        pytest.param(POST + b"X-\xe9: b\r\n\r\n", id="a name that is not ASCII"),
+        pytest.param(POST + b": b\r\n\r\n", id="no name"),
+        pytest.param(POST + b"X(A): b\r\n\r\n", id="a name that is no token"),
+        pytest.param(POST + b"X-A: \xff\r\n\r\n", id="a value that is not UTF-8"),
+        pytest.param(POST + b"no colon\r\n\r\n", id="no colon"),
+        pytest.param(b"POST /a\xff HTTP/1.1\r\nHost: a\r\n\r\n", id="a target that is not UTF-8"),
+        pytest.param(b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", id="no target at all"),
+        pytest.param(b"GET /\xc3\xa9 HTTP/1.1\r\nHost: a\r\n\r\n", id="a target that is not ASCII"),
+        pytest.param(
+            POST + b"Connection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 46\r\n\r\n" + SMUGGLED,
+            id="a WebSocket with a body",
+        ),
+        pytest.param(
+            POST + b"Connection: upgrade\r\nUpgrade: tcp\r\nContent-Length: 46\r\n\r\n" + SMUGGLED,
+            id="a tunnel with a body",
+        ),
+        pytest.param(b"GET /a b HTTP/1.1\r\nHost: a\r\n\r\n", id="a space in the target"),
+        pytest.param(b"GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n", id="a fragment"),
+        pytest.param(b"GET a/b HTTP/1.1\r\nHost: a\r\n\r\n", id="a relative target"),
+        pytest.param(b"GET /a HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", id="two hosts"),
+        pytest.param(b"GET /a HTTP/1.1\nHost: a\n\n", id="LF only"),
+        pytest.param(b"G\x01T /a HTTP/1.1\r\nHost: a\r\n\r\n", id="a method that is no token"),
+        pytest.param(b"GET /a HTTP/3.7\r\nHost: a\r\n\r\n", id="a version that is not"),
+        pytest.param(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", id="TLS"),
+        pytest.param(
+            b"POST /a HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n", id="chunked in HTTP/1.0"
+        ),
+    ],
+)
+async def test_an_ambiguous_head_is_refused(start_proxied: StartProxied, sent: bytes) -> None:
+    """The client is told 400, its connection ends, and the server sees no byte."""
+    proxied = await start_proxied(always(reply()))
+    async with proxied.client() as client:
+        await client.send(sent)
+        assert b" 400 " in (await client.head()).head.split(b"\r\n")[0]
+        client.writer.write_eof()
+        assert not re.search(rb"HTTP/1\.[01] \d", await client.closed())
+    assert proxied.upstream.calls == []
+    assert proxied.in_flight() == {}
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        pytest.param(b"0x2\r\nab\r\n0\r\n\r\n", id="a prefixed size"),
+        pytest.param(b"+2\r\nab\r\n0\r\n\r\n", id="a signed size"),
+        pytest.param(b"-2\r\nab\r\n0\r\n\r\n", id="a negative size"),
+        pytest.param(b"2 \r\nab\r\n0\r\n\r\n", id="space after the size"),
+        pytest.param(b" 2\r\nab\r\n0\r\n\r\n", id="space before the size"),
+        pytest.param(b"2\nab\r\n0\r\n\r\n", id="LF after the size"),
+        pytest.param(b"2\r\nab0\r\n\r\n", id="no end of the data"),
+        pytest.param(b"2\r\nabc\r\n0\r\n\r\n", id="more data"),
+        pytest.param(b"\r\nab\r\n0\r\n\r\n", id="no size"),
+        pytest.param(b"f" * 17 + b"\r\nab\r\n0\r\n\r\n", id="an endless size"),
+        pytest.param(b"2;a\nb\r\nab\r\n0\r\n\r\n", id="LF in an extension"),
+        pytest.param(b"2\r\nab\r\n0\r\nX : y\r\n\r\n", id="a bad trailer"),
+    ],
+)
+@pytest.mark.parametrize("together", [True, False], ids=["at once", "late"])
+async def test_a_broken_chunk_never_makes_a_whole_request(
+    start_proxied: StartProxied, chunks: bytes, *, together: bool
+) -> None:
+    """A body whose chunks are broken is refused; what was forwarded by then is never ended as if it were whole."""
+    ends: list[bytes] = []
+
+    async def script(call: object) -> None:
+        got = b""
+        while piece := await call.some():  # type: ignore[attr-defined]
+            got += piece
+        ends.append(got)
+        call.close()  # type: ignore[attr-defined]
+
+    proxied = await start_proxied(script)
+    head = POST + b"Transfer-Encoding: chunked\r\n\r\n"
+    async with proxied.client() as client:
+        if together:
+            await client.send(head + chunks)
+        else:
+            await client.send(head)
+            await proxied.until("requests_in_flight", 1)
+            await client.send(chunks)
+        answer = await client.closed()
+        assert b" 200 " not in answer
+    await proxied.upstream.idle()
+    assert not any(end.endswith(b"0\r\n\r\n") for end in ends)
+    assert not any(call.values("Content-Length") for call in proxied.upstream.calls)
+    assert proxied.in_flight() == {}

@@ -1,0 +1,268 @@
+"""Which model a request is counted for, and that a client cannot make series."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from prometheus_client import generate_latest
+
+from exporter.model_names import OTHER, UNKNOWN, ModelNames
+from tests.proxy.client import request
+from tests.proxy.dialects import DONE, EVENT_STREAM, JSON, ask, ask_stream, completion, event, finish, stream, token
+from tests.proxy.upstream import CHUNKED, DEADLINE_SECONDS, LAST_CHUNK, Call, always, chunk, head, in_turn, reply
+
+if TYPE_CHECKING:
+    from tests.proxy.conftest import Proxied, StartProxied
+
+ERROR = reply(b'{"error":{"message":"no"}}', JSON, status="404 Not Found")
+
+
+async def _post(proxied: Proxied, body: bytes, path: str = "/v1/chat/completions") -> None:
+    async with proxied.client() as client:
+        await client.send(request(path, body))
+        await client.reply()
+
+
+async def _models(proxied: Proxied, count: int) -> list[str]:
+    return sorted(labels["model"] for labels in await proxied.observed(count))
+
+
+def test_places_are_given_by_success() -> None:
+    """A name has no place until its first success, and none when all are taken; names of ours are never places."""
+    names = ModelNames(2)
+    assert names.label("a", succeeded=False) == OTHER
+    assert names.label("a", succeeded=True) == "a"
+    assert names.label("a", succeeded=False) == "a"
+    assert names.label(OTHER, succeeded=True) == OTHER
+    assert names.label(UNKNOWN, succeeded=True) == OTHER
+    assert names.label("b", succeeded=True) == "b"
+    assert names.label("c", succeeded=True) == OTHER
+    assert names.label("b", succeeded=True) == "b"
+    assert names.label(None, succeeded=True) == UNKNOWN
+
+
+async def test_the_reply_names_the_model(start_proxied: StartProxied) -> None:
+    """What the reply names wins over what the request named; without either it is unknown."""
+    proxied = await start_proxied(
+        in_turn(always(completion("replied")), always(completion(None)), always(completion(None)))
+    )
+    await _post(proxied, ask("asked"))
+    await _post(proxied, ask("asked"))
+    await _post(proxied, ask(None))
+    assert await _models(proxied, 3) == ["asked", "replied", "unknown"]
+
+
+async def test_a_name_gets_its_place_with_a_2xx_head(start_proxied: StartProxied) -> None:
+    """Before its first success a model is other; afterwards its failures are its own."""
+    proxied = await start_proxied(in_turn(always(ERROR), always(completion("m")), always(ERROR)))
+    for _ in range(3):
+        await _post(proxied, ask("m"))
+    assert await _models(proxied, 3) == ["m", "m", "other"]
+
+
+async def test_a_stream_that_fails_after_its_head_has_a_place(start_proxied: StartProxied) -> None:
+    """The place is given at the head: what happens to the stream then is the model's."""
+    proxied = await start_proxied(always(reply(token(model="m"), EVENT_STREAM)))
+    await _post(proxied, ask_stream("m"))
+    assert await proxied.one() == {
+        "model": "m",
+        "operation": "chat",
+        "stream": "true",
+        "outcome": "stream_error",
+        "code": "200",
+    }
+
+
+async def test_places_are_bounded(start_proxied: StartProxied) -> None:
+    """With max_models taken, every further model is other, also when it succeeds."""
+
+    async def script(call: Call) -> None:
+        await call.send(completion(json.loads(await call.body())["model"]))
+
+    proxied = await start_proxied(script, max_models=2)
+    for number in range(10):
+        await _post(proxied, ask(f"m{number}"))
+    await _post(proxied, ask("m1"))
+    assert await _models(proxied, 11) == ["m0", "m1", "m1", *["other"] * 8]
+    for name in ("requests_in_flight", "requests_total", "output_tokens_total"):
+        assert {dict(labels)["model"] for labels in proxied.samples(name)} <= {"m0", "m1", "other"}
+
+
+async def test_failures_make_no_series(start_proxied: StartProxied) -> None:
+    """A thousand made-up models that the server does not know are one series."""
+    proxied = await start_proxied(always(ERROR))
+    async with proxied.client() as client:
+        for number in range(1000):
+            await client.send(request(body=ask(f"made-up-{number}")))
+            await client.reply()
+    assert await _models(proxied, 1000) == ["other"] * 1000
+    assert b"made-up" not in generate_latest(proxied.registry)
+
+
+async def test_polls_make_no_models(start_proxied: StartProxied) -> None:
+    """What is no dialect's path is operation other and model unknown, whatever its body says."""
+    proxied = await start_proxied(always(completion("m")))
+    for path in ("/health", "/v1/models", "/api/tags", "/api/show"):
+        await _post(proxied, ask("m"), path)
+    expected = {"model": "unknown", "operation": "other", "stream": "false", "outcome": "ok", "code": "200"}
+    assert await proxied.observed(4) == [expected] * 4
+    assert proxied.total("usage_source_total") == 0
+    assert proxied.total("output_tokens_total") == 0
+
+
+async def test_requests_that_only_load_a_model_are_no_inference(start_proxied: StartProxied) -> None:
+    """Ollama's load and unload are operation other: no tokens, no finish, no usage source."""
+    answer = {"model": "m", "response": "", "done": True, "done_reason": "load"}
+    proxied = await start_proxied(always(reply(json.dumps(answer).encode(), JSON)))
+    await _post(proxied, json.dumps({"model": "m"}).encode(), "/api/generate")
+    assert (await proxied.one())["operation"] == "other"
+    for name in ("usage_source_total", "requests_finished_total", "request_load_seconds_count"):
+        assert proxied.total(name) == 0
+
+
+@pytest.mark.parametrize(
+    ("written", "label"),
+    [
+        (r'"\ud800"', "?"),
+        (r'"a\nb\"c\\"', 'a\nb"c\\'),
+        ('"modèle"', "modèle"),
+        (r'"\u0000"', "\x00"),
+        ('"' + "x" * 1000 + '"', "x" * 256),
+        ('"  m  "', "m"),
+        ('""', "unknown"),
+        ("5", "unknown"),
+        ('["m"]', "unknown"),
+    ],
+    ids=["half a surrogate", "quotes", "French", "NUL", "long", "spaces", "empty", "a number", "a list"],
+)
+async def test_any_name_leaves_the_page_whole(start_proxied: StartProxied, written: str, label: str) -> None:
+    """However a client or server names a model, the page of metrics can be written."""
+    proxied = await start_proxied(always(completion(None)))
+    await _post(proxied, b'{"messages":[],"model":' + written.encode() + b"}")
+    assert (await proxied.one())["model"] == label
+    generate_latest(proxied.registry).decode()
+
+
+async def test_a_body_that_is_no_json_is_unknown(start_proxied: StartProxied) -> None:
+    """Nonsense is forwarded, and counted for the operation of its path."""
+    proxied = await start_proxied(always(ERROR))
+    await _post(proxied, b"nonsense \xff")
+    assert await proxied.upstream.calls[0].body() == b"nonsense \xff"
+    assert await proxied.one() == {
+        "model": "unknown",
+        "operation": "chat",
+        "stream": "false",
+        "outcome": "client_error",
+        "code": "404",
+    }
+
+
+@pytest.mark.parametrize("streams", [True, False])
+async def test_phases(start_proxied: StartProxied, *, streams: bool) -> None:
+    """A stream waits, then streams from its first token on; a request for a whole reply is blocking all along."""
+    step = asyncio.Queue[None]()
+
+    async def script(call: Call) -> None:
+        await call.body()
+        pieces = (
+            (
+                head(EVENT_STREAM, CHUNKED),
+                chunk(event(model="m", choices=[{"index": 0, "delta": {"role": "assistant"}}])),
+            )
+            if streams
+            else (head(JSON, CHUNKED),)
+        )
+        for piece in (*pieces, chunk(token()) if streams else chunk(b" "), chunk(finish() + DONE)):
+            await asyncio.wait_for(step.get(), DEADLINE_SECONDS)
+            await call.send(piece)
+        await asyncio.wait_for(step.get(), DEADLINE_SECONDS)
+        await call.send(LAST_CHUNK)
+
+    proxied = await start_proxied(script)
+    async with proxied.client() as client:
+        await client.send(request(body=ask(stream=streams)))
+        await proxied.until("requests_in_flight", 1)
+        assert proxied.in_flight() == {("other", "waiting" if streams else "blocking"): 1}
+        step.put_nowait(None)
+        await client.head()
+        if streams:
+            step.put_nowait(None)
+            await client.chunk()  # a role is no token
+            assert proxied.in_flight() == {("other", "waiting"): 1}
+        step.put_nowait(None)
+        await client.chunk()
+        if streams:
+            await proxied.until("stream_chunks_total", 1)
+            assert proxied.in_flight() == {("m", "streaming"): 1}
+        else:
+            assert proxied.in_flight() == {("other", "blocking"): 1}
+        step.put_nowait(None)
+        step.put_nowait(None)
+        while await client.chunk():
+            pass
+    await proxied.one()
+
+
+async def test_a_late_body_does_not_turn_the_phase_back(start_proxied: StartProxied) -> None:
+    """A server that streams tokens before the request's body is whole leaves the request streaming."""
+
+    async def script(call: Call) -> None:
+        await call.some()
+        await call.send(head(EVENT_STREAM, CHUNKED), chunk(token()))
+        await call.some()
+        await asyncio.wait_for(go.wait(), DEADLINE_SECONDS)
+        await call.send(chunk(finish() + DONE), LAST_CHUNK)
+        call.close()
+
+    go = asyncio.Event()
+    proxied = await start_proxied(script)
+    body = ask_stream()
+    async with proxied.client() as client:
+        await client.send(request(body=body)[:-5])
+        await client.head()
+        await client.chunk()
+        await client.send(body[-5:])
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert proxied.in_flight() == {("m", "streaming"): 1}
+        go.set()
+        while await client.chunk():
+            pass
+    assert (await proxied.one())["outcome"] == "ok"
+
+
+async def test_operations(start_proxied: StartProxied) -> None:
+    """Each dialect's path is counted as its operation, below any prefix and with any query."""
+    proxied = await start_proxied(always(reply(b"{}", JSON)))
+    paths = {
+        "/v1/chat/completions": "chat",
+        "/openai/v1/chat/completions?x=1": "chat",
+        "/v1/completions": "text_completion",
+        "/completion": "text_completion",
+        "/infill": "text_completion",
+        "/v1/embeddings": "embeddings",
+        "/v1/rerank": "rerank",
+        "/v1/responses": "responses",
+        "/v1/messages": "messages",
+        "/api/chat": "chat",
+        "/api/generate": "generate",
+        "/api/embed": "embeddings",
+        "/v1/audio/speech": "other",
+        "/v1/chat/completions/x": "other",
+    }
+    for path in paths:
+        await _post(proxied, ask(stream=False), path)
+    counted = await proxied.observed(len(paths))
+    assert sorted(labels["operation"] for labels in counted) == sorted(paths.values())
+
+
+async def test_two_servers_count_apart(start_proxied: StartProxied) -> None:
+    """Places belong to one server: another's models do not take them."""
+    first = await start_proxied(always(stream(model="a")), max_models=1)
+    second = await start_proxied(always(stream(model="b")), max_models=1)
+    await _post(first, ask_stream())
+    await _post(second, ask_stream())
+    assert ((await first.one())["model"], (await second.one())["model"]) == ("a", "b")

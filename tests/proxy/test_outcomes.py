@@ -1,0 +1,425 @@
+"""Every way in which a request can end, provoked over real sockets: what the client gets, and the one observation."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from exporter.units import Seconds
+from tests.programs import free_port
+from tests.proxy.client import BrokenReply, request
+from tests.proxy.dialects import DONE, EVENT_STREAM, JSON, ask, ask_stream, completion, event, finish, stream, token
+from tests.proxy.upstream import CHUNKED, DEADLINE_SECONDS, LAST_CHUNK, Call, always, chunk, head, reply
+
+if TYPE_CHECKING:
+    from tests.proxy.conftest import StartProxied
+    from tests.proxy.upstream import Script
+
+STREAM = {"model": "other", "operation": "chat", "stream": "true"}
+BLOCKING = {**STREAM, "stream": "false"}
+
+
+async def _never(call: Call) -> None:
+    """Leave a request unanswered until the client's side is gone."""
+    await call.body()
+    await call.peer_gone()
+    call.close()
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome"),
+    [
+        ("400 Bad Request", "client_error"),
+        ("404 Not Found", "client_error"),
+        ("429 Too Many Requests", "client_error"),
+        ("500 Internal Server Error", "server_error"),
+        ("503 Service Unavailable", "server_error"),
+    ],
+)
+async def test_a_refusal_is_passed_on(start_proxied: StartProxied, status: str, outcome: str) -> None:
+    """The server's error reaches the client as it is, gives the model no place, and makes no success."""
+    proxied = await start_proxied(always(reply(b'{"error": {"message": "no"}}', JSON, status=status)))
+    async with proxied.client() as client:
+        await client.send(request(body=ask_stream()))
+        got = await client.reply()
+        assert (got.status, got.body) == (status, b'{"error": {"message": "no"}}')
+    assert await proxied.one() == {**STREAM, "outcome": outcome, "code": status[:3]}
+    for name in ("request_time_to_first_token_seconds_count", "usage_source_total", "output_tokens_total"):
+        assert proxied.total(name) == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "operation", "shape"),
+    [
+        ("/v1/chat/completions", "chat", {"error": {"message": "", "type": "", "param": None, "code": 502}}),
+        ("/v1/completions", "text_completion", {"error": {"message": "", "type": "", "param": None, "code": 502}}),
+        ("/v1/embeddings", "embeddings", {"error": {"message": "", "type": "", "param": None, "code": 502}}),
+        ("/v1/messages", "messages", {"type": "error", "error": {"type": "api_error", "message": ""}}),
+        ("/api/chat", "chat", {"error": ""}),
+        ("/api/generate", "generate", {"error": ""}),
+        ("/api/embed", "embeddings", {"error": ""}),
+        ("/anything", "other", None),
+    ],
+)
+async def test_an_unreachable_server_is_a_bad_gateway(
+    start_proxied: StartProxied, path: str, operation: str, shape: object
+) -> None:
+    """Nobody listens: 502 with an error body in the dialect's own shape, and the connection goes on."""
+    proxied = await start_proxied(always(reply()), port=free_port())
+    async with proxied.client() as client:
+        for _ in range(2):
+            await client.send(request(path, ask(stream=False)))
+            got = await client.reply()
+            assert got.status == "502 Bad Gateway"
+            if shape is None:
+                assert got.values("Content-Type") == ["text/plain; charset=utf-8"]
+            else:
+                assert got.values("Content-Type") == ["application/json"]
+                assert _blank(json.loads(got.body)) == shape
+    model = "unknown" if operation == "other" else "other"
+    expected = {"model": model, "operation": operation, "stream": "false"}
+    assert await proxied.observed(2) == [{**expected, "outcome": "upstream_unreachable", "code": "502"}] * 2
+
+
+def _blank(body: object) -> object:
+    """Return an error body with its words left out: a message has some, a type is one of ours."""
+    if not isinstance(body, dict):
+        return body
+    return {
+        key: _blank(value) if key not in ("message", "type") or value in ("error", "api_error") else ""
+        for key, value in body.items()
+        if key != "error" or isinstance(value, dict)
+    } | ({"error": ""} if isinstance(body.get("error"), str) else {})
+
+
+async def test_a_server_that_hangs_up_is_unreachable(start_proxied: StartProxied) -> None:
+    """The connection ends before a head: 502."""
+
+    async def script(call: Call) -> None:
+        await call.body()
+        call.close()
+
+    proxied = await start_proxied(script)
+    async with proxied.client() as client:
+        await client.send(request(body=ask()))
+        assert (await client.reply()).code == 502
+    assert await proxied.one() == {**BLOCKING, "outcome": "upstream_unreachable", "code": "502"}
+
+
+async def test_a_server_that_resets_is_unreachable(start_proxied: StartProxied) -> None:
+    """The connection is reset before a head, or in its middle: 502."""
+
+    async def script(call: Call) -> None:
+        await call.body()
+        await call.send(b"HTTP/1.1 200 OK\r\nX-")
+        call.reset()
+
+    proxied = await start_proxied(script)
+    async with proxied.client() as client:
+        await client.send(request(body=ask()))
+        assert (await client.reply()).code == 502
+    assert await proxied.one() == {**BLOCKING, "outcome": "upstream_unreachable", "code": "502"}
+
+
+@pytest.mark.parametrize("how", ["cut", "reset"])
+@pytest.mark.parametrize("framing", ["chunked", "length"])
+async def test_a_stream_that_breaks_off_breaks_off(start_proxied: StartProxied, how: str, framing: str) -> None:
+    """The client gets what came and a broken reply, not a complete one; the outcome is stream_error."""
+    seen = asyncio.Event()
+
+    async def script(call: Call) -> None:
+        await call.body()
+        if framing == "chunked":
+            await call.send(head(EVENT_STREAM, CHUNKED), chunk(token("a")))
+        else:
+            await call.send(head(EVENT_STREAM, "Content-Length: 99999"), token("a"))
+        await asyncio.wait_for(seen.wait(), DEADLINE_SECONDS)
+        call.close() if how == "cut" else call.reset()
+
+    proxied = await start_proxied(script)
+    async with proxied.client() as client:
+        await client.send(request(body=ask_stream()))
+        await proxied.until("stream_chunks_total", 1)
+        seen.set()
+        with pytest.raises(BrokenReply) as broken:
+            await client.reply()
+        assert broken.value.args[0] in (token("a"), b"")  # in whole chunks, or what came of a length
+    assert await proxied.one() == {**STREAM, "model": "m", "outcome": "stream_error", "code": "200"}
+    assert proxied.total("request_time_to_first_token_seconds_count") == 0
+    assert proxied.total("request_stream_max_gap_seconds_count") == 0
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [token("a")],
+        [token("a"), b"data: {half"],
+        [],
+        [event(error={"message": "out of memory", "code": 500}), DONE],
+        [token("a"), b"event: error\ndata: {}\n\n", DONE],
+        [token("a"), b'error: {"message": "x"}\n\n'],
+    ],
+    ids=["no end", "half a frame", "nothing", "an error frame", "an error event", "an error field"],
+)
+async def test_a_stream_that_does_not_end_well_is_an_error(start_proxied: StartProxied, events: list[bytes]) -> None:
+    """A 200 that HTTP calls whole but that lacks its end, or holds an error, is passed on and a stream_error."""
+    sent = b"".join(events)
+    proxied = await start_proxied(always(reply(sent, EVENT_STREAM)))
+    async with proxied.client() as client:
+        await client.send(request(body=ask_stream()))
+        assert (await client.reply()).body == sent
+    assert {**await proxied.one(), "model": "m"} == {**STREAM, "model": "m", "outcome": "stream_error", "code": "200"}
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "body", "stream"),
+    [
+        (
+            "/v1/messages",
+            EVENT_STREAM,
+            b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error"}}\n\n',
+            "true",
+        ),
+        (
+            "/v1/messages",
+            EVENT_STREAM,
+            b'event: message_start\ndata: {"type":"message_start","message":{}}\n\n',
+            "true",
+        ),
+        ("/api/chat", "Content-Type: application/x-ndjson", b'{"error":"model requires more memory"}\n', "true"),
+        ("/api/chat", "Content-Type: application/x-ndjson", b'{"message":{"content":"a"},"done":false}\n', "true"),
+        ("/v1/responses", EVENT_STREAM, b'data: {"type":"response.failed","response":{"status":"failed"}}\n\n', "true"),
+        ("/v1/chat/completions", JSON, b'{"error":{"message":"x"}}', "false"),
+    ],
+)
+async def test_an_error_inside_a_200_is_one_in_every_dialect(
+    start_proxied: StartProxied, path: str, kind: str, body: bytes, stream: str
+) -> None:
+    """Each dialect's own way to fail after the head is a stream_error."""
+    proxied = await start_proxied(always(reply(body, kind)))
+    async with proxied.client() as client:
+        await client.send(request(path, ask(stream=stream == "true")))
+        assert (await client.reply()).body == body
+    labels = await proxied.one()
+    assert (labels["outcome"], labels["stream"], labels["code"]) == ("stream_error", stream, "200")
+
+
+async def test_json_that_is_cut_where_http_cannot_tell_is_an_error(start_proxied: StartProxied) -> None:
+    """Half a JSON document that only the connection's end delimits is no success."""
+
+    async def script(call: Call) -> None:
+        await call.body()
+        await call.send(
+            b"HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n" + completion().split(b"\r\n\r\n")[1][:-5]
+        )
+        call.close()
+
+    proxied = await start_proxied(script)
+    async with proxied.client() as client:
+        await client.send(request(body=ask()))
+        await client.reply()
+    assert (await proxied.one())["outcome"] == "stream_error"
+
+
+@pytest.mark.parametrize("how", ["close", "reset"])
+async def test_a_client_that_leaves_before_the_head(start_proxied: StartProxied, how: str) -> None:
+    """The server's connection is closed at once; the outcome is client_disconnect and no reply was sent."""
+    proxied = await start_proxied(_never)
+    async with proxied.client() as client:
+        await client.send(request(body=ask_stream()))
+        await proxied.until("requests_in_flight", 1)
+        if how == "reset":
+            client.reset()
+    await proxied.upstream.idle()
+    assert await proxied.one() == {**STREAM, "outcome": "client_disconnect", "code": "none"}
+
+
+@pytest.mark.parametrize("how", ["close", "reset"])
+async def test_a_client_that_leaves_during_the_stream(start_proxied: StartProxied, how: str) -> None:
+    """The server's connection is closed at once; tokens so far stay counted, times are not."""
+
+    async def script(call: Call) -> None:
+        await call.body()
+        await call.send(head(EVENT_STREAM, CHUNKED), chunk(token("a")))
+        await call.peer_gone()
+        call.close()
+
+    proxied = await start_proxied(script)
+    async with proxied.client() as client:
+        await client.send(request(body=ask_stream()))
+        await client.head()
+        await client.chunk()
+        if how == "reset":
+            client.reset()
+    await proxied.upstream.idle()
+    assert await proxied.one() == {**STREAM, "model": "m", "outcome": "client_disconnect", "code": "200"}
+    assert proxied.total("stream_chunks_total") == 1
+    assert proxied.total("request_time_to_first_token_seconds_count") == 0
+    assert proxied.total("request_duration_seconds_count") == 1
+
+
+@pytest.mark.parametrize("kind", ["auto", "vllm"])
+@pytest.mark.parametrize("how", ["close", "reset"])
+async def test_a_client_that_leaves_while_it_sends(start_proxied: StartProxied, how: str, kind: str) -> None:
+    """A request that broke off reaches the server broken, if at all; client_disconnect, and no server is blamed."""
+    proxied = await start_proxied(_never, kind=kind)
+    async with proxied.client() as client:
+        await client.send(b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{")
+        await proxied.until("requests_in_flight", 1)
+        if how == "reset":
+            client.reset()
+    await proxied.until("requests_total", 1)
+    await proxied.upstream.idle()
+    assert await proxied.one() == {
+        "model": "unknown",
+        "operation": "chat",
+        "stream": "false",
+        "outcome": "client_disconnect",
+        "code": "none",
+    }
+
+
+async def test_a_client_that_leaves_during_a_slow_reply(start_proxied: StartProxied) -> None:
+    """A client that does not read and then goes away frees the server, too."""
+
+    async def script(call: Call) -> None:
+        await call.send(head(CHUNKED))
+        while True:
+            await call.send(chunk(bytes(1 << 20)))
+
+    proxied = await start_proxied(script)
+    async with proxied.client() as client:
+        await client.send(request("/a"))
+        await client.head()
+        await asyncio.sleep(0.1)
+        client.reset()
+    await proxied.upstream.idle()
+    assert (await proxied.one())["outcome"] == "client_disconnect"
+
+
+async def test_a_server_that_does_not_accept_in_time(start_proxied: StartProxied) -> None:
+    """A connection that is not made within connect_timeout is a 504 and a timeout."""
+    full = socket.create_server(("127.0.0.1", 0), backlog=0)
+    waiting = [socket.socket() for _ in range(4)]
+    try:
+        for sock in waiting:  # they fill the queue: the kernel drops further attempts
+            sock.setblocking(False)
+            sock.connect_ex(full.getsockname())
+        proxied = await start_proxied(always(reply()), port=full.getsockname()[1], connect_timeout=Seconds(0.1))
+        async with proxied.client() as client:
+            await client.send(request(body=ask()))
+            assert (await client.reply()).status == "504 Gateway Timeout"
+        assert await proxied.one() == {**BLOCKING, "outcome": "timeout", "code": "504"}
+    finally:
+        for sock in (full, *waiting):
+            sock.close()
+
+
+async def test_a_server_that_is_silent_before_the_head(start_proxied: StartProxied) -> None:
+    """Nothing for idle_timeout: 504 in the dialect's shape, and the server's connection is closed."""
+    proxied = await start_proxied(_never, idle_timeout=Seconds(0.1))
+    async with proxied.client() as client:
+        await client.send(request(body=ask_stream()))
+        got = await client.reply()
+        assert got.status == "504 Gateway Timeout"
+        assert json.loads(got.body)["error"]["type"] == "timeout"
+    await proxied.upstream.idle()
+    assert await proxied.one() == {**STREAM, "outcome": "timeout", "code": "504"}
+
+
+async def test_a_server_that_falls_silent_during_the_stream(start_proxied: StartProxied) -> None:
+    """Nothing for idle_timeout after the head: the reply breaks off, and that is a timeout."""
+
+    async def script(call: Call) -> None:
+        await call.body()
+        await call.send(head(EVENT_STREAM, CHUNKED), chunk(token()))
+        await call.peer_gone()
+        call.close()
+
+    proxied = await start_proxied(script, idle_timeout=Seconds(0.1))
+    async with proxied.client() as client:
+        await client.send(request(body=ask_stream()))
+        with pytest.raises(BrokenReply):
+            await client.reply()
+    await proxied.upstream.idle()
+    assert await proxied.one() == {**STREAM, "model": "m", "outcome": "timeout", "code": "200"}
+
+
+async def test_a_slow_client_is_no_silent_server(start_proxied: StartProxied) -> None:
+    """While the client does not read, the server cannot send: that is not its silence."""
+    size = 32 << 20
+
+    proxied = await start_proxied(always(reply(bytes(size))), idle_timeout=Seconds(0.1))
+    async with proxied.client() as client:
+        await client.send(request("/a"))
+        await client.head()
+        await asyncio.sleep(0.5)
+        await client.exactly(bytes(size))
+    assert (await proxied.one())["outcome"] == "ok"
+
+
+@pytest.mark.parametrize(
+    "script", [always(completion()), always(stream(token(), finish(), DONE))], ids=["whole", "stream"]
+)
+async def test_a_success_is_one(start_proxied: StartProxied, script: Script) -> None:
+    """What goes well is ok, with the model that the reply names."""
+    proxied = await start_proxied(script)
+    async with proxied.client() as client:
+        await client.send(request(body=ask_stream("asked")))
+        assert (await client.reply()).code == 200
+    assert (await proxied.one()) == {**STREAM, "model": "m", "outcome": "ok", "code": "200"}
+
+
+async def test_a_head_without_a_body_is_no_cut_reply(start_proxied: StartProxied) -> None:
+    """HEAD of a known path is answered without a body, as it must be."""
+    proxied = await start_proxied(always(head(JSON, "Content-Length: 5")))
+    async with proxied.client() as client:
+        await client.send(request(method="HEAD"))
+        await client.reply(bodiless=True)
+    assert (await proxied.one())["outcome"] == "ok"
+
+
+async def test_a_fault_of_the_proxy_is_told_without_its_innards(
+    start_proxied: StartProxied, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Should the proxy itself fail, the client gets a 500 without a traceback, the log gets one line, metrics one."""
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("a fault")
+
+    proxied = await start_proxied(always(reply(b"x")))
+    monkeypatch.setattr("exporter.proxy.exchange.Relay", fail)
+    async with proxied.client() as client:
+        await client.send(request(body=ask()))
+        got = await client.reply()
+        assert got.code == 500
+        assert b"fault" not in got.body
+        assert b"Traceback" not in got.body
+    assert await proxied.one() == {**BLOCKING, "outcome": "server_error", "code": "500"}
+    assert [record.getMessage() for record in caplog.records] == ["a request could not be handled"]
+    caplog.clear()
+
+
+async def test_nothing_of_a_request_is_logged(start_proxied: StartProxied, caplog: pytest.LogCaptureFixture) -> None:
+    """Keys, prompts and addresses stay out of the log, at any level, whatever is wrong with the request."""
+    caplog.set_level("DEBUG")
+    proxied = await start_proxied(always(b"garbage\r\n\r\n"))
+    for sent in (
+        request(
+            body=ask("secret-model", prompt="secret-prompt"),
+        ).replace(b"Host", b"Authorization: secret-key\r\nHost"),
+        b"GET /secret-path HTTP/1.1\r\nAuthorization: secret-key\x00\r\n\r\n",
+        b"secret secret secret\r\n\r\n",
+    ):
+        async with proxied.client() as client:
+            await client.send(sent)
+            assert (await client.reply()).code in (400, 502)
+    await proxied.one()
+    said = caplog.text
+    for word in ("secret", "127.0.0.1"):
+        assert word not in said
+    assert LAST_CHUNK

@@ -1,0 +1,289 @@
+"""What reaches the client is what the server sent."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import zlib
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.proxy.client import BrokenReply, request
+from tests.proxy.dialects import DONE, EVENT_STREAM, JSON, ask_stream, completion, finish, stream, token, usage
+from tests.proxy.upstream import CHUNKED, LAST_CHUNK, Call, always, chunk, head, in_turn, reply
+
+if TYPE_CHECKING:
+    from tests.proxy.client import Reply
+    from tests.proxy.conftest import Proxied, StartProxied
+
+OTHER = {"model": "unknown", "operation": "other", "stream": "false", "outcome": "ok", "code": "200"}
+STREAM = {"model": "m", "operation": "chat", "stream": "true", "outcome": "ok", "code": "200"}
+DATE = "Date: Sun, 22 Nov 2026 10:00:00 GMT"
+
+
+async def _get(proxied: Proxied, target: str = "/a", method: str = "GET", *, bodiless: bool = False) -> Reply:
+    async with proxied.client() as client:
+        await client.send(request(target, method=method))
+        return await client.reply(bodiless=bodiless)
+
+
+@pytest.mark.parametrize(
+    "status",
+    ["200 OK", "200 Fine, thanks", "200 ", "201 Created", "299 Odd", "418 I'm a teapot", "599 Strange", "404 \xc3\xa9"],
+)
+async def test_status_and_reason_arrive(start_proxied: StartProxied, status: str) -> None:
+    """The client gets the server's status and its very reason."""
+    proxied = await start_proxied(always(reply(b"x", status=status)))
+    assert (await _get(proxied)).status == status
+    code = status[:3]
+    outcome = {"2": "ok", "4": "client_error", "5": "server_error"}[code[0]]
+    assert await proxied.one() == {**OTHER, "code": code, "outcome": outcome}
+
+
+async def test_fields_arrive_in_order(start_proxied: StartProxied) -> None:
+    """Fields keep order, values and repetitions; nothing is added but a Date where there is none (RFC 9110, 6.6.1)."""
+    fields = ("X-B: 1", "Set-Cookie: a=1", "X-A: 2", "set-cookie: b=2; Path=/", "X-B: 3", "x-b: 4", "X-Empty:")
+    proxied = await start_proxied(in_turn(always(reply(b"x", DATE, *fields)), always(reply(b"x", *fields))))
+    sent = [(name.lower(), value.strip()) for name, _, value in (field.partition(":") for field in (DATE, *fields))]
+    got = [(name.lower(), value) for name, value in (await _get(proxied)).fields]
+    assert got == [*sent, ("content-length", "1")]
+    got = [(name.lower(), value) for name, value in (await _get(proxied)).fields]
+    assert got[:-1] == [*sent[1:], ("content-length", "1")]
+    assert got[-1][0] == "date"
+
+
+@pytest.mark.parametrize("body", [b"", b"x"])
+async def test_an_absent_content_type_stays_absent(start_proxied: StartProxied, body: bytes) -> None:
+    """Neither Content-Type nor Server are made up."""
+    proxied = await start_proxied(always(reply(body, DATE)))
+    assert [name for name, _ in (await _get(proxied)).fields] == ["Date", "Content-Length"]
+
+
+async def test_fields_of_the_hop_stay(start_proxied: StartProxied) -> None:
+    """The server's Connection, what it names, and the other hop-by-hop fields end at the proxy."""
+    hop = ("Connection: close, X-Hop", "X-Hop: 1", "Keep-Alive: timeout=5", "Proxy-Authenticate: Basic", "Upgrade: h2c")
+    proxied = await start_proxied(always(reply(b"x", DATE, "X-Stays: 1", *hop)))
+    assert [name for name, _ in (await _get(proxied)).fields] == ["Date", "X-Stays", "Content-Length"]
+
+
+async def test_head_has_no_body(start_proxied: StartProxied) -> None:
+    """A HEAD's reply keeps its length, has no body, and its connection stays in step; so without a length."""
+    proxied = await start_proxied(
+        in_turn(always(head("Content-Length: 5")), always(head(CHUNKED)), always(reply(b"x")))
+    )
+    async with proxied.client() as client:
+        await client.send(request("/a", method="HEAD"))
+        assert (await client.reply(bodiless=True)).values("Content-Length") == ["5"]
+        await client.send(request("/a", method="HEAD"))
+        got = await client.reply(bodiless=True)
+        assert got.values("Content-Length") == []
+        await client.send(request("/a"))
+        assert (await client.reply()).body == b"x"
+    assert await proxied.observed(3) == [OTHER] * 3
+
+
+@pytest.mark.parametrize("reason", ["204 No Content", "304 Not Modified"])
+async def test_a_reply_without_a_body_has_none(start_proxied: StartProxied, reason: str) -> None:
+    """204 and 304 pass without a body, and the connection stays in step."""
+    proxied = await start_proxied(in_turn(always(head('ETag: "e"', status=reason)), always(reply(b"x"))))
+    async with proxied.client() as client:
+        await client.send(request("/a"))
+        got = await client.reply()
+        assert (got.status, got.values("ETag"), got.values("Transfer-Encoding")) == (reason, ['"e"'], [])
+        await client.send(request("/a"))
+        assert (await client.reply()).body == b"x"
+
+
+async def test_a_304_keeps_its_length(start_proxied: StartProxied) -> None:
+    """A 304's Content-Length says how long a 200 would be and has no body."""
+    proxied = await start_proxied(always(head("Content-Length: 7", status="304 Not Modified")))
+    assert (await _get(proxied)).values("Content-Length") == ["7"]
+
+
+async def test_redirects_are_the_clients(start_proxied: StartProxied) -> None:
+    """A redirect is passed on and not followed."""
+    proxied = await start_proxied(always(reply(b"", "Location: /b", status="307 Temporary Redirect")))
+    got = await _get(proxied)
+    assert (got.code, got.values("Location")) == (307, ["/b"])
+    assert len(proxied.upstream.calls) == 1
+    assert await proxied.one() == {**OTHER, "code": "307"}
+
+
+async def test_cookies_are_the_clients(start_proxied: StartProxied) -> None:
+    """What the server sets for one client is not sent with another's request."""
+    proxied = await start_proxied(always(reply(b"x", "Set-Cookie: a=1; Path=/")), host="localhost")
+    for _ in range(2):
+        assert (await _get(proxied)).values("Set-Cookie") == ["a=1; Path=/"]
+    assert [call.values("Cookie") for call in proxied.upstream.calls] == [[], []]
+
+
+async def test_interim_replies_do_not_end_the_request(start_proxied: StartProxied) -> None:
+    """A 103 before the reply is not taken for it."""
+    proxied = await start_proxied(always(head("Link: </a>", status="103 Early Hints"), reply(b"x")))
+    assert (await _get(proxied)).body == b"x"
+    assert await proxied.one() == OTHER
+
+
+async def test_an_old_server_is_understood(start_proxied: StartProxied) -> None:
+    """HTTP/1.0 without a length: the end of the connection is the end of the body, which the client gets framed."""
+
+    async def script(call: Call) -> None:
+        await call.send(b"HTTP/1.0 200 OK\r\nX-A: 1\r\n\r\nall of it")
+        call.close()
+
+    proxied = await start_proxied(script)
+    got = await _get(proxied)
+    assert (got.body, got.values("Transfer-Encoding"), got.values("X-A")) == (b"all of it", ["chunked"], ["1"])
+    assert await proxied.one() == OTHER
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nabc",
+        b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\nabc",
+        b"HTTP/1.1 200 OK\r\nX-A: a\x01b\r\nContent-Length: 1\r\n\r\na",
+        b"HTTP/1.1 200 OK\r\nX-A: a\x00b\r\nContent-Length: 1\r\n\r\na",
+        b"HTTP/1.1 200 OK\r\nX-A: a\rb\r\nContent-Length: 1\r\n\r\na",
+        b"HTTP/1.1 20 OK\r\nContent-Length: 1\r\n\r\na",
+        b"HTTP/1.1 200 O\x01K\r\nContent-Length: 1\r\n\r\na",
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: foo\r\n\r\nabc",
+        b"SSH-2.0-OpenSSH_9.6\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00",
+        b"<html>" + b"x" * 70_000,
+    ],
+    ids=["two lengths", "no length", "SOH", "NUL", "bare CR", "status", "reason", "101", "SSH", "TLS", "long"],
+)
+async def test_a_reply_that_is_not_http_is_a_bad_gateway(start_proxied: StartProxied, broken: bytes) -> None:
+    """The client gets 502 in plain words, or what could be read; never half a field, never a traceback."""
+
+    async def script(call: Call) -> None:
+        await call.send(broken)
+        call.close()
+
+    proxied = await start_proxied(script)
+    got = await _get(proxied)
+    assert got.code in (502, 200)
+    if got.code == 502:
+        assert await proxied.one() == {**OTHER, "outcome": "server_error", "code": "502"}
+        assert got.body == b"the model server's reply is not HTTP\n"
+    else:  # bytes that mean nothing to anybody between
+        assert got.values("X-A") == [broken.split(b"X-A: ")[1].split(b"\r\n")[0].decode()]
+
+
+async def test_a_field_that_is_not_utf_8_arrives(start_proxied: StartProxied) -> None:
+    """Old bytes in a value (obs-text) reach the client as they are."""
+    proxied = await start_proxied(always(reply(b"x", DATE, "X-A: caf\xe9", "X-B: \xc3\xa9")))
+    got = await _get(proxied)
+    assert (got.values("X-A"), got.values("X-B"), got.body) == (["caf\xe9"], ["\xc3\xa9"], b"x")
+
+
+async def test_large_fields_arrive(start_proxied: StartProxied) -> None:
+    """A field of 40 kB passes."""
+    proxied = await start_proxied(always(reply(b"x", "X-Long: " + "l" * 40_000)))
+    assert (await _get(proxied)).values("X-Long") == ["l" * 40_000]
+
+
+EVENTS = token("a") + token("b") + finish() + usage() + DONE
+
+
+def _deflated(data: bytes, bits: int) -> bytes:
+    packer = zlib.compressobj(wbits=bits)
+    return packer.compress(data) + packer.flush()
+
+
+@pytest.mark.parametrize(
+    ("coding", "packed"),
+    [
+        ("gzip", gzip.compress(EVENTS)),
+        ("GZip", gzip.compress(EVENTS[:100]) + gzip.compress(EVENTS[100:])),
+        ("x-gzip", gzip.compress(EVENTS)),
+        ("deflate", _deflated(EVENTS, 15)),
+        ("deflate", _deflated(EVENTS, -15)),
+        ("identity", EVENTS),
+    ],
+    ids=["gzip", "two members", "x-gzip", "zlib", "raw deflate", "identity"],
+)
+@pytest.mark.parametrize("size", [1, 7, 4096])
+async def test_a_compressed_reply_is_not_touched_but_read(
+    start_proxied: StartProxied, coding: str, packed: bytes, size: int
+) -> None:
+    """The client gets the compressed bytes, and the tokens are counted all the same, however they come in pieces."""
+
+    async def script(call: Call) -> None:
+        await call.body()
+        await call.send(head(EVENT_STREAM, CHUNKED, f"Content-Encoding: {coding}"))
+        for start in range(0, len(packed), size):
+            await call.send(chunk(packed[start : start + size]))
+            await asyncio.sleep(0)
+        await call.send(LAST_CHUNK)
+
+    proxied = await start_proxied(script)
+    async with proxied.client() as client:
+        await client.send(request("/v1/chat/completions", ask_stream()))
+        got = await client.reply()
+    assert (got.body, got.values("Content-Encoding")) == (packed, [coding])
+    assert await proxied.one() == STREAM
+    assert proxied.total("output_tokens_total") == 3
+    assert proxied.total("proxy_parse_errors_total") == 0
+
+
+@pytest.mark.parametrize(
+    ("coding", "packed"),
+    [
+        ("br", b"\x0b\x02\x80anything\x03"),
+        ("gzip", b"this is not gzip" * 10),
+        ("gzip, gzip", gzip.compress(gzip.compress(EVENTS))),
+        ("gzip", gzip.compress(bytes(100_000_000))),
+    ],
+    ids=["unknown", "broken", "twice", "bomb"],
+)
+async def test_what_cannot_be_inflated_passes_and_is_counted(
+    start_proxied: StartProxied, coding: str, packed: bytes
+) -> None:
+    """The client gets the bytes; the success stays one, without token counts, and one parse error says why."""
+    fields = (EVENT_STREAM, f"Content-Encoding: {coding}")
+    proxied = await start_proxied(always(reply(packed, *fields)))
+    async with proxied.client() as client:
+        await client.send(request("/v1/chat/completions", ask_stream()))
+        assert (await client.reply()).body == packed
+    assert await proxied.one() == STREAM
+    assert proxied.samples("proxy_parse_errors_total") == {(("reason", "encoding"), ("wire", "openai_chat")): 1}
+    assert proxied.value("usage_source_total", model="m", operation="chat", source="none") == 1
+
+
+async def test_a_broken_stream_is_passed_on_byte_for_byte(start_proxied: StartProxied) -> None:
+    """Frames that are no JSON, and bytes that are no frames, reach the client and are counted once per reason."""
+    junk = b"data: {not json\n\nnonsense\n\ndata: [1]\n\n\xff\xfe\x00\n" + EVENTS
+    proxied = await start_proxied(always(stream(junk)))
+    async with proxied.client() as client:
+        await client.send(request("/v1/chat/completions", ask_stream()))
+        assert (await client.reply()).body == junk
+    assert await proxied.one() == STREAM
+    assert proxied.total("proxy_parse_errors_total") == 3
+
+
+async def test_a_reply_is_never_made_whole(start_proxied: StartProxied) -> None:
+    """A body shorter than its length ends as a broken reply at the client too."""
+
+    async def script(call: Call) -> None:
+        await call.body()
+        await call.send(completion()[:-10])
+        call.close()
+
+    proxied = await start_proxied(script)
+    async with proxied.client() as client:
+        await client.send(request("/v1/chat/completions", ask_stream()))
+        with pytest.raises(BrokenReply):
+            await client.reply()
+    assert (await proxied.one())["outcome"] == "stream_error"
+
+
+async def test_json_is_passed_on_as_it_is_written(start_proxied: StartProxied) -> None:
+    """White space, key order and escapes of a JSON reply are the server's."""
+    body = b'{ "b":1,\n\t"a": "\\u00e9/\\/", "model":"m" }\n'
+    proxied = await start_proxied(always(reply(body, JSON)))
+    async with proxied.client() as client:
+        await client.send(request("/v1/chat/completions", ask_stream(None)))
+        assert (await client.reply()).body == body
