@@ -31,6 +31,7 @@ bench: .venv/dev.stamp ## measure speed and memory, side by side with node_expor
 	@-.ci/need prometheus-node-exporter prometheus-node-exporter
 	$(BIN)/python -m benchmarks.scrape $(ARGS)
 	$(BIN)/python -m benchmarks.proxy
+	$(BIN)/python -m benchmarks.model_servers
 
 format: .venv/dev.stamp ## format the code and write the generated parts of the README
 	$(BIN)/ruff format .

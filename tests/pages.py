@@ -24,7 +24,7 @@ PATHS = {
 SERVERS = {
     "litellm": "litellm",
     "litellm-1.40": "litellm",
-    "llama-server": "llamacpp",
+    "llama-server-pages": "llamacpp",
     "llama-server-2025": "llamacpp",
     "llama-server-router": "llamacpp",
     "lmstudio": "lmstudio",

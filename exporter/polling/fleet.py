@@ -108,19 +108,28 @@ class _Watched:
         self._stopped = threading.Event()
         run_schedule(watch.poll, wanted.interval_seconds, self._stopped, f"poll-{watch.server.name}", watch.close)
         if prober is not None:
-            run_schedule(prober.probe, prober.interval, self._stopped, f"probe-{watch.server.name}", prober.close)
+            name = f"probe-{watch.server.name}"
+            run_schedule(prober.probe, prober.interval, self._stopped, name, prober.close, at_once=False)
 
     def stop(self) -> None:
         self._stopped.set()
 
 
 def run_schedule(
-    action: Callable[[], bool], interval_seconds: float, stopped: threading.Event, name: str, close: Callable[[], None]
+    action: Callable[[], bool],
+    interval_seconds: float,
+    stopped: threading.Event,
+    name: str,
+    close: Callable[[], None],
+    *,
+    at_once: bool = True,
 ) -> threading.Thread:
-    """Run an action in a daemon thread, at once and then every so often, until it is stopped."""
+    """Run an action in a daemon thread, at once or after an interval, and then every so often, until it is stopped."""
 
     def work() -> None:
         failures = 0
+        if not at_once:
+            stopped.wait(pause(interval_seconds, 0, random.random()))  # noqa: S311 - no secret
         while not stopped.is_set():
             failures = 0 if action() else failures + 1
             stopped.wait(pause(interval_seconds, failures, random.random()))  # noqa: S311 - no secret

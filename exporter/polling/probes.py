@@ -33,7 +33,7 @@ _REQUESTS: dict[str, tuple[str, dict[str, Any], str]] = {
 
 
 class ProbeMetrics:
-    """Counts probes of every server."""
+    """Counts probes of every server; those of one server are counted by one thread."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._probes = live_counter(PROBES, registry)

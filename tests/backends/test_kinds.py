@@ -104,7 +104,7 @@ ENGINES: dict[str, dict[str, Any]] = {
             "request_duration": (28, 70),
         },
     },
-    "llama-server": {
+    "llama-server-pages": {
         "requests_running": 0,
         "requests_waiting": 0,
         "request_capacity": 2,
@@ -184,7 +184,7 @@ MODELS: dict[str, list[dict[str, Any]]] = {
     "vllm": [{"name": "Qwen/Qwen3-8B", "loaded": True, "context_length": 40960}],
     "sglang": [{"name": "Qwen/Qwen3-8B", "loaded": True, "context_length": 32768, "load_seconds": 12.5}],
     "sglang-0.4": [{"name": "Qwen/Qwen3-8B", "loaded": True}],
-    "llama-server": [
+    "llama-server-pages": [
         {
             "name": "gemma-3-270m",
             "loaded": True,
@@ -294,7 +294,7 @@ VERSIONS = {
     "tgi": "3.3.7",
     "litellm": "1.80.5",
     "triton": "2.62.0",
-    "llama-server": "b0-unknown",
+    "llama-server-pages": "b0-unknown",
     "llama-server-router": "b9157-dd56a7377",
     "sglang": "",
 }

@@ -14,8 +14,8 @@ SLEEPY = (*STARTED, "--sleep-idle-seconds", "60")
 
 def single(*, asleep: bool = False, build: str = "b9157-dd56a7377") -> Recording:
     """Return a server with one model that can sleep, of a build whose /metrics wakes it."""
-    props = {**json.loads(pages("llama-server")["/props"]), "is_sleeping": asleep, "build_info": build}
-    return Recording("llama-server", props=json.dumps(props).encode())
+    props = {**json.loads(pages("llama-server-pages")["/props"]), "is_sleeping": asleep, "build_info": build}
+    return Recording("llama-server-pages", props=json.dumps(props).encode())
 
 
 def deep(fetch: Recording) -> list[str]:
@@ -134,7 +134,7 @@ def test_kv_cache_usage_is_that_of_working_slots() -> None:
         {"id": 0, "n_ctx": 1000, "is_processing": True, "n_prompt_tokens": 300},
         {"id": 1, "n_ctx": 1000, "is_processing": False, "n_prompt_tokens": 900},
     ]
-    fetch = Recording("llama-server", slots=json.dumps(slots).encode())
+    fetch = Recording("llama-server-pages", slots=json.dumps(slots).encode())
     engine = snapshot(fetch, care(metrics="on")).engine
     assert (engine.kv_cache_usage_ratio, engine.kv_cache_capacity_tokens) == (0.15, 2000)
 
@@ -142,13 +142,13 @@ def test_kv_cache_usage_is_that_of_working_slots() -> None:
 def test_slots_that_do_not_say_what_they_hold_make_no_usage() -> None:
     """An older server's slots know no tokens: usage is then absent, not 0."""
     slots = [{"id": 0, "n_ctx": 1000, "is_processing": True}]
-    fetch = Recording("llama-server", slots=json.dumps(slots).encode())
+    fetch = Recording("llama-server-pages", slots=json.dumps(slots).encode())
     assert snapshot(fetch, care(metrics="on")).engine.kv_cache_usage_ratio is None
 
 
 def test_without_metrics_the_slots_tell_what_runs() -> None:
     """A server that was started without --metrics still says how many requests run."""
-    fetch = Recording("llama-server")
+    fetch = Recording("llama-server-pages")
     del fetch.pages["/metrics"]
     engine = snapshot(fetch, care(metrics="on")).engine
     assert (engine.requests_running, engine.requests_waiting, engine.output_tokens) == (0, None, None)

@@ -29,7 +29,7 @@ def test_what_is_found_can_be_pasted() -> None:
 
 def test_looking_does_no_harm() -> None:
     """No page that loads, wakes or keeps a model is asked for."""
-    with standing_in(pages("llama-server")) as server:
+    with standing_in(pages("llama-server-pages")) as server:
         assert len(discover("127.0.0.1", (server.port,), 5)) == 1
         assert not [path for path in server.asked if path.startswith(("/metrics", "/slots", "/health"))]
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -8,7 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from exporter.observation import RequestObservation, ServerSeconds
 from exporter.polling.fleet import Fleet, pause, run_schedule
-from exporter.polling.settings import ModelServer, ServerUrl
+from exporter.polling.settings import ModelServer, Probe, ServerUrl
 from exporter.units import Seconds
 from tests.pages import pages
 from tests.programs import wait_until
@@ -133,6 +134,16 @@ def test_a_schedule_ends_with_its_close() -> None:
     run_schedule(act, HOUR, stopped, "test-schedule", closed.set).join(10)
     assert ran.is_set()
     assert closed.is_set()
+
+
+def test_probes_wait_for_the_first_poll(server: StandIn) -> None:
+    """The first probes come after an interval, when the models are known, and go on from there."""
+    server.pages["/v1/chat/completions"] = b'{"choices":[{}]}'
+    fleet = Fleet(CollectorRegistry())
+    probe = Probe(interval=Seconds(0.05))
+    fleet.watch([replace(configured("a", server), probe=probe)], {}, HOUR)
+    wait_until(lambda: read(fleet).get("probes_total", {}).get(("a", "llama3.2:latest", "ok"), 0) >= 2, "it is probed")
+    fleet.close()
 
 
 def observed(model: str, duration: float, ttft: float | None = None, **changes: object) -> RequestObservation:

@@ -292,7 +292,7 @@ def test_tokens_that_went_around_the_proxy_are_a_share(vllm: StandIn) -> None:
 
 def test_a_sleepy_llama_cpp_is_read_after_traffic_only() -> None:
     """Through the whole watch: without traffic no page that keeps a model awake is asked for, with it once."""
-    served = pages("llama-server")
+    served = pages("llama-server-pages")
     served["/props"] = served["/props"].replace(b"b0-unknown", b"b9157-dd56a77")
     passed = [Passed()]
     with standing_in(served) as server:
