@@ -176,31 +176,37 @@ class _TimedSocket:
         self._left = left
 
     def sendall(self, data: bytes) -> None:
-        self._sock.settimeout(_positive(self._left()))
+        self.hurry()
         self._sock.sendall(data)
 
-    def recv_into(self, buffer: memoryview) -> int:
+    def hurry(self) -> None:
         self._sock.settimeout(_positive(self._left()))
-        return self._sock.recv_into(buffer)
 
     def makefile(self, _mode: str) -> io.BufferedReader:
-        return io.BufferedReader(_TimedReader(self))
+        return io.BufferedReader(_TimedReader(self, self._sock.makefile("rb", buffering=0)))
 
     def close(self) -> None:
+        """Close the socket as soon as no file of it is open: the end of a reply may still be read."""
         self._sock.close()
 
 
 class _TimedReader(io.RawIOBase):
-    """The reading side; closing it leaves the socket open, which the connection closes."""
+    """The reading side of a socket."""
 
-    def __init__(self, sock: _TimedSocket) -> None:
+    def __init__(self, sock: _TimedSocket, file: io.RawIOBase) -> None:
         self._sock = sock
+        self._file = file
 
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override] # all that BufferedReader gives
-        return self._sock.recv_into(buffer)
+    def readinto(self, buffer: memoryview) -> int | None:  # type: ignore[override] # all that BufferedReader gives
+        self._sock.hurry()
+        return self._file.readinto(buffer)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 def _positive(seconds: float) -> float:

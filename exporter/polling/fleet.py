@@ -115,7 +115,7 @@ class _Watched:
         self._stopped.set()
 
 
-def run_schedule(
+def run_schedule(  # noqa: PLR0913 - what, when, until when, and how it is called
     action: Callable[[], bool],
     interval_seconds: float,
     stopped: threading.Event,

@@ -13,6 +13,7 @@ from tests.stand_in import StandIn, cut_off, huge, not_http, standing_in, status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from http.server import BaseHTTPRequestHandler
 
 
 @pytest.fixture
@@ -46,6 +47,29 @@ def test_one_connection_serves_many_requests(server: StandIn) -> None:
     client.close()
     assert server.connections == 1
     assert all(headers["Authorization"] == "Bearer key" for headers in server.headers)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhello",
+        b"HTTP/1.0 200 OK\r\n\r\nhello",
+    ],
+)
+def test_a_server_may_close_after_its_answer(server: StandIn, head: bytes) -> None:
+    """Replies on a connection that ends with them (llama.cpp's router, HTTP/1.0) are read whole, time and again."""
+
+    def write(handler: BaseHTTPRequestHandler) -> None:
+        handler.wfile.write(head)
+        handler.close_connection = True
+
+    server.pages["/page"] = write
+    client = fetcher(server)
+    assert [client.get("/page") for _ in range(3)] == [b"hello"] * 3
+    client.close()
+    assert server.connections == 3
 
 
 def test_a_path_in_front_is_kept() -> None:
