@@ -70,6 +70,18 @@ def test_a_reload_watches_other_servers(start_exporter: StartExporter, tmp_path:
         assert b'server="one"' not in exporter.page()
 
 
+def test_a_proxied_server_that_waits_for_a_restart_is_left_out(start_exporter: StartExporter, tmp_path: Path) -> None:
+    """A reload that brings a proxied server and its model server without url goes on: it is polled after a restart."""
+    file = tmp_path / "config.yaml"
+    file.write_text("")
+    exporter = start_exporter(f"--config.file={file}")
+    file.write_text("proxy: {servers: ['new=127.0.0.1:0=http://127.0.0.1:1']}\nmodel_servers: [{name: new}]")
+    exporter.process.send_signal(1)
+    assert exporter.wait_for_message("changed, but needs a restart")["key"] == "proxy"
+    exporter.wait_for_message("configuration reloaded")
+    assert b"modelhost_engine_up" not in exporter.page()
+
+
 def read(text: str) -> config.Config:
     """Return a configuration."""
     return config.read(yaml.safe_load(text))
