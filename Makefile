@@ -1,6 +1,6 @@
 # Every target sets itself up: a virtual environment in .venv, and Debian packages where it may install them.
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench format clean
+.PHONY: help run test check bench format clean test-programs
 SHELL := /bin/sh
 
 BIN := .venv/bin
@@ -11,16 +11,10 @@ help: ## show the targets
 run: .venv/run.stamp ## start the exporter (more flags: make run ARGS="--log.level=debug")
 	@$(BIN)/modelhost-exporter $(ARGS)
 
-test: .venv/dev.stamp ## run the tests (some of them: make test ARGS="-k scrape")
-	@-.ci/need promtool prometheus
-	@-.ci/need cc build-essential
-	@-.ci/need prometheus-node-exporter prometheus-node-exporter
+test: .venv/dev.stamp test-programs ## run the tests (some of them: make test ARGS="-k scrape")
 	@$(BIN)/pytest $(ARGS)
 
-check: .venv/dev.stamp ## format, lint, types, documents, tests with coverage, promtool
-	@-.ci/need promtool prometheus
-	@-.ci/need cc build-essential
-	@-.ci/need prometheus-node-exporter prometheus-node-exporter
+check: .venv/dev.stamp test-programs ## format, lint, types, documents, tests with coverage, promtool
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -35,6 +29,7 @@ bench: .venv/dev.stamp ## measure speed and memory, side by side with node_expor
 	$(BIN)/python -m benchmarks.scrape $(ARGS)
 	$(BIN)/python -m benchmarks.proxy
 	$(BIN)/python -m benchmarks.gpu
+	$(BIN)/python -m benchmarks.model_servers
 
 format: .venv/dev.stamp ## format the code and write the generated parts of the README
 	$(BIN)/ruff format .
@@ -43,6 +38,11 @@ format: .venv/dev.stamp ## format the code and write the generated parts of the 
 
 clean: ## remove what the targets made
 	rm -rf .venv dist .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+test-programs: # real ones that tests run against
+	@-.ci/need promtool prometheus
+	@-.ci/need cc build-essential
+	@-.ci/need prometheus-node-exporter prometheus-node-exporter
 
 .venv/made.stamp:
 	@python=$$(.ci/python) && "$$python" -m venv .venv

@@ -19,6 +19,7 @@ from aiohttp import web
 
 from exporter import __version__, config, flags, logs, threads
 from exporter.config import ConfigError
+from exporter.polling import discovery
 from exporter.proxy.server import Proxy
 from exporter.service import Service
 from exporter.web import build_app
@@ -43,7 +44,10 @@ class _CannotListen(Exception):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the exporter with these command line arguments (None: the process's own); return the exit code."""
-    given = flags.parse(sys.argv[1:] if arguments is None else arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == [flags.DISCOVER]:
+        return _discover(flags.parse_discover(words[1:]))
+    given = flags.parse(words)
     load = partial(_load, given)
     try:
         first = load()
@@ -61,6 +65,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except _CannotListen as error:
         return _fail(str(error), EXIT_RUN_TIME)
     return EXIT_OK
+
+
+def _discover(host: str) -> int:
+    """Say what model servers there are; 0 when there is one."""
+    ports = discovery.usual_ports()
+    found = discovery.discover(host, ports)
+    print(discovery.report(host, ports, found), end="")  # noqa: T201 - the answer to a question
+    return EXIT_OK if found else EXIT_RUN_TIME
 
 
 def _load(given: flags.Arguments) -> Config:
@@ -92,7 +104,7 @@ async def _serve(service: Service) -> None:
     runner = web.AppRunner(
         build_app(service), access_log=None, handler_cancellation=True, shutdown_timeout=_STOP_SECONDS
     )
-    proxy = Proxy(service.config.proxy, service.registry, _STOP_SECONDS)
+    proxy = Proxy(service.config.proxy, service.registry, _STOP_SECONDS, service.fleet.recorded)
     await runner.setup()
     try:
         stop = asyncio.Event()
@@ -109,6 +121,7 @@ async def _serve(service: Service) -> None:
         await stop.wait()
         log.info("stopping")
     finally:
+        service.fleet.close()
         await asyncio.gather(runner.cleanup(), proxy.close())
 
 

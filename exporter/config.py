@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from exporter import collectors
 from exporter.address import Address
+from exporter.polling.settings import ModelServer
 from exporter.proxy.settings import ProxySettings
 from exporter.strict import ConfigError, mapping, parse, parse_keys
 from exporter.units import Seconds
@@ -62,6 +63,7 @@ class Config:
     log: Log = field(default_factory=Log)
     path: collectors.Paths = field(default_factory=collectors.Paths)
     proxy: ProxySettings = field(default_factory=ProxySettings)
+    model_servers: tuple[ModelServer, ...] = ()
     collectors: Mapping[str, collectors.Options] = field(default_factory=dict)
     """The options of each enabled collector."""
 
@@ -83,14 +85,31 @@ def load(file: Path | None, overrides: Mapping[str, object]) -> Config:
 def read(raw: object) -> Config:
     """Turn parsed YAML into a configuration."""
     sections = mapping([field.name for field in fields(Config)], raw, "")
+    proxy = parse(ProxySettings, sections.get("proxy"), "proxy")
     return Config(
         web=parse(Web, sections.get("web"), "web"),
         scrape=parse(Scraping, sections.get("scrape"), "scrape"),
         log=parse(Log, sections.get("log"), "log"),
         path=parse(collectors.Paths, sections.get("path"), "path"),
-        proxy=parse(ProxySettings, sections.get("proxy"), "proxy"),
+        proxy=proxy,
+        model_servers=_model_servers(sections.get("model_servers"), proxy),
         collectors=_enabled(sections.get("collectors")),
     )
+
+
+def _model_servers(raw: object, proxy: ProxySettings) -> tuple[ModelServer, ...]:
+    """Return the model servers, each with a name of its own and a URL, its own or that of the proxied server."""
+    servers = parse(tuple[ModelServer, ...], [] if raw is None else raw, "model_servers")
+    proxied = {server.name for server in proxy.servers}
+    names = [server.name for server in servers]
+    for index, server in enumerate(servers):
+        if names.index(server.name) != index:
+            raise ConfigError(f"model_servers[{index}]", f"two servers have the name {server.name}")
+        if server.url is None and server.name not in proxied:
+            raise ConfigError(
+                f"model_servers[{index}]", f"url is missing, and no proxied server is called {server.name}"
+            )
+    return servers
 
 
 def _read_file(file: Path) -> object:

@@ -28,6 +28,12 @@ class _Families(NamedTuple):
         return self.families
 
 
+class Written(Metric):
+    """A family whose lines are written already: what is heard once and scraped often is written once."""
+
+    lines: bytes = b""
+
+
 @dataclass(frozen=True)
 class Format:
     """One exposition format: its content type, what of a media range it answers to, and how it is written."""
@@ -40,7 +46,7 @@ class Format:
 
     def render(self, families: Sequence[Metric]) -> bytes:
         """Return the families as a part of a page; raises when a value or name cannot be written."""
-        return b"".join([self._head(family) + "".join(map(_line, family.samples)).encode() for family in families])
+        return b"".join([self._head(family) + _lines_of(family) for family in families])
 
     def page(self, parts: Iterable[bytes]) -> bytes:
         """Join parts to a whole page."""
@@ -50,6 +56,15 @@ class Format:
         """Return the lines before a family's samples."""
         empty = Metric(family.name, family.documentation, family.type, family.unit)
         return self.generate(_Families([empty])).removesuffix(self.end)
+
+
+def write(samples: Iterable[Sample]) -> bytes:
+    """Return the lines of samples."""
+    return "".join(map(_line, samples)).encode()
+
+
+def _lines_of(family: Metric) -> bytes:
+    return family.lines if isinstance(family, Written) else write(family.samples)
 
 
 def _line(sample: Sample) -> str:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 PROGRAM = "modelhost-exporter"
+DISCOVER = "discover"
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,8 @@ def parser() -> argparse.ArgumentParser:
     result = _Parser(
         prog=PROGRAM,
         description="Prometheus exporter for machines that serve models.",
+        epilog=f"{PROGRAM} {DISCOVER} [HOST] looks once for model servers on this machine, or another, says what it"
+        " finds and prints the configuration for it.",
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
     )
@@ -138,6 +141,18 @@ def parser() -> argparse.ArgumentParser:
     for flag in _flags():
         result.add_argument(flag.name, help=flag.help, **flag.value)
     return result
+
+
+def parse_discover(arguments: Sequence[str]) -> str:
+    """Parse what follows ``discover`` and return the host to look at; exits with 2 and one line on a mistake."""
+    discover = _Parser(
+        prog=f"{PROGRAM} {DISCOVER}",
+        description="Look once at the ports where model servers usually listen, and print the configuration for them.",
+        allow_abbrev=False,
+    )
+    discover.add_argument("host", nargs="?", default="127.0.0.1", metavar="HOST", help="Default 127.0.0.1.")
+    host: str = discover.parse_args(arguments).host
+    return host
 
 
 def parse(arguments: Sequence[str]) -> Arguments:

@@ -110,6 +110,10 @@ class Live(Generic[C]):
             child = self._children[values] = self._make()
         return child
 
+    def describe(self) -> Iterator[Metric]:
+        """Yield the family without samples: its registry can then be asked for it by name."""
+        yield Metric(self._family.name.removesuffix("_total"), self._family.help, self._family.type)
+
     def collect(self) -> Iterator[Metric]:
         """Yield the family as it is now."""
         family = self._family

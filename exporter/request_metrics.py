@@ -9,13 +9,16 @@ from exporter.instruments import live_counter, live_gauge, live_histogram
 from exporter.model_names import UNKNOWN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from prometheus_client import CollectorRegistry
 
     from exporter.instruments import Counter, Gauge
     from exporter.objectives import Objectives
     from exporter.observation import RequestObservation, Tokens
+
+    Recorded = Callable[[str, RequestObservation], None]
+    """Is told the server and the request."""
 
 # Supersets of the OpenTelemetry GenAI bounds, so that queries written for those stay exact; TPOT is finer on purpose.
 DURATION = (
@@ -157,7 +160,9 @@ FAMILIES = (
 class RequestMetrics:
     """Counts requests of every proxied server into one registry."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, recorded: Recorded | None = None) -> None:
+        """Prepare; ``recorded`` is told of every request as well: it must neither block nor raise."""
+        self._recorded = recorded
         self._requests = live_counter(REQUESTS, registry)
         self._in_flight = live_gauge(IN_FLIGHT, registry)
         self._seconds = {name: live_histogram(family, registry) for name, family in _SECONDS.items()}
@@ -186,6 +191,8 @@ class RequestMetrics:
 
     def record(self, server: str, observed: RequestObservation, objectives: Objectives) -> None:
         """Count one request that is over."""
+        if self._recorded is not None:
+            self._recorded(server, observed)
         common = (server, observed.model, observed.operation)
         stream = "true" if observed.stream else "false"
         self._requests.labels(*common, stream, observed.outcome, observed.code).inc()

@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING
 import psutil
 
 from exporter import collectors, logs
+from exporter.collectors import model_servers
+from exporter.collectors.model_servers import ModelServers
 from exporter.config import ConfigError
 from exporter.own_metrics import OwnMetrics
+from exporter.polling.fleet import Fleet
+from exporter.polling.settings import ServerUrl
 from exporter.scrape import Scrape
 
 if TYPE_CHECKING:
@@ -33,6 +37,9 @@ class Service:
         self._lock = threading.Lock()
         self._own = OwnMetrics()
         self.registry = self._own.registry
+        self.fleet = Fleet(self.registry)
+        """The model servers that are watched."""
+        self._given: Mapping[str, collectors.Collector] = {"model_servers": ModelServers(self.fleet.collect)}
         self._built: dict[str, tuple[Build, collectors.Collector]] = {}
         self.config = config
         self.scrape = self._scrape_of(config, previous=None)
@@ -59,13 +66,26 @@ class Service:
 
     def _scrape_of(self, config: Config, previous: Scrape | None) -> Scrape:
         psutil.PROCFS_PATH = str(config.path.procfs)
+        self._watch_model_servers(config)
         self._built = {name: self._collector(name, config) for name in config.collectors}
         ready: Mapping[str, collectors.Collector] = {name: collector for name, (_, collector) in self._built.items()}
         return Scrape(ready, config.scrape.timeout, own=self._own, previous=previous)
 
+    def _watch_model_servers(self, config: Config) -> None:
+        options = config.collectors.get("model_servers")
+        if not isinstance(options, model_servers.Options):  # switched off: nobody is asked
+            self.fleet.close()
+            return
+        upstreams = {server.name: ServerUrl(server.upstream.url) for server in config.proxy.servers}
+        # a proxied server that only a restart brings has no upstream yet
+        servers = [server for server in config.model_servers if server.url or server.name in upstreams]
+        self.fleet.watch(servers, upstreams, options.poll_interval)
+
     def _collector(self, name: str, config: Config) -> tuple[Build, collectors.Collector]:
         """Return the collector in use when its options are the same, else a new one."""
         wanted = (config.collectors[name], config.path)
+        if name in self._given:
+            return wanted, self._given[name]
         if name in self._built and self._built[name][0] == wanted:
             return self._built[name]
         return wanted, collectors.module(name).create(*wanted)

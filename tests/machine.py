@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import platform
+from math import inf
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
+
+from prometheus_client import CollectorRegistry
 
 from exporter.collectors import (
     cgroup,
@@ -16,6 +19,7 @@ from exporter.collectors import (
     gpu,
     load,
     memory,
+    model_servers,
     network,
     operating_system,
     pressure,
@@ -25,10 +29,17 @@ from exporter.collectors import (
 )
 from exporter.gpu import families as gpu_families
 from exporter.gpu.reading import Census, Identity, Value
+from exporter.instruments import live_counter, live_histogram
+from exporter.model_server_metrics import COLD_STARTS, COLD_TTFT, ModelState, ServerState, families
+from exporter.polling.probes import ProbeMetrics
+from exporter.snapshots import Engine, Histogram, Latency, Model, ServerSnapshot
+from exporter.written import joined, written
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
+
+    from prometheus_client.metrics_core import Metric
 
     from exporter.collectors import Collector
     from exporter.families import Family
@@ -206,6 +217,34 @@ class EveryGpu:
         """Do nothing."""
 
 
+def every_family_of_model_servers() -> Iterator[Metric]:
+    """Yield what a server says that has all there is to say, and what is counted as it happens."""
+    latency = Histogram(((1.0, 1), (inf, 2)), 3.0)
+    engine = Engine(
+        *(1, 2, 3, 0.5, 4096),
+        input_tokens={"hit": 5},
+        output_tokens=6,
+        prefill_seconds=7,
+        decode_seconds=8,
+        requests_finished={"stop": 9},
+        preemptions=10,
+        speculative_drafts=11,
+        speculative_draft_tokens=12,
+        speculative_accepted_tokens=13,
+        latencies=dict.fromkeys(get_args(Latency), latency),
+    )
+    model = Model("m", loaded=True, context_length=4096, expires=1.8e9)
+    state = ModelState(model, True, 1, 2, 3e9, 1e9, 2.5, {"exclusive": 100})
+    snapshot = ServerSnapshot("vllm", "1", (model,), engine)
+    seen = ServerState("s", snapshot, engine, {"m": state}, 0.01, 1.8e9, {"timeout": 1}, 0.5)
+    yield from joined(model_servers.FAMILIES, [written(families(seen))])
+    registry = CollectorRegistry()
+    live_counter(COLD_STARTS, registry).labels("s", "m", "chat").inc()
+    live_histogram(COLD_TTFT, registry).labels("s", "m", "chat").observe(1)
+    ProbeMetrics(registry).record("s", "m", "ok", 1.0)
+    yield from registry.collect()
+
+
 def every_collector(root: Path) -> dict[str, Collector]:
     """Return every collector by its name, on a machine (its files below ``root``) that has all there is to measure."""
     write(root, FILES)
@@ -222,6 +261,7 @@ def every_collector(root: Path) -> dict[str, Collector]:
         "gpu": gpu.Gpu({"every": EveryGpu()}, gpu.Options()),
         "load": load.Load(source),
         "memory": memory.Memory(procfs, source),
+        "model_servers": model_servers.ModelServers(every_family_of_model_servers),
         "network": network.Network(network.Options().devices, source),
         "operating_system": operating_system.OperatingSystem(platform.uname),
         "pressure": pressure.Pressure(procfs),

@@ -11,6 +11,7 @@ import yaml
 from exporter import collectors, config
 from exporter.config import Address, ConfigError
 from exporter.objectives import Objectives
+from exporter.polling.settings import ModelServer, Probe
 from exporter.proxy.settings import ProxyServer, ProxySettings
 from exporter.selection import Selection
 
@@ -50,7 +51,7 @@ def test_the_example_names_every_key() -> None:
             ("proxy", ProxySettings),
         )
         for field in vars(kind())
-    } | {"collectors.disable_defaults"}
+    } | {"collectors.disable_defaults", "model_servers"}
     for name in collectors.names():
         for field, value in vars(collectors.module(name).Options()).items():
             expected.add(f"collectors.{name}.{field}" + (".exclude" if isinstance(value, Selection) else ""))
@@ -69,6 +70,20 @@ def test_the_commented_example_of_a_server_is_valid(tmp_path: Path) -> None:
     assert set(raw["objectives"]) == {field.name for field in fields(Objectives)}
     bare = ProxyServer(server.name, server.listen, server.upstream)
     assert replace(server, objectives=bare.objectives, models=bare.models) == bare
+
+
+def test_the_commented_example_of_a_model_server_is_valid(tmp_path: Path) -> None:
+    """Taking the comment marks away gives a model server with every key that there is, and defaults for options."""
+    lines = EXAMPLE.read_text().splitlines()
+    start = lines.index("model_servers: []")
+    end = lines.index("", start)
+    shown = "\n".join(line.replace("  # ", "  ", 1) for line in lines[start + 1 : end])
+    (server,) = config.load(_written(tmp_path, f"model_servers:\n{shown}\n"), {}).model_servers
+    (raw,) = yaml.safe_load(f"model_servers:\n{shown}\n")["model_servers"]
+    assert set(raw) == {field.name for field in fields(ModelServer)}
+    assert set(raw["probe"]) == {field.name for field in fields(Probe)}
+    assert server.probe == Probe()
+    assert replace(server, probe=None, headers={}) == ModelServer(server.name, server.url)
 
 
 def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
@@ -111,7 +126,7 @@ def test_collectors_are_chosen_by_name(overrides: dict[str, object], expected: s
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("wbe: {}", "unknown key 'wbe'; known: web, scrape, log, path, proxy, collectors"),
+        ("wbe: {}", "unknown key 'wbe'; known: web, scrape, log, path, proxy, model_servers, collectors"),
         ("- a", "must be a mapping, not a list"),
         ("web: 5", "web: must be a mapping, not 5"),
         ("web: {listen_addresses: []}", "web: listen_addresses must not be empty"),

@@ -26,6 +26,9 @@ NAMES = collectors.names()
 
 def shape(family: Metric) -> tuple[str, str, str, tuple[str, ...]]:
     """Return what a family's declaration says of it: name, type, HELP, labels."""
+    if family.type == "histogram":
+        ((labels),) = {tuple(name for name in sample.labels if name != "le") for sample in family.samples}
+        return family.name, family.type, family.documentation, labels
     ((name, labels),) = {(sample.name, tuple(sample.labels)) for sample in family.samples}
     return name, family.type, family.documentation, labels
 

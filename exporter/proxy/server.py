@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from exporter.proxy.settings import ProxyServer, ProxySettings
     from exporter.proxy.target import Target
+    from exporter.request_metrics import Recorded
 
 _KEEPALIVE_SECONDS = 75.0
 
@@ -34,10 +35,17 @@ def _silent() -> logging.Logger:
 class Proxy:
     """All proxied servers: a port each, one set of metrics."""
 
-    def __init__(self, settings: ProxySettings, registry: CollectorRegistry, stop_seconds: float) -> None:
+    def __init__(
+        self,
+        settings: ProxySettings,
+        registry: CollectorRegistry,
+        stop_seconds: float,
+        recorded: Recorded | None = None,
+    ) -> None:
+        """Prepare; ``recorded`` is told of every request that is over."""
         self.servers = settings.servers
         self._stop_seconds = stop_seconds
-        self._metrics = RequestMetrics(registry)
+        self._metrics = RequestMetrics(registry, recorded)
         self._health = ProxyHealth(registry)
         self._targets: list[Target] = []
         self._runners: list[web.ServerRunner] = []

@@ -1,0 +1,145 @@
+"""Reading a model server's answers without trusting them: what is not what it should be is None or empty.
+
+Exceptions:
+    LookupError             the server does not serve this path (a dictionary's KeyError will do in tests)
+    └── NotServed
+    ValueError
+    └── NotUnderstood       it serves it, but that is not what was expected
+    OSError                 it does not answer at all
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+
+if TYPE_CHECKING:
+    from exporter.snapshots import Histogram, Latency
+
+T = TypeVar("T")
+
+Fetch = Callable[[str], bytes]
+"""Path → body of a reply with success; LookupError for a path that is not served, OSError for a server that is away."""
+
+
+class NotServed(LookupError):
+    """The server answers, but not with success: unknown path, switched off, key needed."""
+
+
+class NotUnderstood(ValueError):
+    """The server's answer is not what its kind would say."""
+
+
+def never(_models: frozenset[str] | None = None) -> bool:
+    """Say that no traffic is known of."""
+    return False
+
+
+@dataclass(frozen=True)
+class Care:
+    """What may be asked of a server whose models must not be loaded, woken or kept awake by asking."""
+
+    metrics: Literal["auto", "on", "off"] = "auto"
+    arguments: tuple[str, ...] = ()
+    """The command line of the server's process; empty where it cannot be seen."""
+    traffic: Callable[[frozenset[str] | None], bool] = never
+    """Tell whether requests for a model of these names (None: any) came since this was last answered with yes."""
+
+
+FREE = Care()
+
+
+def read_json(fetch: Fetch, path: str) -> Any:
+    """Return a page's JSON; NotUnderstood when it is none, and what ``fetch`` raises."""
+    try:
+        return json.loads(fetch(path))
+    except (ValueError, RecursionError) as error:
+        raise NotUnderstood(f"{path} is not JSON") from error
+
+
+def read_object(fetch: Fetch, path: str) -> dict[str, Any]:
+    """Return a page's JSON object; NotUnderstood when it is none, and what ``fetch`` raises."""
+    found = read_json(fetch, path)
+    if not isinstance(found, dict):
+        raise NotUnderstood(f"{path} is not a JSON object")
+    return found
+
+
+def attempt(read: Callable[[], T], otherwise: T) -> T:
+    """Return what is read; ``otherwise`` when the server does not serve it, or not as expected."""
+    try:
+        return read()
+    except (LookupError, ValueError):
+        return otherwise
+
+
+def page(fetch: Fetch, path: str) -> bytes:
+    """Return a page that may be missing: empty then."""
+    return attempt(lambda: fetch(path), b"")
+
+
+def optional_object(fetch: Fetch, path: str) -> dict[str, Any]:
+    """Return the JSON object of a page that may be missing: empty then."""
+    return attempt(lambda: read_object(fetch, path), {})
+
+
+def text(value: object) -> str:
+    """Return text as it is, and nothing for anything else."""
+    return value if isinstance(value, str) else ""
+
+
+def number(value: object) -> float | None:
+    """Return a finite number that is not negative; None for anything else (true is no number)."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        return None
+    return float(value)
+
+
+def count(value: object) -> float | None:
+    """Return a number greater than zero: what servers write as 0 when they do not know."""
+    return number(value) or None
+
+
+def child(value: object, *keys: str) -> Any:
+    """Return what is found along the keys of nested objects; None when there is none."""
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def objects(value: object) -> Iterator[dict[str, Any]]:
+    """Yield the objects in a list; nothing for anything else."""
+    if isinstance(value, list):
+        yield from (item for item in value if isinstance(item, dict))
+
+
+def texts(value: object) -> tuple[str, ...]:
+    """Return the texts in a list that are not empty."""
+    return tuple(item for item in value if isinstance(item, str) and item) if isinstance(value, list) else ()
+
+
+def listed_models(fetch: Fetch) -> list[dict[str, Any]]:
+    """Return the entries of /v1/models that have an id; NotUnderstood when it is no list of models."""
+    data = read_object(fetch, "/v1/models").get("data")
+    if not isinstance(data, list):
+        raise NotUnderstood("/v1/models is no list of models")
+    return [entry for entry in objects(data) if text(entry.get("id"))]
+
+
+def owners(fetch: Fetch) -> set[str]:
+    """Return who owns the models of /v1/models: most engines put their own name there."""
+    nothing: list[dict[str, Any]] = []
+    return {text(entry.get("owned_by")) for entry in attempt(lambda: listed_models(fetch), nothing)}
+
+
+def known_latencies(**values: Histogram | None) -> dict[Latency, Histogram]:
+    """Return the histograms that there are, by what they measure."""
+    return cast("dict[Latency, Histogram]", known(**values))
+
+
+def known(**values: T | None) -> dict[str, T]:
+    """Return the values that are not None, by name."""
+    return {name: value for name, value in values.items() if value is not None}

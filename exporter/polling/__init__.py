@@ -1,0 +1,1 @@
+"""Asking model servers on a clock of our own: a scrape reads what was heard last."""

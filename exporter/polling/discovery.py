@@ -1,0 +1,94 @@
+"""``modelhost-exporter discover``: looks once at the ports where model servers usually are, and prints their YAML."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, NamedTuple
+
+from exporter import backends
+from exporter.answers import Care
+from exporter.polling.fetching import Fetcher
+from exporter.polling.visit import Visit
+from exporter.snapshots import ServerSnapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from exporter.snapshots import Model
+
+_TIMEOUT_SECONDS = 2.0
+_MOST_NAMED = 5
+
+
+class Found(NamedTuple):
+    """A model server that was found."""
+
+    url: str
+    snapshot: ServerSnapshot
+
+
+def usual_ports() -> tuple[int, ...]:
+    """Return the ports of every kind."""
+    return tuple(sorted({port for kind in backends.names() for port in backends.backend(kind).PORTS}))
+
+
+def discover(host: str, ports: Sequence[int], timeout_seconds: float = _TIMEOUT_SECONDS) -> list[Found]:
+    """Return the model servers on these ports, looked at side by side; takes a few time-outs at most."""
+    with ThreadPoolExecutor(max(1, len(ports))) as pool:
+        looks = pool.map(lambda port: _look(f"http://{host}:{port}", timeout_seconds), ports)
+        return [found for found in looks if found is not None]
+
+
+def report(host: str, ports: Sequence[int], found: Sequence[Found]) -> str:
+    """Return what was found, in YAML whose comments are for people."""
+    looked = f"# looked at ports {', '.join(map(str, ports))} of {host}"
+    if not found:
+        return f"{looked}: no model server answers there\n"
+    lines = [f"{looked}: found {len(found)}", "model_servers:"]
+    for name, one in zip(_names(found), found, strict=True):
+        lines += [f"  # {_described(one.snapshot)}", f"  - name: {name}", f"    url: {one.url}"]
+        lines.append(f"    kind: {one.snapshot.kind}")
+    return "\n".join(lines) + "\n"
+
+
+def _look(url: str, timeout_seconds: float) -> Found | None:
+    fetcher = Fetcher(url, {}, timeout_seconds)
+    kind = None
+    try:
+        visit = Visit(fetcher.get, lambda _reason: None)
+        kind = backends.recognise(visit)
+        return Found(url, backends.backend(kind).snapshot(visit, Care("off"))) if kind else None
+    except LookupError:  # it says what it is, but not what it has
+        return Found(url, ServerSnapshot(kind)) if kind else None
+    except (OSError, ValueError):
+        return None
+    finally:
+        fetcher.close()
+
+
+def _names(found: Iterable[Found]) -> list[str]:
+    """Return a name for each: its kind, with its port where there are several of a kind."""
+    kinds = [one.snapshot.kind for one in found]
+    return [
+        kind if kinds.count(kind) == 1 else f"{kind}-{one.url.rpartition(':')[2]}"
+        for kind, one in zip(kinds, found, strict=True)
+    ]
+
+
+def _described(snapshot: ServerSnapshot) -> str:
+    if not snapshot.models:
+        return f"{snapshot.kind}, which lists no model: it may need a key (headers)"
+    loaded = [model for model in snapshot.models if model.loaded is not False]
+    version = f" {_plain(snapshot.version)}" if snapshot.version else ""
+    return f"{snapshot.kind}{version}, {_counted(loaded, len(snapshot.models))}"
+
+
+def _counted(loaded: Sequence[Model], listed: int) -> str:
+    names = ", ".join(_plain(model.name) for model in loaded[:_MOST_NAMED])
+    more = f" and {len(loaded) - _MOST_NAMED} more" if len(loaded) > _MOST_NAMED else ""
+    return f"models: {names}{more}" if loaded else f"no model loaded, {listed} listed"
+
+
+def _plain(text: str) -> str:
+    """Return text that cannot end a comment's line."""
+    return "".join(character if character.isprintable() else "?" for character in text[:100])

@@ -1,0 +1,75 @@
+"""One engine made of several: a router's models count for themselves, and their counters end when they are unloaded."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
+
+from exporter.snapshots import Engine
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+_COUNTERS = (
+    "output_tokens",
+    "prefill_seconds",
+    "decode_seconds",
+    "preemptions",
+    "speculative_drafts",
+    "speculative_draft_tokens",
+    "speculative_accepted_tokens",
+)
+_TABLES = ("input_tokens", "requests_finished")
+_GAUGES = ("requests_running", "requests_waiting", "request_capacity", "kv_cache_capacity_tokens")
+
+
+class MergedEngine:
+    """Adds up the engines of one server. What a model counted stays counted when it is unloaded or started anew.
+
+    A loaded model that was not asked this time keeps its last numbers: nothing happened to it.
+    """
+
+    def __init__(self) -> None:
+        self._last: dict[str, Engine] = {}
+        self._gone = Engine()
+
+    def merge(self, engines: Mapping[str, Engine], loaded: Collection[str]) -> Engine:
+        """Take what this poll read, and which models are loaded; return the server's engine."""
+        for name, engine in engines.items():
+            last = self._last.get(name)
+            if last is not None and (engine.output_tokens or 0.0) < (last.output_tokens or 0.0):
+                self._bury(last)
+            self._last[name] = engine
+        for name in self._last.keys() - set(loaded):
+            self._bury(self._last.pop(name))
+        return self._sum()
+
+    def _bury(self, engine: Engine) -> None:
+        self._gone = _added([self._gone, engine], _COUNTERS, _TABLES)
+
+    def _sum(self) -> Engine:
+        living = list(self._last.values())
+        counters = _added([self._gone, *living], _COUNTERS, _TABLES)
+        gauges = _added(living, _GAUGES, ())
+        return replace(
+            counters,
+            **{name: getattr(gauges, name) for name in _GAUGES},
+            kv_cache_usage_ratio=_usage(living),
+        )
+
+
+def _added(engines: Collection[Engine], numbers: Collection[str], tables: Collection[str]) -> Engine:
+    """Return sums of some fields; None where no engine says."""
+    values = {name: [v for engine in engines if (v := getattr(engine, name)) is not None] for name in numbers}
+    sums = {name: sum(found) for name, found in values.items() if found}
+    added: dict[str, dict[str, float]] = {table: {} for table in tables}
+    for table in tables:
+        for engine in engines:
+            for key, value in getattr(engine, table).items():
+                added[table][key] = added[table].get(key, 0.0) + value
+    return replace(Engine(), **sums, **cast("dict[str, Any]", added))
+
+
+def _usage(engines: Collection[Engine]) -> float | None:
+    known = [engine.kv_cache_usage_ratio for engine in engines if engine.kv_cache_usage_ratio is not None]
+    return sum(known) / len(known) if known else None

@@ -1,0 +1,214 @@
+"""Everything that is known of one model server: polled in a thread of its own, read by every scrape."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from exporter import backends
+from exporter.answers import Care, NotUnderstood
+from exporter.model_server_metrics import ModelState, ServerState, families
+from exporter.polling.energy import ModelEnergy
+from exporter.polling.fetching import Fetcher
+from exporter.polling.local_processes import LocalProcesses
+from exporter.polling.merged_engine import MergedEngine
+from exporter.polling.model_history import ModelHistory
+from exporter.polling.proxied import Passed, Traffic, UnobservedShare
+from exporter.polling.visit import Visit
+from exporter.snapshots import Engine
+from exporter.written import written
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from exporter.polling.energy import GpuUse, GpuUses
+    from exporter.polling.local_processes import ServerProcesses
+    from exporter.polling.model_history import Known
+    from exporter.polling.settings import ModelServer, ServerUrl
+    from exporter.snapshots import Model, ServerSnapshot
+    from exporter.written import Parts
+
+log = logging.getLogger(__name__)
+
+
+def _nothing_passed() -> Passed:
+    return Passed()
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a server's watch needs of the rest of the machine."""
+
+    passed: Callable[[], Passed] = _nothing_passed
+    """What passed the proxy for this server."""
+    is_proxied: bool = False
+    gpus: GpuUses | None = None
+    find_processes: Callable[[str, int], LocalProcesses] = LocalProcesses
+    now: Callable[[], float] = time.monotonic
+    wall_clock: Callable[[], float] = time.time
+
+
+class ServerWatch:
+    """Polls one server. ``parts`` is what a scrape shows, replaced as a whole by each poll."""
+
+    def __init__(self, server: ModelServer, url: ServerUrl, around: Surroundings) -> None:
+        self.server = server
+        self.history = ModelHistory(server.max_models)
+        self.snapshot: ServerSnapshot | None = None
+        self.parts: Parts = {}
+        self._around = around
+        self._fetcher = Fetcher(url.text, server.headers, server.timeout)
+        self._metrics = _metrics_fetcher(server)
+        self._kind: str | None = None if server.kind == "auto" else server.kind
+        parts = urlsplit(url.text)
+        self._processes = around.find_processes(parts.hostname or "", parts.port or 0)
+        self._traffic = Traffic(around.passed)
+        self._unobserved = UnobservedShare()
+        self._merged = MergedEngine()
+        self._energy = ModelEnergy()
+        self._failures: dict[str, int] = {}
+        self._last_success: float | None = None
+        self._was_up: bool | None = None
+        self._found: ServerProcesses | None = None
+        self._gpus: Mapping[str, GpuUse] = {}
+
+    def poll(self) -> bool:
+        """Ask the server once and take what it says; tell whether it answered. Blocks, never raises."""
+        began = self._around.now()
+        problem = ""
+        try:
+            self.snapshot = self._read()
+        except (OSError, LookupError, ValueError) as error:
+            problem = self._failed(error)
+        except Exception as error:
+            log.exception("a model server could not be read", extra={"fields": {"server": self.server.name}})
+            problem = self._failed(error)
+        self._report(problem)
+        now = self._around.now()
+        if self.snapshot is not None:
+            self._last_success = self._around.wall_clock()
+        self.history.poll(now, self.snapshot)
+        self._show(now - began)
+        return self.snapshot is not None
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._fetcher.close()
+        if self._metrics is not None:
+            self._metrics.close()
+
+    def _read(self) -> ServerSnapshot:
+        visit = Visit(self._fetch, self._count)
+        kind = self._kind or backends.recognise(visit)
+        if kind is None:
+            raise NotUnderstood("no kind of model server that is known")
+        backend = backends.backend(kind)
+        self._found = self._processes.find(backend.PROGRAMS)
+        arguments = tuple(self._found.arguments) if self._found else ()
+        snapshot = backend.snapshot(visit, Care(self.server.metrics, arguments, self._traffic))
+        self._kind = kind
+        return snapshot
+
+    def _fetch(self, path: str) -> bytes:
+        if self._metrics is not None and path.partition("?")[0].rstrip("/") == "/metrics":
+            return self._metrics.get(path.removeprefix("/metrics").removeprefix("/"))
+        return self._fetcher.get(path)
+
+    def _count(self, reason: str) -> None:
+        self._failures[reason] = self._failures.get(reason, 0) + 1
+
+    def _failed(self, error: Exception) -> str:
+        """Forget what was heard before; return what went wrong."""
+        if isinstance(error, LookupError):
+            self._count("refused")
+        elif not isinstance(error, OSError):  # those are counted where they happen
+            self._count("not_understood")
+        self.snapshot = None
+        if self.server.kind == "auto":
+            self._kind = None
+        self._processes.forget()
+        return f"{type(error).__name__}: {error}"
+
+    def _report(self, problem: str) -> None:
+        """Log a change between up and down, once."""
+        up = self.snapshot is not None
+        if up == self._was_up:
+            return
+        self._was_up = up
+        fields = {"server": self.server.name, "kind": self._kind or "unknown"}
+        if self.snapshot is not None:
+            log.info("model server is up", extra={"fields": {**fields, "version": self.snapshot.version}})
+        else:
+            log.warning("model server does not answer", extra={"fields": {**fields, "detail": problem}})
+
+    def _show(self, poll_seconds: float) -> None:
+        """Put together what a scrape shows."""
+        snapshot, engine = self.snapshot, Engine()
+        if snapshot is not None:
+            engine = self._engine_of(snapshot)
+            self._measure_energy()
+            if self._around.is_proxied:
+                self._unobserved.note(self._around.now(), engine.tokens, self._around.passed().tokens)
+        state = ServerState(
+            self.server.name,
+            snapshot,
+            engine,
+            models={label: self._model_state(label, known) for label, known in self.history.models()},
+            poll_seconds=poll_seconds,
+            last_success=self._last_success,
+            failures=self._failures,
+            unobserved_ratio=self._unobserved.ratio() if snapshot is not None else None,
+        )
+        self.parts = written(families(state))
+
+    def _engine_of(self, snapshot: ServerSnapshot) -> Engine:
+        if snapshot.loads_on_request == "by_name" and snapshot.kind == "llamacpp":
+            loaded = [model.name for model in snapshot.models if model.loaded]
+            return self._merged.merge(snapshot.engine_by_model, loaded)
+        return snapshot.engine
+
+    def _measure_energy(self) -> None:
+        self._gpus = self._ask_gpus()
+        loaded = {label: known.model.vram_bytes for label, known in self.history.models() if known.loaded}
+        if self._found is not None:
+            self._energy.note(self._gpus, self._found.pids, loaded)
+
+    def _ask_gpus(self) -> Mapping[str, GpuUse]:
+        if self._around.gpus is None or self._found is None:
+            return {}
+        try:
+            return self._around.gpus()
+        except Exception:  # noqa: BLE001 - the GPU collector says what is wrong with GPUs
+            return {}
+
+    def _model_state(self, label: str, known: Known) -> ModelState:
+        vram, ram = self._memory(known.model)
+        return ModelState(
+            known.model,
+            known.loaded,
+            loads=known.loads if known.has_states else None,
+            unloads=known.unloads if known.has_states else None,
+            vram_bytes=vram if known.loaded else None,
+            ram_bytes=ram if known.loaded else None,
+            load_seconds=known.load_seconds,
+            joules=self._energy.of(label),
+        )
+
+    def _memory(self, model: Model) -> tuple[float | None, float | None]:
+        """Return a model's memory on GPUs and beside them: as its server says, else that of the server's processes."""
+        found: ServerProcesses | None = self._found
+        loaded = [m for m in self.snapshot.models if m.loaded] if self.snapshot else []
+        if model.vram_bytes is not None or model.ram_bytes is not None or found is None or loaded != [model]:
+            return model.vram_bytes, model.ram_bytes
+        on_gpus = [used for gpu in self._gpus.values() for pid, used in gpu.memory_by_pid.items() if pid in found.pids]
+        return sum(on_gpus) or None, found.resident_bytes
+
+
+def _metrics_fetcher(server: ModelServer) -> Fetcher | None:
+    if server.metrics_url is None:
+        return None
+    url = server.metrics_url.text
+    return Fetcher(url if urlsplit(url).path else f"{url}/metrics", server.headers, server.timeout)

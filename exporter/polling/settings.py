@@ -1,0 +1,74 @@
+"""What a model server can be told in the configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping  # noqa: TC003 - read at run time, by the parser
+from dataclasses import dataclass, field
+from typing import Literal
+
+from yarl import URL
+
+from exporter.units import Seconds
+
+Kind = Literal["auto", "vllm", "sglang", "llamacpp", "ollama", "tgi", "lmstudio", "litellm", "triton", "openai"]
+
+
+@dataclass(frozen=True)
+class ServerUrl:
+    """Where a model server is: scheme, host, port, and a path that is put in front of every other."""
+
+    text: str
+    """Without a slash at its end."""
+
+    @classmethod
+    def from_text(cls, text: str) -> ServerUrl:
+        """Parse an http or https URL without query, fragment or password; ValueError for anything else."""
+        try:
+            url = URL(text, encoded=True)
+            port = url.port
+        except ValueError as error:
+            raise ValueError(f"{text!r} is not a URL: {error}") from error
+        if url.scheme not in ("http", "https") or not url.host or not port or set(text) & set(" \r\n\t"):
+            raise ValueError(f"{text!r} is not a URL such as http://127.0.0.1:11434")
+        if url.raw_query_string or url.raw_fragment or url.raw_user or url.raw_password:
+            raise ValueError(f"{text!r} must have no query, fragment, user or password")
+        return cls(text.rstrip("/"))
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A tiny request on a schedule: it tells a silent server from a broken one, and costs a token each time."""
+
+    interval: Seconds = Seconds(300.0)
+    timeout: Seconds = Seconds(60.0)
+    operation: Literal["chat", "text_completion", "embeddings"] = "chat"
+    models: tuple[str, ...] = ()
+    """Which models; none: every one that is loaded. One that the server says is not loaded is never probed."""
+
+
+@dataclass(frozen=True)
+class ModelServer:
+    """One model server that is asked how it is."""
+
+    name: str
+    """The same name as a proxied server: both are one."""
+    url: ServerUrl | None = None
+    """None: the upstream of the proxied server of this name."""
+    kind: Kind = "auto"
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Sent with every poll, such as Authorization; never shown."""
+    timeout: Seconds = Seconds(5.0)
+    metrics: Literal["auto", "on", "off"] = "auto"
+    metrics_url: ServerUrl | None = None
+    """The page of metrics where it is not below ``url`` (Triton: another port)."""
+    max_models: int = 64
+    probe: Probe | None = None
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise ValueError("name must not be empty")
+        if self.max_models < 1:
+            raise ValueError("max_models must be at least 1")
+        for name, value in self.headers.items():
+            if not name.isascii() or not value.isascii() or set(name + value) & set("\r\n") or not name.strip():
+                raise ValueError(f"headers: {name!r} is not a header field of plain text")

@@ -1,0 +1,104 @@
+"""What a model server says of itself at one moment: plain data; None and empty wherever it does not say, never 0."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Latency = Literal[
+    "time_to_first_token",
+    "inter_token_latency",
+    "time_per_output_token",
+    "request_duration",
+    "request_queue",
+    "request_prefill",
+    "request_decode",
+]
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """A histogram as the engine keeps it: upper bounds with cumulative counts, +Inf last, and the sum in seconds."""
+
+    buckets: tuple[tuple[float, float], ...]
+    sum: float
+
+    @property
+    def count(self) -> float:
+        """All observations."""
+        return self.buckets[-1][1]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """The engine's numbers: gauges as they are now, counters and histograms since its start."""
+
+    requests_running: float | None = None
+    requests_waiting: float | None = None
+    request_capacity: float | None = None
+    kv_cache_usage_ratio: float | None = None
+    kv_cache_capacity_tokens: float | None = None
+    input_tokens: Mapping[str, float] = field(default_factory=dict)
+    """By cache: hit, miss, unknown (disjoint)."""
+    output_tokens: float | None = None
+    prefill_seconds: float | None = None
+    decode_seconds: float | None = None
+    requests_finished: Mapping[str, float] = field(default_factory=dict)
+    """By finish_reason (disjoint)."""
+    preemptions: float | None = None
+    speculative_drafts: float | None = None
+    speculative_draft_tokens: float | None = None
+    speculative_accepted_tokens: float | None = None
+    latencies: Mapping[Latency, Histogram] = field(default_factory=dict)
+
+    @property
+    def tokens(self) -> float | None:
+        """All tokens in and out; None when the engine does not count them."""
+        if self.output_tokens is None:
+            return None
+        return self.output_tokens + sum(self.input_tokens.values())
+
+
+@dataclass(frozen=True)
+class Model:
+    """One model as its server describes it."""
+
+    name: str
+    aliases: tuple[str, ...] = ()
+    loaded: bool | None = None
+    quantization: str = ""
+    family: str = ""
+    parameters: str = ""
+    format: str = ""
+    vram_bytes: float | None = None
+    ram_bytes: float | None = None
+    context_length: float | None = None
+    expires: float | None = None
+    """Seconds since 1970."""
+    load_seconds: float | None = None
+    """How long its last load took."""
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Every name that it answers to."""
+        return frozenset((self.name, *self.aliases))
+
+
+@dataclass(frozen=True)
+class ServerSnapshot:
+    """Everything that was read in one poll."""
+
+    kind: str
+    version: str = ""
+    models: tuple[Model, ...] = ()
+    engine: Engine = Engine()
+    engine_by_model: Mapping[str, Engine] = field(default_factory=dict)
+    """Instead of ``engine`` where each loaded model has counters of its own, that end with it (llama.cpp's router).
+
+    Holds what was read in this poll: a loaded model that is missing here was left alone.
+    """
+    loads_on_request: Literal["never", "by_name", "by_any_name"] = "never"
+    """Whether a request may find its model not loaded, and which it then loads: that of its name, or the only one."""

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+
+from exporter import config
+from exporter.collectors import Paths, Unavailable
+from exporter.collectors.model_servers import ModelServers, Options, create
+from exporter.config import ConfigError
+from exporter.polling.settings import Probe, ServerUrl
+from exporter.units import Seconds
+from tests.fakes import family, of_collector, samples
+from tests.pages import pages
+from tests.programs import wait_until
+from tests.stand_in import standing_in
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.conftest import StartExporter
+
+
+def test_without_servers_there_is_nothing_to_measure() -> None:
+    """No model_servers in the configuration is no failure."""
+    with pytest.raises(Unavailable, match="no model_servers"):
+        create(Options(), Paths()).collect()
+
+
+def test_what_was_heard_is_shown() -> None:
+    """The collector adds and leaves out nothing."""
+    heard = [family("modelhost_engine_up")]
+    assert list(ModelServers(lambda: heard).collect()) == heard
+
+
+def test_the_real_exporter_polls_and_shows(start_exporter: StartExporter, tmp_path: Path) -> None:
+    """From the configuration to the page: a server of unknown kind is polled, and shown beside one that is dead."""
+    with standing_in(pages("vllm")) as server:
+        file = tmp_path / "config.yaml"
+        file.write_text(
+            f"model_servers: [{{name: v, url: '{server.url}'}}, {{name: dead, url: 'http://127.0.0.1:1'}}]\n"
+            "collectors: {model_servers: {poll_interval: 1h}}\n"
+        )
+        exporter = start_exporter(f"--config.file={file}")
+        up = ("modelhost_engine_up", (("server", "v"),))
+        wait_until(lambda: samples(exporter.page()).get(up) == 1, "the server is up")
+        down = ("modelhost_engine_up", (("server", "dead"),))
+        wait_until(lambda: samples(exporter.page()).get(down) == 0, "the dead is down")
+        page = exporter.page()
+        assert of_collector(page, "success", "model_servers") == 1
+        assert samples(page)["modelhost_engine_requests_running", (("server", "v"),)] == 7
+        asked = len(server.asked)
+        exporter.page()
+        assert len(server.asked) == asked
+        assert exporter.stop() < 1.0
+
+
+def test_a_reload_watches_other_servers(start_exporter: StartExporter, tmp_path: Path) -> None:
+    """SIGHUP takes new servers in and leaves old ones out, and switching the collector off ends all polls."""
+    with standing_in(pages("vllm")) as one, standing_in(pages("ollama")) as two:
+        file = tmp_path / "config.yaml"
+        file.write_text(f"model_servers: [{{name: one, url: '{one.url}'}}]")
+        exporter = start_exporter(f"--config.file={file}", "--web.enable-lifecycle")
+        wait_until(lambda: b'engine_info{kind="vllm"' in exporter.page(), "the first is up")
+        file.write_text(f"model_servers: [{{name: two, url: '{two.url}'}}]")
+        exporter.process.send_signal(1)
+        exporter.wait_for_message("configuration reloaded")
+        wait_until(lambda: b'engine_info{kind="ollama"' in exporter.page(), "the second is up")
+        assert b'server="one"' not in exporter.page()
+
+
+def test_a_proxied_server_that_waits_for_a_restart_is_left_out(start_exporter: StartExporter, tmp_path: Path) -> None:
+    """A reload that brings a proxied server and its model server without url goes on: it is polled after a restart."""
+    file = tmp_path / "config.yaml"
+    file.write_text("")
+    exporter = start_exporter(f"--config.file={file}")
+    file.write_text("proxy: {servers: ['new=127.0.0.1:0=http://127.0.0.1:1']}\nmodel_servers: [{name: new}]")
+    exporter.process.send_signal(1)
+    assert exporter.wait_for_message("changed, but needs a restart")["key"] == "proxy.servers"
+    exporter.wait_for_message("configuration reloaded")
+    assert b"modelhost_engine_up" not in exporter.page()
+
+
+def read(text: str) -> config.Config:
+    """Return a configuration."""
+    return config.read(yaml.safe_load(text))
+
+
+def test_every_key_is_read() -> None:
+    """Every setting of a server has its place; on and off, which YAML takes for booleans, are words."""
+    (server,) = read(
+        """
+        model_servers:
+          - name: a
+            url: http://127.0.0.1:8000/
+            kind: vllm
+            headers: {Authorization: Bearer x}
+            timeout: 2s
+            metrics: off
+            metrics_url: http://127.0.0.1:8002/metrics
+            max_models: 3
+            probe: {interval: 1m, timeout: 5s, operation: embeddings, models: [m]}
+        """
+    ).model_servers
+    assert server.url is not None
+    assert server.url.text == "http://127.0.0.1:8000"
+    assert server.kind == "vllm"
+    assert server.metrics == "off"
+    assert server.timeout == Seconds(2)
+    assert server.headers == {"Authorization": "Bearer x"}
+    assert server.metrics_url == ServerUrl("http://127.0.0.1:8002/metrics")
+    assert server.max_models == 3
+    assert server.probe == Probe(Seconds(60), Seconds(5), "embeddings", ("m",))
+
+
+def test_a_proxied_server_needs_no_url() -> None:
+    """The name joins a model server to a proxied one, whose upstream it is."""
+    (server,) = read(
+        "proxy: {servers: ['a=127.0.0.1:0=http://127.0.0.1:11434']}\nmodel_servers: [{name: a}]"
+    ).model_servers
+    assert server.url is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[{name: a}]", "model_servers[0]: url is missing, and no proxied server is called a"),
+        ("[{url: 'http://h:1'}]", "model_servers[0]: name is missing"),
+        ("[{name: '', url: 'http://h:1'}]", "model_servers[0]: name must not be empty"),
+        ("[{name: a, url: 'h:1'}]", "model_servers[0].url: 'h:1' is not a URL such as http://127.0.0.1:11434"),
+        (
+            "[{name: a, url: 'http://u:p@h:1'}]",
+            "model_servers[0].url: 'http://u:p@h:1' must have no query, fragment, user or password",
+        ),
+        ("[{name: a, url: 'http://h:99999'}]", "model_servers[0].url: 'http://h:99999' is not a URL"),
+        (
+            "[{name: a, url: 'http://h:1'}, {name: a, url: 'http://h:2'}]",
+            "model_servers[1]: two servers have the name a",
+        ),
+        ("[{name: a, url: 'http://h:1', kind: vlm}]", "model_servers[0].kind: must be one of auto, vllm, "),
+        (
+            "[{name: a, url: 'http://h:1', metrics: maybe}]",
+            "model_servers[0].metrics: must be one of auto, on, off, not 'maybe'",
+        ),
+        (
+            '[{name: a, url: "http://h:1", headers: {X: "a\\r\\nY: b"}}]',
+            "model_servers[0]: headers: 'X' is not a header field of plain text",
+        ),
+        ("[{name: a, url: 'http://h:1', max_models: 0}]", "model_servers[0]: max_models must be at least 1"),
+        ("{a: b}", "model_servers: must be a list, not a mapping"),
+    ],
+)
+def test_a_mistake_is_one_clear_line(text: str, message: str) -> None:
+    """The error names the path of the mistake."""
+    with pytest.raises(ConfigError) as caught:
+        read(f"model_servers: {text}")
+    assert str(caught.value).startswith(message)

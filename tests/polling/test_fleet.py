@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from exporter.observation import RequestObservation, ServerSeconds
+from exporter.polling.fleet import Fleet, pause, run_schedule
+from exporter.polling.settings import ModelServer, Probe, ServerUrl
+from exporter.units import Seconds
+from tests.pages import pages
+from tests.programs import wait_until
+from tests.readings import readings
+from tests.stand_in import StandIn, standing_in
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.readings import Readings
+
+HOUR = 3600.0
+
+
+@pytest.fixture
+def fleet() -> Iterator[Fleet]:
+    """Give a fleet that is closed at the end."""
+    fleet = Fleet(CollectorRegistry())
+    yield fleet
+    fleet.close()
+
+
+@pytest.fixture
+def server() -> Iterator[StandIn]:
+    """Serve Ollama's pages."""
+    with standing_in(pages("ollama")) as stand_in:
+        yield stand_in
+
+
+def configured(name: str, server: StandIn, timeout: float = 5.0) -> ModelServer:
+    """Return the settings of a server."""
+    return ModelServer(name, ServerUrl(server.url), timeout=Seconds(timeout))
+
+
+def read(fleet: Fleet) -> Readings:
+    """Return what a scrape shows."""
+    return readings(fleet.collect())
+
+
+def up(fleet: Fleet) -> dict[tuple[str, ...], float]:
+    """Return which servers are up."""
+    return read(fleet).get("engine_up", {})
+
+
+def test_one_dead_server_delays_nothing(fleet: Fleet, server: StandIn) -> None:
+    """While one server hangs in its time-out the others are polled and shown, and a scrape asks nobody."""
+    with standing_in({}) as dead:
+        dead.pages = dict.fromkeys(("/v1/models", "/props", "/api/ps"), dead.hang)
+        fleet.watch([configured("dead", dead, 20), configured("a", server), configured("b", server)], {}, HOUR)
+        wait_until(lambda: len(up(fleet)) == 2, "the living are up")
+        assert up(fleet) == {("a",): 1, ("b",): 1}
+        asked = len(server.asked)
+        for _ in range(5):
+            read(fleet)
+        assert len(server.asked) == asked
+        dead.released.set()
+
+
+def test_a_reload_keeps_what_did_not_change(fleet: Fleet, server: StandIn) -> None:
+    """Servers that stay keep their thread and their counts; new ones start, and those that are gone leave the page."""
+    keep, leave = configured("keep", server), configured("leave", server)
+    fleet.watch([keep, leave], {}, HOUR)
+    wait_until(lambda: len(up(fleet)) == 2, "both are up")
+    before = fleet._by_name["keep"]
+    asked = len(server.asked)
+    fleet.watch([configured("new", server), keep], {}, HOUR)
+    wait_until(lambda: up(fleet).keys() == {("keep",), ("new",)}, "the new one is up, the other gone")
+    assert fleet._by_name["keep"] is before
+    wait_until(lambda: len(server.asked) >= asked + 4, "the new one has asked")
+    wait_until(lambda: "poll-leave" not in {thread.name for thread in threading.enumerate()}, "its thread has ended")
+
+
+def test_a_changed_server_is_watched_anew(fleet: Fleet, server: StandIn) -> None:
+    """New settings of a server of the same name are in force at once."""
+    fleet.watch([configured("a", server)], {}, HOUR)
+    before = fleet._by_name["a"]
+    fleet.watch([configured("a", server, 7)], {}, HOUR)
+    assert fleet._by_name["a"] is not before
+    fleet.watch([configured("a", server, 7)], {}, 2 * HOUR)
+    assert fleet._by_name["a"].server.timeout == Seconds(7)
+
+
+def test_a_proxied_server_s_url_is_its_upstream(fleet: Fleet, server: StandIn) -> None:
+    """An entry without a url is polled where the proxied server of its name forwards to."""
+    fleet.watch([ModelServer("ollama")], {"ollama": ServerUrl(server.url)}, HOUR)
+    wait_until(lambda: up(fleet) == {("ollama",): 1}, "it is up")
+
+
+def test_a_closed_fleet_has_no_threads(server: StandIn) -> None:
+    """After close nothing polls any more."""
+    fleet = Fleet(CollectorRegistry())
+    fleet.watch([configured("closing", server)], {}, HOUR)
+    fleet.close()
+    wait_until(lambda: "poll-closing" not in {thread.name for thread in threading.enumerate()}, "the thread has ended")
+    assert read(fleet) == {}
+
+
+def test_a_server_is_polled_again_and_again(fleet: Fleet, server: StandIn) -> None:
+    """Polls go on on their own clock."""
+    fleet.watch([configured("a", server)], {}, 0.01)
+    wait_until(lambda: server.asked.count("/api/ps") >= 3, "several polls")
+
+
+@pytest.mark.parametrize(
+    ("failures", "chance", "seconds"),
+    [(0, 0.5, 10), (0, 0.0, 9), (0, 1.0, 11), (1, 0.5, 10), (2, 0.5, 20), (3, 0.5, 40), (5, 0.5, 160), (99, 0.5, 160)],
+)
+def test_pauses_are_jittered_and_back_off(failures: int, chance: float, seconds: float) -> None:
+    """An interval is a tenth longer or shorter by chance, and doubles with each further failure, up to 16 times."""
+    assert pause(10, failures, chance) == pytest.approx(seconds)
+
+
+def test_a_schedule_ends_with_its_close() -> None:
+    """Once stopped, an action is not run again, and what it used is closed."""
+    ran, closed, stopped = threading.Event(), threading.Event(), threading.Event()
+
+    def act() -> bool:
+        ran.set()
+        stopped.set()
+        return True
+
+    run_schedule(act, HOUR, stopped, "test-schedule", closed.set).join(10)
+    assert ran.is_set()
+    assert closed.is_set()
+
+
+def test_probes_wait_for_the_first_poll(server: StandIn) -> None:
+    """The first probes come after an interval, when the models are known, and go on from there."""
+    server.pages["/v1/chat/completions"] = b'{"choices":[{}]}'
+    fleet = Fleet(CollectorRegistry())
+    probe = Probe(interval=Seconds(0.05))
+    fleet.watch([replace(configured("a", server), probe=probe)], {}, HOUR)
+    wait_until(lambda: read(fleet).get("probes_total", {}).get(("a", "llama3.2:latest", "ok"), 0) >= 2, "it is probed")
+    fleet.close()
+
+
+def observed(model: str, duration: float, ttft: float | None = None, **changes: object) -> RequestObservation:
+    """Return a request that went well."""
+    return RequestObservation(
+        model,
+        "chat",
+        ttft is not None,
+        "ok",
+        "200",
+        duration,
+        time_to_first_token=ttft,
+        **changes,  # type: ignore[arg-type]
+    )
+
+
+def test_cold_starts_are_marked(fleet: Fleet, server: StandIn) -> None:
+    """A request that found its model not loaded counts, with its time to first token and its load; others do not."""
+    fleet.watch([configured("ollama", server)], {}, HOUR)
+    wait_until(lambda: up(fleet) == {("ollama",): 1}, "it is up")
+    fleet.recorded("ollama", observed("llama3.2", 0.0, 0.0))
+    fleet.recorded("ollama", observed("mistral", 1e-9, 1e-9, server_seconds=ServerSeconds(load=2.5)))
+    fleet.recorded("elsewhere", observed("mistral", 0.0))
+    fleet.recorded("ollama", RequestObservation("mistral", "other", False, "ok", "200", 0.0))
+    shown = read(fleet)
+    assert shown["request_cold_starts_total"] == {("ollama", "mistral", "chat"): 1}
+    assert shown["request_cold_start_time_to_first_token_seconds_count"] == {("ollama", "mistral", "chat"): 1}
