@@ -8,13 +8,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import psutil
+from yarl import URL
 
 from exporter import collectors, logs
-from exporter.collectors import model_servers
+from exporter.collectors import gpu, model_servers
 from exporter.collectors.model_servers import ModelServers
 from exporter.config import ConfigError
+from exporter.gpu.owners import Owners, Server
 from exporter.own_metrics import OwnMetrics
 from exporter.polling.fleet import Fleet
+from exporter.polling.local_processes import is_local
 from exporter.polling.settings import ServerUrl
 from exporter.scrape import Scrape
 
@@ -25,7 +28,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Build = tuple[collectors.Options, collectors.Paths]
+Build = tuple[collectors.Options, collectors.Paths, tuple[Server, ...]]
+"""What a collector was built from; the model servers on this machine count for the GPU's alone."""
 
 
 class Service:
@@ -83,12 +87,15 @@ class Service:
 
     def _collector(self, name: str, config: Config) -> tuple[Build, collectors.Collector]:
         """Return the collector in use when its options are the same, else a new one."""
-        wanted = (config.collectors[name], config.path)
+        wanted = (config.collectors[name], config.path, _local_servers(config) if name == "gpu" else ())
         if name in self._given:
             return wanted, self._given[name]
         if name in self._built and self._built[name][0] == wanted:
             return self._built[name]
-        return wanted, collectors.module(name).create(*wanted)
+        options, paths, servers = wanted
+        if servers and isinstance(options, gpu.Options):
+            return wanted, gpu.create(options, paths, Owners(servers, paths.procfs))
+        return wanted, collectors.module(name).create(options, paths)
 
     def _keeping_what_needs_a_restart(self, config: Config) -> Config:
         """Return the new configuration with the addresses, path and proxy in force; a change of them is logged."""
@@ -99,3 +106,10 @@ class Service:
         for key in changed:
             log.warning("changed, but needs a restart", extra={"fields": {"key": key}})
         return replace(config, web=replace(config.web, **served), proxy=self.config.proxy)
+
+
+def _local_servers(config: Config) -> tuple[Server, ...]:
+    """Return the model servers that may run here, known by their port, so that GPU memory carries their names."""
+    urls = {server.name: URL(server.upstream.url) for server in config.proxy.servers}
+    urls |= {server.name: URL(server.url.text) for server in config.model_servers if server.url}
+    return tuple(Server(name, port=url.port) for name, url in urls.items() if url.port and is_local(url.host or ""))

@@ -14,7 +14,7 @@ from exporter.threads import Worker
 from exporter.units import Seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from prometheus_client.metrics_core import Metric
 
@@ -169,8 +169,11 @@ def _describe(error: BaseException | None) -> str:
     return f"{type(error).__name__}: {error}" if error else ""
 
 
-def create(options: Options, paths: Paths) -> Collector:
-    """Build the GPU collector; what a vendor's cards need is imported once such a card, or its driver, is there."""
+def create(options: Options, paths: Paths, owner_of: Callable[[int], str | None] | None = None) -> Collector:
+    """Build the GPU collector; what a vendor's cards need is imported once such a card, or its driver, is there.
+
+    ``owner_of`` names the configured model server that a process belongs to.
+    """
     from exporter.gpu import sources  # noqa: PLC0415 - the declarations above are all that flags and documents need
 
-    return Gpu(sources.all_of(paths), options)
+    return Gpu(sources.all_of(paths, owner_of), options)

@@ -15,6 +15,11 @@ _LOOK_AGAIN_SECONDS = 60.0
 _LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
+def is_local(host: str) -> bool:
+    """Tell whether a URL's host is this machine's loopback."""
+    return host in _LOCAL or host.startswith("127.")
+
+
 @dataclass(frozen=True)
 class ServerProcesses:
     """The processes of one server."""
@@ -29,7 +34,7 @@ class LocalProcesses:
     """Finds one server's processes (psutil). Walking the machine's processes is not cheap: it is done once a minute."""
 
     def __init__(self, host: str, port: int, source: Any = psutil, now: Callable[[], float] = time.monotonic) -> None:
-        self._here = host in _LOCAL or host.startswith("127.")
+        self._here = is_local(host)
         self._port = port
         self._source = source
         self._now = now

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import socket
 from typing import TYPE_CHECKING
 
 from tests.fakes import of_collector
@@ -36,6 +38,21 @@ def test_the_real_exporter_with_a_driver(
     wait_until(lambda: up() == 7, "the hanging GPU is not up")
     assert of_collector(exporter.page(), "success", "gpu") == 1
     assert exporter.stop() < 5
+
+
+def test_memory_carries_the_name_of_the_proxied_server(
+    standin: Path, driver: Driver, start_exporter: StartExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GPU memory of a process that listens where a configured server is has that server's name, not its program's."""
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(standin.parent))
+    monkeypatch.setenv("STANDIN_SCRIPT", str(driver.script))
+    plug_in(driver, 1, H100, "NVIDIA H100 80GB HBM3")
+    driver.say(0, ComputeRunningProcesses=f"{os.getpid()}:5000000:", GraphicsRunningProcesses="")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = f"llm=127.0.0.1:0=http://127.0.0.1:{listening.getsockname()[1]}"
+        exporter = start_exporter("--collector.disable-defaults", "--collector.gpu", f"--proxy.server={server}")
+        page = Page(exporter.page().decode())
+    assert page.by("modelhost_gpu_process_memory_bytes", "process") == {("llm",): 5000000}
 
 
 def test_a_machine_without_a_gpu_is_quiet(start_exporter: StartExporter, tmp_path: Path) -> None:
