@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import urllib.request
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +15,7 @@ from exporter.polling.settings import Probe, ServerUrl
 from exporter.units import Seconds
 from tests.fakes import family, of_collector, samples
 from tests.pages import pages
-from tests.programs import wait_until
+from tests.programs import fetch, wait_until
 from tests.stand_in import standing_in
 
 if TYPE_CHECKING:
@@ -156,3 +158,29 @@ def test_a_mistake_is_one_clear_line(text: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         read(f"model_servers: {text}")
     assert str(caught.value).startswith(message)
+
+
+def test_a_cold_start_through_the_real_proxy_is_marked(start_exporter: StartExporter, tmp_path: Path) -> None:
+    """Proxy and polls are joined by name: a request for a model that is not loaded is counted, the next one is not."""
+    done = {"model": "llama3.2", "done": True, "eval_count": 2, "prompt_eval_count": 3, "load_duration": 2_500_000_000}
+    with standing_in(
+        {**pages("ollama"), "/api/ps": b'{"models":[]}', "/api/chat": json.dumps(done).encode()}
+    ) as server:
+        file = tmp_path / "config.yaml"
+        file.write_text(
+            f"proxy: {{servers: ['o=127.0.0.1:0={server.url}']}}\nmodel_servers: [{{name: o, kind: ollama}}]\n"
+            "collectors: {model_servers: {poll_interval: 1h}}\n"
+        )
+        exporter = start_exporter(f"--config.file={file}")
+        (line,) = [line for line in exporter.lines if '"proxying"' in line]
+        wait_until(lambda: b'modelhost_engine_up{server="o"} 1.0' in exporter.page(), "it is up")
+        body = b'{"model":"llama3.2","stream":false,"messages":[]}'
+        for _ in range(2):
+            fetch(urllib.request.Request(f"{json.loads(line)['url']}/api/chat", body))  # noqa: S310 - our own server
+        cold = ("modelhost_request_cold_starts_total", (("model", "llama3.2"), ("operation", "chat"), ("server", "o")))
+        wait_until(lambda: cold in samples(exporter.page()), "the first one is counted")
+        requests = [
+            value for (name, _), value in samples(exporter.page()).items() if name == "modelhost_requests_total"
+        ]
+        assert requests == [2]
+        assert samples(exporter.page())[cold] == 1
