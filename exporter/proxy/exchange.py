@@ -62,7 +62,8 @@ class Exchange:
         self._target = target
         self._request = request
         self._path = ""
-        found = wire.find(request.path)
+        # a browser's preflight (OPTIONS) asks no model for anything
+        found = wire.find(request.path) if request.method == hdrs.METH_POST else None
         self._format = found[0] if found else None
         self._operation = found[1] if found else "other"
         self._call: Call | None = None
@@ -75,7 +76,6 @@ class Exchange:
         self._phase: Gauge | None = None
         self._chunks: Counter | None = None
         self._slowest_piece = 0.0
-        self._read_any = False
         self._ended: float | None = None
 
     async def run(self) -> web.StreamResponse:
@@ -244,7 +244,6 @@ class Exchange:
                 self._cut_off()
                 return
             at = perf_counter()
-            self._read_any = True
             over = content.at_eof()
             out = piece if usage_filter is None else usage_filter.feed(piece)
             if over:
@@ -268,8 +267,7 @@ class Exchange:
             return "client_error"
         if self._watch is not None and self._succeeded:
             usage = self._usage()
-            cut = not usage.complete and not self._watch.blind and (self._read_any or self._stream)
-            if usage.failed or (cut and self._request.method != hdrs.METH_HEAD):
+            if usage.failed or not (usage.complete or self._watch.blind):
                 return "stream_error"
         return "ok"
 
