@@ -308,7 +308,8 @@ class Exchange:
                 self._enter("blocking")
             return
         try:
-            self._call = self._format.call(body) if body else None
+            seen = body and len(body) <= self._target.settings.inspect_bytes
+            self._call = self._format.call(body) if seen else None
         except Exception:  # noqa: BLE001 - reading along must not hurt
             self._count_parse_error("internal")
         if self._call is not None:
