@@ -127,23 +127,24 @@ class Exchange:
         if asked is not None and upstream.status in _REFUSED:
             upstream.close()
             asked = None
-            upstream = await self._send(whole or None, body)
-            # refused again: it was not for the usage that the server refused it
-            self._target.usage_refused = upstream.status not in _REFUSED
+            upstream = await self._send(whole or None, body, again=True)
+            # only a success now says that the server refused it for the usage
+            self._target.usage_refused |= 200 <= upstream.status < 300  # noqa: PLR2004 - 2xx
         try:
             return await self._relay(upstream, self._frame_filter(upstream) if asked is not None else None)
         finally:
             upstream.release() if upstream.content.at_eof() else upstream.close()
 
     async def _send(
-        self, data: Data | AsyncIterator[bytes], body: RequestBody, *, changed: bool = False
+        self, data: Data | AsyncIterator[bytes], body: RequestBody, *, changed: bool = False, again: bool = False
     ) -> ClientResponse:
         """Send the request and wait for the reply's head."""
         request = self._request
         headers = for_upstream(request.headers)
         if changed:
             usage_asking.prepare(headers)
-        self._target.health.overhead(self._target.name, "request", perf_counter() - self._accepted)
+        if not again:  # the server's first answer took its time too
+            self._target.health.overhead(self._target.name, "request", perf_counter() - self._accepted)
         with self._explained(body):
             return await self._target.session.request(
                 request.method, self._url(), headers=headers, data=data, allow_redirects=False
