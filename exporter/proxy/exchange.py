@@ -335,11 +335,18 @@ class Exchange:
         self._chunks.inc(chunks)
 
     def _model(self) -> str:
-        """Return the label of the model: what the reply names, else what the request named."""
+        """Return the label of the model: what the reply names, else what the request named.
+
+        A name that is only the client's takes no place when the client leaves before the first token: else it could
+        fill them all with names that the server does not have.
+        """
+        if self._format is None:
+            return UNKNOWN
         named = self._watch.model if self._watch is not None else None
+        answered = named is not None or self._clock.first is not None or self._outcome != "client_disconnect"
         if named is None and self._call is not None:
             named = self._call.model
-        return self._target.names.label(named, succeeded=self._succeeded) if self._format is not None else UNKNOWN
+        return self._target.names.label(named, succeeded=self._succeeded and answered)
 
     def _usage(self) -> Usage:
         return self._watch.finish() if self._watch is not None else wire.Usage()
