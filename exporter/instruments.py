@@ -69,9 +69,12 @@ class Histogram:
         self._sum += value
 
     def samples(self, name: str, labels: dict[str, str]) -> Iterator[Sample]:
-        """Yield the buckets, each with those below it, and the totals."""
+        """Yield the buckets, each with those below it, and the totals; nothing before the first value."""
+        counts = self._counts.copy()
         total = 0
-        for bound, total in zip(_written(self._bounds), accumulate(self._counts.copy()), strict=True):
+        if not any(counts):
+            return
+        for bound, total in zip(_written(self._bounds), accumulate(counts), strict=True):
             yield Sample(f"{name}_bucket", {**labels, "le": bound}, total)
         yield Sample(f"{name}_count", labels, total)
         yield Sample(f"{name}_sum", labels, self._sum)

@@ -62,7 +62,8 @@ class Exchange:
         self._target = target
         self._request = request
         self._path = ""
-        found = wire.find(request.path)
+        # a browser's preflight (OPTIONS) asks no model for anything
+        found = wire.find(request.path) if request.method == hdrs.METH_POST else None
         self._format = found[0] if found else None
         self._operation = found[1] if found else "other"
         self._call: Call | None = None
@@ -75,7 +76,6 @@ class Exchange:
         self._phase: Gauge | None = None
         self._chunks: Counter | None = None
         self._slowest_piece = 0.0
-        self._read_any = False
         self._ended: float | None = None
 
     async def run(self) -> web.StreamResponse:
@@ -127,23 +127,24 @@ class Exchange:
         if asked is not None and upstream.status in _REFUSED:
             upstream.close()
             asked = None
-            upstream = await self._send(whole or None, body)
-            # refused again: it was not for the usage that the server refused it
-            self._target.usage_refused = upstream.status not in _REFUSED
+            upstream = await self._send(whole or None, body, again=True)
+            # only a success now says that the server refused it for the usage
+            self._target.usage_refused |= 200 <= upstream.status < 300  # noqa: PLR2004 - 2xx
         try:
             return await self._relay(upstream, self._frame_filter(upstream) if asked is not None else None)
         finally:
             upstream.release() if upstream.content.at_eof() else upstream.close()
 
     async def _send(
-        self, data: Data | AsyncIterator[bytes], body: RequestBody, *, changed: bool = False
+        self, data: Data | AsyncIterator[bytes], body: RequestBody, *, changed: bool = False, again: bool = False
     ) -> ClientResponse:
         """Send the request and wait for the reply's head."""
         request = self._request
         headers = for_upstream(request.headers)
         if changed:
             usage_asking.prepare(headers)
-        self._target.health.overhead(self._target.name, "request", perf_counter() - self._accepted)
+        if not again:  # the server's first answer took its time too
+            self._target.health.overhead(self._target.name, "request", perf_counter() - self._accepted)
         with self._explained(body):
             return await self._target.session.request(
                 request.method, self._url(), headers=headers, data=data, allow_redirects=False
@@ -244,7 +245,6 @@ class Exchange:
                 self._cut_off()
                 return
             at = perf_counter()
-            self._read_any = True
             over = content.at_eof()
             out = piece if usage_filter is None else usage_filter.feed(piece)
             if over:
@@ -268,8 +268,7 @@ class Exchange:
             return "client_error"
         if self._watch is not None and self._succeeded:
             usage = self._usage()
-            cut = not usage.complete and not self._watch.blind and (self._read_any or self._stream)
-            if usage.failed or (cut and self._request.method != hdrs.METH_HEAD):
+            if usage.failed or not (usage.complete or self._watch.blind):
                 return "stream_error"
         return "ok"
 
@@ -310,7 +309,8 @@ class Exchange:
                 self._enter("blocking")
             return
         try:
-            self._call = self._format.call(body) if body else None
+            seen = body and len(body) <= self._target.settings.inspect_bytes
+            self._call = self._format.call(body) if seen else None
         except Exception:  # noqa: BLE001 - reading along must not hurt
             self._count_parse_error("internal")
         if self._call is not None:
@@ -335,11 +335,18 @@ class Exchange:
         self._chunks.inc(chunks)
 
     def _model(self) -> str:
-        """Return the label of the model: what the reply names, else what the request named."""
+        """Return the label of the model: what the reply names, else what the request named.
+
+        A name that is only the client's takes no place when the client leaves before the first token: else it could
+        fill them all with names that the server does not have.
+        """
+        if self._format is None:
+            return UNKNOWN
         named = self._watch.model if self._watch is not None else None
+        answered = named is not None or self._clock.first is not None or self._outcome != "client_disconnect"
         if named is None and self._call is not None:
             named = self._call.model
-        return self._target.names.label(named, succeeded=self._succeeded) if self._format is not None else UNKNOWN
+        return self._target.names.label(named, succeeded=self._succeeded and answered)
 
     def _usage(self) -> Usage:
         return self._watch.finish() if self._watch is not None else wire.Usage()

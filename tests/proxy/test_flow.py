@@ -197,6 +197,16 @@ async def test_a_prompt_up_to_inspect_bytes_is_looked_at(start_proxied: StartPro
     assert (await proxied.one())["model"] == model
 
 
+async def test_a_small_prompt_beyond_inspect_bytes_is_not_looked_at(start_proxied: StartProxied) -> None:
+    """A body that came at once and is larger than inspect_bytes is as unseen as one that comes in pieces."""
+    body = ask("asked")
+    proxied = await start_proxied(always(completion(None)), inspect_bytes=len(body) - 1)
+    async with proxied.client() as client:
+        await client.send(request(body=body))
+        assert (await client.reply()).code == 200
+    assert (await proxied.one())["model"] == "unknown"
+
+
 async def test_a_slow_client_slows_the_server(start_proxied: StartProxied) -> None:
     """When the client does not read, the server is stopped after a few hundred kilobytes, and goes on with it."""
     sent = 0

@@ -55,6 +55,24 @@ async def test_the_reply_names_the_model(start_proxied: StartProxied) -> None:
     assert await _models(proxied, 3) == ["asked", "replied", "unknown"]
 
 
+async def test_a_client_that_leaves_early_takes_no_place(start_proxied: StartProxied) -> None:
+    """A 2xx head says nothing about the name that a client made up: leaving right after it must not use up places."""
+
+    async def silent(call: Call) -> None:
+        await call.body()
+        await call.send(head(EVENT_STREAM, CHUNKED))
+        await call.peer_gone()
+        call.close()
+
+    proxied = await start_proxied(in_turn(silent, silent, always(stream(model="real"))), max_models=1)
+    for made_up in ("a", "b"):
+        async with proxied.client() as client:
+            await client.send(request(body=ask_stream(made_up)))
+            await client.head()
+    await _post(proxied, ask_stream("c"))
+    assert await _models(proxied, 3) == ["other", "other", "real"]
+
+
 async def test_a_name_gets_its_place_with_a_2xx_head(start_proxied: StartProxied) -> None:
     """Before its first success a model is other; afterwards its failures are its own."""
     proxied = await start_proxied(in_turn(always(ERROR), always(completion("m")), always(ERROR)))

@@ -364,13 +364,16 @@ async def test_a_success_is_one(start_proxied: StartProxied, script: Script) -> 
     assert (await proxied.one()) == {**STREAM, "model": "m", "outcome": "ok", "code": "200"}
 
 
-async def test_a_head_without_a_body_is_no_cut_reply(start_proxied: StartProxied) -> None:
-    """HEAD of a known path is answered without a body, as it must be."""
-    proxied = await start_proxied(always(head(JSON, "Content-Length: 5")))
+@pytest.mark.parametrize("method", ["OPTIONS", "HEAD", "GET"])
+async def test_only_a_post_asks_a_model(start_proxied: StartProxied, method: str) -> None:
+    """A browser's preflight of a known path, or a look at it, is no request to a model: it would flatter all rates."""
+    proxied = await start_proxied(always(head("Access-Control-Allow-Methods: POST", "Content-Length: 0")))
     async with proxied.client() as client:
-        await client.send(request(method="HEAD"))
+        await client.send(request(method=method))
         await client.reply(bodiless=True)
-    assert (await proxied.one())["outcome"] == "ok"
+    other = {"model": "unknown", "operation": "other", "stream": "false", "outcome": "ok", "code": "200"}
+    assert await proxied.one() == other
+    assert proxied.samples("usage_source_total") == {}
 
 
 async def test_a_fault_of_the_proxy_is_told_without_its_innards(

@@ -11,7 +11,7 @@ import pytest
 
 from tests.proxy.client import request
 from tests.proxy.dialects import DONE, EVENT_STREAM, JSON, ask, ask_stream, completion, finish, token, usage
-from tests.proxy.upstream import CHUNKED, DEADLINE_SECONDS, LAST_CHUNK, Call, always, chunk, head, reply
+from tests.proxy.upstream import CHUNKED, DEADLINE_SECONDS, LAST_CHUNK, Call, always, chunk, head, in_turn, reply
 
 if TYPE_CHECKING:
     from tests.proxy.client import Reply
@@ -178,6 +178,58 @@ async def test_a_refusal_that_stays_is_passed_on(start_proxied: StartProxied) ->
     assert [await call.body() for call in proxied.upstream.calls][1] == ask_stream()
     assert len(proxied.upstream.calls) == 2
     assert await proxied.one() == {**STREAM, "model": "other", "outcome": "client_error", "code": "400"}
+
+
+@pytest.mark.parametrize("status", ["503 Service Unavailable", "429 Too Many Requests", "400 Bad Request"])
+async def test_only_a_success_shows_that_asking_was_refused(start_proxied: StartProxied, status: str) -> None:
+    """A server that takes the request unchanged no better is asked again the next time."""
+    failing = always(reply(b"no", JSON, status=status))
+    proxied = await start_proxied(
+        in_turn(always(reply(b"no", JSON, status="400 Bad Request")), failing, vllm), kind="vllm"
+    )
+    assert (await _post(proxied, ask_stream())).status == status
+    assert (await _post(proxied, ask_stream())).code == 200
+    bodies = [await call.body() for call in proxied.upstream.calls]
+    assert [b"include_usage" in body for body in bodies] == [True, False, True]
+
+
+async def test_a_refusal_of_something_else_meanwhile_changes_nothing(start_proxied: StartProxied) -> None:
+    """A request that is bad in itself, under way while another one found out, does not make the proxy ask again."""
+    arrived, learnt = asyncio.Event(), asyncio.Event()
+
+    async def script(call: Call) -> None:
+        body = await call.body()
+        if b"bad" in body and b"include_usage" in body:
+            arrived.set()
+            await learnt.wait()
+        if b"bad" in body or b"include_usage" in body:
+            await call.send(reply(b"no", JSON, status="400 Bad Request"))
+        else:
+            await vllm(call)
+
+    proxied = await start_proxied(script, kind="vllm")
+    bad = asyncio.ensure_future(_post(proxied, ask_stream("bad")))
+    await arrived.wait()
+    assert (await _post(proxied, ask_stream())).code == 200
+    learnt.set()
+    assert (await bad).code == 400
+    assert (await _post(proxied, ask_stream())).code == 200
+    assert b"include_usage" not in await proxied.upstream.calls[-1].body()
+    assert len(proxied.upstream.calls) == 5
+
+
+async def test_sending_again_is_no_overhead(start_proxied: StartProxied) -> None:
+    """The request's leg is measured once: until it was passed on, not until the server had refused it."""
+
+    async def refuse(call: Call) -> None:
+        await call.body()
+        await asyncio.sleep(0.2)
+        await call.send(reply(b"no", JSON, status="400 Bad Request"))
+
+    proxied = await start_proxied(in_turn(refuse, vllm), kind="vllm")
+    await _post(proxied, ask_stream())
+    assert proxied.value("proxy_overhead_seconds_count", leg="request") == 1
+    assert (proxied.value("proxy_overhead_seconds_sum", leg="request") or 0.0) < 0.2
 
 
 @pytest.mark.parametrize("status", ["404 Not Found", "401 Unauthorized", "500 Internal Server Error"])
