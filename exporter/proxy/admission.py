@@ -45,6 +45,8 @@ def admitted(request: BaseRequest) -> str:
 def _problem(request: BaseRequest) -> str | None:
     """Return what is wrong with the fields; aiohttp has refused what breaks the grammar, and repeated framing."""
     headers = request.headers
+    if request.version > HttpVersion11:
+        return "this speaks HTTP/1.1"
     if hdrs.TRANSFER_ENCODING in headers:
         codings = [coding.strip().lower() for coding in headers.getall(hdrs.TRANSFER_ENCODING)]
         if codings != ["chunked"] or request.version < HttpVersion11:

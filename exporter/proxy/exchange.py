@@ -152,7 +152,7 @@ class Exchange:
 
     def _frame_filter(self, upstream: ClientResponse) -> UsageFrameFilter | None:
         """Return what takes the usage frame out of a reply to a request that asked for it."""
-        if hdrs.CONTENT_ENCODING in upstream.headers:  # though it was told that nobody would accept that
+        if usage_asking.is_encoded(upstream):  # though it was told that nobody would accept that
             self._target.usage_refused = True
         return usage_asking.frame_filter(upstream)
 
@@ -236,10 +236,13 @@ class Exchange:
 
     async def _pieces(self, upstream: ClientResponse, relay: Relay, usage_filter: UsageFrameFilter | None) -> None:
         content, watch = upstream.content, self._watch
+        idle = self._target.settings.idle_timeout
+        if idle is not None:
+            _time_reads_here(upstream)
         over = False
         while not over:
             try:
-                piece = await content.readany()
+                piece = await (content.readany() if idle is None else asyncio.wait_for(content.readany(), idle))
             except (aiohttp.ClientError, OSError) as error:
                 self._outcome = "timeout" if isinstance(error, TimeoutError) else "stream_error"
                 self._cut_off()
@@ -403,6 +406,13 @@ class Exchange:
 
 def _is_stream(content_type: str) -> bool:
     return content_type.lower().startswith(_STREAM_TYPES)
+
+
+def _time_reads_here(upstream: ClientResponse) -> None:
+    """Stop the client library's clock, which also runs while a slow client is written to and nothing is read."""
+    if upstream.connection is not None and upstream.connection.protocol is not None:
+        upstream.connection.protocol.read_timeout = None
+        upstream.connection.protocol.start_timeout()
 
 
 def _failure(error: Exception) -> _UpstreamFailure | None:

@@ -47,4 +47,9 @@ def prepare(headers: CIMultiDict[str]) -> None:
 def frame_filter(upstream: ClientResponse) -> UsageFrameFilter | None:
     """Return what takes the usage frame out; None for a reply that is no plain stream, which is passed on as it is."""
     is_stream = upstream.headers.get(hdrs.CONTENT_TYPE, "").lower().startswith("text/event-stream")
-    return UsageFrameFilter() if is_stream and hdrs.CONTENT_ENCODING not in upstream.headers else None
+    return UsageFrameFilter() if is_stream and not is_encoded(upstream) else None
+
+
+def is_encoded(upstream: ClientResponse) -> bool:
+    """Tell whether a reply is compressed."""
+    return upstream.headers.get(hdrs.CONTENT_ENCODING, "identity").strip().lower() != "identity"

@@ -78,6 +78,7 @@ SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
         pytest.param(b"GET /a b HTTP/1.1\r\nHost: a\r\n\r\n", id="a space in the target"),
         pytest.param(b"GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n", id="a fragment"),
         pytest.param(b"GET a/b HTTP/1.1\r\nHost: a\r\n\r\n", id="a relative target"),
+        pytest.param(b"GET /a HTTP/2.0\r\nHost: a\r\n\r\n", id="another version"),
         pytest.param(b"GET /a HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", id="two hosts"),
         pytest.param(b"GET /a HTTP/1.1\nHost: a\n\n", id="LF only"),
         pytest.param(b"G\x01T /a HTTP/1.1\r\nHost: a\r\n\r\n", id="a method that is no token"),

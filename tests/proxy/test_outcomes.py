@@ -352,6 +352,25 @@ async def test_a_slow_client_is_no_silent_server(start_proxied: StartProxied) ->
     assert (await proxied.one())["outcome"] == "ok"
 
 
+async def test_a_slow_client_of_a_stream_is_no_silent_server(start_proxied: StartProxied) -> None:
+    """Likewise where the server sends many chunks and is held back between two of them."""
+    piece = bytes(60_000)
+
+    async def script(call: Call) -> None:
+        await call.body()
+        await call.send(head("Content-Type: text/plain", CHUNKED))
+        for _ in range(200):
+            await call.send(chunk(piece))
+        await call.send(LAST_CHUNK)
+
+    proxied = await start_proxied(script, idle_timeout=Seconds(0.2))
+    async with proxied.client() as client:
+        await client.send(request("/a"))
+        await asyncio.sleep(0.9)
+        assert len((await client.reply()).body) == 200 * len(piece)
+    assert (await proxied.one())["outcome"] == "ok"
+
+
 @pytest.mark.parametrize(
     "script", [always(completion()), always(stream(token(), finish(), DONE))], ids=["whole", "stream"]
 )
