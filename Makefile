@@ -29,6 +29,7 @@ check: .venv/dev.stamp ## format, lint, types, documents, tests with coverage, p
 
 bench: .venv/dev.stamp ## measure speed and memory, side by side with node_exporter, nginx and LiteLLM
 	@-.ci/need prometheus-node-exporter prometheus-node-exporter
+	@-.ci/need nginx nginx
 	$(BIN)/python -m benchmarks.scrape $(ARGS)
 	$(BIN)/python -m benchmarks.proxy
 
