@@ -6,6 +6,7 @@ bytes to a ``Reply``. Nothing here raises on what comes over the wire.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from exporter.wire import (
@@ -48,6 +49,7 @@ _BY_PATH: Mapping[str, tuple[WireFormat, Operation]] = {
 _MOST_SEGMENTS = max(path.count("/") for path in _BY_PATH)
 
 
+@lru_cache(maxsize=256)
 def find(path: str) -> tuple[WireFormat, Operation] | None:
     """Return the dialect and the operation of a request path (decoded, without query); None for any other path.
 

@@ -39,8 +39,7 @@ THOUGHT = Progress(1, answer=False)
 ANSWER = Progress(1, answer=True)
 
 
-@dataclass(frozen=True)
-class Usage:
+class Usage(NamedTuple):
     """What is known of a reply at its end; None or empty where the server did not say, never 0 for unknown."""
 
     model: str | None = None
