@@ -546,6 +546,26 @@ def test_activity_needs_permission(driver: Driver, make_gpu: MakeGpu, clock: Clo
     assert driver.calls(0, "GpmSampleGet") == 1
 
 
+def test_pcie_counters_never_go_back_nor_change_their_source(driver: Driver, make_gpu: MakeGpu, clock: Clock) -> None:
+    """A sample without PCIe adds nothing, a driver opened anew goes on; a second source would count all of it again."""
+    plug_in(driver, 1, H100 | {"field.197.0": 7, "field.198.0": 8}, NAME)
+    collector = make_gpu()
+    assert not of_first(collected(collector), "pcie_transmit_bytes_total")
+    moved = of_first(collected(collector, clock), "pcie_transmit_bytes_total")
+    assert moved == {(): 100 * 10 * 2**20}
+    driver.say(0, {"gpm.20": "nan"})
+    clock.seconds += 10
+    assert of_first(collected(collector), "pcie_transmit_bytes_total") == moved
+    driver.say(0, {"gpm.20": 100})
+    driver.say("-", Init="!9", Count="!9")
+    collected(collector)
+    driver.forget("-", "Init")
+    driver.say("-", Count=1)
+    clock.seconds += 10
+    collected(collector)
+    assert of_first(collected(collector, clock), "pcie_transmit_bytes_total")[()] >= moved[()]
+
+
 def test_a_driver_without_fields(driver: Driver, make_gpu: MakeGpu) -> None:
     """Where fields cannot be asked for at all, those that a function gives as well are there, the others absent."""
     plug_in(driver, 1, H100 | {"FieldValues": "!13", "PcieReplayCounter": 4, "TotalEccErrors.1.0": 2}, NAME)
