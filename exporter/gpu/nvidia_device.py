@@ -137,6 +137,7 @@ class NvidiaDevice:
 
     def close(self) -> None:
         """Let the sampling thread end."""
+        self._closed = True
         if self._sampling is not None:
             self._sampling.stop()
 
@@ -157,6 +158,8 @@ class NvidiaDevice:
         self._tell(session.asker)
         if self._sampling is None and not self._around.pci.may_sleep(self.identity.pci_bus_id):
             self._sampling = Every(self._around.sample_seconds, self.sample, f"gpu-samples-{self.identity.gpu}")
+        if self._closed and self._sampling is not None:  # closed while it was being read
+            self._sampling.stop()
         return values
 
     def sample(self) -> None:
