@@ -52,8 +52,16 @@ class Owners:
         self._clock = clock
         self._remembered: dict[tuple[int, float], tuple[str | None, float]] = {}
 
+    def know(self, servers: Iterable[Server]) -> None:
+        """Know these servers from now on; what was found with others is looked for anew."""
+        if (new := tuple(servers)) != self._servers:
+            self._servers = new
+            self._remembered = {}
+
     def __call__(self, pid: int) -> str | None:
         """Return the server's name; None for a process that belongs to none, or cannot be seen."""
+        if not self._servers:
+            return None
         try:
             process = pid, float(self._source.Process(pid).create_time())
         except (psutil.Error, OSError):

@@ -141,6 +141,17 @@ def test_a_process_is_looked_at_once_however_many_servers_there_are() -> None:
     assert looked == [2, 1]
 
 
+def test_servers_may_change_while_processes_run() -> None:
+    """A reload that adds, renames or removes a model server shows, also for a process whose owner was known."""
+    process = Process(1, "vllm serve m", (8000,))
+    owners = Owners([VLLM], Path("/nonexistent"), SimpleNamespace(Process=lambda _: process), Clock())
+    assert owners(1) == "chat"
+    owners.know([Server("renamed", port=8000)])
+    assert owners(1) == "renamed"
+    owners.know([])
+    assert owners(1) is None
+
+
 def test_this_very_process_is_found_by_its_port() -> None:
     """On the real machine the process that listens is found, and its memory carries the server's name."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
