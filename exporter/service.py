@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Build = tuple[collectors.Options, collectors.Paths, tuple[Server, ...]]
-"""What a collector was built from; the model servers on this machine count for the GPU's alone."""
+Build = tuple[collectors.Options, collectors.Paths]
+"""What a collector was built from."""
 
 
 class Service:
@@ -44,6 +44,8 @@ class Service:
         self.fleet = Fleet(self.registry)
         """The model servers that are watched."""
         self._given: Mapping[str, collectors.Collector] = {"model_servers": ModelServers(self.fleet.collect)}
+        self._path = config.path
+        self._owners = Owners((), config.path.procfs)
         self._built: dict[str, tuple[Build, collectors.Collector]] = {}
         self.config = config
         self.scrape = self._scrape_of(config, previous=None)
@@ -71,6 +73,9 @@ class Service:
     def _scrape_of(self, config: Config, previous: Scrape | None) -> Scrape:
         psutil.PROCFS_PATH = str(config.path.procfs)
         self._watch_model_servers(config)
+        if config.path != self._path:
+            self._path, self._owners = config.path, Owners((), config.path.procfs)
+        self._owners.know(_local_servers(config))  # so that other servers cost the GPUs no counters
         self._built = {name: self._collector(name, config) for name in config.collectors}
         ready: Mapping[str, collectors.Collector] = {name: collector for name, (_, collector) in self._built.items()}
         return Scrape(ready, config.scrape.timeout, own=self._own, previous=previous)
@@ -87,14 +92,14 @@ class Service:
 
     def _collector(self, name: str, config: Config) -> tuple[Build, collectors.Collector]:
         """Return the collector in use when its options are the same, else a new one."""
-        wanted = (config.collectors[name], config.path, _local_servers(config) if name == "gpu" else ())
+        wanted = (config.collectors[name], config.path)
         if name in self._given:
             return wanted, self._given[name]
         if name in self._built and self._built[name][0] == wanted:
             return self._built[name]
-        options, paths, servers = wanted
-        if servers and isinstance(options, gpu.Options):
-            return wanted, gpu.create(options, paths, Owners(servers, paths.procfs))
+        options, paths = wanted
+        if isinstance(options, gpu.Options):
+            return wanted, gpu.create(options, paths, self._owners)
         return wanted, collectors.module(name).create(options, paths)
 
     def _keeping_what_needs_a_restart(self, config: Config) -> Config:

@@ -67,6 +67,7 @@ class Gpu:
         self._workers: dict[Device, Worker[list[Value]]] = {}
         self._problems: dict[str, str] = {}
         self._most = options.expected_devices or 0
+        self._closed = False
 
     def collect(self) -> Iterator[Metric]:
         """Yield every GPU's families; Unavailable on a machine that has none and should have none."""
@@ -85,6 +86,7 @@ class Gpu:
 
     def close(self) -> None:
         """Let the threads end, as far as their calls return."""
+        self._closed = True
         for source in self._sources.values():
             source.close()
         for census in self._censuses.values():
@@ -129,6 +131,8 @@ class Gpu:
     def _worker(self, device: Device) -> Worker[list[Value]]:
         if device not in self._workers:
             self._workers[device] = Worker(device.read, f"gpu-{device.identity.gpu}")
+            if self._closed:  # a scrape that a reload overtook
+                self._workers[device].close()
         return self._workers[device]
 
     def _answer(self, device: Device, run: Run[list[Value]] | None) -> _Answer:

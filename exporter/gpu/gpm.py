@@ -21,7 +21,14 @@ _SHORTEST_SECONDS = 0.1  # below this the hardware's counters say little
 class Gpm:
     """One GPU's, or one of its MIG instances', activity; ``take_sample(lib, sample)`` fills a sample."""
 
-    def __init__(self, lib: Any, take_sample: Callable[[Any], Any], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        lib: Any,
+        take_sample: Callable[[Any], Any],
+        clock: Callable[[], float],
+        moved: dict[int, float] | None = None,
+    ) -> None:
+        """Prepare; ``moved`` is what was moved before (see there), and is added to."""
         self._lib = lib
         self._take_sample = take_sample
         self._clock = clock
@@ -31,10 +38,10 @@ class Gpm:
         self._taken_at = 0.0
         self._request: Any = None
         self._metrics: dict[int, float] = {}
-        self.moved = {PCIE_TX: 0.0, PCIE_RX: 0.0}
+        self.moved = {PCIE_TX: 0.0, PCIE_RX: 0.0} if moved is None else moved
         """Bytes moved so far, by metric: those metrics are rates."""
-        self.moves = True
-        """Whether it tells those rates."""
+        self.moves: bool | None = None
+        """Whether it tells those rates; None before two samples, and then settled: one bad sample adds nothing."""
 
     def read(self) -> Mapping[int, float]:
         """Return the mean of each metric since the reading before; nothing at first, and where there is no GPM."""
@@ -45,7 +52,7 @@ class Gpm:
         except self._lib.NVMLError as error:
             check(error)
             self._supported = error.value not in UNSUPPORTED
-            self.moves = self.moves and self._supported
+            self.moves = self.moves if self._supported else False
             self._metrics = {}
             self._older = None
         return self._metrics
@@ -59,8 +66,9 @@ class Gpm:
         self._take_sample(sample)
         if self._older is not None:
             self._metrics = self._between(self._older, sample)
-            self.moves = self.moved.keys() <= self._metrics.keys()
-            for metric in self.moved if self.moves else ():
+            if self.moves is None:
+                self.moves = self.moved.keys() <= self._metrics.keys()
+            for metric in self.moved.keys() & self._metrics.keys() if self.moves else ():
                 self.moved[metric] += self._metrics[metric] * _MIB * (now - self._taken_at)
         self._older, self._newer, self._taken_at = sample, self._older, now
 

@@ -20,14 +20,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_RETRY_SECONDS = 30.0
+_RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 30.0, 480.0
 
 
 class Nvidia:
     """The GPUs of NVIDIA's driver. A census opens the driver when it is closed, and anew when a GPU is missing.
 
-    Finding a GPU again takes a new start of the library, which takes a moment and closes every handle: at most every
-    30 s. A sleeping GPU is not asked for its handle, which would wake it.
+    Finding a GPU again takes a new start of the library, which takes a moment and closes every handle, so that the
+    other GPUs' means since the scrape before are lost for a scrape: after 30 s, then each time after twice as long, up
+    to 8 min. A sleeping GPU is not asked for its handle, which would wake it.
     """
 
     def __init__(self, around: Surroundings) -> None:
@@ -36,10 +37,12 @@ class Nvidia:
         self._known: dict[str, NvidiaDevice] = {}
         self._attached: dict[int, NvidiaDevice] = {}
         self._renew_at = 0.0
+        self._retry_seconds = _RETRY_SECONDS
         self._driver_version = self._first_version = ""
         self._replaced = False
         self._seen = False
         self._away = False
+        self._closed = False
 
     def absence(self) -> str:
         """Return '': the census says it all."""
@@ -66,6 +69,7 @@ class Nvidia:
 
     def close(self) -> None:
         """Let the threads end."""
+        self._closed = True
         self._around.xids.stop()
         for device in self._known.values():
             device.close()
@@ -110,8 +114,10 @@ class Nvidia:
     def _schedule_renewal(self, *, missing: bool) -> None:
         if not missing:
             self._renew_at = 0.0
+            self._retry_seconds = _RETRY_SECONDS
         elif not self._renew_at:
-            self._renew_at = self._around.clock() + _RETRY_SECONDS
+            self._renew_at = self._around.clock() + self._retry_seconds
+            self._retry_seconds = min(2 * self._retry_seconds, _LONGEST_RETRY_SECONDS)
 
     def _read_driver_version(self) -> None:
         """Keep the driver's version; another one than at first belongs to another library than the loaded one."""
@@ -145,6 +151,8 @@ class Nvidia:
         device = self._known.get(identity.uuid)
         if device is None:
             device = self._known[identity.uuid] = NvidiaDevice(identity, self._around)
+        if self._closed:  # found by a scrape that a reload overtook
+            device.close()
         device.attach(generation, handle, identity)
         self._attached[index] = device
 

@@ -61,7 +61,9 @@ class Surroundings:
 class _Session:
     """What is known of the GPU for as long as the driver stays open: its handle, and what it has."""
 
-    def __init__(self, generation: int, lib: Any, handle: Any, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, generation: int, lib: Any, handle: Any, clock: Callable[[], float], moved: dict[int, float]
+    ) -> None:
         self.generation = generation
         self.asker = Asker(lib, handle)
         self.sampling = Asker(lib, handle)  # another thread's
@@ -73,6 +75,7 @@ class _Session:
         self.throttle: tuple[str, int] | None = None
         self.gpm: gpm.Gpm | None = None
         self._clock = clock
+        self._moved = moved
 
     def probe(self, driver_version: str) -> None:
         """Find out once what the GPU has."""
@@ -83,7 +86,7 @@ class _Session:
         self.questions = Questions(self.asker, (*nvidia_fields.CURRENT, *counters, *links))
         self.throttle = self._throttle_reasons()
         if gpm.is_supported(lib, handle):
-            self.gpm = gpm.Gpm(lib, lambda sample: lib.nvmlGpmSampleGet(handle, sample), self._clock)
+            self.gpm = gpm.Gpm(lib, lambda sample: lib.nvmlGpmSampleGet(handle, sample), self._clock, self._moved)
         self.fixed = Questions(self.asker, nvidia_fields.FIXED).ask()
         self.probed = True
 
@@ -105,6 +108,8 @@ class NvidiaDevice:
         self._session: _Session | None = None
         self._sampler = Sampler(around.clock, around.now)
         self._sampling: Every | None = None
+        self._moved = dict.fromkeys(_GPM_TRAFFIC, 0.0)
+        self._closed = False
         self._told = False
         self.lost = False
         """Whether the driver said so since the GPU was attached."""
@@ -124,7 +129,7 @@ class NvidiaDevice:
         self.identity = identity
         self.lost = False
         self._sampler.begin_anew()
-        self._session = _Session(generation, self._around.nvml.lib, handle, self._around.clock)
+        self._session = _Session(generation, self._around.nvml.lib, handle, self._around.clock, self._moved)
 
     def detach(self) -> None:
         """Forget the handle: the GPU, or the driver, is gone."""
@@ -132,6 +137,7 @@ class NvidiaDevice:
 
     def close(self) -> None:
         """Let the sampling thread end."""
+        self._closed = True
         if self._sampling is not None:
             self._sampling.stop()
 
@@ -152,6 +158,8 @@ class NvidiaDevice:
         self._tell(session.asker)
         if self._sampling is None and not self._around.pci.may_sleep(self.identity.pci_bus_id):
             self._sampling = Every(self._around.sample_seconds, self.sample, f"gpu-samples-{self.identity.gpu}")
+        if self._closed and self._sampling is not None:  # closed while it was being read
+            self._sampling.stop()
         return values
 
     def sample(self) -> None:
@@ -217,7 +225,7 @@ class NvidiaDevice:
         metrics = monitor.read() if monitor else {}
         for family, ratio in gpm.ratios(metrics, _GPM_RATIOS):
             yield Value(family, (), ratio)
-        self._sampler.wants_pcie = monitor is None or not monitor.moves
+        self._sampler.wants_pcie = monitor is None or monitor.moves is False
         if monitor is not None and monitor.moves:
             for metric, family in _GPM_TRAFFIC.items():
                 yield Value(family, (), monitor.moved[metric])

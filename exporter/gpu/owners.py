@@ -52,8 +52,16 @@ class Owners:
         self._clock = clock
         self._remembered: dict[tuple[int, float], tuple[str | None, float]] = {}
 
+    def know(self, servers: Iterable[Server]) -> None:
+        """Know these servers from now on; what was found with others is looked for anew."""
+        if (new := tuple(servers)) != self._servers:
+            self._servers = new
+            self._remembered = {}
+
     def __call__(self, pid: int) -> str | None:
         """Return the server's name; None for a process that belongs to none, or cannot be seen."""
+        if not self._servers:
+            return None
         try:
             process = pid, float(self._source.Process(pid).create_time())
         except (psutil.Error, OSError):
@@ -68,10 +76,21 @@ class Owners:
 
     def _find(self, pid: int) -> str | None:
         for process in self._family(pid):
+            seen = self._look_at(process)
             for server in self._servers:
-                if any(sign(process, server) for sign in self._signs()):
+                if seen.is_of(server):
                     return server.name
         return None
+
+    def _look_at(self, process: Any) -> _Seen:
+        """Return one process's signs, each read once however many servers there are."""
+        with_port = any(server.port for server in self._servers)
+        with_container = any(server.container for server in self._servers)
+        return _Seen(
+            _command(process),
+            _ports(process) if with_port else frozenset(),
+            self._containers(process) if with_container else (),
+        )
 
     def _family(self, pid: int) -> Iterator[Any]:
         """Yield the process and those that started it, as far as they can be seen."""
@@ -85,30 +104,45 @@ class Owners:
         except (psutil.Error, OSError):
             return
 
-    def _signs(self) -> tuple[Callable[[Any, Server], bool], ...]:
-        return _says_so, self._is_in_container, _listens
-
-    def _is_in_container(self, process: Any, server: Server) -> bool:
-        if not server.container:
-            return False
+    def _containers(self, process: Any) -> tuple[str, ...]:
         try:
             cgroup = (self._procfs / str(process.pid) / "cgroup").read_text(encoding="utf-8", errors="replace")
         except OSError:
-            return False
-        return any(found.startswith(server.container) for found in _CONTAINER.findall(cgroup))
+            return ()
+        return tuple(_CONTAINER.findall(cgroup))
 
 
-def _says_so(process: Any, server: Server) -> bool:
-    command = " ".join(process.cmdline())
-    says_port = server.port and re.search(rf"--?port[ =]{server.port}(?!\d)", command)
-    return bool(says_port) or (server.command != "" and server.command in command)
+class _Seen(NamedTuple):
+    """What can be seen of one process."""
+
+    command: str
+    ports: frozenset[int]
+    containers: tuple[str, ...]
+
+    def is_of(self, server: Server) -> bool:
+        """Tell whether it bears any of a server's signs."""
+        if server.port and (server.port in self.ports or self._says(server.port)):
+            return True
+        if server.command and server.command in self.command:
+            return True
+        return server.container != "" and any(found.startswith(server.container) for found in self.containers)
+
+    def _says(self, port: int) -> bool:
+        return re.search(rf"--?port[ =]{port}(?!\d)", self.command) is not None
 
 
-def _listens(process: Any, server: Server) -> bool:
-    if not server.port:
-        return False
+def _command(process: Any) -> str:
+    """Return the command line; '' for a process that ended meanwhile or is a zombie, which has none."""
+    try:
+        return " ".join(process.cmdline())
+    except (psutil.Error, OSError):
+        return ""
+
+
+def _ports(process: Any) -> frozenset[int]:
+    """Return the ports that it listens on; none for another user's process."""
     try:
         connections = process.net_connections("tcp")
     except (psutil.Error, OSError):
-        return False
-    return any(c.status == psutil.CONN_LISTEN and c.laddr.port == server.port for c in connections)
+        return frozenset()
+    return frozenset(c.laddr.port for c in connections if c.status == psutil.CONN_LISTEN)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -241,7 +242,7 @@ def test_a_lost_gpu_is_counted_and_comes_back(
 
 
 def test_a_missing_gpu_is_looked_for_with_a_new_start(driver: Driver, make_gpu: MakeGpu, clock: Clock) -> None:
-    """The library finds a GPU that was plugged in again only when started again: every 30 s, while one is missing."""
+    """The library finds a GPU that was plugged in again only when started again: 30 s after it was missed."""
     plug_in(driver, 2, H100, NAME)
     nvml = Nvml()
     collector = make_gpu(nvml=nvml)
@@ -258,6 +259,33 @@ def test_a_missing_gpu_is_looked_for_with_a_new_start(driver: Driver, make_gpu: 
     driver.forget(1, "all")
     assert collected(collector)["gpu_devices"] == {(): 2}
     assert nvml.generation == generation + 1
+
+
+def test_looking_for_a_missing_gpu_leaves_the_others_their_activity(
+    driver: Driver, make_gpu: MakeGpu, clock: Clock
+) -> None:
+    """A new start loses the means since the scrape before: a GPU that stays away must not cost them in every scrape."""
+    plug_in(driver, 2, H100, NAME)
+    collector = make_gpu()
+    collected(collector)
+    driver.say("-", Count=1)
+    driver.say(1, all="!15")
+    collected(collector)
+    with_activity = 0
+    for _ in range(40):
+        clock.seconds += 60
+        with_activity += bool(of_first(collected(collector), "sm_active_ratio"))
+    assert with_activity > 30
+
+
+def test_a_gpu_that_is_read_while_it_is_closed_leaves_no_thread(driver: Driver, make_gpu: MakeGpu) -> None:
+    """A scrape may still run when a reload closes its collector."""
+    plug_in(driver, 1, H100, NAME)
+    collector = make_gpu(sample_seconds=0.01)
+    before = set(threading.enumerate())
+    collector.close()  # before the first reading is done
+    collected(collector)
+    wait_until(lambda: not {thread.name for thread in set(threading.enumerate()) - before}, "the threads end")
 
 
 def test_a_driver_that_is_reloaded(driver: Driver, make_gpu: MakeGpu) -> None:
@@ -544,6 +572,26 @@ def test_activity_needs_permission(driver: Driver, make_gpu: MakeGpu, clock: Clo
     assert of_first(read, "pcie_transmit_bytes_total") == {(): 0}
     assert of_first(read, "power_watts")
     assert driver.calls(0, "GpmSampleGet") == 1
+
+
+def test_pcie_counters_never_go_back_nor_change_their_source(driver: Driver, make_gpu: MakeGpu, clock: Clock) -> None:
+    """A sample without PCIe adds nothing, a driver opened anew goes on; a second source would count all of it again."""
+    plug_in(driver, 1, H100 | {"field.197.0": 7, "field.198.0": 8}, NAME)
+    collector = make_gpu()
+    assert not of_first(collected(collector), "pcie_transmit_bytes_total")
+    moved = of_first(collected(collector, clock), "pcie_transmit_bytes_total")
+    assert moved == {(): 100 * 10 * 2**20}
+    driver.say(0, {"gpm.20": "nan"})
+    clock.seconds += 10
+    assert of_first(collected(collector), "pcie_transmit_bytes_total") == moved
+    driver.say(0, {"gpm.20": 100})
+    driver.say("-", Init="!9", Count="!9")
+    collected(collector)
+    driver.forget("-", "Init")
+    driver.say("-", Count=1)
+    clock.seconds += 10
+    collected(collector)
+    assert of_first(collected(collector, clock), "pcie_transmit_bytes_total")[()] >= moved[()]
 
 
 def test_a_driver_without_fields(driver: Driver, make_gpu: MakeGpu) -> None:

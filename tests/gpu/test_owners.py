@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from exporter.gpu.owners import Owners, Server
-from exporter.gpu.processes import Names
+from exporter.gpu.processes import UNKNOWN, Names
 from tests.gpu.conftest import Clock
 
 CONTAINER = "0123456789abcdef" * 4
@@ -105,6 +105,51 @@ def test_a_process_that_is_gone_has_no_owner() -> None:
         raise psutil.NoSuchProcess(pid)
 
     assert Owners([VLLM], Path("/nonexistent"), SimpleNamespace(Process=gone))(1) is None
+
+
+class Zombie(Process):
+    """A process that has ended and was not waited for, or that ends while one looks."""
+
+    def cmdline(self) -> list[str]:
+        """Have none."""
+        raise psutil.ZombieProcess(self.pid)
+
+    def net_connections(self, kind: str) -> list[Any]:
+        """Have none."""
+        raise psutil.NoSuchProcess(self.pid, kind)
+
+
+def test_a_zombie_has_no_owner_but_what_started_it_may_be_one() -> None:
+    """The driver lists a process until it is reaped; looking at it must not cost the GPU's other values."""
+    assert owner(Zombie(2, ""), VLLM) is None
+    psutil_ = SimpleNamespace(Process=lambda _: Zombie(2, ""))
+    assert Names(Owners([VLLM], Path("/nonexistent"), psutil_), psutil_).of(2) == UNKNOWN
+    assert owner(Zombie(2, "", parent=Process(1, "vllm serve m", (8000,))), VLLM) == "chat"
+
+
+def test_a_process_is_looked_at_once_however_many_servers_there_are() -> None:
+    """Which ports it listens on takes reading every connection of the machine."""
+    looked = []
+
+    class Watched(Process):
+        def net_connections(self, kind: str) -> list[Any]:
+            looked.append(self.pid)
+            return super().net_connections(kind)
+
+    servers = [Server(f"server {port}", port=port) for port in range(9000, 9008)]
+    assert owner(Watched(2, "train.py", parent=Watched(1, "sh")), *servers) is None
+    assert looked == [2, 1]
+
+
+def test_servers_may_change_while_processes_run() -> None:
+    """A reload that adds, renames or removes a model server shows, also for a process whose owner was known."""
+    process = Process(1, "vllm serve m", (8000,))
+    owners = Owners([VLLM], Path("/nonexistent"), SimpleNamespace(Process=lambda _: process), Clock())
+    assert owners(1) == "chat"
+    owners.know([Server("renamed", port=8000)])
+    assert owners(1) == "renamed"
+    owners.know([])
+    assert owners(1) is None
 
 
 def test_this_very_process_is_found_by_its_port() -> None:
