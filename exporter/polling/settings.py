@@ -6,8 +6,7 @@ from collections.abc import Mapping  # noqa: TC003 - read at run time, by the pa
 from dataclasses import dataclass, field
 from typing import Literal
 
-from yarl import URL
-
+from exporter.http_url import parse_http_url
 from exporter.units import Seconds
 
 Kind = Literal["auto", "vllm", "sglang", "llamacpp", "ollama", "tgi", "lmstudio", "litellm", "triton", "openai"]
@@ -23,15 +22,7 @@ class ServerUrl:
     @classmethod
     def from_text(cls, text: str) -> ServerUrl:
         """Parse an http or https URL without query, fragment or password; ValueError for anything else."""
-        try:
-            url = URL(text, encoded=True)
-            port = url.port
-        except ValueError as error:
-            raise ValueError(f"{text!r} is not a URL: {error}") from error
-        if url.scheme not in ("http", "https") or not url.host or not port or set(text) & set(" \r\n\t"):
-            raise ValueError(f"{text!r} is not a URL such as http://127.0.0.1:11434")
-        if url.raw_query_string or url.raw_fragment or url.raw_user or url.raw_password:
-            raise ValueError(f"{text!r} must have no query, fragment, user or password")
+        parse_http_url(text)
         return cls(text.rstrip("/"))
 
 

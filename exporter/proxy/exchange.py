@@ -23,6 +23,7 @@ from exporter.proxy.relay import Relay, reset
 from exporter.proxy.request_body import RequestBody
 from exporter.proxy.watch import Watch
 from exporter.stream_clock import StreamClock
+from exporter.wire.usage_request import ask
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -116,7 +117,7 @@ class Exchange:
             if whole is None:
                 with self._explained(body):
                     whole = await body.read()
-            asked = usage_asking.asked(whole)
+            asked = ask(whole)
         if whole is None:
             upstream = await self._send(body.pieces(), body)
         else:

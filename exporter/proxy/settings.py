@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping  # noqa: TC003 - read at run time, by the parser
 from dataclasses import dataclass, field
 from typing import Literal
 
-from yarl import URL
-
 from exporter.address import Address
+from exporter.http_url import parse_http_url
 from exporter.objectives import Objectives
 from exporter.units import Seconds
 
@@ -17,7 +15,6 @@ Kind = Literal[
     "auto", "vllm", "sglang", "llamacpp", "ollama", "tgi", "lmstudio", "litellm", "openai", "anthropic", "other"
 ]
 
-_PRINTABLE = re.compile(r"[!-~]+")
 _TEXT_FORM = "NAME=LISTEN=UPSTREAM, such as ollama=127.0.0.1:8434=http://127.0.0.1:11434"
 
 
@@ -33,15 +30,7 @@ class Upstream:
     @classmethod
     def from_text(cls, text: str) -> Upstream:
         """Parse an http or https URL without query, fragment or password; ValueError for anything else."""
-        try:
-            url = URL(text, encoded=True)
-            usable = url.scheme in ("http", "https") and url.host and url.port  # what yarl checks when it is asked
-        except ValueError as error:
-            raise ValueError(f"{text!r} is not a URL: {error}") from error
-        if not usable or not _PRINTABLE.fullmatch(text):
-            raise ValueError(f"{text!r} is not a URL such as http://127.0.0.1:11434")
-        if set(text) & set("?#@"):
-            raise ValueError(f"{text!r} must have no query, fragment, user or password")
+        url = parse_http_url(text)
         return cls(text.rstrip("/"), url.raw_path.rstrip("/"))
 
 

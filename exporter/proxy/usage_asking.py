@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import hdrs
 
-from exporter.wire.usage_request import UsageFrameFilter, ask
+from exporter.wire.usage_request import UsageFrameFilter
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse
@@ -30,11 +30,6 @@ def may_ask(target: Target, wire_name: str, request: BaseRequest) -> bool:
         and length <= target.settings.inspect_bytes
         and hdrs.CONTENT_ENCODING not in request.headers
     )
-
-
-def asked(body: bytes) -> bytes | None:
-    """Return the body that asks for usage; None where there is nothing to ask."""
-    return ask(body)
 
 
 def prepare(headers: CIMultiDict[str]) -> None:
