@@ -19,6 +19,7 @@ check: .venv/dev.stamp test-programs ## format, lint, types, documents, tests wi
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m exporter.reference --check
+	$(BIN)/python -m grafana.build --check
 	$(BIN)/coverage erase
 	$(BIN)/pytest --cov --cov-report=
 	$(BIN)/coverage report
@@ -35,6 +36,7 @@ format: .venv/dev.stamp ## format the code and write the generated parts of the 
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	$(BIN)/python -m exporter.reference
+	$(BIN)/python -m grafana.build
 
 clean: ## remove what the targets made
 	rm -rf .venv dist .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis

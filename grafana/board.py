@@ -137,7 +137,9 @@ def _variable(variable: Variable) -> dashboard.QueryVariable:
 
 def _annotations() -> Iterator[dashboard.AnnotationQuery]:
     """Yield what may explain a bend in a curve: alerts that fire, models that come and go."""
-    alerts = queries.highest(queries.select("ALERTS", 'alertstate="firing"'), "alertname", "severity", "instance")
+    alerts = queries.highest(
+        queries.ours(queries.select("ALERTS", 'alertstate="firing"')), "alertname", "severity", "instance"
+    )
     yield _annotation("Alerts", style.RED, alerts, "{{alertname}}", "{{instance}} {{severity}}")
     for name, color, counter in (
         ("Models loaded", style.GREEN, "modelhost_model_loads_total"),

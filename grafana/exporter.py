@@ -38,7 +38,7 @@ def up() -> s.Builder:
     return number(
         "Up",
         "Share of the exporters that answered the last scrape. Good: all.",
-        now(q.over("avg", q.select("up"))),
+        now(q.over("avg", q.up())),
         unit=s.RATIO,
         steps=s.ALL_IS_WELL,
     )
@@ -49,7 +49,7 @@ def age() -> s.Builder:
     return number(
         "Running for",
         "Time since the youngest exporter started. Good: since you started it; else something restarts it.",
-        now(q.over("min", f"time() - {q.select('process_start_time_seconds')}")),
+        now(q.over("min", f"time() - {q.own('process_start_time_seconds')}")),
         unit="dtdurations",
     ).span(4)
 
@@ -117,7 +117,7 @@ def scrape() -> s.Builder:
         "Scrape duration",
         "How long Prometheus waited for the page, and the deadline of its collectors. Good: below 0.1 s, far "
         "below the deadline.",
-        line("scrape_duration_seconds"),
+        Query(q.highest(q.own("scrape_duration_seconds"), "instance"), HOST),
         line("modelhost_scrape_timeout_seconds", "deadline {{instance}}"),
         unit=s.SECONDS,
     )
@@ -128,7 +128,7 @@ def samples() -> s.Builder:
     return graph(
         "Samples per scrape",
         "Series on the page. Good: steady; growth means labels that have no bound.",
-        line("scrape_samples_scraped"),
+        Query(q.highest(q.own("scrape_samples_scraped"), "instance"), HOST),
         unit=s.COUNT,
     )
 
@@ -161,7 +161,7 @@ def cpu() -> s.Builder:
     return graph(
         "CPU",
         "CPU time of the exporter, in cores. Good: below 0.01 without traffic.",
-        Query(q.total(q.rate("process_cpu_seconds_total"), "instance"), HOST),
+        Query(q.total(q.ours(q.rate("process_cpu_seconds_total"), "job", "instance"), "instance"), HOST),
         unit=s.COUNT,
     ).span(6)
 
@@ -169,13 +169,16 @@ def cpu() -> s.Builder:
 def memory() -> s.Builder:
     """Draw the exporter's memory."""
     return graph(
-        "Memory", "Resident memory. Good: about 50 MB, and steady.", line("process_resident_memory_bytes"), unit=s.BYTES
+        "Memory",
+        "Resident memory. Good: about 50 MB, and steady.",
+        Query(q.highest(q.own("process_resident_memory_bytes"), "instance"), HOST),
+        unit=s.BYTES,
     ).span(6)
 
 
 def files() -> s.Builder:
     """Draw open files."""
-    share = q.ratio(q.select("process_open_fds"), q.select("process_max_fds"))
+    share = q.ours(q.ratio(q.select("process_open_fds"), q.select("process_max_fds")), "job", "instance")
     return graph(
         "Open files",
         "Share of the files that it may open; the proxy needs two for each request. Good: below 50 %.",

@@ -35,14 +35,14 @@ def hosts_up() -> s.Builder:
     return number(
         "Hosts up",
         "Exporters that answered the last scrape. Good: all of them.",
-        now(q.total(q.select("up"))),
+        now(q.total(q.up())),
         unit=s.COUNT,
     )
 
 
 def hosts_down() -> s.Builder:
     """Count hosts that do not answer."""
-    down = q.over("count", f"{q.select('up')} == 0")
+    down = q.over("count", q.ours(f"{q.select('up')} == 0"))
     return number(
         "Hosts down",
         "Exporters that did not answer the last scrape. Good: 0.",
@@ -130,7 +130,7 @@ def table() -> s.Builder:
         "Hosts",
         "One line for each host, the mean of the last 5 minutes; click its name for its Overview. "
         "Good: green, and no alerts. GPU columns are empty where there is no GPU, request columns where none came.",
-        ("Up", s.YES_NO, now(q.highest(q.select("up"), "instance")), s.ALL_IS_WELL),
+        ("Up", s.YES_NO, now(q.highest(q.up(), "instance")), s.ALL_IS_WELL),
         ("CPU", s.RATIO, now(q.highest(q.select(r.CPU), "instance")), s.BUSY),
         ("Memory", s.RATIO, now(q.highest(q.select(r.MEMORY), "instance")), s.FULL),
         ("Fullest disk", s.RATIO, now(q.highest(q.select(r.FULLEST), "instance")), s.FULL),

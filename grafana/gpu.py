@@ -136,15 +136,16 @@ def cards() -> s.Builder:
     """List the cards."""
     labels = ("instance", "gpu", "vendor", "name", "driver_version", "compute_capability")
     info = q.total(q.select("modelhost_gpu_info", CHOSEN), *labels)
+
+    def told(metric: str) -> Query:
+        return now(f"{line(metric).expr} * on (instance, gpu) group_right () {info}")
+
     return listing(
         "Cards",
-        "The cards and their drivers. Good: one driver on all of them.",
-        (
-            "Up",
-            s.YES_NO,
-            now(f"{q.highest(q.select('modelhost_gpu_up', CHOSEN), *KEYS)} * on (instance, gpu) group_right () {info}"),
-            s.ALL_IS_WELL,
-        ),
+        "The cards and their drivers. Good: all up, one driver.",
+        ("Up", s.YES_NO, told("up"), s.ALL_IS_WELL),
+        ("Memory", s.BYTES, told("memory_total_bytes"), s.NONE),
+        ("Shares the host's memory", s.YES_NO, told("unified_memory"), s.NONE),
         labels=labels,
         empty=NO_GPU,
     ).height(7)

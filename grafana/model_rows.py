@@ -17,43 +17,46 @@ SUCCESSFUL = (*q.MODEL, q.API, q.OK)
 
 
 def latencies() -> tuple[s.Builder, ...]:
-    """Draw what users wait for: heatmaps, and quantiles below them."""
+    """Draw what users wait for: heatmaps, and below them quantiles with the configured threshold."""
     kinds = (
+        ("Response time", DURATION, SUCCESSFUL, "duration", NO_REQUESTS, "until the last byte of the answer"),
         (
-            "Response time",
-            DURATION,
-            SUCCESSFUL,
-            NO_REQUESTS,
-            "until the last byte of the answer. Good: one narrow band",
+            "Time to first token",
+            TTFT,
+            q.MODEL,
+            "ttft",
+            NO_STREAMS,
+            "until the first token (good for a chat: below 1 s)",
         ),
-        ("Time to first token", TTFT, q.MODEL, NO_STREAMS, "until the first token. Good: below 1 s for a chat"),
         (
             "Time per output token",
             TPOT,
             q.MODEL,
+            "tpot",
             NO_STREAMS,
-            "between two tokens. Good: below 0.05 s, 20 tokens a second",
+            "between two tokens (0.05 s are 20 tokens a second)",
         ),
     )
     heatmaps = (
         heat(
             f"{title}, heatmap",
-            f"How many requests took how long {text}.",
+            f"How many requests took how long {text}. Good: one narrow band.",
             q.buckets(name, *chosen),
             unit=s.SECONDS,
             empty=empty,
         )
-        for title, name, chosen, empty, text in kinds
+        for title, name, chosen, _, empty, text in kinds
     )
     lines = (
         graph(
             f"{title}, quantiles",
-            f"Time {text}; p99 near p95.",
+            f"Time {text}. Good: p99 near p95, both below the objective.",
             *q.quantiles(name, *chosen),
+            Query(q.highest(q.select("modelhost_slo_threshold_seconds", *q.MODEL, f'slo="{slo}"')), "objective"),
             unit=s.SECONDS,
             empty=empty,
         )
-        for title, name, chosen, empty, text in kinds
+        for title, name, chosen, slo, empty, text in kinds
     )
     return (*heatmaps, *lines)
 

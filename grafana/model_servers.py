@@ -89,11 +89,17 @@ def servers() -> s.Builder:
     """List the servers."""
     labels = (*KEYS, "kind", "version")
     info = q.total(q.select("modelhost_engine_info", CHOSEN), *labels)
-    state = f"{q.highest(q.select('modelhost_engine_up', CHOSEN), *KEYS)} * on (instance, server) group_right () {info}"
+
+    def told(metric: str) -> Query:
+        return now(f"{line(metric).expr} * on (instance, server) group_right () {info}")
+
     return listing(
         "Servers",
-        "What runs where. Good: all up.",
-        ("Up", s.YES_NO, now(state), s.ALL_IS_WELL),
+        "What runs where, how many requests it works on at a time, and how many tokens fit in its KV cache. "
+        "Good: all up.",
+        ("Up", s.YES_NO, told("up"), s.ALL_IS_WELL),
+        ("Requests at a time", s.COUNT, told("request_capacity"), s.NONE),
+        ("KV cache tokens", s.COUNT, told("kv_cache_capacity_tokens"), s.NONE),
         labels=labels,
         empty=NO_SERVER,
     ).height(6)

@@ -76,7 +76,7 @@ def last_scrape() -> s.Builder:
         "Data age",
         "Time since the oldest of the hosts' last scrapes. Good: less than two scrape intervals; more is no "
         "longer live.",
-        now(q.highest(f"time() - timestamp({q.select('up')})")),
+        now(q.highest(q.ours(f"time() - timestamp({q.select('up')})"))),
         unit=s.SECONDS,
         steps=((None, s.GREEN), (35, s.AMBER), (120, s.RED)),
         decimals=1,
@@ -88,7 +88,7 @@ def hosts_up() -> s.Builder:
     return number(
         "Live",
         "Share of the chosen exporters that answered Prometheus' last scrape. Good: LIVE, all of them.",
-        now(q.over("avg", q.select("up"))),
+        now(q.over("avg", q.up())),
         unit=s.RATIO,
         steps=((None, s.RED), (1, s.GREEN)),
         texts={1: ("LIVE", s.GREEN), 0: ("DOWN", s.RED)},
@@ -101,7 +101,7 @@ def hosts() -> s.Builder:
     return number(
         "Hosts",
         "Hosts that are scraped, as chosen above. Good: as many as you have.",
-        now(q.over("count", q.select("up"))),
+        now(q.over("count", q.up())),
         unit=s.COUNT,
     ).span(4)
 

@@ -151,9 +151,28 @@ def gpu_memory_ratio(*matchers: str, by: tuple[str, ...] = ("instance",)) -> str
     )
 
 
+def ours(expr: str, *on: str) -> str:
+    """Keep what belongs to jobs that have been this exporter within the hour.
+
+    Other targets have ``up``, alerts and process metrics too, and All jobs means all of them. ``on`` are the labels to
+    go by: the job alone keeps a host that is down.
+    """
+    return f"{expr} and on ({', '.join(on or ('job',))}) last_over_time({select('modelhost_build_info')}[1h])"
+
+
+def up() -> str:
+    """Return 1 for each exporter that answered the last scrape, 0 for each that did not."""
+    return ours(select("up"))
+
+
+def own(metric: str) -> str:
+    """Return a metric that every exporter of whatever kind has, of this one alone."""
+    return ours(select(metric), "job", "instance")
+
+
 def alerts_firing(*by: str) -> str:
     """Return how many alerts fire."""
-    return over("count", select("ALERTS", 'alertstate="firing"'), *by)
+    return over("count", ours(select("ALERTS", 'alertstate="firing"')), *by)
 
 
 def values_of(label: str, metric: str, *matchers: str) -> str:
