@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import math
 import re
+import urllib.error
 import urllib.parse
 import urllib.request
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ class Question:
     expr: str
     instant: bool = False
     points: int = MAX_POINTS
+    least: float = 0
+    """The panel's own shortest step, in seconds."""
     repeat: str = ""
     """The variable whose single values the panel's row is drawn for."""
 
@@ -51,6 +54,8 @@ class View:
     scrape_interval: float = 15
     """The datasource's timeInterval, in seconds."""
     chosen: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    repeated: Mapping[str, str] = field(default_factory=dict)
+    """The value that a repeated row is drawn for, by its variable."""
 
 
 class Prometheus:
@@ -97,7 +102,8 @@ def questions(board: Mapping[str, Any]) -> Iterator[Question]:
         for target in panel.get("targets", ()):
             where = f"{panel['title']} {target['refId']}"
             points = int(panel.get("maxDataPoints") or MAX_POINTS)
-            yield Question(title, "panel", where, target["expr"], bool(target.get("instant")), points, repeat)
+            least = float(panel.get("interval", "0s").removesuffix("s"))
+            yield Question(title, "panel", where, target["expr"], bool(target.get("instant")), points, least, repeat)
 
 
 def panels(board: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
@@ -112,21 +118,27 @@ def panels(board: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
 
 
 def opened(api: Prometheus, board: Mapping[str, Any], view: View) -> View:
-    """Return the view with a value for each variable that has no All, as Grafana picks one: the first."""
-    chosen = dict(view.chosen)
-    for variable in board["templating"]["list"]:
-        if variable["type"] == "query" and not variable.get("includeAll") and variable["name"] not in chosen:
-            question = Question("", "variable", variable["name"], variable["query"]["query"])
-            values = ask(api, question, View(view.start, view.end, view.scrape_interval, chosen))
-            chosen[variable["name"]] = [str(value) for value in values[:1]]
-    return View(view.start, view.end, view.scrape_interval, chosen)
+    """Return the view with what Grafana looks up when it opens a dashboard.
+
+    That is a value for each variable that has no All, and one for each repeated row: the first that there is.
+    """
+    rows = {panel.get("repeat") for panel in board["panels"]}
+    for question in questions(board):
+        if question.kind != "variable" or question.where in view.chosen:
+            continue
+        variable = next(each for each in board["templating"]["list"] if each["name"] == question.where)
+        is_alone, is_row = not variable.get("includeAll"), question.where in rows
+        if is_alone or is_row:
+            first = [str(value) for value in ask(api, question, view)[:1]]
+            if is_alone:
+                view = replace(view, chosen={**view.chosen, question.where: first})
+            if is_row and first:
+                view = replace(view, repeated={**view.repeated, question.where: first[0]})
+    return view
 
 
 def ask(api: Prometheus, question: Question, view: View) -> list[Any]:
-    """Return a question's answer: series, or a variable's values. ValueError when Prometheus refuses the query.
-
-    A panel of a repeated row is asked for the first chosen value of its variable, else for All.
-    """
+    """Return a question's answer: series, or a variable's values. ValueError when Prometheus refuses the query."""
     expr = filled(question, view)
     if question.kind == "variable":
         called = _LABEL_VALUES.fullmatch(expr)
@@ -141,7 +153,7 @@ def ask(api: Prometheus, question: Question, view: View) -> list[Any]:
 def step(question: Question, view: View) -> float:
     """Return the seconds between two points that Grafana asks for."""
     wanted = (view.end - view.start) / question.points
-    return max(next(value for limit, value in _STEPS if wanted < limit), view.scrape_interval)
+    return max(next(value for limit, value in _STEPS if wanted < limit), question.least, view.scrape_interval)
 
 
 def filled(question: Question, view: View) -> str:
@@ -164,8 +176,9 @@ def filled(question: Question, view: View) -> str:
         name = found[1] or found[2]
         if name in values:
             return values[name]
-        chosen = view.chosen.get(name, ())
-        return _pattern(chosen[:1] if name == question.repeat else chosen)
+        if name == question.repeat and name in view.repeated:
+            return _pattern([view.repeated[name]])
+        return _pattern(view.chosen.get(name, ()))
 
     return re.sub(r"\$(?:(\w+)|\{(\w+)\})", value, question.expr)
 

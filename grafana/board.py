@@ -1,4 +1,4 @@
-"""A dashboard put together: variables, annotations, links, and rows of panels laid out from left to right."""
+"""A dashboard put together: variables, annotations, links, and rows of panels whose lines fill the width."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Board:
 
 
 def _laid_out(rows: Iterable[Row]) -> Iterator[models.Panel | models.RowPanel]:
-    """Yield rows and panels with ids and positions: from left to right, a new line where one does not fit."""
+    """Yield rows and panels with ids and positions; lines that are not full are stretched."""
     top, number = 0, 0
     for line in rows:
         number += 1
@@ -104,20 +104,29 @@ def _laid_out(rows: Iterable[Row]) -> Iterator[models.Panel | models.RowPanel]:
 
 def _placed(panels: Iterable[Builder], number: int, top: int) -> tuple[list[models.Panel], int]:
     """Return panels with ids from NUMBER + 1 on, and where the next row begins."""
-    placed = []
-    left = height = 0
+    built = [panel.id(number + index).build() for index, panel in enumerate(panels, 1)]
+    for line in _lines(built):
+        left, spare = 0, COLUMNS - sum(at.w for at in line)
+        for index, at in enumerate(line):
+            at.w += spare // len(line) + (index < spare % len(line))
+            at.x, at.y = left, top
+            left += at.w
+        top += max(at.h for at in line)
+    return built, top
+
+
+def _lines(panels: Iterable[models.Panel]) -> Iterator[list[models.GridPos]]:
+    """Yield the panels' places line by line: a new one where the next panel does not fit."""
+    line: list[models.GridPos] = []
     for panel in panels:
-        number += 1
-        built = panel.id(number).build()
-        at = built.grid_pos
+        at = panel.grid_pos
         if at is None:
-            raise ValueError(f"{built.title} has no size")
-        if left + at.w > COLUMNS:
-            left, top, height = 0, top + height, 0
-        at.x, at.y = left, top
-        left, height = left + at.w, max(height, at.h)
-        placed.append(built)
-    return placed, top + height
+            raise ValueError(f"{panel.title} has no size")
+        if sum(other.w for other in line) + at.w > COLUMNS:
+            yield line
+            line = []
+        line.append(at)
+    yield line
 
 
 def _datasource() -> dashboard.DatasourceVariable:

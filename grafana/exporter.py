@@ -5,7 +5,7 @@ from __future__ import annotations
 from grafana import queries as q
 from grafana import style as s
 from grafana.board import Board, row
-from grafana.panels import graph, heat, listing, number, states
+from grafana.panels import graph, heat, latency, listing, number, states
 from grafana.queries import Query, now
 
 HOST = "{{instance}}"
@@ -200,7 +200,7 @@ def collections() -> s.Builder:
 def overhead() -> s.Builder:
     """Draw what the proxy adds."""
     name = "modelhost_proxy_overhead_seconds"
-    return graph(
+    return latency(
         "Proxy overhead",
         "What the proxy itself adds: leg request, until the request is passed on; leg response, the longest a "
         "piece of the "
@@ -209,7 +209,6 @@ def overhead() -> s.Builder:
             Query(q.quantile(share, name, by=("leg",)), f"p{share * 100:.0f} {{{{leg}}}}")
             for share in (0.5, 0.95, 0.99)
         ),
-        unit=s.SECONDS,
         empty=NO_PROXY,
     )
 
@@ -227,11 +226,10 @@ def overhead_heat() -> s.Builder:
 
 def lag() -> s.Builder:
     """Draw the event loop's lag."""
-    return graph(
+    return latency(
         "Event loop lag",
         "How late the event loop is. Good: p99 below 10 ms; more means that a CPU is missing.",
         *q.quantiles("modelhost_event_loop_lag_seconds"),
-        unit=s.SECONDS,
         empty=NO_PROXY,
     )
 

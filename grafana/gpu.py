@@ -25,7 +25,16 @@ def board() -> Board:
         "What the GPUs do, what they need, what holds them back, and what is wrong with them.",
         (
             row("Now", devices(), missing(), answering(), asleep(), driver(), energy_per_token(), cards()),
-            row("Activity", utilization(), sm_active(), tensor(), bandwidth(), occupancy(), video(), memory_active()),
+            row(
+                "Activity",
+                utilization().span(12),
+                sm_active().span(12),
+                tensor(),
+                bandwidth(),
+                occupancy(),
+                video(),
+                memory_active(),
+            ),
             row("Memory", memory(), memory_by_server(), memory_states()),
             row(
                 "Power, clocks and temperature",

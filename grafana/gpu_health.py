@@ -86,7 +86,7 @@ def links() -> tuple[s.Builder, ...]:
 
 def errors() -> tuple[s.Builder, ...]:
     """Show memory errors, XIDs and what the driver asks for."""
-    return (ecc(), xids(), memory_health(), recovery(), xid_list())
+    return (ecc().span(12), xids().span(12), recovery(), xid_list(), memory_health())
 
 
 def ecc() -> s.Builder:

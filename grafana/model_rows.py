@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from grafana import queries as q
 from grafana import style as s
-from grafana.panels import graph, heat
+from grafana.panels import graph, heat, latency
 from grafana.queries import Query
 
 NO_REQUESTS, NO_STREAMS = "No requests seen yet", "No streamed answers yet"
@@ -48,12 +48,11 @@ def latencies() -> tuple[s.Builder, ...]:
         for title, name, chosen, _, empty, text in kinds
     )
     lines = (
-        graph(
+        latency(
             f"{title}, quantiles",
             f"Time {text}. Good: p99 near p95, both below the objective.",
             *q.quantiles(name, *chosen),
             Query(q.highest(q.select("modelhost_slo_threshold_seconds", *q.MODEL, f'slo="{slo}"')), "objective"),
-            unit=s.SECONDS,
             empty=empty,
         )
         for title, name, chosen, slo, empty, text in kinds
@@ -162,13 +161,12 @@ def details() -> tuple[s.Builder, ...]:
     """Draw where the time goes."""
     cold = "modelhost_request_cold_start_time_to_first_token_seconds"
     return (
-        graph(
+        latency(
             "Prefill against decode",
             "Mean time of a request in its phases, as the server itself reports. Good: no queue; prefill grows "
             "with the prompt, "
             "decode with the answer.",
             *phases("queue", "load", "prefill", "decode"),
-            unit=s.SECONDS,
             empty=UNTOLD,
             stacked=True,
         ),
@@ -179,26 +177,23 @@ def details() -> tuple[s.Builder, ...]:
             unit=s.REQUESTS,
             empty="No cold starts yet",
         ),
-        graph(
+        latency(
             "First token after a cold start",
             "Mean time to first token of requests that waited for a load. Good: seconds; minutes mean a slow disk.",
             Query(q.mean(cold, *q.MODEL), "cold"),
-            unit=s.SECONDS,
             empty="No cold starts yet",
         ),
-        graph(
+        latency(
             "First answer token p95",
             "As time to first token, but without reasoning: what a person waits for. Good: near the first token's.",
             Query(q.quantile(0.95, ANSWER, *q.MODEL), "answer"),
             Query(q.quantile(0.95, TTFT, *q.MODEL), "any token"),
-            unit=s.SECONDS,
             empty=NO_STREAMS,
         ),
-        graph(
+        latency(
             "Longest silence in a stream p95",
             "The longest gap between two pieces of a stream. Good: below 0.5 s; more looks like a stall.",
             Query(q.quantile(0.95, "modelhost_request_stream_max_gap_seconds", *q.MODEL), "p95"),
-            unit=s.SECONDS,
             empty=NO_STREAMS,
         ),
         graph(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from grafana import queries as q
 from grafana import style as s
 from grafana.board import MODEL, Board, Variable, row
-from grafana.panels import bars, facts, graph, number
+from grafana.panels import bars, facts, graph, latency, number
 from grafana.queries import Query, now
 
 NO_GPU, NO_REQUESTS = "No GPU detected", "No requests seen yet"
@@ -17,15 +17,16 @@ PICKED = (MODEL_NAME, q.API, q.OK)
 def board() -> Board:
     """Return the dashboard."""
     header = row(
-        "Now",
+        "Machine",
         last_scrape(),
         hosts_up(),
         hosts(),
         alerts(),
-        requests_now(),
+        tokens_now(),
         in_flight(),
+        *graphs(),
+        *details(),
     )
-    machine = row("Machine", *graphs(), *details())
     model = row(
         "Model performance: $model",
         response_times(),
@@ -35,7 +36,7 @@ def board() -> Board:
             now(q.request_rate(MODEL_NAME)),
             unit=s.REQUESTS,
             empty=NO_REQUESTS,
-        ),
+        ).height(6),
         number(
             "Average response time",
             "Mean time from the request until the last byte of the answer, of successful requests. "
@@ -43,7 +44,7 @@ def board() -> Board:
             now(q.mean(DURATION, *PICKED)),
             unit=s.SECONDS,
             empty=NO_REQUESTS,
-        ),
+        ).height(6),
         number(
             "Success rate",
             "Share of requests that the server answered well; errors of clients count neither way. Good: above 99 %.",
@@ -51,20 +52,20 @@ def board() -> Board:
             unit=s.RATIO,
             empty=NO_REQUESTS,
             steps=s.SUCCEEDING,
-        ),
+        ).height(6),
         number(
             "Model memory",
             "Memory that the loaded model takes, as its server says. Good: within the GPU's memory (vram), not in ram.",
             now(q.total(q.select("modelhost_model_memory_bytes", MODEL_NAME), "kind"), "{{kind}}"),
             unit=s.BYTES,
             empty="Not loaded, or its server does not say",
-        ),
+        ).height(6),
     )
     return Board(
         "modelhost-overview",
         "Model host / Overview",
         "Is this machine well, and are the models fast?",
-        (header, machine, model, row("Network and API", network(), *statistics(), distribution())),
+        (header, model, row("Network and API", network(), *statistics(), distribution())),
         (Variable(MODEL.name, MODEL.label, q.values_of("model", "modelhost_requests_total"), multi=False),),
         since="now-30m",
     )
@@ -72,70 +73,94 @@ def board() -> Board:
 
 def last_scrape() -> s.Builder:
     """Show how old the data is."""
-    return number(
-        "Data age",
-        "Time since the oldest of the hosts' last scrapes. Good: less than two scrape intervals; more is no "
-        "longer live.",
-        now(q.highest(q.ours(f"time() - timestamp({q.select('up')})"))),
-        unit=s.SECONDS,
-        steps=((None, s.GREEN), (35, s.AMBER), (120, s.RED)),
-        decimals=1,
-    ).span(4)
+    return (
+        number(
+            "Data age",
+            "Time since the oldest of the hosts' last scrapes. Good: less than two scrape intervals; more is no "
+            "longer live.",
+            now(q.highest(q.ours(f"time() - timestamp({q.select('up')})"))),
+            unit=s.SECONDS,
+            steps=((None, s.GREEN), (35, s.AMBER), (120, s.RED)),
+            decimals=1,
+        )
+        .span(4)
+        .height(3)
+    )
 
 
 def hosts_up() -> s.Builder:
     """Show whether the exporters answer."""
-    return number(
-        "Live",
-        "Share of the chosen exporters that answered Prometheus' last scrape. Good: LIVE, all of them.",
-        now(q.over("avg", q.up())),
-        unit=s.RATIO,
-        steps=((None, s.RED), (1, s.GREEN)),
-        texts={1: ("LIVE", s.GREEN), 0: ("DOWN", s.RED)},
-        empty="DOWN",
-    ).span(4)
+    return (
+        number(
+            "Live",
+            "Share of the chosen exporters that answered Prometheus' last scrape. Good: LIVE, all of them.",
+            now(q.over("avg", q.up())),
+            unit=s.RATIO,
+            steps=((None, s.RED), (1, s.GREEN)),
+            texts={1: ("LIVE", s.GREEN), 0: ("DOWN", s.RED)},
+            empty="DOWN",
+        )
+        .span(4)
+        .height(3)
+    )
 
 
 def hosts() -> s.Builder:
     """Count the hosts."""
-    return number(
-        "Hosts",
-        "Hosts that are scraped, as chosen above. Good: as many as you have.",
-        now(q.over("count", q.up())),
-        unit=s.COUNT,
-    ).span(4)
+    return (
+        number(
+            "Hosts",
+            "Hosts that are scraped, as chosen above. Good: as many as you have.",
+            now(q.over("count", q.up())),
+            unit=s.COUNT,
+        )
+        .span(4)
+        .height(3)
+    )
 
 
 def alerts() -> s.Builder:
     """Count the alerts that fire."""
-    return number(
-        "Alerts firing",
-        "Alerts of these hosts that fire now. Good: 0. The bars in the graphs show when they fired.",
-        now(q.or_zero(q.alerts_firing())),
-        unit=s.COUNT,
-        steps=s.ANY_IS_BAD,
-    ).span(4)
+    return (
+        number(
+            "Alerts firing",
+            "Alerts of these hosts that fire now. Good: 0. The bars in the graphs show when they fired.",
+            now(q.or_zero(q.alerts_firing())),
+            unit=s.COUNT,
+            steps=s.ANY_IS_BAD,
+        )
+        .span(4)
+        .height(3)
+    )
 
 
-def requests_now() -> s.Builder:
-    """Show requests of all models."""
-    return number(
-        "Output tokens/s",
-        "Tokens that all models write, per second. Good: near what your GPUs can do while requests wait.",
-        now(q.total(q.rate("modelhost_output_tokens_total"))),
-        unit=s.TOKENS,
-        empty=NO_REQUESTS,
-    ).span(4)
+def tokens_now() -> s.Builder:
+    """Show tokens of all models."""
+    return (
+        number(
+            "Output tokens/s",
+            "Tokens that all models write, per second. Good: near what your GPUs can do while requests wait.",
+            now(q.total(q.rate("modelhost_output_tokens_total"))),
+            unit=s.TOKENS,
+            empty=NO_REQUESTS,
+        )
+        .span(4)
+        .height(3)
+    )
 
 
 def in_flight() -> s.Builder:
     """Show requests under way."""
-    return number(
-        "Requests in flight",
-        "Requests under way now. Good: below what the servers work on at a time; more of them wait.",
-        now(q.or_zero(q.total(q.select("modelhost_requests_in_flight", q.API)))),
-        unit=s.COUNT,
-    ).span(4)
+    return (
+        number(
+            "Requests in flight",
+            "Requests under way now. Good: below what the servers work on at a time; more of them wait.",
+            now(q.or_zero(q.total(q.select("modelhost_requests_in_flight", q.API)))),
+            unit=s.COUNT,
+        )
+        .span(4)
+        .height(3)
+    )
 
 
 def graphs() -> tuple[s.Builder, ...]:
@@ -148,7 +173,7 @@ def graphs() -> tuple[s.Builder, ...]:
             unit=s.RATIO,
             most=1,
             steps=s.BUSY,
-        ).height(7),
+        ).height(6),
         graph(
             "Memory",
             "Share of memory in use by programs; caches that can be given back are not counted. Good: below 80 %.",
@@ -156,7 +181,7 @@ def graphs() -> tuple[s.Builder, ...]:
             unit=s.RATIO,
             most=1,
             steps=s.FULL,
-        ).height(7),
+        ).height(6),
         graph(
             "GPU",
             "Share of time in which some kernel ran, the mean of the GPUs. It does not say how much of a GPU was "
@@ -167,7 +192,7 @@ def graphs() -> tuple[s.Builder, ...]:
             empty=NO_GPU,
             most=1,
             steps=s.BUSY,
-        ).height(7),
+        ).height(6),
     )
 
 
@@ -208,17 +233,16 @@ def details() -> tuple[s.Builder, ...]:
 def response_times() -> s.Builder:
     """Draw the picked model's response times."""
     return (
-        graph(
+        latency(
             "Response times of $model",
             "From the request until the last byte of the answer, of successful requests: half of them were "
             "faster than p50, "
             "one in a hundred slower than p99. Good: p99 near p95, and both steady.",
             *q.quantiles(DURATION, *PICKED),
-            unit=s.SECONDS,
             empty=NO_REQUESTS,
         )
         .span(12)
-        .height(8)
+        .height(6)
     )
 
 
@@ -235,7 +259,7 @@ def network() -> s.Builder:
         ),
         unit=s.BYTES_PER_SECOND,
         least=None,
-    ).height(8)
+    ).height(6)
 
 
 def statistics() -> tuple[s.Builder, ...]:
@@ -250,7 +274,7 @@ def statistics() -> tuple[s.Builder, ...]:
             decimals=0,
         )
         .span(2)
-        .height(8),
+        .height(6),
         number(
             "All requests/s",
             "Requests to all models, per second. Good: as many as your users send.",
@@ -259,7 +283,7 @@ def statistics() -> tuple[s.Builder, ...]:
             empty=NO_REQUESTS,
         )
         .span(2)
-        .height(8),
+        .height(6),
         number(
             "Mean response time",
             "Mean time of successful requests to all models. Good: steady.",
@@ -268,7 +292,7 @@ def statistics() -> tuple[s.Builder, ...]:
             empty=NO_REQUESTS,
         )
         .span(2)
-        .height(8),
+        .height(6),
         number(
             "Error rate",
             "Share of requests that failed for a reason on the server's side. Good: below 1 %; red above 5 %.",
@@ -278,19 +302,23 @@ def statistics() -> tuple[s.Builder, ...]:
             steps=s.FAILING,
         )
         .span(2)
-        .height(8),
+        .height(6),
     )
 
 
 def distribution() -> s.Builder:
     """Show how many requests fell into each range of response times."""
-    return bars(
-        "Response time distribution",
-        "Successful requests within the time range above, by how long they took. Good: nothing in the last bar.",
-        *(now(within(above, up_to), label) for label, above, up_to in RANGES),
-        unit=s.COUNT,
-        empty=NO_REQUESTS,
-    ).span(8)
+    return (
+        bars(
+            "Response time distribution",
+            "Successful requests within the time range above, by how long they took. Good: nothing in the last bar.",
+            *(now(within(above, up_to), label) for label, above, up_to in RANGES),
+            unit=s.COUNT,
+            empty=NO_REQUESTS,
+        )
+        .span(8)
+        .height(6)
+    )
 
 
 RANGES = (

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from grafana.style import Limits, Texts
 
 NO_DATA = "No data yet"
+SMOOTH = "15s"
 POINTS = 300
 """Points of a heatmap or a panel over many series: more would not be seen and would cost."""
 
@@ -50,6 +51,13 @@ def graph(
 def history(title: str, description: str, *queries: Query, unit: str, empty: str = NO_DATA) -> timeseries.Panel:
     """Draw recorded series: fewer points, since they stand for minutes and may reach back for weeks."""
     return graph(title, description, *queries, unit=unit, empty=empty).max_data_points(POINTS)
+
+
+def latency(
+    title: str, description: str, *queries: Query, empty: str = NO_DATA, stacked: bool = False
+) -> timeseries.Panel:
+    """Draw quantiles or means of times, of at least 15 s each: those of one or two requests would be noise."""
+    return graph(title, description, *queries, unit=style.SECONDS, empty=empty, stacked=stacked).interval(SMOOTH)
 
 
 def number(
@@ -106,7 +114,9 @@ def heat(title: str, description: str, query: Query, *, unit: str, empty: str = 
     colors = heatmap.HeatmapColorOptions().scheme("Turbo").steps(64)
     axis = heatmap.YAxisConfig().unit(unit).axis_placement(common_models.AxisPlacement.LEFT)
     tooltip = heatmap.HeatmapTooltip().mode(common_models.TooltipDisplayMode.SINGLE).y_histogram(True)
-    panel.calculate(False).color(colors).y_axis(axis).tooltip(tooltip).show_legend().max_data_points(POINTS)
+    panel.calculate(False).color(colors).y_axis(axis).tooltip(tooltip).show_legend().max_data_points(POINTS).interval(
+        SMOOTH
+    )
     return panel.span(8).height(8)
 
 

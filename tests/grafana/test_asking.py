@@ -58,11 +58,19 @@ def test_variables(chosen: dict[str, list[str]], filled: str) -> None:
     assert asking.filled(question('x{model=~"${model}"}'), view) == filled
 
 
+def test_a_panels_own_step() -> None:
+    """A panel with a shortest step asks in no shorter ones, and its rates reach over it."""
+    view = View(0, 300, scrape_interval=1)
+    asked = Question("board", "panel", "panel A", "$__rate_interval $__interval", least=15)
+    assert asking.filled(asked, view) == "16s 15s"
+    assert {each.least for board in BOARDS.values() for each in asking.questions(board)} == {0, 15}
+
+
 def test_a_repeated_row_has_one_value_at_a_time() -> None:
-    """Within the row of a variable the variable is its first chosen value."""
-    view = View(0, 3600, chosen={"model": ["a", "b"], "server": ["c", "d"]})
-    asked = question("$model $server", repeat="model")
-    assert asking.filled(asked, view) == "a (c|d)"
+    """Within the row of a variable the variable is the value that the row is drawn for."""
+    view = View(0, 3600, chosen={"model": ["a", "b"], "server": ["c", "d"]}, repeated={"model": "b"})
+    assert asking.filled(question("$model $server", repeat="model"), view) == "b (c|d)"
+    assert asking.filled(question("$model $server"), view) == "(a|b) (c|d)"
 
 
 def test_every_query_of_every_kind_is_found() -> None:
