@@ -85,6 +85,8 @@ def blank(axes: Axes) -> None:
 
 def color_of(value: float, field: Mapping[str, Any]) -> str:
     """Return the colour of a value's mapping, else of its threshold."""
+    if math.isnan(value):
+        return COLORS["text"]
     for mapping in field.get("mappings", ()):
         if mapping["type"] == "value" and f"{value:g}" in mapping["options"]:
             return COLORS[mapping["options"][f"{value:g}"]["color"]]

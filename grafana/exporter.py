@@ -5,7 +5,7 @@ from __future__ import annotations
 from grafana import queries as q
 from grafana import style as s
 from grafana.board import Board, row
-from grafana.panels import graph, heat, latency, listing, number, states
+from grafana.panels import MINUTE, graph, heat, listing, number, per_request, states
 from grafana.queries import Query, now
 
 HOST = "{{instance}}"
@@ -69,14 +69,18 @@ def failing() -> s.Builder:
 
 def lag_now() -> s.Builder:
     """Show the event loop's lag."""
-    return number(
-        "Event loop lag p99",
-        "How late the event loop is: everything the proxy forwards waits this long. Good: below 10 ms.",
-        now(q.quantile(0.99, "modelhost_event_loop_lag_seconds")),
-        unit=s.SECONDS,
-        empty=NO_PROXY,
-        steps=((None, s.GREEN), (0.05, s.AMBER), (0.25, s.RED)),
-    ).span(4)
+    return (
+        number(
+            "Event loop lag p99",
+            "How late the event loop is: everything the proxy forwards waits this long. Good: below 10 ms.",
+            now(q.quantile(0.99, "modelhost_event_loop_lag_seconds")),
+            unit=s.SECONDS,
+            empty=NO_PROXY,
+            steps=((None, s.GREEN), (0.05, s.AMBER), (0.25, s.RED)),
+        )
+        .span(4)
+        .interval(MINUTE)
+    )
 
 
 def reload() -> s.Builder:
@@ -200,7 +204,7 @@ def collections() -> s.Builder:
 def overhead() -> s.Builder:
     """Draw what the proxy adds."""
     name = "modelhost_proxy_overhead_seconds"
-    return latency(
+    return per_request(
         "Proxy overhead",
         "What the proxy itself adds: leg request, until the request is passed on; leg response, the longest a "
         "piece of the "
@@ -226,7 +230,7 @@ def overhead_heat() -> s.Builder:
 
 def lag() -> s.Builder:
     """Draw the event loop's lag."""
-    return latency(
+    return per_request(
         "Event loop lag",
         "How late the event loop is. Good: p99 below 10 ms; more means that a CPU is missing.",
         *q.quantiles("modelhost_event_loop_lag_seconds"),

@@ -6,7 +6,7 @@ from grafana import gpu_health, mig
 from grafana import queries as q
 from grafana import style as s
 from grafana.board import Board, Variable, row
-from grafana.panels import graph, listing, number
+from grafana.panels import MINUTE, graph, listing, number
 from grafana.queries import Query, now
 
 GPU = Variable("gpu", "GPU", q.values_of("gpu", "modelhost_gpu_info"))
@@ -130,15 +130,19 @@ def energy_per_token() -> s.Builder:
     """Show what a token costs."""
     watts = q.total(q.rate("modelhost_gpu_energy_joules_total"))
     tokens = q.total(q.rate("modelhost_output_tokens_total"))
-    return number(
-        "Energy per output token",
-        "Energy of all GPUs of the chosen hosts over all tokens that their models wrote. Good: low; it falls "
-        "with load, "
-        "since an idle GPU draws power too.",
-        now(q.ratio(watts, f"({tokens} > 0)")),
-        unit=s.JOULES,
-        empty="No tokens, or no energy counter",
-    ).span(9)
+    return (
+        number(
+            "Energy per output token",
+            "Energy of all GPUs of the chosen hosts over all tokens that their models wrote. Good: low; it falls "
+            "with load, "
+            "since an idle GPU draws power too.",
+            now(q.ratio(watts, f"({tokens} > 0)")),
+            unit=s.JOULES,
+            empty="No tokens, or no energy counter",
+        )
+        .span(9)
+        .interval(MINUTE)
+    )
 
 
 def cards() -> s.Builder:

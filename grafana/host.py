@@ -24,11 +24,18 @@ def board() -> Board:
         (
             row("Now", *facts()),
             row("CPU", modes(), cores(), load(), pressure(), stalls(), switches()),
-            row("Memory", memory(), swap(), paging(), container()),
+            row("Memory", memory().span(12), swap().span(12), paging().span(12), container().span(12)),
             row("Disks", *disks()),
             row("File systems", *filesystems()),
             row("Network", *network()),
-            row("Sensors, processes and clock", *sensors(), processes(), files(), clock_offset(), clock_states()),
+            row(
+                "Sensors, processes and clock",
+                *sensors(),
+                processes(),
+                files(),
+                clock_offset().span(12),
+                clock_states(),
+            ),
         ),
         (DISK, DEVICE),
     )

@@ -36,7 +36,7 @@ def disks() -> tuple[s.Builder, ...]:
             *(_latency(kind, count) for kind, count in (("read", "reads"), ("write", "writes"))),
             unit=s.SECONDS,
             empty=NO_DISK,
-        ).span(6),
+        ),
         graph(
             "Disk utilisation",
             "Share of time with a request in flight. Good: room is left; an SSD at 100 % may still take more: "
@@ -44,7 +44,7 @@ def disks() -> tuple[s.Builder, ...]:
             Query(q.total(q.rate("modelhost_disk_io_time_seconds_total", DISK), *DISK_KEYS), "{{instance}} {{device}}"),
             unit=s.RATIO,
             empty=NO_DISK,
-        ).span(6),
+        ),
         graph(
             "Disk queue",
             "Requests in flight, the mean. Good: below 10; more for long means that the disk cannot keep up.",
@@ -54,7 +54,7 @@ def disks() -> tuple[s.Builder, ...]:
             ),
             unit=s.COUNT,
             empty=NO_DISK,
-        ).span(6),
+        ),
     )
 
 
@@ -69,7 +69,7 @@ def _both(title: str, text: str, read: str, written: str, unit: str) -> s.Builde
         unit=unit,
         empty=NO_DISK,
         least=None,
-    ).span(6)
+    )
 
 
 def _latency(kind: str, count: str) -> Query:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from grafana import queries as q
 from grafana import style as s
-from grafana.panels import graph, heat, latency
+from grafana.panels import graph, heat, per_request
 from grafana.queries import Query
 
 NO_REQUESTS, NO_STREAMS = "No requests seen yet", "No streamed answers yet"
@@ -48,7 +48,7 @@ def latencies() -> tuple[s.Builder, ...]:
         for title, name, chosen, _, empty, text in kinds
     )
     lines = (
-        latency(
+        per_request(
             f"{title}, quantiles",
             f"Time {text}. Good: p99 near p95, both below the objective.",
             *q.quantiles(name, *chosen),
@@ -63,7 +63,7 @@ def latencies() -> tuple[s.Builder, ...]:
 def work() -> tuple[s.Builder, ...]:
     """Draw how much the model does."""
     return (
-        graph(
+        per_request(
             "Output tokens/s",
             "Tokens written, by phase; reasoning is what it thinks before it answers. Good: high while requests "
             "are in flight.",
@@ -72,7 +72,7 @@ def work() -> tuple[s.Builder, ...]:
             empty=NO_REQUESTS,
             stacked=True,
         ),
-        graph(
+        per_request(
             "Input tokens/s by cache",
             "Tokens read: hit came from the prefix cache and cost almost nothing. Good: mostly hits where "
             "prompts share a beginning.",
@@ -81,7 +81,7 @@ def work() -> tuple[s.Builder, ...]:
             empty=NO_REQUESTS,
             stacked=True,
         ),
-        graph(
+        per_request(
             "Tokens per request",
             "Mean tokens of a request. Good: steady; longer prompts make the first token late, longer answers "
             "the whole.",
@@ -98,7 +98,7 @@ def work() -> tuple[s.Builder, ...]:
             empty=NO_REQUESTS,
             stacked=True,
         ),
-        graph(
+        per_request(
             "Cache hit share",
             "Share of the input tokens that came from the prefix cache, where the server says. Good: as high as "
             "prompts repeat.",
@@ -130,7 +130,7 @@ def cache_hits() -> str:
 def ends() -> tuple[s.Builder, ...]:
     """Draw how requests end."""
     return (
-        graph(
+        per_request(
             "Outcomes",
             "Requests by how they ended. Good: ok; client_error and client_disconnect are not the server's fault.",
             Query(q.request_rate(*q.MODEL, by=("outcome", "code")), "{{outcome}} {{code}}"),
@@ -138,7 +138,7 @@ def ends() -> tuple[s.Builder, ...]:
             empty=NO_REQUESTS,
             stacked=True,
         ),
-        graph(
+        per_request(
             "Finish reasons",
             "Answers by the reason they ended. Good: stop and tool_calls; length means that answers were cut off.",
             Query(q.total(q.rate("modelhost_requests_finished_total", *q.MODEL), "finish_reason"), "{{finish_reason}}"),
@@ -146,7 +146,7 @@ def ends() -> tuple[s.Builder, ...]:
             empty=NO_REQUESTS,
             stacked=True,
         ),
-        graph(
+        per_request(
             "Error rate",
             "Share of requests that failed for a reason on the server's side. Good: below 1 %.",
             Query(q.error_ratio(*q.MODEL), "errors"),
@@ -161,7 +161,7 @@ def details() -> tuple[s.Builder, ...]:
     """Draw where the time goes."""
     cold = "modelhost_request_cold_start_time_to_first_token_seconds"
     return (
-        latency(
+        per_request(
             "Prefill against decode",
             "Mean time of a request in its phases, as the server itself reports. Good: no queue; prefill grows "
             "with the prompt, "
@@ -177,26 +177,26 @@ def details() -> tuple[s.Builder, ...]:
             unit=s.REQUESTS,
             empty="No cold starts yet",
         ),
-        latency(
+        per_request(
             "First token after a cold start",
             "Mean time to first token of requests that waited for a load. Good: seconds; minutes mean a slow disk.",
             Query(q.mean(cold, *q.MODEL), "cold"),
             empty="No cold starts yet",
         ),
-        latency(
+        per_request(
             "First answer token p95",
             "As time to first token, but without reasoning: what a person waits for. Good: near the first token's.",
             Query(q.quantile(0.95, ANSWER, *q.MODEL), "answer"),
             Query(q.quantile(0.95, TTFT, *q.MODEL), "any token"),
             empty=NO_STREAMS,
         ),
-        latency(
+        per_request(
             "Longest silence in a stream p95",
             "The longest gap between two pieces of a stream. Good: below 0.5 s; more looks like a stall.",
             Query(q.quantile(0.95, "modelhost_request_stream_max_gap_seconds", *q.MODEL), "p95"),
             empty=NO_STREAMS,
         ),
-        graph(
+        per_request(
             "Where token counts come from",
             "Successful requests by the source of their token counts. Good: no 'none': those are missing in the "
             "token metrics.",

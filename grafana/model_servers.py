@@ -6,7 +6,7 @@ from grafana import queries as q
 from grafana import style as s
 from grafana.board import Board, Variable, row
 from grafana.engine_models import loaded, models
-from grafana.panels import graph, latency, listing, number, states
+from grafana.panels import graph, listing, number, per_request, states
 from grafana.queries import Query, now
 
 SERVER = Variable("server", "Server", q.values_of("server", "modelhost_engine_up"))
@@ -184,7 +184,7 @@ def latencies() -> tuple[s.Builder, ...]:
     )
     by = ("server",)
     return tuple(
-        latency(
+        per_request(
             title,
             "As the engine sees it, and as users felt it at the proxy. Good: close together; a gap is time in "
             "front of the engine.",
@@ -214,12 +214,12 @@ def inter_token() -> s.Builder:
 
 def _quantile(title: str, text: str, histogram: str) -> s.Builder:
     expr = q.quantile(0.95, f"modelhost_engine_{histogram}", CHOSEN, by=("server",))
-    return latency(title, text, Query(expr, "{{server}}"), empty=UNTOLD)
+    return per_request(title, text, Query(expr, "{{server}}"), empty=UNTOLD)
 
 
 def phases() -> s.Builder:
     """Draw the phases."""
-    return latency(
+    return per_request(
         "Prefill and decode",
         "Mean time of a request on its prompt and on its answer. Good: prefill short beside decode.",
         *(
@@ -353,7 +353,7 @@ def probes() -> s.Builder:
 def probe_time() -> s.Builder:
     """Draw how long probes took."""
     took = q.mean("modelhost_probe_duration_seconds", CHOSEN, by=("server", "model"))
-    return latency(
+    return per_request(
         "Probe duration",
         "Mean time of a request for one token. Good: steady; it is the floor of the time to first token.",
         Query(took, "{{server}} {{model}}"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from grafana import queries as q
 from grafana import style as s
 from grafana.board import MODEL, Board, Variable, row
-from grafana.panels import bars, facts, graph, latency, number
+from grafana.panels import MINUTE, bars, facts, graph, number, per_request
 from grafana.queries import Query, now
 
 NO_GPU, NO_REQUESTS = "No GPU detected", "No requests seen yet"
@@ -36,7 +36,9 @@ def board() -> Board:
             now(q.request_rate(MODEL_NAME)),
             unit=s.REQUESTS,
             empty=NO_REQUESTS,
-        ).height(6),
+        )
+        .height(6)
+        .interval(MINUTE),
         number(
             "Average response time",
             "Mean time from the request until the last byte of the answer, of successful requests. "
@@ -44,7 +46,9 @@ def board() -> Board:
             now(q.mean(DURATION, *PICKED)),
             unit=s.SECONDS,
             empty=NO_REQUESTS,
-        ).height(6),
+        )
+        .height(6)
+        .interval(MINUTE),
         number(
             "Success rate",
             "Share of requests that the server answered well; errors of clients count neither way. Good: above 99 %.",
@@ -52,14 +56,18 @@ def board() -> Board:
             unit=s.RATIO,
             empty=NO_REQUESTS,
             steps=s.SUCCEEDING,
-        ).height(6),
+        )
+        .height(6)
+        .interval(MINUTE),
         number(
             "Model memory",
             "Memory that the loaded model takes, as its server says. Good: within the GPU's memory (vram), not in ram.",
             now(q.total(q.select("modelhost_model_memory_bytes", MODEL_NAME), "kind"), "{{kind}}"),
             unit=s.BYTES,
             empty="Not loaded, or its server does not say",
-        ).height(6),
+        )
+        .height(6)
+        .interval(MINUTE),
     )
     return Board(
         "modelhost-overview",
@@ -146,6 +154,7 @@ def tokens_now() -> s.Builder:
         )
         .span(4)
         .height(3)
+        .interval(MINUTE)
     )
 
 
@@ -233,7 +242,7 @@ def details() -> tuple[s.Builder, ...]:
 def response_times() -> s.Builder:
     """Draw the picked model's response times."""
     return (
-        latency(
+        per_request(
             "Response times of $model",
             "From the request until the last byte of the answer, of successful requests: half of them were "
             "faster than p50, "
@@ -274,7 +283,8 @@ def statistics() -> tuple[s.Builder, ...]:
             decimals=0,
         )
         .span(2)
-        .height(6),
+        .height(6)
+        .interval(MINUTE),
         number(
             "All requests/s",
             "Requests to all models, per second. Good: as many as your users send.",
@@ -283,7 +293,8 @@ def statistics() -> tuple[s.Builder, ...]:
             empty=NO_REQUESTS,
         )
         .span(2)
-        .height(6),
+        .height(6)
+        .interval(MINUTE),
         number(
             "Mean response time",
             "Mean time of successful requests to all models. Good: steady.",
@@ -292,7 +303,8 @@ def statistics() -> tuple[s.Builder, ...]:
             empty=NO_REQUESTS,
         )
         .span(2)
-        .height(6),
+        .height(6)
+        .interval(MINUTE),
         number(
             "Error rate",
             "Share of requests that failed for a reason on the server's side. Good: below 1 %; red above 5 %.",
@@ -302,7 +314,8 @@ def statistics() -> tuple[s.Builder, ...]:
             steps=s.FAILING,
         )
         .span(2)
-        .height(6),
+        .height(6)
+        .interval(MINUTE),
     )
 
 

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from grafana.style import Limits, Texts
 
 NO_DATA = "No data yet"
-SMOOTH = "15s"
+SMOOTH, MINUTE = "15s", "60s"
+"""The shortest steps of panels about single requests: of courses, and of values now."""
 POINTS = 300
 """Points of a heatmap or a panel over many series: more would not be seen and would cost."""
 
@@ -53,11 +54,19 @@ def history(title: str, description: str, *queries: Query, unit: str, empty: str
     return graph(title, description, *queries, unit=unit, empty=empty).max_data_points(POINTS)
 
 
-def latency(
-    title: str, description: str, *queries: Query, empty: str = NO_DATA, stacked: bool = False
+def per_request(
+    title: str,
+    description: str,
+    *queries: Query,
+    unit: str = style.SECONDS,
+    empty: str = NO_DATA,
+    stacked: bool = False,
+    most: float | None = None,
+    steps: Limits = (),
 ) -> timeseries.Panel:
-    """Draw quantiles or means of times, of at least 15 s each: those of one or two requests would be noise."""
-    return graph(title, description, *queries, unit=style.SECONDS, empty=empty, stacked=stacked).interval(SMOOTH)
+    """Draw what requests are like, over at least 15 s each time: one or two requests would be noise."""
+    panel = graph(title, description, *queries, unit=unit, empty=empty, stacked=stacked, most=most, steps=steps)
+    return panel.interval(SMOOTH)
 
 
 def number(
