@@ -105,7 +105,7 @@ def cores() -> s.Builder:
         "CPU per core",
         "Share of time in which each core had work; the 32 busiest. Good: alike; one at 100 % is a program with "
         "one thread.",
-        Query(q.top(32, q.cpu_busy("instance", "cpu")), "{{instance}} {{cpu}}"),
+        Query(q.top(32, q.core_busy()), "{{instance}} {{cpu}}"),
         unit=s.RATIO,
         most=1,
     )

@@ -178,7 +178,7 @@ def graphs() -> tuple[s.Builder, ...]:
         graph(
             "CPU",
             "Share of CPU time with work. Good: below 70 %; above 90 % everything waits, the proxy too.",
-            Query(q.cpu_busy("instance"), "{{instance}}"),
+            Query(q.cpu_busy(), "{{instance}}"),
             unit=s.RATIO,
             most=1,
             steps=s.BUSY,
@@ -214,7 +214,7 @@ def details() -> tuple[s.Builder, ...]:
             "CPU now",
             "CPU in use, cores of all chosen hosts, and the tasks that ran or waited over the last minute. "
             "Good: a load below the number of cores.",
-            (now(q.over("avg", q.cpu_busy("instance")), "busy"), s.RATIO),
+            (now(q.over("avg", q.cpu_busy()), "busy"), s.RATIO),
             (now(q.total(q.select("modelhost_cpu_logical_cores")), "cores"), s.COUNT),
             (now(q.total(q.select("modelhost_load1")), "load"), s.COUNT),
         ),

@@ -123,10 +123,18 @@ def success_ratio(*matchers: str) -> str:
     return f"1 - {error_ratio(*matchers)}"
 
 
-def cpu_busy(*by: str) -> str:
-    """Return the share of CPU time with work, by the labels named: neither idle nor waiting for a disk."""
-    idle = total(rate("modelhost_cpu_seconds_total", 'mode=~"idle|iowait"'), *by, "cpu")
-    return over("avg", f"1 - {idle}", *by)
+IDLE = 'mode=~"idle|iowait"'
+
+
+def cpu_busy() -> str:
+    """Return the share of CPU time with work, by host: neither idle nor waiting for a disk."""
+    idle = total(rate("modelhost_cpu_seconds_total", IDLE), "instance")
+    return f"1 - {ratio(idle, total(select('modelhost_cpu_logical_cores'), 'instance'))}"
+
+
+def core_busy() -> str:
+    """Return the share of time with work of each core."""
+    return f"1 - {total(rate('modelhost_cpu_seconds_total', IDLE), 'instance', 'cpu')}"
 
 
 def memory_used_ratio() -> str:
