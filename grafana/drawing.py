@@ -163,7 +163,14 @@ def bargauge(axes: Axes, panel: Panel, found: list[Series]) -> None:
     axes.set_xticks([])
     axes.margins(x=0.2)
     for index, line in enumerate(found):
-        axes.text(line.last, index, f" {text(round(line.last), field)}", color=INK, va="center", fontsize=8)
+        axes.text(
+            line.last if math.isfinite(line.last) else 0,
+            index,
+            f" {text(line.last, field)}",
+            color=INK,
+            va="center",
+            fontsize=8,
+        )
 
 
 def heatmap(axes: Axes, panel: Panel, found: list[Series]) -> None:

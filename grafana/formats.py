@@ -33,6 +33,8 @@ def text(value: float, field: Mapping[str, Any]) -> str:
             return str(mapping["options"][f"{value:g}"]["text"])
         if mapping["type"] == "special" and math.isnan(value):
             return str(mapping["options"]["result"]["text"])
+    if field.get("decimals") == 0 and math.isfinite(value):
+        value = round(value)
     return in_unit(value, field.get("unit", "short"))
 
 

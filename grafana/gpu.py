@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from grafana import gpu_health, mig
+from grafana import gpu_activity as activity
+from grafana import gpu_health as health
+from grafana import gpu_power as power
+from grafana import mig
 from grafana import queries as q
 from grafana import style as s
 from grafana.board import Board, Variable, row
-from grafana.panels import MINUTE, graph, listing, number
+from grafana.gpu_queries import CHOSEN, NO_GPU, line
+from grafana.panels import MINUTE, listing, number
 from grafana.queries import Query, now
 
 GPU = Variable("gpu", "GPU", q.values_of("gpu", "modelhost_gpu_info"))
-CHOSEN = 'gpu=~"$gpu"'
-KEYS = ("instance", "gpu")
-LEGEND = "{{instance}} GPU {{gpu}}"
-NO_GPU = "No GPU detected"
-NOT_MEASURED = "No GPU detected, or it does not measure this"
 
 
 def board() -> Board:
@@ -27,47 +26,32 @@ def board() -> Board:
             row("Now", devices(), missing(), answering(), asleep(), driver(), energy_per_token(), cards()),
             row(
                 "Activity",
-                utilization().span(12),
-                sm_active().span(12),
-                tensor(),
-                bandwidth(),
-                occupancy(),
-                video(),
-                memory_active(),
+                activity.utilization().span(12),
+                activity.sm_active().span(12),
+                activity.tensor(),
+                activity.bandwidth(),
+                activity.occupancy(),
+                activity.video(),
+                activity.memory_active(),
             ),
-            row("Memory", memory(), memory_by_server(), memory_states()),
+            row("Memory", activity.memory(), activity.memory_by_server(), activity.memory_states()),
             row(
                 "Power, clocks and temperature",
-                power(),
-                power_share(),
-                energy(),
-                temperature(),
-                limits(),
-                clocks(),
-                fans(),
+                power.power(),
+                power.power_share(),
+                power.energy(),
+                power.temperature().span(6),
+                power.limits().span(6),
+                power.clocks().span(6),
+                power.fans().span(6),
             ),
-            row("Throttling", *gpu_health.throttling()),
-            row("PCIe and NVLink", pcie(), *gpu_health.links(), nvlink()),
-            row("Errors", *gpu_health.errors()),
+            row("Throttling", *health.throttling()),
+            row("PCIe and NVLink", power.pcie().span(12), power.nvlink().span(12), *health.links()),
+            row("Errors", *health.errors()),
             row("MIG instances", *mig.panels(), collapsed=True),
         ),
         (GPU,),
     )
-
-
-def line(metric: str, legend: str = LEGEND, *, by: tuple[str, ...] = KEYS) -> Query:
-    """Ask for a gauge of the chosen GPUs."""
-    return Query(q.highest(q.select(f"modelhost_gpu_{metric}", CHOSEN), *by), legend)
-
-
-def flow(counter: str, legend: str = LEGEND, *, by: tuple[str, ...] = KEYS) -> Query:
-    """Ask for the rate of a counter of the chosen GPUs."""
-    return Query(q.total(q.rate(f"modelhost_gpu_{counter}_total", CHOSEN), *by), legend)
-
-
-def ratio_graph(title: str, text: str, metric: str) -> s.Builder:
-    """Draw a share of each GPU."""
-    return graph(title, text, line(metric), unit=s.RATIO, empty=NOT_MEASURED, most=1)
 
 
 def devices() -> s.Builder:
@@ -162,220 +146,3 @@ def cards() -> s.Builder:
         labels=labels,
         empty=NO_GPU,
     ).height(7)
-
-
-def utilization() -> s.Builder:
-    """Draw utilisation."""
-    return graph(
-        "Utilisation: some kernel ran",
-        "Share of time in which at least one kernel ran, from the driver's own samples where it has them. Not "
-        "how much of "
-        "the GPU was at work: compare with the next panel. Good: high while requests run.",
-        Query(q.gpu_busy(CHOSEN, by=KEYS), LEGEND),
-        unit=s.RATIO,
-        empty=NO_GPU,
-        most=1,
-    )
-
-
-def sm_active() -> s.Builder:
-    """Draw real activity."""
-    return ratio_graph(
-        "Real activity: processors with work",
-        "Mean share of the streaming multiprocessors that had work (Hopper and later). Good: near the "
-        "utilisation; far below "
-        "it, batches are too small to fill the GPU.",
-        "sm_active_ratio",
-    )
-
-
-def tensor() -> s.Builder:
-    """Draw tensor cores."""
-    return ratio_graph(
-        "Tensor cores at work",
-        "Share of time. Good: high while prompts are read; low while answers are written.",
-        "tensor_active_ratio",
-    )
-
-
-def bandwidth() -> s.Builder:
-    """Draw memory bandwidth."""
-    return ratio_graph(
-        "Memory bandwidth in use",
-        "Share of the memory's bandwidth. Good: near 1 while answers are written; that is the limit.",
-        "dram_active_ratio",
-    )
-
-
-def occupancy() -> s.Builder:
-    """Draw occupancy."""
-    return ratio_graph(
-        "Occupancy",
-        "Share of the possible warps that were resident. Good: no number of its own; compare versions of an engine.",
-        "sm_occupancy_ratio",
-    )
-
-
-def video() -> s.Builder:
-    """Draw the video engines."""
-    return graph(
-        "Video engines",
-        "Share of time in which encoder and decoder were at work. Good: 0 on a host of language models.",
-        line("encoder_utilization_ratio", f"encoder {LEGEND}"),
-        line("decoder_utilization_ratio", f"decoder {LEGEND}"),
-        unit=s.RATIO,
-        empty=NOT_MEASURED,
-        most=1,
-    )
-
-
-def memory_active() -> s.Builder:
-    """Draw how often memory was touched."""
-    return ratio_graph(
-        "Memory touched",
-        "Share of time in which memory was read or written at all. Good: it follows the utilisation.",
-        "memory_utilization_ratio",
-    )
-
-
-def memory() -> s.Builder:
-    """Draw memory in use."""
-    return graph(
-        "Memory in use",
-        "Share of each GPU's memory. Good: high is normal, model servers take it on purpose; steady.",
-        Query(q.gpu_memory_ratio(CHOSEN, by=KEYS), LEGEND),
-        unit=s.RATIO,
-        empty=NO_GPU,
-        most=1,
-    )
-
-
-def memory_by_server() -> s.Builder:
-    """Draw memory by program."""
-    return graph(
-        "Memory by model server",
-        "What the processes of each configured model server, or else program, hold. Good: only those you know.",
-        Query(
-            q.total(q.select("modelhost_gpu_process_memory_bytes", CHOSEN), "instance", "process"),
-            "{{instance}} {{process}}",
-        ),
-        unit=s.BYTES,
-        empty="No GPU detected, or the system does not say who holds its memory",
-        stacked=True,
-    )
-
-
-def memory_states() -> s.Builder:
-    """Draw free and reserved memory."""
-    kinds = ("used", "free", "reserved", "total")
-    return graph(
-        "Memory of all chosen GPUs",
-        "Used, free, kept by driver and firmware, and in all. Good: what the next model needs is free.",
-        *(Query(q.total(q.select(f"modelhost_gpu_memory_{kind}_bytes", CHOSEN)), kind) for kind in kinds),
-        unit=s.BYTES,
-        empty=NO_GPU,
-    )
-
-
-def power() -> s.Builder:
-    """Draw power beside its limit."""
-    return graph(
-        "Power against limit",
-        "Power drawn by each board, and the limit in force. Good: below the limit; at the limit the clocks are "
-        "held down.",
-        line("power_watts"),
-        line("power_limit_watts", f"limit {LEGEND}"),
-        unit=s.WATTS,
-        empty=NOT_MEASURED,
-    )
-
-
-def power_share() -> s.Builder:
-    """Draw power as a share of the limit."""
-    share = q.ratio(line("power_watts").expr, line("power_limit_watts").expr)
-    return graph(
-        "Share of the power limit", "Good: below 95 %.", Query(share, LEGEND), unit=s.RATIO, empty=NOT_MEASURED
-    )
-
-
-def energy() -> s.Builder:
-    """Draw energy."""
-    return graph(
-        "Mean power by energy",
-        "Joules a second as the card counts them: right at any scrape interval. Good: it follows the tokens.",
-        flow("energy_joules"),
-        unit=s.WATTS,
-        empty=NOT_MEASURED,
-    )
-
-
-def temperature() -> s.Builder:
-    """Draw temperatures beside their limits."""
-    return graph(
-        "Temperature against its limits",
-        "Each sensor, and the lowest temperature at which each kind of limit acts. Good: 10 °C below the slowdown.",
-        line("temperature_celsius", f"{LEGEND} {{{{sensor}}}}", by=(*KEYS, "sensor")),
-        Query(q.over("min", q.select("modelhost_gpu_temperature_limit_celsius", CHOSEN), "kind"), "limit: {{kind}}"),
-        unit=s.CELSIUS,
-        empty=NOT_MEASURED,
-    )
-
-
-def limits() -> s.Builder:
-    """Draw what is left until slowdown."""
-    return graph(
-        "Degrees until slowdown",
-        "How much warmer each GPU may get (Ada, Hopper and later). Good: above 10 °C.",
-        line("temperature_margin_celsius"),
-        unit=s.CELSIUS,
-        empty=NOT_MEASURED,
-    )
-
-
-def clocks() -> s.Builder:
-    """Draw clocks."""
-    keys = (*KEYS, "domain")
-    share = q.ratio(line("clock_hertz", by=keys).expr, line("clock_max_hertz", by=keys).expr)
-    return graph(
-        "Clocks",
-        "Clock of each domain as a share of its highest. Good: near 1 while requests run; an idle GPU clocks down.",
-        Query(share, f"{LEGEND} {{{{domain}}}}"),
-        unit=s.RATIO,
-        empty=NOT_MEASURED,
-    )
-
-
-def fans() -> s.Builder:
-    """Draw fans."""
-    return graph(
-        "Fans",
-        "Speed each fan is told to run at. Good: below 1; absent on cards without fans.",
-        line("fan_ratio", f"{LEGEND} fan {{{{fan}}}}", by=(*KEYS, "fan")),
-        unit=s.RATIO,
-        empty="No GPU with fans of its own",
-    )
-
-
-def pcie() -> s.Builder:
-    """Draw PCIe traffic."""
-    return _ways("PCIe traffic", "Good: a peak while a model loads, little after.", "pcie", KEYS)
-
-
-def nvlink() -> s.Builder:
-    """Draw NVLink traffic."""
-    return _ways(
-        "NVLink traffic", "All links of a GPU. Good: alike on GPUs that serve one model together.", "nvlink", KEYS
-    )
-
-
-def _ways(title: str, text: str, bus: str, keys: tuple[str, ...]) -> s.Builder:
-    sent = flow(f"{bus}_transmit_bytes", by=keys)
-    return graph(
-        title,
-        f"Bytes per second received; sent ones are below zero. {text}",
-        flow(f"{bus}_receive_bytes", f"in {LEGEND}", by=keys),
-        Query(f"-{sent.expr}", f"out {LEGEND}"),
-        unit=s.BYTES_PER_SECOND,
-        empty=NOT_MEASURED,
-        least=None,
-    )

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from grafana import queries as q
 from grafana import style as s
+from grafana.gpu_queries import CHOSEN, KEYS, LEGEND, NOT_MEASURED
 from grafana.panels import graph, listing, states
 from grafana.queries import Query, now
 
-CHOSEN = 'gpu=~"$gpu"'
-KEYS = ("instance", "gpu")
-LEGEND = "{{instance}} GPU {{gpu}}"
-NOT_MEASURED = "No GPU detected, or it does not measure this"
 ACTIONS = {
     0: ("none", s.GREEN),
     1: ("reset the GPU", s.RED),

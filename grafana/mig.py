@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from grafana import queries as q
 from grafana import style as s
+from grafana.gpu_queries import CHOSEN
 from grafana.panels import graph, listing
 from grafana.queries import Query, now
 
-CHOSEN = 'gpu=~"$gpu"'
 # Prometheus renames the metric's own label "instance", since targets have one
 KEYS = ("instance", "gpu", "exported_instance", "profile")
 NO_MIG = "No MIG instances"

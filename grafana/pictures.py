@@ -21,7 +21,7 @@ from grafana import asking, drawing
 from grafana.build import BOARDS, FOLDER
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 WIDTH, CELL, DPI = 1600, 38, 100
 """Pixels: of a picture, of one line of Grafana's grid, and per inch."""
@@ -49,7 +49,7 @@ class Box:
         return Box(self.left + beside, self.bottom + below, self.wide - beside - 14, self.high - below - 30)
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(arguments: Sequence[str], connect: Callable[[str], asking.Prometheus] = asking.Prometheus) -> int:
     """Draw the dashboards that are named."""
     parser = argparse.ArgumentParser(prog="python -m grafana.pictures", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("prometheus")
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--scrape-interval", type=float, default=15, help="of the data, in seconds")
     given = parser.parse_args(arguments)
-    api, end = asking.Prometheus(given.prometheus), time.time()
+    api, end = connect(given.prometheus), time.time()
     given.folder.mkdir(parents=True, exist_ok=True)
     for name in given.names or BOARDS:
         board = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
