@@ -68,11 +68,12 @@ class Nvidia:
             yield families.RESTART_REQUIRED, float(self._replaced)
 
     def close(self) -> None:
-        """Let the threads end."""
+        """Let the threads end, and the library be shut down once they have."""
         self._closed = True
         self._around.xids.stop()
         for device in self._known.values():
             device.close()
+        self._nvml.retire()
 
     def _census(self) -> Census:
         addresses, asleep = self._around.pci.addresses(), self._around.pci.asleep()

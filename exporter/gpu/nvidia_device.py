@@ -12,15 +12,15 @@ import psutil
 
 from exporter.gpu import families, gpm, nvidia_fields
 from exporter.gpu.asker import Asker, Call
-from exporter.gpu.mig import Mig, memory_info
-from exporter.gpu.nvidia_fields import Questions
+from exporter.gpu.mig import memory_info
+from exporter.gpu.nvidia_session import Session
 from exporter.gpu.nvml import NOT_SUPPORTED, Nvml, NvmlFailure
 from exporter.gpu.processes import Names, Usage
 from exporter.gpu.reading import Identity, Lost, Value
 from exporter.gpu.sampler import Every, Sampler
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from exporter.gpu.sleep import PciDevices
     from exporter.gpu.xid import XidWatcher
@@ -58,45 +58,8 @@ class Surroundings:
     sample_seconds: float = _SAMPLE_SECONDS
 
 
-class _Session:
-    """What is known of the GPU for as long as the driver stays open: its handle, and what it has."""
-
-    def __init__(
-        self, generation: int, lib: Any, handle: Any, clock: Callable[[], float], moved: dict[int, float]
-    ) -> None:
-        self.generation = generation
-        self.asker = Asker(lib, handle)
-        self.sampling = Asker(lib, handle)  # another thread's
-        self.pcie = Questions(self.sampling, nvidia_fields.PCIE_COUNTERS)
-        self.mig = Mig(self.asker, clock)
-        self.probed = False
-        self.fixed: Sequence[Value] = ()
-        self.questions = Questions(self.asker, ())
-        self.throttle: tuple[str, int] | None = None
-        self.gpm: gpm.Gpm | None = None
-        self._clock = clock
-        self._moved = moved
-
-    def probe(self, driver_version: str) -> None:
-        """Find out once what the GPU has."""
-        if self.probed:
-            return
-        lib, handle = self.asker.lib, self.asker.handle
-        counters, links = nvidia_fields.throttle_counters(driver_version), nvidia_fields.nvlinks(self.asker)
-        self.questions = Questions(self.asker, (*nvidia_fields.CURRENT, *counters, *links))
-        self.throttle = self._throttle_reasons()
-        if gpm.is_supported(lib, handle):
-            self.gpm = gpm.Gpm(lib, lambda sample: lib.nvmlGpmSampleGet(handle, sample), self._clock, self._moved)
-        self.fixed = Questions(self.asker, nvidia_fields.FIXED).ask()
-        self.probed = True
-
-    def _throttle_reasons(self) -> tuple[str, int] | None:
-        """Return the function that gives the current reasons, and the mask of those the GPU can give."""
-        for word in ("Event", "Throttle"):  # renamed with driver 535
-            supported = self.asker.call(f"nvmlDeviceGetSupportedClocks{word}Reasons")
-            if supported is not None:
-                return f"nvmlDeviceGetCurrentClocks{word}Reasons", supported
-        return None
+class NeedsReset(Exception):
+    """The GPU is there and answers nothing: it has to be reset first."""
 
 
 class NvidiaDevice:
@@ -105,7 +68,7 @@ class NvidiaDevice:
     def __init__(self, identity: Identity, around: Surroundings) -> None:
         self.identity = identity
         self._around = around
-        self._session: _Session | None = None
+        self._session: Session | None = None
         self._sampler = Sampler(around.clock, around.now)
         self._sampling: Every | None = None
         self._moved = dict.fromkeys(_GPM_TRAFFIC, 0.0)
@@ -129,7 +92,7 @@ class NvidiaDevice:
         self.identity = identity
         self.lost = False
         self._sampler.begin_anew()
-        self._session = _Session(generation, self._around.nvml.lib, handle, self._around.clock, self._moved)
+        self._session = Session(generation, self._around.nvml, handle, self._around.clock, self._moved)
 
     def detach(self) -> None:
         """Forget the handle: the GPU, or the driver, is gone."""
@@ -153,7 +116,10 @@ class NvidiaDevice:
             if session is None or session.generation != generation:
                 raise Lost("not attached")
             session.probe(self.identity.driver_version)
+            session.asker.outcomes.clear()
             values = list(self._ask(session))
+            if session.asker.needs_reset:
+                raise NeedsReset("it answers nothing until it is reset")
             self._sampler.take(session.sampling, session.pcie)
         self._tell(session.asker)
         if self._sampling is None and not self._around.pci.may_sleep(self.identity.pci_bus_id):
@@ -179,7 +145,7 @@ class NvidiaDevice:
             self.lost = True
             raise
 
-    def _ask(self, session: _Session) -> Iterator[Value]:
+    def _ask(self, session: Session) -> Iterator[Value]:
         asker = session.asker
         usages = _usages(asker)
         yield from session.fixed
@@ -219,7 +185,7 @@ class NvidiaDevice:
             yield value
         self._sampler.wants_power = all(map(asker.lacks, nvidia_fields.ENERGY.ways))
 
-    def _activity(self, session: _Session) -> Iterator[Value]:
+    def _activity(self, session: Session) -> Iterator[Value]:
         """Yield what performance monitoring says; PCIe traffic is added up from the driver's counters elsewhere."""
         monitor = session.gpm
         metrics = monitor.read() if monitor else {}
@@ -272,7 +238,7 @@ def _fans(asker: Asker) -> Iterator[Value]:
             yield Value(families.FAN, (str(fan),), percent / 100)
 
 
-def _throttled(session: _Session) -> Iterator[Value]:
+def _throttled(session: Session) -> Iterator[Value]:
     """Yield 0 or 1 for each reason that the GPU can give."""
     if session.throttle is None:
         return

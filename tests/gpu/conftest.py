@@ -54,6 +54,7 @@ def driver(standin: Path, tmp_path: Path) -> Iterator[Driver]:
     yield made
     made.forget_all()
     assert made.void_handles_used() == 0
+    assert made.allocated() == 0, "what the library allocated is freed before it is shut down"
 
 
 @pytest.fixture

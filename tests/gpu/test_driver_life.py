@@ -8,7 +8,7 @@ import pytest
 from exporter.collectors import Unavailable
 from exporter.gpu import library
 from exporter.gpu.nvml import LibraryMissing, Nvml
-from tests.gpu.asking import FIRST, NAME, SECOND, collected
+from tests.gpu.asking import FIRST, NAME, SECOND, collected, of_first
 from tests.gpu.driver import H100, plug_in
 from tests.programs import wait_until
 
@@ -31,6 +31,34 @@ def test_without_a_library_or_a_driver_there_is_no_gpu(driver: Driver, make_gpu:
     driver.forget("-", "Init")
     with pytest.raises(Unavailable, match="has no GPU"):
         collected(make_gpu())
+
+
+def test_a_collector_that_a_reload_replaced_lets_the_library_go(driver: Driver, make_gpu: MakeGpu) -> None:
+    """Otherwise the library counts it as a user for ever, and is never started anew for a GPU that came back."""
+    plug_in(driver, 1, H100, NAME)
+    old, new = make_gpu(nvml=Nvml(retire_seconds=0.01)), make_gpu()
+    collected(old)
+    collected(new)
+    assert driver.references() == 2
+    old.close()
+    wait_until(lambda: driver.references() == 1, "the old one has let go")
+    assert of_first(collected(new), "up") == {(): 1}
+
+
+def test_a_driver_that_is_opened_again_and_again_leaks_nothing(driver: Driver, make_gpu: MakeGpu) -> None:
+    """Performance samples and sets of events are given back each time."""
+    plug_in(driver, 1, H100, NAME)
+    nvml = Nvml()
+    collector = make_gpu(nvml=nvml)
+    held = set()
+    for _ in range(3):
+        collected(collector)
+        wait_until(lambda: of_first(collected(collector), "xid_watched") == {(): 1}, "XIDs are watched")
+        held.add(driver.allocated())
+        driver.say("-", all="!1")
+        collected(collector)
+        driver.forget("-", "all")
+    assert held == {2}
 
 
 def test_a_driver_that_is_reloaded(driver: Driver, make_gpu: MakeGpu) -> None:

@@ -40,6 +40,25 @@ def test_a_lost_gpu_is_counted_and_comes_back(
     ]
 
 
+def test_a_gpu_that_needs_a_reset_is_there_and_not_up(
+    driver: Driver, make_gpu: MakeGpu, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It answers nothing until it is reset, which is said once; one that answers anything else is up."""
+    plug_in(driver, 2, H100, NAME)
+    collector = make_gpu()
+    collected(collector)
+    driver.say(1, all="!16")
+    for _ in range(2):
+        read = collected(collector)
+        assert (read["gpu_up"], read["gpu_devices"]) == ({FIRST: 1, SECOND: 0}, {(): 2})
+        assert list(read["gpu_power_watts"]) == list(read["gpu_memory_total_bytes"]) == [FIRST]
+    (record,) = [record for record in caplog.records if "GPU 1" in record.getMessage()]
+    assert "NeedsReset" in record.fields["detail"]  # type: ignore[attr-defined]
+    driver.forget(1, "all")
+    driver.say(1, PowerUsage="!16")
+    assert collected(collector)["gpu_up"] == {FIRST: 1, SECOND: 1}
+
+
 def test_a_missing_gpu_is_looked_for_with_a_new_start(driver: Driver, make_gpu: MakeGpu, clock: Clock) -> None:
     """The library finds a GPU that was plugged in again only when started again: 30 s after it was missed."""
     plug_in(driver, 2, H100, NAME)

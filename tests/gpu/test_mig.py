@@ -10,6 +10,28 @@ if TYPE_CHECKING:
     from tests.gpu.driver import Driver
 
 
+def test_parts_without_a_uuid_are_one_series(driver: Driver, make_gpu: MakeGpu) -> None:
+    """Where the driver does not say who the parts of an instance are, the page has no series twice."""
+    plug_in(driver, 1, H100, NAME)
+    parts: Lines = {f"mig.{part}.GpuInstanceId": 1 for part in (0, 1)}
+    driver.say(0, {**parts, "MigMode": "1 1", "MaxMigDeviceCount": 7})
+    (family,) = [family for family in make_gpu().collect() if family.name.endswith("gpu_mig_info")]
+    assert [sample.labels["mig_uuid"] for sample in family.samples] == [""]
+
+
+def test_samples_of_an_instance_that_is_gone_are_given_back(driver: Driver, make_gpu: MakeGpu, clock: Clock) -> None:
+    """Instances may be made and destroyed again and again while the driver stays open."""
+    plug_in(driver, 1, H100, NAME)
+    driver.say(0, {"mig.0.GpuInstanceId": 1, "MigMode": "1 1", "MaxMigDeviceCount": 7, "SupportedEventTypes": 0})
+    collector = make_gpu()
+    before = driver.allocated()
+    collected(collector, clock)
+    with_instance = driver.allocated()
+    driver.forget(0, "mig.0.GpuInstanceId")
+    collected(collector, clock)
+    assert with_instance - before > driver.allocated() - before == 2 + 1  # the GPU's own, and the set of events
+
+
 def test_mig_instances_are_rows_of_their_own(driver: Driver, make_gpu: MakeGpu, clock: Clock) -> None:
     """Each GPU instance has its memory, activity and processes in families of its own, once, and goes when it goes."""
     plug_in(driver, 1, H100, NAME)

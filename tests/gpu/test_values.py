@@ -169,6 +169,30 @@ def test_a_failure_of_the_moment_is_asked_again(driver: Driver, make_gpu: MakeGp
     assert of_first(read, "pcie_replays_total") == {(): 3}
 
 
+@pytest.mark.parametrize("code", ["!999", "!10"])
+def test_what_a_card_has_is_found_out_when_it_can_tell(
+    code: str, driver: Driver, make_gpu: MakeGpu, clock: Clock
+) -> None:
+    """A card that fails for a moment when it is first asked lacks nothing afterwards; what it has is not probed again."""
+    keys = ("GpmSupport", "SupportedClocksEventReasons", "field.91.0", "MaxClockInfo.0", "SupportedEventTypes")
+    families_then = ("sm_active_ratio", "throttled", "nvlink_receive_bytes_total", "clock_max_hertz")
+    plug_in(driver, 1, H100, NAME)
+    driver.say(0, dict.fromkeys(keys, code))
+    collector = make_gpu()
+    read = collected(collector, clock)
+    assert [name for name in families_then if ("graphics",) in of_first(read, name)] == []
+    assert not of_first(read, "sm_active_ratio")
+    assert not of_first(read, "throttled")
+    driver.forget(0, *keys)
+    collected(collector, clock)
+    read = collected(collector, clock)
+    assert [name for name in families_then if not of_first(read, name)] == []
+    wait_until(lambda: of_first(collected(collector), "xid_watched") == {(): 1}, "XIDs are watched")
+    asked = [driver.calls(0, key) for key in keys[:4]]
+    collected(collector)
+    assert [driver.calls(0, key) for key in keys[:4]] == asked
+
+
 def test_a_driver_without_fields(driver: Driver, make_gpu: MakeGpu) -> None:
     """Where fields cannot be asked for at all, those that a function gives as well are there, the others absent."""
     plug_in(driver, 1, H100 | {"FieldValues": "!13", "PcieReplayCounter": 4, "TotalEccErrors.1.0": 2}, NAME)
