@@ -62,7 +62,7 @@ UNIFIED_MEMORY = _gauge(
 PROCESS_MEMORY = _gauge(
     "process_memory_bytes",
     "Memory that the processes of one name hold: a configured model server's name, else the program's, else (processes"
-    " that a container cannot see) unknown. Absent where the system does not say (WSL2, Windows).",
+    " that a container cannot see) unknown. Absent where the system does not say the size of each (WSL2, Windows).",
     "process",
 )
 
@@ -119,7 +119,12 @@ TEMPERATURE_LIMIT = _gauge(
 TEMPERATURE_MARGIN = _gauge(
     "temperature_margin_celsius", "How much warmer the GPU may get before it is slowed down (Ada, Hopper and later)."
 )
-FAN = _gauge("fan_ratio", "Speed each fan is told to run at, over its highest. A blocked fan does not show.", "fan")
+FAN = _gauge(
+    "fan_ratio",
+    "Speed of each fan over its highest: what it is told to run at (NVIDIA, AMD), so that a blocked fan does not show,"
+    " or what is measured (Intel).",
+    "fan",
+)
 CLOCK = _gauge("clock_hertz", "Clock of each domain right now.", "domain")
 CLOCK_MAX = _gauge("clock_max_hertz", "Highest clock of each domain.", "domain")
 PERFORMANCE_STATE = _gauge("performance_state", "Performance state: 0 is the fastest, 15 the slowest.")
@@ -191,7 +196,7 @@ MIG_MEMORY_FREE = _gauge("mig_memory_free_bytes", "Memory of the MIG instance no
 MIG_MEMORY_RESERVED = _gauge("mig_memory_reserved_bytes", "Memory of the MIG instance the driver keeps.", *_INSTANCE)
 MIG_PROCESS_MEMORY = _gauge(
     "mig_process_memory_bytes",
-    "Memory that the processes of one name hold in the MIG instance; part of process_memory_bytes.",
+    "As process_memory_bytes, in the MIG instance alone.",
     *_INSTANCE,
     "process",
 )

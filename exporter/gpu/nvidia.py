@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 30.0, 480.0
+_REOPEN_SECONDS, _NEVER_SEEN_SECONDS = 10.0, 60.0
 
 
 class Nvidia:
@@ -28,7 +29,8 @@ class Nvidia:
 
     Finding a GPU again takes a new start of the library, which takes a moment and closes every handle, so that the
     other GPUs' means since the scrape before are lost for a scrape: after 30 s, then each time after twice as long, up
-    to 8 min. A sleeping GPU is not asked for its handle, which would wake it.
+    to 8 min. A sleeping GPU is not asked for its handle, which would wake it. A driver that cannot be opened is tried
+    again after 10 s, on a machine where it never was there after a minute: each try may start a program (modprobe).
     """
 
     def __init__(self, around: Surroundings) -> None:
@@ -38,6 +40,7 @@ class Nvidia:
         self._attached: dict[int, NvidiaDevice] = {}
         self._renew_at = 0.0
         self._retry_seconds = _RETRY_SECONDS
+        self._open_failed: tuple[NvmlFailure, float] | None = None
         self._driver_version = self._first_version = ""
         self._replaced = False
         self._seen = False
@@ -109,8 +112,21 @@ class Nvidia:
             if self._nvml.close():
                 self._lose_all()
         if not self._nvml.generation:
-            self._nvml.open()
+            self._open()
             self._read_driver_version()
+
+    def _open(self) -> None:
+        """Open the driver; where that failed just now it fails again without trying."""
+        if self._open_failed is not None:
+            failure, when = self._open_failed
+            if self._around.clock() - when < (_REOPEN_SECONDS if self._seen else _NEVER_SEEN_SECONDS):
+                raise failure.with_traceback(None)  # it would grow with each raise
+        try:
+            self._nvml.open()
+        except NvmlFailure as failure:
+            self._open_failed = failure, self._around.clock()
+            raise
+        self._open_failed = None
 
     def _schedule_renewal(self, *, missing: bool) -> None:
         if not missing:

@@ -13,7 +13,7 @@ from tests.gpu.driver import H100, plug_in
 from tests.programs import wait_until
 
 if TYPE_CHECKING:
-    from tests.gpu.conftest import MakeGpu
+    from tests.gpu.conftest import Clock, MakeGpu
     from tests.gpu.driver import Driver
 
 
@@ -45,7 +45,7 @@ def test_a_collector_that_a_reload_replaced_lets_the_library_go(driver: Driver, 
     assert of_first(collected(new), "up") == {(): 1}
 
 
-def test_a_driver_that_is_opened_again_and_again_leaks_nothing(driver: Driver, make_gpu: MakeGpu) -> None:
+def test_a_driver_that_is_opened_again_and_again_leaks_nothing(driver: Driver, make_gpu: MakeGpu, clock: Clock) -> None:
     """Performance samples and sets of events are given back each time."""
     plug_in(driver, 1, H100, NAME)
     nvml = Nvml()
@@ -58,10 +58,27 @@ def test_a_driver_that_is_opened_again_and_again_leaks_nothing(driver: Driver, m
         driver.say("-", all="!1")
         collected(collector)
         driver.forget("-", "all")
+        clock.seconds += 10
     assert held == {2}
 
 
-def test_a_driver_that_is_reloaded(driver: Driver, make_gpu: MakeGpu) -> None:
+def test_a_driver_that_is_not_loaded_is_not_tried_in_every_scrape(
+    driver: Driver, make_gpu: MakeGpu, clock: Clock
+) -> None:
+    """Where the library is installed and the driver not loaded, each try may start modprobe: one a minute is enough."""
+    plug_in(driver, 1, H100, NAME)
+    driver.say("-", Init="!9")
+    collector = make_gpu()
+    for _ in range(12):
+        with pytest.raises(Unavailable, match="Driver Not Loaded"):
+            collected(collector)
+        clock.seconds += 15
+    assert driver.calls(-1, "Init") == 3
+    driver.forget("-", "Init")
+    assert collected(collector)["gpu_devices"] == {(): 1}
+
+
+def test_a_driver_that_is_reloaded(driver: Driver, make_gpu: MakeGpu, clock: Clock) -> None:
     """While the driver is away no GPU is there; once it is back it is initialised again, without a restart."""
     plug_in(driver, 2, H100, NAME)
     collector = make_gpu()
@@ -73,6 +90,7 @@ def test_a_driver_that_is_reloaded(driver: Driver, make_gpu: MakeGpu) -> None:
         assert read["gpu_up"] == {FIRST: 0, SECOND: 0}
         assert read["gpu_restart_required"] == {(): 0}
     driver.forget("-", "all")
+    clock.seconds += 10
     read = collected(collector)
     assert read["gpu_up"] == {FIRST: 1, SECOND: 1}
     assert read["gpu_power_watts"] == {FIRST: 650, SECOND: 650}
@@ -108,7 +126,7 @@ def test_a_replaced_driver_needs_a_restart(
     assert len([record for record in caplog.records if "restart the exporter" in record.getMessage()]) == 1
 
 
-def test_another_driver_version_needs_a_restart(driver: Driver, make_gpu: MakeGpu) -> None:
+def test_another_driver_version_needs_a_restart(driver: Driver, make_gpu: MakeGpu, clock: Clock) -> None:
     """A driver that came back as another version is used as long as it answers, and the restart is asked for."""
     plug_in(driver, 1, H100, NAME)
     collector = make_gpu()
@@ -117,6 +135,7 @@ def test_another_driver_version_needs_a_restart(driver: Driver, make_gpu: MakeGp
     collected(collector)
     driver.forget("-", "all")
     driver.say("-", DriverVersion="590.44.01")
+    clock.seconds += 10
     read = collected(collector)
     assert (read["gpu_restart_required"], read["gpu_devices"]) == ({(): 1}, {(): 1})
     assert next(iter(read["gpu_info"]))[4] == "590.44.01"

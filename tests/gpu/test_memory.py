@@ -44,10 +44,10 @@ def test_an_older_driver_tells_no_reserved_memory(driver: Driver, make_gpu: Make
 
 
 def test_memory_by_process_is_by_name(driver: Driver, make_gpu: MakeGpu) -> None:
-    """A name's processes are added up, one in two lists counts once, unknown sizes are left out, what ended is gone."""
+    """A name's processes are added up, one in two lists counts once, a partial sum is none, what ended is gone."""
     plug_in(driver, 1, H100, NAME)
-    driver.say(0, ComputeRunningProcesses="11:100: 12:200: 13:-:", GraphicsRunningProcesses="11:100: 14:7:")
-    collector = make_gpu(names=named({11: "vllm", 12: "vllm", 13: "wsl", 14: "Xorg"}))
+    driver.say(0, ComputeRunningProcesses="11:100: 12:200: 13:-: 15:9:", GraphicsRunningProcesses="11:100: 14:7:")
+    collector = make_gpu(names=named({11: "vllm", 12: "vllm", 13: "wsl", 14: "Xorg", 15: "wsl"}))
     assert of_first(collected(collector), "process_memory_bytes") == {("vllm",): 300, ("Xorg",): 7}
     driver.say(0, ComputeRunningProcesses="", GraphicsRunningProcesses="14:7:")
     assert of_first(collected(collector), "process_memory_bytes") == {("Xorg",): 7}

@@ -173,16 +173,15 @@ def test_a_failure_of_the_moment_is_asked_again(driver: Driver, make_gpu: MakeGp
 def test_what_a_card_has_is_found_out_when_it_can_tell(
     code: str, driver: Driver, make_gpu: MakeGpu, clock: Clock
 ) -> None:
-    """A card that fails for a moment when it is first asked lacks nothing afterwards; what it has is not probed again."""
+    """A card that fails for a moment when it is first asked lacks nothing afterwards, and is not probed again then."""
     keys = ("GpmSupport", "SupportedClocksEventReasons", "field.91.0", "MaxClockInfo.0", "SupportedEventTypes")
     families_then = ("sm_active_ratio", "throttled", "nvlink_receive_bytes_total", "clock_max_hertz")
     plug_in(driver, 1, H100, NAME)
     driver.say(0, dict.fromkeys(keys, code))
     collector = make_gpu()
     read = collected(collector, clock)
-    assert [name for name in families_then if ("graphics",) in of_first(read, name)] == []
-    assert not of_first(read, "sm_active_ratio")
-    assert not of_first(read, "throttled")
+    assert [name for name in families_then[:3] if of_first(read, name)] == []
+    assert ("graphics",) not in of_first(read, "clock_max_hertz")
     driver.forget(0, *keys)
     collected(collector, clock)
     read = collected(collector, clock)

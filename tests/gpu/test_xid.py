@@ -9,7 +9,7 @@ from tests.gpu.driver import H100, Lines, plug_in, uuid
 from tests.programs import wait_until
 
 if TYPE_CHECKING:
-    from tests.gpu.conftest import MakeGpu
+    from tests.gpu.conftest import Clock, MakeGpu
     from tests.gpu.driver import Driver
 
 
@@ -38,7 +38,7 @@ def test_the_xid_of_a_lost_gpu_stays(driver: Driver, make_gpu: MakeGpu) -> None:
     assert (read["gpu_devices"], read["gpu_xid_errors_total"]) == ({(): 0}, {(*FIRST, "79"): 1})
 
 
-def test_xids_are_waited_for_again_after_a_new_start(driver: Driver, make_gpu: MakeGpu) -> None:
+def test_xids_are_waited_for_again_after_a_new_start(driver: Driver, make_gpu: MakeGpu, clock: Clock) -> None:
     """After the driver was away, XIDs count on from where they were."""
     plug_in(driver, 1, H100, NAME)
     collector = make_gpu()
@@ -46,6 +46,7 @@ def test_xids_are_waited_for_again_after_a_new_start(driver: Driver, make_gpu: M
     driver.say("-", all="!9")
     assert of_first(collected(collector), "xid_watched") == {(): 0}
     driver.forget("-", "all")
+    clock.seconds += 10
     wait_until(lambda: of_first(collected(collector), "xid_watched") == {(): 1}, "XIDs are watched again")
     driver.push_xid(0, 48)
     wait_until(lambda: of_first(collected(collector), "xid_errors_total") == {("48",): 1}, "the XID has arrived")
