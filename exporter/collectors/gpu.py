@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 FAMILIES = families.ALL
 
 _HEAD_START_SECONDS = 0.005
+_FIRST_ANSWER_SECONDS = 10.0  # opening a driver that nobody else uses takes some seconds
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,12 @@ class Gpu:
     the call has returned.
     """
 
-    def __init__(self, sources: Mapping[str, Source], options: Options) -> None:
+    def __init__(
+        self, sources: Mapping[str, Source], options: Options, first_answer_seconds: float = _FIRST_ANSWER_SECONDS
+    ) -> None:
+        """Prepare; a source that has never answered is not there yet, and fails after ``first_answer_seconds`` only."""
+        self._first_answer_seconds = first_answer_seconds
+        self._answered: set[str] = set()
         self._sources = sources
         self._options = options
         self._censuses = {name: Worker(source.census, f"gpu-{name}") for name, source in sources.items()}
@@ -113,7 +119,10 @@ class Gpu:
     def _counted(self, name: str, run: Run[Census]) -> BaseException | None:
         """Keep a source's census; returns why there is none."""
         if not run.wait(self._options.stuck_after):
+            if name not in self._answered and run.age() < self._first_answer_seconds:
+                return Unavailable(f"{name} has not answered yet")
             return TimeoutError(f"{name}: no answer within {self._options.stuck_after:g} s")
+        self._answered.add(name)
         if run.error is None:
             self._last[name] = run.value
         return run.error

@@ -34,6 +34,14 @@ class Folder(NamedTuple):
         except OSError:
             return None
 
+    def start(self, name: str, size: int) -> bytes:
+        """Return the first bytes of a file; b'' where it is missing or refuses."""
+        try:
+            with (self.path / name).open("rb") as file:
+                return file.read(size)
+        except OSError:
+            return b""
+
     def number(self, name: str, unit: float = 1.0) -> float | None:
         """Return a file's number in base units; None where there is none."""
         text = self.text(name)

@@ -48,16 +48,20 @@ UP = _gauge(
     "1 when the GPU answered in this scrape or sleeps, 0 when its driver hangs or failed, or it fell off the bus.",
 )
 
-MEMORY_TOTAL = _gauge("memory_total_bytes", "Memory of the GPU; where memory is unified, that of the host.")
+MEMORY_TOTAL = _gauge(
+    "memory_total_bytes",
+    "Memory of the GPU; where memory is unified, that of the host, or (AMD) as much of it as the GPU may take.",
+)
 MEMORY_USED = _gauge(
     "memory_used_bytes",
     "Memory in use, without what the driver keeps for itself where it tells the two apart; where memory is unified,"
-    " what all processes on the GPU hold. Servers of models take most of it on purpose.",
+    " what all processes on the GPU hold of it. Servers of models take most of it on purpose.",
 )
 MEMORY_FREE = _gauge("memory_free_bytes", "Memory nobody holds.")
 MEMORY_RESERVED = _gauge("memory_reserved_bytes", "Memory the driver and the firmware keep for themselves.")
 UNIFIED_MEMORY = _gauge(
-    "unified_memory", "1 on a GPU without memory of its own, which shares the host's (GB10, Jetson); else absent."
+    "unified_memory",
+    "1 on a GPU without memory of its own, which shares the host's (GB10, Jetson, AMD's APUs); else absent.",
 )
 PROCESS_MEMORY = _gauge(
     "process_memory_bytes",

@@ -139,6 +139,28 @@ def test_an_amd_card(tmp_path: Path) -> None:
     assert found == {name: pytest.approx(values) for name, values in expected.items()}
 
 
+@pytest.mark.parametrize("metrics", ["\x80\x00\x02\x04", "\x08\x01\x03\x00"])
+def test_an_amd_gpu_inside_the_processor(metrics: str, tmp_path: Path) -> None:
+    """An APU's models are in the host's memory (GTT): it counts with the little that the firmware set aside."""
+    gtt = {"mem_info_gtt_total": f"{64 * GIB}\n", "mem_info_gtt_used": f"{40 * GIB}\n", "gpu_metrics": metrics + "rest"}
+    vram = {"mem_info_vram_total": f"{GIB}\n", "mem_info_vram_used": f"{GIB // 2}\n"}
+    plug_in(tmp_path, "card1 amdgpu 0000:c4:00.0", AMD | gtt | vram)
+    found = without_device(readings(collector(tmp_path).collect()))
+    assert found["unified_memory"] == {(): 1}
+    assert found["memory_total_bytes"] == {(): 65 * GIB}
+    assert found["memory_used_bytes"] == {(): 40.5 * GIB}
+    assert found["memory_free_bytes"] == {(): 24.5 * GIB}
+
+
+def test_an_amd_card_does_not_count_the_hosts_memory(tmp_path: Path) -> None:
+    """A card of its own may use the host's memory as well, which is not its."""
+    gtt = {"mem_info_gtt_total": f"{64 * GIB}\n", "mem_info_gtt_used": "5\n", "gpu_metrics": "\x80\x00\x01\x03rest"}
+    plug_in(tmp_path, "card1 amdgpu 0000:03:00.0", AMD | gtt)
+    found = without_device(readings(collector(tmp_path).collect()))
+    assert (found["memory_total_bytes"], found["memory_used_bytes"]) == ({(): 48 * GIB}, {(): 20 * GIB})
+    assert "unified_memory" not in found
+
+
 def test_an_intel_card_of_xe(tmp_path: Path) -> None:
     """Clocks, throttle reasons (of any part), energy, limit and temperatures; what 255 lanes stand for is absent."""
     plug_in(tmp_path, "card0 xe 0000:04:00.0", XE)
