@@ -28,6 +28,11 @@ DEVICES_EXPECTED = families.gauge(
 DEVICES_SUSPENDED = families.gauge(
     "gpu_devices_suspended", "GPUs the system has put to sleep. They are not asked anything, so that they sleep on."
 )
+DEVICES_RESTING = families.gauge(
+    "gpu_devices_resting",
+    "GPUs that are awake and not asked anything for half a minute, so that they can fall asleep: nobody uses them, and"
+    " the system may put them to sleep (laptops).",
+)
 RESTART_REQUIRED = families.gauge(
     "gpu_restart_required",
     "1 when the NVIDIA driver was replaced while the exporter ran: its library stays loaded until the exporter (or,"
@@ -45,7 +50,8 @@ INFO = _gauge(
 )
 UP = _gauge(
     "up",
-    "1 when the GPU answered in this scrape or sleeps, 0 when its driver hangs or failed, or it fell off the bus.",
+    "1 when the GPU answered in this scrape, sleeps, or is left alone so that it can fall asleep; 0 when its driver"
+    " hangs or failed, when it needs a reset, or when it fell off the bus.",
 )
 
 MEMORY_TOTAL = _gauge(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -80,9 +81,14 @@ class Nvidia:
 
     def _census(self) -> Census:
         addresses, asleep = self._around.pci.addresses(), self._around.pci.asleep()
-        all_asleep = asleep and len(asleep) == len(addresses)  # not a single call, then
-        count = len(asleep) if all_asleep else self._attach_all(asleep)
-        present = tuple(self._attached[index] for index in sorted(self._attached))
+        resting = {device.identity.pci_bus_id for device in self._known.values() if device.rest.on}
+        left_alone = (asleep | resting).intersection(addresses)
+        if left_alone and len(left_alone) == len(addresses):  # not a single call, then
+            self._put_down()
+            count = len(addresses)
+        else:
+            count = self._attach_all(asleep)
+        present = self._present(left_alone)
         unseen = min(len(asleep - {d.identity.pci_bus_id for d in present}), max(count - len(present), 0))
         self._seen = self._seen or bool(present) or bool(unseen)
         if not self._seen:
@@ -90,6 +96,20 @@ class Nvidia:
         missing = tuple(device for device in self._known.values() if device not in present)
         self._schedule_renewal(missing=bool(missing))
         return Census(present, missing, unseen)
+
+    def _present(self, left_alone: frozenset[str]) -> tuple[NvidiaDevice, ...]:
+        """Return the GPUs that are attached, and those that are left alone, in the order of their indices."""
+        attached = self._attached.values()
+        there = (d for d in self._known.values() if d in attached or d.identity.pci_bus_id in left_alone)
+        return tuple(sorted(there, key=lambda device: int(device.identity.gpu)))
+
+    def _put_down(self) -> None:
+        """Close the driver, which would keep its GPUs awake, in a thread: a call into it may take a while to end."""
+        if self._nvml.generation:
+            for device in self._attached.values():
+                device.put_down()
+            self._attached.clear()
+            threading.Thread(target=self._nvml.close, name="gpu-nvml-close", daemon=True).start()
 
     def _attach_all(self, asleep: frozenset[str]) -> int:
         """Get the handles that are missing, of GPUs that are awake; returns how many GPUs the driver counts."""

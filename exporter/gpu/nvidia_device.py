@@ -17,6 +17,7 @@ from exporter.gpu.nvidia_session import Session
 from exporter.gpu.nvml import NOT_SUPPORTED, Nvml, NvmlFailure
 from exporter.gpu.processes import Names, Usage
 from exporter.gpu.reading import Identity, Lost, Value
+from exporter.gpu.rest import Rest
 from exporter.gpu.sampler import Every, Sampler
 
 if TYPE_CHECKING:
@@ -74,13 +75,25 @@ class NvidiaDevice:
         self._moved = dict.fromkeys(_GPM_TRAFFIC, 0.0)
         self._closed = False
         self._told = False
+        self._put_down = False
+        self.rest = Rest(
+            lambda: around.pci.is_asleep(self.identity.pci_bus_id),
+            lambda: around.pci.may_sleep(self.identity.pci_bus_id),
+            around.clock,
+        )
+        """When it sleeps, and when it is left alone so that it can."""
         self.lost = False
         """Whether the driver said so since the GPU was attached."""
 
     @property
     def asleep(self) -> bool:
         """Whether the system has put it to sleep."""
-        return self._around.pci.is_asleep(self.identity.pci_bus_id)
+        return self.rest.asleep()
+
+    @property
+    def resting(self) -> bool:
+        """Whether it is left alone for a while, so that it can fall asleep."""
+        return self.rest.on or self._put_down
 
     @property
     def handle(self) -> Any:
@@ -90,12 +103,17 @@ class NvidiaDevice:
     def attach(self, generation: int, handle: Any, identity: Identity) -> None:
         """Take the handle that the driver, opened anew, gave for this GPU."""
         self.identity = identity
-        self.lost = False
+        self.lost = self._put_down = False
         self._sampler.begin_anew()
         self._session = Session(generation, self._around.nvml, handle, self._around.clock, self._moved)
 
     def detach(self) -> None:
         """Forget the handle: the GPU, or the driver, is gone."""
+        self._session = None
+
+    def put_down(self) -> None:
+        """Forget the handle, because the driver is closed until somebody uses its GPUs; it counts as resting."""
+        self._put_down = True
         self._session = None
 
     def close(self) -> None:
@@ -122,16 +140,17 @@ class NvidiaDevice:
                 raise NeedsReset("it answers nothing until it is reset")
             self._sampler.take(session.sampling, session.pcie)
         self._tell(session.asker)
-        if self._sampling is None and not self._around.pci.may_sleep(self.identity.pci_bus_id):
+        self.rest.note(values)
+        if self._sampling is None:
             self._sampling = Every(self._around.sample_seconds, self.sample, f"gpu-samples-{self.identity.gpu}")
         if self._closed and self._sampling is not None:  # closed while it was being read
             self._sampling.stop()
         return values
 
     def sample(self) -> None:
-        """Add up what is new; quiet while the GPU sleeps or is gone: the next reading notices, and tells."""
+        """Add up what is new; not while it sleeps, or could. Quiet when it is gone: the next reading tells."""
         session = self._session
-        if session is None or not session.probed or self.asleep:
+        if session is None or not session.probed or self.rest.idle or self.resting or self.asleep:
             return
         with contextlib.suppress(NvmlFailure, Lost), self._noting_loss(), self._around.nvml.using() as generation:
             if session.generation == generation:

@@ -2,15 +2,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.gpu.asking import FIRST, NAME, SECOND, collected, of_first, put_to_sleep
-from tests.gpu.driver import H100, plug_in
+from tests.gpu.driver import GIB, H100, Lines, address, plug_in
 from tests.programs import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.gpu.conftest import MakeGpu
+    from tests.gpu.conftest import Clock, MakeGpu
     from tests.gpu.driver import Driver
+    from tests.readings import Readings
 
 
 def test_a_machine_whose_gpus_all_sleep_is_not_touched(driver: Driver, make_gpu: MakeGpu, tmp_path: Path) -> None:
@@ -47,16 +50,122 @@ def test_a_sleeping_gpu_is_not_woken(driver: Driver, make_gpu: MakeGpu, tmp_path
     collector.close()
 
 
-def test_a_gpu_that_may_sleep_is_not_sampled_between_scrapes(driver: Driver, make_gpu: MakeGpu, tmp_path: Path) -> None:
-    """Where the system may put a GPU to sleep, a question every second would keep it awake."""
-    plug_in(driver, 2, H100, NAME)
+IDLE: Lines = H100 | {"UtilizationRates": "0 0", "MemoryInfo_v2": f"{8 * GIB} {4 * 2**20} {7 * GIB} {GIB}"}
+WITH_MODEL: Lines = IDLE | {"MemoryInfo_v2": f"{8 * GIB} {6 * GIB} {GIB} {GIB}"}
+
+
+def counted(read: Readings) -> tuple[float, float, float]:
+    """Return how many GPUs are there, sleep, and rest."""
+    return read["gpu_devices"][()], read["gpu_devices_suspended"][()], read["gpu_devices_resting"][()]
+
+
+def test_a_gpu_that_nobody_uses_is_left_alone_so_that_it_can_sleep(
+    driver: Driver, make_gpu: MakeGpu, clock: Clock, tmp_path: Path
+) -> None:
+    """For half a minute no question is asked, and the driver is closed; if awake after that, it is asked as ever."""
+    plug_in(driver, 1, IDLE, NAME)
     put_to_sleep(tmp_path / "sys", 0, "active", "auto")
-    put_to_sleep(tmp_path / "sys", 1, "active", "on")
+    collector = make_gpu(sample_seconds=0.01)
+    assert of_first(collected(collector), "power_watts") == {(): 650}
+    collected(collector)
+    wait_until(lambda: driver.references() == 0, "the driver is closed")
+    asked = driver.all_calls()
+    clock.seconds += 29
+    read = collected(collector)
+    assert (counted(read), driver.all_calls()) == ((1, 0, 1), asked)
+    assert of_first(read, "up") == {(): 1}
+    assert not of_first(read, "power_watts")
+    clock.seconds += 1
+    for _ in range(2):
+        read = collected(collector)
+        assert (counted(read), of_first(read, "power_watts")) == ((1, 0, 0), {(): 650})
+    clock.seconds += 600
+    assert counted(collected(collector)) == (1, 0, 0)
+    assert counted(collected(collector)) == (1, 0, 1)
+
+
+def test_a_gpu_that_took_its_chance_is_asked_once_it_wakes(
+    driver: Driver, make_gpu: MakeGpu, clock: Clock, tmp_path: Path
+) -> None:
+    """Asleep it is counted as that, and is up; what wakes it shows at once; when that was nothing it rests again."""
+    plug_in(driver, 1, IDLE, NAME)
+    put_to_sleep(tmp_path / "sys", 0, "active", "auto")
+    collector = make_gpu()
+    collected(collector)
+    clock.seconds += 15
+    put_to_sleep(tmp_path / "sys", 0)
+    read = collected(collector)
+    assert (counted(read), of_first(read, "up")) == ((1, 1, 0), {(): 1})
+    wait_until(lambda: driver.references() == 0, "the driver is closed")
+    put_to_sleep(tmp_path / "sys", 0, "active")
+    read = collected(collector)
+    assert (counted(read), of_first(read, "power_watts")) == ((1, 0, 0), {(): 650})
+    assert counted(collected(collector)) == (1, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("card", "d3"),
+    [
+        (IDLE | {"UtilizationRates": "1 0"}, "Enabled (fine-grained)"),
+        (IDLE | {"UtilizationRates": "!3"}, "Enabled (fine-grained)"),
+        (WITH_MODEL, "Enabled (coarse-grained)"),
+        (IDLE, "Not supported"),
+        (IDLE, "Disabled by default"),
+        (IDLE, "?"),
+    ],
+)
+def test_a_gpu_that_is_used_or_cannot_sleep_is_asked_all_the_time(
+    card: Lines, d3: str, driver: Driver, make_gpu: MakeGpu, tmp_path: Path
+) -> None:
+    """One with a model is awake anyway; so is one whose driver cannot put it to sleep, whatever the system says."""
+    plug_in(driver, 1, card, NAME)
+    put_to_sleep(tmp_path / "sys", 0, "active", "auto")
+    power = tmp_path / "proc/driver/nvidia/gpus" / address(0) / "power"
+    power.parent.mkdir(parents=True)
+    power.write_text(f"Runtime D3 status:          {d3}\nVideo Memory:               Active\n")
+    collector = make_gpu(sample_seconds=0.01)
+    for _ in range(2):
+        assert of_first(collected(collector), "power_watts") == {(): 650}
+    before = driver.calls(0, "Samples.1")
+    wait_until(lambda: driver.calls(0, "Samples.1") > before + 3, "its sampler runs")
+
+
+def test_a_gpu_that_nobody_uses_rests_beside_one_that_is_used(
+    driver: Driver, make_gpu: MakeGpu, clock: Clock, tmp_path: Path
+) -> None:
+    """The one is not asked, nor sampled between scrapes; the other is."""
+    plug_in(driver, 2, WITH_MODEL, NAME)
+    driver.say(0, IDLE)
+    for index in (0, 1):
+        put_to_sleep(tmp_path / "sys", index, "active", "auto")
     collector = make_gpu(sample_seconds=0.01)
     collected(collector)
-    wait_until(lambda: driver.calls(1, "Samples.1") > 3, "the other GPU's sampler runs")
-    assert driver.calls(0, "Samples.1") == 2
-    collector.close()
+    asked = {key: driver.calls(0, key) for key in ("PowerUsage", "Samples.1", "FieldValues")}
+    passes = driver.calls(1, "Samples.1")
+    wait_until(lambda: driver.calls(1, "Samples.1") > passes + 3, "the samplers have passed")
+    read = collected(collector)
+    assert (counted(read), list(read["gpu_power_watts"])) == ((2, 0, 1), [SECOND])
+    assert asked == {key: driver.calls(0, key) for key in asked}
+    clock.seconds += 31
+    assert len(collected(collector)["gpu_power_watts"]) == 2
+
+
+def test_a_sleeping_gpu_is_not_missing_when_the_driver_is_opened_anew(
+    driver: Driver, make_gpu: MakeGpu, tmp_path: Path
+) -> None:
+    """It cannot be attached without waking it, and is there all the same."""
+    plug_in(driver, 2, WITH_MODEL, NAME)
+    for index in (0, 1):
+        put_to_sleep(tmp_path / "sys", index, "active", "auto")
+    collector = make_gpu()
+    collected(collector)
+    put_to_sleep(tmp_path / "sys", 0)
+    driver.say(1, all="!1")
+    collected(collector)
+    driver.forget(1, "all")
+    read = collected(collector)
+    assert (counted(read), read["gpu_up"]) == ((2, 1, 0), {FIRST: 1, SECOND: 1})
+    assert list(read["gpu_power_watts"]) == [SECOND]
 
 
 def test_of_two_gpus_the_one_that_is_awake_is_found(driver: Driver, make_gpu: MakeGpu, tmp_path: Path) -> None:
