@@ -34,8 +34,6 @@ class Rest:
         self._may_sleep = may_sleep
         self._clock = clock
         self._until = self._next = -math.inf
-        self.idle = False
-        """Whether it may sleep, and nobody used it when it was last read."""
 
     @property
     def on(self) -> bool:
@@ -51,9 +49,8 @@ class Rest:
 
     def note(self, values: Iterable[Value]) -> None:
         """Take what was read: of a GPU that may sleep and that nobody uses a rest begins, if one is due."""
-        self.idle = self._may_sleep() and _unused(values)
         now = self._clock()
-        if self.idle and now >= self._next:
+        if now >= self._next and _unused(values) and self._may_sleep():
             self._until = now + _CHANCE_SECONDS
             self._next = self._until + _BETWEEN_SECONDS
 

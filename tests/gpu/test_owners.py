@@ -91,7 +91,9 @@ def test_what_was_started_from_the_same_place_is_no_kin(starter: str) -> None:
     assert owner(Process(3, "python train.py", parent=Process(2, starter, (8000,))), VLLM) is None
 
 
-@pytest.mark.parametrize("starter", ["tmux: server", "-bash", "/bin/zsh -i", "sshd-session: me@pts/0"])
+@pytest.mark.parametrize(
+    "starter", ["tmux: server", "-bash", "/bin/bash --init-file /opt/shell.sh -i", "sshd-session: me@pts/0"]
+)
 def test_nothing_is_looked_for_beyond_it(starter: str) -> None:
     """What is above a terminal belongs to none of the programs in it."""
     above = Process(1, "python notebooks.py --port 8000", (8000,))

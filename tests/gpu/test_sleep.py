@@ -4,6 +4,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from exporter.gpu.nvidia import Nvidia
+from exporter.gpu.nvidia_device import Surroundings
+from exporter.gpu.nvml import Nvml
+from exporter.gpu.sleep import PciDevices
+from exporter.gpu.xid import XidWatcher
 from tests.gpu.asking import FIRST, NAME, SECOND, collected, of_first, put_to_sleep
 from tests.gpu.driver import GIB, H100, Lines, address, plug_in
 from tests.programs import wait_until
@@ -128,6 +133,27 @@ def test_a_gpu_that_is_used_or_cannot_sleep_is_asked_all_the_time(
         assert of_first(collected(collector), "power_watts") == {(): 650}
     before = driver.calls(0, "Samples.1")
     wait_until(lambda: driver.calls(0, "Samples.1") > before + 3, "its sampler runs")
+
+
+def test_a_gpu_that_was_put_down_is_not_asked_before_the_driver_is_open_again(
+    driver: Driver, clock: Clock, tmp_path: Path
+) -> None:
+    """A rest may end between the census and the questions: that is no loss."""
+    plug_in(driver, 1, IDLE, NAME)
+    put_to_sleep(tmp_path / "sys", 0, "active", "auto")
+    nvml = Nvml()
+    pci = PciDevices(tmp_path / "sys", tmp_path / "proc")
+    source = Nvidia(Surroundings(nvml, XidWatcher(nvml, wait_ms=10), pci, clock=clock))
+    (device,) = source.census().present
+    device.read()
+    source.census()
+    clock.seconds += 31
+    resting = [device.resting]
+    source.census()
+    assert [*resting, device.resting] == [True, False]
+    assert device.read()
+    source.close()
+    wait_until(nvml.close, "no call into the driver is under way")
 
 
 def test_a_gpu_that_nobody_uses_rests_beside_one_that_is_used(
