@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 FAMILIES = families.ALL
 
 _HEAD_START_SECONDS = 0.005
-_FIRST_ANSWER_SECONDS = 10.0  # opening a driver that nobody else uses takes some seconds
+_PATIENCE_SECONDS = 10.0  # opening a driver that nobody else uses takes some seconds
 
 
 @dataclass(frozen=True)
@@ -62,11 +62,10 @@ class Gpu:
     """
 
     def __init__(
-        self, sources: Mapping[str, Source], options: Options, first_answer_seconds: float = _FIRST_ANSWER_SECONDS
+        self, sources: Mapping[str, Source], options: Options, patience_seconds: float = _PATIENCE_SECONDS
     ) -> None:
-        """Prepare; a source that has never answered is not there yet, and fails after ``first_answer_seconds`` only."""
-        self._first_answer_seconds = first_answer_seconds
-        self._answered: set[str] = set()
+        """Prepare; a source that does not answer is slow at first, and fails after ``patience_seconds`` only."""
+        self._patience_seconds = patience_seconds
         self._sources = sources
         self._options = options
         self._censuses = {name: Worker(source.census, f"gpu-{name}") for name, source in sources.items()}
@@ -122,10 +121,9 @@ class Gpu:
     def _counted(self, name: str, run: Run[Census]) -> BaseException | None:
         """Keep a source's census; returns why there is none."""
         if not run.wait(self._options.stuck_after):
-            if name not in self._answered and run.age() < self._first_answer_seconds:
+            if run.age() < self._patience_seconds:
                 return Unavailable(f"{name} has not answered yet")
             return TimeoutError(f"{name}: no answer within {self._options.stuck_after:g} s")
-        self._answered.add(name)
         if run.error is None:
             self._last[name] = run.value
         return run.error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ from exporter.collectors import Unavailable
 from exporter.gpu import families
 from exporter.gpu.nvidia_device import NvidiaDevice
 from exporter.gpu.nvml import DriverReplaced, LibraryMissing, NvmlFailure, check
+from exporter.gpu.opening import Opening
 from exporter.gpu.reading import Census, Identity, Lost
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 30.0, 480.0
-_REOPEN_SECONDS, _NEVER_SEEN_SECONDS = 10.0, 60.0
 
 
 class Nvidia:
@@ -30,8 +29,7 @@ class Nvidia:
 
     Finding a GPU again takes a new start of the library, which takes a moment and closes every handle, so that the
     other GPUs' means since the scrape before are lost for a scrape: after 30 s, then each time after twice as long, up
-    to 8 min. A sleeping GPU is not asked for its handle, which would wake it. A driver that cannot be opened is tried
-    again after 10 s, on a machine where it never was there after a minute: each try may start a program (modprobe).
+    to 8 min. A sleeping GPU is not asked for its handle, which would wake it.
     """
 
     def __init__(self, around: Surroundings) -> None:
@@ -41,7 +39,7 @@ class Nvidia:
         self._attached: dict[int, NvidiaDevice] = {}
         self._renew_at = 0.0
         self._retry_seconds = _RETRY_SECONDS
-        self._open_failed: tuple[NvmlFailure, float] | None = None
+        self._opening = Opening(around.nvml, around.clock)
         self._driver_version = self._first_version = ""
         self._replaced = False
         self._seen = False
@@ -104,12 +102,12 @@ class Nvidia:
         return tuple(sorted(there, key=lambda device: int(device.identity.gpu)))
 
     def _put_down(self) -> None:
-        """Close the driver, which would keep its GPUs awake, in a thread: a call into it may take a while to end."""
+        """Close the driver, which would keep its GPUs awake."""
         if self._nvml.generation:
             for device in self._attached.values():
                 device.put_down()
             self._attached.clear()
-            threading.Thread(target=self._nvml.close, name="gpu-nvml-close", daemon=True).start()
+            self._nvml.close_aside()
 
     def _attach_all(self, asleep: frozenset[str]) -> int:
         """Get the handles that are missing, of GPUs that are awake; returns how many GPUs the driver counts."""
@@ -132,21 +130,8 @@ class Nvidia:
             if self._nvml.close():
                 self._lose_all()
         if not self._nvml.generation:
-            self._open()
+            self._opening.open(was_there=self._seen)
             self._read_driver_version()
-
-    def _open(self) -> None:
-        """Open the driver; where that failed just now it fails again without trying."""
-        if self._open_failed is not None:
-            failure, when = self._open_failed
-            if self._around.clock() - when < (_REOPEN_SECONDS if self._seen else _NEVER_SEEN_SECONDS):
-                raise failure.with_traceback(None)  # it would grow with each raise
-        try:
-            self._nvml.open()
-        except NvmlFailure as failure:
-            self._open_failed = failure, self._around.clock()
-            raise
-        self._open_failed = None
 
     def _schedule_renewal(self, *, missing: bool) -> None:
         if not missing:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from exporter.gpu import families, gpm, nvidia_fields
+from exporter.gpu import families, gpm, nvidia_calls, nvidia_fields
 from exporter.gpu.asker import Asker, Call
 from exporter.gpu.mig import memory_info
 from exporter.gpu.nvidia_session import Session
@@ -169,9 +169,9 @@ class NvidiaDevice:
         usages = _usages(asker)
         yield from session.fixed
         yield from session.questions.ask()
-        yield from _utilization(asker)
-        yield from _fans(asker)
-        yield from _throttled(session)
+        yield from nvidia_calls.utilization(asker)
+        yield from nvidia_calls.fans(asker)
+        yield from nvidia_calls.throttled(session)
         yield from self._memory(asker, usages)
         yield from self._energy(asker)
         yield from self._activity(session)
@@ -240,30 +240,3 @@ def _usages(asker: Asker) -> list[Usage] | None:
         Usage(pid, memory, None if instance == _NO_INSTANCE else instance)
         for (pid, instance, _), memory in found.items()
     ]
-
-
-def _utilization(asker: Asker) -> Iterator[Value]:
-    rates = asker.call("nvmlDeviceGetUtilizationRates")
-    if rates is not None:
-        for family, percent in ((families.UTILIZATION, rates.gpu), (families.MEMORY_UTILIZATION, rates.memory)):
-            yield Value(family, (), percent / 100 if percent <= 100 else None)  # noqa: PLR2004 - percent
-
-
-def _fans(asker: Asker) -> Iterator[Value]:
-    """Yield each fan's speed, which may be above 1 (nvmlDeviceGetFanSpeed_v2); passive cards have none."""
-    for fan in range(min(asker.call("nvmlDeviceGetNumFans") or 0, 16)):
-        percent = asker.call("nvmlDeviceGetFanSpeed_v2", fan)
-        if percent is not None and percent <= 200:  # noqa: PLR2004 - percent
-            yield Value(families.FAN, (str(fan),), percent / 100)
-
-
-def _throttled(session: Session) -> Iterator[Value]:
-    """Yield 0 or 1 for each reason that the GPU can give."""
-    if session.throttle is None:
-        return
-    function, supported = session.throttle
-    current = session.asker.call(function)
-    if current is not None:
-        for bit, reason in nvidia_fields.REASONS.items():
-            if supported & bit:
-                yield Value(families.THROTTLED, (reason,), float(bool(current & bit)))

@@ -122,7 +122,11 @@ class Nvml:
         Whoever opens it then uses the library anew: one that is never shut down does not find a GPU that came back.
         """
         self._retired = True
-        threading.Thread(target=self._close_when_unused, name="gpu-nvml-close", daemon=True).start()
+        _aside(self._close_when_unused)
+
+    def close_aside(self) -> None:
+        """Close, as ``close``, but do not wait for it."""
+        _aside(self.close)
 
     def keep(self, free: Callable[[Any], None], thing: Any) -> int:
         """Keep what the library allocated; it is freed before the library is shut down. Returns its number."""
@@ -194,3 +198,9 @@ class Nvml:
                 del self._users[user]
                 self._last_use = time.monotonic()
                 self._state.notify_all()
+
+
+def _aside(function: Callable[[], object]) -> None:
+    """Run a function in a daemon thread; where the machine has no thread left it does not run."""
+    with contextlib.suppress(RuntimeError):
+        threading.Thread(target=function, name="gpu-nvml-close", daemon=True).start()

@@ -181,12 +181,12 @@ def test_a_source_that_hangs_has_what_it_had() -> None:
     vendor.hangs = threading.Event()
     assert readings(collector.collect())["gpu_power_watts"] == {("0", "GPU-0"): 100}
     with pytest.raises(TimeoutError, match="x: no answer"):
-        list(Gpu({"x": vendor}, QUICK, first_answer_seconds=0).collect())
+        list(Gpu({"x": vendor}, QUICK, patience_seconds=0).collect())
     vendor.hangs.set()
 
 
-def test_a_source_that_takes_its_time_at_first_is_no_failure() -> None:
-    """Opening a driver takes seconds: until the first answer its GPUs are not there yet; from then on it is slow."""
+def test_a_source_that_takes_its_time_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
+    """Opening a driver takes seconds: until then its GPUs are not there yet, or those that were there; nobody warns."""
     vendor = Vendor(Card("0"))
     vendor.hangs = threading.Event()
     collector = Gpu({"x": vendor}, QUICK)
@@ -194,6 +194,10 @@ def test_a_source_that_takes_its_time_at_first_is_no_failure() -> None:
         list(collector.collect())
     vendor.hangs.set()
     wait_until(lambda: not isinstance(readings_or_reason(collector), str), "it has answered")
+    vendor.hangs = threading.Event()
+    assert readings(collector.collect())["gpu_power_watts"] == {("0", "GPU-0"): 100}
+    vendor.hangs.set()
+    assert not caplog.records
 
 
 def test_a_sleeping_gpu_is_up_and_is_not_asked() -> None:
