@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.programs import DEADLINE_SECONDS, installed
-from tests.prometheus.rules import FOLDER, RULES, TESTS
+from tests.prometheus.rules import FOLDER, RULES, TESTS, read
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+MIMIR_RULES_OF_A_GROUP = 20
 
 
 def _promtool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -36,6 +38,16 @@ def test_rules_are_accepted_without_lint() -> None:
     """No rule is there twice, none is malformed."""
     result = _promtool("check", "rules", "--lint=all", "--lint-fatal", *RULES)
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("path", RULES, ids=lambda path: path.stem)
+def test_groups_fit_into_mimir(path: Path) -> None:
+    """No group has more rules than Mimir takes by default, and none shares its name."""
+    groups = read(path)["groups"]
+    assert {
+        group["name"]: len(group["rules"]) for group in groups if len(group["rules"]) > MIMIR_RULES_OF_A_GROUP
+    } == {}
+    assert len({group["name"] for group in groups}) == len(groups)
 
 
 @pytest.mark.parametrize("path", TESTS, ids=lambda path: path.stem)
