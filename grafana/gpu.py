@@ -90,11 +90,13 @@ def answering() -> s.Builder:
 
 
 def asleep() -> s.Builder:
-    """Count GPUs that sleep."""
+    """Count GPUs that sleep or are let rest."""
     return number(
-        "Asleep",
-        "GPUs the system has put to sleep; they are not asked, so that they sleep on. Good: any number.",
-        now(q.or_zero(q.total(q.select("modelhost_gpu_devices_suspended")))),
+        "Asleep, resting",
+        "GPUs that the system has put to sleep, and GPUs that the exporter leaves alone so that they can fall asleep. "
+        "Good: any number; 0 on servers.",
+        now(q.or_zero(q.total(q.select("modelhost_gpu_devices_suspended"))), "asleep"),
+        now(q.or_zero(q.total(q.select("modelhost_gpu_devices_resting"))), "resting"),
         unit=s.COUNT,
     )
 
