@@ -13,13 +13,30 @@ WINDOWS = {
 """Panels whose rate() or increase() has another window than $__rate_interval."""
 
 _JOB_MODEL = "reads recorded buckets of all hosts of a job together, which have no instance: its row says so"
+_EITHER = "where All is chosen, reads what is recorded for all hosts of a job together, which has no instance"
 
 NO_INSTANCE = {
-    ("Model host / Models", "Response time"): _JOB_MODEL,
-    ("Model host / Models", "Time to first token"): _JOB_MODEL,
-    ("Model host / Models", "Time per output token"): _JOB_MODEL,
+    **dict.fromkeys(
+        (("Model host / Models", title) for title in ("Response time", "Time to first token", "Time per output token")),
+        _JOB_MODEL,
+    ),
+    **dict.fromkeys(
+        (
+            *(("Model host / Models", f"{title} p95") for title in ("Response time", "Time to first token")),
+            *(("Model host / Models", f"{title} tokens/s") for title in ("Output", "Input")),
+            ("Model host / Models", "Time per output token p95"),
+            ("Model host / Models", "Requests/s"),
+            ("Model host / Models", "Requests in flight"),
+            ("Model host / Models", "Mean response time"),
+            ("Model host / Models", "Error rate"),
+            ("Model host / Model servers", "Time to first token p95"),
+            ("Model host / Model servers", "Time per output token p95"),
+            ("Model host / Model servers", "Response time p95"),
+        ),
+        _EITHER,
+    ),
 }
-"""Panels whose selectors have no matcher for instance."""
+"""Panels some of whose selectors have no matcher for instance."""
 
 VARIABLES_THAT_SCOPE = {
     "job": "it is what others are scoped by",
