@@ -48,7 +48,7 @@ def loaded() -> tuple[s.Builder, ...]:
 
 def models() -> tuple[s.Builder, ...]:
     """Show each model."""
-    return (loads(), memory(), moves(), energy(), energy_by_attribution(), listed())
+    return (loads(), memory(), moves(), energy().span(12), energy_by_attribution().span(12), listed())
 
 
 def loads() -> s.Builder:

@@ -8,7 +8,7 @@ from grafana import queries as q
 from grafana import recorded as r
 from grafana import style as s
 from grafana.board import Board, row
-from grafana.panels import history, listing, number
+from grafana.panels import NO_DATA, history, listing, number
 from grafana.queries import now
 
 WARM = ((None, s.GREEN), (80, s.AMBER), (90, s.RED))
@@ -149,14 +149,14 @@ def table() -> s.Builder:
 def courses() -> tuple[s.Builder, ...]:
     """Draw the hosts that stand out."""
     lines = (
-        ("Busiest CPUs", "Share of CPU time with work. Good: below 70 %.", r.CPU, s.RATIO, "No data yet"),
-        ("Fullest memories", "Share of memory in use. Good: below 80 %.", r.MEMORY, s.RATIO, "No data yet"),
+        ("Busiest CPUs", "Share of CPU time with work. Good: below 70 %.", r.CPU, s.RATIO, NO_DATA),
+        ("Fullest memories", "Share of memory in use. Good: below 80 %.", r.MEMORY, s.RATIO, NO_DATA),
         (
             "Fullest disks",
             "Used share of each host's fullest file system. Good: below 80 %.",
             r.FULLEST,
             s.RATIO,
-            "No data yet",
+            NO_DATA,
         ),
         (
             "Busiest GPUs",
@@ -202,12 +202,15 @@ def courses() -> tuple[s.Builder, ...]:
             s.COUNT,
             NO_REQUESTS,
         ),
+        ("Loads", "Tasks that run or wait, for each core. Good: below 1.", r.LOAD, s.COUNT, NO_DATA),
+        ("Busiest disks", "Time with a request in flight. Good: below 80 %.", r.BUSIEST_DISK, s.RATIO, NO_DATA),
+        ("Network out", "Bytes sent per second. Good: like the requests.", r.SENT, s.BYTES_PER_SECOND, NO_DATA),
         (
-            "Network",
+            "Network in",
             "Bytes received per second. Good: far from the links' speed.",
             r.RECEIVED,
             s.BYTES_PER_SECOND,
-            "No data yet",
+            NO_DATA,
         ),
     )
     highest = f"The {r.DRAWN} highest at each moment."
