@@ -18,6 +18,7 @@ from exporter.gpu.nvml import NOT_SUPPORTED, Nvml, NvmlFailure
 from exporter.gpu.processes import Names, Usage
 from exporter.gpu.reading import Identity, Lost, Value
 from exporter.gpu.sampler import Every, Sampler
+from exporter.gpu.uses import memory_by_pid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -113,6 +114,7 @@ class NvidiaDevice:
         self._told = False
         self.lost = False
         """Whether the driver said so since the GPU was attached."""
+        self.memory_by_pid: dict[int, float] | None = None
 
     @property
     def asleep(self) -> bool:
@@ -193,6 +195,8 @@ class NvidiaDevice:
         for name, memory in self._around.names.memory(usages or ()).items():
             yield Value(families.PROCESS_MEMORY, (name,), memory)
         yield from session.mig.read(usages, self._around.names)
+        unified = asker.why(_MEMORY) == NOT_SUPPORTED
+        self.memory_by_pid = None if unified else memory_by_pid(usages)
 
     def _memory(self, asker: Asker, usages: list[Usage] | None) -> Iterator[Value]:
         info = memory_info(asker)

@@ -24,7 +24,8 @@ from exporter.written import written
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from exporter.polling.energy import GpuUse, GpuUses
+    from exporter.gpu.uses import GpuUse
+    from exporter.polling.energy import GpuUses
     from exporter.polling.local_processes import ServerProcesses
     from exporter.polling.model_history import Known
     from exporter.polling.settings import ModelServer, ServerUrl
@@ -147,7 +148,9 @@ class ServerWatch:
     def _show(self, poll_seconds: float) -> None:
         """Put together what a scrape shows."""
         snapshot, engine = self.snapshot, Engine()
-        if snapshot is not None:
+        if snapshot is None:
+            self._energy.pause()
+        else:
             engine = self._engine_of(snapshot)
             self._measure_energy()
             if self._around.is_proxied:
@@ -173,8 +176,8 @@ class ServerWatch:
     def _measure_energy(self) -> None:
         self._gpus = self._ask_gpus()
         loaded = {label: known.model.vram_bytes for label, known in self.history.models() if known.loaded}
-        if self._found is not None:
-            self._energy.note(self._gpus, self._found.pids, loaded)
+        pids = self._found.pids if self._found is not None else ()
+        self._energy.note(self._gpus, pids, loaded)
 
     def _ask_gpus(self) -> Mapping[str, GpuUse]:
         if self._around.gpus is None or self._found is None:

@@ -33,6 +33,7 @@ class Card:
     def __init__(self, gpu: str, read: Callable[[], list[Value]] | None = None) -> None:
         self.identity = Identity(gpu, f"GPU-{gpu}", "nvidia")
         self.asleep = False
+        self.memory_by_pid = {1: 8.0}
         self.does = read
         self.runs = 0
 

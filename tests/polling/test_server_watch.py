@@ -10,8 +10,8 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.exposition import OPENMETRICS, TEXT
+from exporter.gpu.uses import GpuUse
 from exporter.model_server_metrics import FAMILIES
-from exporter.polling.energy import GpuUse
 from exporter.polling.local_processes import ServerProcesses
 from exporter.polling.proxied import Passed
 from exporter.polling.server_watch import ServerWatch, Surroundings
