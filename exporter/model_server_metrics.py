@@ -53,12 +53,13 @@ _GAUGES = {
     "kv_cache_usage_ratio": gauge(
         "engine_kv_cache_usage_ratio",
         "Used share of the KV cache, the mean of several engines. llama.cpp: tokens of the slots that work over all"
-        " that fit, an approximation.",
+        " that fit, an approximation; absent where it is not known how many fit.",
         "server",
     ),
     "kv_cache_capacity_tokens": gauge(
         "engine_kv_cache_capacity_tokens",
-        "Tokens that fit in the KV cache. llama.cpp: context times slots, too many where slots share one cache.",
+        "Tokens that fit in the KV cache of all engines. llama.cpp: the context that its slots share, or that of all"
+        " slots; absent where its command line, which tells the two apart, cannot be seen.",
         "server",
     ),
 }
@@ -174,7 +175,7 @@ LOAD_DURATION = gauge(
 )
 ENERGY = counter(
     "model_energy_joules",
-    "Energy of the GPUs a loaded model sits on, since the exporter started, for servers on this machine: exclusive where"
+    "Energy of the GPUs a loaded model sits on, of servers on this machine, since the exporter started: exclusive where"
     " nothing else had memory on the GPU; shared where it is the part that the model's share of the used memory stands"
     " for, an estimate. Absent where a GPU does not count its energy, or its memory by process, and with MIG.",
     *_OF_MODEL,

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import quote
 
 from exporter.answers import (
@@ -31,6 +31,7 @@ from exporter.answers import (
     texts,
 )
 from exporter.engine_page import EnginePage
+from exporter.llamacpp_cache import capacity
 from exporter.snapshots import Engine, Model, ServerSnapshot
 
 if TYPE_CHECKING:
@@ -66,7 +67,10 @@ def _single(fetch: Fetch, care: Care, props: dict[str, Any], entries: list[dict[
     model = _model(entries[0], loaded=awake, props=props)
     metrics, slots = _deep(fetch, care, awake=awake, can_sleep=can_sleep, build=_build(props))
     context = count(child(props, "default_generation_settings", "n_ctx"))
-    engine = _engine(metrics, slots, count(props.get("total_slots")), context if awake else None)
+    room = _Room(
+        care.arguments, count(props.get("total_slots")), context if awake else None, _trained_context(entries[0])
+    )
+    engine = _engine(metrics, slots, room)
     on_request: Literal["never", "by_any_name"] = "by_any_name" if can_sleep else "never"
     return ServerSnapshot("llamacpp", text(props.get("build_info")), (model,), engine, loads_on_request=on_request)
 
@@ -96,10 +100,11 @@ def _router(fetch: Fetch, care: Care, props: dict[str, Any], entries: list[dict[
             continue
         wanted = f"?model={quote(model.name, safe='')}&autoload=false"
         sleepless = care.metrics == "on" or not _may_sleep(entry)
-        if sleepless or care.traffic(model.names):
-            engines[model.name] = _engine(_metrics(fetch, wanted), _slots(fetch, wanted), None, None)
-        elif harmless:
-            engines[model.name] = _engine(_metrics(fetch, wanted), None, None, None)
+        deep = sleepless or care.traffic(model.names)
+        if deep or harmless:
+            room = _Room(texts(child(entry, "status", "args")), None, None, _trained_context(entry))
+            metrics = _metrics(fetch, wanted)
+            engines[model.name] = _engine(metrics, _slots(fetch, wanted) if deep else None, room)
     return ServerSnapshot(
         "llamacpp", text(props.get("build_info")), models, engine_by_model=engines, loads_on_request="by_name"
     )
@@ -152,20 +157,30 @@ def _slots(fetch: Fetch, query: str = "") -> list[dict[str, Any]] | None:
     return list(objects(found)) if isinstance(found, list) else None
 
 
-def _engine(
-    metrics: EnginePage, slots: list[dict[str, Any]] | None, capacity: float | None, context: float | None
-) -> Engine:
-    contexts = [count(slot.get("n_ctx")) for slot in slots or ()]
+class _Room(NamedTuple):
+    """What is known of a model's slots without asking them."""
+
+    arguments: tuple[str, ...]
+    slots: float | None
+    context: float | None
+    trained: float | None
+
+
+def _trained_context(entry: dict[str, Any]) -> float | None:
+    return count(child(entry, "meta", "n_ctx_train"))
+
+
+def _engine(metrics: EnginePage, slots: list[dict[str, Any]] | None, room: _Room) -> Engine:
     if slots:
-        capacity = float(len(slots))
-    whole = sum(filter(None, contexts)) or (context * capacity if context and capacity else None)
+        room = room._replace(slots=float(len(slots)), context=count(slots[0].get("n_ctx")) or room.context)
+    whole = capacity(*room)
     running = metrics.total("requests_processing")
     if running is None and slots is not None:
         running = float(sum(slot.get("is_processing") is True for slot in slots))
     return Engine(
         requests_running=running,
         requests_waiting=metrics.total("requests_deferred"),
-        request_capacity=capacity,
+        request_capacity=room.slots,
         kv_cache_usage_ratio=_usage(metrics, slots, whole),
         kv_cache_capacity_tokens=whole,
         input_tokens=known(miss=metrics.total("prompt_tokens_total"), hit=metrics.total("prompt_tokens_cached_total")),

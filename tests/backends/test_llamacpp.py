@@ -135,8 +135,12 @@ def test_kv_cache_usage_is_that_of_working_slots() -> None:
         {"id": 1, "n_ctx": 1000, "is_processing": False, "n_prompt_tokens": 900},
     ]
     fetch = Recording("llama-server-pages", slots=json.dumps(slots).encode())
-    engine = snapshot(fetch, care(metrics="on")).engine
+    engine = snapshot(fetch, care(metrics="on", arguments=(*STARTED, "--parallel", "2"))).engine
     assert (engine.kv_cache_usage_ratio, engine.kv_cache_capacity_tokens) == (0.15, 2000)
+    shared = snapshot(fetch, care(metrics="on", arguments=(*STARTED, "--kv-unified"))).engine
+    assert (shared.kv_cache_usage_ratio, shared.kv_cache_capacity_tokens) == (0.3, 1000)
+    unseen = snapshot(fetch, care(metrics="on")).engine
+    assert (unseen.kv_cache_usage_ratio, unseen.kv_cache_capacity_tokens) == (None, None)
 
 
 def test_slots_that_do_not_say_what_they_hold_make_no_usage() -> None:
