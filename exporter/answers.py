@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_KEY_NEEDED = (401, 403)
+
 Fetch = Callable[[str], bytes]
 """Path → body of a reply with success; LookupError for a path that is not served, OSError for a server that is away."""
 
@@ -127,6 +129,15 @@ def listed_models(fetch: Fetch) -> list[dict[str, Any]]:
     if not isinstance(data, list):
         raise NotUnderstood("/v1/models is no list of models")
     return [entry for entry in objects(data) if text(entry.get("id"))]
+
+
+def wants_key(fetch: Fetch) -> bool:
+    """Tell whether /v1/models is there for those who have a key."""
+    try:
+        fetch("/v1/models")
+    except LookupError as refusal:
+        return len(refusal.args) > 1 and refusal.args[1] in _KEY_NEEDED
+    return False
 
 
 def owners(fetch: Fetch) -> set[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from exporter.answers import FREE, count, known, known_latencies, listed_models, owners, page
+from exporter.answers import FREE, count, known, known_latencies, listed_models, owners, page, wants_key
 from exporter.engine_page import EnginePage
 from exporter.snapshots import Engine, Model, ServerSnapshot
 
@@ -18,8 +18,8 @@ _PREFIXES = ("sglang:", "sglang_")
 
 
 def recognises(fetch: Fetch) -> bool:
-    """Tell by the owner of its models."""
-    return "sglang" in owners(fetch)
+    """Tell by the owner of its models; one that wants a key for them shows its metrics to anybody."""
+    return "sglang" in owners(fetch) or (wants_key(fetch) and bool(EnginePage(page(fetch, "/metrics"), *_PREFIXES)))
 
 
 def snapshot(fetch: Fetch, care: Care = FREE) -> ServerSnapshot:

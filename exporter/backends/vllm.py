@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from exporter.answers import FREE, attempt, count, known_latencies, listed_models, optional_object, owners, page, text
+from exporter.answers import (
+    FREE,
+    attempt,
+    count,
+    known_latencies,
+    listed_models,
+    optional_object,
+    owners,
+    page,
+    text,
+    wants_key,
+)
 from exporter.engine_page import EnginePage
 from exporter.snapshots import Engine, Model, ServerSnapshot
 
@@ -19,8 +30,8 @@ _FINISH_REASONS = {"stop": "stop", "length": "length", "abort": "abort", "error"
 
 
 def recognises(fetch: Fetch) -> bool:
-    """Tell by the owner of its models."""
-    return "vllm" in owners(fetch)
+    """Tell by the owner of its models; one that wants a key for them shows its metrics to anybody."""
+    return "vllm" in owners(fetch) or (wants_key(fetch) and bool(EnginePage(page(fetch, "/metrics"), *_PREFIXES)))
 
 
 def snapshot(fetch: Fetch, care: Care = FREE) -> ServerSnapshot:
