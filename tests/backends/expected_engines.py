@@ -56,7 +56,7 @@ ENGINES: dict[str, dict[str, Any]] = {
         "kv_cache_capacity_tokens": 8192,
         "input_tokens": {"miss": 700, "hit": 300},
         "output_tokens": 2000,
-        "requests_finished": {"unknown": 40, "abort": 2},
+        "requests_finished": {"unknown": 40},
         "preemptions": 2,
         "latencies": {
             "time_to_first_token": (76, 38),
@@ -141,7 +141,6 @@ ENGINES: dict[str, dict[str, Any]] = {
         "request_capacity": 32,
         "kv_cache_usage_ratio": 0.25,
         "kv_cache_capacity_tokens": 64000,
-        "requests_finished": {"unknown": 250, "error": 4},
     },
     "triton-2.40": {
         "requests_running": 6,
@@ -149,7 +148,6 @@ ENGINES: dict[str, dict[str, Any]] = {
         "request_capacity": 32,
         "kv_cache_usage_ratio": 0.25,
         "kv_cache_capacity_tokens": 64000,
-        "requests_finished": {"unknown": 250, "error": 4},
     },
     "openai": {},
 }
