@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import quote
 
@@ -41,6 +42,7 @@ PORTS = (8080,)
 PROGRAMS = ("llama-server", "llama_server", "llamafile")
 
 _HARMLESS_METRICS_BUILD = 10600  # a good while after #27376, merged in August 2026
+_MOST_ASKED = 64  # models of a router: a list without end must not make a poll without end
 _SLEEP_FLAG = "--sleep-idle-seconds"
 
 
@@ -92,11 +94,11 @@ def _deep(
 
 
 def _router(fetch: Fetch, care: Care, props: dict[str, Any], entries: list[dict[str, Any]]) -> ServerSnapshot:
-    models = tuple(_model(entry, loaded=child(entry, "status", "value") == "loaded") for entry in entries)
+    models = tuple(_routed_model(entry, child(entry, "status", "value")) for entry in entries)
     harmless = _build(props) >= _HARMLESS_METRICS_BUILD
     engines: dict[str, Engine] = {}
     for model, entry in zip(models, entries, strict=True):
-        if not model.loaded or care.metrics == "off":
+        if not model.loaded or care.metrics == "off" or len(engines) == _MOST_ASKED:
             continue
         wanted = f"?model={quote(model.name, safe='')}&autoload=false"
         sleepless = care.metrics == "on" or not _may_sleep(entry)
@@ -134,6 +136,10 @@ def _model(entry: dict[str, Any], *, loaded: bool, props: dict[str, Any] | None 
     )
 
 
+def _routed_model(entry: dict[str, Any], state: object) -> Model:
+    return replace(_model(entry, loaded=state == "loaded"), asleep=state == "sleeping")
+
+
 def _parameters(exact: float | None) -> str:
     """Return a number of parameters as people write it: 268M, 7.2B."""
     for unit, size in (("T", 1e12), ("B", 1e9), ("M", 1e6)):
@@ -144,7 +150,7 @@ def _parameters(exact: float | None) -> str:
 
 def _build(props: dict[str, Any]) -> int:
     """Return the number of the build (``b11434-abc``); 0 when it does not say."""
-    found = re.match(r"b(\d+)", text(props.get("build_info")))
+    found = re.match(r"b(\d{1,9})\b", text(props.get("build_info")))
     return int(found[1]) if found else 0
 
 

@@ -27,4 +27,8 @@ def said(value: object) -> dict[str, Any]:
     found = {field.name: getattr(value, field.name) for field in fields(value)}  # type: ignore[arg-type]
     if "latencies" in found:
         found["latencies"] = {name: (h.count, h.sum) for name, h in found["latencies"].items()}
-    return {name: content for name, content in found.items() if content not in (None, "", (), {})}
+    return {
+        name: content
+        for name, content in found.items()
+        if content not in (None, "", (), {}) and (name != "asleep" or content)
+    }

@@ -156,3 +156,18 @@ def test_without_metrics_the_slots_tell_what_runs() -> None:
     del fetch.pages["/metrics"]
     engine = snapshot(fetch, care(metrics="on")).engine
     assert (engine.requests_running, engine.requests_waiting, engine.output_tokens) == (0, None, None)
+
+
+def test_a_router_that_lists_models_without_end_is_not_asked_without_end() -> None:
+    """However many models it says are loaded, a poll ends."""
+    entries = [{"id": f"m{n}", "status": {"value": "loaded", "args": ["llama-server"]}} for n in range(1000)]
+    fetch = Recording("llama-server-router")
+    fetch.pages["/v1/models"] = json.dumps({"data": entries}).encode()
+    assert len(snapshot(fetch, care()).models) == 1000
+    assert len(deep(fetch)) == 128
+
+
+def test_a_router_s_model_that_sleeps_is_told_from_one_that_is_unloaded() -> None:
+    """Both are not loaded; the process of one that sleeps lives on."""
+    found = snapshot(Recording("llama-server-router"), care()).models
+    assert {model.name for model in found if model.asleep} == {"asleep"}

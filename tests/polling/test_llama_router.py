@@ -165,6 +165,12 @@ def test_a_model_that_may_sleep_falls_asleep_while_it_is_polled(router: Router) 
     wait_until(lambda: shown(watch)["model_loaded"]["s", "alpha"] == 0, "it sleeps, while it is polled")
     for _ in range(10):
         read = shown(watch)
-    watch.close()
     assert router.states()["alpha"] == "sleeping"
     assert read["model_unloads_total"]["s", "alpha"] == 1
+    assert read["engine_output_tokens_total"]["s",] == 4
+    router.ask("alpha")
+    passed[0] = Passed(requests={"alpha": 2})
+    read = shown(watch)
+    watch.close()
+    assert read["model_loads_total"]["s", "alpha"] == 1
+    assert read["engine_output_tokens_total"]["s",] == 8
