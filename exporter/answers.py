@@ -11,7 +11,7 @@ Exceptions:
 from __future__ import annotations
 
 import json
-import math
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
@@ -89,13 +89,15 @@ def optional_object(fetch: Fetch, path: str) -> dict[str, Any]:
 
 
 def text(value: object) -> str:
-    """Return text as it is, and nothing for anything else."""
-    return value if isinstance(value, str) else ""
+    """Return text, and nothing for anything else; half a surrogate pair, which no page could carry, becomes ``?``."""
+    if not isinstance(value, str):
+        return ""
+    return value if value.isascii() else value.encode("utf-8", "replace").decode()
 
 
 def number(value: object) -> float | None:
     """Return a finite number that is not negative; None for anything else (true is no number)."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= sys.float_info.max:
         return None
     return float(value)
 
@@ -120,7 +122,7 @@ def objects(value: object) -> Iterator[dict[str, Any]]:
 
 def texts(value: object) -> tuple[str, ...]:
     """Return the texts in a list that are not empty."""
-    return tuple(item for item in value if isinstance(item, str) and item) if isinstance(value, list) else ()
+    return tuple(text(item) for item in value if text(item)) if isinstance(value, list) else ()
 
 
 def listed_models(fetch: Fetch) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from exporter.answers import (
     FREE,
@@ -36,16 +36,27 @@ def recognises(fetch: Fetch) -> bool:
 
 def snapshot(fetch: Fetch, care: Care = FREE) -> ServerSnapshot:
     """Return what vLLM says."""
-    models = tuple(
-        Model(
-            entry["id"],
-            loaded=True,
-            context_length=count(entry.get("max_model_len")),
-        )
-        for entry in listed_models(fetch)
-    )
+    entries = listed_models(fetch)
     metrics = EnginePage(page(fetch, "/metrics") if care.metrics != "off" else b"", *_PREFIXES)
+    models = _models(entries, awake=metrics.total("engine_sleep_state", sleep_state="awake") != 0)
     return ServerSnapshot("vllm", text(optional_object(fetch, "/version").get("version")), models, _engine(metrics))
+
+
+def _models(entries: list[dict[str, Any]], *, awake: bool) -> tuple[Model, ...]:
+    """Return the model and its adapters: names of one weight are one model, whose first name counts."""
+    named: dict[str, list[dict[str, Any]]] = {}
+    for entry in entries:
+        own = text(entry.get("parent")) or not text(entry.get("root"))
+        named.setdefault(entry["id"] if own else f"root {entry['root']}", []).append(entry)
+    return tuple(
+        Model(
+            first["id"],
+            aliases=tuple(sorted({entry["id"] for entry in others} - {first["id"]})),
+            loaded=awake,
+            context_length=count(first.get("max_model_len")),
+        )
+        for first, *others in named.values()
+    )
 
 
 def _engine(metrics: EnginePage) -> Engine:
@@ -107,4 +118,4 @@ def _capacity(metrics: EnginePage) -> float | None:
 
 
 def _size(labels: dict[str, str]) -> float | None:
-    return attempt(lambda: float(int(labels["num_gpu_blocks"]) * int(labels["block_size"])), None)
+    return attempt(lambda: count(float(labels["num_gpu_blocks"]) * float(labels["block_size"])), None)

@@ -11,8 +11,9 @@ from exporter import backends
 from exporter.answers import Care
 from tests.pages import SERVERS, pages
 
+WORST = (10**400, "\ud800")  # more than a float holds; text that no page of metrics could carry
 ANYTHING = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5), st.sampled_from(WORST)),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=6,
 )
@@ -33,11 +34,12 @@ def test_lies_about_types_never_raise_anything_unexpected(data: st.DataObject, f
         return
     for model in found.models:
         assert isinstance(model.name, str)
-        assert model.name
+        assert model.name.encode()
         for number in (model.vram_bytes, model.ram_bytes, model.context_length, model.expires, model.load_seconds):
             assert number is None or (isinstance(number, float) and math.isfinite(number))
         for text in (model.quantization, model.family, model.parameters, model.format, *model.aliases):
             assert isinstance(text, str)
+            text.encode()
 
 
 def _replaced(document: Any, lie: Any) -> Any:
