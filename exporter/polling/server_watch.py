@@ -74,6 +74,7 @@ class ServerWatch:
         self._last_success: float | None = None
         self._was_up: bool | None = None
         self._found: ServerProcesses | None = None
+        self._loaded: frozenset[str] = frozenset()
         self._gpus: Mapping[str, GpuUse] = {}
 
     def poll(self) -> bool:
@@ -92,8 +93,16 @@ class ServerWatch:
         if self.snapshot is not None:
             self._last_success = self._around.wall_clock()
         self.history.poll(now, self.snapshot)
+        self._look_for_new_processes()
         self._show(now - began)
         return self.snapshot is not None
+
+    def _look_for_new_processes(self) -> None:
+        """Look anew when other models are loaded than before: some servers start a process for each."""
+        loaded = frozenset(label for label, known in self.history.models() if known.loaded)
+        if loaded != self._loaded:
+            self._loaded = loaded
+            self._processes.forget()
 
     def close(self) -> None:
         """Close the connections."""
@@ -170,7 +179,8 @@ class ServerWatch:
     def _engine_of(self, snapshot: ServerSnapshot) -> Engine:
         if snapshot.loads_on_request == "by_name" and snapshot.kind == "llamacpp":
             loaded = [model.name for model in snapshot.models if model.loaded]
-            return self._merged.merge(snapshot.engine_by_model, loaded)
+            asleep = [model.name for model in snapshot.models if model.asleep]
+            return self._merged.merge(snapshot.engine_by_model, loaded, asleep)
         return snapshot.engine
 
     def _measure_energy(self) -> None:
