@@ -62,6 +62,11 @@ class Device(Protocol):
         """
         ...
 
+    @property
+    def resting(self) -> bool:
+        """Whether it is left alone for a while, so that it can fall asleep."""
+        ...
+
     def read(self) -> list[Value]:
         """Ask the GPU everything; may block, possibly for ever. Raises Lost, and anything else on failure."""
         ...

@@ -11,6 +11,7 @@ from exporter.gpu.uses import FRESH_SECONDS, GpuUse, Reading, Uses, memory_by_pi
 from exporter.scrape import Scrape
 from exporter.threads import Run
 from exporter.units import Seconds
+from tests.collectors.test_gpu import Card, Vendor
 from tests.gpu.conftest import Clock
 from tests.gpu.driver import GIB, H100, plug_in, uuid
 
@@ -67,6 +68,17 @@ def test_a_hanging_card_costs_itself(driver: Driver, make_gpu: MakeGpu) -> None:
     plug_in(driver, 2, H100, "NVIDIA H100 80GB HBM3")
     driver.say(1, UtilizationRates="hang")
     assert list(read_by(make_gpu(Options(stuck_after=Seconds(0.2))))) == [uuid(0)]
+
+
+def test_a_card_that_is_left_alone_says_nothing_old() -> None:
+    """What a GPU held before it fell asleep, or was left alone so that it can, is not given any more."""
+    card = Card("0")
+    collector = Gpu({"x": Vendor(card)}, Options())
+    assert read_by(collector) == {"GPU-0": GpuUse(None, {1: 8.0})}
+    card.asleep = True
+    assert read_by(collector) == {}
+    card.asleep, card.resting = False, True
+    assert read_by(collector) == {}
 
 
 def test_memory_of_a_process_is_added_up() -> None:
