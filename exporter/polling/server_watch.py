@@ -74,6 +74,7 @@ class ServerWatch:
         self._last_success: float | None = None
         self._was_up: bool | None = None
         self._found: ServerProcesses | None = None
+        self._loads_on_request = False
         self._loaded: frozenset[str] = frozenset()
         self._gpus: Mapping[str, GpuUse] = {}
 
@@ -92,10 +93,15 @@ class ServerWatch:
         now = self._around.now()
         if self.snapshot is not None:
             self._last_success = self._around.wall_clock()
+            self._loads_on_request = self.snapshot.loads_on_request != "never"
         self.history.poll(now, self.snapshot)
         self._look_for_new_processes()
         self._show(now - began)
         return self.snapshot is not None
+
+    def may_load_unseen(self) -> bool:
+        """Tell whether a request may load a model: the server does so on request, and what is loaded is not known."""
+        return self.snapshot is None and self._loads_on_request
 
     def _look_for_new_processes(self) -> None:
         """Look anew when other models are loaded than before: some servers start a process for each."""
