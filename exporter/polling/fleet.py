@@ -67,7 +67,10 @@ class Fleet:
     def collect(self) -> Iterable[Metric]:
         """Yield what was heard last of every server; asks nobody."""
         yield from joined(FAMILIES, [one.watch.parts for one in self._watched])
-        yield from (family for family in self._live.collect() if family.samples)
+        for family in self._live.collect():
+            family.samples = [sample for sample in family.samples if sample.labels["server"] in self._by_name]
+            if family.samples:
+                yield family
 
     def recorded(self, server: str, observed: RequestObservation) -> None:
         """Take note of a request that passed the proxy: whether it found its model not loaded."""

@@ -159,6 +159,9 @@ def test_probes_wait_for_the_first_poll(server: StandIn) -> None:
     probe = Probe(interval=Seconds(0.05))
     fleet.watch([replace(configured("a", server), probe=probe)], {}, HOUR)
     wait_until(lambda: read(fleet).get("probes_total", {}).get(("a", "llama3.2:latest", "ok"), 0) >= 2, "it is probed")
+    fleet.watch([configured("b", server)], {}, HOUR)
+    wait_until(lambda: up(fleet) == {("b",): 1}, "another server is there")
+    assert "probes_total" not in read(fleet), "a server that is no longer configured has no series"
     fleet.close()
 
 

@@ -32,8 +32,6 @@ def server() -> Iterator[StandIn]:
 def probed(
     server: StandIn, url: str | None = None, *, then_gone: bool = False, **settings: Any
 ) -> dict[str, dict[tuple[str, ...], float]]:
-    server: StandIn, url: str | None = None, *, then_gone: bool = False, **settings: Any
-) -> dict[str, dict[tuple[str, ...], float]]:
     """Return the metrics after one round of probes."""
     configured = ModelServer("s", ServerUrl(server.url), probe=Probe(timeout=Seconds(0.3), **settings))
     watch = ServerWatch(configured, ServerUrl(server.url), Surroundings())
