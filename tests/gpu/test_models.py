@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,7 +29,7 @@ model_servers:
   - {{name: s, url: "http://127.0.0.1:{port}"}}
 collectors:
   disable_defaults: true
-  gpu: {{enabled: true}}
+  gpu: {{enabled: true, stuck_after: 5s}}
   model_servers: {{enabled: true, poll_interval: 100ms}}
 """
 
@@ -60,14 +61,29 @@ def test_energy_and_memory_of_a_process_are_those_of_its_model(
         wait_until(lambda: (*MODEL, "vram") in shown("modelhost_model_memory_bytes", "kind"), "memory")
         assert shown("modelhost_model_memory_bytes", "kind")[*MODEL, "vram"] == 5 * GIB
 
-        energy = "modelhost_model_energy_joules_total"
-        assert shown(energy, "attribution") == {}
-        driver.say(0, TotalEnergyConsumption=1_060_000)
-        exporter.page("?collect[]=gpu")
-        wait_until(lambda: bool(shown(energy, "attribution")), "energy")
-        assert shown(energy, "attribution") == {(*MODEL, "exclusive"): 60}
+        def energy() -> dict[tuple[str, ...], float]:
+            return shown("modelhost_model_energy_joules_total", "attribution")
 
-        driver.say(0, ComputeRunningProcesses=f"{mine} {os.getpid()}:{15 * GIB}:", TotalEnergyConsumption=1_160_000)
-        exporter.page("?collect[]=gpu")
-        wait_until(lambda: len(shown(energy, "attribution")) > 1, "energy of a shared GPU")
-        assert shown(energy, "attribution") == {(*MODEL, "exclusive"): 60, (*MODEL, "shared"): 25}
+        def grows(attribution: str, beyond: float) -> bool:
+            used[0] += 100
+            driver.say(0, TotalEnergyConsumption=used[0] * 1000)
+            exporter.page("?collect[]=gpu")
+            return energy().get((*MODEL, attribution), 0) > beyond
+
+        used = [1000]
+        assert energy() == {}
+        wait_until(lambda: grows("exclusive", 0), "energy")
+        assert energy().keys() == {(*MODEL, "exclusive")}
+        assert energy()[*MODEL, "exclusive"] % 100 == 0
+
+        driver.say(0, ComputeRunningProcesses=f"{mine} {os.getpid()}:{15 * GIB}:")
+        wait_until(lambda: grows("shared", 0), "energy of a shared GPU")
+        alone = energy()[*MODEL, "exclusive"]
+        shared = energy()[*MODEL, "shared"]
+        assert shared % 25 == 0
+
+        config.write_text(config.read_text().replace("stuck_after: 5s", "stuck_after: 6s"))
+        exporter.process.send_signal(signal.SIGHUP)
+        exporter.wait_for_message("configuration reloaded")
+        wait_until(lambda: grows("shared", shared), "energy after a reload")
+        assert energy()[*MODEL, "exclusive"] == alone
