@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from exporter.live.message import Message
     from exporter.scrape import Measured, Scrape
 
-INTERVAL_SECONDS = 2.0
+INTERVAL_SECONDS = 2
 
 _COLLECTORS = frozenset({"cpu", "filesystem", "gpu", "load", "memory", "model_servers", "network"})
 _TIMEOUT_SECONDS = 1.5
@@ -43,6 +43,7 @@ class Meter:
         self,
         measured: Callable[[], Measured],
         keep: Callable[[float, Message], None],
+        interval_seconds: float = INTERVAL_SECONDS,
         demo: bool = False,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
@@ -53,7 +54,7 @@ class Meter:
         self._clock = clock
         self._now = now
         self._about = {
-            "interval": INTERVAL_SECONDS,
+            "interval": interval_seconds,
             "demo": demo,
             "version": __version__,
             "host": {"name": platform.node(), "system": platform.system()},

@@ -11,6 +11,7 @@ from aiohttp import HttpVersion11, WSCloseCode, WSMsgType, hdrs, web
 
 from exporter.live import access, models
 from exporter.live.feed import Feed
+from exporter.live.meter import INTERVAL_SECONDS
 from exporter.live.viewers import Viewer, chunked_event, event, websocket_frame
 from exporter.proxy.websocket import is_proper
 
@@ -41,9 +42,9 @@ class _Problem(Exception):
         self.status = status
 
 
-def add_routes(app: web.Application, source: Source) -> Handler:
+def add_routes(app: web.Application, source: Source, interval_seconds: float = INTERVAL_SECONDS) -> Handler:
     """Add what is below /api; returns the handler for a request to the metrics path that wants a WebSocket."""
-    routes = _Routes(Feed(source), source)
+    routes = _Routes(Feed(source, interval_seconds), source)
     app.add_routes(
         [
             web.get("/api/live", routes.guarded(routes.events), allow_head=False),
