@@ -85,7 +85,8 @@ class Feed:
         return bool(len(self.viewers) or self._source.config.live.history or time.monotonic() < self._asked_until)
 
     def _meter(self) -> Meter:
-        return Meter(partial(meter.measured_by, self._source), self._keep, self._interval, self._source.demo)
+        about = meter.about(self._interval, self._source.demo)
+        return Meter(partial(meter.measured_by, self._source), self._keep, about)
 
     def _keep(self, when: float, message: Message) -> None:
         """Add a message to the history that is wanted now; called in the sampler's thread."""

@@ -1,4 +1,4 @@
-"""A small client of the live feed, over bare sockets: what a dashboard that was written against its description does."""
+"""A small client of the live feed, over bare sockets: a dashboard that was written against its description."""
 
 from __future__ import annotations
 
@@ -18,24 +18,43 @@ _RANGES = {"<100ms", "100-500ms", "500ms-1s", "1-5s", ">5s"}
 _GPU = {"id": str, "name": str, "usage": float, "memoryUsed": float, "memoryTotal": float, "temperature": float}
 _MS = {"avgResponseTime": float, "p50": float, "p95": float, "p99": float}
 _MODEL = {
-    **{"id": str, "server": str, "model": str, "requestsPerSecond": float, **_MS},
-    **{"successRate": float, "tokensPerSecond": float, "timeToFirstToken": float, "inFlight": int},
-    **{"totalRequests": int, "memoryUsage": float, "loaded": bool},
+    "id": str,
+    "server": str,
+    "model": str,
+    "requestsPerSecond": float,
+    **_MS,
+    "successRate": float,
+    "tokensPerSecond": float,
+    "timeToFirstToken": float,
+    "inFlight": int,
+    "totalRequests": int,
+    "memoryUsage": float,
+    "loaded": bool,
 }
 _MESSAGE = {
-    **{"timestamp": str, "interval": float, "demo": bool, "version": str},
+    "timestamp": str,
+    "interval": float,
+    "demo": bool,
+    "version": str,
     "host": {"name": str, "system": str},
-    **{"cpuUsage": float, "cpuCores": int, "loadAverage": float, "loadAverages": [float]},
-    **{"memoryUsage": float, "memoryUsed": float, "memoryAvailable": float, "memoryTotal": float},
-    **{
-        "gpuUsage": float,
-        "gpuInfo": _GPU,
-        "gpus": [{**_GPU, "uuid": str, "powerWatts": float, "powerLimitWatts": float}],
-    },
+    "cpuUsage": float,
+    "cpuCores": int,
+    "loadAverage": float,
+    "loadAverages": [float],
+    "memoryUsage": float,
+    "memoryUsed": float,
+    "memoryAvailable": float,
+    "memoryTotal": float,
+    "gpuUsage": float,
+    "gpuInfo": _GPU,
+    "gpus": [{**_GPU, "uuid": str, "powerWatts": float, "powerLimitWatts": float}],
     "networkStats": {"bytesInPerSecond": float, "bytesOutPerSecond": float},
     "diskUsage": {"used": float, "total": float, "percent": float},
     "apiStats": {
-        **{"totalRequests": int, "requestsPerSecond": float, "errorRate": float, **_MS},
+        "totalRequests": int,
+        "requestsPerSecond": float,
+        "errorRate": float,
+        **_MS,
         "responseTimeDistribution": dict.fromkeys(_RANGES, int),
         "maxDistributionCount": int,
     },
@@ -135,6 +154,12 @@ class Connection:
                     if frame.opcode == CLOSE:
                         code = int.from_bytes(frame.payload[:2], "big")
         return code
+
+    async def ended(self) -> None:
+        """Wait until the exporter ends the connection."""
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while await self.reader.read(1 << 16):
+                pass
 
     async def listen(self) -> Self:
         """Ask for server-sent events."""
