@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
+    from exporter.collectors import Collector
+
 GOOD = ("modelhost_good", ())
 
 
@@ -252,7 +254,7 @@ def test_many_hung_collectors_do_not_add_up(hanging: Hanging) -> None:
 def test_a_measurement_says_who_is_silent_and_logs_nothing(hanging: Hanging, caplog: pytest.LogCaptureFixture) -> None:
     """Families of those that answered; failed and late ones by name, unlike those that lack what they measure."""
     left_out = Fixed(family("modelhost_left_out"))
-    collectors = {
+    collectors: dict[str, Collector] = {
         "good": Fixed(family("modelhost_good")),
         "nothing": Raising(Unavailable("no such thing")),
         "failing": Raising(RuntimeError("broken")),
