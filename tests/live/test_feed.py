@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from prometheus_client.metrics_core import Metric
 
+from exporter.live.feed import Feed
 from exporter.live.settings import Host, Live, Origin
 from exporter.scrape import Scrape
 from tests.fakes import Fixed, Hanging, Raising, family
@@ -135,6 +136,16 @@ async def test_history_follows_the_configuration(serve: Serve) -> None:
     assert await rows() == 0
 
 
+async def test_who_leaves_takes_no_history_from_others(serve: Serve) -> None:
+    """Whoever asks between two messages shares one encoding; one that gives up does not cost the others theirs."""
+    feed = Feed((await serve()).source, 3600.0)
+    first, second = (asyncio.ensure_future(feed.history()) for _ in range(2))
+    await asyncio.sleep(0)
+    first.cancel()
+    assert (await second).startswith(b'{"interval":')
+    assert first.cancelled()
+
+
 async def test_gpus_that_may_sleep_rest_while_nobody_watches(serve: Serve, tmp_path: Path) -> None:
     """For the history alone they are asked once in a while, though the rest is measured; for a viewer always."""
     control = tmp_path / "class/drm/card0/device/power/control"
@@ -220,8 +231,8 @@ async def test_listed_pages_and_hosts_are_answered(serve: Serve) -> None:
 
 
 async def test_models_are_listed_and_found(serve: Serve) -> None:
-    """By id, or by name where only one server has it; measured for who asks where nobody watches."""
-    served = await serve()
+    """By id, or by name where only one server has it; measured at once for who asks where nobody watches."""
+    served = await serve(interval=3600.0)
     for server, model in (("a", "one"), ("a", "both"), ("b", "both"), ("b", "org/two")):
         served.source.request(server, model)
     status, told = await get(served.address, "/api/models")
