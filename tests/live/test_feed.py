@@ -146,6 +146,20 @@ async def test_who_leaves_takes_no_history_from_others(serve: Serve) -> None:
     assert first.cancelled()
 
 
+async def test_a_machine_without_threads_says_so(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """503 with the reason; the feed itself goes on when there are threads again."""
+
+    def no_thread(_function: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    served = await serve()
+    with monkeypatch.context() as patch:
+        patch.setattr("exporter.threads.call", no_thread)
+        assert await get(served.address, "/api/history") == (503, {"error": "can't start new thread"})
+    async with Connection(served.address) as viewer:
+        check_message(await (await viewer.watch()).message())
+
+
 async def test_gpus_that_may_sleep_rest_while_nobody_watches(serve: Serve, tmp_path: Path) -> None:
     """For the history alone they are asked once in a while, though the rest is measured; for a viewer always."""
     control = tmp_path / "class/drm/card0/device/power/control"
