@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from exporter import threads
 from exporter.live import meter
-from exporter.live.gpu_rest import GpuRest, any_may_sleep
 from exporter.live.history import History
 from exporter.live.meter import Meter
 from exporter.live.sampler import Sampler
@@ -18,7 +18,6 @@ from exporter.live.viewers import Viewers
 if TYPE_CHECKING:
     from exporter.config import Config
     from exporter.live.message import Message
-    from exporter.scrape import Measured
 
 _AFTER_ASKING_SECONDS = 90.0
 _FIRST_MESSAGE_SECONDS = 5.0
@@ -39,7 +38,6 @@ class Feed:
         self._source = source
         self._interval = interval_seconds
         self._asked_until = 0.0
-        self._gpu_rest = GpuRest(lambda: any_may_sleep(source.config.path.sysfs))
         self._message: Message | None = None
         self._known = asyncio.Event()
         self._history: History | None = None
@@ -84,19 +82,12 @@ class Feed:
         return await asyncio.shield(self._page)
 
     def _is_wanted(self) -> bool:
-        return self._source.config.live.history or self._is_watched()
-
-    def _is_watched(self) -> bool:
-        return len(self.viewers) > 0 or time.monotonic() < self._asked_until
+        wanted = self._source.config.live.history or time.monotonic() < self._asked_until
+        return wanted or len(self.viewers) > 0
 
     def _meter(self) -> Meter:
         about = meter.about(self._interval, self._source.demo)
-        return Meter(self._measured, self._keep, about)
-
-    def _measured(self) -> Measured:
-        """Measure; in the sampler's thread."""
-        gpus = self._gpu_rest.is_over(watched=self._is_watched())
-        return meter.measured_by(self._source, without_gpus=not gpus)
+        return Meter(partial(meter.measured_by, self._source), self._keep, about)
 
     def _keep(self, when: float, message: Message) -> None:
         """Add a message to the history that is wanted now; called in the sampler's thread."""

@@ -11,7 +11,6 @@ from exporter.live import gpus, requests
 from exporter.live.families import Families
 from exporter.live.message import MEAN_SECONDS, message
 from exporter.live.readings import Readings
-from exporter.scrape import Measured
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -20,12 +19,11 @@ if TYPE_CHECKING:
 
     from exporter.live.gpus import Gpu
     from exporter.live.message import Message
-    from exporter.scrape import Scrape
+    from exporter.scrape import Measured, Scrape
 
 INTERVAL_SECONDS = 2
 
-_GPU = "gpu"
-_COLLECTORS = frozenset({"cpu", "filesystem", _GPU, "load", "memory", "model_servers", "network"})
+_COLLECTORS = frozenset({"cpu", "filesystem", "gpu", "load", "memory", "model_servers", "network"})
 _TIMEOUT_SECONDS = 1.5
 
 
@@ -66,7 +64,7 @@ class Meter:
         measured = self._measured()
         families = Families(measured.families)
         self._readings.add(self._clock(), families)
-        self._gpus = gpus.silent(self._gpus) if _GPU in measured.silent else gpus.gpus(families)
+        self._gpus = gpus.silent(self._gpus) if "gpu" in measured.silent else gpus.gpus(families)
         when = self._now()
         result = message(families, self._readings, self._gpus, when, self._about)
         self._keep(when, result)
@@ -83,9 +81,8 @@ def about(interval_seconds: float, demo: bool) -> Mapping[str, object]:
     }
 
 
-def measured_by(source: Source, *, without_gpus: bool = False) -> Measured:
+def measured_by(source: Source) -> Measured:
     """Return what the collectors that are needed measure, with what the proxy counts; blocks."""
-    wanted = _COLLECTORS - {_GPU} if without_gpus else _COLLECTORS
-    measured = source.scrape.measure(wanted, min(_TIMEOUT_SECONDS, source.scrape.timeout_seconds))
+    measured = source.scrape.measure(_COLLECTORS, min(_TIMEOUT_SECONDS, source.scrape.timeout_seconds))
     counted = source.registry.restricted_registry(requests.SAMPLES).collect()
-    return Measured([*measured.families, *counted], [*measured.silent, *(_COLLECTORS - wanted)])
+    return measured._replace(families=[*measured.families, *counted])

@@ -19,8 +19,6 @@ from tests.proxy.frames import CLOSE, PING, PONG, TEXT, UPGRADE, frame
 from tests.proxy.upstream import DEADLINE_SECONDS
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.live.conftest import Serve, Served
 
 EVIL = "Origin: http://evil.example"
@@ -158,28 +156,6 @@ async def test_a_machine_without_threads_says_so(serve: Serve, monkeypatch: pyte
         assert await get(served.address, "/api/history") == (503, {"error": "can't start new thread"})
     async with Connection(served.address) as viewer:
         check_message(await (await viewer.watch()).message())
-
-
-async def test_gpus_that_may_sleep_rest_while_nobody_watches(serve: Serve, tmp_path: Path) -> None:
-    """For the history alone they are asked once in a while, though the rest is measured; for a viewer always."""
-    control = tmp_path / "class/drm/card0/device/power/control"
-    control.parent.mkdir(parents=True)
-    control.write_text("auto\n")
-    up = Metric("modelhost_gpu_up", "", "gauge")
-    up.add_sample("modelhost_gpu_up", {"gpu": "0", "uuid": "GPU-0"}, 1)
-    gpu = Fixed(up)
-    served = await serve(gpu=gpu)
-    config = served.source.config
-    paths = replace(config.path, sysfs=tmp_path)
-    served.source.config = replace(config, live=Live(history=True), path=paths)
-    await _until_measured(served, 5)
-    assert gpu.runs == 1
-    async with Connection(served.address) as viewer:
-        await viewer.watch()
-        for _ in range(4):
-            message = await viewer.message()
-            assert [each["id"] for each in message["gpus"]] == ["0"]
-    assert gpu.runs > 1
 
 
 async def test_a_replaced_scrape_is_measured_from_then_on(serve: Serve) -> None:
