@@ -43,6 +43,8 @@ class Service:
         self._own = OwnMetrics()
         self.registry = self._own.registry
         self._gpu_uses = Uses()
+        self.demo = False
+        """Whether what is measured is made up."""
         self.fleet = Fleet(self.registry, self._gpu_uses)
         """The model servers that are watched."""
         self._given: Mapping[str, collectors.Collector] = {"model_servers": ModelServers(self.fleet.collect)}
