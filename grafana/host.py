@@ -8,7 +8,7 @@ from grafana import queries as q
 from grafana import style as s
 from grafana.board import Board, Variable, row
 from grafana.host_devices import disks, filesystems, network, sensors
-from grafana.panels import graph, number, states
+from grafana.panels import FEWER, graph, number, states
 from grafana.queries import Query, now
 
 DISK = Variable("disk", "Disk", q.values_of("device", "modelhost_disk_read_bytes_total"))
@@ -96,7 +96,7 @@ def modes() -> s.Builder:
         Query(q.total(q.rate("modelhost_cpu_seconds_total", 'mode!="idle"'), "mode"), "{{mode}}"),
         unit=s.COUNT,
         stacked=True,
-    )
+    ).max_data_points(FEWER)
 
 
 def cores() -> s.Builder:
@@ -108,7 +108,7 @@ def cores() -> s.Builder:
         Query(q.top(32, q.core_busy()), "{{instance}} {{cpu}}"),
         unit=s.RATIO,
         most=1,
-    )
+    ).max_data_points(FEWER)
 
 
 def load() -> s.Builder:
