@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from exporter import collectors
 from exporter.address import Address
+from exporter.http_url import PageUrl  # noqa: TC001 - read at run time, by the parser
 from exporter.polling.settings import ModelServer
 from exporter.proxy.settings import ProxySettings
 from exporter.strict import ConfigError, mapping, parse, parse_keys
@@ -28,6 +29,7 @@ class Web:
     telemetry_path: str = "/metrics"
     max_requests: int = 40
     enable_lifecycle: bool = False
+    grafana_url: PageUrl | None = None
 
     def __post_init__(self) -> None:
         if not self.listen_addresses:
@@ -35,7 +37,7 @@ class Web:
         if self.max_requests < 1:
             raise ValueError("max_requests must be at least 1")
         path = self.telemetry_path
-        if not re.fullmatch(r"/[\w.~/-]+", path, re.ASCII) or path.startswith("/-/"):
+        if not re.fullmatch(r"/[\w.~/-]+", path, re.ASCII) or path.startswith(("/-/", "/api/", "/static/")):
             raise ValueError(f"telemetry_path {path!r} must be a path such as /metrics, not / and not below /-/")
 
 
