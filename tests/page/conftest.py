@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 from exporter import page as live_page
 from tests.page.feed import StandInFeed
@@ -28,15 +29,15 @@ addEventListener("securitypolicyviolation", (event) => violations.push(event.vio
 class OpenPage(Protocol):
     """Opens an address in a context of its own."""
 
-    def __call__(self, url: str, *, losing: bool = False, **context: Any) -> Page:
-        """Open it; ``losing``: the server goes away in this test, about which a browser complains."""
+    def __call__(self, url: str, *, losing: bool = False, state: str = "live", **context: Any) -> Page:
+        """Open it and wait until it is in a state; ``losing``: a browser complains, since something goes wrong."""
         ...
 
 
 class Serve(Protocol):
     """Starts a stand-in feed; it is stopped when the test ends."""
 
-    def __call__(self, message: dict[str, Any], history: dict[str, Any] | None = None, *, port: int = 0) -> StandInFeed:
+    def __call__(self, message: dict[str, Any], history: dict[str, Any] | None = None, **options: Any) -> StandInFeed:
         """Serve the page and these."""
         ...
 
@@ -59,7 +60,7 @@ def open_page(browser: Browser) -> Iterator[OpenPage]:
     """Give a function that opens pages; at the end none has complained or asked another host."""
     with contextlib.ExitStack() as checks:
 
-        def open_(url: str, *, losing: bool = False, **options: Any) -> Page:
+        def open_(url: str, *, losing: bool = False, state: str = "live", **options: Any) -> Page:
             context = browser.new_context(**{"viewport": {"width": 1440, "height": 1600}, **options})
             context.set_default_timeout(DEADLINE_SECONDS * 1000)
             context.add_init_script(_VIOLATIONS)
@@ -80,6 +81,9 @@ def open_page(browser: Browser) -> Iterator[OpenPage]:
 
             checks.callback(check)
             page.goto(url)
+            expect(page.locator("body")).to_have_attribute(
+                "data-state", re.compile(state), timeout=DEADLINE_SECONDS * 1000
+            )
             return page
 
         yield open_
@@ -90,8 +94,8 @@ def serve() -> Iterator[Serve]:
     """Give a function that starts stand-in feeds."""
     with contextlib.ExitStack() as stack:
 
-        def serve_(message: dict[str, Any], history: dict[str, Any] | None = None, *, port: int = 0) -> StandInFeed:
-            feed = StandInFeed(message, history, port=port)
+        def serve_(message: dict[str, Any], history: dict[str, Any] | None = None, **options: Any) -> StandInFeed:
+            feed = StandInFeed(message, history, **options)
             stack.callback(feed.close)
             return feed
 

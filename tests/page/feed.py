@@ -16,7 +16,7 @@ from exporter.config import Config
 from exporter.scrape import Scrape
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator, Mapping
+    from collections.abc import Coroutine, Iterator, Mapping, Sequence
 
     from exporter.collectors import Collector
     from exporter.service import Service
@@ -33,22 +33,28 @@ class _Service:
 
 
 class StandInFeed:
-    """One server in a thread of its own. Every viewer gets the latest message at once, then each that is sent."""
+    """One server in a thread of its own. Every viewer gets the latest message at once, then each that is sent.
 
-    def __init__(
+    ``refused`` is why the feed and the API answer 403; ``without`` names static files that are not there.
+    """
+
+    def __init__(  # noqa: PLR0913 - each is a way to be
         self,
         message: dict[str, Any],
         history: dict[str, Any] | None = None,
         *,
         port: int = 0,
         collectors: Mapping[str, Collector] | None = None,
+        refused: str | None = None,
+        websockets: bool = True,
+        without: Sequence[str] = (),
     ) -> None:
         self.message = message
         self.history = history or {"interval": 2, "timestamps": [], "series": {}, "gpus": [], "models": {}}
-        self.refused: str | None = None
-        """Why the feed and the API answer 403."""
-        self.websockets = True
         self.asked: list[str] = []
+        self._refused = refused
+        self._websockets = websockets
+        self._without = without
         self.service = _Service(Config(), Scrape(collectors or {}, 5.0))
         self._port = port
         self._viewers: set[asyncio.Queue[str | None]] = set()
@@ -67,7 +73,9 @@ class StandInFeed:
         self._loop.call_soon_threadsafe(self._tell, None)
 
     def close(self) -> None:
-        """Stop serving."""
+        """Stop serving; a second call does nothing."""
+        if self._loop.is_closed():
+            return
         self.hang_up()
         self._call(self._runner.cleanup())
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -99,8 +107,10 @@ class StandInFeed:
     @web.middleware
     async def _guard(self, request: web.Request, handler: Any) -> web.StreamResponse:
         self.asked.append(request.path)
-        if self.refused and request.path.startswith(("/api/", "/metrics")):
-            return web.json_response({"error": self.refused}, status=403)
+        if self._refused and request.path.startswith(("/api/", "/metrics")):
+            return web.json_response({"error": self._refused}, status=403)
+        if request.path.removeprefix("/static/") in self._without:
+            raise web.HTTPNotFound
         response: web.StreamResponse = await handler(request)
         return response
 
@@ -118,7 +128,7 @@ class StandInFeed:
             self._viewers.discard(queue)
 
     async def _socket(self, request: web.Request) -> web.StreamResponse:
-        if not self.websockets:
+        if not self._websockets:
             return web.Response(text="no upgrade here")
         socket = web.WebSocketResponse()
         await socket.prepare(request)
