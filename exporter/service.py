@@ -41,6 +41,8 @@ class Service:
         self._lock = threading.Lock()
         self._own = OwnMetrics()
         self.registry = self._own.registry
+        self.demo = False
+        """Whether what is measured is made up."""
         self.fleet = Fleet(self.registry)
         """The model servers that are watched."""
         self._given: Mapping[str, collectors.Collector] = {"model_servers": ModelServers(self.fleet.collect)}

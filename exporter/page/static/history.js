@@ -37,9 +37,10 @@ export class History {
   append(message) {
     const time = Date.parse(message.timestamp);
     const last = this.times.at(-1);
-    if (last !== undefined && time <= last) return;
     const gap = message.interval * 1000;
-    if (last !== undefined && time - last > 3 * gap) this.#push(last + gap, new Map());
+    if (time < last - gap) this.#moveBack(last + gap - time); // the exporter's clock was set back
+    else if (time <= last) return; // the history had it already
+    if (time > last + 3 * gap) this.#push(last + gap, new Map());
     this.#push(time, row(message));
     this.#trim();
   }
@@ -47,6 +48,10 @@ export class History {
   // [times, one column for each name], as the charts want it.
   data(names) {
     return [this.times, ...names.map((name) => this.columns.get(name) ?? nulls(this.times.length))];
+  }
+
+  #moveBack(by) {
+    this.times = this.times.map((time) => time - by);
   }
 
   #push(time, values) {
