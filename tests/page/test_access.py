@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -69,7 +70,9 @@ def test_nothing_is_wider_than_the_screen(serve: Serve, open_page: OpenPage, wid
     """No scrolling sideways, with eight GPUs and a long model's name; no number is wider than its card."""
     gpus = [gpu(number) for number in range(8)]
     long = model("an-organisation/a-model-with-a-name-that-does-not-end-Instruct-GGUF:Q4_K_M" * 2)
-    page = open_page(serve(message(gpus=gpus, models=[long])).url, viewport={"width": width, "height": 900})
+    host = {"name": "a-host-whose-name-goes-on-and-on" * 3 + ".example.com", "system": "Linux"}
+    feed = serve(message(gpus=gpus, models=[long], host=host))
+    page = open_page(feed.url, viewport={"width": width, "height": 900})
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     wide = """() => [...document.querySelectorAll(".card")].filter((card) => {
       const end = card.getBoundingClientRect().right;
@@ -140,6 +143,7 @@ def test_a_screen_reader_hears_changes_of_the_connection_only(serve: Serve, open
 def test_it_follows_a_change_of_the_scheme(serve: Serve, open_page: OpenPage) -> None:
     """Charts take the new colours at once."""
     page: Page = open_page(serve(message(START + 2), hour(START)).url, color_scheme="light")
+    expect(page.locator("#cpu .chart")).to_have_attribute("aria-label", re.compile("last 60 min"))  # all is drawn
     canvas = page.locator("#cpu canvas")
     before = canvas.evaluate("canvas => canvas.toDataURL()")
     page.emulate_media(color_scheme="dark")

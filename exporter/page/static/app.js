@@ -126,7 +126,7 @@ async function loadHistory() {
   const response = await fetch("api/history");
   if (!response.ok) return; // no history: the charts begin now
   history.load(await response.json());
-  draw();
+  if (!document.hidden) draw();
 }
 
 // Say why the feed cannot be had, where the exporter says it.

@@ -29,10 +29,6 @@ const sizes = new ResizeObserver((entries) => {
   for (const { target } of entries) charts.get(target)?.resize();
 });
 
-document.addEventListener("visibilitychange", () => {
-  for (const chart of charts.values()) chart.catchUp();
-});
-
 export class Chart {
   #plot = null;
   #late = null; // what is to be drawn once somebody looks
@@ -76,7 +72,7 @@ export class Chart {
   }
 
   catchUp() {
-    if (this.#late === null || !this.#seen || document.hidden || !this.element.clientWidth) return;
+    if (this.#late === null || !this.#seen || !this.element.clientWidth) return;
     const [data, seconds] = this.#late;
     this.#late = null;
     const [times] = data;

@@ -13,7 +13,7 @@ function short(number) {
 
 // A formatter of what may be null.
 function known(format) {
-  return (number) => (number === null || number === undefined || !Number.isFinite(number) ? NONE : format(number));
+  return (number) => (Number.isFinite(number) ? format(number) : NONE);
 }
 
 // A formatter that picks the largest unit the number fills.
