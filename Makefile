@@ -27,10 +27,12 @@ check: .venv/dev.stamp test-programs ## format, lint, types, documents, tests wi
 bench: .venv/dev.stamp ## measure speed and memory, side by side with node_exporter and nginx
 	@-.ci/need prometheus-node-exporter prometheus-node-exporter
 	@-.ci/need nginx nginx-light
+	@-.ci/need chromium chromium
 	$(BIN)/python -m benchmarks.scrape $(ARGS)
 	$(BIN)/python -m benchmarks.proxy
 	$(BIN)/python -m benchmarks.gpu
 	$(BIN)/python -m benchmarks.model_servers
+	$(BIN)/python -m benchmarks.page
 
 format: .venv/dev.stamp ## format the code and write the generated parts of the README
 	$(BIN)/ruff format .

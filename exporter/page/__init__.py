@@ -83,7 +83,7 @@ class _Page:
         self._files = files
         self._template = Template(files["index.html"].body.decode())
         if CHART_LIBRARY not in files:
-            log.warning("the live page has no charts: their library comes with an install (pip install .)")
+            log.warning("the live page has no charts: install again where npm's registry can be reached")
 
     async def index(self, request: web.Request) -> web.Response:
         """Serve the page, with the links that the configuration in force gives."""

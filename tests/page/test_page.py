@@ -244,3 +244,18 @@ def test_a_chart_is_painted_anew(serve: Serve, open_page: OpenPage) -> None:
     feed.send(message(START + 30, cpuUsage=100))
     expect(page.locator("#cpu .value")).to_have_text("100%")
     assert canvas.evaluate("canvas => canvas.toDataURL()") != before
+
+
+def test_a_chart_waits_until_its_newest_point_fills_a_pixel(serve: Serve, open_page: OpenPage) -> None:
+    """In an hour's chart two seconds are less than a pixel: it is not painted for them, but for a minute it is."""
+    feed = serve(message(START + 2), hour(START))
+    page = open_page(feed.url)
+    expect(page.locator("#cpu .chart")).to_have_attribute("aria-label", re.compile("last 60 min"))
+    canvas = page.locator("#cpu canvas")
+    before = canvas.evaluate("canvas => canvas.toDataURL()")
+    feed.send(message(START + 4, cpuUsage=98.5))
+    expect(page.locator("#cpu .value")).to_have_text("98.5%")
+    assert canvas.evaluate("canvas => canvas.toDataURL()") == before
+    feed.send(message(START + 62, cpuUsage=97.5))
+    expect(page.locator("#cpu .value")).to_have_text("97.5%")
+    assert canvas.evaluate("canvas => canvas.toDataURL()") != before

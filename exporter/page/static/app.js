@@ -65,7 +65,7 @@ const CHARTS = {
   ],
 };
 
-const CHARTS_MISSING = "Charts are missing: their library comes with an install (pip install .), and this is none.";
+const CHARTS_MISSING = "Charts are missing: install the exporter again where npm’s registry can be reached.";
 
 const byId = (id) => document.getElementById(id);
 const every = (name) => [...document.querySelectorAll(`[data-${name}]`)];
@@ -75,7 +75,7 @@ const diskMeter = document.querySelector("[data-meter=disk]");
 const history = new History();
 const indicator = new Indicator();
 const gpus = new Gpus();
-const models = new Models(draw);
+const models = new Models(() => draw());
 const numbers = every("show");
 const levels = every("level");
 const charts = Object.entries(CHARTS).map(([name, [options, columns]]) => ({
@@ -87,10 +87,11 @@ function seconds() {
   return Number(document.querySelector("[name=range]:checked").value);
 }
 
-function draw() {
-  for (const { chart, columns } of charts) chart.draw(history.data(columns), seconds());
-  gpus.draw(history, seconds());
-  models.draw(history, seconds());
+// grown: nothing changed but that there is a newer point.
+function draw({ grown = false } = {}) {
+  for (const { chart, columns } of charts) chart.draw(history.data(columns), seconds(), grown);
+  gpus.draw(history, seconds(), grown);
+  models.draw(history, seconds(), grown);
 }
 
 // Take a message; it is shown now, or when somebody looks.
@@ -112,7 +113,7 @@ function showLatest() {
   gpus.show(message.gpus);
   models.show(message.models);
   showDistribution(message.apiStats);
-  draw();
+  draw({ grown: true });
 }
 
 function showMachine({ host, demo }) {
@@ -150,7 +151,7 @@ function notice(text) {
 prepare(numbers);
 notice("");
 document.addEventListener("visibilitychange", () => document.hidden || showLatest());
-for (const radio of document.getElementsByName("range")) radio.addEventListener("change", draw);
+for (const radio of document.getElementsByName("range")) radio.addEventListener("change", () => draw());
 const feed = new URL(document.body.dataset.feed, location.href);
 feed.protocol = feed.protocol.replace("http", "ws");
 new Connection({

@@ -60,10 +60,17 @@ export class Chart {
     this.#plot?.destroy();
   }
 
-  // Show columns [times, …values] for the last seconds: now, or when somebody looks.
-  draw(data, seconds) {
+  // Show columns [times, …values] for the last seconds: now, or when somebody looks. What only adds the newest point
+  // (grown) waits until it fills a pixel: in an hour's chart that is one time in five.
+  draw(data, seconds, grown) {
+    if (grown && this.#plot && data[0].at(-1) - this.#window[1] < this.#pixel()) return;
     this.#late = [data, seconds];
     this.catchUp();
+  }
+
+  // How many milliseconds a pixel is wide.
+  #pixel() {
+    return (this.#window[1] - this.#window[0]) / this.#plot.width;
   }
 
   seen(isSeen) {

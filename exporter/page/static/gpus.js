@@ -52,8 +52,8 @@ export class Gpus {
     gpus.forEach((gpu, index) => this.#cards[index].show(gpu));
   }
 
-  draw(history, seconds) {
-    for (const { chart, id } of this.#cards) chart.draw(history.data([gpuColumn(id, "usage")]), seconds);
+  draw(history, seconds, grown) {
+    for (const { chart, id } of this.#cards) chart.draw(history.data([gpuColumn(id, "usage")]), seconds, grown);
   }
 
   #deal(gpus) {

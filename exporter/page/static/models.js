@@ -50,11 +50,11 @@ export class Models {
     this.#showChosen();
   }
 
-  draw(history, seconds) {
+  draw(history, seconds, grown) {
     const { id } = this.#chosen() ?? {};
     if (id === undefined) return;
-    this.latency.draw(history.data(QUANTILES.map((name) => modelColumn(id, name))), seconds);
-    this.tokens.draw(history.data([modelColumn(id, "tokensPerSecond")]), seconds);
+    this.latency.draw(history.data(QUANTILES.map((name) => modelColumn(id, name))), seconds, grown);
+    this.tokens.draw(history.data([modelColumn(id, "tokensPerSecond")]), seconds, grown);
   }
 
   #chosen() {
