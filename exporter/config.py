@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["Address", "Config", "ConfigError", "Log", "Scraping", "Web", "load", "read"]
+__all__ = ["Address", "Config", "ConfigError", "Live", "Log", "Scraping", "Web", "load", "read"]
 
 _TAKEN_PATHS = ("/-/", "/api/", "/static/")
 

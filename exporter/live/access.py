@@ -62,7 +62,8 @@ def is_own_host(text: str, port: int, allowed: Collection[Host], machine: str) -
         return False
     if any(host.name == other.name and other.port in (None, host.port) for other in allowed):
         return True
-    names = ("localhost", machine.lower(), machine.lower().partition(".")[0])
+    short = machine.lower().partition(".")[0]
+    names = ("localhost", machine.lower(), short, f"{short}.local")
     return (host.port or _HTTP_PORT) == port and (host.name in names or _is_address(host.name))
 
 

@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING, Protocol
 from exporter import threads
 from exporter.live import meter
 from exporter.live.history import History
-from exporter.live.meter import INTERVAL_SECONDS, Meter
+from exporter.live.meter import Meter
 from exporter.live.sampler import Sampler
 from exporter.live.viewers import Viewers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from exporter.config import Config
     from exporter.live.message import Message
 
@@ -34,17 +32,17 @@ class Source(meter.Source, Protocol):
 class Feed:
     """What is happening now, for whoever watches or asks; used on the event loop."""
 
-    def __init__(self, source: Source, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, source: Source, interval_seconds: float) -> None:
         """Prepare; nothing is measured before ``start``."""
         self.viewers = Viewers()
         self._source = source
-        self._clock = clock
+        self._interval = interval_seconds
         self._asked_until = 0.0
         self._message: Message | None = None
         self._known = asyncio.Event()
         self._history: History | None = None
         self._page: asyncio.Future[bytes] | None = None
-        self._sampler = Sampler(self._meter, self._is_wanted, self._publish, INTERVAL_SECONDS)
+        self._sampler = Sampler(self._meter, self._is_wanted, self._publish, interval_seconds)
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -68,7 +66,7 @@ class Feed:
 
         Who asks again within 90 s finds rates as well.
         """
-        self._asked_until = self._clock() + _AFTER_ASKING_SECONDS
+        self._asked_until = time.monotonic() + _AFTER_ASKING_SECONDS
         if self._message is None:
             self._sampler.wake()
             with contextlib.suppress(TimeoutError):
@@ -79,15 +77,17 @@ class Feed:
     async def history(self) -> bytes:
         """Return the history as JSON, empty where it is off; whoever asks between two messages shares one."""
         if self._page is None:
-            history = self._history or History(INTERVAL_SECONDS, INTERVAL_SECONDS)
+            history = self._history or History(self._interval, self._interval)
             self._page = threads.call(history.encode)
         return await asyncio.shield(self._page)
 
     def _is_wanted(self) -> bool:
-        return bool(len(self.viewers) or self._source.config.live.history or self._clock() < self._asked_until)
+        wanted = self._source.config.live.history or time.monotonic() < self._asked_until
+        return wanted or len(self.viewers) > 0
 
     def _meter(self) -> Meter:
-        return Meter(partial(meter.measured_by, self._source), self._keep, self._source.demo)
+        about = meter.about(self._interval, self._source.demo)
+        return Meter(partial(meter.measured_by, self._source), self._keep, about)
 
     def _keep(self, when: float, message: Message) -> None:
         """Add a message to the history that is wanted now; called in the sampler's thread."""
@@ -96,7 +96,7 @@ class Feed:
             self._history = None
             return
         if self._history is None or self._history.seconds != wanted.history_length:
-            self._history = History(wanted.history_length, INTERVAL_SECONDS)
+            self._history = History(wanted.history_length, self._interval)
         self._history.add(when, message)
 
     def _publish(self, news: tuple[Message, bytes] | None) -> None:

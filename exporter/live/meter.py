@@ -13,7 +13,7 @@ from exporter.live.message import MEAN_SECONDS, message
 from exporter.live.readings import Readings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from prometheus_client import CollectorRegistry
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from exporter.live.message import Message
     from exporter.scrape import Measured, Scrape
 
-INTERVAL_SECONDS = 2.0
+INTERVAL_SECONDS = 2
 
 _COLLECTORS = frozenset({"cpu", "filesystem", "gpu", "load", "memory", "model_servers", "network"})
 _TIMEOUT_SECONDS = 1.5
@@ -43,21 +43,19 @@ class Meter:
         self,
         measured: Callable[[], Measured],
         keep: Callable[[float, Message], None],
-        demo: bool = False,
+        about: Mapping[str, object],
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """Prepare; ``measured`` may block, ``keep`` is given each message with its time in seconds since 1970."""
+        """Prepare; ``measured`` may block, ``keep`` is given each message with its time in seconds since 1970.
+
+        ``about`` is what is the same in every message.
+        """
         self._measured = measured
         self._keep = keep
         self._clock = clock
         self._now = now
-        self._about = {
-            "interval": INTERVAL_SECONDS,
-            "demo": demo,
-            "version": __version__,
-            "host": {"name": platform.node(), "system": platform.system()},
-        }
+        self._about = about
         self._readings = Readings(MEAN_SECONDS)
         self._gpus: list[Gpu] = []
 
@@ -71,6 +69,16 @@ class Meter:
         result = message(families, self._readings, self._gpus, when, self._about)
         self._keep(when, result)
         return result
+
+
+def about(interval_seconds: float, demo: bool) -> Mapping[str, object]:
+    """Return what is the same in every message."""
+    return {
+        "interval": interval_seconds,
+        "demo": demo,
+        "version": __version__,
+        "host": {"name": platform.node(), "system": platform.system()},
+    }
 
 
 def measured_by(source: Source) -> Measured:

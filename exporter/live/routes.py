@@ -11,6 +11,7 @@ from aiohttp import HttpVersion11, WSCloseCode, WSMsgType, hdrs, web
 
 from exporter.live import access, models
 from exporter.live.feed import Feed
+from exporter.live.meter import INTERVAL_SECONDS
 from exporter.live.viewers import Viewer, chunked_event, event, websocket_frame
 from exporter.proxy.websocket import is_proper
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     Begun = Callable[[web.Request, Mapping[str, str]], Awaitable[web.StreamResponse]]
 
 _HEADERS = {hdrs.CACHE_CONTROL: "no-store", "X-Content-Type-Options": "nosniff"}
+_EVENT_HEADERS = {hdrs.CONTENT_TYPE: "text/event-stream", "X-Accel-Buffering": "no"}  # nginx would hold events back
 _MOST_HEARD_BYTES = 4096
 _MOST_HEARD = 100
 _HEARD_SECONDS = 60.0
@@ -41,9 +43,9 @@ class _Problem(Exception):
         self.status = status
 
 
-def add_routes(app: web.Application, source: Source) -> Handler:
+def add_routes(app: web.Application, source: Source, interval_seconds: float = INTERVAL_SECONDS) -> Handler:
     """Add what is below /api; returns the handler for a request to the metrics path that wants a WebSocket."""
-    routes = _Routes(Feed(source), source)
+    routes = _Routes(Feed(source, interval_seconds), source)
     app.add_routes(
         [
             web.get("/api/live", routes.guarded(routes.events), allow_head=False),
@@ -111,7 +113,10 @@ class _Routes:
 
     async def history(self, _request: web.Request) -> bytes:
         """Return the last hour."""
-        return await self._feed.history()
+        try:
+            return await self._feed.history()
+        except RuntimeError as error:  # no thread left on this machine
+            raise _Problem(503, str(error)) from error
 
     async def nothing(self, request: web.Request) -> bytes:
         """Say that there is nothing here."""
@@ -119,7 +124,7 @@ class _Routes:
 
     async def events(self, request: web.Request, headers: Mapping[str, str]) -> web.StreamResponse:
         """Send server-sent events for as long as the client listens."""
-        response = web.StreamResponse(headers={**headers, hdrs.CONTENT_TYPE: "text/event-stream"})
+        response = web.StreamResponse(headers={**headers, **_EVENT_HEADERS})
         framing: Framing = event
         if request.version >= HttpVersion11:
             response.enable_chunked_encoding()

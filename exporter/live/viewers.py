@@ -13,7 +13,7 @@ Framing = Callable[[bytes], bytes]
 """How a message is put on the wire."""
 
 _MISSES = 3
-_SEND_BUFFER_BYTES = 1 << 17
+_SEND_BUFFER_BYTES = 1 << 15
 _SHORT, _MEDIUM = 126, 1 << 16
 _TEXT_FRAME, _CLOSE_FRAME = 0x81, b"\x88\x02\x03\xe9"  # 1001: going away
 

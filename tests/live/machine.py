@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
 
-from exporter.live.meter import INTERVAL_SECONDS, Meter
+from exporter.live.meter import INTERVAL_SECONDS, Meter, about
 from exporter.objectives import Objectives
 from exporter.observation import RequestObservation, Tokens
 from exporter.request_metrics import RequestMetrics
@@ -36,6 +36,7 @@ class Machine:
         self.meter = Meter(
             self.measured,
             lambda when, message: self.kept.append((when, message)),
+            about(INTERVAL_SECONDS, demo=False),
             clock=lambda: self.monotonic,
             now=lambda: self.wall,
         )

@@ -35,6 +35,7 @@ def _check(*headers: tuple[str, str]) -> dict[str, str]:
         "[2001:db8::1]:8585",
         "box.example.net:8585",
         "box:8585",
+        "box.local:8585",
         "metrics.example.com",
         "metrics.example.com:443",
         "other.example.com:9000",
