@@ -153,6 +153,11 @@ class Scrape:
                     runs[name].wait(_HEAD_START_SECONDS)
         return runs
 
+    def start(self, name: str) -> Run[list[Metric]] | None:
+        """Run a collector between scrapes: one that comes meanwhile shares the run. None when there is no such one."""
+        worker = self._workers.get(name)
+        return worker.start() if worker is not None else None
+
     def successor(self, name: str, collector: Collector) -> Worker[list[Metric]]:
         """Return who runs a collector after this scrape: the same worker, or one that waits for its predecessor."""
         before = self._workers.get(name)
