@@ -42,9 +42,9 @@ class Service:
         self._lock = threading.Lock()
         self._own = OwnMetrics()
         self.registry = self._own.registry
+        self._gpu_uses = Uses()
         self.demo = False
         """Whether what is measured is made up."""
-        self._gpu_uses = Uses()
         self.fleet = Fleet(self.registry, self._gpu_uses)
         """The model servers that are watched."""
         self._given: Mapping[str, collectors.Collector] = {"model_servers": ModelServers(self.fleet.collect)}
