@@ -70,7 +70,7 @@ def test_nothing_is_wider_than_the_screen(serve: Serve, open_page: OpenPage, wid
     """No scrolling sideways, with eight GPUs and a long model's name; no number is wider than its card."""
     gpus = [gpu(number) for number in range(8)]
     long = model("an-organisation/a-model-with-a-name-that-does-not-end-Instruct-GGUF:Q4_K_M" * 2)
-    host = {"name": "a-host-whose-name-goes-on-and-on" * 3 + ".example.com", "system": "Linux"}
+    host = {"name": "ahostwhosenamegoesonandon" * 5 + ".example.com", "system": "Linux"}
     feed = serve(message(gpus=gpus, models=[long], host=host))
     page = open_page(feed.url, viewport={"width": width, "height": 900})
     assert page.evaluate("document.documentElement.scrollWidth") <= width
