@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 from yarl import URL
 
@@ -21,3 +22,18 @@ def parse_http_url(text: str) -> URL:
     if set(text) & set("?#@"):
         raise ValueError(f"{text!r} must have no query, fragment, user or password")
     return url
+
+
+@dataclass(frozen=True)
+class PageUrl:
+    """Where a person's browser is sent: an http or https URL, so never a script."""
+
+    text: str
+
+    @classmethod
+    def from_text(cls, text: str) -> PageUrl:
+        """Parse a URL, query and fragment allowed; ValueError for anything else."""
+        parse_http_url(re.split(r"[?#]", text, maxsplit=1)[0])
+        if not _PRINTABLE.fullmatch(text):
+            raise ValueError(f"{text!r} is not a URL such as http://127.0.0.1:3000")
+        return cls(text)
