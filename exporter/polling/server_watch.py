@@ -24,10 +24,11 @@ from exporter.written import written
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from exporter.http_url import ServerUrl
     from exporter.polling.energy import GpuUse, GpuUses
     from exporter.polling.local_processes import ServerProcesses
     from exporter.polling.model_history import Known
-    from exporter.polling.settings import ModelServer, ServerUrl
+    from exporter.polling.settings import ModelServer
     from exporter.snapshots import Model, ServerSnapshot
     from exporter.written import Parts
 

@@ -160,7 +160,7 @@ class Exchange:
     def _url(self) -> URL:
         """Return what the client library makes the very same target of."""
         upstream = self._target.settings.upstream
-        url = URL(upstream.url + self._path, encoded=True)
+        url = URL(upstream.text + self._path, encoded=True)
         if self._path.endswith("?"):  # it would drop the question mark
             url._cache["raw_path_qs"] = upstream.prefix + self._path  # noqa: SLF001 - nothing else keeps it
         return url

@@ -12,9 +12,9 @@ import pytest_asyncio
 from prometheus_client import CollectorRegistry
 
 from exporter.address import Address
+from exporter.http_url import ServerUrl
 from exporter.proxy.server import Proxy
 from exporter.proxy.settings import ProxyServer, ProxySettings
-from exporter.proxy.settings import Upstream as UpstreamAddress
 from tests.proxy.client import Client
 from tests.proxy.upstream import DEADLINE_SECONDS, Script, Upstream, refusing_port
 
@@ -118,7 +118,7 @@ async def start_proxied(caplog: pytest.LogCaptureFixture) -> AsyncIterator[Start
             upstream = await stack.enter_async_context(Upstream(script))
             registry = CollectorRegistry()
             url = f"http://{host}:{port or upstream.port}{prefix}"
-            server = ProxyServer(SERVER, Address("127.0.0.1", 0), UpstreamAddress.from_text(url), **settings)
+            server = ProxyServer(SERVER, Address("127.0.0.1", 0), ServerUrl.from_text(url), **settings)
             proxy = Proxy(ProxySettings((server,)), registry, stop_seconds=0.1)
             stack.push_async_callback(proxy.close)
             started.append(Proxied(proxy, upstream, await proxy.listen(server), registry))
