@@ -47,11 +47,13 @@ def _problem(request: BaseRequest) -> str | None:
     headers = request.headers
     if request.version > HttpVersion11:
         return "this speaks HTTP/1.1"
+    if len(headers.getall(hdrs.HOST, ())) > 1:
+        return "a request has one Host"
     if hdrs.TRANSFER_ENCODING in headers:
         codings = [coding.strip().lower() for coding in headers.getall(hdrs.TRANSFER_ENCODING)]
         if codings != ["chunked"] or request.version < HttpVersion11:
             return "a body can be chunked once, in HTTP/1.1, and nothing else"
-    if not encodable(headers):
+    if not encodable(request.raw_headers):
         return "a header field holds bytes that are not UTF-8"
     # the parser takes what follows such a head for the new protocol, whatever a length says
     if hdrs.UPGRADE in headers and any(name in headers for name in _BODY) and _switches(request):

@@ -39,6 +39,12 @@ class Watch:
         """The model that the reply names, as soon as it does."""
         return self._reply.model
 
+    @property
+    def failed(self) -> bool:
+        """Whether a reply that was passed on to its end held an error, or lacked its end."""
+        usage = self.finish()
+        return usage.failed or not (usage.complete or self.blind)
+
     def feed(self, piece: bytes) -> Progress:
         """Take the next bytes as they came over the wire; never raises."""
         if self.blind:

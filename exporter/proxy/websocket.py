@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 from aiohttp import WSMsgType, hdrs, web
 
-from exporter.proxy.headers import for_upstream, tokens
+from exporter.proxy.headers import as_multidict, for_upstream, tokens
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,7 +54,7 @@ async def open_upstream(
     session: aiohttp.ClientSession, url: URL, request: web.BaseRequest
 ) -> aiohttp.ClientWebSocketResponse:
     """Open the upstream's side as the client asked for it; raises what aiohttp raises when that fails."""
-    headers = for_upstream(request.headers)
+    headers = as_multidict(for_upstream(request.raw_headers, request.headers))
     for name in _HANDSHAKE:
         headers.popall(name, None)
     protocols = tuple(
