@@ -10,6 +10,7 @@ from aiohttp import hdrs
 from exporter import wire
 from exporter.model_names import UNKNOWN
 from exporter.observation import NO_REPLY, RequestObservation, ServerSeconds, Tokens
+from exporter.proxy.failures import CLIENT_ERROR, SERVER_ERROR
 from exporter.proxy.watch import Watch
 from exporter.stream_clock import StreamClock
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from exporter.wire import Call, Usage
 
 _STREAM_TYPES = ("text/event-stream", "application/x-ndjson")
-_REDIRECT, CLIENT_ERROR, SERVER_ERROR = 300, 400, 500
+_REDIRECT = 300
 
 
 class Account:

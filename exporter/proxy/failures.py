@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     Shape = Callable[[str, str, int], object]
 
+CLIENT_ERROR, SERVER_ERROR = 400, 500
+
 NOT_HTTP = "the model server's reply is not HTTP"
 
 

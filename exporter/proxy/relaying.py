@@ -1,0 +1,107 @@
+"""The server's reply on its way to the client: piece by piece as it comes, and read along after."""
+
+from __future__ import annotations
+
+import asyncio
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import aiohttp
+from aiohttp import HttpVersion11
+
+from exporter.proxy.failures import NOT_HTTP, Failure
+from exporter.proxy.relay import Relay, reset
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from exporter.proxy.account import Account
+    from exporter.proxy.upstream import UpstreamCall
+    from exporter.wire.usage_request import UsageFrameFilter
+
+_SUCCESS = 200
+
+
+async def relay_reply(
+    request: web.BaseRequest,
+    call: UpstreamCall,
+    account: Account,
+    *,
+    idle_timeout: float | None = None,
+    usage_filter: UsageFrameFilter | None = None,
+) -> Relay:
+    """Pass a reply on, less what the filter takes out; raises Failure for one that cannot be."""
+    arrived = perf_counter()
+    reply = call.reply
+    if reply.code < _SUCCESS:  # 101: nobody asked for another protocol
+        raise Failure("server_error", 502, NOT_HTTP)
+    try:
+        relay = Relay(request, reply, same_length=usage_filter is None)
+    except ValueError as error:
+        raise Failure("server_error", 502, NOT_HTTP) from error
+    account.replied(reply)
+    if idle_timeout is not None:
+        call.without_clock()
+    try:
+        if not call.content.is_eof() and not call.content.total_bytes:
+            await relay.start()
+        account.code = str(reply.code)
+        account.spent(perf_counter() - arrived)
+        if await _pass_on(call, relay, account, idle_timeout, usage_filter):
+            account.judge()
+        else:
+            cut_off(request)
+    except ConnectionError:  # the client's: those of the upstream are caught where they are read
+        return relay
+    return relay
+
+
+async def _pass_on(
+    call: UpstreamCall,
+    relay: Relay,
+    account: Account,
+    idle_timeout: float | None,
+    usage_filter: UsageFrameFilter | None,
+) -> bool:
+    """Pass the body on; False when it broke off."""
+    over = False
+    while not over:
+        try:
+            piece = await _next_piece(call, idle_timeout)
+        except (aiohttp.ClientError, OSError) as error:
+            account.outcome = "timeout" if isinstance(error, TimeoutError) else "stream_error"
+            return False
+        at = perf_counter()
+        over = call.content.at_eof()
+        out = piece if usage_filter is None else usage_filter.feed(piece)
+        if over:
+            await relay.end(out if usage_filter is None else out + usage_filter.flush())
+            account.end()
+        elif out:
+            await relay.write(out)
+        account.spent(perf_counter() - at)
+        account.saw(piece, at)
+    return True
+
+
+async def _next_piece(call: UpstreamCall, idle_timeout: float | None) -> bytes:
+    content = call.content
+    if content.is_eof() and content.exception() is None:  # all of the rest is here
+        return content.read_nowait(-1)
+    if idle_timeout is None:
+        return await content.readany()
+    return await asyncio.wait_for(content.readany(), idle_timeout)
+
+
+def cut_off(request: web.BaseRequest) -> None:
+    """End the client's connection so that a reply that broke off is not taken for a whole one.
+
+    Where the end of the connection would be the end of the reply (HTTP/1.0), only a reset says that it is broken.
+    """
+    transport = request.transport
+    if transport is None:
+        return
+    if request.version < HttpVersion11:
+        reset(transport)
+    else:
+        transport.close()
