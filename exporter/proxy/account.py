@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from exporter.instruments import Counter, Gauge
     from exporter.observation import Outcome
     from exporter.proxy.target import Target
-    from exporter.wire import Call, Usage
+    from exporter.wire import Call
 
 _STREAM_TYPES = ("text/event-stream", "application/x-ndjson")
 _REDIRECT = 300
@@ -49,6 +49,7 @@ class Account:
         self._watch: Watch | None = None
         self._phase: Gauge | None = None
         self._chunks: Counter | None = None
+        self._whole = False
         self._slowest_piece = 0.0
         self._ended: float | None = None
 
@@ -127,6 +128,7 @@ class Account:
 
     def judge(self) -> None:
         """Find the outcome of a request whose reply was passed on to its end."""
+        self._whole = True
         if self._status >= SERVER_ERROR:
             self.outcome = "server_error"
         elif self._status >= CLIENT_ERROR:
@@ -166,7 +168,7 @@ class Account:
         self._target.health.parse_error(self._target.name, self.wire_name or "none", reason)
 
     def _observed(self, model: str) -> RequestObservation:
-        usage: Usage = self._watch.finish() if self._watch is not None else wire.Usage()
+        usage = self._watch.finish(cut=not self._whole) if self._watch is not None else wire.Usage()
         timed = self.stream and self.outcome == "ok"
         clock, ended = self._clock, self._ended or 0.0
         return RequestObservation(

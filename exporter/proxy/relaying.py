@@ -15,6 +15,7 @@ from exporter.proxy.relay import Relay, reset
 if TYPE_CHECKING:
     from aiohttp import web
 
+    from exporter.observation import Outcome
     from exporter.proxy.account import Account
     from exporter.proxy.upstream import UpstreamCall
     from exporter.wire.usage_request import UsageFrameFilter
@@ -69,7 +70,7 @@ async def _pass_on(
         try:
             piece = await _next_piece(call, idle_timeout)
         except (aiohttp.ClientError, OSError) as error:
-            account.outcome = "timeout" if isinstance(error, TimeoutError) else "stream_error"
+            account.outcome = _outcome(call, error)
             return False
         at = perf_counter()
         over = call.content.at_eof()
@@ -82,6 +83,13 @@ async def _pass_on(
         account.spent(perf_counter() - at)
         account.saw(piece, at)
     return True
+
+
+def _outcome(call: UpstreamCall, error: Exception) -> Outcome:
+    """Return what became of a request whose reply broke off."""
+    if call.broken:
+        return "client_error"
+    return "timeout" if isinstance(error, TimeoutError) else "stream_error"
 
 
 async def _next_piece(call: UpstreamCall, idle_timeout: float | None) -> bytes:

@@ -56,4 +56,4 @@ def target_for(settings: ProxyServer, metrics: RequestMetrics, health: ProxyHeal
         trust_env=False,
     )
     upstream = Upstream(settings.upstream, settings.connect_timeout, settings.idle_timeout)
-    return Target(settings, upstream, session, metrics, health, ModelNames(settings.max_models))
+    return Target(settings, upstream, session, metrics, health, ModelNames(settings.max_models, settings.models))

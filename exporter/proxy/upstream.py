@@ -13,6 +13,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from aiohappyeyeballs import start_connection
+from aiohttp import ClientPayloadError
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http import StreamWriter
 
@@ -42,7 +43,13 @@ class ConnectTimeout(TimeoutError):
 class Upstream:
     """One model server. Whoever makes one closes it."""
 
-    def __init__(self, server: ServerUrl, connect_timeout: float, idle_timeout: float | None) -> None:
+    def __init__(
+        self,
+        server: ServerUrl,
+        connect_timeout: float,
+        idle_timeout: float | None,
+        keepalive_seconds: float = _KEEPALIVE_SECONDS,
+    ) -> None:
         url = server.url
         self.host = (url.host_port_subcomponent or "").encode()
         """What its requests have as their Host."""
@@ -52,6 +59,7 @@ class Upstream:
         self._tls = _tls() if url.scheme == "https" else None
         self._connect_timeout = connect_timeout
         self._idle_timeout = idle_timeout
+        self._keepalive_seconds = keepalive_seconds
         self._kept: deque[tuple[ResponseHandler, float]] = deque()
         self._sweeping: asyncio.TimerHandle | None = None
 
@@ -67,7 +75,7 @@ class Upstream:
 
         A request is never sent twice: one that goes down with a connection that was kept is lost.
         """
-        oldest = asyncio.get_running_loop().time() - _KEEPALIVE_SECONDS
+        oldest = asyncio.get_running_loop().time() - self._keepalive_seconds
         while self._kept:
             connection, since = self._kept.pop()
             if since > oldest and connection.is_connected() and not connection.should_close:
@@ -83,7 +91,7 @@ class Upstream:
         loop = asyncio.get_running_loop()
         self._kept.append((connection, loop.time()))
         if self._sweeping is None:
-            self._sweeping = loop.call_later(_KEEPALIVE_SECONDS, self._sweep)
+            self._sweeping = loop.call_later(self._keepalive_seconds, self._sweep)
 
     def expect_reply(self, connection: ResponseHandler, *, bodiless: bool) -> None:
         """Prepare a connection for the next reply; ``bodiless`` for that to a HEAD."""
@@ -120,10 +128,10 @@ class Upstream:
     def _sweep(self) -> None:
         """Close what was kept for too long; the oldest come first."""
         loop = asyncio.get_running_loop()
-        oldest = loop.time() - _KEEPALIVE_SECONDS
+        oldest = loop.time() - self._keepalive_seconds
         while self._kept and self._kept[0][1] <= oldest:
             abort(self._kept.popleft()[0])
-        self._sweeping = loop.call_at(self._kept[0][1] + _KEEPALIVE_SECONDS, self._sweep) if self._kept else None
+        self._sweeping = loop.call_at(self._kept[0][1] + self._keepalive_seconds, self._sweep) if self._kept else None
 
 
 class UpstreamCall:
@@ -136,6 +144,8 @@ class UpstreamCall:
         upstream.expect_reply(connection, bodiless=bodiless)
         self._sending: asyncio.Task[None] | None = None
         self._answered = False
+        self.broken = False
+        """The request's body did not come to its end, so that there is no reply to be had."""
         self.reply: RawResponseMessage
         """Its head; once it is there."""
         self.content: StreamReader
@@ -166,9 +176,13 @@ class UpstreamCall:
             await writer.write_eof()
             connection.start_timeout()
         except Exception as error:  # noqa: BLE001 - whoever waits for the reply is told
-            if connection.is_connected():  # else it was the server's side that failed, which its reader learns
-                connection.set_exception(error)
-                abort(connection)
+            if not connection.is_connected():  # it was the server's side that failed, which its reader learns
+                return
+            self.broken = True
+            connection.set_exception(error)
+            if self._answered:
+                self.content.set_exception(ClientPayloadError("the request broke off"))
+            abort(connection)
 
     async def answered(self) -> None:
         """Wait for the reply's head; raises what the client library raises when there will be none."""
