@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from exporter.observation import Outcome
     from exporter.proxy.account import Account
-    from exporter.proxy.upstream import UpstreamCall
+    from exporter.proxy.upstream_call import UpstreamCall
     from exporter.wire.usage_request import UsageFrameFilter
 
 _SUCCESS = 200

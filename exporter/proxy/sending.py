@@ -11,7 +11,7 @@ from exporter.proxy import usage_asking
 from exporter.proxy.failures import CLIENT_ERROR, Failure, failure_of
 from exporter.proxy.headers import for_upstream, written
 from exporter.proxy.request_body import RequestBody
-from exporter.proxy.upstream import UpstreamCall
+from exporter.proxy.upstream_call import UpstreamCall
 from exporter.wire.usage_request import ask
 
 if TYPE_CHECKING:

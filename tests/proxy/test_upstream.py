@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter.http_url import ServerUrl
-from exporter.proxy.upstream import Upstream, UpstreamCall
+from exporter.proxy.upstream import Upstream
+from exporter.proxy.upstream_call import UpstreamCall
 from tests.proxy.client import BrokenReply, request
 from tests.proxy.dialects import EVENT_STREAM, ask, ask_stream, completion, token
 from tests.proxy.upstream import CHUNKED, DEADLINE_SECONDS, Call, always, chunk, head, in_turn, reply
