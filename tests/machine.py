@@ -189,7 +189,7 @@ class EveryGpu:
     """A vendor with one GPU that has a value for every family; tests/gpu asks a stand-in driver for the same."""
 
     identity = Identity("0", "GPU-0", "nvidia")
-    asleep = False
+    asleep = resting = False
 
     def absence(self) -> str:
         """Be there."""

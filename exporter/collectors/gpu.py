@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 FAMILIES = families.ALL
 
 _HEAD_START_SECONDS = 0.005
+_PATIENCE_SECONDS = 10.0  # opening a driver that nobody else uses takes some seconds
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class _Answer(NamedTuple):
     problem: str = ""
     lost: bool = False
     asleep: bool = False
+    resting: bool = False
 
 
 class Gpu:
@@ -59,7 +61,11 @@ class Gpu:
     the call has returned.
     """
 
-    def __init__(self, sources: Mapping[str, Source], options: Options) -> None:
+    def __init__(
+        self, sources: Mapping[str, Source], options: Options, patience_seconds: float = _PATIENCE_SECONDS
+    ) -> None:
+        """Prepare; a source that does not answer is slow at first, and fails after ``patience_seconds`` only."""
+        self._patience_seconds = patience_seconds
         self._sources = sources
         self._options = options
         self._censuses = {name: Worker(source.census, f"gpu-{name}") for name, source in sources.items()}
@@ -76,9 +82,11 @@ class Gpu:
         there = sum(census.unseen for census in censuses) + sum(not answer.lost for answer in answers)
         self._most = max(self._most, there) if self._options.expected_devices is None else self._most
         asleep = sum(census.unseen for census in censuses) + sum(answer.asleep for answer in answers)
+        resting = sum(answer.resting for answer in answers)
         yield from families.DEVICES.of(there)
         yield from families.DEVICES_EXPECTED.of(self._most)
         yield from families.DEVICES_SUSPENDED.of(asleep)
+        yield from families.DEVICES_RESTING.of(resting)
         for family, number in dict(fact for source in self._sources.values() for fact in source.facts()).items():
             yield from family.of(number)
         gone = [_Answer(device, lost=True) for census in censuses for device in census.missing]
@@ -113,6 +121,8 @@ class Gpu:
     def _counted(self, name: str, run: Run[Census]) -> BaseException | None:
         """Keep a source's census; returns why there is none."""
         if not run.wait(self._options.stuck_after):
+            if run.age() < self._patience_seconds:
+                return Unavailable(f"{name} has not answered yet")
             return TimeoutError(f"{name}: no answer within {self._options.stuck_after:g} s")
         if run.error is None:
             self._last[name] = run.value
@@ -120,13 +130,17 @@ class Gpu:
 
     def _ask(self, devices: Iterable[Device]) -> list[_Answer]:
         """Ask side by side, each as soon as the one before is done or has had its head start (see Scrape)."""
-        runs: list[tuple[Device, Run[list[Value]] | None]] = []
+        asked: list[_Answer | tuple[Device, Run[list[Value]]]] = []
         for device in devices:
-            run = None if device.asleep else self._worker(device).start()
-            if run is not None:
+            if device.asleep:
+                asked.append(_Answer(device, asleep=True))
+            elif device.resting:
+                asked.append(_Answer(device, resting=True))
+            else:
+                run = self._worker(device).start()
                 run.wait(_HEAD_START_SECONDS)
-            runs.append((device, run))
-        return [self._answer(device, run) for device, run in runs]
+                asked.append((device, run))
+        return [one if isinstance(one, _Answer) else self._answer(*one) for one in asked]
 
     def _worker(self, device: Device) -> Worker[list[Value]]:
         if device not in self._workers:
@@ -135,9 +149,7 @@ class Gpu:
                 self._workers[device].close()
         return self._workers[device]
 
-    def _answer(self, device: Device, run: Run[list[Value]] | None) -> _Answer:
-        if run is None:
-            return _Answer(device, asleep=True)
+    def _answer(self, device: Device, run: Run[list[Value]]) -> _Answer:
         if not run.wait(self._options.stuck_after):
             answer = _Answer(device, problem=f"no answer within {self._options.stuck_after:g} s")
         elif run.error is not None:

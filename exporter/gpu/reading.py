@@ -53,6 +53,11 @@ class Device(Protocol):
         """Whether the system has put it to sleep; answering does not wake it."""
         ...
 
+    @property
+    def resting(self) -> bool:
+        """Whether it is left alone for a while, so that it can fall asleep."""
+        ...
+
     def read(self) -> list[Value]:
         """Ask the GPU everything; may block, possibly for ever. Raises Lost, and anything else on failure."""
         ...

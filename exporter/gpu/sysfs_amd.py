@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _MILLI, _MICRO, _MEGA, _PERCENT = 1e-3, 1e-6, 1e6, 0.01
 _CLOCKS = {"graphics": "pp_dpm_sclk", "memory": "pp_dpm_mclk"}
 _SENSOR_NAMES = {"mem": "memory"}
+_FORMAT_REVISION, _APU_FORMATS = 2, (b"\x02", b"\x03")  # of the header: size (2 bytes), format, content
 
 
 def _read(_card: Folder, device: Folder) -> Iterator[Value]:
@@ -33,10 +34,24 @@ def _read(_card: Folder, device: Folder) -> Iterator[Value]:
 
 
 def _memory(device: Folder) -> Iterator[Value]:
+    """Yield the card's own memory; for a GPU inside the processor also what it may take of the host's (GTT)."""
     total, used = device.number("mem_info_vram_total"), device.number("mem_info_vram_used")
+    if _is_apu(device):
+        total = _sum(total, device.number("mem_info_gtt_total"))
+        used = _sum(used, device.number("mem_info_gtt_used"))
+        yield Value(families.UNIFIED_MEMORY, (), 1)
     yield Value(families.MEMORY_TOTAL, (), total or None)
     yield Value(families.MEMORY_USED, (), used)
     yield Value(families.MEMORY_FREE, (), total - used if total and used is not None else None)
+
+
+def _is_apu(device: Folder) -> bool:
+    """Tell whether the GPU is part of the processor: its gpu_metrics have another format (kgd_pp_interface.h)."""
+    return device.start("gpu_metrics", 4)[_FORMAT_REVISION:][:1] in _APU_FORMATS
+
+
+def _sum(first: float | None, second: float | None) -> float | None:
+    return None if first is None or second is None else first + second
 
 
 def _clocks(device: Folder) -> Iterator[Value]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from typing import TYPE_CHECKING
 
@@ -53,6 +54,34 @@ def test_memory_carries_the_name_of_the_proxied_server(
         exporter = start_exporter("--collector.disable-defaults", "--collector.gpu", f"--proxy.server={server}")
         page = Page(exporter.page().decode())
     assert page.by("modelhost_gpu_process_memory_bytes", "process") == {("llm",): 5000000}
+
+
+def test_a_reload_that_leaves_the_gpus_options_alone_leaves_their_counters(
+    standin: Path, driver: Driver, start_exporter: StartExporter, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The collector in use stays, with what it has added up; other options make a new one, which begins at 0."""
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(standin.parent))
+    monkeypatch.setenv("STANDIN_SCRIPT", str(driver.script))
+    plug_in(driver, 1, H100, "NVIDIA H100 80GB HBM3")
+    file = tmp_path / "config.yaml"
+    file.write_text("")
+    exporter = start_exporter("--collector.disable-defaults", "--collector.gpu", f"--config.file={file}")
+
+    def busy() -> float:
+        return Page(exporter.page().decode()).by("modelhost_gpu_busy_seconds_total", "gpu").get(("0",), -1)
+
+    def reload(text: str) -> None:
+        file.write_text(text)
+        exporter.process.send_signal(signal.SIGHUP)
+        exporter.wait_for_message("configuration reloaded")
+
+    wait_until(lambda: busy() == 0, "the samples are read")
+    driver.say(0, {"Samples.1": "1000000:50 1500000:100 2000000:100"})
+    wait_until(lambda: busy() == 1, "the samples are added up")
+    reload("model_servers: [{name: llm, url: 'http://127.0.0.1:9'}]\ncollectors: {load: {enabled: false}}")
+    assert busy() == 1
+    reload("collectors: {gpu: {stuck_after: 600ms}}")
+    wait_until(lambda: busy() == 0, "the new collector has begun")
 
 
 def test_a_machine_without_a_gpu_is_quiet(start_exporter: StartExporter, tmp_path: Path) -> None:
