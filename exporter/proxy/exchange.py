@@ -97,7 +97,7 @@ class Exchange:
         reply = plain_reply(self._request, failure.code, body, content_type, last=last)
         if failure.outcome != "client_disconnect":
             try:
-                await reply.end(body)
+                reply.end(body)
                 account.code = str(failure.code)
             except ConnectionError:
                 account.outcome = "client_disconnect"

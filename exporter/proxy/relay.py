@@ -63,20 +63,20 @@ class Outgoing:
             raise ValueError("control characters in the head of a reply")
         self._head = written(line, (*fields, *hop))
 
-    async def start(self) -> None:
+    def start(self) -> None:
         """Send the head, for a body that is still to come."""
         head, self._head = self._head, b""
-        await self._write(head)
+        self._write(head)
 
-    async def write(self, data: bytes) -> None:
-        """Send a piece of the body, and the head where it was not sent; returns when there is room for more."""
+    def write(self, data: bytes) -> None:
+        """Send a piece of the body, and the head where it was not sent."""
         head, self._head = self._head, b""
         if data and not self._bodiless:
             head += b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data
         if head:
-            await self._write(head)
+            self._write(head)
 
-    async def end(self, data: bytes = b"") -> None:
+    def end(self, data: bytes = b"") -> None:
         """Send the last piece, which may be empty."""
         head, self._head = self._head, b""
         if self._chunked:
@@ -84,16 +84,23 @@ class Outgoing:
         elif not self._bodiless:
             head += data
         if head:
-            await self._write(head)
+            self._write(head)
 
-    async def _write(self, data: bytes) -> None:
-        writer = self._request.writer
+    @property
+    def full(self) -> bool:
+        """Whether to wait for room() before more is sent."""
+        return self._request.protocol.writing_paused
+
+    async def room(self) -> None:
+        """Wait until the client has taken enough."""
+        await self._request.writer.drain()
+
+    def _write(self, data: bytes) -> None:
         transport = self._request.transport
         if transport is None or transport.is_closing():
             raise ConnectionResetError("the client is gone")
         transport.write(data)
-        writer.output_size += len(data)
-        await writer.drain()
+        self._request.writer.output_size += len(data)
 
     async def prepare(self, _request: web.BaseRequest) -> None:
         """Do nothing: it was sent."""

@@ -45,7 +45,7 @@ async def relay_reply(
         call.without_clock()
     try:
         if not call.content.is_eof() and not call.content.total_bytes:
-            await relay.start()
+            relay.start()
         account.code = str(reply.code)
         account.spent(perf_counter() - arrived)
         if await _pass_on(call, relay, account, idle_timeout, usage_filter):
@@ -65,22 +65,31 @@ async def _pass_on(
     usage_filter: UsageFrameFilter | None,
 ) -> bool:
     """Pass the body on; False when it broke off."""
+    content = call.content
     over = False
     while not over:
         try:
-            piece = await _next_piece(call, idle_timeout)
+            if content.is_eof() and content.exception() is None:  # all of the rest is here
+                piece = content.read_nowait(-1)
+            else:
+                piece = await (
+                    content.readany() if idle_timeout is None else asyncio.wait_for(content.readany(), idle_timeout)
+                )
         except (aiohttp.ClientError, OSError) as error:
             account.outcome = _outcome(call, error)
             return False
         at = perf_counter()
-        over = call.content.at_eof()
+        over = content.at_eof()
         out = piece if usage_filter is None else usage_filter.feed(piece)
         if over:
-            await relay.end(out if usage_filter is None else out + usage_filter.flush())
-            account.end()
+            relay.end(out if usage_filter is None else out + usage_filter.flush())
         elif out:
-            await relay.write(out)
+            relay.write(out)
+        if relay.full:
+            await relay.room()
         account.spent(perf_counter() - at)
+        if over:
+            account.end()
         account.saw(piece, at)
     return True
 
@@ -90,15 +99,6 @@ def _outcome(call: UpstreamCall, error: Exception) -> Outcome:
     if call.broken:
         return "client_error"
     return "timeout" if isinstance(error, TimeoutError) else "stream_error"
-
-
-async def _next_piece(call: UpstreamCall, idle_timeout: float | None) -> bytes:
-    content = call.content
-    if content.is_eof() and content.exception() is None:  # all of the rest is here
-        return content.read_nowait(-1)
-    if idle_timeout is None:
-        return await content.readany()
-    return await asyncio.wait_for(content.readany(), idle_timeout)
 
 
 def cut_off(request: web.BaseRequest) -> None:
