@@ -30,6 +30,7 @@ bench: .venv/dev.stamp ## measure speed and memory, side by side with node_expor
 	$(BIN)/python -m benchmarks.proxy
 	$(BIN)/python -m benchmarks.gpu
 	$(BIN)/python -m benchmarks.model_servers
+	$(BIN)/python -m benchmarks.live
 
 format: .venv/dev.stamp ## format the code and write the generated parts of the README
 	$(BIN)/ruff format .
@@ -41,6 +42,7 @@ clean: ## remove what the targets made
 
 test-programs: # real ones that tests run against
 	@-.ci/need promtool prometheus
+	@-.ci/need prometheus-alertmanager prometheus-alertmanager
 	@-.ci/need cc build-essential
 	@-.ci/need prometheus-node-exporter prometheus-node-exporter
 

@@ -209,6 +209,8 @@ class EveryGpu:
         device = [family for family in gpu_families.ALL if family.labels[:2] == ("gpu", "uuid") and family not in own]
         return [Value(family, family.labels[2:], 1) for family in device]
 
+    memory_by_pid = None
+
     def remembered(self) -> list[Value]:
         """Remember nothing."""
         return []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -10,6 +11,7 @@ from exporter import collectors
 from exporter.collectors import Collector, Paths, Unavailable
 from exporter.gpu import families
 from exporter.gpu.reading import Census, Lost, Value, merged
+from exporter.gpu.uses import GpuUse, Reading
 from exporter.threads import Worker
 from exporter.units import Seconds
 
@@ -74,11 +76,15 @@ class Gpu:
         self._problems: dict[str, str] = {}
         self._most = options.expected_devices or 0
         self._closed = False
+        self.last_reading: Reading | None = None
+        """What the last collection found that says whose work a GPU does; any thread may look."""
 
     def collect(self) -> Iterator[Metric]:
         """Yield every GPU's families; Unavailable on a machine that has none and should have none."""
         censuses = self._take_censuses()
+        began = time.monotonic()
         answers = self._ask([device for census in censuses for device in census.present])
+        self.last_reading = Reading(began, dict(_uses(answers)))
         there = sum(census.unseen for census in censuses) + sum(not answer.lost for answer in answers)
         self._most = max(self._most, there) if self._options.expected_devices is None else self._most
         asleep = sum(census.unseen for census in censuses) + sum(answer.asleep for answer in answers)
@@ -179,6 +185,16 @@ def _row(answer: _Answer) -> Iterator[Value]:
     yield Value(families.UP, (), float(up))
     yield from answer.values
     yield from answer.device.remembered()
+
+
+def _uses(answers: Iterable[_Answer]) -> Iterator[tuple[str, GpuUse]]:
+    """Yield what is known of the GPUs that answered: who holds their memory, and the energy they have used."""
+    for answer in answers:
+        memory = answer.device.memory_by_pid
+        if answer.values and memory is not None:
+            numbers = (value.number for value in _row(answer) if value.family is families.ENERGY)
+            energy = next((number for number in numbers if number is not None), None)
+            yield answer.device.identity.uuid, GpuUse(energy, memory)
 
 
 def _describe(error: BaseException | None) -> str:

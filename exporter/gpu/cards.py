@@ -14,7 +14,7 @@ from exporter.gpu.rest import Rest
 from exporter.gpu.sleep import is_asleep, may_sleep
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from exporter.families import Family
@@ -66,6 +66,8 @@ class Vendor(NamedTuple):
     """From the card's folder and the device's below it."""
     name_of: Callable[[Folder], str]
     uuid_of: Callable[[Folder], str | None]
+    held: Callable[[Path, Folder], Mapping[int, float] | None] = lambda _classes, _device: None
+    """Memory by process, from sysfs's ``class`` and the device's folder; None where it is not told."""
 
 
 class Card:
@@ -76,6 +78,7 @@ class Card:
         self._card = card
         self._device = Folder(card.path / "device")
         self._vendor = vendor
+        self.memory_by_pid: Mapping[int, float] | None = None
         path = self._device.path
         self._rest = Rest(lambda: is_asleep(path), lambda: may_sleep(path), clock)
 
@@ -91,6 +94,7 @@ class Card:
 
     def read(self) -> list[Value]:
         """Read every file that this card has."""
+        self.memory_by_pid = self._vendor.held(self._card.path.parents[1], self._device)
         values = [*self._vendor.read(self._card, self._device), *_link(self._device)]
         self._rest.note(values)
         return values

@@ -19,6 +19,7 @@ from exporter.gpu.processes import Names, Usage
 from exporter.gpu.reading import Identity, Lost, Value
 from exporter.gpu.rest import Rest
 from exporter.gpu.sampler import Every, Sampler
+from exporter.gpu.uses import memory_by_pid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -84,6 +85,7 @@ class NvidiaDevice:
         """When it sleeps, and when it is left alone so that it can."""
         self.lost = False
         """Whether the driver said so since the GPU was attached."""
+        self.memory_by_pid: dict[int, float] | None = None
 
     @property
     def asleep(self) -> bool:
@@ -178,6 +180,8 @@ class NvidiaDevice:
         for name, memory in self._around.names.memory(usages or ()).items():
             yield Value(families.PROCESS_MEMORY, (name,), memory)
         yield from session.mig.read(usages, self._around.names)
+        unified = asker.why(_MEMORY) == NOT_SUPPORTED
+        self.memory_by_pid = None if unified else memory_by_pid(usages)
 
     def _memory(self, asker: Asker, usages: list[Usage] | None) -> Iterator[Value]:
         info = memory_info(asker)

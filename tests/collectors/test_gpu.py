@@ -32,6 +32,7 @@ class Card:
 
     def __init__(self, gpu: str, read: Callable[[], list[Value]] | None = None) -> None:
         self.identity = Identity(gpu, f"GPU-{gpu}", "nvidia")
+        self.memory_by_pid = {1: 8.0}
         self.asleep = self.resting = False
         self.does = read
         self.runs = 0

@@ -10,6 +10,7 @@ from exporter.gpu import sources
 from exporter.gpu.cards import Cards
 from exporter.gpu.sysfs_amd import AMD as AMD_CARDS
 from exporter.gpu.sysfs_amd import parse_clocks
+from exporter.gpu.uses import GpuUse
 from tests.gpu.conftest import Clock
 from tests.machine import write
 from tests.readings import readings
@@ -153,6 +154,20 @@ def test_an_amd_gpu_inside_the_processor(metrics: str, tmp_path: Path) -> None:
     assert found["memory_total_bytes"] == {(): 65 * GIB}
     assert found["memory_used_bytes"] == {(): 40.5 * GIB}
     assert found["memory_free_bytes"] == {(): 24.5 * GIB}
+
+
+@pytest.mark.parametrize(("changes", "known"), [({}, True), ({"gpu_metrics": "\x78\x00\x02\x01rest"}, False)])
+def test_an_amd_card_s_processes(changes: dict[str, str], known: bool, tmp_path: Path) -> None:
+    """ROCm's driver says who holds a card's memory, and hwmon of some what it used; an APU shares the host's."""
+    plug_in(tmp_path, "card1 amdgpu 0000:03:00.0", AMD | {"hwmon/hwmon3/energy1_input": "7000000\n"} | changes)
+    node = {"properties": f"cpu_cores_count 0\nsimd_count 96\nlocation_id {3 << 8}\ndomain 0\n", "gpu_id": "9\n"}
+    write(tmp_path / "class/kfd/kfd/topology/nodes/1", node)
+    write(tmp_path / "class/kfd/kfd/proc/123", {"vram_9": f"{15 * GIB}\n"})
+    made = collector(tmp_path)
+    list(made.collect())
+    assert made.last_reading is not None
+    held = {"GPU-9f5e1a2b3c4d5e6f": GpuUse(7.0, {123: 15 * GIB, 0: 5 * GIB})}
+    assert dict(made.last_reading.gpus) == (held if known else {})
 
 
 def test_an_amd_card_does_not_count_the_hosts_memory(tmp_path: Path) -> None:
