@@ -79,12 +79,12 @@ def grafana_environment(options: Options, folder: Path) -> dict[str, str]:
     return {
         "GF_SERVER_HTTP_ADDR": "127.0.0.1",
         "GF_SERVER_HTTP_PORT": str(options.ports["grafana"]),
+        "GF_AUTH_ANONYMOUS_ENABLED": "true",  # who is on this machine may look; changing things needs the password
         "GF_PATHS_DATA": str(options.data / "grafana"),
         "GF_PATHS_LOGS": str(options.data / "logs"),
         "GF_PATHS_PROVISIONING": str(folder / "provisioning"),
         "MODELHOST_DASHBOARDS": str(folder / "dashboards"),
         "MODELHOST_PROMETHEUS_URL": options.url("prometheus"),
-        "MODELHOST_ALERTMANAGER_URL": options.url("alertmanager"),
         "MODELHOST_SCRAPE_INTERVAL": options.scrape_interval,
     }
 

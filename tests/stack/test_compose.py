@@ -120,7 +120,6 @@ def test_every_program_is_asked_where_it_listens(profile: str) -> None:
     assert settings["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"] == [listening["alertmanager"]]
     environment = named("grafana", profile)["environment"]
     assert environment["MODELHOST_PROMETHEUS_URL"] == f"http://{listening['prometheus']}"
-    assert environment["MODELHOST_ALERTMANAGER_URL"] == f"http://{listening['alertmanager']}"
     assert environment["GF_SERVER_HTTP_ADDR"] == "127.0.0.1"
     assert all(address.startswith("127.0.0.1:") for address in listening.values())
 
