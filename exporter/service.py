@@ -15,6 +15,7 @@ from exporter.collectors import gpu, model_servers
 from exporter.collectors.model_servers import ModelServers
 from exporter.config import ConfigError
 from exporter.gpu.owners import Owners, Server
+from exporter.gpu.uses import Uses
 from exporter.own_metrics import OwnMetrics
 from exporter.polling.fleet import Fleet
 from exporter.polling.local_processes import is_local
@@ -41,7 +42,10 @@ class Service:
         self._lock = threading.Lock()
         self._own = OwnMetrics()
         self.registry = self._own.registry
-        self.fleet = Fleet(self.registry)
+        self._gpu_uses = Uses()
+        self.demo = False
+        """Whether what is measured is made up."""
+        self.fleet = Fleet(self.registry, self._gpu_uses)
         """The model servers that are watched."""
         self._given: Mapping[str, collectors.Collector] = {"model_servers": ModelServers(self.fleet.collect)}
         self._path = config.path
@@ -78,7 +82,15 @@ class Service:
         self._owners.know(_local_servers(config))  # so that other servers cost the GPUs no counters
         self._built = {name: self._collector(name, config) for name in config.collectors}
         ready: Mapping[str, collectors.Collector] = {name: collector for name, (_, collector) in self._built.items()}
-        return Scrape(ready, config.scrape.timeout, own=self._own, previous=previous)
+        scrape = Scrape(ready, config.scrape.timeout, own=self._own, previous=previous)
+        self._tell_of_gpus(ready.get("gpu"), scrape)
+        return scrape
+
+    def _tell_of_gpus(self, collector: collectors.Collector | None, scrape: Scrape) -> None:
+        if isinstance(collector, gpu.Gpu):
+            self._gpu_uses.follow(lambda: collector.last_reading, lambda: scrape.start("gpu"))
+        else:
+            self._gpu_uses.follow_none()
 
     def _watch_model_servers(self, config: Config) -> None:
         options = config.collectors.get("model_servers")
