@@ -1,6 +1,6 @@
 # Every target sets itself up: a virtual environment in .venv, and Debian packages where it may install them.
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench format clean test-programs
+.PHONY: help run stack test check bench format clean test-programs
 SHELL := /bin/sh
 
 BIN := .venv/bin
@@ -11,6 +11,10 @@ help: ## show the targets
 
 run: .venv/run.stamp ## start the exporter (more flags: make run ARGS="--log.level=debug")
 	@$(BIN)/modelhost-exporter $(ARGS)
+
+stack: .venv/run.stamp ## exporter, Prometheus and Grafana without Docker (make stack ARGS="--demo", "--live", "--help")
+	@-.ci/need prometheus prometheus
+	@$(BIN)/python -m stack $(ARGS)
 
 test: .venv/dev.stamp test-programs ## run the tests (some of them: make test ARGS="-k scrape")
 	@$(BIN)/pytest $(ARGS)
