@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import psutil
@@ -24,6 +24,8 @@ from exporter.scrape import Scrape
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from prometheus_client import CollectorRegistry
+
     from exporter.config import Config
 
 log = logging.getLogger(__name__)
@@ -32,16 +34,28 @@ Build = tuple[collectors.Options, collectors.Paths]
 """What a collector was built from."""
 
 
+@dataclass(frozen=True)
+class Machine:
+    """What is measured: this machine, or one that does not exist."""
+
+    create: Callable[[str, collectors.Options, collectors.Paths], collectors.Collector] | None = None
+    """Builds a collector by its name; None: as its module does."""
+    fleet: Callable[[CollectorRegistry], Fleet] = Fleet
+    """Makes what watches model servers; is given the registry of the proxy's metrics."""
+    simulated: bool = False
+
+
 class Service:
     """Holds what a scrape needs; a reload replaces it as a whole or not at all."""
 
-    def __init__(self, load: Callable[[], Config], config: Config) -> None:
+    def __init__(self, load: Callable[[], Config], config: Config, machine: Machine | None = None) -> None:
         """Take the first configuration; ``load`` reads it anew for a reload, or raises ConfigError."""
         self._load = load
         self._lock = threading.Lock()
-        self._own = OwnMetrics()
+        self.machine = machine or Machine()
+        self._own = OwnMetrics(simulated=self.machine.simulated)
         self.registry = self._own.registry
-        self.fleet = Fleet(self.registry)
+        self.fleet = self.machine.fleet(self.registry)
         """The model servers that are watched."""
         self._given: Mapping[str, collectors.Collector] = {"model_servers": ModelServers(self.fleet.collect)}
         self._path = config.path
@@ -98,6 +112,8 @@ class Service:
         if name in self._built and self._built[name][0] == wanted:
             return self._built[name]
         options, paths = wanted
+        if self.machine.create is not None:
+            return wanted, self.machine.create(name, options, paths)
         if isinstance(options, gpu.Options):
             return wanted, gpu.create(options, paths, self._owners)
         return wanted, collectors.module(name).create(options, paths)

@@ -160,6 +160,7 @@ def _response(format_: Format, body: bytes, zipped: bool) -> web.Response:
 def _landing_page(service: Service) -> str:
     path = html.escape(service.config.web.telemetry_path)
     links = "".join(f'<li><a href="{path}?collect[]={name}">{name}</a></li>' for name in service.scrape.names)
+    demo = "<p><strong>DEMO</strong>: this machine does not exist; every number is made up.</p>"
     return f"""<!doctype html>
 <html lang="en">
 <head><meta charset="utf-8"><title>modelhost-exporter</title>
@@ -171,6 +172,7 @@ body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 40rem; margin: 3rem aut
 </head>
 <body>
 <h1>modelhost-exporter</h1>
+{demo if service.machine.simulated else ""}
 <p>Prometheus metrics for machines that serve models. Version {__version__}.</p>
 <p><a href="{path}">Metrics</a> · <a href="/-/healthy">Healthy</a> · <a href="/-/ready">Ready</a></p>
 <h2>One collector at a time</h2>
