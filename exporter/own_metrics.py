@@ -28,7 +28,8 @@ RELOAD_TIMESTAMP = gauge(
     "When a configuration was last read successfully, in seconds since 1970.",
 )
 DEMO = gauge(
-    "demo", "1 where everything but the exporter itself is simulated (--demo), else absent: never mistake it for a machine."
+    "demo",
+    "1 where everything but the exporter itself is simulated (--demo), else absent: never mistake it for a machine.",
 )
 FAMILIES = (BUILD_INFO, RELOAD_SUCCESSFUL, RELOAD_TIMESTAMP, DEMO)
 

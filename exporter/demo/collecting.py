@@ -52,6 +52,8 @@ class Doubles:
     system: System
     driver: Driver
     paths: Paths
+    now: Callable[[], float]
+    """The machine's clock, which the world may be a moment behind."""
     xid_wait_ms: int
     sample_seconds: float
     """How often the driver's samples are read between scrapes."""
@@ -65,7 +67,7 @@ def _clock(_options: Any, doubles: Doubles) -> Collector:
     machine = doubles.world.machine
     return clock.Clock(
         doubles.system,
-        doubles.world.clock,
+        doubles.now,
         lambda: clock.Discipline(machine.offset, machine.clock_error, machine.synchronized),
     )
 

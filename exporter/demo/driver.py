@@ -6,7 +6,6 @@ import ctypes
 import struct
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
 from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,8 @@ from exporter.gpu import gpm
 from exporter.gpu.nvml import GPU_IS_LOST, INVALID_ARGUMENT, NOT_FOUND, NOT_SUPPORTED, TIMEOUT
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from exporter.demo.gpus import Card
 
 DRIVER_VERSION = "580.95.05"
@@ -243,7 +244,14 @@ def _metrics(_driver: Driver, request: Any) -> None:
     older: Activity = request.sample1.activity
     newer: Activity = request.sample2.activity
     seconds, share = max(newer.at - older.at, 1e-9), request.sample2.share
-    places = {gpm.SM_UTIL: 1, gpm.SM_OCCUPANCY: 2, gpm.ANY_TENSOR: 3, gpm.DRAM_BANDWIDTH: 4, gpm.PCIE_TX: 5, gpm.PCIE_RX: 6}
+    places = {
+        gpm.SM_UTIL: 1,
+        gpm.SM_OCCUPANCY: 2,
+        gpm.ANY_TENSOR: 3,
+        gpm.DRAM_BANDWIDTH: 4,
+        gpm.PCIE_TX: 5,
+        gpm.PCIE_RX: 6,
+    }
     for answer in request.metrics[: request.numMetrics]:
         place = places[answer.metricId]
         mean = (newer[place] - older[place]) / seconds * share

@@ -20,6 +20,7 @@ _INLET_CELSIUS, _CELSIUS_PER_WATT, _COOLING_SECONDS = 28.0, 0.06, 45.0
 SLOWDOWN_CELSIUS = 87.0
 _HOT_CELSIUS = 36.0  # how much warmer with its fans blocked
 _BOOST_MHZ, _IDLE_MHZ, _HOT_MHZ = 1980, 345, 1170
+_CORRECTED = 1e-4  # memory errors in a step
 _RESERVED_BYTES = int(0.6 * GIB)
 _CONTEXT_BYTES = int(0.5 * GIB)  # what a process takes besides its model
 _LINK_BYTES_PER_TOKEN = 1.1e6
@@ -134,7 +135,7 @@ class Card:
         narrow = situation.has("gpu_link_narrow", self.index)
         self.width = 8 if narrow else 16
         self.replays += 3 * self._rng.random() if narrow else 0
-        self.corrected += self._rng.random() < 1e-4
+        self.corrected += self._rng.random() < _CORRECTED
         return xids
 
     def _work(self, at: float, seconds: float) -> None:

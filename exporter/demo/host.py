@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from exporter import config as configuration
 from exporter.address import Address
 from exporter.collectors import Paths, gpu
-from exporter.config import Config
 from exporter.demo.catalogue import USUAL_MODELS
 from exporter.demo.clock import SimulatedClock
 from exporter.demo.collecting import Doubles
@@ -21,7 +20,7 @@ from exporter.demo.driver import Driver
 from exporter.demo.incidents import HOURLY
 from exporter.demo.polls import Client, Polls, gpu_uses
 from exporter.demo.proxied import Proxied
-from exporter.demo.system import System, make_folders, write_files
+from exporter.demo.system import KernelFiles, System
 from exporter.demo.world import World
 from exporter.exposition import TEXT
 from exporter.objectives import Objective, Objectives
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry
 
+    from exporter.config import Config
     from exporter.demo.catalogue import ServerSpec
     from exporter.demo.incidents import Schedule
     from exporter.exposition import Format
@@ -58,7 +58,7 @@ class DemoHost:
     passes by itself once ``run`` was called, and scrapes have the deadlines that are configured.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each has a default
         self,
         start: float,
         *,
@@ -70,14 +70,12 @@ class DemoHost:
     ) -> None:
         self._live = live
         self._clock = SimulatedClock(start)
-        self._rng = random.Random(seed)
+        self._rng = random.Random(seed)  # noqa: S311 - no secret
         self._stop = threading.Event()
         self._folder = tempfile.TemporaryDirectory(prefix="modelhost-demo-")
         root = Path(self._folder.name)
-        make_folders(root)
         self.world = World(self._clock, schedule, seed=seed, models=models)
-        write_files(root, self.world.machine)
-        self._root = root
+        self._files = KernelFiles(root)
         self._driver = Driver(self.world.cards)
         self._system = System(self.world)
         self._polls = Polls(self._clock)
@@ -86,6 +84,7 @@ class DemoHost:
             self._system,
             self._driver,
             Paths(root / "proc", root / "sys"),
+            now=time.time if live else self._clock,
             xid_wait_ms=500 if live else 20,
             sample_seconds=1.0 if live else _NEVER_SECONDS,
         )
@@ -116,7 +115,7 @@ class DemoHost:
         return self.service.scrape.page(format_)
 
     def run(self) -> None:
-        """Let time pass, in a thread of its own, until it is closed."""
+        """Catch up with the time, and let it pass, in a thread of its own, until it is closed."""
         threading.Thread(target=self._run, name="demo", daemon=True).start()
 
     def close(self) -> None:
@@ -127,12 +126,14 @@ class DemoHost:
         self._folder.cleanup()
 
     def _run(self) -> None:
-        while not self._stop.wait(_STEP_SECONDS):
+        while True:
             self.advance(time.time())
             self._show()
+            if self._stop.wait(_STEP_SECONDS):
+                return
 
     def _show(self) -> None:
-        write_files(self._root, self.world.machine)
+        self._files.write(self.world.machine)
 
     def _step(self, until: float) -> None:
         assert self._proxied is not None  # noqa: S101 - advance() has seen to it

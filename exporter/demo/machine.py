@@ -22,7 +22,6 @@ _BASE_BYTES = 64 * GIB
 _SECTOR_SECONDS = 0.00008
 _PACKET_BYTES = 1100
 _LONGEST_STEP_SECONDS = 60.0
-MODES = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal", "guest", "guest_nice")
 
 
 @dataclass
@@ -117,8 +116,15 @@ class Machine:
         self.swapped, self.pages_in, self.pages_out = 0.2 * GIB, 9e5, 2e6
         self.major_faults, self.oom_kills = 41_000.0, 0
         self.pressure = {(r, k): rng.uniform(100, 900) for r in ("cpu", "memory", "io") for k in ("some", "full")}
-        self.disks = {"nvme0n1": DiskCounts(2e11, 9e11, 3e6, 9e6, 300, 900, 800, 1200), "nvme1n1": DiskCounts(8e12, 3e12)}
-        self.nics = {"lo": NicCounts(4e11, 4e11, 3e8, 3e8), "eth0": NicCounts(3e12, 2e12, 3e9, 2e9), "eth1": NicCounts()}
+        self.disks = {
+            "nvme0n1": DiskCounts(2e11, 9e11, 3e6, 9e6, 300, 900, 800, 1200),
+            "nvme1n1": DiskCounts(8e12, 3e12),
+        }
+        self.nics = {
+            "lo": NicCounts(4e11, 4e11, 3e8, 3e8),
+            "eth0": NicCounts(3e12, 2e12, 3e9, 2e9),
+            "eth1": NicCounts(),
+        }
         self.mounts = (
             Mount("/dev/nvme0n1p2", "/", "ext4", 878 * GIB, 221.0 * GIB),
             Mount("/dev/nvme1n1", "/data", "xfs", 6_990 * GIB, 3_900.0 * GIB),
@@ -186,7 +192,9 @@ class Machine:
         pages = seconds * 9_000 * stalled * (0.5 + self._rng.random())
         self.pages_in += pages * 0.6
         self.pages_out += pages
-        self.swapped = min(0.9 * SWAP_BYTES, self.swapped + pages * 0.4 * PAGE_BYTES) if stalled else self.swapped * 0.999
+        self.swapped = (
+            min(0.9 * SWAP_BYTES, self.swapped + pages * 0.4 * PAGE_BYTES) if stalled else self.swapped * 0.999
+        )
         self.major_faults += seconds * (0.3 + 5_000 * stalled)
         self.oom_kills += sum(incident.kind == "memory_pressure" for incident in situation.ended)
         self._press("memory", seconds, 1.6 * stalled, stalled)

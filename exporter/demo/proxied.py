@@ -99,7 +99,9 @@ class Proxied:
             time_to_first_answer_token=ttft + thinking if timed else None,
             time_per_output_token=request.token_seconds if timed and request.output_tokens > 1 else None,
             max_gap=request.token_seconds * self._rng.uniform(1.5, 6) if timed else None,
-            finish_reasons=(("length" if request.output_tokens % 13 == 0 else "stop"),) if request.output_tokens else (),
+            finish_reasons=(("length" if request.output_tokens % 13 == 0 else "stop"),)
+            if request.output_tokens
+            else (),
             tokens=Tokens(
                 request.input_tokens,
                 request.cached if model.cache_hit else None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import psutil
 
 from exporter.collectors.filesystem import Space
-from exporter.demo.machine import CPUS, MEMORY_BYTES, MODES, PAGE_BYTES, SWAP_BYTES
+from exporter.demo.machine import CPUS, MEMORY_BYTES, PAGE_BYTES, SWAP_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -219,16 +219,26 @@ class Process:
         return [SimpleNamespace(status=psutil.CONN_LISTEN, laddr=address)] if listens else []
 
 
-def write_files(root: Path, machine: Machine) -> None:
-    """Write the kernel's files: below ``root``, /proc and /sys as far as collectors read them."""
-    for name, text in _files(machine).items():
-        (root / name).write_text(text)
+class KernelFiles:
+    """The files of /proc and /sys below a folder, as far as collectors read them."""
 
+    def __init__(self, root: Path) -> None:
+        for name in ("proc/pressure", "proc/net", "proc/sys/fs", "proc/self", "sys/fs/cgroup"):
+            (root / name).mkdir(parents=True)
+        self._root = root
+        self._written: dict[str, str] = {}
 
-def make_folders(root: Path) -> None:
-    """Make the folders that the files are in."""
-    for name in ("proc/pressure", "proc/net", "proc/sys/fs", "proc/self", "sys/fs/cgroup"):
-        (root / name).mkdir(parents=True)
+    def write(self, machine: Machine) -> None:
+        """Write what has changed, over what was there, never shorter: a reader sees no half of it.
+
+        To empty a file first takes a disk several milliseconds.
+        """
+        for name, text in _files(machine).items():
+            before = self._written.get(name, "")
+            after = self._written[name] = text.ljust(len(before))
+            if after != before:
+                with (self._root / name).open("r+" if before else "w", encoding="ascii") as file:
+                    file.write(after)
 
 
 def _files(machine: Machine) -> dict[str, str]:

@@ -96,7 +96,7 @@ class Fleet:
 
     def _prober(self, wanted: _Wanted, watch: ServerWatch) -> Prober:
         around = self._around
-        return Prober(wanted.server, wanted.url, watch, self._probe_metrics, around.now, around.connect)
+        return Prober(wanted.server, wanted.url, watch, self._probe_metrics, now=around.now, connect=around.connect)
 
 
 class _Wanted(NamedTuple):

@@ -56,6 +56,7 @@ class Prober:
         url: ServerUrl,
         watch: ServerWatch,
         metrics: ProbeMetrics,
+        *,
         now: Callable[[], float] = time.perf_counter,
         connect: Connect = Fetcher,
     ) -> None:
