@@ -24,9 +24,9 @@ from exporter.scrape import Scrape
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from prometheus_client import CollectorRegistry
-
     from exporter.config import Config
+    from exporter.polling.fleet import Schedule
+    from exporter.polling.server_watch import Surroundings
 
 log = logging.getLogger(__name__)
 
@@ -40,8 +40,10 @@ class Machine:
 
     create: Callable[[str, collectors.Options, collectors.Paths], collectors.Collector] | None = None
     """Builds a collector by its name; None: as its module does."""
-    fleet: Callable[[CollectorRegistry], Fleet] = Fleet
-    """Makes what watches model servers; is given the registry of the proxy's metrics."""
+    around: Surroundings | None = None
+    """What polling model servers needs of it; None: of this machine."""
+    schedule: Schedule | None = None
+    """What polls model servers again and again; None: threads."""
     simulated: bool = False
 
 
@@ -55,7 +57,7 @@ class Service:
         self.machine = machine or Machine()
         self._own = OwnMetrics(simulated=self.machine.simulated)
         self.registry = self._own.registry
-        self.fleet = self.machine.fleet(self.registry)
+        self.fleet = Fleet(self.registry, around=self.machine.around, schedule=self.machine.schedule)
         """The model servers that are watched."""
         self._given: Mapping[str, collectors.Collector] = {"model_servers": ModelServers(self.fleet.collect)}
         self._path = config.path

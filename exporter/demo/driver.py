@@ -200,7 +200,7 @@ _FIELDS: dict[int, Callable[[Card, int], float]] = {
     3: lambda card, _link: card.corrected,
     4: lambda card, _link: card.uncorrected,
     5: lambda card, _link: card.corrected + 4,
-    6: lambda card, _link: card.uncorrected,
+    6: lambda card, _link: card.uncorrected_ever,
     74: lambda card, _link: card.throttled[SW_POWER_CAP] * 1e9,
     76: lambda _card, _link: 0,
     77: lambda _card, _link: 0,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 KEEP_ALIVE_SECONDS = 180.0
 _BATCH_COST = 1.0  # how much longer a token takes in a full batch than alone
-_OVERLOAD = 1.12
+_OVERLOAD = 0.97
 _DRAFT_TOKENS, _DRAFT_KEPT = 3, 0.7
 _PREEMPTED = 0.02
 _CUT_OFF: tuple[Outcome, str] = ("stream_error", "200")

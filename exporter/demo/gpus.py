@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from exporter.demo.engines import Engine
-    from exporter.demo.incidents import Situation
+    from exporter.demo.incidents import Kind, Situation
 
 POWER_LIMIT_WATTS, _CAPPED_WATTS = 700.0, 300.0
 _IDLE_WATTS, _BUSY_WATTS, _ACTIVE_WATTS = 72.0, 160.0, 470.0
@@ -20,13 +20,19 @@ _INLET_CELSIUS, _CELSIUS_PER_WATT, _COOLING_SECONDS = 28.0, 0.06, 45.0
 SLOWDOWN_CELSIUS = 87.0
 _HOT_CELSIUS = 36.0  # how much warmer with its fans blocked
 _BOOST_MHZ, _IDLE_MHZ, _HOT_MHZ = 1980, 345, 1170
+_CLOCK_BOUND = 0.3  # the share of the work that the clock holds up
 _CORRECTED = 1e-4  # memory errors in a step
 _RESERVED_BYTES = int(0.6 * GIB)
 _CONTEXT_BYTES = int(0.5 * GIB)  # what a process takes besides its model
 _LINK_BYTES_PER_TOKEN = 1.1e6
 LINKS = 18
 _REMEMBERED_SAMPLES = 120
-_APPLICATION_XID, _LOST_XID, _DOUBLE_BIT_XID = 31, 79, 48
+_XIDS: dict[Kind, int] = {
+    "gpu_contained_error": 94,
+    "gpu_lost": 79,
+    "gpu_memory_errors": 48,
+    "gpu_program_fault": 31,
+}
 
 SW_POWER_CAP, HW_SLOWDOWN, HW_THERMAL = 0x4, 0x8, 0x40
 
@@ -65,7 +71,8 @@ class Card:
         self.throttled = {SW_POWER_CAP: rng.uniform(0, 900), HW_THERMAL: rng.uniform(0, 30)}
         self.width = 16
         self.replays = 0.0
-        self.corrected, self.uncorrected = rng.randrange(3), 0
+        self.corrected = rng.randrange(3)
+        self.uncorrected = self.uncorrected_ever = 0
         self.remapped, self.remap_pending, self.remap_failed = 0, False, False
         self.nvlink_bytes = rng.uniform(1e12, 9e12)
         self.activity = Activity()
@@ -104,8 +111,8 @@ class Card:
 
     @property
     def slowness(self) -> float:
-        """How much longer its work takes than at full clock."""
-        return max(1.0, _BOOST_MHZ / max(self.sm_mhz, 1)) if self.reasons else 1.0
+        """How much longer its work takes than at full clock: what waits for memory takes no longer."""
+        return 1 + _CLOCK_BOUND * (_BOOST_MHZ / self.sm_mhz - 1) if self.reasons else 1.0
 
     def go_to(self, at: float, situation: Situation) -> list[int]:
         """Move on; returns the XIDs that the driver reports meanwhile."""
@@ -116,19 +123,14 @@ class Card:
         return xids
 
     def _mishaps(self, situation: Situation) -> list[int]:
-        xids = []
-        for incident in (one for one in situation.begun if one.target == str(self.index)):
-            if incident.kind == "gpu_memory_errors":
-                self.uncorrected += 1
-            code = {
-                "gpu_program_fault": _APPLICATION_XID,
-                "gpu_lost": _LOST_XID,
-                "gpu_memory_errors": _DOUBLE_BIT_XID,
-            }.get(incident.kind)
-            if code is not None:
-                xids.append(code)
-        if any(one.kind == "gpu_memory_errors" and one.target == str(self.index) for one in situation.ended):
-            self.remapped += 1  # the reset that was pending
+        mine = str(self.index)
+        begun = [incident.kind for incident in situation.begun if incident.target == mine]
+        if "gpu_memory_errors" in begun:
+            self.uncorrected += 1
+            self.uncorrected_ever += 1
+        if any(one.kind == "gpu_memory_errors" and one.target == mine for one in situation.ended):
+            self.uncorrected = 0  # it was reset
+            self.remapped += 1
         self.remap_pending = situation.has("gpu_memory_errors", self.index)
         self.remap_failed = situation.has("gpu_remap_failed", self.index)
         self.on_bus = not situation.has("gpu_lost", self.index)
@@ -136,7 +138,7 @@ class Card:
         self.width = 8 if narrow else 16
         self.replays += 3 * self._rng.random() if narrow else 0
         self.corrected += self._rng.random() < _CORRECTED
-        return xids
+        return [_XIDS[kind] for kind in begun if kind in _XIDS]
 
     def _work(self, at: float, seconds: float) -> None:
         engine = self.engine

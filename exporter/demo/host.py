@@ -24,7 +24,6 @@ from exporter.demo.system import KernelFiles, System
 from exporter.demo.world import World
 from exporter.exposition import TEXT
 from exporter.objectives import Objective, Objectives
-from exporter.polling.fleet import Fleet
 from exporter.polling.local_processes import LocalProcesses
 from exporter.polling.server_watch import Surroundings
 from exporter.polling.settings import ModelServer, Probe
@@ -37,8 +36,6 @@ from exporter.units import Seconds
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from prometheus_client import CollectorRegistry
-
     from exporter.config import Config
     from exporter.demo.catalogue import ServerSpec
     from exporter.demo.incidents import Schedule
@@ -49,6 +46,7 @@ _LONGEST_GAP_SECONDS = 300.0
 _LAGS_PER_STEP = 2
 _SLOW_SCRAPE = Seconds(60.0)
 _NEVER_SECONDS = 1e6
+_PROBE = Probe(Seconds(120.0))
 
 
 class DemoHost:
@@ -88,7 +86,7 @@ class DemoHost:
             xid_wait_ms=500 if live else 20,
             sample_seconds=1.0 if live else _NEVER_SECONDS,
         )
-        machine = Machine(doubles.create, self._fleet, simulated=True)
+        machine = Machine(doubles.create, self._surroundings(), self._polls.schedule, simulated=True)
         self.service = Service(lambda: self._configured(load()), self._configured(load()), machine)
         self._proxied: Proxied | None = None
 
@@ -143,15 +141,14 @@ class DemoHost:
         for _ in range(_LAGS_PER_STEP):
             self._health.late(self._rng.lognormvariate(-8.5, 0.7))
 
-    def _fleet(self, registry: CollectorRegistry) -> Fleet:
-        around = Surroundings(
+    def _surroundings(self) -> Surroundings:
+        return Surroundings(
             gpus=lambda: gpu_uses(self.world),
             connect=lambda url, _headers, _timeout: Client(self.world, url),
             find_processes=lambda host, port: LocalProcesses(host, port, self._system, self._clock),
             now=self._clock,
             wall_clock=self._clock,
         )
-        return Fleet(registry, around, self._polls.schedule)
 
     def _configured(self, given: Config) -> Config:
         """Return a configuration with the simulated servers in the place of any other."""
@@ -159,9 +156,14 @@ class DemoHost:
         config = replace(
             given,
             proxy=ProxySettings(tuple(map(_proxied_server, servers))),
-            model_servers=tuple(ModelServer(s.name, kind=s.kind, probe=Probe(Seconds(120.0))) for s in servers),
+            model_servers=tuple(map(_watched_server, servers)),
         )
         return config if self._live else _patient(config)
+
+
+def _watched_server(server: ServerSpec) -> ModelServer:
+    # probes would use the model that nobody uses
+    return ModelServer(server.name, kind=server.kind, probe=None if server.kind == "tgi" else _PROBE)
 
 
 def _proxied_server(server: ServerSpec) -> ProxyServer:

@@ -84,7 +84,7 @@ class NicCounts:
         self.packets_in += packets_in
         self.packets_out += packets_out
         self.errors_in += packets_in * bad
-        self.errors_out += packets_out * bad / 4
+        self.errors_out += packets_out * bad / 2
         self.dropped_in += packets_in * (bad / 2 + 1e-6)
         self.dropped_out += packets_out * bad / 8
 
@@ -98,6 +98,8 @@ class Mount:
     fstype: str
     size: int
     used: float
+    files_used: float = 0.02
+    """Share of its inodes."""
 
 
 class Machine:
@@ -214,8 +216,11 @@ class Machine:
         else:
             self._data_before_filling = self._data_before_filling or disk.used
             room = 0.985 * disk.size - self._data_before_filling
-            disk.used = self._data_before_filling + room * min(1.0, 1.25 * filling)
-        self.mounts[0].used += 3_000 * seconds
+            disk.used = self._data_before_filling + room * min(1.0, 2.8 * filling)
+        root_disk = self.mounts[0]
+        root_disk.used += 3_000 * seconds
+        files = situation.progress("files_filling", "/")
+        root_disk.files_used = 0.02 if files is None else min(0.98, 0.5 + 2 * files)
 
     def _use_network(self, seconds: float, load: Load, situation: Situation) -> None:
         noise = self._rng.uniform(0.8, 1.2)
@@ -235,7 +240,7 @@ class Machine:
             self.offset = 0.0003 * math.sin(self._at / 300)
             self.clock_error = 0.03 + 0.01 * self._rng.random()
         else:
-            self.offset += 0.0002 * seconds
+            self.offset += 0.0005 * seconds
             self.clock_error = min(16.0, self.clock_error + 0.1 * seconds)
 
     def _press(self, resource: str, seconds: float, some: float, full: float) -> None:

@@ -128,7 +128,7 @@ class System:
         mount = next(mount for mount in self._machine.mounts if mount.mountpoint == path)
         free = mount.size - int(mount.used)
         inodes = mount.size // 16_384
-        return Space(mount.size, max(0, free - mount.size // 200), free, inodes, inodes - int(mount.used) // 2**20)
+        return Space(mount.size, max(0, free - mount.size // 200), free, inodes, int(inodes * (1 - mount.files_used)))
 
     def net_io_counters(self, *, pernic: bool, nowrap: bool) -> dict[str, Any]:
         """Return each interface's counters."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
     from exporter.observation import RequestObservation
+    from exporter.polling.energy import GpuUses
     from exporter.polling.settings import ModelServer, ServerUrl
 
 _JITTER = 0.1
@@ -34,13 +35,18 @@ class Fleet:
     def __init__(
         self,
         proxy_registry: CollectorRegistry,
+        gpus: GpuUses | None = None,
+        *,
         around: Surroundings | None = None,
         schedule: Schedule | None = None,
     ) -> None:
-        """Watch nothing yet. ``around`` is the rest of the machine; ``schedule`` replaces the threads."""
+        """Watch nothing yet. ``gpus`` is where energy and memory of models come from; None where there are no GPUs.
+
+        ``around`` takes the place of the whole rest of the machine, and ``schedule`` that of the threads.
+        """
         self._live = CollectorRegistry()
         """What is counted as it happens."""
-        self._around = around or Surroundings()
+        self._around = around or Surroundings(gpus=gpus)
         self._schedule = schedule or run_schedule
         self._counts = ProxyCounts(proxy_registry, self._around.now)
         self._probe_metrics = ProbeMetrics(self._live)
