@@ -13,9 +13,7 @@ if TYPE_CHECKING:
     from exporter.demo.incidents import Schedule
 
 JOB = "modelhost"
-_SAMPLE = re.compile(rb"^([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)\n", re.MULTILINE)
 _TAKEN = re.compile(rb'((?:^|,))((?:instance|job)=")')  # Prometheus puts its own labels first
-_COMMENT = re.compile(rb"^#.*\n", re.MULTILINE)
 END = b"# EOF\n"
 
 
@@ -31,24 +29,36 @@ def scrapes(  # noqa: PLR0913 - which host, and when
 
     Every interval from ``start`` (seconds since 1970) on; the host has lived for two minutes by then.
     """
-    host = DemoHost(start - 120, seed=number, models=models, schedule=schedule)
+    host, target = DemoHost(start - 120, seed=number, models=models, schedule=schedule), Target(instance(number))
     try:
         for scrape in range(int(seconds / interval) + 1):
             at = start + scrape * interval
-            yield stamped(host.page(at), instance(number), at)
+            yield target.stamped(host.page(at), at)
     finally:
         host.close()
 
 
-def stamped(page: bytes, host: str, at: float) -> bytes:
-    """Return a page's samples with the target's labels and a time, and what Prometheus itself says of the scrape."""
-    target = f'instance="{host}",job="{JOB}"'.encode()
-    time = f" {at:.3f}\n".encode()
+class Target:
+    """One scraped host: adds its labels to every series, once for each, and times to every sample."""
 
-    def write(found: re.Match[bytes]) -> bytes:
-        labels = b"," + _TAKEN.sub(rb"\1exported_\2", found[2]) if found[2] else b""
-        return b"%b{%b%b} %b%b" % (found[1], target, labels, found[3], time)
+    def __init__(self, host: str) -> None:
+        self._labels = f'instance="{host}",job="{JOB}"'.encode()
+        self._series: dict[bytes, bytes] = {}
 
-    samples = _SAMPLE.sub(write, _COMMENT.sub(b"", page))
-    scraped = b"up{%b} 1%bscrape_duration_seconds{%b} 0.04%b" % (target, time, target, time)
-    return samples + scraped
+    def stamped(self, page: bytes, at: float) -> bytes:
+        """Return a page's samples with labels and time, and what Prometheus itself says of the scrape."""
+        time = f" {at:.3f}\n".encode()
+        lines = []
+        for line in page.splitlines():
+            if not line.startswith(b"#"):
+                series, _, value = line.rpartition(b" ")
+                lines.append(b"%b %b" % (self._series.get(series) or self._labelled(series), value))
+        lines += [b"up{%b} 1" % self._labels, b"scrape_duration_seconds{%b} 0.04" % self._labels, b""]
+        return time.join(lines)
+
+    def _labelled(self, series: bytes) -> bytes:
+        """Return a series with the target's labels; its own of the same names give way, as in Prometheus."""
+        name, _, rest = series.partition(b"{")
+        labels = b"," + _TAKEN.sub(rb"\1exported_\2", rest[:-1]) if rest else b""
+        self._series[series] = b"%b{%b%b}" % (name, self._labels, labels)
+        return self._series[series]
