@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from exporter.demo.catalogue import ModelSpec, ServerSpec
     from exporter.demo.traffic import Request
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 KEEP_ALIVE_SECONDS = 180.0
 _BATCH_COST = 1.0  # how much longer a token takes in a full batch than alone
-_OVERLOAD = 0.97
+_RUSH, _GROWTH = 1.3, 0.3  # times what it can take until requests wait, then so many more a second
+_PACE_SHARE = 0.02
 _DRAFT_TOKENS, _DRAFT_KEPT = 3, 0.7
 _PREEMPTED = 0.02
 _CUT_OFF: tuple[Outcome, str] = ("stream_error", "200")
@@ -124,6 +125,7 @@ class Engine:
         self.work = Work()
         self.loaded = {} if self.unloads else {model.name: Loaded(model, at, math.inf) for model in self.models}
         self._slots: list[float] = []
+        self._pace = 0.0
 
     def stop(self, at: float) -> list[Request]:
         """Fall over; returns the requests that this ends."""
@@ -170,6 +172,7 @@ class Engine:
                 self.tally.finish(request)
                 request.over = True
                 over.append(request)
+        self._pace += (len(over) / self.work.seconds - self._pace) * _PACE_SHARE
         if over:
             self.requests = [request for request in self.requests if not request.over]
         if self.unloads:
@@ -192,6 +195,14 @@ class Engine:
     def resident_bytes(self, at: float) -> int:
         """Return the memory that its models need on GPUs, those that are being loaded included."""
         return sum(one.model.bytes for one in self.loaded.values() if at >= one.ready - one.model.load_seconds)
+
+    def overload(self, at: float) -> float:
+        """Return how many requests a second, of its first model, make its queue grow: fast at first, then steadily."""
+        if self.waiting(at):
+            return self._pace + _GROWTH
+        model = self.models[0]
+        seconds = model.output_tokens * model.token_seconds * (1 + _BATCH_COST) * self.slowness
+        return _RUSH * self.spec.capacity / max(seconds, 1.0)
 
     def evict(self) -> None:
         """Unload every model that nobody uses now."""
@@ -242,17 +253,3 @@ class Engine:
         """Return the tokens that were guessed, and those that were kept."""
         guessed = self.tally.drafts * _DRAFT_TOKENS
         return guessed, int(guessed * _DRAFT_KEPT)
-
-
-def overload(models: Iterable[ModelSpec], servers: Iterable[ServerSpec]) -> dict[str, float]:
-    """Return by server's first model how many requests a second are somewhat more than the server can take."""
-    capacities = {server.name: server.capacity for server in servers}
-    rates: dict[str, float] = {}
-    seen = set()
-    for model in models:
-        if model.server not in seen:
-            seen.add(model.server)
-            tokens = model.output_tokens * model.token_seconds * (1 + _BATCH_COST)
-            prefill = model.input_tokens * (1 - model.cache_hit) / model.prefill_rate * 2
-            rates[model.name] = _OVERLOAD * capacities[model.server] / (tokens + prefill)
-    return rates

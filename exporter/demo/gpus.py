@@ -26,7 +26,7 @@ _RESERVED_BYTES = int(0.6 * GIB)
 _CONTEXT_BYTES = int(0.5 * GIB)  # what a process takes besides its model
 _LINK_BYTES_PER_TOKEN = 1.1e6
 LINKS = 18
-_REMEMBERED_SAMPLES = 120
+_REMEMBERED_SAMPLES = 600
 _XIDS: dict[Kind, int] = {
     "gpu_contained_error": 94,
     "gpu_lost": 79,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from exporter.demo.catalogue import ModelSpec
     from exporter.demo.incidents import Situation
@@ -71,8 +71,13 @@ class Request:
 class Traffic:
     """Draws the requests for some models."""
 
-    def __init__(self, models: Sequence[ModelSpec], overload: Mapping[str, float], rng: random.Random) -> None:
-        """Prepare; ``overload`` is by model what it is asked a second when its server's queue is to grow."""
+    def __init__(
+        self, models: Sequence[ModelSpec], overload: Callable[[ModelSpec, float], float | None], rng: random.Random
+    ) -> None:
+        """Prepare; ``overload`` says what a model has to be asked a second at a time, so that its server's queue grows.
+
+        It is None for a model that has no part in it.
+        """
         self._models = models
         self._overload = overload
         self._rng = rng
@@ -91,8 +96,8 @@ class Traffic:
     def _rate(self, model: ModelSpec, phase: float, at: float, situation: Situation) -> float:
         if model.in_bursts and (at / _BURST_PERIOD + phase / math.tau) % 1 > _BURST_SHARE:
             return 0.0
-        if model.name in self._overload and situation.has("queue_growing", model.server):
-            return self._overload[model.name]
+        if situation.has("queue_growing", model.server) and (rate := self._overload(model, at)) is not None:
+            return rate
         return model.rate * day_curve(at) * (1 + 0.25 * math.sin(at / 67 + phase))
 
     def _poisson(self, mean: float) -> int:

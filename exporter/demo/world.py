@@ -8,7 +8,7 @@ import random
 from typing import TYPE_CHECKING, Protocol
 
 from exporter.demo import catalogue
-from exporter.demo.engines import Engine, overload
+from exporter.demo.engines import Engine
 from exporter.demo.gpus import Card
 from exporter.demo.incidents import Situation
 from exporter.demo.machine import Load, Machine
@@ -17,7 +17,7 @@ from exporter.demo.traffic import Traffic
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from exporter.demo.catalogue import ServerSpec
+    from exporter.demo.catalogue import ModelSpec, ServerSpec
     from exporter.demo.clock import SimulatedClock
     from exporter.demo.incidents import Schedule
     from exporter.demo.traffic import Request
@@ -57,7 +57,7 @@ class World:
         for engine in self.engines.values():
             for index in engine.spec.gpus:
                 self.cards[index].engine = engine
-        self._traffic = Traffic(self.models, overload(self.models, servers), rng)
+        self._traffic = Traffic(self.models, self._overload, rng)
         self._order = itertools.count()
         self._refused: list[tuple[float, int, Request]] = []
         self._first_tokens: list[tuple[float, int, Request]] = []
@@ -84,6 +84,10 @@ class World:
                 audience.progressed(request, request.produced - before)
         self._tell(until, audience, arrivals, over)
         return self._move_hardware(until, len(arrivals))
+
+    def _overload(self, model: ModelSpec, at: float) -> float | None:
+        engine = self.engines[model.server]
+        return engine.overload(at) if model is engine.models[0] else None
 
     def _accept(self, request: Request) -> None:
         """Give a request to its engine, or decide that nobody works on it."""
