@@ -194,7 +194,8 @@ class Engine:
 
     def resident_bytes(self, at: float) -> int:
         """Return the memory that its models need on GPUs, those that are being loaded included."""
-        return sum(one.model.bytes for one in self.loaded.values() if at >= one.ready - one.model.load_seconds)
+        loaded = list(self.loaded.values())  # a scrape asks while the world moves on
+        return sum(one.model.bytes for one in loaded if at >= one.ready - one.model.load_seconds)
 
     def overload(self, at: float) -> float:
         """Return how many requests a second, of its first model, make its queue grow: fast at first, then steadily."""

@@ -168,16 +168,15 @@ class Card:
         wanted = _IDLE_WATTS + _BUSY_WATTS * self.busy + _ACTIVE_WATTS * self._sm
         self.power_limit = _CAPPED_WATTS if situation.has("gpu_power_capped", self.index) else POWER_LIMIT_WATTS
         warmer = _HOT_CELSIUS if situation.has("gpu_hot", self.index) else 0.0
-        self.reasons = 0
-        if wanted > self.power_limit:
-            self.reasons |= SW_POWER_CAP
+        reasons = SW_POWER_CAP if wanted > self.power_limit else 0
         if self.celsius >= SLOWDOWN_CELSIUS - 2:
-            self.reasons |= HW_SLOWDOWN | HW_THERMAL
-        self.sm_mhz = _BOOST_MHZ if self.busy else _IDLE_MHZ
-        if self.reasons & HW_THERMAL:
-            self.sm_mhz, wanted = _HOT_MHZ, wanted * 0.7
-        elif self.reasons:
-            self.sm_mhz = round(_BOOST_MHZ * (self.power_limit / wanted) ** 0.5)
+            reasons |= HW_SLOWDOWN | HW_THERMAL
+        megahertz = _BOOST_MHZ if self.busy else _IDLE_MHZ
+        if reasons & HW_THERMAL:
+            megahertz, wanted = _HOT_MHZ, wanted * 0.7
+        elif reasons:
+            megahertz = round(_BOOST_MHZ * (self.power_limit / wanted) ** 0.5)
+        self.reasons, self.sm_mhz = reasons, megahertz
         wanted = min(wanted, self.power_limit) * self._rng.uniform(0.985, 1.0)
         self.power += (wanted - self.power) * min(1.0, seconds / 2)
         self.joules += self.power * seconds
