@@ -30,6 +30,7 @@ bench: .venv/dev.stamp ## measure speed and memory, side by side with node_expor
 	$(BIN)/python -m benchmarks.proxy
 	$(BIN)/python -m benchmarks.gpu
 	$(BIN)/python -m benchmarks.model_servers
+	$(BIN)/python -m benchmarks.live
 
 format: .venv/dev.stamp ## format the code and write the generated parts of the README
 	$(BIN)/ruff format .

@@ -11,7 +11,7 @@ Exceptions:
 from __future__ import annotations
 
 import json
-import math
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from exporter.snapshots import Histogram, Latency
 
 T = TypeVar("T")
+
+_KEY_NEEDED = (401, 403)
 
 Fetch = Callable[[str], bytes]
 """Path → body of a reply with success; LookupError for a path that is not served, OSError for a server that is away."""
@@ -87,13 +89,15 @@ def optional_object(fetch: Fetch, path: str) -> dict[str, Any]:
 
 
 def text(value: object) -> str:
-    """Return text as it is, and nothing for anything else."""
-    return value if isinstance(value, str) else ""
+    """Return text, and nothing for anything else; half a surrogate pair, which no page could carry, becomes ``?``."""
+    if not isinstance(value, str):
+        return ""
+    return value if value.isascii() else value.encode("utf-8", "replace").decode()
 
 
 def number(value: object) -> float | None:
     """Return a finite number that is not negative; None for anything else (true is no number)."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= sys.float_info.max:
         return None
     return float(value)
 
@@ -118,7 +122,7 @@ def objects(value: object) -> Iterator[dict[str, Any]]:
 
 def texts(value: object) -> tuple[str, ...]:
     """Return the texts in a list that are not empty."""
-    return tuple(item for item in value if isinstance(item, str) and item) if isinstance(value, list) else ()
+    return tuple(text(item) for item in value if text(item)) if isinstance(value, list) else ()
 
 
 def listed_models(fetch: Fetch) -> list[dict[str, Any]]:
@@ -127,6 +131,15 @@ def listed_models(fetch: Fetch) -> list[dict[str, Any]]:
     if not isinstance(data, list):
         raise NotUnderstood("/v1/models is no list of models")
     return [entry for entry in objects(data) if text(entry.get("id"))]
+
+
+def wants_key(fetch: Fetch) -> bool:
+    """Tell whether /v1/models is there for those who have a key."""
+    try:
+        fetch("/v1/models")
+    except LookupError as refusal:
+        return len(refusal.args) > 1 and refusal.args[1] in _KEY_NEEDED
+    return False
 
 
 def owners(fetch: Fetch) -> set[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from exporter import collectors
 from exporter.address import Address
+from exporter.live.settings import Host, Live, Origin
 from exporter.polling.settings import ModelServer
 from exporter.proxy.settings import ProxySettings
 from exporter.strict import ConfigError, mapping, parse, parse_keys
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["Address", "Config", "ConfigError", "Log", "Scraping", "Web", "load", "read"]
+__all__ = ["Address", "Config", "ConfigError", "Live", "Log", "Scraping", "Web", "load", "read"]
+
+_TAKEN_PATHS = ("/-/", "/api/", "/static/")
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,10 @@ class Web:
     telemetry_path: str = "/metrics"
     max_requests: int = 40
     enable_lifecycle: bool = False
+    allowed_hosts: tuple[Host, ...] = ()
+    """Names that the live feed may be asked by, besides this machine's own."""
+    allowed_origins: tuple[Origin, ...] = ()
+    """Pages that may show the live feed, besides the exporter's own."""
 
     def __post_init__(self) -> None:
         if not self.listen_addresses:
@@ -35,8 +42,9 @@ class Web:
         if self.max_requests < 1:
             raise ValueError("max_requests must be at least 1")
         path = self.telemetry_path
-        if not re.fullmatch(r"/[\w.~/-]+", path, re.ASCII) or path.startswith("/-/"):
-            raise ValueError(f"telemetry_path {path!r} must be a path such as /metrics, not / and not below /-/")
+        if not re.fullmatch(r"/[\w.~/-]+", path, re.ASCII) or path.startswith(_TAKEN_PATHS):
+            taken = ", ".join(_TAKEN_PATHS)
+            raise ValueError(f"telemetry_path {path!r} must be a path such as /metrics, not / and not below {taken}")
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,7 @@ class Config:
     """Everything that can be configured."""
 
     web: Web = field(default_factory=Web)
+    live: Live = field(default_factory=Live)
     scrape: Scraping = field(default_factory=Scraping)
     log: Log = field(default_factory=Log)
     path: collectors.Paths = field(default_factory=collectors.Paths)
@@ -88,6 +97,7 @@ def read(raw: object) -> Config:
     proxy = parse(ProxySettings, sections.get("proxy"), "proxy")
     return Config(
         web=parse(Web, sections.get("web"), "web"),
+        live=parse(Live, sections.get("live"), "live"),
         scrape=parse(Scraping, sections.get("scrape"), "scrape"),
         log=parse(Log, sections.get("log"), "log"),
         path=parse(collectors.Paths, sections.get("path"), "path"),

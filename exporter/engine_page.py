@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING
 from exporter.snapshots import Histogram
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
 _LABEL = re.compile(r'([a-zA-Z_][\w]*)="((?:[^"\\]|\\.)*)"')
-_BOUND = re.compile(r'[{,]\s*le="([^"]*)"')
+_BOUND = re.compile(r'(?:[{,]\s*|^)le="([^"]*)"')
 _ESCAPES = {r"\\": "\\", r"\"": '"', r"\n": "\n"}
 
-Series = list[tuple[str, float]]  # labels as they stand on the page, value
+Series = dict[str, float]  # labels as they stand on the page → value
+
+_MOST_BOUNDS = 128  # engines have up to 35; a page that has more may mean to flood
 
 
 class EnginePage:
@@ -29,15 +31,21 @@ class EnginePage:
     Lines that cannot be read, NaN, infinite and negative values are left out; ``_created`` is never asked for.
     """
 
-    def __init__(self, text: bytes, *prefixes: str) -> None:
-        """Read a page; of several prefixes (an engine's old and new one) the first that is on the page counts."""
+    def __init__(self, text: bytes, *prefixes: str, copies: Collection[str] = ()) -> None:
+        """Read a page; of several prefixes (an engine's old and new one) the first that is on the page counts.
+
+        Series that only differ in labels named in ``copies`` are one (ranks that do the same work side by side, and all
+        report it): the largest counts. Of a series that is there twice, which no page may have, so does the last.
+        """
         page = text.decode("utf-8", "replace")
         self._series: dict[str, Series] = {}
         for prefix in prefixes:
             for name, labels, value in _samples(prefix, page):
-                self._series.setdefault(name, []).append((labels, value))
+                self._series.setdefault(name, {})[labels] = value
             if self._series:
                 break
+        if copies:
+            self._series = {name: _without(copies, series) for name, series in self._series.items()}
 
     def __bool__(self) -> bool:
         return bool(self._series)
@@ -73,20 +81,20 @@ class EnginePage:
     def histogram(self, *names: str) -> Histogram | None:
         """Return the first histogram that is there, summed bucket by bucket.
 
-        None when it is not whole: series with different bounds, falling counts, no +Inf.
+        None when it is not whole: series with different bounds, falling counts, no +Inf, too many bounds.
         """
         for name in names:
             buckets: dict[float, list[float]] = {}
-            for labels, value in self._series.get(f"{name}_bucket", ()):
+            for labels, value in self._series.get(f"{name}_bucket", {}).items():
                 if (bound := _bound(labels)) is not None:
                     buckets.setdefault(bound, []).append(value)
             total = self.total(f"{name}_sum")
-            if buckets and total is not None:
+            if buckets and total is not None and len(buckets) <= _MOST_BOUNDS:
                 return _whole(buckets, total)
         return None
 
-    def _first(self, names: Iterable[str]) -> Series:
-        return next((self._series[name] for name in names if name in self._series), [])
+    def _first(self, names: Iterable[str]) -> list[tuple[str, float]]:
+        return next((list(self._series[name].items()) for name in names if name in self._series), [])
 
     def _values(self, names: Iterable[str], wanted: dict[str, str]) -> list[float]:
         series = self._first(names)
@@ -121,12 +129,22 @@ def _samples(prefix: str, page: str) -> Iterator[tuple[str, str, float]]:
             yield name, labels, value
 
 
+def _without(copies: Collection[str], series: Series) -> Series:
+    """Return a series for each set of labels beside these, with the largest of its values."""
+    merged: Series = {}
+    for labels, value in series.items():
+        kept = ",".join(f'{name}="{escaped}"' for name, escaped in _LABEL.findall(labels) if name not in copies)
+        merged[kept] = max(value, merged.get(kept, 0.0))
+    return merged
+
+
 def _bound(labels: str) -> float | None:
     found = _BOUND.search(labels)
     try:
-        return float(found[1]) if found else None
+        bound = float(found[1]) if found else math.nan
     except ValueError:
         return None
+    return None if math.isnan(bound) else bound
 
 
 def _whole(buckets: dict[float, list[float]], total: float) -> Histogram | None:

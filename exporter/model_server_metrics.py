@@ -53,12 +53,13 @@ _GAUGES = {
     "kv_cache_usage_ratio": gauge(
         "engine_kv_cache_usage_ratio",
         "Used share of the KV cache, the mean of several engines. llama.cpp: tokens of the slots that work over all"
-        " that fit, an approximation.",
+        " that fit, an approximation; absent where it is not known how many fit.",
         "server",
     ),
     "kv_cache_capacity_tokens": gauge(
         "engine_kv_cache_capacity_tokens",
-        "Tokens that fit in the KV cache. llama.cpp: context times slots, too many where slots share one cache.",
+        "Tokens that fit in the KV cache of all engines. llama.cpp: the context that its slots share, or that of all"
+        " slots; absent where its command line, which tells the two apart, cannot be seen.",
         "server",
     ),
 }
@@ -152,7 +153,8 @@ LOADED = gauge("model_loaded", "1 when the model is loaded, 0 when it is not or 
 MEMORY = gauge(
     "model_memory_bytes",
     "Memory of a loaded model by kind: vram, ram. As its server says; else, for a server on this machine with one"
-    " model, that of its processes: mapped model files count as ram as far as they are resident.",
+    " model, that of its processes: mapped model files count as ram as far as they are resident, and vram is what the"
+    " GPUs' driver tells by process.",
     *_OF_MODEL,
     "kind",
 )
@@ -173,8 +175,9 @@ LOAD_DURATION = gauge(
 )
 ENERGY = counter(
     "model_energy_joules",
-    "Energy of the GPUs a loaded model sits on, since the exporter started: exclusive where nothing else had memory on"
-    " the GPU; shared where it is the part that the model's share of the used memory stands for, an estimate.",
+    "Energy of the GPUs a loaded model sits on, of servers on this machine, since the exporter started: exclusive where"
+    " nothing else had memory on the GPU; shared where it is the part that the model's share of the used memory stands"
+    " for, an estimate. Absent where a GPU does not count its energy, or its memory by process, and with MIG.",
     *_OF_MODEL,
     "attribution",
 )

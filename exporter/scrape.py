@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from exporter.collectors import Unavailable
 from exporter.families import gauge
@@ -69,6 +69,14 @@ class _Outcome:
     families: Sequence[Metric] = ()
 
 
+class Measured(NamedTuple):
+    """What some collectors measured just now."""
+
+    families: Sequence[Metric]
+    silent: Collection[str]
+    """The collectors that failed or missed their deadline: what they measure may be there all the same."""
+
+
 class Scrape:
     """Collectors that are measured together, and the page they make."""
 
@@ -118,6 +126,19 @@ class Scrape:
         page.add("scrape", _Outcome("ok", 0.0, families=list(_self_metrics(outcomes, timeout))))
         return page.bytes()
 
+    def measure(self, only: Collection[str], timeout_seconds: float) -> Measured:
+        """Return what the collectors named in ``only`` measure, within the deadline. Blocks; any thread.
+
+        It is no scrape: nothing is rendered, and no state is kept or logged. A run that a scrape started is shared.
+        """
+        began = time.monotonic()
+        runs = self._start(only, began + timeout_seconds * _SHARE_FOR_HEAD_STARTS)
+        outcomes = {name: _outcome(run, timeout_seconds, began) for name, run in runs.items()}
+        return Measured(
+            [family for outcome in outcomes.values() for family in outcome.families],
+            [name for name, outcome in outcomes.items() if outcome.state in ("failed", "timeout")],
+        )
+
     def _start(self, only: Collection[str] | None, head_starts_until: float) -> dict[str, Run[list[Metric]]]:
         """Start the collectors side by side, each as soon as the one before is done or has had its head start.
 
@@ -131,6 +152,11 @@ class Scrape:
                 if time.monotonic() < head_starts_until:
                     runs[name].wait(_HEAD_START_SECONDS)
         return runs
+
+    def start(self, name: str) -> Run[list[Metric]] | None:
+        """Run a collector between scrapes: one that comes meanwhile shares the run. None when there is no such one."""
+        worker = self._workers.get(name)
+        return worker.start() if worker is not None else None
 
     def successor(self, name: str, collector: Collector) -> Worker[list[Metric]]:
         """Return who runs a collector after this scrape: the same worker, or one that waits for its predecessor."""

@@ -15,6 +15,7 @@ from exporter.collectors import gpu, model_servers
 from exporter.collectors.model_servers import ModelServers
 from exporter.config import ConfigError
 from exporter.gpu.owners import Owners, Server
+from exporter.gpu.uses import Uses
 from exporter.own_metrics import OwnMetrics
 from exporter.polling.fleet import Fleet
 from exporter.polling.local_processes import is_local
@@ -54,10 +55,13 @@ class Service:
         """Take the first configuration; ``load`` reads it anew for a reload, or raises ConfigError."""
         self._load = load
         self._lock = threading.Lock()
-        self.machine = machine or Machine()
-        self._own = OwnMetrics(simulated=self.machine.simulated)
+        self._machine = machine or Machine()
+        self.demo = self._machine.simulated
+        """Whether what is measured is made up."""
+        self._own = OwnMetrics(simulated=self.demo)
         self.registry = self._own.registry
-        self.fleet = Fleet(self.registry, around=self.machine.around, schedule=self.machine.schedule)
+        self._gpu_uses = Uses()
+        self.fleet = Fleet(self.registry, self._gpu_uses, around=self._machine.around, schedule=self._machine.schedule)
         """The model servers that are watched."""
         self._given: Mapping[str, collectors.Collector] = {"model_servers": ModelServers(self.fleet.collect)}
         self._path = config.path
@@ -94,7 +98,15 @@ class Service:
         self._owners.know(_local_servers(config))  # so that other servers cost the GPUs no counters
         self._built = {name: self._collector(name, config) for name in config.collectors}
         ready: Mapping[str, collectors.Collector] = {name: collector for name, (_, collector) in self._built.items()}
-        return Scrape(ready, config.scrape.timeout, own=self._own, previous=previous)
+        scrape = Scrape(ready, config.scrape.timeout, own=self._own, previous=previous)
+        self._tell_of_gpus(ready.get("gpu"), scrape)
+        return scrape
+
+    def _tell_of_gpus(self, collector: collectors.Collector | None, scrape: Scrape) -> None:
+        if isinstance(collector, gpu.Gpu):
+            self._gpu_uses.follow(lambda: collector.last_reading, lambda: scrape.start("gpu"))
+        else:
+            self._gpu_uses.follow_none()
 
     def _watch_model_servers(self, config: Config) -> None:
         options = config.collectors.get("model_servers")
@@ -114,8 +126,8 @@ class Service:
         if name in self._built and self._built[name][0] == wanted:
             return self._built[name]
         options, paths = wanted
-        if self.machine.create is not None:
-            return wanted, self.machine.create(name, options, paths)
+        if self._machine.create is not None:
+            return wanted, self._machine.create(name, options, paths)
         if isinstance(options, gpu.Options):
             return wanted, gpu.create(options, paths, self._owners)
         return wanted, collectors.module(name).create(options, paths)

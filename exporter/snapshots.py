@@ -69,6 +69,8 @@ class Model:
     name: str
     aliases: tuple[str, ...] = ()
     loaded: bool | None = None
+    asleep: bool = False
+    """Not loaded, but its process lives on, and so do its counters."""
     quantization: str = ""
     family: str = ""
     parameters: str = ""

@@ -13,6 +13,8 @@ from aiohttp import web
 from exporter import __version__, threads
 from exporter.config import ConfigError
 from exporter.exposition import accepts_gzip, negotiate
+from exporter.live import routes as live
+from exporter.proxy.websocket import is_websocket
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,8 +32,8 @@ _SHARE_OF_TIMEOUT = 0.9
 
 def build_app(service: Service) -> web.Application:
     """Return the application that serves the running exporter."""
-    pages = _Pages(service)
     app = web.Application(middlewares=[_plain_errors])
+    pages = _Pages(service, live.add_routes(app, service))
     app.add_routes(
         [
             web.get("/", pages.landing),
@@ -47,12 +49,17 @@ def build_app(service: Service) -> web.Application:
 class _Pages:
     """The handlers. Rendering happens in a thread, never on the event loop."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, websocket: Handler) -> None:
         self._service = service
+        self._websocket = websocket
         self._serving = 0
         self._lock = threading.Lock()
 
-    async def metrics(self, request: web.Request) -> web.Response:
+    async def metrics(self, request: web.Request) -> web.StreamResponse:
+        """Serve the live feed to who wants a WebSocket, and a page of metrics to everybody else."""
+        return await (self._websocket(request) if is_websocket(request) else self._page(request))
+
+    async def _page(self, request: web.Request) -> web.Response:
         """Serve a page of the chosen collectors in the format the client asked for."""
         scrape = self._service.scrape
         only = chosen_collectors(request.query, scrape.names)
@@ -172,7 +179,7 @@ body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 40rem; margin: 3rem aut
 </head>
 <body>
 <h1>modelhost-exporter</h1>
-{demo if service.machine.simulated else ""}
+{demo if service.demo else ""}
 <p>Prometheus metrics for machines that serve models. Version {__version__}.</p>
 <p><a href="{path}">Metrics</a> · <a href="/-/healthy">Healthy</a> · <a href="/-/ready">Ready</a></p>
 <h2>One collector at a time</h2>

@@ -189,7 +189,7 @@ class EveryGpu:
     """A vendor with one GPU that has a value for every family; tests/gpu asks a stand-in driver for the same."""
 
     identity = Identity("0", "GPU-0", "nvidia")
-    asleep = False
+    asleep = resting = False
 
     def absence(self) -> str:
         """Be there."""
@@ -208,6 +208,8 @@ class EveryGpu:
         own = {gpu_families.INFO, gpu_families.UP}
         device = [family for family in gpu_families.ALL if family.labels[:2] == ("gpu", "uuid") and family not in own]
         return [Value(family, family.labels[2:], 1) for family in device]
+
+    memory_by_pid = None
 
     def remembered(self) -> list[Value]:
         """Remember nothing."""

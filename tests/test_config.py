@@ -45,6 +45,7 @@ def test_the_example_names_every_key() -> None:
         f"{section}.{field}"
         for section, kind in (
             ("web", config.Web),
+            ("live", config.Live),
             ("scrape", config.Scraping),
             ("log", config.Log),
             ("path", collectors.Paths),
@@ -126,7 +127,7 @@ def test_collectors_are_chosen_by_name(overrides: dict[str, object], expected: s
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("wbe: {}", "unknown key 'wbe'; known: web, scrape, log, path, proxy, model_servers, collectors"),
+        ("wbe: {}", "unknown key 'wbe'; known: web, live, scrape, log, path, proxy, model_servers, collectors"),
         ("- a", "must be a mapping, not a list"),
         ("web: 5", "web: must be a mapping, not 5"),
         ("web: {listen_addresses: []}", "web: listen_addresses must not be empty"),
@@ -138,7 +139,7 @@ def test_collectors_are_chosen_by_name(overrides: dict[str, object], expected: s
         ("web: {max_requests: 0}", "web: max_requests must be at least 1"),
         (
             "web: {telemetry_path: metrics}",
-            "web: telemetry_path 'metrics' must be a path such as /metrics, not / and not below /-/",
+            "web: telemetry_path 'metrics' must be a path such as /metrics, not / and not below /-/, /api/, /static/",
         ),
         ("log: {level: loud}", "log.level: must be one of debug, info, warning, error, not 'loud'"),
         ("collectors: {gpus: {}}", "collectors: unknown key 'gpus'; known: cgroup, clock"),
@@ -210,7 +211,7 @@ def test_yaml_anchors_and_merge_keys_work(tmp_path: Path) -> None:
     assert not devices.keeps("lo")
 
 
-@pytest.mark.parametrize("path", ["/%41", "/a\\b", '/a"<b>', "/a b", "", "/", "/-/x"])
+@pytest.mark.parametrize("path", ["/%41", "/a\\b", '/a"<b>', "/a b", "", "/", "/-/x", "/api/live"])
 def test_a_telemetry_path_that_nobody_can_reach_is_refused(path: str) -> None:
     """Only paths that need no encoding are taken."""
     with pytest.raises(ConfigError, match="telemetry_path"):

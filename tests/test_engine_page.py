@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.engine_page import EnginePage, parse_labels
+from exporter.snapshots import Histogram as Buckets
 from tests.pages import CAPTURES
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def test_every_sample_is_prometheus_client_s(file: Path) -> None:
         if sample.name.startswith(prefix)
     ]
     series = EnginePage(text.encode(), prefix)._series
-    ours = [(name, parse_labels(labels), value) for name, of_one in series.items() for labels, value in of_one]
+    ours = [(name, parse_labels(labels), value) for name, of_one in series.items() for labels, value in of_one.items()]
     assert ours
     assert _sorted(ours) == _sorted(theirs)
 
@@ -65,10 +66,28 @@ def test_what_is_no_number_is_left_out() -> None:
         'x:a{b="}"} 2',
         "x:a{ 3",
         "x:a",
-        "x:a 4 1700000000000",
+        'x:a{c="d"} 4 1700000000000',
     ]
     page = EnginePage("\n".join(lines).encode(), "x:")
     assert page.total("a") == 7
+
+
+def test_a_series_that_is_there_twice_counts_once() -> None:
+    """Of a series that a page has twice, which it must not, the last counts."""
+    assert EnginePage(b'x:a{b="c"} 1\nx:a{b="c"} 2\nx:a 4', "x:").total("a") == 6
+
+
+def test_ranks_that_do_the_same_work_count_once() -> None:
+    """Series that only differ in labels of copies are one: their largest; other labels still tell series apart."""
+    lines = [
+        *(f'x:a{{tp="{tp}",dp="{dp}",q="a\\"b"}} {value}' for tp, dp, value in ((0, 0, 1), (1, 0, 2), (0, 1, 4))),
+        *(f'x:h_bucket{{le="{bound}",tp="{tp}"}} 3' for bound in ("1", "+Inf") for tp in (0, 1)),
+        *(f'x:h_sum{{tp="{tp}"}} 5' for tp in (0, 1)),
+    ]
+    page = EnginePage("\n".join(lines).encode(), "x:", copies=("tp",))
+    assert page.total("a") == 6
+    assert page.by("q", "a") == {'a"b': 6}
+    assert page.histogram("h") == Buckets(((1, 3), (math.inf, 3)), 5)
 
 
 def test_the_first_prefix_on_the_page_counts() -> None:
@@ -105,6 +124,8 @@ def test_histograms_are_summed_by_bound() -> None:
         'x_t_bucket{le="1"} 1\nx_t_bucket{le="+Inf"} 2\n',
         'x_t_bucket{le="1",e="0"} 1\nx_t_bucket{le="+Inf",e="0"} 2\nx_t_bucket{le="+Inf",e="1"} 2\nx_t_sum 1\n',
         'x_t_bucket{le="one"} 1\nx_t_sum 1\n',
+        'x_t_bucket{le="NaN"} 1\nx_t_bucket{le="nan"} 1\nx_t_sum 1\n',
+        "".join(f'x_t_bucket{{le="{bound}"}} 1\n' for bound in (*range(128), "+Inf")) + "x_t_sum 1\n",
     ],
 )
 def test_a_histogram_that_is_not_whole_is_absent(page: str) -> None:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
+    from exporter.collectors import Collector
+
 GOOD = ("modelhost_good", ())
 
 
@@ -247,3 +249,37 @@ def test_many_hung_collectors_do_not_add_up(hanging: Hanging) -> None:
     began = time.monotonic()
     scrape.page(TEXT, timeout_seconds=0.4)
     assert time.monotonic() - began < 0.55
+
+
+def test_a_measurement_says_who_is_silent_and_logs_nothing(hanging: Hanging, caplog: pytest.LogCaptureFixture) -> None:
+    """Families of those that answered; failed and late ones by name, unlike those that lack what they measure."""
+    left_out = Fixed(family("modelhost_left_out"))
+    collectors: dict[str, Collector] = {
+        "good": Fixed(family("modelhost_good")),
+        "nothing": Raising(Unavailable("no such thing")),
+        "failing": Raising(RuntimeError("broken")),
+        "hanging": hanging,
+        "left_out": left_out,
+    }
+    scrape = Scrape(collectors, 30.0)
+    with caplog.at_level(logging.INFO):
+        measured = scrape.measure(collectors.keys() - {"left_out"}, 0.2)
+    assert [metric.name for metric in measured.families] == ["modelhost_good"]
+    assert sorted(measured.silent) == ["failing", "hanging"]
+    assert left_out.runs == 0
+    assert caplog.records == []
+    assert scrape.states() == {}
+
+
+def test_a_measurement_shares_the_run_of_a_scrape(hanging: Hanging) -> None:
+    """A collector that a scrape is waiting for is not started again."""
+    scrape = Scrape({"hanging": hanging}, 20.0)
+    page: list[bytes] = []
+    scraping = threading.Thread(target=lambda: page.append(scrape.page(TEXT)))
+    scraping.start()
+    assert hanging.entered.acquire(timeout=10)
+    assert list(scrape.measure(["hanging"], 0.05).silent) == ["hanging"]
+    hanging.release.set()
+    scraping.join(10)
+    assert hanging.runs == 1
+    assert samples(page[0])["modelhost_late", ()] == 1

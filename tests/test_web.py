@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 from aiohttp import ClientSession, web
+from prometheus_client import CollectorRegistry
 
 from exporter.config import Config, ConfigError, Web
 from exporter.exposition import OPENMETRICS, TEXT
@@ -33,6 +34,8 @@ class _Service:
     config: Config = field(default_factory=Config)
     mistake: ConfigError | None = None
     reloads: int = 0
+    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+    demo: bool = False
 
     def reload(self) -> None:
         if self.mistake:

@@ -10,7 +10,8 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import quote
 
 from exporter.answers import (
@@ -31,6 +32,7 @@ from exporter.answers import (
     texts,
 )
 from exporter.engine_page import EnginePage
+from exporter.llamacpp_cache import capacity
 from exporter.snapshots import Engine, Model, ServerSnapshot
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ PORTS = (8080,)
 PROGRAMS = ("llama-server", "llama_server", "llamafile")
 
 _HARMLESS_METRICS_BUILD = 10600  # a good while after #27376, merged in August 2026
+_MOST_ASKED = 64  # models of a router: a list without end must not make a poll without end
 _SLEEP_FLAG = "--sleep-idle-seconds"
 
 
@@ -66,7 +69,10 @@ def _single(fetch: Fetch, care: Care, props: dict[str, Any], entries: list[dict[
     model = _model(entries[0], loaded=awake, props=props)
     metrics, slots = _deep(fetch, care, awake=awake, can_sleep=can_sleep, build=_build(props))
     context = count(child(props, "default_generation_settings", "n_ctx"))
-    engine = _engine(metrics, slots, count(props.get("total_slots")), context if awake else None)
+    room = _Room(
+        care.arguments, count(props.get("total_slots")), context if awake else None, _trained_context(entries[0])
+    )
+    engine = _engine(metrics, slots, room)
     on_request: Literal["never", "by_any_name"] = "by_any_name" if can_sleep else "never"
     return ServerSnapshot("llamacpp", text(props.get("build_info")), (model,), engine, loads_on_request=on_request)
 
@@ -88,18 +94,19 @@ def _deep(
 
 
 def _router(fetch: Fetch, care: Care, props: dict[str, Any], entries: list[dict[str, Any]]) -> ServerSnapshot:
-    models = tuple(_model(entry, loaded=child(entry, "status", "value") == "loaded") for entry in entries)
+    models = tuple(_routed_model(entry, child(entry, "status", "value")) for entry in entries)
     harmless = _build(props) >= _HARMLESS_METRICS_BUILD
     engines: dict[str, Engine] = {}
     for model, entry in zip(models, entries, strict=True):
-        if not model.loaded or care.metrics == "off":
+        if not model.loaded or care.metrics == "off" or len(engines) == _MOST_ASKED:
             continue
         wanted = f"?model={quote(model.name, safe='')}&autoload=false"
         sleepless = care.metrics == "on" or not _may_sleep(entry)
-        if sleepless or care.traffic(model.names):
-            engines[model.name] = _engine(_metrics(fetch, wanted), _slots(fetch, wanted), None, None)
-        elif harmless:
-            engines[model.name] = _engine(_metrics(fetch, wanted), None, None, None)
+        deep = sleepless or care.traffic(model.names)
+        if deep or harmless:
+            room = _Room(texts(child(entry, "status", "args")), None, None, _trained_context(entry))
+            metrics = _metrics(fetch, wanted)
+            engines[model.name] = _engine(metrics, _slots(fetch, wanted) if deep else None, room)
     return ServerSnapshot(
         "llamacpp", text(props.get("build_info")), models, engine_by_model=engines, loads_on_request="by_name"
     )
@@ -129,6 +136,10 @@ def _model(entry: dict[str, Any], *, loaded: bool, props: dict[str, Any] | None 
     )
 
 
+def _routed_model(entry: dict[str, Any], state: object) -> Model:
+    return replace(_model(entry, loaded=state == "loaded"), asleep=state == "sleeping")
+
+
 def _parameters(exact: float | None) -> str:
     """Return a number of parameters as people write it: 268M, 7.2B."""
     for unit, size in (("T", 1e12), ("B", 1e9), ("M", 1e6)):
@@ -139,7 +150,7 @@ def _parameters(exact: float | None) -> str:
 
 def _build(props: dict[str, Any]) -> int:
     """Return the number of the build (``b11434-abc``); 0 when it does not say."""
-    found = re.match(r"b(\d+)", text(props.get("build_info")))
+    found = re.match(r"b(\d{1,9})\b", text(props.get("build_info")))
     return int(found[1]) if found else 0
 
 
@@ -152,20 +163,30 @@ def _slots(fetch: Fetch, query: str = "") -> list[dict[str, Any]] | None:
     return list(objects(found)) if isinstance(found, list) else None
 
 
-def _engine(
-    metrics: EnginePage, slots: list[dict[str, Any]] | None, capacity: float | None, context: float | None
-) -> Engine:
-    contexts = [count(slot.get("n_ctx")) for slot in slots or ()]
+class _Room(NamedTuple):
+    """What is known of a model's slots without asking them."""
+
+    arguments: tuple[str, ...]
+    slots: float | None
+    context: float | None
+    trained: float | None
+
+
+def _trained_context(entry: dict[str, Any]) -> float | None:
+    return count(child(entry, "meta", "n_ctx_train"))
+
+
+def _engine(metrics: EnginePage, slots: list[dict[str, Any]] | None, room: _Room) -> Engine:
     if slots:
-        capacity = float(len(slots))
-    whole = sum(filter(None, contexts)) or (context * capacity if context and capacity else None)
+        room = room._replace(slots=float(len(slots)), context=count(slots[0].get("n_ctx")) or room.context)
+    whole = capacity(*room)
     running = metrics.total("requests_processing")
     if running is None and slots is not None:
         running = float(sum(slot.get("is_processing") is True for slot in slots))
     return Engine(
         requests_running=running,
         requests_waiting=metrics.total("requests_deferred"),
-        request_capacity=capacity,
+        request_capacity=room.slots,
         kv_cache_usage_ratio=_usage(metrics, slots, whole),
         kv_cache_capacity_tokens=whole,
         input_tokens=known(miss=metrics.total("prompt_tokens_total"), hit=metrics.total("prompt_tokens_cached_total")),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from exporter.answers import FREE, count, known, known_latencies, listed_models, owners, page
+from exporter.answers import FREE, count, known, known_latencies, listed_models, owners, page, wants_key
 from exporter.engine_page import EnginePage
 from exporter.snapshots import Engine, Model, ServerSnapshot
 
@@ -15,16 +15,19 @@ PORTS = (30000,)
 PROGRAMS = ("sglang",)
 
 _PREFIXES = ("sglang:", "sglang_")
+_COPIES = ("tp_rank", "pp_rank", "moe_ep_rank")
+"""Ranks that work on the same requests; all report them with --enable-metrics-for-all-schedulers. dp_rank is none."""
 
 
 def recognises(fetch: Fetch) -> bool:
-    """Tell by the owner of its models."""
-    return "sglang" in owners(fetch)
+    """Tell by the owner of its models; one that wants a key for them shows its metrics to anybody."""
+    return "sglang" in owners(fetch) or (wants_key(fetch) and bool(EnginePage(page(fetch, "/metrics"), *_PREFIXES)))
 
 
 def snapshot(fetch: Fetch, care: Care = FREE) -> ServerSnapshot:
     """Return what SGLang says."""
-    metrics = EnginePage(page(fetch, "/metrics") if care.metrics != "off" else b"", *_PREFIXES)
+    text = page(fetch, "/metrics") if care.metrics != "off" else b""
+    metrics = EnginePage(text, *_PREFIXES, copies=_COPIES)
     load_seconds = metrics.longest("engine_load_weights_time")
     models = tuple(
         Model(entry["id"], loaded=True, context_length=count(entry.get("max_model_len")), load_seconds=load_seconds)
@@ -34,7 +37,11 @@ def snapshot(fetch: Fetch, care: Care = FREE) -> ServerSnapshot:
 
 
 def _engine(metrics: EnginePage) -> Engine:
-    """Return the engine's numbers; its speculative decoding has gauges only, which are no counters."""
+    """Return the engine's numbers.
+
+    Its speculative decoding has gauges only, which are no counters. Aborted requests stay out: those that were running
+    are among all requests as well, those that were waiting are not.
+    """
     return Engine(
         requests_running=metrics.total("num_running_reqs"),
         requests_waiting=metrics.total("num_queue_reqs"),
@@ -43,9 +50,7 @@ def _engine(metrics: EnginePage) -> Engine:
         kv_cache_capacity_tokens=count(metrics.total("max_total_num_tokens")),
         input_tokens=_input(metrics),
         output_tokens=metrics.total("generation_tokens_total"),
-        requests_finished=known(
-            unknown=metrics.total("num_requests_total"), abort=metrics.total("num_aborted_requests_total")
-        ),
+        requests_finished=known(unknown=metrics.total("num_requests_total")),
         preemptions=metrics.total("num_retracted_requests_total"),
         latencies=known_latencies(
             time_to_first_token=metrics.histogram("time_to_first_token_seconds"),

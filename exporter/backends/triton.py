@@ -1,4 +1,8 @@
-"""NVIDIA Triton, with and without the TensorRT-LLM backend: /v2 and /metrics (on another port: ``metrics_url``)."""
+"""NVIDIA Triton, with and without the TensorRT-LLM backend: /v2 and /metrics (on another port: ``metrics_url``).
+
+A request to an ensemble counts for the ensemble and for each model in it, and nothing says which models are ensembles:
+requests of a server with several models are not added up.
+"""
 
 from __future__ import annotations
 
@@ -30,11 +34,11 @@ def snapshot(fetch: Fetch, care: Care = FREE) -> ServerSnapshot:
     if not about and not metrics:
         raise NotUnderstood("neither /v2 nor /metrics is Triton's")
     names = metrics.by("model", "inference_request_success")
-    models = tuple(Model(name) for name in names)
-    return ServerSnapshot("triton", text(about.get("version")), models, _engine(metrics))
+    models = tuple(Model(name) for name in names if text(name))
+    return ServerSnapshot("triton", text(about.get("version")), models, _engine(metrics, alone=len(names) == 1))
 
 
-def _engine(metrics: EnginePage) -> Engine:
+def _engine(metrics: EnginePage, *, alone: bool) -> Engine:
     active, scheduled = (
         metrics.total(_REQUESTS, request_type="active"),
         metrics.total(_REQUESTS, request_type="scheduled"),
@@ -44,13 +48,15 @@ def _engine(metrics: EnginePage) -> Engine:
         waiting = active - scheduled
     return Engine(
         requests_running=scheduled,
-        requests_waiting=waiting if waiting is not None else metrics.total("inference_pending_request_count"),
+        requests_waiting=metrics.total("inference_pending_request_count") if waiting is None and alone else waiting,
         request_capacity=metrics.total(_REQUESTS, request_type="max"),
         kv_cache_usage_ratio=_usage(metrics),
         kv_cache_capacity_tokens=_capacity(metrics),
         requests_finished=known(
             unknown=metrics.total("inference_request_success"), error=metrics.total("inference_request_failure")
-        ),
+        )
+        if alone
+        else {},
     )
 
 

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from exporter.answers import FREE, attempt, count, known_latencies, listed_models, optional_object, owners, page, text
+from exporter.answers import (
+    FREE,
+    attempt,
+    count,
+    known_latencies,
+    listed_models,
+    optional_object,
+    owners,
+    page,
+    text,
+    wants_key,
+)
 from exporter.engine_page import EnginePage
 from exporter.snapshots import Engine, Model, ServerSnapshot
 
@@ -19,22 +30,33 @@ _FINISH_REASONS = {"stop": "stop", "length": "length", "abort": "abort", "error"
 
 
 def recognises(fetch: Fetch) -> bool:
-    """Tell by the owner of its models."""
-    return "vllm" in owners(fetch)
+    """Tell by the owner of its models; one that wants a key for them shows its metrics to anybody."""
+    return "vllm" in owners(fetch) or (wants_key(fetch) and bool(EnginePage(page(fetch, "/metrics"), *_PREFIXES)))
 
 
 def snapshot(fetch: Fetch, care: Care = FREE) -> ServerSnapshot:
     """Return what vLLM says."""
-    models = tuple(
-        Model(
-            entry["id"],
-            loaded=True,
-            context_length=count(entry.get("max_model_len")),
-        )
-        for entry in listed_models(fetch)
-    )
+    entries = listed_models(fetch)
     metrics = EnginePage(page(fetch, "/metrics") if care.metrics != "off" else b"", *_PREFIXES)
+    models = _models(entries, awake=metrics.total("engine_sleep_state", sleep_state="awake") != 0)
     return ServerSnapshot("vllm", text(optional_object(fetch, "/version").get("version")), models, _engine(metrics))
+
+
+def _models(entries: list[dict[str, Any]], *, awake: bool) -> tuple[Model, ...]:
+    """Return the model and its adapters: names of one weight are one model, whose first name counts."""
+    named: dict[str, list[dict[str, Any]]] = {}
+    for entry in entries:
+        own = text(entry.get("parent")) or not text(entry.get("root"))
+        named.setdefault(entry["id"] if own else f"root {entry['root']}", []).append(entry)
+    return tuple(
+        Model(
+            first["id"],
+            aliases=tuple(sorted({entry["id"] for entry in others} - {first["id"]})),
+            loaded=awake,
+            context_length=count(first.get("max_model_len")),
+        )
+        for first, *others in named.values()
+    )
 
 
 def _engine(metrics: EnginePage) -> Engine:
@@ -96,4 +118,4 @@ def _capacity(metrics: EnginePage) -> float | None:
 
 
 def _size(labels: dict[str, str]) -> float | None:
-    return attempt(lambda: float(int(labels["num_gpu_blocks"]) * int(labels["block_size"])), None)
+    return attempt(lambda: count(float(labels["num_gpu_blocks"]) * float(labels["block_size"])), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -10,6 +11,7 @@ from exporter import collectors
 from exporter.collectors import Collector, Paths, Unavailable
 from exporter.gpu import families
 from exporter.gpu.reading import Census, Lost, Value, merged
+from exporter.gpu.uses import GpuUse, Reading
 from exporter.threads import Worker
 from exporter.units import Seconds
 
@@ -26,6 +28,7 @@ log = logging.getLogger(__name__)
 FAMILIES = families.ALL
 
 _HEAD_START_SECONDS = 0.005
+_PATIENCE_SECONDS = 10.0  # opening a driver that nobody else uses takes some seconds
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class _Answer(NamedTuple):
     problem: str = ""
     lost: bool = False
     asleep: bool = False
+    resting: bool = False
 
 
 class Gpu:
@@ -59,7 +63,11 @@ class Gpu:
     the call has returned.
     """
 
-    def __init__(self, sources: Mapping[str, Source], options: Options) -> None:
+    def __init__(
+        self, sources: Mapping[str, Source], options: Options, patience_seconds: float = _PATIENCE_SECONDS
+    ) -> None:
+        """Prepare; a source that does not answer is slow at first, and fails after ``patience_seconds`` only."""
+        self._patience_seconds = patience_seconds
         self._sources = sources
         self._options = options
         self._censuses = {name: Worker(source.census, f"gpu-{name}") for name, source in sources.items()}
@@ -68,17 +76,23 @@ class Gpu:
         self._problems: dict[str, str] = {}
         self._most = options.expected_devices or 0
         self._closed = False
+        self.last_reading: Reading | None = None
+        """What the last collection found that says whose work a GPU does; any thread may look."""
 
     def collect(self) -> Iterator[Metric]:
         """Yield every GPU's families; Unavailable on a machine that has none and should have none."""
         censuses = self._take_censuses()
+        began = time.monotonic()
         answers = self._ask([device for census in censuses for device in census.present])
+        self.last_reading = Reading(began, dict(_uses(answers)))
         there = sum(census.unseen for census in censuses) + sum(not answer.lost for answer in answers)
         self._most = max(self._most, there) if self._options.expected_devices is None else self._most
         asleep = sum(census.unseen for census in censuses) + sum(answer.asleep for answer in answers)
+        resting = sum(answer.resting for answer in answers)
         yield from families.DEVICES.of(there)
         yield from families.DEVICES_EXPECTED.of(self._most)
         yield from families.DEVICES_SUSPENDED.of(asleep)
+        yield from families.DEVICES_RESTING.of(resting)
         for family, number in dict(fact for source in self._sources.values() for fact in source.facts()).items():
             yield from family.of(number)
         gone = [_Answer(device, lost=True) for census in censuses for device in census.missing]
@@ -113,6 +127,8 @@ class Gpu:
     def _counted(self, name: str, run: Run[Census]) -> BaseException | None:
         """Keep a source's census; returns why there is none."""
         if not run.wait(self._options.stuck_after):
+            if run.age() < self._patience_seconds:
+                return Unavailable(f"{name} has not answered yet")
             return TimeoutError(f"{name}: no answer within {self._options.stuck_after:g} s")
         if run.error is None:
             self._last[name] = run.value
@@ -120,13 +136,17 @@ class Gpu:
 
     def _ask(self, devices: Iterable[Device]) -> list[_Answer]:
         """Ask side by side, each as soon as the one before is done or has had its head start (see Scrape)."""
-        runs: list[tuple[Device, Run[list[Value]] | None]] = []
+        asked: list[_Answer | tuple[Device, Run[list[Value]]]] = []
         for device in devices:
-            run = None if device.asleep else self._worker(device).start()
-            if run is not None:
+            if device.asleep:
+                asked.append(_Answer(device, asleep=True))
+            elif device.resting:
+                asked.append(_Answer(device, resting=True))
+            else:
+                run = self._worker(device).start()
                 run.wait(_HEAD_START_SECONDS)
-            runs.append((device, run))
-        return [self._answer(device, run) for device, run in runs]
+                asked.append((device, run))
+        return [one if isinstance(one, _Answer) else self._answer(*one) for one in asked]
 
     def _worker(self, device: Device) -> Worker[list[Value]]:
         if device not in self._workers:
@@ -135,9 +155,7 @@ class Gpu:
                 self._workers[device].close()
         return self._workers[device]
 
-    def _answer(self, device: Device, run: Run[list[Value]] | None) -> _Answer:
-        if run is None:
-            return _Answer(device, asleep=True)
+    def _answer(self, device: Device, run: Run[list[Value]]) -> _Answer:
         if not run.wait(self._options.stuck_after):
             answer = _Answer(device, problem=f"no answer within {self._options.stuck_after:g} s")
         elif run.error is not None:
@@ -167,6 +185,16 @@ def _row(answer: _Answer) -> Iterator[Value]:
     yield Value(families.UP, (), float(up))
     yield from answer.values
     yield from answer.device.remembered()
+
+
+def _uses(answers: Iterable[_Answer]) -> Iterator[tuple[str, GpuUse]]:
+    """Yield what is known of the GPUs that answered: who holds their memory, and the energy they have used."""
+    for answer in answers:
+        memory = answer.device.memory_by_pid
+        if answer.values and memory is not None:
+            numbers = (value.number for value in _row(answer) if value.family is families.ENERGY)
+            energy = next((number for number in numbers if number is not None), None)
+            yield answer.device.identity.uuid, GpuUse(energy, memory)
 
 
 def _describe(error: BaseException | None) -> str:

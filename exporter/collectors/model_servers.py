@@ -36,7 +36,7 @@ class ModelServers:
         """Return the families of all servers; Unavailable when none is configured."""
         families = list(self._heard())
         if not families:
-            raise Unavailable("no model_servers are configured")
+            raise Unavailable("no model_servers are configured, or none has been asked yet")
         return families
 
 

@@ -79,7 +79,7 @@ def _gpu(options: gpu.Options, doubles: Doubles) -> Collector:
     around = Surroundings(
         nvml,
         XidWatcher(nvml, world.clock, doubles.xid_wait_ms),
-        PciDevices(doubles.paths.sysfs, "nvidia"),
+        PciDevices(doubles.paths.sysfs, doubles.paths.procfs),
         Names(owners, doubles.system),
         world.clock,
         world.clock,

@@ -18,9 +18,10 @@ from exporter.demo.clock import SimulatedClock
 from exporter.demo.collecting import Doubles
 from exporter.demo.driver import Driver
 from exporter.demo.incidents import HOURLY
+from exporter.demo.kernel import KernelFiles
 from exporter.demo.polls import Client, Polls, gpu_uses
 from exporter.demo.proxied import Proxied
-from exporter.demo.system import KernelFiles, System
+from exporter.demo.system import System
 from exporter.demo.world import World
 from exporter.exposition import TEXT
 from exporter.objectives import Objective, Objectives

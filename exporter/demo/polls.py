@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.answers import NotServed
 from exporter.demo import engine_pages
-from exporter.polling.energy import GpuUse
+from exporter.gpu.uses import GpuUse
 from exporter.polling.fleet import pause
 
 if TYPE_CHECKING:

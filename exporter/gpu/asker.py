@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from exporter.gpu.nvml import FUNCTION_NOT_FOUND, UNSUPPORTED, check
+from exporter.gpu.nvml import FUNCTION_NOT_FOUND, OK, RESET_REQUIRED, UNSUPPORTED, check
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -58,10 +58,22 @@ class Asker:
         self._lacking: dict[Way, int] = {}
         self.found_out = 0
         """Changes whenever something turned out not to be there."""
+        self.outcomes: set[int] = set()
+        """The codes of all answers, since whoever wants to know has cleared it."""
 
     def lacking_names(self) -> list[str]:
         """Return what the device does not have: functions and numbers of fields, sorted."""
         return sorted({f"field {way.number}" if isinstance(way, Field) else way.function for way in self._lacking})
+
+    @property
+    def unsure(self) -> bool:
+        """Whether some answer was a failure of the moment: what was asked for may be there all the same."""
+        return not self.outcomes <= {OK, *UNSUPPORTED}
+
+    @property
+    def needs_reset(self) -> bool:
+        """Whether the device answered nothing, because it has to be reset first."""
+        return RESET_REQUIRED in self.outcomes and OK not in self.outcomes
 
     def forget(self) -> None:
         """Expect it to have other fields now."""
@@ -116,6 +128,7 @@ class Asker:
                 check(self.lib.NVMLError(code))
                 self._refused(field, code)
             else:
+                self.outcomes.add(OK)
                 answers[field] = number_of(kind, raw)
         return answers
 
@@ -131,18 +144,22 @@ class Asker:
     def _call(self, way: Call, *, remember: bool) -> Any | None:
         code = FUNCTION_NOT_FOUND  # of an older nvidia-ml-py
         try:
-            return getattr(self.lib, way.function)(self.handle, *way.arguments)
+            answer = getattr(self.lib, way.function)(self.handle, *way.arguments)
         except AttributeError:
             pass
         except self.lib.NVMLError as error:
             check(error)
             code = error.value
+        else:
+            self.outcomes.add(OK)
+            return answer
         if remember:
             self._refused(way, code)
         return None
 
     def _refused(self, way: Way, code: int) -> None:
         """Take what a code says is not there as lacking; other codes are a failure of the moment."""
+        self.outcomes.add(code)
         if code in UNSUPPORTED:
             self._lacking[way] = code
             self.found_out += 1

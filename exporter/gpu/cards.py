@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import platform
 import re
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.collectors import Unavailable
 from exporter.gpu import families
 from exporter.gpu.reading import Census, Identity, Value
-from exporter.gpu.sleep import is_asleep
+from exporter.gpu.rest import Rest
+from exporter.gpu.sleep import is_asleep, may_sleep
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from exporter.families import Family
@@ -33,6 +35,14 @@ class Folder(NamedTuple):
             return (self.path / name).read_text(encoding="utf-8", errors="replace").strip() or None
         except OSError:
             return None
+
+    def start(self, name: str, size: int) -> bytes:
+        """Return the first bytes of a file; b'' where it is missing or refuses."""
+        try:
+            with (self.path / name).open("rb") as file:
+                return file.read(size)
+        except OSError:
+            return b""
 
     def number(self, name: str, unit: float = 1.0) -> float | None:
         """Return a file's number in base units; None where there is none."""
@@ -56,25 +66,38 @@ class Vendor(NamedTuple):
     """From the card's folder and the device's below it."""
     name_of: Callable[[Folder], str]
     uuid_of: Callable[[Folder], str | None]
+    held: Callable[[Path, Folder], Mapping[int, float] | None] = lambda _classes, _device: None
+    """Memory by process, from sysfs's ``class`` and the device's folder; None where it is not told."""
 
 
 class Card:
     """One GPU in sysfs."""
 
-    def __init__(self, identity: Identity, card: Folder, vendor: Vendor) -> None:
+    def __init__(self, identity: Identity, card: Folder, vendor: Vendor, clock: Callable[[], float]) -> None:
         self.identity = identity
         self._card = card
         self._device = Folder(card.path / "device")
         self._vendor = vendor
+        self.memory_by_pid: Mapping[int, float] | None = None
+        path = self._device.path
+        self._rest = Rest(lambda: is_asleep(path), lambda: may_sleep(path), clock)
 
     @property
     def asleep(self) -> bool:
         """Whether the system has put it to sleep; many of its files would wake it."""
-        return is_asleep(self._device.path)
+        return self._rest.asleep()
+
+    @property
+    def resting(self) -> bool:
+        """Whether it is left alone for a while: reading its files keeps it awake."""
+        return self._rest.on
 
     def read(self) -> list[Value]:
         """Read every file that this card has."""
-        return [*self._vendor.read(self._card, self._device), *_link(self._device)]
+        self.memory_by_pid = self._vendor.held(self._card.path.parents[1], self._device)
+        values = [*self._vendor.read(self._card, self._device), *_link(self._device)]
+        self._rest.note(values)
+        return values
 
     def remembered(self) -> Iterable[Value]:
         """Return nothing: the kernel keeps what there is."""
@@ -84,7 +107,8 @@ class Card:
 class Cards:
     """All cards of one vendor; the driver's version is the kernel's where its module has none of its own."""
 
-    def __init__(self, vendor: Vendor, sysfs: Path) -> None:
+    def __init__(self, vendor: Vendor, sysfs: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._vendor = vendor
         self._sysfs = sysfs
         self._known: dict[str, Card] = {}
@@ -98,7 +122,7 @@ class Cards:
         found = {card.path.name: card for card in self._cards()}
         for name, card in found.items():
             if name not in self._known and not is_asleep(card.path / "device"):
-                self._known[name] = Card(self._identity(card), card, self._vendor)
+                self._known[name] = Card(self._identity(card), card, self._vendor, self._clock)
         if not found and not self._known:
             raise Unavailable(f"no {self._vendor.name} GPU")
         present = [card for name, card in self._known.items() if name in found]

@@ -28,6 +28,11 @@ DEVICES_EXPECTED = families.gauge(
 DEVICES_SUSPENDED = families.gauge(
     "gpu_devices_suspended", "GPUs the system has put to sleep. They are not asked anything, so that they sleep on."
 )
+DEVICES_RESTING = families.gauge(
+    "gpu_devices_resting",
+    "GPUs that are awake and not asked anything for half a minute, so that they can fall asleep: nobody uses them, and"
+    " the system may put them to sleep (laptops).",
+)
 RESTART_REQUIRED = families.gauge(
     "gpu_restart_required",
     "1 when the NVIDIA driver was replaced while the exporter ran: its library stays loaded until the exporter (or,"
@@ -45,24 +50,29 @@ INFO = _gauge(
 )
 UP = _gauge(
     "up",
-    "1 when the GPU answered in this scrape or sleeps, 0 when its driver hangs or failed, or it fell off the bus.",
+    "1 when the GPU answered in this scrape, sleeps, or is left alone so that it can fall asleep; 0 when its driver"
+    " hangs or failed, when it needs a reset, or when it fell off the bus.",
 )
 
-MEMORY_TOTAL = _gauge("memory_total_bytes", "Memory of the GPU; where memory is unified, that of the host.")
+MEMORY_TOTAL = _gauge(
+    "memory_total_bytes",
+    "Memory of the GPU; where memory is unified, that of the host, or (AMD) as much of it as the GPU may take.",
+)
 MEMORY_USED = _gauge(
     "memory_used_bytes",
     "Memory in use, without what the driver keeps for itself where it tells the two apart; where memory is unified,"
-    " what all processes on the GPU hold. Servers of models take most of it on purpose.",
+    " what all processes on the GPU hold of it. Servers of models take most of it on purpose.",
 )
 MEMORY_FREE = _gauge("memory_free_bytes", "Memory nobody holds.")
 MEMORY_RESERVED = _gauge("memory_reserved_bytes", "Memory the driver and the firmware keep for themselves.")
 UNIFIED_MEMORY = _gauge(
-    "unified_memory", "1 on a GPU without memory of its own, which shares the host's (GB10, Jetson); else absent."
+    "unified_memory",
+    "1 on a GPU without memory of its own, which shares the host's (GB10, Jetson, AMD's APUs); else absent.",
 )
 PROCESS_MEMORY = _gauge(
     "process_memory_bytes",
     "Memory that the processes of one name hold: a configured model server's name, else the program's, else (processes"
-    " that a container cannot see) unknown. Absent where the system does not say (WSL2, Windows).",
+    " that a container cannot see) unknown. Absent where the system does not say the size of each (WSL2, Windows).",
     "process",
 )
 
@@ -119,7 +129,12 @@ TEMPERATURE_LIMIT = _gauge(
 TEMPERATURE_MARGIN = _gauge(
     "temperature_margin_celsius", "How much warmer the GPU may get before it is slowed down (Ada, Hopper and later)."
 )
-FAN = _gauge("fan_ratio", "Speed each fan is told to run at, over its highest. A blocked fan does not show.", "fan")
+FAN = _gauge(
+    "fan_ratio",
+    "Speed of each fan over its highest: what it is told to run at (NVIDIA, AMD), so that a blocked fan does not show,"
+    " or what is measured (Intel).",
+    "fan",
+)
 CLOCK = _gauge("clock_hertz", "Clock of each domain right now.", "domain")
 CLOCK_MAX = _gauge("clock_max_hertz", "Highest clock of each domain.", "domain")
 PERFORMANCE_STATE = _gauge("performance_state", "Performance state: 0 is the fastest, 15 the slowest.")
@@ -191,7 +206,7 @@ MIG_MEMORY_FREE = _gauge("mig_memory_free_bytes", "Memory of the MIG instance no
 MIG_MEMORY_RESERVED = _gauge("mig_memory_reserved_bytes", "Memory of the MIG instance the driver keeps.", *_INSTANCE)
 MIG_PROCESS_MEMORY = _gauge(
     "mig_process_memory_bytes",
-    "Memory that the processes of one name hold in the MIG instance; part of process_memory_bytes.",
+    "As process_memory_bytes, in the MIG instance alone.",
     *_INSTANCE,
     "process",
 )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from exporter.gpu.nvml import UNSUPPORTED, check
+from exporter.gpu.asker import Asker, Call
+from exporter.gpu.nvml import UNSUPPORTED, Nvml, check
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -16,25 +17,28 @@ _METRICS = (SM_UTIL, SM_OCCUPANCY, ANY_TENSOR, DRAM_BANDWIDTH, PCIE_TX, PCIE_RX)
 _MIB = 2**20
 _MOST_PERCENT = 100.0
 _SHORTEST_SECONDS = 0.1  # below this the hardware's counters say little
+_SUPPORT = Call("nvmlGpmQueryDeviceSupport")
 
 
 class Gpm:
-    """One GPU's, or one of its MIG instances', activity; ``take_sample(lib, sample)`` fills a sample."""
+    """One GPU's, or one of its MIG instances', activity; ``take_sample(sample)`` fills a sample."""
 
     def __init__(
         self,
-        lib: Any,
+        nvml: Nvml,
         take_sample: Callable[[Any], Any],
         clock: Callable[[], float],
         moved: dict[int, float] | None = None,
     ) -> None:
         """Prepare; ``moved`` is what was moved before (see there), and is added to."""
-        self._lib = lib
+        self._nvml = nvml
+        self._lib = nvml.lib
         self._take_sample = take_sample
         self._clock = clock
         self._supported = True
         self._older: Any = None
-        self._newer: Any = None
+        self._spare: list[Any] = []
+        self._allocated: list[int] = []
         self._taken_at = 0.0
         self._request: Any = None
         self._metrics: dict[int, float] = {}
@@ -54,23 +58,45 @@ class Gpm:
             self._supported = error.value not in UNSUPPORTED
             self.moves = self.moves if self._supported else False
             self._metrics = {}
-            self._older = None
+            self._put_older(None)
         return self._metrics
+
+    def free(self) -> None:
+        """Give back the samples of an instance that is gone; the others' are freed with the library."""
+        for number in self._allocated:
+            self._nvml.free(number)
 
     def _read(self) -> None:
         now = self._clock()
         if self._older is not None and now - self._taken_at < _SHORTEST_SECONDS:
             return
-        sample = self._newer if self._newer is not None else self._lib.nvmlGpmSampleAlloc()
-        self._newer = sample
-        self._take_sample(sample)
+        sample = self._spare.pop() if self._spare else self._new_sample()
+        try:
+            self._take_sample(sample)
+            if self._older is not None:
+                self._add(self._between(self._older, sample), now - self._taken_at)
+        except self._lib.NVMLError:
+            self._spare.append(sample)
+            raise
+        self._put_older(sample)
+        self._taken_at = now
+
+    def _new_sample(self) -> Any:
+        sample = self._lib.nvmlGpmSampleAlloc()
+        self._allocated.append(self._nvml.keep(self._lib.nvmlGpmSampleFree, sample))
+        return sample
+
+    def _put_older(self, sample: Any) -> None:
         if self._older is not None:
-            self._metrics = self._between(self._older, sample)
-            if self.moves is None:
-                self.moves = self.moved.keys() <= self._metrics.keys()
-            for metric in self.moved.keys() & self._metrics.keys() if self.moves else ():
-                self.moved[metric] += self._metrics[metric] * _MIB * (now - self._taken_at)
-        self._older, self._newer, self._taken_at = sample, self._older, now
+            self._spare.append(self._older)
+        self._older = sample
+
+    def _add(self, metrics: dict[int, float], seconds: float) -> None:
+        self._metrics = metrics
+        if self.moves is None:
+            self.moves = self.moved.keys() <= metrics.keys()
+        for metric in self.moved.keys() & metrics.keys() if self.moves else ():
+            self.moved[metric] += metrics[metric] * _MIB * seconds
 
     def _between(self, older: Any, newer: Any) -> dict[int, float]:
         request = self._request = self._request or self._new_request()
@@ -104,10 +130,9 @@ def _is_sane(value: float) -> bool:
     return 0 <= value < 2**40
 
 
-def is_supported(lib: Any, handle: Any) -> bool:
-    """Tell whether a GPU has GPM and lets us use it."""
-    try:
-        return bool(lib.nvmlGpmQueryDeviceSupport(handle).isSupportedDevice)
-    except lib.NVMLError as error:
-        check(error)
-        return False
+def is_supported(asker: Asker) -> bool | None:
+    """Tell whether a GPU has GPM and lets us use it; None when it did not say this time."""
+    answer = asker.call(_SUPPORT.function)
+    if answer is None:
+        return False if asker.lacks(_SUPPORT) else None
+    return bool(answer.isSupportedDevice)

@@ -12,6 +12,7 @@ from exporter.gpu.reading import Value
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from exporter.gpu.nvml import Nvml
     from exporter.gpu.processes import Names, Usage
 
 _ENABLED = 1
@@ -40,8 +41,9 @@ class _Instance(NamedTuple):
 class Mig:
     """The MIG instances of one GPU, which may be made and destroyed at any time."""
 
-    def __init__(self, asker: Asker, clock: Callable[[], float]) -> None:
+    def __init__(self, asker: Asker, nvml: Nvml, clock: Callable[[], float]) -> None:
         self._asker = asker
+        self._nvml = nvml
         self._clock = clock
         self._enabled: bool | None = None
         self._most: int | None = None
@@ -51,7 +53,8 @@ class Mig:
     def read(self, usages: Sequence[Usage] | None, names: Names) -> Iterator[Value]:
         """Yield every instance's values; nothing on a GPU that has no MIG, or has it switched off."""
         instances = self._instances()
-        self._gpm = {number: monitor for number, monitor in self._gpm.items() if number in instances}
+        for number in self._gpm.keys() - instances.keys():
+            self._gpm.pop(number).free()
         for instance in instances.values():
             yield from _facts(instance)
             yield from self._activity(instance)
@@ -87,22 +90,22 @@ class Mig:
                 yield Asker(self._asker.lib, handle)
 
     def _activity(self, instance: _Instance) -> Iterator[Value]:
-        lib, handle = self._asker.lib, self._asker.handle
         if self._gpm_supported is None:
-            self._gpm_supported = gpm.is_supported(lib, handle)
+            self._gpm_supported = gpm.is_supported(self._asker)
         if not self._gpm_supported:
             return
-        monitor = self._gpm.setdefault(instance.number, self._new_monitor(lib, handle, instance.number))
+        monitor = self._gpm.setdefault(instance.number, self._new_monitor(instance.number))
         for family, ratio in gpm.ratios(monitor.read(), _GPM_RATIOS):
             yield Value(family, instance.labels, ratio)
 
-    def _new_monitor(self, lib: Any, handle: Any, number: int) -> gpm.Gpm:
-        return gpm.Gpm(lib, lambda sample: lib.nvmlGpmMigSampleGet(handle, number, sample), self._clock)
+    def _new_monitor(self, number: int) -> gpm.Gpm:
+        lib, handle = self._asker.lib, self._asker.handle
+        return gpm.Gpm(self._nvml, lambda sample: lib.nvmlGpmMigSampleGet(handle, number, sample), self._clock)
 
 
 def _facts(instance: _Instance) -> Iterable[Value]:
     """Yield identity and memory; every compute instance reports the memory of its whole GPU instance."""
-    for uuid, _ in instance.devices:
+    for uuid in dict.fromkeys(uuid for uuid, _ in instance.devices):  # '' where the driver does not say
         yield Value(families.MIG_INFO, (*instance.labels, uuid), 1)
     info = memory_info(instance.devices[0][1])
     if info is not None:

@@ -10,6 +10,7 @@ from exporter.collectors import Unavailable
 from exporter.gpu import families
 from exporter.gpu.nvidia_device import NvidiaDevice
 from exporter.gpu.nvml import DriverReplaced, LibraryMissing, NvmlFailure, check
+from exporter.gpu.opening import Opening
 from exporter.gpu.reading import Census, Identity, Lost
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Nvidia:
         self._attached: dict[int, NvidiaDevice] = {}
         self._renew_at = 0.0
         self._retry_seconds = _RETRY_SECONDS
+        self._opening = Opening(around.nvml, around.clock)
         self._driver_version = self._first_version = ""
         self._replaced = False
         self._seen = False
@@ -68,17 +70,23 @@ class Nvidia:
             yield families.RESTART_REQUIRED, float(self._replaced)
 
     def close(self) -> None:
-        """Let the threads end."""
+        """Let the threads end, and the library be shut down once they have."""
         self._closed = True
         self._around.xids.stop()
         for device in self._known.values():
             device.close()
+        self._nvml.retire()
 
     def _census(self) -> Census:
         addresses, asleep = self._around.pci.addresses(), self._around.pci.asleep()
-        all_asleep = asleep and len(asleep) == len(addresses)  # not a single call, then
-        count = len(asleep) if all_asleep else self._attach_all(asleep)
-        present = tuple(self._attached[index] for index in sorted(self._attached))
+        resting = {device.identity.pci_bus_id for device in self._known.values() if device.rest.on}
+        left_alone = (asleep | resting).intersection(addresses)
+        if left_alone and len(left_alone) == len(addresses):  # not a single call, then
+            self._put_down()
+            count = len(addresses)
+        else:
+            count = self._attach_all(asleep)
+        present = self._present(left_alone)
         unseen = min(len(asleep - {d.identity.pci_bus_id for d in present}), max(count - len(present), 0))
         self._seen = self._seen or bool(present) or bool(unseen)
         if not self._seen:
@@ -86,6 +94,20 @@ class Nvidia:
         missing = tuple(device for device in self._known.values() if device not in present)
         self._schedule_renewal(missing=bool(missing))
         return Census(present, missing, unseen)
+
+    def _present(self, left_alone: frozenset[str]) -> tuple[NvidiaDevice, ...]:
+        """Return the GPUs that are attached, and those that are left alone, in the order of their indices."""
+        attached = self._attached.values()
+        there = (d for d in self._known.values() if d in attached or d.identity.pci_bus_id in left_alone)
+        return tuple(sorted(there, key=lambda device: int(device.identity.gpu)))
+
+    def _put_down(self) -> None:
+        """Close the driver, which would keep its GPUs awake."""
+        if self._nvml.generation:
+            for device in self._attached.values():
+                device.put_down()
+            self._attached.clear()
+            self._nvml.close_aside()
 
     def _attach_all(self, asleep: frozenset[str]) -> int:
         """Get the handles that are missing, of GPUs that are awake; returns how many GPUs the driver counts."""
@@ -108,7 +130,7 @@ class Nvidia:
             if self._nvml.close():
                 self._lose_all()
         if not self._nvml.generation:
-            self._nvml.open()
+            self._opening.open(was_there=self._seen)
             self._read_driver_version()
 
     def _schedule_renewal(self, *, missing: bool) -> None:

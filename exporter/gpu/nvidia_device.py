@@ -10,17 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from exporter.gpu import families, gpm, nvidia_fields
+from exporter.gpu import families, gpm, nvidia_calls, nvidia_fields
 from exporter.gpu.asker import Asker, Call
-from exporter.gpu.mig import Mig, memory_info
-from exporter.gpu.nvidia_fields import Questions
+from exporter.gpu.mig import memory_info
+from exporter.gpu.nvidia_session import Session
 from exporter.gpu.nvml import NOT_SUPPORTED, Nvml, NvmlFailure
 from exporter.gpu.processes import Names, Usage
 from exporter.gpu.reading import Identity, Lost, Value
+from exporter.gpu.rest import Rest
 from exporter.gpu.sampler import Every, Sampler
+from exporter.gpu.uses import memory_by_pid
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from exporter.gpu.sleep import PciDevices
     from exporter.gpu.xid import XidWatcher
@@ -58,45 +60,8 @@ class Surroundings:
     sample_seconds: float = _SAMPLE_SECONDS
 
 
-class _Session:
-    """What is known of the GPU for as long as the driver stays open: its handle, and what it has."""
-
-    def __init__(
-        self, generation: int, lib: Any, handle: Any, clock: Callable[[], float], moved: dict[int, float]
-    ) -> None:
-        self.generation = generation
-        self.asker = Asker(lib, handle)
-        self.sampling = Asker(lib, handle)  # another thread's
-        self.pcie = Questions(self.sampling, nvidia_fields.PCIE_COUNTERS)
-        self.mig = Mig(self.asker, clock)
-        self.probed = False
-        self.fixed: Sequence[Value] = ()
-        self.questions = Questions(self.asker, ())
-        self.throttle: tuple[str, int] | None = None
-        self.gpm: gpm.Gpm | None = None
-        self._clock = clock
-        self._moved = moved
-
-    def probe(self, driver_version: str) -> None:
-        """Find out once what the GPU has."""
-        if self.probed:
-            return
-        lib, handle = self.asker.lib, self.asker.handle
-        counters, links = nvidia_fields.throttle_counters(driver_version), nvidia_fields.nvlinks(self.asker)
-        self.questions = Questions(self.asker, (*nvidia_fields.CURRENT, *counters, *links))
-        self.throttle = self._throttle_reasons()
-        if gpm.is_supported(lib, handle):
-            self.gpm = gpm.Gpm(lib, lambda sample: lib.nvmlGpmSampleGet(handle, sample), self._clock, self._moved)
-        self.fixed = Questions(self.asker, nvidia_fields.FIXED).ask()
-        self.probed = True
-
-    def _throttle_reasons(self) -> tuple[str, int] | None:
-        """Return the function that gives the current reasons, and the mask of those the GPU can give."""
-        for word in ("Event", "Throttle"):  # renamed with driver 535
-            supported = self.asker.call(f"nvmlDeviceGetSupportedClocks{word}Reasons")
-            if supported is not None:
-                return f"nvmlDeviceGetCurrentClocks{word}Reasons", supported
-        return None
+class NeedsReset(Exception):
+    """The GPU is there and answers nothing: it has to be reset first."""
 
 
 class NvidiaDevice:
@@ -105,19 +70,32 @@ class NvidiaDevice:
     def __init__(self, identity: Identity, around: Surroundings) -> None:
         self.identity = identity
         self._around = around
-        self._session: _Session | None = None
+        self._session: Session | None = None
         self._sampler = Sampler(around.clock, around.now)
         self._sampling: Every | None = None
         self._moved = dict.fromkeys(_GPM_TRAFFIC, 0.0)
         self._closed = False
         self._told = False
+        self._put_down = False
+        self.rest = Rest(
+            lambda: around.pci.is_asleep(self.identity.pci_bus_id),
+            lambda: around.pci.may_sleep(self.identity.pci_bus_id),
+            around.clock,
+        )
+        """When it sleeps, and when it is left alone so that it can."""
         self.lost = False
         """Whether the driver said so since the GPU was attached."""
+        self.memory_by_pid: dict[int, float] | None = None
 
     @property
     def asleep(self) -> bool:
         """Whether the system has put it to sleep."""
-        return self._around.pci.is_asleep(self.identity.pci_bus_id)
+        return self.rest.asleep()
+
+    @property
+    def resting(self) -> bool:
+        """Whether it is left alone for a while, so that it can fall asleep."""
+        return self.rest.on or self._put_down
 
     @property
     def handle(self) -> Any:
@@ -127,12 +105,17 @@ class NvidiaDevice:
     def attach(self, generation: int, handle: Any, identity: Identity) -> None:
         """Take the handle that the driver, opened anew, gave for this GPU."""
         self.identity = identity
-        self.lost = False
+        self.lost = self._put_down = False
         self._sampler.begin_anew()
-        self._session = _Session(generation, self._around.nvml.lib, handle, self._around.clock, self._moved)
+        self._session = Session(generation, self._around.nvml, handle, self._around.clock, self._moved)
 
     def detach(self) -> None:
         """Forget the handle: the GPU, or the driver, is gone."""
+        self._session = None
+
+    def put_down(self) -> None:
+        """Forget the handle, because the driver is closed until somebody uses its GPUs; it counts as resting."""
+        self._put_down = True
         self._session = None
 
     def close(self) -> None:
@@ -153,19 +136,23 @@ class NvidiaDevice:
             if session is None or session.generation != generation:
                 raise Lost("not attached")
             session.probe(self.identity.driver_version)
+            session.asker.outcomes.clear()
             values = list(self._ask(session))
+            if session.asker.needs_reset:
+                raise NeedsReset("it answers nothing until it is reset")
             self._sampler.take(session.sampling, session.pcie)
         self._tell(session.asker)
-        if self._sampling is None and not self._around.pci.may_sleep(self.identity.pci_bus_id):
+        self.rest.note(values)
+        if self._sampling is None:
             self._sampling = Every(self._around.sample_seconds, self.sample, f"gpu-samples-{self.identity.gpu}")
         if self._closed and self._sampling is not None:  # closed while it was being read
             self._sampling.stop()
         return values
 
     def sample(self) -> None:
-        """Add up what is new; quiet while the GPU sleeps or is gone: the next reading notices, and tells."""
+        """Add up what is new; not while it sleeps, or is to. Quiet when it is gone: the next reading tells."""
         session = self._session
-        if session is None or not session.probed or self.asleep:
+        if session is None or not session.probed or self.resting or self.asleep:
             return
         with contextlib.suppress(NvmlFailure, Lost), self._noting_loss(), self._around.nvml.using() as generation:
             if session.generation == generation:
@@ -179,20 +166,22 @@ class NvidiaDevice:
             self.lost = True
             raise
 
-    def _ask(self, session: _Session) -> Iterator[Value]:
+    def _ask(self, session: Session) -> Iterator[Value]:
         asker = session.asker
         usages = _usages(asker)
         yield from session.fixed
         yield from session.questions.ask()
-        yield from _utilization(asker)
-        yield from _fans(asker)
-        yield from _throttled(session)
+        yield from nvidia_calls.utilization(asker)
+        yield from nvidia_calls.fans(asker)
+        yield from nvidia_calls.throttled(session)
         yield from self._memory(asker, usages)
         yield from self._energy(asker)
         yield from self._activity(session)
         for name, memory in self._around.names.memory(usages or ()).items():
             yield Value(families.PROCESS_MEMORY, (name,), memory)
         yield from session.mig.read(usages, self._around.names)
+        unified = asker.why(_MEMORY) == NOT_SUPPORTED
+        self.memory_by_pid = None if unified else memory_by_pid(usages)
 
     def _memory(self, asker: Asker, usages: list[Usage] | None) -> Iterator[Value]:
         info = memory_info(asker)
@@ -219,7 +208,7 @@ class NvidiaDevice:
             yield value
         self._sampler.wants_power = all(map(asker.lacks, nvidia_fields.ENERGY.ways))
 
-    def _activity(self, session: _Session) -> Iterator[Value]:
+    def _activity(self, session: Session) -> Iterator[Value]:
         """Yield what performance monitoring says; PCIe traffic is added up from the driver's counters elsewhere."""
         monitor = session.gpm
         metrics = monitor.read() if monitor else {}
@@ -255,30 +244,3 @@ def _usages(asker: Asker) -> list[Usage] | None:
         Usage(pid, memory, None if instance == _NO_INSTANCE else instance)
         for (pid, instance, _), memory in found.items()
     ]
-
-
-def _utilization(asker: Asker) -> Iterator[Value]:
-    rates = asker.call("nvmlDeviceGetUtilizationRates")
-    if rates is not None:
-        for family, percent in ((families.UTILIZATION, rates.gpu), (families.MEMORY_UTILIZATION, rates.memory)):
-            yield Value(family, (), percent / 100 if percent <= 100 else None)  # noqa: PLR2004 - percent
-
-
-def _fans(asker: Asker) -> Iterator[Value]:
-    """Yield each fan's speed, which may be above 1 (nvmlDeviceGetFanSpeed_v2); passive cards have none."""
-    for fan in range(min(asker.call("nvmlDeviceGetNumFans") or 0, 16)):
-        percent = asker.call("nvmlDeviceGetFanSpeed_v2", fan)
-        if percent is not None and percent <= 200:  # noqa: PLR2004 - percent
-            yield Value(families.FAN, (str(fan),), percent / 100)
-
-
-def _throttled(session: _Session) -> Iterator[Value]:
-    """Yield 0 or 1 for each reason that the GPU can give."""
-    if session.throttle is None:
-        return
-    function, supported = session.throttle
-    current = session.asker.call(function)
-    if current is not None:
-        for bit, reason in nvidia_fields.REASONS.items():
-            if supported & bit:
-                yield Value(families.THROTTLED, (reason,), float(bool(current & bit)))

@@ -25,8 +25,8 @@ from exporter.gpu.reading import Lost
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-UNINITIALIZED, INVALID_ARGUMENT, NOT_SUPPORTED, NO_PERMISSION, NOT_FOUND = 1, 2, 3, 4, 6
-DRIVER_NOT_LOADED, TIMEOUT, FUNCTION_NOT_FOUND, GPU_IS_LOST, MISMATCH = 9, 10, 13, 15, 18
+OK, UNINITIALIZED, INVALID_ARGUMENT, NOT_SUPPORTED, NO_PERMISSION, NOT_FOUND = 0, 1, 2, 3, 4, 6
+DRIVER_NOT_LOADED, TIMEOUT, FUNCTION_NOT_FOUND, GPU_IS_LOST, RESET_REQUIRED, MISMATCH = 9, 10, 13, 15, 16, 18
 VERSION_MISMATCH, DEPRECATED, GPU_NOT_FOUND = 25, 26, 28
 
 _GONE = frozenset({UNINITIALIZED, DRIVER_NOT_LOADED})
@@ -79,9 +79,15 @@ class Nvml:
 
     lib: Any
 
-    def __init__(self, loader: Callable[[], Any] = load, drain_seconds: float = 1.0) -> None:
+    def __init__(
+        self, loader: Callable[[], Any] = load, drain_seconds: float = 1.0, retire_seconds: float = 5.0
+    ) -> None:
+        """Prepare; closing waits ``drain_seconds`` for calls, a retired one shuts down once unused for that long."""
         self._loader = loader
         self._drain_seconds = drain_seconds
+        self._retire_seconds = retire_seconds
+        self._retired = False
+        self._kept: dict[int, tuple[Callable[[Any], None], Any]] = {}
         self._state = threading.Condition()
         self._users: dict[object, float] = {}
         self.generation = 0
@@ -89,6 +95,8 @@ class Nvml:
         self.failure: NvmlFailure | None = None
         """What the last call said that concerns the whole driver, since it was opened."""
         self._opened = 0
+        self._numbers = 0
+        self._last_use = 0.0
 
     def open(self) -> None:
         """Load and initialise; NvmlFailure when that cannot be done."""
@@ -104,6 +112,35 @@ class Nvml:
             self.failure = None
             self._opened += 1
             self.generation = self._opened
+            self._last_use = time.monotonic()
+        if self._retired:
+            self.retire()
+
+    def retire(self) -> None:
+        """Shut down once nobody has called for a while, if ever; does not block.
+
+        Whoever opens it then uses the library anew: one that is never shut down does not find a GPU that came back.
+        """
+        self._retired = True
+        _aside(self._close_when_unused)
+
+    def close_aside(self) -> None:
+        """Close, as ``close``, but do not wait for it."""
+        _aside(self.close)
+
+    def keep(self, free: Callable[[Any], None], thing: Any) -> int:
+        """Keep what the library allocated; it is freed before the library is shut down. Returns its number."""
+        with self._state:
+            number = self._numbers = self._numbers + 1
+            self._kept[number] = free, thing
+        return number
+
+    def free(self, number: int) -> None:
+        """Free one thing that is kept now; nothing when that was done. Call it inside ``using()``."""
+        with self._state:
+            free, thing = self._kept.pop(number, (None, None))
+        if free is not None:
+            self._free(free, thing)
 
     def close(self) -> bool:
         """Shut down once no call is under way; False, and still open, when one does not return in time.
@@ -119,9 +156,28 @@ class Nvml:
             if not self._state.wait_for(lambda: not self._users, self._drain_seconds):
                 self.generation = generation
                 return False
+            kept, self._kept = self._kept, {}
+            self._state.notify_all()
+        for free, thing in kept.values():
+            self._free(free, thing)
         with contextlib.suppress(self.lib.NVMLError):  # the driver may be gone
             self.lib.nvmlShutdown()
         return True
+
+    def _free(self, free: Callable[[Any], None], thing: Any) -> None:
+        with contextlib.suppress(self.lib.NVMLError):
+            free(thing)
+
+    def _close_when_unused(self) -> None:
+        """Wait as long as it takes, for ever while a call hangs; ends when somebody else has closed it."""
+        while self.generation:
+            with self._state:
+                left = self._last_use + self._retire_seconds - time.monotonic()
+                waits = bool(self._users) or left > 0
+                if waits:
+                    self._state.wait(None if self._users else left)
+            if not waits:
+                self.close()
 
     @contextlib.contextmanager
     def using(self) -> Iterator[int]:
@@ -140,4 +196,11 @@ class Nvml:
         finally:
             with self._state:
                 del self._users[user]
+                self._last_use = time.monotonic()
                 self._state.notify_all()
+
+
+def _aside(function: Callable[[], object]) -> None:
+    """Run a function in a daemon thread; where the machine has no thread left it does not run."""
+    with contextlib.suppress(RuntimeError):
+        threading.Thread(target=function, name="gpu-nvml-close", daemon=True).start()

@@ -5,18 +5,27 @@ from __future__ import annotations
 import math
 import re
 import time
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psutil
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
 _MOST_ANCESTORS = 16
 _MOST_REMEMBERED = 1000
 _LOOK_AGAIN_SECONDS = 15.0
 _CONTAINER = re.compile(r"[0-9a-f]{64}")
+_SHELLS = frozenset({"sh", "bash", "dash", "zsh", "fish", "ksh", "tcsh", "csh", "busybox"})
+# What starts things that have nothing to do with one another; a command line of theirs is one of those things.
+_STARTERS = re.compile(
+    r"init|systemd|launchd|tini|dumb-init|docker-init|catatonit|s6-svscan|runsv(dir)?|supervisord|pm2|cron|atd|su|sudo"
+    r"|login|sshd?(-session)?|mosh-server|tmux|screen|zellij|byobu|dtach|abduco"
+    r"|containerd(-shim.*)?|dockerd|conmon|podman|kubelet",
+    re.IGNORECASE,
+)
 
 
 class Server(NamedTuple):
@@ -34,9 +43,11 @@ class Server(NamedTuple):
 class Owners:
     """Finds the server of a process: the first whose sign the process bears, or one of those that started it.
 
-    A worker that holds the GPU was started by the server that listens (vLLM, Ollama). What listens on a port is visible
-    only for processes of the same user, or as root; the command line always is. Looking takes a while: an owner is
-    remembered as long as the process runs, and that there is none for 15 s (a server listens once its model is loaded).
+    A worker that holds the GPU was started by the server that listens (vLLM, Ollama). A shell is nobody's sign, and
+    neither an interactive one nor what starts unrelated things (init, a terminal multiplexer) is looked beyond: its
+    other children are no kin. What listens on a port is visible only for processes of the same user, or as root; the
+    command line always is. Looking takes a while: an owner is remembered as long as the process runs, and that there is
+    none for 15 s (a server listens once its model is loaded).
     """
 
     def __init__(
@@ -75,29 +86,33 @@ class Owners:
         return owner
 
     def _find(self, pid: int) -> str | None:
-        for process in self._family(pid):
-            seen = self._look_at(process)
+        for process, command in self._family(pid):
+            seen = self._look_at(process, command)
             for server in self._servers:
                 if seen.is_of(server):
                     return server.name
         return None
 
-    def _look_at(self, process: Any) -> _Seen:
+    def _look_at(self, process: Any, command: Sequence[str]) -> _Seen:
         """Return one process's signs, each read once however many servers there are."""
         with_port = any(server.port for server in self._servers)
         with_container = any(server.container for server in self._servers)
         return _Seen(
-            _command(process),
+            " ".join(command),
             _ports(process) if with_port else frozenset(),
             self._containers(process) if with_container else (),
         )
 
-    def _family(self, pid: int) -> Iterator[Any]:
-        """Yield the process and those that started it, as far as they can be seen."""
+    def _family(self, pid: int) -> Iterator[tuple[Any, Sequence[str]]]:
+        """Yield the process and those that started it, with their command lines, as far as they are its kin."""
         try:
             process = self._source.Process(pid)
             for _ in range(_MOST_ANCESTORS):
-                yield process
+                command = _command(process)
+                if _starts_anything(command):
+                    return
+                if _program(command) not in _SHELLS:
+                    yield process, command
                 process = process.parent()
                 if process is None:
                     return
@@ -131,12 +146,24 @@ class _Seen(NamedTuple):
         return re.search(rf"--?port[ =]{port}(?!\d)", self.command) is not None
 
 
-def _command(process: Any) -> str:
-    """Return the command line; '' for a process that ended meanwhile or is a zombie, which has none."""
+def _command(process: Any) -> list[str]:
+    """Return the command line; [] for a process that ended meanwhile or is a zombie, which has none."""
     try:
-        return " ".join(process.cmdline())
+        return list(process.cmdline())
     except (psutil.Error, OSError):
-        return ""
+        return []
+
+
+def _program(command: Sequence[str]) -> str:
+    """Return the name of what runs, without the dash of a login shell and what it calls itself after a colon."""
+    return PurePosixPath(command[0].partition(":")[0]).name.removeprefix("-") if command else ""
+
+
+def _starts_anything(command: Sequence[str]) -> bool:
+    """Tell whether what it started has nothing else in common: not so a shell that runs a script or ``-c``."""
+    program, words = _program(command), command[1:]
+    interactive = "-i" in words or all(word.startswith("-") for word in words)
+    return _STARTERS.fullmatch(program) is not None or (program in _SHELLS and interactive)
 
 
 def _ports(process: Any) -> frozenset[int]:

@@ -52,12 +52,12 @@ class Names:
             return UNKNOWN
 
     def memory(self, usages: Iterable[Usage]) -> dict[str, int]:
-        """Return memory in bytes by name; what is not known is left out."""
-        total: dict[str, int] = defaultdict(int)
+        """Return memory in bytes by name, without those of whose processes not every size is known."""
+        sizes: dict[str, list[int | None]] = defaultdict(list)
         for pid, memory, _ in usages:
-            if memory is not None:
-                total[self.of(pid)] += memory
-        return dict(total)
+            sizes[self.of(pid)].append(memory)
+        known = {name: [size for size in every if size is not None] for name, every in sizes.items()}
+        return {name: sum(known[name]) for name, every in sizes.items() if len(known[name]) == len(every)}
 
 
 def program(command: Sequence[str]) -> str:

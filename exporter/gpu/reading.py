@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from exporter.gpu import families
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from prometheus_client.metrics_core import Metric
 
@@ -51,6 +51,20 @@ class Device(Protocol):
     @property
     def asleep(self) -> bool:
         """Whether the system has put it to sleep; answering does not wake it."""
+        ...
+
+    @property
+    def memory_by_pid(self) -> Mapping[int, float] | None:
+        """The memory that processes held when it was last read, in bytes.
+
+        None where that is not known of all of them, and where it would not tell the GPU's work apart: MIG, unified
+        memory.
+        """
+        ...
+
+    @property
+    def resting(self) -> bool:
+        """Whether it is left alone for a while, so that it can fall asleep."""
         ...
 
     def read(self) -> list[Value]:

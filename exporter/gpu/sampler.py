@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ from exporter.gpu.reading import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+
+log = logging.getLogger(__name__)
 
 _POWER, _UTILIZATION = 0, 1  # nvmlSamplingType_t
 _LONGEST_SAMPLE_SECONDS = 1.25  # nvmlDeviceGetUtilizationRates: between 1/6 s and 1 s, depending on the product
@@ -59,6 +62,7 @@ class Samples:
         self._clock = clock
         self._integral = Integral()
         self._heard = clock()
+        self._opened_anew = False
         self.begun = False
         self.supported = True
 
@@ -68,8 +72,11 @@ class Samples:
         return self._integral.total if self.begun and self.supported else None
 
     def begin_anew(self) -> None:
-        """Expect another driver, with another clock and other abilities; the total stays."""
-        self.begun = False
+        """Expect another driver, with other abilities and perhaps another clock; the total stays.
+
+        What the driver's buffer holds since the last reading still counts, unless that clock was set back.
+        """
+        self._opened_anew = True
         self.supported = True
 
     def read(self, asker: Asker) -> None:
@@ -87,15 +94,22 @@ class Samples:
             self._integral.start_after(self._newest(asker))
             self.begun = True
             return
+        if self._opened_anew:
+            self._opened_anew = False
+            self._follow_clock(asker)
         samples = self._since(asker, self._integral.newest)
         if samples:
             self._heard = self._clock()
             self._integral.add(samples)
         elif self._clock() - self._heard > _SILENCE_SECONDS:
             self._heard = self._clock()
-            newest = self._newest(asker)
-            if newest < self._integral.newest:  # its clock was set back: it would be silent until it has caught up
-                self._integral.start_after(newest)
+            self._follow_clock(asker)
+
+    def _follow_clock(self, asker: Asker) -> None:
+        """Start after the newest sample if the driver's clock was set back: it would be silent until it caught up."""
+        newest = self._newest(asker)
+        if newest < self._integral.newest:
+            self._integral.start_after(newest)
 
     def _newest(self, asker: Asker) -> int:
         return max((when for when, _ in self._since(asker, 0)), default=0)
@@ -186,12 +200,13 @@ class Sampler:
 
 
 class Every:
-    """Calls a function again and again in a daemon thread, until it is stopped."""
+    """Calls a function again and again in a daemon thread, until it is stopped; a failure is logged once."""
 
     def __init__(self, seconds: float, function: Callable[[], None], name: str) -> None:
         self._seconds = seconds
         self._function = function
         self._stop = threading.Event()
+        self._failed = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -201,4 +216,9 @@ class Every:
 
     def _run(self) -> None:
         while not self._stop.wait(self._seconds):
-            self._function()
+            try:
+                self._function()
+            except Exception:
+                if not self._failed:
+                    log.exception("sampling failed", extra={"fields": {"thread": self._thread.name}})
+                self._failed = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,16 +16,17 @@ def is_asleep(device: Path) -> bool:
 
 
 def may_sleep(device: Path) -> bool:
-    """Tell whether the system may put a PCI device to sleep at all; servers' GPUs it may not."""
+    """Tell whether the system may put a PCI device to sleep at all; most servers' GPUs it may not."""
     return _word(device / "power/control") == "auto"
 
 
 class PciDevices:
-    """The PCI devices of one driver, by address (``0000:01:00.0``)."""
+    """NVIDIA's PCI devices, by address (``0000:01:00.0``)."""
 
-    def __init__(self, sysfs: Path, driver: str) -> None:
+    def __init__(self, sysfs: Path, procfs: Path) -> None:
         self._devices = sysfs / "bus/pci/devices"
-        self._bound = sysfs / "bus/pci/drivers" / driver
+        self._bound = sysfs / "bus/pci/drivers/nvidia"
+        self._driver = procfs / "driver/nvidia/gpus"
 
     def addresses(self) -> list[str]:
         """Return every device's address, sorted; none on a system without PCI (WSL2, Windows)."""
@@ -41,8 +43,12 @@ class PciDevices:
         return is_asleep(self._devices / address)
 
     def may_sleep(self, address: str) -> bool:
-        """Tell whether one device may be put to sleep."""
-        return may_sleep(self._devices / address)
+        """Tell whether one device may be put to sleep: the system lets it, and the driver does not say that it cannot.
+
+        Many distributions let all of them; on servers and most desktops the driver then says ``Not supported``.
+        """
+        status = re.search(r"Runtime D3 status:\s*(\S+)", _word(self._driver / address / "power"))
+        return may_sleep(self._devices / address) and (status is None or status[1] == "Enabled")
 
 
 def _word(file: Path) -> str:

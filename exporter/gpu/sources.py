@@ -75,7 +75,7 @@ def _nvidia(paths: Paths, owner_of: Callable[[int], str | None] | None) -> Sourc
 
     nvml = Nvml()
     names = Names(owner_of) if owner_of else Names()
-    return Nvidia(Surroundings(nvml, XidWatcher(nvml), PciDevices(paths.sysfs, "nvidia"), names))
+    return Nvidia(Surroundings(nvml, XidWatcher(nvml), PciDevices(paths.sysfs, paths.procfs), names))
 
 
 def _amd(paths: Paths) -> Source:

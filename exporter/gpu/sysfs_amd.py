@@ -1,6 +1,7 @@
 """AMD's GPUs through amdgpu's files in sysfs; source: Linux Documentation/gpu/amdgpu/thermal.rst and driver-misc.rst.
 
-pcie_bw is left out: reading it takes a second. Memory by process is left out: it takes a walk over all processes.
+pcie_bw is left out: reading it takes a second. Memory by process is what ROCm's driver knows (see kfd.py): that of
+programs that draw would take a walk over all processes.
 """
 
 from __future__ import annotations
@@ -8,16 +9,18 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from exporter.gpu import families
+from exporter.gpu import families, kfd
 from exporter.gpu.cards import Folder, Vendor, pci_name, ratio
 from exporter.gpu.reading import Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 _MILLI, _MICRO, _MEGA, _PERCENT = 1e-3, 1e-6, 1e6, 0.01
 _CLOCKS = {"graphics": "pp_dpm_sclk", "memory": "pp_dpm_mclk"}
 _SENSOR_NAMES = {"mem": "memory"}
+_FORMAT_REVISION, _APU_FORMATS = 2, (b"\x02", b"\x03")  # of the header: size (2 bytes), format, content
 
 
 def _read(_card: Folder, device: Folder) -> Iterator[Value]:
@@ -33,10 +36,24 @@ def _read(_card: Folder, device: Folder) -> Iterator[Value]:
 
 
 def _memory(device: Folder) -> Iterator[Value]:
+    """Yield the card's own memory; for a GPU inside the processor also what it may take of the host's (GTT)."""
     total, used = device.number("mem_info_vram_total"), device.number("mem_info_vram_used")
+    if _is_apu(device):
+        total = _sum(total, device.number("mem_info_gtt_total"))
+        used = _sum(used, device.number("mem_info_gtt_used"))
+        yield Value(families.UNIFIED_MEMORY, (), 1)
     yield Value(families.MEMORY_TOTAL, (), total or None)
     yield Value(families.MEMORY_USED, (), used)
     yield Value(families.MEMORY_FREE, (), total - used if total and used is not None else None)
+
+
+def _is_apu(device: Folder) -> bool:
+    """Tell whether the GPU is part of the processor: its gpu_metrics have another format (kgd_pp_interface.h)."""
+    return device.start("gpu_metrics", 4)[_FORMAT_REVISION:][:1] in _APU_FORMATS
+
+
+def _sum(first: float | None, second: float | None) -> float | None:
+    return None if first is None or second is None else first + second
 
 
 def _clocks(device: Folder) -> Iterator[Value]:
@@ -84,6 +101,12 @@ def _power_and_fan(hwmon: Folder) -> Iterator[Value]:
         yield Value(families.FAN, ("0",), ratio(hwmon.number("pwm1"), hwmon.number("pwm1_max")))
 
 
+def _held(classes: Path, device: Folder) -> dict[int, float] | None:
+    if _is_apu(device):  # it shares the host's memory
+        return None
+    return kfd.memory_by_pid(classes / "kfd/kfd", device.path.resolve().name, device.number("mem_info_vram_used"))
+
+
 def _uuid(device: Folder) -> str | None:
     """Return the chip's own number as ROCm writes it; older chips have none, some say 0."""
     unique = device.text("unique_id")
@@ -96,4 +119,5 @@ AMD = Vendor(
     _read,
     lambda device: device.text("product_name") or f"AMD {pci_name(device)}",
     _uuid,
+    _held,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import logging
 import threading
@@ -10,7 +11,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from exporter.gpu import families
-from exporter.gpu.nvml import TIMEOUT, Nvml, NvmlFailure, check
+from exporter.gpu.nvml import TIMEOUT, UNSUPPORTED, Nvml, NvmlFailure, check
 from exporter.gpu.reading import Lost, Value
 
 if TYPE_CHECKING:
@@ -73,39 +74,53 @@ class XidWatcher:
                 self._stop.wait(_PAUSE_SECONDS)
 
     def _prepare(self, generation: int) -> bool:
-        """Register what is not yet registered; tell whether there is anything to wait for."""
-        if generation != self._generation:
-            self._registered = {}
-            self._events = self._new_set()
-            self._generation = generation
-        if self._events is None:
+        """Register what is not yet registered; tell whether there is anything to wait for.
+
+        What fails for the moment only is tried again in the next round.
+        """
+        with contextlib.suppress(self._nvml.lib.NVMLError):
+            if generation != self._generation:
+                self._registered = {}
+                self._events = self._new_set()
+                self._generation = generation
+        if self._events is None or generation != self._generation:
             return False
         wanted_generation, handles = self._wanted
-        if wanted_generation == generation:
-            for uuid, handle in handles.items():
-                if uuid not in self._registered:
+        for uuid, handle in handles.items() if wanted_generation == generation else ():
+            if uuid not in self._registered:
+                with contextlib.suppress(self._nvml.lib.NVMLError):
                     self._registered[uuid] = self._register(handle)
         return any(address is not None for address in self._registered.values())
 
     def _new_set(self) -> Any:
+        """Return a set of events, None on a system that has none (WSL2); NVMLError on a failure of the moment."""
         lib = self._nvml.lib
         try:
-            return lib.nvmlEventSetCreate()
+            events = lib.nvmlEventSetCreate()
         except lib.NVMLError as error:
-            check(error)
-            return None
+            return self._nothing_when_unsupported(error)
+        self._nvml.keep(lib.nvmlEventSetFree, events)
+        return events
 
     def _register(self, handle: Any) -> int | None:
-        """Ask for a GPU's XIDs; returns the handle's address, None when the GPU or the system has none (WSL2)."""
+        """Ask for a GPU's XIDs; returns the handle's address, None when the GPU has none (vGPU).
+
+        Raises NVMLError on a failure of the moment.
+        """
         lib = self._nvml.lib
         try:
             if not lib.nvmlDeviceGetSupportedEventTypes(handle) & _XID:
                 return None
             lib.nvmlDeviceRegisterEvents(handle, _XID, self._events)
         except lib.NVMLError as error:
-            check(error)
-            return None
+            return self._nothing_when_unsupported(error)
         return _address(handle)
+
+    @staticmethod
+    def _nothing_when_unsupported(error: Any) -> None:
+        check(error)
+        if error.value not in UNSUPPORTED:
+            raise error
 
     def _wait(self) -> bool:
         """Wait for one event, for a while; False when waiting itself failed."""

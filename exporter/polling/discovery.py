@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
 from exporter import backends
-from exporter.answers import Care
+from exporter.answers import Care, wants_key
 from exporter.polling.fetching import Fetcher
 from exporter.polling.visit import Visit
 from exporter.snapshots import ServerSnapshot
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _TIMEOUT_SECONDS = 2.0
 _MOST_NAMED = 5
+_KEY = "headers: {Authorization: Bearer KEY}"
 
 
 class Found(NamedTuple):
@@ -27,37 +28,55 @@ class Found(NamedTuple):
     snapshot: ServerSnapshot
 
 
+class Locked(NamedTuple):
+    """Something that wants a key before it says what it is."""
+
+    url: str
+
+
 def usual_ports() -> tuple[int, ...]:
     """Return the ports of every kind."""
     return tuple(sorted({port for kind in backends.names() for port in backends.backend(kind).PORTS}))
 
 
-def discover(host: str, ports: Sequence[int], timeout_seconds: float = _TIMEOUT_SECONDS) -> list[Found]:
+def discover(host: str, ports: Sequence[int], timeout_seconds: float = _TIMEOUT_SECONDS) -> list[Found | Locked]:
     """Return the model servers on these ports, looked at side by side; takes a few time-outs at most."""
     with ThreadPoolExecutor(max(1, len(ports))) as pool:
         looks = pool.map(lambda port: _look(f"http://{host}:{port}", timeout_seconds), ports)
         return [found for found in looks if found is not None]
 
 
-def report(host: str, ports: Sequence[int], found: Sequence[Found]) -> str:
-    """Return what was found, in YAML whose comments are for people."""
+def report(host: str, ports: Sequence[int], answered: Sequence[Found | Locked]) -> str:
+    """Return what was found, in YAML whose comments are for people: what is not known for sure is a comment."""
     looked = f"# looked at ports {', '.join(map(str, ports))} of {host}"
-    if not found:
+    if not answered:
         return f"{looked}: no model server answers there\n"
-    lines = [f"{looked}: found {len(found)}", "model_servers:"]
+    found = [one for one in answered if isinstance(one, Found)]
+    lines = [f"{looked}: found {len(found)}", "model_servers:" if found else "# model_servers:"]
     for name, one in zip(_names(found), found, strict=True):
         lines += [f"  # {_described(one.snapshot)}", f"  - name: {name}", f"    url: {one.url}"]
         lines.append(f"    kind: {one.snapshot.kind}")
+        lines += [] if one.snapshot.models else [f"    # {_KEY}"]
+    for locked in answered:
+        if isinstance(locked, Locked):
+            lines += ["  # this answers that it wants a key; if it is a model server, give it one and it is found out:"]
+            lines += [
+                f"  # - name: server-{locked.url.rpartition(':')[2]}",
+                f"  #   url: {locked.url}",
+                f"  #   {_KEY}",
+            ]
     return "\n".join(lines) + "\n"
 
 
-def _look(url: str, timeout_seconds: float) -> Found | None:
+def _look(url: str, timeout_seconds: float) -> Found | Locked | None:
     fetcher = Fetcher(url, {}, timeout_seconds)
     kind = None
     try:
         visit = Visit(fetcher.get, lambda _reason: None)
         kind = backends.recognise(visit)
-        return Found(url, backends.backend(kind).snapshot(visit, Care("off"))) if kind else None
+        if kind is None:
+            return Locked(url) if wants_key(visit) else None
+        return Found(url, backends.backend(kind).snapshot(visit, Care("off")))
     except LookupError:  # it says what it is, but not what it has
         return Found(url, ServerSnapshot(kind)) if kind else None
     except (OSError, ValueError):

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from exporter.gpu.uses import GpuUse
+
 Attribution = Literal["exclusive", "shared"]
 
 
-@dataclass(frozen=True)
-class GpuUse:
-    """One GPU at one moment: its energy counter, and the memory that processes have on it, in bytes."""
-
-    energy_joules: float
-    memory_by_pid: Mapping[int, float]
-
-
-GpuUses = Callable[[], Mapping[str, GpuUse]]
+GpuUses = Callable[[], "Mapping[str, GpuUse]"]
 """Returns every GPU by its uuid; may block, may be called by several threads, raises OSError when it cannot say."""
 
 
@@ -32,19 +25,26 @@ class ModelEnergy:
         self._joules: dict[str, dict[Attribution, float]] = {}
 
     def note(self, gpus: Mapping[str, GpuUse], pids: Collection[int], models: Mapping[str, float | None]) -> None:
-        """Share out what each GPU used since the last time.
+        """Share out what each GPU used since the last time, if it was there then.
 
         ``models`` are those that are loaded, with their memory on GPUs where it is known.
         """
+        before, self._counters = self._counters, {}
         for uuid, gpu in gpus.items():
-            before = self._counters.get(uuid)
+            if gpu.energy_joules is None:
+                continue
             self._counters[uuid] = gpu.energy_joules
-            mine = sum(used for pid, used in gpu.memory_by_pid.items() if pid in pids)
-            everyone = sum(gpu.memory_by_pid.values())
-            if before is None or gpu.energy_joules < before or not mine or not models:
+            used = gpu.energy_joules - before.get(uuid, gpu.energy_joules)
+            mine = sum(memory for pid, memory in gpu.memory_by_pid.items() if pid in pids)
+            if used <= 0 or not mine or not models:
                 continue
             alone = len(models) == 1 and gpu.memory_by_pid.keys() <= set(pids)
-            self._share_out((gpu.energy_joules - before) * mine / everyone, "exclusive" if alone else "shared", models)
+            everyone = sum(gpu.memory_by_pid.values())
+            self._share_out(used * mine / everyone, "exclusive" if alone else "shared", models)
+
+    def pause(self) -> None:
+        """Leave out what is used until the next note: nobody knows by whom."""
+        self._counters = {}
 
     def of(self, model: str) -> Mapping[str, float]:
         """Return a model's joules by attribution; empty when none was ever measured."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
 from dataclasses import replace
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from exporter.observation import RequestObservation
     from exporter.polling.energy import GpuUses
     from exporter.polling.settings import ModelServer, ServerUrl
+
+log = logging.getLogger(__name__)
 
 _JITTER = 0.1
 _LONGEST_BACK_OFF = 16
@@ -75,7 +78,10 @@ class Fleet:
     def collect(self) -> Iterable[Metric]:
         """Yield what was heard last of every server; asks nobody."""
         yield from joined(FAMILIES, [one.watch.parts for one in self._watched])
-        yield from (family for family in self._live.collect() if family.samples)
+        for family in self._live.collect():
+            family.samples = [sample for sample in family.samples if sample.labels["server"] in self._by_name]
+            if family.samples:
+                yield family
 
     def recorded(self, server: str, observed: RequestObservation) -> None:
         """Take note of a request that passed the proxy: whether it found its model not loaded."""
@@ -163,13 +169,22 @@ def run_schedule(  # noqa: PLR0913 - what, when, until when, and how it is calle
         if not at_once:
             stopped.wait(pause(interval_seconds, 0, random.random()))  # noqa: S311 - no secret
         while not stopped.is_set():
-            failures = 0 if action() else failures + 1
+            failures = 0 if _succeeds(action) else failures + 1
             stopped.wait(pause(interval_seconds, failures, random.random()))  # noqa: S311 - no secret
         close()
 
     thread = threading.Thread(target=work, name=name, daemon=True)
     thread.start()
     return thread
+
+
+def _succeeds(action: Callable[[], bool]) -> bool:
+    """Do it; an error that nobody foresaw must not end the schedule."""
+    try:
+        return action()
+    except Exception:
+        log.exception("a schedule goes on after a failure")
+        return False
 
 
 def pause(interval_seconds: float, failures: int, chance: float) -> float:

@@ -26,35 +26,35 @@ _GAUGES = ("requests_running", "requests_waiting", "request_capacity", "kv_cache
 class MergedEngine:
     """Adds up the engines of one server. What a model counted stays counted when it is unloaded or started anew.
 
-    A loaded model that was not asked this time keeps its last numbers: nothing happened to it.
+    A loaded model that was not asked this time keeps its last numbers: nothing happened to it. One that sleeps goes on
+    counting where it was when it wakes, one that was unloaded begins at 0.
     """
 
     def __init__(self) -> None:
         self._last: dict[str, Engine] = {}
         self._gone = Engine()
 
-    def merge(self, engines: Mapping[str, Engine], loaded: Collection[str]) -> Engine:
-        """Take what this poll read, and which models are loaded; return the server's engine."""
+    def merge(self, engines: Mapping[str, Engine], loaded: Collection[str], asleep: Collection[str] = ()) -> Engine:
+        """Take what this poll read, and which models are loaded or sleep; return the server's engine."""
         for name, engine in engines.items():
             last = self._last.get(name)
-            if last is not None and (engine.output_tokens or 0.0) < (last.output_tokens or 0.0):
+            if last is not None and _fell(last, engine):
                 self._bury(last)
             self._last[name] = engine
-        for name in self._last.keys() - set(loaded):
+        for name in self._last.keys() - {*loaded, *asleep}:
             self._bury(self._last.pop(name))
-        return self._sum()
+        return self._sum([engine for name, engine in self._last.items() if name in loaded])
 
     def _bury(self, engine: Engine) -> None:
         self._gone = _added([self._gone, engine], _COUNTERS, _TABLES)
 
-    def _sum(self) -> Engine:
-        living = list(self._last.values())
-        counters = _added([self._gone, *living], _COUNTERS, _TABLES)
-        gauges = _added(living, _GAUGES, ())
+    def _sum(self, awake: Collection[Engine]) -> Engine:
+        counters = _added([self._gone, *self._last.values()], _COUNTERS, _TABLES)
+        gauges = _added(awake, _GAUGES, ())
         return replace(
             counters,
             **{name: getattr(gauges, name) for name in _GAUGES},
-            kv_cache_usage_ratio=_usage(living),
+            kv_cache_usage_ratio=_usage(awake),
         )
 
 
@@ -68,6 +68,15 @@ def _added(engines: Collection[Engine], numbers: Collection[str], tables: Collec
             for key, value in getattr(engine, table).items():
                 added[table][key] = added[table].get(key, 0.0) + value
     return replace(Engine(), **sums, **cast("dict[str, Any]", added))
+
+
+def _fell(last: Engine, engine: Engine) -> bool:
+    """Tell whether any counter is smaller than it was: the model was started anew."""
+    pairs = [(getattr(last, name), getattr(engine, name)) for name in _COUNTERS]
+    for table in _TABLES:
+        now = getattr(engine, table)
+        pairs += [(before, now.get(key)) for key, before in getattr(last, table).items()]
+    return any(before is not None and after is not None and after < before for before, after in pairs)
 
 
 def _usage(engines: Collection[Engine]) -> float | None:

@@ -84,6 +84,8 @@ class Prober:
 
     def _models(self) -> Iterator[tuple[str, str]]:
         """Yield name and label of each model that may be probed: never one whose load that would cause."""
+        if self._watch.may_load_unseen():
+            return
         for label, known in list(self._watch.history.models()):
             wanted = not self._settings.models or known.model.names & set(self._settings.models)
             if wanted and known.loaded is not False:

@@ -24,7 +24,8 @@ from exporter.written import written
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from exporter.polling.energy import GpuUse, GpuUses
+    from exporter.gpu.uses import GpuUse
+    from exporter.polling.energy import GpuUses
     from exporter.polling.fetching import Client, Connect
     from exporter.polling.local_processes import ServerProcesses
     from exporter.polling.model_history import Known
@@ -75,6 +76,8 @@ class ServerWatch:
         self._last_success: float | None = None
         self._was_up: bool | None = None
         self._found: ServerProcesses | None = None
+        self._loads_on_request = False
+        self._loaded: frozenset[str] = frozenset()
         self._gpus: Mapping[str, GpuUse] = {}
 
     def poll(self) -> bool:
@@ -92,9 +95,22 @@ class ServerWatch:
         now = self._around.now()
         if self.snapshot is not None:
             self._last_success = self._around.wall_clock()
+            self._loads_on_request = self.snapshot.loads_on_request != "never"
         self.history.poll(now, self.snapshot)
+        self._look_for_new_processes()
         self._show(now - began)
         return self.snapshot is not None
+
+    def may_load_unseen(self) -> bool:
+        """Tell whether a request may load a model: the server does so on request, and what is loaded is not known."""
+        return self.snapshot is None and self._loads_on_request
+
+    def _look_for_new_processes(self) -> None:
+        """Look anew when other models are loaded than before: some servers start a process for each."""
+        loaded = frozenset(label for label, known in self.history.models() if known.loaded)
+        if loaded != self._loaded:
+            self._loaded = loaded
+            self._processes.forget()
 
     def close(self) -> None:
         """Close the connections."""
@@ -149,7 +165,9 @@ class ServerWatch:
     def _show(self, poll_seconds: float) -> None:
         """Put together what a scrape shows."""
         snapshot, engine = self.snapshot, Engine()
-        if snapshot is not None:
+        if snapshot is None:
+            self._energy.pause()
+        else:
             engine = self._engine_of(snapshot)
             self._measure_energy()
             if self._around.is_proxied:
@@ -169,14 +187,15 @@ class ServerWatch:
     def _engine_of(self, snapshot: ServerSnapshot) -> Engine:
         if snapshot.loads_on_request == "by_name" and snapshot.kind == "llamacpp":
             loaded = [model.name for model in snapshot.models if model.loaded]
-            return self._merged.merge(snapshot.engine_by_model, loaded)
+            asleep = [model.name for model in snapshot.models if model.asleep]
+            return self._merged.merge(snapshot.engine_by_model, loaded, asleep)
         return snapshot.engine
 
     def _measure_energy(self) -> None:
         self._gpus = self._ask_gpus()
         loaded = {label: known.model.vram_bytes for label, known in self.history.models() if known.loaded}
-        if self._found is not None:
-            self._energy.note(self._gpus, self._found.pids, loaded)
+        pids = self._found.pids if self._found is not None else ()
+        self._energy.note(self._gpus, pids, loaded)
 
     def _ask_gpus(self) -> Mapping[str, GpuUse]:
         if self._around.gpus is None or self._found is None:

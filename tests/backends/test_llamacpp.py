@@ -135,8 +135,12 @@ def test_kv_cache_usage_is_that_of_working_slots() -> None:
         {"id": 1, "n_ctx": 1000, "is_processing": False, "n_prompt_tokens": 900},
     ]
     fetch = Recording("llama-server-pages", slots=json.dumps(slots).encode())
-    engine = snapshot(fetch, care(metrics="on")).engine
+    engine = snapshot(fetch, care(metrics="on", arguments=(*STARTED, "--parallel", "2"))).engine
     assert (engine.kv_cache_usage_ratio, engine.kv_cache_capacity_tokens) == (0.15, 2000)
+    shared = snapshot(fetch, care(metrics="on", arguments=(*STARTED, "--kv-unified"))).engine
+    assert (shared.kv_cache_usage_ratio, shared.kv_cache_capacity_tokens) == (0.3, 1000)
+    unseen = snapshot(fetch, care(metrics="on")).engine
+    assert (unseen.kv_cache_usage_ratio, unseen.kv_cache_capacity_tokens) == (None, None)
 
 
 def test_slots_that_do_not_say_what_they_hold_make_no_usage() -> None:
@@ -152,3 +156,18 @@ def test_without_metrics_the_slots_tell_what_runs() -> None:
     del fetch.pages["/metrics"]
     engine = snapshot(fetch, care(metrics="on")).engine
     assert (engine.requests_running, engine.requests_waiting, engine.output_tokens) == (0, None, None)
+
+
+def test_a_router_that_lists_models_without_end_is_not_asked_without_end() -> None:
+    """However many models it says are loaded, a poll ends."""
+    entries = [{"id": f"m{n}", "status": {"value": "loaded", "args": ["llama-server"]}} for n in range(1000)]
+    fetch = Recording("llama-server-router")
+    fetch.pages["/v1/models"] = json.dumps({"data": entries}).encode()
+    assert len(snapshot(fetch, care()).models) == 1000
+    assert len(deep(fetch)) == 128
+
+
+def test_a_router_s_model_that_sleeps_is_told_from_one_that_is_unloaded() -> None:
+    """Both are not loaded; the process of one that sleeps lives on."""
+    found = snapshot(Recording("llama-server-router"), care()).models
+    assert {model.name for model in found if model.asleep} == {"asleep"}

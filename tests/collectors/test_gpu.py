@@ -32,7 +32,8 @@ class Card:
 
     def __init__(self, gpu: str, read: Callable[[], list[Value]] | None = None) -> None:
         self.identity = Identity(gpu, f"GPU-{gpu}", "nvidia")
-        self.asleep = False
+        self.memory_by_pid = {1: 8.0}
+        self.asleep = self.resting = False
         self.does = read
         self.runs = 0
 
@@ -181,8 +182,23 @@ def test_a_source_that_hangs_has_what_it_had() -> None:
     vendor.hangs = threading.Event()
     assert readings(collector.collect())["gpu_power_watts"] == {("0", "GPU-0"): 100}
     with pytest.raises(TimeoutError, match="x: no answer"):
-        list(Gpu({"x": vendor}, QUICK).collect())
+        list(Gpu({"x": vendor}, QUICK, patience_seconds=0).collect())
     vendor.hangs.set()
+
+
+def test_a_source_that_takes_its_time_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
+    """Opening a driver takes seconds: until then its GPUs are not there yet, or those that were there; nobody warns."""
+    vendor = Vendor(Card("0"))
+    vendor.hangs = threading.Event()
+    collector = Gpu({"x": vendor}, QUICK)
+    with pytest.raises(Unavailable, match="x has not answered yet"):
+        list(collector.collect())
+    vendor.hangs.set()
+    wait_until(lambda: not isinstance(readings_or_reason(collector), str), "it has answered")
+    vendor.hangs = threading.Event()
+    assert readings(collector.collect())["gpu_power_watts"] == {("0", "GPU-0"): 100}
+    vendor.hangs.set()
+    assert not caplog.records
 
 
 def test_a_sleeping_gpu_is_up_and_is_not_asked() -> None:

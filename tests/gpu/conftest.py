@@ -54,6 +54,7 @@ def driver(standin: Path, tmp_path: Path) -> Iterator[Driver]:
     yield made
     made.forget_all()
     assert made.void_handles_used() == 0
+    assert made.allocated() == 0, "what the library allocated is freed before it is shut down"
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ def make_gpu(driver: Driver, tmp_path: Path, clock: Clock) -> Iterator[MakeGpu]:
             nvml = around.pop("nvml", None) or Nvml()
             settings: dict[str, Any] = {
                 "xids": XidWatcher(nvml, lambda: 1.8e9, wait_ms=10),
-                "pci": PciDevices(tmp_path / "sys", "nvidia"),
+                "pci": PciDevices(tmp_path / "sys", tmp_path / "proc"),
                 "names": Names(lambda pid: f"program {pid}"),
                 "clock": clock,
                 "now": lambda: 1.8e9,

@@ -40,6 +40,7 @@ class Driver:
         self._library.standin_calls.restype = ctypes.c_long
         self._library.standin_all_calls.restype = ctypes.c_long
         self._library.standin_stale.restype = ctypes.c_long
+        self._library.standin_allocated.restype = ctypes.c_long
         self.script = script
         self._lines: dict[tuple[str, str], str | float] = {}
         self._versions = itertools.count()
@@ -76,6 +77,14 @@ class Driver:
     def all_calls(self) -> int:
         """Return how many calls there were."""
         return int(self._library.standin_all_calls())
+
+    def references(self) -> int:
+        """Return how often it was initialised and not shut down."""
+        return int(self._library.standin_references())
+
+    def allocated(self) -> int:
+        """Return how many samples and sets of events were allocated and not freed."""
+        return int(self._library.standin_allocated())
 
     def void_handles_used(self) -> int:
         """Return how often a handle was used that the driver no longer knows."""

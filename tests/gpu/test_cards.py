@@ -7,7 +7,11 @@ import pytest
 
 from exporter.collectors import Paths, Unavailable, gpu
 from exporter.gpu import sources
+from exporter.gpu.cards import Cards
+from exporter.gpu.sysfs_amd import AMD as AMD_CARDS
 from exporter.gpu.sysfs_amd import parse_clocks
+from exporter.gpu.uses import GpuUse
+from tests.gpu.conftest import Clock
 from tests.machine import write
 from tests.readings import readings
 
@@ -139,6 +143,42 @@ def test_an_amd_card(tmp_path: Path) -> None:
     assert found == {name: pytest.approx(values) for name, values in expected.items()}
 
 
+@pytest.mark.parametrize("metrics", ["\x78\x00\x02\x04", "\x08\x01\x03\x00"])
+def test_an_amd_gpu_inside_the_processor(metrics: str, tmp_path: Path) -> None:
+    """An APU's models are in the host's memory (GTT): it counts with the little that the firmware set aside."""
+    gtt = {"mem_info_gtt_total": f"{64 * GIB}\n", "mem_info_gtt_used": f"{40 * GIB}\n", "gpu_metrics": metrics + "rest"}
+    vram = {"mem_info_vram_total": f"{GIB}\n", "mem_info_vram_used": f"{GIB // 2}\n"}
+    plug_in(tmp_path, "card1 amdgpu 0000:c4:00.0", AMD | gtt | vram)
+    found = without_device(readings(collector(tmp_path).collect()))
+    assert found["unified_memory"] == {(): 1}
+    assert found["memory_total_bytes"] == {(): 65 * GIB}
+    assert found["memory_used_bytes"] == {(): 40.5 * GIB}
+    assert found["memory_free_bytes"] == {(): 24.5 * GIB}
+
+
+@pytest.mark.parametrize(("changes", "known"), [({}, True), ({"gpu_metrics": "\x78\x00\x02\x01rest"}, False)])
+def test_an_amd_card_s_processes(changes: dict[str, str], known: bool, tmp_path: Path) -> None:
+    """ROCm's driver says who holds a card's memory, and hwmon of some what it used; an APU shares the host's."""
+    plug_in(tmp_path, "card1 amdgpu 0000:03:00.0", AMD | {"hwmon/hwmon3/energy1_input": "7000000\n"} | changes)
+    node = {"properties": f"cpu_cores_count 0\nsimd_count 96\nlocation_id {3 << 8}\ndomain 0\n", "gpu_id": "9\n"}
+    write(tmp_path / "class/kfd/kfd/topology/nodes/1", node)
+    write(tmp_path / "class/kfd/kfd/proc/123", {"vram_9": f"{15 * GIB}\n"})
+    made = collector(tmp_path)
+    list(made.collect())
+    assert made.last_reading is not None
+    held = {"GPU-9f5e1a2b3c4d5e6f": GpuUse(7.0, {123: 15 * GIB, 0: 5 * GIB})}
+    assert dict(made.last_reading.gpus) == (held if known else {})
+
+
+def test_an_amd_card_does_not_count_the_hosts_memory(tmp_path: Path) -> None:
+    """A card of its own may use the host's memory as well, which is not its."""
+    gtt = {"mem_info_gtt_total": f"{64 * GIB}\n", "mem_info_gtt_used": "5\n", "gpu_metrics": "\x78\x00\x01\x03rest"}
+    plug_in(tmp_path, "card1 amdgpu 0000:03:00.0", AMD | gtt)
+    found = without_device(readings(collector(tmp_path).collect()))
+    assert (found["memory_total_bytes"], found["memory_used_bytes"]) == ({(): 48 * GIB}, {(): 20 * GIB})
+    assert "unified_memory" not in found
+
+
 def test_an_intel_card_of_xe(tmp_path: Path) -> None:
     """Clocks, throttle reasons (of any part), energy, limit and temperatures; what 255 lanes stand for is absent."""
     plug_in(tmp_path, "card0 xe 0000:04:00.0", XE)
@@ -187,13 +227,34 @@ def test_a_sleeping_card_is_left_alone(tmp_path: Path) -> None:
     status.write_text("suspended\n")
     machine = collector(tmp_path)
     read = readings(machine.collect())
-    assert read == {"gpu_devices": {(): 1}, "gpu_devices_expected": {(): 1}, "gpu_devices_suspended": {(): 1}}
+    assert {name: value[()] for name, value in read.items()} == {
+        "gpu_devices": 1,
+        "gpu_devices_expected": 1,
+        "gpu_devices_suspended": 1,
+        "gpu_devices_resting": 0,
+    }
     status.write_text("active\n")
     assert "gpu_power_watts" in readings(machine.collect())
     status.write_text("suspended\n")
     read = readings(machine.collect())
     assert without_device(read).keys() == {"info", "up"}
     assert read["gpu_devices_suspended"] == {(): 1}
+
+
+def test_a_card_that_nobody_uses_is_left_alone_so_that_it_can_sleep(tmp_path: Path) -> None:
+    """Where the system may put it to sleep, an idle card without a model is left alone for half a minute at times."""
+    clock = Clock()
+    plug_in(tmp_path, "card1 amdgpu 0000:03:00.0", AMD | {"power/control": "auto\n", "gpu_busy_percent": "0\n"})
+    used = tmp_path / "devices/pci0000:00/0000:03:00.0/mem_info_vram_used"
+    machine = gpu.Gpu({"amd": Cards(AMD_CARDS, tmp_path, clock)}, gpu.Options())
+    for memory, expected in ((20 * GIB, 0), (30 * 2**20, 1)):
+        used.write_text(f"{memory}\n")
+        readings(machine.collect())
+        read = readings(machine.collect())
+        assert read["gpu_devices_resting"] == {(): expected}
+        assert ("gpu_power_watts" in read) != expected
+    clock.seconds += 31
+    assert "gpu_power_watts" in readings(machine.collect())
 
 
 def test_a_card_that_is_gone_is_missing(tmp_path: Path) -> None:

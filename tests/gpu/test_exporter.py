@@ -1,18 +1,21 @@
 from __future__ import annotations
 
+import json
 import os
+import signal
 import socket
-from typing import TYPE_CHECKING
+import urllib.request
+from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from tests.fakes import of_collector
-from tests.gpu.driver import H100, plug_in, uuid
+from tests.gpu.driver import GIB, H100, plug_in, uuid
 from tests.programs import wait_until
 from tests.readings import Page
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
     from tests.conftest import StartExporter
     from tests.gpu.driver import Driver
@@ -55,6 +58,34 @@ def test_memory_carries_the_name_of_the_proxied_server(
     assert page.by("modelhost_gpu_process_memory_bytes", "process") == {("llm",): 5000000}
 
 
+def test_a_reload_that_leaves_the_gpus_options_alone_leaves_their_counters(
+    standin: Path, driver: Driver, start_exporter: StartExporter, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The collector in use stays, with what it has added up; other options make a new one, which begins at 0."""
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(standin.parent))
+    monkeypatch.setenv("STANDIN_SCRIPT", str(driver.script))
+    plug_in(driver, 1, H100, "NVIDIA H100 80GB HBM3")
+    file = tmp_path / "config.yaml"
+    file.write_text("")
+    exporter = start_exporter("--collector.disable-defaults", "--collector.gpu", f"--config.file={file}")
+
+    def busy() -> float:
+        return Page(exporter.page().decode()).by("modelhost_gpu_busy_seconds_total", "gpu").get(("0",), -1)
+
+    def reload(text: str) -> None:
+        file.write_text(text)
+        exporter.process.send_signal(signal.SIGHUP)
+        exporter.wait_for_message("configuration reloaded")
+
+    wait_until(lambda: busy() == 0, "the samples are read")
+    driver.say(0, {"Samples.1": "1000000:50 1500000:100 2000000:100"})
+    wait_until(lambda: busy() == 1, "the samples are added up")
+    reload("model_servers: [{name: llm, url: 'http://127.0.0.1:9'}]\ncollectors: {load: {enabled: false}}")
+    assert busy() == 1
+    reload("collectors: {gpu: {stuck_after: 600ms}}")
+    wait_until(lambda: busy() == 0, "the new collector has begun")
+
+
 def test_a_machine_without_a_gpu_is_quiet(start_exporter: StartExporter, tmp_path: Path) -> None:
     """Without a GPU the collector is not available, which is said once, at info; nvidia-ml-py is not even imported."""
     exporter = start_exporter("--collector.disable-defaults", "--collector.gpu", f"--path.sysfs={tmp_path}")
@@ -65,3 +96,38 @@ def test_a_machine_without_a_gpu_is_quiet(start_exporter: StartExporter, tmp_pat
     assert of_collector(page, "success", "gpu") == 0
     told = [line for line in exporter.lines if '"collector": "gpu"' in line or '"level": "warning"' in line]
     assert [("collector unavailable" in line, '"level": "info"' in line) for line in told] == [(True, True)]
+
+
+def test_the_live_feed_shows_every_gpu(
+    standin: Path, driver: Driver, start_exporter: StartExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eight cards with their numbers, as on the page of metrics; one that hangs has none, and the others stay."""
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(standin.parent))
+    monkeypatch.setenv("STANDIN_SCRIPT", str(driver.script))
+    plug_in(driver, 8, H100, "NVIDIA H100 80GB HBM3")
+    exporter = start_exporter("--collector.disable-defaults", "--collector.gpu")
+    events = urllib.request.urlopen(f"http://{exporter.address}/api/live", timeout=10)
+
+    def message() -> dict[str, Any]:
+        while not (line := events.readline()).startswith(b"data: "):
+            pass
+        data: dict[str, Any] = json.loads(line.removeprefix(b"data: "))
+        return data
+
+    with events:
+        first = message()
+        assert [gpu["id"] for gpu in first["gpus"]] == [str(number) for number in range(8)]
+        assert first["gpuInfo"] == {
+            "id": "0",
+            "name": "NVIDIA H100 80GB HBM3",
+            "usage": pytest.approx(93),
+            "memoryUsed": 60 * GIB,
+            "memoryTotal": 80 * GIB,
+            "temperature": 61,
+        }
+        assert first["gpuUsage"] == pytest.approx(93)
+        driver.say(0, UtilizationRates="hang")
+        while (last := message())["gpuUsage"] is not None:
+            pass
+        assert last["gpus"][0]["temperature"] is None
+        assert [gpu["usage"] for gpu in last["gpus"][1:]] == [pytest.approx(93)] * 7

@@ -12,6 +12,7 @@ from exporter.gpu import library
 from exporter.gpu.nvidia import kernel_address
 from exporter.gpu.nvml import DriverGone, DriverReplaced, LibraryMissing, Nvml, check
 from exporter.gpu.reading import Lost
+from tests.programs import wait_until
 
 
 class NVMLError(Exception):
@@ -95,6 +96,50 @@ def test_a_call_that_never_returns_keeps_it_open() -> None:
         with nvml.using() as again:
             assert again == generation
     assert lib.calls == ["init"]
+
+
+def test_a_retired_one_is_shut_down_once_it_is_unused() -> None:
+    """In a thread of its own, so that retiring returns at once; opened by a late scrape it is shut down again."""
+    lib = binding()
+    nvml = Nvml(lambda: lib, retire_seconds=0.01)
+    nvml.open()
+    nvml.retire()
+    wait_until(lambda: lib.calls == ["init", "shutdown"], "it is shut down")
+    nvml.open()
+    wait_until(lambda: lib.calls == ["init", "shutdown"] * 2, "it is shut down again")
+
+
+def test_a_retired_one_in_which_a_call_hangs_stays_open() -> None:
+    """The library is not shut down under a call, however long it takes."""
+    lib = binding()
+    nvml = Nvml(lambda: lib, drain_seconds=0.01, retire_seconds=0.01)
+    nvml.open()
+    before = set(threading.enumerate())
+    with nvml.using():
+        nvml.retire()
+        (closing,) = set(threading.enumerate()) - before
+        closing.join(0.1)
+        assert closing.is_alive()
+        assert lib.calls == ["init"]
+    wait_until(lambda: lib.calls == ["init", "shutdown"], "it is shut down once the call has returned")
+
+
+def test_what_the_library_allocated_is_freed_before_it_is_shut_down() -> None:
+    """Each thing once, whether early or with the library; a thing that cannot be freed keeps nobody."""
+    lib = binding()
+    nvml = opened(lib)
+
+    def refuse(thing: str) -> None:
+        lib.calls.append(f"refuse {thing}")
+        raise NVMLError(2)
+
+    nvml.keep(refuse, "a")
+    number = nvml.keep(lib.calls.append, "b")
+    nvml.keep(lib.calls.append, "c")
+    for _ in range(2):
+        nvml.free(number)
+    assert nvml.close()
+    assert lib.calls == ["init", "b", "refuse a", "c", "shutdown"]
 
 
 def test_a_call_that_hangs_for_long_is_not_waited_for() -> None:

@@ -71,6 +71,41 @@ def test_a_worker_belongs_to_the_server_that_started_it() -> None:
     assert owner(Process(3, "VLLM::Worker_TP0", parent=Process(2, "VLLM::EngineCore", parent=server)), VLLM) == "chat"
 
 
+@pytest.mark.parametrize(
+    "starter",
+    [
+        "tmux new-session -d vllm serve m --port 8000",
+        "tmux: server",
+        "SCREEN -dm vllm serve m --port 8000",
+        "/sbin/init --port 8000",
+        "/usr/lib/systemd/systemd --user --port=8000",
+        "/usr/bin/tini -- start.sh --port 8000",
+        "bash -c vllm serve m --port 8000 & python train.py",
+        "-bash",
+        "/bin/zsh -i --port 8000",
+        "sshd-session: me@pts/0",
+    ],
+)
+def test_what_was_started_from_the_same_place_is_no_kin(starter: str) -> None:
+    """A shell, a terminal multiplexer or init bears the signs of whatever it started, and is not looked at."""
+    assert owner(Process(3, "python train.py", parent=Process(2, starter, (8000,))), VLLM) is None
+
+
+@pytest.mark.parametrize(
+    "starter", ["tmux: server", "-bash", "/bin/bash --init-file /opt/shell.sh -i", "sshd-session: me@pts/0"]
+)
+def test_nothing_is_looked_for_beyond_it(starter: str) -> None:
+    """What is above a terminal belongs to none of the programs in it."""
+    above = Process(1, "python notebooks.py --port 8000", (8000,))
+    assert owner(Process(3, "python train.py", parent=Process(2, starter, parent=above)), VLLM) is None
+
+
+def test_a_worker_started_through_a_shell_is_kin() -> None:
+    """A shell that runs one command for a server is passed over; a server that is process 1 of a container is found."""
+    server = Process(1, "vllm serve m", (8000,))
+    assert owner(Process(3, "worker", parent=Process(2, "/bin/sh -c worker", parent=server)), VLLM) == "chat"
+
+
 def test_a_server_is_known_by_its_command_line() -> None:
     """A part of the command line is a sign."""
     assert owner(Process(1, "llama-server -m /m/qwen.gguf"), Server("qwen", command="qwen.gguf")) == "qwen"
@@ -137,7 +172,7 @@ def test_a_process_is_looked_at_once_however_many_servers_there_are() -> None:
             return super().net_connections(kind)
 
     servers = [Server(f"server {port}", port=port) for port in range(9000, 9008)]
-    assert owner(Watched(2, "train.py", parent=Watched(1, "sh")), *servers) is None
+    assert owner(Watched(2, "train.py", parent=Watched(1, "jupyter-lab")), *servers) is None
     assert looked == [2, 1]
 
 

@@ -69,10 +69,10 @@ def test_a_process_without_a_command_line_has_its_short_name() -> None:
 
 
 def test_memory_is_added_up_by_name() -> None:
-    """Many processes of one name are one number; unknown sizes are none."""
+    """Many processes of one name are one number; a part of them would look like all, so that it is none."""
     names = Names({1: "a", 2: "a", 3: "b", 4: "c"}.get)
-    usages = [Usage(1, 10), Usage(2, 5), Usage(3, 0), Usage(4, None)]
-    assert names.memory(usages) == {"a": 15, "b": 0}
+    assert names.memory([Usage(1, 10), Usage(2, 5), Usage(3, 0), Usage(4, None)]) == {"a": 15, "b": 0}
+    assert names.memory([Usage(1, 10), Usage(2, None), Usage(3, 0)]) == {"b": 0}
 
 
 def test_this_very_process_has_a_name() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from exporter.gpu.asker import Asker
 from exporter.gpu.nvml import DriverGone
 from exporter.gpu.reading import Lost
-from exporter.gpu.sampler import Integral, Samples, Wrapping
+from exporter.gpu.sampler import Every, Integral, Samples, Wrapping
 from tests.gpu.conftest import Clock
 
 STEPS = st.lists(st.tuples(st.integers(20_000, 1_000_000), st.floats(0, 1)), min_size=1, max_size=40)
@@ -162,8 +163,20 @@ def test_a_clock_that_was_set_back_does_not_silence_it(buffer: Buffer) -> None:
     assert samples.total == pytest.approx(0.5)
 
 
+def test_samples_taken_while_the_driver_is_opened_anew_count(buffer: Buffer) -> None:
+    """The driver's buffer outlives a new start of the library: the counter has every sample since the first reading."""
+    samples, asker = sampled(buffer)
+    buffer.samples = [(1_000_000, 0)]
+    samples.read(asker)
+    buffer.samples += [(1_500_000, 100)]
+    samples.begin_anew()
+    buffer.samples += [(2_000_000, 50)]
+    samples.read(asker)
+    assert samples.total == pytest.approx(0.75)
+
+
 def test_a_driver_that_is_opened_anew_begins_anew(buffer: Buffer) -> None:
-    """After a new start the sum goes on from where it was, without what happened meanwhile."""
+    """After a new start with another clock the sum goes on from where it was; nothing counts twice."""
     samples, asker = sampled(buffer)
     buffer.samples = [(1_000_000, 100), (1_500_000, 100)]
     samples.read(asker)
@@ -175,6 +188,20 @@ def test_a_driver_that_is_opened_anew_begins_anew(buffer: Buffer) -> None:
     buffer.samples += [(1_250_000, 100)]
     samples.read(asker)
     assert samples.total == pytest.approx(0.75)
+
+
+def test_a_thread_goes_on_after_a_failure(caplog: pytest.LogCaptureFixture) -> None:
+    """An error that nobody expected is logged once and costs one call."""
+    calls = threading.Semaphore(0)
+
+    def fail() -> None:
+        calls.release()
+        raise ValueError("never seen before")
+
+    every = Every(0.001, fail, "sampling")
+    assert all(calls.acquire(timeout=10) for _ in range(3))
+    every.stop()
+    assert [record.getMessage() for record in caplog.records] == ["sampling failed"]
 
 
 @given(st.lists(st.integers(0, 2**32 - 1), max_size=20))

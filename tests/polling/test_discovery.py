@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
 import yaml
 
 from exporter import backends, config
@@ -40,6 +41,38 @@ def test_a_server_that_wants_a_key_is_found() -> None:
         text = report("127.0.0.1", (server.port,), discover("127.0.0.1", (server.port,), 5))
     assert "litellm, which lists no model: it may need a key" in text
     assert yaml.safe_load(text)["model_servers"][0]["kind"] == "litellm"
+
+
+@pytest.mark.parametrize("kind", ["vllm", "sglang"])
+def test_an_engine_that_wants_a_key_is_known_by_its_metrics(kind: str) -> None:
+    """VLLM and SGLang keep their models for those who have a key, and show their metrics to anybody."""
+    with standing_in({**pages(kind), "/v1/models": status(401)}) as server:
+        text = report("127.0.0.1", (server.port,), discover("127.0.0.1", (server.port,), 5))
+    assert f"# {kind}, which lists no model: it may need a key" in text
+    assert "    # headers: {Authorization: Bearer KEY}" in text
+    assert [one["kind"] for one in yaml.safe_load(text)["model_servers"]] == [kind]
+
+
+@pytest.mark.parametrize("code", [401, 403])
+def test_what_only_wants_a_key_is_said_and_not_claimed(code: int) -> None:
+    """It may be anything: it stands there as a comment that is a valid entry once its marks are taken away."""
+    locked = {path: status(code) for path in ("/v1/models", "/metrics", "/props", "/api/ps", "/info", "/v2")}
+    with standing_in(locked) as server, standing_in(pages("ollama")) as ollama:
+        text = report("h", (1,), discover("127.0.0.1", (server.port, ollama.port), 5))
+        alone = report("h", (1,), discover("127.0.0.1", (server.port,), 5))
+    assert [one["kind"] for one in yaml.safe_load(text)["model_servers"]] == ["ollama"]
+    assert yaml.safe_load(alone) is None
+    pasted = "\n".join(line.replace("# ", "", 1) for line in alone.splitlines() if "wants a key" not in line)
+    servers = config.read(yaml.safe_load(pasted.partition("\n")[2])).model_servers
+    assert [(one.name, one.kind, dict(one.headers)) for one in servers] == [
+        (f"server-{server.port}", "auto", {"Authorization": "Bearer KEY"})
+    ]
+
+
+def test_something_else_is_not_claimed() -> None:
+    """A server that is none, and one that hides its metrics as well, are no finding."""
+    with standing_in({"/": b"hello"}) as server:
+        assert discover("127.0.0.1", (server.port,), 5) == []
 
 
 def test_names_from_servers_cannot_break_the_yaml() -> None:

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.polling.energy import GpuUse, ModelEnergy
+from exporter.gpu.uses import GpuUse
+from exporter.polling.energy import ModelEnergy
 
 
 def measured(*uses: GpuUse, models: dict[str, float | None] | None = None) -> ModelEnergy:
@@ -47,3 +48,23 @@ def test_what_is_not_the_model_s_is_not_counted(
 ) -> None:
     """No memory on the GPU, no model loaded, or a counter that fell: no energy, and no series of 0."""
     assert measured(*uses, models=models).of("m") == {}
+
+
+def test_what_was_used_while_nobody_looked_is_nobody_s() -> None:
+    """Energy of a time in which the GPU, or the server, was away is not the model's: it may have been anyone's."""
+    energy = ModelEnergy()
+    energy.note({"gpu": GpuUse(0, {1: 8})}, {1}, {"m": None})
+    energy.note({}, {1}, {"m": None})
+    energy.note({"gpu": GpuUse(1000, {1: 8})}, {1}, {"m": None})
+    assert energy.of("m") == {}
+    energy.pause()
+    energy.note({"gpu": GpuUse(2000, {1: 8})}, {1}, {"m": None})
+    assert energy.of("m") == {}
+    energy.note({"gpu": GpuUse(2001, {1: 8})}, {1}, {"m": None})
+    assert energy.of("m") == {"exclusive": 1}
+
+
+def test_a_gpu_without_an_energy_counter_has_no_energy() -> None:
+    """What holds its memory is known all the same."""
+    assert measured(GpuUse(None, {1: 8}), GpuUse(None, {1: 8})).of("m") == {}
+    assert measured(GpuUse(None, {1: 8}), GpuUse(500, {1: 8})).of("m") == {}

@@ -136,6 +136,22 @@ def test_a_schedule_ends_with_its_close() -> None:
     assert closed.is_set()
 
 
+def test_a_schedule_survives_its_action() -> None:
+    """An error that nobody foresaw is a failure like others: the next one comes after its pause."""
+    stopped = threading.Event()
+    runs: list[int] = []
+
+    def act() -> bool:
+        runs.append(1)
+        if len(runs) == 1:
+            raise RuntimeError("unforeseen")
+        stopped.set()
+        return True
+
+    run_schedule(act, 0.001, stopped, "test-schedule", stopped.set).join(10)
+    assert len(runs) == 2
+
+
 def test_probes_wait_for_the_first_poll(server: StandIn) -> None:
     """The first probes come after an interval, when the models are known, and go on from there."""
     server.pages["/v1/chat/completions"] = b'{"choices":[{}]}'
@@ -143,6 +159,9 @@ def test_probes_wait_for_the_first_poll(server: StandIn) -> None:
     probe = Probe(interval=Seconds(0.05))
     fleet.watch([replace(configured("a", server), probe=probe)], {}, HOUR)
     wait_until(lambda: read(fleet).get("probes_total", {}).get(("a", "llama3.2:latest", "ok"), 0) >= 2, "it is probed")
+    fleet.watch([configured("b", server)], {}, HOUR)
+    wait_until(lambda: up(fleet) == {("b",): 1}, "another server is there")
+    assert "probes_total" not in read(fleet), "a server that is no longer configured has no series"
     fleet.close()
 
 

@@ -33,6 +33,23 @@ def test_a_model_that_started_anew_keeps_what_it_counted() -> None:
     assert merging.merge({"a": engine(1), "b": engine(5)}, {"a", "b"}).output_tokens == 16
 
 
+def test_any_counter_that_falls_is_a_new_start() -> None:
+    """A model that has no output (embeddings) tells a new start by its input."""
+    merging = MergedEngine()
+    merging.merge({"a": Engine(output_tokens=0, input_tokens={"miss": 100})}, {"a"})
+    merged = merging.merge({"a": Engine(output_tokens=0, input_tokens={"miss": 7})}, {"a"})
+    assert merged.input_tokens == {"miss": 107}
+
+
+def test_a_model_that_slept_counts_on() -> None:
+    """Asleep its counters stand and its gauges are gone; awake they go on, and nothing counts twice."""
+    merging = MergedEngine()
+    merging.merge({"a": engine(10, 1)}, {"a"})
+    merged = merging.merge({}, set(), {"a"})
+    assert (merged.output_tokens, merged.requests_running) == (10, None)
+    assert merging.merge({"a": engine(12, 1)}, {"a"}).output_tokens == 12
+
+
 def test_a_model_that_was_left_alone_keeps_its_numbers() -> None:
     """A loaded model that was not asked this time, for lack of traffic, still counts."""
     merging = MergedEngine()

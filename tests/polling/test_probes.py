@@ -29,11 +29,16 @@ def server() -> Iterator[StandIn]:
         yield stand_in
 
 
-def probed(server: StandIn, url: str | None = None, **settings: Any) -> dict[str, dict[tuple[str, ...], float]]:
+def probed(
+    server: StandIn, url: str | None = None, *, then_gone: bool = False, **settings: Any
+) -> dict[str, dict[tuple[str, ...], float]]:
     """Return the metrics after one round of probes."""
     configured = ModelServer("s", ServerUrl(server.url), probe=Probe(timeout=Seconds(0.3), **settings))
     watch = ServerWatch(configured, ServerUrl(server.url), Surroundings())
     watch.poll()
+    if then_gone:
+        server.pages |= dict.fromkeys(("/api/v1/models", "/v1/models"), status(503))
+        assert not watch.poll()
     registry = CollectorRegistry()
     prober = Prober(configured, ServerUrl(url or server.url), watch, ProbeMetrics(registry))
     assert prober.probe()
@@ -51,6 +56,18 @@ def test_loaded_models_are_probed_and_others_never_loaded(server: StandIn) -> No
     assert (body["model"], body["max_tokens"], body["stream"]) == ("google/gemma-3-12b", 1, False)
     assert probed(server, models=("text-embedding-nomic",)) == {}
     assert len(server.bodies) == 1
+
+
+def test_a_server_whose_models_are_not_known_any_more_is_not_probed(server: StandIn) -> None:
+    """Where a request loads a model, that it was loaded at the last poll but one is not enough."""
+    assert probed(server, then_gone=True) == {}
+    assert server.bodies == []
+
+
+def test_an_engine_that_loads_nothing_is_probed_though_it_hides_its_models() -> None:
+    """VLLM has its model or does not run: a probe tells whether it still answers."""
+    with standing_in({**pages("vllm"), CHAT: GOOD}) as stand_in:
+        assert probed(stand_in, then_gone=True)["probes_total"] == {("s", "Qwen/Qwen3-8B", "ok"): 1}
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.exposition import OPENMETRICS, TEXT
+from exporter.gpu.uses import GpuUse
 from exporter.model_server_metrics import FAMILIES
-from exporter.polling.energy import GpuUse
 from exporter.polling.local_processes import ServerProcesses
 from exporter.polling.proxied import Passed
 from exporter.polling.server_watch import ServerWatch, Surroundings
@@ -35,6 +35,7 @@ class Processes:
 
     def __init__(self, found: ServerProcesses | None) -> None:
         self.found = found
+        self.forgotten = 0
 
     def find(self, _programs: object) -> ServerProcesses | None:
         """Return what was given."""
@@ -42,6 +43,7 @@ class Processes:
 
     def forget(self) -> None:
         """Nothing is kept."""
+        self.forgotten += 1
 
 
 def around(found: ServerProcesses | None = None, **changes: Any) -> Surroundings:
@@ -262,6 +264,31 @@ def test_memory_and_energy_come_from_the_processes() -> None:
             ("s", "Qwen/Qwen3-8B", "ram"): 5e8,
         }
         assert read["model_energy_joules_total"] == {("s", "Qwen/Qwen3-8B", "exclusive"): 150}
+
+
+def test_energy_used_while_the_server_was_away_is_not_its_model_s(vllm: StandIn) -> None:
+    """What a GPU used while nobody knew who worked on it is nobody's."""
+    joules = iter((100.0, 90_000.0, 90_001.0))
+    found = ServerProcesses(frozenset({1}), 5e8, ("vllm",))
+    watched = watch(vllm, around(found, gpus=lambda: {"gpu": GpuUse(next(joules), {1: 3e9})}))
+    models = vllm.pages["/v1/models"]
+    for page in (models, status(503), models, models):
+        vllm.pages["/v1/models"] = page
+        watched.poll()
+    assert shown(watched)["model_energy_joules_total"] == {("s", "Qwen/Qwen3-8B", "exclusive"): 1}
+
+
+def test_processes_are_looked_for_anew_when_other_models_are_loaded(ollama: StandIn) -> None:
+    """Ollama starts a process for each model: it is found with the next poll, and looked for only then."""
+    processes = Processes(None)
+    watched = watch(ollama, replace(around(), find_processes=lambda _host, _port: processes))  # type: ignore[arg-type, return-value]
+    pages = (ollama.pages["/api/ps"], ollama.pages["/api/ps"], b'{"models":[]}', b'{"models":[]}')
+    looked = []
+    for page in pages:
+        ollama.pages["/api/ps"] = page
+        watched.poll()
+        looked.append(processes.forgotten)
+    assert looked == [1, 1, 2, 2]
 
 
 def test_gpus_that_fail_cost_only_their_numbers(vllm: StandIn) -> None:

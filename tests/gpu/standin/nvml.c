@@ -32,7 +32,7 @@ static struct stat seen;
 static Slot slots[SLOTS];
 static struct timespec looked;
 static int references, generation, told, any_all;
-static long stale;
+static long stale, allocated;
 static Handle devices[GENERATIONS][DEVICES], parts[GENERATIONS][DEVICES][PARTS];
 
 /* ---- the script ---- */
@@ -150,7 +150,7 @@ void standin_use(const char *path) {
         slots[i].value = NULL;
         slots[i].calls = 0;
     }
-    stale = 0;
+    stale = allocated = 0;
     pthread_mutex_unlock(&lock);
 }
 
@@ -182,6 +182,26 @@ long standin_all_calls(void) {
 
 /* How often a handle was used that was void. */
 long standin_stale(void) { return stale; }
+
+/* How often it was initialised and not shut down. */
+int standin_references(void) { return references; }
+
+/* How many samples and sets of events were allocated and not freed. */
+long standin_allocated(void) { return __atomic_load_n(&allocated, __ATOMIC_SEQ_CST); }
+
+/* ---- memory that the caller owns; it is freed while the library is open ---- */
+
+static void *allocate(size_t size) {
+    __atomic_add_fetch(&allocated, 1, __ATOMIC_SEQ_CST);
+    return calloc(1, size);
+}
+
+static int release(void *thing) {
+    if (!references) return UNINITIALIZED;
+    __atomic_add_fetch(&allocated, -1, __ATOMIC_SEQ_CST);
+    free(thing);
+    return OK;
+}
 
 /* ---- the driver as a whole ---- */
 
@@ -514,10 +534,12 @@ int nvmlEventSetCreate(Set **out) {
     if (!references) return UNINITIALIZED;
     int code = answer(DRIVER, value, "EventSetCreate");
     if (code != OK && code != NOT_SUPPORTED) return code;
-    *out = calloc(1, sizeof **out);
+    *out = allocate(sizeof **out);
     (*out)->generation = generation;
     return OK;
 }
+
+int nvmlEventSetFree(Set *set) { return release(set); }
 
 int nvmlDeviceRegisterEvents(Handle *handle, unsigned long long types, Set *set) {
     char value[TEXT];
@@ -564,15 +586,12 @@ int nvmlGpmQueryDeviceSupport(Handle *handle, struct support *out) {
 }
 
 int nvmlGpmSampleAlloc(Sample **out) {
-    *out = calloc(1, sizeof **out);
+    *out = allocate(sizeof **out);
     (*out)->index = -1;
     return OK;
 }
 
-int nvmlGpmSampleFree(Sample *sample) {
-    free(sample);
-    return OK;
-}
+int nvmlGpmSampleFree(Sample *sample) { return release(sample); }
 
 static long next_sequence(void) {
     static long sequence;

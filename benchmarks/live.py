@@ -1,0 +1,172 @@
+"""What the live feed costs: nobody watching, one viewer, a hundred, and a message about as much as there can be.
+
+Run from the repository's root: ``python -m benchmarks.live``. Shares of a core are user and system time of the
+exporter's process over the wall time; viewers are connections of this process, which read everything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import statistics
+import tempfile
+import time
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
+
+from prometheus_client import CollectorRegistry
+
+from benchmarks.measuring import EXPORTER, Program, event_loop, exporter, machine, table, verdict, version
+from exporter.live.history import History
+from exporter.live.meter import INTERVAL_SECONDS, Meter
+from exporter.objectives import Objectives
+from exporter.observation import RequestObservation, Tokens
+from exporter.request_metrics import RequestMetrics
+from exporter.scrape import Measured
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+_VIEWERS = 100
+_MOST_PERCENT = 5.0
+_MODELS = 100
+_KEY = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
+_UPGRADE = ("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13", _KEY)
+
+
+class Kind(NamedTuple):
+    """A way to watch: the request for it, and what begins each message."""
+
+    name: str
+    path: str
+    fields: Sequence[str]
+    mark: bytes
+
+
+_KINDS = (
+    Kind("WebSocket", "/metrics", _UPGRADE, b'{"timestamp"'),
+    Kind("events", "/api/live", (), b"event: message"),
+)
+
+
+class Viewer(asyncio.Protocol):
+    """Reads and counts."""
+
+    def __init__(self, request: bytes, mark: bytes) -> None:
+        self.messages = 0
+        self._request = request
+        self._mark = mark
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Ask."""
+        if isinstance(transport, asyncio.WriteTransport):
+            transport.write(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        """Count."""
+        self.messages += data.count(self._mark)
+
+
+def main() -> None:
+    """Measure and print."""
+    arguments = _arguments()
+    print(f"{version(*EXPORTER)}, {event_loop()}\n{machine()}\n{arguments.seconds:g} s each\n")
+    rows = [["", "share of a core", "to reach"]]
+    with _without_history() as program:
+        rows.append(["nobody watches, history off", _shown(asyncio.run(_share(program, 0, arguments.seconds))), ""])
+        for kind in _KINDS:
+            one, many = (asyncio.run(_share(program, count, arguments.seconds, kind)) for count in (1, _VIEWERS))
+            more = many - one
+            rows += [
+                [f"1 viewer, {kind.name}", _shown(one), ""],
+                [f"{_VIEWERS} viewers, {kind.name}", _shown(many), ""],
+                [
+                    "  more than one",
+                    _shown(more),
+                    f"{verdict(reached=more < _MOST_PERCENT)} (below {_MOST_PERCENT:g} %)",
+                ],
+            ]
+    with exporter() as program:
+        rows.append(["nobody watches, history on", _shown(asyncio.run(_share(program, 0, arguments.seconds))), ""])
+    print(table([*rows, *_messages()]))
+
+
+@contextlib.contextmanager
+def _without_history() -> Iterator[Program]:
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        file.write("live: {history: false}\n")
+        file.flush()
+        with exporter(f"--config.file={file.name}") as program:
+            yield program
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=30.0, help="how long each is measured (default 30)")
+    return parser.parse_args()
+
+
+async def _share(program: Program, viewers: int, seconds: float, kind: Kind = _KINDS[0]) -> float:
+    """Return the exporter's share of a core in percent while so many watch."""
+    url = urlsplit(program.url)
+    request = "\r\n".join((f"GET {kind.path} HTTP/1.1", f"Host: {url.netloc}", *kind.fields, "", "")).encode()
+    loop = asyncio.get_running_loop()
+    pairs = [
+        await loop.create_connection(lambda: Viewer(request, kind.mark), url.hostname or "", url.port or 0)
+        for _ in range(viewers)
+    ]
+    await asyncio.sleep(2 * INTERVAL_SECONDS)
+    before, began = program.cpu_seconds(), time.monotonic()
+    await asyncio.sleep(seconds)
+    share = (program.cpu_seconds() - before) / (time.monotonic() - began)
+    fewest = min((viewer.messages for _, viewer in pairs), default=None)
+    for transport, _ in pairs:
+        transport.close()
+    await asyncio.sleep(2 * INTERVAL_SECONDS)
+    if fewest is not None and fewest < seconds / INTERVAL_SECONDS:
+        raise SystemExit(f"a viewer had {fewest} messages only")
+    return share * 100
+
+
+def _messages() -> list[list[str]]:
+    """Return what a message about many models costs, and an hour of them."""
+    registry = CollectorRegistry()
+    metrics = RequestMetrics(registry)
+    observed = RequestObservation(
+        "m0",
+        "chat",
+        stream=True,
+        outcome="ok",
+        code="200",
+        duration=0.3,
+        time_to_first_token=0.1,
+        tokens=Tokens(output=9),
+    )
+    history = History(3600.0, INTERVAL_SECONDS)
+    clock = iter(range(0, 1 << 20, INTERVAL_SECONDS))
+    meter = Meter(lambda: Measured(list(registry.collect()), ()), history.add, {}, clock=lambda: next(clock))
+    taken = []
+    for _ in range(100):
+        for number in range(_MODELS):
+            metrics.record("s", observed._replace(model=f"m{number}"), Objectives())
+        before = time.process_time()
+        message = json.dumps(meter.read())
+        taken.append((time.process_time() - before) * 1e3)
+    before = time.process_time()
+    encoded = history.encode()
+    return [
+        [f"message about {_MODELS} busy models, {len(message) / 1e3:.0f} kB", f"{statistics.median(taken):.1f} ms", ""],
+        [f"history of {len(taken)} such messages as JSON", f"{(time.process_time() - before) * 1e3:.0f} ms", ""],
+        ["  its size", f"{len(encoded) / 1e3:.0f} kB", ""],
+        ["  memory of an hour at most", f"{history.most_bytes / 1e6:.1f} MB", ""],
+    ]
+
+
+def _shown(percent: float) -> str:
+    return f"{percent:.2f} %"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""Opening the driver, and not trying that too often."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from exporter.gpu.nvml import Nvml, NvmlFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_AGAIN_SECONDS, _NEVER_THERE_SECONDS = 10.0, 60.0
+
+
+class Opening:
+    """Opens the driver; one that cannot be opened is tried again after 10 s, one that never was there after a minute.
+
+    Each try may start a program (modprobe).
+    """
+
+    def __init__(self, nvml: Nvml, clock: Callable[[], float]) -> None:
+        self._nvml = nvml
+        self._clock = clock
+        self._failed: tuple[NvmlFailure, float] | None = None
+
+    def open(self, *, was_there: bool) -> None:
+        """Open it. NvmlFailure when that cannot be done; the last one again, without a try, when it is too early."""
+        if self._failed is not None:
+            failure, when = self._failed
+            if self._clock() - when < (_AGAIN_SECONDS if was_there else _NEVER_THERE_SECONDS):
+                raise failure.with_traceback(None)  # it would grow with each raise
+        try:
+            self._nvml.open()
+        except NvmlFailure as failure:
+            self._failed = failure, self._clock()
+            raise
+        self._failed = None

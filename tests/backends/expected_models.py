@@ -1,0 +1,126 @@
+"""How each captured server describes its models and itself, by folder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+MODELS: dict[str, list[dict[str, Any]]] = {
+    "vllm": [{"name": "Qwen/Qwen3-8B", "loaded": True, "context_length": 40960}],
+    "sglang": [{"name": "Qwen/Qwen3-8B", "loaded": True, "context_length": 32768, "load_seconds": 12.5}],
+    "sglang-0.4": [{"name": "Qwen/Qwen3-8B", "loaded": True}],
+    "llama-server-pages": [
+        {
+            "name": "gemma-3-270m",
+            "loaded": True,
+            "quantization": "Q4_K - Medium",
+            "parameters": "268M",
+            "format": "gguf",
+            "context_length": 1024,
+        }
+    ],
+    "llama-server-2025": [
+        {"name": "models/llama.gguf", "loaded": True, "parameters": "8.03B", "format": "gguf", "context_length": 2048}
+    ],
+    "ollama": [
+        {
+            "name": "llama3.2:latest",
+            "aliases": ("llama3.2",),
+            "loaded": True,
+            "quantization": "Q4_K_M",
+            "family": "llama",
+            "parameters": "3.2B",
+            "format": "gguf",
+            "vram_bytes": 2e9,
+            "ram_bytes": 1e9,
+            "context_length": 4096,
+            "expires": pytest.approx(1795349100.123456, rel=0, abs=0.01),
+        },
+        {
+            "name": "nomic-embed-text:v1.5",
+            "loaded": True,
+            "quantization": "F16",
+            "family": "nomic-bert",
+            "parameters": "137M",
+            "format": "gguf",
+            "vram_bytes": 6e8,
+            "ram_bytes": 0,
+            "context_length": 2048,
+        },
+    ],
+    "ollama-0.3": [
+        {
+            "name": "mistral:latest",
+            "aliases": ("mistral",),
+            "loaded": True,
+            "quantization": "Q4_0",
+            "family": "llama",
+            "parameters": "7.2B",
+            "format": "gguf",
+            "vram_bytes": 5137025024,
+            "ram_bytes": 0,
+            "expires": pytest.approx(1717537111.83753, rel=0, abs=0.01),
+        }
+    ],
+    "tgi": [{"name": "mistralai/Mistral-7B-Instruct-v0.3", "loaded": True, "context_length": 4096}],
+    "tgi-1.4": [
+        {
+            "name": "mistralai/Mistral-7B-Instruct-v0.3",
+            "loaded": True,
+            "quantization": "float16",
+            "context_length": 4096,
+        }
+    ],
+    "lmstudio": [
+        {
+            "name": "google/gemma-3-12b",
+            "aliases": ("google/gemma-3-12b:2",),
+            "loaded": True,
+            "quantization": "Q4_K_M",
+            "family": "gemma3",
+            "parameters": "12B",
+            "format": "gguf",
+            "context_length": 8192,
+        },
+        {
+            "name": "text-embedding-nomic",
+            "loaded": False,
+            "quantization": "Q4_0",
+            "format": "gguf",
+            "context_length": 2048,
+        },
+    ],
+    "lmstudio-0.3": [
+        {
+            "name": "meta-llama-3.1-8b-instruct",
+            "loaded": True,
+            "quantization": "Q4_K_M",
+            "family": "llama",
+            "format": "gguf",
+            "context_length": 4096,
+        },
+        {
+            "name": "qwen2-vl-7b-instruct",
+            "loaded": False,
+            "quantization": "4bit",
+            "family": "qwen2_vl",
+            "format": "mlx",
+            "context_length": 32768,
+        },
+    ],
+    "litellm": [{"name": "gpt-oss-20b"}, {"name": "claude-x"}],
+    "triton": [{"name": "tensorrt_llm"}, {"name": "ensemble"}],
+    "openai": [{"name": "model-a"}, {"name": "model-b"}],
+}
+VERSIONS = {
+    "vllm": "0.30.0",
+    "vllm-0.8": "0.8.5",
+    "ollama": "0.13.5",
+    "tgi": "3.3.7",
+    "litellm": "1.80.5",
+    "triton": "2.62.0",
+    "llama-server-pages": "b0-unknown",
+    "llama-server-router": "b9157-dd56a7377",
+    "sglang": "",
+}

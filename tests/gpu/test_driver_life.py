@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from exporter.collectors import Unavailable
+from exporter.gpu import library
+from exporter.gpu.nvml import LibraryMissing, Nvml
+from tests.gpu.asking import FIRST, NAME, SECOND, collected, of_first
+from tests.gpu.driver import H100, plug_in
+from tests.programs import wait_until
+
+if TYPE_CHECKING:
+    from tests.gpu.conftest import Clock, MakeGpu
+    from tests.gpu.driver import Driver
+
+
+def test_without_a_library_or_a_driver_there_is_no_gpu(driver: Driver, make_gpu: MakeGpu) -> None:
+    """No library, no driver and no GPU are three reasons, each a normal machine's."""
+
+    def missing() -> None:
+        raise LibraryMissing(library.MISSING)
+
+    with pytest.raises(Unavailable, match="no NVIDIA driver library"):
+        collected(make_gpu(nvml=Nvml(missing)))
+    driver.say("-", Init="!9")
+    with pytest.raises(Unavailable, match="Driver Not Loaded"):
+        collected(make_gpu())
+    driver.forget("-", "Init")
+    with pytest.raises(Unavailable, match="has no GPU"):
+        collected(make_gpu())
+
+
+def test_a_collector_that_a_reload_replaced_lets_the_library_go(driver: Driver, make_gpu: MakeGpu) -> None:
+    """Otherwise the library counts it as a user for ever, and is never started anew for a GPU that came back."""
+    plug_in(driver, 1, H100, NAME)
+    old, new = make_gpu(nvml=Nvml(retire_seconds=0.01)), make_gpu()
+    collected(old)
+    collected(new)
+    assert driver.references() == 2
+    old.close()
+    wait_until(lambda: driver.references() == 1, "the old one has let go")
+    assert of_first(collected(new), "up") == {(): 1}
+
+
+def test_a_driver_that_is_opened_again_and_again_leaks_nothing(driver: Driver, make_gpu: MakeGpu, clock: Clock) -> None:
+    """Performance samples and sets of events are given back each time."""
+    plug_in(driver, 1, H100, NAME)
+    nvml = Nvml()
+    collector = make_gpu(nvml=nvml)
+    held = set()
+    for _ in range(3):
+        collected(collector)
+        wait_until(lambda: of_first(collected(collector), "xid_watched") == {(): 1}, "XIDs are watched")
+        held.add(driver.allocated())
+        driver.say("-", all="!1")
+        collected(collector)
+        driver.forget("-", "all")
+        clock.seconds += 10
+    assert held == {2}
+
+
+def test_a_driver_that_is_not_loaded_is_not_tried_in_every_scrape(
+    driver: Driver, make_gpu: MakeGpu, clock: Clock
+) -> None:
+    """Where the library is installed and the driver not loaded, each try may start modprobe: one a minute is enough."""
+    plug_in(driver, 1, H100, NAME)
+    driver.say("-", Init="!9")
+    collector = make_gpu()
+    for _ in range(12):
+        with pytest.raises(Unavailable, match="Driver Not Loaded"):
+            collected(collector)
+        clock.seconds += 15
+    assert driver.calls(-1, "Init") == 3
+    driver.forget("-", "Init")
+    assert collected(collector)["gpu_devices"] == {(): 1}
+
+
+def test_a_driver_that_is_reloaded(driver: Driver, make_gpu: MakeGpu, clock: Clock) -> None:
+    """While the driver is away no GPU is there; once it is back it is initialised again, without a restart."""
+    plug_in(driver, 2, H100, NAME)
+    collector = make_gpu()
+    assert collected(collector)["gpu_devices"] == {(): 2}
+    driver.say("-", all="!1")
+    for _ in range(2):
+        read = collected(collector)
+        assert (read["gpu_devices"], read["gpu_devices_expected"]) == ({(): 0}, {(): 2})
+        assert read["gpu_up"] == {FIRST: 0, SECOND: 0}
+        assert read["gpu_restart_required"] == {(): 0}
+    driver.forget("-", "all")
+    clock.seconds += 10
+    read = collected(collector)
+    assert read["gpu_up"] == {FIRST: 1, SECOND: 1}
+    assert read["gpu_power_watts"] == {FIRST: 650, SECOND: 650}
+
+
+def test_a_driver_that_was_away_only_while_gpus_were_asked(driver: Driver, make_gpu: MakeGpu) -> None:
+    """When any call says that the library is no longer initialised, the next scrape initialises it."""
+    plug_in(driver, 2, H100, NAME)
+    nvml = Nvml()
+    collector = make_gpu(nvml=nvml)
+    collected(collector)
+    generation = nvml.generation
+    driver.say(1, all="!1")
+    assert collected(collector)["gpu_up"] == {FIRST: 1, SECOND: 0}
+    driver.forget(1, "all")
+    assert collected(collector)["gpu_up"] == {FIRST: 1, SECOND: 1}
+    assert nvml.generation == generation + 1
+
+
+@pytest.mark.parametrize("from_the_start", [False, True])
+def test_a_replaced_driver_needs_a_restart(
+    from_the_start: bool, driver: Driver, make_gpu: MakeGpu, caplog: pytest.LogCaptureFixture
+) -> None:
+    """When library and driver no longer fit, a metric and one log line say what to do."""
+    plug_in(driver, 1, H100, NAME)
+    collector = make_gpu()
+    if not from_the_start:
+        assert collected(collector)["gpu_restart_required"] == {(): 0}
+    driver.say("-", all="!18")
+    for _ in range(3):
+        read = collected(collector)
+        assert (read["gpu_restart_required"], read["gpu_devices"]) == ({(): 1}, {(): 0})
+    assert len([record for record in caplog.records if "restart the exporter" in record.getMessage()]) == 1
+
+
+def test_another_driver_version_needs_a_restart(driver: Driver, make_gpu: MakeGpu, clock: Clock) -> None:
+    """A driver that came back as another version is used as long as it answers, and the restart is asked for."""
+    plug_in(driver, 1, H100, NAME)
+    collector = make_gpu()
+    collected(collector)
+    driver.say("-", all="!9")
+    collected(collector)
+    driver.forget("-", "all")
+    driver.say("-", DriverVersion="590.44.01")
+    clock.seconds += 10
+    read = collected(collector)
+    assert (read["gpu_restart_required"], read["gpu_devices"]) == ({(): 1}, {(): 1})
+    assert next(iter(read["gpu_info"]))[4] == "590.44.01"
+
+
+def test_a_gpu_that_is_read_while_it_is_closed_leaves_no_thread(driver: Driver, make_gpu: MakeGpu) -> None:
+    """A scrape may still run when a reload closes its collector."""
+    plug_in(driver, 1, H100, NAME)
+    collector = make_gpu(sample_seconds=0.01)
+    before = set(threading.enumerate())
+    collector.close()  # before the first reading is done
+    collected(collector)
+    wait_until(lambda: not {thread.name for thread in set(threading.enumerate()) - before}, "the threads end")

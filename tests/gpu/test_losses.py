@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from exporter.collectors import gpu
+from exporter.gpu.nvml import Nvml
+from tests.gpu.asking import FIRST, NAME, SECOND, collected, of_first
+from tests.gpu.driver import H100, plug_in, uuid
+from tests.programs import wait_until
+
+if TYPE_CHECKING:
+    import pytest
+
+    from tests.gpu.conftest import Clock, MakeGpu
+    from tests.gpu.driver import Driver
+
+
+def test_a_lost_gpu_is_counted_and_comes_back(
+    driver: Driver, make_gpu: MakeGpu, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A GPU that fell off the bus is missing from the count and not up, others go on, and it returns by itself."""
+    caplog.set_level(logging.INFO)
+    plug_in(driver, 2, H100, NAME)
+    collector = make_gpu()
+    collected(collector)
+    driver.say(1, all="!15")
+    for _ in range(2):
+        read = collected(collector)
+        assert (read["gpu_devices"], read["gpu_devices_expected"]) == ({(): 1}, {(): 2})
+        assert read["gpu_up"] == {FIRST: 1, SECOND: 0}
+        assert list(read["gpu_power_watts"]) == [FIRST]
+        assert len(read["gpu_info"]) == 1
+    driver.forget(1, "all")
+    read = collected(collector)
+    assert (read["gpu_devices"], read["gpu_up"]) == ({(): 2}, {FIRST: 1, SECOND: 1})
+    assert [record.getMessage().split()[-1] for record in caplog.records if "GPU 1" in record.getMessage()] == [
+        "failed",
+        "again",
+    ]
+
+
+def test_a_gpu_that_needs_a_reset_is_there_and_not_up(
+    driver: Driver, make_gpu: MakeGpu, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It answers nothing until it is reset, which is said once; one that answers anything else is up."""
+    plug_in(driver, 2, H100, NAME)
+    collector = make_gpu()
+    collected(collector)
+    driver.say(1, all="!16")
+    for _ in range(2):
+        read = collected(collector)
+        assert (read["gpu_up"], read["gpu_devices"]) == ({FIRST: 1, SECOND: 0}, {(): 2})
+        assert list(read["gpu_power_watts"]) == list(read["gpu_memory_total_bytes"]) == [FIRST]
+    (record,) = [record for record in caplog.records if "GPU 1" in record.getMessage()]
+    assert "NeedsReset" in record.fields["detail"]  # type: ignore[attr-defined]
+    driver.forget(1, "all")
+    driver.say(1, PowerUsage="!16")
+    assert collected(collector)["gpu_up"] == {FIRST: 1, SECOND: 1}
+
+
+def test_a_missing_gpu_is_looked_for_with_a_new_start(driver: Driver, make_gpu: MakeGpu, clock: Clock) -> None:
+    """The library finds a GPU that was plugged in again only when started again: 30 s after it was missed."""
+    plug_in(driver, 2, H100, NAME)
+    nvml = Nvml()
+    collector = make_gpu(nvml=nvml)
+    collected(collector)
+    driver.say("-", Count=1)
+    driver.say(1, all="!15")
+    generation = nvml.generation
+    collected(collector)
+    assert collected(collector)["gpu_devices"] == {(): 1}
+    assert nvml.generation == generation
+    clock.seconds += 31
+    collected(collector)
+    driver.say("-", Count=2)
+    driver.forget(1, "all")
+    assert collected(collector)["gpu_devices"] == {(): 2}
+    assert nvml.generation == generation + 1
+
+
+def test_looking_for_a_missing_gpu_leaves_the_others_their_activity(
+    driver: Driver, make_gpu: MakeGpu, clock: Clock
+) -> None:
+    """A new start loses the means since the scrape before: a GPU that stays away must not cost them in every scrape."""
+    plug_in(driver, 2, H100, NAME)
+    collector = make_gpu()
+    collected(collector)
+    driver.say("-", Count=1)
+    driver.say(1, all="!15")
+    collected(collector)
+    with_activity = 0
+    for _ in range(40):
+        clock.seconds += 60
+        with_activity += bool(of_first(collected(collector), "sm_active_ratio"))
+    assert with_activity > 30
+
+
+def test_a_call_that_hangs_costs_one_gpu(driver: Driver, make_gpu: MakeGpu) -> None:
+    """A GPU whose driver hangs is not up and there; the others' metrics are all there; it recovers by itself."""
+    plug_in(driver, 3, H100, NAME)
+    collector = make_gpu(gpu.Options(stuck_after=0.5))  # type: ignore[arg-type]
+    collected(collector)
+    driver.say(1, PowerUsage="hang")
+    for _ in range(2):
+        read = collected(collector)
+        assert read["gpu_up"] == {FIRST: 1, SECOND: 0, ("2", uuid(2)): 1}
+        assert read["gpu_power_watts"].keys() == {FIRST, ("2", uuid(2))}
+        assert read["gpu_devices"] == {(): 3}
+        assert SECOND in read["gpu_busy_seconds_total"]
+    assert driver.calls(1, "PowerUsage") == 2
+    driver.forget(1, "PowerUsage")
+    wait_until(lambda: collected(collector)["gpu_up"][SECOND] == 1, "the GPU answers again")
+
+
+def test_a_missing_gpu_is_not_looked_for_at_the_cost_of_others(driver: Driver, make_gpu: MakeGpu, clock: Clock) -> None:
+    """While one GPU hangs and another is missing, the library cannot be started again; the rest is measured on."""
+    plug_in(driver, 3, H100, NAME)
+    nvml = Nvml(drain_seconds=0.05)
+    collector = make_gpu(gpu.Options(stuck_after=0.5), nvml=nvml)  # type: ignore[arg-type]
+    collected(collector)
+    generation = nvml.generation
+    driver.say(1, PowerUsage="hang")
+    driver.say(2, all="!15")
+    for _ in range(3):
+        collected(collector)
+        clock.seconds += 31
+        assert collected(collector)["gpu_up"] == {FIRST: 1, SECOND: 0, ("2", uuid(2)): 0}
+    assert nvml.generation == generation
+
+
+def test_a_driver_that_hangs_while_gpus_are_counted(driver: Driver, make_gpu: MakeGpu) -> None:
+    """When the driver hangs as a whole, the GPUs known so far are asked all the same."""
+    plug_in(driver, 1, H100, NAME)
+    collector = make_gpu(gpu.Options(stuck_after=0.5))  # type: ignore[arg-type]
+    collected(collector)
+    driver.say("-", Count="hang")
+    assert of_first(collected(collector), "power_watts") == {(): 650}

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.gpu.asking import NAME, collected, named, of_first
+from tests.gpu.driver import GIB, H100, plug_in, uuid
+
+if TYPE_CHECKING:
+    from tests.gpu.conftest import MakeGpu
+    from tests.gpu.driver import Driver
+
+
+def test_unified_memory_is_the_hosts(driver: Driver, make_gpu: MakeGpu) -> None:
+    """A GPU without memory of its own shows the host's total, what its processes hold, and says so."""
+    card = {key: value for key, value in H100.items() if not key.startswith("MemoryInfo")}
+    plug_in(driver, 1, card, "NVIDIA GB10")
+    driver.say(0, ComputeRunningProcesses=f"11:{3 * GIB}: 12:{4 * GIB}:")
+    read = collected(make_gpu(host_memory=lambda: 128 * GIB))
+    assert of_first(read, "unified_memory") == {(): 1}
+    assert of_first(read, "memory_total_bytes") == {(): 128 * GIB}
+    assert of_first(read, "memory_used_bytes") == {(): 7 * GIB}
+    assert not of_first(read, "memory_free_bytes")
+
+
+def test_memory_that_is_not_known_is_not_invented(driver: Driver, make_gpu: MakeGpu) -> None:
+    """No permission is not unified memory, a total of 0 is no total, and an unknown size makes the sum unknown."""
+    plug_in(driver, 3, H100, NAME)
+    driver.say(0, MemoryInfo="!4", MemoryInfo_v2="!4")
+    driver.say(1, MemoryInfo_v2="0 0 0 0")
+    driver.say(2, MemoryInfo="!3", MemoryInfo_v2="!13", ComputeRunningProcesses="11:-: 12:5:")
+    read = collected(make_gpu(host_memory=lambda: 100))
+    assert read["gpu_memory_total_bytes"] == {("2", uuid(2)): 100}
+    assert "gpu_memory_used_bytes" not in read
+    assert list(read["gpu_unified_memory"]) == [("2", uuid(2))]
+
+
+def test_an_older_driver_tells_no_reserved_memory(driver: Driver, make_gpu: MakeGpu) -> None:
+    """Without the second version of the memory call the first is taken, and reserved memory is absent."""
+    plug_in(driver, 1, H100, NAME)
+    driver.say(0, MemoryInfo_v2="!13")
+    read = collected(make_gpu())
+    assert of_first(read, "memory_used_bytes") == {(): 61 * GIB}
+    assert not of_first(read, "memory_reserved_bytes")
+
+
+def test_memory_by_process_is_by_name(driver: Driver, make_gpu: MakeGpu) -> None:
+    """A name's processes are added up, one in two lists counts once, a partial sum is none, what ended is gone."""
+    plug_in(driver, 1, H100, NAME)
+    driver.say(0, ComputeRunningProcesses="11:100: 12:200: 13:-: 15:9:", GraphicsRunningProcesses="11:100: 14:7:")
+    collector = make_gpu(names=named({11: "vllm", 12: "vllm", 13: "wsl", 14: "Xorg", 15: "wsl"}))
+    assert of_first(collected(collector), "process_memory_bytes") == {("vllm",): 300, ("Xorg",): 7}
+    driver.say(0, ComputeRunningProcesses="", GraphicsRunningProcesses="14:7:")
+    assert of_first(collected(collector), "process_memory_bytes") == {("Xorg",): 7}

@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from exporter.gpu.nvidia import Nvidia
+from exporter.gpu.nvidia_device import Surroundings
+from exporter.gpu.nvml import Nvml
+from exporter.gpu.sleep import PciDevices
+from exporter.gpu.xid import XidWatcher
+from tests.gpu.asking import FIRST, NAME, SECOND, collected, of_first, put_to_sleep
+from tests.gpu.driver import GIB, H100, Lines, address, plug_in
+from tests.programs import wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.gpu.conftest import Clock, MakeGpu
+    from tests.gpu.driver import Driver
+    from tests.readings import Readings
+
+
+def test_a_machine_whose_gpus_all_sleep_is_not_touched(driver: Driver, make_gpu: MakeGpu, tmp_path: Path) -> None:
+    """Not a single call is made while every GPU sleeps: not even the library is initialised."""
+    plug_in(driver, 1, H100, NAME)
+    put_to_sleep(tmp_path / "sys", 0)
+    read = collected(make_gpu())
+    assert (read["gpu_devices"], read["gpu_devices_suspended"]) == ({(): 1}, {(): 1})
+    assert driver.all_calls() == 0
+    assert "gpu_info" not in read
+
+
+def test_a_sleeping_gpu_is_not_woken(driver: Driver, make_gpu: MakeGpu, tmp_path: Path) -> None:
+    """A GPU that fell asleep is not asked anything, neither by a scrape nor by the sampler; others are; it is up."""
+    plug_in(driver, 2, H100, NAME)
+    put_to_sleep(tmp_path / "sys", 0, "active", "on")
+    put_to_sleep(tmp_path / "sys", 1, "active", "on")
+    collector = make_gpu(sample_seconds=0.01)
+    collected(collector)
+    wait_until(lambda: driver.calls(0, "Samples.1") > 3, "the first GPU's sampler runs")
+    put_to_sleep(tmp_path / "sys", 0)
+    passes = driver.calls(1, "Samples.1")
+    wait_until(lambda: driver.calls(1, "Samples.1") > passes + 3, "a sampling under way has ended")
+    asked = {key: driver.calls(0, key) for key in ("PowerUsage", "Samples.1", "FieldValues", "Handle")}
+    passes = driver.calls(1, "Samples.1")
+    wait_until(lambda: driver.calls(1, "Samples.1") > passes + 3, "the samplers have passed again")
+    read = collected(collector)
+    assert asked == {key: driver.calls(0, key) for key in asked}
+    assert read["gpu_up"] == {FIRST: 1, SECOND: 1}
+    assert list(read["gpu_power_watts"]) == [SECOND]
+    assert (read["gpu_devices"], read["gpu_devices_suspended"]) == ({(): 2}, {(): 1})
+    put_to_sleep(tmp_path / "sys", 0, "active")
+    assert of_first(collected(collector), "power_watts") == {(): 650}
+    collector.close()
+
+
+IDLE: Lines = H100 | {"UtilizationRates": "0 0", "MemoryInfo_v2": f"{8 * GIB} {4 * 2**20} {7 * GIB} {GIB}"}
+WITH_MODEL: Lines = IDLE | {"MemoryInfo_v2": f"{8 * GIB} {6 * GIB} {GIB} {GIB}"}
+
+
+def counted(read: Readings) -> tuple[float, float, float]:
+    """Return how many GPUs are there, sleep, and rest."""
+    return read["gpu_devices"][()], read["gpu_devices_suspended"][()], read["gpu_devices_resting"][()]
+
+
+def test_a_gpu_that_nobody_uses_is_left_alone_so_that_it_can_sleep(
+    driver: Driver, make_gpu: MakeGpu, clock: Clock, tmp_path: Path
+) -> None:
+    """For half a minute no question is asked, and the driver is closed; if awake after that, it is asked as ever."""
+    plug_in(driver, 1, IDLE, NAME)
+    put_to_sleep(tmp_path / "sys", 0, "active", "auto")
+    collector = make_gpu(sample_seconds=0.01)
+    assert of_first(collected(collector), "power_watts") == {(): 650}
+    collected(collector)
+    wait_until(lambda: driver.references() == 0, "the driver is closed")
+    asked = driver.all_calls()
+    clock.seconds += 29
+    read = collected(collector)
+    assert (counted(read), driver.all_calls()) == ((1, 0, 1), asked)
+    assert of_first(read, "up") == {(): 1}
+    assert not of_first(read, "power_watts")
+    clock.seconds += 1
+    for _ in range(2):
+        read = collected(collector)
+        assert (counted(read), of_first(read, "power_watts")) == ((1, 0, 0), {(): 650})
+    clock.seconds += 600
+    assert counted(collected(collector)) == (1, 0, 0)
+    assert counted(collected(collector)) == (1, 0, 1)
+
+
+def test_a_gpu_that_took_its_chance_is_asked_once_it_wakes(
+    driver: Driver, make_gpu: MakeGpu, clock: Clock, tmp_path: Path
+) -> None:
+    """Asleep it is counted as that, and is up; what wakes it shows at once; when that was nothing it rests again."""
+    plug_in(driver, 1, IDLE, NAME)
+    put_to_sleep(tmp_path / "sys", 0, "active", "auto")
+    collector = make_gpu()
+    collected(collector)
+    clock.seconds += 15
+    put_to_sleep(tmp_path / "sys", 0)
+    read = collected(collector)
+    assert (counted(read), of_first(read, "up")) == ((1, 1, 0), {(): 1})
+    wait_until(lambda: driver.references() == 0, "the driver is closed")
+    put_to_sleep(tmp_path / "sys", 0, "active")
+    read = collected(collector)
+    assert (counted(read), of_first(read, "power_watts")) == ((1, 0, 0), {(): 650})
+    assert counted(collected(collector)) == (1, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("card", "d3"),
+    [
+        (IDLE | {"UtilizationRates": "1 0"}, "Enabled (fine-grained)"),
+        (IDLE | {"UtilizationRates": "!3"}, "Enabled (fine-grained)"),
+        (WITH_MODEL, "Enabled (coarse-grained)"),
+        (IDLE, "Not supported"),
+        (IDLE, "Disabled by default"),
+        (IDLE, "?"),
+    ],
+)
+def test_a_gpu_that_is_used_or_cannot_sleep_is_asked_all_the_time(
+    card: Lines, d3: str, driver: Driver, make_gpu: MakeGpu, tmp_path: Path
+) -> None:
+    """One with a model is awake anyway; so is one whose driver cannot put it to sleep, whatever the system says."""
+    plug_in(driver, 1, card, NAME)
+    put_to_sleep(tmp_path / "sys", 0, "active", "auto")
+    power = tmp_path / "proc/driver/nvidia/gpus" / address(0) / "power"
+    power.parent.mkdir(parents=True)
+    power.write_text(f"Runtime D3 status:          {d3}\nVideo Memory:               Active\n")
+    collector = make_gpu(sample_seconds=0.01)
+    for _ in range(2):
+        assert of_first(collected(collector), "power_watts") == {(): 650}
+    before = driver.calls(0, "Samples.1")
+    wait_until(lambda: driver.calls(0, "Samples.1") > before + 3, "its sampler runs")
+
+
+def test_a_gpu_that_was_put_down_is_not_asked_before_the_driver_is_open_again(
+    driver: Driver, clock: Clock, tmp_path: Path
+) -> None:
+    """A rest may end between the census and the questions: that is no loss."""
+    plug_in(driver, 1, IDLE, NAME)
+    put_to_sleep(tmp_path / "sys", 0, "active", "auto")
+    nvml = Nvml()
+    pci = PciDevices(tmp_path / "sys", tmp_path / "proc")
+    source = Nvidia(Surroundings(nvml, XidWatcher(nvml, wait_ms=10), pci, clock=clock))
+    (device,) = source.census().present
+    device.read()
+    source.census()
+    clock.seconds += 31
+    resting = [device.resting]
+    source.census()
+    assert [*resting, device.resting] == [True, False]
+    assert device.read()
+    source.close()
+    wait_until(nvml.close, "no call into the driver is under way")
+
+
+def test_a_gpu_that_nobody_uses_rests_beside_one_that_is_used(
+    driver: Driver, make_gpu: MakeGpu, clock: Clock, tmp_path: Path
+) -> None:
+    """The one is not asked, nor sampled between scrapes; the other is."""
+    plug_in(driver, 2, WITH_MODEL, NAME)
+    driver.say(0, IDLE)
+    for index in (0, 1):
+        put_to_sleep(tmp_path / "sys", index, "active", "auto")
+    collector = make_gpu(sample_seconds=0.01)
+    collected(collector)
+    asked = {key: driver.calls(0, key) for key in ("PowerUsage", "Samples.1", "FieldValues")}
+    passes = driver.calls(1, "Samples.1")
+    wait_until(lambda: driver.calls(1, "Samples.1") > passes + 3, "the samplers have passed")
+    read = collected(collector)
+    assert (counted(read), list(read["gpu_power_watts"])) == ((2, 0, 1), [SECOND])
+    assert asked == {key: driver.calls(0, key) for key in asked}
+    clock.seconds += 31
+    assert len(collected(collector)["gpu_power_watts"]) == 2
+
+
+def test_a_sleeping_gpu_is_not_missing_when_the_driver_is_opened_anew(
+    driver: Driver, make_gpu: MakeGpu, tmp_path: Path
+) -> None:
+    """It cannot be attached without waking it, and is there all the same."""
+    plug_in(driver, 2, WITH_MODEL, NAME)
+    for index in (0, 1):
+        put_to_sleep(tmp_path / "sys", index, "active", "auto")
+    collector = make_gpu()
+    collected(collector)
+    put_to_sleep(tmp_path / "sys", 0)
+    driver.say(1, all="!1")
+    collected(collector)
+    driver.forget(1, "all")
+    read = collected(collector)
+    assert (counted(read), read["gpu_up"]) == ((2, 1, 0), {FIRST: 1, SECOND: 1})
+    assert list(read["gpu_power_watts"]) == [SECOND]
+
+
+def test_of_two_gpus_the_one_that_is_awake_is_found(driver: Driver, make_gpu: MakeGpu, tmp_path: Path) -> None:
+    """A GPU that sleeps from the start is counted, and its handle is not asked for; the other is found by address."""
+    plug_in(driver, 2, H100, NAME)
+    put_to_sleep(tmp_path / "sys", 0)
+    put_to_sleep(tmp_path / "sys", 1, "active")
+    collector = make_gpu()
+    read = collected(collector)
+    assert list(read["gpu_power_watts"]) == [SECOND]
+    assert (read["gpu_devices"], read["gpu_devices_suspended"]) == ({(): 2}, {(): 1})
+    assert driver.calls(0, "Handle") == 0
+    put_to_sleep(tmp_path / "sys", 0, "active")
+    assert len(collected(collector)["gpu_power_watts"]) == 2

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.gpu.asking import FIRST, NAME, collected, of_first
+from tests.gpu.driver import H100, Lines, plug_in, uuid
+from tests.programs import wait_until
+
+if TYPE_CHECKING:
+    from tests.gpu.conftest import Clock, MakeGpu
+    from tests.gpu.driver import Driver
+
+
+def test_xids_are_counted_as_they_arrive(driver: Driver, make_gpu: MakeGpu, caplog: pytest.LogCaptureFixture) -> None:
+    """Each XID counts once under its GPU and code, with the time it was last seen; a code never seen is absent."""
+    plug_in(driver, 2, H100, NAME)
+    collector = make_gpu()
+    assert "gpu_xid_errors_total" not in collected(collector)
+    for gpu_index, xid in ((0, 94), (1, 79), (0, 94), (0, 31)):
+        driver.push_xid(gpu_index, xid)
+    expected = {(*FIRST, "31"): 1, (*FIRST, "94"): 2, ("1", uuid(1), "79"): 1}
+    wait_until(lambda: collected(collector).get("gpu_xid_errors_total") == expected, "all four have arrived")
+    assert collected(collector)["gpu_xid_last_timestamp_seconds"] == dict.fromkeys(expected, 1.8e9)
+    assert [record.fields["xid"] for record in caplog.records if record.getMessage() == "XID"] == [94, 79, 94, 31]  # type: ignore[attr-defined]
+
+
+def test_the_xid_of_a_lost_gpu_stays(driver: Driver, make_gpu: MakeGpu) -> None:
+    """XID 79 says that the GPU fell off the bus: it must be seen although the GPU is gone."""
+    plug_in(driver, 1, H100, NAME)
+    collector = make_gpu()
+    collected(collector)
+    driver.push_xid(0, 79)
+    wait_until(lambda: "gpu_xid_errors_total" in collected(collector), "the XID has arrived")
+    driver.say(0, all="!15")
+    read = collected(collector)
+    assert (read["gpu_devices"], read["gpu_xid_errors_total"]) == ({(): 0}, {(*FIRST, "79"): 1})
+
+
+def test_xids_are_waited_for_again_after_a_new_start(driver: Driver, make_gpu: MakeGpu, clock: Clock) -> None:
+    """After the driver was away, XIDs count on from where they were."""
+    plug_in(driver, 1, H100, NAME)
+    collector = make_gpu()
+    wait_until(lambda: of_first(collected(collector), "xid_watched") == {(): 1}, "XIDs are watched")
+    driver.say("-", all="!9")
+    assert of_first(collected(collector), "xid_watched") == {(): 0}
+    driver.forget("-", "all")
+    clock.seconds += 10
+    wait_until(lambda: of_first(collected(collector), "xid_watched") == {(): 1}, "XIDs are watched again")
+    driver.push_xid(0, 48)
+    wait_until(lambda: of_first(collected(collector), "xid_errors_total") == {("48",): 1}, "the XID has arrived")
+
+
+@pytest.mark.parametrize("lines", [{"RegisterEvents": "!3"}, {"SupportedEventTypes": 0}, {"SupportedEventTypes": "!3"}])
+def test_where_xids_cannot_be_watched_it_says_so(lines: Lines, driver: Driver, make_gpu: MakeGpu) -> None:
+    """Without events (WSL2, vGPU) no XID is counted, and that is not the same as none: xid_watched is 0."""
+    plug_in(driver, 1, H100, NAME)
+    driver.say(0, lines)
+    assert of_first(collected(make_gpu()), "xid_watched") == {(): 0}

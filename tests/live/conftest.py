@@ -1,0 +1,89 @@
+"""A live feed of a machine that the test makes up, served in this process with messages in quick succession."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+import pytest_asyncio
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+
+from exporter.config import Config
+from exporter.live import routes
+from exporter.live.settings import Live
+from exporter.objectives import Objectives
+from exporter.observation import RequestObservation
+from exporter.request_metrics import RequestMetrics
+from exporter.scrape import Scrape
+from tests.fakes import Fixed, family
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from exporter.collectors import Collector
+
+INTERVAL_SECONDS = 0.05
+
+
+@dataclass
+class Source:
+    """What the feed needs of the running exporter."""
+
+    scrape: Scrape
+    config: Config = field(default_factory=lambda: Config(live=Live(history=False)))
+    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+    demo: bool = False
+
+    def __post_init__(self) -> None:
+        self.metrics = RequestMetrics(self.registry)
+
+    def request(self, server: str, model: str) -> None:
+        """Let a request pass."""
+        observed = RequestObservation(model, "chat", stream=False, outcome="ok", code="200", duration=0.3)
+        self.metrics.record(server, observed, Objectives())
+
+
+class Served:
+    """A feed that is served."""
+
+    def __init__(self, source: Source, load: Fixed, address: str) -> None:
+        self.source = source
+        self.load = load
+        self.address = address
+
+    @property
+    def measured(self) -> int:
+        """How often the machine has been measured."""
+        return self.load.runs
+
+
+class Serve(Protocol):
+    """Serves a feed until the test ends."""
+
+    async def __call__(
+        self, *, interval: float = INTERVAL_SECONDS, live: Live | None = None, **more: Collector
+    ) -> Served:
+        """Serve it; ``more`` are further collectors."""
+        ...
+
+
+@pytest_asyncio.fixture
+async def serve() -> AsyncIterator[Serve]:
+    """Give a function that serves feeds."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def start(*, interval: float = INTERVAL_SECONDS, live: Live | None = None, **more: Collector) -> Served:
+            load = Fixed(family("modelhost_load1", 1.5))
+            source = Source(Scrape({"load": load, **more}, 5.0), Config(live=live or Live(history=False)))
+            app = web.Application()
+            websocket = routes.add_routes(app, source, interval)
+            app.router.add_get("/metrics", websocket)
+            runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
+            await runner.setup()
+            stack.push_async_callback(runner.cleanup)
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            return Served(source, load, f"127.0.0.1:{runner.addresses[0][1]}")
+
+        yield start

@@ -1,0 +1,102 @@
+"""A machine made of families, and a meter that reads it, on clocks that stand still until they are told to go on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.metrics_core import Metric
+
+from exporter.live.meter import INTERVAL_SECONDS, Meter, about
+from exporter.objectives import Objectives
+from exporter.observation import RequestObservation, Tokens
+from exporter.request_metrics import RequestMetrics
+from exporter.scrape import Measured
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from exporter.live.message import Message
+    from exporter.observation import Outcome
+
+    Labels = Mapping[str, str]
+
+
+class Machine:
+    """What can be set, and the meter that reads it."""
+
+    def __init__(self) -> None:
+        self.monotonic = 1000.0
+        self.wall = 1.8e9
+        self.silent: list[str] = []
+        self.kept: list[tuple[float, Message]] = []
+        self._values: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
+        self.registry = CollectorRegistry()
+        self.metrics = RequestMetrics(self.registry)
+        self.meter = Meter(
+            self.measured,
+            lambda when, message: self.kept.append((when, message)),
+            about(INTERVAL_SECONDS, demo=False),
+            clock=lambda: self.monotonic,
+            now=lambda: self.wall,
+        )
+
+    def set(self, name: str, value: float, /, **labels: str) -> None:
+        """Set a series."""
+        self._values.setdefault(name, {})[tuple(labels.items())] = value
+
+    def forget(self, *names: str) -> None:
+        """Take families away; without names, all of them."""
+        for name in names or list(self._values):
+            self._values.pop(name, None)
+
+    def cpu(self, cpu: str, **seconds: float) -> None:
+        """Set the seconds of a CPU by mode."""
+        for mode, value in seconds.items():
+            self.set("cpu_seconds_total", value, cpu=cpu, mode=mode)
+
+    def traffic(self, device: str, received: float, sent: float) -> None:
+        """Set the bytes of a network interface."""
+        self.set("network_receive_bytes_total", received, device=device)
+        self.set("network_transmit_bytes_total", sent, device=device)
+
+    def gpu(self, index: str, **numbers: float) -> None:
+        """Set up a GPU that answers."""
+        card = {"gpu": index, "uuid": f"GPU-{index}"}
+        self.set("gpu_up", 1, **card)
+        self.set("gpu_info", 1, **card, name=f"card {index}", vendor="nvidia")
+        for name, value in numbers.items():
+            self.set(f"gpu_{name}", value, **card, **({"sensor": "gpu"} if name.startswith("temperature") else {}))
+
+    def request(
+        self,
+        model: str = "m",
+        seconds: float = 0.2,
+        *,
+        server: str = "s",
+        outcome: Outcome = "ok",
+        operation: str = "chat",
+        **observed: Any,
+    ) -> None:
+        """Let a request pass."""
+        tokens = Tokens(output=observed.pop("output_tokens", None))
+        observation = RequestObservation(
+            model, operation, stream=False, outcome=outcome, code="200", duration=seconds, tokens=tokens, **observed
+        )
+        self.metrics.record(server, observation, Objectives())
+
+    def read(self, *, after: float = INTERVAL_SECONDS) -> Message:
+        """Let time pass and read."""
+        self.monotonic += after
+        self.wall += after
+        return self.meter.read()
+
+    def measured(self) -> Measured:
+        """Return the families as collectors give them."""
+        return Measured([*map(self._family, self._values), *self.registry.collect()], self.silent)
+
+    def _family(self, name: str) -> Metric:
+        metric = Metric(f"modelhost_{name}".removesuffix("_total"), "", "counter" if "_total" in name else "gauge")
+        for labels, value in self._values[name].items():
+            metric.add_sample(f"modelhost_{name}", dict(labels), value)
+        return metric

@@ -1,0 +1,171 @@
+"""The real exporter's feed beside its own metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import signal
+import urllib.request
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from exporter.live.quantiles import quantile
+from tests.live.client import Connection, check_message, get
+from tests.programs import fetch
+from tests.readings import Page
+from tests.stand_in import standing_in, status
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.conftest import StartExporter
+    from tests.programs import Exporter
+
+ANSWER = json.dumps(
+    {
+        "object": "chat.completion",
+        "model": "tiny",
+        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "hi"}}],
+        "usage": {"prompt_tokens": 3, "completion_tokens": 40, "total_tokens": 43},
+    }
+).encode()
+PATH = "/v1/chat/completions"
+
+
+def _ask(exporter: Exporter, times: int) -> None:
+    """Send requests through the proxy."""
+    said = next(line for line in exporter.lines if '"msg": "proxying"' in line)
+    body = json.dumps({"model": "tiny", "messages": [{"role": "user", "content": "hi"}]}).encode()
+    for _ in range(times):
+        url, headers = json.loads(said)["url"] + PATH, {"Content-Type": "application/json"}
+        assert fetch(urllib.request.Request(url, body, headers)) == ANSWER  # noqa: S310 - our own
+
+
+async def _page(exporter: Exporter) -> Page:
+    return Page((await asyncio.to_thread(exporter.page)).decode())
+
+
+async def _next(viewer: Connection, wanted: int) -> dict[str, Any]:
+    """Return the first message that knows of so many requests."""
+    while True:
+        message = await viewer.message()
+        if message["apiStats"]["totalRequests"] >= wanted:
+            return message
+
+
+async def test_requests_are_those_of_the_metrics(start_exporter: StartExporter) -> None:
+    """Totals, distribution, quantiles, mean and tokens of requests through the proxy are what /metrics says."""
+    with standing_in({PATH: status(200, ANSWER, **{"Content-Type": "application/json"})}) as upstream:
+        exporter = start_exporter(f"--proxy.server=it=127.0.0.1:0={upstream.url}")
+        async with Connection(exporter.address) as viewer:
+            await (await viewer.watch()).message()
+            await asyncio.to_thread(_ask, exporter, 25)
+            message = await _next(viewer, 25)
+            page = await _page(exporter)
+        _, model = await get(exporter.address, "/api/models/metrics?model=tiny")
+        _, listed = await get(exporter.address, "/api/models")
+        _, history = await get(exporter.address, "/api/history")
+    check_message(message)
+    stats = message["apiStats"]
+    duration = "modelhost_request_duration_seconds"
+    buckets = sorted((float(le), count) for (le,), count in page.by(f"{duration}_bucket", "le").items())
+    bounds, counts = zip(*buckets, strict=True)
+    assert bounds[-1] == math.inf
+    within = dict(buckets)
+    assert stats["totalRequests"] == page.one("modelhost_requests_total") == 25
+    assert stats["responseTimeDistribution"] == {
+        "<100ms": within[0.1],
+        "100-500ms": within[0.5] - within[0.1],
+        "500ms-1s": within[1] - within[0.5],
+        "1-5s": within[5] - within[1],
+        ">5s": within[math.inf] - within[5],
+    }
+    for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99)):
+        assert stats[name] == pytest.approx((quantile(share, bounds, counts) or 0) * 1e3)
+    assert stats["avgResponseTime"] == pytest.approx(page.one(f"{duration}_sum") / 25 * 1e3)
+    assert stats["errorRate"] == 0
+    (shown,) = message["models"]
+    assert (shown["id"], shown["totalRequests"], shown["successRate"], shown["inFlight"]) == ("it/tiny", 25, 100.0, 0)
+    assert shown["tokensPerSecond"] == pytest.approx(40 * shown["requestsPerSecond"])
+    assert page.one("modelhost_output_tokens_total") == 25 * 40
+    assert model["totalRequests"] == 25
+    assert [each["id"] for each in listed["models"]] == ["it/tiny"]
+    assert history["models"]["it/tiny"]["p50"][-1] == pytest.approx(stats["p50"], abs=1e-3)
+
+
+async def test_the_machine_is_that_of_the_metrics(start_exporter: StartExporter) -> None:
+    """Over the same ten seconds CPU and network are what the counters say; memory, load and disk are the gauges."""
+    exporter = start_exporter("--collector.filesystem")
+    async with Connection(exporter.address) as viewer:
+        await (await viewer.watch()).message()
+        before = await _page(exporter)
+        for _ in range(5):
+            message = await viewer.message()
+        after = await _page(exporter)
+    check_message(message)
+
+    def rise(name: str, *labels: str, **where: str) -> float:
+        first, last = before.by(name, *labels, where=where), after.by(name, *labels, where=where)
+        return sum(last.values()) - sum(first[key] for key in last)
+
+    seconds = "modelhost_cpu_seconds_total"
+    idle = sum(rise(seconds, "cpu", mode=mode) for mode in ("idle", "iowait"))
+    assert message["cpuUsage"] == pytest.approx(100 * (1 - idle / rise(seconds, "cpu", "mode")), abs=8)
+    assert message["cpuCores"] == after.one("modelhost_cpu_logical_cores")
+    assert message["memoryTotal"] == after.one("modelhost_memory_total_bytes")
+    assert message["memoryUsed"] == pytest.approx(after.one("modelhost_memory_used_bytes"), rel=0.2)
+    assert message["loadAverage"] == pytest.approx(after.one("modelhost_load1"), abs=0.5)
+    if message["diskUsage"]:
+        assert message["diskUsage"]["total"] in after.by("modelhost_filesystem_size_bytes", "mountpoint").values()
+
+
+async def test_a_reload_changes_what_is_seen_and_who_may_see_it(start_exporter: StartExporter, tmp_path: Path) -> None:
+    """SIGHUP: a collector that is off is null from then on, history that is off empty, a listed origin heard."""
+    file = tmp_path / "config.yaml"
+    file.write_text("")
+    exporter = start_exporter(f"--config.file={file}")
+    async with Connection(exporter.address) as viewer:
+        assert (await (await viewer.watch()).message())["loadAverage"] is not None
+        origin = "Origin: https://dashboard.example.com"
+        assert (await get(exporter.address, "/api/history", origin))[0] == 403
+        file.write_text(
+            "collectors: {load: {enabled: false}}\nlive: {history: false}\n"
+            "web: {allowed_origins: ['https://dashboard.example.com']}\n"
+        )
+        exporter.process.send_signal(signal.SIGHUP)
+        await asyncio.to_thread(exporter.wait_for_message, "configuration reloaded")
+        await viewer.message()  # may have been under way
+        message = await viewer.message()
+        assert message["loadAverage"] is None
+        assert message["memoryUsed"] is not None
+        status_, history = await get(exporter.address, "/api/history", origin)
+        assert (status_, history["timestamps"]) == (200, [])
+
+
+async def test_viewers_are_told_when_the_exporter_stops(start_exporter: StartExporter) -> None:
+    """A WebSocket is closed with 1001, events end, and the stop waits for nobody."""
+    exporter = start_exporter()
+    async with Connection(exporter.address) as viewer, Connection(exporter.address) as listener:
+        await (await viewer.watch()).message()
+        await (await listener.listen()).event()
+        stopped = asyncio.ensure_future(asyncio.to_thread(exporter.stop))
+        assert await viewer.closed() == 1001
+        await listener.ended()
+        assert await stopped < 3
+    assert exporter.process.returncode == 0
+    assert '"level": "error"' not in exporter.output()
+
+
+async def test_plain_scrapes_are_open_as_before(start_exporter: StartExporter) -> None:
+    """Whatever Origin and Host say, GET of the metrics is Prometheus text; so is one that wants another protocol."""
+    exporter = start_exporter()
+    for fields in (
+        ("Origin: http://evil.example", "Host: evil.example"),
+        ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c"),
+    ):
+        async with Connection(exporter.address) as client:
+            code, head = await client.ask("/metrics", *fields)
+            assert code == 200
+            assert "Content-Type: text/plain; version=0.0.4" in head

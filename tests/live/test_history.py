@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import gc
+import json
+import tracemalloc
+from typing import Any
+
+import pytest
+
+from exporter.live.history import MOST_GPUS, MOST_MODELS, History
+from tests.live.machine import Machine
+
+SERIES = (
+    *("cpuUsage", "memoryUsage", "memoryUsed", "networkIn", "networkOut", "requestsPerSecond", "avgResponseTime"),
+    *("p50", "p95", "p99", "errorRate"),
+)
+
+
+def _decoded(history: History) -> dict[str, Any]:
+    decoded: dict[str, Any] = json.loads(history.encode())
+    columns = [*decoded["series"].values()]
+    columns += [column for gpu in decoded["gpus"] for name, column in gpu.items() if name != "id"]
+    columns += [column for model in decoded["models"].values() for column in model.values()]
+    assert {len(column) for column in columns} <= {len(decoded["timestamps"])}
+    assert decoded["timestamps"] == sorted(set(decoded["timestamps"]))
+    return decoded
+
+
+def _message(cpu: float | None = None, models: dict[str, float] | None = None, gpus: int = 0) -> dict[str, Any]:
+    message = Machine().read()
+    message["cpuUsage"] = cpu
+    message["gpus"] = [{"id": str(n), "usage": n, "memoryUsed": None, "temperature": 1.0} for n in range(gpus)]
+    message["models"] = [
+        {"id": name, "p50": p50, "p95": None, "p99": None, "requestsPerSecond": 0.0, "tokensPerSecond": None}
+        for name, p50 in (models or {}).items()
+    ]
+    return message
+
+
+def test_an_empty_history_has_every_column() -> None:
+    """Before the first message there are all series, and nothing in them."""
+    decoded = _decoded(History(60, 2))
+    assert decoded == {
+        "interval": 2,
+        "timestamps": [],
+        "series": {name: [] for name in SERIES},
+        "gpus": [],
+        "models": {},
+    }
+
+
+def test_columns_hold_what_messages_said() -> None:
+    """Row by row, null where nothing was known, also before a model or GPU was there."""
+    history = History(60, 2)
+    history.add(1000.0, _message())
+    history.add(1002.0, _message(cpu=12.34567, models={"s/m": 250.0}, gpus=1))
+    history.add(1004.0, _message(cpu=20.0))
+    decoded = _decoded(history)
+    assert decoded["timestamps"] == [1000000, 1002000, 1004000]
+    assert decoded["series"]["cpuUsage"] == [None, 12.346, 20.0]
+    assert decoded["series"]["p99"] == [None] * 3
+    assert decoded["models"] == {
+        "s/m": {
+            "p50": [None, 250.0, None],
+            "p95": [None] * 3,
+            "p99": [None] * 3,
+            "requestsPerSecond": [None, 0.0, None],
+            "tokensPerSecond": [None] * 3,
+        }
+    }
+    assert decoded["gpus"] == [
+        {"id": "0", "usage": [None, 0.0, None], "memoryUsed": [None] * 3, "temperature": [None, 1.0, None]}
+    ]
+
+
+def test_all_series_come_from_the_message() -> None:
+    """Each series is the message's number of that name."""
+    machine = Machine()
+    machine.set("memory_used_bytes", 3e9)
+    machine.set("memory_total_bytes", 4e9)
+    history = History(60, 2)
+    for moment in range(3):
+        machine.cpu("0", user=moment, idle=moment)
+        machine.traffic("eth0", 20.0 * moment, 40.0 * moment)
+        machine.request(seconds=0.3)
+        message = machine.read()
+        history.add(machine.wall, message)
+    last = {name: column[-1] for name, column in _decoded(history)["series"].items()}
+    stats = message["apiStats"]
+    assert last == pytest.approx(
+        {
+            **{name: message[name] for name in ("cpuUsage", "memoryUsage", "memoryUsed")},
+            "networkIn": 10.0,
+            "networkOut": 20.0,
+            **{
+                name: stats[name] for name in ("requestsPerSecond", "avgResponseTime", "p50", "p95", "p99", "errorRate")
+            },
+        },
+        abs=1e-3,
+    )
+    assert None not in last.values()
+
+
+def test_only_the_last_so_many_seconds_are_kept() -> None:
+    """The oldest rows make room, in every column; the order stays."""
+    history = History(60, 2)
+    for number in range(100):
+        history.add(1000.0 + 2 * number, _message(cpu=float(number), models={"s/m": float(number)}))
+    decoded = _decoded(history)
+    assert len(decoded["timestamps"]) == 31
+    assert decoded["timestamps"][-1] - decoded["timestamps"][0] == 60_000
+    assert decoded["series"]["cpuUsage"] == decoded["models"]["s/m"]["p50"] == [float(n) for n in range(69, 100)]
+
+
+def test_what_is_older_is_left_out_after_a_sleep() -> None:
+    """A laptop that slept for a day shows the last minute, not yesterday's."""
+    history = History(60, 2)
+    for number in range(10):
+        history.add(1000.0 + 2 * number, _message(cpu=1.0))
+    history.add(90_000.0, _message(cpu=2.0, models={"s/m": 1.0}))
+    decoded = _decoded(history)
+    assert decoded["timestamps"] == [90_000_000]
+    assert decoded["series"]["cpuUsage"] == [2.0]
+
+
+def test_a_clock_that_is_set_back_moves_the_past() -> None:
+    """Timestamps rise whatever the clock does, and the newest is right."""
+    history = History(60, 2)
+    for when in (1000.0, 1002.0, 400.0, 402.0):
+        history.add(when, _message(cpu=1.0))
+    assert _decoded(history)["timestamps"] == [396000, 398000, 400000, 402000]
+
+
+def test_models_are_bounded_and_the_silent_make_room() -> None:
+    """No more than a hundred; a new one gets the place of one that has no requests any more, else none."""
+    history = History(600, 2)
+    busy = {f"s/m{number}": 1.0 for number in range(MOST_MODELS + 5)}
+    history.add(1000.0, _message(models=busy))
+    assert len(_decoded(history)["models"]) == MOST_MODELS
+    history.add(1002.0, _message(models={**busy, "s/new": 1.0}))
+    assert "s/new" not in _decoded(history)["models"]
+    for when in (1004.0, 1006.0):
+        history.add(when, _message(models={"s/new": 1.0}))
+    models = _decoded(history)["models"]
+    assert len(models) == MOST_MODELS
+    assert models["s/new"]["p50"][-1] == 1.0
+
+
+def test_a_model_without_requests_in_the_whole_history_is_gone() -> None:
+    """What has no numbers in any row takes no memory."""
+    history = History(60, 2)
+    history.add(1000.0, _message(models={"s/m": 1.0}, gpus=1))
+    for number in range(31):
+        history.add(1002.0 + 2 * number, _message())
+    decoded = _decoded(history)
+    assert decoded["models"] == {}
+    assert decoded["gpus"] == []
+
+
+def test_memory_is_what_is_promised() -> None:
+    """An hour of as much as there can be takes no more than most_bytes and a little, and does not grow."""
+    everything = _message(1.0, {f"s/m{number}": 1.0 for number in range(MOST_MODELS)}, gpus=MOST_GPUS)
+    tracemalloc.start()
+    history = History(3600, 2)
+    history.add(1000.0, everything)
+    gc.collect()
+    first, _ = tracemalloc.get_traced_memory()
+    for number in range(1, 2500):
+        history.add(1000.0 + 2 * number, everything)
+    gc.collect()
+    last, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert history.most_bytes < 9e6
+    assert first < history.most_bytes * 1.05
+    assert last < first + 100_000

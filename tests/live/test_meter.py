@@ -1,0 +1,420 @@
+"""What messages say, computed from families and clocks that the test sets."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+
+from exporter import collectors, request_metrics
+from exporter.live.families import Families
+from exporter.live.message import RATE_SECONDS
+from exporter.live.models import MOST
+from tests.live.machine import Machine
+
+
+def _model(message: dict[str, Any], name: str = "s/m") -> dict[str, Any]:
+    (found,) = [model for model in message["models"] if model["id"] == name]
+    return dict(found)
+
+
+def test_a_machine_that_says_nothing_is_all_unknown() -> None:
+    """Without families every number is null, never 0, and the message is JSON."""
+    message = Machine().read()
+    for name in ("cpuUsage", "cpuCores", "loadAverage", "loadAverages", "memoryUsage", "memoryUsed", "gpuUsage"):
+        assert message[name] is None
+    assert message["gpus"] == message["models"] == []
+    assert message["networkStats"] == {"bytesInPerSecond": None, "bytesOutPerSecond": None}
+    assert message["diskUsage"] is None
+    json.dumps(message, allow_nan=False)
+
+
+def test_cpu_usage_is_what_was_not_idle_over_the_last_ten_seconds() -> None:
+    """Of all CPUs together; waiting for a disk is idle; what was before counts no more."""
+    machine = Machine()
+    busy = 0.0
+    for second in range(0, 40, 2):
+        busy += 2.0 if second < 20 else 0.5
+        machine.cpu("0", user=busy, idle=second - busy + 100.0, iowait=0.0)
+        machine.cpu("1", user=0.0, idle=100.0, iowait=float(second))
+        message = machine.read()
+        if second == 0:
+            assert message["cpuUsage"] is None
+        if second == 18:
+            assert message["cpuUsage"] == pytest.approx(50.0)
+    assert message["cpuUsage"] == pytest.approx(12.5)
+
+
+def test_a_cpu_that_comes_back_from_being_offline_is_left_out() -> None:
+    """Its seconds start again; the others still count."""
+    machine = Machine()
+    machine.cpu("0", user=50.0, idle=50.0)
+    machine.cpu("1", user=500.0, idle=500.0)
+    machine.read()
+    machine.cpu("0", user=51.0, idle=51.0)
+    machine.cpu("1", user=1.0, idle=0.0)
+    assert machine.read()["cpuUsage"] == pytest.approx(50.0)
+
+
+def test_network_rates_are_bytes_a_second_over_ten_seconds() -> None:
+    """Never a running total; interfaces are summed; loopback and what lies on top of others count nothing."""
+    machine = Machine()
+    for moment in range(12):
+        for device in ("eth0", "wlan0", "lo", "bond0", "eth0.100"):
+            machine.traffic(device, 1e9 + 2000.0 * moment, 4000.0 * moment)
+        message = machine.read()
+    assert message["networkStats"] == {
+        "bytesInPerSecond": pytest.approx(2000),
+        "bytesOutPerSecond": pytest.approx(4000),
+    }
+
+
+def test_a_bond_alone_is_counted() -> None:
+    """Where nothing else is measured, what lies on top of others is."""
+    machine = Machine()
+    for moment in range(2):
+        machine.traffic("bond0", 200.0 * moment, 0.0)
+        message = machine.read()
+    assert message["networkStats"]["bytesInPerSecond"] == pytest.approx(100)
+
+
+def test_an_interface_that_restarts_or_appears_makes_no_jump() -> None:
+    """Counters that fell count from 0, and one that comes with a large total counts from its second reading."""
+    machine = Machine()
+    machine.traffic("eth0", 1e12, 0.0)
+    machine.read()
+    machine.traffic("eth0", 400.0, 0.0)
+    machine.traffic("usb0", 1e12, 0.0)
+    assert machine.read()["networkStats"]["bytesInPerSecond"] == pytest.approx(200)
+
+
+def test_after_a_gap_nothing_is_said_about_the_last_seconds() -> None:
+    """A reading after a minute of standstill knows no rates; the next one does, and not those of the standstill."""
+    machine = Machine()
+    machine.traffic("eth0", 0.0, 0.0)
+    machine.cpu("0", user=0.0, idle=0.0)
+    machine.request()
+    machine.read()
+    machine.traffic("eth0", 1e12, 0.0)
+    machine.cpu("0", user=60.0, idle=0.0)
+    message = machine.read(after=70.0)
+    assert message["networkStats"]["bytesInPerSecond"] is None
+    assert message["cpuUsage"] is None
+    assert message["apiStats"]["requestsPerSecond"] is None
+    machine.traffic("eth0", 1e12 + 20, 0.0)
+    assert machine.read()["networkStats"]["bytesInPerSecond"] == pytest.approx(10)
+
+
+def test_a_clock_that_is_set_moves_no_rate() -> None:
+    """The time of day can jump by hours: the timestamp follows, rates do not."""
+    machine = Machine()
+    machine.traffic("eth0", 0.0, 0.0)
+    machine.read()
+    machine.wall -= 7200.0
+    machine.traffic("eth0", 20.0, 0.0)
+    message = machine.read()
+    assert message["networkStats"]["bytesInPerSecond"] == pytest.approx(10)
+    assert message["timestamp"] == "2027-01-15T06:00:04.000Z"
+
+
+def test_a_collector_that_fails_for_a_moment_leaves_a_hole() -> None:
+    """While it says nothing rates are unknown; afterwards they are those of the seconds that are known."""
+    machine = Machine()
+    machine.traffic("eth0", 0.0, 0.0)
+    machine.read()
+    machine.forget()
+    assert machine.read()["networkStats"]["bytesInPerSecond"] is None
+    machine.traffic("eth0", 400.0, 0.0)
+    assert machine.read()["networkStats"]["bytesInPerSecond"] == pytest.approx(100)
+
+
+def test_memory_load_and_cores_are_the_families_values() -> None:
+    """Bytes as they are, use in percent, load of 1, 5 and 15 minutes."""
+    machine = Machine()
+    for name, value in {
+        "memory_used_bytes": 3e9,
+        "memory_available_bytes": 9e9,
+        "memory_total_bytes": 12e9,
+        "cpu_logical_cores": 8,
+        "load1": 1.5,
+        "load5": 0.5,
+        "load15": 0.25,
+    }.items():
+        machine.set(name, value)
+    message = machine.read()
+    assert message["memoryUsage"] == pytest.approx(25.0)
+    assert (message["memoryUsed"], message["memoryAvailable"], message["memoryTotal"]) == (3e9, 9e9, 12e9)
+    assert (message["cpuCores"], message["loadAverage"], message["loadAverages"]) == (8, 1.5, [1.5, 0.5, 0.25])
+
+
+@pytest.mark.parametrize(
+    ("mounts", "total"), [({"/": 100.0, "/data": 900.0}, 100.0), ({"/a": 100.0, "/b": 900.0}, 900.0)]
+)
+def test_the_disk_is_that_of_the_root_or_the_largest(mounts: dict[str, float], total: float) -> None:
+    """Used is what is not free; the percentage leaves out what only root may fill, as df does."""
+    machine = Machine()
+    for mountpoint, size in mounts.items():
+        of = {"device": f"/dev{mountpoint}", "mountpoint": mountpoint, "fstype": "ext4"}
+        machine.set("filesystem_size_bytes", size, **of)
+        machine.set("filesystem_free_bytes", size * 0.5, **of)
+        machine.set("filesystem_available_bytes", size * 0.3, **of)
+    assert machine.read()["diskUsage"] == {"used": total / 2, "total": total, "percent": pytest.approx(62.5)}
+
+
+def test_every_gpu_is_there_and_the_first_is_the_one() -> None:
+    """In the order of their index, with null for what a card does not say."""
+    machine = Machine()
+    machine.gpu("10", memory_used_bytes=1.0)
+    machine.gpu(
+        "2",
+        utilization_ratio=0.5,
+        memory_used_bytes=2e9,
+        memory_total_bytes=8e9,
+        temperature_celsius=61,
+        power_watts=70,
+    )
+    message = machine.read()
+    first, second = message["gpus"]
+    assert (first["id"], second["id"]) == ("2", "10")
+    assert message["gpuUsage"] == 50.0
+    assert message["gpuInfo"] == {
+        "id": "2",
+        "name": "card 2",
+        "usage": 50.0,
+        "memoryUsed": 2e9,
+        "memoryTotal": 8e9,
+        "temperature": 61,
+    }
+    assert (first["powerWatts"], first["powerLimitWatts"], second["usage"], second["memoryUsed"]) == (
+        70,
+        None,
+        None,
+        1.0,
+    )
+
+
+def test_a_gpu_that_is_lost_is_there_without_numbers() -> None:
+    """Up is 0 and nothing else is said: the card stays in the list, all null."""
+    machine = Machine()
+    machine.gpu("0", utilization_ratio=0.5)
+    machine.read()
+    machine.forget()
+    machine.set("gpu_up", 0, gpu="0", uuid="GPU-0")
+    message = machine.read()
+    assert message["gpuUsage"] is None
+    assert [value for field, value in message["gpus"][0].items() if field not in ("id", "uuid")] == [None] * 7
+
+
+def test_gpus_that_nobody_can_ask_are_still_there() -> None:
+    """A collector that misses its deadline is not a machine without GPUs."""
+    machine = Machine()
+    machine.gpu("0", utilization_ratio=0.5)
+    machine.read()
+    machine.forget()
+    machine.silent = ["gpu"]
+    message = machine.read()
+    assert message["gpuInfo"]["name"] == "card 0"
+    assert message["gpuUsage"] is None
+    machine.silent = []
+    assert machine.read()["gpus"] == []
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_what_is_no_number_is_unknown(value: float) -> None:
+    """NaN and infinity cannot be JSON: null."""
+    machine = Machine()
+    machine.set("load1", value)
+    machine.gpu("0", utilization_ratio=value)
+    message = machine.read()
+    assert message["loadAverage"] is message["gpuUsage"] is None
+
+
+def test_requests_are_rates_of_ten_seconds_and_means_of_a_minute() -> None:
+    """After 20 s the rate has forgotten, the mean has not; after 70 s the mean is null, and totals stay."""
+    machine = Machine()
+    machine.read()
+    for _ in range(4):
+        machine.request(seconds=0.2, output_tokens=50, time_to_first_token=0.1)
+    machine.request(seconds=2.0, outcome="server_error")
+    message = machine.read()
+    stats, model = message["apiStats"], _model(message)
+    assert stats["totalRequests"] == model["totalRequests"] == 5
+    assert stats["requestsPerSecond"] == model["requestsPerSecond"] == pytest.approx(2.5)
+    assert stats["avgResponseTime"] == model["avgResponseTime"] == pytest.approx(560)
+    assert stats["errorRate"] == pytest.approx(20)
+    assert model["successRate"] == pytest.approx(80)
+    assert model["tokensPerSecond"] == pytest.approx(100)
+    assert model["timeToFirstToken"] == pytest.approx(100)
+    for _ in range(10):
+        message = machine.read()
+    assert _model(message)["requestsPerSecond"] == message["apiStats"]["requestsPerSecond"] == 0
+    assert _model(message)["tokensPerSecond"] == 0
+    assert message["apiStats"]["avgResponseTime"] == pytest.approx(560)
+    for _ in range(25):
+        message = machine.read()
+    stats, model = message["apiStats"], _model(message)
+    assert stats["totalRequests"] == 5
+    for name in ("avgResponseTime", "p50", "p95", "p99"):
+        assert stats[name] is model[name] is None
+    assert stats["errorRate"] is model["successRate"] is model["timeToFirstToken"] is None
+
+
+def test_a_model_that_appears_counts_from_nothing() -> None:
+    """Its first request is in the rate and in the quantiles, though there was no series before it."""
+    machine = Machine()
+    machine.request("old")
+    machine.read()
+    machine.request("new", 0.3)
+    message = machine.read()
+    assert _model(message, "s/new")["requestsPerSecond"] == pytest.approx(0.5)
+    assert _model(message, "s/new")["p50"] == pytest.approx(240)  # halfway between 0.16 and 0.32
+    assert _model(message, "s/old")["p50"] is None
+    assert message["apiStats"]["requestsPerSecond"] == pytest.approx(0.5)
+
+
+def test_what_was_before_anybody_watched_is_in_totals_only() -> None:
+    """The first message has totals, and no rates."""
+    machine = Machine()
+    machine.request()
+    message = machine.read()
+    assert message["apiStats"]["totalRequests"] == 1
+    assert message["apiStats"]["requestsPerSecond"] is _model(message)["requestsPerSecond"] is None
+    assert message["apiStats"]["p50"] is None
+
+
+def test_counts_that_fell_are_compared_with_nothing_older() -> None:
+    """When requests begin anew rates are unknown for one message, not negative and not huge."""
+    machine = Machine()
+    for _ in range(50):
+        machine.request()
+    machine.read()
+    before, machine.registry = machine.registry, Machine().registry
+    assert before is not machine.registry
+    message = machine.read()
+    assert message["apiStats"]["requestsPerSecond"] is message["apiStats"]["avgResponseTime"] is None
+    assert message["apiStats"]["totalRequests"] == 0
+    machine.registry = before
+    machine.request()
+    assert machine.read()["apiStats"]["requestsPerSecond"] == pytest.approx(25.5)
+
+
+def test_the_distribution_counts_since_the_start() -> None:
+    """Five ranges with exact bounds, and the largest of them."""
+    machine = Machine()
+    for seconds in (0.05, 0.1, 0.4, 0.6, 0.9, 1.0, 3.0, 5.5, 9000.0):
+        machine.request(seconds=seconds)
+    stats = machine.read()["apiStats"]
+    assert stats["responseTimeDistribution"] == {"<100ms": 2, "100-500ms": 1, "500ms-1s": 3, "1-5s": 1, ">5s": 2}
+    assert stats["maxDistributionCount"] == 3
+
+
+def test_who_counts_and_who_shows() -> None:
+    """Operation other counts nowhere; model unknown counts in the totals and is no model of the list."""
+    machine = Machine()
+    machine.request("m")
+    machine.request("unknown", outcome="client_error")
+    machine.request("unknown", operation="other")
+    message = machine.read()
+    assert message["apiStats"]["totalRequests"] == 2
+    assert [model["id"] for model in message["models"]] == ["s/m"]
+
+
+def test_what_clients_did_wrong_is_neither_good_nor_bad() -> None:
+    """Client errors and disconnects leave success and error rates as they are; alone they make none."""
+    machine = Machine()
+    machine.read()
+    machine.request(outcome="client_error")
+    machine.request(outcome="client_disconnect")
+    message = machine.read()
+    assert message["apiStats"]["errorRate"] is _model(message)["successRate"] is None
+    machine.request()
+    message = machine.read()
+    assert (message["apiStats"]["errorRate"], _model(message)["successRate"]) == (0.0, 100.0)
+
+
+def test_tokens_that_no_server_tells_are_unknown() -> None:
+    """Without token counts the rate of tokens is null, not 0."""
+    machine = Machine()
+    machine.read()
+    machine.request()
+    model = _model(machine.read())
+    assert model["requestsPerSecond"] == 0.5
+    assert model["tokensPerSecond"] is None
+
+
+def test_a_model_is_what_proxy_and_server_say_of_it() -> None:
+    """Memory of all kinds, loaded or not, requests under way; a model nobody asked yet has no numbers of requests."""
+    machine = Machine()
+    for model in ("m", "idle"):
+        machine.set("model_loaded", 1, server="s", model=model)
+        machine.set("model_memory_bytes", 4e9, server="s", model=model, kind="vram")
+    machine.set("model_memory_bytes", 1e9, server="s", model="m", kind="ram")
+    machine.set("model_loaded", 0, server="s", model="asleep")
+    machine.read()
+    machine.request()
+    machine.metrics.in_flight("s", "m", "chat", "waiting").inc()
+    machine.metrics.in_flight("s", "m", "chat", "streaming").inc()
+    machine.metrics.in_flight("s", "m", "other", "blocking").inc()
+    message = machine.read()
+    assert [model["id"] for model in message["models"]] == ["s/m", "s/asleep", "s/idle"]
+    asked, asleep, idle = message["models"]
+    assert (asked["memoryUsage"], asked["loaded"], asked["inFlight"]) == (5e9, True, 2)
+    assert (asleep["memoryUsage"], asleep["loaded"]) == (None, False)
+    assert (idle["memoryUsage"], idle["totalRequests"], idle["requestsPerSecond"], idle["inFlight"]) == (4e9,) + (
+        None,
+    ) * 3
+
+
+def test_models_are_sorted_and_bounded() -> None:
+    """Those with the most requests first, then by id; no more than a hundred."""
+    machine = Machine()
+    for number in range(MOST + 20):
+        machine.request(f"m{number:03}", server="b" if number % 2 else "a")
+    for _ in range(2):
+        machine.request("m119", server="b")
+    models = machine.read()["models"]
+    assert len(models) == MOST
+    assert [model["id"] for model in models[:3]] == ["b/m119", "a/m000", "a/m002"]
+
+
+def test_memory_stays_bounded_when_nothing_happens() -> None:
+    """A model without requests keeps one set of counts, however many readings there are."""
+    machine = Machine()
+    machine.request()
+    for _ in range(100):
+        machine.read()
+    readings = machine.meter._readings._readings
+    assert len(readings) <= 31
+    assert len({id(reading.requests["s", "m"]) for reading in readings}) == 1
+
+
+def test_each_message_is_kept_with_its_time() -> None:
+    """The history is given every message and the time of day."""
+    machine = Machine()
+    messages = [machine.read(), machine.read()]
+    assert machine.kept == [(1.8e9 + 2, messages[0]), (1.8e9 + 4, messages[1])]
+
+
+def test_every_family_that_is_read_exists() -> None:
+    """The names that the feed looks up are those of the contract."""
+    declared = {family.name for name in collectors.names() for family in collectors.module(name).FAMILIES}
+    declared |= {family.name for family in request_metrics.FAMILIES}
+    asked: set[str] = set()
+
+    machine = Machine()
+    original = Families.samples
+
+    def samples(self: Families, name: str) -> Any:
+        asked.add(f"modelhost_{name}")
+        return original(self, name)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Families, "samples", samples)
+        of = {"device": "d", "mountpoint": "/", "fstype": "ext4"}
+        machine.set("filesystem_size_bytes", 1, **of)
+        machine.read()
+    assert asked <= declared
+    assert len(asked) > 20
+    assert RATE_SECONDS == 10
