@@ -42,6 +42,7 @@ clean: ## remove what the targets made
 
 test-programs: # real ones that tests run against
 	@-.ci/need promtool prometheus
+	@-.ci/need prometheus-alertmanager prometheus-alertmanager
 	@-.ci/need cc build-essential
 	@-.ci/need prometheus-node-exporter prometheus-node-exporter
 

@@ -98,17 +98,16 @@ BUSY_READ = _gauge(
 )
 SM_ACTIVE = _gauge(
     "sm_active_ratio",
-    "Mean share of the streaming multiprocessors that had work, since the scrape before (Hopper and later).",
+    "Mean share of the streaming multiprocessors that had work, over the last 10 s or, where"
+    " nobody reads that often, since the scrape before (Hopper and later).",
 )
-SM_OCCUPANCY = _gauge(
-    "sm_occupancy_ratio", "Mean share of the possible warps that were resident, since the scrape before."
-)
+SM_OCCUPANCY = _gauge("sm_occupancy_ratio", "Mean share of the possible warps that were resident, over the same time.")
 TENSOR_ACTIVE = _gauge(
-    "tensor_active_ratio", "Mean share of time in which the tensor cores were at work, since the scrape before."
+    "tensor_active_ratio", "Mean share of time in which the tensor cores were at work, over the same time."
 )
 DRAM_ACTIVE = _gauge(
     "dram_active_ratio",
-    "Share of the memory's bandwidth that was used, since the scrape before: near 1 while decoding.",
+    "Share of the memory's bandwidth that was used, over the same time: near 1 while decoding.",
 )
 ENCODER = _gauge("encoder_utilization_ratio", "Share of time in which the video encoder was at work.")
 DECODER = _gauge("decoder_utilization_ratio", "Share of time in which the video decoder was at work.")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from exporter.gpu.asker import Asker, Call
 from exporter.gpu.nvml import UNSUPPORTED, Nvml, check
+from exporter.gpu.recent_mean import RecentMean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -41,14 +42,14 @@ class Gpm:
         self._allocated: list[int] = []
         self._taken_at = 0.0
         self._request: Any = None
-        self._metrics: dict[int, float] = {}
+        self._recent = RecentMean()
         self.moved = {PCIE_TX: 0.0, PCIE_RX: 0.0} if moved is None else moved
         """Bytes moved so far, by metric: those metrics are rates."""
         self.moves: bool | None = None
         """Whether it tells those rates; None before two samples, and then settled: one bad sample adds nothing."""
 
     def read(self) -> Mapping[int, float]:
-        """Return the mean of each metric since the reading before; nothing at first, and where there is no GPM."""
+        """Return the mean of each metric (see RecentMean); nothing at first, and where there is no GPM."""
         if not self._supported:
             return {}
         try:
@@ -57,9 +58,9 @@ class Gpm:
             check(error)
             self._supported = error.value not in UNSUPPORTED
             self.moves = self.moves if self._supported else False
-            self._metrics = {}
+            self._recent.clear()
             self._put_older(None)
-        return self._metrics
+        return self._recent.means()
 
     def free(self) -> None:
         """Give back the samples of an instance that is gone; the others' are freed with the library."""
@@ -92,7 +93,7 @@ class Gpm:
         self._older = sample
 
     def _add(self, metrics: dict[int, float], seconds: float) -> None:
-        self._metrics = metrics
+        self._recent.add(seconds, metrics)
         if self.moves is None:
             self.moves = self.moved.keys() <= metrics.keys()
         for metric in self.moved.keys() & metrics.keys() if self.moves else ():

@@ -1,0 +1,45 @@
+"""The mean of what was measured piece by piece, over a stretch of time that does not depend on who reads how often."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+WINDOW_SECONDS = 10.0
+
+
+class _Piece(NamedTuple):
+    seconds: float
+    means: Mapping[int, float]
+
+
+class RecentMean:
+    """Means over the last ten seconds, or over the last piece where that is longer.
+
+    One reader that comes every 15 s gets the mean since it was last here. Where others read in between, every two
+    seconds say, it does not get the mean of the last two only.
+    """
+
+    def __init__(self) -> None:
+        self._pieces: deque[_Piece] = deque()
+
+    def add(self, seconds: float, means: Mapping[int, float]) -> None:
+        """Add the means, by metric, of the ``seconds`` since the piece before."""
+        self._pieces.append(_Piece(seconds, means))
+        while sum(piece.seconds for piece in self._pieces) - self._pieces[0].seconds >= WINDOW_SECONDS:
+            self._pieces.popleft()
+
+    def clear(self) -> None:
+        """Forget everything: what comes next does not join on to it."""
+        self._pieces.clear()
+
+    def means(self) -> dict[int, float]:
+        """Return the mean by metric, each piece weighing what it lasted; only metrics that the last piece has."""
+        return {metric: self._mean(metric) for metric in (self._pieces[-1].means if self._pieces else ())}
+
+    def _mean(self, metric: int) -> float:
+        pieces = [piece for piece in self._pieces if metric in piece.means]
+        return sum(piece.seconds * piece.means[metric] for piece in pieces) / sum(piece.seconds for piece in pieces)

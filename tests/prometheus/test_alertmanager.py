@@ -1,0 +1,148 @@
+"""A real Alertmanager with the shipped settings routes, groups and inhibits."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.programs import DEADLINE_SECONDS, installed, wait_until
+from tests.prometheus.rules import ALERTS, FOLDER
+from tests.prometheus.servers import alertmanager
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.prometheus.servers import Server
+
+AREAS = {rule["alert"]: rule["labels"]["area"] for rule in ALERTS}
+
+
+def test_amtool_accepts_the_settings() -> None:
+    """`amtool check-config` has no complaint."""
+    command = [installed("amtool"), "check-config", str(FOLDER / "alertmanager.yml")]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=DEADLINE_SECONDS)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Give a real Alertmanager."""
+    with alertmanager(tmp_path_factory.mktemp("alertmanager")) as running:
+        yield running
+
+
+def _labels(instance: str, name: str, severity: str, **more: str) -> dict[str, str]:
+    return {
+        "alertname": name,
+        "severity": severity,
+        "area": AREAS[name],
+        "instance": instance,
+        "job": "modelhost",
+        **more,
+    }
+
+
+def _inhibited(server: Server, labels: dict[str, str]) -> bool | None:
+    """Tell whether Alertmanager holds an alert back, None while it has not decided."""
+    for alert in server.get("/api/v2/alerts"):
+        if alert["labels"] == labels and alert["status"]["state"] != "unprocessed":
+            return bool(alert["status"]["inhibitedBy"])
+    return None
+
+
+CHAT = {"server": "chat", "model": "m"}
+INHIBITED = {
+    "broken hardware explains a ticket about a model": (
+        ("GpuMissing", "critical", {}),
+        ("ModelErrorRateHigh", "warning", CHAT),
+    ),
+    "a hardware ticket does as well": (
+        ("GpuHardwareSlowdown", "warning", {"gpu": "0"}),
+        ("ModelSloBurn", "warning", {**CHAT, "slo": "ttft", "window": "3d"}),
+    ),
+    "a server that is down explains its models' pages": (
+        ("ModelServerDown", "critical", {"server": "chat"}),
+        ("ModelErrorBudgetBurn", "critical", {**CHAT, "window": "1h"}),
+    ),
+    "a server that is down cannot be reached either": (
+        ("ModelServerDown", "critical", {"server": "chat"}),
+        ("ProxyUpstreamUnreachable", "critical", {"server": "chat"}),
+    ),
+    "a server that cannot be reached explains errors": (
+        ("ProxyUpstreamUnreachable", "critical", {"server": "chat"}),
+        ("ModelErrorRateHigh", "warning", CHAT),
+    ),
+    "errors are missed objectives": (
+        ("ModelErrorBudgetBurn", "critical", {**CHAT, "window": "6h"}),
+        ("ModelSloBurn", "critical", {**CHAT, "slo": "ttft", "window": "6h"}),
+    ),
+    "a page replaces the ticket": (
+        ("HostFilesystemFull", "critical", {"mountpoint": "/models"}),
+        ("HostFilesystemFull", "warning", {"mountpoint": "/models"}),
+    ),
+}
+KEPT = {
+    "a page goes out whatever the hardware does": (
+        ("GpuMissing", "critical", {}),
+        ("ModelErrorBudgetBurn", "critical", {**CHAT, "window": "1h"}),
+    ),
+    "the host's own tickets are not the hardware's": (
+        ("GpuMissing", "critical", {}),
+        ("HostMemoryHigh", "warning", {}),
+    ),
+    "a GPU's use is no hardware fault": (
+        ("GpuPowerCapped", "info", {"gpu": "0"}),
+        ("ModelErrorRateHigh", "warning", CHAT),
+    ),
+    "another server's models": (
+        ("ModelServerDown", "critical", {"server": "embed"}),
+        ("ModelErrorBudgetBurn", "critical", {**CHAT, "window": "1h"}),
+    ),
+    "another file system": (
+        ("HostFilesystemFull", "critical", {"mountpoint": "/"}),
+        ("HostFilesystemFull", "warning", {"mountpoint": "/models"}),
+    ),
+}
+CASES = [(name, *pair, True) for name, pair in INHIBITED.items()] + [
+    (name, *pair, False) for name, pair in KEPT.items()
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "target", "expected"), CASES, ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_what_explains_an_alert_holds_it_back(
+    server: Server,
+    name: str,
+    source: tuple[str, str, dict[str, str]],
+    target: tuple[str, str, dict[str, str]],
+    *,
+    expected: bool,
+) -> None:
+    """The target is held back by the source of the same host, and by that of another host never."""
+    here, elsewhere = f"{name}:8585", f"{name}, elsewhere:8585"
+    fired = [_labels(here, *source[:2], **source[2]), _labels(here, *target[:2], **target[2])]
+    other = _labels(elsewhere, *target[:2], **target[2])
+    server.post("/api/v2/alerts", [{"labels": labels} for labels in (*fired, other)])
+    wait_until(lambda: _inhibited(server, other) is not None, "Alertmanager has looked at the alerts")
+    wait_until(lambda: _inhibited(server, fired[1]) is expected, "and decided")
+    assert _inhibited(server, other) is False
+    assert _inhibited(server, fired[0]) is False
+
+
+@pytest.mark.parametrize(("severity", "receiver"), [("critical", "pages"), ("warning", "tickets"), ("info", "nobody")])
+def test_severity_decides_who_is_told(server: Server, severity: str, receiver: str) -> None:
+    """Pages, tickets and what is only shown go their own ways, one group for each host and area."""
+    labels = _labels(f"routed-{severity}:8585", "HostCpuHigh", severity)
+    server.post("/api/v2/alerts", [{"labels": {**labels, "cpu": number}} for number in ("0", "1")])
+
+    def group() -> list[dict[str, Any]]:
+        groups = server.get("/api/v2/alerts/groups")
+        return [g for g in groups if g["labels"].get("instance") == labels["instance"] and len(g["alerts"]) == 2]
+
+    wait_until(lambda: len(group()) == 1, "both alerts are in one group")
+    (found,) = group()
+    assert found["receiver"] == {"name": receiver}
+    assert found["labels"] == {name: labels[name] for name in ("instance", "area", "job")}

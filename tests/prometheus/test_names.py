@@ -1,0 +1,71 @@
+"""Rules read what the exporter writes: names, labels and outcomes."""
+
+from __future__ import annotations
+
+import re
+from typing import get_args
+
+import pytest
+
+from exporter.observation import ERRORS, Outcome
+from tests.prometheus.rules import ALERTS, RECORDED, recorded_names, samples, unquoted
+
+SCRAPES = {"up", "scrape_duration_seconds"}
+"""Series that Prometheus writes about each target."""
+
+TARGET_LABELS = {"job", "instance"}
+
+EXPRESSIONS = [*RECORDED.values(), *(rule["expr"] for rule in ALERTS)]
+WORDS = {
+    *("sum", "avg", "min", "max", "by", "without", "on", "and", "or", "unless", "h", "m", "d"),
+    *("rate", "increase", "deriv", "predict_linear", "histogram_quantile", "label_replace", "clamp_max", "clamp_min"),
+    *("avg_over_time", "min_over_time", "max_over_time", "sum_over_time", "count_over_time", "time"),
+}
+"""Every word of PromQL that the rules use: known to Prometheus 2.42, Mimir and VictoriaMetrics alike."""
+
+LABEL_LISTS = r"\b(?:by|without|on)\s*\(([^)]*)\)"
+
+
+def _words(expression: str) -> set[str]:
+    """Return the names in an expression, less labels, strings and durations."""
+    bare = re.sub(r"\{[^}]*\}|\[[^]]*\]", "", unquoted(expression))
+    return set(re.findall(r"[a-z_][\w:]*", re.sub(LABEL_LISTS, "", bare))) - WORDS
+
+
+@pytest.mark.parametrize("expression", EXPRESSIONS)
+def test_every_series_that_a_rule_reads_exists(expression: str) -> None:
+    """Each name is one of the exporter's, of another rule's, or of the scrape's own."""
+    read = _words(expression)
+    assert read
+    assert read <= set(samples()) | set(RECORDED) | SCRAPES
+    assert recorded_names(expression) <= set(RECORDED)
+
+
+@pytest.mark.parametrize("expression", EXPRESSIONS)
+def test_every_label_that_a_rule_names_exists(expression: str) -> None:
+    """Matchers name labels of their family, and groupings labels of some family in the rule."""
+    known = samples()
+    for name, matchers in re.findall(r"(modelhost_\w+)\{([^}]*)\}", unquoted(expression)):
+        assert set(re.findall(r"(\w+)\s*[=!]", matchers)) <= set(known[name].labels)
+    every = {label for family in known.values() for label in family.labels} | {"le"} | TARGET_LABELS
+    for labels in re.findall(LABEL_LISTS, unquoted(expression)):
+        assert {label.strip() for label in labels.split(",")} <= every
+
+
+@pytest.mark.parametrize("expression", [text for text in EXPRESSIONS if "outcome" in text])
+def test_outcomes_are_those_of_the_contract(expression: str) -> None:
+    """What counts for, against or not at all is what the exporter counts so, and polls are left out of requests."""
+    neither = set(get_args(Outcome)) - ERRORS - {"ok"}
+    for operator, value in re.findall(r'outcome(=~|!~|=)"([^"]+)"', expression):
+        if operator == "!~":
+            assert set(value.split("|")) - {"ok"} == neither
+        else:
+            assert set(value.split("|")) <= set(get_args(Outcome))
+
+
+def test_requests_leave_polls_out_everywhere() -> None:
+    """Whatever reads a family that has operation "other" says that it does not want it."""
+    for name in ("requests_total", "request_duration_seconds_\\w+", "requests_in_flight"):
+        found = [match for text in EXPRESSIONS for match in re.findall(rf"\bmodelhost_{name}(.{{0,20}})", text)]
+        assert found
+        assert [rest for rest in found if not rest.startswith('{operation!="other"')] == []

@@ -1,0 +1,57 @@
+"""promtool accepts settings and rules, and its unit tests of the rules pass."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.programs import DEADLINE_SECONDS, installed
+from tests.prometheus.rules import FOLDER, RULES, TESTS, read
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MIMIR_RULES_OF_A_GROUP = 20
+
+
+def _promtool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [installed("promtool"), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=6 * DEADLINE_SECONDS,
+    )
+
+
+@pytest.mark.parametrize("name", ["prometheus.yml", "prometheus.live.yml"])
+def test_settings_are_accepted(name: str) -> None:
+    """Both profiles' settings are valid, and so are the rule files they name."""
+    result = _promtool("check", "config", FOLDER / name)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert f"SUCCESS: {len(RULES)} rule files found" in result.stdout
+
+
+def test_rules_are_accepted_without_lint() -> None:
+    """No rule is there twice, none is malformed."""
+    result = _promtool("check", "rules", "--lint=all", "--lint-fatal", *RULES)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("path", RULES, ids=lambda path: path.stem)
+def test_groups_fit_into_mimir(path: Path) -> None:
+    """No group has more rules than Mimir takes by default, and none shares its name."""
+    groups = read(path)["groups"]
+    assert {
+        group["name"]: len(group["rules"]) for group in groups if len(group["rules"]) > MIMIR_RULES_OF_A_GROUP
+    } == {}
+    assert len({group["name"] for group in groups}) == len(groups)
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: path.stem)
+def test_rules_do_what_they_say(path: Path) -> None:
+    """Alerts fire and stay quiet, and recorded numbers are those worked out by hand."""
+    result = _promtool("test", "rules", path)
+    assert result.returncode == 0, result.stdout + result.stderr

@@ -1,0 +1,52 @@
+"""A real Prometheus runs with the shipped settings and rules."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.programs import wait_until
+from tests.prometheus.rules import ALERTS, FOLDER, RECORDED, read
+from tests.prometheus.servers import alertmanager, prometheus
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.conftest import StartExporter
+    from tests.prometheus.servers import Server
+
+
+def test_the_live_profile_differs_in_its_interval_only() -> None:
+    """prometheus.live.yml is prometheus.yml with a scrape every 2 s."""
+    normal, live = read(FOLDER / "prometheus.yml"), read(FOLDER / "prometheus.live.yml")
+    assert (normal["global"].pop("scrape_interval"), live["global"].pop("scrape_interval")) == ("15s", "2s")
+    assert normal == live
+
+
+def _targets(server: Server) -> dict[str, str]:
+    active = server.get("/api/v1/targets")["data"]["activeTargets"]
+    return {target["labels"]["instance"]: target["health"] for target in active}
+
+
+def _rules(server: Server) -> list[dict[str, str]]:
+    groups = server.get("/api/v1/rules")["data"]["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def _recorded(server: Server, instance: str) -> bool:
+    query = f'/api/v1/query?query=instance:memory_usage:ratio{{instance="{instance}"}}'
+    return bool(server.get(query)["data"]["result"])
+
+
+def test_prometheus_scrapes_records_and_knows_its_alertmanager(start_exporter: StartExporter, tmp_path: Path) -> None:
+    """It finds the exporter, itself, the hosts of a file and Alertmanager; every rule is loaded and evaluates."""
+    exporter = start_exporter()
+    with alertmanager(tmp_path) as receiver, prometheus(tmp_path, exporter.address, receiver.port) as server:
+        wait_until(lambda: _targets(server).get(exporter.address) == "up", "the exporter is scraped")
+        wait_until(lambda: _targets(server).get(f"127.0.0.1:{server.port}") == "up", "Prometheus scrapes itself")
+        assert {"gpu-1.example.com:8585", "gpu-2.example.com:8585"} <= set(_targets(server))
+        wait_until(lambda: _recorded(server, exporter.address), "rules are evaluated")
+        assert len(_rules(server)) == len(ALERTS) + len(RECORDED)
+        assert {rule["health"] for rule in _rules(server)} <= {"ok", "unknown"}
+        assert [rule["name"] for rule in _rules(server) if rule.get("lastError")] == []
+        known = server.get("/api/v1/alertmanagers")["data"]["activeAlertmanagers"]
+        assert [manager["url"] for manager in known] == [f"http://127.0.0.1:{receiver.port}/api/v2/alerts"]
