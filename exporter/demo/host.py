@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 _STEP_SECONDS = 1.0
 _LONGEST_GAP_SECONDS = 300.0
+_LONGEST_STOP_SECONDS = 1.0
 _LAGS_PER_STEP = 2
 _SLOW_SCRAPE = Seconds(60.0)
 _NEVER_SECONDS = 1e6
@@ -90,6 +91,7 @@ class DemoHost:
         machine = Machine(doubles.create, self._surroundings(), self._polls.schedule, simulated=True)
         self.service = Service(lambda: self._configured(load()), self._configured(load()), machine)
         self._proxied: Proxied | None = None
+        self._thread = threading.Thread(target=self._run, name="demo", daemon=True)
 
     def feed(self, metrics: RequestMetrics, health: ProxyHealth) -> None:
         """Tell these metrics of the simulated requests from now on."""
@@ -103,7 +105,7 @@ class DemoHost:
             registry = self.service.registry
             self.feed(RequestMetrics(registry, self.service.fleet.recorded), ProxyHealth(registry))
         self.world.now = max(self.world.now, until - _LONGEST_GAP_SECONDS)
-        while self.world.now + _STEP_SECONDS <= until:
+        while self.world.now + _STEP_SECONDS <= until and not self._stop.is_set():
             self._step(self.world.now + _STEP_SECONDS)
 
     def page(self, at: float | None = None, format_: Format = TEXT) -> bytes:
@@ -115,21 +117,22 @@ class DemoHost:
 
     def run(self) -> None:
         """Catch up with the time, and let it pass, in a thread of its own, until it is closed."""
-        threading.Thread(target=self._run, name="demo", daemon=True).start()
+        self._thread.start()
 
     def close(self) -> None:
         """Stop, and remove what was written."""
         self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(_LONGEST_STOP_SECONDS)
         self.service.fleet.close()
         self.service.scrape.close()
         self._folder.cleanup()
 
     def _run(self) -> None:
-        while True:
+        while not self._stop.is_set():
             self.advance(time.time())
             self._show()
-            if self._stop.wait(_STEP_SECONDS):
-                return
+            self._stop.wait(_STEP_SECONDS)
 
     def _show(self) -> None:
         self._files.write(self.world.machine)
