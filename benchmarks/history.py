@@ -1,7 +1,7 @@
 """Writes the past of simulated hosts as blocks for a Prometheus: ``python -m benchmarks.history FOLDER [--hosts=20]``.
 
 The raw series of every host, as scraped; ``--storage.tsdb.path=FOLDER`` shows them. Takes promtool, and two cores about
-four minutes for 20 hosts with 20 models and an hour.
+seven minutes for 20 hosts with 20 models and an hour.
 """
 
 from __future__ import annotations
