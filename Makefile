@@ -4,6 +4,7 @@
 SHELL := /bin/sh
 
 BIN := .venv/bin
+BUILD := pyproject.toml hatch_build.py npm/package-lock.json
 
 help: ## show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/	/' | expand -t 10
@@ -26,10 +27,12 @@ check: .venv/dev.stamp test-programs ## format, lint, types, documents, tests wi
 bench: .venv/dev.stamp ## measure speed and memory, side by side with node_exporter and nginx
 	@-.ci/need prometheus-node-exporter prometheus-node-exporter
 	@-.ci/need nginx nginx-light
+	@-.ci/need chromium chromium
 	$(BIN)/python -m benchmarks.scrape $(ARGS)
 	$(BIN)/python -m benchmarks.proxy
 	$(BIN)/python -m benchmarks.gpu
 	$(BIN)/python -m benchmarks.model_servers
+	$(BIN)/python -m benchmarks.page
 	$(BIN)/python -m benchmarks.live
 
 format: .venv/dev.stamp ## format the code and write the generated parts of the README
@@ -38,22 +41,23 @@ format: .venv/dev.stamp ## format the code and write the generated parts of the 
 	$(BIN)/python -m exporter.reference
 
 clean: ## remove what the targets made
-	rm -rf .venv dist .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv dist exporter/page/static/uPlot.* .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 test-programs: # real ones that tests run against
 	@-.ci/need promtool prometheus
 	@-.ci/need prometheus-alertmanager prometheus-alertmanager
 	@-.ci/need cc build-essential
+	@-.ci/need chromium chromium
 	@-.ci/need prometheus-node-exporter prometheus-node-exporter
 
 .venv/made.stamp:
 	@python=$$(.ci/python) && "$$python" -m venv .venv
 	@touch $@
 
-.venv/run.stamp: .venv/made.stamp pyproject.toml
+.venv/run.stamp: .venv/made.stamp $(BUILD)
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
-.venv/dev.stamp: .venv/made.stamp pyproject.toml
+.venv/dev.stamp: .venv/made.stamp $(BUILD)
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@ .venv/run.stamp

@@ -21,9 +21,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from benchmarks.measuring import ROOT, exporter, table, verdict
 from exporter.answers import Care
 from exporter.backends import backend
+from exporter.http_url import ServerUrl
 from exporter.polling.fetching import Fetcher
 from exporter.polling.server_watch import ServerWatch, Surroundings
-from exporter.polling.settings import ModelServer, ServerUrl
+from exporter.polling.settings import ModelServer
 from tests.pages import pages as captured
 
 if TYPE_CHECKING:

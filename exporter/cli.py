@@ -169,7 +169,7 @@ async def _start_proxy(proxy: Proxy) -> None:
         fields = {
             "server": server.name,
             "url": f"http://{_reachable(server.listen, port)}",
-            "upstream": server.upstream.url,
+            "upstream": server.upstream.text,
         }
         log.info("proxying", extra={"fields": fields})
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from exporter import collectors
 from exporter.address import Address
+from exporter.http_url import PageUrl  # noqa: TC001 - read at run time, by the parser
 from exporter.live.settings import Host, Live, Origin
 from exporter.polling.settings import ModelServer
 from exporter.proxy.settings import ProxySettings
@@ -31,6 +32,7 @@ class Web:
     telemetry_path: str = "/metrics"
     max_requests: int = 40
     enable_lifecycle: bool = False
+    grafana_url: PageUrl | None = None
     allowed_hosts: tuple[Host, ...] = ()
     """Names that the live feed may be asked by, besides this machine's own."""
     allowed_origins: tuple[Origin, ...] = ()

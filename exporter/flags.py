@@ -75,6 +75,12 @@ def _flags() -> list[Flag]:
             _SWITCH,
         ),
         Flag(
+            "--web.grafana-url",
+            "web.grafana_url",
+            "Where the live page's link to Grafana leads. Default: no link.",
+            {"metavar": "URL"},
+        ),
+        Flag(
             "--scrape.timeout",
             "scrape.timeout",
             "Deadline of each collector; a scrape's own, shorter time-out wins. Default 5s.",

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 OTHER = "other"
 UNKNOWN = "unknown"
 
 
 class ModelNames:
-    """The places of one server. A client can ask for any name; only a reply with success gives it a place."""
+    """The places of one server. A client can ask for any name; only a reply with success gives it a place.
 
-    def __init__(self, max_models: int) -> None:
+    Names that the configuration knows have theirs from the start, so that a model which never answers is named too.
+    """
+
+    def __init__(self, max_models: int, known: Iterable[str] = ()) -> None:
+        self._names = set(known)
         self._max = max_models
-        self._names: set[str] = set()
 
     def label(self, name: str | None, *, succeeded: bool) -> str:
         """Return the label for a model's name, which takes a place if the request succeeded and one is free."""

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import psutil
-from yarl import URL
 
 from exporter import collectors, logs
 from exporter.collectors import gpu, model_servers
@@ -19,7 +18,6 @@ from exporter.gpu.uses import Uses
 from exporter.own_metrics import OwnMetrics
 from exporter.polling.fleet import Fleet
 from exporter.polling.local_processes import is_local
-from exporter.polling.settings import ServerUrl
 from exporter.scrape import Scrape
 
 if TYPE_CHECKING:
@@ -113,7 +111,7 @@ class Service:
         if not isinstance(options, model_servers.Options):  # switched off: nobody is asked
             self.fleet.close()
             return
-        upstreams = {server.name: ServerUrl(server.upstream.url) for server in config.proxy.servers}
+        upstreams = {server.name: server.upstream for server in config.proxy.servers}
         # a proxied server that only a restart brings has no upstream yet
         servers = [server for server in config.model_servers if server.url or server.name in upstreams]
         self.fleet.watch(servers, upstreams, options.poll_interval)
@@ -145,6 +143,6 @@ class Service:
 
 def _local_servers(config: Config) -> tuple[Server, ...]:
     """Return the model servers that may run here, known by their port, so that GPU memory carries their names."""
-    urls = {server.name: URL(server.upstream.url) for server in config.proxy.servers}
-    urls |= {server.name: URL(server.url.text) for server in config.model_servers if server.url}
+    urls = {server.name: server.upstream.url for server in config.proxy.servers}
+    urls |= {server.name: server.url.url for server in config.model_servers if server.url}
     return tuple(Server(name, port=url.port) for name, url in urls.items() if url.port and is_local(url.host or ""))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import gzip
-import html
 import threading
 from functools import partial
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from exporter import __version__, threads
+from exporter import page, threads
 from exporter.config import ConfigError
 from exporter.exposition import accepts_gzip, negotiate
 from exporter.live import routes as live
@@ -36,13 +35,13 @@ def build_app(service: Service) -> web.Application:
     pages = _Pages(service, live.add_routes(app, service))
     app.add_routes(
         [
-            web.get("/", pages.landing),
             web.get(service.config.web.telemetry_path, pages.metrics),
             web.get("/-/healthy", pages.healthy),
             web.get("/-/ready", pages.ready),
             web.post("/-/reload", pages.reload),
         ]
     )
+    page.add_routes(app, service)
     return app
 
 
@@ -93,10 +92,6 @@ class _Pages:
     def _leave_place(self) -> None:
         with self._lock:
             self._serving -= 1
-
-    async def landing(self, _request: web.Request) -> web.Response:
-        """Serve the page that a person sees first."""
-        return web.Response(text=_landing_page(self._service), content_type="text/html")
 
     async def healthy(self, _request: web.Request) -> web.Response:
         """Answer that the process lives."""
@@ -162,28 +157,3 @@ def _response(format_: Format, body: bytes, zipped: bool) -> web.Response:
     if zipped:
         headers["Content-Encoding"] = "gzip"
     return web.Response(body=body, headers=headers)
-
-
-def _landing_page(service: Service) -> str:
-    path = html.escape(service.config.web.telemetry_path)
-    links = "".join(f'<li><a href="{path}?collect[]={name}">{name}</a></li>' for name in service.scrape.names)
-    demo = "<p><strong>DEMO</strong>: this machine does not exist; every number is made up.</p>"
-    return f"""<!doctype html>
-<html lang="en">
-<head><meta charset="utf-8"><title>modelhost-exporter</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 40rem; margin: 3rem auto; padding: 0 1rem; }}
-:root {{ color-scheme: light dark; }}
-</style>
-</head>
-<body>
-<h1>modelhost-exporter</h1>
-{demo if service.demo else ""}
-<p>Prometheus metrics for machines that serve models. Version {__version__}.</p>
-<p><a href="{path}">Metrics</a> · <a href="/-/healthy">Healthy</a> · <a href="/-/ready">Ready</a></p>
-<h2>One collector at a time</h2>
-<ul>{links}</ul>
-</body>
-</html>
-"""

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import urllib.request
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
@@ -157,6 +157,9 @@ def installed(*names: str) -> str:
     """Return the path of the first program that is installed; skips the test (in CI: fails it) when none is."""
     path = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin"))
     found = next((found for name in names if (found := shutil.which(name, path=path))), None)
-    if found is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"{names[0]} is not installed")
-    return found
+    return found or missing(f"{names[0]} is not installed")
+
+
+def missing(what: str) -> NoReturn:
+    """Skip the test, since something it needs is not here; in CI fail it."""
+    (pytest.fail if os.environ.get("CI") else pytest.skip)(what)

@@ -224,16 +224,6 @@ async def test_a_page_is_made_outside_the_event_loops_thread() -> None:
     assert threading.get_ident() not in seen
 
 
-async def test_the_landing_page_links_to_the_metrics(served: tuple[str, ClientSession]) -> None:
-    """A person who opens / finds links to the metrics and to each collector."""
-    url, client = served
-    async with client.get(f"{url}/") as response:
-        text = await response.text()
-        assert response.content_type == "text/html"
-    assert '<a href="/metrics">' in text
-    assert '<a href="/metrics?collect[]=b">' in text
-
-
 async def test_head_has_the_headers_and_no_body(served: tuple[str, ClientSession]) -> None:
     """HEAD /metrics answers like GET, without the page."""
     url, client = served

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+import hatch_build
 from exporter import __version__, collectors
-from tests.programs import DEADLINE_SECONDS
+from tests.programs import DEADLINE_SECONDS, missing
 
 ROOT = Path(__file__).parent.parent
 
@@ -19,6 +20,8 @@ ROOT = Path(__file__).parent.parent
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the wheel with the tools that are installed, without a network."""
+    if not hatch_build.is_built(ROOT):
+        missing("the charts are not built: pip install --editable .")
     folder = tmp_path_factory.mktemp("wheel")
     subprocess.run(
         [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT],
@@ -36,6 +39,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
         assert f"exporter/collectors/{name}.py" in names
     assert "exporter/py.typed" in names
     assert any(name.endswith("LICENSE") for name in names)
+    for name in ("index.html", "app.js", "app.css", *hatch_build.FILES.values()):
+        assert f"exporter/page/static/{name}" in names
     assert {name.partition("/")[0] for name in names} == {"exporter", f"modelhost_exporter-{__version__}.dist-info"}
 
 

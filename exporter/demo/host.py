@@ -24,12 +24,13 @@ from exporter.demo.proxied import Proxied
 from exporter.demo.system import System
 from exporter.demo.world import World
 from exporter.exposition import TEXT
+from exporter.http_url import ServerUrl
 from exporter.objectives import Objective, Objectives
 from exporter.polling.local_processes import LocalProcesses
 from exporter.polling.server_watch import Surroundings
 from exporter.polling.settings import ModelServer, Probe
 from exporter.proxy.health import ProxyHealth
-from exporter.proxy.settings import ProxyServer, ProxySettings, Upstream
+from exporter.proxy.settings import ProxyServer, ProxySettings
 from exporter.request_metrics import RequestMetrics
 from exporter.service import Machine, Service
 from exporter.units import Seconds
@@ -175,7 +176,7 @@ def _proxied_server(server: ServerSpec) -> ProxyServer:
     return ProxyServer(
         server.name,
         Address("127.0.0.1", 0),
-        Upstream(f"http://127.0.0.1:{server.port}"),
+        ServerUrl(f"http://127.0.0.1:{server.port}"),
         server.kind,
         objectives=Objectives(
             ttft=Objective(Seconds(ttft), ttft_ratio),

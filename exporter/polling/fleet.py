@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
+    from exporter.http_url import ServerUrl
     from exporter.observation import RequestObservation
     from exporter.polling.energy import GpuUses
-    from exporter.polling.settings import ModelServer, ServerUrl
+    from exporter.polling.settings import ModelServer
 
 log = logging.getLogger(__name__)
 

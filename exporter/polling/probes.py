@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry
 
+    from exporter.http_url import ServerUrl
     from exporter.polling.fetching import Connect
     from exporter.polling.server_watch import ServerWatch
-    from exporter.polling.settings import ModelServer, Probe, ServerUrl
+    from exporter.polling.settings import ModelServer, Probe
 
 _SERVER_ERROR = 500
 # operation → path, what is sent beside the model, where an answer has its results

@@ -25,11 +25,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from exporter.gpu.uses import GpuUse
+    from exporter.http_url import ServerUrl
     from exporter.polling.energy import GpuUses
     from exporter.polling.fetching import Client, Connect
     from exporter.polling.local_processes import ServerProcesses
     from exporter.polling.model_history import Known
-    from exporter.polling.settings import ModelServer, ServerUrl
+    from exporter.polling.settings import ModelServer
     from exporter.snapshots import Model, ServerSnapshot
     from exporter.written import Parts
 

@@ -6,24 +6,10 @@ from collections.abc import Mapping  # noqa: TC003 - read at run time, by the pa
 from dataclasses import dataclass, field
 from typing import Literal
 
-from exporter.http_url import parse_http_url
+from exporter.http_url import ServerUrl  # noqa: TC001 - read at run time, by the parser
 from exporter.units import Seconds
 
 Kind = Literal["auto", "vllm", "sglang", "llamacpp", "ollama", "tgi", "lmstudio", "litellm", "triton", "openai"]
-
-
-@dataclass(frozen=True)
-class ServerUrl:
-    """Where a model server is: scheme, host, port, and a path that is put in front of every other."""
-
-    text: str
-    """Without a slash at its end."""
-
-    @classmethod
-    def from_text(cls, text: str) -> ServerUrl:
-        """Parse an http or https URL without query, fragment or password; ValueError for anything else."""
-        parse_http_url(text)
-        return cls(text.rstrip("/"))
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from aiohttp import HttpVersion11, hdrs
 
 from exporter.proxy import websocket
+from exporter.proxy.failures import Failure
 from exporter.proxy.headers import encodable, tokens
 
 if TYPE_CHECKING:
@@ -19,12 +20,11 @@ _BODY = (hdrs.CONTENT_LENGTH, hdrs.TRANSFER_ENCODING)
 _BAD_REQUEST, _METHOD_NOT_ALLOWED = 400, 405
 
 
-class Refused(Exception):
+class Refused(Failure):
     """A request that is not forwarded: the status to answer, and why."""
 
     def __init__(self, code: int, reason: str) -> None:
-        super().__init__(reason)
-        self.code = code
+        super().__init__("client_error", code, reason)
 
 
 def admitted(request: BaseRequest) -> str:
@@ -51,8 +51,8 @@ def _problem(request: BaseRequest) -> str | None:
         codings = [coding.strip().lower() for coding in headers.getall(hdrs.TRANSFER_ENCODING)]
         if codings != ["chunked"] or request.version < HttpVersion11:
             return "a body can be chunked once, in HTTP/1.1, and nothing else"
-    if not encodable(headers):
-        return "a header field holds bytes that are not UTF-8"
+    if len(headers.getall(hdrs.HOST, ())) > 1 or not encodable(request.raw_headers):
+        return "a header field holds bytes that are not UTF-8, or there are two hosts"
     # the parser takes what follows such a head for the new protocol, whatever a length says
     if hdrs.UPGRADE in headers and any(name in headers for name in _BODY) and _switches(request):
         return "a request with a body cannot switch protocols"

@@ -4,61 +4,60 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from multidict import CIMultiDict, istr
+from aiohttp import hdrs
+from multidict import CIMultiDict
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from multidict import CIMultiDictProxy
 
-_HOP_BY_HOP = tuple(
-    map(
-        istr,
-        (
-            *("Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authenticate", "Proxy-Authorization"),
-            *("TE", "Trailer", "Transfer-Encoding", "Upgrade"),
-        ),
-    )
+Field = tuple[bytes, bytes]
+"""Name and value as they came."""
+
+HOP_BY_HOP = frozenset(
+    {
+        *(b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"proxy-authorization"),
+        *(b"te", b"trailer", b"transfer-encoding", b"upgrade"),
+    }
 )
-_CONNECTION = istr("Connection")
-_HOST, _EXPECT = istr("Host"), istr("Expect")
+CONTENT_LENGTH, ACCEPT_ENCODING = b"content-length", b"accept-encoding"
+# the upstream has a Host of its own, and Expect was answered here
+_TO_CLIENT, _TO_UPSTREAM = HOP_BY_HOP, HOP_BY_HOP | {b"host", b"expect"}
 
 
-def end_to_end(headers: CIMultiDictProxy[str]) -> CIMultiDict[str]:
-    """Return a copy without the fields of this hop: the known ones and those that Connection names."""
-    kept = CIMultiDict(headers)
-    for line in headers.getall(_CONNECTION, ()):
-        for name in line.split(","):
-            kept.popall(name.strip(), None)
-    for name in _HOP_BY_HOP:
-        if name in kept:
-            kept.popall(name)
-    return kept
+def for_client(fields: Iterable[Field], headers: CIMultiDictProxy[str]) -> list[Field]:
+    """Return a reply's fields as the client gets them; ``headers`` are the same."""
+    return _without(_TO_CLIENT, fields, headers)
 
 
-def for_upstream(headers: CIMultiDictProxy[str]) -> CIMultiDict[str]:
-    """Return a request's fields as the upstream gets them.
-
-    Host is the upstream's own, set by the client library; Expect was answered here.
-    """
-    kept = end_to_end(headers)
-    kept.popall(_HOST, None)
-    kept.popall(_EXPECT, None)
-    return _spelt_alike(kept)
+def for_upstream(fields: Iterable[Field], headers: CIMultiDictProxy[str]) -> list[Field]:
+    """Return a request's fields as the upstream gets them, but for its Host; ``headers`` are the same."""
+    return _without(_TO_UPSTREAM, fields, headers)
 
 
-def _spelt_alike(headers: CIMultiDict[str]) -> CIMultiDict[str]:
-    """Return fields of one name in one spelling: aiohttp's client would keep only the last of X-A and x-a."""
-    spelling: dict[str, str] = {}
-    fields = [(spelling.setdefault(name.lower(), name), value) for name, value in headers.items()]
-    return headers if len(spelling) == len(fields) else CIMultiDict(fields)
+def _without(dropped: frozenset[bytes], fields: Iterable[Field], headers: CIMultiDictProxy[str]) -> list[Field]:
+    if hdrs.CONNECTION in headers:  # it names further ones
+        dropped = dropped.union(token.encode("utf-8", "surrogateescape") for token in tokens(headers, hdrs.CONNECTION))
+    return [field for field in fields if field[0].lower() not in dropped]
 
 
-def encodable(headers: CIMultiDictProxy[str]) -> bool:
-    """Tell whether every field can be written again as it came; bytes that are not UTF-8 cannot."""
+def written(first_line: bytes, fields: Iterable[Field]) -> bytes:
+    """Return a message's head."""
+    return b"\r\n".join((first_line, *map(b": ".join, fields), b"\r\n"))
+
+
+def as_multidict(fields: Iterable[Field]) -> CIMultiDict[str]:
+    """Return fields as aiohttp's client takes them: of X-A and x-a it would keep only the last, so in one spelling."""
+    spelling: dict[bytes, str] = {}
+    return CIMultiDict((spelling.setdefault(name.lower(), name.decode()), value.decode()) for name, value in fields)
+
+
+def encodable(fields: Iterable[Field]) -> bool:
+    """Tell whether every field is UTF-8."""
     try:
-        for name, value in headers.items():
-            name.encode()
-            value.encode()
-    except UnicodeEncodeError:
+        b"".join(map(b"".join, fields)).decode()
+    except UnicodeDecodeError:
         return False
     return True
 

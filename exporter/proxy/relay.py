@@ -1,69 +1,136 @@
-"""A reply passed on as it came: no header field is added to the server's."""
+"""A reply passed on as it came: no header field is added to the server's but those of this hop."""
 
 from __future__ import annotations
 
 import re
 import socket
 import struct
+from email.utils import formatdate
+from functools import lru_cache
+from http import HTTPStatus
+from time import time
 from typing import TYPE_CHECKING
 
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion11, hdrs
 
-from exporter.proxy.headers import end_to_end
+from exporter.proxy.headers import CONTENT_LENGTH, Field, for_client, written
 
 if TYPE_CHECKING:
     import asyncio
 
-    from aiohttp import ClientResponse
+    from aiohttp import web
+    from aiohttp.http import RawResponseMessage
 
-# what this hop says for itself; a Date is added where there is none (RFC 9110, section 6.6.1)
-_OF_THIS_HOP = (hdrs.TRANSFER_ENCODING, hdrs.CONNECTION, hdrs.DATE)
-_FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-_NO_CONTENT = 204
+_FORBIDDEN = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_NO_CONTENT, _NOT_MODIFIED = 204, 304
+_CHUNKED = (b"Transfer-Encoding", b"chunked")
+_CLOSE, _KEEP_ALIVE = (b"Connection", b"close"), (b"Connection", b"keep-alive")
+_LAST_CHUNK = b"0\r\n\r\n"
 
 
-class Relay(web.StreamResponse):
-    """The client's side of a reply; aiohttp frames it as this hop needs."""
+class Outgoing:
+    """A reply on its way to the client, framed as this hop needs; raises ConnectionError when the client is gone.
 
-    def __init__(self, upstream: ClientResponse) -> None:
-        """Prepare; ValueError when the reply's head holds control characters, which cannot be passed on."""
-        self._sent = end_to_end(upstream.headers)
-        reason = upstream.reason or ""
-        text = reason.join(f"{name}{value}" for name, value in self._sent.items()) + reason
-        if _FORBIDDEN.search(text):
+    The server's loop is told that it was sent: it takes what a handler returns for a ``web.StreamResponse``.
+    """
+
+    def __init__(
+        self, request: web.BaseRequest, status: int, reason: bytes, fields: list[Field], *, last: bool = False
+    ) -> None:
+        """Frame a reply, whose fields of this hop were taken out; ``last`` ends the client's connection.
+
+        ValueError when the fields hold control characters.
+        """
+        self._request = request
+        self.keep_alive = request.keep_alive and not last
+        """The client's connection goes on afterwards."""
+        self._chunked = False
+        http11 = request.version >= HttpVersion11
+        self._bodiless = request.method == hdrs.METH_HEAD or status in (_NO_CONTENT, _NOT_MODIFIED)
+        names = {name.lower() for name, _ in fields}
+        if status == _NO_CONTENT and CONTENT_LENGTH in names:
+            fields = [field for field in fields if field[0].lower() != CONTENT_LENGTH]
+        if not self._bodiless and CONTENT_LENGTH not in names:
+            self._chunked = http11
+            self.keep_alive = self.keep_alive and http11
+        hop = [_CHUNKED] if self._chunked else []
+        if self.keep_alive != http11:
+            hop.append(_KEEP_ALIVE if self.keep_alive else _CLOSE)
+        if b"date" not in names:  # RFC 9110, section 6.6.1
+            hop.append((b"Date", _date(int(time()))))
+        line = b"HTTP/1.%d %d %b" % (http11, status, reason)
+        if _FORBIDDEN.search(b"\t".join((line, *map(b"".join, fields)))):
             raise ValueError("control characters in the head of a reply")
-        self._plain = text.isascii()
-        super().__init__(status=upstream.status, reason=reason, headers=self._sent)
-        # a head whose body is here already is sent together with it
-        self._send_headers_immediately = not upstream.content.is_eof()
+        self._head = written(line, (*fields, *hop))
 
-    def forget_length(self) -> None:
-        """Send the body chunked: it will not be as long as the server's."""
-        self._sent.popall(hdrs.CONTENT_LENGTH, None)
-        self._headers.popall(hdrs.CONTENT_LENGTH, None)
+    def start(self) -> None:
+        """Send the head, for a body that is still to come."""
+        head, self._head = self._head, b""
+        self._write(head)
 
-    async def _write_headers(self) -> None:
-        """Write the server's fields and those of this hop, but nothing that aiohttp would like to add."""
-        fields = self._sent
-        for name in _OF_THIS_HOP:
-            if name in self._headers and name not in fields:
-                fields[name] = self._headers[name]
-        if self._status == _NO_CONTENT:
-            fields.popall(hdrs.CONTENT_LENGTH, None)
-        self._headers = fields
-        if self._plain:
-            await super()._write_headers()
-        else:
-            self._write_bytes()
+    def write(self, data: bytes) -> None:
+        """Send a piece of the body, and the head where it was not sent."""
+        head, self._head = self._head, b""
+        if data and not self._bodiless:
+            head += b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data
+        if head:
+            self._write(head)
 
-    def _write_bytes(self) -> None:
-        """Write a head with bytes of any kind as they came; aiohttp would drop those that are not UTF-8."""
-        request = self._req
-        if request is None or request.transport is None:
+    def end(self, data: bytes = b"") -> None:
+        """Send the last piece, which may be empty."""
+        head, self._head = self._head, b""
+        if self._chunked:
+            head += b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) if data else _LAST_CHUNK
+        elif not self._bodiless:
+            head += data
+        if head:
+            self._write(head)
+
+    @property
+    def full(self) -> bool:
+        """Whether to wait for room() before more is sent."""
+        return self._request.protocol.writing_paused
+
+    async def room(self) -> None:
+        """Wait until the client has taken enough."""
+        await self._request.writer.drain()
+
+    def _write(self, data: bytes) -> None:
+        transport = self._request.transport
+        if transport is None or transport.is_closing():
             raise ConnectionResetError("the client is gone")
-        lines = [f"HTTP/{request.version.major}.{request.version.minor} {self._status} {self._reason}"]
-        lines += [f"{name}: {value}" for name, value in self._headers.items()]
-        request.transport.write("\r\n".join((*lines, "", "")).encode("utf-8", "surrogateescape"))
+        transport.write(data)
+        self._request.writer.output_size += len(data)
+
+    async def prepare(self, _request: web.BaseRequest) -> None:
+        """Do nothing: it was sent."""
+
+    async def write_eof(self) -> None:
+        """Do nothing: it was ended."""
+
+
+class Relay(Outgoing):
+    """The server's reply."""
+
+    def __init__(self, request: web.BaseRequest, reply: RawResponseMessage, *, same_length: bool = True) -> None:
+        """Prepare; ValueError when the reply's head cannot be passed on; its length may not be what is sent."""
+        fields = for_client(reply.raw_headers, reply.headers)
+        if not same_length or reply.chunked:
+            fields = [field for field in fields if field[0].lower() != CONTENT_LENGTH]
+        super().__init__(request, reply.code, (reply.reason or "").encode("utf-8", "surrogateescape"), fields)
+
+
+def plain_reply(
+    request: web.BaseRequest, status: int, body: bytes, content_type: str, *, last: bool = False
+) -> Outgoing:
+    """Return the head of a reply of the proxy's own; the body is for end(). ``last`` ends the connection."""
+    fields = [(b"Content-Type", content_type.encode()), (b"Content-Length", b"%d" % len(body))]
+    return Outgoing(request, status, HTTPStatus(status).phrase.encode(), fields, last=last)
+
+
+@lru_cache(maxsize=1)
+def _date(seconds: int) -> bytes:
+    return formatdate(seconds, usegmt=True).encode()
 
 
 def reset(transport: asyncio.Transport) -> None:

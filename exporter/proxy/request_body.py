@@ -43,8 +43,6 @@ class RequestBody:
         kept: list[bytes] = []
         size = 0
         try:
-            if not self._content.total_bytes:
-                yield b""  # the head goes ahead of a body that is still to come
             while piece := await self._content.readany():
                 yield piece
                 size += len(piece)

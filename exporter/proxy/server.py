@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from aiohttp import web
 
 from exporter.proxy.connection import Server
 from exporter.proxy.exchange import Exchange
 from exporter.proxy.health import ProxyHealth
-from exporter.proxy.target import MAX_FIELD_BYTES, target_for
+from exporter.proxy.target import target_for
+from exporter.proxy.upstream import MAX_FIELD_BYTES
 from exporter.request_metrics import RequestMetrics
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Proxy:
                 await self._lag
         await asyncio.gather(*(runner.cleanup() for runner in self._runners))
         for target in self._targets:
-            await target.session.close()
+            await target.close()
 
     async def listen(self, server: ProxyServer) -> int:
         """Listen for one server and return the port; OSError when that cannot be."""
@@ -69,10 +70,14 @@ class Proxy:
         self._targets.append(target)
 
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
-            return await Exchange(target, request).run()
+            return cast("web.StreamResponse", await Exchange(target, request).run())
+
+        async def refuse(request: web.BaseRequest) -> web.StreamResponse:
+            return cast("web.StreamResponse", await Exchange(target, request).refuse())
 
         low_level = Server(
             handle,
+            refuse,
             handler_cancellation=True,
             auto_decompress=False,
             access_log=None,

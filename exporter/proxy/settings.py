@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from exporter.address import Address
-from exporter.http_url import parse_http_url
+from exporter.http_url import ServerUrl
 from exporter.objectives import Objectives
 from exporter.units import Seconds
 
@@ -19,28 +19,12 @@ _TEXT_FORM = "NAME=LISTEN=UPSTREAM, such as ollama=127.0.0.1:8434=http://127.0.0
 
 
 @dataclass(frozen=True)
-class Upstream:
-    """Where requests are forwarded to: scheme, host, port, and a path that is put in front."""
-
-    url: str
-    """Without a slash at its end."""
-    prefix: str = ""
-    """Its path, which is put in front of the client's."""
-
-    @classmethod
-    def from_text(cls, text: str) -> Upstream:
-        """Parse an http or https URL without query, fragment or password; ValueError for anything else."""
-        url = parse_http_url(text)
-        return cls(text.rstrip("/"), url.raw_path.rstrip("/"))
-
-
-@dataclass(frozen=True)
 class ProxyServer:
     """One model server that is watched: clients talk to ``listen``, and reach ``upstream``."""
 
     name: str
     listen: Address
-    upstream: Upstream
+    upstream: ServerUrl
     kind: Kind = "auto"
     """What the server is; 'auto' is not known."""
     usage: Literal["auto", "off"] = "auto"
@@ -69,7 +53,7 @@ class ProxyServer:
         name, listen, upstream = (*text.split("=", 2), "", "")[:3]
         if not (name and listen and upstream):
             raise ValueError(f"{text!r} is not {_TEXT_FORM}")
-        return cls(name, Address.from_text(listen), Upstream.from_text(upstream))
+        return cls(name, Address.from_text(listen), ServerUrl.from_text(upstream))
 
     def objectives_of(self, model: str) -> Objectives:
         """Return what is promised for a model."""

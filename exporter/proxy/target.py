@@ -8,17 +8,12 @@ from typing import TYPE_CHECKING
 import aiohttp
 
 from exporter.model_names import ModelNames
+from exporter.proxy.upstream import MAX_FIELD_BYTES, Upstream
 
 if TYPE_CHECKING:
     from exporter.proxy.health import ProxyHealth
     from exporter.proxy.settings import ProxyServer
     from exporter.request_metrics import RequestMetrics
-
-# uvicorn and llama.cpp close an idle connection after 5 s: a request sent into that moment would be lost
-_KEEPALIVE_SECONDS = 3.0
-_CLIENT_BUFFER_BYTES = 1 << 16
-MAX_FIELD_BYTES = 1 << 16
-"""The longest request line or header field; the usual 8 kB are too few for some tokens."""
 
 
 @dataclass
@@ -26,7 +21,9 @@ class Target:
     """One model server: how it is reached and what is known of it."""
 
     settings: ProxyServer
+    upstream: Upstream
     session: aiohttp.ClientSession
+    """For WebSockets."""
     metrics: RequestMetrics
     health: ProxyHealth
     names: ModelNames
@@ -38,21 +35,25 @@ class Target:
         """The server's name in the configuration."""
         return self.settings.name
 
+    async def close(self) -> None:
+        """Close what is open to the server."""
+        self.upstream.close()
+        await self.session.close()
+
 
 def target_for(settings: ProxyServer, metrics: RequestMetrics, health: ProxyHealth) -> Target:
-    """Open a client for one server; must be called on the event loop, and its session closed."""
+    """Prepare for one server; must be called on the event loop, and closed."""
     session = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS),
+        connector=aiohttp.TCPConnector(limit=0, force_close=True),
         timeout=aiohttp.ClientTimeout(
             total=None, sock_connect=settings.connect_timeout, sock_read=settings.idle_timeout
         ),
         auto_decompress=False,
         cookie_jar=aiohttp.DummyCookieJar(),
         skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
-        read_bufsize=_CLIENT_BUFFER_BYTES,
         max_line_size=MAX_FIELD_BYTES,
         max_field_size=MAX_FIELD_BYTES,
         trust_env=False,
     )
-    session._retry_connection = False  # noqa: SLF001 - a request is never sent twice, not even a GET
-    return Target(settings, session, metrics, health, ModelNames(settings.max_models))
+    upstream = Upstream(settings.upstream, settings.connect_timeout, settings.idle_timeout)
+    return Target(settings, upstream, session, metrics, health, ModelNames(settings.max_models, settings.models))

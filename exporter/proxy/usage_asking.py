@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 from aiohttp import hdrs
 
+from exporter.proxy.headers import ACCEPT_ENCODING, CONTENT_LENGTH
 from exporter.wire.usage_request import UsageFrameFilter
 
 if TYPE_CHECKING:
-    from aiohttp import ClientResponse
+    from aiohttp.http import RawResponseMessage
     from aiohttp.web import BaseRequest
-    from multidict import CIMultiDict
 
+    from exporter.proxy.headers import Field
     from exporter.proxy.target import Target
 
 _ACCEPTING = frozenset({"vllm", "sglang", "ollama", "lmstudio", "tgi", "openai"})
@@ -32,19 +33,22 @@ def may_ask(target: Target, wire_name: str, request: BaseRequest) -> bool:
     )
 
 
-def prepare(headers: CIMultiDict[str]) -> None:
-    """Adapt a request's fields to the body that asks; a frame cannot be taken out of a compressed stream."""
-    headers.popall(hdrs.CONTENT_LENGTH, None)
-    if hdrs.ACCEPT_ENCODING in headers:
-        headers[hdrs.ACCEPT_ENCODING] = "identity"
+def prepared(fields: list[Field], body: bytes) -> list[Field]:
+    """Return a request's fields for the body that asks; a frame cannot be taken out of a compressed stream."""
+    kept = [
+        (name, b"identity" if name.lower() == ACCEPT_ENCODING else value)
+        for name, value in fields
+        if name.lower() != CONTENT_LENGTH
+    ]
+    return [*kept, (b"Content-Length", b"%d" % len(body))]
 
 
-def frame_filter(upstream: ClientResponse) -> UsageFrameFilter | None:
+def frame_filter(reply: RawResponseMessage) -> UsageFrameFilter | None:
     """Return what takes the usage frame out; None for a reply that is no plain stream, which is passed on as it is."""
-    is_stream = upstream.headers.get(hdrs.CONTENT_TYPE, "").lower().startswith("text/event-stream")
-    return UsageFrameFilter() if is_stream and not is_encoded(upstream) else None
+    is_stream = reply.headers.get(hdrs.CONTENT_TYPE, "").lower().startswith("text/event-stream")
+    return UsageFrameFilter() if is_stream and not is_encoded(reply) else None
 
 
-def is_encoded(upstream: ClientResponse) -> bool:
+def is_encoded(reply: RawResponseMessage) -> bool:
     """Tell whether a reply is compressed."""
-    return upstream.headers.get(hdrs.CONTENT_ENCODING, "identity").strip().lower() != "identity"
+    return reply.headers.get(hdrs.CONTENT_ENCODING, "identity").strip().lower() != "identity"

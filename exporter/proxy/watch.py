@@ -39,6 +39,12 @@ class Watch:
         """The model that the reply names, as soon as it does."""
         return self._reply.model
 
+    @property
+    def failed(self) -> bool:
+        """Whether a reply that was passed on to its end held an error, or lacked its end."""
+        usage = self.finish()
+        return usage.failed or not (usage.complete or self.blind)
+
     def feed(self, piece: bytes) -> Progress:
         """Take the next bytes as they came over the wire; never raises."""
         if self.blind:
@@ -52,15 +58,15 @@ class Watch:
             self._drop("internal")
         return NOTHING
 
-    def finish(self) -> Usage:
-        """Return what is known at the end, the same each time; never raises."""
+    def finish(self, *, cut: bool = False) -> Usage:
+        """Return what is known at the end, the same each time; ``cut`` when the reply broke off. Never raises."""
         if self._usage is None:
-            self._usage = self._finish()
+            self._usage = self._finish(cut=cut)
         return self._usage
 
-    def _finish(self) -> Usage:
+    def _finish(self, *, cut: bool) -> Usage:
         try:
-            usage = self._reply.finish()
+            usage = self._reply.finish(cut=cut)
         except Exception:
             log.exception("a reply's reader failed")
             self._drop("internal")

@@ -9,16 +9,20 @@ from typing import TYPE_CHECKING
 import aiohttp
 from aiohttp import WSMsgType, hdrs, web
 
-from exporter.proxy.headers import for_upstream, tokens
+from exporter.proxy.failures import CLIENT_ERROR, SERVER_ERROR, Failure, failure_of
+from exporter.proxy.headers import as_multidict, for_upstream, tokens
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from yarl import URL
 
+    from exporter.observation import Outcome
+
 PROTOCOL = "websocket"
 _VERSION = "13"
 _KEY_BYTES = 16
+_BAD_GATEWAY = 502
 _HANDSHAKE = (
     hdrs.SEC_WEBSOCKET_KEY,
     hdrs.SEC_WEBSOCKET_VERSION,
@@ -53,16 +57,27 @@ def is_proper(request: web.BaseRequest) -> bool:
 async def open_upstream(
     session: aiohttp.ClientSession, url: URL, request: web.BaseRequest
 ) -> aiohttp.ClientWebSocketResponse:
-    """Open the upstream's side as the client asked for it; raises what aiohttp raises when that fails."""
-    headers = for_upstream(request.headers)
+    """Open the upstream's side as the client asked for it; Failure when that cannot be, which quotes a refusal."""
+    headers = as_multidict(for_upstream(request.raw_headers, request.headers))
     for name in _HANDSHAKE:
         headers.popall(name, None)
     protocols = tuple(
         name.strip() for line in request.headers.getall(hdrs.SEC_WEBSOCKET_PROTOCOL, ()) for name in line.split(",")
     )
-    return await session.ws_connect(
-        url, headers=headers, protocols=protocols, autoping=False, autoclose=False, max_msg_size=0
-    )
+    try:
+        return await session.ws_connect(
+            url, headers=headers, protocols=protocols, autoping=False, autoclose=False, max_msg_size=0
+        )
+    except aiohttp.WSServerHandshakeError as refusal:
+        refused = refusal.status >= CLIENT_ERROR
+        outcome: Outcome = "client_error" if refused and refusal.status < SERVER_ERROR else "server_error"
+        code = refusal.status if refused else _BAD_GATEWAY
+        raise Failure(outcome, code, "the model server refused the WebSocket") from refusal
+    except Exception as error:
+        failure = failure_of(error)
+        if failure is None:
+            raise
+        raise failure from error
 
 
 async def relay(request: web.BaseRequest, upstream: aiohttp.ClientWebSocketResponse) -> web.WebSocketResponse:

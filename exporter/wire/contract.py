@@ -39,7 +39,8 @@ THOUGHT = Progress(1, answer=False)
 ANSWER = Progress(1, answer=True)
 
 
-class Usage(NamedTuple):
+@dataclass
+class Usage:
     """What is known of a reply at its end; None or empty where the server did not say, never 0 for unknown."""
 
     model: str | None = None
@@ -85,8 +86,11 @@ class Reply(Protocol):
         """Take the next bytes, split anywhere; ignored after finish()."""
         ...
 
-    def finish(self) -> Usage:
-        """Say what is known; legal at any time, also after a cut; the same each time."""
+    def finish(self, *, cut: bool = False) -> Usage:
+        """Say what is known; legal at any time, the same each time.
+
+        ``cut`` when the reply is known to have broken off: half a document is then no parse error.
+        """
         ...
 
 

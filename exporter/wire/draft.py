@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from operator import attrgetter
 from typing import TYPE_CHECKING, cast
 
 from exporter.wire.contract import Usage
@@ -11,12 +12,14 @@ from exporter.wire.values import model_name
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from exporter.wire.contract import FinishReason, ParseError, Source
+    from exporter.wire.contract import FinishReason, ParseError
 
 _LARGEST_COUNT = 2**40
 _LARGEST_INDEX = 4096
 _LONGEST_SECONDS = 1e7
 _NOTHING: Mapping[str, object] = {}
+
+_usage_of = attrgetter(*(each.name for each in fields(Usage)))
 
 _FINISH_REASONS: Mapping[str, FinishReason] = {
     "stop": "stop",
@@ -57,25 +60,12 @@ class Timing:
 
 
 @dataclass
-class Draft:
+class Draft(Usage):
     """Collects what a reply says; the methods that read a value count a ``shape`` error when it lies about its type."""
 
-    model: str | None = None
-    input_tokens: int | None = None
-    input_cache_hit: int | None = None
-    input_cache_write: int | None = None
-    output_tokens: int | None = None
-    output_reasoning: int | None = None
     finishes: dict[int, FinishReason] = field(default_factory=dict)
-    choices: set[int] = field(default_factory=set)
-    complete: bool = False
-    failed: bool = False
-    is_inference: bool = True
-    source: Source = "none"
-    prefill_seconds: float | None = None
-    decode_seconds: float | None = None
-    queue_seconds: float | None = None
-    load_seconds: float | None = None
+    indexes: set[int] = field(default_factory=set)
+    """The choices that were seen."""
     timings: dict[int, Timing] = field(default_factory=dict)
     own_prompts: bool = False
     """Each choice answers a prompt of its own, so that their input tokens add up."""
@@ -145,7 +135,7 @@ class Draft:
         if index >= _LARGEST_INDEX:
             self.errors.add("shape")
             index = 0
-        self.choices.add(index)
+        self.indexes.add(index)
         return index
 
     def finish(self, index: int, value: object) -> None:
@@ -159,32 +149,17 @@ class Draft:
 
     def all_finished(self) -> bool:
         """Say whether every choice that was seen has finished."""
-        return bool(self.choices) and self.choices <= self.finishes.keys()
+        return bool(self.indexes) and self.indexes <= self.finishes.keys()
 
     def usage(self) -> Usage:
         """Sum up."""
         if self.timings:
             self._apply_timings(list(self.timings.values()))
         self._check_parts()
-        return Usage(
-            model=self.model,
-            input_tokens=self.input_tokens,
-            input_cache_hit=self.input_cache_hit,
-            input_cache_write=self.input_cache_write,
-            output_tokens=self.output_tokens,
-            output_reasoning=self.output_reasoning,
-            finish_reasons=tuple(self.finishes[index] for index in sorted(self.finishes)),
-            choices=max(1, len(self.choices)),
-            complete=self.complete,
-            failed=self.failed,
-            is_inference=self.is_inference,
-            source=self.source,
-            prefill_seconds=self.prefill_seconds,
-            decode_seconds=self.decode_seconds,
-            queue_seconds=self.queue_seconds,
-            load_seconds=self.load_seconds,
-            parse_errors=tuple(sorted(self.errors)),
-        )
+        self.finish_reasons = tuple(self.finishes[index] for index in sorted(self.finishes))
+        self.choices = max(1, len(self.indexes))
+        self.parse_errors = tuple(sorted(self.errors))
+        return Usage(*_usage_of(self))
 
     def _apply_timings(self, timings: list[Timing]) -> None:
         """Take durations from llama.cpp's timings, and counts where no usage gave them."""

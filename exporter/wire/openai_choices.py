@@ -58,7 +58,7 @@ class ChoicesReader:
     def _next_index(self, frame: Mapping[str, object]) -> int:
         """Return the index of the choice that a frame without choices speaks of: llama.cpp sends one for each."""
         index = self._without_choice
-        if frame.get("timings") is not None and index < len(self.draft.choices) - 1:
+        if frame.get("timings") is not None and index < len(self.draft.indexes) - 1:
             self._without_choice += 1
         return index
 

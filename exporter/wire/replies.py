@@ -100,7 +100,7 @@ class StreamReply:
                 total = Progress(total.chunks + progress.chunks, total.answer or progress.answer)
         return total
 
-    def finish(self) -> Usage:
+    def finish(self, *, cut: bool = False) -> Usage:  # noqa: ARG002 - the end of its frames says it
         """Say what is known."""
         if self._usage is None:
             draft = self._reader.draft
@@ -156,20 +156,21 @@ class WholeReply:
             self._body.add(chunk)
         return NOTHING
 
-    def finish(self) -> Usage:
+    def finish(self, *, cut: bool = False) -> Usage:
         """Parse the body and say what it says."""
         if self._usage is None:
             if not self._body.cut:
-                self._read()
+                self._read(cut=cut)
             self._usage = self._reader.draft.usage()
         return self._usage
 
-    def _read(self) -> None:
+    def _read(self, *, cut: bool) -> None:
         draft = self._reader.draft
         try:
             body = self._body.excerpt(_EXCERPT) if self._body.too_long else self._body.document()
         except ValueError:
-            draft.errors.add("json")
+            if not cut:
+                draft.errors.add("json")
             return
         draft.complete = True
         self._reader.whole(body)
@@ -186,6 +187,6 @@ class SilentReply:
         """Ignore the bytes."""
         return NOTHING
 
-    def finish(self) -> Usage:
+    def finish(self, *, cut: bool = False) -> Usage:  # noqa: ARG002 - likewise
         """Say that nothing is known."""
         return Usage(complete=True)

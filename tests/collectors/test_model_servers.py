@@ -11,7 +11,8 @@ from exporter import config
 from exporter.collectors import Paths, Unavailable
 from exporter.collectors.model_servers import ModelServers, Options, create
 from exporter.config import ConfigError
-from exporter.polling.settings import Probe, ServerUrl
+from exporter.http_url import ServerUrl
+from exporter.polling.settings import Probe
 from exporter.units import Seconds
 from tests.fakes import family, of_collector, samples
 from tests.pages import pages

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
+import urllib.request
 from typing import TYPE_CHECKING
 
-from tests.programs import DEADLINE_SECONDS, fetch, wait_until
+from tests.programs import DEADLINE_SECONDS, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,10 +36,13 @@ print([what for what in touched if what != ("open", own)])
 
 
 def test_a_demo_says_that_it_is_one(start_exporter: StartExporter) -> None:
-    """The log, the page that people see first and a metric say so."""
+    """The log, what the live page is told (it then shows "Demo data") and a metric say so."""
     exporter = start_exporter("--demo")
     assert any("this is a demo" in line for line in exporter.lines)
-    assert b"DEMO" in fetch(f"http://{exporter.address}/")
+    live = f"http://{exporter.address}/api/live"
+    with urllib.request.urlopen(live, timeout=DEADLINE_SECONDS) as events:
+        message = next(line for line in events if line.startswith(b"data:"))
+    assert json.loads(message.removeprefix(b"data:"))["demo"] is True
     assert b"\nmodelhost_demo 1.0\n" in exporter.page()
 
 
@@ -45,7 +50,6 @@ def test_without_the_flag_nothing_says_so(start_exporter: StartExporter) -> None
     """No other exporter has the metric or the word."""
     exporter = start_exporter("--collector.disable-defaults", "--collector.load")
     assert b"modelhost_demo" not in exporter.page()
-    assert b"DEMO" not in fetch(f"http://{exporter.address}/")
 
 
 def test_time_passes_in_a_demo(start_exporter: StartExporter) -> None:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 from prometheus_client import CollectorRegistry
 
+from exporter.http_url import ServerUrl
 from exporter.observation import RequestObservation, ServerSeconds
 from exporter.polling.fleet import Fleet, pause, run_schedule
-from exporter.polling.settings import ModelServer, Probe, ServerUrl
+from exporter.polling.settings import ModelServer, Probe
 from exporter.units import Seconds
 from tests.pages import pages
 from tests.programs import wait_until

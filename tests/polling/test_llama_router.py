@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
+from exporter.http_url import ServerUrl
 from exporter.model_server_metrics import FAMILIES
 from exporter.polling.proxied import Passed
 from exporter.polling.server_watch import ServerWatch, Surroundings
-from exporter.polling.settings import ModelServer, ServerUrl
+from exporter.polling.settings import ModelServer
 from exporter.written import joined
 from tests.polling.test_llama_server import COMMAND, needs_command
 from tests.programs import Program, fetch, free_port, running, wait_until

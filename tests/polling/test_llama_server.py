@@ -16,11 +16,12 @@ import pytest
 
 from exporter.answers import Care
 from exporter.backends import llamacpp
+from exporter.http_url import ServerUrl
 from exporter.model_server_metrics import FAMILIES
 from exporter.polling.fetching import Fetcher
 from exporter.polling.proxied import Passed
 from exporter.polling.server_watch import ServerWatch, Surroundings
-from exporter.polling.settings import ModelServer, ServerUrl
+from exporter.polling.settings import ModelServer
 from exporter.written import joined
 from tests.programs import Program, fetch, free_port, running, wait_until
 from tests.readings import readings

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from prometheus_client import CollectorRegistry
 
+from exporter.http_url import ServerUrl
 from exporter.polling.probes import ProbeMetrics, Prober
 from exporter.polling.server_watch import ServerWatch, Surroundings
-from exporter.polling.settings import ModelServer, Probe, ServerUrl
+from exporter.polling.settings import ModelServer, Probe
 from exporter.units import Seconds
 from tests.pages import pages
 from tests.programs import free_port

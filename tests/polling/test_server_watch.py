@@ -11,11 +11,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.exposition import OPENMETRICS, TEXT
 from exporter.gpu.uses import GpuUse
+from exporter.http_url import ServerUrl
 from exporter.model_server_metrics import FAMILIES
 from exporter.polling.local_processes import ServerProcesses
 from exporter.polling.proxied import Passed
 from exporter.polling.server_watch import ServerWatch, Surroundings
-from exporter.polling.settings import ModelServer, ServerUrl
+from exporter.polling.settings import ModelServer
 from exporter.units import Seconds
 from exporter.written import joined
 from tests.fakes import Fixed

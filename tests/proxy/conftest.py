@@ -12,13 +12,14 @@ import pytest_asyncio
 from prometheus_client import CollectorRegistry
 
 from exporter.address import Address
+from exporter.http_url import ServerUrl
 from exporter.proxy.server import Proxy
 from exporter.proxy.settings import ProxyServer, ProxySettings
-from exporter.proxy.settings import Upstream as UpstreamAddress
 from tests.proxy.client import Client
 from tests.proxy.upstream import DEADLINE_SECONDS, Script, Upstream, refusing_port
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncIterator, Iterator
 
 SERVER = "it"
@@ -89,7 +90,14 @@ class StartProxied(Protocol):
     """Starts a proxy in front of a scripted server; both stop when the test ends."""
 
     async def __call__(
-        self, script: Script, *, host: str = "127.0.0.1", prefix: str = "", port: int | None = None, **settings: Any
+        self,
+        script: Script,
+        *,
+        host: str = "127.0.0.1",
+        prefix: str = "",
+        port: int | None = None,
+        tls: ssl.SSLContext | None = None,
+        **settings: Any,
     ) -> Proxied:
         """Start it."""
         ...
@@ -113,12 +121,18 @@ async def start_proxied(caplog: pytest.LogCaptureFixture) -> AsyncIterator[Start
     async with contextlib.AsyncExitStack() as stack:
 
         async def start(
-            script: Script, *, host: str = "127.0.0.1", prefix: str = "", port: int | None = None, **settings: Any
+            script: Script,
+            *,
+            host: str = "127.0.0.1",
+            prefix: str = "",
+            port: int | None = None,
+            tls: ssl.SSLContext | None = None,
+            **settings: Any,
         ) -> Proxied:
-            upstream = await stack.enter_async_context(Upstream(script))
+            upstream = await stack.enter_async_context(Upstream(script, tls=tls))
             registry = CollectorRegistry()
-            url = f"http://{host}:{port or upstream.port}{prefix}"
-            server = ProxyServer(SERVER, Address("127.0.0.1", 0), UpstreamAddress.from_text(url), **settings)
+            url = f"http{'s' if tls else ''}://{host}:{port or upstream.port}{prefix}"
+            server = ProxyServer(SERVER, Address("127.0.0.1", 0), ServerUrl.from_text(url), **settings)
             proxy = Proxy(ProxySettings((server,)), registry, stop_seconds=0.1)
             stack.push_async_callback(proxy.close)
             started.append(Proxied(proxy, upstream, await proxy.listen(server), registry))

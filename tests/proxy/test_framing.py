@@ -90,15 +90,18 @@ SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
     ],
 )
 async def test_an_ambiguous_head_is_refused(start_proxied: StartProxied, sent: bytes) -> None:
-    """The client is told 400, its connection ends, and the server sees no byte."""
+    """The client is told 400, its connection ends, the server sees no byte, and it counts once."""
     proxied = await start_proxied(always(reply()))
     async with proxied.client() as client:
         await client.send(sent)
-        assert b" 400 " in (await client.head()).head.split(b"\r\n")[0]
+        got = await client.head()
+        assert b" 400 " in got.head.split(b"\r\n")[0]
+        assert got.values("Server") == []
         client.writer.write_eof()
         assert not re.search(rb"HTTP/1\.[01] \d", await client.closed())
     assert proxied.upstream.calls == []
-    assert proxied.in_flight() == {}
+    labels = await proxied.one()
+    assert (labels["outcome"], labels["code"]) == ("client_error", "400")
 
 
 @pytest.mark.parametrize(
@@ -146,4 +149,4 @@ async def test_a_broken_chunk_never_makes_a_whole_request(
     await proxied.upstream.idle()
     assert not any(end.endswith(b"0\r\n\r\n") for end in ends)
     assert not any(call.values("Content-Length") for call in proxied.upstream.calls)
-    assert proxied.in_flight() == {}
+    assert (await proxied.one())["outcome"] in ("client_error", "client_disconnect")

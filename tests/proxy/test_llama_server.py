@@ -13,8 +13,9 @@ from prometheus_client import CollectorRegistry
 from yarl import URL
 
 from exporter.address import Address
+from exporter.http_url import ServerUrl
 from exporter.proxy.server import Proxy
-from exporter.proxy.settings import ProxyServer, ProxySettings, Upstream
+from exporter.proxy.settings import ProxyServer, ProxySettings
 from tests.programs import fetch
 from tests.proxy.client import Client, request
 from tests.proxy.conftest import SERVER, Proxied
@@ -37,7 +38,7 @@ COUNTERS = ("prompt_tokens", "prompt_tokens_cached", "tokens_predicted", "prompt
 async def proxied() -> AsyncIterator[Proxied]:
     """Give a proxy in front of the real server."""
     registry = CollectorRegistry()
-    server = ProxyServer(SERVER, Address("127.0.0.1", 0), Upstream.from_text(LLAMACPP), kind="llamacpp")
+    server = ProxyServer(SERVER, Address("127.0.0.1", 0), ServerUrl.from_text(LLAMACPP), kind="llamacpp")
     proxy = Proxy(ProxySettings((server,)), registry, stop_seconds=0.1)
     yield Proxied(proxy, None, await proxy.listen(server), registry)  # type: ignore[arg-type] # there is no scripted one
     await proxy.close()

@@ -44,6 +44,14 @@ def test_places_are_given_by_success() -> None:
     assert names.label(None, succeeded=True) == UNKNOWN
 
 
+def test_known_names_have_a_place() -> None:
+    """Names that the configuration knows are labels before any success, and take places."""
+    names = ModelNames(2, ["a"])
+    assert names.label("a", succeeded=False) == "a"
+    assert names.label("b", succeeded=True) == "b"
+    assert names.label("c", succeeded=True) == OTHER
+
+
 async def test_the_reply_names_the_model(start_proxied: StartProxied) -> None:
     """What the reply names wins over what the request named; without either it is unknown."""
     proxied = await start_proxied(

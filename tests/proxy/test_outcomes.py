@@ -81,6 +81,7 @@ async def test_an_unreachable_server_is_a_bad_gateway(
             else:
                 assert got.values("Content-Type") == ["application/json"]
                 assert json.loads(got.body) == shape
+            assert [name for name, _ in got.fields] == ["Content-Type", "Content-Length", "Date"]
     model = "unknown" if operation == "other" else "other"
     expected = {"model": model, "operation": operation, "stream": "false"}
     assert await proxied.observed(2) == [{**expected, "outcome": "upstream_unreachable", "code": "502"}] * 2
@@ -404,7 +405,7 @@ async def test_a_fault_of_the_proxy_is_told_without_its_innards(
         raise RuntimeError("a fault")
 
     proxied = await start_proxied(always(reply(b"x")))
-    monkeypatch.setattr("exporter.proxy.exchange.Relay", fail)
+    monkeypatch.setattr("exporter.proxy.relaying.Relay", fail)
     async with proxied.client() as client:
         await client.send(request(body=ask()))
         got = await client.reply()
@@ -430,7 +431,7 @@ async def test_nothing_of_a_request_is_logged(start_proxied: StartProxied, caplo
         async with proxied.client() as client:
             await client.send(sent)
             assert (await client.reply()).code in (400, 502)
-    await proxied.one()
+    await proxied.observed(3)
     said = caplog.text
     for word in ("secret", "127.0.0.1"):
         assert word not in said

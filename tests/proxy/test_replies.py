@@ -287,3 +287,29 @@ async def test_json_is_passed_on_as_it_is_written(start_proxied: StartProxied) -
     async with proxied.client() as client:
         await client.send(request("/v1/chat/completions", ask_stream(None)))
         assert (await client.reply()).body == body
+
+
+@pytest.mark.parametrize("who", ["server", "client"])
+async def test_a_cut_document_is_no_parse_error(start_proxied: StartProxied, who: str) -> None:
+    """JSON that broke off is nobody's mistake in writing it, also when what came happens to end like a document."""
+    half = b'{"model":"m","choices":[{"index":0}'
+
+    async def script(call: Call) -> None:
+        await call.body()
+        await call.send(head(JSON, "Content-Length: 999"), half)
+        await seen.wait()
+        call.close()
+
+    seen = asyncio.Event()
+    proxied = await start_proxied(script)
+    async with proxied.client() as client:
+        await client.send(request("/v1/chat/completions", ask_stream()))
+        await client.head()
+        await client.exactly(half)
+        if who == "server":
+            seen.set()
+            assert await client.closed() == b""
+    seen.set()
+    outcome = {"server": "stream_error", "client": "client_disconnect"}[who]
+    assert (await proxied.one())["outcome"] == outcome
+    assert proxied.samples("proxy_parse_errors_total") == {}

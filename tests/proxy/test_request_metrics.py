@@ -203,6 +203,20 @@ def test_a_request_is_judged_exactly(observed: RequestObservation, verdicts: tup
     assert ALL.verdicts(observed) == expected
 
 
+async def test_a_model_that_never_answers_misses_its_objectives(start_proxied: StartProxied, dead_port: int) -> None:
+    """A failure counts as not good for a model that has objectives, also when it never had a success."""
+    proxied = await start_proxied(
+        always(reply()), port=dead_port, models={"m": Objectives(duration=Objective(Seconds(3600.0)))}
+    )
+    async with proxied.client() as client:
+        await client.send(request(body=ask("m")))
+        assert (await client.reply()).code == 502
+    assert (await proxied.one())["model"] == "m"
+    labels = {"model": "m", "operation": "chat", "slo": "duration"}
+    assert proxied.value("slo_requests_total", **labels) == 1
+    assert proxied.value("slo_good_requests_total", **labels) == 0
+
+
 def test_objectives_start_at_zero() -> None:
     """Every series of an objective is there from a server's first inference on, at 0, also if that one is left out."""
     registry = CollectorRegistry()

@@ -12,8 +12,9 @@ from yarl import URL
 from exporter import cli, config
 from exporter.address import Address
 from exporter.config import ConfigError
+from exporter.http_url import ServerUrl
 from exporter.objectives import Objective, Objectives
-from exporter.proxy.settings import ProxyServer, Upstream
+from exporter.proxy.settings import ProxyServer
 from exporter.units import Seconds
 from tests.proxy.client import Client, request
 from tests.proxy.dialects import ask_stream, stream
@@ -34,7 +35,7 @@ def _read(text: str) -> tuple[ProxyServer, ...]:
 def test_a_server_in_one_flag() -> None:
     """NAME=LISTEN=UPSTREAM is all that a first try needs; the rest has defaults."""
     (server,) = config.load(None, {"proxy.servers": ["a=127.0.0.1:1=http://h:2/p?"[:-1]]}).proxy.servers
-    assert server == ProxyServer("a", Address("127.0.0.1", 1), Upstream("http://h:2/p", "/p"))
+    assert server == ProxyServer("a", Address("127.0.0.1", 1), ServerUrl("http://h:2/p"))
 
 
 @pytest.mark.parametrize(
@@ -86,7 +87,8 @@ def test_a_bad_flag_is_one_clear_line(capsys: pytest.CaptureFixture[str], text: 
 )
 def test_an_upstream_may_have_a_path(text: str, url: str, prefix: str) -> None:
     """A path is kept as it is written, less the slashes at its end."""
-    assert Upstream.from_text(text) == Upstream(url, prefix)
+    upstream = ServerUrl.from_text(text)
+    assert (upstream, upstream.prefix) == (ServerUrl(url), prefix)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Iterator
     from types import TracebackType
 
@@ -103,12 +104,13 @@ Script = Callable[[Call], Awaitable[None]]
 class Upstream:
     """Listens on a free port and runs the script for each request; to be used as a context manager."""
 
-    def __init__(self, script: Script, *, receive_buffer: int | None = None) -> None:
+    def __init__(self, script: Script, *, receive_buffer: int | None = None, tls: ssl.SSLContext | None = None) -> None:
         self.script = script
         self.calls: list[Call] = []
         self.connections = 0
         self.port = 0
         self._receive_buffer = receive_buffer
+        self._tls = tls
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
@@ -133,7 +135,7 @@ class Upstream:
         if self._receive_buffer is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
         self.port = sock.getsockname()[1]
-        self._server = await asyncio.start_server(self._accept, sock=sock, limit=_LIMIT)
+        self._server = await asyncio.start_server(self._accept, sock=sock, limit=_LIMIT, ssl=self._tls)
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:

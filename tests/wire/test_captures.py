@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,8 +24,8 @@ CHAT = Usage(
     complete=True,
     source="usage",
 )
-TEXT = CHAT._replace(input_tokens=4, input_cache_hit=1, output_tokens=12)
-SHORT = CHAT._replace(output_tokens=16)
+TEXT = replace(CHAT, input_tokens=4, input_cache_hit=1, output_tokens=12)
+SHORT = replace(CHAT, output_tokens=16)
 REFUSED = Usage(complete=True, failed=True)
 
 # capture → (request path, what is counted on the way, what is known at the end)
@@ -34,7 +35,8 @@ EXPECTED: dict[str, tuple[str, Progress, Usage]] = {
     "chat-stream-n2.sse": (
         "/v1/chat/completions",
         Progress(16, answer=True),
-        SHORT._replace(
+        replace(
+            SHORT,
             finish_reasons=("length", "length"),
             choices=2,
             source="timings",
@@ -45,27 +47,27 @@ EXPECTED: dict[str, tuple[str, Progress, Usage]] = {
     "chat-stream-usage.sse": (
         "/v1/chat/completions",
         Progress(24, answer=True),
-        CHAT._replace(prefill_seconds=0.045865, decode_seconds=0.57757),
+        replace(CHAT, prefill_seconds=0.045865, decode_seconds=0.57757),
     ),
     "chat-stream.sse": (
         "/v1/chat/completions",
         Progress(24, answer=True),
-        CHAT._replace(source="timings", prefill_seconds=0.04599, decode_seconds=0.579583),
+        replace(CHAT, source="timings", prefill_seconds=0.04599, decode_seconds=0.579583),
     ),
     "chat.json": (
         "/v1/chat/completions",
         Progress(0, answer=False),
-        CHAT._replace(input_cache_hit=1, prefill_seconds=0.128812, decode_seconds=0.586096),
+        replace(CHAT, input_cache_hit=1, prefill_seconds=0.128812, decode_seconds=0.586096),
     ),
     "completions-stream.sse": (
         "/v1/completions",
         Progress(12, answer=True),
-        TEXT._replace(prefill_seconds=0.033756, decode_seconds=0.267553),
+        replace(TEXT, prefill_seconds=0.033756, decode_seconds=0.267553),
     ),
     "completions.json": (
         "/v1/completions",
         Progress(0, answer=False),
-        TEXT._replace(prefill_seconds=0.031232, decode_seconds=0.261505),
+        replace(TEXT, prefill_seconds=0.031232, decode_seconds=0.261505),
     ),
     "error-bad-json.json": ("/v1/chat/completions", Progress(0, answer=False), REFUSED),
     "error-context.json": ("/v1/chat/completions", Progress(0, answer=False), REFUSED),
@@ -74,21 +76,21 @@ EXPECTED: dict[str, tuple[str, Progress, Usage]] = {
     "native-completion-stream.sse": (
         "/completion",
         Progress(12, answer=True),
-        TEXT._replace(source="timings", prefill_seconds=0.035764, decode_seconds=0.28093),
+        replace(TEXT, source="timings", prefill_seconds=0.035764, decode_seconds=0.28093),
     ),
     "native-completion.json": (
         "/completions",
         Progress(0, answer=False),
-        TEXT._replace(source="timings", prefill_seconds=0.037212, decode_seconds=0.284522),
+        replace(TEXT, source="timings", prefill_seconds=0.037212, decode_seconds=0.284522),
     ),
     "ollama-chat.json": ("/api/chat", Progress(0, answer=False), REFUSED),
     # the server says "completed" although the answer was cut at its limit
     "responses-stream.sse": (
         "/v1/responses",
         Progress(16, answer=True),
-        SHORT._replace(finish_reasons=("stop",), prefill_seconds=0.047909, decode_seconds=0.379291),
+        replace(SHORT, finish_reasons=("stop",), prefill_seconds=0.047909, decode_seconds=0.379291),
     ),
-    "responses.json": ("/v1/responses", Progress(0, answer=False), SHORT._replace(finish_reasons=("stop",))),
+    "responses.json": ("/v1/responses", Progress(0, answer=False), replace(SHORT, finish_reasons=("stop",))),
 }
 ALL_PATHS = (
     "/v1/chat/completions",
@@ -120,7 +122,8 @@ def watched(name: str) -> tuple[Reply, bytes]:
 def rounded(usage: Usage) -> Usage:
     """Return the usage with durations that can be compared."""
     prefill, decode = usage.prefill_seconds, usage.decode_seconds
-    return usage._replace(
+    return replace(
+        usage,
         prefill_seconds=None if prefill is None else round(prefill, 9),
         decode_seconds=None if decode is None else round(decode, 9),
     )

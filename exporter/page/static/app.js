@@ -1,0 +1,170 @@
+// The live page: what the feed says, written into the cards and drawn as charts.
+
+import { Chart, libraryIsMissing } from "./charts.js";
+import { Connection } from "./connection.js";
+import { showDistribution } from "./distribution.js";
+import { level, prepare, setLevel, setMeter, setText, show } from "./dom.js";
+import * as format from "./format.js";
+import { Gpus } from "./gpus.js";
+import { History } from "./history.js";
+import { Indicator } from "./indicator.js";
+import { BUSY, ERRORS, FULL } from "./limits.js";
+import { Models } from "./models.js";
+
+// data-show in the page → what it shows of a message.
+const NUMBERS = {
+  cpu: (m) => format.percent(m.cpuUsage),
+  cores: (m) => format.count(m.cpuCores),
+  loads: (m) => format.loads(m.loadAverages),
+  memory: (m) => format.percent(m.memoryUsage),
+  memoryUsed: (m) => format.bytes(m.memoryUsed),
+  memoryAvailable: (m) => format.bytes(m.memoryAvailable),
+  memoryTotal: (m) => format.bytes(m.memoryTotal),
+  networkIn: (m) => format.bytesPerSecond(m.networkStats?.bytesInPerSecond),
+  networkOut: (m) => format.bytesPerSecond(m.networkStats?.bytesOutPerSecond),
+  disk: (m) => format.percent(m.diskUsage?.percent),
+  diskUsed: (m) => format.bytes(m.diskUsage?.used),
+  diskTotal: (m) => format.bytes(m.diskUsage?.total),
+  requestRate: (m) => format.requestsPerSecond(m.apiStats.requestsPerSecond),
+  totalRequests: (m) => format.count(m.apiStats.totalRequests),
+  apiAverage: (m) => format.milliseconds(m.apiStats.avgResponseTime),
+  apiP50: (m) => format.milliseconds(m.apiStats.p50),
+  apiP99: (m) => format.milliseconds(m.apiStats.p99),
+  apiP95: (m) => format.milliseconds(m.apiStats.p95),
+  errorRate: (m) => format.percent(m.apiStats.errorRate),
+};
+
+// data-level in the page → how worrying it is.
+const LEVELS = {
+  load: (m) => level(m.cpuUsage, BUSY.amber, BUSY.red),
+  memory: (m) => level(m.memoryUsage, FULL.amber, FULL.red),
+  disk: (m) => level(m.diskUsage?.percent, FULL.amber, FULL.red),
+  errors: (m) => level(m.apiStats.errorRate, ERRORS.amber, ERRORS.red),
+};
+
+const percentChart = (title, name, lines) => ({
+  title,
+  series: [{ label: title, colour: `--${name}` }],
+  format: format.percent,
+  top: 100,
+  lines,
+});
+
+// data-chart in the page → its chart, and the history's columns in it.
+const CHARTS = {
+  cpu: [percentChart("CPU usage", "cpu", BUSY.lines), ["cpuUsage"]],
+  memory: [percentChart("Memory usage", "memory", FULL.lines), ["memoryUsage"]],
+  network: [
+    {
+      title: "Network",
+      series: [{ label: "In", colour: "--in" }, { label: "Out", colour: "--out" }],
+      format: format.bytesPerSecond,
+      binary: true,
+    },
+    ["networkIn", "networkOut"],
+  ],
+};
+
+const CHARTS_MISSING = "Charts are missing: install the exporter again where npm’s registry can be reached.";
+
+const byId = (id) => document.getElementById(id);
+const every = (name) => [...document.querySelectorAll(`[data-${name}]`)];
+
+let latest = null; // the message that is not shown yet
+const diskMeter = document.querySelector("[data-meter=disk]");
+const history = new History();
+const indicator = new Indicator();
+const gpus = new Gpus();
+const models = new Models(() => draw());
+const numbers = every("show");
+const levels = every("level");
+const charts = Object.entries(CHARTS).map(([name, [options, columns]]) => ({
+  chart: new Chart(document.querySelector(`[data-chart=${name}]`), options),
+  columns,
+}));
+
+function seconds() {
+  return Number(document.querySelector("[name=range]:checked").value);
+}
+
+// grown: nothing changed but that there is a newer point.
+function draw({ grown = false } = {}) {
+  for (const { chart, columns } of charts) chart.draw(history.data(columns), seconds(), grown);
+  gpus.draw(history, seconds(), grown);
+  models.draw(history, seconds(), grown);
+}
+
+// Take a message; it is shown now, or when somebody looks.
+function take(message) {
+  history.append(message);
+  indicator.pulse();
+  latest = message;
+  if (!document.hidden) showLatest();
+}
+
+function showLatest() {
+  if (latest === null) return;
+  const message = latest;
+  latest = null;
+  for (const element of numbers) show(element, NUMBERS[element.dataset.show](message));
+  for (const element of levels) setLevel(element, LEVELS[element.dataset.level](message));
+  setMeter(diskMeter, message.diskUsage?.percent);
+  showMachine(message);
+  gpus.show(message.gpus);
+  models.show(message.models);
+  showDistribution(message.apiStats);
+  draw({ grown: true });
+}
+
+function showMachine({ host, demo }) {
+  setText(byId("host"), host.name);
+  setText(byId("system"), host.system);
+  byId("demo").hidden = !demo;
+  document.title = `${host.name} · modelhost-exporter`;
+}
+
+async function loadHistory() {
+  const response = await fetch("api/history");
+  if (!response.ok) return; // no history: the charts begin now
+  history.load(await response.json());
+  if (!document.hidden) draw();
+}
+
+// Say why the feed cannot be had, where the exporter says it.
+async function explain() {
+  const stop = new AbortController();
+  try {
+    const response = await fetch("api/live", { signal: stop.signal });
+    notice(response.ok ? "" : (await response.json()).error);
+  } catch {
+    notice(""); // nobody answers: the indicator says so
+  }
+  stop.abort();
+}
+
+function notice(text) {
+  const whole = [text, libraryIsMissing() ? CHARTS_MISSING : ""].filter(Boolean).join(" ");
+  setText(byId("notice"), whole);
+  byId("notice").hidden = !whole;
+}
+
+prepare(numbers);
+notice("");
+document.addEventListener("visibilitychange", () => document.hidden || showLatest());
+for (const radio of document.getElementsByName("range")) radio.addEventListener("change", () => draw());
+const feed = new URL(document.body.dataset.feed, location.href);
+feed.protocol = feed.protocol.replace("http", "ws");
+new Connection({
+  socketUrl: feed.href,
+  eventsUrl: "api/live",
+  onMessage: take,
+  onOpen() {
+    indicator.live();
+    notice("");
+    loadHistory();
+  },
+  onClose() {
+    indicator.lost();
+    explain();
+  },
+}).start();

@@ -1,0 +1,70 @@
+// Quantities as people read them: each function gives [number, unit], and NONE for what is not known.
+
+export const NONE = ["–", ""];
+
+const fixed = [0, 1, 2].map((digits) => new Intl.NumberFormat("en", { minimumFractionDigits: digits, maximumFractionDigits: digits }));
+const clockFormat = new Intl.DateTimeFormat([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+
+// Three digits are what the eye takes in.
+function short(number) {
+  const size = Math.abs(number);
+  return fixed[size >= 99.95 || number === 0 ? 0 : size >= 9.995 ? 1 : 2].format(number);
+}
+
+// A formatter of what may be null.
+function known(format) {
+  return (number) => (Number.isFinite(number) ? format(number) : NONE);
+}
+
+// A formatter that picks the largest unit the number fills.
+function scaled(step, units) {
+  return known((number) => {
+    let power = 0;
+    for (; power < units.length - 1 && Math.abs(number) >= step * 0.9995; power++) number /= step;
+    return [power === 0 ? short(Math.round(number)) : short(number), units[power]];
+  });
+}
+
+export const percent = known((number) => [fixed[number >= 99.95 || number === 0 ? 0 : 1].format(number), "%"]);
+export const bytes = scaled(1024, ["B", "KiB", "MiB", "GiB", "TiB", "PiB"]);
+export const bytesPerSecond = scaled(1024, ["B/s", "KiB/s", "MiB/s", "GiB/s", "TiB/s"]);
+export const count = known((number) => [fixed[0].format(number), ""]);
+export const perSecond = known((number) => [short(number), "/s"]);
+export const requestsPerSecond = known((number) => [short(number), "requests/s"]);
+export const watts = known((number) => [fixed[0].format(number), "W"]);
+export const tokensPerSecond = known((number) => [short(number), "tok/s"]);
+export const celsius = known((number) => [fixed[0].format(number), "°C"]);
+export const milliseconds = known((number) => {
+  if (number < 999.5) return [number < 9.995 ? short(number) : fixed[0].format(number), "ms"];
+  return number < 99_950 ? [short(number / 1000), "s"] : [short(number / 60_000), "min"];
+});
+
+// USED / TOTAL, the unit once where it is the same.
+export function ofTotal(format, used, total) {
+  const part = format(used);
+  const whole = format(total);
+  if (whole === NONE) return part;
+  const [first, second] = [part, whole].map(([number, unit]) => [number.replace(/\.0+$/, ""), unit]);
+  return [`${first[1] === second[1] ? first[0] : text(first)} / ${second[0]}`, second[1]];
+}
+
+// The load averages of 1, 5 and 15 minutes; null where the system has none.
+export function loads(averages) {
+  return averages?.every(Number.isFinite) ? [averages.map((load) => fixed[2].format(load)).join("\u2002"), ""] : NONE;
+}
+
+export function text([number, unit]) {
+  return unit ? `${number}\u202f${unit}` : number;
+}
+
+// The time of day of a number of milliseconds since 1970.
+export function clock(time) {
+  return clockFormat.format(time);
+}
+
+// How long ago, in the largest unit that fits.
+export function span(seconds) {
+  if (seconds < 60) return `${Math.floor(seconds)} s`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min`;
+  return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
+}

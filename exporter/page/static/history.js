@@ -1,0 +1,89 @@
+// The last hour: columns of numbers (null: not known), all as long as the column of times (ms since 1970).
+
+const HOUR = 3_600_000;
+const SPARE = 30; // rows older than that are dropped this many at a time: it moves every column
+const GPU = ["usage"];
+const MODEL = ["p50", "p95", "p99", "tokensPerSecond"];
+
+export const gpuColumn = (id, name) => `gpu/${name}/${id}`;
+export const modelColumn = (id, name) => `model/${name}/${id}`;
+
+export class History {
+  constructor() {
+    this.times = [];
+    this.columns = new Map();
+  }
+
+  // Put what the server remembers between what this page saw before it began and after it ended.
+  load({ timestamps, series, gpus, models }) {
+    if (!timestamps.length) return;
+    const theirs = new Map(Object.entries(series));
+    for (const gpu of gpus) for (const name of GPU) theirs.set(gpuColumn(gpu.id, name), gpu[name]);
+    for (const [id, columns] of Object.entries(models)) for (const name of MODEL) theirs.set(modelColumn(id, name), columns[name]);
+    const before = this.times.findIndex((time) => time >= timestamps[0]);
+    const head = before < 0 && this.times.at(-1) < timestamps[0] ? this.times.length : Math.max(before, 0);
+    const after = this.times.findIndex((time) => time > timestamps.at(-1));
+    const tail = after < 0 ? this.times.length : after;
+    const join = (mine, middle) => [...mine.slice(0, head), ...middle, ...mine.slice(tail)];
+    for (const name of new Set([...this.columns.keys(), ...theirs.keys()])) {
+      const mine = this.columns.get(name) ?? nulls(this.times.length);
+      this.columns.set(name, join(mine, theirs.get(name) ?? nulls(timestamps.length)));
+    }
+    this.times = join(this.times, timestamps);
+    this.#trim();
+  }
+
+  // Add a message's numbers; after a gap, a row of nulls first, so that no line is drawn across it.
+  append(message) {
+    const time = Date.parse(message.timestamp);
+    const last = this.times.at(-1);
+    const gap = message.interval * 1000;
+    if (time < last - gap) this.#moveBack(last + gap - time); // the exporter's clock was set back
+    else if (time <= last) return; // the history had it already
+    if (time > last + 3 * gap) this.#push(last + gap, new Map());
+    this.#push(time, row(message));
+    this.#trim();
+  }
+
+  // [times, one column for each name], as the charts want it.
+  data(names) {
+    return [this.times, ...names.map((name) => this.columns.get(name) ?? nulls(this.times.length))];
+  }
+
+  #moveBack(by) {
+    this.times = this.times.map((time) => time - by);
+  }
+
+  #push(time, values) {
+    for (const name of values.keys()) if (!this.columns.has(name)) this.columns.set(name, nulls(this.times.length));
+    this.times.push(time);
+    for (const [name, column] of this.columns) column.push(values.get(name) ?? null);
+  }
+
+  #trim() {
+    const start = this.times.at(-1) - HOUR;
+    const old = this.times.findIndex((time) => time >= start);
+    if (old < SPARE) return;
+    this.times.splice(0, old);
+    for (const [name, column] of this.columns) {
+      column.splice(0, old);
+      if (column.every((value) => value === null)) this.columns.delete(name); // a model that is gone
+    }
+  }
+}
+
+function row(message) {
+  const values = new Map([
+    ["cpuUsage", message.cpuUsage],
+    ["memoryUsage", message.memoryUsage],
+    ["networkIn", message.networkStats?.bytesInPerSecond],
+    ["networkOut", message.networkStats?.bytesOutPerSecond],
+  ]);
+  for (const gpu of message.gpus) for (const name of GPU) values.set(gpuColumn(gpu.id, name), gpu[name]);
+  for (const model of message.models) for (const name of MODEL) values.set(modelColumn(model.id, name), model[name]);
+  return values;
+}
+
+function nulls(length) {
+  return new Array(length).fill(null);
+}

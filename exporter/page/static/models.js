@@ -1,0 +1,80 @@
+// The card of the chosen model.
+
+import { Chart } from "./charts.js";
+import { prepare, show } from "./dom.js";
+import * as format from "./format.js";
+import { modelColumn } from "./history.js";
+
+const FORMATS = {
+  requestsPerSecond: format.perSecond,
+  avgResponseTime: format.milliseconds,
+  timeToFirstToken: format.milliseconds,
+  tokensPerSecond: format.tokensPerSecond,
+  successRate: format.percent,
+  inFlight: format.count,
+  memoryUsage: format.bytes,
+  p50: format.milliseconds,
+  p95: format.milliseconds,
+  p99: format.milliseconds,
+};
+const QUANTILES = ["p50", "p95", "p99"];
+
+export class Models {
+  #models = [];
+  #select = document.getElementById("model");
+  #values = [...document.querySelectorAll("[data-model]")];
+
+  // onChoice is called when somebody picks a model.
+  constructor(onChoice) {
+    prepare(this.#values);
+    this.latency = new Chart(document.querySelector("[data-chart=latency]"), {
+      title: "Response time",
+      series: QUANTILES.map((name) => ({ label: name, colour: `--${name}` })),
+      format: format.milliseconds,
+    });
+    this.tokens = new Chart(document.querySelector("[data-chart=tokens]"), {
+      title: "Output tokens per second",
+      series: [{ label: "Output", colour: "--tokens" }],
+      format: format.tokensPerSecond,
+      bare: true,
+    });
+    this.#select.addEventListener("change", () => {
+      this.#showChosen();
+      onChoice();
+    });
+  }
+
+  show(models) {
+    this.#models = models;
+    this.#offer(models.map((model) => model.id));
+    this.#showChosen();
+  }
+
+  draw(history, seconds, grown) {
+    const { id } = this.#chosen() ?? {};
+    if (id === undefined) return;
+    this.latency.draw(history.data(QUANTILES.map((name) => modelColumn(id, name))), seconds, grown);
+    this.tokens.draw(history.data([modelColumn(id, "tokensPerSecond")]), seconds, grown);
+  }
+
+  #chosen() {
+    return this.#models.find((model) => model.id === this.#select.value);
+  }
+
+  // Names as they come, newcomers at the end: an open list does not jump. The choice stays while its model does.
+  #offer(ids) {
+    const offered = [...this.#select.options];
+    for (const option of offered) if (!ids.includes(option.value)) option.remove();
+    const there = new Set(offered.map((option) => option.value));
+    for (const id of ids) if (!there.has(id)) this.#select.add(new Option(id, id));
+    for (const [id, hidden] of [["no-models", ids.length > 0], ["model-body", !ids.length], ["model-choice", !ids.length]]) {
+      document.getElementById(id).hidden = hidden;
+    }
+  }
+
+  #showChosen() {
+    const model = this.#chosen();
+    if (!model) return;
+    for (const element of this.#values) show(element, FORMATS[element.dataset.model](model[element.dataset.model]));
+  }
+}

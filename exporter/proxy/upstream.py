@@ -1,0 +1,150 @@
+"""The connections to one model server: kept open between requests, one request at a time on each.
+
+aiohttp's client has the parser and the flow control that are needed here, and with it much that a proxy pays for and
+does not use (redirects, cookies, decoding): so this takes its connections, and ``UpstreamCall`` asks on them itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections import deque
+from typing import TYPE_CHECKING
+
+from aiohappyeyeballs import start_connection
+from aiohttp.client_proto import ResponseHandler
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aiohappyeyeballs import AddrInfoType
+
+    from exporter.http_url import ServerUrl
+
+# uvicorn and llama.cpp close an idle connection after 5 s: a request sent into that moment would be lost
+_KEEPALIVE_SECONDS = 3.0
+_BUFFER_BYTES = 1 << 16
+_SECOND_ADDRESS_SECONDS = 0.25  # RFC 8305, section 5
+
+MAX_FIELD_BYTES = 1 << 16
+"""The longest first line or field of a request or a reply; the usual 8 kB are too few for some tokens."""
+
+
+class ConnectTimeout(TimeoutError):
+    """No connection was made in time."""
+
+
+class Upstream:
+    """One model server. Whoever makes one closes it."""
+
+    def __init__(
+        self,
+        server: ServerUrl,
+        connect_timeout: float,
+        idle_timeout: float | None,
+        keepalive_seconds: float = _KEEPALIVE_SECONDS,
+    ) -> None:
+        url = server.url
+        self.host = (url.host_port_subcomponent or "").encode()
+        """What its requests have as their Host."""
+        self.prefix = server.prefix
+        """The path in front of every path."""
+        self._address = (url.raw_host or "", url.port or 0)
+        self._tls = _tls() if url.scheme == "https" else None
+        self._connect_timeout = connect_timeout
+        self._idle_timeout = idle_timeout
+        self._keepalive_seconds = keepalive_seconds
+        self._kept: deque[tuple[ResponseHandler, float]] = deque()
+        self._sweeping: asyncio.TimerHandle | None = None
+
+    def close(self) -> None:
+        """Close the connections that are kept."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        while self._kept:
+            abort(self._kept.pop()[0])
+
+    def kept(self) -> ResponseHandler | None:
+        """Return a kept connection that is open, as far as can be known; None when there is none.
+
+        A request is never sent twice: one that goes down with a connection that was kept is lost.
+        """
+        oldest = asyncio.get_running_loop().time() - self._keepalive_seconds
+        while self._kept:
+            connection, since = self._kept.pop()
+            if since > oldest and connection.is_connected() and not connection.should_close:
+                return connection
+            abort(connection)
+        return None
+
+    def keep(self, connection: ResponseHandler) -> None:
+        """Take back a connection whose reply was read to its end; one that cannot be used again is closed."""
+        if connection.should_close or not connection.is_connected():
+            abort(connection)
+            return
+        loop = asyncio.get_running_loop()
+        self._kept.append((connection, loop.time()))
+        if self._sweeping is None:
+            self._sweeping = loop.call_later(self._keepalive_seconds, self._sweep)
+
+    def expect_reply(self, connection: ResponseHandler, *, bodiless: bool) -> None:
+        """Prepare a connection for the next reply; ``bodiless`` for that to a HEAD."""
+        connection.set_response_params(
+            skip_payload=bodiless,
+            read_until_eof=True,
+            auto_decompress=False,
+            read_timeout=self._idle_timeout,
+            read_bufsize=_BUFFER_BYTES,
+            max_line_size=MAX_FIELD_BYTES,
+            max_field_size=MAX_FIELD_BYTES,
+        )
+
+    async def open(self) -> ResponseHandler:
+        """Return a new connection; raises OSError, ConnectTimeout."""
+        loop = asyncio.get_running_loop()
+        host, port = self._address
+        try:
+            async with asyncio.timeout(self._connect_timeout):
+                infos = await _addresses(host, port)
+                sock = await start_connection(infos, happy_eyeballs_delay=_SECOND_ADDRESS_SECONDS, interleave=1)
+                _, connection = await loop.create_connection(
+                    lambda: ResponseHandler(loop),
+                    sock=sock,
+                    ssl=self._tls,
+                    server_hostname=host.rstrip(".") if self._tls is not None else None,
+                )
+        except TimeoutError as error:
+            raise ConnectTimeout from error
+        except RuntimeError as error:  # what uvloop raises for some of the system's errors
+            raise OSError(str(error)) from error
+        return connection
+
+    def _sweep(self) -> None:
+        """Close what was kept for too long; the oldest come first."""
+        loop = asyncio.get_running_loop()
+        oldest = loop.time() - self._keepalive_seconds
+        while self._kept and self._kept[0][1] <= oldest:
+            abort(self._kept.popleft()[0])
+        self._sweeping = loop.call_at(self._kept[0][1] + self._keepalive_seconds, self._sweep) if self._kept else None
+
+
+def abort(connection: ResponseHandler) -> None:
+    """Close a connection without waiting for what was not sent yet."""
+    if connection.transport is not None:
+        connection.transport.abort()
+        connection.close()
+
+
+async def _addresses(host: str, port: int) -> Sequence[AddrInfoType]:
+    """Look a host up; an address needs no thread for that."""
+    try:
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    except socket.gaierror:
+        return await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+
+
+def _tls() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context

@@ -1,0 +1,147 @@
+"""A stand-in for the live feed: it serves the real page, and sends what a test tells it to."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from aiohttp import web
+
+from exporter import page
+from exporter.config import Config
+from exporter.scrape import Scrape
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterator, Mapping, Sequence
+
+    from exporter.collectors import Collector
+    from exporter.service import Service
+
+DEADLINE_SECONDS = 20.0
+
+
+@dataclass
+class _Service:
+    """What the page needs of the running exporter."""
+
+    config: Config
+    scrape: Scrape
+
+
+class StandInFeed:
+    """One server in a thread of its own. Every viewer gets the latest message at once, then each that is sent.
+
+    ``refused`` is why the feed and the API answer 403; ``without`` names static files that are not there.
+    """
+
+    def __init__(  # noqa: PLR0913 - each is a way to be
+        self,
+        message: dict[str, Any],
+        history: dict[str, Any] | None = None,
+        *,
+        port: int = 0,
+        collectors: Mapping[str, Collector] | None = None,
+        refused: str | None = None,
+        websockets: bool = True,
+        without: Sequence[str] = (),
+    ) -> None:
+        self.message = message
+        self.history = history or {"interval": 2, "timestamps": [], "series": {}, "gpus": [], "models": {}}
+        self.asked: list[str] = []
+        self._refused = refused
+        self._websockets = websockets
+        self._without = without
+        self.service = _Service(Config(), Scrape(collectors or {}, 5.0))
+        self._port = port
+        self._viewers: set[asyncio.Queue[str | None]] = set()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self.url = self._call(self._start())
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Send a message to every viewer; those that come later get it first."""
+        self.message = message
+        self._loop.call_soon_threadsafe(self._tell, json.dumps(message))
+
+    def hang_up(self) -> None:
+        """Close every viewer's connection."""
+        self._loop.call_soon_threadsafe(self._tell, None)
+
+    def close(self) -> None:
+        """Stop serving; a second call does nothing."""
+        if self._loop.is_closed():
+            return
+        self.hang_up()
+        self._call(self._runner.cleanup())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(DEADLINE_SECONDS)
+        self._loop.close()
+
+    def _call(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(DEADLINE_SECONDS)
+
+    def _tell(self, text: str | None) -> None:
+        for viewer in self._viewers:
+            viewer.put_nowait(text)
+
+    async def _start(self) -> str:
+        app = web.Application(middlewares=[self._guard])
+        app.add_routes(
+            [
+                web.get("/metrics", self._socket),
+                web.get("/api/live", self._events),
+                web.get("/api/history", self._past),
+            ]
+        )
+        page.add_routes(app, cast("Service", self.service))
+        self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", self._port).start()
+        return f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        self.asked.append(request.path)
+        if self._refused and request.path.startswith(("/api/", "/metrics")):
+            return web.json_response({"error": self._refused}, status=403)
+        if request.path.removeprefix("/static/") in self._without:
+            raise web.HTTPNotFound
+        response: web.StreamResponse = await handler(request)
+        return response
+
+    async def _past(self, _request: web.Request) -> web.Response:
+        return web.json_response(self.history)
+
+    @contextlib.contextmanager
+    def _viewer(self) -> Iterator[asyncio.Queue[str | None]]:
+        queue: asyncio.Queue[str | None] = asyncio.Queue()
+        queue.put_nowait(json.dumps(self.message))
+        self._viewers.add(queue)
+        try:
+            yield queue
+        finally:
+            self._viewers.discard(queue)
+
+    async def _socket(self, request: web.Request) -> web.StreamResponse:
+        if not self._websockets:
+            return web.Response(text="no upgrade here")
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        with self._viewer() as queue:
+            while (text := await queue.get()) is not None:
+                await socket.send_str(text)
+        await socket.close()
+        return socket
+
+    async def _events(self, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
+        await response.prepare(request)
+        with self._viewer() as queue:
+            while (text := await queue.get()) is not None:
+                await response.write(f"event: message\ndata: {text}\n\n".encode())
+        return response

@@ -1,0 +1,150 @@
+"""The page for everybody: light and dark, phone to wide screen, keyboard and screen reader."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.page.messages import START, gpu, hour, message, model
+
+if TYPE_CHECKING:
+    from tests.page.conftest import OpenPage, Serve
+
+# Each text's colour against the nearest background that is not transparent: (text, contrast) below WCAG's AA.
+_LOW_CONTRAST = """
+() => {
+  const channel = (part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4);
+  const luminance = (colour) => {
+    const [red, green, blue] = colour.match(/[\\d.]+/g).map((part) => channel(part / 255));
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+  };
+  const opaque = (colour) => !/, 0\\)|transparent/.test(colour);
+  const behind = (element) => {
+    for (; element; element = element.parentElement) {
+      const colour = getComputedStyle(element).backgroundColor;
+      if (opaque(colour)) return colour;
+    }
+    return "rgb(255, 255, 255)";
+  };
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  const low = [];
+  let count = 0;
+  for (let node; (node = walker.nextNode());) {
+    const element = node.parentElement;
+    if (!node.data.trim() || !element.checkVisibility() || element.closest("noscript, .hidden")) continue;
+    const [light, dark] = [getComputedStyle(element).color, behind(element)].map(luminance).sort((a, b) => b - a);
+    count++;
+    if ((light + 0.05) / (dark + 0.05) < 4.5) low.push(`${node.data.trim()}: ${(light + 0.05) / (dark + 0.05)}`);
+  }
+  return { low, count };
+}
+"""
+_BUSY = message(
+    cpuUsage=75,
+    memoryUsage=95,
+    gpus=[gpu(0, 91.0), gpu(1, 5.0)],
+    models=[model("m")],
+    demo=True,
+    apiStats={**message()["apiStats"], "errorRate": 7},
+)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_can_be_read(serve: Serve, open_page: OpenPage, scheme: str) -> None:
+    """A contrast of 4.5 at least, in both schemes, amber and red included, connected or not."""
+    feed = serve(_BUSY)
+    page = open_page(feed.url, color_scheme=scheme, losing=True)
+    found = page.evaluate(_LOW_CONTRAST)
+    assert found["count"] > 80
+    assert found["low"] == []
+    feed.close()
+    expect(page.locator("body")).to_have_attribute("data-state", "lost")
+    assert page.evaluate(_LOW_CONTRAST)["low"] == []
+
+
+@pytest.mark.parametrize("width", [320, 390, 768, 1100, 1440, 2560])
+def test_nothing_is_wider_than_the_screen(serve: Serve, open_page: OpenPage, width: int) -> None:
+    """No scrolling sideways, with eight GPUs and a long model's name; no number is wider than its card."""
+    gpus = [gpu(number) for number in range(8)]
+    long = model("an-organisation/a-model-with-a-name-that-does-not-end-Instruct-GGUF:Q4_K_M" * 2)
+    host = {"name": "ahostwhosenamegoesonandon" * 5 + ".example.com", "system": "Linux"}
+    feed = serve(message(gpus=gpus, models=[long], host=host))
+    page = open_page(feed.url, viewport={"width": width, "height": 900})
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    wide = """() => [...document.querySelectorAll(".card")].filter((card) => {
+      const end = card.getBoundingClientRect().right;
+      return [...card.querySelectorAll(".number, .unit, select")].some((e) => e.getBoundingClientRect().right > end);
+    }).map((card) => card.innerText)"""
+    assert page.evaluate(wide) == []
+
+
+def test_everything_is_reached_by_keyboard(serve: Serve, open_page: OpenPage) -> None:
+    """Tab goes to the skip link first, then through controls and charts; what has the focus shows it."""
+    page = open_page(serve(message(START + 2, models=[model("m"), model("n")]), hour(START)).url)
+    seen = []
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        seen.append(page.evaluate("document.activeElement.id || document.activeElement.className"))
+        outline = "getComputedStyle(document.activeElement.matches('input') ? document.activeElement.nextElementSibling"
+        assert page.evaluate(f"{outline} : document.activeElement).outlineStyle") == "solid", seen
+    assert seen[0] == "skip"
+    assert "model" in seen
+    assert "chart" in seen
+
+
+def test_a_charts_numbers_are_reached_by_keyboard(serve: Serve, open_page: OpenPage) -> None:
+    """The arrows walk along the points of the chart that has the focus."""
+    page = open_page(serve(message(START + 2, cpuUsage=50.5), hour(START)).url)
+    chart = page.locator("#cpu .chart")
+    chart.focus()
+    tip = chart.locator(".tip")
+    page.keyboard.press("ArrowLeft")
+    expect(tip).to_contain_text("CPU usage")
+    before = tip.inner_text()
+    page.keyboard.press("ArrowLeft")
+    expect(tip).not_to_have_text(before)
+    page.keyboard.press("ArrowRight")
+    expect(tip).to_have_text(before)
+    chart.blur()
+    expect(tip).to_be_hidden()
+
+
+def test_a_screen_reader_finds_its_way(serve: Serve, open_page: OpenPage) -> None:
+    """Landmarks, one heading a card, names for every control and chart."""
+    page = open_page(serve(message(START + 2, models=[model("m")], gpus=[gpu(0)]), hour(START)).url)
+    for role in ("banner", "main", "contentinfo", "navigation"):
+        expect(page.get_by_role(role)).to_have_count(1)
+    assert page.get_by_role("heading", level=2).all_inner_texts() == [
+        *("CPU", "Memory", "GPU", "Model performance", "API", "Network", "Disk")
+    ]
+    expect(page.get_by_role("group", name="Time shown in the charts")).to_be_visible()
+    expect(page.get_by_role("combobox", name="Model")).to_be_visible()
+    for title in ("CPU usage", "Memory usage", "GPU usage", "Network", "Response time", "Output tokens per second"):
+        expect(page.get_by_role("img", name=f"{title}, last ")).to_have_count(1)
+
+
+def test_a_screen_reader_hears_changes_of_the_connection_only(serve: Serve, open_page: OpenPage) -> None:
+    """No number is in a live region; that the page is live, or no longer, is."""
+    feed = serve(message())
+    page = open_page(feed.url, losing=True)
+    live = page.locator("[role=status], [role=alert], [aria-live]")
+    texts = live.all_inner_texts()
+    assert [text for text in texts if text] == ["Live"]
+    feed.send(message(START + 2, cpuUsage=95))
+    expect(page.locator("#cpu .value")).to_have_text("95.0%")
+    assert live.all_inner_texts() == texts
+    feed.close()
+    expect(page.get_by_role("status")).to_have_text("Not connected. The page tries again every 5 seconds.")
+
+
+def test_it_follows_a_change_of_the_scheme(serve: Serve, open_page: OpenPage) -> None:
+    """Charts take the new colours at once."""
+    page: Page = open_page(serve(message(START + 2), hour(START)).url, color_scheme="light")
+    expect(page.locator("#cpu .chart")).to_have_attribute("aria-label", re.compile("last 60 min"))  # all is drawn
+    canvas = page.locator("#cpu canvas")
+    before = canvas.evaluate("canvas => canvas.toDataURL()")
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_function("before => document.querySelector('#cpu canvas').toDataURL() !== before", arg=before)

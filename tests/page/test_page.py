@@ -1,0 +1,261 @@
+"""What the page shows of the feed's messages, in a real browser."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from playwright.sync_api import Page, expect
+
+from tests.page.messages import START, gpu, hour, message, model
+
+if TYPE_CHECKING:
+    from tests.page.conftest import OpenPage, Serve
+
+DASH = "\u2013"
+EVERYTHING_UNKNOWN: dict[str, Any] = {
+    "cpuUsage": None,
+    "cpuCores": None,
+    "loadAverage": None,
+    "loadAverages": None,
+    "memoryUsage": None,
+    "memoryUsed": None,
+    "memoryAvailable": None,
+    "memoryTotal": None,
+    "networkStats": {"bytesInPerSecond": None, "bytesOutPerSecond": None},
+    "diskUsage": None,
+    "gpus": [{**dict.fromkeys(gpu(0)), "id": "0"}],
+    "models": [{**dict.fromkeys(model("m")), "id": "chat/m", "totalRequests": 0}],
+    "apiStats": {
+        **dict.fromkeys(("requestsPerSecond", "avgResponseTime", "errorRate", "p50", "p95", "p99")),
+        "totalRequests": 0,
+        "responseTimeDistribution": dict.fromkeys(("<100ms", "100-500ms", "500ms-1s", "1-5s", ">5s"), 0),
+        "maxDistributionCount": 0,
+    },
+}
+
+CPU, MEMORY, GPU, ERRORS = ("#cpu .value", "#memory .value", "#gpus .value:visible", "#api dd[data-level]")
+LIMITS: list[tuple[dict[str, Any], str, str | None]] = [
+    ({"cpuUsage": 70}, CPU, None),
+    ({"cpuUsage": 70.1}, CPU, "warn"),
+    ({"cpuUsage": 90}, CPU, "warn"),
+    ({"cpuUsage": 90.1}, CPU, "alarm"),
+    ({"cpuUsage": None}, CPU, None),
+    ({"memoryUsage": 80}, MEMORY, None),
+    ({"memoryUsage": 80.1}, MEMORY, "warn"),
+    ({"memoryUsage": 90.1}, MEMORY, "alarm"),
+    ({"gpus": [gpu(0, 70)]}, GPU, None),
+    ({"gpus": [gpu(0, 70.1)]}, GPU, "warn"),
+    ({"gpus": [gpu(0, 90.1)]}, GPU, "alarm"),
+    ({"apiStats": {**message()["apiStats"], "errorRate": 5}}, ERRORS, None),
+    ({"apiStats": {**message()["apiStats"], "errorRate": 5.1}}, ERRORS, "alarm"),
+]
+
+
+def shown(page: Page, section: str, term: str) -> str:
+    """Return the number beside a term in a card, as a person reads it."""
+    card = page.get_by_role("region", name=section, exact=True)
+    entry = card.locator("dl > div").filter(has=page.locator("dt", has_text=term)).first
+    return entry.locator("dd").inner_text().replace("\u202f", " ").replace("\n", " ")
+
+
+def value(page: Page, section: str) -> str:
+    """Return a card's large number."""
+    return page.get_by_role("region", name=section, exact=True).locator(".value").inner_text()
+
+
+def test_a_message_is_shown(serve: Serve, open_page: OpenPage) -> None:
+    """Every number of the issue stands where it belongs, in its unit."""
+    page = open_page(serve(message(gpus=[gpu(0)], models=[model("llama3.3:70b")])).url)
+    assert [value(page, card) for card in ("CPU", "Memory", "GPU", "Disk", "API")] == [
+        "37.4%",
+        "61.5%",
+        "40.0%",
+        "33.5%",
+        "5.40requests/s",
+    ]
+    expected = {
+        ("CPU", "Cores"): "16",
+        ("CPU", "Load"): "5.21\u20024.87\u20024.02",
+        ("Memory", "Used"): "39.4GiB",
+        ("Memory", "Available"): "24.6GiB",
+        ("GPU", "Memory"): "20 / 80GiB",
+        ("GPU", "Temp."): "48°C",
+        ("GPU", "Power"): "210 / 700W",
+        ("Network", "In"): "1.90MiB/s",
+        ("Network", "Out"): "640KiB/s",
+        ("Disk", "Used"): "312GiB",
+        ("API", "Requests since start"): "18,240",
+        ("API", "Average response"): "712ms",
+        ("API", "Errors"): "0.8%",
+        ("Model performance", "Requests"): "3.20/s",
+        ("Model performance", "Average response"): "840ms",
+        ("Model performance", "Success"): "99.2%",
+        ("Model performance", "First token"): "120ms",
+        ("Model performance", "Output"): "214tok/s",
+        ("Model performance", "Memory"): "6.40GiB",
+        ("Model performance", "p95"): "2.10s",
+    }
+    assert {key: shown(page, *key) for key in expected} == expected
+    assert page.get_by_role("heading", level=1).inner_text() == "workbench Linux"
+    assert page.title() == "workbench · modelhost-exporter"
+
+
+def test_the_distribution_is_shown_as_bars(serve: Serve, open_page: OpenPage) -> None:
+    """Each range has its share and count; bars are as long as their count is of the largest."""
+    page = open_page(serve(message()).url)
+    rows = page.locator("#distribution tr").all()
+    assert [[cell.inner_text() for cell in row.locator("th, td:not([aria-hidden])").all()] for row in rows] == [
+        ["< 100 ms", "17.1\u202f%", "3,120"],
+        ["100\u2013500 ms", "35.5\u202f%", "6,480"],
+        ["500 ms\u20131 s", "28.6\u202f%", "5,210"],
+        ["1\u20135 s", "17.0\u202f%", "3,105"],
+        ["> 5 s", "1.8\u202f%", "325"],
+    ]
+    bars = page.locator("#distribution .meter div").all()
+    widths = [bar.evaluate("bar => bar.getBoundingClientRect().width") for bar in bars]
+    assert [round(width / max(widths), 2) for width in widths] == [0.48, 1.0, 0.8, 0.48, 0.05]
+
+
+def test_the_next_message_takes_the_place_of_the_last(serve: Serve, open_page: OpenPage) -> None:
+    """Values move, and each message is one pulse."""
+    feed = serve(message())
+    page = open_page(feed.url)
+    beat = page.locator("#indicator").get_attribute("data-beat")
+    feed.send(message(START + 2, cpuUsage=12.34))
+    expect(page.locator("#cpu .value")).to_have_text("12.3%")
+    assert page.locator("#indicator").get_attribute("data-beat") != beat
+    assert page.locator("#indicator .dot").evaluate("dot => getComputedStyle(dot, '::after').animationName") != "none"
+
+
+def test_the_pulse_is_still_for_those_who_ask(serve: Serve, open_page: OpenPage) -> None:
+    """With prefers-reduced-motion nothing is animated."""
+    page = open_page(serve(message()).url, reduced_motion="reduce")
+    assert page.locator("#indicator .dot").evaluate("dot => getComputedStyle(dot, '::after').animationName") == "none"
+
+
+def test_numbers_change_colour_at_their_limits(serve: Serve, open_page: OpenPage) -> None:
+    """CPU and GPU: amber above 70, red above 90; memory: amber above 80; errors: red above 5."""
+    feed = serve(message())
+    page = open_page(feed.url)
+    for step, (fields, selector, level) in enumerate(LIMITS, 1):
+        feed.send(message(START + step, host={"name": f"step {step}", "system": ""}, **fields))
+        expect(page.locator("#host")).to_have_text(f"step {step}")
+        element = page.locator(selector)
+        colour = element.evaluate("element => getComputedStyle(element).color")
+        named = page.evaluate("name => getComputedStyle(document.body).getPropertyValue(name)", f"--{level or 'text'}")
+        assert colour == f"rgb({', '.join(str(int(named[at : at + 2], 16)) for at in (1, 3, 5))})", fields
+        mark = element.evaluate("element => getComputedStyle(element, '::before').content")
+        assert (mark == "none") == (level is None), fields
+
+
+def test_what_is_not_known_is_a_dash(serve: Serve, open_page: OpenPage) -> None:
+    """Null is neither 0 nor NaN, anywhere on the page."""
+    page = open_page(serve(message(**EVERYTHING_UNKNOWN)).url)
+    for element in page.locator("[data-show], [data-model], [data-gpu]").all():
+        name = element.evaluate("element => element.dataset.show ?? element.dataset.model ?? element.dataset.gpu")
+        assert element.text_content() == ("0" if name == "totalRequests" else DASH), name
+    text = page.inner_text("body")
+    assert not [word for word in ("NaN", "null", "undefined", "Infinity") if word in text]
+
+
+def test_gpus_come_and_go(serve: Serve, open_page: OpenPage) -> None:
+    """None is said; one is a card; eight are eight cards on one screen, none wider than its place."""
+    feed = serve(message())
+    page = open_page(feed.url)
+    expect(page.get_by_text("No GPU detected")).to_be_visible()
+    feed.send(message(START + 2, gpus=[gpu(number, 10.0 * number) for number in range(8)]))
+    expect(page.locator("#gpus .card:visible")).to_have_count(8)
+    expect(page.get_by_text("No GPU detected")).to_be_hidden()
+    assert [value(page, f"GPU {number}") for number in (0, 1, 7)] == ["0%", "10.0%", "70.0%"]
+    rows = {card.bounding_box()["y"] for card in page.locator("#gpus .card:visible").all()}  # type: ignore[index]
+    assert len(rows) == 2
+    feed.send(message(START + 4))
+    expect(page.get_by_text("No GPU detected")).to_be_visible()
+    expect(page.locator("#gpus .card:visible")).to_have_count(1)
+
+
+def test_a_model_is_chosen(serve: Serve, open_page: OpenPage) -> None:
+    """The busiest first; the choice stays while its model is there, wherever it stands in the list."""
+    big, small = model("big", requestsPerSecond=9.5), model("small", requestsPerSecond=1.5)
+    feed = serve(message(models=[big, small]))
+    page = open_page(feed.url)
+    select = page.get_by_label("Model", exact=True)
+    assert select.locator("option").all_inner_texts() == ["chat/big", "chat/small"]
+    assert shown(page, "Model performance", "Requests") == "9.50/s"
+    select.select_option("chat/small")
+    assert shown(page, "Model performance", "Requests") == "1.50/s"
+    third = model("third", requestsPerSecond=4.5)
+    feed.send(message(START + 2, models=[third, {**small, "requestsPerSecond": 2.5}, big]))
+    expect(page.locator("[data-model=requestsPerSecond]")).to_have_text("2.50/s")
+    expect(select).to_have_value("chat/small")
+    feed.send(message(START + 4, models=[big]))
+    expect(page.locator("[data-model=requestsPerSecond]")).to_have_text("9.50/s")
+    feed.send(message(START + 6))
+    expect(page.get_by_text("No model traffic yet")).to_be_visible()
+    expect(select).to_be_hidden()
+
+
+def test_names_are_never_markup(serve: Serve, open_page: OpenPage) -> None:
+    """A model, GPU or host that is named like a script stays a name."""
+    name = '<img src=x onerror="document.body.dataset.broken=1"><script>alert(1)</script>'
+    feed = serve(
+        message(models=[model(name)], gpus=[{**gpu(0), "name": name, "id": name}], host={"name": name, "system": name})
+    )
+    page = open_page(feed.url)
+    assert page.locator("#model option").inner_text() == f"chat/{name}"
+    assert page.locator("#host").inner_text() == name
+    assert page.locator("#gpus .name").inner_text() == name
+    assert page.locator("main img, main script, h1 img, h1 script").count() == 0
+    assert page.locator("body").get_attribute("data-broken") is None
+
+
+def test_demo_data_are_marked(serve: Serve, open_page: OpenPage) -> None:
+    """Nobody takes made-up numbers for their machine's."""
+    feed = serve(message())
+    page = open_page(feed.url)
+    expect(page.get_by_text("Demo data")).to_be_hidden()
+    feed.send(message(START + 2, demo=True))
+    expect(page.get_by_text("Demo data")).to_be_visible()
+
+
+def test_charts_begin_with_the_hour_before(serve: Serve, open_page: OpenPage) -> None:
+    """The history is drawn, the newest message after it; the range is chosen above."""
+    feed = serve(message(START + 2, models=[model("m")], cpuUsage=99.9), hour(START, models=("m",)))
+    page = open_page(feed.url)
+    chart = page.locator("#cpu .chart")
+    expect(chart).to_have_attribute(
+        "aria-label", re.compile(r"CPU usage, last 60 min\. .* to 99.9\u202f%, last 99.9\u202f%")
+    )
+    expect(page.locator("[data-chart=latency]")).to_have_attribute(
+        "aria-label", re.compile(r"Response time, last 60 min\. p50: .* p95: .* p99: .*\ss$")
+    )
+    page.get_by_label("5 min", exact=True).check()
+    expect(chart).to_have_attribute("aria-label", re.compile(r"CPU usage, last 5 min\."))
+
+
+def test_a_chart_is_painted_anew(serve: Serve, open_page: OpenPage) -> None:
+    """The picture changes with a message."""
+    feed = serve(message(START + 2), hour(START))
+    page = open_page(feed.url)
+    page.get_by_label("5 min", exact=True).check()
+    canvas = page.locator("#cpu canvas")
+    before = canvas.evaluate("canvas => canvas.toDataURL()")
+    feed.send(message(START + 30, cpuUsage=100))
+    expect(page.locator("#cpu .value")).to_have_text("100%")
+    assert canvas.evaluate("canvas => canvas.toDataURL()") != before
+
+
+def test_a_chart_waits_until_its_newest_point_fills_a_pixel(serve: Serve, open_page: OpenPage) -> None:
+    """In an hour's chart two seconds are less than a pixel: it is not painted for them, but for a minute it is."""
+    feed = serve(message(START + 2), hour(START))
+    page = open_page(feed.url)
+    expect(page.locator("#cpu .chart")).to_have_attribute("aria-label", re.compile("last 60 min"))
+    canvas = page.locator("#cpu canvas")
+    before = canvas.evaluate("canvas => canvas.toDataURL()")
+    feed.send(message(START + 4, cpuUsage=98.5))
+    expect(page.locator("#cpu .value")).to_have_text("98.5%")
+    assert canvas.evaluate("canvas => canvas.toDataURL()") == before
+    feed.send(message(START + 62, cpuUsage=97.5))
+    expect(page.locator("#cpu .value")).to_have_text("97.5%")
+    assert canvas.evaluate("canvas => canvas.toDataURL()") != before
