@@ -1,0 +1,1 @@
+"""How fast the dashboards are on the data of many hosts, asked of a real Prometheus."""

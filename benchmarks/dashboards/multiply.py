@@ -1,0 +1,111 @@
+"""A host's recorded series for many hosts and days: other values for each host, over the day and from moment to moment.
+
+Series that no dashboard reads are in the index, with few samples: what is never read costs only there.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from benchmarks.measuring import ROOT
+from exporter.demo.history import instance
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from benchmarks.dashboards.template import Series
+
+STEP = 300
+"""Seconds between two samples."""
+SPARSE_STEP = 6 * 3600
+BLOCK_SECONDS = 54 * 3600
+"""A block's length: what Prometheus makes of them in a month of retention."""
+_DAY = 86_400
+_COURSES = 50  # different courses of a series; hosts share them
+_AT_A_TIME = 2
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much there is: hosts, and days up to an end (seconds since 1970)."""
+
+    hosts: int
+    days: float
+    end: int
+
+    def ranges(self) -> Iterator[tuple[int, int]]:
+        """Yield the first and the last moment of each block."""
+        start = self.end - round(self.days * _DAY)
+        while start <= self.end:
+            after = (start // BLOCK_SECONDS + 1) * BLOCK_SECONDS
+            yield start, min(after - STEP, self.end)
+            start = after
+
+
+def names_read() -> set[str]:
+    """Return the names of recorded series that dashboards read."""
+    texts = (path.read_text() for path in (ROOT / "grafana/dashboards").glob("*.json"))
+    return {name for text in texts for name in re.findall(r"\b[a-z_]+:\w+:\w+", text)}
+
+
+def write(template: Sequence[Series], scale: Scale, data: Path) -> int:
+    """Write the blocks; returns how many samples they hold."""
+    one = partial(_block, template, scale.hosts, data)
+    with ThreadPoolExecutor(_AT_A_TIME) as pool:
+        return sum(pool.map(one, scale.ranges()))
+
+
+def _block(template: Sequence[Series], hosts: int, data: Path, times: tuple[int, int]) -> int:
+    text = data / f"{times[0]}.om"
+    with text.open("wb") as file:
+        samples = 0
+        for each in exposition(template, hosts, *times):
+            samples += each.count(b"\n")
+            file.write(each)
+        file.write(b"# EOF\n")
+    command = ("promtool", "tsdb", "create-blocks-from", "openmetrics", "--quiet")
+    subprocess.run([*command, f"--max-block-duration={BLOCK_SECONDS}s", str(text), str(data)], check=True)
+    text.unlink()
+    return samples
+
+
+def exposition(template: Sequence[Series], hosts: int, start: int, end: int) -> Iterator[bytes]:
+    """Yield the text of each host's series from a start to an end: one series after the other, without an end."""
+    read = names_read()
+    for index, series in enumerate(template):
+        is_read = series.name in read or ":" not in series.name
+        times = range(start, end + 1, STEP if is_read else SPARSE_STEP)
+        if "instance" in series.labels:
+            courses = [_course(series, times, f"{index} {number}") for number in range(_COURSES)]
+            for host in range(1, hosts + 1):
+                yield _lines(series, instance(host), courses[(host * 7 + index) % _COURSES])
+        else:
+            yield _lines(series, "", _course(series, times, f"{index}", hosts))
+
+
+def _lines(series: Series, host: str, course: Sequence[str]) -> bytes:
+    labels = {**series.labels, "instance": host} if host else series.labels
+    inner = ",".join(f'{label}="{value}"' for label, value in labels.items())
+    start = f"{series.name}{{{inner}}} "
+    return f"{start}{start.join(course)}".encode()
+
+
+def _course(series: Series, times: range, seed: str, times_as_much: float = 1) -> list[str]:
+    """Return a value and a time for each moment: higher by day, and never quite the same."""
+    chance = random.Random(seed)  # noqa: S311 - no secret
+    usual, phase = series.value * times_as_much * chance.uniform(0.5, 1.5), chance.uniform(0, math.tau)
+    most = 1.0 if ":ratio" in series.name else math.inf
+    if not series.name.count(":"):
+        return [f"{series.value:g} {time}\n" for time in times]
+    return [
+        f"{min(most, usual * (1 + 0.4 * math.sin(phase + math.tau * time / _DAY)) * chance.uniform(0.9, 1.1))!r} {time}\n"
+        for time in times
+    ]
