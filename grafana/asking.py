@@ -99,11 +99,16 @@ def questions(board: Mapping[str, Any]) -> Iterator[Question]:
         if "expr" in annotation:
             yield Question(title, "annotation", annotation["name"], annotation["expr"])
     for panel, repeat in panels(board):
-        for target in panel.get("targets", ()):
-            where = f"{panel['title']} {target['refId']}"
-            points = int(panel.get("maxDataPoints") or MAX_POINTS)
-            least = float(panel.get("interval", "0s").removesuffix("s"))
-            yield Question(title, "panel", where, target["expr"], bool(target.get("instant")), points, least, repeat)
+        yield from panel_questions(title, panel, repeat)
+
+
+def panel_questions(board: str, panel: Mapping[str, Any], repeat: str = "") -> Iterator[Question]:
+    """Yield the queries of one panel of the dashboard with this title; ``repeat`` is as ``panels`` yields it."""
+    points = int(panel.get("maxDataPoints") or MAX_POINTS)
+    least = float(panel.get("interval", "0s").removesuffix("s"))
+    for target in panel.get("targets", ()):
+        where = f"{panel['title']} {target['refId']}"
+        yield Question(board, "panel", where, target["expr"], bool(target.get("instant")), points, least, repeat)
 
 
 def panels(board: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
@@ -141,13 +146,18 @@ def ask(api: Prometheus, question: Question, view: View) -> list[Any]:
     """Return a question's answer: series, or a variable's values. ValueError when Prometheus refuses the query."""
     expr = filled(question, view)
     if question.kind == "variable":
-        called = _LABEL_VALUES.fullmatch(expr)
-        if called is None:
-            raise ValueError(f"no label_values(): {expr}")
-        return sorted(api.label_values(called[2], called[1], view.start, view.end))
+        return sorted(api.label_values(*label_values(expr), view.start, view.end))
     if question.instant:
         return api.vector(expr, view.end)
     return api.matrix(expr, view.start, view.end, step(question, view))
+
+
+def label_values(expr: str) -> tuple[str, str]:
+    """Return the label that a variable's query asks for, and the series that must have it."""
+    called = _LABEL_VALUES.fullmatch(expr)
+    if called is None:
+        raise ValueError(f"no label_values(): {expr}")
+    return called[2], called[1]
 
 
 def step(question: Question, view: View) -> float:

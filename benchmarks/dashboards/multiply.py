@@ -98,14 +98,15 @@ def _lines(series: Series, host: str, course: Sequence[str]) -> bytes:
     return f"{start}{start.join(course)}".encode()
 
 
-def _course(series: Series, times: range, seed: str, times_as_much: float = 1) -> list[str]:
+def _course(series: Series, times: range, seed: str, as_much: float = 1) -> list[str]:
     """Return a value and a time for each moment: higher by day, and never quite the same."""
-    chance = random.Random(seed)  # noqa: S311 - no secret
-    usual, phase = series.value * times_as_much * chance.uniform(0.5, 1.5), chance.uniform(0, math.tau)
-    most = 1.0 if ":ratio" in series.name else math.inf
-    if not series.name.count(":"):
+    if ":" not in series.name:
         return [f"{series.value:g} {time}\n" for time in times]
-    return [
-        f"{min(most, usual * (1 + 0.4 * math.sin(phase + math.tau * time / _DAY)) * chance.uniform(0.9, 1.1))!r} {time}\n"
-        for time in times
-    ]
+    chance = random.Random(seed)  # noqa: S311 - no secret
+    usual, phase = series.value * as_much * chance.uniform(0.5, 1.5), chance.uniform(0, math.tau)
+    most = 1.0 if ":ratio" in series.name else math.inf
+
+    def value(time: int) -> float:
+        return usual * (1 + 0.4 * math.sin(phase + math.tau * time / _DAY)) * chance.uniform(0.9, 1.1)
+
+    return [f"{min(most, value(time)):.6g} {time}\n" for time in times]

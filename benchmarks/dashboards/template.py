@@ -6,7 +6,7 @@ import contextlib
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from benchmarks.dashboards.serving import address, prometheus
 from benchmarks.measuring import ROOT
@@ -59,6 +59,6 @@ def _evaluate(data: Path, start: float, end: float) -> None:
         subprocess.run(command, check=True, capture_output=True)
 
 
-def _series(found: dict[str, dict[str, str]]) -> Series:
+def _series(found: dict[str, Any]) -> Series:
     labels = dict(found["metric"])
     return Series(labels.pop("__name__"), labels, float(found["value"][1]))

@@ -1,0 +1,101 @@
+"""How long each panel of a dashboard takes: its queries at the same time, as Grafana asks them, until the last byte."""
+
+from __future__ import annotations
+
+import statistics
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from grafana import asking
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from grafana.asking import Question, View
+
+_SCREEN_PIXELS, _SCREEN_COLUMNS = 1920, 24
+_AGAIN = 3
+_QUICK_SHARE = 0.1
+"""A panel whose first answer takes less than this share of what is allowed is not asked again."""
+_LONGEST_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Panel:
+    """What one panel, variable or annotation asks."""
+
+    title: str
+    questions: Sequence[Question]
+
+
+class Timed(NamedTuple):
+    """How long a panel took in one view: the first time, and the median of the later ones."""
+
+    board: str
+    panel: str
+    chosen: str
+    first: float
+    usual: float
+    size: int
+    """Bytes of all answers."""
+
+
+class Failed(Exception):
+    """A query that Prometheus refused or did not answer in time; its own words follow."""
+
+
+def panels_of(board: Mapping[str, Any]) -> Iterator[Panel]:
+    """Yield what a dashboard asks, each panel with as many points as it is wide."""
+    for question in asking.questions(board):
+        if question.kind != "panel":
+            yield Panel(f"{question.kind} {question.where}", (question,))
+    for panel, repeat in asking.panels(board):
+        points = int(panel.get("maxDataPoints") or panel["gridPos"]["w"] * _SCREEN_PIXELS / _SCREEN_COLUMNS)
+        asked = asking.panel_questions(board["title"], panel, repeat)
+        if questions := [replace(question, points=points) for question in asked]:
+            yield Panel(panel["title"], questions)
+
+
+def timed(url: str, panel: Panel, view: View, chosen: str, allowed: float) -> Timed:
+    """Ask for a panel once, and again unless it was quick; ``allowed`` and the times are seconds."""
+    asked = [_url(url, question, view) for question in panel.questions]
+    first, size = _all(asked)
+    usual = first
+    if first > allowed * _QUICK_SHARE:
+        usual = statistics.median(_all(asked)[0] for _ in range(_AGAIN))
+    return Timed(panel.questions[0].board, panel.title, chosen, first, usual, size)
+
+
+def _all(urls: Sequence[str]) -> tuple[float, int]:
+    began = time.perf_counter()
+    with ThreadPoolExecutor(len(urls)) as pool:
+        size = sum(pool.map(_size, urls))
+    return time.perf_counter() - began, size
+
+
+def _size(url: str) -> int:
+    try:
+        with urllib.request.urlopen(url, timeout=_LONGEST_SECONDS) as reply:  # noqa: S310 - the address is ours
+            return len(reply.read())
+    except urllib.error.HTTPError as refused:
+        raise Failed(f"{urllib.parse.unquote_plus(url)}: {refused.read().decode()}") from refused
+    except TimeoutError as late:
+        raise Failed(f"{urllib.parse.unquote_plus(url)}: no answer within {_LONGEST_SECONDS} s") from late
+
+
+def _url(url: str, question: Question, view: View) -> str:
+    expr = asking.filled(question, view)
+    if question.kind == "variable":
+        label, match = asking.label_values(expr)
+        path, parameters = f"label/{label}/values", {"match[]": match, "start": view.start, "end": view.end}
+    elif question.instant:
+        path, parameters = "query", {"query": expr, "time": view.end}
+    else:
+        step = asking.step(question, view)
+        path, parameters = "query_range", {"query": expr, "start": view.start, "end": view.end, "step": step}
+    return f"{url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
