@@ -1,6 +1,8 @@
 """A host's recorded series for many hosts and days: other values for each host, over the day and from moment to moment.
 
-Series that no dashboard reads are in the index, with few samples: what is never read costs only there.
+Series that no panel asks for are in the index, with few samples: what is never read costs only there. Panels over all
+hosts read what is recorded for each host or for all of them together, and for one model at a time what is recorded for
+each model of each host.
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ STEP = 300
 SPARSE_STEP = 6 * 3600
 BLOCK_SECONDS = 54 * 3600
 """A block's length: what Prometheus makes of them in a month of retention."""
+ASKED_HOST, ASKED_MODEL = 1, "Qwen/Qwen3-32B-FP8"
+"""The host and the model that are chosen where one is; the model is also the first by name, whose row is drawn."""
 _DAY = 86_400
 _COURSES = 50  # different courses of a series; hosts share them
 _AT_A_TIME = 2
@@ -40,6 +44,8 @@ class Scale:
     hosts: int
     days: float
     end: int
+    everything: bool = False
+    """Whether series that no panel asks for have all their samples too."""
 
     def ranges(self) -> Iterator[tuple[int, int]]:
         """Yield the first and the last moment of each block."""
@@ -58,16 +64,16 @@ def names_read() -> set[str]:
 
 def write(template: Sequence[Series], scale: Scale, data: Path) -> int:
     """Write the blocks; returns how many samples they hold."""
-    one = partial(_block, template, scale.hosts, data)
+    one = partial(_block, template, scale, data)
     with ThreadPoolExecutor(_AT_A_TIME) as pool:
         return sum(pool.map(one, scale.ranges()))
 
 
-def _block(template: Sequence[Series], hosts: int, data: Path, times: tuple[int, int]) -> int:
+def _block(template: Sequence[Series], scale: Scale, data: Path, times: tuple[int, int]) -> int:
     text = data / f"{times[0]}.om"
     with text.open("wb") as file:
         samples = 0
-        for each in exposition(template, hosts, *times):
+        for each in exposition(template, scale, *times):
             samples += each.count(b"\n")
             file.write(each)
         file.write(b"# EOF\n")
@@ -77,18 +83,22 @@ def _block(template: Sequence[Series], hosts: int, data: Path, times: tuple[int,
     return samples
 
 
-def exposition(template: Sequence[Series], hosts: int, start: int, end: int) -> Iterator[bytes]:
+def exposition(template: Sequence[Series], scale: Scale, start: int, end: int) -> Iterator[bytes]:
     """Yield the text of each host's series from a start to an end: one series after the other, without an end."""
     read = names_read()
     for index, series in enumerate(template):
-        is_read = series.name in read or ":" not in series.name
-        times = range(start, end + 1, STEP if is_read else SPARSE_STEP)
-        if "instance" in series.labels:
-            courses = [_course(series, times, f"{index} {number}") for number in range(_COURSES)]
-            for host in range(1, hosts + 1):
-                yield _lines(series, instance(host), courses[(host * 7 + index) % _COURSES])
-        else:
-            yield _lines(series, "", _course(series, times, f"{index}", hosts))
+        is_read = scale.everything or series.name in read or ":" not in series.name
+        few = range(start, end + 1, SPARSE_STEP)
+        times = range(start, end + 1, STEP) if is_read else few
+        if "instance" not in series.labels:
+            yield _lines(series, "", _course(series, times, f"{index}", scale.hosts))
+            continue
+        is_dense = scale.everything or series.labels.get("model", ASKED_MODEL) == ASKED_MODEL
+        courses = [_course(series, times if is_dense else few, f"{index} {number}") for number in range(_COURSES)]
+        for host in range(1, scale.hosts + 1):
+            asked = host == ASKED_HOST and not is_dense
+            course = _course(series, times, f"{index}") if asked else courses[(host * 7 + index) % _COURSES]
+            yield _lines(series, instance(host), course)
 
 
 def _lines(series: Series, host: str, course: Sequence[str]) -> bytes:
