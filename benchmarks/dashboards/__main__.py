@@ -32,9 +32,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from benchmarks.dashboards.timing import Timed
+    from benchmarks.measuring import Program
 
 _DAY, _HOUR = 86_400, 3600
-_MODEL = "Qwen/Qwen3-32B-FP8"
+FEWER = f"; series that no panel below asks for: every {multiply.SPARSE_STEP} s"
 _SCALE = "scale.json"
 
 
@@ -46,6 +47,7 @@ class Wanted:
     models: int = 20
     days: float = 7
     raw_hosts: int = 4
+    everything: bool = False
 
 
 FULL = Wanted(hosts=500, raw_hosts=20)
@@ -62,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         end = _written(wanted, data)
         server = stack.enter_context(contextlib.contextmanager(settled)(data))
         began = time.monotonic()
-        measured = {over: list(_over(address(server), wanted, end, over)) for over in ALLOWED}
+        measured = {over: list(_over(server, wanted, end, over)) for over in ALLOWED}
         print(f"asked for {time.monotonic() - began:.0f} s; load {os.getloadavg()[0]:.1f}\n\n{report(measured)}")
 
 
@@ -73,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--models", type=int, help=f"on each host (default {Wanted.models})")
     parser.add_argument("--days", type=float, help=f"of recorded series (default {Wanted.days})")
     parser.add_argument("--raw-hosts", type=int, help=f"with an hour of raw series (default {Wanted.raw_hosts})")
+    parser.add_argument("--everything", action="store_true", help="write what no panel asks for too: much longer")
     parser.add_argument("--data", type=Path, help="folder of the data, kept and used again (default: a temporary one)")
     return parser
 
@@ -100,29 +103,29 @@ def _write(wanted: Wanted, data: Path) -> dict[str, Any]:
     )
     began = time.monotonic()
     series = template.recorded(wanted.models, end)
-    samples = multiply.write(series, multiply.Scale(wanted.hosts, wanted.days, end), data)
+    samples = multiply.write(series, multiply.Scale(wanted.hosts, wanted.days, end, wanted.everything), data)
     took = time.monotonic() - began
     said = (
         f"{wanted.hosts} hosts, {wanted.models} models, {wanted.days:g} d of recorded series",
-        f"every {multiply.STEP} s, those that no dashboard reads every {multiply.SPARSE_STEP} s",
+        f"every {multiply.STEP} s{'' if wanted.everything else FEWER}",
         f"{samples:,} samples in {took:.0f} s: {samples / took:,.0f} a second",
     )
     return {"wanted": asdict(wanted), "end": end, "said": [*done.stdout.decode().splitlines(), *said]}
 
 
-def _over(url: str, wanted: Wanted, end: int, over: str) -> Iterator[Timed]:
+def _over(server: Program, wanted: Wanted, end: int, over: str) -> Iterator[Timed]:
     """Yield what every panel takes over a time range, for each choice of hosts and models."""
     seconds = _HOUR if over == "1h" else round(wanted.days * _DAY)
     for chosen, values in _choices().items():
         for path in sorted((ROOT / "grafana/dashboards").glob("*.json")):
             board = json.loads(path.read_text())
-            view = asking.opened(asking.Prometheus(url), board, View(end - seconds, end, chosen=values))
+            view = asking.opened(asking.Prometheus(address(server)), board, View(end - seconds, end, chosen=values))
             for panel in panels_of(board):
-                yield timed(url, panel, view, chosen, ALLOWED[over])
+                yield timed(server, panel, view, chosen, ALLOWED[over])
 
 
 def _choices() -> dict[str, dict[str, list[str]]]:
-    host, model = {"instance": [instance(1)]}, {"model": [_MODEL]}
+    host, model = {"instance": [instance(multiply.ASKED_HOST)]}, {"model": [multiply.ASKED_MODEL]}
     return {"all": {}, "one host": host, "one model": model, "one of each": {**host, **model}}
 
 

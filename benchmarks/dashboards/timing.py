@@ -11,11 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from benchmarks.dashboards.serving import address
 from grafana import asking
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from benchmarks.measuring import Program
     from grafana.asking import Question, View
 
 _SCREEN_PIXELS, _SCREEN_COLUMNS = 1920, 24
@@ -41,8 +43,8 @@ class Timed(NamedTuple):
     chosen: str
     first: float
     usual: float
-    size: int
-    """Bytes of all answers."""
+    cpu: float
+    """CPU seconds that Prometheus spent, the mean of each time: what the time would be at most on an idle machine."""
 
 
 class Failed(Exception):
@@ -61,27 +63,29 @@ def panels_of(board: Mapping[str, Any]) -> Iterator[Panel]:
             yield Panel(panel["title"], questions)
 
 
-def timed(url: str, panel: Panel, view: View, chosen: str, allowed: float) -> Timed:
+def timed(server: Program, panel: Panel, view: View, chosen: str, allowed: float) -> Timed:
     """Ask for a panel once, and again unless it was quick; ``allowed`` and the times are seconds."""
-    asked = [_url(url, question, view) for question in panel.questions]
-    first, size = _all(asked)
-    usual = first
-    if first > allowed * _QUICK_SHARE:
-        usual = statistics.median(_all(asked)[0] for _ in range(_AGAIN))
-    return Timed(panel.questions[0].board, panel.title, chosen, first, usual, size)
+    asked = [_url(address(server), question, view) for question in panel.questions]
+    before = server.cpu_seconds()
+    seconds = [_all(asked)]
+    if seconds[0] > allowed * _QUICK_SHARE:
+        seconds += [_all(asked) for _ in range(_AGAIN)]
+    cpu = (server.cpu_seconds() - before) / len(seconds)
+    usual = statistics.median(seconds[1:] or seconds)
+    return Timed(panel.questions[0].board, panel.title, chosen, seconds[0], usual, cpu)
 
 
-def _all(urls: Sequence[str]) -> tuple[float, int]:
+def _all(urls: Sequence[str]) -> float:
     began = time.perf_counter()
     with ThreadPoolExecutor(len(urls)) as pool:
-        size = sum(pool.map(_size, urls))
-    return time.perf_counter() - began, size
+        list(pool.map(_read, urls))
+    return time.perf_counter() - began
 
 
-def _size(url: str) -> int:
+def _read(url: str) -> None:
     try:
         with urllib.request.urlopen(url, timeout=_LONGEST_SECONDS) as reply:  # noqa: S310 - the address is ours
-            return len(reply.read())
+            reply.read()
     except urllib.error.HTTPError as refused:
         raise Failed(f"{urllib.parse.unquote_plus(url)}: {refused.read().decode()}") from refused
     except TimeoutError as late:
