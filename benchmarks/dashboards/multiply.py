@@ -44,8 +44,8 @@ class Scale:
     hosts: int
     days: float
     end: int
-    everything: bool = False
-    """Whether series that no panel asks for have all their samples too."""
+    every_model: bool = False
+    """Whether models of hosts have all their samples even where no panel asks for them."""
 
     def ranges(self) -> Iterator[tuple[int, int]]:
         """Yield the first and the last moment of each block."""
@@ -87,13 +87,13 @@ def exposition(template: Sequence[Series], scale: Scale, start: int, end: int) -
     """Yield the text of each host's series from a start to an end: one series after the other, without an end."""
     read = names_read()
     for index, series in enumerate(template):
-        is_read = scale.everything or series.name in read or ":" not in series.name
+        is_read = series.name in read or ":" not in series.name
         few = range(start, end + 1, SPARSE_STEP)
         times = range(start, end + 1, STEP) if is_read else few
         if "instance" not in series.labels:
             yield _lines(series, "", _course(series, times, f"{index}", scale.hosts))
             continue
-        is_dense = scale.everything or series.labels.get("model", ASKED_MODEL) == ASKED_MODEL
+        is_dense = scale.every_model or series.labels.get("model", ASKED_MODEL) == ASKED_MODEL
         courses = [_course(series, times if is_dense else few, f"{index} {number}") for number in range(_COURSES)]
         for host in range(1, scale.hosts + 1):
             asked = host == ASKED_HOST and not is_dense

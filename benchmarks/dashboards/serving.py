@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _START_SECONDS = 300.0
 _RETENTION = "30d"  # as in docker-compose.yml
-_QUIET_SECONDS = 150.0  # Prometheus looks for blocks to compact once a minute
+_QUIET_SECONDS = 90.0  # Prometheus looks for blocks to compact once a minute
 _BUSY_SHARE = 0.02
 
 
