@@ -33,12 +33,14 @@ bench: .venv/dev.stamp ## measure speed and memory, side by side with node_expor
 	@-.ci/need prometheus-node-exporter prometheus-node-exporter
 	@-.ci/need nginx nginx-light
 	@-.ci/need chromium chromium
+	@-.ci/need promtool prometheus
 	$(BIN)/python -m benchmarks.scrape $(ARGS)
 	$(BIN)/python -m benchmarks.proxy
 	$(BIN)/python -m benchmarks.gpu
 	$(BIN)/python -m benchmarks.model_servers
 	$(BIN)/python -m benchmarks.page
 	$(BIN)/python -m benchmarks.live
+	$(BIN)/python -m benchmarks.dashboards
 
 format: .venv/dev.stamp ## format the code and write the generated parts of the README
 	$(BIN)/ruff format .
