@@ -68,7 +68,8 @@ def test_a_slow_panel_is_a_miss_and_named() -> None:
     def took(seconds: float, board: str = "Models") -> Timed:
         return Timed(board, f"panel {seconds}", "all", 9, seconds, 0.5)
 
-    text = report({"1h": [took(0.9), took(1.1), took(0.2, "Fleet")], "7d": [took(2.9), took(1.0, "Fleet")]})
+    measured = {"1h": [took(0.9), took(1.1), took(0.2, "Fleet")], "7d": [took(2.9), took(1.0, "Fleet")]}
+    text = report(measured, {"1h": 1, "7d": 3})
     models, fleet = (next(line for line in text.splitlines() if line.startswith(name)) for name in ("Models", "Fleet"))
     assert "MISS  1h: panel 1.1 (all); 7d: panel 2.9 (all)" in models
     assert "PASS" in fleet
