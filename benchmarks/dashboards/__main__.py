@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -56,6 +57,7 @@ FULL = Wanted(hosts=500, raw_hosts=20)
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the data unless it is there, ask, and print."""
+    logging.disable(logging.WARNING)  # of incidents
     given = _parser().parse_args(arguments)
     usual = FULL if given.full else Wanted()
     wanted = Wanted(**{name: getattr(given, name) or value for name, value in asdict(usual).items()})
