@@ -27,6 +27,7 @@ _DEPTH = 3  # recorded series are made of recorded series
 # alert, severity (and window) → why an hour's incidents cannot make it fire
 _CANNOT = {
     "ExporterDown critical": "the demo answers",
+    "ExporterFlapping warning": "the demo answers",
     "ExporterScrapeSlow warning": "the demo is fast",
     "GpuDriverReplaced warning": "it would last until a restart",
     "GpuIdleWithModel info": "waits for six hours",
