@@ -39,6 +39,7 @@ _CANNOT = {
     "HostTransmitErrors warning": "waits for an hour",
     "ModelErrorBudgetBurn critical 6h": "looks at six hours",
     "ModelErrorBudgetBurn warning 3d": "looks at three days",
+    "ModelServerDown critical": "waits for longer than a model takes to load",
     "ModelSloBurn critical 6h": "looks at six hours",
     "ModelSloBurn warning 3d": "looks at three days",
 }
