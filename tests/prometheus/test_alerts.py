@@ -54,7 +54,9 @@ def test_an_alerts_link_chooses_what_the_alert_is_about(rule: dict[str, Any]) ->
     board, _, chosen = rule["annotations"]["dashboard"].removeprefix("/d/modelhost-").partition("?")
     variables = {one["name"]: one for one in BOARDS[board]["templating"]["list"]}
     for variable, label in re.findall(r"var-(\w+)=\{\{ \$labels\.(\w+)", chosen):
-        listed = re.fullmatch(r"label_values\((modelhost_[a-z]+)\w*[,{].* (\w+)\)", variables[variable]["query"]["query"])
+        listed = re.fullmatch(
+            r"label_values\((modelhost_[a-z]+)\w*[,{].* (\w+)\)", variables[variable]["query"]["query"]
+        )
         assert listed is not None
         assert listed[2] == label
         if label == "device":

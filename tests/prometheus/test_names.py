@@ -18,7 +18,17 @@ TARGET_LABELS = {"job", "instance"}
 EXPRESSIONS = [*RECORDED.values(), *(rule["expr"] for rule in ALERTS)]
 WORDS = {
     *("sum", "avg", "min", "max", "by", "without", "ignoring", "and", "or", "unless", "h", "m", "d"),
-    *("rate", "increase", "changes", "deriv", "predict_linear", "histogram_quantile", "label_replace", "clamp_max", "clamp_min"),
+    *(
+        "rate",
+        "increase",
+        "changes",
+        "deriv",
+        "predict_linear",
+        "histogram_quantile",
+        "label_replace",
+        "clamp_max",
+        "clamp_min",
+    ),
     *("avg_over_time", "min_over_time", "max_over_time", "sum_over_time", "count_over_time", "time"),
 }
 """Every word of PromQL that the rules use: known to Prometheus 2.42, Mimir and VictoriaMetrics alike."""
