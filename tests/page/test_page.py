@@ -65,7 +65,7 @@ def value(page: Page, section: str) -> str:
 
 
 def test_a_message_is_shown(serve: Serve, open_page: OpenPage) -> None:
-    """Every number of the issue stands where it belongs, in its unit."""
+    """Every number of the feed stands where it belongs, in its unit."""
     page = open_page(serve(message(gpus=[gpu(0)], models=[model("llama3.3:70b")])).url)
     assert [value(page, card) for card in ("CPU", "Memory", "GPU", "Disk", "API")] == [
         "37.4%",
@@ -232,6 +232,26 @@ def test_charts_begin_with_the_hour_before(serve: Serve, open_page: OpenPage) ->
     )
     page.get_by_label("5 min", exact=True).check()
     expect(chart).to_have_attribute("aria-label", re.compile(r"CPU usage, last 5 min\."))
+
+
+def test_no_line_is_drawn_across_a_gap_in_the_history(serve: Serve, open_page: OpenPage) -> None:
+    """Where the machine slept nothing is known; one message that is missing is no gap."""
+    page = open_page(serve(message()).url)
+    times = [START, START + 2, START + 6, START + 1200, START + 1202]
+    past = hour(START)
+    past["series"] = {name: values[: len(times)] for name, values in past["series"].items()}
+    past["timestamps"] = [1000 * time for time in times]
+    found, values = page.evaluate(
+        """async (past) => {
+          const { History } = await import("/static/history.js");
+          const history = new History();
+          history.load(past);
+          return history.data(["cpuUsage"]);
+        }""",
+        past,
+    )
+    assert found == [1000 * time for time in (*times[:3], START + 8, *times[3:])]
+    assert [value is None for value in values] == [False, False, False, True, False, False]
 
 
 def test_a_chart_is_painted_anew(serve: Serve, open_page: OpenPage) -> None:
