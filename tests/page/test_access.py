@@ -95,6 +95,19 @@ def test_everything_is_reached_by_keyboard(serve: Serve, open_page: OpenPage) ->
     assert "chart" in seen
 
 
+def test_what_has_the_focus_is_not_behind_the_bar(serve: Serve, open_page: OpenPage) -> None:
+    """Also on the way back up a page that is longer than the screen."""
+    page = open_page(serve(message(START + 2), hour(START)).url, viewport={"width": 1200, "height": 300})
+    page.locator("footer a").last.focus()
+    bar = page.locator(".top").evaluate("bar => bar.getBoundingClientRect().bottom")
+    tops = []
+    while page.evaluate("document.activeElement.closest('.top')") is None:
+        tops.append(page.evaluate("document.activeElement.getBoundingClientRect().top"))
+        page.keyboard.press("Shift+Tab")
+    assert len(tops) > 5
+    assert min(tops) >= bar
+
+
 def test_a_charts_numbers_are_reached_by_keyboard(serve: Serve, open_page: OpenPage) -> None:
     """The arrows walk along the points of the chart that has the focus."""
     page = open_page(serve(message(START + 2, cpuUsage=50.5), hour(START)).url)
@@ -104,6 +117,7 @@ def test_a_charts_numbers_are_reached_by_keyboard(serve: Serve, open_page: OpenP
     page.keyboard.press("ArrowLeft")
     expect(tip).to_contain_text("CPU usage")
     before = tip.inner_text()
+    expect(page.get_by_role("status")).to_have_text(before.replace("\n", ", "))  # a screen reader says it
     page.keyboard.press("ArrowLeft")
     expect(tip).not_to_have_text(before)
     page.keyboard.press("ArrowRight")
