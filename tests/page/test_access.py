@@ -95,6 +95,15 @@ def test_everything_is_reached_by_keyboard(serve: Serve, open_page: OpenPage) ->
     assert "chart" in seen
 
 
+def test_bars_and_lines_keep_their_colours_where_the_system_sets_all(serve: Serve, open_page: OpenPage) -> None:
+    """With forced colours (high contrast) bars, the legends' keys and the indicator's dot are still to be seen."""
+    page = open_page(serve(message(models=[model("m")])).url, forced_colors="active")
+    card = page.locator("#api").evaluate("card => getComputedStyle(card).backgroundColor")
+    for selector, part in ((".bars .meter div", ""), ("#disk .meter div", ""), (".dot", ""), (".p95", "::before")):
+        script = "(element, part) => getComputedStyle(element, part).backgroundColor"
+        assert page.locator(selector).first.evaluate(script, part) != card, selector
+
+
 def test_what_gets_the_focus_is_not_behind_the_bar(serve: Serve, open_page: OpenPage) -> None:
     """The page moves when it has to."""
     feed = serve(message(START + 2, models=[model("m")]), hour(START))
