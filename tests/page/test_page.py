@@ -254,6 +254,16 @@ def test_no_line_is_drawn_across_a_gap_in_the_history(serve: Serve, open_page: O
     assert [value is None for value in values] == [False, False, False, True, False, False]
 
 
+def test_charts_go_on_when_the_clock_was_set_back(serve: Serve, open_page: OpenPage) -> None:
+    """The past moves with it, and the newest point is drawn as ever."""
+    feed = serve(message(START + 2), hour(START))
+    page = open_page(feed.url)
+    chart = page.locator("#cpu .chart")
+    expect(chart).to_have_attribute("aria-label", re.compile("last 60 min.* last 37.4\u202f%$"))
+    feed.send(message(START - 1800, cpuUsage=98.5))
+    expect(chart).to_have_attribute("aria-label", re.compile("last 60 min.* last 98.5\u202f%$"))
+
+
 def test_a_chart_is_painted_anew(serve: Serve, open_page: OpenPage) -> None:
     """The picture changes with a message."""
     feed = serve(message(START + 2), hour(START))

@@ -64,7 +64,7 @@ export class Chart {
   // Show columns [times, …values] for the last seconds: now, or when somebody looks. What only adds the newest point
   // (grown) waits until it fills a pixel: in an hour's chart that is one time in five.
   draw(data, seconds, grown) {
-    if (grown && this.#plot && data[0].at(-1) - this.#window[1] < this.#pixel()) return;
+    if (grown && this.#plot && Math.abs(data[0].at(-1) - this.#window[1]) < this.#pixel()) return;
     this.#late = [data, seconds];
     this.catchUp();
   }
