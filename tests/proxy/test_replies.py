@@ -172,6 +172,43 @@ async def test_a_reply_that_is_not_http_is_a_bad_gateway(start_proxied: StartPro
         assert got.values("X-A") == [broken.split(b"X-A: ")[1].split(b"\r\n")[0].decode()]
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        ("Content-Length : 3",),
+        ("Transfer-Encoding : chunked",),
+        ("Connection : close", "Content-Length: 3"),
+        ("Transfer-Encoding: gzip, chunked",),
+        ("Transfer-Encoding: gzip", "Transfer-Encoding: chunked"),
+        ("Transfer-Encoding: chunked", "Transfer-Encoding: chunked"),
+        ("Transfer-Encoding: chunked, identity",),
+        ("Transfer-Encoding: xchunked",),
+        ("Transfer-Encoding: \x0bchunked",),
+        ("Transfer-Encoding: identity",),
+        ("Transfer-Encoding:",),
+        ("Transfer-Encoding: chunked", "Content-Length: 3"),
+        ("Content-Length: 3", "Transfer-Encoding: chunked"),
+        ("Content-Length: 3", "Content-Length: 3"),
+        ("Content-Length: +3",),
+        ("Content-Length: 3, 3",),
+        ("Content-Length:",),
+    ],
+)
+async def test_a_reply_whose_length_is_in_doubt_is_a_bad_gateway(
+    start_proxied: StartProxied, fields: tuple[str, ...]
+) -> None:
+    """Framing that clients could read in two ways, or that was not undone here, is not passed on as another's."""
+
+    async def script(call: Call) -> None:
+        await call.send(head(*fields), b"3\r\nabc\r\n0\r\n\r\n")
+        call.close()
+
+    proxied = await start_proxied(script)
+    got = await _get(proxied)
+    assert (got.code, got.body) == (502, b"the model server's reply is not HTTP\n")
+    assert await proxied.one() == {**OTHER, "outcome": "server_error", "code": "502"}
+
+
 async def test_a_field_that_is_not_utf_8_arrives(start_proxied: StartProxied) -> None:
     """Old bytes in a value (obs-text) reach the client as they are."""
     proxied = await start_proxied(always(reply(b"x", DATE, "X-A: caf\xe9", "X-B: \xc3\xa9")))
