@@ -13,7 +13,8 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from aiohappyeyeballs import start_connection
-from aiohttp.client_proto import ResponseHandler
+
+from exporter.proxy.upstream_connection import UpstreamConnection
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,7 +56,7 @@ class Upstream:
         self._connect_timeout = connect_timeout
         self._idle_timeout = idle_timeout
         self._keepalive_seconds = keepalive_seconds
-        self._kept: deque[tuple[ResponseHandler, float]] = deque()
+        self._kept: deque[tuple[UpstreamConnection, float]] = deque()
         self._sweeping: asyncio.TimerHandle | None = None
 
     def close(self) -> None:
@@ -63,9 +64,9 @@ class Upstream:
         if self._sweeping is not None:
             self._sweeping.cancel()
         while self._kept:
-            abort(self._kept.pop()[0])
+            self._kept.pop()[0].abort()
 
-    def kept(self) -> ResponseHandler | None:
+    def kept(self) -> UpstreamConnection | None:
         """Return a kept connection that is open, as far as can be known; None when there is none.
 
         A request is never sent twice: one that goes down with a connection that was kept is lost.
@@ -74,21 +75,23 @@ class Upstream:
         while self._kept:
             connection, since = self._kept.pop()
             if since > oldest and connection.is_connected() and not connection.should_close:
+                connection.idle = False
                 return connection
-            abort(connection)
+            connection.abort()
         return None
 
-    def keep(self, connection: ResponseHandler) -> None:
+    def keep(self, connection: UpstreamConnection) -> None:
         """Take back a connection whose reply was read to its end; one that cannot be used again is closed."""
         if connection.should_close or not connection.is_connected():
-            abort(connection)
+            connection.abort()
             return
+        connection.idle = True
         loop = asyncio.get_running_loop()
         self._kept.append((connection, loop.time()))
         if self._sweeping is None:
             self._sweeping = loop.call_later(self._keepalive_seconds, self._sweep)
 
-    def expect_reply(self, connection: ResponseHandler, *, bodiless: bool) -> None:
+    def expect_reply(self, connection: UpstreamConnection, *, bodiless: bool) -> None:
         """Prepare a connection for the next reply; ``bodiless`` for that to a HEAD."""
         connection.set_response_params(
             skip_payload=bodiless,
@@ -100,7 +103,7 @@ class Upstream:
             max_field_size=MAX_FIELD_BYTES,
         )
 
-    async def open(self) -> ResponseHandler:
+    async def open(self) -> UpstreamConnection:
         """Return a new connection; raises OSError, ConnectTimeout."""
         loop = asyncio.get_running_loop()
         host, port = self._address
@@ -109,7 +112,7 @@ class Upstream:
                 infos = await _addresses(host, port)
                 sock = await start_connection(infos, happy_eyeballs_delay=_SECOND_ADDRESS_SECONDS, interleave=1)
                 _, connection = await loop.create_connection(
-                    lambda: ResponseHandler(loop),
+                    lambda: UpstreamConnection(loop),
                     sock=sock,
                     ssl=self._tls,
                     server_hostname=host.rstrip(".") if self._tls is not None else None,
@@ -125,15 +128,8 @@ class Upstream:
         loop = asyncio.get_running_loop()
         oldest = loop.time() - self._keepalive_seconds
         while self._kept and self._kept[0][1] <= oldest:
-            abort(self._kept.popleft()[0])
+            self._kept.popleft()[0].abort()
         self._sweeping = loop.call_at(self._kept[0][1] + self._keepalive_seconds, self._sweep) if self._kept else None
-
-
-def abort(connection: ResponseHandler) -> None:
-    """Close a connection without waiting for what was not sent yet."""
-    if connection.transport is not None:
-        connection.transport.abort()
-        connection.close()
 
 
 async def _addresses(host: str, port: int) -> Sequence[AddrInfoType]:

@@ -322,6 +322,24 @@ async def test_a_server_that_is_silent_before_the_head(start_proxied: StartProxi
     assert await proxied.one() == {**STREAM, "outcome": "timeout", "code": "504"}
 
 
+@pytest.mark.parametrize("body", [b"x", b"x" * (1 << 20)], ids=["small", "large"])
+async def test_a_server_that_is_silent_after_an_interim_reply(start_proxied: StartProxied, body: bytes) -> None:
+    """An interim reply is no end of the waiting."""
+
+    async def script(call: Call) -> None:
+        await call.body()
+        await call.send(head(status="103 Early Hints"))
+        await call.peer_gone()
+        call.close()
+
+    proxied = await start_proxied(script, idle_timeout=Seconds(0.2))
+    async with proxied.client() as client:
+        await client.send(request("/a", body))
+        assert (await client.reply()).code == 504
+    await proxied.upstream.idle()
+    assert (await proxied.one())["outcome"] == "timeout"
+
+
 async def test_a_server_that_falls_silent_during_the_stream(start_proxied: StartProxied) -> None:
     """Nothing for idle_timeout after the head: the reply breaks off, and that is a timeout."""
 

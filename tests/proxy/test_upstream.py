@@ -9,6 +9,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
+from aiohttp import ClientPayloadError
 
 from exporter.http_url import ServerUrl
 from exporter.proxy.upstream import Upstream
@@ -66,8 +67,16 @@ UNASKED = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 
 @pytest.mark.parametrize(
     ("more", "late"),
-    [(UNASKED, False), (UNASKED, True), (b"x", True), (b"\r\n\r\n!", True)],
-    ids=["a reply at once", "a reply", "garbage", "lines"],
+    [
+        (UNASKED, False),
+        (UNASKED, True),
+        (UNASKED[:20], True),
+        (b"H", True),
+        (b"x", True),
+        (b"\r\n\r\n!", True),
+        (b"\r\n", True),
+    ],
+    ids=["a reply at once", "a reply", "half a head", "a letter", "garbage", "lines", "a line's end"],
 )
 async def test_a_server_that_says_more_gets_a_new_connection(more: bytes, late: bool) -> None:
     """What nobody asked for is not taken for the next request's reply."""
@@ -87,6 +96,30 @@ async def test_a_server_that_says_more_gets_a_new_connection(more: bytes, late: 
         assert await _ask(upstream) == b"x"
         assert server.connections == 2
         upstream.close()
+
+
+async def test_what_came_before_a_break_can_be_read() -> None:
+    """Its reader says only that it broke; the last words of a server that fails are not lost on a slow client."""
+
+    async def script(call: Call) -> None:
+        await call.send(head("Content-Length: 99"), b"last words")
+        call.close()
+
+    async with Scripted(script) as server:
+        upstream = Upstream(ServerUrl(server.url), 1.0, None)
+        call = UpstreamCall(upstream, await upstream.open(), bodiless=False)
+        call.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        await call.answered()
+        await server.idle()
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while call.content.exception() is None:  # noqa: ASYNC110 - there is no event
+                await asyncio.sleep(0)
+        with pytest.raises(ClientPayloadError):
+            await call.content.readany()
+        assert call.rest() == b"last words"
+        assert call.rest() == b""
+        call.end()
+        assert upstream.kept() is None
 
 
 @pytest.fixture
