@@ -10,11 +10,14 @@ import asyncio
 import socket
 import ssl
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from aiohappyeyeballs import start_connection
 
 from exporter.proxy.upstream_connection import UpstreamConnection
+from exporter.threads import call
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +35,13 @@ MAX_FIELD_BYTES = 1 << 16
 """The longest first line or field of a request or a reply; the usual 8 kB are too few for some tokens."""
 
 
+LookUp = Callable[[str, int], "Sequence[AddrInfoType]"]
+
+
+def _look_up(host: str, port: int) -> Sequence[AddrInfoType]:
+    return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+
+
 class ConnectTimeout(TimeoutError):
     """No connection was made in time."""
 
@@ -45,7 +55,9 @@ class Upstream:
         connect_timeout: float,
         idle_timeout: float | None,
         keepalive_seconds: float = _KEEPALIVE_SECONDS,
+        look_up: LookUp = _look_up,
     ) -> None:
+        """Prepare; ``look_up`` may block, it has a thread of its own."""
         url = server.url
         self.host = (url.host_port_subcomponent or "").encode()
         """What its requests have as their Host."""
@@ -56,6 +68,8 @@ class Upstream:
         self._connect_timeout = connect_timeout
         self._idle_timeout = idle_timeout
         self._keepalive_seconds = keepalive_seconds
+        self._look_up = look_up
+        self._looking_up: asyncio.Future[Sequence[AddrInfoType]] | None = None
         self._kept: deque[tuple[UpstreamConnection, float]] = deque()
         self._sweeping: asyncio.TimerHandle | None = None
 
@@ -109,7 +123,7 @@ class Upstream:
         host, port = self._address
         try:
             async with asyncio.timeout(self._connect_timeout):
-                infos = await _addresses(host, port)
+                infos = _numeric(host, port) or await self._addresses()
                 sock = await start_connection(infos, happy_eyeballs_delay=_SECOND_ADDRESS_SECONDS, interleave=1)
                 _, connection = await loop.create_connection(
                     lambda: UpstreamConnection(loop),
@@ -123,6 +137,14 @@ class Upstream:
             raise OSError(str(error)) from error
         return connection
 
+    async def _addresses(self) -> Sequence[AddrInfoType]:
+        """Look the host up, once for all who wait: of look-ups that hang there would be one for each request."""
+        asked = self._looking_up
+        if asked is None or asked.done():
+            asked = self._looking_up = call(partial(self._look_up, *self._address))
+            asked.add_done_callback(asyncio.Future.exception)  # nobody may be waiting for it any more
+        return await asyncio.shield(asked)
+
     def _sweep(self) -> None:
         """Close what was kept for too long; the oldest come first."""
         loop = asyncio.get_running_loop()
@@ -132,12 +154,12 @@ class Upstream:
         self._sweeping = loop.call_at(self._kept[0][1] + self._keepalive_seconds, self._sweep) if self._kept else None
 
 
-async def _addresses(host: str, port: int) -> Sequence[AddrInfoType]:
-    """Look a host up; an address needs no thread for that."""
+def _numeric(host: str, port: int) -> Sequence[AddrInfoType]:
+    """Return an address as such, which needs no thread; nothing for a name."""
     try:
         return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     except socket.gaierror:
-        return await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        return ()
 
 
 def _tls() -> ssl.SSLContext:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import shutil
+import socket
 import ssl
 import subprocess
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
 from aiohttp import ClientPayloadError
 
 from exporter.http_url import ServerUrl
-from exporter.proxy.upstream import Upstream
+from exporter.proxy.upstream import ConnectTimeout, Upstream
 from exporter.proxy.upstream_call import UpstreamCall
 from tests.proxy.client import BrokenReply, request
 from tests.proxy.dialects import EVENT_STREAM, ask, ask_stream, completion, token
@@ -20,7 +23,10 @@ from tests.proxy.upstream import CHUNKED, DEADLINE_SECONDS, Call, always, chunk,
 from tests.proxy.upstream import Upstream as Scripted
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
+
+    from aiohappyeyeballs import AddrInfoType
 
     from tests.proxy.conftest import Proxied, StartProxied
 
@@ -159,6 +165,50 @@ async def test_a_certificate_of_another_is_refused(start_proxied: StartProxied, 
     assert await _get(proxied) == 502
     assert proxied.upstream.calls == []
     assert (await proxied.one())["outcome"] == "upstream_unreachable"
+
+
+async def test_a_name_that_is_looked_up_for_ever_is_asked_for_once() -> None:
+    """Everybody's time runs out, nobody adds a thread, and as soon as there is an answer connections are made."""
+    answer = threading.Event()
+    asked: list[str] = []
+
+    async with Scripted(always(reply(b"x"))) as server:
+
+        def look_up(host: str, _: int) -> Sequence[AddrInfoType]:
+            asked.append(host)
+            answer.wait(DEADLINE_SECONDS)
+            return socket.getaddrinfo("127.0.0.1", server.port, type=socket.SOCK_STREAM)
+
+        upstream = Upstream(ServerUrl("http://model.test:1"), SHORT, None, look_up=look_up)
+        for error in await asyncio.gather(*(upstream.open() for _ in range(3)), return_exceptions=True):
+            assert isinstance(error, ConnectTimeout)
+        waiting = asyncio.ensure_future(upstream.open())
+        await asyncio.sleep(0)
+        answer.set()
+        (await waiting).abort()
+        assert asked == ["model.test"]
+        await server.idle()
+
+
+async def test_a_look_up_that_fails_when_nobody_waits_is_not_told(start_proxied: StartProxied) -> None:
+    """It is a time-out for who waited; that it failed in the end is not an error of the program."""
+    assert start_proxied  # it watches what the loop is told
+    answer, failed = threading.Event(), threading.Event()
+
+    def look_up(_: str, __: int) -> Sequence[AddrInfoType]:
+        answer.wait(DEADLINE_SECONDS)
+        failed.set()
+        raise socket.gaierror
+
+    upstream = Upstream(ServerUrl("http://model.test:1"), SHORT, None, look_up=look_up)
+    with pytest.raises(ConnectTimeout):
+        await upstream.open()
+    answer.set()
+    await asyncio.to_thread(failed.wait, DEADLINE_SECONDS)
+    await asyncio.sleep(SHORT)
+    del upstream
+    gc.collect()
+    await asyncio.sleep(0)
 
 
 async def test_a_name_without_an_address_is_unreachable(start_proxied: StartProxied) -> None:
