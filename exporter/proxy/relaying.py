@@ -116,7 +116,7 @@ def cut_off(request: web.BaseRequest) -> None:
     Where the end of the connection would be the end of the reply (HTTP/1.0), only a reset says that it is broken.
     """
     transport = request.transport
-    if transport is None:
+    if transport is None or transport.is_closing():  # uvloop's socket may be another's by now
         return
     if request.version < HttpVersion11:
         reset(transport)

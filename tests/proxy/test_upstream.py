@@ -9,12 +9,14 @@ import socket
 import ssl
 import subprocess
 import threading
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import pytest
-from aiohttp import ClientPayloadError
+from aiohttp import ClientPayloadError, HttpVersion10
 
 from exporter.http_url import ServerUrl
+from exporter.proxy.relaying import cut_off
 from exporter.proxy.upstream import ConnectTimeout, Upstream
 from exporter.proxy.upstream_call import UpstreamCall
 from tests.proxy.client import BrokenReply, request
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from aiohappyeyeballs import AddrInfoType
+    from aiohttp import web
 
     from tests.proxy.conftest import Proxied, StartProxied
 
@@ -209,6 +212,15 @@ async def test_a_look_up_that_fails_when_nobody_waits_is_not_told(start_proxied:
     del upstream
     gc.collect()
     await asyncio.sleep(0)
+
+
+async def test_a_connection_that_is_closing_is_not_touched() -> None:
+    """Its socket may be closed already, and its number another connection's."""
+    async with Scripted(always(reply(b"x"))) as server:
+        transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, "127.0.0.1", server.port)
+        transport.abort()
+        await server.idle()
+        cut_off(cast("web.BaseRequest", SimpleNamespace(transport=transport, version=HttpVersion10)))
 
 
 async def test_a_name_without_an_address_is_unreachable(start_proxied: StartProxied) -> None:
