@@ -48,7 +48,7 @@ class Outgoing:
         http11 = request.version >= HttpVersion11
         self._bodiless = request.method == hdrs.METH_HEAD or status in (_NO_CONTENT, _NOT_MODIFIED)
         names = {name.lower() for name, _ in fields}
-        if any(b" " in name for name in names):  # "Content-Length : 3" is a length for some clients
+        if b" " in b"".join(names):  # "Content-Length : 3" is a length for some clients
             raise ValueError("a space in the name of a field")
         if status == _NO_CONTENT and CONTENT_LENGTH in names:
             fields = [field for field in fields if field[0].lower() != CONTENT_LENGTH]
