@@ -66,7 +66,8 @@ class Upstream:
         self._address = (url.raw_host or "", url.port or 0)
         self._tls = _tls() if url.scheme == "https" else None
         self._connect_timeout = connect_timeout
-        self._idle_timeout = idle_timeout
+        self.idle_timeout = idle_timeout
+        """How long it may be silent, or not read what it is sent."""
         self._keepalive_seconds = keepalive_seconds
         self._look_up = look_up
         self._looking_up: asyncio.Future[Sequence[AddrInfoType]] | None = None
@@ -111,7 +112,7 @@ class Upstream:
             skip_payload=bodiless,
             read_until_eof=True,
             auto_decompress=False,
-            read_timeout=self._idle_timeout,
+            read_timeout=self.idle_timeout,
             read_bufsize=_BUFFER_BYTES,
             max_line_size=MAX_FIELD_BYTES,
             max_field_size=MAX_FIELD_BYTES,

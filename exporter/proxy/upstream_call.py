@@ -57,13 +57,14 @@ class UpstreamCall:
             writer.enable_chunking()
         try:
             async for piece in pieces:
-                await writer.write(piece)
+                async with asyncio.timeout(self._upstream.idle_timeout):  # for a server that does not read
+                    await writer.write(piece)
             await writer.write_eof()
             connection.start_timeout()
         except Exception as error:  # noqa: BLE001 - whoever waits for the reply is told
             if not connection.is_connected():  # it was the server's side that failed, which its reader learns
                 return
-            self.broken = True
+            self.broken = not isinstance(error, TimeoutError)
             connection.set_exception(error)
             connection.abort()
 
