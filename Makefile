@@ -1,9 +1,10 @@
 # Every target sets itself up: a virtual environment in .venv, and Debian packages where it may install them.
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench format clean test-programs
+.PHONY: help run stack test check bench format clean test-programs
 SHELL := /bin/sh
 
 BIN := .venv/bin
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 BUILD := pyproject.toml hatch_build.py npm/package-lock.json
 
 help: ## show the targets
@@ -12,16 +13,21 @@ help: ## show the targets
 run: .venv/run.stamp ## start the exporter (more flags: make run ARGS="--log.level=debug")
 	@$(BIN)/modelhost-exporter $(ARGS)
 
+stack: .venv/run.stamp ## exporter, Prometheus and Grafana without Docker (make stack ARGS="--demo", "--live", "--help")
+	@-.ci/need prometheus prometheus
+	@$(BIN)/python -m stack $(ARGS)
+
 test: .venv/dev.stamp test-programs ## run the tests (some of them: make test ARGS="-k scrape")
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest $(PARALLEL) $(ARGS)
 
 check: .venv/dev.stamp test-programs ## format, lint, types, documents, tests with coverage, promtool
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m exporter.reference --check
+	$(BIN)/python -m grafana.build --check
 	$(BIN)/coverage erase
-	$(BIN)/pytest --cov --cov-report=
+	$(BIN)/pytest $(PARALLEL) --cov --cov-report=
 	$(BIN)/coverage report
 
 bench: .venv/dev.stamp ## measure speed and memory, side by side with node_exporter and nginx
@@ -39,6 +45,7 @@ format: .venv/dev.stamp ## format the code and write the generated parts of the 
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	$(BIN)/python -m exporter.reference
+	$(BIN)/python -m grafana.build
 
 clean: ## remove what the targets made
 	rm -rf .venv dist exporter/page/static/uPlot.* .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
     from exporter.config import Address, Config
+    from exporter.demo.host import DemoHost
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +37,7 @@ EXIT_OK, EXIT_RUN_TIME, EXIT_CONFIG = 0, 1, 2
 
 _SWITCH_INTERVAL_SECONDS = 0.0001
 _STOP_SECONDS = 0.3
+_LIVED_SECONDS = 120.0  # a demo begins in the middle of the traffic
 _GARBAGE_THRESHOLD = 10_000  # Python's own, 700, costs a tenth of the time per request
 
 
@@ -61,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sys.setswitchinterval(_SWITCH_INTERVAL_SECONDS)
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_serve(Service(load, first)))
+            runner.run(_serve_demo(load) if given.demo else _serve(Service(load, first)))
     except _CannotListen as error:
         return _fail(str(error), EXIT_RUN_TIME)
     return EXIT_OK
@@ -99,7 +102,19 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return factory
 
 
-async def _serve(service: Service) -> None:
+async def _serve_demo(load: Callable[[], Config]) -> None:
+    """Serve a machine that does not exist."""
+    from exporter.demo.host import DemoHost  # noqa: PLC0415 - nothing else needs it
+
+    log.warning("this is a demo: every number is made up")
+    demo = DemoHost(time.time() - _LIVED_SECONDS, load=load, live=True)
+    try:
+        await _serve(demo.service, demo)
+    finally:
+        demo.close()
+
+
+async def _serve(service: Service, demo: DemoHost | None = None) -> None:
     """Serve until SIGTERM or SIGINT."""
     runner = web.AppRunner(
         build_app(service), access_log=None, handler_cancellation=True, shutdown_timeout=_STOP_SECONDS
@@ -112,7 +127,11 @@ async def _serve(service: Service) -> None:
         _on_signals(stop, lambda: _start(reloads, _reload(service)))
         for address in service.config.web.listen_addresses:
             await _listen(runner, address, service.config.web.telemetry_path)
-        await _start_proxy(proxy)
+        if demo is None:
+            await _start_proxy(proxy)
+        else:
+            demo.feed(proxy.metrics, proxy.health)
+            demo.run()
         log.info(
             "ready",
             extra={"fields": {"version": __version__, "collectors": ",".join(service.config.collectors)}},

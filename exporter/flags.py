@@ -23,6 +23,8 @@ class Arguments:
 
     config_file: Path | None
     config_check: bool
+    demo: bool
+    """Watch a simulated machine instead of this one."""
     overrides: Mapping[str, object]
 
     def flag_of(self, where: str) -> str | None:
@@ -139,6 +141,12 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--config.file", type=Path, metavar="FILE", help="YAML configuration; flags win over it.")
     result.add_argument("--config.check", action="store_true", help="Check the configuration and exit.")
     result.add_argument(
+        "--demo",
+        action="store_true",
+        help="Show a machine that does not exist, with eight GPUs, model servers, traffic and incidents: no hardware"
+        " and no server is asked, and nothing is proxied.",
+    )
+    result.add_argument(
         "--version",
         action="version",
         version=f"{PROGRAM} {__version__} (Python {platform.python_version()})",
@@ -168,5 +176,6 @@ def parse(arguments: Sequence[str]) -> Arguments:
     return Arguments(
         config_file=given.get("config.file"),
         config_check=given.get("config.check", False),
+        demo=given.get("demo", False),
         overrides={keys[name]: value for name, value in given.items() if name in keys},
     )

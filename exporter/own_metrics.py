@@ -27,14 +27,19 @@ RELOAD_TIMESTAMP = gauge(
     "config_last_reload_success_timestamp_seconds",
     "When a configuration was last read successfully, in seconds since 1970.",
 )
-FAMILIES = (BUILD_INFO, RELOAD_SUCCESSFUL, RELOAD_TIMESTAMP)
+DEMO = gauge(
+    "demo",
+    "1 where everything but the exporter itself is simulated (--demo), else absent: never mistake it for a machine.",
+)
+FAMILIES = (BUILD_INFO, RELOAD_SUCCESSFUL, RELOAD_TIMESTAMP, DEMO)
 
 
 class OwnMetrics:
     """The exporter's own families, with prometheus_client's process_* and python_*."""
 
-    def __init__(self, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, now: Callable[[], float] = time.time, *, simulated: bool = False) -> None:
         self._now = now
+        self._simulated = simulated
         self.registry = CollectorRegistry()
         """Where other parts put metrics that they count as things happen."""
         ProcessCollector(registry=self.registry)
@@ -54,4 +59,5 @@ class OwnMetrics:
         yield from BUILD_INFO.by([(self._build, 1)])
         yield from RELOAD_SUCCESSFUL.of(float(self._successful))
         yield from RELOAD_TIMESTAMP.of(self._read_at)
+        yield from DEMO.of(1 if self._simulated else None)
         yield from self.registry.collect()

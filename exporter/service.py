@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import psutil
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from exporter.config import Config
+    from exporter.polling.fleet import Schedule
+    from exporter.polling.server_watch import Surroundings
 
 log = logging.getLogger(__name__)
 
@@ -31,19 +33,33 @@ Build = tuple[collectors.Options, collectors.Paths]
 """What a collector was built from."""
 
 
+@dataclass(frozen=True)
+class Machine:
+    """What is measured: this machine, or one that does not exist."""
+
+    create: Callable[[str, collectors.Options, collectors.Paths], collectors.Collector] | None = None
+    """Builds a collector by its name; None: as its module does."""
+    around: Surroundings | None = None
+    """What polling model servers needs of it; None: of this machine."""
+    schedule: Schedule | None = None
+    """What polls model servers again and again; None: threads."""
+    simulated: bool = False
+
+
 class Service:
     """Holds what a scrape needs; a reload replaces it as a whole or not at all."""
 
-    def __init__(self, load: Callable[[], Config], config: Config) -> None:
+    def __init__(self, load: Callable[[], Config], config: Config, machine: Machine | None = None) -> None:
         """Take the first configuration; ``load`` reads it anew for a reload, or raises ConfigError."""
         self._load = load
         self._lock = threading.Lock()
-        self._own = OwnMetrics()
+        self._machine = machine or Machine()
+        self.demo = self._machine.simulated
+        """Whether what is measured is made up."""
+        self._own = OwnMetrics(simulated=self.demo)
         self.registry = self._own.registry
         self._gpu_uses = Uses()
-        self.demo = False
-        """Whether what is measured is made up."""
-        self.fleet = Fleet(self.registry, self._gpu_uses)
+        self.fleet = Fleet(self.registry, self._gpu_uses, around=self._machine.around, schedule=self._machine.schedule)
         """The model servers that are watched."""
         self._given: Mapping[str, collectors.Collector] = {"model_servers": ModelServers(self.fleet.collect)}
         self._path = config.path
@@ -108,6 +124,8 @@ class Service:
         if name in self._built and self._built[name][0] == wanted:
             return self._built[name]
         options, paths = wanted
+        if self._machine.create is not None:
+            return wanted, self._machine.create(name, options, paths)
         if isinstance(options, gpu.Options):
             return wanted, gpu.create(options, paths, self._owners)
         return wanted, collectors.module(name).create(options, paths)

@@ -19,7 +19,8 @@ class Prometheus:
 
     def __init__(self, program: Program, port: int) -> None:
         self._program = program
-        self._api = f"http://127.0.0.1:{port}/api/v1"
+        self.url = f"http://127.0.0.1:{port}"
+        self._api = f"{self.url}/api/v1"
 
     def query(self, promql: str) -> list[dict[str, Any]]:
         """Return an instant query's result vector; nothing while Prometheus is not ready."""
@@ -41,11 +42,19 @@ class Prometheus:
 
 
 @contextlib.contextmanager
-def running_prometheus(target: str, folder: Path) -> Iterator[Prometheus]:
-    """Start a Prometheus that scrapes HOST:PORT; skips the test (in CI: fails it) where none is installed."""
+def running_prometheus(target: str, folder: Path, rules: Path | None = None) -> Iterator[Prometheus]:
+    """Start a Prometheus that scrapes HOST:PORT; skips the test (in CI: fails it) where none is installed.
+
+    With a file of rules it evaluates them every 200 ms too, less those groups that have an interval of their own.
+    """
     config = folder / "prometheus.yml"
     scraping = {"job_name": "modelhost", "scrape_interval": "200ms", "scrape_timeout": "200ms"}
-    config.write_text(json.dumps({"scrape_configs": [{**scraping, "static_configs": [{"targets": [target]}]}]}))
+    settings = {
+        "global": {"evaluation_interval": "200ms"},
+        "rule_files": [str(rules)] if rules else [],
+        "scrape_configs": [{**scraping, "static_configs": [{"targets": [target]}]}],
+    }
+    config.write_text(json.dumps(settings))
     port = free_port()
     program = Program(
         [

@@ -68,6 +68,12 @@ def test_only_main_imports_the_command_line() -> None:
     assert {module for module, found in IMPORTS.items() if "exporter.cli" in found} == {"exporter.__main__"}
 
 
+def test_only_the_command_line_knows_of_the_demo() -> None:
+    """What measures a real machine does without the simulated one."""
+    outside = {module for module in MODULES if not within(module, "exporter.demo")}
+    assert {m for m in outside if any(within(found, "exporter.demo") for found in IMPORTS[m])} == {"exporter.cli"}
+
+
 def test_one_place_wires_the_parts_together() -> None:
     """Only cli brings the running service and the web side together (web names Service's type, and no more)."""
     both = {module for module, found in IMPORTS.items() if {"exporter.service", "exporter.web"} <= found}

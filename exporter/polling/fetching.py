@@ -16,13 +16,11 @@ import io
 import socket
 import ssl
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import Protocol
 from urllib.parse import urljoin, urlsplit
 
 from exporter.answers import NotServed
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
 
 MAX_BYTES = 8 << 20
 _CHUNK_BYTES = 1 << 16
@@ -45,6 +43,26 @@ def reason_of(error: OSError) -> str:
     if isinstance(error, CannotFetch):
         return error.reason
     return "timeout" if isinstance(error, TimeoutError) else "unreachable"
+
+
+class Client(Protocol):
+    """What asks one server; used by one thread at a time. Raises as the module says."""
+
+    def get(self, path: str) -> bytes:
+        """Return the body of a reply with success."""
+        ...
+
+    def post(self, path: str, body: bytes) -> bytes:
+        """Send JSON and return the body of a reply with success."""
+        ...
+
+    def close(self) -> None:
+        """Close the connection; the next request opens it anew."""
+        ...
+
+
+Connect = Callable[[str, Mapping[str, str], float], Client]
+"""Returns a client of the server at a URL, with headers and a time-out in seconds; asks nothing yet."""
 
 
 class Fetcher:

@@ -6,7 +6,7 @@ import logging
 import random
 import threading
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from prometheus_client import CollectorRegistry
 
@@ -36,12 +36,23 @@ _LONGEST_BACK_OFF = 16
 class Fleet:
     """The model servers that are watched now; a reload replaces those that changed and leaves the others alone."""
 
-    def __init__(self, proxy_registry: CollectorRegistry, gpus: GpuUses | None = None) -> None:
-        """Watch nothing yet. ``gpus`` is where energy and memory of models come from; None where there are no GPUs."""
+    def __init__(
+        self,
+        proxy_registry: CollectorRegistry,
+        gpus: GpuUses | None = None,
+        *,
+        around: Surroundings | None = None,
+        schedule: Schedule | None = None,
+    ) -> None:
+        """Watch nothing yet. ``gpus`` is where energy and memory of models come from; None where there are no GPUs.
+
+        ``around`` takes the place of the whole rest of the machine, and ``schedule`` that of the threads.
+        """
         self._live = CollectorRegistry()
         """What is counted as it happens."""
-        self._counts = ProxyCounts(proxy_registry)
-        self._around = Surroundings(gpus=gpus)
+        self._around = around or Surroundings(gpus=gpus)
+        self._schedule = schedule or run_schedule
+        self._counts = ProxyCounts(proxy_registry, self._around.now)
         self._probe_metrics = ProbeMetrics(self._live)
         self._cold_starts = live_counter(COLD_STARTS, self._live)
         self._cold_ttft = live_histogram(COLD_TTFT, self._live)
@@ -93,8 +104,12 @@ class Fleet:
         server = wanted.server
         around = replace(self._around, is_proxied=wanted.is_proxied, passed=lambda: self._counts.of(server.name))
         watch = ServerWatch(server, wanted.url, around)
-        prober = Prober(server, wanted.url, watch, self._probe_metrics) if server.probe else None
-        return _Watched(wanted, watch, prober)
+        prober = self._prober(wanted, watch) if server.probe else None
+        return _Watched(wanted, watch, prober, self._schedule)
+
+    def _prober(self, wanted: _Wanted, watch: ServerWatch) -> Prober:
+        around = self._around
+        return Prober(wanted.server, wanted.url, watch, self._probe_metrics, now=around.now, connect=around.connect)
 
 
 class _Wanted(NamedTuple):
@@ -109,17 +124,34 @@ class _Wanted(NamedTuple):
 class _Watched:
     """One server's threads."""
 
-    def __init__(self, wanted: _Wanted, watch: ServerWatch, prober: Prober | None) -> None:
+    def __init__(self, wanted: _Wanted, watch: ServerWatch, prober: Prober | None, schedule: Schedule) -> None:
         self.wanted = wanted
         self.watch = watch
         self._stopped = threading.Event()
-        run_schedule(watch.poll, wanted.interval_seconds, self._stopped, f"poll-{watch.server.name}", watch.close)
+        schedule(watch.poll, wanted.interval_seconds, self._stopped, f"poll-{watch.server.name}", watch.close)
         if prober is not None:
             name = f"probe-{watch.server.name}"
-            run_schedule(prober.probe, prober.interval, self._stopped, name, prober.close, at_once=False)
+            schedule(prober.probe, prober.interval, self._stopped, name, prober.close, at_once=False)
 
     def stop(self) -> None:
         self._stopped.set()
+
+
+class Schedule(Protocol):
+    """Runs an action again and again."""
+
+    def __call__(  # noqa: PLR0913 - what, when, until when, and how it is called
+        self,
+        action: Callable[[], bool],
+        interval_seconds: float,
+        stopped: threading.Event,
+        name: str,
+        close: Callable[[], None],
+        *,
+        at_once: bool = True,
+    ) -> object:
+        """Run an action, at once or after an interval, and then every so often, until it is stopped; then close."""
+        ...
 
 
 def run_schedule(  # noqa: PLR0913 - what, when, until when, and how it is called

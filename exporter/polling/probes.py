@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from exporter.http_url import ServerUrl
+    from exporter.polling.fetching import Connect
     from exporter.polling.server_watch import ServerWatch
     from exporter.polling.settings import ModelServer, Probe
 
@@ -50,13 +51,15 @@ class ProbeMetrics:
 class Prober:
     """Probes the models of one server, one after the other, with a connection of its own."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - two of them for tests and the demo
         self,
         server: ModelServer,
         url: ServerUrl,
         watch: ServerWatch,
         metrics: ProbeMetrics,
+        *,
         now: Callable[[], float] = time.perf_counter,
+        connect: Connect = Fetcher,
     ) -> None:
         if server.probe is None:
             raise ValueError(f"{server.name} has no probe")
@@ -65,7 +68,7 @@ class Prober:
         self._watch = watch
         self._metrics = metrics
         self._now = now
-        self._fetcher = Fetcher(url.text, server.headers, server.probe.timeout)
+        self._fetcher = connect(url.text, server.headers, server.probe.timeout)
         self.interval: float = server.probe.interval
 
     def probe(self) -> bool:

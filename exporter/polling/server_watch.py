@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from exporter.gpu.uses import GpuUse
     from exporter.http_url import ServerUrl
     from exporter.polling.energy import GpuUses
+    from exporter.polling.fetching import Client, Connect
     from exporter.polling.local_processes import ServerProcesses
     from exporter.polling.model_history import Known
     from exporter.polling.settings import ModelServer
@@ -48,6 +49,7 @@ class Surroundings:
     """What passed the proxy for this server."""
     is_proxied: bool = False
     gpus: GpuUses | None = None
+    connect: Connect = Fetcher
     find_processes: Callable[[str, int], LocalProcesses] = LocalProcesses
     now: Callable[[], float] = time.monotonic
     wall_clock: Callable[[], float] = time.time
@@ -62,8 +64,8 @@ class ServerWatch:
         self.snapshot: ServerSnapshot | None = None
         self.parts: Parts = {}
         self._around = around
-        self._fetcher = Fetcher(url.text, server.headers, server.timeout)
-        self._metrics = _metrics_fetcher(server)
+        self._fetcher = around.connect(url.text, server.headers, server.timeout)
+        self._metrics = _metrics_client(server, around.connect)
         self._kind: str | None = None if server.kind == "auto" else server.kind
         parts = urlsplit(url.text)
         self._processes = around.find_processes(parts.hostname or "", parts.port or 0)
@@ -227,8 +229,8 @@ class ServerWatch:
         return sum(on_gpus) or None, found.resident_bytes
 
 
-def _metrics_fetcher(server: ModelServer) -> Fetcher | None:
+def _metrics_client(server: ModelServer, connect: Connect) -> Client | None:
     if server.metrics_url is None:
         return None
     url = server.metrics_url.text
-    return Fetcher(url if urlsplit(url).path else f"{url}/metrics", server.headers, server.timeout)
+    return connect(url if urlsplit(url).path else f"{url}/metrics", server.headers, server.timeout)

@@ -55,9 +55,13 @@ class ProxyHealth:
         """Count something that could not be read."""
         self._parse_errors.labels(server, wire, reason).inc()
 
+    def late(self, seconds: float) -> None:
+        """Note how late the event loop was."""
+        self._lag.observe(seconds)
+
     async def watch_loop(self) -> None:
         """Measure the event loop's lag until cancelled."""
         while True:
             due = time.monotonic() + _LAG_INTERVAL_SECONDS
             await asyncio.sleep(_LAG_INTERVAL_SECONDS)
-            self._lag.observe(max(0.0, time.monotonic() - due))
+            self.late(max(0.0, time.monotonic() - due))

@@ -46,8 +46,8 @@ class Proxy:
         """Prepare; ``recorded`` is told of every request that is over."""
         self.servers = settings.servers
         self._stop_seconds = stop_seconds
-        self._metrics = RequestMetrics(registry, recorded)
-        self._health = ProxyHealth(registry)
+        self.metrics = RequestMetrics(registry, recorded)
+        self.health = ProxyHealth(registry)
         self._targets: list[Target] = []
         self._runners: list[web.ServerRunner] = []
         self._lag: asyncio.Task[None] | None = None
@@ -65,8 +65,8 @@ class Proxy:
     async def listen(self, server: ProxyServer) -> int:
         """Listen for one server and return the port; OSError when that cannot be."""
         if self._lag is None:
-            self._lag = asyncio.ensure_future(self._health.watch_loop())
-        target = target_for(server, self._metrics, self._health)
+            self._lag = asyncio.ensure_future(self.health.watch_loop())
+        target = target_for(server, self.metrics, self.health)
         self._targets.append(target)
 
         async def handle(request: web.BaseRequest) -> web.StreamResponse:

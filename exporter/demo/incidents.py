@@ -1,0 +1,123 @@
+"""What goes wrong, and when: a schedule that repeats every hour, or one that a test gives."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal[
+    "clock_unsynchronised",
+    "collector_failing",
+    "cpu_busy",
+    "disk_busy",
+    "disk_filling",
+    "files_filling",
+    "gpu_contained_error",
+    "gpu_hot",
+    "gpu_link_narrow",
+    "gpu_lost",
+    "gpu_memory_errors",
+    "gpu_power_capped",
+    "gpu_program_fault",
+    "gpu_remap_failed",
+    "memory_pressure",
+    "models_evicted",
+    "network_errors",
+    "queue_growing",
+    "server_down",
+    "server_errors",
+    "upstream_unreachable",
+]
+
+
+@dataclass(frozen=True)
+class Incident:
+    """One thing that goes wrong, from ``start`` on, for ``duration`` seconds.
+
+    ``target`` is what it happens to: the index of a GPU, a model server, a collector, a device.
+    """
+
+    kind: Kind
+    start: float
+    duration: float
+    target: str = ""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Incidents, timed from ``origin`` (seconds since 1970) on, and again after every ``period`` seconds."""
+
+    incidents: tuple[Incident, ...] = ()
+    period: float = math.inf
+    origin: float = 0.0
+
+    def at(self, time: float) -> dict[Incident, float]:
+        """Return what is wrong at a time, each with how much of it has passed (0 to 1)."""
+        phase = (time - self.origin) % self.period if time >= self.origin else -math.inf
+        return {
+            incident: (phase - incident.start) / incident.duration
+            for incident in self.incidents
+            if incident.start <= phase < incident.start + incident.duration
+        }
+
+
+class Situation:
+    """What is wrong now, and what has just begun or ended."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        self._schedule = schedule
+        self._now: dict[Incident, float] = {}
+        self.begun: tuple[Incident, ...] = ()
+        self.ended: tuple[Incident, ...] = ()
+
+    def go_to(self, time: float) -> None:
+        """Move on to a time."""
+        before, self._now = self._now, self._schedule.at(time)
+        self.begun = tuple(incident for incident in self._now if incident not in before)
+        self.ended = tuple(incident for incident in before if incident not in self._now)
+
+    def progress(self, kind: Kind, target: object = "") -> float | None:
+        """Return how much of an incident has passed (0 to 1); None while there is none of this kind."""
+        wanted = str(target)
+        return next((part for one, part in self._now.items() if one.kind == kind and one.target == wanted), None)
+
+    def has(self, kind: Kind, target: object = "") -> bool:
+        """Tell whether there is an incident of this kind now."""
+        return self.progress(kind, target) is not None
+
+
+_MINUTE = 60.0
+
+# kind, target, first minute, minutes: each as long as the alert that it is for waits, where that fits into an hour
+_EVERY_HOUR: tuple[tuple[Kind, str, float, float], ...] = (
+    ("collector_failing", "sensors", 0, 13),
+    ("gpu_hot", "1", 2, 10),
+    ("disk_filling", "/data", 2, 56),
+    ("memory_pressure", "", 3, 20),
+    ("gpu_power_capped", "0", 6, 39),
+    ("disk_busy", "nvme0n1", 8, 36),
+    ("queue_growing", "vllm", 10, 23),
+    ("gpu_program_fault", "5", 19, 1),
+    ("cpu_busy", "", 25, 24),
+    ("server_errors", "sglang", 28, 14),
+    ("gpu_memory_errors", "3", 30, 12),
+    ("network_errors", "eth1", 33, 20),
+    ("gpu_contained_error", "2", 34, 1),
+    ("gpu_link_narrow", "2", 36, 22),
+    ("models_evicted", "ollama", 39, 9),
+    ("clock_unsynchronised", "", 40, 18),
+    ("files_filling", "/", 42, 12),
+    ("gpu_remap_failed", "6", 44, 5),
+    ("upstream_unreachable", "llamacpp", 45, 4),
+    ("gpu_lost", "4", 48, 7),
+    ("server_down", "ollama", 55, 4),
+)
+
+HOURLY = Schedule(
+    tuple(Incident(kind, start * _MINUTE, minutes * _MINUTE, target) for kind, target, start, minutes in _EVERY_HOUR),
+    period=60 * _MINUTE,
+)
+"""Everything that can go wrong, once an hour, by the wall clock."""
+QUIET = Schedule()
+"""Nothing goes wrong."""

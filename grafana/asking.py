@@ -1,0 +1,195 @@
+"""Asks Prometheus what a dashboard asks: each panel, variable and annotation query with Grafana's macros filled in.
+
+For the tests that prove that every panel has data, for the bench, and for the pictures.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import urllib.error
+import urllib.parse
+import urllib.request
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+MAX_POINTS = 1000
+"""About as many points as a panel of half a screen's width asks for."""
+# Grafana rounds a step below each limit to the value beside it (seconds)
+_STEPS = (
+    (1.5, 1), (3.5, 2), (7.5, 5), (12.5, 10), (17.5, 15), (25, 20), (45, 30), (90, 60), (210, 120), (450, 300),
+    (750, 600), (1050, 900), (1500, 1200), (2700, 1800), (5400, 3600), (9000, 7200), (16200, 10800), (32400, 21600),
+    (86400, 43200), (math.inf, 86400),
+)  # fmt: skip
+_LABEL_VALUES = re.compile(r"label_values\((.+), *(\w+)\)")
+
+
+@dataclass(frozen=True)
+class Question:
+    """One query of a dashboard: where it stands, and what it asks before macros are filled in."""
+
+    board: str
+    kind: Literal["panel", "variable", "annotation"]
+    where: str
+    """The panel's title and the query's refId, or the name of the variable or annotation."""
+    expr: str
+    instant: bool = False
+    points: int = MAX_POINTS
+    least: float = 0
+    """The panel's own shortest step, in seconds."""
+    repeat: str = ""
+    """The variable whose single values the panel's row is drawn for."""
+
+
+@dataclass(frozen=True)
+class View:
+    """What a person looks at: from when to when (seconds since 1970), and the values chosen, else All."""
+
+    start: float
+    end: float
+    scrape_interval: float = 15
+    """The datasource's timeInterval, in seconds."""
+    chosen: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    repeated: Mapping[str, str] = field(default_factory=dict)
+    """The value that a repeated row is drawn for, by its variable."""
+
+
+class Prometheus:
+    """Prometheus' HTTP API at an address such as ``http://127.0.0.1:9090``; ValueError for a query it refuses."""
+
+    def __init__(self, url: str, timeout: float = 60) -> None:
+        self._url = url.rstrip("/")
+        self._timeout = timeout
+
+    def vector(self, expr: str, at: float) -> list[dict[str, Any]]:
+        """Return the series of an instant query, each with its ``value``."""
+        found: list[dict[str, Any]] = self._get("query", query=expr, time=at)["result"]
+        return found
+
+    def matrix(self, expr: str, start: float, end: float, step: float) -> list[dict[str, Any]]:
+        """Return the series of a range query, each with its ``values``."""
+        found: list[dict[str, Any]] = self._get("query_range", query=expr, start=start, end=end, step=step)["result"]
+        return found
+
+    def label_values(self, label: str, match: str, start: float, end: float) -> list[str]:
+        """Return the values of a label among the series that match."""
+        found: list[str] = self._get(f"label/{label}/values", **{"match[]": match}, start=start, end=end)
+        return found
+
+    def _get(self, path: str, **parameters: Any) -> Any:
+        asked = f"{self._url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
+        try:
+            with urllib.request.urlopen(asked, timeout=self._timeout) as reply:  # noqa: S310 - the address is ours
+                return json.load(reply)["data"]
+        except urllib.error.HTTPError as refused:
+            raise ValueError(f"{parameters}: {refused.read().decode()}") from refused
+
+
+def questions(board: Mapping[str, Any]) -> Iterator[Question]:
+    """Yield every query of a dashboard's JSON."""
+    title = board["title"]
+    for variable in board["templating"]["list"]:
+        if variable["type"] == "query":
+            yield Question(title, "variable", variable["name"], variable["query"]["query"])
+    for annotation in board["annotations"]["list"]:
+        if "expr" in annotation:
+            yield Question(title, "annotation", annotation["name"], annotation["expr"])
+    for panel, repeat in panels(board):
+        for target in panel.get("targets", ()):
+            where = f"{panel['title']} {target['refId']}"
+            points = int(panel.get("maxDataPoints") or MAX_POINTS)
+            least = float(panel.get("interval", "0s").removesuffix("s"))
+            yield Question(title, "panel", where, target["expr"], bool(target.get("instant")), points, least, repeat)
+
+
+def panels(board: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
+    """Yield every panel that is no row, collapsed ones too, with the variable that its row is repeated for."""
+    repeat = ""
+    for panel in board["panels"]:
+        if panel["type"] == "row":
+            repeat = panel.get("repeat", "")
+            yield from ((inner, repeat) for inner in panel.get("panels", ()))
+        else:
+            yield panel, repeat
+
+
+def opened(api: Prometheus, board: Mapping[str, Any], view: View) -> View:
+    """Return the view with what Grafana looks up when it opens a dashboard.
+
+    That is a value for each variable that has no All, and one for each repeated row: the first that there is.
+    """
+    rows = {panel.get("repeat") for panel in board["panels"]}
+    for question in questions(board):
+        if question.kind != "variable" or question.where in view.chosen:
+            continue
+        variable = next(each for each in board["templating"]["list"] if each["name"] == question.where)
+        is_alone, is_row = not variable.get("includeAll"), question.where in rows
+        if is_alone or is_row:
+            first = [str(value) for value in ask(api, question, view)[:1]]
+            if is_alone:
+                view = replace(view, chosen={**view.chosen, question.where: first})
+            if is_row and first:
+                view = replace(view, repeated={**view.repeated, question.where: first[0]})
+    return view
+
+
+def ask(api: Prometheus, question: Question, view: View) -> list[Any]:
+    """Return a question's answer: series, or a variable's values. ValueError when Prometheus refuses the query."""
+    expr = filled(question, view)
+    if question.kind == "variable":
+        called = _LABEL_VALUES.fullmatch(expr)
+        if called is None:
+            raise ValueError(f"no label_values(): {expr}")
+        return sorted(api.label_values(called[2], called[1], view.start, view.end))
+    if question.instant:
+        return api.vector(expr, view.end)
+    return api.matrix(expr, view.start, view.end, step(question, view))
+
+
+def step(question: Question, view: View) -> float:
+    """Return the seconds between two points that Grafana asks for."""
+    wanted = (view.end - view.start) / question.points
+    return max(next(value for limit, value in _STEPS if wanted < limit), question.least, view.scrape_interval)
+
+
+def filled(question: Question, view: View) -> str:
+    """Return a query as Grafana sends it: macros and variables replaced by what they stand for."""
+    interval = step(question, view)
+    whole = round(view.end - view.start)
+    rate = max(interval + view.scrape_interval, 4 * view.scrape_interval)
+    values = {
+        "__rate_interval": _duration(rate),
+        "__interval_ms": f"{interval * 1000:.0f}",
+        "__interval": _duration(interval),
+        "__range_s": str(whole),
+        "__range_ms": str(whole * 1000),
+        "__range": f"{whole}s",
+        "__from": f"{view.start * 1000:.0f}",
+        "__to": f"{view.end * 1000:.0f}",
+    }
+
+    def value(found: re.Match[str]) -> str:
+        name = found[1] or found[2]
+        if name in values:
+            return values[name]
+        if name == question.repeat and name in view.repeated:
+            return _pattern([view.repeated[name]])
+        return _pattern(view.chosen.get(name, ()))
+
+    return re.sub(r"\$(?:(\w+)|\{(\w+)\})", value, question.expr)
+
+
+def _pattern(values: Sequence[str]) -> str:
+    """Return what a variable becomes within a regular expression in PromQL's quotes."""
+    escaped = [re.sub(r"([\\^$*+?.()|\[\]{}/])", r"\\\\\1", value) for value in values]
+    if not escaped:
+        return ".+"
+    return escaped[0] if len(escaped) == 1 else f"({'|'.join(escaped)})"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:g}s" if seconds >= 1 and seconds == int(seconds) else f"{seconds * 1000:.0f}ms"

@@ -1,0 +1,168 @@
+"""A dashboard put together: variables, annotations, links, and rows of panels whose lines fill the width."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from grafana_foundation_sdk.builders import dashboard
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models import dashboard as models
+
+from grafana import queries, style
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from grafana.style import Builder
+
+TAG = "modelhost"
+SCHEMA = 41
+"""What Grafana 11.6 and 12.0 write; later ones read it as well."""
+COLUMNS = 24
+REFRESH = ["1s", "2s", "5s", "10s", "30s", "1m", "5m", "15m"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A titled row of panels; ``repeat`` draws it once for each value of a variable."""
+
+    title: str
+    panels: tuple[Builder, ...]
+    repeat: str = ""
+    collapsed: bool = False
+
+
+def row(title: str, *panels: Builder, repeat: str = "", collapsed: bool = False) -> Row:
+    """Name a row and list its panels in reading order."""
+    return Row(title, panels, repeat, collapsed)
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A variable of a dashboard, filled by a query; one that is not ``multi`` has one value at a time."""
+
+    name: str
+    label: str
+    query: str
+    multi: bool = True
+
+
+JOB = Variable("job", "Job", "label_values(modelhost_build_info, job)")
+INSTANCE = Variable("instance", "Instance", 'label_values(modelhost_build_info{job=~"$job"}, instance)')
+SERVER = Variable("server", "Server", queries.values_of("server", "modelhost_requests_total"))
+MODEL = Variable("model", "Model", queries.values_of("model", "modelhost_requests_total", 'server=~"$server"'))
+
+
+@dataclass(frozen=True)
+class Board:
+    """One dashboard: its fixed uid, title, what it is for, its variables beside job and instance, and its rows."""
+
+    uid: str
+    title: str
+    description: str
+    rows: tuple[Row, ...]
+    variables: tuple[Variable, ...] = ()
+    since: str = "now-1h"
+
+    def json(self) -> dict[str, Any]:
+        """Return the dashboard as Classic JSON; the same for the same code."""
+        built = dashboard.Dashboard(self.title).uid(self.uid).description(self.description).tags([TAG]).readonly()
+        built.time(self.since, "now").refresh("5s").timezone("browser").tooltip(models.DashboardCursorSync.CROSSHAIR)
+        built.timepicker(dashboard.TimePicker().refresh_intervals(REFRESH)).link(_dropdown())
+        built.with_variable(_datasource())
+        for variable in (JOB, INSTANCE, *self.variables):
+            built.with_variable(_variable(variable))
+        for annotation in _annotations():
+            built.annotation(annotation)
+        model = built.build()
+        model.schema_version = SCHEMA
+        model.panels = list(_laid_out(self.rows))
+        plain: dict[str, Any] = json.loads(json.dumps(model, cls=JSONEncoder))
+        return plain
+
+
+def _laid_out(rows: Iterable[Row]) -> Iterator[models.Panel | models.RowPanel]:
+    """Yield rows and panels with ids and positions; lines that are not full are stretched."""
+    top, number = 0, 0
+    for line in rows:
+        number += 1
+        head = dashboard.Row(line.title).id(number).collapsed(line.collapsed)
+        head.grid_pos(models.GridPos(x=0, y=top, w=COLUMNS, h=1))
+        if line.repeat:
+            head.repeat(line.repeat)
+        placed, top = _placed(line.panels, number, top + 1)
+        number += len(placed)
+        built = head.build()
+        if line.collapsed:
+            built.panels = placed
+        yield built
+        if not line.collapsed:
+            yield from placed
+
+
+def _placed(panels: Iterable[Builder], number: int, top: int) -> tuple[list[models.Panel], int]:
+    """Return panels with ids from NUMBER + 1 on, and where the next row begins."""
+    built = [panel.id(number + index).build() for index, panel in enumerate(panels, 1)]
+    for line in _lines(built):
+        left, spare = 0, COLUMNS - sum(at.w for at in line)
+        for index, at in enumerate(line):
+            at.w += spare // len(line) + (index < spare % len(line))
+            at.x, at.y = left, top
+            left += at.w
+        top += max(at.h for at in line)
+    return built, top
+
+
+def _lines(panels: Iterable[models.Panel]) -> Iterator[list[models.GridPos]]:
+    """Yield the panels' places line by line: a new one where the next panel does not fit."""
+    line: list[models.GridPos] = []
+    for panel in panels:
+        at = panel.grid_pos
+        if at is None:
+            raise ValueError(f"{panel.title} has no size")
+        if sum(other.w for other in line) + at.w > COLUMNS:
+            yield line
+            line = []
+        line.append(at)
+    yield line
+
+
+def _datasource() -> dashboard.DatasourceVariable:
+    return dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus")
+
+
+def _variable(variable: Variable) -> dashboard.QueryVariable:
+    built = dashboard.QueryVariable(variable.name).label(variable.label).datasource(style.DATASOURCE)
+    built.query({"qryType": 1, "query": variable.query, "refId": f"Variable-{variable.name}"})
+    built.definition(variable.query).refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)
+    built.sort(models.VariableSort.NATURAL_ASC)
+    if variable.multi:
+        built.multi(True).include_all(True).all_value(".+")
+        built.current(models.VariableOption(text="All", value="$__all"))
+    return built
+
+
+def _annotations() -> Iterator[dashboard.AnnotationQuery]:
+    """Yield what may explain a bend in a curve: alerts that fire, models that come and go."""
+    alerts = queries.highest(
+        queries.ours(queries.select("ALERTS", 'alertstate="firing"')), "alertname", "severity", "instance"
+    )
+    yield _annotation("Alerts", style.RED, alerts, "{{alertname}}", "{{instance}} {{severity}}")
+    for name, color, counter in (
+        ("Models loaded", style.GREEN, "modelhost_model_loads_total"),
+        ("Models unloaded", style.GREY, "modelhost_model_unloads_total"),
+    ):
+        moved = f"{queries.total(queries.increase(counter), 'instance', 'server', 'model')} > 0"
+        yield _annotation(name, color, moved, "{{model}}", f"{name}: {{{{server}}}} on {{{{instance}}}}")
+
+
+def _annotation(name: str, color: str, expr: str, title: str, text: str) -> dashboard.AnnotationQuery:
+    built = dashboard.AnnotationQuery().name(name).datasource(style.DATASOURCE).enable(True).icon_color(color)
+    return built.expr(expr).step("15s").title_format(title).text_format(text)
+
+
+def _dropdown() -> dashboard.DashboardLink:
+    built = dashboard.DashboardLink("Model host").type(models.DashboardLinkType.DASHBOARDS).tags([TAG])
+    return built.as_dropdown(True).include_vars(True).keep_time(True)

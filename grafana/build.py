@@ -1,0 +1,44 @@
+"""Writes the dashboards: ``python -m grafana.build [--check]``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from grafana import exporter, fleet, gpu, host, model_servers, models, overview
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+FOLDER = Path(__file__).parent / "dashboards"
+BOARDS = {
+    "overview": overview.board,
+    "models": models.board,
+    "host": host.board,
+    "gpu": gpu.board,
+    "model-servers": model_servers.board,
+    "exporter": exporter.board,
+    "fleet": fleet.board,
+}
+
+
+def main(arguments: Sequence[str], folder: Path = FOLDER) -> int:
+    """Write each dashboard to a file of its own; with ``--check`` exit with 1 when a file would change."""
+    made = {folder / f"{name}.json": json.dumps(board().json(), indent=2) + "\n" for name, board in BOARDS.items()}
+    stale = [path for path, text in made.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
+    strange = sorted(set(folder.glob("*.json")) - set(made))
+    if "--check" in arguments:
+        for path in (*stale, *strange):
+            print(f"{path.name} is not up to date: run python -m grafana.build", file=sys.stderr)  # noqa: T201 - for a person
+        return 1 if stale or strange else 0
+    for path in stale:
+        path.write_text(made[path], encoding="utf-8")
+    for path in strange:
+        path.unlink()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

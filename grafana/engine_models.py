@@ -1,0 +1,141 @@
+"""The part of the Model servers dashboard about models: which are loaded, with how much memory and energy."""
+
+from __future__ import annotations
+
+from grafana import queries as q
+from grafana import style as s
+from grafana.panels import graph, listing, number, states
+from grafana.queries import Query, now
+
+CHOSEN = 'server=~"$server"'
+KEYS = ("instance", "server", "model")
+LEGEND = "{{instance}} {{server}} {{model}}"
+NO_MODEL, UNTOLD = "No model is known", "The servers do not say"
+
+
+def loaded() -> tuple[s.Builder, ...]:
+    """Count loaded models and their memory."""
+    return (
+        number(
+            "Models loaded",
+            "Models that are loaded now. Good: those that are used.",
+            now(q.or_zero(q.total(q.select("modelhost_model_loaded", CHOSEN)))),
+            unit=s.COUNT,
+        ),
+        number(
+            "GPU memory of models",
+            "Memory of loaded models on GPUs. Good: all of a model; what is in ram is slow.",
+            now(q.total(q.select("modelhost_model_memory_bytes", CHOSEN, 'kind="vram"'))),
+            unit=s.BYTES,
+            empty=UNTOLD,
+        ),
+        number(
+            "Other memory of models",
+            "Memory of loaded models in the host's memory. Good: little beside that on GPUs.",
+            now(q.total(q.select("modelhost_model_memory_bytes", CHOSEN, 'kind="ram"'))),
+            unit=s.BYTES,
+            empty=UNTOLD,
+        ),
+        number(
+            "Went around the proxy",
+            "Share of the busiest engine's tokens that the proxy did not see. Good: near 0.",
+            now(q.highest(q.select("modelhost_engine_unobserved_ratio", CHOSEN))),
+            unit=s.RATIO,
+            empty="Not known",
+        ),
+    )
+
+
+def models() -> tuple[s.Builder, ...]:
+    """Show each model."""
+    return (loads(), memory(), moves(), energy().span(12), energy_by_attribution().span(12), listed())
+
+
+def loads() -> s.Builder:
+    """Draw when models were loaded."""
+    return states(
+        "Loaded",
+        "When each model was loaded. Good: no comb: loading again and again costs users the wait.",
+        Query(q.highest(q.select("modelhost_model_loaded", CHOSEN), *KEYS), LEGEND),
+        texts={0: ("not loaded", s.GREY), 1: ("loaded", s.GREEN)},
+        empty=NO_MODEL,
+    ).span(8)
+
+
+def memory() -> s.Builder:
+    """Draw memory by model."""
+    held = q.total(q.select("modelhost_model_memory_bytes", CHOSEN), "server", "model", "kind")
+    return graph(
+        "Memory by model",
+        "Of loaded models, by kind. Good: vram; ram is what did not fit.",
+        Query(held, "{{server}} {{model}} {{kind}}"),
+        unit=s.BYTES,
+        empty=UNTOLD,
+        stacked=True,
+    )
+
+
+def moves() -> s.Builder:
+    """Draw loads and unloads."""
+    return graph(
+        "Loads and unloads",
+        "Models that came and went. Good: seldom.",
+        *(
+            Query(q.total(q.increase(f"modelhost_model_{way}_total", CHOSEN), *KEYS), f"{way} {LEGEND}")
+            for way in ("loads", "unloads")
+        ),
+        unit=s.COUNT,
+        empty=NO_MODEL,
+    )
+
+
+def energy() -> s.Builder:
+    """Draw energy per token and model."""
+    by = ("server", "model")
+    joules = q.total(q.rate("modelhost_model_energy_joules_total", CHOSEN), *by)
+    tokens = q.total(q.rate("modelhost_output_tokens_total", CHOSEN), *by)
+    return graph(
+        "Energy per output token",
+        "Energy of the GPUs a model sits on, over the tokens it wrote. Good: low; small batches cost the most.",
+        Query(q.ratio(joules, f"({tokens} > 0)"), "{{server}} {{model}}"),
+        unit=s.JOULES,
+        empty=UNTOLD,
+    )
+
+
+def energy_by_attribution() -> s.Builder:
+    """Draw power by model."""
+    joules = q.total(q.rate("modelhost_model_energy_joules_total", CHOSEN), "server", "model", "attribution")
+    return graph(
+        "Power by model",
+        "Joules a second; shared is an estimate by memory. Good: it follows the tokens.",
+        Query(joules, "{{server}} {{model}} {{attribution}}"),
+        unit=s.WATTS,
+        empty=UNTOLD,
+    )
+
+
+def listed() -> s.Builder:
+    """List the models."""
+    labels = (*KEYS, "family", "parameters", "quantization", "format")
+    info = q.total(q.select("modelhost_model_info", CHOSEN), *labels)
+
+    def told(metric: str) -> Query:
+        value = q.highest(q.select(f"modelhost_model_{metric}", CHOSEN), *KEYS)
+        return now(f"{value} * on (instance, server, model) group_right () {info}")
+
+    expires = now(told("expires_timestamp_seconds").expr + " - time()")
+    return (
+        listing(
+            "Models",
+            "What each server has. Good: the quantisation that you meant, and a context that fits your prompts.",
+            ("Loaded", s.YES_NO, told("loaded"), s.NONE),
+            ("Context", s.COUNT, told("context_length_tokens"), s.NONE),
+            ("Last load took", s.SECONDS, told("load_duration_seconds"), s.NONE),
+            ("Unloaded in", "dtdurations", expires, s.NONE),
+            labels=labels,
+            empty=NO_MODEL,
+        )
+        .span(8)
+        .height(8)
+    )

@@ -1,0 +1,250 @@
+"""The exporter about itself: whether its numbers can be trusted, and what it costs."""
+
+from __future__ import annotations
+
+from grafana import queries as q
+from grafana import style as s
+from grafana.board import Board, row
+from grafana.panels import MINUTE, graph, heat, listing, number, per_request, states
+from grafana.queries import Query, now
+
+HOST = "{{instance}}"
+BY_COLLECTOR = ("instance", "collector")
+NO_PROXY = "No server is proxied"
+
+
+def board() -> Board:
+    """Return the dashboard."""
+    return Board(
+        "modelhost-exporter",
+        "Model host / Exporter",
+        "Whether the exporter's numbers can be trusted, and what it costs.",
+        (
+            row("Now", up(), age(), failing(), lag_now(), reload(), version()),
+            row("Scrapes", scrape(), samples(), collectors(), collector_states()),
+            row("Cost", cpu(), memory(), files(), collections()),
+            row("Proxy", overhead(), overhead_heat(), lag(), parse_errors()),
+        ),
+    )
+
+
+def line(metric: str, legend: str = HOST) -> Query:
+    """Ask for a gauge by host."""
+    return Query(q.highest(q.select(metric), "instance"), legend)
+
+
+def up() -> s.Builder:
+    """Show whether exporters answer."""
+    return number(
+        "Up",
+        "Share of the exporters that answered the last scrape. Good: all.",
+        now(q.over("avg", q.up())),
+        unit=s.RATIO,
+        steps=s.ALL_IS_WELL,
+    )
+
+
+def age() -> s.Builder:
+    """Show how long exporters have been running."""
+    return number(
+        "Running for",
+        "Time since the youngest exporter started. Good: since you started it; else something restarts it.",
+        now(q.over("min", f"time() - {q.own('process_start_time_seconds')}")),
+        unit="dtdurations",
+    ).span(4)
+
+
+def failing() -> s.Builder:
+    """Count collectors that fail though there is something to measure."""
+    failed = f"{q.select('modelhost_scrape_collector_success')} == 0"
+    broken = q.over("count", f"({failed}) unless ({q.select('modelhost_scrape_collector_available')} == 0)")
+    return number(
+        "Collectors failing",
+        "Collectors that failed or missed their deadline; those with nothing to measure do not count. Good: 0.",
+        now(q.or_zero(broken)),
+        unit=s.COUNT,
+        steps=s.ANY_IS_BAD,
+    ).span(4)
+
+
+def lag_now() -> s.Builder:
+    """Show the event loop's lag."""
+    return (
+        number(
+            "Event loop lag p99",
+            "How late the event loop is: everything the proxy forwards waits this long. Good: below 10 ms.",
+            now(q.quantile(0.99, "modelhost_event_loop_lag_seconds")),
+            unit=s.SECONDS,
+            empty=NO_PROXY,
+            steps=((None, s.GREEN), (0.05, s.AMBER), (0.25, s.RED)),
+        )
+        .span(4)
+        .interval(MINUTE)
+    )
+
+
+def reload() -> s.Builder:
+    """Show whether the configuration is the file's."""
+    since = f"time() - {q.over('min', q.select('modelhost_config_last_reload_success_timestamp_seconds'))}"
+    return (
+        number(
+            "Configuration",
+            "Whether the last attempt to read the configuration succeeded, and how old what rules now is. "
+            "Good: yes; else the old one rules, and the log says why.",
+            now(q.over("min", q.select("modelhost_config_last_reload_successful")), "read well"),
+            now(since, "age"),
+            unit=s.YES_NO,
+            steps=s.ALL_IS_WELL,
+        )
+        .override_by_query("B", s.unit_of("dtdurations"))
+        .span(4)
+    )
+
+
+def version() -> s.Builder:
+    """List the versions."""
+    return (
+        listing(
+            "Versions",
+            "Which version runs on how many hosts, in which Python. Good: one version.",
+            ("Hosts", s.COUNT, now(q.over("count", q.select("modelhost_build_info"), "version", "python")), s.NONE),
+            labels=("version", "python"),
+        )
+        .span(5)
+        .height(4)
+    )
+
+
+def scrape() -> s.Builder:
+    """Draw how long scrapes take."""
+    return graph(
+        "Scrape duration",
+        "How long Prometheus waited for the page, and the deadline of its collectors. Good: below 0.1 s, far "
+        "below the deadline.",
+        Query(q.highest(q.own("scrape_duration_seconds"), "instance"), HOST),
+        line("modelhost_scrape_timeout_seconds", "deadline {{instance}}"),
+        unit=s.SECONDS,
+    )
+
+
+def samples() -> s.Builder:
+    """Draw the size of the page."""
+    return graph(
+        "Samples per scrape",
+        "Series on the page. Good: steady; growth means labels that have no bound.",
+        Query(q.highest(q.own("scrape_samples_scraped"), "instance"), HOST),
+        unit=s.COUNT,
+    )
+
+
+def collectors() -> s.Builder:
+    """Draw how long collectors take."""
+    took = q.highest(q.select("modelhost_scrape_collector_duration_seconds"), *BY_COLLECTOR)
+    return graph(
+        "Collector duration",
+        "How long each collector ran; the 20 slowest. Good: milliseconds.",
+        Query(q.top(20, took), "{{instance}} {{collector}}"),
+        unit=s.SECONDS,
+    )
+
+
+def collector_states() -> s.Builder:
+    """Draw which collectors work."""
+    worked = q.over("min", q.select("modelhost_scrape_collector_success"), "collector")
+    there = q.highest(q.select("modelhost_scrape_collector_available"), "collector")
+    return states(
+        "Collectors",
+        "Whether each collector's metrics are on the page of all chosen hosts. Good: yes, or nothing to measure.",
+        Query(f"{worked} + ({there} == 0) * 2 or {worked}", "{{collector}}"),
+        texts={0: ("failing", s.RED), 1: ("yes", s.GREEN), 2: ("nothing to measure", s.GREY)},
+    ).span(24)
+
+
+def cpu() -> s.Builder:
+    """Draw the exporter's CPU time."""
+    return graph(
+        "CPU",
+        "CPU time of the exporter, in cores. Good: below 0.01 without traffic.",
+        Query(q.total(q.ours(q.rate("process_cpu_seconds_total"), "job", "instance"), "instance"), HOST),
+        unit=s.COUNT,
+    ).span(6)
+
+
+def memory() -> s.Builder:
+    """Draw the exporter's memory."""
+    return graph(
+        "Memory",
+        "Resident memory. Good: about 50 MB, and steady.",
+        Query(q.highest(q.own("process_resident_memory_bytes"), "instance"), HOST),
+        unit=s.BYTES,
+    ).span(6)
+
+
+def files() -> s.Builder:
+    """Draw open files."""
+    share = q.ours(q.ratio(q.select("process_open_fds"), q.select("process_max_fds")), "job", "instance")
+    return graph(
+        "Open files",
+        "Share of the files that it may open; the proxy needs two for each request. Good: below 50 %.",
+        Query(q.highest(share, "instance"), HOST),
+        unit=s.RATIO,
+    ).span(6)
+
+
+def collections() -> s.Builder:
+    """Draw Python's garbage collection."""
+    return graph(
+        "Garbage collections",
+        "Runs of Python's collector per second, by generation. Good: few of the oldest.",
+        Query(q.total(q.rate("python_gc_collections_total"), "instance", "generation"), "{{instance}} {{generation}}"),
+        unit="ops",
+    ).span(6)
+
+
+def overhead() -> s.Builder:
+    """Draw what the proxy adds."""
+    name = "modelhost_proxy_overhead_seconds"
+    return per_request(
+        "Proxy overhead",
+        "What the proxy itself adds: leg request, until the request is passed on; leg response, the longest a "
+        "piece of the "
+        "reply spent here, slow clients included. Good: p95 below 5 ms.",
+        *(
+            Query(q.quantile(share, name, by=("leg",)), f"p{share * 100:.0f} {{{{leg}}}}")
+            for share in (0.5, 0.95, 0.99)
+        ),
+        empty=NO_PROXY,
+    )
+
+
+def overhead_heat() -> s.Builder:
+    """Draw the proxy's overhead as a heatmap."""
+    return heat(
+        "Proxy overhead, heatmap",
+        "How many requests were held back how long on their way in. Good: all at the bottom.",
+        q.buckets("modelhost_proxy_overhead_seconds", 'leg="request"'),
+        unit=s.SECONDS,
+        empty=NO_PROXY,
+    )
+
+
+def lag() -> s.Builder:
+    """Draw the event loop's lag."""
+    return per_request(
+        "Event loop lag",
+        "How late the event loop is. Good: p99 below 10 ms; more means that a CPU is missing.",
+        *q.quantiles("modelhost_event_loop_lag_seconds"),
+        empty=NO_PROXY,
+    )
+
+
+def parse_errors() -> s.Builder:
+    """Draw what could not be read."""
+    failed = q.total(q.rate("modelhost_proxy_parse_errors_total"), "server", "wire", "reason")
+    return graph(
+        "Replies that could not be read",
+        "By dialect and reason; they were forwarded all the same. Good: 0.",
+        Query(failed, "{{server}} {{wire}} {{reason}}"),
+        unit=s.REQUESTS,
+        empty="None seen",
+    )

@@ -1,0 +1,65 @@
+"""Values as Grafana writes them: units and value mappings, for the pictures."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_PLAIN = {
+    "reqps": " req/s",
+    "cps": "/s",
+    "iops": " io/s",
+    "ops": " ops/s",
+    "pps": " p/s",
+    "celsius": " °C",
+    "rotrpm": " rpm",
+}
+_SIZES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1, ""))
+_BYTES = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"), (1, "B"))
+_DURATIONS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"), (1e-3, "ms"), (1e-6, "µs"))
+_SCALES = {"s": _DURATIONS, "dtdurations": _DURATIONS, "bytes": _BYTES} | {
+    unit: tuple((size, f"{prefix}{name}") for size, prefix in _SIZES)
+    for unit, name in (("watt", "W"), ("hertz", "Hz"), ("joule", "J"), ("Bps", "B/s"), ("short", ""))
+}
+
+
+def text(value: float, field: Mapping[str, Any]) -> str:
+    """Return a value as a panel's field configuration shows it: by its mappings, else in its unit."""
+    for mapping in field.get("mappings", ()):
+        if mapping["type"] == "value" and f"{value:g}" in mapping["options"]:
+            return str(mapping["options"][f"{value:g}"]["text"])
+        if mapping["type"] == "special" and math.isnan(value):
+            return str(mapping["options"]["result"]["text"])
+    if field.get("decimals") == 0 and math.isfinite(value):
+        value = round(value)
+    return in_unit(value, field.get("unit", "short"))
+
+
+def in_unit(value: float, unit: str) -> str:
+    """Return a number in one of Grafana's units, with three digits."""
+    if not math.isfinite(value):
+        return "–"
+    if unit == "bool_yes_no":
+        return "Yes" if value else "No"
+    if unit == "percentunit":
+        return f"{_three(value * 100)} %"
+    if unit in _SCALES:
+        return _scaled(value, _SCALES[unit])
+    return f"{_three(value)}{_PLAIN.get(unit, '')}"
+
+
+def _scaled(value: float, sizes: tuple[tuple[float, str], ...]) -> str:
+    """Return a number in the largest unit that it fills, else in the last one."""
+    if not value:
+        return "0"
+    size, name = next(((size, name) for size, name in sizes if abs(value) >= size), sizes[-1])
+    return f"{_three(value / size)} {name}".rstrip()
+
+
+def _three(value: float) -> str:
+    if value == int(value):
+        return f"{value:.0f}"
+    return f"{value:.{max(0, 2 - int(math.log10(max(1, abs(value)))))}f}"

@@ -1,0 +1,169 @@
+"""The part of the GPU dashboard that says what is wrong: throttling, links, errors."""
+
+from __future__ import annotations
+
+from grafana import queries as q
+from grafana import style as s
+from grafana.gpu_queries import CHOSEN, KEYS, LEGEND, NOT_MEASURED
+from grafana.panels import graph, listing, states
+from grafana.queries import Query, now
+
+ACTIONS = {
+    0: ("none", s.GREEN),
+    1: ("reset the GPU", s.RED),
+    2: ("reboot", s.RED),
+    3: ("drain peer-to-peer", s.AMBER),
+    4: ("drain and reset", s.RED),
+    5: ("recover IMEX", s.RED),
+    6: ("reset the bus", s.RED),
+    7: ("reboot the system", s.RED),
+}
+
+
+def throttling() -> tuple[s.Builder, ...]:
+    """Draw what holds the clocks down."""
+    reasons = q.highest(q.select("modelhost_gpu_throttled", CHOSEN), "reason")
+    seconds = q.highest(q.rate("modelhost_gpu_throttled_seconds_total", CHOSEN), "instance", "gpu", "reason")
+    state = q.highest(q.select("modelhost_gpu_performance_state", CHOSEN), *KEYS)
+    return (
+        states(
+            "Throttle reasons",
+            "Why the clocks of any chosen GPU are held down. Good: none; a power limit under full load is normal, "
+            "hardware reasons are not.",
+            Query(reasons, "{{reason}}"),
+            texts={0: ("no", s.GREEN), 1: ("held down", s.RED)},
+            empty=NOT_MEASURED,
+        ),
+        graph(
+            "Time held down",
+            "Share of time, by reason, as the driver counts it: short ones are seen too. Good: 0, save for the "
+            "power limit.",
+            Query(q.top(20, seconds), f"{LEGEND} {{{{reason}}}}"),
+            unit=s.RATIO,
+            empty=NOT_MEASURED,
+        ).span(6),
+        graph(
+            "Performance state",
+            "0 is the fastest, 15 the slowest. Good: 0 to 2 while requests run.",
+            Query(state, LEGEND),
+            unit=s.COUNT,
+            empty=NOT_MEASURED,
+        ).span(6),
+    )
+
+
+def links() -> tuple[s.Builder, ...]:
+    """Draw the state of the PCIe links."""
+    width, generation = (
+        q.ratio(
+            q.highest(q.select(f"modelhost_gpu_pcie_link_{what}", CHOSEN), *KEYS),
+            q.highest(q.select(f"modelhost_gpu_pcie_link_{what}_max", CHOSEN), *KEYS),
+        )
+        for what in ("width", "generation")
+    )
+    return (
+        graph(
+            "PCIe link",
+            "Lanes and generation, as shares of what GPU and slot allow. Good: 1; an idle GPU lowers the generation, "
+            "a narrow link under load is a bad contact.",
+            Query(width, f"lanes {LEGEND}"),
+            Query(generation, f"generation {LEGEND}"),
+            unit=s.RATIO,
+            empty=NOT_MEASURED,
+        ),
+        graph(
+            "PCIe replays",
+            "Packets that were sent again, per second. Good: 0; a steady rate is a bad connection.",
+            Query(q.total(q.rate("modelhost_gpu_pcie_replays_total", CHOSEN), *KEYS), LEGEND),
+            unit=s.PACKETS,
+            empty=NOT_MEASURED,
+        ),
+    )
+
+
+def errors() -> tuple[s.Builder, ...]:
+    """Show memory errors, XIDs and what the driver asks for."""
+    return (ecc().span(12), xids().span(12), recovery(), xid_list(), memory_health())
+
+
+def ecc() -> s.Builder:
+    """Draw memory errors."""
+    found = q.total(q.increase("modelhost_gpu_ecc_errors_total", CHOSEN), *KEYS, "kind")
+    return graph(
+        "Memory errors",
+        "New errors (ECC), by kind. Good: 0; corrected ones now and then are harmless, uncorrected ones are not.",
+        Query(found, f"{LEGEND} {{{{kind}}}}"),
+        unit=s.COUNT,
+        empty=NOT_MEASURED,
+    )
+
+
+def xids() -> s.Builder:
+    """Draw XIDs."""
+    return graph(
+        "XID errors",
+        "Critical errors that the driver reported, by code. Good: none; 13, 31 and 43 are usually a program's "
+        "own fault.",
+        Query(q.total(q.increase("modelhost_gpu_xid_errors_total", CHOSEN), *KEYS, "xid"), f"{LEGEND} XID {{{{xid}}}}"),
+        unit=s.COUNT,
+        empty="No XID errors seen",
+    )
+
+
+def recovery() -> s.Builder:
+    """Draw what the driver asks for."""
+    return states(
+        "Recovery action",
+        "What the driver asks for. Good: none.",
+        Query(q.highest(q.select("modelhost_gpu_recovery_action", CHOSEN), *KEYS), LEGEND),
+        texts=ACTIONS,
+        empty=NOT_MEASURED,
+    )
+
+
+def memory_health() -> s.Builder:
+    """List the health of the memory."""
+    rows = {
+        kind: q.highest(q.select("modelhost_gpu_remapped_rows", CHOSEN, f'kind="{kind}"'), *KEYS)
+        for kind in ("corrected", "uncorrected", "pending", "failure")
+    }
+    retired = q.total(q.select("modelhost_gpu_retired_pages", CHOSEN), *KEYS)
+    pending = q.highest(q.select("modelhost_gpu_retired_pages_pending", CHOSEN), *KEYS)
+    return (
+        listing(
+            "Memory repairs",
+            "Rows and pages taken out of use for errors, and repairs that wait for a reset. Good: 0 pending, no "
+            "failure; "
+            "a card whose remapping failed is to be replaced.",
+            ("ECC", s.YES_NO, now(q.highest(q.select("modelhost_gpu_ecc_enabled", CHOSEN), *KEYS)), s.NONE),
+            ("Rows, corrected", s.COUNT, now(rows["corrected"]), s.NONE),
+            ("Rows, uncorrected", s.COUNT, now(rows["uncorrected"]), s.ANY_IS_BAD),
+            ("Rows pending", s.COUNT, now(rows["pending"]), s.ANY_IS_BAD),
+            ("Remapping failed", s.YES_NO, now(rows["failure"]), s.ANY_IS_BAD),
+            ("Pages retired", s.COUNT, now(retired), s.NONE),
+            ("Pages pending", s.COUNT, now(pending), s.ANY_IS_BAD),
+            labels=KEYS,
+            empty=NOT_MEASURED,
+        )
+        .span(8)
+        .height(8)
+    )
+
+
+def xid_list() -> s.Builder:
+    """List the XIDs that were seen."""
+    since = f"time() - {q.highest(q.select('modelhost_gpu_xid_last_timestamp_seconds', CHOSEN), *KEYS, 'xid')}"
+    watched = q.highest(q.select("modelhost_gpu_xid_watched", CHOSEN), *KEYS)
+    return (
+        listing(
+            "XID errors, last seen",
+            "How long ago each XID was last reported, and whether the GPU is watched for them. Good: watched, "
+            "and none.",
+            ("Ago", "dtdurations", now(since), s.NONE),
+            ("Watched", s.YES_NO, now(watched), s.ALL_IS_WELL),
+            labels=(*KEYS, "xid"),
+            empty="No GPU detected, or it reports no XIDs",
+        )
+        .span(12)
+        .height(8)
+    )

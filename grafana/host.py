@@ -1,0 +1,258 @@
+"""The host: CPU, memory, disks, file systems, network, sensors."""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.models.common import BigValueTextMode
+
+from grafana import queries as q
+from grafana import style as s
+from grafana.board import Board, Variable, row
+from grafana.host_devices import disks, filesystems, network, sensors
+from grafana.panels import FEWER, graph, number, states
+from grafana.queries import Query, now
+
+DISK = Variable("disk", "Disk", q.values_of("device", "modelhost_disk_read_bytes_total"))
+DEVICE = Variable("device", "Network device", q.values_of("device", "modelhost_network_receive_bytes_total"))
+
+
+def board() -> Board:
+    """Return the dashboard."""
+    return Board(
+        "modelhost-host",
+        "Model host / Host",
+        "CPU, memory, disks, file systems, network and sensors of the machine.",
+        (
+            row("Now", *facts()),
+            row("CPU", modes(), cores(), load(), pressure(), stalls(), switches()),
+            row("Memory", memory().span(12), swap().span(12), paging().span(12), container().span(12)),
+            row("Disks", *disks()),
+            row("File systems", *filesystems()),
+            row("Network", *network()),
+            row(
+                "Sensors, processes and clock",
+                *sensors(),
+                processes(),
+                files(),
+                clock_offset().span(12),
+                clock_states(),
+            ),
+        ),
+        (DISK, DEVICE),
+    )
+
+
+def facts() -> tuple[s.Builder, ...]:
+    """Name the machine."""
+    up = q.select("modelhost_time_seconds") + " - " + q.select("modelhost_boot_time_seconds")
+    info = ("modelhost_os_info", "instance", "system", "release", "machine")
+    return (
+        number(
+            "Operating system",
+            "What the machine runs. Good: the same release on machines of one kind.",
+            now(q.total(q.select(info[0]), *info[1:]), "{{system}} {{release}} {{machine}}"),
+            unit=s.COUNT,
+        )
+        .text_mode(BigValueTextMode.NAME)
+        .span(8),
+        number(
+            "Up for", "Time since the boot. Good: as long as you think.", now(over_hosts("min", up)), unit="dtdurations"
+        ).span(4),
+        number(
+            "Cores",
+            "Logical CPUs that are online. Good: all of them.",
+            now(q.total(q.select("modelhost_cpu_logical_cores")), "logical"),
+            now(q.total(q.select("modelhost_cpu_physical_cores")), "physical"),
+            unit=s.COUNT,
+        ).span(4),
+        number(
+            "Memory",
+            "Physical memory. Good: more than the models need.",
+            now(q.total(q.select("modelhost_memory_total_bytes"))),
+            unit=s.BYTES,
+        ).span(4),
+        number(
+            "Killed for lack of memory",
+            "Processes that the kernel killed within the time range above. Good: 0; one of them may be your "
+            "model server.",
+            now(q.total(q.increase("modelhost_oom_kills_total", window=q.RANGE))),
+            unit=s.COUNT,
+            steps=s.ANY_IS_BAD,
+        ).span(4),
+    )
+
+
+def over_hosts(operator: str, expr: str) -> str:
+    """Aggregate over the chosen hosts."""
+    return q.over(operator, expr)
+
+
+def modes() -> s.Builder:
+    """Draw CPU time by mode."""
+    return graph(
+        "CPU by mode",
+        "CPUs at work, by what they did. Good: mostly user; much system or softirq is overhead, steal belongs to "
+        "another "
+        "guest, iowait is idle time with a disk request outstanding.",
+        Query(q.total(q.rate("modelhost_cpu_seconds_total", 'mode!="idle"'), "mode"), "{{mode}}"),
+        unit=s.COUNT,
+        stacked=True,
+    ).max_data_points(FEWER)
+
+
+def cores() -> s.Builder:
+    """Draw each core."""
+    return graph(
+        "CPU per core",
+        "Share of time in which each core had work; the 32 busiest. Good: alike; one at 100 % is a program with "
+        "one thread.",
+        Query(q.top(32, q.core_busy()), "{{instance}} {{cpu}}"),
+        unit=s.RATIO,
+        most=1,
+    ).max_data_points(FEWER)
+
+
+def load() -> s.Builder:
+    """Draw the load beside the cores."""
+    return graph(
+        "Load against cores",
+        "Tasks that ran or waited, over 1, 5 and 15 minutes. Good: below the number of cores.",
+        *(
+            Query(q.total(q.select(f"modelhost_load{minutes}"), "instance"), f"{minutes} min {{{{instance}}}}")
+            for minutes in (1, 5, 15)
+        ),
+        Query(q.total(q.select("modelhost_cpu_logical_cores"), "instance"), "cores {{instance}}"),
+        unit=s.COUNT,
+    )
+
+
+def pressure() -> s.Builder:
+    """Draw pressure stall information."""
+    return _pressure("Pressure: somebody waits", "waiting", "at least one task waited", "below 10 %")
+
+
+def stalls() -> s.Builder:
+    """Draw full stalls."""
+    return _pressure(
+        "Pressure: all wait", "stalled", "every task that could run waited at once", "0; above 10 % the machine crawls"
+    )
+
+
+def _pressure(title: str, kind: str, text: str, good: str) -> s.Builder:
+    return graph(
+        title,
+        f"Share of time in which {text} for CPU, memory or disk. Good: {good}.",
+        Query(
+            q.highest(q.rate(f"modelhost_pressure_{kind}_seconds_total"), "instance", "resource"),
+            "{{instance}} {{resource}}",
+        ),
+        unit=s.RATIO,
+        empty="The kernel does not measure it",
+    )
+
+
+def switches() -> s.Builder:
+    """Draw the kernel's busywork."""
+    return graph(
+        "Context switches and interrupts",
+        "Per second. Good: steady; a jump without more requests is overhead.",
+        Query(q.total(q.rate("modelhost_context_switches_total"), "instance"), "switches {{instance}}"),
+        Query(q.total(q.rate("modelhost_interrupts_total"), "instance"), "interrupts {{instance}}"),
+        unit="ops",
+    )
+
+
+def memory() -> s.Builder:
+    """Draw what memory is used for."""
+    parts = ("used", "buffers", "cached", "free")
+    return graph(
+        "Memory",
+        "What memory is used for. Good: free or cached memory is left; cached files are given back when programs "
+        "need them.",
+        *(Query(q.total(q.select(f"modelhost_memory_{part}_bytes")), part) for part in parts),
+        unit=s.BYTES,
+        stacked=True,
+    )
+
+
+def swap() -> s.Builder:
+    """Draw swap."""
+    return graph(
+        "Swap",
+        "Swap space, in use and free. Good: little in use; a model that was swapped out is slow.",
+        *(Query(q.total(q.select(f"modelhost_swap_{part}_bytes")), part) for part in ("used", "free", "total")),
+        unit=s.BYTES,
+        empty="No swap space",
+    )
+
+
+def paging() -> s.Builder:
+    """Draw paging."""
+    return graph(
+        "Swapping and paging",
+        "Bytes swapped in and out, and page faults that had to read from disk, per second. Good: 0 while a model "
+        "is loaded.",
+        Query(q.total(q.rate("modelhost_swap_in_bytes_total"), "instance"), "in {{instance}}"),
+        Query(q.total(q.rate("modelhost_swap_out_bytes_total"), "instance"), "out {{instance}}"),
+        Query(q.total(q.rate("modelhost_major_page_faults_total"), "instance"), "major faults {{instance}}"),
+        unit=s.BYTES_PER_SECOND,
+    ).override_by_regexp("major.*", s.unit_of("ops"))
+
+
+def container() -> s.Builder:
+    """Draw the exporter's container."""
+    used, limit = (q.total(q.select(f"modelhost_cgroup_memory_{what}_bytes"), "instance") for what in ("used", "limit"))
+    throttled = q.total(q.rate("modelhost_cgroup_cpu_throttled_seconds_total"), "instance")
+    cpus = q.total(q.select("modelhost_cgroup_cpu_limit_cores"), "instance")
+    return graph(
+        "Container limits",
+        "Share of the container's memory limit in use, and seconds a second that its CPU limit of so many cores "
+        "held it back. "
+        "Good: below 90 %, and 0.",
+        Query(q.ratio(used, limit), "memory {{instance}}"),
+        Query(q.ratio(throttled, cpus), "held back, per core {{instance}}"),
+        unit=s.RATIO,
+        empty="Not in a container with limits",
+    )
+
+
+def processes() -> s.Builder:
+    """Draw tasks that run or are blocked."""
+    return graph(
+        "Tasks",
+        "Tasks that run or wait for a CPU, and tasks that wait for a disk. Good: few blocked.",
+        Query(q.total(q.select("modelhost_processes"), "instance", "state"), "{{instance}} {{state}}"),
+        unit=s.COUNT,
+    )
+
+
+def files() -> s.Builder:
+    """Draw open files."""
+    allocated, maximum = (q.select(f"modelhost_file_descriptors_{what}") for what in ("allocated", "maximum"))
+    return graph(
+        "Open files",
+        "File handles in use, as a share of what the kernel allows. Good: below 70 %.",
+        Query(q.highest(q.ratio(allocated, maximum), "instance"), "{{instance}}"),
+        unit=s.RATIO,
+    )
+
+
+def clock_offset() -> s.Builder:
+    """Draw the clock's offset."""
+    return graph(
+        "Clock",
+        "How far the clock is off, as far as the kernel was told, and its bound on the error. Good: below 50 ms.",
+        Query(q.highest(q.select("modelhost_clock_offset_seconds"), "instance"), "offset {{instance}}"),
+        Query(q.highest(q.select("modelhost_clock_maximum_error_seconds"), "instance"), "error bound {{instance}}"),
+        unit=s.SECONDS,
+        least=None,
+    )
+
+
+def clock_states() -> s.Builder:
+    """Show whether the clock is synchronised."""
+    return states(
+        "Clock synchronised",
+        "Whether a time daemon keeps the clock. Good: yes; else timestamps of hosts cannot be compared.",
+        Query(q.highest(q.select("modelhost_clock_synchronized"), "instance"), "{{instance}}"),
+        texts={0: ("no", s.RED), 1: ("yes", s.GREEN)},
+    )

@@ -1,0 +1,221 @@
+"""The host's devices: disks, file systems, network interfaces, sensors."""
+
+from __future__ import annotations
+
+from grafana import queries as q
+from grafana import style as s
+from grafana.panels import graph, listing, states
+from grafana.queries import Query, now
+
+DISK, DEVICE = 'device=~"$disk"', 'device=~"$device"'
+DISK_KEYS = ("instance", "device")
+NO_DISK = "No disk seen"
+SOON = ((None, s.RED), (4 * 3600, s.AMBER), (24 * 3600, s.GREEN))
+
+
+def disks() -> tuple[s.Builder, ...]:
+    """Draw throughput, operations, latency and utilisation of disks."""
+    return (
+        _both(
+            "Disk throughput",
+            "Bytes per second. Good: models load near the disk's rated speed.",
+            "read_bytes",
+            "written_bytes",
+            s.BYTES_PER_SECOND,
+        ),
+        _both(
+            "Disk operations",
+            "Reads and writes per second. Good: below what the disk is rated for.",
+            "reads_completed",
+            "writes_completed",
+            s.OPERATIONS,
+        ),
+        graph(
+            "Disk latency",
+            "Mean time of a read and of a write. Good: below 1 ms for NVMe, below 20 ms for a spinning disk.",
+            *(_latency(kind, count) for kind, count in (("read", "reads"), ("write", "writes"))),
+            unit=s.SECONDS,
+            empty=NO_DISK,
+        ),
+        graph(
+            "Disk utilisation",
+            "Share of time with a request in flight. Good: room is left; an SSD at 100 % may still take more: "
+            "see the queue.",
+            Query(q.total(q.rate("modelhost_disk_io_time_seconds_total", DISK), *DISK_KEYS), "{{instance}} {{device}}"),
+            unit=s.RATIO,
+            empty=NO_DISK,
+        ),
+        graph(
+            "Disk queue",
+            "Requests in flight, the mean. Good: below 10; more for long means that the disk cannot keep up.",
+            Query(
+                q.total(q.rate("modelhost_disk_io_weighted_time_seconds_total", DISK), *DISK_KEYS),
+                "{{instance}} {{device}}",
+            ),
+            unit=s.COUNT,
+            empty=NO_DISK,
+        ),
+    )
+
+
+def _both(title: str, text: str, read: str, written: str, unit: str) -> s.Builder:
+    return graph(
+        title,
+        f"{text} Writes are below zero.",
+        Query(q.total(q.rate(f"modelhost_disk_{read}_total", DISK), *DISK_KEYS), "read {{instance}} {{device}}"),
+        Query(
+            "-" + q.total(q.rate(f"modelhost_disk_{written}_total", DISK), *DISK_KEYS), "write {{instance}} {{device}}"
+        ),
+        unit=unit,
+        empty=NO_DISK,
+        least=None,
+    )
+
+
+def _latency(kind: str, count: str) -> Query:
+    seconds = q.total(q.rate(f"modelhost_disk_{kind}_time_seconds_total", DISK), *DISK_KEYS)
+    operations = q.total(q.rate(f"modelhost_disk_{count}_completed_total", DISK), *DISK_KEYS)
+    return Query(q.ratio(seconds, f"({operations} > 0)"), f"{kind} {{{{instance}}}} {{{{device}}}}")
+
+
+def filesystems() -> tuple[s.Builder, ...]:
+    """Show space, and when it will be gone."""
+    keys = ("instance", "mountpoint")
+    size, available = (
+        q.highest(q.select(f"modelhost_filesystem_{what}_bytes"), *keys) for what in ("size", "available")
+    )
+    free = q.highest(q.select("modelhost_filesystem_free_bytes"), *keys)
+    return (
+        graph(
+            "Space in use",
+            "Used share of each file system. Good: below 80 %; models are large and downloads fail in the middle.",
+            Query(f"1 - {q.ratio(available, f'({size} > 0)')}", "{{instance}} {{mountpoint}}"),
+            unit=s.RATIO,
+            most=1,
+            steps=s.FULL,
+        ),
+        listing(
+            "Space",
+            "Each file system: its size, what ordinary users can still fill, what is free for root too, and "
+            "whether it can be "
+            "written to; and when the space would be gone if it went on as in the last 6 hours (empty: it does "
+            "not shrink). "
+            "Good: green, and days.",
+            ("Size", s.BYTES, now(size), s.NONE),
+            ("Available", s.BYTES, now(available), s.NONE),
+            ("Free", s.BYTES, now(free), s.NONE),
+            ("Inodes used", s.RATIO, now(_inodes_used(keys)), s.FULL),
+            ("Full in", "dtdurations", now(until_full(available, keys)), SOON),
+            ("Read-only", s.YES_NO, now(q.highest(q.select("modelhost_filesystem_readonly"), *keys)), s.NONE),
+            ("Broken", s.YES_NO, now(q.highest(q.select("modelhost_filesystem_device_error"), *keys)), s.ANY_IS_BAD),
+            labels=("instance", "mountpoint"),
+        )
+        .span(16)
+        .height(8),
+    )
+
+
+def _inodes_used(keys: tuple[str, ...]) -> str:
+    files, free = (q.highest(q.select(f"modelhost_filesystem_files{end}"), *keys) for end in ("", "_free"))
+    return f"1 - {q.ratio(free, f'({files} > 0)')}"
+
+
+def until_full(available: str, keys: tuple[str, ...]) -> str:
+    """Return seconds until the space is gone at the pace of the last 6 hours."""
+    pace = q.over("min", f"deriv({q.select('modelhost_filesystem_available_bytes')}[6h:5m])", *keys)
+    return q.ratio(available, f"-({pace} < 0)")
+
+
+def network() -> tuple[s.Builder, ...]:
+    """Draw traffic, errors, links and connections."""
+    traffic = _directions(
+        "Network traffic", "Bytes per second. Good: far from the link's speed.", "bytes", s.BYTES_PER_SECOND
+    )
+    speed = q.highest(q.select("modelhost_network_speed_bytes", DEVICE), "instance", "device")
+    return (
+        traffic,
+        _directions("Packets", "Packets per second. Good: it follows the bytes.", "packets", s.PACKETS),
+        _directions(
+            "Network errors",
+            "Packets with errors per second. Good: 0; a cable or a card is failing.",
+            "errors",
+            s.PACKETS,
+        ),
+        _directions("Dropped packets", "Packets the kernel dropped per second. Good: 0.", "dropped", s.PACKETS),
+        graph(
+            "Link use",
+            "Traffic of the busier direction, as a share of the link's speed. Good: below 80 %.",
+            Query(q.ratio(_busier(), speed), "{{instance}} {{device}}"),
+            unit=s.RATIO,
+            empty="The drivers do not say their speed",
+        ).span(8),
+        states(
+            "Links",
+            "Whether each interface is up. Good: up, where a cable is in.",
+            Query(q.highest(q.select("modelhost_network_up", DEVICE), "instance", "device"), "{{instance}} {{device}}"),
+            texts={0: ("down", s.RED), 1: ("up", s.GREEN)},
+        ).span(8),
+        graph(
+            "TCP connections",
+            "By state. Good: steady; many in time_wait mean that clients open a connection for each request.",
+            Query(q.total(q.select("modelhost_tcp_connections"), "instance", "state"), "{{instance}} {{state}}"),
+            unit=s.COUNT,
+        ),
+    )
+
+
+def _directions(title: str, text: str, what: str, unit: str) -> s.Builder:
+    received, sent = (
+        q.total(q.rate(f"modelhost_network_{way}_{what}_total", DEVICE), "instance", "device")
+        for way in ("receive", "transmit")
+    )
+    return graph(
+        title,
+        f"{text} Outgoing ones are below zero.",
+        Query(received, "in {{instance}} {{device}}"),
+        Query("-" + sent, "out {{instance}} {{device}}"),
+        unit=unit,
+        least=None,
+    ).span(6)
+
+
+def _busier() -> str:
+    received, sent = (
+        q.total(q.rate(f"modelhost_network_{way}_bytes_total", DEVICE), "instance", "device")
+        for way in ("receive", "transmit")
+    )
+    return f"({received} > {sent} or {sent})"
+
+
+def sensors() -> tuple[s.Builder, ...]:
+    """Draw temperatures, fans and clocks."""
+    keys = ("instance", "chip", "sensor")
+    return (
+        graph(
+            "Temperatures",
+            "Each sensor. Good: below 80 °C; CPUs slow down from about 95 °C on.",
+            Query(q.highest(q.select("modelhost_temperature_celsius"), *keys), "{{instance}} {{chip}} {{sensor}}"),
+            unit=s.CELSIUS,
+            empty="No sensors",
+        ),
+        graph(
+            "Fans",
+            "Turns per minute. Good: they follow the temperature; 0 with a hot machine is a dead fan.",
+            Query(q.highest(q.select("modelhost_fan_rpm"), *keys), "{{instance}} {{chip}} {{sensor}}"),
+            unit=s.TURNS,
+            empty="No fans that tell their speed",
+        ),
+        graph(
+            "CPU clocks",
+            "Clock of the fastest, the mean and the slowest core. Good: near the rated clock under load.",
+            *(
+                Query(
+                    q.over(operator, q.select("modelhost_cpu_frequency_hertz"), "instance"),
+                    f"{operator} {{{{instance}}}}",
+                )
+                for operator in ("max", "avg", "min")
+            ),
+            unit=s.HERTZ,
+            empty="The machine does not say",
+        ),
+    )

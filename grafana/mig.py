@@ -1,0 +1,80 @@
+"""The part of the GPU dashboard about MIG: parts of a GPU that are used like GPUs of their own."""
+
+from __future__ import annotations
+
+from grafana import queries as q
+from grafana import style as s
+from grafana.gpu_queries import CHOSEN
+from grafana.panels import graph, listing
+from grafana.queries import Query, now
+
+# Prometheus renames the metric's own label "instance", since targets have one
+KEYS = ("instance", "gpu", "exported_instance", "profile")
+NO_MIG = "No MIG instances"
+
+
+def panels() -> tuple[s.Builder, ...]:
+    """Draw memory and activity of each instance."""
+    ratios = (
+        ("Processors with work", "sm_active_ratio", "near 1 under load"),
+        ("Occupancy", "sm_occupancy_ratio", "no number of its own"),
+        ("Tensor cores at work", "tensor_active_ratio", "high while prompts are read"),
+        ("Memory bandwidth in use", "dram_active_ratio", "near 1 while answers are written"),
+    )
+    drawn = tuple(
+        graph(
+            title, f"Mean share in each instance. Good: {good}.", _line(metric), unit=s.RATIO, empty=NO_MIG, most=1
+        ).span(6)
+        for title, metric, good in ratios
+    )
+    return (*drawn, memory(), holders(), listed())
+
+
+def _line(metric: str) -> Query:
+    expr = q.highest(q.select(f"modelhost_gpu_mig_{metric}", CHOSEN), *KEYS)
+    return Query(expr, "{{instance}} GPU {{gpu}}.{{exported_instance}} {{profile}}")
+
+
+def memory() -> s.Builder:
+    """Draw the share of memory in use."""
+    used, size = (_line(f"memory_{what}_bytes").expr for what in ("used", "total"))
+    legend = _line("").legend
+    return graph(
+        "Memory in use",
+        "Share of each instance's memory. Good: steady.",
+        Query(q.ratio(used, size), legend),
+        unit=s.RATIO,
+        empty=NO_MIG,
+        most=1,
+    )
+
+
+def holders() -> s.Builder:
+    """Draw who holds the memory."""
+    held = q.total(q.select("modelhost_gpu_mig_process_memory_bytes", CHOSEN), *KEYS, "process")
+    return graph(
+        "Memory by model server",
+        "What the processes of each name hold in each instance. Good: only those you know.",
+        Query(held, "GPU {{gpu}}.{{exported_instance}} {{process}}"),
+        unit=s.BYTES,
+        empty=NO_MIG,
+        stacked=True,
+    )
+
+
+def listed() -> s.Builder:
+    """List the instances."""
+    return (
+        listing(
+            "Instances",
+            "The instances and their memory. Good: as you cut the GPU.",
+            ("Parts", s.COUNT, now(q.over("count", q.select("modelhost_gpu_mig_info", CHOSEN), *KEYS)), s.NONE),
+            ("Memory", s.BYTES, now(_line("memory_total_bytes").expr), s.NONE),
+            ("Free", s.BYTES, now(_line("memory_free_bytes").expr), s.NONE),
+            ("Reserved", s.BYTES, now(_line("memory_reserved_bytes").expr), s.NONE),
+            labels=KEYS,
+            empty=NO_MIG,
+        )
+        .span(8)
+        .height(8)
+    )

@@ -1,0 +1,213 @@
+"""The row of one model: drawn once for each model that is chosen, from raw series of the chosen hosts."""
+
+from __future__ import annotations
+
+from grafana import queries as q
+from grafana import style as s
+from grafana.panels import graph, heat, per_request
+from grafana.queries import Query
+
+NO_REQUESTS, NO_STREAMS = "No requests seen yet", "No streamed answers yet"
+UNTOLD = "Its server does not say"
+TTFT = "modelhost_request_time_to_first_token_seconds"
+ANSWER = "modelhost_request_time_to_first_answer_token_seconds"
+TPOT = "modelhost_request_time_per_output_token_seconds"
+DURATION = "modelhost_request_duration_seconds"
+SUCCESSFUL = (*q.MODEL, q.API, q.OK)
+
+
+def latencies() -> tuple[s.Builder, ...]:
+    """Draw what users wait for: heatmaps, and below them quantiles with the configured threshold."""
+    kinds = (
+        ("Response time", DURATION, SUCCESSFUL, "duration", NO_REQUESTS, "until the last byte of the answer"),
+        (
+            "Time to first token",
+            TTFT,
+            q.MODEL,
+            "ttft",
+            NO_STREAMS,
+            "until the first token (good for a chat: below 1 s)",
+        ),
+        (
+            "Time per output token",
+            TPOT,
+            q.MODEL,
+            "tpot",
+            NO_STREAMS,
+            "between two tokens (0.05 s are 20 tokens a second)",
+        ),
+    )
+    heatmaps = (
+        heat(
+            f"{title}, heatmap",
+            f"How many requests took how long {text}. Good: one narrow band.",
+            q.buckets(name, *chosen),
+            unit=s.SECONDS,
+            empty=empty,
+        )
+        for title, name, chosen, _, empty, text in kinds
+    )
+    lines = (
+        per_request(
+            f"{title}, quantiles",
+            f"Time {text}. Good: p99 near p95, both below the objective.",
+            *q.quantiles(name, *chosen),
+            Query(q.highest(q.select("modelhost_slo_threshold_seconds", *q.MODEL, f'slo="{slo}"')), "objective"),
+            empty=empty,
+        )
+        for title, name, chosen, slo, empty, text in kinds
+    )
+    return (*heatmaps, *lines)
+
+
+def work() -> tuple[s.Builder, ...]:
+    """Draw how much the model does."""
+    return (
+        per_request(
+            "Output tokens/s",
+            "Tokens written, by phase; reasoning is what it thinks before it answers. Good: high while requests "
+            "are in flight.",
+            Query(q.total(q.rate("modelhost_output_tokens_total", *q.MODEL), "phase"), "{{phase}}"),
+            unit=s.TOKENS,
+            empty=NO_REQUESTS,
+            stacked=True,
+        ),
+        per_request(
+            "Input tokens/s by cache",
+            "Tokens read: hit came from the prefix cache and cost almost nothing. Good: mostly hits where "
+            "prompts share a beginning.",
+            Query(q.total(q.rate("modelhost_input_tokens_total", *q.MODEL), "cache"), "{{cache}}"),
+            unit=s.TOKENS,
+            empty=NO_REQUESTS,
+            stacked=True,
+        ),
+        per_request(
+            "Tokens per request",
+            "Mean tokens of a request. Good: steady; longer prompts make the first token late, longer answers "
+            "the whole.",
+            Query(q.mean("modelhost_request_input_tokens", *q.MODEL), "input"),
+            Query(q.mean("modelhost_request_output_tokens", *q.MODEL), "output"),
+            unit=s.COUNT,
+            empty=NO_REQUESTS,
+        ),
+        graph(
+            "In flight and queue",
+            "Requests under way: waiting for the first token, streaming, or for a whole reply. Good: few wait.",
+            Query(q.total(q.select("modelhost_requests_in_flight", *q.MODEL, q.API), "phase"), "{{phase}}"),
+            unit=s.COUNT,
+            empty=NO_REQUESTS,
+            stacked=True,
+        ),
+        per_request(
+            "Cache hit share",
+            "Share of the input tokens that came from the prefix cache, where the server says. Good: as high as "
+            "prompts repeat.",
+            Query(cache_hits(), "hits"),
+            unit=s.RATIO,
+            empty=UNTOLD,
+            most=1,
+        ),
+        graph(
+            "Stream chunks/s",
+            "Pieces of streams, counted while requests still run: live progress. Good: above zero while anything "
+            "is in flight.",
+            Query(q.total(q.rate("modelhost_stream_chunks_total", *q.MODEL)), "chunks"),
+            unit=s.TOKENS,
+            empty=NO_STREAMS,
+        ),
+    )
+
+
+def cache_hits() -> str:
+    """Return the share of input tokens that were cached; absent where the server does not tell."""
+    hits, told = (
+        q.total(q.rate("modelhost_input_tokens_total", *q.MODEL, f'cache=~"{cache}"'))
+        for cache in ("hit", "hit|miss|write")
+    )
+    return q.ratio(hits, f"({told} > 0)")
+
+
+def ends() -> tuple[s.Builder, ...]:
+    """Draw how requests end."""
+    return (
+        per_request(
+            "Outcomes",
+            "Requests by how they ended. Good: ok; client_error and client_disconnect are not the server's fault.",
+            Query(q.request_rate(*q.MODEL, by=("outcome", "code")), "{{outcome}} {{code}}"),
+            unit=s.REQUESTS,
+            empty=NO_REQUESTS,
+            stacked=True,
+        ),
+        per_request(
+            "Finish reasons",
+            "Answers by the reason they ended. Good: stop and tool_calls; length means that answers were cut off.",
+            Query(q.total(q.rate("modelhost_requests_finished_total", *q.MODEL), "finish_reason"), "{{finish_reason}}"),
+            unit=s.REQUESTS,
+            empty=NO_REQUESTS,
+            stacked=True,
+        ),
+        per_request(
+            "Error rate",
+            "Share of requests that failed for a reason on the server's side. Good: below 1 %.",
+            Query(q.error_ratio(*q.MODEL), "errors"),
+            unit=s.RATIO,
+            empty=NO_REQUESTS,
+            steps=s.FAILING,
+        ),
+    )
+
+
+def details() -> tuple[s.Builder, ...]:
+    """Draw where the time goes."""
+    cold = "modelhost_request_cold_start_time_to_first_token_seconds"
+    return (
+        per_request(
+            "Prefill against decode",
+            "Mean time of a request in its phases, as the server itself reports. Good: no queue; prefill grows "
+            "with the prompt, "
+            "decode with the answer.",
+            *phases("queue", "load", "prefill", "decode"),
+            empty=UNTOLD,
+            stacked=True,
+        ),
+        graph(
+            "Cold starts",
+            "Requests that found their model not loaded, per second. Good: 0; keep the model loaded where they hurt.",
+            Query(q.total(q.rate("modelhost_request_cold_starts_total", *q.MODEL)), "cold starts"),
+            unit=s.REQUESTS,
+            empty="No cold starts yet",
+        ),
+        per_request(
+            "First token after a cold start",
+            "Mean time to first token of requests that waited for a load. Good: seconds; minutes mean a slow disk.",
+            Query(q.mean(cold, *q.MODEL), "cold"),
+            empty="No cold starts yet",
+        ),
+        per_request(
+            "First answer token p95",
+            "As time to first token, but without reasoning: what a person waits for. Good: near the first token's.",
+            Query(q.quantile(0.95, ANSWER, *q.MODEL), "answer"),
+            Query(q.quantile(0.95, TTFT, *q.MODEL), "any token"),
+            empty=NO_STREAMS,
+        ),
+        per_request(
+            "Longest silence in a stream p95",
+            "The longest gap between two pieces of a stream. Good: below 0.5 s; more looks like a stall.",
+            Query(q.quantile(0.95, "modelhost_request_stream_max_gap_seconds", *q.MODEL), "p95"),
+            empty=NO_STREAMS,
+        ),
+        per_request(
+            "Where token counts come from",
+            "Successful requests by the source of their token counts. Good: no 'none': those are missing in the "
+            "token metrics.",
+            Query(q.total(q.rate("modelhost_usage_source_total", *q.MODEL), "source"), "{{source}}"),
+            unit=s.REQUESTS,
+            empty=NO_REQUESTS,
+            stacked=True,
+        ),
+    )
+
+
+def phases(*names: str) -> tuple[Query, ...]:
+    """Ask for the mean time in each phase of a request."""
+    return tuple(Query(q.mean(f"modelhost_request_{name}_seconds", *q.MODEL), name) for name in names)

@@ -1,0 +1,188 @@
+"""The kinds of panels that the dashboards use, each in the house style."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from grafana_foundation_sdk.builders import bargauge, common, dashboard, heatmap, stat, statetimeline, timeseries
+from grafana_foundation_sdk.builders import table as tables
+from grafana_foundation_sdk.models import common as common_models
+from grafana_foundation_sdk.models import dashboard as models
+
+from grafana import style
+
+if TYPE_CHECKING:
+    from grafana.queries import Query
+    from grafana.style import Limits, Texts
+
+NO_DATA = "No data yet"
+SMOOTH, MINUTE = "15s", "60s"
+"""The shortest steps of panels about single requests: of courses, and of values now."""
+FEWER = 120
+"""Points of a panel over each core of many hosts: thousands of raw series."""
+POINTS = 300
+"""Points of a heatmap or a panel over many series: more would not be seen and would cost."""
+
+
+def graph(
+    title: str,
+    description: str,
+    *queries: Query,
+    unit: str,
+    empty: str = NO_DATA,
+    most: float | None = None,
+    stacked: bool = False,
+    steps: Limits = (),
+    least: float | None = 0,
+) -> timeseries.Panel:
+    """Draw courses over time: lines, or areas that add up; ``steps`` draws thresholds, ``most`` ends the axis."""
+    panel = style.dressed(timeseries.Panel(), title, description, queries, unit=unit, empty=empty, texts=None)
+    panel.legend(style.legend()).tooltip(style.all_values()).line_width(1).fill_opacity(60 if stacked else 8)
+    panel.show_points(common_models.VisibilityMode.NEVER).color_scheme(_palette())
+    if stacked:
+        panel.stacking(common.StackingConfig().mode(common_models.StackingMode.NORMAL).group("A"))
+    if least is not None:
+        panel.min(least)
+    if most is not None:
+        panel.max(most)
+    if steps:
+        dashed = common.GraphThresholdsStyleConfig().mode(common_models.GraphThresholdsStyleMode.DASHED)
+        panel.thresholds(style.limits(steps)).thresholds_style(dashed)
+    return panel.span(8).height(8)
+
+
+def history(title: str, description: str, *queries: Query, unit: str, empty: str = NO_DATA) -> timeseries.Panel:
+    """Draw recorded series: fewer points, since they stand for minutes and may reach back for weeks."""
+    return graph(title, description, *queries, unit=unit, empty=empty).max_data_points(POINTS)
+
+
+def per_request(
+    title: str,
+    description: str,
+    *queries: Query,
+    unit: str = style.SECONDS,
+    empty: str = NO_DATA,
+    stacked: bool = False,
+    most: float | None = None,
+    steps: Limits = (),
+) -> timeseries.Panel:
+    """Draw what requests are like, over at least 15 s each time: one or two requests would be noise."""
+    panel = graph(title, description, *queries, unit=unit, empty=empty, stacked=stacked, most=most, steps=steps)
+    return panel.interval(SMOOTH)
+
+
+def number(
+    title: str,
+    description: str,
+    *queries: Query,
+    unit: str,
+    empty: str = NO_DATA,
+    steps: Limits = style.NONE,
+    texts: Texts | None = None,
+    decimals: int | None = None,
+) -> stat.Panel:
+    """Show values now, each in the colour of its threshold."""
+    panel = style.dressed(stat.Panel(), title, description, queries, unit=unit, empty=empty, texts=texts)
+    panel.thresholds(style.limits(steps)).color_scheme(style.by_threshold()).reduce_options(style.last())
+    panel.color_mode(common_models.BigValueColorMode.VALUE).graph_mode(common_models.BigValueGraphMode.NONE)
+    if decimals is not None:
+        panel.decimals(decimals)
+    return panel.span(3).height(4)
+
+
+def facts(title: str, description: str, *named: tuple[Query, str], empty: str = NO_DATA) -> stat.Panel:
+    """Show small facts side by side, each with its own unit."""
+    queries = tuple(query for query, _ in named)
+    panel = number(title, description, *queries, unit=style.COUNT, empty=empty)
+    for index, (_, unit) in enumerate(named):
+        panel.override_by_query(chr(ord("A") + index), style.unit_of(unit))
+    size = common.VizTextDisplayOptions().value_size(18).title_size(12)
+    return panel.orientation(common_models.VizOrientation.VERTICAL).text(size).span(8).height(3)
+
+
+def bars(
+    title: str,
+    description: str,
+    *queries: Query,
+    unit: str,
+    empty: str = NO_DATA,
+    steps: Limits = style.NONE,
+    most: float | None = None,
+) -> bargauge.Panel:
+    """Show values now as bars beside each other."""
+    panel = style.dressed(bargauge.Panel(), title, description, queries, unit=unit, empty=empty, texts=None)
+    panel.thresholds(style.limits(steps)).color_scheme(style.by_threshold()).reduce_options(style.last()).min(0)
+    panel.orientation(common_models.VizOrientation.HORIZONTAL)
+    panel.display_mode(common_models.BarGaugeDisplayMode.BASIC)
+    if most is not None:
+        panel.max(most)
+    return panel.span(8).height(8)
+
+
+def heat(title: str, description: str, query: Query, *, unit: str, empty: str = NO_DATA) -> heatmap.Panel:
+    """Draw how often each range of values was observed, over time, from a histogram's buckets."""
+    panel = style.dressed(heatmap.Panel(), title, description, (query,), unit=unit, empty=empty, texts=None)
+    colors = heatmap.HeatmapColorOptions().scheme("Turbo").steps(64)
+    axis = heatmap.YAxisConfig().unit(unit).axis_placement(common_models.AxisPlacement.LEFT)
+    tooltip = heatmap.HeatmapTooltip().mode(common_models.TooltipDisplayMode.SINGLE).y_histogram(True)
+    panel.calculate(False).color(colors).y_axis(axis).tooltip(tooltip).show_legend().max_data_points(POINTS).interval(
+        SMOOTH
+    )
+    return panel.span(8).height(8)
+
+
+def states(title: str, description: str, *queries: Query, texts: Texts, empty: str = NO_DATA) -> statetimeline.Panel:
+    """Draw states over time as bands."""
+    panel = style.dressed(
+        statetimeline.Panel(), title, description, queries, unit=style.COUNT, empty=empty, texts=texts
+    )
+    panel.color_scheme(style.by_threshold()).thresholds(style.limits(((None, style.GREY),))).merge_values(True)
+    panel.show_value(common_models.VisibilityMode.NEVER).row_height(0.8).fill_opacity(80)
+    hidden = common.VizLegendOptions().show_legend(False).display_mode(common_models.LegendDisplayMode.LIST)
+    return panel.legend(hidden).max_data_points(POINTS).span(12).height(8)
+
+
+def listing(
+    title: str,
+    description: str,
+    *columns: tuple[str, str, Query, Limits],
+    labels: tuple[str, ...],
+    empty: str = NO_DATA,
+    links: dict[str, dashboard.DashboardLink] | None = None,
+) -> tables.Panel:
+    """Show one line for each combination of labels: the labels, then a column for each query.
+
+    A column is (name, unit, query, thresholds); ``links`` are those of its cells, by the name of a column or label.
+    """
+    queries = tuple(_cell(query) for *_, query, _ in columns)
+    panel = style.dressed(tables.Panel(), title, description, queries, unit=style.COUNT, empty=empty, texts=None)
+    names = {f"Value #{chr(ord('A') + index)}": name for index, (name, *_) in enumerate(columns)}
+    if len(columns) == 1:
+        names = {"Value": columns[0][0], **names}
+    order = {name: index for index, name in enumerate((*labels, *names))}
+    panel.with_transformation(models.DataTransformerConfig(id_val="merge", options={}))
+    arranged = {"renameByName": names, "indexByName": order, "excludeByName": {"Time": True}}
+    panel.with_transformation(models.DataTransformerConfig(id_val="organize", options=arranged))
+    for name, unit, _, steps in columns:
+        panel.override_by_name(name, _column(unit, steps))
+    for name, link in (links or {}).items():
+        panel.override_by_name(name, [models.DynamicConfigValue(id_val="links", value=[link.build()])])
+    return panel.span(24).height(12)
+
+
+def _cell(query: Query) -> Query:
+    return type(query)(query.expr, query.legend, instant=True, form="table")
+
+
+def _column(unit: str, steps: Limits) -> list[models.DynamicConfigValue]:
+    properties = style.unit_of(unit)
+    if steps != style.NONE:
+        properties += [
+            models.DynamicConfigValue(id_val="thresholds", value=style.limits(steps).build()),
+            models.DynamicConfigValue(id_val="custom.cellOptions", value={"type": "color-text"}),
+        ]
+    return properties
+
+
+def _palette() -> dashboard.FieldColor:
+    return dashboard.FieldColor().mode(models.FieldColorModeId.PALETTE_CLASSIC_BY_NAME)

@@ -1,0 +1,117 @@
+"""Recorded series (prometheus/rules/recording.yml): what panels over many hosts or days read instead of raw ones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from grafana import queries as q
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CPU = "instance:cpu_usage:ratio_rate5m"
+LOAD = "instance:load1_per_core:ratio"
+MEMORY = "instance:memory_usage:ratio"
+RECEIVED = "instance:network_receive_bytes:rate5m"
+SENT = "instance:network_transmit_bytes:rate5m"
+FULLEST = "instance:filesystem_usage:max_ratio"
+BUSIEST_DISK = "instance:disk_busy:max_ratio_rate5m"
+GPU = "instance:gpu_utilization:avg_ratio_rate5m"
+GPU_MEMORY = "instance:gpu_memory_usage:ratio"
+GPU_POWER = "instance:gpu_power_watts:sum_mean_5m"
+GPU_TEMPERATURE = "instance:gpu_temperature_celsius:max"
+REQUESTS = "instance:requests:rate5m"
+ERRORS = "instance:request_errors:ratio_rate5m"
+P95 = "instance:request_duration_seconds:p95_5m"
+OUTPUT = "instance:output_tokens:rate5m"
+IN_FLIGHT = "instance:requests_in_flight:sum"
+
+JOB = 'job=~"$job"'
+MODELS = ("server", "model")
+DRAWN = 20
+"""Models or hosts that one panel draws: the highest at each moment."""
+
+
+def by_host(series: str, legend: str = "{{instance}}") -> q.Query:
+    """Ask for a series by host: the highest few."""
+    return q.Query(q.top(DRAWN, q.select(series)), legend)
+
+
+# Where All is chosen, $instance is ".+", which matches the name of any job; a host's name matches none.
+ALL_HOSTS, SOME_HOSTS = 'job=~"$instance"', 'job!~"$instance"'
+
+
+def by_model(series: str) -> q.Query:
+    """Ask for a series by server and model, the sum over hosts: the highest few."""
+    chosen = q.total(_of_hosts(f"model:{series}"), *MODELS)
+    return _of_models(_either(chosen, q.total(_of_job(series), *MODELS)))
+
+
+def quantile_by(series: str, *by: str, quantile: str = "p95", matchers: tuple[str, ...] = q.MODEL) -> str:
+    """Return a quantile over 5 minutes: of the slowest chosen host, or of all hosts of the job together."""
+    chosen = q.highest(_of_hosts(f"model:{series}:{quantile}_5m", *matchers), *by)
+    buckets = q.total(_of_job(f"{series}_bucket:rate5m", *matchers), *by, "le")
+    return _either(chosen, f"histogram_quantile(0.{quantile[1:]}, {buckets}) >= 0")
+
+
+def quantile_by_model(series: str) -> q.Query:
+    """Ask for p95 by server and model: the highest few."""
+    return _of_models(quantile_by(series, *MODELS))
+
+
+def mean_by_model(series: str) -> q.Query:
+    """Ask for the mean of a histogram by server and model: the highest few."""
+    chosen = q.highest(_of_hosts(f"model:{series}:mean_5m"), *MODELS)
+    count = q.total(_of_job(f"{series}_bucket:rate5m", *q.MODEL, 'le="+Inf"'), *MODELS)
+    return _of_models(_either(chosen, q.ratio(q.total(_of_job(f"{series}_sum:rate5m"), *MODELS), f"({count} > 0)")))
+
+
+def error_ratio_by_model() -> q.Query:
+    """Ask for the share of requests that failed, by server and model: the highest few."""
+
+    def share(series: str, select: Callable[[str], str]) -> str:
+        failed, judged = (q.total(select(f"{series}requests_{what}:rate5m"), *MODELS) for what in ("failed", "judged"))
+        return q.ratio(failed, f"({judged} > 0)")
+
+    return _of_models(_either(share("model:", _of_hosts), share("", _of_job)))
+
+
+def _of_models(expr: str) -> q.Query:
+    return q.Query(q.top(DRAWN, expr), "{{server}} · {{model}}")
+
+
+def _either(chosen: str, everything: str) -> str:
+    """Return what is asked of the chosen hosts, or where All is chosen what is recorded for all of a job together.
+
+    All would else be ten thousand series for 500 hosts of 20 models; now it is twenty. One side always selects nothing.
+    """
+    return f"{chosen} or {everything}"
+
+
+def _of_hosts(series: str, *matchers: str) -> str:
+    return q.select(series, SOME_HOSTS, *(matchers or q.MODEL))
+
+
+def _of_job(series: str, *matchers: str) -> str:
+    return f"job_model:{series}{{{','.join((JOB, ALL_HOSTS, *(matchers or q.MODEL)))}}}"
+
+
+def heat(series: str) -> q.Query:
+    """Ask for a heatmap from recorded buckets of all hosts of the job together (they have no instance)."""
+    matchers = ",".join((JOB, *q.MODEL))
+    return q.Query(q.total(f"job_model:{series}_bucket:rate5m{{{matchers}}}", "le"), "{{le}}", form="heatmap")
+
+
+def attained() -> str:
+    """Return the share of requests that met each objective, on the chosen host that fares worst."""
+    return f"1 - {_missed('5m')}"
+
+
+def burn(window: str) -> str:
+    """Return how many times faster than allowed the error budget of an objective burns: 1 uses it up exactly."""
+    objective = q.highest(q.select("modelhost_slo_objective_ratio", *q.MODEL), "slo")
+    return q.ratio(_missed(window), f"(1 - {objective})")
+
+
+def _missed(window: str) -> str:
+    return q.highest(q.select(f"model:slo_missed:ratio_rate{window}", *q.MODEL), "slo")

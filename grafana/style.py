@@ -1,0 +1,113 @@
+"""The house style: colours, thresholds, units, legends, in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, TypeVar
+
+from grafana_foundation_sdk.builders import (
+    bargauge,
+    common,
+    dashboard,
+    heatmap,
+    prometheus,
+    stat,
+    statetimeline,
+    timeseries,
+)
+from grafana_foundation_sdk.builders import table as tables
+from grafana_foundation_sdk.models import common as common_models
+from grafana_foundation_sdk.models import dashboard as models
+from grafana_foundation_sdk.models.prometheus import PromQueryFormat
+
+if TYPE_CHECKING:
+    from grafana.queries import Query
+
+DATASOURCE = common_models.DataSourceRef(type_val="prometheus", uid="${datasource}")
+
+GREEN, AMBER, RED, BLUE, GREY = "green", "orange", "red", "blue", "text"
+
+RATIO, SECONDS, BYTES, BYTES_PER_SECOND, COUNT = "percentunit", "s", "bytes", "Bps", "short"
+REQUESTS, TOKENS, OPERATIONS, WATTS, CELSIUS, HERTZ = "reqps", "cps", "iops", "watt", "celsius", "hertz"
+JOULES, PACKETS, YES_NO, TURNS, AGO, WHEN = "joule", "pps", "bool_yes_no", "rotrpm", "s", "dateTimeFromNow"
+
+Limits = tuple[tuple[float | None, str], ...]
+NONE: Limits = ((None, BLUE),)
+BUSY: Limits = ((None, GREEN), (0.7, AMBER), (0.9, RED))
+FULL: Limits = ((None, GREEN), (0.8, AMBER), (0.9, RED))
+FAILING: Limits = ((None, GREEN), (0.01, AMBER), (0.05, RED))
+SUCCEEDING: Limits = ((None, RED), (0.95, AMBER), (0.99, GREEN))
+ANY_IS_BAD: Limits = ((None, GREEN), (1, RED))
+ALL_IS_WELL: Limits = ((None, RED), (1, GREEN))
+
+Texts = Mapping[int, tuple[str, str]]
+"""What a value means: its text and its colour."""
+
+Builder = bargauge.Panel | heatmap.Panel | stat.Panel | statetimeline.Panel | tables.Panel | timeseries.Panel
+P = TypeVar("P", bound=Builder)
+
+
+def dressed(
+    panel: P, title: str, description: str, queries: tuple[Query, ...], *, unit: str, empty: str, texts: Texts | None
+) -> P:
+    """Give a panel what every panel has: title, datasource, queries A, B, C …, unit, and words for no data."""
+    panel.title(title).description(description).datasource(DATASOURCE).unit(unit).no_value(empty)
+    panel.mappings([*_values(texts or {}), _unknown()])
+    for number, query in enumerate(queries):
+        panel.with_target(_target(query, chr(ord("A") + number)))
+    return panel
+
+
+def _target(query: Query, ref: str) -> prometheus.Dataquery:
+    target = prometheus.Dataquery().expr(query.expr).legend_format(query.legend or "__auto").ref_id(ref)
+    target.format(PromQueryFormat(query.form)).datasource(DATASOURCE)
+    return target.instant() if query.instant else target.range()
+
+
+def _values(texts: Texts) -> list[models.ValueMapping]:
+    options = {
+        str(value): models.ValueMappingResult(text=text, color=color, index=index)
+        for index, (value, (text, color)) in enumerate(texts.items())
+    }
+    return [models.ValueMap(options=options)] if options else []
+
+
+def _unknown() -> models.ValueMapping:
+    """0 / 0 is no number: say that there was nothing to measure."""
+    nothing = models.ValueMappingResult(text="–", color=GREY, index=99)
+    return models.SpecialValueMap(
+        options=models.DashboardSpecialValueMapOptions(match=models.SpecialValueMatch.NA_N, result=nothing)
+    )
+
+
+def limits(steps: Limits) -> dashboard.ThresholdsConfig:
+    """Return thresholds: from each value on its colour."""
+    return dashboard.ThresholdsConfig().steps([models.Threshold(value=value, color=color) for value, color in steps])
+
+
+def by_threshold() -> dashboard.FieldColor:
+    """Colour by the value's threshold."""
+    return dashboard.FieldColor().mode(models.FieldColorModeId.THRESHOLDS)
+
+
+def legend(*, beside: bool = False) -> common.VizLegendOptions:
+    """Return a legend sorted by value, the highest first."""
+    place = common_models.LegendPlacement.RIGHT if beside else common_models.LegendPlacement.BOTTOM
+    table = common.VizLegendOptions().display_mode(common_models.LegendDisplayMode.TABLE).placement(place)
+    return table.show_legend(True).calcs(["lastNotNull", "max"]).sort_by("Last *").sort_desc(True)
+
+
+def all_values() -> common.VizTooltipOptions:
+    """Return a tooltip with every series, the highest first."""
+    tooltip = common.VizTooltipOptions().mode(common_models.TooltipDisplayMode.MULTI)
+    return tooltip.sort(common_models.SortOrder.DESCENDING)
+
+
+def last() -> common.ReduceDataOptions:
+    """Show the last value that there is."""
+    return common.ReduceDataOptions().calcs(["lastNotNull"]).values(False)
+
+
+def unit_of(unit: str) -> list[models.DynamicConfigValue]:
+    """Return an override: the unit of some of a panel's values."""
+    return [models.DynamicConfigValue(id_val="unit", value=unit)]

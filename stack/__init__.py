@@ -1,0 +1,1 @@
+"""The whole stack without Docker: exporter, Prometheus, Alertmanager and Grafana from the programs on this machine."""

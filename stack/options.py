@@ -1,0 +1,58 @@
+"""What the stack can be told on its command line."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+PORTS = {"exporter": 8585, "prometheus": 9090, "alertmanager": 9093, "grafana": 3000}
+"""Each program and the port it listens on, on the loopback address; as in docker-compose.yml."""
+
+NORMAL_INTERVAL, LIVE_INTERVAL = "15s", "2s"
+"""How often Prometheus scrapes; prometheus.yml says the first."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Where the stack keeps its data, which ports it takes, and how it runs."""
+
+    data: Path
+    ports: dict[str, int]
+    scrape_interval: str
+    retention: str
+    exporter_arguments: tuple[str, ...]
+
+    def url(self, program: str) -> str:
+        """Return the address a browser opens."""
+        return f"http://127.0.0.1:{self.ports[program]}"
+
+    def address(self, program: str) -> str:
+        """Return HOST:PORT."""
+        return f"127.0.0.1:{self.ports[program]}"
+
+
+def parse(arguments: Sequence[str]) -> Options:
+    """Read the command line; what follows ``--`` goes to the exporter as it is. Exits with 2 for a mistake."""
+    parser = argparse.ArgumentParser(
+        prog="make stack", description=__doc__, usage="make stack ARGS='[OPTION]... [-- EXPORTER OPTION...]'"
+    )
+    parser.add_argument("--live", action="store_true", help=f"scrape every {LIVE_INTERVAL}, not {NORMAL_INTERVAL}")
+    parser.add_argument("--demo", action="store_true", help="a simulated host instead of this one; implies --live")
+    parser.add_argument("--data", type=Path, default=Path(".data"), help="folder for history, settings and logs")
+    parser.add_argument("--retention", default="30d", help="how long Prometheus keeps history (default %(default)s)")
+    for program, port in PORTS.items():
+        parser.add_argument(f"--{program}-port", type=int, default=port, help=f"default {port}", metavar="PORT")
+    parser.add_argument("exporter", nargs="*", help="options of the exporter, such as --config.file=config.yaml")
+    given = parser.parse_args(arguments)
+    return Options(
+        data=given.data.resolve(),
+        ports={program: getattr(given, f"{program}_port") for program in PORTS},
+        scrape_interval=LIVE_INTERVAL if given.live or given.demo else NORMAL_INTERVAL,
+        retention=given.retention,
+        exporter_arguments=(*(["--demo"] if given.demo else []), *given.exporter),
+    )

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import urllib.request
+from typing import TYPE_CHECKING
+
+from tests.programs import DEADLINE_SECONDS, wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.conftest import StartExporter
+
+# what a demo must not touch, watched by Python itself in a process of its own
+_WATCHED = """
+import sys
+from exporter.demo.host import DemoHost
+touched = []
+def watch(event, arguments):
+    if event in ("socket.connect", "socket.bind", "subprocess.Popen", "ctypes.dlopen"):
+        touched.append((event, str(arguments)))
+    if event == "open" and str(arguments[0]).startswith(("/proc/", "/sys/", "/dev/nvidia")):
+        if not str(arguments[0]).startswith(("/proc/self/", f"/proc/{__import__('os').getpid()}/")):
+            touched.append((event, str(arguments[0])))
+own = "/proc/stat"  # prometheus_client asks it, once, when the process's own start was
+host = DemoHost(1.8e9)
+sys.addaudithook(watch)
+for minute in range(1, 70):
+    host.page(1.8e9 + 60 * minute)
+host.close()
+print([what for what in touched if what != ("open", own)])
+"""
+
+
+def test_a_demo_says_that_it_is_one(start_exporter: StartExporter) -> None:
+    """The log, what the live page is told (it then shows "Demo data") and a metric say so."""
+    exporter = start_exporter("--demo")
+    assert any("this is a demo" in line for line in exporter.lines)
+    live = f"http://{exporter.address}/api/live"
+    with urllib.request.urlopen(live, timeout=DEADLINE_SECONDS) as events:
+        message = next(line for line in events if line.startswith(b"data:"))
+    assert json.loads(message.removeprefix(b"data:"))["demo"] is True
+    assert b"\nmodelhost_demo 1.0\n" in exporter.page()
+
+
+def test_without_the_flag_nothing_says_so(start_exporter: StartExporter) -> None:
+    """No other exporter has the metric or the word."""
+    exporter = start_exporter("--collector.disable-defaults", "--collector.load")
+    assert b"modelhost_demo" not in exporter.page()
+
+
+def test_time_passes_in_a_demo(start_exporter: StartExporter) -> None:
+    """It begins in the middle of the traffic and goes on by itself."""
+    exporter = start_exporter("--demo")
+
+    def requests() -> float:
+        found = re.findall(rb"^modelhost_requests_total\{.*\} (\S+)$", exporter.page(), re.MULTILINE)
+        return sum(map(float, found))
+
+    wait_until(lambda: requests() > 0, "requests of the first minutes")
+    before = requests()
+    wait_until(lambda: requests() > before, "more requests")
+
+
+def test_a_demo_neither_proxies_nor_asks_configured_servers(tmp_path: Path, start_exporter: StartExporter) -> None:
+    """What a configuration says of servers does not count, what it says of collectors does."""
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        "proxy: {servers: [{name: mine, listen: '127.0.0.1:0', upstream: 'http://127.0.0.1:1'}]}\n"
+        "model_servers: [{name: elsewhere, url: 'http://127.0.0.1:1'}]\n"
+        "collectors: {disk: {devices: {include: nvme0n1}}}\n"
+    )
+    exporter = start_exporter("--demo", f"--config.file={config}")
+    wait_until(lambda: b'modelhost_engine_up{server="vllm"} 1.0' in exporter.page(), "the simulated servers")
+    page = exporter.page()
+    assert b'"mine"' not in page
+    assert b'"elsewhere"' not in page
+    assert b'modelhost_disk_read_bytes_total{device="nvme0n1"}' in page
+    assert b'device="nvme1n1"' not in page
+    assert not any('"msg": "proxying"' in line for line in exporter.lines)
+
+
+def test_a_demo_touches_nothing() -> None:
+    """In an hour of it no socket is opened, no library loaded, no program started, no file of the kernel read."""
+    command = [sys.executable, "-c", _WATCHED]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=3 * DEADLINE_SECONDS)
+    assert done.stdout == "[]\n"

@@ -1,0 +1,127 @@
+"""What each incident does to the page, and that nothing of it is there when all is well."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, get_args
+
+import pytest
+
+from exporter.demo.incidents import Incident, Kind, Schedule
+from tests.demo.conftest import START, MakeHost
+from tests.readings import Page
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+BEGIN, SECONDS, SEEN = 30.0, 300.0, 270.0
+
+
+class Effect(NamedTuple):
+    """A number on the page, and the bound beyond which it says that something is wrong."""
+
+    target: str
+    value: Callable[[Page], float]
+    beyond: float
+
+
+def gauge(name: str, *values: str, labels: tuple[str, ...] = ()) -> Callable[[Page], float]:
+    """Return what reads one series, 0 where it is not there."""
+    return lambda page: page.by(f"modelhost_{name}", *labels).get(values, 0.0)
+
+
+def total(name: str, where: dict[str, str], *labels: str) -> Callable[[Page], float]:
+    """Return what adds up some series."""
+    return lambda page: sum(page.by(f"modelhost_{name}", *labels, where=where).values())
+
+
+def below(read: Callable[[Page], float]) -> Callable[[Page], float]:
+    """Return what is larger the smaller a number is."""
+    return lambda page: -read(page)
+
+
+EFFECTS: dict[Kind, Effect] = {
+    "clock_unsynchronised": Effect("", gauge("clock_maximum_error_seconds"), 15.9),
+    "collector_failing": Effect(
+        "sensors", below(gauge("scrape_collector_success", "sensors", labels=("collector",))), -0.5
+    ),
+    "cpu_busy": Effect("", gauge("load1"), 128),
+    "disk_busy": Effect("nvme0n1", gauge("disk_io_weighted_time_seconds_total", "nvme0n1", labels=("device",)), 3000),
+    "disk_filling": Effect(
+        "/data", below(gauge("filesystem_available_bytes", "/data", labels=("mountpoint",))), -0.03 * 7e12
+    ),
+    "files_filling": Effect("/", below(gauge("filesystem_files_free", "/", labels=("mountpoint",))), -0.03 * 57e6),
+    "gpu_contained_error": Effect("2", gauge("gpu_xid_errors_total", "2", "94", labels=("gpu", "xid")), 0.5),
+    "gpu_hot": Effect("1", gauge("gpu_throttled", "1", "hw_thermal", labels=("gpu", "reason")), 0.5),
+    "gpu_link_narrow": Effect("2", below(gauge("gpu_pcie_link_width", "2", labels=("gpu",))), -15),
+    "gpu_lost": Effect("4", below(gauge("gpu_devices")), -7.5),
+    "gpu_memory_errors": Effect("3", gauge("gpu_remapped_rows", "3", "pending", labels=("gpu", "kind")), 0.5),
+    "gpu_power_capped": Effect("0", gauge("gpu_throttled", "0", "sw_power_cap", labels=("gpu", "reason")), 0.5),
+    "gpu_program_fault": Effect("5", gauge("gpu_xid_errors_total", "5", "31", labels=("gpu", "xid")), 0.5),
+    "gpu_remap_failed": Effect("6", gauge("gpu_remapped_rows", "6", "failure", labels=("gpu", "kind")), 0.5),
+    "memory_pressure": Effect("", below(gauge("memory_available_bytes")), -0.1 * 1.08e12),
+    "models_evicted": Effect("ollama", total("request_cold_starts_total", {"server": "ollama"}, "model"), 8),
+    "network_errors": Effect("eth1", gauge("network_receive_errors_total", "eth1", labels=("device",)), 100),
+    "queue_growing": Effect("vllm", gauge("engine_requests_waiting", "vllm", labels=("server",)), 20),
+    "server_down": Effect("ollama", below(gauge("engine_up", "ollama", labels=("server",))), -0.5),
+    "server_errors": Effect(
+        "sglang", total("requests_total", {"server": "sglang", "outcome": "server_error"}, "code", "stream"), 20
+    ),
+    "upstream_unreachable": Effect(
+        "llamacpp",
+        total("requests_total", {"server": "llamacpp", "outcome": "upstream_unreachable"}, "model", "stream"),
+        10,
+    ),
+}
+
+
+def test_every_kind_has_an_effect() -> None:
+    """No incident is without something to see."""
+    assert EFFECTS.keys() == set(get_args(Kind))
+
+
+@pytest.fixture(scope="module")
+def quiet() -> Page:
+    """Return the page of the same host, at the same time, when nothing goes wrong."""
+    from exporter.demo.host import DemoHost  # noqa: PLC0415
+    from exporter.demo.incidents import QUIET  # noqa: PLC0415
+
+    host = DemoHost(START, schedule=QUIET)
+    try:
+        host.page(START + 15)
+        return Page(host.page(START + BEGIN + SEEN).decode())
+    finally:
+        host.close()
+
+
+@pytest.mark.parametrize("kind", sorted(EFFECTS))
+def test_an_incident_shows(kind: Kind, quiet: Page, make_host: MakeHost) -> None:
+    """While it lasts the page says so, and without it the page does not."""
+    effect = EFFECTS[kind]
+    host = make_host(schedule=Schedule((Incident(kind, BEGIN, SECONDS, effect.target),), origin=START))
+    host.page(START + 15)  # what watches for XIDs begins with the first scrape
+    assert effect.value(Page(host.page(START + BEGIN + SEEN).decode())) > effect.beyond
+    assert effect.value(quiet) <= effect.beyond
+
+
+def test_a_gpu_that_fell_off_the_bus_comes_back(make_host: MakeHost) -> None:
+    """XID 79, one GPU less, its server down; then all is as before, without a restart of the exporter."""
+    host = make_host(schedule=Schedule((Incident("gpu_lost", 60, 60, "4"),), origin=START))
+    host.page(START + 15)
+    pages = [Page(host.page(START + at).decode()) for at in range(45, 400, 15)]
+    devices = [page.one("modelhost_gpu_devices") for page in pages]
+    assert (devices[0], min(devices), devices[-1]) == (8, 7, 8)
+    lost = pages[devices.index(7) + 1]
+    assert lost.one("modelhost_gpu_devices_expected") == 8
+    assert lost.by("modelhost_gpu_up", "gpu")["4",] == 0
+    assert lost.by("modelhost_gpu_xid_errors_total", "gpu", "xid") == {("4", "79"): 1}
+    assert lost.by("modelhost_engine_up", "server")["sglang",] == 0
+    assert pages[-1].by("modelhost_engine_up", "server")["sglang",] == 1
+
+
+def test_memory_that_runs_out_kills_a_model_server(make_host: MakeHost) -> None:
+    """At the end of the pressure the kernel kills one, which then counts from zero."""
+    host = make_host(schedule=Schedule((Incident("memory_pressure", 60, 600),), origin=START))
+    before, after = (Page(host.page(START + at).decode()) for at in (650, 700))
+    assert [page.one("modelhost_oom_kills_total") for page in (before, after)] == [0, 1]
+    tokens = [page.by("modelhost_engine_output_tokens_total", "server")["llamacpp",] for page in (before, after)]
+    assert tokens[1] < tokens[0]

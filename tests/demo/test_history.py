@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+
+from exporter.demo import history
+from exporter.demo.history import Target
+from exporter.demo.incidents import QUIET
+from tests.demo.conftest import START
+from tests.programs import installed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_samples_get_the_target_s_labels_and_a_time() -> None:
+    """Every sample, and no comment, is written as Prometheus would have stored it at that time."""
+    page = b'# HELP a A.\na 1\nb_total{x="y",le="+Inf"} 2.5\n'
+    target = 'instance="host",job="modelhost"'
+    assert Target("host").stamped(page, 12.5).decode().splitlines() == [
+        f"a{{{target}}} 1 12.500",
+        f'b_total{{{target},x="y",le="+Inf"}} 2.5 12.500',
+        f"up{{{target}}} 1 12.500",
+        f"scrape_duration_seconds{{{target}}} 0.04 12.500",
+    ]
+
+
+def test_labels_that_the_target_has_too_give_way() -> None:
+    """A series' own instance is called exported_instance, as Prometheus does; a value that looks like it stays."""
+    page = b'a{gpu="7",instance="1",x="job=\\""} 1\n'
+    (line, *_) = Target("host").stamped(page, 1).decode().splitlines()
+    assert line == 'a{instance="host",job="modelhost",gpu="7",exported_instance="1",x="job=\\""} 1 1.000'
+
+
+def test_promtool_makes_blocks_of_it(tmp_path: Path) -> None:
+    """Two hosts' scrapes become blocks with as many samples as there were."""
+    file = tmp_path / "past.om"
+    samples = 0
+    with file.open("wb") as out:
+        for number in (1, 2):
+            for scrape in history.scrapes(number, START, 60, 15, models=3, schedule=QUIET):
+                samples += scrape.count(b"\n")
+                out.write(scrape)
+        out.write(history.END)
+    blocks = tmp_path / "blocks"
+    promtool = installed("promtool")
+    subprocess.run(
+        [promtool, "tsdb", "create-blocks-from", "openmetrics", file, blocks], check=True, capture_output=True
+    )
+    listed = subprocess.run([promtool, "tsdb", "list", blocks], check=True, capture_output=True, text=True).stdout
+    assert sum(int(line.split()[4]) for line in listed.splitlines()[1:]) == samples

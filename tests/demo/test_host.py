@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+import re
+import subprocess
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import pytest
+
+from exporter import collectors, own_metrics, request_metrics, scrape
+from exporter.demo.host import DemoHost
+from exporter.demo.incidents import HOURLY, QUIET
+from exporter.exposition import OPENMETRICS
+from exporter.proxy import health
+from tests.demo.conftest import START, MakeHost
+from tests.programs import installed
+from tests.readings import Page
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+# families that the simulated machine cannot have, and why
+_ABSENT = {
+    "modelhost_gpu_fan_ratio": "an H100 (SXM) has no fans of its own",
+    "modelhost_gpu_retired_pages": "GPUs before Ampere",
+    "modelhost_gpu_retired_pages_pending": "GPUs before Ampere",
+    "modelhost_gpu_unified_memory": "GPUs that share the host's memory",
+}
+_REAL = re.compile(rb"^(process_|python_|modelhost_scrape_|modelhost_config_).*\n", re.MULTILINE)
+_TYPE = re.compile(r"^# TYPE (\S+) (\S+)$", re.MULTILINE)
+_SAMPLE = re.compile(r"^([^#\s{]\S*?)(\{.*\})? (\S+)$", re.MULTILINE)
+
+
+def families() -> set[str]:
+    """Return the name of every family in the README's tables."""
+    of_collectors = [collectors.module(name).FAMILIES for name in collectors.names()]
+    ours = (request_metrics.FAMILIES, health.FAMILIES, own_metrics.FAMILIES, scrape.FAMILIES)
+    return {family.name for group in (*of_collectors, *ours) for family in group}
+
+
+def rising(page: str) -> Mapping[str, float]:
+    """Return the samples that must not fall: counters and histograms, by series."""
+    types = dict(_TYPE.findall(page))
+    return {
+        name + labels: float(value)
+        for name, labels, value in _SAMPLE.findall(page)
+        if types.get(re.sub(r"_(bucket|count|sum)$", "", name), types.get(name)) in ("counter", "histogram")
+    }
+
+
+@pytest.fixture(scope="module")
+def hour() -> list[str]:
+    """Return a page for each minute of an hour in which everything goes wrong."""
+    host = DemoHost(START, schedule=HOURLY)
+    try:
+        return [host.page(START + 60 * minute).decode() for minute in range(1, 61)]
+    finally:
+        host.close()
+
+
+@pytest.fixture(scope="module")
+def well() -> Page:
+    """Return the page after half an hour in which nothing goes wrong."""
+    host = DemoHost(START, schedule=QUIET)
+    try:
+        for minute in range(1, 31):
+            page = host.page(START + 60 * minute)
+        return Page(page.decode())
+    finally:
+        host.close()
+
+
+def test_an_hour_shows_every_family(hour: Sequence[str]) -> None:
+    """Whoever watches for an hour has data for every family of the README, but for those that need other hardware."""
+    seen = {name for page in hour for name, _ in _TYPE.findall(page)}
+    assert families() - seen == _ABSENT.keys()
+
+
+@pytest.mark.parametrize("text", ["text", "openmetrics"])
+def test_the_page_is_what_prometheus_wants(text: str, make_host: MakeHost) -> None:
+    """Promtool has nothing to say against a page, and the OpenMetrics page ends as it must."""
+    host = make_host()
+    if text == "openmetrics":
+        assert host.page(START + 60, OPENMETRICS).endswith(b"# EOF\n")
+        return
+    command = [installed("promtool"), "check", "metrics"]
+    checked = subprocess.run(command, input=host.page(START + 60), capture_output=True, check=False)
+    assert (checked.returncode, checked.stdout + checked.stderr) == (0, b"")
+
+
+def test_the_same_seed_and_start_are_the_same_world(make_host: MakeHost) -> None:
+    """Two hosts of one seed show the same, scrape by scrape, but for the exporter's own times; another seed differs."""
+    one, same, other = make_host(schedule=HOURLY), make_host(schedule=HOURLY), make_host(schedule=HOURLY, seed=2)
+    for at in (START + 15, START + 30, START + 600):
+        pages = [_REAL.sub(b"", host.page(at)) for host in (one, same, other)]
+        assert pages[0] == pages[1]
+        assert pages[0] != pages[2]
+
+
+def test_counters_never_fall(make_host: MakeHost) -> None:
+    """While no engine and no GPU is started anew, no counter and no bucket falls, and none vanishes."""
+    host = make_host()
+    pages = [rising(host.page(START + 30 * step).decode()) for step in range(1, 25)]
+    for before, after in pairwise(pages):
+        assert before.keys() <= after.keys()
+        assert {series: (value, after[series]) for series, value in before.items() if after[series] < value} == {}
+
+
+def test_an_engine_that_comes_back_counts_from_zero(hour: Sequence[str]) -> None:
+    """Only what an engine counts itself falls in an hour of incidents; what the proxy counted stays."""
+    fallen: set[str] = set()
+    for before, after in pairwise(map(rising, hour)):
+        fallen |= {series.partition("{")[0] for series, value in before.items() if after.get(series, value) < value}
+    assert fallen
+    engine, reset = "modelhost_engine_", "modelhost_gpu_ecc_errors_total"
+    assert {name for name in fallen if not name.startswith(engine) and name != reset} == set()
+
+
+def later(host: DemoHost, seconds: float) -> Page:
+    """Return the page some seconds after the start."""
+    return Page(host.page(START + seconds).decode())
+
+
+def test_gpus_keep_to_physics(make_host: MakeHost) -> None:
+    """Memory adds up, ratios are ratios, power keeps to its limit, and energy is power times time."""
+    host = make_host()
+    before = later(host, 300)
+    powers = []
+    for step in range(1, 61):
+        host.advance(START + 300 + step)
+        powers.append([card.power for card in host.world.cards])
+    page = later(host, 360)
+    prefix = "modelhost_gpu_memory_"
+    total, used, free, reserved = (
+        page.by(f"{prefix}{part}_bytes", "gpu") for part in ("total", "used", "free", "reserved")
+    )
+    assert total == {gpu: used[gpu] + free[gpu] + reserved[gpu] for gpu in total}
+    assert len(total) == 8
+    for name in ("utilization", "sm_active", "sm_occupancy", "tensor_active", "dram_active"):
+        assert all(0 <= ratio <= 1 for ratio in page.by(f"modelhost_gpu_{name}_ratio", "gpu").values())
+    limits = page.by("modelhost_gpu_power_limit_watts", "gpu")
+    joules = [one.by("modelhost_gpu_energy_joules_total", "gpu") for one in (before, page)]
+    for gpu, limit in limits.items():
+        drawn = [power[int(gpu[0])] for power in powers]
+        assert 60 <= min(drawn) <= max(drawn) <= limit
+        assert joules[1][gpu] - joules[0][gpu] == pytest.approx(sum(drawn), rel=1e-3)
+
+
+def test_gpus_work_when_their_server_does(make_host: MakeHost) -> None:
+    """The GPUs of the busiest server are busy and draw more than those of the model that nobody asks for anything."""
+    host = make_host()
+    early, page = later(host, 120), later(host, 420)
+    busy = {
+        gpu: seconds - early.by("modelhost_gpu_busy_seconds_total", "gpu")[gpu]
+        for gpu, seconds in page.by("modelhost_gpu_busy_seconds_total", "gpu").items()
+    }
+    assert busy["0",] > 0.8 * 300
+    assert busy["6",] == 0
+    watts = page.by("modelhost_gpu_power_watts", "gpu")
+    assert watts["0",] > 3 * watts["6",]
+    assert page.by("modelhost_gpu_process_memory_bytes", "gpu", "process")["0", "vllm"] > 70e9
+
+
+def test_engines_count_at_least_what_passed_the_proxy(well: Page) -> None:
+    """Some requests go around the proxy: engines count more tokens, and the unobserved share says how many more."""
+    proxied: dict[str, float] = {}
+    for (server, _), tokens in well.by("modelhost_output_tokens_total", "server", "model").items():
+        proxied[server] = proxied.get(server, 0.0) + tokens
+    for (server,), tokens in well.by("modelhost_engine_output_tokens_total", "server").items():
+        assert tokens >= proxied.get(server, 0.0)
+    shares = well.by("modelhost_engine_unobserved_ratio", "server")
+    assert 0.02 < shares["vllm",] < 0.25
+
+
+def test_requests_are_all_accounted_for(well: Page) -> None:
+    """Durations, sizes and objectives are counted for as many requests as there were, and none is left in flight."""
+    labels = ("server", "model", "operation", "outcome")
+    requests: dict[tuple[str, ...], float] = {}
+    for (*key, _code, _stream), count in well.by("modelhost_requests_total", *labels, "code", "stream").items():
+        requests[tuple(key)] = requests.get(tuple(key), 0.0) + count
+    assert well.by("modelhost_request_duration_seconds_count", *labels) == requests
+    engine = sum(well.by("modelhost_engine_requests_running", "server", where={"server": "vllm"}).values())
+    in_flight = sum(well.by("modelhost_requests_in_flight", "phase", "model", where={"server": "vllm"}).values())
+    assert 0 < in_flight <= engine + 2
+    ok = sum(count for key, count in requests.items() if key[3] == "ok")
+    assert ok > 0.95 * sum(requests.values())
+
+
+def test_the_host_adds_up(make_host: MakeHost) -> None:
+    """CPU time is real time on every CPU, memory parts add up, and no file system holds more than fits."""
+    host = make_host()
+    before, page = later(host, 60), later(host, 120)
+    seconds = [
+        sum(one.by("modelhost_cpu_seconds_total", "cpu", "mode", where={"cpu": "7"}).values()) for one in (before, page)
+    ]
+    assert seconds[1] - seconds[0] == pytest.approx(60, abs=0.1)
+    memory = {part: page.one(f"modelhost_memory_{part}_bytes") for part in ("total", "used", "available", "free")}
+    assert memory["total"] == memory["used"] + memory["available"]
+    assert memory["free"] <= memory["available"]
+    sizes = page.by("modelhost_filesystem_size_bytes", "mountpoint")
+    assert sizes.keys() == {("/",), ("/data",)}
+    for mount, available in page.by("modelhost_filesystem_available_bytes", "mountpoint").items():
+        assert 0 < available < sizes[mount]
+
+
+def test_as_many_models_as_wanted(make_host: MakeHost) -> None:
+    """Twenty models all have requests before long, on the servers that there are."""
+    page = later(make_host(models=20), 600)
+    asked = {key for key in page.by("modelhost_requests_total", "model") if key != ("unknown",)}
+    assert len(asked) == 19  # one is loaded and forgotten
+
+
+def test_a_long_gap_is_not_lived_through(make_host: MakeHost) -> None:
+    """A laptop that slept goes on with the present: of an hour's gap only the last five minutes happen."""
+    host = make_host()
+    before = later(host, 60)
+    host.advance(START + 3660)
+    assert host.world.now == START + 3660
+    page = Page(host.page().decode())
+    requests = [
+        sum(one.by("modelhost_requests_total", "server", "model", "outcome").values()) for one in (before, page)
+    ]
+    assert requests[1] - requests[0] < 300 * 3

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import pytest
+
+from exporter.demo.incidents import HOURLY, Incident, Schedule, Situation
+
+HOT = Incident("gpu_hot", 10, 20, "3")
+
+
+def test_a_schedule_without_a_period_happens_once() -> None:
+    """An incident is there from its start on, for its duration, counted from the schedule's origin."""
+    schedule = Schedule((HOT,), origin=1000)
+    assert schedule.at(1009.9) == {}
+    assert schedule.at(1010) == {HOT: 0.0}
+    assert schedule.at(1025) == {HOT: 0.75}
+    assert schedule.at(1030) == {}
+    assert schedule.at(900) == {}
+    assert schedule.at(1029.9)[HOT] == pytest.approx(0.995)
+
+
+def test_a_schedule_with_a_period_happens_again() -> None:
+    """Every period everything goes wrong again."""
+    schedule = Schedule((HOT,), period=100, origin=1000)
+    assert [bool(schedule.at(at)) for at in (1005, 1015, 1105, 1115, 1215)] == [False, True, False, True, True]
+
+
+def test_a_situation_knows_what_has_just_begun_and_ended() -> None:
+    """Each step tells its beginnings and ends once, and how far an incident is for its target alone."""
+    situation = Situation(Schedule((HOT,)))
+    situation.go_to(9)
+    assert (situation.begun, situation.ended, situation.has("gpu_hot", 3)) == ((), (), False)
+    situation.go_to(15)
+    assert (situation.begun, situation.progress("gpu_hot", 3)) == ((HOT,), 0.25)
+    assert not situation.has("gpu_hot", 2)
+    assert not situation.has("gpu_lost", 3)
+    situation.go_to(16)
+    assert (situation.begun, situation.ended) == ((), ())
+    situation.go_to(31)
+    assert (situation.ended, situation.has("gpu_hot", 3)) == ((HOT,), False)
+
+
+def test_everything_goes_wrong_once_an_hour() -> None:
+    """Whoever watches the demo for an hour sees every incident begin and end."""
+    assert HOURLY.period == 3600
+    assert all(one.start + one.duration <= HOURLY.period for one in HOURLY.incidents)
+    assert len({(one.kind, one.target) for one in HOURLY.incidents}) == len(HOURLY.incidents)

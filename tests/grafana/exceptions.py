@@ -1,0 +1,59 @@
+"""Where a dashboard may leave the house rules, each with its reason."""
+
+from __future__ import annotations
+
+_RANGE = "counts what happened within the dashboard's whole time range ($__range)"
+
+WINDOWS = {
+    ("Model host / Overview", "Total requests"): _RANGE,
+    ("Model host / Overview", "Response time distribution"): _RANGE,
+    ("Model host / Host", "Killed for lack of memory"): _RANGE,
+    ("Model host / Model servers", "Preemptions"): _RANGE,
+}
+"""Panels whose rate() or increase() has another window than $__rate_interval."""
+
+_JOB_MODEL = "reads recorded buckets of all hosts of a job together, which have no instance: its row says so"
+_EITHER = "where All is chosen, reads what is recorded for all hosts of a job together, which has no instance"
+
+NO_INSTANCE = {
+    **dict.fromkeys(
+        (("Model host / Models", title) for title in ("Response time", "Time to first token", "Time per output token")),
+        _JOB_MODEL,
+    ),
+    **dict.fromkeys(
+        (
+            *(("Model host / Models", f"{title} p95") for title in ("Response time", "Time to first token")),
+            *(("Model host / Models", f"{title} tokens/s") for title in ("Output", "Input")),
+            ("Model host / Models", "Time per output token p95"),
+            ("Model host / Models", "Requests/s"),
+            ("Model host / Models", "Requests in flight"),
+            ("Model host / Models", "Mean response time"),
+            ("Model host / Models", "Error rate"),
+            ("Model host / Model servers", "Time to first token p95"),
+            ("Model host / Model servers", "Time per output token p95"),
+            ("Model host / Model servers", "Response time p95"),
+        ),
+        _EITHER,
+    ),
+}
+"""Panels some of whose selectors have no matcher for instance."""
+
+VARIABLES_THAT_SCOPE = {
+    "job": "it is what others are scoped by",
+    "instance": "it is scoped by the job alone",
+}
+"""Variables whose own query cannot be scoped by job and instance."""
+
+_RECORDED = "shown as a share, by way of a recorded series"
+
+UNSHOWN = {
+    "modelhost_slo_requests_total": _RECORDED,
+    "modelhost_slo_good_requests_total": _RECORDED,
+    "modelhost_goodput_requests_total": _RECORDED,
+    "modelhost_goodput_good_requests_total": _RECORDED,
+    "modelhost_gpu_busy_read_timestamp_seconds": "the age of busy_seconds, for those who question its rate",
+}
+"""Metrics that no dashboard asks for by name."""
+
+OF_PROMETHEUS = {"up", "ALERTS", "scrape_duration_seconds", "scrape_samples_scraped"}
+"""Series that Prometheus itself makes."""

@@ -1,0 +1,82 @@
+"""The committed JSON is what the code writes, Grafana's own types can read it, and panels do not lie on each other."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.models.dashboard import Dashboard
+
+from grafana import asking, build
+from tests.grafana.boards import BOARDS, FOLDER
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+UIDS = {"overview", "models", "host", "gpu", "model-servers", "exporter", "fleet"}
+
+boards = pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS.keys())
+
+
+def test_the_committed_dashboards_are_up_to_date() -> None:
+    """What is committed is what the code writes, to the byte."""
+    assert build.main(["--check"]) == 0
+
+
+def test_check_notices_and_build_mends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file that was edited, that is missing, or that nothing writes: --check names each and touches none."""
+    for path in FOLDER.glob("*.json"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "host.json").write_text("{}")
+    (tmp_path / "gpu.json").unlink()
+    (tmp_path / "old.json").write_text("{}")
+    assert build.main(["--check"], tmp_path) == 1
+    assert [line.split()[0] for line in capsys.readouterr().err.splitlines()] == ["host.json", "gpu.json", "old.json"]
+    assert (tmp_path / "host.json").read_text() == "{}"
+    assert build.main([], tmp_path) == 0
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
+        path.name: path.read_bytes() for path in FOLDER.glob("*.json")
+    }
+    assert build.main(["--check"], tmp_path) == 0
+
+
+def test_uids_are_fixed() -> None:
+    """Links and bookmarks go by the uid: it never changes."""
+    assert {name: board["uid"] for name, board in BOARDS.items()} == {name: f"modelhost-{name}" for name in UIDS}
+
+
+@boards
+def test_grafanas_types_read_it(board: dict[str, Any]) -> None:
+    """The pinned SDK reads a dashboard into its types, and writes the same again: nothing is unknown to it."""
+    register_default_plugins()
+    read = Dashboard.from_json(board)
+    assert read.title == board["title"]
+    assert json.loads(json.dumps(read, cls=JSONEncoder)) == board
+
+
+@boards
+def test_panels_have_ids_and_places_of_their_own(board: dict[str, Any]) -> None:
+    """Ids are unique; no two panels overlap, none leaves the 24 columns, rows are whole lines."""
+    everything = [*board["panels"], *(inner for panel in board["panels"] for inner in panel.get("panels", ()))]
+    ids = [panel["id"] for panel in everything]
+    assert len(ids) == len(set(ids))
+    taken: dict[tuple[int, int], str] = {}
+    for panel in everything:
+        at = panel["gridPos"]
+        assert at["x"] + at["w"] <= 24
+        assert panel["type"] != "row" or (at["x"], at["w"], at["h"]) == (0, 24, 1)
+        for cell in itertools.product(range(at["x"], at["x"] + at["w"]), range(at["y"], at["y"] + at["h"])):
+            assert cell not in taken, f"{panel['title']} lies on {taken[cell]}"
+            taken[cell] = panel["title"]
+
+
+@boards
+def test_lines_are_filled(board: dict[str, Any]) -> None:
+    """No line of panels leaves a hole at its end."""
+    places = sorted((panel["gridPos"]["y"], panel["gridPos"]["w"]) for panel, _ in asking.panels(board))
+    for top, line in itertools.groupby(places, key=lambda place: place[0]):
+        assert sum(wide for _, wide in line) == 24, f"line {top}"

@@ -1,0 +1,61 @@
+"""Dashboards and exporter know the same metrics."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+
+from tests.grafana import exceptions
+from tests.grafana.boards import ROOT, families, queries, selectors, series_of
+
+if TYPE_CHECKING:
+    from tests.conftest import StartExporter
+
+ASKED = {each.metric for question in queries() for each in selectors(question)}
+
+
+def recorded() -> set[str]:
+    """Return the names that the recording rules record."""
+    rules = yaml.safe_load((ROOT / "prometheus" / "rules" / "recording.yml").read_text())
+    return {rule["record"] for group in rules["groups"] for rule in group["rules"]}
+
+
+def test_every_metric_asked_for_exists(start_exporter: StartExporter) -> None:
+    """Each name is one of the exporter's, a recorded one, or made by Prometheus; the process' own are on its page."""
+    known = set().union(*map(series_of, families())) | recorded() | exceptions.OF_PROMETHEUS
+    others = sorted(ASKED - known)
+    assert others
+    page = start_exporter().page().decode()
+    for name in others:
+        assert name.startswith(("process_", "python_")), name
+        assert f"\n{name}" in page, name
+
+
+def test_every_metric_is_shown_or_explained() -> None:
+    """A new metric needs a panel, or a reason for having none; a metric with a panel needs no reason."""
+    unshown = {family.name for family in families() if not series_of(family) & ASKED}
+    assert unshown == set(exceptions.UNSHOWN)
+
+
+def test_labels_asked_for_exist() -> None:
+    """A label that a selector of the exporter's families matches on is one that the family has."""
+    labels = {name: {*family.labels, "job", "instance", "le"} for family in families() for name in series_of(family)}
+    for question in queries():
+        for each in selectors(question):
+            if each.metric in labels:
+                assert {name for name, *_ in each.matchers} <= labels[each.metric], question
+
+
+@pytest.mark.parametrize("name", sorted(exceptions.OF_PROMETHEUS))
+def test_what_prometheus_makes_is_limited_to_this_exporter(name: str) -> None:
+    """Every target has these series, and All jobs means all of them: each is joined with this exporter's build_info."""
+    asking = [
+        question
+        for question in queries()
+        if question.kind != "variable" and name in {each.metric for each in selectors(question)}
+    ]
+    assert asking
+    for question in asking:
+        assert "modelhost_build_info" in {each.metric for each in selectors(question)}, question

@@ -1,0 +1,76 @@
+"""Panels over many hosts: All reads what is recorded for all of them together, a choice what is recorded for each."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from grafana import asking
+from grafana import recorded as r
+from grafana.asking import Question, View
+from tests.programs import installed
+from tests.prometheus_server import running_prometheus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from grafana.queries import Query
+
+BEGIN, MINUTES = (time.time() // 60 - 120) * 60, 5
+MODEL = 'job="modelhost",server="ollama",model="tiny"'
+SERIES = {
+    f'model:requests:rate5m{{instance="a:8585",{MODEL}}}': 1.0,
+    f'model:requests:rate5m{{instance="b:8585",{MODEL}}}': 2.0,
+    f"job_model:requests:rate5m{{{MODEL}}}": 30.0,
+    f'model:request_duration_seconds:p95_5m{{instance="a:8585",{MODEL}}}': 4.0,
+    f'model:request_duration_seconds:p95_5m{{instance="b:8585",{MODEL}}}': 5.0,
+    f'job_model:request_duration_seconds_bucket:rate5m{{{MODEL},le="10"}}': 1.0,
+    f'job_model:request_duration_seconds_bucket:rate5m{{{MODEL},le="+Inf"}}': 1.0,
+    f'model:request_duration_seconds:mean_5m{{instance="a:8585",{MODEL}}}': 3.0,
+    f"job_model:request_duration_seconds_sum:rate5m{{{MODEL}}}": 7.0,
+    f'model:requests_failed:rate5m{{instance="a:8585",{MODEL}}}': 0.0,
+    f'model:requests_judged:rate5m{{instance="a:8585",{MODEL}}}': 1.0,
+    f"job_model:requests_failed:rate5m{{{MODEL}}}": 15.0,
+    f"job_model:requests_judged:rate5m{{{MODEL}}}": 30.0,
+}
+
+
+@pytest.fixture(scope="module")
+def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[asking.Prometheus]:
+    """Give a real Prometheus that has these recorded series, in the past."""
+    folder = tmp_path_factory.mktemp("prometheus")
+    lines = [f"{name} {value} {BEGIN + minute * 60:.0f}" for name, value in SERIES.items() for minute in range(MINUTES)]
+    (folder / "past").write_text("\n".join([*lines, "# EOF", ""]))
+    command = [installed("promtool"), "tsdb", "create-blocks-from", "openmetrics", "past", "data"]
+    subprocess.run(command, check=True, cwd=folder, capture_output=True)
+    with running_prometheus("127.0.0.1:9", folder) as server:
+        yield asking.Prometheus(server.url)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "expected"),
+    [
+        ([], [30, 9.5, 7, 0.5]),
+        (["a:8585"], [1, 4, 3, 0]),
+        (["a:8585", "b:8585"], [3, 5, 3, 0]),
+        (["c:8585"], [None, None, None, None]),
+    ],
+)
+def test_all_hosts_or_those_chosen(
+    prometheus: asking.Prometheus, hosts: list[str], expected: list[float | None]
+) -> None:
+    """All reads the series of the job; of chosen hosts the sum or the slowest counts; an unknown one has nothing."""
+    view = View(BEGIN, BEGIN + 120, chosen={"instance": hosts})
+
+    def last(query: Query) -> float | None:
+        answer = asking.ask(prometheus, Question("board", "panel", "panel A", query.expr), view)
+        assert len(answer) <= 1
+        return float(answer[0]["values"][-1][1]) if answer else None
+
+    duration = "request_duration_seconds"
+    requests, errors = r.by_model("requests:rate5m"), r.error_ratio_by_model()
+    queries = (requests, r.quantile_by_model(duration), r.mean_by_model(duration), errors)
+    assert [last(query) for query in queries] == expected

@@ -1,0 +1,196 @@
+"""The compose file against what it mounts: paths, ports, uids, images, and what containers may do."""
+
+from __future__ import annotations
+
+import configparser
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from stack import options, programs
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+PROFILES = ("normal", "live", "demo")
+ONE_OF_EACH = ("exporter", "prometheus", "alertmanager", "grafana")
+
+
+def named(kind: str, profile: str) -> dict[str, Any]:
+    """Return the one service of a kind that runs in a profile."""
+    found = [one for name, one in SERVICES.items() if name.split("-")[0] == kind and profile in one["profiles"]]
+    assert len(found) == 1, (kind, profile, found)
+    return found[0]
+
+
+def mounts(service: dict[str, Any]) -> dict[str, str]:
+    """Return what is mounted where: the path in the container, and the path in this repository (or volume)."""
+    parts = (re.sub(r"\$\{\w+:-(.*?)\}", r"\1", volume).split(":") for volume in service.get("volumes", ()))
+    return {target: source for source, target, *_ in parts}
+
+
+def in_repository(service: dict[str, Any], path: str) -> Path:
+    """Return the file in this repository that a path in the container is."""
+    for target, source in mounts(service).items():
+        if path == target or path.startswith(f"{target}/"):
+            return ROOT / source / path[len(target) :].lstrip("/")
+    raise AssertionError(f"{path} is not mounted")
+
+
+def flag(service: dict[str, Any], name: str) -> str:
+    """Return the value of a flag of the service's program."""
+    words: list[str] = service["command"]
+    return next(word.partition("=")[2] for word in words if word.startswith(f"{name}="))
+
+
+def prometheus_settings(profile: str) -> dict[str, Any]:
+    """Return the settings of a profile's Prometheus."""
+    service = named("prometheus", profile)
+    settings: dict[str, Any] = yaml.safe_load(in_repository(service, flag(service, "--config.file")).read_text())
+    return settings
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_profile_has_one_of_each_program(profile: str) -> None:
+    """A profile runs one exporter, Prometheus, Alertmanager and Grafana, and nothing else."""
+    running = [name.split("-")[0] for name, service in SERVICES.items() if profile in service["profiles"]]
+    assert sorted(running) == sorted(ONE_OF_EACH)
+
+
+def test_without_a_profile_the_normal_one_runs() -> None:
+    """``docker compose up`` alone reads its profile from .env."""
+    assert "\nCOMPOSE_PROFILES=normal\n" in (ROOT / ".env").read_text()
+    assert all(service["profiles"] and set(service["profiles"]) <= set(PROFILES) for service in SERVICES.values())
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_images_are_pinned(name: str) -> None:
+    """An image has a whole version, or is built here from images that have."""
+    image = SERVICES[name]["image"]
+    if "build" not in SERVICES[name]:
+        assert re.search(r":v?\d+\.\d+\.\d+$", image)
+        return
+    bases = re.findall(r"(?m)^FROM (\S+)", (ROOT / "Dockerfile").read_text())
+    assert bases
+    assert all(re.search(r":\d+\.\d+\.\d+-slim$", base) for base in bases)
+
+
+def test_grafana_and_prometheus_are_recent_enough() -> None:
+    """Dashboards need Grafana 12, and Prometheus is a 3."""
+    assert re.search(r"/grafana:(1[2-9]|[2-9]\d)\.", named("grafana", "normal")["image"])
+    assert re.search(r"/prometheus:v3\.", named("prometheus", "normal")["image"])
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_containers_may_do_nothing_that_they_need_not(name: str) -> None:
+    """Read-only, without capabilities, without new privileges; files of this repository are mounted read-only."""
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert "no-new-privileges:true" in service["security_opt"]
+    assert not {"privileged", "user", "cap_add"} & service.keys()
+    for volume in service.get("volumes", ()):
+        assert volume.split(":")[0] in COMPOSE["volumes"] or re.search(r":ro(,|$)", volume), volume
+
+
+def test_the_exporter_is_not_root() -> None:
+    """The image runs as a numbered user."""
+    assert re.search(r"(?m)^USER [1-9]\d*:[1-9]\d*$", (ROOT / "Dockerfile").read_text())
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_what_is_mounted_exists(name: str) -> None:
+    """Docker would make an empty folder of a source that is missing."""
+    for source in mounts(SERVICES[name]).values():
+        assert source in COMPOSE["volumes"] or source == "/" or (ROOT / source).exists(), source
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_program_is_asked_where_it_listens(profile: str) -> None:
+    """Targets and addresses in settings are those the programs are told to listen on, all of them on loopback."""
+    listening = {kind: flag(named(kind, profile), "--web.listen-address") for kind in ONE_OF_EACH[:-1]}
+    settings = prometheus_settings(profile)
+    targets = [
+        target for job in settings["scrape_configs"] for static in job["static_configs"] for target in static["targets"]
+    ]
+    assert targets == [listening["exporter"], listening["prometheus"]]
+    assert settings["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"] == [listening["alertmanager"]]
+    environment = named("grafana", profile)["environment"]
+    assert environment["MODELHOST_PROMETHEUS_URL"] == f"http://{listening['prometheus']}"
+    assert environment["GF_SERVER_HTTP_ADDR"] == "127.0.0.1"
+    assert all(address.startswith("127.0.0.1:") for address in listening.values())
+
+
+def test_ports_are_those_of_the_stack_without_docker() -> None:
+    """The same addresses work for both."""
+    ports = {kind: int(flag(named(kind, "normal"), "--web.listen-address").split(":")[1]) for kind in ONE_OF_EACH[:-1]}
+    ports["grafana"] = int(named("grafana", "normal")["environment"]["GF_SERVER_HTTP_PORT"])
+    assert ports == options.PORTS
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_health_checks_ask_their_own_program(profile: str) -> None:
+    """A health check's address is the one that its program listens on."""
+    for kind, own in (("prometheus", "127.0.0.1:9090"), ("grafana", "127.0.0.1:3000")):
+        assert any(own in word for word in named(kind, profile)["healthcheck"]["test"])
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_grafana_knows_how_often_prometheus_scrapes(profile: str) -> None:
+    """Otherwise rates are flat for a minute, or have holes."""
+    interval = prometheus_settings(profile)["global"]["scrape_interval"]
+    assert named("grafana", profile)["environment"]["MODELHOST_SCRAPE_INTERVAL"] == interval
+    assert interval == (options.NORMAL_INTERVAL if profile == "normal" else options.LIVE_INTERVAL)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_rules_are_where_prometheus_looks(profile: str) -> None:
+    """The patterns in the settings find the rule files."""
+    service = named("prometheus", profile)
+    folder = Path(flag(service, "--config.file")).parent
+    for pattern in prometheus_settings(profile)["rule_files"]:
+        found = in_repository(service, str(folder / pattern))
+        assert sorted(path.name for path in found.parent.glob(found.name)) == ["alerts.yml", "recording.yml"]
+
+
+def test_grafana_is_told_the_same_with_and_without_docker() -> None:
+    """Each variable that settings and provisioning files read is set by both."""
+    folder = ROOT / "grafana"
+    files = [folder / "grafana.ini", *folder.glob("provisioning/**/*.yml")]
+    read = {
+        name
+        for path in files
+        for pair in re.findall(r"\$__env\{(\w+)\}|\$\{?(MODELHOST_\w+)", path.read_text())
+        for name in pair
+        if name
+    }
+    assert read
+    given = options.parse([])
+    assert read <= programs.grafana_environment(given, folder).keys()
+    for profile in PROFILES:
+        assert read <= named("grafana", profile)["environment"].keys()
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_dashboards_are_mounted_where_they_are_looked_for(profile: str) -> None:
+    """The provider's folder has the dashboards, and the home page is the Overview."""
+    service = named("grafana", profile)
+    folder = in_repository(service, service["environment"]["MODELHOST_DASHBOARDS"])
+    assert len(list(folder.glob("*.json"))) == 7
+    settings = configparser.ConfigParser(interpolation=None)
+    settings.read(in_repository(service, "/etc/grafana/grafana.ini"))
+    home = settings["dashboards"]["default_home_dashboard_path"]
+    home = re.sub(r"\$__env\{MODELHOST_DASHBOARDS\}", service["environment"]["MODELHOST_DASHBOARDS"], home)
+    assert '"uid": "modelhost-overview"' in in_repository(service, home).read_text()
+
+
+def test_the_build_context_has_what_the_build_reads() -> None:
+    """The Dockerfile builds the wheel from what .dockerignore lets through."""
+    let_through = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    project = (ROOT / "pyproject.toml").read_text()
+    wanted = {"exporter", "pyproject.toml", "npm", *re.findall(r"README\.md|LICENSE|hatch_build\.py", project)}
+    assert wanted == let_through
+    assert all((ROOT / name).exists() for name in let_through)
