@@ -53,8 +53,9 @@ class Target:
             if not line.startswith(b"#"):
                 series, _, value = line.rpartition(b" ")
                 lines.append(b"%b %b" % (self._series.get(series) or self._labelled(series), value))
-        lines += [b"up{%b} 1" % self._labels, b"scrape_duration_seconds{%b} 0.04" % self._labels, b""]
-        return time.join(lines)
+        of_prometheus = ((b"up", 1), (b"scrape_duration_seconds", 0.04), (b"scrape_samples_scraped", len(lines)))
+        lines += [b"%b{%b} %a" % (name, self._labels, value) for name, value in of_prometheus]
+        return time.join([*lines, b""])
 
     def _labelled(self, series: bytes) -> bytes:
         """Return a series with the target's labels; its own of the same names give way, as in Prometheus."""

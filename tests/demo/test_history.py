@@ -22,6 +22,7 @@ def test_samples_get_the_target_s_labels_and_a_time() -> None:
         f'b_total{{{target},x="y",le="+Inf"}} 2.5 12.500',
         f"up{{{target}}} 1 12.500",
         f"scrape_duration_seconds{{{target}}} 0.04 12.500",
+        f"scrape_samples_scraped{{{target}}} 2 12.500",
     ]
 
 
