@@ -6,16 +6,17 @@ import math
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from matplotlib.colors import LogNorm
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
 
 from grafana.formats import in_unit, text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from matplotlib.axes import Axes
 
@@ -27,6 +28,14 @@ COLORS = {"green": "#73bf69", "orange": "#ff9830", "red": "#f2495c", "blue": "#5
 PALETTE = ("#73bf69", "#f2cc0c", "#5794f2", "#ff9830", "#f2495c", "#b877d9", "#8ab8ff", "#37872d", "#fade2a", "#c4162a")
 INK, FAINT = "#ccccdc", "#3a3d44"
 LEGEND_LINES = 4
+_LETTER = 5.0
+_TIME_LABEL = 55
+"""Pixels that a letter of a legend takes, and the time at a line of the grid."""
+_TIMES = (1, 5, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
+"""Round steps of time, in seconds."""
+_SMALL: Any = {"fontsize": 6.5}
+_BAND_LABEL = 26
+"""Letters beside a band of states."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +51,10 @@ class Series:
     def last(self) -> float:
         """The last value."""
         return self.points[-1][1]
+
+
+Line: TypeAlias = tuple[Series, str, "Mapping[str, Any]"]
+"""A line with its colour and its configuration."""
 
 
 def series(target: Mapping[str, Any], answer: list[Any]) -> Iterator[Series]:
@@ -74,7 +87,9 @@ def draw(axes: Axes, panel: Panel, found: list[Series], view: View) -> None:
     KINDS[panel["type"]](axes, panel, found)
     if panel["type"] in ("timeseries", "heatmap", "state-timeline"):
         axes.set_xlim(view.start, view.end)
-        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_locator(
+            MultipleLocator(_step(view.end - view.start, _TIMES, min(6, int(axes.bbox.width / _TIME_LABEL))))
+        )
         axes.xaxis.set_major_formatter(FuncFormatter(lambda at, _: datetime.fromtimestamp(at, UTC).strftime("%H:%M")))
 
 
@@ -105,32 +120,102 @@ def overrides(panel: Panel) -> dict[str, dict[str, Any]]:
     }
 
 
+def _step(span: float, steps: Iterable[float], most: int) -> float:
+    """Return the first of some steps that divides a span into so many parts at most."""
+    return next((step for step in steps if span <= step * most), span)
+
+
+def _scale(axes: Axes, unit: str) -> None:
+    """Give the axis of values round steps, in a unit."""
+    bottom, top = axes.get_ylim()
+    locator: MaxNLocator | MultipleLocator = MaxNLocator(4)
+    if unit == "bytes":
+        locator = MultipleLocator(_step(top - bottom, (2.0**power for power in range(60)), 4))
+    elif unit == "s" and top > _TIMES[3] * 2:
+        locator = MultipleLocator(_step(top - bottom, _TIMES, 4))
+    axes.yaxis.set_major_locator(locator)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: in_unit(value, unit)))
+
+
 def timeseries(axes: Axes, panel: Panel, found: list[Series]) -> None:
-    """Draw lines, or areas that add up, with a legend sorted by the last value."""
+    """Draw lines, or areas that add up, with a legend sorted by the last value; each unit has an axis of its own."""
     field = panel["fieldConfig"]["defaults"]
-    ordered = sorted(found, key=lambda line: -line.last if math.isfinite(line.last) else math.inf)
-    colors = {id(line): PALETTE[index % len(PALETTE)] for index, line in enumerate(found)}
+    colors = [PALETTE[index % len(PALETTE)] for index in range(len(found))]
+    dressed = list(zip(found, colors, _fields(panel, found), strict=True))
     if field["custom"].get("stacking", {}).get("mode") == "normal":
         instants = sorted({at for line in found for at, _ in line.points})
         values = [[dict(line.points).get(at, 0.0) for at in instants] for line in found]
-        axes.stackplot(instants, values, colors=[colors[id(line)] for line in found], alpha=0.6, linewidth=0)
+        axes.stackplot(instants, values, colors=colors, alpha=0.6, linewidth=0)
+        sides = {field["unit"]: axes}
     else:
-        for line in found:
-            times, heights = zip(*line.points, strict=True)
-            axes.plot(times, heights, color=colors[id(line)], linewidth=0.9)
-            if len(found) <= LEGEND_LINES:
-                axes.fill_between(times, heights, color=colors[id(line)], alpha=0.08, linewidth=0)
-    if field.get("min") is not None:
-        axes.set_ylim(bottom=field["min"])
-    if field.get("max") is not None:
-        axes.set_ylim(top=field["max"])
-    axes.yaxis.set_major_locator(MaxNLocator(4))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: in_unit(value, field["unit"])))
+        sides = _lines(axes, field["unit"], dressed)
+    for unit, side in sides.items():
+        if not side.dataLim.height and not side.dataLim.y0:  # nothing but zeros
+            side.set_ylim(0, 1)
+        if field.get("min") is not None:
+            side.set_ylim(bottom=field["min"])
+        if field.get("max") is not None:
+            side.set_ylim(top=field["max"])
+        _scale(side, unit)
     axes.grid(color=FAINT, linewidth=0.4)
-    for index, line in enumerate(ordered[:LEGEND_LINES]):
+    _write_legend(axes, dressed)
+
+
+def _fields(panel: Panel, found: list[Series]) -> list[Mapping[str, Any]]:
+    """Return the configuration of each line: the panel's, with what overrides it for some names."""
+    plain, special = panel["fieldConfig"]["defaults"], overrides(panel)
+    return [
+        {**plain, **next((own for name, own in special.items() if re.match(name, line.name)), {})} for line in found
+    ]
+
+
+def _lines(axes: Axes, unit: str, dressed: list[Line]) -> dict[str, Axes]:
+    """Draw lines; returns the axes by their unit."""
+    sides = {unit: axes}
+    for line, color, own in dressed:
+        if own["unit"] not in sides:
+            sides[own["unit"]] = _other_side(axes)
+        side = sides[own["unit"]]
+        times, heights = zip(*_with_gaps(line.points), strict=True)
+        side.plot(times, heights, color=color, linewidth=0.9)
+        if len(dressed) <= LEGEND_LINES:
+            side.fill_between(times, heights, color=color, alpha=0.08, linewidth=0)
+    return sides
+
+
+def _with_gaps(points: Sequence[tuple[float, float]]) -> Iterator[tuple[float, float]]:
+    """Yield points, and no number where some are missing, so that no line is drawn across."""
+    step = min((later - at for (at, _), (later, _) in pairwise(points)), default=0.0)
+    before = points[0][0]
+    for at, value in points:
+        if at - before > step * 1.5:
+            yield before + step, math.nan
+        yield at, value
+        before = at
+
+
+def _other_side(axes: Axes) -> Axes:
+    """Return axes for a second unit, written within the right edge."""
+    side: Axes = axes.twinx()
+    for spine in side.spines.values():
+        spine.set_visible(False)
+    side.tick_params(colors=INK, labelsize=6.5, length=0, pad=-32)
+    return side
+
+
+def _write_legend(axes: Axes, dressed: list[Line]) -> None:
+    """Write the highest last values below a graph, each name as far as there is room."""
+    room = int(axes.bbox.width / _LETTER) - 14
+    ordered = sorted(dressed, key=lambda each: -each[0].last if math.isfinite(each[0].last) else math.inf)
+    for index, (line, color, own) in enumerate(ordered[:LEGEND_LINES]):
         below = -(26 + 12 * index) / axes.bbox.height
-        axes.text(0, below, f"— {line.name or 'value'}", color=colors[id(line)], fontsize=6.5, transform=axes.transAxes)
-        axes.text(1, below, text(line.last, field), color=INK, fontsize=6.5, ha="right", transform=axes.transAxes)
+        axes.text(0, below, f"— {_short(line.name or 'value', room)}", color=color, **_SMALL, transform=axes.transAxes)
+        axes.text(1, below, text(line.last, own), color=INK, ha="right", **_SMALL, transform=axes.transAxes)
+
+
+def _short(name: str, room: int) -> str:
+    """Return a name without its beginning where it is too long: models differ in their ends."""
+    return name if len(name) <= room else f"…{name[1 - room :]}"
 
 
 def stat(axes: Axes, panel: Panel, found: list[Series]) -> None:
@@ -188,7 +273,8 @@ def heatmap(axes: Axes, panel: Panel, found: list[Series]) -> None:
     axes.pcolormesh([*instants, instants[-1] + width], rows, cells, cmap="turbo", norm=LogNorm())
     shown = range(0, len(ordered), max(1, len(ordered) // 6))
     axes.set_yticks(
-        [row + 1 for row in shown], [in_unit(float(ordered[row].labels["le"]), field["unit"]) for row in shown]
+        [row + 1 for row in shown],
+        ["" if (end := float(ordered[row].labels["le"])) == math.inf else in_unit(end, field["unit"]) for row in shown],
     )
 
 
@@ -203,7 +289,7 @@ def timeline(axes: Axes, panel: Panel, found: list[Series]) -> None:
             (row - 0.4, 0.8),
             facecolors=[color_of(value, field) for _, value in line.points],
         )
-    axes.set_yticks(range(len(found)), [line.name for line in found])
+    axes.set_yticks(range(len(found)), [_short(line.name, _BAND_LABEL) for line in found])
     axes.invert_yaxis()
 
 
@@ -219,12 +305,13 @@ def table(axes: Axes, panel: Panel, found: list[Series]) -> None:
         lines.setdefault(tuple(line.labels.get(key, "") for key in keys), {})[line.ref] = line.last
     room = max(2, int(panel["gridPos"]["h"] * 38 / 22) - 2)
     places = np.linspace(0, 1, len(keys) + len(columns), endpoint=False)
-    for at, name in zip(places, (*keys, *columns.values()), strict=True):
+    headings = [arranged["renameByName"].get(key, key) for key in keys]
+    for at, name in zip(places, (*headings, *columns.values()), strict=True):
         axes.text(at, 1, name, color="#6e9fff", fontsize=7, va="top", clip_on=True)
     for row, (labels, values) in enumerate(sorted(lines.items())[:room]):
         height = 1 - (row + 1) / room
         for at, label in zip(places, labels, strict=False):
-            axes.text(at, height, label[:26], color=INK, fontsize=7, va="top")
+            axes.text(at, height, _short(label, _BAND_LABEL), color=INK, fontsize=7, va="top")
         for at, (ref, name) in zip(places[len(keys) :], columns.items(), strict=True):
             own = settings.get(name, {})
             if ref in values:

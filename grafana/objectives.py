@@ -45,7 +45,8 @@ def _burn(title: str, window: str, most: float, meaning: str) -> s.Builder:
     return (
         graph(
             title,
-            f"How many times faster than allowed the error budget is used. {WHOSE} Good: below 1. At {most}, {meaning}.",
+            f"How many times faster than allowed the error budget is used. {WHOSE} "
+            f"Good: below 1. At {most}, {meaning}.",
             Query(r.burn(window), "{{slo}}"),
             unit=s.COUNT,
             empty=NO_OBJECTIVES,

@@ -71,10 +71,15 @@ def held(values: Iterable[tuple[float, str]]) -> Iterator[tuple[float, float]]:
         yield at, at - began
 
 
+def incidents() -> Iterator[bytes]:
+    """Yield the scrapes of a host on which everything goes wrong."""
+    return history.scrapes(1, START, SECONDS, INTERVAL, models=USUAL_MODELS, schedule=HOURLY)
+
+
 @contextlib.contextmanager
-def recorded(folder: Path) -> Iterator[Past]:
-    """Start a Prometheus on a host's past, with what the recording rules and the alerts made of it."""
-    _blocks(folder, history.scrapes(1, START, SECONDS, INTERVAL, models=USUAL_MODELS, schedule=HOURLY))
+def recorded(folder: Path, scrapes: Iterable[bytes]) -> Iterator[Past]:
+    """Start a Prometheus on the scrapes of that time, with what the recording rules and the alerts made of them."""
+    _blocks(folder, scrapes)
     times = (f"--start={START:.0f}", f"--end={START + SECONDS:.0f}", f"--eval-interval={INTERVAL}s")
     for _ in range(_DEPTH):
         with _serving(folder) as server:

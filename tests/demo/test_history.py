@@ -33,6 +33,14 @@ def test_labels_that_the_target_has_too_give_way() -> None:
     assert line == 'a{instance="host",job="modelhost",gpu="7",exported_instance="1",x="job=\\""} 1 1.000'
 
 
+def test_the_simulated_process_is_as_old_as_its_host() -> None:
+    """Its start and its configuration are of the simulated time, not of the process that simulates it."""
+    page = next(history.scrapes(1, START, 0, 15, models=3, schedule=QUIET)).decode()
+    for name in ("process_start_time_seconds", "modelhost_config_last_reload_success_timestamp_seconds"):
+        (line,) = (line for line in page.splitlines() if line.startswith(name))
+        assert float(line.split()[1]) == START - 120
+
+
 def test_promtool_makes_blocks_of_it(tmp_path: Path) -> None:
     """Two hosts' scrapes become blocks with as many samples as there were."""
     file = tmp_path / "past.om"

@@ -110,7 +110,11 @@ def test_the_command_writes_files(tmp_path: Path) -> None:
         (700.0, "watt", "700 W"),
         (12.5, "reqps", "12.5 req/s"),
         (1.0, "bool_yes_no", "Yes"),
-        (0.0, "s", "0"),
+        (0.0, "s", "0 s"),
+        (0.0, "short", "0"),
+        (0.0042, "short", "0.0042"),
+        (-0.0, "pps", "0 p/s"),
+        (0.3 * 3, "percentunit", "90 %"),
         (math.inf, "s", "–"),
     ],
 )
