@@ -1,5 +1,6 @@
 // Charts of the history, drawn by uPlot; only those that somebody can see are drawn.
 
+import { announce } from "./dom.js";
 import { clock, text } from "./format.js";
 
 const MINUTE = 60_000;
@@ -63,7 +64,7 @@ export class Chart {
   // Show columns [times, …values] for the last seconds: now, or when somebody looks. What only adds the newest point
   // (grown) waits until it fills a pixel: in an hour's chart that is one time in five.
   draw(data, seconds, grown) {
-    if (grown && this.#plot && data[0].at(-1) - this.#window[1] < this.#pixel()) return;
+    if (grown && this.#plot && Math.abs(data[0].at(-1) - this.#window[1]) < this.#pixel()) return;
     this.#late = [data, seconds];
     this.catchUp();
   }
@@ -168,7 +169,7 @@ export class Chart {
     (plot.hooks.setCursor ??= []).push(show);
   }
 
-  // Left and right walk along the points.
+  // Left and right walk along the points; a screen reader says each.
   #step(event) {
     const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     if (!by || !this.#plot) return;
@@ -177,6 +178,7 @@ export class Chart {
     const from = this.#plot.cursor.left >= 0 ? this.#plot.cursor.idx : times.length - 1 - by;
     const index = Math.min(Math.max(from + by, 0), times.length - 1);
     this.#plot.setCursor({ left: this.#plot.valToPos(times[index], "x"), top: 0 });
+    announce(this.element.querySelector(".tip").textContent.replaceAll("\n", ", "));
   }
 
   #summary([times, ...columns]) {
