@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from grafana import asking, drawing
+from grafana import asking, courses, drawing, looks
 from grafana.build import BOARDS, FOLDER
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Box:
         """Return what is left for a panel's content beside its title, axes and legend."""
         beside, below = MARGINS.get(kind, (10, 8))
         if kind == "timeseries":
-            below += LEGEND_LINE * min(series, drawing.LEGEND_LINES)
+            below += LEGEND_LINE * min(series, courses.LEGEND_LINES)
         return Box(self.left + beside, self.bottom + below, self.wide - beside - 14, self.high - below - 30)
 
 
@@ -87,7 +87,7 @@ def save(figure: Figure, path: Path, dpi: float = DPI) -> None:
 def _palette() -> Image.Image:
     """Return every colour that a picture needs: what is drawn with, as it fades into a panel, and a heatmap's."""
     paper = np.array(to_rgb(PANEL))
-    inks = [*drawing.PALETTE, *drawing.COLORS.values(), drawing.INK, drawing.FAINT]
+    inks = [*looks.PALETTE, *looks.COLORS.values(), looks.INK, looks.FAINT]
     drawn = [share * np.array(to_rgb(ink)) + (1 - share) * paper for ink in inks for share in SHADES]
     heat = [color[:3] for color in colormaps["turbo"](np.linspace(0, 1, HEATS))]
     palette = Image.new("P", (1, 1))
@@ -119,9 +119,9 @@ def picture(api: asking.Prometheus, board: Mapping[str, Any], view: asking.View)
     return figure
 
 
-def _answers(api: asking.Prometheus, board: Mapping[str, Any], view: asking.View) -> dict[int, list[drawing.Series]]:
+def _answers(api: asking.Prometheus, board: Mapping[str, Any], view: asking.View) -> dict[int, list[looks.Series]]:
     """Return every panel's series by its id."""
-    answers: dict[int, list[drawing.Series]] = {}
+    answers: dict[int, list[looks.Series]] = {}
     asked = (question for question in asking.questions(board) if question.kind == "panel")
     for panel, _ in asking.panels(board):
         answers[panel["id"]] = [
@@ -139,7 +139,7 @@ def _named(title: str, view: asking.View) -> str:
 
 
 def _write(figure: Figure, x: float, y: float, words: str, height: float, *, size: float) -> None:
-    figure.text(x / WIDTH, y / height, words.replace("$", r"\$"), color=drawing.INK, fontsize=size)
+    figure.text(x / WIDTH, y / height, words.replace("$", r"\$"), color=looks.INK, fontsize=size)
 
 
 if __name__ == "__main__":
