@@ -221,3 +221,22 @@ def test_a_long_gap_is_not_lived_through(make_host: MakeHost) -> None:
         sum(one.by("modelhost_requests_total", "server", "model", "outcome").values()) for one in (before, page)
     ]
     assert requests[1] - requests[0] < 300 * 3
+
+
+_LIMITS = (
+    ("gpu_power_watts", "gpu_power_limit_watts", ("gpu",)),
+    ("gpu_clock_hertz", "gpu_clock_max_hertz", ("gpu", "domain")),
+    ("gpu_memory_used_bytes", "gpu_memory_total_bytes", ("gpu",)),
+    ("memory_used_bytes", "memory_total_bytes", ()),
+    ("file_descriptors_allocated", "file_descriptors_maximum", ()),
+)
+
+
+def test_nothing_is_above_its_limit(hour: list[str]) -> None:
+    """Whatever goes wrong, no share of a whole is above 1."""
+    for page in map(Page, hour[::4]):
+        for part, whole, labels in _LIMITS:
+            limits = page.by(f"modelhost_{whole}", *labels)
+            shares = {key: value / limits[key] for key, value in page.by(f"modelhost_{part}", *labels).items()}
+            assert shares
+            assert {key: share for key, share in shares.items() if not 0 <= share <= 1} == {}
