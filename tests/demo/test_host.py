@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import time
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -240,3 +241,14 @@ def test_nothing_is_above_its_limit(hour: list[str]) -> None:
             shares = {key: value / limits[key] for key, value in page.by(f"modelhost_{part}", *labels).items()}
             assert shares
             assert {key: share for key, share in shares.items() if not 0 <= share <= 1} == {}
+
+
+def test_a_live_demo_has_caught_up_before_anybody_looks() -> None:
+    """Else the first rates would be those of minutes lived at once."""
+    host = DemoHost(time.time() - 60, schedule=QUIET, live=True)
+    try:
+        before = time.time()
+        host.run()
+        assert host.world.now > before - 2
+    finally:
+        host.close()
