@@ -41,7 +41,7 @@ bench: .venv/dev.stamp ## measure speed and memory, side by side with node_expor
 	$(BIN)/python -m benchmarks.page
 	$(BIN)/python -m benchmarks.live
 
-format: .venv/dev.stamp ## format the code and write the generated parts of the README
+format: .venv/dev.stamp ## format the code and write the generated parts of documents and dashboards
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	$(BIN)/python -m exporter.reference

@@ -33,7 +33,7 @@ _SAMPLE = re.compile(r"^([^#\s{]\S*?)(\{.*\})? (\S+)$", re.MULTILINE)
 
 
 def families() -> set[str]:
-    """Return the name of every family in the README's tables."""
+    """Return the name of every family in the tables of the documents."""
     of_collectors = [collectors.module(name).FAMILIES for name in collectors.names()]
     ours = (request_metrics.FAMILIES, health.FAMILIES, own_metrics.FAMILIES, scrape.FAMILIES)
     return {family.name for group in (*of_collectors, *ours) for family in group}
@@ -72,7 +72,7 @@ def well() -> Page:
 
 
 def test_an_hour_shows_every_family(hour: Sequence[str]) -> None:
-    """Whoever watches for an hour has data for every family of the README, but for those that need other hardware."""
+    """Whoever watches for an hour has data for every documented family, but for those that need other hardware."""
     seen = {name for page in hour for name, _ in _TYPE.findall(page)}
     assert families() - seen == _ABSENT.keys()
 
