@@ -4,6 +4,7 @@
 SHELL := /bin/sh
 
 BIN := .venv/bin
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 BUILD := pyproject.toml hatch_build.py npm/package-lock.json
 
 help: ## show the targets
@@ -17,7 +18,7 @@ stack: .venv/run.stamp ## exporter, Prometheus and Grafana without Docker (make 
 	@$(BIN)/python -m stack $(ARGS)
 
 test: .venv/dev.stamp test-programs ## run the tests (some of them: make test ARGS="-k scrape")
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest $(PARALLEL) $(ARGS)
 
 check: .venv/dev.stamp test-programs ## format, lint, types, documents, tests with coverage, promtool
 	$(BIN)/ruff format --check .
@@ -26,7 +27,7 @@ check: .venv/dev.stamp test-programs ## format, lint, types, documents, tests wi
 	$(BIN)/python -m exporter.reference --check
 	$(BIN)/python -m grafana.build --check
 	$(BIN)/coverage erase
-	$(BIN)/pytest --cov --cov-report=
+	$(BIN)/pytest $(PARALLEL) --cov --cov-report=
 	$(BIN)/coverage report
 
 bench: .venv/dev.stamp ## measure speed and memory, side by side with node_exporter and nginx
@@ -42,7 +43,7 @@ bench: .venv/dev.stamp ## measure speed and memory, side by side with node_expor
 	$(BIN)/python -m benchmarks.live
 	$(BIN)/python -m benchmarks.dashboards
 
-format: .venv/dev.stamp ## format the code and write the generated parts of the README
+format: .venv/dev.stamp ## format the code and write the generated parts of documents and dashboards
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	$(BIN)/python -m exporter.reference

@@ -120,6 +120,9 @@ async def _serve(service: Service, demo: DemoHost | None = None) -> None:
         build_app(service), access_log=None, handler_cancellation=True, shutdown_timeout=_STOP_SECONDS
     )
     proxy = Proxy(service.config.proxy, service.registry, _STOP_SECONDS, service.fleet.recorded)
+    if demo is not None:
+        demo.feed(proxy.metrics, proxy.health)
+        demo.run()
     await runner.setup()
     try:
         stop = asyncio.Event()
@@ -129,9 +132,6 @@ async def _serve(service: Service, demo: DemoHost | None = None) -> None:
             await _listen(runner, address, service.config.web.telemetry_path)
         if demo is None:
             await _start_proxy(proxy)
-        else:
-            demo.feed(proxy.metrics, proxy.health)
-            demo.run()
         log.info(
             "ready",
             extra={"fields": {"version": __version__, "collectors": ",".join(service.config.collectors)}},

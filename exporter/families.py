@@ -1,6 +1,6 @@
 """Metric families: declared once as data, filled afresh on every scrape.
 
-A declaration is what the README's table, the golden page and the collector itself share, so a name,
+A declaration is what the documents' tables, the golden page and the collector itself share, so a name,
 its labels and its HELP cannot drift apart.
 """
 

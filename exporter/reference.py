@@ -1,4 +1,4 @@
-"""Writes the parts of README.md that the code knows best: ``python -m exporter.reference [--check]``."""
+"""Writes the parts of documents that the code knows best: ``python -m exporter.reference [--check]``."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 
     from exporter.families import Family
 
-README = Path("README.md")
+DOCUMENTS = (Path("README.md"), Path("docs/metrics.md"))
 
 
 def main(arguments: Sequence[str]) -> int:
     """Write the generated parts, or with ``--check`` exit with 1 when they are not up to date."""
-    before = README.read_text(encoding="utf-8")
-    after = filled(before)
+    before = {path: path.read_text(encoding="utf-8") for path in DOCUMENTS}
+    stale = {path: after for path, text in before.items() if (after := filled(text)) != text}
     if "--check" not in arguments:
-        README.write_text(after, encoding="utf-8")
+        for path, text in stale.items():
+            path.write_text(text, encoding="utf-8")
         return 0
-    if after == before:
-        return 0
-    print(f"{README} is not up to date: run python -m exporter.reference", file=sys.stderr)  # noqa: T201 - for a person
-    return 1
+    for path in stale:
+        print(f"{path} is not up to date: run python -m exporter.reference", file=sys.stderr)  # noqa: T201 - for a person
+    return 1 if stale else 0
 
 
 def filled(document: str) -> str:

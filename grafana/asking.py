@@ -137,7 +137,7 @@ def opened(api: Prometheus, board: Mapping[str, Any], view: View) -> View:
             first = [str(value) for value in ask(api, question, view)[:1]]
             if is_alone:
                 view = replace(view, chosen={**view.chosen, question.where: first})
-            if is_row and first:
+            if is_row and first and question.where not in view.repeated:
                 view = replace(view, repeated={**view.repeated, question.where: first[0]})
     return view
 

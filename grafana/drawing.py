@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.colors import LogNorm
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MultipleLocator
 
+from grafana.courses import timeseries
 from grafana.formats import in_unit, text
+from grafana.looks import COLORS, INK, TIMES, Series, overrides, short, step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -20,28 +21,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from grafana.asking import View
+    from grafana.looks import Panel
 
-    Panel = Mapping[str, Any]
-
-COLORS = {"green": "#73bf69", "orange": "#ff9830", "red": "#f2495c", "blue": "#5794f2", "text": "#8e8e9a"}
-PALETTE = ("#73bf69", "#f2cc0c", "#5794f2", "#ff9830", "#f2495c", "#b877d9", "#8ab8ff", "#37872d", "#fade2a", "#c4162a")
-INK, FAINT = "#ccccdc", "#3a3d44"
-LEGEND_LINES = 4
-
-
-@dataclass(frozen=True)
-class Series:
-    """One line of an answer: what the legend calls it, its labels, and its points (seconds, value)."""
-
-    name: str
-    labels: Mapping[str, str]
-    points: tuple[tuple[float, float], ...]
-    ref: str
-
-    @property
-    def last(self) -> float:
-        """The last value."""
-        return self.points[-1][1]
+_TIME_LABEL = 55
+"""Pixels that a time takes below a graph."""
+_BAND_LABEL = 26
+"""Letters beside a band of states."""
 
 
 def series(target: Mapping[str, Any], answer: list[Any]) -> Iterator[Series]:
@@ -74,7 +59,9 @@ def draw(axes: Axes, panel: Panel, found: list[Series], view: View) -> None:
     KINDS[panel["type"]](axes, panel, found)
     if panel["type"] in ("timeseries", "heatmap", "state-timeline"):
         axes.set_xlim(view.start, view.end)
-        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_locator(
+            MultipleLocator(step(view.end - view.start, TIMES, min(6, int(axes.bbox.width / _TIME_LABEL))))
+        )
         axes.xaxis.set_major_formatter(FuncFormatter(lambda at, _: datetime.fromtimestamp(at, UTC).strftime("%H:%M")))
 
 
@@ -91,46 +78,10 @@ def color_of(value: float, field: Mapping[str, Any]) -> str:
         if mapping["type"] == "value" and f"{value:g}" in mapping["options"]:
             return COLORS[mapping["options"][f"{value:g}"]["color"]]
     color = "text"
-    for step in field.get("thresholds", {}).get("steps", ()):
-        if step["value"] is None or value >= step["value"]:
-            color = step["color"]
+    for limit in field.get("thresholds", {}).get("steps", ()):
+        if limit["value"] is None or value >= limit["value"]:
+            color = limit["color"]
     return COLORS[color]
-
-
-def overrides(panel: Panel) -> dict[str, dict[str, Any]]:
-    """Return a panel's overrides by what they match: a column's name or a query's refId."""
-    return {
-        override["matcher"]["options"]: {each["id"]: each["value"] for each in override["properties"]}
-        for override in panel["fieldConfig"]["overrides"]
-    }
-
-
-def timeseries(axes: Axes, panel: Panel, found: list[Series]) -> None:
-    """Draw lines, or areas that add up, with a legend sorted by the last value."""
-    field = panel["fieldConfig"]["defaults"]
-    ordered = sorted(found, key=lambda line: -line.last if math.isfinite(line.last) else math.inf)
-    colors = {id(line): PALETTE[index % len(PALETTE)] for index, line in enumerate(found)}
-    if field["custom"].get("stacking", {}).get("mode") == "normal":
-        instants = sorted({at for line in found for at, _ in line.points})
-        values = [[dict(line.points).get(at, 0.0) for at in instants] for line in found]
-        axes.stackplot(instants, values, colors=[colors[id(line)] for line in found], alpha=0.6, linewidth=0)
-    else:
-        for line in found:
-            times, heights = zip(*line.points, strict=True)
-            axes.plot(times, heights, color=colors[id(line)], linewidth=0.9)
-            if len(found) <= LEGEND_LINES:
-                axes.fill_between(times, heights, color=colors[id(line)], alpha=0.08, linewidth=0)
-    if field.get("min") is not None:
-        axes.set_ylim(bottom=field["min"])
-    if field.get("max") is not None:
-        axes.set_ylim(top=field["max"])
-    axes.yaxis.set_major_locator(MaxNLocator(4))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: in_unit(value, field["unit"])))
-    axes.grid(color=FAINT, linewidth=0.4)
-    for index, line in enumerate(ordered[:LEGEND_LINES]):
-        below = -(26 + 12 * index) / axes.bbox.height
-        axes.text(0, below, f"— {line.name or 'value'}", color=colors[id(line)], fontsize=6.5, transform=axes.transAxes)
-        axes.text(1, below, text(line.last, field), color=INK, fontsize=6.5, ha="right", transform=axes.transAxes)
 
 
 def stat(axes: Axes, panel: Panel, found: list[Series]) -> None:
@@ -188,7 +139,8 @@ def heatmap(axes: Axes, panel: Panel, found: list[Series]) -> None:
     axes.pcolormesh([*instants, instants[-1] + width], rows, cells, cmap="turbo", norm=LogNorm())
     shown = range(0, len(ordered), max(1, len(ordered) // 6))
     axes.set_yticks(
-        [row + 1 for row in shown], [in_unit(float(ordered[row].labels["le"]), field["unit"]) for row in shown]
+        [row + 1 for row in shown],
+        ["" if (end := float(ordered[row].labels["le"])) == math.inf else in_unit(end, field["unit"]) for row in shown],
     )
 
 
@@ -203,7 +155,7 @@ def timeline(axes: Axes, panel: Panel, found: list[Series]) -> None:
             (row - 0.4, 0.8),
             facecolors=[color_of(value, field) for _, value in line.points],
         )
-    axes.set_yticks(range(len(found)), [line.name for line in found])
+    axes.set_yticks(range(len(found)), [short(line.name, _BAND_LABEL) for line in found])
     axes.invert_yaxis()
 
 
@@ -219,12 +171,13 @@ def table(axes: Axes, panel: Panel, found: list[Series]) -> None:
         lines.setdefault(tuple(line.labels.get(key, "") for key in keys), {})[line.ref] = line.last
     room = max(2, int(panel["gridPos"]["h"] * 38 / 22) - 2)
     places = np.linspace(0, 1, len(keys) + len(columns), endpoint=False)
-    for at, name in zip(places, (*keys, *columns.values()), strict=True):
+    headings = [arranged["renameByName"].get(key, key) for key in keys]
+    for at, name in zip(places, (*headings, *columns.values()), strict=True):
         axes.text(at, 1, name, color="#6e9fff", fontsize=7, va="top", clip_on=True)
     for row, (labels, values) in enumerate(sorted(lines.items())[:room]):
         height = 1 - (row + 1) / room
         for at, label in zip(places, labels, strict=False):
-            axes.text(at, height, label[:26], color=INK, fontsize=7, va="top")
+            axes.text(at, height, short(label, _BAND_LABEL), color=INK, fontsize=7, va="top")
         for at, (ref, name) in zip(places[len(keys) :], columns.items(), strict=True):
             own = settings.get(name, {})
             if ref in values:

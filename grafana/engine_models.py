@@ -124,7 +124,7 @@ def listed() -> s.Builder:
         value = q.highest(q.select(f"modelhost_model_{metric}", CHOSEN), *KEYS)
         return now(f"{value} * on (instance, server, model) group_right () {info}")
 
-    expires = now(told("expires_timestamp_seconds").expr + " - time()")
+    expires = now(f"({told('expires_timestamp_seconds').expr} - time()) > 0")
     return (
         listing(
             "Models",

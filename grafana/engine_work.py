@@ -95,7 +95,7 @@ def work_time() -> s.Builder:
         "Time on prompts and on output",
         "Seconds a second, of all requests side by side. Good: more on output than on prompts.",
         *(Query(flow(f"{phase}_seconds").expr, f"{phase} {LEGEND}") for phase in ("prefill", "decode")),
-        unit=s.SECONDS,
+        unit=s.COUNT,
         empty=UNTOLD,
     )
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_SMALL, _TINY = 0.1, 1e-4
 _PLAIN = {
     "reqps": " req/s",
     "cps": "/s",
@@ -54,12 +55,15 @@ def in_unit(value: float, unit: str) -> str:
 def _scaled(value: float, sizes: tuple[tuple[float, str], ...]) -> str:
     """Return a number in the largest unit that it fills, else in the last one."""
     if not value:
-        return "0"
+        return f"0 {next(name for size, name in sizes if size == 1)}".rstrip()
     size, name = next(((size, name) for size, name in sizes if abs(value) >= size), sizes[-1])
     return f"{_three(value / size)} {name}".rstrip()
 
 
 def _three(value: float) -> str:
+    value = round(value, 9)
     if value == int(value):
-        return f"{value:.0f}"
+        return f"{int(value)}"
+    if abs(value) < _SMALL:
+        return f"{value:.2g}" if abs(value) > _TINY else "0"
     return f"{value:.{max(0, 2 - int(math.log10(max(1, abs(value)))))}f}"

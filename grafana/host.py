@@ -230,10 +230,12 @@ def files() -> s.Builder:
     allocated, maximum = (q.select(f"modelhost_file_descriptors_{what}") for what in ("allocated", "maximum"))
     return graph(
         "Open files",
-        "File handles in use, as a share of what the kernel allows. Good: below 70 %.",
-        Query(q.highest(q.ratio(allocated, maximum), "instance"), "{{instance}}"),
-        unit=s.RATIO,
-    )
+        "File handles in use, and their share of what the kernel allows. Good: steady; a climb without an end is a "
+        "leak. Most kernels of today have no limit in practice: the share is then 0.",
+        Query(q.highest(allocated, "instance"), "{{instance}}"),
+        Query(q.highest(q.ratio(allocated, maximum), "instance"), "share {{instance}}"),
+        unit=s.COUNT,
+    ).override_by_regexp("share.*", s.unit_of(s.RATIO))
 
 
 def clock_offset() -> s.Builder:

@@ -10,6 +10,7 @@ from grafana.queries import Query, now
 DISK, DEVICE = 'device=~"$disk"', 'device=~"$device"'
 DISK_KEYS = ("instance", "device")
 NO_DISK = "No disk seen"
+_YEAR = 365 * 24 * 3600
 SOON = ((None, s.RED), (4 * 3600, s.AMBER), (24 * 3600, s.GREEN))
 
 
@@ -98,8 +99,8 @@ def filesystems() -> tuple[s.Builder, ...]:
             "Space",
             "Each file system: its size, what ordinary users can still fill, what is free for root too, and "
             "whether it can be "
-            "written to; and when the space would be gone if it went on as in the last 6 hours (empty: it does "
-            "not shrink). "
+            "written to; and when the space would be gone if it went on as in the last 6 hours (empty: not "
+            "within a year). "
             "Good: green, and days.",
             ("Size", s.BYTES, now(size), s.NONE),
             ("Available", s.BYTES, now(available), s.NONE),
@@ -121,9 +122,9 @@ def _inodes_used(keys: tuple[str, ...]) -> str:
 
 
 def until_full(available: str, keys: tuple[str, ...]) -> str:
-    """Return seconds until the space is gone at the pace of the last 6 hours."""
+    """Return seconds until the space is gone at the pace of the last 6 hours, where that is within a year."""
     pace = q.over("min", f"deriv({q.select('modelhost_filesystem_available_bytes')}[6h:5m])", *keys)
-    return q.ratio(available, f"-({pace} < 0)")
+    return f"{q.ratio(available, f'-({pace} < 0)')} < {_YEAR}"
 
 
 def network() -> tuple[s.Builder, ...]:

@@ -9,6 +9,7 @@ from grafana.panels import POINTS, graph, history
 from grafana.queries import Query
 
 NO_OBJECTIVES = "No objectives configured"
+WHOSE = "Of the chosen host that fares worst, or of all together."
 
 
 def panels() -> tuple[s.Builder, ...]:
@@ -21,8 +22,8 @@ def attainment() -> s.Builder:
     promised = q.highest(q.select("modelhost_slo_objective_ratio", *q.MODEL), "slo")
     return history(
         "Objectives met",
-        "Share of requests of the last 5 minutes that met each objective, on the chosen host that fares worst, beside "
-        "what was promised. Good: above the promise.",
+        f"Share of requests of the last 5 minutes that met each objective, beside what was promised. {WHOSE} "
+        "Good: above the promise.",
         Query(r.attained(), "{{slo}}"),
         Query(promised, "promised: {{slo}}"),
         unit=s.RATIO,
@@ -44,7 +45,8 @@ def _burn(title: str, window: str, most: float, meaning: str) -> s.Builder:
     return (
         graph(
             title,
-            f"How many times faster than allowed the error budget is used. Good: below 1. At {most}, {meaning}.",
+            f"How many times faster than allowed the error budget is used. {WHOSE} "
+            f"Good: below 1. At {most}, {meaning}.",
             Query(r.burn(window), "{{slo}}"),
             unit=s.COUNT,
             empty=NO_OBJECTIVES,

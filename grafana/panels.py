@@ -20,6 +20,7 @@ SMOOTH, MINUTE = "15s", "60s"
 """The shortest steps of panels about single requests: of courses, and of values now."""
 FEWER = 120
 """Points of a panel over each core, clock or reason of many hosts: thousands of raw series."""
+_INITIALS = frozenset({"gpu", "mig", "uuid", "xid"})
 POINTS = 300
 """Points of a heatmap or a panel over many series: more would not be seen and would cost."""
 
@@ -156,18 +157,26 @@ def listing(
     """
     queries = tuple(_cell(query) for *_, query, _ in columns)
     panel = style.dressed(tables.Panel(), title, description, queries, unit=style.COUNT, empty=empty, texts=None)
-    names = {f"Value #{chr(ord('A') + index)}": name for index, (name, *_) in enumerate(columns)}
+    values = {f"Value #{chr(ord('A') + index)}": name for index, (name, *_) in enumerate(columns)}
     if len(columns) == 1:
-        names = {"Value": columns[0][0], **names}
-    order = {name: index for index, name in enumerate((*labels, *names))}
+        values = {"Value": columns[0][0], **values}
+    names = {**{label: _heading(label) for label in labels}, **values}
+    order = {name: index for index, name in enumerate(names)}
     panel.with_transformation(models.DataTransformerConfig(id_val="merge", options={}))
     arranged = {"renameByName": names, "indexByName": order, "excludeByName": {"Time": True}}
     panel.with_transformation(models.DataTransformerConfig(id_val="organize", options=arranged))
     for name, unit, _, steps in columns:
         panel.override_by_name(name, _column(unit, steps))
     for name, link in (links or {}).items():
-        panel.override_by_name(name, [models.DynamicConfigValue(id_val="links", value=[link.build()])])
+        link_of = [models.DynamicConfigValue(id_val="links", value=[link.build()])]
+        panel.override_by_name(_heading(name) if name in labels else name, link_of)
     return panel.span(24).height(12)
+
+
+def _heading(label: str) -> str:
+    """Return what a column of a label's values is called."""
+    words = label.replace("_", " ")
+    return words.upper() if label in _INITIALS else f"{words[0].upper()}{words[1:]}"
 
 
 def _cell(query: Query) -> Query:

@@ -7,6 +7,7 @@ without a NAME.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 import time
@@ -14,10 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from PIL import Image
 
-from grafana import asking, drawing
+from grafana import asking, courses, drawing, looks
 from grafana.build import BOARDS, FOLDER
 
 if TYPE_CHECKING:
@@ -26,7 +31,9 @@ if TYPE_CHECKING:
 WIDTH, CELL, DPI = 1600, 38, 100
 """Pixels: of a picture, of one line of Grafana's grid, and per inch."""
 COLUMN = WIDTH / 24
-MARGINS = {"timeseries": (58, 92), "heatmap": (58, 26), "state-timeline": (150, 26), "bargauge": (80, 8)}
+MARGINS = {"timeseries": (58, 28), "heatmap": (58, 26), "state-timeline": (150, 26), "bargauge": (80, 8)}
+LEGEND_LINE = 12
+SHADES, HEATS = (1, 0.6, 0.3, 0.1), 24
 DARK, PANEL = "#111217", "#181b1f"
 
 
@@ -43,9 +50,11 @@ class Box:
         """Return corner, width and height as shares of a picture of this height."""
         return (self.left / WIDTH, self.bottom / height), self.wide / WIDTH, self.high / height
 
-    def content(self, kind: str) -> Box:
+    def content(self, kind: str, series: int) -> Box:
         """Return what is left for a panel's content beside its title, axes and legend."""
         beside, below = MARGINS.get(kind, (10, 8))
+        if kind == "timeseries":
+            below += LEGEND_LINE * min(series, courses.LEGEND_LINES)
         return Box(self.left + beside, self.bottom + below, self.wide - beside - 14, self.high - below - 30)
 
 
@@ -63,8 +72,27 @@ def main(arguments: Sequence[str], connect: Callable[[str], asking.Prometheus] =
     for name in given.names or BOARDS:
         board = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
         view = asking.opened(api, board, asking.View(end - given.minutes * 60, end, given.scrape_interval))
-        picture(api, board, view).savefig(given.folder / f"{name}.png", dpi=DPI, facecolor=DARK)
+        save(picture(api, board, view), given.folder / f"{name}.png")
     return 0
+
+
+def save(figure: Figure, path: Path, dpi: float = DPI) -> None:
+    """Write a picture, small: in so few colours that nobody sees it."""
+    plain = io.BytesIO()
+    figure.savefig(plain, dpi=dpi, facecolor=DARK)
+    few = Image.open(plain).convert("RGB").quantize(palette=_palette(), dither=Image.Dither.NONE)
+    few.save(path, optimize=True)
+
+
+def _palette() -> Image.Image:
+    """Return every colour that a picture needs: what is drawn with, as it fades into a panel, and a heatmap's."""
+    paper = np.array(to_rgb(PANEL))
+    inks = [*looks.PALETTE, *looks.COLORS.values(), looks.INK, looks.FAINT]
+    drawn = [share * np.array(to_rgb(ink)) + (1 - share) * paper for ink in inks for share in SHADES]
+    heat = [color[:3] for color in colormaps["turbo"](np.linspace(0, 1, HEATS))]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette((np.array([to_rgb(DARK), paper, *drawn, *heat]) * 255).round().astype(int).ravel().tolist())
+    return palette
 
 
 def picture(api: asking.Prometheus, board: Mapping[str, Any], view: asking.View) -> Figure:
@@ -85,14 +113,15 @@ def picture(api: asking.Prometheus, board: Mapping[str, Any], view: asking.View)
             Rectangle(*box.within(height), facecolor=PANEL, edgecolor="#2a2d33", linewidth=0.6, zorder=-1)
         )
         _write(figure, box.left + 8, box.bottom + box.high - 20, _named(panel["title"], view), height, size=8)
-        (left, bottom), wide, high = box.content(panel["type"]).within(height)
-        drawing.draw(figure.add_axes((left, bottom, wide, high)), panel, answers[panel["id"]], view)
+        found = answers[panel["id"]]
+        (left, bottom), wide, high = box.content(panel["type"], len(found)).within(height)
+        drawing.draw(figure.add_axes((left, bottom, wide, high)), panel, found, view)
     return figure
 
 
-def _answers(api: asking.Prometheus, board: Mapping[str, Any], view: asking.View) -> dict[int, list[drawing.Series]]:
+def _answers(api: asking.Prometheus, board: Mapping[str, Any], view: asking.View) -> dict[int, list[looks.Series]]:
     """Return every panel's series by its id."""
-    answers: dict[int, list[drawing.Series]] = {}
+    answers: dict[int, list[looks.Series]] = {}
     asked = (question for question in asking.questions(board) if question.kind == "panel")
     for panel, _ in asking.panels(board):
         answers[panel["id"]] = [
@@ -110,7 +139,7 @@ def _named(title: str, view: asking.View) -> str:
 
 
 def _write(figure: Figure, x: float, y: float, words: str, height: float, *, size: float) -> None:
-    figure.text(x / WIDTH, y / height, words.replace("$", r"\$"), color=drawing.INK, fontsize=size)
+    figure.text(x / WIDTH, y / height, words.replace("$", r"\$"), color=looks.INK, fontsize=size)
 
 
 if __name__ == "__main__":

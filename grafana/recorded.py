@@ -103,7 +103,7 @@ def heat(series: str) -> q.Query:
 
 
 def attained() -> str:
-    """Return the share of requests that met each objective, on the chosen host that fares worst."""
+    """Return the share of requests that met each objective: on the chosen host that fares worst, or of all together."""
     return f"1 - {_missed('5m')}"
 
 
@@ -114,4 +114,6 @@ def burn(window: str) -> str:
 
 
 def _missed(window: str) -> str:
-    return q.highest(q.select(f"model:slo_missed:ratio_rate{window}", *q.MODEL), "slo")
+    series = f"slo_missed:ratio_rate{window}"
+    chosen, together = (q.highest(asked, "slo") for asked in (_of_hosts(f"model:{series}"), _of_job(series)))
+    return f"({_either(chosen, together)})"

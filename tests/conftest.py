@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
+from tests.past import Past, incidents, recorded
 from tests.programs import Exporter, running
 
 if TYPE_CHECKING:
@@ -32,3 +33,10 @@ def start_exporter() -> Iterator[StartExporter]:
             return exporter
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def past(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Past]:
+    """Give a Prometheus with an hour and a half of incidents, recorded and judged by the rules."""
+    with recorded(tmp_path_factory.mktemp("past"), incidents()) as server:
+        yield server

@@ -74,7 +74,8 @@ def test_an_unknown_key_is_named_with_the_legal_ones(tmp_path: Path) -> None:
     assert result.returncode == 2
     assert result.stderr == (
         "modelhost-exporter: web: unknown key 'max_request';"
-        " known: listen_addresses, telemetry_path, max_requests, enable_lifecycle, allowed_hosts, allowed_origins\n"
+        " known: listen_addresses, telemetry_path, max_requests, enable_lifecycle, grafana_url,"
+        " allowed_hosts, allowed_origins\n"
     )
 
 
@@ -248,7 +249,7 @@ def test_a_reload_names_what_needs_a_restart(start_exporter: StartExporter, tmp_
         assert exporter.wait_for_message("changed, but needs a restart")["key"] == key
     exporter.wait_for_message("configuration reloaded")
     assert exporter.page()
-    assert b'<a href="/metrics">' in fetch(f"http://{exporter.address}/")
+    assert b'<a href="metrics">' in fetch(f"http://{exporter.address}/")
 
     exporter.process.send_signal(signal.SIGHUP)
     assert exporter.wait_for_message("changed, but needs a restart")

@@ -95,7 +95,7 @@ def _threshold(_card: Card, kind: int) -> int:
 
 
 def _clock(card: Card, domain: int) -> int:
-    return (card.sm_mhz, card.sm_mhz, 2619, card.sm_mhz * 4 // 5)[domain]
+    return (card.sm_mhz, card.sm_mhz, 2619, card.sm_mhz * 1545 // 1980)[domain]
 
 
 def _mig_device(card: Card, index: int) -> ctypes.c_void_p:

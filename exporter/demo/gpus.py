@@ -20,6 +20,8 @@ _INLET_CELSIUS, _CELSIUS_PER_WATT, _COOLING_SECONDS = 28.0, 0.06, 45.0
 SLOWDOWN_CELSIUS = 87.0
 _HOT_CELSIUS = 36.0  # how much warmer with its fans blocked
 _BOOST_MHZ, _IDLE_MHZ, _HOT_MHZ = 1980, 345, 1170
+_POWER_SECONDS = 6.0  # the mean that the card reports
+_REST_SECONDS = 20.0  # how long an idle card keeps its clocks up
 _CLOCK_BOUND = 0.3  # the share of the work that the clock holds up
 _CORRECTED = 1e-4  # memory errors in a step
 _RESERVED_BYTES = int(0.6 * GIB)
@@ -66,7 +68,7 @@ class Card:
         self.power, self.power_limit = _IDLE_WATTS, POWER_LIMIT_WATTS
         self.joules = rng.uniform(2e7, 4e7)
         self.celsius = 36.0
-        self.sm_mhz = _IDLE_MHZ
+        self.sm_mhz, self._rested = _IDLE_MHZ, _REST_SECONDS
         self.reasons = 0
         self.throttled = {SW_POWER_CAP: rng.uniform(0, 900), HW_THERMAL: rng.uniform(0, 30)}
         self.width = 16
@@ -171,14 +173,15 @@ class Card:
         reasons = SW_POWER_CAP if wanted > self.power_limit else 0
         if self.celsius >= SLOWDOWN_CELSIUS - 2:
             reasons |= HW_SLOWDOWN | HW_THERMAL
-        megahertz = _BOOST_MHZ if self.busy else _IDLE_MHZ
+        self._rested = 0.0 if self.busy else self._rested + seconds
+        megahertz = _BOOST_MHZ if self._rested < _REST_SECONDS else _IDLE_MHZ
         if reasons & HW_THERMAL:
             megahertz, wanted = _HOT_MHZ, wanted * 0.7
         elif reasons:
             megahertz = round(_BOOST_MHZ * (self.power_limit / wanted) ** 0.5)
         self.reasons, self.sm_mhz = reasons, megahertz
         wanted = min(wanted, self.power_limit) * self._rng.uniform(0.985, 1.0)
-        self.power += (wanted - self.power) * min(1.0, seconds / 2)
+        self.power = min(self.power_limit, self.power + (wanted - self.power) * min(1.0, seconds / _POWER_SECONDS))
         self.joules += self.power * seconds
         target = _INLET_CELSIUS + warmer + _CELSIUS_PER_WATT * self.power + (60 if warmer and self.busy else 0)
         self.celsius += (min(target, SLOWDOWN_CELSIUS + 3) - self.celsius) * min(1.0, seconds / _COOLING_SECONDS)

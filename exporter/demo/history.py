@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 JOB = "modelhost"
 _TAKEN = re.compile(rb'((?:^|,))((?:instance|job)=")')  # Prometheus puts its own labels first
+_BORN = re.compile(  # these are the real process's
+    rb"^(process_start_time_seconds|modelhost_config_last_reload_success_timestamp_seconds) .*", re.MULTILINE
+)
 END = b"# EOF\n"
 
 
@@ -29,11 +32,12 @@ def scrapes(  # noqa: PLR0913 - which host, and when
 
     Every interval from ``start`` (seconds since 1970) on; the host has lived for two minutes by then.
     """
-    host, target = DemoHost(start - 120, seed=number, models=models, schedule=schedule), Target(instance(number))
+    born = start - 120
+    host, target = DemoHost(born, seed=number, models=models, schedule=schedule), Target(instance(number))
     try:
         for scrape in range(int(seconds / interval) + 1):
             at = start + scrape * interval
-            yield target.stamped(host.page(at), at)
+            yield target.stamped(_BORN.sub(rb"\g<1> %.0f" % born, host.page(at)), at)
     finally:
         host.close()
 
@@ -53,8 +57,9 @@ class Target:
             if not line.startswith(b"#"):
                 series, _, value = line.rpartition(b" ")
                 lines.append(b"%b %b" % (self._series.get(series) or self._labelled(series), value))
-        lines += [b"up{%b} 1" % self._labels, b"scrape_duration_seconds{%b} 0.04" % self._labels, b""]
-        return time.join(lines)
+        of_prometheus = ((b"up", 1), (b"scrape_duration_seconds", 0.04), (b"scrape_samples_scraped", len(lines)))
+        lines += [b"%b{%b} %a" % (name, self._labels, value) for name, value in of_prometheus]
+        return time.join([*lines, b""])
 
     def _labelled(self, series: bytes) -> bytes:
         """Return a series with the target's labels; its own of the same names give way, as in Prometheus."""

@@ -117,7 +117,9 @@ class DemoHost:
         return self.service.scrape.page(format_)
 
     def run(self) -> None:
-        """Catch up with the time, and let it pass, in a thread of its own, until it is closed."""
+        """Catch up with the time, lest rates begin with a jump, and let it pass in a thread until it is closed."""
+        self.advance(time.time())
+        self._show()
         self._thread.start()
 
     def close(self) -> None:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from exporter.demo.machine import Machine
 
+_MOST_FILES = 2**20  # as set on many servers; kernels of today have no limit in practice
 _CONTAINER_BYTES = 2 * 2**30
 
 
@@ -48,7 +49,7 @@ def _files(machine: Machine) -> dict[str, str]:
         **{f"proc/pressure/{resource}": _pressure(machine, resource) for resource in ("cpu", "memory", "io")},
         "proc/net/snmp": f"Tcp: RtoMin CurrEstab\nTcp: 200 {machine.connections}\n",
         "proc/net/sockstat": f"TCP: inuse 40 orphan 0 tw {machine.time_wait} alloc 60 mem 9\n",
-        "proc/sys/fs/file-nr": f"{machine.descriptors}\t0\t9223372036854775807\n",
+        "proc/sys/fs/file-nr": f"{machine.descriptors}\t0\t{_MOST_FILES}\n",
         "proc/self/cgroup": "0::/\n",
         "sys/fs/cgroup/cgroup.controllers": "cpu memory\n",
         "sys/fs/cgroup/memory.max": f"{_CONTAINER_BYTES}\n",

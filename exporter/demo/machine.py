@@ -19,6 +19,7 @@ PAGE_BYTES = 4096
 _UPTIME_SECONDS = 19 * 86_400.0
 _CACHED_BYTES = 310 * GIB
 _BASE_BYTES = 64 * GIB
+_CONNECTION_BYTES = 64 * 2**20
 _SECTOR_SECONDS = 0.00008
 _PACKET_BYTES = 1100
 _LONGEST_STEP_SECONDS = 60.0
@@ -184,7 +185,8 @@ class Machine:
         self._press("cpu", seconds, 0.6 if situation.has("cpu_busy") else 0.01 * self.busy, 0.0)
 
     def _use_memory(self, seconds: float, load: Load, situation: Situation) -> None:
-        wanted = float(_BASE_BYTES + load.resident_bytes)
+        tides = 0.12 * math.sin(self._at / 1700) + 0.05 * math.sin(self._at / 310)
+        wanted = _BASE_BYTES * (1 + tides) + load.resident_bytes + load.connections * _CONNECTION_BYTES
         part = situation.progress("memory_pressure")
         stalled = 0.0
         if part is not None:
@@ -197,7 +199,7 @@ class Machine:
         self.swapped = (
             min(0.9 * SWAP_BYTES, self.swapped + pages * 0.4 * PAGE_BYTES) if stalled else self.swapped * 0.999
         )
-        self.major_faults += seconds * (0.3 + 5_000 * stalled)
+        self.major_faults += seconds * (0.6 * self._rng.random() + 5_000 * stalled)
         self.oom_kills += sum(incident.kind == "memory_pressure" for incident in situation.ended)
         self._press("memory", seconds, 1.6 * stalled, stalled)
 
@@ -205,10 +207,11 @@ class Machine:
         root, data = self.disks["nvme0n1"], self.disks["nvme1n1"]
         saturated = situation.has("disk_busy", "nvme0n1")
         queue = 24.0 * (0.8 + 0.4 * self._rng.random()) if saturated else 0.0
-        root.work(seconds, 4e4 * seconds, (6e5 + 4e8 * saturated) * seconds, queue=queue)
+        root.work(seconds, 8e5 * seconds, (6e5 + 4e8 * saturated) * seconds, queue=queue)
         filling = situation.progress("disk_filling", "/data")
-        data.work(seconds, load.loading_bytes + 1e4 * seconds, (2e6 if filling is None else 1.5e9) * seconds, queue=0.0)
-        self._press("io", seconds, 0.5 if saturated else 0.002, 0.3 if saturated else 0.0005)
+        data.work(seconds, load.loading_bytes + 2e6 * seconds, (2e6 if filling is None else 1.5e9) * seconds, queue=0.0)
+        loading = 0.001 + load.loading_bytes / seconds / 2e10
+        self._press("io", seconds, 0.5 if saturated else loading, 0.3 if saturated else loading / 4)
         disk = self.mounts[1]
         if filling is None:
             disk.used = self._data_before_filling or disk.used + 2_000 * seconds

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from exporter.demo.world import World
 
-_PAGE_SECONDS = 0.002
+_PAGE_SECONDS, _BUSY_SECONDS = 0.002, 0.0003  # a page, and how much later for each request under way
 _EVEN = 0.5
 _OK = json.dumps({"choices": [{"finish_reason": "length"}], "data": [{"embedding": [0.0]}]}).encode()
 
@@ -98,7 +98,7 @@ class Client:
         """Do nothing: there is no connection."""
 
     def _reach(self) -> None:
-        self._world.clock.spend(_PAGE_SECONDS)
+        self._world.clock.spend(_PAGE_SECONDS + _BUSY_SECONDS * len(self._engine.requests))
         if not self._engine.up:
             raise ConnectionRefusedError("connection refused")
 

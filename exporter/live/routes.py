@@ -27,7 +27,11 @@ if TYPE_CHECKING:
     Answer = Callable[[web.Request], Awaitable[bytes]]
     Begun = Callable[[web.Request, Mapping[str, str]], Awaitable[web.StreamResponse]]
 
-_HEADERS = {hdrs.CACHE_CONTROL: "no-store", "X-Content-Type-Options": "nosniff"}
+_HEADERS = {
+    hdrs.CACHE_CONTROL: "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Resource-Policy": "same-origin",  # no image or script elsewhere, where the browser does not say whose
+}
 _EVENT_HEADERS = {hdrs.CONTENT_TYPE: "text/event-stream", "X-Accel-Buffering": "no"}  # nginx would hold events back
 _MOST_HEARD_BYTES = 4096
 _MOST_HEARD = 100

@@ -98,7 +98,7 @@ class Fleet:
             if observed.time_to_first_token is not None:
                 self._cold_ttft.labels(*labels).observe(observed.time_to_first_token)
             if observed.server_seconds.load is not None:
-                watch.history.note_load(observed.model, observed.server_seconds.load)
+                watch.history.note_load(observed.model, accepted, observed.server_seconds.load)
 
     def _start(self, wanted: _Wanted) -> _Watched:
         server = wanted.server

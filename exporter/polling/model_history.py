@@ -27,6 +27,8 @@ class Known:
     loads: int = 0
     unloads: int = 0
     load_seconds: float | None = None
+    load_noted_since: float | None = None
+    """From when on the model was not loaded, as far as polls saw, before the load that a request told of."""
 
     @property
     def has_states(self) -> bool:
@@ -73,7 +75,7 @@ class ModelHistory:
         Once one request was answered the model is loaded, also before the next poll sees it.
         """
         with self._lock:
-            state = next((state for state in reversed(self._states) if state.since <= accepted), None)
+            state = self._state_at(accepted)
             if state is None or state.loaded is None:
                 return False
             key = "" if state.any_name else name
@@ -83,12 +85,23 @@ class ModelHistory:
             seen = state.confirmed if state.confirmed <= accepted else state.since
             return not loaded and not seen <= answered < accepted
 
-    def note_load(self, name: str, seconds: float) -> None:
-        """Note how long a load took, as a request that waited for it was told."""
+    def note_load(self, name: str, accepted: float, seconds: float) -> None:
+        """Note how long a load took, as a request that was accepted then and waited for it was told.
+
+        Of several requests that waited for one load, the first was told the whole of it.
+        """
         with self._lock:
+            state = self._state_at(accepted)
+            since = state.since if state else None
             for known in self._known.values():
                 if name in known.model.names:
-                    known.load_seconds = seconds
+                    told = known.load_seconds if known.load_noted_since == since else None
+                    known.load_seconds = max(seconds, told or 0.0)
+                    known.load_noted_since = since
+
+    def _state_at(self, moment: float) -> _State | None:
+        """Return what was loaded at a moment; None before the first poll."""
+        return next((state for state in reversed(self._states) if state.since <= moment), None)
 
     def _take(self, snapshot: ServerSnapshot) -> None:
         listed = {label: model for model in snapshot.models if (label := self._label(model)) is not None}

@@ -37,8 +37,9 @@ def for_upstream(fields: Iterable[Field], headers: CIMultiDictProxy[str]) -> lis
 
 
 def _without(dropped: frozenset[bytes], fields: Iterable[Field], headers: CIMultiDictProxy[str]) -> list[Field]:
-    if hdrs.CONNECTION in headers:  # it names further ones
-        dropped = dropped.union(token.encode("utf-8", "surrogateescape") for token in tokens(headers, hdrs.CONNECTION))
+    if hdrs.CONNECTION in headers:  # it names further ones; without its length a body would be read as the next message
+        named = (token.encode("utf-8", "surrogateescape") for token in tokens(headers, hdrs.CONNECTION))
+        dropped = dropped.union(named) - {CONTENT_LENGTH}
     return [field for field in fields if field[0].lower() not in dropped]
 
 

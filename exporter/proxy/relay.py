@@ -39,7 +39,7 @@ class Outgoing:
     ) -> None:
         """Frame a reply, whose fields of this hop were taken out; ``last`` ends the client's connection.
 
-        ValueError when the fields hold control characters.
+        ValueError when the fields hold what they must not.
         """
         self._request = request
         self.keep_alive = request.keep_alive and not last
@@ -48,6 +48,8 @@ class Outgoing:
         http11 = request.version >= HttpVersion11
         self._bodiless = request.method == hdrs.METH_HEAD or status in (_NO_CONTENT, _NOT_MODIFIED)
         names = {name.lower() for name, _ in fields}
+        if b" " in b"".join(names):  # "Content-Length : 3" is a length for some clients
+            raise ValueError("a space in the name of a field")
         if status == _NO_CONTENT and CONTENT_LENGTH in names:
             fields = [field for field in fields if field[0].lower() != CONTENT_LENGTH]
         if not self._bodiless and CONTENT_LENGTH not in names:
@@ -114,6 +116,9 @@ class Relay(Outgoing):
 
     def __init__(self, request: web.BaseRequest, reply: RawResponseMessage, *, same_length: bool = True) -> None:
         """Prepare; ValueError when the reply's head cannot be passed on; its length may not be what is sent."""
+        coding = reply.headers.getall(hdrs.TRANSFER_ENCODING, None)
+        if coding is not None and [each.lower() for each in coding] != ["chunked"]:
+            raise ValueError("a body that is coded for this hop, and was not decoded")
         fields = for_client(reply.raw_headers, reply.headers)
         if not same_length or reply.chunked:
             fields = [field for field in fields if field[0].lower() != CONTENT_LENGTH]

@@ -77,9 +77,10 @@ async def _pass_on(
                 )
         except (aiohttp.ClientError, OSError) as error:
             account.outcome = _outcome(call, error)
+            _pass_rest_on(call, relay, account, usage_filter)
             return False
         at = perf_counter()
-        over = content.at_eof()
+        over = content.at_eof() and content.exception() is None
         out = piece if usage_filter is None else usage_filter.feed(piece)
         if over:
             relay.end(out if usage_filter is None else out + usage_filter.flush())
@@ -92,6 +93,14 @@ async def _pass_on(
             account.end()
         account.saw(piece, at)
     return True
+
+
+def _pass_rest_on(call: UpstreamCall, relay: Relay, account: Account, usage_filter: UsageFrameFilter | None) -> None:
+    """Pass on what had come of a reply when it broke off; its last words may say why."""
+    at = perf_counter()
+    rest = call.rest()
+    relay.write(rest if usage_filter is None else usage_filter.feed(rest) + usage_filter.flush())
+    account.saw(rest, at)
 
 
 def _outcome(call: UpstreamCall, error: Exception) -> Outcome:
@@ -107,7 +116,7 @@ def cut_off(request: web.BaseRequest) -> None:
     Where the end of the connection would be the end of the reply (HTTP/1.0), only a reset says that it is broken.
     """
     transport = request.transport
-    if transport is None:
+    if transport is None or transport.is_closing():  # uvloop's socket may be another's by now
         return
     if request.version < HttpVersion11:
         reset(transport)

@@ -10,10 +10,14 @@ import asyncio
 import socket
 import ssl
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from aiohappyeyeballs import start_connection
-from aiohttp.client_proto import ResponseHandler
+
+from exporter.proxy.upstream_connection import UpstreamConnection
+from exporter.threads import call
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +35,13 @@ MAX_FIELD_BYTES = 1 << 16
 """The longest first line or field of a request or a reply; the usual 8 kB are too few for some tokens."""
 
 
+LookUp = Callable[[str, int], "Sequence[AddrInfoType]"]
+
+
+def _look_up(host: str, port: int) -> Sequence[AddrInfoType]:
+    return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+
+
 class ConnectTimeout(TimeoutError):
     """No connection was made in time."""
 
@@ -44,7 +55,9 @@ class Upstream:
         connect_timeout: float,
         idle_timeout: float | None,
         keepalive_seconds: float = _KEEPALIVE_SECONDS,
+        look_up: LookUp = _look_up,
     ) -> None:
+        """Prepare; ``look_up`` may block, it has a thread of its own."""
         url = server.url
         self.host = (url.host_port_subcomponent or "").encode()
         """What its requests have as their Host."""
@@ -53,9 +66,12 @@ class Upstream:
         self._address = (url.raw_host or "", url.port or 0)
         self._tls = _tls() if url.scheme == "https" else None
         self._connect_timeout = connect_timeout
-        self._idle_timeout = idle_timeout
+        self.idle_timeout = idle_timeout
+        """How long it may be silent, or not read what it is sent."""
         self._keepalive_seconds = keepalive_seconds
-        self._kept: deque[tuple[ResponseHandler, float]] = deque()
+        self._look_up = look_up
+        self._looking_up: asyncio.Future[Sequence[AddrInfoType]] | None = None
+        self._kept: deque[tuple[UpstreamConnection, float]] = deque()
         self._sweeping: asyncio.TimerHandle | None = None
 
     def close(self) -> None:
@@ -63,9 +79,9 @@ class Upstream:
         if self._sweeping is not None:
             self._sweeping.cancel()
         while self._kept:
-            abort(self._kept.pop()[0])
+            self._kept.pop()[0].abort()
 
-    def kept(self) -> ResponseHandler | None:
+    def kept(self) -> UpstreamConnection | None:
         """Return a kept connection that is open, as far as can be known; None when there is none.
 
         A request is never sent twice: one that goes down with a connection that was kept is lost.
@@ -74,42 +90,44 @@ class Upstream:
         while self._kept:
             connection, since = self._kept.pop()
             if since > oldest and connection.is_connected() and not connection.should_close:
+                connection.idle = False
                 return connection
-            abort(connection)
+            connection.abort()
         return None
 
-    def keep(self, connection: ResponseHandler) -> None:
+    def keep(self, connection: UpstreamConnection) -> None:
         """Take back a connection whose reply was read to its end; one that cannot be used again is closed."""
         if connection.should_close or not connection.is_connected():
-            abort(connection)
+            connection.abort()
             return
+        connection.idle = True
         loop = asyncio.get_running_loop()
         self._kept.append((connection, loop.time()))
         if self._sweeping is None:
             self._sweeping = loop.call_later(self._keepalive_seconds, self._sweep)
 
-    def expect_reply(self, connection: ResponseHandler, *, bodiless: bool) -> None:
+    def expect_reply(self, connection: UpstreamConnection, *, bodiless: bool) -> None:
         """Prepare a connection for the next reply; ``bodiless`` for that to a HEAD."""
         connection.set_response_params(
             skip_payload=bodiless,
             read_until_eof=True,
             auto_decompress=False,
-            read_timeout=self._idle_timeout,
+            read_timeout=self.idle_timeout,
             read_bufsize=_BUFFER_BYTES,
             max_line_size=MAX_FIELD_BYTES,
             max_field_size=MAX_FIELD_BYTES,
         )
 
-    async def open(self) -> ResponseHandler:
+    async def open(self) -> UpstreamConnection:
         """Return a new connection; raises OSError, ConnectTimeout."""
         loop = asyncio.get_running_loop()
         host, port = self._address
         try:
             async with asyncio.timeout(self._connect_timeout):
-                infos = await _addresses(host, port)
+                infos = _numeric(host, port) or await self._addresses()
                 sock = await start_connection(infos, happy_eyeballs_delay=_SECOND_ADDRESS_SECONDS, interleave=1)
                 _, connection = await loop.create_connection(
-                    lambda: ResponseHandler(loop),
+                    lambda: UpstreamConnection(loop),
                     sock=sock,
                     ssl=self._tls,
                     server_hostname=host.rstrip(".") if self._tls is not None else None,
@@ -120,28 +138,29 @@ class Upstream:
             raise OSError(str(error)) from error
         return connection
 
+    async def _addresses(self) -> Sequence[AddrInfoType]:
+        """Look the host up, once for all who wait: of look-ups that hang there would be one for each request."""
+        asked = self._looking_up
+        if asked is None or asked.done():
+            asked = self._looking_up = call(partial(self._look_up, *self._address))
+            asked.add_done_callback(asyncio.Future.exception)  # nobody may be waiting for it any more
+        return await asyncio.shield(asked)
+
     def _sweep(self) -> None:
         """Close what was kept for too long; the oldest come first."""
         loop = asyncio.get_running_loop()
         oldest = loop.time() - self._keepalive_seconds
         while self._kept and self._kept[0][1] <= oldest:
-            abort(self._kept.popleft()[0])
+            self._kept.popleft()[0].abort()
         self._sweeping = loop.call_at(self._kept[0][1] + self._keepalive_seconds, self._sweep) if self._kept else None
 
 
-def abort(connection: ResponseHandler) -> None:
-    """Close a connection without waiting for what was not sent yet."""
-    if connection.transport is not None:
-        connection.transport.abort()
-        connection.close()
-
-
-async def _addresses(host: str, port: int) -> Sequence[AddrInfoType]:
-    """Look a host up; an address needs no thread for that."""
+def _numeric(host: str, port: int) -> Sequence[AddrInfoType]:
+    """Return an address as such, which needs no thread; nothing for a name."""
     try:
         return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     except socket.gaierror:
-        return await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        return ()
 
 
 def _tls() -> ssl.SSLContext:

@@ -5,19 +5,16 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from aiohttp import ClientPayloadError
 from aiohttp.http import StreamWriter
-
-from exporter.proxy.upstream import abort
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from aiohttp import StreamReader
-    from aiohttp.client_proto import ResponseHandler
     from aiohttp.http import RawResponseMessage
 
     from exporter.proxy.upstream import Upstream
+    from exporter.proxy.upstream_connection import UpstreamConnection
 
 _SWITCHING, _FINAL = 101, 200
 
@@ -25,7 +22,7 @@ _SWITCHING, _FINAL = 101, 200
 class UpstreamCall:
     """One request to the server and its reply; whoever makes one ends it."""
 
-    def __init__(self, upstream: Upstream, connection: ResponseHandler, *, bodiless: bool) -> None:
+    def __init__(self, upstream: Upstream, connection: UpstreamConnection, *, bodiless: bool) -> None:
         """Take a connection of this upstream's that is free; ``bodiless`` for a HEAD."""
         self._upstream = upstream
         self._connection = connection
@@ -60,17 +57,16 @@ class UpstreamCall:
             writer.enable_chunking()
         try:
             async for piece in pieces:
-                await writer.write(piece)
+                async with asyncio.timeout(self._upstream.idle_timeout):  # for a server that does not read
+                    await writer.write(piece)
             await writer.write_eof()
             connection.start_timeout()
         except Exception as error:  # noqa: BLE001 - whoever waits for the reply is told
             if not connection.is_connected():  # it was the server's side that failed, which its reader learns
                 return
-            self.broken = True
+            self.broken = not isinstance(error, TimeoutError)
             connection.set_exception(error)
-            if self._answered:
-                self.content.set_exception(ClientPayloadError("the request broke off"))
-            abort(connection)
+            connection.abort()
 
     async def answered(self) -> None:
         """Wait for the reply's head; raises what the client library raises when there will be none."""
@@ -78,12 +74,19 @@ class UpstreamCall:
         while code < _FINAL and code != _SWITCHING:  # others are interim replies
             self.reply, self.content = await self._connection.read()
             code = self.reply.code
-        self._answered = True
+            if code < _FINAL and (self._sending is None or self._sending.done()):
+                self._connection.start_timeout()  # which an interim reply has stopped
+        self._answered = code >= _FINAL
 
     def without_clock(self) -> None:
         """Stop the time-out, whose clock also runs while a slow client is written to and nothing is read."""
         self._connection.read_timeout = None
         self._connection.start_timeout()
+
+    def rest(self) -> bytes:
+        """Return what came of a body before it broke off, and was not read: its reader says only that it did."""
+        self.content.set_exception(None)  # type: ignore[arg-type] # there is no other way to it
+        return self.content.read_nowait(-1)
 
     def end(self) -> None:
         """Keep the connection if all was said on both sides, else close it at once."""
@@ -93,4 +96,4 @@ class UpstreamCall:
         elif self._answered and self.content.at_eof():
             self._upstream.keep(self._connection)
             return
-        abort(self._connection)
+        self._connection.abort()

@@ -13,7 +13,7 @@ from exporter.demo.incidents import QUIET
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-START = 1_800_014_400.0  # a quarter past twelve in January 2027, UTC
+START = 1_800_014_400.0  # noon in January 2027, UTC
 
 
 class MakeHost(Protocol):

@@ -22,6 +22,7 @@ def test_samples_get_the_target_s_labels_and_a_time() -> None:
         f'b_total{{{target},x="y",le="+Inf"}} 2.5 12.500',
         f"up{{{target}}} 1 12.500",
         f"scrape_duration_seconds{{{target}}} 0.04 12.500",
+        f"scrape_samples_scraped{{{target}}} 2 12.500",
     ]
 
 
@@ -30,6 +31,14 @@ def test_labels_that_the_target_has_too_give_way() -> None:
     page = b'a{gpu="7",instance="1",x="job=\\""} 1\n'
     (line, *_) = Target("host").stamped(page, 1).decode().splitlines()
     assert line == 'a{instance="host",job="modelhost",gpu="7",exported_instance="1",x="job=\\""} 1 1.000'
+
+
+def test_the_simulated_process_is_as_old_as_its_host() -> None:
+    """Its start and its configuration are of the simulated time, not of the process that simulates it."""
+    page = next(history.scrapes(1, START, 0, 15, models=3, schedule=QUIET)).decode()
+    for name in ("process_start_time_seconds", "modelhost_config_last_reload_success_timestamp_seconds"):
+        (line,) = (line for line in page.splitlines() if line.startswith(name))
+        assert float(line.split()[1]) == START - 120
 
 
 def test_promtool_makes_blocks_of_it(tmp_path: Path) -> None:

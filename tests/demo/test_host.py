@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import time
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,7 @@ _SAMPLE = re.compile(r"^([^#\s{]\S*?)(\{.*\})? (\S+)$", re.MULTILINE)
 
 
 def families() -> set[str]:
-    """Return the name of every family in the README's tables."""
+    """Return the name of every family in the tables of the documents."""
     of_collectors = [collectors.module(name).FAMILIES for name in collectors.names()]
     ours = (request_metrics.FAMILIES, health.FAMILIES, own_metrics.FAMILIES, scrape.FAMILIES)
     return {family.name for group in (*of_collectors, *ours) for family in group}
@@ -71,7 +72,7 @@ def well() -> Page:
 
 
 def test_an_hour_shows_every_family(hour: Sequence[str]) -> None:
-    """Whoever watches for an hour has data for every family of the README, but for those that need other hardware."""
+    """Whoever watches for an hour has data for every documented family, but for those that need other hardware."""
     seen = {name for page in hour for name, _ in _TYPE.findall(page)}
     assert families() - seen == _ABSENT.keys()
 
@@ -221,3 +222,33 @@ def test_a_long_gap_is_not_lived_through(make_host: MakeHost) -> None:
         sum(one.by("modelhost_requests_total", "server", "model", "outcome").values()) for one in (before, page)
     ]
     assert requests[1] - requests[0] < 300 * 3
+
+
+_LIMITS = (
+    ("gpu_power_watts", "gpu_power_limit_watts", ("gpu",)),
+    ("gpu_clock_hertz", "gpu_clock_max_hertz", ("gpu", "domain")),
+    ("gpu_memory_used_bytes", "gpu_memory_total_bytes", ("gpu",)),
+    ("memory_used_bytes", "memory_total_bytes", ()),
+    ("file_descriptors_allocated", "file_descriptors_maximum", ()),
+)
+
+
+def test_nothing_is_above_its_limit(hour: list[str]) -> None:
+    """Whatever goes wrong, no share of a whole is above 1."""
+    for page in map(Page, hour[::4]):
+        for part, whole, labels in _LIMITS:
+            limits = page.by(f"modelhost_{whole}", *labels)
+            shares = {key: value / limits[key] for key, value in page.by(f"modelhost_{part}", *labels).items()}
+            assert shares
+            assert {key: share for key, share in shares.items() if not 0 <= share <= 1} == {}
+
+
+def test_a_live_demo_has_caught_up_before_anybody_looks() -> None:
+    """Else the first rates would be those of minutes lived at once."""
+    host = DemoHost(time.time() - 60, schedule=QUIET, live=True)
+    try:
+        before = time.time()
+        host.run()
+        assert host.world.now > before - 2
+    finally:
+        host.close()

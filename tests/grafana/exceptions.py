@@ -29,6 +29,9 @@ NO_INSTANCE = {
             ("Model host / Models", "Requests in flight"),
             ("Model host / Models", "Mean response time"),
             ("Model host / Models", "Error rate"),
+            ("Model host / Models", "Objectives met"),
+            ("Model host / Models", "Budget burn over 1 hour"),
+            ("Model host / Models", "Budget burn over 6 hours"),
             ("Model host / Model servers", "Time to first token p95"),
             ("Model host / Model servers", "Time per output token p95"),
             ("Model host / Model servers", "Response time p95"),
@@ -47,6 +50,7 @@ VARIABLES_THAT_SCOPE = {
 _RECORDED = "shown as a share, by way of a recorded series"
 
 UNSHOWN = {
+    "modelhost_demo": "for alerts and tables that must leave simulated hosts out",
     "modelhost_slo_requests_total": _RECORDED,
     "modelhost_slo_good_requests_total": _RECORDED,
     "modelhost_goodput_requests_total": _RECORDED,
@@ -57,3 +61,12 @@ UNSHOWN = {
 
 OF_PROMETHEUS = {"up", "ALERTS", "scrape_duration_seconds", "scrape_samples_scraped"}
 """Series that Prometheus itself makes."""
+
+_H100 = "the simulated cards are H100"
+NO_DATA = {
+    ("Model host / GPU", "Cards C"): f"{_H100}: memory of their own, none shared with the host",
+    ("Model host / GPU", "Fans A"): f"{_H100}: cooled by the server's fans",
+    ("Model host / GPU", "Memory repairs F"): f"{_H100}: they remap rows; older cards retire pages",
+    ("Model host / GPU", "Memory repairs G"): f"{_H100}: they remap rows; older cards retire pages",
+}
+"""Queries that have no data on the demo's host even with everything gone wrong."""

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from matplotlib.figure import Figure
 
-from grafana import formats, pictures
+from grafana import courses, formats, looks, pictures
 from grafana.asking import Prometheus, View, opened, panels
 from tests.grafana.boards import BOARDS
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from matplotlib.figure import Figure
 
 LABELS = {"instance": "host-1", "gpu": "0", "model": "tiny", "server": "ollama", "reason": "hw_thermal"}
 VIEW = View(start=0, end=600)
@@ -90,6 +90,38 @@ def test_no_number_is_a_dash() -> None:
     assert "–" in drawn("overview", math.nan)
 
 
+def test_a_line_of_another_unit_says_it() -> None:
+    """What a panel shows in a second unit is written in it: tokens for each guess are no percentage."""
+    panel = next(each for each, _ in panels(BOARDS["model-servers"]) if each["title"] == "Speculative decoding")
+    lines = [
+        looks.Series(name, {}, ((0, value), (60, value)), "A")
+        for name, value in (("kept", 0.7), ("tokens a guess", 2.1))
+    ]
+    axes = Figure().add_subplot()
+    courses.timeseries(axes, panel, lines)
+    assert {text.get_text() for text in axes.texts} == {"— kept", "70 %", "— tokens a guess", "2.10"}
+
+
+def test_no_line_is_drawn_across_missing_points() -> None:
+    """Where points are missing there is no number, once."""
+    points = list(courses.with_gaps([(0.0, 1.0), (15.0, 2.0), (60.0, 3.0), (75.0, 4.0)]))
+    assert [at for at, value in points if math.isnan(value)] == [30.0]
+    assert [value for _, value in points if not math.isnan(value)] == [1, 2, 3, 4]
+
+
+def test_a_name_that_is_too_long_keeps_its_end() -> None:
+    """Models of one host differ in their ends."""
+    assert looks.short("ollama gemma3:27b", 17) == "ollama gemma3:27b"
+    assert looks.short("ollama gemma3:27b", 11) == "…gemma3:27b"
+
+
+def test_a_row_is_that_of_the_value_given() -> None:
+    """The first value is only taken where none was chosen for the row."""
+    board = BOARDS["models"]
+    assert opened(Stub(1.0), board, VIEW).repeated == {"model": "tiny"}
+    assert opened(Stub(1.0), board, replace(VIEW, repeated={"model": "large"})).repeated == {"model": "large"}
+
+
 def test_the_command_writes_files(tmp_path: Path) -> None:
     """Each dashboard named becomes a picture of its name."""
     arguments = ["http://127.0.0.1:9", str(tmp_path / "new"), "fleet", "exporter"]
@@ -110,7 +142,11 @@ def test_the_command_writes_files(tmp_path: Path) -> None:
         (700.0, "watt", "700 W"),
         (12.5, "reqps", "12.5 req/s"),
         (1.0, "bool_yes_no", "Yes"),
-        (0.0, "s", "0"),
+        (0.0, "s", "0 s"),
+        (0.0, "short", "0"),
+        (0.0042, "short", "0.0042"),
+        (-0.0, "pps", "0 p/s"),
+        (0.3 * 3, "percentunit", "90 %"),
         (math.inf, "s", "–"),
     ],
 )

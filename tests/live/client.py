@@ -192,4 +192,6 @@ async def get(address: str, path: str, *fields: str, method: str = "GET") -> tup
         status, head = await connection.ask(path, *fields, method=method)
         assert "application/json" in head
         assert "Cache-Control: no-store" in head
+        assert "X-Content-Type-Options: nosniff" in head
+        assert "Cross-Origin-Resource-Policy: same-origin" in head
         return status, json.loads(await connection.body(head))

@@ -101,8 +101,6 @@ async def test_nothing_is_measured_while_nobody_watches(serve: Serve) -> None:
             await viewer.watch()
         for viewer in viewers:
             await viewer.message()
-            await viewer.message()
-        assert served.measured < 20
     await _until_measured_no_more(served)
 
 
@@ -130,8 +128,10 @@ async def test_history_follows_the_configuration(serve: Serve) -> None:
         while await rows() < 2:
             pass
     source.config = replace(source.config, live=Live(history=False))
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while await rows():
+            pass
     await _until_measured_no_more(served)
-    assert await rows() == 0
 
 
 async def test_who_leaves_takes_no_history_from_others(serve: Serve) -> None:

@@ -52,6 +52,10 @@ class StandInFeed:
         self.message = message
         self.history = history or {"interval": 2, "timestamps": [], "series": {}, "gpus": [], "models": {}}
         self.asked: list[str] = []
+        self.hangs = False
+        """Whether nothing but the page's files is answered, as by a machine that fell asleep."""
+        self.waiting = 0
+        """Requests that wait for an answer because of that."""
         self._refused = refused
         self._websockets = websockets
         self._without = without
@@ -71,6 +75,10 @@ class StandInFeed:
     def hang_up(self) -> None:
         """Close every viewer's connection."""
         self._loop.call_soon_threadsafe(self._tell, None)
+
+    def has_been_asked(self, path: str, times: int) -> bool:
+        """Tell whether a path was asked for so often."""
+        return self.asked.count(path) >= times
 
     def close(self) -> None:
         """Stop serving; a second call does nothing."""
@@ -107,12 +115,23 @@ class StandInFeed:
     @web.middleware
     async def _guard(self, request: web.Request, handler: Any) -> web.StreamResponse:
         self.asked.append(request.path)
-        if self._refused and request.path.startswith(("/api/", "/metrics")):
+        about_numbers = request.path.startswith(("/api/", "/metrics"))
+        if self.hangs and about_numbers:
+            await self._hang()
+        if self._refused and about_numbers:
             return web.json_response({"error": self._refused}, status=403)
         if request.path.removeprefix("/static/") in self._without:
             raise web.HTTPNotFound
         response: web.StreamResponse = await handler(request)
         return response
+
+    async def _hang(self) -> None:
+        """Wait until the client gives up."""
+        self.waiting += 1
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.waiting -= 1
 
     async def _past(self, _request: web.Request) -> web.Response:
         return web.json_response(self.history)

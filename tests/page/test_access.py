@@ -95,6 +95,28 @@ def test_everything_is_reached_by_keyboard(serve: Serve, open_page: OpenPage) ->
     assert "chart" in seen
 
 
+def test_bars_and_lines_keep_their_colours_where_the_system_sets_all(serve: Serve, open_page: OpenPage) -> None:
+    """With forced colours (high contrast) bars, the legends' keys and the indicator's dot are still to be seen."""
+    page = open_page(serve(message(models=[model("m")])).url, forced_colors="active")
+    card = page.locator("#api").evaluate("card => getComputedStyle(card).backgroundColor")
+    for selector, part in ((".bars .meter div", ""), ("#disk .meter div", ""), (".dot", ""), (".p95", "::before")):
+        script = "(element, part) => getComputedStyle(element, part).backgroundColor"
+        assert page.locator(selector).first.evaluate(script, part) != card, selector
+
+
+def test_what_gets_the_focus_is_not_behind_the_bar(serve: Serve, open_page: OpenPage) -> None:
+    """The page moves when it has to."""
+    feed = serve(message(START + 2, models=[model("m")]), hour(START))
+    page = open_page(feed.url, viewport={"width": 1200, "height": 400})
+    select = page.locator("#model")
+    page.locator("[data-chart=latency]").focus()
+    select.evaluate("select => scrollBy(0, select.getBoundingClientRect().top - 10)")
+    page.keyboard.press("Shift+Tab")
+    expect(select).to_be_focused()
+    bar = page.locator(".top").evaluate("bar => bar.getBoundingClientRect().bottom")
+    assert select.evaluate("select => select.getBoundingClientRect().top") >= bar
+
+
 def test_a_charts_numbers_are_reached_by_keyboard(serve: Serve, open_page: OpenPage) -> None:
     """The arrows walk along the points of the chart that has the focus."""
     page = open_page(serve(message(START + 2, cpuUsage=50.5), hour(START)).url)
@@ -104,6 +126,7 @@ def test_a_charts_numbers_are_reached_by_keyboard(serve: Serve, open_page: OpenP
     page.keyboard.press("ArrowLeft")
     expect(tip).to_contain_text("CPU usage")
     before = tip.inner_text()
+    expect(page.get_by_role("status")).to_have_text(before.replace("\n", ", "))  # a screen reader says it
     page.keyboard.press("ArrowLeft")
     expect(tip).not_to_have_text(before)
     page.keyboard.press("ArrowRight")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -91,6 +93,22 @@ def test_a_refusal_is_explained(serve: Serve, open_page: OpenPage) -> None:
     reason = "the host evil.example is not in web.allowed_hosts"
     page = open_page(serve(message(), refused=reason).url, losing=True, state="lost")
     expect(page.get_by_role("alert")).to_have_text(reason)
+
+
+def test_tries_that_nobody_answers_do_not_pile_up(serve: Serve, open_page: OpenPage) -> None:
+    """Each gives its connections back: a browser has six for a host, and the next try needs one."""
+    feed = serve(message())
+    page = open_page(feed.url, losing=True)
+    page.clock.install()
+    feed.hangs = True
+    feed.hang_up()
+    expect(page.locator("#state")).to_have_text(LOST)
+    asked = itertools.count(1)
+    for waited in (0, *(RETRY_MS + SILENCE_MS, SILENCE_MS) * 4):  # why it failed; then events, and why they failed
+        page.clock.run_for(waited)
+        wait_until(partial(feed.has_been_asked, "/api/live", next(asked)), "the page asks")
+    page.clock.run_for(RETRY_MS)
+    wait_until(lambda: feed.waiting <= 2, "what is not answered is given up")
 
 
 def test_what_was_missed_is_filled_in(serve: Serve, open_page: OpenPage) -> None:

@@ -97,6 +97,17 @@ def test_a_single_model_answers_to_any_name() -> None:
 def test_the_length_of_a_load_is_that_of_the_engine_or_of_the_request() -> None:
     """A request that waited for a load can say how long, under any of the model's names."""
     history = polled(ServerSnapshot("ollama", models=(Model("a:latest", aliases=("a",), loaded=True),)))
-    history.note_load("a", 2.5)
+    history.note_load("a", 1, 2.5)
     ((_, known),) = history.models()
     assert known.load_seconds == 2.5
+
+
+def test_of_requests_that_waited_for_one_load_the_first_tells_how_long_it_took() -> None:
+    """One that came when the load was nearly done was told next to nothing; the next load has a length of its own."""
+    history = polled(snapshot(unloaded=("a",)), snapshot("a"), snapshot(unloaded=("a",)))
+    known = dict(history.models())["a"]
+    history.note_load("a", 1, 2.5)
+    history.note_load("a", 3, 0.0005)
+    assert known.load_seconds == 2.5
+    history.note_load("a", 21, 1.5)
+    assert known.load_seconds == 1.5

@@ -70,6 +70,10 @@ INHIBITED = {
         ("ModelServerDown", "critical", {"server": "chat"}),
         ("ProxyUpstreamUnreachable", "critical", {"server": "chat"}),
     ),
+    "a server that loads its model explains tickets": (
+        ("ModelServerDown", "warning", {"server": "chat"}),
+        ("ModelErrorRateHigh", "warning", CHAT),
+    ),
     "a server that cannot be reached explains errors": (
         ("ProxyUpstreamUnreachable", "critical", {"server": "chat"}),
         ("ModelErrorRateHigh", "warning", CHAT),
@@ -95,6 +99,18 @@ KEPT = {
     "a GPU's use is no hardware fault": (
         ("GpuPowerCapped", "info", {"gpu": "0"}),
         ("ModelErrorRateHigh", "warning", CHAT),
+    ),
+    "a ticket about a server holds back no page": (
+        ("ModelServerDown", "warning", {"server": "chat"}),
+        ("ProxyUpstreamUnreachable", "critical", {"server": "chat"}),
+    ),
+    "a repair that can wait explains nothing": (
+        ("GpuRowRemapPending", "warning", {"gpu": "0"}),
+        ("ModelErrorRateHigh", "warning", CHAT),
+    ),
+    "a host of the same name in another cluster": (
+        ("GpuMissing", "critical", {"cluster": "east"}),
+        ("ModelErrorRateHigh", "warning", {**CHAT, "cluster": "west"}),
     ),
     "another server's models": (
         ("ModelServerDown", "critical", {"server": "embed"}),
@@ -146,3 +162,17 @@ def test_severity_decides_who_is_told(server: Server, severity: str, receiver: s
     (found,) = group()
     assert found["receiver"] == {"name": receiver}
     assert found["labels"] == {name: labels[name] for name in ("instance", "area", "job")}
+
+
+def test_hosts_that_go_down_together_are_one_page(server: Server) -> None:
+    """A failing switch does not page once for each of its hosts."""
+    fired = [_labels(f"rack-1-{number}:8585", "ExporterDown", "critical", job="rack-1") for number in (1, 2, 3)]
+    server.post("/api/v2/alerts", [{"labels": labels} for labels in fired])
+
+    def groups() -> list[dict[str, Any]]:
+        found = server.get("/api/v2/alerts/groups")
+        return [group for group in found if group["labels"].get("job") == "rack-1"]
+
+    wait_until(lambda: sum(len(group["alerts"]) for group in groups()) == 3, "all alerts are in groups")
+    (found,) = groups()
+    assert found["receiver"] == {"name": "pages"}

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.grafana.boards import BOARDS
 from tests.prometheus.rules import ALERTS, FOLDER, RECORDED, TESTS, Alert, alert, read, recorded_names
 
 AREAS = {"exporter", "host", "gpu_hardware", "gpu_use", "model"}
@@ -45,6 +46,21 @@ def test_an_alert_says_what_a_person_needs(rule: dict[str, Any]) -> None:
     )
     assert link is not None
     assert link[1] in DASHBOARDS
+
+
+@pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: "-".join(filter(None, _shipped(rule))))
+def test_an_alerts_link_chooses_what_the_alert_is_about(rule: dict[str, Any]) -> None:
+    """Each variable in it is one of that dashboard, and lists the label's values in metrics of the alert's kind."""
+    board, _, chosen = rule["annotations"]["dashboard"].removeprefix("/d/modelhost-").partition("?")
+    variables = {one["name"]: one for one in BOARDS[board]["templating"]["list"]}
+    for variable, label in re.findall(r"var-(\w+)=\{\{ \$labels\.(\w+)", chosen):
+        listed = re.fullmatch(
+            r"label_values\((modelhost_[a-z]+)\w*[,{].* (\w+)\)", variables[variable]["query"]["query"]
+        )
+        assert listed is not None
+        assert listed[2] == label
+        if label == "device":
+            assert listed[1] in rule["expr"]
 
 
 def test_alerts_differ() -> None:

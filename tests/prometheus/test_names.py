@@ -17,13 +17,23 @@ TARGET_LABELS = {"job", "instance"}
 
 EXPRESSIONS = [*RECORDED.values(), *(rule["expr"] for rule in ALERTS)]
 WORDS = {
-    *("sum", "avg", "min", "max", "by", "without", "on", "and", "or", "unless", "h", "m", "d"),
-    *("rate", "increase", "deriv", "predict_linear", "histogram_quantile", "label_replace", "clamp_max", "clamp_min"),
+    *("sum", "avg", "min", "max", "by", "without", "ignoring", "and", "or", "unless", "h", "m", "d"),
+    *(
+        "rate",
+        "increase",
+        "changes",
+        "deriv",
+        "predict_linear",
+        "histogram_quantile",
+        "label_replace",
+        "clamp_max",
+        "clamp_min",
+    ),
     *("avg_over_time", "min_over_time", "max_over_time", "sum_over_time", "count_over_time", "time"),
 }
 """Every word of PromQL that the rules use: known to Prometheus 2.42, Mimir and VictoriaMetrics alike."""
 
-LABEL_LISTS = r"\b(?:by|without|on)\s*\(([^)]*)\)"
+LABEL_LISTS = r"\b(?:by|without|ignoring|on)\s*\(([^)]*)\)"
 
 
 def _words(expression: str) -> set[str]:
@@ -50,6 +60,12 @@ def test_every_label_that_a_rule_names_exists(expression: str) -> None:
     every = {label for family in known.values() for label in family.labels} | {"le"} | TARGET_LABELS
     for labels in re.findall(LABEL_LISTS, unquoted(expression)):
         assert {label.strip() for label in labels.split(",")} <= every
+
+
+@pytest.mark.parametrize("expression", EXPRESSIONS)
+def test_target_labels_of_the_users_own_take_part_in_joins(expression: str) -> None:
+    """No join is on job and instance: two clusters may have the same ones, and are told apart by another label."""
+    assert not re.search(r"\bon\s*\(", unquoted(expression))
 
 
 @pytest.mark.parametrize("expression", [text for text in EXPRESSIONS if "outcome" in text])

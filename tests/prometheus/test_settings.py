@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
+import pytest
+import yaml
+
+from tests.grafana.boards import BOARDS, queries, selectors
 from tests.programs import wait_until
 from tests.prometheus.rules import ALERTS, FOLDER, RECORDED, read
 from tests.prometheus.servers import alertmanager, prometheus
@@ -20,6 +25,19 @@ def test_the_live_profile_differs_in_its_interval_only() -> None:
     normal, live = read(FOLDER / "prometheus.yml"), read(FOLDER / "prometheus.live.yml")
     assert (normal["global"].pop("scrape_interval"), live["global"].pop("scrape_interval")) == ("15s", "2s")
     assert normal == live
+
+
+@pytest.mark.parametrize("name", ["prometheus.yml", "prometheus.live.yml"])
+def test_what_is_sent_to_a_long_term_store_is_enough_for_fleet(name: str) -> None:
+    """The example, out of its comment, is valid and keeps every series that Fleet asks for."""
+    _, _, example = (FOLDER / name).read_text().partition("# remote_write:\n")
+    settings = yaml.safe_load("remote_write:\n" + re.sub(r"(?m)^# ", "", example))
+    (relabelling,) = settings["remote_write"][0]["write_relabel_configs"]
+    assert relabelling["action"] == "keep"
+    title = BOARDS["fleet"]["title"]
+    asked = {one.metric for question in queries() if question.board == title for one in selectors(question)}
+    assert "modelhost_build_info" in asked
+    assert [metric for metric in sorted(asked) if not re.fullmatch(relabelling["regex"], metric)] == []
 
 
 def _targets(server: Server) -> dict[str, str]:

@@ -322,6 +322,49 @@ async def test_a_server_that_is_silent_before_the_head(start_proxied: StartProxi
     assert await proxied.one() == {**STREAM, "outcome": "timeout", "code": "504"}
 
 
+@pytest.mark.parametrize("body", [b"x", b"x" * (1 << 20)], ids=["small", "large"])
+async def test_a_server_that_is_silent_after_an_interim_reply(start_proxied: StartProxied, body: bytes) -> None:
+    """An interim reply is no end of the waiting."""
+
+    async def script(call: Call) -> None:
+        await call.body()
+        await call.send(head(status="103 Early Hints"))
+        await call.peer_gone()
+        call.close()
+
+    proxied = await start_proxied(script, idle_timeout=Seconds(0.2))
+    async with proxied.client() as client:
+        await client.send(request("/a", body))
+        assert (await client.reply()).code == 504
+    await proxied.upstream.idle()
+    assert (await proxied.one())["outcome"] == "timeout"
+
+
+@pytest.mark.parametrize("answered", [False, True])
+async def test_a_server_that_does_not_read(start_proxied: StartProxied, *, answered: bool) -> None:
+    """A body that is not taken for idle_timeout is a time-out too, and the client is not to blame."""
+    over = asyncio.Event()
+
+    async def script(call: Call) -> None:
+        if answered:
+            await call.send(head(EVENT_STREAM, CHUNKED), chunk(token()))
+        await asyncio.wait_for(over.wait(), DEADLINE_SECONDS)
+        await call.peer_gone()
+        call.close()
+
+    proxied = await start_proxied(script, idle_timeout=Seconds(0.2))
+    async with proxied.client() as client:
+        client.writer.write(request(body=b"x" * (64 << 20)))
+        if answered:
+            with pytest.raises(BrokenReply):
+                await client.reply()
+        else:
+            assert (await client.reply()).code == 504
+    over.set()
+    await proxied.upstream.idle()
+    assert (await proxied.one())["outcome"] == "timeout"
+
+
 async def test_a_server_that_falls_silent_during_the_stream(start_proxied: StartProxied) -> None:
     """Nothing for idle_timeout after the head: the reply breaks off, and that is a timeout."""
 

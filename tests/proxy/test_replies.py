@@ -11,7 +11,7 @@ import pytest
 
 from tests.proxy.client import BrokenReply, request
 from tests.proxy.dialects import DONE, EVENT_STREAM, JSON, ask_stream, completion, finish, stream, token, usage
-from tests.proxy.upstream import CHUNKED, LAST_CHUNK, Call, always, chunk, head, in_turn, reply
+from tests.proxy.upstream import CHUNKED, DEADLINE_SECONDS, LAST_CHUNK, Call, always, chunk, head, in_turn, reply
 
 if TYPE_CHECKING:
     from tests.proxy.client import Reply
@@ -172,6 +172,70 @@ async def test_a_reply_that_is_not_http_is_a_bad_gateway(start_proxied: StartPro
         assert got.values("X-A") == [broken.split(b"X-A: ")[1].split(b"\r\n")[0].decode()]
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        ("Content-Length : 3",),
+        ("Transfer-Encoding : chunked",),
+        ("Connection : close", "Content-Length: 3"),
+        ("Transfer-Encoding: gzip, chunked",),
+        ("Transfer-Encoding: gzip", "Transfer-Encoding: chunked"),
+        ("Transfer-Encoding: chunked", "Transfer-Encoding: chunked"),
+        ("Transfer-Encoding: chunked, identity",),
+        ("Transfer-Encoding: xchunked",),
+        ("Transfer-Encoding: \x0bchunked",),
+        ("Transfer-Encoding: identity",),
+        ("Transfer-Encoding:",),
+        ("Transfer-Encoding: chunked", "Content-Length: 3"),
+        ("Content-Length: 3", "Transfer-Encoding: chunked"),
+        ("Content-Length: 3", "Content-Length: 3"),
+        ("Content-Length: +3",),
+        ("Content-Length: 3, 3",),
+        ("Content-Length:",),
+    ],
+)
+async def test_a_reply_whose_length_is_in_doubt_is_a_bad_gateway(
+    start_proxied: StartProxied, fields: tuple[str, ...]
+) -> None:
+    """Framing that clients could read in two ways, or that was not undone here, is not passed on as another's."""
+
+    async def script(call: Call) -> None:
+        await call.send(head(*fields), b"3\r\nabc\r\n0\r\n\r\n")
+        call.close()
+
+    proxied = await start_proxied(script)
+    got = await _get(proxied)
+    assert (got.code, got.body) == (502, b"the model server's reply is not HTTP\n")
+    assert await proxied.one() == {**OTHER, "outcome": "server_error", "code": "502"}
+
+
+@pytest.mark.parametrize(
+    "broken", [b"nonsense\r\n", b"2\r\nabX", b"-1\r\n", b"2 \r\r\n"], ids=["size", "too long", "negative", "bare CR"]
+)
+async def test_a_reply_that_breaks_its_framing_breaks_off(start_proxied: StartProxied, broken: bytes) -> None:
+    """A broken chunk under way ends the client's reply at once, after what came before it; nobody waits for more."""
+    begun = asyncio.Event()
+
+    async def script(call: Call) -> None:
+        await call.body()
+        await call.send(head(EVENT_STREAM, CHUNKED), chunk(token("a")))
+        await asyncio.wait_for(begun.wait(), DEADLINE_SECONDS)
+        await call.send(chunk(token("b")), broken)
+        await call.peer_gone()
+        call.close()
+
+    proxied = await start_proxied(script)
+    async with proxied.client() as client:
+        await client.send(request(body=ask_stream()))
+        await client.head()
+        assert await client.chunk() == token("a")
+        begun.set()
+        rest = await client.closed()
+        assert token("b") in rest
+        assert not rest.endswith(LAST_CHUNK)
+    assert await proxied.one() == {**STREAM, "outcome": "stream_error"}
+
+
 async def test_a_field_that_is_not_utf_8_arrives(start_proxied: StartProxied) -> None:
     """Old bytes in a value (obs-text) reach the client as they are."""
     proxied = await start_proxied(always(reply(b"x", DATE, "X-A: caf\xe9", "X-B: \xc3\xa9")))
@@ -278,6 +342,27 @@ async def test_a_reply_is_never_made_whole(start_proxied: StartProxied) -> None:
         with pytest.raises(BrokenReply):
             await client.reply()
     assert (await proxied.one())["outcome"] == "stream_error"
+
+
+async def test_a_reply_that_is_reset_is_never_made_whole(start_proxied: StartProxied) -> None:
+    """Where the end of the connection is the end of the body, a connection that breaks is none."""
+    begun = asyncio.Event()
+
+    async def script(call: Call) -> None:
+        await call.body()
+        await call.send(head(EVENT_STREAM), token("a"))
+        await asyncio.wait_for(begun.wait(), DEADLINE_SECONDS)
+        call.reset()
+
+    proxied = await start_proxied(script)
+    async with proxied.client() as client:
+        await client.send(request(body=ask_stream()))
+        await proxied.until("stream_chunks_total", 1)
+        begun.set()
+        with pytest.raises(BrokenReply) as broken:
+            await client.reply()
+    assert broken.value.args[0] == token("a")
+    assert await proxied.one() == {**STREAM, "outcome": "stream_error"}
 
 
 async def test_json_is_passed_on_as_it_is_written(start_proxied: StartProxied) -> None:

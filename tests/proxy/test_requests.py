@@ -10,7 +10,7 @@ import pytest
 
 from tests.proxy.client import request
 from tests.proxy.dialects import ask, completion
-from tests.proxy.upstream import Call, always, chunk, reply
+from tests.proxy.upstream import LAST_CHUNK, Call, always, chunk, reply
 
 if TYPE_CHECKING:
     from tests.proxy.conftest import Proxied, StartProxied
@@ -208,6 +208,32 @@ async def test_a_body_with_a_length_keeps_it(start_proxied: StartProxied) -> Non
     assert call.values("Content-Length") == [str(len(body))]
     assert call.raw_body == body
     assert await proxied.one() == CHAT
+
+
+@pytest.mark.parametrize(
+    "option", ["content-length", "close, Content-Length", "host, CONTENT-LENGTH", "transfer-encoding"]
+)
+@pytest.mark.parametrize("late", [False, True], ids=["at once", "late"])
+async def test_a_body_is_never_read_as_a_request(start_proxied: StartProxied, option: str, *, late: bool) -> None:
+    """Connection cannot name what frames the body: the server would take the body for the next request."""
+    proxied = await start_proxied(always(reply()))
+    body = request("/smuggled")
+    if option == "transfer-encoding":
+        sent = b"POST /a HTTP/1.1\r\nHost: a\r\nConnection: %b\r\nTransfer-Encoding: chunked\r\n\r\n" % option.encode()
+        framed = chunk(body) + LAST_CHUNK
+    else:
+        sent = request("/a", body, f"Connection: {option}").removesuffix(body)
+        framed = body
+    async with proxied.client() as client:
+        await client.send(sent, b"" if late else framed)
+        if late:
+            await proxied.until("requests_in_flight", 1)
+            await client.send(framed)
+        assert (await client.reply()).code == 200
+    await proxied.one()
+    (call,) = proxied.upstream.calls
+    assert await call.body() == body
+    assert call.values("Host") == [f"127.0.0.1:{proxied.upstream.port}"]
 
 
 async def test_a_get_with_a_body_arrives(start_proxied: StartProxied) -> None:

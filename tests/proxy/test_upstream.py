@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import shutil
+import socket
 import ssl
 import subprocess
-from typing import TYPE_CHECKING
+import threading
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import pytest
+from aiohttp import ClientPayloadError, HttpVersion10
 
 from exporter.http_url import ServerUrl
-from exporter.proxy.upstream import Upstream
+from exporter.proxy.relaying import cut_off
+from exporter.proxy.upstream import ConnectTimeout, Upstream
 from exporter.proxy.upstream_call import UpstreamCall
 from tests.proxy.client import BrokenReply, request
 from tests.proxy.dialects import EVENT_STREAM, ask, ask_stream, completion, token
@@ -19,7 +25,11 @@ from tests.proxy.upstream import CHUNKED, DEADLINE_SECONDS, Call, always, chunk,
 from tests.proxy.upstream import Upstream as Scripted
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
+
+    from aiohappyeyeballs import AddrInfoType
+    from aiohttp import web
 
     from tests.proxy.conftest import Proxied, StartProxied
 
@@ -66,8 +76,16 @@ UNASKED = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 
 @pytest.mark.parametrize(
     ("more", "late"),
-    [(UNASKED, False), (UNASKED, True), (b"x", True), (b"\r\n\r\n!", True)],
-    ids=["a reply at once", "a reply", "garbage", "lines"],
+    [
+        (UNASKED, False),
+        (UNASKED, True),
+        (UNASKED[:20], True),
+        (b"H", True),
+        (b"x", True),
+        (b"\r\n\r\n!", True),
+        (b"\r\n", True),
+    ],
+    ids=["a reply at once", "a reply", "half a head", "a letter", "garbage", "lines", "a line's end"],
 )
 async def test_a_server_that_says_more_gets_a_new_connection(more: bytes, late: bool) -> None:
     """What nobody asked for is not taken for the next request's reply."""
@@ -87,6 +105,30 @@ async def test_a_server_that_says_more_gets_a_new_connection(more: bytes, late: 
         assert await _ask(upstream) == b"x"
         assert server.connections == 2
         upstream.close()
+
+
+async def test_what_came_before_a_break_can_be_read() -> None:
+    """Its reader says only that it broke; the last words of a server that fails are not lost on a slow client."""
+
+    async def script(call: Call) -> None:
+        await call.send(head("Content-Length: 99"), b"last words")
+        call.close()
+
+    async with Scripted(script) as server:
+        upstream = Upstream(ServerUrl(server.url), 1.0, None)
+        call = UpstreamCall(upstream, await upstream.open(), bodiless=False)
+        call.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        await call.answered()
+        await server.idle()
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while call.content.exception() is None:  # noqa: ASYNC110 - there is no event
+                await asyncio.sleep(0)
+        with pytest.raises(ClientPayloadError):
+            await call.content.readany()
+        assert call.rest() == b"last words"
+        assert call.rest() == b""
+        call.end()
+        assert upstream.kept() is None
 
 
 @pytest.fixture
@@ -126,6 +168,59 @@ async def test_a_certificate_of_another_is_refused(start_proxied: StartProxied, 
     assert await _get(proxied) == 502
     assert proxied.upstream.calls == []
     assert (await proxied.one())["outcome"] == "upstream_unreachable"
+
+
+async def test_a_name_that_is_looked_up_for_ever_is_asked_for_once() -> None:
+    """Everybody's time runs out, nobody adds a thread, and as soon as there is an answer connections are made."""
+    answer = threading.Event()
+    asked: list[str] = []
+
+    async with Scripted(always(reply(b"x"))) as server:
+
+        def look_up(host: str, _: int) -> Sequence[AddrInfoType]:
+            asked.append(host)
+            answer.wait(DEADLINE_SECONDS)
+            return socket.getaddrinfo("127.0.0.1", server.port, type=socket.SOCK_STREAM)
+
+        upstream = Upstream(ServerUrl("http://model.test:1"), SHORT, None, look_up=look_up)
+        for error in await asyncio.gather(*(upstream.open() for _ in range(3)), return_exceptions=True):
+            assert isinstance(error, ConnectTimeout)
+        waiting = asyncio.ensure_future(upstream.open())
+        await asyncio.sleep(0)
+        answer.set()
+        (await waiting).abort()
+        assert asked == ["model.test"]
+        await server.idle()
+
+
+async def test_a_look_up_that_fails_when_nobody_waits_is_not_told(start_proxied: StartProxied) -> None:
+    """It is a time-out for who waited; that it failed in the end is not an error of the program."""
+    assert start_proxied  # it watches what the loop is told
+    answer, failed = threading.Event(), threading.Event()
+
+    def look_up(_: str, __: int) -> Sequence[AddrInfoType]:
+        answer.wait(DEADLINE_SECONDS)
+        failed.set()
+        raise socket.gaierror
+
+    upstream = Upstream(ServerUrl("http://model.test:1"), SHORT, None, look_up=look_up)
+    with pytest.raises(ConnectTimeout):
+        await upstream.open()
+    answer.set()
+    await asyncio.to_thread(failed.wait, DEADLINE_SECONDS)
+    await asyncio.sleep(SHORT)
+    del upstream
+    gc.collect()
+    await asyncio.sleep(0)
+
+
+async def test_a_connection_that_is_closing_is_not_touched() -> None:
+    """Its socket may be closed already, and its number another connection's."""
+    async with Scripted(always(reply(b"x"))) as server:
+        transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, "127.0.0.1", server.port)
+        transport.abort()
+        await server.idle()
+        cut_off(cast("web.BaseRequest", SimpleNamespace(transport=transport, version=HttpVersion10)))
 
 
 async def test_a_name_without_an_address_is_unreachable(start_proxied: StartProxied) -> None:

@@ -28,8 +28,15 @@ def named(kind: str, profile: str) -> dict[str, Any]:
 
 def mounts(service: dict[str, Any]) -> dict[str, str]:
     """Return what is mounted where: the path in the container, and the path in this repository (or volume)."""
-    parts = (re.sub(r"\$\{\w+:-(.*?)\}", r"\1", volume).split(":") for volume in service.get("volumes", ()))
-    return {target: source for source, target, *_ in parts}
+    volumes = service.get("volumes", ())
+    short = dict(volume.split(":")[1::-1] for volume in volumes if isinstance(volume, str))
+    full = {volume["target"]: volume["source"] for volume in volumes if not isinstance(volume, str)}
+    return {target: re.sub(r"\$\{\w+:-(.*?)\}", r"\1", source) for target, source in (short | full).items()}
+
+
+def is_read_only(volume: str | dict[str, Any]) -> bool:
+    """Tell whether a container cannot write to what is mounted."""
+    return bool(re.search(r":ro(,|$)", volume)) if isinstance(volume, str) else volume["read_only"] is True
 
 
 def in_repository(service: dict[str, Any], path: str) -> Path:
@@ -93,7 +100,15 @@ def test_containers_may_do_nothing_that_they_need_not(name: str) -> None:
     assert "no-new-privileges:true" in service["security_opt"]
     assert not {"privileged", "user", "cap_add"} & service.keys()
     for volume in service.get("volumes", ()):
-        assert volume.split(":")[0] in COMPOSE["volumes"] or re.search(r":ro(,|$)", volume), volume
+        of_docker = isinstance(volume, str) and volume.split(":")[0] in COMPOSE["volumes"]
+        assert of_docker or is_read_only(volume), volume
+
+
+def test_a_configuration_of_ones_own_that_is_missing_is_an_error() -> None:
+    """Docker would mount an empty folder, or take a path without a slash for a volume's name."""
+    (given,) = [one for one in SERVICES["exporter"]["volumes"] if "MODELHOST_CONFIG" in str(one)]
+    assert given["type"] == "bind"
+    assert given["bind"] == {"create_host_path": False}
 
 
 def test_the_exporter_is_not_root() -> None:

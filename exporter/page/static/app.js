@@ -65,6 +65,8 @@ const CHARTS = {
   ],
 };
 
+const ANSWER = 4000; // ms within which an exporter says why it refuses
+
 const CHARTS_MISSING = "Charts are missing: install the exporter again where npm’s registry can be reached.";
 
 const byId = (id) => document.getElementById(id);
@@ -130,9 +132,10 @@ async function loadHistory() {
   if (!document.hidden) draw();
 }
 
-// Say why the feed cannot be had, where the exporter says it.
+// Say why the feed cannot be had, where the exporter says it, and soon: a browser has few connections for a host.
 async function explain() {
   const stop = new AbortController();
+  setTimeout(() => stop.abort(), ANSWER);
   try {
     const response = await fetch("api/live", { signal: stop.signal });
     notice(response.ok ? "" : (await response.json()).error);

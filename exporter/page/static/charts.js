@@ -1,11 +1,13 @@
 // Charts of the history, drawn by uPlot; only those that somebody can see are drawn.
 
+import { announce } from "./dom.js";
 import { clock, text } from "./format.js";
 
 const MINUTE = 60_000;
 const BINARY = Array.from({ length: 50 }, (_, power) => 2 ** power); // steps of an axis of bytes
 const PADDING = [8, 8, 0, 0];
 const AXIS_WIDTH = 52;
+const LETTER_WIDTH = 6.5;
 const charts = new Map(); // element → chart
 let colours = {};
 
@@ -28,6 +30,11 @@ const visible = new IntersectionObserver((entries) => {
 const sizes = new ResizeObserver((entries) => {
   for (const { target } of entries) charts.get(target)?.resize();
 });
+
+// Room for the longest label; charts whose labels are short keep one width.
+function axisWidth(_, labels) {
+  return Math.max(AXIS_WIDTH, ...(labels ?? []).map((label) => 12 + LETTER_WIDTH * (label ?? "").length));
+}
 
 export class Chart {
   #plot = null;
@@ -63,7 +70,7 @@ export class Chart {
   // Show columns [times, …values] for the last seconds: now, or when somebody looks. What only adds the newest point
   // (grown) waits until it fills a pixel: in an hour's chart that is one time in five.
   draw(data, seconds, grown) {
-    if (grown && this.#plot && data[0].at(-1) - this.#window[1] < this.#pixel()) return;
+    if (grown && this.#plot && Math.abs(data[0].at(-1) - this.#window[1]) < this.#pixel()) return;
     this.#late = [data, seconds];
     this.catchUp();
   }
@@ -119,7 +126,7 @@ export class Chart {
       },
       axes: [
         { ...axis, grid: { show: false }, size: 22, gap: 4, space: 64, values: times },
-        { ...axis, size: AXIS_WIDTH, gap: 6, space: 32, values: (_, ticks) => ticks.map(label), ...(this.binary && { incrs: BINARY }) },
+        { ...axis, size: axisWidth, gap: 6, space: 32, values: (_, ticks) => ticks.map(label), ...(this.binary && { incrs: BINARY }) },
       ],
       series: [{}, ...this.series.map((one) => this.#line(one))],
       hooks: { drawAxes: [(plot) => this.#drawLines(plot)], ready: [(plot) => this.#tip(plot)] },
@@ -168,7 +175,7 @@ export class Chart {
     (plot.hooks.setCursor ??= []).push(show);
   }
 
-  // Left and right walk along the points.
+  // Left and right walk along the points; a screen reader says each.
   #step(event) {
     const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     if (!by || !this.#plot) return;
@@ -177,6 +184,7 @@ export class Chart {
     const from = this.#plot.cursor.left >= 0 ? this.#plot.cursor.idx : times.length - 1 - by;
     const index = Math.min(Math.max(from + by, 0), times.length - 1);
     this.#plot.setCursor({ left: this.#plot.valToPos(times[index], "x"), top: 0 });
+    announce(this.element.querySelector(".tip").textContent.replaceAll("\n", ", "));
   }
 
   #summary([times, ...columns]) {

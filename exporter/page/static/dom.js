@@ -2,6 +2,8 @@
 
 import { NONE } from "./format.js";
 
+const announcer = document.getElementById("announcer");
+
 // Give each element a place for a number and one for its unit.
 export function prepare(elements) {
   for (const element of elements) {
@@ -19,6 +21,11 @@ export function show(element, [number, unit]) {
 
 export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
+}
+
+// Have a screen reader say something once.
+export function announce(text) {
+  setText(announcer, text);
 }
 
 // Mark an element as fine (""), "warn" or "alarm"; screen readers get the word, others the colour too.

@@ -15,11 +15,12 @@ export class History {
   }
 
   // Put what the server remembers between what this page saw before it began and after it ended.
-  load({ timestamps, series, gpus, models }) {
+  load({ interval, timestamps, series, gpus, models }) {
     if (!timestamps.length) return;
     const theirs = new Map(Object.entries(series));
     for (const gpu of gpus) for (const name of GPU) theirs.set(gpuColumn(gpu.id, name), gpu[name]);
     for (const [id, columns] of Object.entries(models)) for (const name of MODEL) theirs.set(modelColumn(id, name), columns[name]);
+    openGaps(timestamps, [...theirs.values()], interval * 1000);
     const before = this.times.findIndex((time) => time >= timestamps[0]);
     const head = before < 0 && this.times.at(-1) < timestamps[0] ? this.times.length : Math.max(before, 0);
     const after = this.times.findIndex((time) => time > timestamps.at(-1));
@@ -40,7 +41,7 @@ export class History {
     const gap = message.interval * 1000;
     if (time < last - gap) this.#moveBack(last + gap - time); // the exporter's clock was set back
     else if (time <= last) return; // the history had it already
-    if (time > last + 3 * gap) this.#push(last + gap, new Map());
+    if (isGap(last, time, gap)) this.#push(last + gap, new Map());
     this.#push(time, row(message));
     this.#trim();
   }
@@ -82,6 +83,20 @@ function row(message) {
   for (const gpu of message.gpus) for (const name of GPU) values.set(gpuColumn(gpu.id, name), gpu[name]);
   for (const model of message.models) for (const name of MODEL) values.set(modelColumn(model.id, name), model[name]);
   return values;
+}
+
+// Whether messages are missing between two that come every so many ms.
+function isGap(before, after, interval) {
+  return after > before + 3 * interval;
+}
+
+// Put a row of nulls into each gap (the machine slept, say), so that no line is drawn across it.
+function openGaps(times, columns, interval) {
+  for (let at = times.length - 1; at > 0; at--) {
+    if (!isGap(times[at - 1], times[at], interval)) continue;
+    times.splice(at, 0, times[at - 1] + interval);
+    for (const column of columns) column.splice(at, 0, null);
+  }
 }
 
 function nulls(length) {

@@ -1,11 +1,10 @@
 // Whether the page is live: a pulse for each message, and since when not.
 
-import { setText } from "./dom.js";
+import { announce, setText } from "./dom.js";
 import { clock, span } from "./format.js";
 
 const element = document.getElementById("indicator");
 const state = document.getElementById("state");
-const announcer = document.getElementById("announcer");
 
 export class Indicator {
   #since = null; // when the connection was lost, in ms since 1970
@@ -40,6 +39,6 @@ export class Indicator {
   #enter(name, text, announcement) {
     document.body.dataset.state = name;
     setText(state, text);
-    setText(announcer, announcement);
+    announce(announcement);
   }
 }

@@ -1,0 +1,93 @@
+"""The whole chain: simulated host, exporter, a real Prometheus with the real rules, every query of every dashboard."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from grafana import asking
+from grafana.asking import Question, View
+from tests.grafana.boards import BOARDS, ROOT
+from tests.grafana.exceptions import NO_DATA
+from tests.past import SECONDS, START
+from tests.programs import wait_until
+from tests.prometheus_server import running_prometheus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.conftest import StartExporter
+    from tests.past import Past
+
+HOUR = View(START + SECONDS - 3600, START + SECONDS)
+"""Everything that can go wrong goes wrong in it."""
+AT_ONCE = {
+    "Model host / Overview": ("Live A", "CPU A", "Memory A", "GPU A", "Network A", "Requests/s A", "Total requests A"),
+    "Model host / Models": ("In flight and queue A", "Input tokens/s by cache A", "Outcomes A"),
+    "Model host / Model servers": ("Servers up A", "Running A", "KV cache in use A"),
+    "Model host / GPU": ("GPUs A", "Memory in use A", "Power against limit A"),
+    "Model host / Fleet": ("Hosts A", "Hosts B", "Hosts C"),
+}
+"""What a demo shows as soon as it has been scraped a few times, whatever the time of the day."""
+
+
+def rows(api: asking.Prometheus, question: Question, board: dict[str, Any], view: View) -> Iterator[View]:
+    """Yield the view of each row that a question is asked in: one for each value where its row is repeated."""
+    variable = next(
+        (each for each in asking.questions(board) if (each.kind, each.where) == ("variable", question.repeat)), None
+    )
+    if variable is None:
+        yield view
+        return
+    for value in asking.ask(api, variable, view):
+        yield replace(view, repeated={question.repeat: value})
+
+
+def has_data(question: Question, answer: list[Any]) -> bool:
+    """Tell whether there is something to show: a number, or a variable's value."""
+    if question.kind == "variable":
+        return bool(answer)
+    points = (point for series in answer for point in series.get("values", [series.get("value")]))
+    return any(math.isfinite(float(value)) for _, value in points)
+
+
+@pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS.keys())
+def test_every_query_has_data(board: dict[str, Any], past: Past) -> None:
+    """No query of a panel, variable or annotation fails, and each shows something, but for those with a reason.
+
+    A repeated row shows it for one of its values at least: not every engine tells everything.
+    """
+    view = asking.opened(past.api, board, HOUR)
+    empty = {
+        question.where
+        for question in asking.questions(board)
+        if not any(
+            has_data(question, asking.ask(past.api, question, each)) for each in rows(past.api, question, board, view)
+        )
+    }
+    assert empty == {where for title, where in NO_DATA if title == board["title"]}
+
+
+def test_a_real_process_is_scraped_judged_and_shown(start_exporter: StartExporter, tmp_path: Path) -> None:
+    """Within seconds of ``--demo`` no dashboard's query fails, and those that need no history have data."""
+    rules = ROOT / "prometheus" / "rules" / "*.yml"
+    with running_prometheus(start_exporter("--demo").address, tmp_path, rules=rules) as server:
+        api = asking.Prometheus(server.url)
+        for board in BOARDS.values():
+            wait_until(partial(shows_at_once, api, board), board["title"])
+
+
+def shows_at_once(api: asking.Prometheus, board: dict[str, Any]) -> bool:
+    """Ask everything that a dashboard asks over the last minute; tell whether what is wanted has data."""
+    end = time.time()
+    view = asking.opened(api, board, View(end - 60, end, scrape_interval=0.2))
+    shown = {
+        question.where for question in asking.questions(board) if has_data(question, asking.ask(api, question, view))
+    }
+    return shown.issuperset(AT_ONCE.get(board["title"], ()))
