@@ -5,7 +5,7 @@ from __future__ import annotations
 from grafana import queries as q
 from grafana import style as s
 from grafana.gpu_queries import CHOSEN, KEYS, LEGEND, NOT_MEASURED
-from grafana.panels import FEWER, graph, listing, states
+from grafana.panels import graph, listing, states
 from grafana.queries import Query, now
 
 ACTIONS = {
@@ -41,9 +41,7 @@ def throttling() -> tuple[s.Builder, ...]:
             Query(q.top(20, seconds), f"{LEGEND} {{{{reason}}}}"),
             unit=s.RATIO,
             empty=NOT_MEASURED,
-        )
-        .span(6)
-        .max_data_points(FEWER),
+        ).span(6),
         graph(
             "Performance state",
             "0 is the fastest, 15 the slowest. Good: 0 to 2 while requests run.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from grafana import queries as q
 from grafana import style as s
 from grafana.gpu_queries import CHOSEN, KEYS, LEGEND, NOT_MEASURED, flow, line
-from grafana.panels import FEWER, graph
+from grafana.panels import graph
 from grafana.queries import Query
 
 
@@ -74,7 +74,7 @@ def clocks() -> s.Builder:
         Query(share, f"{LEGEND} {{{{domain}}}}"),
         unit=s.RATIO,
         empty=NOT_MEASURED,
-    ).max_data_points(FEWER)
+    )
 
 
 def fans() -> s.Builder:

@@ -19,7 +19,7 @@ NO_DATA = "No data yet"
 SMOOTH, MINUTE = "15s", "60s"
 """The shortest steps of panels about single requests: of courses, and of values now."""
 FEWER = 120
-"""Points of a panel over each core, clock or reason of many hosts: thousands of raw series."""
+"""Points of a panel over each core of many hosts: thousands of raw series."""
 _INITIALS = frozenset({"gpu", "mig", "uuid", "xid"})
 POINTS = 300
 """Points of a heatmap or a panel over many series: more would not be seen and would cost."""
