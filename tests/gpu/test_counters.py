@@ -38,6 +38,22 @@ def test_samples_are_taken_between_scrapes(driver: Driver, make_gpu: MakeGpu) ->
     collector.close()
 
 
+def test_a_field_that_always_fails_costs_only_itself(driver: Driver, make_gpu: MakeGpu) -> None:
+    """It is tried again, ever less often, and the GPU is sampled between scrapes meanwhile."""
+    plug_in(driver, 1, H100 | {"MaxPcieLinkWidth": "!999"}, NAME)
+    collector = make_gpu(sample_seconds=0.01)
+    for _ in range(20):
+        collected(collector)
+    assert driver.calls(0, "MaxPcieLinkWidth") == 5
+    before = driver.calls(0, "Samples.1")
+    wait_until(lambda: driver.calls(0, "Samples.1") > before + 3, "the thread samples")
+    driver.say(0, MaxPcieLinkWidth=16)
+    for _ in range(12):
+        read = collected(collector)
+    assert of_first(read, "pcie_link_width_max") == {(): 16}
+    collector.close()
+
+
 def test_energy_is_added_up_where_the_card_does_not_count_it(driver: Driver, make_gpu: MakeGpu) -> None:
     """Without an energy counter the power samples are integrated."""
     plug_in(driver, 1, {key: value for key, value in H100.items() if key != "TotalEnergyConsumption"}, NAME)
