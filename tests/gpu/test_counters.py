@@ -86,6 +86,17 @@ def test_activity_needs_permission(driver: Driver, make_gpu: MakeGpu, clock: Clo
     assert driver.calls(0, "GpmSampleGet") == 1
 
 
+def test_activity_above_all_there_is_counts_for_nothing(driver: Driver, make_gpu: MakeGpu, clock: Clock) -> None:
+    """A piece that the driver got wrong does not show in the mean of those around it."""
+    plug_in(driver, 1, H100 | {"gpm.2": 10}, NAME)
+    collector = make_gpu()
+    for share in (10, 10, 300, 10):
+        driver.say(0, {"gpm.2": share})
+        clock.seconds += 2
+        read = collected(collector)
+    assert of_first(read, "sm_active_ratio") == {(): pytest.approx(0.1)}
+
+
 def test_pcie_counters_never_go_back_nor_change_their_source(driver: Driver, make_gpu: MakeGpu, clock: Clock) -> None:
     """A sample without PCIe adds nothing, a driver opened anew goes on; a second source would count all of it again."""
     plug_in(driver, 1, H100 | {"field.197.0": 7, "field.198.0": 8}, NAME)
