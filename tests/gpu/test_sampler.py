@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.gpu.asker import Asker
-from exporter.gpu.nvml import DriverGone
 from exporter.gpu.nvidia_fields import Questions
+from exporter.gpu.nvml import DriverGone
 from exporter.gpu.reading import Lost
 from exporter.gpu.sampler import Every, Integral, Sampler, Samples, Wrapping
 from tests.gpu.conftest import Clock
