@@ -81,7 +81,7 @@ def _fell(last: Engine, engine: Engine) -> bool:
 
 
 def _completed(engine: Engine, last: Engine) -> Engine:
-    """Return an engine with the counters it did not tell this time (a page failed) as they were: a sum must not fall."""
+    """Return an engine; counters it did not tell this time (a page failed) are as they were: a sum must not fall."""
     numbers = {name: getattr(last, name) for name in _COUNTERS if getattr(engine, name) is None}
     tables = {table: {**getattr(last, table), **getattr(engine, table)} for table in _TABLES}
     return replace(engine, **numbers, **cast("dict[str, Any]", tables))
