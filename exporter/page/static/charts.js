@@ -7,6 +7,7 @@ const MINUTE = 60_000;
 const BINARY = Array.from({ length: 50 }, (_, power) => 2 ** power); // steps of an axis of bytes
 const PADDING = [8, 8, 0, 0];
 const AXIS_WIDTH = 52;
+const LETTER_WIDTH = 6.5;
 const charts = new Map(); // element → chart
 let colours = {};
 
@@ -29,6 +30,11 @@ const visible = new IntersectionObserver((entries) => {
 const sizes = new ResizeObserver((entries) => {
   for (const { target } of entries) charts.get(target)?.resize();
 });
+
+// Room for the longest label; charts whose labels are short keep one width.
+function axisWidth(_, labels) {
+  return Math.max(AXIS_WIDTH, ...(labels ?? []).map((label) => 12 + LETTER_WIDTH * (label ?? "").length));
+}
 
 export class Chart {
   #plot = null;
@@ -120,7 +126,7 @@ export class Chart {
       },
       axes: [
         { ...axis, grid: { show: false }, size: 22, gap: 4, space: 64, values: times },
-        { ...axis, size: AXIS_WIDTH, gap: 6, space: 32, values: (_, ticks) => ticks.map(label), ...(this.binary && { incrs: BINARY }) },
+        { ...axis, size: axisWidth, gap: 6, space: 32, values: (_, ticks) => ticks.map(label), ...(this.binary && { incrs: BINARY }) },
       ],
       series: [{}, ...this.series.map((one) => this.#line(one))],
       hooks: { drawAxes: [(plot) => this.#drawLines(plot)], ready: [(plot) => this.#tip(plot)] },
