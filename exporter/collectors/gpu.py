@@ -105,7 +105,7 @@ class Gpu:
             source.close()
         for census in self._censuses.values():
             census.close()
-        for worker in self._workers.values():
+        for worker in list(self._workers.values()):  # a scrape may add some meanwhile
             worker.close()
 
     def _take_censuses(self) -> list[Census]:

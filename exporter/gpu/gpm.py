@@ -14,9 +14,14 @@ if TYPE_CHECKING:
     from exporter.families import Family
 
 SM_UTIL, SM_OCCUPANCY, ANY_TENSOR, DRAM_BANDWIDTH, PCIE_TX, PCIE_RX = 2, 3, 5, 10, 20, 21  # nvmlGpmMetricId_t
-_METRICS = (SM_UTIL, SM_OCCUPANCY, ANY_TENSOR, DRAM_BANDWIDTH, PCIE_TX, PCIE_RX)
 _MIB = 2**20
 _MOST_PERCENT = 100.0
+_MOST = dict.fromkeys((SM_UTIL, SM_OCCUPANCY, ANY_TENSOR, DRAM_BANDWIDTH), _MOST_PERCENT) | {
+    PCIE_TX: 2.0**40,
+    PCIE_RX: 2.0**40,
+}
+"""Every metric, and what it can be at most."""
+_METRICS = tuple(_MOST)
 _SHORTEST_SECONDS = 0.1  # below this the hardware's counters say little
 _SUPPORT = Call("nvmlGpmQueryDeviceSupport")
 
@@ -105,7 +110,9 @@ class Gpm:
         self._lib.nvmlGpmMetricsGet(request)
         answers = (request.metrics[index] for index in range(len(_METRICS)))
         return {
-            answer.metricId: value for answer in answers if not answer.nvmlReturn and _is_sane(value := answer.value)
+            answer.metricId: value
+            for answer in answers
+            if not answer.nvmlReturn and 0 <= (value := answer.value) <= _MOST[answer.metricId]  # not so NaN
         }
 
     def _new_request(self) -> Any:
@@ -119,16 +126,7 @@ class Gpm:
 
 def ratios(metrics: Mapping[int, float], wanted: Mapping[int, Family]) -> list[tuple[Family, float]]:
     """Return the metrics that are percentages as ratios, by family."""
-    return [
-        (family, metrics[metric] / _MOST_PERCENT)
-        for metric, family in wanted.items()
-        if metric in metrics and metrics[metric] <= _MOST_PERCENT
-    ]
-
-
-def _is_sane(value: float) -> bool:
-    """Tell whether a value is a number that hardware can reach; NaN compares with nothing."""
-    return 0 <= value < 2**40
+    return [(family, metrics[metric] / _MOST_PERCENT) for metric, family in wanted.items() if metric in metrics]
 
 
 def is_supported(asker: Asker) -> bool | None:

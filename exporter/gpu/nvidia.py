@@ -73,7 +73,7 @@ class Nvidia:
         """Let the threads end, and the library be shut down once they have."""
         self._closed = True
         self._around.xids.stop()
-        for device in self._known.values():
+        for device in list(self._known.values()):  # a census may add some meanwhile
             device.close()
         self._nvml.retire()
 

@@ -152,7 +152,7 @@ class NvidiaDevice:
     def sample(self) -> None:
         """Add up what is new; not while it sleeps, or is to. Quiet when it is gone: the next reading tells."""
         session = self._session
-        if session is None or not session.probed or self.resting or self.asleep:
+        if session is None or self.resting or self.asleep:
             return
         with contextlib.suppress(NvmlFailure, Lost), self._noting_loss(), self._around.nvml.using() as generation:
             if session.generation == generation:

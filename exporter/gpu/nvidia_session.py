@@ -27,7 +27,8 @@ class Session:
         self.sampling = Asker(nvml.lib, handle)  # another thread's
         self.pcie = Questions(self.sampling, nvidia_fields.PCIE_COUNTERS)
         self.mig = Mig(self.asker, nvml, clock)
-        self.probed = False
+        self._probed = False
+        self._readings = 0
         self.fixed: Sequence[Value] = ()
         self.questions = Questions(self.asker, ())
         self.throttle: tuple[str, int] | None = None
@@ -37,8 +38,14 @@ class Session:
         self._moved = moved
 
     def probe(self, driver_version: str) -> None:
-        """Find out what the GPU has: once, or until no answer was a failure of the moment."""
-        if self.probed:
+        """Find out what the GPU has: once, or until no answer was a failure of the moment.
+
+        Some cards never say otherwise of a field: it is tried in the first reading, the second, the fourth and so on.
+        """
+        if self._probed:
+            return
+        self._readings += 1
+        if self._readings & (self._readings - 1):
             return
         self.asker.outcomes.clear()
         counters, links = nvidia_fields.throttle_counters(driver_version), nvidia_fields.nvlinks(self.asker)
@@ -47,7 +54,9 @@ class Session:
         if self.gpm is None and gpm.is_supported(self.asker):
             self.gpm = self._new_gpm()
         self.fixed = Questions(self.asker, nvidia_fields.FIXED).ask()
-        self.probed = not self.asker.unsure
+        self._probed = not self.asker.unsure
+        if self.asker.needs_reset:
+            self._readings = 0
 
     def _throttle_reasons(self) -> tuple[str, int] | None:
         """Return the function that gives the current reasons, and the mask of those the GPU can give."""

@@ -88,6 +88,8 @@ class Nvml:
         self._retire_seconds = retire_seconds
         self._retired = False
         self._kept: dict[int, tuple[Callable[[Any], None], Any]] = {}
+        self._turning = threading.Lock()
+        """Held while it is opened or closed, so that what is being closed is not opened in between."""
         self._state = threading.Condition()
         self._users: dict[object, float] = {}
         self.generation = 0
@@ -99,7 +101,14 @@ class Nvml:
         self._last_use = 0.0
 
     def open(self) -> None:
-        """Load and initialise; NvmlFailure when that cannot be done."""
+        """Load and initialise; NvmlFailure when that cannot be done. Waits while another thread is closing it."""
+        with self._turning:
+            if not self.generation:
+                self._open()
+        if self._retired:
+            self.retire()
+
+    def _open(self) -> None:
         self.lib = self._loader()
         try:
             self.lib.nvmlInit()
@@ -113,8 +122,6 @@ class Nvml:
             self._opened += 1
             self.generation = self._opened
             self._last_use = time.monotonic()
-        if self._retired:
-            self.retire()
 
     def retire(self) -> None:
         """Shut down once nobody has called for a while, if ever; does not block.
@@ -147,6 +154,10 @@ class Nvml:
 
         A call that has been under way for longer than that already is not waited for: nobody else could call meanwhile.
         """
+        with self._turning:
+            return self._close()
+
+    def _close(self) -> bool:
         with self._state:
             if not self.generation:
                 return True

@@ -77,12 +77,13 @@ class Owners:
             process = pid, float(self._source.Process(pid).create_time())
         except (psutil.Error, OSError):
             return None
-        owner, looked = self._remembered.get(process, (None, -math.inf))
+        remembered = self._remembered  # of the servers of now: others may come while it is looked for
+        owner, looked = remembered.get(process, (None, -math.inf))
         if owner is None and self._clock() - looked >= _LOOK_AGAIN_SECONDS:
             owner = self._find(pid)
-            if len(self._remembered) >= _MOST_REMEMBERED:
-                self._remembered.clear()
-            self._remembered[process] = owner, self._clock()
+            if len(remembered) >= _MOST_REMEMBERED:
+                remembered.clear()
+            remembered[process] = owner, self._clock()
         return owner
 
     def _find(self, pid: int) -> str | None:

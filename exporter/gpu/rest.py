@@ -58,4 +58,4 @@ class Rest:
 def _unused(values: Iterable[Value]) -> bool:
     """Tell whether it is known that nothing runs; a loaded model is a use, and a little memory is always taken."""
     known = {value.family.name: value.number for value in values if value.number is not None}
-    return known.get(families.UTILIZATION.name) == 0 and known.get(families.MEMORY_USED.name, 0) < _UNUSED_BYTES
+    return known.get(families.UTILIZATION.name) == 0 and known.get(families.MEMORY_USED.name, math.inf) < _UNUSED_BYTES

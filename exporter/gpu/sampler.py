@@ -155,6 +155,7 @@ class Sampler:
     def __init__(self, clock: Callable[[], float], now: Callable[[], float]) -> None:
         self._now = now
         self._lock = threading.Lock()
+        self._opened_anew = False
         self._busy = Samples(_UTILIZATION, 0.01, 1.0, clock)
         self._busy_read_at: float | None = None
         self._power = Samples(_POWER, 1e-3, _MOST_WATTS, clock)
@@ -165,18 +166,17 @@ class Sampler:
         """Set where performance monitoring does not tell the PCIe traffic."""
 
     def begin_anew(self) -> None:
-        """Expect another driver."""
-        with self._lock:
-            self._busy.begin_anew()
-            self._power.begin_anew()
-            for counter in self._pcie.values():
-                counter.begin_anew()
+        """Expect another driver; never blocks, also while a call into the old one does not return."""
+        self._opened_anew = True
 
     def take(self, asker: Asker, pcie: nvidia_fields.Questions) -> None:
         """Add what is new; nothing while another thread does so. Raises Lost or NvmlFailure."""
         if not self._lock.acquire(blocking=False):
             return
         try:
+            if self._opened_anew:
+                self._opened_anew = False
+                self._expect_another_driver()
             self._busy.read(asker)
             self._busy_read_at = self._now()
             if self.wants_power:
@@ -186,6 +186,12 @@ class Sampler:
                     self._pcie[value.family].add(value.number or 0.0)
         finally:
             self._lock.release()
+
+    def _expect_another_driver(self) -> None:
+        self._busy.begin_anew()
+        self._power.begin_anew()
+        for counter in self._pcie.values():
+            counter.begin_anew()
 
     def values(self) -> Iterator[Value]:
         """Yield the counters, as far as this GPU has something to add up."""

@@ -43,12 +43,13 @@ class PciDevices:
         return is_asleep(self._devices / address)
 
     def may_sleep(self, address: str) -> bool:
-        """Tell whether one device may be put to sleep: the system lets it, and the driver does not say that it cannot.
+        """Tell whether one device may be put to sleep: the system lets it, and the driver says that it can.
 
-        Many distributions let all of them; on servers and most desktops the driver then says ``Not supported``.
+        Many distributions let all of them; on servers and most desktops the driver then says ``Not supported``, and
+        drivers from before it could (435) say nothing.
         """
         status = re.search(r"Runtime D3 status:\s*(\S+)", _word(self._driver / address / "power"))
-        return may_sleep(self._devices / address) and (status is None or status[1] == "Enabled")
+        return may_sleep(self._devices / address) and status is not None and status[1] == "Enabled"
 
 
 def _word(file: Path) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -17,34 +17,43 @@ GpuUses = Callable[[], "Mapping[str, GpuUse]"]
 """Returns every GPU by its uuid; may block, may be called by several threads, raises OSError when it cannot say."""
 
 
+class _Noted(NamedTuple):
+    """A GPU's energy counter, and the models that have had its memory since it said that; None: others, too."""
+
+    joules: float
+    holders: frozenset[str] | None
+
+
 class ModelEnergy:
     """The energy of one server's models, GPU by GPU."""
 
     def __init__(self) -> None:
-        self._counters: dict[str, float] = {}
+        self._noted: dict[str, _Noted] = {}
         self._joules: dict[str, dict[Attribution, float]] = {}
 
     def note(self, gpus: Mapping[str, GpuUse], pids: Collection[int], models: Mapping[str, float | None]) -> None:
         """Share out what each GPU used since the last time, if it was there then.
 
-        ``models`` are those that are loaded, with their memory on GPUs where it is known.
+        ``models`` are those that are loaded, with their memory on GPUs where it is known. A GPU is one model's alone
+        when nothing else had memory on it then either.
         """
-        before, self._counters = self._counters, {}
+        before, self._noted = self._noted, {}
         for uuid, gpu in gpus.items():
             if gpu.energy_joules is None:
                 continue
-            self._counters[uuid] = gpu.energy_joules
-            used = gpu.energy_joules - before.get(uuid, gpu.energy_joules)
             mine = sum(memory for pid, memory in gpu.memory_by_pid.items() if pid in pids)
-            if used <= 0 or not mine or not models:
-                continue
-            alone = len(models) == 1 and gpu.memory_by_pid.keys() <= set(pids)
-            everyone = sum(gpu.memory_by_pid.values())
-            self._share_out(used * mine / everyone, "exclusive" if alone else "shared", models)
+            holders = frozenset(models if mine else ()) if gpu.memory_by_pid.keys() <= set(pids) else None
+            last = before.get(uuid, _Noted(gpu.energy_joules, holders))
+            since = None if holders is None or last.holders is None else holders | last.holders
+            used = gpu.energy_joules - last.joules
+            self._noted[uuid] = _Noted(gpu.energy_joules, holders if used else since)
+            if used > 0 and mine and models:
+                part = used * mine / sum(gpu.memory_by_pid.values())
+                self._share_out(part, "exclusive" if since is not None and len(since) == 1 else "shared", models)
 
     def pause(self) -> None:
         """Leave out what is used until the next note: nobody knows by whom."""
-        self._counters = {}
+        self._noted = {}
 
     def of(self, model: str) -> Mapping[str, float]:
         """Return a model's joules by attribution; empty when none was ever measured."""

@@ -40,7 +40,8 @@ class MergedEngine:
             last = self._last.get(name)
             if last is not None and _fell(last, engine):
                 self._bury(last)
-            self._last[name] = engine
+                last = None
+            self._last[name] = engine if last is None else _completed(engine, last)
         for name in self._last.keys() - {*loaded, *asleep}:
             self._bury(self._last.pop(name))
         return self._sum([engine for name, engine in self._last.items() if name in loaded])
@@ -77,6 +78,13 @@ def _fell(last: Engine, engine: Engine) -> bool:
         now = getattr(engine, table)
         pairs += [(before, now.get(key)) for key, before in getattr(last, table).items()]
     return any(before is not None and after is not None and after < before for before, after in pairs)
+
+
+def _completed(engine: Engine, last: Engine) -> Engine:
+    """Return an engine; counters it did not tell this time (a page failed) are as they were: a sum must not fall."""
+    numbers = {name: getattr(last, name) for name in _COUNTERS if getattr(engine, name) is None}
+    tables = {table: {**getattr(last, table), **getattr(engine, table)} for table in _TABLES}
+    return replace(engine, **numbers, **cast("dict[str, Any]", tables))
 
 
 def _usage(engines: Collection[Engine]) -> float | None:

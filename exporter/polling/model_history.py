@@ -66,8 +66,10 @@ class ModelHistory:
             self._remember(at, snapshot)
 
     def models(self) -> Iterator[tuple[str, Known]]:
-        """Yield the models and their labels, in the order in which they were first seen."""
-        yield from self._known.items()
+        """Yield the models and their labels, in the order in which they were first seen; any thread may look."""
+        with self._lock:
+            known = list(self._known.items())
+        yield from known
 
     def is_cold(self, name: str, accepted: float, first_answer: float) -> bool:
         """Tell whether a request that was accepted then found its model not loaded; False when that is not known.

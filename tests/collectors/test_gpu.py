@@ -14,6 +14,7 @@ from exporter.gpu.reading import Census, Identity, Lost, Value
 from exporter.gpu.sources import Later
 from exporter.scrape import Scrape
 from exporter.strict import ConfigError, parse
+from exporter.threads import Worker
 from exporter.units import Seconds
 from tests.programs import wait_until
 from tests.readings import readings, readings_or_reason
@@ -215,6 +216,25 @@ def test_a_value_that_is_no_number_is_absent() -> None:
     card = Card("0", lambda: [Value(families.POWER, (), None), Value(families.FAN, ("0",), float("nan"))])
     read = readings(Gpu({"x": Vendor(card)}, QUICK).collect())
     assert {"gpu_power_watts", "gpu_fan_ratio"}.isdisjoint(read)
+
+
+def test_a_gpu_that_is_found_while_the_collector_is_closed_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reload may overtake a scrape; its threads end all the same."""
+    vendor = Vendor(Card("0"))
+
+    class Overtaken(Worker[list[Value]]):
+        def close(self) -> None:
+            if self._name == "gpu-0":
+                vendor.answer = Census((Card("1"),))
+                list(collector.collect())
+            super().close()
+
+    monkeypatch.setattr("exporter.collectors.gpu.Worker", Overtaken)
+    before = set(threading.enumerate())
+    collector = Gpu({"x": vendor}, QUICK)
+    list(collector.collect())
+    collector.close()
+    wait_until(lambda: not set(threading.enumerate()) - before, "the threads end")
 
 
 def test_a_reload_ends_the_old_collectors_threads() -> None:

@@ -35,12 +35,20 @@ def collected(collector: gpu.Gpu, clock: Clock | None = None) -> Readings:
 
 
 def put_to_sleep(sysfs: Path, index: int, status: str = "suspended", control: str = "auto") -> None:
-    """Make the kernel say that a card sleeps (or not)."""
+    """Make the kernel say that a card sleeps (or not), and the driver that it can."""
     folder = sysfs / "bus/pci/devices" / address(index) / "power"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "runtime_status").write_text(f"{status}\n")
     (folder / "control").write_text(f"{control}\n")
     (sysfs / "bus/pci/drivers/nvidia" / address(index)).mkdir(parents=True, exist_ok=True)
+    runtime_d3(sysfs.parent / "proc", index, "Enabled (fine-grained)")
+
+
+def runtime_d3(procfs: Path, index: int, says: str) -> None:
+    """Make the driver say whether it can put a card to sleep; '' for one that does not say."""
+    file = procfs / "driver/nvidia/gpus" / address(index) / "power"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(f"Runtime D3 status:          {says}\nVideo Memory:               Active\n" if says else "")
 
 
 def named(names: dict[int, str]) -> Names:

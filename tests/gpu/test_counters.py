@@ -38,6 +38,22 @@ def test_samples_are_taken_between_scrapes(driver: Driver, make_gpu: MakeGpu) ->
     collector.close()
 
 
+def test_a_field_that_always_fails_costs_only_itself(driver: Driver, make_gpu: MakeGpu) -> None:
+    """It is tried again, ever less often, and the GPU is sampled between scrapes meanwhile."""
+    plug_in(driver, 1, H100 | {"MaxPcieLinkWidth": "!999"}, NAME)
+    collector = make_gpu(sample_seconds=0.01)
+    for _ in range(20):
+        collected(collector)
+    assert driver.calls(0, "MaxPcieLinkWidth") == 5
+    before = driver.calls(0, "Samples.1")
+    wait_until(lambda: driver.calls(0, "Samples.1") > before + 3, "the thread samples")
+    driver.say(0, MaxPcieLinkWidth=16)
+    for _ in range(12):
+        read = collected(collector)
+    assert of_first(read, "pcie_link_width_max") == {(): 16}
+    collector.close()
+
+
 def test_energy_is_added_up_where_the_card_does_not_count_it(driver: Driver, make_gpu: MakeGpu) -> None:
     """Without an energy counter the power samples are integrated."""
     plug_in(driver, 1, {key: value for key, value in H100.items() if key != "TotalEnergyConsumption"}, NAME)
@@ -68,6 +84,17 @@ def test_activity_needs_permission(driver: Driver, make_gpu: MakeGpu, clock: Clo
     assert of_first(read, "pcie_transmit_bytes_total") == {(): 0}
     assert of_first(read, "power_watts")
     assert driver.calls(0, "GpmSampleGet") == 1
+
+
+def test_activity_above_all_there_is_counts_for_nothing(driver: Driver, make_gpu: MakeGpu, clock: Clock) -> None:
+    """A piece that the driver got wrong does not show in the mean of those around it."""
+    plug_in(driver, 1, H100 | {"gpm.2": 10}, NAME)
+    collector = make_gpu()
+    for share in (10, 10, 300, 10):
+        driver.say(0, {"gpm.2": share})
+        clock.seconds += 2
+        read = collected(collector)
+    assert of_first(read, "sm_active_ratio") == {(): pytest.approx(0.1)}
 
 
 def test_pcie_counters_never_go_back_nor_change_their_source(driver: Driver, make_gpu: MakeGpu, clock: Clock) -> None:

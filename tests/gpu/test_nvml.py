@@ -98,6 +98,20 @@ def test_a_call_that_never_returns_keeps_it_open() -> None:
     assert lib.calls == ["init"]
 
 
+def test_it_is_not_opened_while_it_is_being_closed() -> None:
+    """Whoever opens it meanwhile waits: when closing gave up it is open as it was, and not a second time."""
+    lib = binding()
+    nvml = opened(lib, drain_seconds=0.2)
+    with nvml.using() as generation:
+        closing = threading.Thread(target=nvml.close, daemon=True)
+        closing.start()
+        wait_until(lambda: nvml.generation == 0, "it is being closed")
+        nvml.open()
+        closing.join(10)
+    assert lib.calls == ["init"]
+    assert nvml.generation == generation
+
+
 def test_a_retired_one_is_shut_down_once_it_is_unused() -> None:
     """In a thread of its own, so that retiring returns at once; opened by a late scrape it is shut down again."""
     lib = binding()
@@ -183,6 +197,7 @@ def test_a_failure_of_the_driver_is_kept_until_it_is_opened_anew() -> None:
         with pytest.raises(type(error)), nvml.using():
             raise error
         assert (nvml.failure is None) == isinstance(error, Lost)
+    nvml.close()
     nvml.open()
     assert nvml.failure is None
 

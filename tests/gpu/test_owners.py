@@ -187,6 +187,22 @@ def test_servers_may_change_while_processes_run() -> None:
     assert owners(1) is None
 
 
+def test_an_owner_that_is_no_server_any_more_is_not_remembered() -> None:
+    """A reload just when a process was found does not leave it the old name for good."""
+    process = Process(1, "vllm serve m", (8000,))
+    times: list[float] = []
+
+    def reloading() -> float:
+        times.append(1000.0)
+        if len(times) > 1:  # before that it is not yet looked for
+            owners.know([Server("renamed", port=8000)])
+        return times[-1]
+
+    owners = Owners([VLLM], Path("/nonexistent"), SimpleNamespace(Process=lambda _: process), reloading)
+    assert owners(1) == "chat"
+    assert owners(1) == "renamed"
+
+
 def test_this_very_process_is_found_by_its_port() -> None:
     """On the real machine the process that listens is found, and its memory carries the server's name."""
     with socket.create_server(("127.0.0.1", 0)) as listening:

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.gpu.asker import Asker
+from exporter.gpu.nvidia_fields import Questions
 from exporter.gpu.nvml import DriverGone
 from exporter.gpu.reading import Lost
-from exporter.gpu.sampler import Every, Integral, Samples, Wrapping
+from exporter.gpu.sampler import Every, Integral, Sampler, Samples, Wrapping
 from tests.gpu.conftest import Clock
 
 STEPS = st.lists(st.tuples(st.integers(20_000, 1_000_000), st.floats(0, 1)), min_size=1, max_size=40)
@@ -224,3 +225,28 @@ def test_a_wide_counter_that_starts_again_is_no_wrap() -> None:
     counter.begin_anew()
     counter.add(1000)
     assert counter.total == 12
+
+
+def test_a_new_driver_does_not_wait_for_a_call_into_the_old_one(
+    buffer: Buffer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One GPU's call that hangs does not hold up the census, which attaches all of them."""
+    sampler, asker = Sampler(Clock(), lambda: 0.0), Asker(buffer, None)
+    under_way, may_return = threading.Event(), threading.Event()
+
+    def hang(*_: object) -> tuple[int, list[Any]]:
+        under_way.set()
+        may_return.wait(60)
+        return 1, []
+
+    monkeypatch.setattr(buffer, "nvmlDeviceGetSamples", hang, raising=False)
+    taking = threading.Thread(target=lambda: sampler.take(asker, Questions(asker, ())), daemon=True)
+    attaching = threading.Thread(target=sampler.begin_anew, daemon=True)
+    taking.start()
+    assert under_way.wait(10)
+    attaching.start()
+    attaching.join(10)
+    blocked = attaching.is_alive()
+    may_return.set()
+    taking.join(10)
+    assert not blocked

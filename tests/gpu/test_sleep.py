@@ -9,8 +9,8 @@ from exporter.gpu.nvidia_device import Surroundings
 from exporter.gpu.nvml import Nvml
 from exporter.gpu.sleep import PciDevices
 from exporter.gpu.xid import XidWatcher
-from tests.gpu.asking import FIRST, NAME, SECOND, collected, of_first, put_to_sleep
-from tests.gpu.driver import GIB, H100, Lines, address, plug_in
+from tests.gpu.asking import FIRST, NAME, SECOND, collected, of_first, put_to_sleep, runtime_d3
+from tests.gpu.driver import GIB, H100, Lines, plug_in
 from tests.programs import wait_until
 
 if TYPE_CHECKING:
@@ -117,6 +117,11 @@ def test_a_gpu_that_took_its_chance_is_asked_once_it_wakes(
         (IDLE, "Not supported"),
         (IDLE, "Disabled by default"),
         (IDLE, "?"),
+        (IDLE, ""),
+        (
+            IDLE | {"MemoryInfo_v2": "!3", "MemoryInfo": "!3", "ComputeRunningProcesses": "11:-:"},
+            "Enabled (fine-grained)",
+        ),
     ],
 )
 def test_a_gpu_that_is_used_or_cannot_sleep_is_asked_all_the_time(
@@ -125,9 +130,7 @@ def test_a_gpu_that_is_used_or_cannot_sleep_is_asked_all_the_time(
     """One with a model is awake anyway; so is one whose driver cannot put it to sleep, whatever the system says."""
     plug_in(driver, 1, card, NAME)
     put_to_sleep(tmp_path / "sys", 0, "active", "auto")
-    power = tmp_path / "proc/driver/nvidia/gpus" / address(0) / "power"
-    power.parent.mkdir(parents=True)
-    power.write_text(f"Runtime D3 status:          {d3}\nVideo Memory:               Active\n")
+    runtime_d3(tmp_path / "proc", 0, d3)
     collector = make_gpu(sample_seconds=0.01)
     for _ in range(2):
         assert of_first(collected(collector), "power_watts") == {(): 650}

@@ -26,6 +26,23 @@ def test_a_gpu_with_other_processes_is_shared_by_memory() -> None:
     assert measured(GpuUse(1000, {1: 6, 2: 2}), GpuUse(1400, {1: 6, 2: 2})).of("m") == {"shared": 300}
 
 
+def test_a_gpu_that_something_else_had_until_just_now_is_shared() -> None:
+    """What was used while another program, or the model before, still had memory there is not the model's alone."""
+    assert measured(GpuUse(0, {1: 6, 2: 2}), GpuUse(400, {1: 8}), GpuUse(500, {1: 8})).of("m") == {
+        "shared": 400,
+        "exclusive": 100,
+    }
+    energy = ModelEnergy()
+    for joules, model in ((0, "a"), (100, "a"), (100, "b"), (400, "b"), (450, "b")):
+        energy.note({"gpu": GpuUse(joules, {1: 8})}, {1}, {model: None})
+    assert (energy.of("a"), energy.of("b")) == ({"exclusive": 100}, {"shared": 300, "exclusive": 50})
+
+
+def test_a_model_that_is_loaded_onto_an_empty_gpu_has_it_alone() -> None:
+    """What loading it takes is its own."""
+    assert measured(GpuUse(0, {}), GpuUse(400, {1: 8})).of("m") == {"exclusive": 400}
+
+
 def test_several_models_of_one_server_share() -> None:
     """Models of one server share by their memory where it is known of all, else alike."""
     uses = (GpuUse(0, {1: 8}), GpuUse(400, {1: 8}))

@@ -57,6 +57,16 @@ def test_a_model_that_was_left_alone_keeps_its_numbers() -> None:
     assert merging.merge({}, {"a"}).output_tokens == 10
 
 
+def test_a_page_that_failed_once_takes_nothing_back() -> None:
+    """What a model did not tell this time stays counted, or all of it would count again next time."""
+    merging = MergedEngine()
+    merging.merge({"a": engine(10, 1), "b": engine(5)}, {"a", "b"})
+    merged = merging.merge({"a": Engine(), "b": engine(6)}, {"a", "b"})
+    assert (merged.output_tokens, merged.input_tokens, merged.requests_running) == (16, {"miss": 32}, 0)
+    assert merging.merge({"a": engine(12), "b": engine(6)}, {"a", "b"}).output_tokens == 18
+    assert merging.merge({"a": engine(1), "b": engine(6)}, {"a", "b"}).output_tokens == 19
+
+
 def test_usages_are_averaged() -> None:
     """A ratio of several models is their mean, never their sum."""
     engines = {"a": Engine(kv_cache_usage_ratio=0.2), "b": Engine(kv_cache_usage_ratio=0.6)}

@@ -28,6 +28,15 @@ def test_what_is_loaded_at_first_sight_was_not_seen_loading() -> None:
     assert states(polled(snapshot("a", unloaded=("b",)))) == {"a": (True, 0, 0), "b": (False, 0, 0)}
 
 
+def test_models_may_be_looked_at_while_a_poll_finds_others() -> None:
+    """Probes have a thread of their own."""
+    history = polled(snapshot("a", "b"))
+    looking = history.models()
+    assert next(looking)[0] == "a"
+    history.poll(10.0, snapshot("a", "b", "c"))
+    assert [label for label, _ in looking] == ["b"]
+
+
 def test_loads_and_unloads_are_transitions() -> None:
     """Each change between two polls counts once, also for a model that comes and goes from the list."""
     history = polled(snapshot("a"), snapshot("a", "b"), snapshot("b"), snapshot("b"), snapshot("a", "b"))
