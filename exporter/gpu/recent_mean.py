@@ -25,20 +25,23 @@ class RecentMean:
 
     def __init__(self) -> None:
         self._pieces: deque[_Piece] = deque()
+        self._means: dict[int, float] = {}
 
     def add(self, seconds: float, means: Mapping[int, float]) -> None:
         """Add the means, by metric, of the ``seconds`` since the piece before."""
         self._pieces.append(_Piece(seconds, means))
         while sum(piece.seconds for piece in self._pieces) - self._pieces[0].seconds >= WINDOW_SECONDS:
             self._pieces.popleft()
+        self._means = {metric: self._mean(metric) for metric in means}
 
     def clear(self) -> None:
         """Forget everything: what comes next does not join on to it."""
         self._pieces.clear()
+        self._means = {}
 
     def means(self) -> dict[int, float]:
         """Return the mean by metric, each piece weighing what it lasted; only metrics that the last piece has."""
-        return {metric: self._mean(metric) for metric in (self._pieces[-1].means if self._pieces else ())}
+        return self._means
 
     def _mean(self, metric: int) -> float:
         pieces = [piece for piece in self._pieces if metric in piece.means]
