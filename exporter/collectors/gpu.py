@@ -84,7 +84,8 @@ class Gpu:
         censuses = self._take_censuses()
         began = time.monotonic()
         answers = self._ask([device for census in censuses for device in census.present])
-        self.last_reading = Reading(began, dict(_uses(answers)))
+        rows = [(answer, list(_row(answer))) for answer in answers]
+        self.last_reading = Reading(began, dict(_uses(rows)))
         there = sum(census.unseen for census in censuses) + sum(not answer.lost for answer in answers)
         self._most = max(self._most, there) if self._options.expected_devices is None else self._most
         asleep = sum(census.unseen for census in censuses) + sum(answer.asleep for answer in answers)
@@ -96,7 +97,8 @@ class Gpu:
         for family, number in dict(fact for source in self._sources.values() for fact in source.facts()).items():
             yield from family.of(number)
         gone = [_Answer(device, lost=True) for census in censuses for device in census.missing]
-        yield from merged((answer.device.identity, _row(answer)) for answer in (*answers, *gone))
+        rows += [(answer, list(_row(answer))) for answer in gone]
+        yield from merged((answer.device.identity, row) for answer, row in rows)
 
     def close(self) -> None:
         """Let the threads end, as far as their calls return."""
@@ -187,12 +189,12 @@ def _row(answer: _Answer) -> Iterator[Value]:
     yield from answer.device.remembered()
 
 
-def _uses(answers: Iterable[_Answer]) -> Iterator[tuple[str, GpuUse]]:
+def _uses(rows: Iterable[tuple[_Answer, Iterable[Value]]]) -> Iterator[tuple[str, GpuUse]]:
     """Yield what is known of the GPUs that answered: who holds their memory, and the energy they have used."""
-    for answer in answers:
+    for answer, row in rows:
         memory = answer.device.memory_by_pid
         if answer.values and memory is not None:
-            numbers = (value.number for value in _row(answer) if value.family is families.ENERGY)
+            numbers = (value.number for value in row if value.family is families.ENERGY)
             energy = next((number for number in numbers if number is not None), None)
             yield answer.device.identity.uuid, GpuUse(energy, memory)
 
