@@ -136,7 +136,7 @@ async def _serve(service: Service, demo: DemoHost | None = None) -> None:
             "ready",
             extra={"fields": {"version": __version__, "collectors": ",".join(service.config.collectors)}},
         )
-        _collect_garbage_less()
+        collect_garbage_less()
         await stop.wait()
         log.info("stopping")
     finally:
@@ -144,7 +144,7 @@ async def _serve(service: Service, demo: DemoHost | None = None) -> None:
         await asyncio.gather(runner.cleanup(), proxy.close())
 
 
-def _collect_garbage_less() -> None:
+def collect_garbage_less() -> None:
     """Look for garbage in cycles less often, and not in what lives since the start: that stops streams for 30 ms."""
     gc.freeze()
     gc.set_threshold(_GARBAGE_THRESHOLD)

@@ -10,7 +10,7 @@ from exporter.gpu.nvml import FUNCTION_NOT_FOUND, OK, RESET_REQUIRED, UNSUPPORTE
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-_BLANK_32_BIT = range(0x7FFFFFF0, 0x80000000)  # DCGM's blanks, which some drivers hand on
+_BLANK_32_BIT, _LAST_BLANK_32_BIT = 0x7FFFFFF0, 0x7FFFFFFF  # DCGM's blanks, which some drivers hand on
 _NOT_AVAILABLE_32_BIT = 0xFFFFFFFF
 _BLANK_64_BIT = 0x7FFFFFFFFFFFFFF0  # and everything above, NVML's "not available" included
 
@@ -46,7 +46,9 @@ def number_of(kind: int, raw: bytes) -> float | None:
 
 def is_blank(raw: float) -> bool:
     """Tell whether a raw value stands for 'not available'."""
-    return raw in _BLANK_32_BIT or raw == _NOT_AVAILABLE_32_BIT or raw >= _BLANK_64_BIT
+    if raw < _BLANK_32_BIT:
+        return False
+    return raw <= _LAST_BLANK_32_BIT or raw == _NOT_AVAILABLE_32_BIT or raw >= _BLANK_64_BIT
 
 
 class Asker:
@@ -111,32 +113,33 @@ class Asker:
             return answer
         return float(answer[way.part] if isinstance(way.part, int) else getattr(answer, way.part))
 
-    def fields(self, fields: Sequence[Field]) -> dict[Field, float | None]:
-        """Return the raw values of these fields, asked for in one call."""
+    def fields(self, fields: Sequence[Field]) -> list[float | None]:
+        """Return the raw value of each of these fields, asked for in one call; None for one that has none."""
         if not fields:
-            return {}
+            return []
         try:
             values = self.lib.nvmlDeviceGetFieldValues(self.handle, fields)
         except self.lib.NVMLError as error:
             check(error)
             for field in fields:
                 self._refused(field, error.value)
-            return {}
-        answers = dict.fromkeys(fields, None)
-        for field, (*_, kind, code, raw) in zip(fields, _FIELD_VALUE.iter_unpack(values), strict=True):
+            return [None] * len(fields)
+        answers: list[float | None] = []
+        for field, (_, _, _, _, kind, code, raw) in zip(fields, _FIELD_VALUE.iter_unpack(values), strict=True):
             if code:
                 check(self.lib.NVMLError(code))
                 self._refused(field, code)
+                answers.append(None)
             else:
                 self.outcomes.add(OK)
-                answers[field] = number_of(kind, raw)
+                answers.append(number_of(kind, raw))
         return answers
 
     def first(self, ways: Iterable[Way]) -> float | None:
         """Return the raw value of the first way that this device has."""
         for way in ways:
             if way not in self._lacking:
-                value = self.fields([way]).get(way) if isinstance(way, Field) else self.part(way)
+                value = self.fields([way])[0] if isinstance(way, Field) else self.part(way)
                 if way not in self._lacking:
                     return value
         return None

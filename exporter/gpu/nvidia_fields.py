@@ -196,25 +196,24 @@ class Questions:
     def __init__(self, asker: Asker, measures: Iterable[Measure]) -> None:
         self._asker = asker
         self._measures = tuple(measures)
-        self._ways: list[tuple[Measure, Way]] = []
-        self._fields: list[Field] = []
+        self._by_field: list[tuple[Measure, Field]] = []
+        self._by_call: list[tuple[Measure, Call]] = []
         self._found_out = -1
 
     def ask(self) -> list[Value]:
         """Return the values of what the device has; all fields are asked for in one call."""
         if self._found_out != self._asker.found_out:
             self._choose()
-        answers = self._asker.fields(self._fields)
-        values = [
-            measure.of(answers.get(way) if isinstance(way, Field) else self._asker.part(way))
-            for measure, way in self._ways
-        ]
+        answers = self._asker.fields([field for _, field in self._by_field])
+        values = [measure.of(raw) for (measure, _), raw in zip(self._by_field, answers, strict=True)]
+        values.extend(measure.of(self._asker.part(call)) for measure, call in self._by_call)
         if self._found_out != self._asker.found_out:  # some way turned out not to be one: there may be others
-            values.extend(measure.read(self._asker) for measure, way in self._ways if self._asker.lacks(way))
+            asked: list[tuple[Measure, Way]] = [*self._by_field, *self._by_call]
+            values.extend(measure.read(self._asker) for measure, way in asked if self._asker.lacks(way))
         return [value for value in values if value is not None]
 
     def _choose(self) -> None:
-        ways = ((measure, self._asker.best(measure.ways)) for measure in self._measures)
-        self._ways = [(measure, way) for measure, way in ways if way is not None]
-        self._fields = [way for _, way in self._ways if isinstance(way, Field)]
+        ways = [(measure, self._asker.best(measure.ways)) for measure in self._measures]
+        self._by_field = [(measure, way) for measure, way in ways if isinstance(way, Field)]
+        self._by_call = [(measure, way) for measure, way in ways if isinstance(way, Call)]
         self._found_out = self._asker.found_out

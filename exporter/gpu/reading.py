@@ -116,7 +116,7 @@ def merged(rows: Iterable[tuple[Identity, Iterable[Value]]]) -> Iterator[Metric]
         device = (identity.gpu, identity.uuid)
         for family, labels, number in values:
             if number is not None and not math.isnan(number):
-                by_family[family.name].append(((*device, *labels), number))
+                by_family[family.name].append((device + labels, number))
     for family in families.ALL:
         if by_family[family.name]:
             yield from family.by(by_family[family.name])

@@ -30,8 +30,9 @@ class RecentMean:
     def add(self, seconds: float, means: Mapping[int, float]) -> None:
         """Add the means, by metric, of the ``seconds`` since the piece before."""
         self._pieces.append(_Piece(seconds, means))
-        while sum(piece.seconds for piece in self._pieces) - self._pieces[0].seconds >= WINDOW_SECONDS:
-            self._pieces.popleft()
+        covered = sum(piece.seconds for piece in self._pieces)
+        while covered - self._pieces[0].seconds >= WINDOW_SECONDS:
+            covered -= self._pieces.popleft().seconds
         self._means = {metric: self._mean(metric) for metric in means}
 
     def clear(self) -> None:

@@ -57,5 +57,10 @@ class Rest:
 
 def _unused(values: Iterable[Value]) -> bool:
     """Tell whether it is known that nothing runs; a loaded model is a use, and a little memory is always taken."""
-    known = {value.family.name: value.number for value in values if value.number is not None}
-    return known.get(families.UTILIZATION.name) == 0 and known.get(families.MEMORY_USED.name, math.inf) < _UNUSED_BYTES
+    utilization = used = None
+    for family, _, number in values:
+        if family is families.UTILIZATION:
+            utilization = number
+        elif family is families.MEMORY_USED:
+            used = number
+    return utilization == 0 and used is not None and used < _UNUSED_BYTES
