@@ -46,6 +46,8 @@ class Mig:
         self._nvml = nvml
         self._clock = clock
         self._enabled: bool | None = None
+        self.switched = False
+        """Whether MIG was switched on or off between the last two readings."""
         self._most: int | None = None
         self._gpm: dict[int, gpm.Gpm] = {}
         self._gpm_supported: bool | None = None
@@ -65,10 +67,8 @@ class Mig:
     def _instances(self) -> dict[int, _Instance]:
         mode = self._asker.call("nvmlDeviceGetMigMode")
         enabled = mode is not None and mode[0] == _ENABLED
-        if enabled != self._enabled:
-            if self._enabled is not None:  # it was switched: a divided GPU has no utilisation, say
-                self._asker.forget()
-            self._enabled = enabled
+        self.switched = self._enabled is not None and enabled != self._enabled
+        self._enabled = enabled
         if not enabled:
             return {}
         found: dict[int, _Instance] = {}

@@ -140,6 +140,9 @@ class NvidiaDevice:
             values = list(self._ask(session))
             if session.asker.needs_reset:
                 raise NeedsReset("it answers nothing until it is reset")
+            if session.mig.switched:  # a divided GPU has no utilisation, say
+                session.begin_anew()
+                self._sampler.begin_anew()
             self._sampler.take(session.sampling, session.pcie)
         self._tell(session.asker)
         self.rest.note(values)

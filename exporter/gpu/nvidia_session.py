@@ -58,6 +58,16 @@ class Session:
         if self.asker.needs_reset:
             self._readings = 0
 
+    def begin_anew(self) -> None:
+        """Find out anew what the GPU has, in the next reading; call it inside ``using()``."""
+        self._probed = False
+        self._readings = 0
+        self.asker.forget()
+        self.sampling.forget()
+        if self.gpm is not None:
+            self.gpm.free()
+            self.gpm = None
+
     def _throttle_reasons(self) -> tuple[str, int] | None:
         """Return the function that gives the current reasons, and the mask of those the GPU can give."""
         for word in ("Event", "Throttle"):  # renamed with driver 535

@@ -61,3 +61,24 @@ def test_mig_instances_are_rows_of_their_own(driver: Driver, make_gpu: MakeGpu, 
     read = collected(collector)
     assert not [name for name in read if name.startswith("gpu_mig")]
     assert of_first(collected(collector), "utilization_ratio") == {(): 0.5}
+
+
+def test_a_gpu_that_is_no_longer_divided_has_everything_again(driver: Driver, make_gpu: MakeGpu, clock: Clock) -> None:
+    """What a divided GPU does not have as a whole comes back with it: its samples and its activity, too."""
+    whole: Lines = {key: H100[key] for key in ("Samples.1", "SupportedClocksEventReasons")}
+    divided: Lines = {"MigMode": "1 1", "MaxMigDeviceCount": 7, "GpmSampleGet": "!2"}
+    plug_in(driver, 1, H100 | divided | dict.fromkeys(whole, "!3"), NAME)
+    collector = make_gpu()
+    families = ("busy_seconds_total", "sm_active_ratio", "pcie_receive_bytes_total", "throttled")
+    read = collected(collector, clock)
+    assert [name for name in families if of_first(read, name)] == []
+    driver.say("*", whole | {"MigMode": "0 0", "GpmSampleGet": 0})
+    collected(collector, clock)
+    read = collected(collector, clock)
+    assert [name for name in families if of_first(read, name)] == list(families)
+    allocated = driver.allocated()
+    for mode in ("1 1", "0 0"):
+        driver.say("*", MigMode=mode)
+        collected(collector, clock)
+    collected(collector, clock)
+    assert driver.allocated() == allocated
