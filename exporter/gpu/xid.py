@@ -37,6 +37,7 @@ class XidWatcher:
         self._counts: dict[str, dict[int, int]] = defaultdict(dict)
         self._last: dict[tuple[str, int], float] = {}
         self._events: Any = None
+        self._kept = 0
         self._generation = 0
         self._registered: dict[str, int | None] = {}
         self._thread: threading.Thread | None = None
@@ -68,7 +69,10 @@ class XidWatcher:
             try:
                 with self._nvml.using() as generation:
                     waited = self._prepare(generation) and self._wait()
-            except (NvmlFailure, Lost):  # whoever takes the census opens the driver anew
+            except Lost:  # as long as it is in the set, nothing is heard of the other GPUs either
+                waited = False
+                self._generation = 0
+            except NvmlFailure:  # whoever takes the census opens the driver anew
                 waited = False
             if not waited:
                 self._stop.wait(_PAUSE_SECONDS)
@@ -81,6 +85,7 @@ class XidWatcher:
         with contextlib.suppress(self._nvml.lib.NVMLError):
             if generation != self._generation:
                 self._registered = {}
+                self._nvml.free(self._kept)
                 self._events = self._new_set()
                 self._generation = generation
         if self._events is None or generation != self._generation:
@@ -88,7 +93,7 @@ class XidWatcher:
         wanted_generation, handles = self._wanted
         for uuid, handle in handles.items() if wanted_generation == generation else ():
             if uuid not in self._registered:
-                with contextlib.suppress(self._nvml.lib.NVMLError):
+                with contextlib.suppress(self._nvml.lib.NVMLError, Lost):
                     self._registered[uuid] = self._register(handle)
         return any(address is not None for address in self._registered.values())
 
@@ -99,7 +104,7 @@ class XidWatcher:
             events = lib.nvmlEventSetCreate()
         except lib.NVMLError as error:
             return self._nothing_when_unsupported(error)
-        self._nvml.keep(lib.nvmlEventSetFree, events)
+        self._kept = self._nvml.keep(lib.nvmlEventSetFree, events)
         return events
 
     def _register(self, handle: Any) -> int | None:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.gpu.asking import FIRST, NAME, collected, of_first
+from tests.gpu.asking import FIRST, NAME, SECOND, collected, of_first
 from tests.gpu.driver import H100, Lines, plug_in, uuid
 from tests.programs import wait_until
 
@@ -36,6 +36,20 @@ def test_the_xid_of_a_lost_gpu_stays(driver: Driver, make_gpu: MakeGpu) -> None:
     driver.say(0, all="!15")
     read = collected(collector)
     assert (read["gpu_devices"], read["gpu_xid_errors_total"]) == ({(): 0}, {(*FIRST, "79"): 1})
+
+
+def test_a_lost_gpu_does_not_silence_the_others(driver: Driver, make_gpu: MakeGpu) -> None:
+    """The driver's wait fails for all GPUs it was asked for while one is lost: the others are waited for without it."""
+    plug_in(driver, 2, H100, NAME)
+    collector = make_gpu()
+    wait_until(lambda: all(collected(collector)["gpu_xid_watched"].values()), "XIDs are watched")
+    held = driver.allocated()
+    driver.say(0, all="!15")
+    wait_until(lambda: collected(collector)["gpu_xid_watched"] == {FIRST: 0, SECOND: 1}, "one is watched")
+    driver.push_xid(1, 94)
+    expected = {(*SECOND, "94"): 1}
+    wait_until(lambda: collected(collector).get("gpu_xid_errors_total") == expected, "the XID has arrived")
+    assert driver.allocated() == held
 
 
 def test_xids_are_waited_for_again_after_a_new_start(driver: Driver, make_gpu: MakeGpu, clock: Clock) -> None:

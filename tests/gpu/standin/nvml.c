@@ -20,7 +20,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
-enum { OK, UNINITIALIZED, INVALID, NOT_SUPPORTED, NOT_FOUND = 6, SMALL = 7, TIMEOUT = 10 };
+enum { OK, UNINITIALIZED, INVALID, NOT_SUPPORTED, NOT_FOUND = 6, SMALL = 7, TIMEOUT = 10, LOST = 15 };
 enum { DEVICES = 16, PARTS = 8, GENERATIONS = 64, SLOTS = 16384, TEXT = 4096, DRIVER = -1 };
 
 typedef struct { int generation, index, part; } Handle; /* part: of a MIG device, else -1 */
@@ -524,7 +524,8 @@ int nvmlDeviceGetMigDeviceHandleByIndex(Handle *handle, unsigned part, Handle **
     return OK;
 }
 
-/* ---- events: `- events SEQUENCE:DEVICE:TYPE:DATA ...`; a set is given those numbered above what it had ---- */
+/* ---- events: `- events SEQUENCE:DEVICE:TYPE:DATA ...`; a set is given those numbered above what it had, and fails
+ * while one of its devices is lost ---- */
 
 typedef struct { int generation; long given; unsigned long long registered[DEVICES]; } Set;
 struct event { Handle *device; unsigned long long type, data; unsigned instance, compute; };
@@ -537,6 +538,15 @@ int nvmlEventSetCreate(Set **out) {
     *out = allocate(sizeof **out);
     (*out)->generation = generation;
     return OK;
+}
+
+static int is_lost(int index) {
+    pthread_mutex_lock(&lock);
+    load();
+    const char *line = line_for(index, "EventSetWait");
+    int lost = line && atoi(line + (*line == '!')) == LOST;
+    pthread_mutex_unlock(&lock);
+    return lost;
 }
 
 int nvmlEventSetFree(Set *set) { return release(set); }
@@ -566,6 +576,8 @@ int nvmlEventSetWait_v2(Set *set, struct event *out, unsigned timeout_ms) {
             *out = (struct event){&devices[generation % GENERATIONS][index], type, data, ~0u, ~0u};
             return OK;
         }
+        for (int i = 0; i < DEVICES; i++)
+            if (set->registered[i] && is_lost(i)) return LOST;
         if (waited >= timeout_ms) return TIMEOUT;
         pause_ms(2);
     }
