@@ -143,7 +143,7 @@ class Nvidia:
 
     def _read_driver_version(self) -> None:
         """Keep the driver's version; another one than at first belongs to another library than the loaded one."""
-        self._driver_version = str(self._maybe(self._nvml.lib.nvmlSystemGetDriverVersion) or "")
+        self._driver_version = str(self._maybe(self._nvml.lib.nvmlSystemGetDriverVersion) or self._driver_version)
         self._first_version = self._first_version or self._driver_version
         self._set_replaced(self._driver_version != self._first_version, f"it was {self._first_version}")
 

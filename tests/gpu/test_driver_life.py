@@ -141,6 +141,21 @@ def test_another_driver_version_needs_a_restart(driver: Driver, make_gpu: MakeGp
     assert next(iter(read["gpu_info"]))[4] == "590.44.01"
 
 
+def test_a_driver_that_does_not_tell_its_version_is_the_same(driver: Driver, make_gpu: MakeGpu, clock: Clock) -> None:
+    """A version that cannot be had when the driver is opened anew is none that changed."""
+    plug_in(driver, 1, H100, NAME)
+    collector = make_gpu()
+    collected(collector)
+    driver.say("-", all="!9")
+    collected(collector)
+    driver.forget("-", "all")
+    driver.say("-", DriverVersion="!999")
+    clock.seconds += 10
+    read = collected(collector)
+    assert (read["gpu_restart_required"], read["gpu_devices"]) == ({(): 0}, {(): 1})
+    assert next(iter(read["gpu_info"]))[4] == "580.95.05"
+
+
 def test_a_gpu_that_is_read_while_it_is_closed_leaves_no_thread(driver: Driver, make_gpu: MakeGpu) -> None:
     """A scrape may still run when a reload closes its collector."""
     plug_in(driver, 1, H100, NAME)
