@@ -234,9 +234,13 @@ class NvidiaDevice:
 
 
 def _usages(asker: Asker) -> list[Usage] | None:
-    """Return what each process holds; None when the driver does not say. One process may be in several lists."""
+    """Return what each process holds; None when the driver does not say. One process may be in several lists.
+
+    A list that fails for the moment only makes all of it unknown: the others would look like everything.
+    """
     lists = [asker.call(function) for function in _PROCESS_LISTS]
-    if all(processes is None for processes in lists):
+    there = [not asker.lacks(Call(function)) for function in _PROCESS_LISTS]
+    if not any(there) or any(processes is None and has for processes, has in zip(lists, there, strict=True)):
         return None
     found: dict[tuple[int, int, int], int | None] = {}
     for info in (info for processes in lists for info in processes or ()):
