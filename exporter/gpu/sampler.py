@@ -79,15 +79,17 @@ class Samples:
         self._opened_anew = True
         self.supported = True
 
-    def read(self, asker: Asker) -> None:
-        """Add what is new. Raises Lost or NvmlFailure when the GPU or the driver is gone."""
+    def read(self, asker: Asker) -> bool:
+        """Add what is new; tell whether the driver said. Raises Lost or NvmlFailure when the GPU or it is gone."""
         if not self.supported:
-            return
+            return False
         try:
             self._read(asker)
         except asker.lib.NVMLError as error:
             check(error)
             self.supported = error.value not in UNSUPPORTED
+            return False
+        return True
 
     def _read(self, asker: Asker) -> None:
         if not self.begun:  # what the buffer holds from before is not ours
@@ -177,8 +179,8 @@ class Sampler:
             if self._opened_anew:
                 self._opened_anew = False
                 self._expect_another_driver()
-            self._busy.read(asker)
-            self._busy_read_at = self._now()
+            if self._busy.read(asker):
+                self._busy_read_at = self._now()
             if self.wants_power:
                 self._power.read(asker)
             if self.wants_pcie:

@@ -28,6 +28,18 @@ def test_busy_seconds_are_right_at_any_interval(driver: Driver, make_gpu: MakeGp
     assert of_first(read, "utilization_ratio") == {(): 0}
 
 
+def test_samples_that_cannot_be_read_say_how_old_the_counter_is(driver: Driver, make_gpu: MakeGpu) -> None:
+    """The counter stands still as that of an idle GPU does, but its time does, too."""
+    plug_in(driver, 1, H100, NAME)
+    times = iter((10.0, 20.0))
+    collector = make_gpu(now=lambda: next(times))
+    for samples, expected in (("1000000:90", 10), ("!999", 10), ("!6", 20)):
+        driver.say(0, {"Samples.1": samples})
+        read = collected(collector)
+        assert of_first(read, "busy_seconds_total") == {(): 0}
+        assert of_first(read, "busy_read_timestamp_seconds") == {(): expected}
+
+
 def test_samples_are_taken_between_scrapes(driver: Driver, make_gpu: MakeGpu) -> None:
     """A thread reads the driver's buffer more often than it wraps, without any scrape."""
     plug_in(driver, 1, H100, NAME)
