@@ -112,6 +112,7 @@ class Cards:
         self._vendor = vendor
         self._sysfs = sysfs
         self._known: dict[str, Card] = {}
+        self._gone: set[str] = set()
 
     def absence(self) -> str:
         """Return '': the census says it all."""
@@ -121,8 +122,9 @@ class Cards:
         """Return the cards. Unavailable on a machine that has none and never had."""
         found = {card.path.name: card for card in self._cards()}
         for name, card in found.items():
-            if name not in self._known and not is_asleep(card.path / "device"):
-                self._known[name] = Card(self._identity(card), card, self._vendor, self._clock)
+            if (name not in self._known or name in self._gone) and not is_asleep(card.path / "device"):
+                self._know(card)
+        self._gone |= self._known.keys() - found.keys()
         if not found and not self._known:
             raise Unavailable(f"no {self._vendor.name} GPU")
         present = [card for name, card in self._known.items() if name in found]
@@ -140,6 +142,15 @@ class Cards:
         for folder in Folder(self._sysfs / "class/drm").folders("card*"):
             if _CARD.fullmatch(folder.path.name) and _driver(folder) in self._vendor.drivers:
                 yield folder
+
+    def _know(self, card: Folder) -> None:
+        """Note who a card is; the kernel may give another one the name of one that was unplugged."""
+        name, identity = card.path.name, self._identity(card)
+        if name in self._known:
+            self._known[name].identity = identity
+        else:
+            self._known[name] = Card(identity, card, self._vendor, self._clock)
+        self._gone.discard(name)
 
     def _identity(self, card: Folder) -> Identity:
         device = Folder(card.path / "device")

@@ -24,8 +24,8 @@ _FORMAT_REVISION, _APU_FORMATS = 2, (b"\x02", b"\x03")  # of the header: size (2
 
 
 def _read(_card: Folder, device: Folder) -> Iterator[Value]:
-    yield Value(families.UTILIZATION, (), device.number("gpu_busy_percent", _PERCENT))
-    yield Value(families.MEMORY_UTILIZATION, (), device.number("mem_busy_percent", _PERCENT))
+    yield Value(families.UTILIZATION, (), _share(device, "gpu_busy_percent"))
+    yield Value(families.MEMORY_UTILIZATION, (), _share(device, "mem_busy_percent"))
     yield from _memory(device)
     yield from _clocks(device)
     yield Value(families.PCIE_REPLAYS, (), device.number("pcie_replay_count"))
@@ -33,6 +33,12 @@ def _read(_card: Folder, device: Folder) -> Iterator[Value]:
     for hwmon in device.folders("hwmon/hwmon*")[:1]:
         yield from _temperatures(hwmon)
         yield from _power_and_fan(hwmon)
+
+
+def _share(device: Folder, name: str) -> float | None:
+    """Return a percentage as a ratio; None for one that cannot be: some chips say 655 % for 'not available'."""
+    share = device.number(name, _PERCENT)
+    return share if share is not None and share <= 1 else None
 
 
 def _memory(device: Folder) -> Iterator[Value]:

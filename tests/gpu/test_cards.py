@@ -268,13 +268,35 @@ def test_a_card_that_is_gone_is_missing(tmp_path: Path) -> None:
     assert without_device(read) == {"up": {(): 0}}
 
 
+def test_another_card_under_the_same_name_is_another(tmp_path: Path) -> None:
+    """The kernel gives the name of a card that was unplugged to the next one."""
+    plug_in(tmp_path, "card1 amdgpu 0000:03:00.0", AMD)
+    machine = collector(tmp_path)
+    readings(machine.collect())
+    (tmp_path / "class/drm/card1/device").unlink()
+    readings(machine.collect())
+    (tmp_path / "class/drm/card1").rename(tmp_path / "unplugged")
+    plug_in(tmp_path, "card1 amdgpu 0000:07:00.0", AMD | {"unique_id": "77\n"})
+    for _ in range(2):
+        read = readings(machine.collect())
+        assert read["gpu_up"] == {("card1", "GPU-77"): 1}
+        assert next(iter(read["gpu_info"]))[5] == "0000:07:00.0"
+
+
 def test_files_that_refuse_or_make_no_sense_are_absent(tmp_path: Path) -> None:
-    """An unreadable file, an empty one or one without a number costs its own value."""
-    broken = {"gpu_busy_percent": "", "mem_info_vram_total": "0\n", "pcie_replay_count": "n/a\n", "unique_id": "0000\n"}
+    """An unreadable file, an empty one, one without a number or with an impossible one costs its own value."""
+    broken = {
+        "gpu_busy_percent": "",
+        "mem_busy_percent": "655\n",
+        "mem_info_vram_total": "0\n",
+        "pcie_replay_count": "n/a\n",
+        "unique_id": "0000\n",
+    }
     plug_in(tmp_path, "card1 amdgpu 0000:03:00.0", AMD | broken | {"current_link_speed": "Unknown\n"})
     read = readings(collector(tmp_path).collect())
     found = without_device(read)
-    assert {"utilization_ratio", "memory_total_bytes", "memory_free_bytes", "pcie_replays_total"}.isdisjoint(found)
+    absent = "utilization_ratio memory_utilization_ratio memory_total_bytes memory_free_bytes pcie_replays_total"
+    assert found.keys().isdisjoint(absent.split())
     assert "pcie_link_generation" not in found
     assert found["power_watts"] == {(): 121}
     assert next(iter(read["gpu_info"]))[1] == "0000:03:00.0"
