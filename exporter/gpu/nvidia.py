@@ -25,9 +25,9 @@ _RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 30.0, 480.0
 
 
 class Nvidia:
-    """The GPUs of NVIDIA's driver. A census opens the driver when it is closed, and anew when a GPU is missing.
+    """The GPUs of NVIDIA's driver. A census opens the driver when it is closed, and anew when a GPU is missing or new.
 
-    Finding a GPU again takes a new start of the library, which takes a moment and closes every handle, so that the
+    Finding a GPU takes a new start of the library, which takes a moment and closes every handle, so that the
     other GPUs' means since the scrape before are lost for a scrape: after 30 s, then each time after twice as long, up
     to 8 min. A sleeping GPU is not asked for its handle, which would wake it.
     """
@@ -37,6 +37,7 @@ class Nvidia:
         self._nvml = around.nvml
         self._known: dict[str, NvidiaDevice] = {}
         self._attached: dict[int, NvidiaDevice] = {}
+        self._opened_with: frozenset[str] = frozenset()
         self._renew_at = 0.0
         self._retry_seconds = _RETRY_SECONDS
         self._opening = Opening(around.nvml, around.clock)
@@ -89,10 +90,11 @@ class Nvidia:
         present = self._present(left_alone)
         unseen = min(len(asleep - {d.identity.pci_bus_id for d in present}), max(count - len(present), 0))
         self._seen = self._seen or bool(present) or bool(unseen)
+        missing = tuple(device for device in self._known.values() if device not in present)
+        new = self._nvml.generation and not self._opened_with.issuperset(addresses)
+        self._schedule_renewal(due=bool(missing or new))
         if not self._seen:
             raise Unavailable("the NVIDIA driver has no GPU")
-        missing = tuple(device for device in self._known.values() if device not in present)
-        self._schedule_renewal(missing=bool(missing))
         return Census(present, missing, unseen)
 
     def _present(self, left_alone: frozenset[str]) -> tuple[NvidiaDevice, ...]:
@@ -130,11 +132,12 @@ class Nvidia:
             if self._nvml.close():
                 self._lose_all()
         if not self._nvml.generation:
+            self._opened_with = frozenset(self._around.pci.addresses())
             self._opening.open(was_there=self._seen)
             self._read_driver_version()
 
-    def _schedule_renewal(self, *, missing: bool) -> None:
-        if not missing:
+    def _schedule_renewal(self, *, due: bool) -> None:
+        if not due:
             self._renew_at = 0.0
             self._retry_seconds = _RETRY_SECONDS
         elif not self._renew_at:

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import TYPE_CHECKING
 
-from exporter.collectors import gpu
+import pytest
+
+from exporter.collectors import Unavailable, gpu
 from exporter.gpu.nvml import Nvml
 from tests.gpu.asking import FIRST, NAME, SECOND, collected, of_first
-from tests.gpu.driver import H100, plug_in, uuid
+from tests.gpu.driver import H100, address, plug_in, uuid
 from tests.programs import wait_until
 
 if TYPE_CHECKING:
-    import pytest
+    from pathlib import Path
 
     from tests.gpu.conftest import Clock, MakeGpu
     from tests.gpu.driver import Driver
@@ -77,6 +80,27 @@ def test_a_missing_gpu_is_looked_for_with_a_new_start(driver: Driver, make_gpu: 
     driver.forget(1, "all")
     assert collected(collector)["gpu_devices"] == {(): 2}
     assert nvml.generation == generation + 1
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_a_gpu_that_the_driver_took_over_later_is_found(
+    before: int, driver: Driver, make_gpu: MakeGpu, clock: Clock, tmp_path: Path
+) -> None:
+    """One that was plugged in, or that a virtual machine gave back: the library finds it when started again, once."""
+    bound = tmp_path / "sys/bus/pci/drivers/nvidia"
+    (bound / address(0)).mkdir(parents=True)
+    (bound / address(7)).mkdir()  # not for us: a container sees all of the host's
+    plug_in(driver, before, H100, NAME)
+    nvml = Nvml()
+    collector = make_gpu(nvml=nvml)
+    generations = []
+    for _ in range(4):
+        with contextlib.suppress(Unavailable):
+            collected(collector)
+        clock.seconds += 31
+        generations.append(nvml.generation)
+        (bound / address(1)).mkdir(exist_ok=True)
+    assert generations == [1, 1, 2, 2]
 
 
 def test_looking_for_a_missing_gpu_leaves_the_others_their_activity(
