@@ -132,6 +132,7 @@ class Nvidia:
             if self._nvml.close():
                 self._lose_all()
         if not self._nvml.generation:
+            self._lose_all()
             self._opened_with = frozenset(self._around.pci.addresses())
             self._opening.open(was_there=self._seen)
             self._read_driver_version()

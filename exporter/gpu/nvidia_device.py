@@ -64,6 +64,10 @@ class NeedsReset(Exception):
     """The GPU is there and answers nothing: it has to be reset first."""
 
 
+class NotAttached(Exception):
+    """The driver is being opened anew, which takes long or hangs."""
+
+
 class NvidiaDevice:
     """One NVIDIA GPU, by its UUID; it may be lost and be attached again, and keeps what was added up."""
 
@@ -130,11 +134,14 @@ class NvidiaDevice:
         yield from self._around.xids.values(self.identity.uuid)
 
     def read(self) -> list[Value]:
-        """Ask the GPU everything that it has. Raises Lost or NvmlFailure when it, or the driver, is gone."""
+        """Ask the GPU everything that it has.
+
+        Raises Lost or NvmlFailure when it, or the driver, is gone, NotAttached before a census has found it again.
+        """
         with self._noting_loss(), self._around.nvml.using() as generation:
             session = self._session
             if session is None or session.generation != generation:
-                raise Lost("not attached")
+                raise NotAttached("the driver was opened anew and has not said yet whether it is there")
             session.probe(self.identity.driver_version)
             session.asker.outcomes.clear()
             values = list(self._ask(session))

@@ -37,7 +37,7 @@ class Value(NamedTuple):
 
 
 class Lost(Exception):
-    """The GPU fell off the bus, or is not there (yet) since the driver came back."""
+    """The GPU fell off the bus."""
 
 
 class Device(Protocol):

@@ -153,6 +153,22 @@ def test_a_missing_gpu_is_not_looked_for_at_the_cost_of_others(driver: Driver, m
     assert nvml.generation == generation
 
 
+def test_a_driver_that_hangs_while_it_is_opened_anew_has_its_gpus(driver: Driver, make_gpu: MakeGpu) -> None:
+    """They are there and not up: nobody said that they fell off the bus."""
+    plug_in(driver, 2, H100, NAME)
+    collector = make_gpu(gpu.Options(stuck_after=0.5))  # type: ignore[arg-type]
+    collected(collector)
+    driver.say(0, PowerUsage="!1")  # whoever hears that opens it anew
+    driver.say(1, Handle="hang")
+    collected(collector)
+    driver.forget(0, "PowerUsage")
+    for _ in range(2):
+        read = collected(collector)
+        assert (read["gpu_devices"], read["gpu_up"]) == ({(): 2}, {FIRST: 1, SECOND: 0})
+    driver.forget(1, "Handle")
+    wait_until(lambda: collected(collector)["gpu_up"] == {FIRST: 1, SECOND: 1}, "both are back")
+
+
 def test_a_driver_that_hangs_while_gpus_are_counted(driver: Driver, make_gpu: MakeGpu) -> None:
     """When the driver hangs as a whole, the GPUs known so far are asked all the same."""
     plug_in(driver, 1, H100, NAME)
