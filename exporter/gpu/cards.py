@@ -8,7 +8,6 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.collectors import Unavailable
-from exporter.gpu import families
 from exporter.gpu.reading import Census, Identity, Value
 from exporter.gpu.rest import Rest
 from exporter.gpu.sleep import is_asleep, may_sleep
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from exporter.families import Family
 
 _CARD = re.compile(r"card\d+")
-# GT/s → generation; source: PCI Express Base Specification
-_GENERATIONS = {2.5: 1, 5.0: 2, 8.0: 3, 16.0: 4, 32.0: 5, 64.0: 6}
 
 
 class Folder(NamedTuple):
@@ -95,7 +92,7 @@ class Card:
     def read(self) -> list[Value]:
         """Read every file that this card has."""
         self.memory_by_pid = self._vendor.held(self._card.path.parents[1], self._device)
-        values = [*self._vendor.read(self._card, self._device), *_link(self._device)]
+        values = list(self._vendor.read(self._card, self._device))
         self._rest.note(values)
         return values
 
@@ -180,13 +177,3 @@ def ratio(part: float | None, whole: float | None) -> float | None:
 
 def _driver(card: Folder) -> str:
     return (card.path / "device/driver").resolve().name
-
-
-def _link(device: Folder) -> Iterator[Value]:
-    """Yield the PCIe link's state; nothing for a GPU inside the processor."""
-    for family, name in ((families.PCIE_GENERATION, "current"), (families.PCIE_GENERATION_MAX, "max")):
-        speed = re.match(r"[\d.]+", device.text(f"{name}_link_speed") or "")
-        yield Value(family, (), _GENERATIONS.get(float(speed[0])) if speed else None)
-    for family, name in ((families.PCIE_WIDTH, "current"), (families.PCIE_WIDTH_MAX, "max")):
-        width = device.number(f"{name}_link_width")
-        yield Value(family, (), width if width and width <= 64 else None)  # noqa: PLR2004 - 255 is 'unknown'

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _MILLI, _MICRO, _MEGA, _PERCENT = 1e-3, 1e-6, 1e6, 0.01
+# GT/s → generation; source: PCI Express Base Specification
+_GENERATIONS = {2.5: 1, 5.0: 2, 8.0: 3, 16.0: 4, 32.0: 5, 64.0: 6}
+_VENDOR = "0x1002"  # not that of AMD's processors and chipsets
 _CLOCKS = {"graphics": "pp_dpm_sclk", "memory": "pp_dpm_mclk"}
 _SENSOR_NAMES = {"mem": "memory"}
 _FORMAT_REVISION, _APU_FORMATS = 2, (b"\x02", b"\x03")  # of the header: size (2 bytes), format, content
@@ -28,6 +31,7 @@ def _read(_card: Folder, device: Folder) -> Iterator[Value]:
     yield Value(families.MEMORY_UTILIZATION, (), _share(device, "mem_busy_percent"))
     yield from _memory(device)
     yield from _clocks(device)
+    yield from _link(device)
     yield Value(families.PCIE_REPLAYS, (), device.number("pcie_replay_count"))
     yield from _ecc(device)
     for hwmon in device.folders("hwmon/hwmon*")[:1]:
@@ -74,6 +78,39 @@ def parse_clocks(text: str) -> tuple[float | None, float | None]:
     levels = re.findall(r"^\s*\w+:\s*(\d+)\s*MHz\s*(\*?)", text, re.MULTILINE | re.IGNORECASE)
     current = next((int(megahertz) * _MEGA for megahertz, star in levels if star), None)
     return current, max((int(megahertz) * _MEGA for megahertz, _ in levels), default=None)
+
+
+def _link(device: Folder) -> Iterator[Value]:
+    """Yield the state of the PCIe link to the slot, and the best that card and slot allow."""
+    card = _at_the_slot(device)
+    slot = Folder(card.path.parent)
+    for family, most, of in (
+        (families.PCIE_GENERATION, families.PCIE_GENERATION_MAX, _generation),
+        (families.PCIE_WIDTH, families.PCIE_WIDTH_MAX, _width),
+    ):
+        yield Value(family, (), of(card, "current"))
+        yield Value(most, (), min(filter(None, (of(card, "max"), of(slot, "max"))), default=None))
+
+
+def _generation(end: Folder, which: str) -> float | None:
+    speed = re.match(r"[\d.]+", end.text(f"{which}_link_speed") or "")
+    return _GENERATIONS.get(float(speed[0])) if speed else None
+
+
+def _width(end: Folder, which: str) -> float | None:
+    width = end.number(f"{which}_link_width")
+    return width if width and width <= 64 else None  # noqa: PLR2004 - 255 is 'unknown'
+
+
+def _at_the_slot(device: Folder) -> Folder:
+    """Return the card's end of its link: beyond the switch on it, whose link to the chip is always at its best.
+
+    Source: Linux drivers/gpu/drm/amd/amdgpu/amdgpu_device.c, "switches internal to dGPU".
+    """
+    path = device.path.resolve()
+    while Folder(path.parent).text("vendor") == _VENDOR:
+        path = path.parent
+    return Folder(path)
 
 
 def _ecc(device: Folder) -> Iterator[Value]:

@@ -73,7 +73,8 @@ XE = {
     "hwmon/hwmon4/temp2_label": "pkg\n",
     "hwmon/hwmon4/temp3_input": "50000\n",
     "hwmon/hwmon4/temp3_label": "vram\n",
-    "current_link_width": "255\n",
+    "current_link_speed": "2.5 GT/s PCIe\n",
+    "current_link_width": "1\n",
 }
 
 I915_CARD = {
@@ -143,6 +144,22 @@ def test_an_amd_card(tmp_path: Path) -> None:
     assert found == {name: pytest.approx(values) for name, values in expected.items()}
 
 
+def test_the_link_of_an_amd_card_is_that_to_the_slot(tmp_path: Path) -> None:
+    """The chip's link to the switch on the card is as fast as can be; the slot's has the lanes that there are."""
+    plug_in(tmp_path, "card1 amdgpu 0000:03:00.0", AMD | {"current_link_width": "16\n"})
+    port, switch = (f"devices/pci0000:00/0000:00:01.1{path}" for path in ("", "/0000:01:00.0"))
+    write(tmp_path / port, {"vendor": "0x1022\n", "current_link_width": "2\n", "max_link_width": "8\n"})
+    write(tmp_path / switch, {"vendor": "0x1002\n", "current_link_width": "4\n", "max_link_width": "16\n"})
+    write(tmp_path / switch / "0000:02:00.0", {"vendor": "0x1002\n", "current_link_width": "16\n"})
+    behind = tmp_path / switch / "0000:02:00.0" / "0000:03:00.0"
+    (tmp_path / "devices/pci0000:00/0000:03:00.0").rename(behind)
+    (tmp_path / "class/drm/card1/device").unlink()
+    (tmp_path / "class/drm/card1/device").symlink_to(behind)
+    found = without_device(readings(collector(tmp_path).collect()))
+    assert (found["pcie_link_width"], found["pcie_link_width_max"]) == ({(): 4}, {(): 8})
+    assert found["power_watts"] == {(): 121}
+
+
 @pytest.mark.parametrize("metrics", ["\x78\x00\x02\x04", "\x08\x01\x03\x00"])
 def test_an_amd_gpu_inside_the_processor(metrics: str, tmp_path: Path) -> None:
     """An APU's models are in the host's memory (GTT): it counts with the little that the firmware set aside."""
@@ -180,7 +197,7 @@ def test_an_amd_card_does_not_count_the_hosts_memory(tmp_path: Path) -> None:
 
 
 def test_an_intel_card_of_xe(tmp_path: Path) -> None:
-    """Clocks, throttle reasons (of any part), energy, limit and temperatures; what 255 lanes stand for is absent."""
+    """Clocks, throttle reasons (of any part), energy, limit and temperatures; its PCIe link is not the slot's."""
     plug_in(tmp_path, "card0 xe 0000:04:00.0", XE)
     read = readings(collector(tmp_path).collect())
     found = without_device(read)
@@ -190,7 +207,7 @@ def test_an_intel_card_of_xe(tmp_path: Path) -> None:
     assert found["energy_joules_total"] == {(): 5}
     assert found["power_limit_watts"] == {(): 190}
     assert found["temperature_celsius"] == {("gpu",): 48, ("memory",): 50}
-    assert {"pcie_link_width", "utilization_ratio", "power_watts", "memory_total_bytes"}.isdisjoint(found)
+    assert not {"pcie_link_generation", "pcie_link_width", "utilization_ratio", "power_watts"} & found.keys()
     assert next(iter(read["gpu_info"]))[:4] == ("card0", "0000:04:00.0", "intel", "Intel 8086:e20b")
 
 
@@ -292,12 +309,16 @@ def test_files_that_refuse_or_make_no_sense_are_absent(tmp_path: Path) -> None:
         "pcie_replay_count": "n/a\n",
         "unique_id": "0000\n",
     }
-    plug_in(tmp_path, "card1 amdgpu 0000:03:00.0", AMD | broken | {"current_link_speed": "Unknown\n"})
+    plug_in(
+        tmp_path,
+        "card1 amdgpu 0000:03:00.0",
+        AMD | broken | {"current_link_speed": "Unknown\n", "current_link_width": "255\n"},
+    )
     read = readings(collector(tmp_path).collect())
     found = without_device(read)
     absent = "utilization_ratio memory_utilization_ratio memory_total_bytes memory_free_bytes pcie_replays_total"
     assert found.keys().isdisjoint(absent.split())
-    assert "pcie_link_generation" not in found
+    assert not {"pcie_link_generation", "pcie_link_width"} & found.keys()
     assert found["power_watts"] == {(): 121}
     assert next(iter(read["gpu_info"]))[1] == "0000:03:00.0"
 
