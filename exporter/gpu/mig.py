@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from exporter.gpu.processes import Names, Usage
 
 _ENABLED = 1
+_MODE = Call("nvmlDeviceGetMigMode")
 _MEMORY_INFO = "nvmlDeviceGetMemoryInfo"
 _PROFILE = re.compile(r"\d+g\.\d+gb\S*")  # of "NVIDIA H100 80GB HBM3 MIG 1c.3g.40gb"
 _GPM_RATIOS = {
@@ -65,11 +66,12 @@ class Mig:
                 yield Value(families.MIG_PROCESS_MEMORY, (*instance.labels, name), memory)
 
     def _instances(self) -> dict[int, _Instance]:
-        mode = self._asker.call("nvmlDeviceGetMigMode")
-        enabled = mode is not None and mode[0] == _ENABLED
-        self.switched = self._enabled is not None and enabled != self._enabled
-        self._enabled = enabled
-        if not enabled:
+        mode = self._asker.call(_MODE.function)
+        before, self.switched = self._enabled, False
+        if mode is not None or self._asker.lacks(_MODE):  # else it is as it was
+            self._enabled = mode is not None and mode[0] == _ENABLED
+            self.switched = before is not None and self._enabled != before
+        if not self._enabled:
             return {}
         found: dict[int, _Instance] = {}
         for asker in self._devices():
