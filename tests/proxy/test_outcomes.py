@@ -1,4 +1,4 @@
-"""Every way in which a server can end a request, provoked over real sockets: what the client gets, and the one observation."""
+"""Every way in which a server can end a request, over real sockets: what the client gets, and the one observation."""
 
 from __future__ import annotations
 
