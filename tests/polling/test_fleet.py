@@ -27,10 +27,16 @@ HOUR = 3600.0
 
 @pytest.fixture
 def fleet() -> Iterator[Fleet]:
-    """Give a fleet that is closed at the end."""
+    """Give a fleet that is closed at the end, when its threads have ended."""
     fleet = Fleet(CollectorRegistry())
     yield fleet
     fleet.close()
+    wait_until(lambda: not any(map(watches, threading.enumerate())), "nothing is polled")
+
+
+def watches(thread: threading.Thread) -> bool:
+    """Tell whether a thread polls or probes a server."""
+    return thread.name.startswith(("poll-", "probe-"))
 
 
 @pytest.fixture
@@ -153,17 +159,15 @@ def test_a_schedule_survives_its_action() -> None:
     assert len(runs) == 2
 
 
-def test_probes_wait_for_the_first_poll(server: StandIn) -> None:
+def test_probes_wait_for_the_first_poll(fleet: Fleet, server: StandIn) -> None:
     """The first probes come after an interval, when the models are known, and go on from there."""
     server.pages["/v1/chat/completions"] = b'{"choices":[{}]}'
-    fleet = Fleet(CollectorRegistry())
     probe = Probe(interval=Seconds(0.05))
     fleet.watch([replace(configured("a", server), probe=probe)], {}, HOUR)
     wait_until(lambda: read(fleet).get("probes_total", {}).get(("a", "llama3.2:latest", "ok"), 0) >= 2, "it is probed")
     fleet.watch([configured("b", server)], {}, HOUR)
     wait_until(lambda: up(fleet) == {("b",): 1}, "another server is there")
     assert "probes_total" not in read(fleet), "a server that is no longer configured has no series"
-    fleet.close()
 
 
 def observed(model: str, duration: float, ttft: float | None = None, **changes: object) -> RequestObservation:

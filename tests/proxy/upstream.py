@@ -206,6 +206,13 @@ LAST_CHUNK = b"0\r\n\r\n"
 CHUNKED = "Transfer-Encoding: chunked"
 
 
+async def never(call: Call) -> None:
+    """Leave a request unanswered until the client's side is gone."""
+    await call.body()
+    await call.peer_gone()
+    call.close()
+
+
 def always(*pieces: bytes) -> Script:
     """Return a script that reads the request and answers these bytes."""
 

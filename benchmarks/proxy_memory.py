@@ -1,0 +1,49 @@
+"""What becomes of the proxy's resident memory over many requests and over one large body."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from benchmarks import load
+from benchmarks.loops import run
+from benchmarks.measuring import (
+    Program,
+    verdict,
+)
+from benchmarks.proxy_ways import MODEL, Way
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterator
+
+_CLIENTS = 32
+_MOST_GROWTH_MB = {"requests": 4.0, "body": 16.0}
+
+
+def report(ours: Way, requests: int, body_bytes: int) -> Iterator[str]:
+    """Yield lines: what becomes of the resident memory over many requests and over one large body."""
+    program = ours.program
+    assert program is not None  # noqa: S101 - it is the one that was started
+    run(load.requests(ours.url, MODEL, _CLIENTS, requests // 5))
+    before = program.resident_bytes() / 1e6
+    run(load.requests(ours.url, MODEL, _CLIENTS, requests))
+    after = program.resident_bytes() / 1e6
+    yield _memory_line(f"{requests} requests", before, after, _MOST_GROWTH_MB["requests"])
+    peak = run(_peak_while(load.large_body(ours.url, body_bytes), program)) / 1e6
+    yield _memory_line(f"a body of {body_bytes >> 20} MiB, peak", after, peak, _MOST_GROWTH_MB["body"])
+
+
+def _memory_line(what: str, before: float, after: float, most: float) -> str:
+    mark = verdict(reached=after - before <= most)
+    return f"resident memory over {what}: {before:.1f} MB, then {after:.1f} MB  {mark} (at most {most:g} MB more)"
+
+
+async def _peak_while(work: Coroutine[None, None, None], program: Program) -> float:
+    """Return the most memory that is resident while something is done."""
+    task = asyncio.ensure_future(work)
+    peak = 0
+    while not task.done():
+        peak = max(peak, program.resident_bytes())
+        await asyncio.sleep(0.01)
+    await task
+    return peak
