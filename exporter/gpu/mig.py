@@ -67,10 +67,10 @@ class Mig:
 
     def _instances(self) -> dict[int, _Instance]:
         mode = self._asker.call(_MODE.function)
-        before, self.switched = self._enabled, False
+        last, self.switched = self._enabled, False
         if mode is not None or self._asker.lacks(_MODE):  # else it is as it was
             self._enabled = mode is not None and mode[0] == _ENABLED
-            self.switched = before is not None and self._enabled != before
+            self.switched = last is not None and self._enabled != last
         if not self._enabled:
             return {}
         found: dict[int, _Instance] = {}
