@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.gpu import families, gpm
-from exporter.gpu.asker import Asker, Call
+from exporter.gpu.asker import Asker, Call, is_blank
 from exporter.gpu.reading import Value
 
 if TYPE_CHECKING:
@@ -25,6 +25,15 @@ _GPM_RATIOS = {
     gpm.ANY_TENSOR: families.MIG_TENSOR_ACTIVE,
     gpm.DRAM_BANDWIDTH: families.MIG_DRAM_ACTIVE,
 }
+
+
+class Memory(NamedTuple):
+    """A device's memory in bytes; None: not known."""
+
+    total: int | None
+    used: int | None
+    free: int | None
+    reserved: int | None
 
 
 class _Instance(NamedTuple):
@@ -114,14 +123,19 @@ def _facts(instance: _Instance) -> Iterable[Value]:
         yield Value(families.MIG_MEMORY_TOTAL, instance.labels, info.total)
         yield Value(families.MIG_MEMORY_USED, instance.labels, info.used)
         yield Value(families.MIG_MEMORY_FREE, instance.labels, info.free)
-        yield Value(families.MIG_MEMORY_RESERVED, instance.labels, getattr(info, "reserved", None))
+        yield Value(families.MIG_MEMORY_RESERVED, instance.labels, info.reserved)
 
 
-def memory_info(asker: Asker) -> Any | None:
+def memory_info(asker: Asker) -> Memory | None:
     """Return a device's memory, with what the driver keeps told apart where the driver can (version 2)."""
     version_2 = Call(_MEMORY_INFO, (asker.lib.nvmlMemory_v2,))
     info = asker.call(_MEMORY_INFO, *version_2.arguments)
-    return asker.call(_MEMORY_INFO) if info is None and asker.lacks(version_2) else info
+    if info is None and asker.lacks(version_2):
+        info = asker.call(_MEMORY_INFO)
+    if info is None:
+        return None
+    sizes = (info.total, info.used, info.free, getattr(info, "reserved", None))
+    return Memory(*(None if size is None or is_blank(size) else size for size in sizes))
 
 
 def _profile(asker: Asker) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from exporter.gpu import families, nvidia_fields
+from exporter.gpu.asker import is_blank
 from exporter.gpu.reading import Value
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def throttled(session: Session) -> Iterator[Value]:
         return
     function, supported = session.throttle
     current = session.asker.call(function)
-    if current is not None:
+    if current is not None and not is_blank(current):
         for bit, reason in nvidia_fields.REASONS.items():
             if supported & bit:
                 yield Value(families.THROTTLED, (reason,), float(bool(current & bit)))

@@ -195,11 +195,11 @@ class NvidiaDevice:
 
     def _memory(self, asker: Asker, usages: list[Usage] | None) -> Iterator[Value]:
         info = memory_info(asker)
-        if info is not None and info.total:
+        if info is not None and info.total != 0:
             yield Value(families.MEMORY_TOTAL, (), info.total)
             yield Value(families.MEMORY_USED, (), info.used)
             yield Value(families.MEMORY_FREE, (), info.free)
-            yield Value(families.MEMORY_RESERVED, (), getattr(info, "reserved", None))
+            yield Value(families.MEMORY_RESERVED, (), info.reserved)
         elif asker.why(_MEMORY) == NOT_SUPPORTED:
             yield from self._unified_memory(usages)
 

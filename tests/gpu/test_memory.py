@@ -43,6 +43,20 @@ def test_an_older_driver_tells_no_reserved_memory(driver: Driver, make_gpu: Make
     assert not of_first(read, "memory_reserved_bytes")
 
 
+def test_a_sentinel_is_no_size(driver: Driver, make_gpu: MakeGpu) -> None:
+    """What stands for 'not available' is absent, each size on its own; of reasons to throttle it is not all of them."""
+    unknown = 2**64 - 1
+    plug_in(driver, 1, H100 | {"MigMode": "1 1", "MaxMigDeviceCount": 1, "CurrentClocksEventReasons": unknown}, NAME)
+    driver.say(0, {"mig.0.GpuInstanceId": 1, "mig.0.MemoryInfo_v2": f"{unknown} 5 {unknown} 1"})
+    driver.say(0, MemoryInfo_v2=f"{80 * GIB} {unknown} {unknown} {GIB}")
+    read = collected(make_gpu())
+    assert of_first(read, "memory_total_bytes") == {(): 80 * GIB}
+    assert of_first(read, "memory_reserved_bytes") == {(): GIB}
+    assert of_first(read, "mig_memory_used_bytes") == {("1", ""): 5}
+    absent = ("memory_used_bytes", "memory_free_bytes", "mig_memory_total_bytes", "mig_memory_free_bytes", "throttled")
+    assert not [name for name in absent if of_first(read, name)]
+
+
 def test_memory_by_process_is_by_name(driver: Driver, make_gpu: MakeGpu) -> None:
     """A name's processes are added up, one in two lists counts once, a partial sum is none, what ended is gone."""
     plug_in(driver, 1, H100, NAME)
