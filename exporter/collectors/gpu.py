@@ -87,7 +87,8 @@ class Gpu:
         rows = [(answer, list(_row(answer))) for answer in answers]
         self.last_reading = Reading(began, dict(_uses(rows)))
         there = sum(census.unseen for census in censuses) + sum(not answer.lost for answer in answers)
-        self._most = max(self._most, there) if self._options.expected_devices is None else self._most
+        if self._options.expected_devices is None:
+            self._most = max(self._most, there + sum(census.nameless for census in censuses))
         asleep = sum(census.unseen for census in censuses) + sum(answer.asleep for answer in answers)
         resting = sum(answer.resting for answer in answers)
         yield from families.DEVICES.of(there)

@@ -23,7 +23,8 @@ DEVICES = families.gauge(
 )
 DEVICES_EXPECTED = families.gauge(
     "gpu_devices_expected",
-    "GPUs that should be there: as configured, else the most that were there at once since the exporter started.",
+    "GPUs that should be there: as configured, else the most at once since the exporter started, those that the driver"
+    " counts and cannot reach included.",
 )
 DEVICES_SUSPENDED = families.gauge(
     "gpu_devices_suspended", "GPUs the system has put to sleep. They are not asked anything, so that they sleep on."

@@ -9,9 +9,17 @@ from typing import TYPE_CHECKING, Any
 from exporter.collectors import Unavailable
 from exporter.gpu import families
 from exporter.gpu.nvidia_device import NvidiaDevice
-from exporter.gpu.nvml import DriverReplaced, LibraryMissing, NvmlFailure, check
+from exporter.gpu.nvidia_identity import identify
+from exporter.gpu.nvml import (
+    INSUFFICIENT_POWER,
+    IRQ_ISSUE,
+    RESET_REQUIRED,
+    DriverReplaced,
+    LibraryMissing,
+    NvmlFailure,
+)
 from exporter.gpu.opening import Opening
-from exporter.gpu.reading import Census, Identity, Lost
+from exporter.gpu.reading import Census, Lost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,6 +30,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 30.0, 480.0
+_BROKEN = frozenset({INSUFFICIENT_POWER, IRQ_ISSUE, RESET_REQUIRED})
+"""What the driver says, besides that it is lost, of a GPU that it cannot use."""
 
 
 class Nvidia:
@@ -37,6 +47,8 @@ class Nvidia:
         self._nvml = around.nvml
         self._known: dict[str, NvidiaDevice] = {}
         self._attached: dict[int, NvidiaDevice] = {}
+        self._unreachable: list[str] = []
+        self._nameless = 0
         self._opened_with: frozenset[str] = frozenset()
         self._renew_at = 0.0
         self._retry_seconds = _RETRY_SECONDS
@@ -89,13 +101,14 @@ class Nvidia:
             count = self._attach_all(asleep)
         present = self._present(left_alone)
         unseen = min(len(asleep - {d.identity.pci_bus_id for d in present}), max(count - len(present), 0))
-        self._seen = self._seen or bool(present) or bool(unseen)
         missing = tuple(device for device in self._known.values() if device not in present)
+        self._set_nameless(max(len(self._unreachable) - len(missing), 0))
+        self._seen = self._seen or bool(present) or bool(unseen) or bool(self._nameless)
         new = self._nvml.generation and not self._opened_with.issuperset(addresses)
-        self._schedule_renewal(due=bool(missing or new))
+        self._schedule_renewal(due=bool(missing or self._nameless or new))
         if not self._seen:
             raise Unavailable("the NVIDIA driver has no GPU")
-        return Census(present, missing, unseen)
+        return Census(present, missing, unseen, self._nameless)
 
     def _present(self, left_alone: frozenset[str]) -> tuple[NvidiaDevice, ...]:
         """Return the GPUs that are attached, and those that are left alone, in the order of their indices."""
@@ -105,6 +118,7 @@ class Nvidia:
 
     def _put_down(self) -> None:
         """Close the driver, which would keep its GPUs awake."""
+        self._unreachable.clear()
         if self._nvml.generation:
             for device in self._attached.values():
                 device.put_down()
@@ -115,8 +129,9 @@ class Nvidia:
         """Get the handles that are missing, of GPUs that are awake; returns how many GPUs the driver counts."""
         self._open_if_due()
         with self._nvml.using() as generation:
-            count = int(self._ask(self._nvml.lib.nvmlDeviceGetCount))
+            count = int(self._nvml.ask(self._nvml.lib.nvmlDeviceGetCount))
             self._drop_lost()
+            self._unreachable.clear()
             self._attach_new(generation, count, asleep)
             awake = (device for device in self._attached.values() if device.identity.pci_bus_id not in asleep)
             self._around.xids.watch(generation, {device.identity.uuid: device.handle for device in awake})
@@ -147,7 +162,7 @@ class Nvidia:
 
     def _read_driver_version(self) -> None:
         """Keep the driver's version; another one than at first belongs to another library than the loaded one."""
-        self._driver_version = str(self._maybe(self._nvml.lib.nvmlSystemGetDriverVersion) or self._driver_version)
+        self._driver_version = str(self._nvml.maybe(self._nvml.lib.nvmlSystemGetDriverVersion) or self._driver_version)
         self._first_version = self._first_version or self._driver_version
         self._set_replaced(self._driver_version != self._first_version, f"it was {self._first_version}")
 
@@ -169,10 +184,15 @@ class Nvidia:
     def _attach(self, generation: int, get_handle: Callable[[], Any]) -> None:
         """Attach one GPU; one that cannot be had (lost, or not for us) is left out."""
         try:
-            handle = self._ask(get_handle)
-            index = int(self._ask(self._nvml.lib.nvmlDeviceGetIndex, handle))
-            identity = self._identity(handle, index)
-        except (Lost, self._nvml.lib.NVMLError):
+            handle = self._nvml.ask(get_handle)
+            index = int(self._nvml.ask(self._nvml.lib.nvmlDeviceGetIndex, handle))
+            identity = identify(self._nvml, handle, index, self._driver_version)
+        except Lost as error:
+            self._unreachable.append(str(error))
+            return
+        except self._nvml.lib.NVMLError as error:
+            if error.value in _BROKEN:
+                self._unreachable.append(str(error))
             return
         device = self._known.get(identity.uuid)
         if device is None:
@@ -181,34 +201,6 @@ class Nvidia:
             device.close()
         device.attach(generation, handle, identity)
         self._attached[index] = device
-
-    def _identity(self, handle: Any, index: int) -> Identity:
-        lib = self._nvml.lib
-        capability = self._maybe(lib.nvmlDeviceGetCudaComputeCapability, handle)
-        pci = self._maybe(lib.nvmlDeviceGetPciInfo, handle)
-        return Identity(
-            gpu=str(index),
-            uuid=str(self._ask(lib.nvmlDeviceGetUUID, handle)),
-            vendor="nvidia",
-            name=str(self._maybe(lib.nvmlDeviceGetName, handle) or ""),
-            driver_version=self._driver_version,
-            pci_bus_id=kernel_address(pci.busId) if pci else "",
-            vbios_version=str(self._maybe(lib.nvmlDeviceGetVbiosVersion, handle) or ""),
-            compute_capability=".".join(map(str, capability)) if capability else "",
-        )
-
-    def _ask(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        try:
-            return function(*arguments)
-        except self._nvml.lib.NVMLError as error:
-            check(error)
-            raise
-
-    def _maybe(self, function: Callable[..., Any], *arguments: Any) -> Any | None:
-        try:
-            return self._ask(function, *arguments)
-        except (self._nvml.lib.NVMLError, UnicodeDecodeError):
-            return None
 
     def _drop_lost(self) -> None:
         for index, device in list(self._attached.items()):
@@ -229,6 +221,14 @@ class Nvidia:
         if not isinstance(failure, LibraryMissing):
             self._nvml.close()
 
+    def _set_nameless(self, nameless: int) -> None:
+        if nameless > self._nameless:
+            log.warning(
+                "the NVIDIA driver counts GPUs that it cannot reach",
+                extra={"fields": {"gpus": nameless, "detail": "; ".join(sorted(set(self._unreachable)))}},
+            )
+        self._nameless = nameless
+
     def _set_away(self, away: bool, detail: str = "") -> None:
         if away != self._away:
             level = logging.WARNING if away else logging.INFO
@@ -243,9 +243,3 @@ class Nvidia:
                 extra={"fields": {"detail": detail, "driver_version": self._driver_version}},
             )
         self._replaced = replaced
-
-
-def kernel_address(bus_id: str) -> str:
-    """Return a PCI address as the kernel writes it: ``0000:3b:00.0`` for NVML's ``00000000:3B:00.0``."""
-    domain, _, rest = bus_id.lower().partition(":")
-    return f"{domain[-4:]}:{rest}" if rest else bus_id.lower()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from exporter.gpu import families, nvidia_fields
-from exporter.gpu.asker import is_blank
+from exporter.gpu.asker import Call, is_blank
+from exporter.gpu.processes import Usage
 from exporter.gpu.reading import Value
 
 if TYPE_CHECKING:
@@ -13,6 +14,13 @@ if TYPE_CHECKING:
 
     from exporter.gpu.asker import Asker
     from exporter.gpu.nvidia_session import Session
+
+_PROCESS_LISTS = (
+    "nvmlDeviceGetComputeRunningProcesses_v3",
+    "nvmlDeviceGetGraphicsRunningProcesses_v3",
+    "nvmlDeviceGetMPSComputeRunningProcesses_v3",
+)
+_NO_INSTANCE = 0xFFFFFFFF
 
 
 def utilization(asker: Asker) -> Iterator[Value]:
@@ -41,3 +49,23 @@ def throttled(session: Session) -> Iterator[Value]:
         for bit, reason in nvidia_fields.REASONS.items():
             if supported & bit:
                 yield Value(families.THROTTLED, (reason,), float(bool(current & bit)))
+
+
+def usages(asker: Asker) -> list[Usage] | None:
+    """Return what each process holds; None when the driver does not say. One process may be in several lists.
+
+    A list that fails for the moment only makes all of it unknown: the others would look like everything.
+    """
+    lists = [asker.call(function) for function in _PROCESS_LISTS]
+    there = [not asker.lacks(Call(function)) for function in _PROCESS_LISTS]
+    if not any(there) or any(processes is None and has for processes, has in zip(lists, there, strict=True)):
+        return None
+    found: dict[tuple[int, int, int], int | None] = {}
+    for info in (info for processes in lists for info in processes or ()):
+        key = (info.pid, info.gpuInstanceId, info.computeInstanceId)
+        sizes = [size for size in (found.get(key), info.usedGpuMemory) if size is not None]
+        found[key] = max(sizes, default=None)
+    return [
+        Usage(pid, memory, None if instance == _NO_INSTANCE else instance)
+        for (pid, instance, _), memory in found.items()
+    ]

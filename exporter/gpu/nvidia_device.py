@@ -31,12 +31,6 @@ log = logging.getLogger(__name__)
 
 _SAMPLE_SECONDS = 1.0  # the shortest buffer known holds 2 s
 _MEMORY = Call("nvmlDeviceGetMemoryInfo")
-_PROCESS_LISTS = (
-    "nvmlDeviceGetComputeRunningProcesses_v3",
-    "nvmlDeviceGetGraphicsRunningProcesses_v3",
-    "nvmlDeviceGetMPSComputeRunningProcesses_v3",
-)
-_NO_INSTANCE = 0xFFFFFFFF
 _GPM_RATIOS = {
     gpm.SM_UTIL: families.SM_ACTIVE,
     gpm.SM_OCCUPANCY: families.SM_OCCUPANCY,
@@ -178,7 +172,7 @@ class NvidiaDevice:
 
     def _ask(self, session: Session) -> Iterator[Value]:
         asker = session.asker
-        usages = _usages(asker)
+        usages = nvidia_calls.usages(asker)
         yield from session.fixed
         yield from session.questions.ask()
         yield from nvidia_calls.utilization(asker)
@@ -238,23 +232,3 @@ class NvidiaDevice:
                 "GPU found",
                 extra={"fields": {"gpu": self.identity.gpu, "name": self.identity.name, "without": without}},
             )
-
-
-def _usages(asker: Asker) -> list[Usage] | None:
-    """Return what each process holds; None when the driver does not say. One process may be in several lists.
-
-    A list that fails for the moment only makes all of it unknown: the others would look like everything.
-    """
-    lists = [asker.call(function) for function in _PROCESS_LISTS]
-    there = [not asker.lacks(Call(function)) for function in _PROCESS_LISTS]
-    if not any(there) or any(processes is None and has for processes, has in zip(lists, there, strict=True)):
-        return None
-    found: dict[tuple[int, int, int], int | None] = {}
-    for info in (info for processes in lists for info in processes or ()):
-        key = (info.pid, info.gpuInstanceId, info.computeInstanceId)
-        sizes = [size for size in (found.get(key), info.usedGpuMemory) if size is not None]
-        found[key] = max(sizes, default=None)
-    return [
-        Usage(pid, memory, None if instance == _NO_INSTANCE else instance)
-        for (pid, instance, _), memory in found.items()
-    ]

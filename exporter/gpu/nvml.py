@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 OK, UNINITIALIZED, INVALID_ARGUMENT, NOT_SUPPORTED, NO_PERMISSION, NOT_FOUND = 0, 1, 2, 3, 4, 6
-DRIVER_NOT_LOADED, TIMEOUT, FUNCTION_NOT_FOUND, GPU_IS_LOST, RESET_REQUIRED, MISMATCH = 9, 10, 13, 15, 16, 18
+INSUFFICIENT_POWER, DRIVER_NOT_LOADED, TIMEOUT, IRQ_ISSUE, FUNCTION_NOT_FOUND = 8, 9, 10, 11, 13
+GPU_IS_LOST, RESET_REQUIRED, MISMATCH = 15, 16, 18
 VERSION_MISMATCH, DEPRECATED, GPU_NOT_FOUND = 25, 26, 28
 
 _GONE = frozenset({UNINITIALIZED, DRIVER_NOT_LOADED})
@@ -122,6 +123,21 @@ class Nvml:
             self._opened += 1
             self.generation = self._opened
             self._last_use = time.monotonic()
+
+    def ask(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a function of the library. Raises Lost or NvmlFailure, else NVMLError; call it inside ``using()``."""
+        try:
+            return function(*arguments)
+        except self.lib.NVMLError as error:
+            check(error)
+            raise
+
+    def maybe(self, function: Callable[..., Any], *arguments: Any) -> Any | None:
+        """Call a function of the library, as ``ask``; None when it has no answer, or no text that can be read."""
+        try:
+            return self.ask(function, *arguments)
+        except (self.lib.NVMLError, UnicodeDecodeError):
+            return None
 
     def retire(self) -> None:
         """Shut down once nobody has called for a while, if ever; does not block.

@@ -84,6 +84,8 @@ class Census(NamedTuple):
     """Those that were there once."""
     unseen: int = 0
     """How many more there are, which sleep and were never asked who they are."""
+    nameless: int = 0
+    """How many more there should be: the driver counts them and cannot reach them, and they never said who they are."""
 
 
 class Source(Protocol):

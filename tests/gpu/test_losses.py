@@ -43,6 +43,43 @@ def test_a_lost_gpu_is_counted_and_comes_back(
     ]
 
 
+@pytest.mark.parametrize("says", ["!15", "!8", "!11", "!16"], ids=["lost", "no power", "no interrupts", "reset"])
+def test_a_gpu_that_fails_from_the_start_is_counted(
+    says: str, driver: Driver, make_gpu: MakeGpu, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One that was lost before the exporter started is expected; that is said once, and it is looked for."""
+    plug_in(driver, 2, H100, NAME)
+    driver.say(1, all=says)
+    nvml = Nvml()
+    collector = make_gpu(nvml=nvml)
+    for _ in range(2):
+        read = collected(collector)
+        assert (read["gpu_devices"], read["gpu_devices_expected"]) == ({(): 1}, {(): 2})
+        assert read["gpu_up"] == {FIRST: 1}
+    assert [r.getMessage() for r in caplog.records] == ["the NVIDIA driver counts GPUs that it cannot reach"]
+    clock.seconds += 31
+    driver.forget(1, "all")
+    read = collected(collector)
+    assert (read["gpu_devices"], read["gpu_up"]) == ({(): 2}, {FIRST: 1, SECOND: 1})
+    assert nvml.generation == 2
+
+
+def test_the_only_gpu_fails_from_the_start(driver: Driver, make_gpu: MakeGpu) -> None:
+    """A machine whose one GPU is lost has a GPU: none is there, and one should be."""
+    plug_in(driver, 1, H100, NAME)
+    driver.say(0, all="!15")
+    read = collected(make_gpu())
+    assert (read["gpu_devices"], read["gpu_devices_expected"]) == ({(): 0}, {(): 1})
+
+
+def test_a_gpu_that_is_not_for_us_is_not_expected(driver: Driver, make_gpu: MakeGpu) -> None:
+    """The driver counts all of the machine's; a container may be given one of them."""
+    plug_in(driver, 2, H100, NAME)
+    driver.say(1, Handle="!4")
+    read = collected(make_gpu())
+    assert (read["gpu_devices"], read["gpu_devices_expected"]) == ({(): 1}, {(): 1})
+
+
 def test_a_gpu_that_needs_a_reset_is_there_and_not_up(
     driver: Driver, make_gpu: MakeGpu, caplog: pytest.LogCaptureFixture
 ) -> None:

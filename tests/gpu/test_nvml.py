@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from exporter.gpu import library
-from exporter.gpu.nvidia import kernel_address
+from exporter.gpu.nvidia_identity import kernel_address
 from exporter.gpu.nvml import DriverGone, DriverReplaced, LibraryMissing, Nvml, check
 from exporter.gpu.reading import Lost
 from tests.programs import wait_until
