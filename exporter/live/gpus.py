@@ -43,6 +43,12 @@ def gpus(families: Families) -> list[Gpu]:
     ]
 
 
+def missing(families: Families) -> int | None:
+    """Return how many GPUs should be there and are not; None where nobody can say."""
+    there, expected = families.one("gpu_devices"), families.one("gpu_devices_expected")
+    return None if there is None or expected is None else max(int(expected - there), 0)
+
+
 def silent(known: Iterable[Gpu]) -> list[Gpu]:
     """Return the GPUs that were there when nobody can say how they are."""
     return [

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from exporter.live import host, models, requests
+from exporter.live.gpus import missing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,6 +41,7 @@ def message(
         "gpuUsage": gpus[0]["usage"] if gpus else None,
         "gpuInfo": {field: gpus[0][field] for field in _GPU_INFO} if gpus else None,
         "gpus": gpus,
+        "gpusMissing": missing(families),
         "networkStats": {"bytesInPerSecond": received, "bytesOutPerSecond": sent},
         "diskUsage": host.disk(families),
         "apiStats": _api_stats(readings),

@@ -48,6 +48,7 @@ _MESSAGE = {
     "gpuUsage": float,
     "gpuInfo": _GPU,
     "gpus": [{**_GPU, "uuid": str, "powerWatts": float, "powerLimitWatts": float}],
+    "gpusMissing": int,
     "networkStats": {"bytesInPerSecond": float, "bytesOutPerSecond": float},
     "diskUsage": {"used": float, "total": float, "percent": float},
     "apiStats": {

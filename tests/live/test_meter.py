@@ -207,6 +207,17 @@ def test_a_gpu_that_is_lost_is_there_without_numbers() -> None:
     assert [value for field, value in message["gpus"][0].items() if field not in ("id", "uuid")] == [None] * 7
 
 
+def test_gpus_that_are_not_there_are_counted() -> None:
+    """Those that never said who they are as well; null on a machine that has no GPU to miss."""
+    machine = Machine()
+    assert machine.read()["gpusMissing"] is None
+    machine.set("gpu_devices", 6)
+    machine.set("gpu_devices_expected", 8)
+    assert machine.read()["gpusMissing"] == 2
+    machine.set("gpu_devices", 9)
+    assert machine.read()["gpusMissing"] == 0
+
+
 def test_gpus_that_nobody_can_ask_are_still_there() -> None:
     """A collector that misses its deadline is not a machine without GPUs."""
     machine = Machine()

@@ -73,6 +73,7 @@ def message(at: float = START, **fields: Any) -> dict[str, Any]:
         "gpuUsage": gpus[0]["usage"] if gpus else None,
         "gpuInfo": gpus[0] if gpus else None,
         "gpus": gpus,
+        "gpusMissing": 0 if gpus else None,
         "networkStats": {"bytesInPerSecond": 1.9 * 1024**2, "bytesOutPerSecond": 640 * 1024.0},
         "diskUsage": {"used": 312 * GIB, "total": 930 * GIB, "percent": 33.5},
         "apiStats": {

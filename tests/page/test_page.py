@@ -25,6 +25,7 @@ EVERYTHING_UNKNOWN: dict[str, Any] = {
     "networkStats": {"bytesInPerSecond": None, "bytesOutPerSecond": None},
     "diskUsage": None,
     "gpus": [{**dict.fromkeys(gpu(0)), "id": "0"}],
+    "gpusMissing": None,
     "models": [{**dict.fromkeys(model("m")), "id": "chat/m", "totalRequests": 0}],
     "apiStats": {
         **dict.fromkeys(("requestsPerSecond", "avgResponseTime", "errorRate", "p50", "p95", "p99")),
@@ -173,6 +174,19 @@ def test_gpus_come_and_go(serve: Serve, open_page: OpenPage) -> None:
     feed.send(message(START + 4))
     expect(page.get_by_text("No GPU detected")).to_be_visible()
     expect(page.locator("#gpus .card:visible")).to_have_count(1)
+
+
+def test_gpus_that_are_missing_are_said(serve: Serve, open_page: OpenPage) -> None:
+    """A GPU that fell off the bus before anybody asked its name has no card: how many such there are is said."""
+    feed = serve(message(gpusMissing=1))
+    page = open_page(feed.url)
+    expect(page.get_by_text("1 GPU is missing")).to_be_visible()
+    feed.send(message(START + 2, gpus=[gpu(0, 10.0)], gpusMissing=7))
+    expect(page.get_by_text("7 GPUs are missing")).to_be_visible()
+    expect(page.locator("#gpus .card:visible")).to_have_count(2)
+    feed.send(message(START + 4, gpus=[gpu(0, 10.0)], gpusMissing=0))
+    expect(page.locator("#gpus .card:visible")).to_have_count(1)
+    expect(page.get_by_text("missing")).to_be_hidden()
 
 
 def test_a_model_is_chosen(serve: Serve, open_page: OpenPage) -> None:

@@ -112,7 +112,7 @@ function showLatest() {
   for (const element of levels) setLevel(element, LEVELS[element.dataset.level](message));
   setMeter(diskMeter, message.diskUsage?.percent);
   showMachine(message);
-  gpus.show(message.gpus);
+  gpus.show(message.gpus, message.gpusMissing);
   models.show(message.models);
   showDistribution(message.apiStats);
   draw({ grown: true });

@@ -8,6 +8,7 @@ import { BUSY } from "./limits.js";
 
 const list = document.getElementById("gpus");
 const none = document.getElementById("no-gpu");
+const noneText = none.querySelector(".empty");
 const template = document.getElementById("gpu-card");
 
 class Card {
@@ -47,8 +48,11 @@ class Card {
 export class Gpus {
   #cards = [];
 
-  show(gpus) {
+  show(gpus, missing) {
     if (this.#cards.map((card) => card.id).join() !== gpus.map((gpu) => gpu.id).join()) this.#deal(gpus);
+    setText(noneText, textWithout(missing));
+    none.hidden = gpus.length > 0 && !missing;
+    list.dataset.count = gpus.length === 0 ? "none" : gpus.length === 1 && none.hidden ? "one" : "many";
     gpus.forEach((gpu, index) => this.#cards[index].show(gpu));
   }
 
@@ -62,8 +66,11 @@ export class Gpus {
       card.element.remove();
     }
     this.#cards = gpus.map((gpu) => new Card(gpu, gpus.length === 1));
-    list.append(...this.#cards.map((card) => card.element));
-    list.dataset.count = { 0: "none", 1: "one" }[gpus.length] ?? "many";
-    none.hidden = gpus.length > 0;
+    none.before(...this.#cards.map((card) => card.element));
   }
+}
+
+function textWithout(missing) {
+  if (!missing) return "No GPU detected";
+  return missing === 1 ? "1 GPU is missing" : `${missing} GPUs are missing`;
 }
