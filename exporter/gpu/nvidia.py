@@ -99,8 +99,10 @@ class Nvidia:
             count = len(addresses)
         else:
             count = self._attach_all(asleep)
+            left_alone = asleep  # one that rests is attached by now, or cannot be
         present = self._present(left_alone)
-        unseen = min(len(asleep - {d.identity.pci_bus_id for d in present}), max(count - len(present), 0))
+        others = max(count - len(present) - len(self._unreachable), 0)
+        unseen = min(len(asleep - {d.identity.pci_bus_id for d in present}), others)
         missing = tuple(device for device in self._known.values() if device not in present)
         self._set_nameless(max(len(self._unreachable) - len(missing), 0))
         self._seen = self._seen or bool(present) or bool(unseen) or bool(self._nameless)

@@ -197,6 +197,34 @@ def test_a_sleeping_gpu_is_not_missing_when_the_driver_is_opened_anew(
     assert list(read["gpu_power_watts"]) == [SECOND]
 
 
+def test_a_gpu_that_is_lost_while_it_rests_is_missing(driver: Driver, make_gpu: MakeGpu, tmp_path: Path) -> None:
+    """Whoever opens the driver anew hears that it is lost: it is the one that is known, not another one."""
+    plug_in(driver, 2, WITH_MODEL, NAME)
+    driver.say(1, IDLE)
+    for index in (0, 1):
+        put_to_sleep(tmp_path / "sys", index, "active", "auto")
+    collector = make_gpu()
+    assert counted(collected(collector)) == (2, 0, 0)
+    assert counted(collected(collector)) == (2, 0, 1)
+    driver.say(0, PowerUsage="!1")  # whoever hears that opens it anew
+    driver.say(1, all="!15")
+    collected(collector)
+    driver.forget(0, "PowerUsage")
+    read = collected(collector)
+    assert (counted(read), read["gpu_devices_expected"]) == ((1, 0, 0), {(): 2})
+    assert read["gpu_up"] == {FIRST: 1, SECOND: 0}
+
+
+def test_a_gpu_that_fails_is_not_one_that_sleeps(driver: Driver, make_gpu: MakeGpu, tmp_path: Path) -> None:
+    """A container sees all of the host's in sysfs: one that sleeps there need not be the one that the driver counts."""
+    plug_in(driver, 2, H100, NAME)
+    driver.say(1, all="!15")
+    for index, status in enumerate(("active", "active", "suspended")):
+        put_to_sleep(tmp_path / "sys", index, status)
+    read = collected(make_gpu())
+    assert (counted(read), read["gpu_devices_expected"]) == ((1, 0, 0), {(): 2})
+
+
 def test_of_two_gpus_the_one_that_is_awake_is_found(driver: Driver, make_gpu: MakeGpu, tmp_path: Path) -> None:
     """A GPU that sleeps from the start is counted, and its handle is not asked for; the other is found by address."""
     plug_in(driver, 2, H100, NAME)
