@@ -164,3 +164,14 @@ def test_a_gpu_that_is_read_while_it_is_closed_leaves_no_thread(driver: Driver, 
     collector.close()  # before the first reading is done
     collected(collector)
     wait_until(lambda: not {thread.name for thread in set(threading.enumerate()) - before}, "the threads end")
+
+
+def test_a_driver_that_was_closed_aside_is_opened_anew(driver: Driver, make_gpu: MakeGpu) -> None:
+    """Its GPUs are asked at once: the handles from before are void."""
+    plug_in(driver, 1, H100, NAME)
+    nvml = Nvml()
+    collector = make_gpu(nvml=nvml)
+    collected(collector)
+    wait_until(nvml.close, "no call into the driver is under way")
+    assert collected(collector)["gpu_up"] == {FIRST: 1}
+    assert nvml.generation == 2

@@ -85,3 +85,14 @@ def test_a_gpu_that_is_no_longer_divided_has_everything_again(driver: Driver, ma
         collected(collector, clock)
     collected(collector, clock)
     assert driver.allocated() == allocated
+
+
+def test_what_is_counted_between_scrapes_comes_back_as_well(driver: Driver, make_gpu: MakeGpu) -> None:
+    """A divided GPU may have no counters of its PCIe link, which performance monitoring does not tell here."""
+    plug_in(driver, 1, H100 | {"GpmSupport": 0, "MigMode": "1 1", "MaxMigDeviceCount": 7}, NAME)
+    collector = make_gpu()
+    assert not of_first(collected(collector), "pcie_receive_bytes_total")
+    driver.say("*", {"MigMode": "0 0", "field.197.0": 1000, "field.198.0": 2000})
+    collected(collector)
+    driver.say("*", {"field.198.0": 2500})
+    assert of_first(collected(collector), "pcie_receive_bytes_total") == {(): 500}

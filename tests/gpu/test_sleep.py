@@ -225,6 +225,17 @@ def test_a_gpu_that_fails_is_not_one_that_sleeps(driver: Driver, make_gpu: MakeG
     assert (counted(read), read["gpu_devices_expected"]) == ((1, 0, 0), {(): 2})
 
 
+def test_a_gpu_that_failed_and_sleeps_counts_once(driver: Driver, make_gpu: MakeGpu, tmp_path: Path) -> None:
+    """Nobody knows who it is, whether it is awake and cannot be reached, or sleeps and is not asked."""
+    plug_in(driver, 1, H100, NAME)
+    driver.say(0, all="!15")
+    collector = make_gpu()
+    for status, expected in (("active", (0, 0, 0)), ("suspended", (1, 1, 0))):
+        put_to_sleep(tmp_path / "sys", 0, status)
+        read = collected(collector)
+        assert (counted(read), read["gpu_devices_expected"]) == (expected, {(): 1})
+
+
 def test_of_two_gpus_the_one_that_is_awake_is_found(driver: Driver, make_gpu: MakeGpu, tmp_path: Path) -> None:
     """A GPU that sleeps from the start is counted, and its handle is not asked for; the other is found by address."""
     plug_in(driver, 2, H100, NAME)
