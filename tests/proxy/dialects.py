@@ -52,6 +52,12 @@ def completion(model: str | None = "m", **members: object) -> bytes:
     return reply(json.dumps(body).encode(), JSON)
 
 
+STREAM = {"model": "other", "operation": "chat", "stream": "true"}
+"""Labels of ``ask_stream()`` where no reply has named its model."""
+BLOCKING = {**STREAM, "stream": "false"}
+"""The same of ``ask()``."""
+
+
 def ask(model: str | None = "m", **members: object) -> bytes:
     """Return the body of a chat request."""
     named = {} if model is None else {"model": model}

@@ -11,14 +11,11 @@ import pytest
 
 from exporter.units import Seconds
 from tests.proxy.client import BrokenReply, request
-from tests.proxy.dialects import EVENT_STREAM, ask, ask_stream, token
+from tests.proxy.dialects import BLOCKING, EVENT_STREAM, STREAM, ask, ask_stream, token
 from tests.proxy.upstream import CHUNKED, DEADLINE_SECONDS, LAST_CHUNK, Call, always, chunk, head, never, reply
 
 if TYPE_CHECKING:
     from tests.proxy.conftest import StartProxied
-
-STREAM = {"model": "other", "operation": "chat", "stream": "true"}
-BLOCKING = {**STREAM, "stream": "false"}
 
 
 async def test_a_server_that_does_not_accept_in_time(start_proxied: StartProxied) -> None:

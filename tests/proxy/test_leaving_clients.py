@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.proxy.client import request
-from tests.proxy.dialects import EVENT_STREAM, ask_stream, token
+from tests.proxy.dialects import EVENT_STREAM, STREAM, ask_stream, token
 from tests.proxy.upstream import CHUNKED, Call, chunk, head, never
 
 if TYPE_CHECKING:
     from tests.proxy.conftest import StartProxied
-
-STREAM = {"model": "other", "operation": "chat", "stream": "true"}
 
 
 @pytest.mark.parametrize("how", ["close", "reset"])

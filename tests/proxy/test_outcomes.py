@@ -9,15 +9,26 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.proxy.client import BrokenReply, request
-from tests.proxy.dialects import DONE, EVENT_STREAM, JSON, ask, ask_stream, completion, event, finish, stream, token
+from tests.proxy.dialects import (
+    BLOCKING,
+    DONE,
+    EVENT_STREAM,
+    JSON,
+    STREAM,
+    ask,
+    ask_stream,
+    completion,
+    event,
+    finish,
+    stream,
+    token,
+)
 from tests.proxy.upstream import CHUNKED, DEADLINE_SECONDS, LAST_CHUNK, Call, always, chunk, head, reply
 
 if TYPE_CHECKING:
     from tests.proxy.conftest import StartProxied
     from tests.proxy.upstream import Script
 
-STREAM = {"model": "other", "operation": "chat", "stream": "true"}
-BLOCKING = {**STREAM, "stream": "false"}
 UNREACHABLE = "the model server cannot be reached"
 OPENAI_ERROR = {"error": {"message": UNREACHABLE, "type": "upstream_unreachable", "param": None, "code": 502}}
 
