@@ -36,7 +36,7 @@ class Options(collectors.Options):
     """How many GPUs there should be, and how long one may take to answer."""
 
     expected_devices: int | None = None
-    """None: the most that were there at once since the exporter started."""
+    """None: the most at once since the exporter started, those that the driver counts and cannot reach included."""
     stuck_after: Seconds = Seconds(0.5)
     """A GPU whose driver takes longer costs its own metrics, and no other GPU's."""
 
