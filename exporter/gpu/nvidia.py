@@ -14,6 +14,7 @@ from exporter.gpu.nvml import (
     INSUFFICIENT_POWER,
     IRQ_ISSUE,
     RESET_REQUIRED,
+    UNKNOWN,
     DriverReplaced,
     LibraryMissing,
     NvmlFailure,
@@ -30,8 +31,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 30.0, 480.0
-_BROKEN = frozenset({INSUFFICIENT_POWER, IRQ_ISSUE, RESET_REQUIRED})
-"""What the driver says, besides that it is lost, of a GPU that it cannot use."""
+_BROKEN = frozenset({INSUFFICIENT_POWER, IRQ_ISSUE, RESET_REQUIRED, UNKNOWN})
+"""What the driver says, besides that it is lost, of a GPU that it cannot use.
+
+Of one that fell off the bus a library that was started later says ``Unknown Error``; one that is not for us (a
+container) it does not count, or refuses for want of permission.
+"""
 
 
 class Nvidia:
