@@ -64,6 +64,30 @@ def test_a_gpu_that_fails_from_the_start_is_counted(
     assert nvml.generation == 2
 
 
+def test_a_gpu_that_is_lost_beside_one_that_failed_from_the_start(
+    driver: Driver, make_gpu: MakeGpu, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each is missing once, also when the driver is opened anew, and also when one is back under another index."""
+    plug_in(driver, 3, H100, NAME)
+    driver.say(2, all="!999")
+    collector = make_gpu()
+    counts = ("gpu_devices", "gpu_devices_expected")
+    assert [collected(collector)[name] for name in counts] == [{(): 2}, {(): 3}]
+    driver.say(0, all="!15")
+    for _ in range(3):
+        assert [collected(collector)[name] for name in counts] == [{(): 1}, {(): 3}]
+        clock.seconds += 31
+    assert [record.getMessage()[:5] for record in caplog.records] == ["the N", "GPU 0"], "each is said once"
+    driver.say("-", Count=2)
+    driver.forget(0, "all")
+    driver.say(0, UUID=uuid(1))
+    driver.say(1, UUID=uuid(0))
+    clock.seconds += 480
+    read = collected(collector)
+    assert [read[name] for name in counts] == [{(): 2}, {(): 3}]
+    assert read["gpu_up"] == {("0", uuid(1)): 1, ("1", uuid(0)): 1}
+
+
 def test_the_only_gpu_fails_from_the_start(driver: Driver, make_gpu: MakeGpu) -> None:
     """A machine whose one GPU is lost has a GPU: none is there, and one should be."""
     plug_in(driver, 1, H100, NAME)
