@@ -48,6 +48,7 @@ def test_a_gpu_that_fails_from_the_start_is_counted(
     says: str, driver: Driver, make_gpu: MakeGpu, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One that was lost before the exporter started is expected; that is said once, and it is looked for."""
+    caplog.set_level(logging.WARNING)
     plug_in(driver, 2, H100, NAME)
     driver.say(1, all=says)
     nvml = Nvml()
@@ -68,6 +69,7 @@ def test_a_gpu_that_is_lost_beside_one_that_failed_from_the_start(
     driver: Driver, make_gpu: MakeGpu, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Each is missing once, also when the driver is opened anew, and also when one is back under another index."""
+    caplog.set_level(logging.WARNING)
     plug_in(driver, 3, H100, NAME)
     driver.say(2, all="!999")
     collector = make_gpu()
