@@ -12,7 +12,18 @@ import pytest
 from exporter.units import Seconds
 from tests.proxy.client import BrokenReply, request
 from tests.proxy.dialects import BLOCKING, EVENT_STREAM, STREAM, ask, ask_stream, token
-from tests.proxy.upstream import CHUNKED, DEADLINE_SECONDS, LAST_CHUNK, Call, always, chunk, head, never, reply
+from tests.proxy.upstream import (
+    CHUNKED,
+    DEADLINE_SECONDS,
+    LAST_CHUNK,
+    Call,
+    always,
+    chunk,
+    head,
+    never,
+    reply,
+    then_silent,
+)
 
 if TYPE_CHECKING:
     from tests.proxy.conftest import StartProxied
@@ -51,14 +62,7 @@ async def test_a_server_that_is_silent_before_the_head(start_proxied: StartProxi
 @pytest.mark.parametrize("body", [b"x", b"x" * (1 << 20)], ids=["small", "large"])
 async def test_a_server_that_is_silent_after_an_interim_reply(start_proxied: StartProxied, body: bytes) -> None:
     """An interim reply is no end of the waiting."""
-
-    async def script(call: Call) -> None:
-        await call.body()
-        await call.send(head(status="103 Early Hints"))
-        await call.peer_gone()
-        call.close()
-
-    proxied = await start_proxied(script, idle_timeout=Seconds(0.2))
+    proxied = await start_proxied(then_silent(head(status="103 Early Hints")), idle_timeout=Seconds(0.2))
     async with proxied.client() as client:
         await client.send(request("/a", body))
         assert (await client.reply()).code == 504
@@ -93,14 +97,7 @@ async def test_a_server_that_does_not_read(start_proxied: StartProxied, *, answe
 
 async def test_a_server_that_falls_silent_during_the_stream(start_proxied: StartProxied) -> None:
     """Nothing for idle_timeout after the head: the reply breaks off, and that is a timeout."""
-
-    async def script(call: Call) -> None:
-        await call.body()
-        await call.send(head(EVENT_STREAM, CHUNKED), chunk(token()))
-        await call.peer_gone()
-        call.close()
-
-    proxied = await start_proxied(script, idle_timeout=Seconds(0.1))
+    proxied = await start_proxied(then_silent(head(EVENT_STREAM, CHUNKED), chunk(token())), idle_timeout=Seconds(0.1))
     async with proxied.client() as client:
         await client.send(request(body=ask_stream()))
         with pytest.raises(BrokenReply):

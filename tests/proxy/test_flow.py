@@ -10,7 +10,18 @@ import pytest
 
 from tests.proxy.client import BrokenReply, request
 from tests.proxy.dialects import DONE, EVENT_STREAM, ask, ask_stream, completion, finish, stream, token, usage
-from tests.proxy.upstream import CHUNKED, DEADLINE_SECONDS, LAST_CHUNK, Call, always, chunk, head, in_turn, reply
+from tests.proxy.upstream import (
+    CHUNKED,
+    DEADLINE_SECONDS,
+    LAST_CHUNK,
+    Call,
+    always,
+    chunk,
+    head,
+    in_turn,
+    reply,
+    then_silent,
+)
 
 if TYPE_CHECKING:
     from tests.proxy.conftest import StartProxied
@@ -394,14 +405,7 @@ async def test_a_cut_reply_to_an_old_client_is_a_reset(start_proxied: StartProxi
 
 async def test_stopping_ends_what_runs(start_proxied: StartProxied) -> None:
     """A stream that still runs when the proxy stops is cut, not ended as if it were whole."""
-
-    async def script(call: Call) -> None:
-        await call.body()
-        await call.send(head(EVENT_STREAM, CHUNKED), chunk(token()))
-        await call.peer_gone()
-        call.close()
-
-    proxied = await start_proxied(script)
+    proxied = await start_proxied(then_silent(head(EVENT_STREAM, CHUNKED), chunk(token())))
     async with proxied.client() as client:
         await client.send(request(body=ask_stream()))
         reading = asyncio.ensure_future(client.reply())

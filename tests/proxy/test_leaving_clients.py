@@ -9,7 +9,7 @@ import pytest
 
 from tests.proxy.client import request
 from tests.proxy.dialects import EVENT_STREAM, STREAM, ask_stream, token
-from tests.proxy.upstream import CHUNKED, Call, chunk, head, never
+from tests.proxy.upstream import CHUNKED, Call, chunk, head, never, then_silent
 
 if TYPE_CHECKING:
     from tests.proxy.conftest import StartProxied
@@ -31,14 +31,7 @@ async def test_a_client_that_leaves_before_the_head(start_proxied: StartProxied,
 @pytest.mark.parametrize("how", ["close", "reset"])
 async def test_a_client_that_leaves_during_the_stream(start_proxied: StartProxied, how: str) -> None:
     """The server's connection is closed at once; tokens so far stay counted, times are not."""
-
-    async def script(call: Call) -> None:
-        await call.body()
-        await call.send(head(EVENT_STREAM, CHUNKED), chunk(token("a")))
-        await call.peer_gone()
-        call.close()
-
-    proxied = await start_proxied(script)
+    proxied = await start_proxied(then_silent(head(EVENT_STREAM, CHUNKED), chunk(token("a"))))
     async with proxied.client() as client:
         await client.send(request(body=ask_stream()))
         await client.head()

@@ -12,7 +12,18 @@ from prometheus_client import generate_latest
 from exporter.model_names import OTHER, UNKNOWN, ModelNames
 from tests.proxy.client import request
 from tests.proxy.dialects import DONE, EVENT_STREAM, JSON, ask, ask_stream, completion, event, finish, stream, token
-from tests.proxy.upstream import CHUNKED, DEADLINE_SECONDS, LAST_CHUNK, Call, always, chunk, head, in_turn, reply
+from tests.proxy.upstream import (
+    CHUNKED,
+    DEADLINE_SECONDS,
+    LAST_CHUNK,
+    Call,
+    always,
+    chunk,
+    head,
+    in_turn,
+    reply,
+    then_silent,
+)
 
 if TYPE_CHECKING:
     from tests.proxy.conftest import Proxied, StartProxied
@@ -65,13 +76,7 @@ async def test_the_reply_names_the_model(start_proxied: StartProxied) -> None:
 
 async def test_a_client_that_leaves_early_takes_no_place(start_proxied: StartProxied) -> None:
     """A 2xx head says nothing about the name that a client made up: leaving right after it must not use up places."""
-
-    async def silent(call: Call) -> None:
-        await call.body()
-        await call.send(head(EVENT_STREAM, CHUNKED))
-        await call.peer_gone()
-        call.close()
-
+    silent = then_silent(head(EVENT_STREAM, CHUNKED))
     proxied = await start_proxied(in_turn(silent, silent, always(stream(model="real"))), max_models=1)
     for made_up in ("a", "b"):
         async with proxied.client() as client:

@@ -206,13 +206,6 @@ LAST_CHUNK = b"0\r\n\r\n"
 CHUNKED = "Transfer-Encoding: chunked"
 
 
-async def never(call: Call) -> None:
-    """Leave a request unanswered until the client's side is gone."""
-    await call.body()
-    await call.peer_gone()
-    call.close()
-
-
 def always(*pieces: bytes) -> Script:
     """Return a script that reads the request and answers these bytes."""
 
@@ -221,6 +214,23 @@ def always(*pieces: bytes) -> Script:
         await call.send(*pieces)
 
     return script
+
+
+def then_silent(*pieces: bytes) -> Script:
+    """Return a script that reads the request, answers these bytes and no more until the client's side is gone."""
+
+    async def script(call: Call) -> None:
+        await call.body()
+        if pieces:
+            await call.send(*pieces)
+        await call.peer_gone()
+        call.close()
+
+    return script
+
+
+never = then_silent()
+"""Leaves a request unanswered until the client's side is gone."""
 
 
 def in_turn(*scripts: Script) -> Script:
