@@ -151,8 +151,7 @@ class Nvidia:
             self._lose_all()
         if self._renew_at and self._around.clock() >= self._renew_at:
             self._renew_at = 0.0
-            if self._nvml.close():
-                self._lose_all()
+            self._nvml.close()
         if not self._nvml.generation:
             self._lose_all()
             self._opened_with = frozenset(self._around.pci.addresses())
