@@ -118,8 +118,7 @@ class DemoHost:
 
     def run(self) -> None:
         """Catch up with the time, lest rates begin with a jump, and let it pass in a thread until it is closed."""
-        self.advance(time.time())
-        self._show()
+        self._catch_up()
         self._thread.start()
 
     def close(self) -> None:
@@ -133,9 +132,12 @@ class DemoHost:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            self.advance(time.time())
-            self._show()
+            self._catch_up()
             self._stop.wait(_STEP_SECONDS)
+
+    def _catch_up(self) -> None:
+        self.advance(time.time())
+        self._show()
 
     def _show(self) -> None:
         self._files.write(self.world.machine)
