@@ -17,23 +17,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from benchmarks import load, proxy_memory, proxy_scrape, proxy_ways
 from benchmarks.loops import run
-from benchmarks.measuring import (
-    EXPORTER,
-    event_loop,
-    machine,
-    percentile,
-    ratio,
-    table,
-    verdict,
-    version,
-)
-from benchmarks.proxy_ways import BARE, MODEL, OURS, Way
+from benchmarks.measuring import EXPORTER, event_loop, machine, percentile, ratio, table, verdict, version
+from benchmarks.proxy_ways import BARE, CLIENTS, MODEL, OURS, Way
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-
-_CLIENTS = 32
 
 
 class Size(NamedTuple):
@@ -114,8 +102,9 @@ def main() -> None:
         heading = ["", *(way.name for way in ways), "ours/bare", "to reach"]
         print(table([heading, *(row.cells(ways) for row in _ROWS)]), flush=True)
         ours = next(way for way in ways if way.name == OURS)
-        print(proxy_scrape.report(ours))
-        print(*proxy_memory.report(ours, size.requests, size.body_bytes), sep="\n")
+        assert ours.program is not None  # noqa: S101 - it is the one that was started
+        print(proxy_scrape.report(ours.url, ours.program))
+        print(*proxy_memory.report(ours.url, ours.program, size.requests, size.body_bytes), sep="\n")
 
 
 def _arguments() -> argparse.Namespace:
@@ -155,7 +144,7 @@ def _measure(way: Way, size: Size) -> None:
     way.figures[_LATENCY_99].append(percentile(seconds, 99) * 1e3)
     before = way.program.cpu_seconds() if way.program else 0.0
     began = time.perf_counter()
-    rate = run(load.throughput(way.url, MODEL, _CLIENTS, size.seconds))
+    rate = run(load.throughput(way.url, MODEL, CLIENTS, size.seconds))
     count = rate * (time.perf_counter() - began)
     way.figures[_RATE].append(rate)
     if way.program:

@@ -7,29 +7,23 @@ from typing import TYPE_CHECKING
 
 from benchmarks import load
 from benchmarks.loops import run
-from benchmarks.measuring import (
-    Program,
-    verdict,
-)
-from benchmarks.proxy_ways import MODEL, Way
+from benchmarks.measuring import Program, verdict
+from benchmarks.proxy_ways import CLIENTS, MODEL
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
 
-_CLIENTS = 32
 _MOST_GROWTH_MB = {"requests": 4.0, "body": 16.0}
 
 
-def report(ours: Way, requests: int, body_bytes: int) -> Iterator[str]:
+def report(url: str, program: Program, requests: int, body_bytes: int) -> Iterator[str]:
     """Yield lines: what becomes of the resident memory over many requests and over one large body."""
-    program = ours.program
-    assert program is not None  # noqa: S101 - it is the one that was started
-    run(load.requests(ours.url, MODEL, _CLIENTS, requests // 5))
+    run(load.requests(url, MODEL, CLIENTS, requests // 5))
     before = program.resident_bytes() / 1e6
-    run(load.requests(ours.url, MODEL, _CLIENTS, requests))
+    run(load.requests(url, MODEL, CLIENTS, requests))
     after = program.resident_bytes() / 1e6
     yield _memory_line(f"{requests} requests", before, after, _MOST_GROWTH_MB["requests"])
-    peak = run(_peak_while(load.large_body(ours.url, body_bytes), program)) / 1e6
+    peak = run(_peak_while(load.large_body(url, body_bytes), program)) / 1e6
     yield _memory_line(f"a body of {body_bytes >> 20} MiB, peak", after, peak, _MOST_GROWTH_MB["body"])
 
 

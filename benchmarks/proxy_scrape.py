@@ -10,11 +10,8 @@ from typing import TYPE_CHECKING
 
 from benchmarks import load
 from benchmarks.loops import run
-from benchmarks.measuring import (
-    Program,
-    verdict,
-)
-from benchmarks.proxy_ways import MODEL, Way
+from benchmarks.measuring import Program, verdict
+from benchmarks.proxy_ways import MODEL
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,12 +23,10 @@ _MOST_MODELS = 64
 _MOST_DELAY_MS = 5.0
 
 
-def report(ours: Way) -> str:
+def report(url: str, program: Program) -> str:
     """Return a line: how much later chunks come while a large page is scraped."""
-    program = ours.program
-    assert program is not None  # noqa: S101 - it is the one that was started
-    series = run(_make_series(ours.url, program))
-    with_scrape, without = run(_scrape_while_streaming(ours.url, program))
+    series = run(_make_series(url, program))
+    with_scrape, without = run(_scrape_while_streaming(url, program))
     added = (statistics.median(with_scrape) - statistics.median(without)) * 1e3
     return (
         f"\nworst delay of a chunk among {_STREAMS} streams, median of {_SCRAPES}:"

@@ -14,13 +14,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks import load
 from benchmarks.loops import run
-from benchmarks.measuring import (
-    CannotStart,
-    Program,
-    exporter,
-    free_port,
-    listening,
-)
+from benchmarks.measuring import CannotStart, Program, exporter, free_port, listening
 
 if TYPE_CHECKING:
     import contextlib
@@ -28,6 +22,7 @@ if TYPE_CHECKING:
 
 DIRECT, _NGINX, BARE, OURS, _LITELLM = "direct", "nginx", "bare aiohttp", "this proxy", "LiteLLM"
 MODEL = "bench"
+CLIENTS = 32
 _LITELLM_START_SECONDS = 120.0
 
 _NGINX_CONFIG = """
