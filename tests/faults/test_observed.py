@@ -1,0 +1,54 @@
+"""The observers of these tests: they see a healthy exporter as healthy, and what is wrong as wrong."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.faults.observed import (
+    Resources,
+    ScrapeLoop,
+    Stream,
+    proxy_address,
+    scraped,
+    streaming_server,
+    wait_until_normal,
+)
+from tests.programs import wait_until
+from tests.stand_in import standing_in, status
+
+if TYPE_CHECKING:
+    from tests.conftest import StartExporter
+    from tests.stand_in import Answer
+
+
+def test_a_healthy_exporter_has_no_problems(start_exporter: StartExporter) -> None:
+    """Scrapes and a proxied stream run beside each other; afterwards everything is as before."""
+    with streaming_server() as server:
+        exporter = start_exporter(f"--proxy.server=tiny=127.0.0.1:0={server.url}")
+        exporter.page()
+        before = Resources.of(exporter)
+        with scraped(exporter) as loop:
+            stream = Stream(proxy_address(exporter, "tiny"))
+            wait_until(lambda: loop.seen.count >= 3 and stream.chunks >= 20, "scrapes and chunks")
+            assert stream.is_alive()
+            assert stream.longest_gap_seconds < 1
+            stream.close()
+        wait_until_normal(exporter, before)
+
+
+@pytest.mark.parametrize(
+    ("healthy", "page", "problem"),
+    [
+        (status(500), b"", "/-/healthy: 500"),
+        (b"ok", b"up 1\nup{ 2\n", "not valid"),
+        (b"ok", b"# TYPE a gauge\na 1\n# TYPE b gauge\nb 1\n# TYPE a gauge\na 2\n", "a family is on the page twice"),
+    ],
+)
+def test_what_is_wrong_is_a_problem(healthy: Answer, page: Answer, problem: str) -> None:
+    """An error status, a page that is not valid, and a family that is there twice."""
+    with standing_in({"/-/healthy": healthy, "/metrics": page}) as server:
+        loop = ScrapeLoop(server.url.removeprefix("http://"))
+        wait_until(lambda: bool(loop.seen.problems), "a problem")
+        assert loop.close().problems[0].startswith(problem)
