@@ -47,7 +47,13 @@ class _CannotListen(Exception):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the exporter with these command line arguments (None: the process's own); return the exit code."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _main(list(sys.argv[1:] if arguments is None else arguments))
+    finally:
+        logs.flush()
+
+
+def _main(words: Sequence[str]) -> int:
     if words[:1] == [flags.DISCOVER]:
         return _discover(flags.parse_discover(words[1:]))
     given = flags.parse(words)
@@ -60,6 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{given.config_file or 'configuration'}: valid")  # noqa: T201 - the answer to a question
         return EXIT_OK
     logs.set_up(first.log)
+    logs.log_uncaught_errors()
     # While a page is rendered in a thread the event loop waits for the interpreter this long at a time (default 5 ms).
     sys.setswitchinterval(_SWITCH_INTERVAL_SECONDS)
     try:
@@ -88,7 +95,7 @@ def _load(given: flags.Arguments) -> Config:
 
 
 def _fail(problem: str, code: int) -> int:
-    print(f"{flags.PROGRAM}: {problem}", file=sys.stderr)  # noqa: T201 - one line for a person
+    logs.write(f"{flags.PROGRAM}: {problem}")
     return code
 
 

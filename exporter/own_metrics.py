@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
-from exporter import __version__
-from exporter.families import gauge
+from exporter import __version__, logs
+from exporter.families import counter, gauge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,7 +31,11 @@ DEMO = gauge(
     "demo",
     "1 where everything but the exporter itself is simulated (--demo), else absent: never mistake it for a machine.",
 )
-FAMILIES = (BUILD_INFO, RELOAD_SUCCESSFUL, RELOAD_TIMESTAMP, DEMO)
+LOG_DROPPED = counter(
+    "log_messages_dropped",
+    "Log messages that were not written: standard error was full, closed or not read in time.",
+)
+FAMILIES = (BUILD_INFO, RELOAD_SUCCESSFUL, RELOAD_TIMESTAMP, DEMO, LOG_DROPPED)
 
 
 class OwnMetrics:
@@ -60,4 +64,5 @@ class OwnMetrics:
         yield from RELOAD_SUCCESSFUL.of(float(self._successful))
         yield from RELOAD_TIMESTAMP.of(self._read_at)
         yield from DEMO.of(1 if self._simulated else None)
+        yield from LOG_DROPPED.of(float(logs.dropped()))
         yield from self.registry.collect()

@@ -122,7 +122,8 @@ class Scrape:
             self._report("exporter", page.add("exporter", _outcome(_run_here(self._own), timeout, began)))
         outcomes = {name: page.add(name, _outcome(run, timeout, began)) for name, run in runs.items()}
         for name, outcome in outcomes.items():
-            self._report(name, outcome)
+            if not self._missed_only_a_clients_deadline(outcome, timeout):
+                self._report(name, outcome)
         page.add("scrape", _Outcome("ok", 0.0, families=list(_self_metrics(outcomes, timeout))))
         return page.bytes()
 
@@ -183,6 +184,13 @@ class Scrape:
     def workers(self) -> set[Worker[list[Metric]]]:
         """Return who runs the collectors."""
         return set(self._workers.values())
+
+    def _missed_only_a_clients_deadline(self, outcome: _Outcome, timeout: float) -> bool:
+        """Return whether a collector missed a deadline that is shorter than the configured one, and no more.
+
+        A client chooses it: it must not be able to fill the log.
+        """
+        return outcome.state == "timeout" and max(timeout, outcome.seconds) < self.timeout_seconds
 
     def _report(self, name: str, outcome: _Outcome) -> None:
         """Log a change of a collector's state, once; being well from the start is no change."""

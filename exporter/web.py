@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _GZIP_FROM_BYTES = 1024
 _GZIP_LEVEL = 3
 _SHARE_OF_TIMEOUT = 0.9
+_MIN_TIMEOUT_SECONDS = 0.1
 
 
 def build_app(service: Service) -> web.Application:
@@ -139,13 +140,13 @@ def chosen_collectors(query: MultiMapping[str], known: Iterable[str]) -> frozens
 def scrape_timeout(header: str | None) -> float | None:
     """Return how long collectors may take when Prometheus waits ``header`` seconds; None without a usable header.
 
-    A tenth is kept for rendering and the way back.
+    A tenth is kept for rendering and the way back, and 0.1 s is the least.
     """
     try:
         seconds = float(header or "")
     except ValueError:
         return None
-    return seconds * _SHARE_OF_TIMEOUT if 0 < seconds < float("inf") else None
+    return max(_MIN_TIMEOUT_SECONDS, seconds * _SHARE_OF_TIMEOUT) if 0 < seconds < float("inf") else None
 
 
 def _joined(headers: MultiMapping[str], name: str) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
+from exporter.logs import QueueingHandler
 from tests.past import Past, incidents, recorded
 from tests.programs import Exporter, running
 
@@ -22,7 +23,7 @@ def logging_of_its_own() -> Iterator[None]:
     level = root.level
     yield
     root.setLevel(level)
-    for handler in [handler for handler in root.handlers if type(handler) is logging.StreamHandler]:
+    for handler in [handler for handler in root.handlers if isinstance(handler, QueueingHandler)]:
         root.removeHandler(handler)
 
 

@@ -283,3 +283,17 @@ def test_a_measurement_shares_the_run_of_a_scrape(hanging: Hanging) -> None:
     scraping.join(10)
     assert hanging.runs == 1
     assert samples(page[0])["modelhost_late", ()] == 1
+
+
+def test_a_clients_own_deadline_changes_no_state(caplog: pytest.LogCaptureFixture) -> None:
+    """A collector that missed no more than a shortened deadline is logged neither now nor when it is back."""
+    caplog.set_level(logging.INFO)
+    hanging = Hanging()
+    scrape = Scrape({"slow": hanging}, 30.0)
+    for _ in range(3):
+        assert of_collector(scrape.page(TEXT, timeout_seconds=0.01), "success", "slow") == 0
+    assert scrape.states() == {}
+    hanging.release.set()
+    assert of_collector(scrape.page(TEXT), "success", "slow") == 1
+    scrape.close()
+    assert caplog.records == []
