@@ -34,9 +34,11 @@ class Web:
     enable_lifecycle: bool = False
     grafana_url: PageUrl | None = None
     allowed_hosts: tuple[Host, ...] = ()
-    """Names that the live feed may be asked by, besides this machine's own."""
+    """Names in URLs that lead here, besides this machine's own."""
     allowed_origins: tuple[Origin, ...] = ()
-    """Pages that may show the live feed, besides the exporter's own."""
+    """Pages that may read the live feed and the API, besides the exporter's own and those on loopback."""
+    strict_host: bool = False
+    """Whether metrics and health checks, too, answer known hosts only where the listener is not on loopback."""
 
     def __post_init__(self) -> None:
         if not self.listen_addresses:

@@ -75,6 +75,24 @@ def _flags() -> list[Flag]:
             _SWITCH,
         ),
         Flag(
+            "--web.allowed-host",
+            "web.allowed_hosts",
+            "Name that URLs of this exporter may have, besides addresses and this machine's names; repeatable.",
+            {"action": "append", "metavar": "NAME[:PORT]"},
+        ),
+        Flag(
+            "--web.allowed-origin",
+            "web.allowed_origins",
+            "Web page elsewhere that may read the live feed, such as https://dashboard.example.com; repeatable.",
+            {"action": "append", "metavar": "ORIGIN"},
+        ),
+        Flag(
+            "--web.strict-host",
+            "web.strict_host",
+            "Check the Host of scrapes and health checks too where the listener is not on loopback. Default off.",
+            _SWITCH,
+        ),
+        Flag(
             "--web.grafana-url",
             "web.grafana_url",
             "Where the live page's link to Grafana leads. Default: no link.",

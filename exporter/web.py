@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from exporter import page, threads
+from exporter import origin_check, page, threads
 from exporter.config import ConfigError
 from exporter.exposition import accepts_gzip, negotiate
 from exporter.live import routes as live
@@ -32,7 +32,7 @@ _MIN_TIMEOUT_SECONDS = 0.1
 
 def build_app(service: Service) -> web.Application:
     """Return the application that serves the running exporter."""
-    app = web.Application(middlewares=[_plain_errors])
+    app = web.Application(middlewares=[_plain_errors, origin_check.middleware(service)])
     pages = _Pages(service, live.add_routes(app, service))
     app.add_routes(
         [

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from aiohttp import HttpVersion11, WSCloseCode, WSMsgType, hdrs, web
 
-from exporter.live import access, models
+from exporter import origin_check
+from exporter.live import models
 from exporter.live.feed import Feed
 from exporter.live.meter import INTERVAL_SECONDS
 from exporter.live.viewers import Viewer, chunked_event, event, websocket_frame
@@ -81,12 +82,11 @@ class _Routes:
         await self._feed.stop()
 
     def guarded(self, begun: Begun) -> Handler:
-        """Answer only those that may watch; a problem is JSON. ``begun`` is given the headers that its reply needs."""
+        """Answer; a problem is JSON. ``begun`` is given the headers that its reply needs."""
 
         async def handle(request: web.Request) -> web.StreamResponse:
-            headers: Mapping[str, str] = _HEADERS
+            headers = {**_HEADERS, **origin_check.reader_headers(request)}
             try:
-                headers = {**_HEADERS, **self._admitted(request)}
                 return await begun(request, headers)
             except _Problem as problem:
                 return web.json_response({"error": str(problem)}, status=problem.status, headers=headers)
@@ -156,14 +156,6 @@ class _Routes:
             with self._viewer(request, websocket_frame):
                 await _hear(socket)
         return socket
-
-    def _admitted(self, request: web.Request) -> Mapping[str, str]:
-        settings, transport = self._source.config.web, request.transport
-        port = transport.get_extra_info("sockname")[1] if transport is not None else 0
-        try:
-            return access.check(request.headers, port, settings.allowed_hosts, settings.allowed_origins)
-        except access.Refused as refused:
-            raise _Problem(403, str(refused)) from refused
 
     @contextlib.contextmanager
     def _place(self) -> Iterator[None]:

@@ -10,7 +10,7 @@ from yarl import URL
 from exporter.units import Seconds
 
 _SHORTEST_HISTORY, _LONGEST_HISTORY = 60.0, 86400.0
-_HOST = re.compile(r"(?P<name>[\w.-]+|\[[0-9a-f:.]+\])(:(?P<port>\d{1,5}))?", re.ASCII | re.IGNORECASE)
+_HOST = re.compile(r"(?P<name>[\w.-]+|\[[0-9a-f:.]+(?:%[\w.%-]+)?\])(:(?P<port>\d{1,5}))?", re.ASCII | re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Host:
         found = _HOST.fullmatch(text)
         if found is None:
             raise ValueError(f"{text!r} is not a host such as metrics.example.com or metrics.example.com:8585")
-        return cls(found["name"].lower(), int(found["port"]) if found["port"] else None)
+        return cls(found["name"].lower().removesuffix("."), int(found["port"]) if found["port"] else None)
 
 
 @dataclass(frozen=True)

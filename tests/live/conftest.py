@@ -10,6 +10,7 @@ import pytest_asyncio
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
+from exporter import origin_check
 from exporter.config import Config
 from exporter.live import routes
 from exporter.live.settings import Live
@@ -77,7 +78,7 @@ async def serve() -> AsyncIterator[Serve]:
         async def start(*, interval: float = INTERVAL_SECONDS, live: Live | None = None, **more: Collector) -> Served:
             load = Fixed(family("modelhost_load1", 1.5))
             source = Source(Scrape({"load": load, **more}, 5.0), Config(live=live or Live(history=False)))
-            app = web.Application()
+            app = web.Application(middlewares=[origin_check.middleware(source)])
             websocket = routes.add_routes(app, source, interval)
             app.router.add_get("/metrics", websocket)
             runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
