@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from exporter import __version__, collectors
+from exporter.redaction import redact
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -143,7 +144,7 @@ def _collector_help(name: str) -> str:
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Say what is wrong in one line and exit with 2."""
-        self.exit(2, f"{PROGRAM}: {message} (see --help)\n")
+        self.exit(2, f"{PROGRAM}: {redact(message)} (see --help)\n")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from yarl import URL
 
+from exporter.redaction import redact_url
+
 _PRINTABLE = re.compile(r"[!-~]+")
 
 
@@ -19,16 +21,19 @@ class ServerUrl:
 
     @classmethod
     def from_text(cls, text: str) -> ServerUrl:
-        """Parse an http or https URL without query, fragment, user or password; ValueError for anything else."""
+        """Parse an http or https URL without query, fragment, user or password; ValueError for anything else.
+
+        The error's text holds none of these.
+        """
         try:
             url = URL(text, encoded=True)
             usable = url.scheme in ("http", "https") and url.host and url.port  # what yarl checks when it is asked
-        except ValueError as error:
-            raise ValueError(f"{text!r} is not a URL: {error}") from error
+        except ValueError:  # its text may hold a password
+            usable = None
         if not usable or not _PRINTABLE.fullmatch(text):
-            raise ValueError(f"{text!r} is not a URL such as http://127.0.0.1:11434")
+            raise ValueError(f"{redact_url(text)!r} is not a URL such as http://127.0.0.1:11434")
         if set(text) & set("?#@"):
-            raise ValueError(f"{text!r} must have no query, fragment, user or password")
+            raise ValueError(f"{redact_url(text)!r} must have no query, fragment, user or password")
         return cls(text.rstrip("/"))
 
     @property
@@ -50,8 +55,13 @@ class PageUrl:
 
     @classmethod
     def from_text(cls, text: str) -> PageUrl:
-        """Parse a URL, query and fragment allowed; ValueError for anything else."""
-        ServerUrl.from_text(re.split(r"[?#]", text, maxsplit=1)[0])
-        if not _PRINTABLE.fullmatch(text):
-            raise ValueError(f"{text!r} is not a URL such as http://127.0.0.1:3000")
+        """Parse a URL without user and password, query and fragment allowed; ValueError for anything else."""
+        try:
+            ServerUrl.from_text(re.split(r"[?#]", text, maxsplit=1)[0])
+            usable = _PRINTABLE.fullmatch(text)
+        except ValueError:
+            usable = None
+        if not usable:
+            shown = redact_url(text)
+            raise ValueError(f"{shown!r} is not a URL such as http://127.0.0.1:3000, without user and password")
         return cls(text)

@@ -10,6 +10,7 @@ from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from exporter.redaction import redact
 from exporter.units import Seconds, parse_seconds
 
 if typing.TYPE_CHECKING:
@@ -17,14 +18,22 @@ if typing.TYPE_CHECKING:
 
 T = TypeVar("T")
 
+SECRET: Mapping[str, bool] = {"secret": True}
+"""Metadata of a dataclass's field whose value is in no message."""
+
+_NAME = re.compile(r"[\w-]+", re.ASCII)
+
 
 class ConfigError(Exception):
-    """A mistake in the configuration: where (a dotted path, or a file), and what is wrong."""
+    """A mistake in the configuration: where (a dotted path, or a file), and what is wrong.
+
+    Neither holds a user or password of a URL, wherever it was written.
+    """
 
     def __init__(self, where: str, problem: str) -> None:
-        super().__init__(f"{where}: {problem}" if where else problem)
-        self.where = where
-        self.problem = problem
+        self.where = redact(where)
+        self.problem = redact(problem)
+        super().__init__(f"{self.where}: {self.problem}" if where else self.problem)
 
 
 def parse(wanted: type[T], raw: object, where: str) -> T:
@@ -47,9 +56,23 @@ def mapping(known: Collection[str], raw: object, where: str) -> dict[str, object
     return raw
 
 
-def parse_keys(wanted: Mapping[str, Any], raw: object, where: str) -> dict[str, Any]:
-    """Parse a mapping with the given keys, all optional."""
-    return {key: _parse(wanted[key], value, f"{where}.{key}") for key, value in mapping(wanted, raw, where).items()}
+def parse_keys(
+    wanted: Mapping[str, Any], raw: object, where: str, secret: Collection[str] = frozenset()
+) -> dict[str, Any]:
+    """Parse a mapping with the given keys, all optional; what is below those in ``secret`` is in no message."""
+    return {
+        key: (_parse_secret if key in secret else _parse)(wanted[key], value, f"{where}.{key}")
+        for key, value in mapping(wanted, raw, where).items()
+    }
+
+
+def _parse_secret(wanted: Any, raw: object, where: str) -> object:
+    try:
+        return _parse(wanted, raw, where)
+    except ConfigError as error:
+        key = error.where.removeprefix(f"{where}.")
+        place = where if error.where == where else f"{where}.{key if _NAME.fullmatch(key) else '***'}"
+        raise ConfigError(place, error.problem.partition(", not ")[0]) from None
 
 
 def _parse(wanted: Any, raw: object, where: str) -> object:
@@ -70,7 +93,7 @@ def _parse(wanted: Any, raw: object, where: str) -> object:
         if isinstance(raw, bool):  # what YAML makes of on and off
             raw = "on" if raw else "off"
         if raw not in arguments:
-            raise ConfigError(where, f"must be one of {', '.join(map(str, arguments))}, not {raw!r}")
+            raise ConfigError(where, f"must be one of {', '.join(map(str, arguments))}, not {_name_of(raw)}")
         return raw
     return _parse_scalar(origin or wanted, raw, where)
 
@@ -81,7 +104,8 @@ def _parse_dataclass(wanted: type, raw: object, where: str) -> object:
     try:
         if from_text is not None and not isinstance(raw, dict):
             return from_text(_parse_scalar(str, raw, where))
-        values = parse_keys({field.name: hints[field.name] for field in fields(wanted)}, raw, where)
+        secret = [field.name for field in fields(wanted) if field.metadata.get("secret")]
+        values = parse_keys({field.name: hints[field.name] for field in fields(wanted)}, raw, where, secret)
         for field in fields(wanted):
             if field.name not in values and field.default is MISSING and field.default_factory is MISSING:
                 raise ConfigError(where, f"{field.name} is missing")

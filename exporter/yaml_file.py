@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +23,7 @@ class _StrictLoader(yaml.SafeLoader):
             return super().construct_object(node, deep)
         except (ValueError, LookupError, AttributeError, ArithmeticError) as error:  # PyYAML lets them all out
             kind = node.tag.rpartition(":")[2]
-            raise yaml.constructor.ConstructorError(
-                None, None, f"{node.value!r} is not a YAML {kind}", node.start_mark
-            ) from error
+            raise yaml.constructor.ConstructorError(None, None, f"not a YAML {kind}", node.start_mark) from error
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[object] = set()
@@ -53,6 +52,11 @@ def read(file: Path) -> object:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f"{file}:{mark.line + 1}:{mark.column + 1}" if mark else str(file)
-        raise ConfigError(where, error.problem or "not YAML") from error
+        raise ConfigError(where, _without_values(error.problem or "not YAML")) from error
     except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(str(file), " ".join(str(error).split()) or "nested too deeply") from error
+
+
+def _without_values(problem: str) -> str:
+    """Return PyYAML's words without what it quotes, but for a single character: it may be a password."""
+    return problem if problem.startswith("key ") else re.sub(r"'(?!<)[^']{2,}'", "***", problem)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping  # noqa: TC003 - read at run time, by the parser
 from dataclasses import dataclass, field
 from typing import Literal
 
 from exporter.http_url import ServerUrl  # noqa: TC001 - read at run time, by the parser
+from exporter.strict import SECRET
 from exporter.units import Seconds
 
 Kind = Literal["auto", "vllm", "sglang", "llamacpp", "ollama", "tgi", "lmstudio", "litellm", "triton", "openai"]
+
+
+_FIELD_NAME = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)  # RFC 9110, section 5.1
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,7 @@ class ModelServer:
     url: ServerUrl | None = None
     """None: the upstream of the proxied server of this name."""
     kind: Kind = "auto"
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False, metadata=SECRET)
     """Sent with every poll, such as Authorization; never shown."""
     timeout: Seconds = Seconds(5.0)
     metrics: Literal["auto", "on", "off"] = "auto"
@@ -47,5 +52,7 @@ class ModelServer:
         if self.max_models < 1:
             raise ValueError("max_models must be at least 1")
         for name, value in self.headers.items():
-            if not name.isascii() or not value.isascii() or set(name + value) & set("\r\n") or not name.strip():
-                raise ValueError(f"headers: {name!r} is not a header field of plain text")
+            is_name = _FIELD_NAME.fullmatch(name) is not None
+            if not is_name or not value.isascii() or set(value) & set("\r\n\0"):
+                shown = name if is_name else "***"  # a name that is none may hold the value
+                raise ValueError(f"headers: {shown!r} is not a header field of plain text")

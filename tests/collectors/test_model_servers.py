@@ -134,7 +134,7 @@ def test_a_proxied_server_needs_no_url() -> None:
         ("[{name: a, url: 'h:1'}]", "model_servers[0].url: 'h:1' is not a URL such as http://127.0.0.1:11434"),
         (
             "[{name: a, url: 'http://u:p@h:1'}]",
-            "model_servers[0].url: 'http://u:p@h:1' must have no query, fragment, user or password",
+            "model_servers[0].url: 'http://***@h:1' must have no query, fragment, user or password",
         ),
         ("[{name: a, url: 'http://h:99999'}]", "model_servers[0].url: 'http://h:99999' is not a URL"),
         (

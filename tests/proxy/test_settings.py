@@ -52,7 +52,7 @@ def test_a_server_in_one_flag() -> None:
         ("a=:1=h:2", "'h:2' is not a URL such as http://127.0.0.1:11434"),
         ("a=:1=ftp://h", "'ftp://h' is not a URL such as"),
         ("a=:1=http://", "'http://' is not a URL such as"),
-        ("a=:1=http://h:x", "'http://h:x' is not a URL"),
+        ("a=:1=http://h:x", "'http://h:***' is not a URL"),
         ("a=:1=http://h:99999", "'http://h:99999' is not a URL"),
         ("a=:1=http://h:0", "'http://h:0' is not a URL"),
         ("a=:1=http://[::1", "'http://[::1' is not a URL"),

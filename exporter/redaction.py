@@ -1,0 +1,43 @@
+"""Remove what may be secret from text that is shown: users, passwords and queries of URLs."""
+
+from __future__ import annotations
+
+import re
+
+_HIDDEN = "***"
+_AUTHORITY = r":/{1,3}(?:\[[^\]]*\]|[^\s/?#'\":\[]+)"
+_PORT = re.compile(rf"({_AUTHORITY}):(?!\d*(?:[/?#]|[.,;)]*(?:['\"\s]|$)))[^\s/?#'\"]+")
+_QUERY = re.compile(r"(:/{1,3}[^\s?#'\"]*[?#])(.*(?=['\"])|.*)", re.DOTALL)  # to the last quote, else to the end
+
+
+def redact_url(url: str) -> str:
+    """Return one URL, or what somebody took for one, without user, password, query and fragment."""
+    return redact(re.sub(r"([?#]).+", rf"\1{_HIDDEN}", _without_user(url), count=1, flags=re.DOTALL))
+
+
+def redact(text: str) -> str:
+    """Return a message without the users, passwords, queries and fragments of the URLs in it.
+
+    A password may hold any character, so everything up to the last ``@`` goes. What stands in place of a port and is
+    no number may be a password too, of a URL whose host was forgotten.
+    """
+    shown = _PORT.sub(rf"\1:{_HIDDEN}", _without_user(text))
+    return _QUERY.sub(lambda found: found[1] + (_HIDDEN if found[2] else ""), shown)
+
+
+def _without_user(text: str) -> str:
+    """Return text without what stands before the last ``@``: from ``://``, the first quote or the last space on."""
+    head, at, tail = text.rpartition("@")
+    if not at:
+        return text
+    scheme = text.find("://", 0, text.find("@"))
+    start = scheme + len("://") if scheme >= 0 else _start_of_word(text[: text.find("@")])
+    return f"{head[:start]}{_HIDDEN if head[start:] else ''}@{tail}"
+
+
+def _start_of_word(head: str) -> int:
+    quote = re.search(r"['\"]", head)
+    if quote is not None:
+        return quote.end()
+    start = head.rfind(" ") + 1
+    return head.find("=", start) + 1 if head.startswith("--", start) and "=" in head[start:] else start
