@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+import socket
 from dataclasses import dataclass
 
 _MAX_PORT = 2**16 - 1
@@ -24,6 +26,18 @@ class Address:
         if int(port) > _MAX_PORT:
             raise ValueError(f"{text!r}: a port is at most {_MAX_PORT}")
         return cls(host[1:-1] if bracketed else host, int(port))
+
+    @property
+    def is_every_address(self) -> bool:
+        """Whether listening here is listening on every address of the machine."""
+        try:
+            return not self.host or ipaddress.ip_address(self.host).is_unspecified
+        except ValueError:
+            pass
+        try:
+            return not any(socket.inet_aton(self.host))  # 0 and 0.0, as the system reads them
+        except (OSError, ValueError):
+            return False
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host

@@ -19,16 +19,17 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from exporter import __version__, config, flags, logs, threads
-from exporter.config import ConfigError
+from exporter.config import Address, ConfigError
 from exporter.polling import discovery
 from exporter.proxy.server import Proxy
+from exporter.redaction import redact
 from exporter.service import Service
 from exporter.web import build_app
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
-    from exporter.config import Address, Config
+    from exporter.config import Config
     from exporter.demo.host import DemoHost
 
 log = logging.getLogger(__name__)
@@ -95,7 +96,7 @@ def _load(given: flags.Arguments) -> Config:
 
 
 def _fail(problem: str, code: int) -> int:
-    logs.write(f"{flags.PROGRAM}: {problem}")
+    logs.write(f"{flags.PROGRAM}: {redact(problem)}")
     return code
 
 
@@ -173,12 +174,20 @@ async def _start_proxy(proxy: Proxy) -> None:
             port = await proxy.listen(server)
         except (OSError, ValueError) as error:
             raise _CannotListen(f"cannot listen on {server.listen} for {server.name}: {_problem(error)}") from error
+        address = str(Address(server.listen.host, port))
         fields = {
             "server": server.name,
+            "address": address,
             "url": f"http://{_reachable(server.listen, port)}",
             "upstream": server.upstream.text,
         }
         log.info("proxying", extra={"fields": fields})
+        if server.listen.is_every_address:
+            limit = f'proxy.servers: listen: "127.0.0.1:{port}", or a firewall, or authentication in front of it'
+            log.warning(
+                "listening on every address without authentication",
+                extra={"fields": {"server": server.name, "address": address, "limit": limit}},
+            )
 
 
 def _problem(error: OSError | ValueError) -> str:
@@ -192,7 +201,7 @@ def _problem(error: OSError | ValueError) -> str:
 
 def _reachable(address: Address, port: int) -> Address:
     """Return an address that a browser on this machine can open."""
-    return type(address)("localhost" if address.host in ("", "0.0.0.0", "::") else address.host, port)  # noqa: S104 - compared
+    return Address("localhost" if address.is_every_address else address.host, port)
 
 
 def _on_signals(stop: asyncio.Event, reload: Callable[[], None]) -> None:

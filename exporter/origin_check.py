@@ -10,10 +10,8 @@ loopback the metrics and the health checks answer any Host, unless ``web.strict_
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import re
-import socket
 import time
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -211,19 +209,7 @@ def is_on_loopback(local: object, listeners: Sequence[Address]) -> bool:
         return True
     if not is_loopback(str(local[0]).partition("%")[0]):
         return False
-    return not any(each.port in (0, local[1]) and is_every_address(each.host) for each in listeners)
-
-
-def is_every_address(host: str) -> bool:
-    """Return whether listening on this host is listening on every address of the machine."""
-    try:
-        return not host or ipaddress.ip_address(host).is_unspecified
-    except ValueError:
-        pass
-    try:
-        return not any(socket.inet_aton(host))  # 0 and 0.0, as the system reads them
-    except (OSError, ValueError):
-        return False
+    return not any(each.port in (0, local[1]) and each.is_every_address for each in listeners)
 
 
 class _RefusalLog:
