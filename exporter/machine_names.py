@@ -28,9 +28,10 @@ class MachineNames:
         """Start with these, none: the system's; the name that the resolver gives is added when it is known."""
         self._exact: set[str] = {LOCALHOST, *_NAMES_IN_CONTAINERS}
         self._shorts: set[str] = set()
+        self._is_of_system = not names
         for name in names or (socket.gethostname(),):
             self.add(name)
-        if not names:
+        if self._is_of_system:
             self._add_resolved()
 
     def add(self, name: str) -> None:
@@ -44,7 +45,15 @@ class MachineNames:
             self._shorts.add(short)
 
     def __contains__(self, host: str) -> bool:
+        return self._has(host) or (self._is_of_system and self._has_after_renaming(host))
+
+    def _has(self, host: str) -> bool:
         return host in self._exact or host.partition(".")[0] in self._shorts
+
+    def _has_after_renaming(self, host: str) -> bool:
+        """Add the system's name again: a machine may get it after the exporter has started."""
+        self.add(socket.gethostname())
+        return self._has(host)
 
     def _add_resolved(self) -> None:
         """Add the fully qualified name, in a thread: the resolver may take its time."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
+import threading
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
@@ -21,7 +23,10 @@ def logging_of_its_own() -> Iterator[None]:
     """Take back what a test that runs the exporter in this process sets up: the next one has another standard error."""
     root = logging.getLogger()
     level = root.level
+    hooks = sys.excepthook, threading.excepthook, sys.unraisablehook
     yield
+    sys.excepthook, threading.excepthook, sys.unraisablehook = hooks
+    logging.captureWarnings(capture=False)
     root.setLevel(level)
     for handler in [handler for handler in root.handlers if isinstance(handler, QueueingHandler)]:
         root.removeHandler(handler)

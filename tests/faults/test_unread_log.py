@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.fakes import samples
-from tests.faults.observed import ScrapeLoop, scraped
+from tests.faults.observed import ScrapeLoop, proxy_address, scraped, streaming_server
 from tests.programs import DEADLINE_SECONDS, fetch, free_port, wait_until
 
 if TYPE_CHECKING:
@@ -220,3 +221,44 @@ def test_requests_that_are_no_http_cannot_fill_the_log(start_exporter: StartExpo
                 if number % 3:
                     assert client.recv(1000)
         assert exporter.lines[before:] == []
+
+
+def test_clients_that_leave_cannot_fill_the_log(start_exporter: StartExporter) -> None:
+    """Whatever is cut off (a scrape, a stream through the proxy, a viewer, a body), a hundred times each."""
+    with streaming_server() as server:
+        exporter = start_exporter(f"--proxy.server=tiny=127.0.0.1:0={server.url}")
+        chat = b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+        cut_off = {
+            exporter.address: (
+                b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n",
+                b"GET /api/live HTTP/1.1\r\nHost: localhost\r\n\r\n",
+                b"POST /-/reload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nx",
+                b"GET / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+                b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # a TLS handshake
+                b"GET / HT",
+            ),
+            proxy_address(exporter, "tiny"): (
+                chat + b'Content-Length: 40\r\n\r\n{"model":"tiny","stream":true,"messages":0}',
+                chat + b'Content-Length: 99\r\n\r\n{"model"',
+                chat + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+                b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+            ),
+        }
+        exporter.page()
+        with scraped(exporter):
+            before = len(exporter.lines)
+            for address, requests in cut_off.items():
+                for request in requests:
+                    for number in range(100):
+                        _send_and_reset(address, request, wait=number % 2 == 0)
+        assert len(exporter.lines) - before < 10, exporter.lines[before:][:10]
+
+
+def _send_and_reset(address: str, request: bytes, *, wait: bool) -> None:
+    """Send a request and reset the connection: at once, or when the first bytes of an answer are there."""
+    host, _, port = address.rpartition(":")
+    with socket.create_connection((host, int(port)), 0.05) as client, contextlib.suppress(OSError):
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.sendall(request)
+        if wait:
+            client.recv(100)
