@@ -80,7 +80,7 @@ class CheckedRequest(NamedTuple):
 def middleware(source: Source, names: MachineNames | None = None) -> Middleware:
     """Return a middleware that answers 403 to requests of strangers' pages; ``names`` are this machine's."""
     check = OriginCheck(names or MachineNames())
-    refusals = _RefusalLog()
+    refusals = RefusalLog()
 
     @web.middleware
     async def handle(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -88,7 +88,7 @@ def middleware(source: Source, names: MachineNames | None = None) -> Middleware:
         try:
             reader = check.reader(_described(request, settings), settings)
         except Refused as refused:
-            refusals.add(request, refused)
+            refusals.add(request.remote, request.path, refused)
             return _refusal(request, refused)
         if reader is not None:
             request[_READER] = reader
@@ -212,7 +212,7 @@ def is_on_loopback(local: object, listeners: Sequence[Address]) -> bool:
     return not any(each.port in (0, local[1]) and each.is_every_address for each in listeners)
 
 
-class _RefusalLog:
+class RefusalLog:
     """Log refused requests, once a minute at most."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
@@ -220,13 +220,12 @@ class _RefusalLog:
         self._logged_at: float | None = None
         self._more = 0
 
-    def add(self, request: web.Request, refused: Refused) -> None:
+    def add(self, client: str | None, path: str, refused: Refused) -> None:
         """Log a refused request, or count it for the next line."""
         if self._logged_at is not None and self._now() - self._logged_at < _LOG_PERIOD_SECONDS:
             self._more += 1
             return
-        fields: dict[str, object] = {"client": request.remote, "path": _shown(request.path, quote="")}
-        fields["reason"] = str(refused)
+        fields: dict[str, object] = {"client": client, "path": _shown(path, quote=""), "reason": str(refused)}
         if self._more:
             fields["more"] = self._more
         log.warning("request refused", extra={"fields": fields})

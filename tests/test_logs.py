@@ -118,6 +118,24 @@ def test_a_drain_waits_no_longer_than_it_may(disk: Disk) -> None:
     assert disk.written == []
 
 
+def test_without_a_thread_lines_wait_and_are_written_at_the_end(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that has no thread left."""
+
+    def fail(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    lines = LogQueue(disk)
+    with monkeypatch.context() as without_threads:
+        without_threads.setattr(threading.Thread, "start", fail)
+        _put(lines, 1, 2)
+        assert disk.written == []
+        lines.drain(DEADLINE_SECONDS)
+    assert disk.written == [b"1", b"2"]
+    _put(lines, 3, 3)
+    lines.drain(DEADLINE_SECONDS)
+    assert disk.written == [b"1", b"2", b"3"]
+
+
 def test_a_finalizer_may_log_while_a_line_is_appended(disk: Disk) -> None:
     """The collector of garbage runs anywhere, and asyncio logs in finalizers: no deadlock."""
     lines = LogQueue(disk)

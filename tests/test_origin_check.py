@@ -12,7 +12,7 @@ from exporter.address import Address
 from exporter.config import ConfigError, Web
 from exporter.live.settings import Host, Live, Origin
 from exporter.machine_names import MachineNames
-from exporter.origin_check import CheckedRequest, OriginCheck, Refused, is_on_loopback
+from exporter.origin_check import CheckedRequest, OriginCheck, RefusalLog, Refused, is_on_loopback
 
 CHECK = OriginCheck(MachineNames("Box.example.net"))
 WEB = Web(
@@ -223,6 +223,21 @@ def test_foreign_text_in_a_refusal_is_short_and_without_controls() -> None:
             reader(("Host", text))
         assert str(caught.value).isprintable()
         assert len(str(caught.value)) < 400
+
+
+def test_refusals_are_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    """The next line holds how many there were besides; what it quotes is short and without controls."""
+    now = [0.0]
+    refusals = RefusalLog(lambda: now[0])
+    for now[0] in (0.0, 1.0, 59.9, 60.0, 61.0):
+        refusals.add("192.0.2.1", "/x\x1b" + "y" * 500, Refused("wrong", "--web.allowed-host=a"))
+    first, second = (record.__dict__["fields"] for record in caplog.records)
+    assert first == {
+        "client": "192.0.2.1",
+        "path": f"/x?{'y' * 97}…",
+        "reason": "wrong: add --web.allowed-host=a to allow it",
+    }
+    assert second == {**first, "more": 2}
 
 
 @pytest.mark.parametrize(

@@ -62,11 +62,12 @@ def test_a_listener_on_loopback_answers_known_hosts_only(start_exporter: StartEx
     """Every route: a name that was made to point here is refused, with what would allow it; and logged once."""
     exporter = start_exporter("--web.enable-lifecycle")
     with scraped(exporter):
+        local = f"{socket.gethostname().partition('.')[0]}.local:1"
         for path in ROUTES:
             status, answer = ask(exporter.address, path, "Host: evil.example:8585")
             assert status == 403, path
             assert "add --web.allowed-host=evil.example to allow it" in answer
-            for host in (exporter.address, "localhost:1", "LOCALHOST", "192.168.1.7:9", socket.gethostname()):
+            for host in (exporter.address, "localhost:1", "LOCALHOST", "192.168.1.7:9", socket.gethostname(), local):
                 assert ask(exporter.address, path, f"Host: {host}")[0] in (200, 404), (path, host)
         assert ask(exporter.address, "/metrics", "Host: evil.example", *FEED)[0] == 403
         assert ask(exporter.address, "/metrics", f"Host: {exporter.address}", *FEED)[0] == 101
