@@ -9,6 +9,7 @@ from exporter import backends
 from exporter.answers import Care, wants_key
 from exporter.polling.fetching import Fetcher
 from exporter.polling.visit import Visit
+from exporter.redaction import redact
 from exporter.snapshots import ServerSnapshot
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def discover(host: str, ports: Sequence[int], timeout_seconds: float = _TIMEOUT_
 
 def report(host: str, ports: Sequence[int], answered: Sequence[Found | Locked]) -> str:
     """Return what was found, in YAML whose comments are for people: what is not known for sure is a comment."""
-    looked = f"# looked at ports {', '.join(map(str, ports))} of {host}"
+    looked = f"# looked at ports {', '.join(map(str, ports))} of {redact(host)}"
     if not answered:
         return f"{looked}: no model server answers there\n"
     found = [one for one in answered if isinstance(one, Found)]
