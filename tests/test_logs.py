@@ -6,6 +6,8 @@ import io
 import json
 import logging
 import os
+import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -252,3 +254,39 @@ def test_a_line_that_cannot_be_formatted_is_counted(capsys: pytest.CaptureFixtur
     logs.flush()
     assert logs.dropped() == before + 1
     assert "Traceback" not in capsys.readouterr().err
+
+
+_UNCAUGHT = """
+import threading, warnings
+from exporter import logs
+from exporter.config import Log
+
+logs.set_up(Log(format="json"))
+logs.log_uncaught_errors()
+
+class Failing:
+    def __del__(self):
+        raise KeyError("in a finalizer")
+
+def fail():
+    raise KeyError("in a thread")
+
+Failing()
+thread = threading.Thread(target=fail, name="mine")
+thread.start()
+thread.join()
+warnings.warn("a warning")
+raise KeyError("in the end")
+"""
+
+
+def test_what_nothing_caught_is_logged_in_the_same_way() -> None:
+    """Python's own complaints are lines of the log too, so that printing them cannot block."""
+    command = [sys.executable, "-c", _UNCAUGHT]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=False)
+    lines = [json.loads(line) for line in ended.stderr.splitlines()]
+    assert ended.returncode == 1
+    assert [line["level"] for line in lines] == ["error", "error", "warning", "critical"]
+    for line, text in zip(lines, ("in a finalizer", "in a thread", "a warning", "in the end"), strict=True):
+        assert text in line.get("exception", line["msg"])
+    assert lines[1]["thread"] == "mine"
