@@ -67,6 +67,8 @@ class Mig:
         instances = self._instances()
         for number in self._gpm.keys() - instances.keys():
             self._gpm.pop(number).free()
+        if instances and not self._gpm_supported:
+            self._gpm_supported = gpm.is_supported(self._asker)
         for instance in instances.values():
             yield from _facts(instance)
             yield from self._activity(instance)
@@ -101,8 +103,6 @@ class Mig:
                 yield Asker(self._asker.lib, handle)
 
     def _activity(self, instance: _Instance) -> Iterator[Value]:
-        if self._gpm_supported is None:
-            self._gpm_supported = gpm.is_supported(self._asker)
         if not self._gpm_supported:
             return
         monitor = self._gpm.setdefault(instance.number, self._new_monitor(instance.number))

@@ -138,6 +138,7 @@ def test_an_amd_card(tmp_path: Path) -> None:
         "power_watts": {(): 121},
         "power_limit_watts": {(): 241},
         "fan_ratio": {("0",): 0.2},
+        "fields_lost": {(): 0},
     }
     found = without_device(read)
     del found["info"]
@@ -215,7 +216,7 @@ def test_an_intel_gpu_of_i915(tmp_path: Path) -> None:
     """The GPU inside a processor has clocks and throttle reasons, and nothing that it has not."""
     plug_in(tmp_path, "card0 i915 0000:00:02.0", {"vendor": "0x8086\n", "device": "0xa780\n"}, I915_CARD)
     found = without_device(readings(collector(tmp_path).collect()))
-    assert found.keys() == {"info", "up", "clock_hertz", "clock_max_hertz", "throttled"}
+    assert found.keys() == {"info", "up", "fields_lost", "clock_hertz", "clock_max_hertz", "throttled"}
     assert found["throttled"] == {("pl2",): 1, ("prochot",): 0}
 
 
