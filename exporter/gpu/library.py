@@ -114,7 +114,7 @@ def search(name: str = NAME, cache: Path = _CACHE) -> Iterator[Path]:
         *_cached(name, cache),
         *(Path(folder, name) for folder in _FOLDERS),
     )
-    yield from (path for path in dict.fromkeys(candidates) if path.exists() and os.access(path, os.R_OK))
+    yield from (path for path in dict.fromkeys(candidates) if os.access(path, os.R_OK))
 
 
 def _cached(name: str, cache: Path) -> list[Path]:

@@ -25,12 +25,14 @@ except OSError as error:
     sys.exit(int(sys.argv[3]))
 """
 _NOT_LOADED = 70
+_CRASHES = frozenset({signal.SIGBUS, signal.SIGSEGV, signal.SIGABRT, signal.SIGILL, signal.SIGFPE, signal.SIGTRAP})
+"""How a library ends a process. Other signals come from outside: no memory left (SIGKILL), no permission (SIGSYS)."""
 
 
 def attempt(path: Path, deadline_seconds: float = DEADLINE_SECONDS) -> str:
     """Load a library in a child process; return why that fails, '' when it does not.
 
-    '' also where no child process can run Python: then the check of its headers has to do.
+    '' also where a child process cannot run Python: then the check of its headers has to do.
     """
     if getattr(sys, "frozen", False) or not sys.executable:
         return ""
@@ -54,6 +56,6 @@ def attempt(path: Path, deadline_seconds: float = DEADLINE_SECONDS) -> str:
     finally:
         if child.stderr is not None:
             child.stderr.close()
-    if child.returncode < 0:
+    if -child.returncode in _CRASHES:
         return f"loading it ends a process with {signal.Signals(-child.returncode).name}"
     return (error.decode(errors="replace").strip() or "cannot be loaded") if child.returncode == _NOT_LOADED else ""

@@ -124,8 +124,8 @@ class NvidiaDevice:
             self._sampling.stop()
 
     def remembered(self) -> Iterator[Value]:
-        """Yield the XIDs and, unless the GPU is detached or silent, what was added up."""
-        if not self._silent and (self._session is not None or self._put_down):
+        """Yield the XIDs and, unless the GPU is gone or silent, what was added up."""
+        if not self._silent and (self._session is not None or self._put_down or self.asleep):
             yield from self._sampler.values()
         yield from self._around.xids.values(self.identity.uuid)
 
@@ -144,7 +144,7 @@ class NvidiaDevice:
             values = list(self._ask(session))
             self._silent = session.asker.silent
             if self._silent:
-                session.expect_more()  # what is refused while nothing answers says nothing about what the GPU has
+                session.expect_more()  # refusals of a reading without any success are not remembered
                 raise _silence(session.asker)
             if session.mig.switched:  # a divided GPU has no utilisation, say
                 session.begin_anew()

@@ -128,6 +128,13 @@ def test_without_a_child_process_the_headers_have_to_do(standin: Path, monkeypat
     assert load_trial.attempt(standin) == ""
 
 
+def test_a_child_process_that_is_ended_from_outside_proves_nothing(tmp_path: Path) -> None:
+    """No memory left, or a system call that is not allowed, is not the library's fault."""
+    file = tmp_path / "library"
+    damaged.build(damaged.CRASHES.replace("abort()", "raise(SIGKILL)").replace("stdlib", "signal"), file)
+    assert load_trial.attempt(file) == ""
+
+
 def test_libraries_are_searched_as_the_loader_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """LD_LIBRARY_PATH first, then the loader's cache, each file once; what is not there does not count."""
     name = "libno-such-thing.so.1"

@@ -56,10 +56,11 @@ def test_mig_instances_are_rows_of_their_own(driver: Driver, make_gpu: MakeGpu, 
     assert read["gpu_memory_used_bytes"] == {FIRST: 60 * GIB}
     assert "gpu_utilization_ratio" not in read
     driver.forget(0, "mig.4.GpuInstanceId")
-    driver.say(0, MigMode="!999")  # for the moment
-    read = collected(collector)
-    assert list(read["gpu_mig_memory_used_bytes"]) == [large]
-    assert read["gpu_mig_sm_active_ratio"] == {large: 0.25}
+    for code in (999, 3, 4):  # for the moment
+        driver.say(0, MigMode=f"!{code}", MaxMigDeviceCount=f"!{code}", GpmSupport=f"!{code}")
+        read = collected(collector)
+        assert list(read["gpu_mig_memory_used_bytes"]) == [large]
+        assert read["gpu_mig_sm_active_ratio"] == {large: 0.25}
     driver.say(0, {"MigMode": "0 0", "UtilizationRates": "50 50"})
     read = collected(collector)
     assert not [name for name in read if name.startswith("gpu_mig")]

@@ -65,7 +65,9 @@ def test_a_card_that_has_a_single_field_is_up(card: Lines, driver: Driver, make_
         clock.seconds += 601
 
 
-def test_a_reading_in_which_nothing_answers_teaches_nothing(driver: Driver, make_gpu: MakeGpu, clock: Clock) -> None:
+def test_refusals_of_a_reading_without_any_success_are_not_remembered(
+    driver: Driver, make_gpu: MakeGpu, clock: Clock
+) -> None:
     """An exporter that was started in such a moment has everything as soon as it is over."""
     plug_in(driver, 1, {}, NAME)
     collector = make_gpu()
