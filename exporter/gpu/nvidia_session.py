@@ -47,7 +47,7 @@ class Session:
     @property
     def lost(self) -> int:
         """How many fields answered before and failed in this reading."""
-        return self.asker.lost + self.sampling.lost + (self.gpm is not None and self.gpm.lost)
+        return self.asker.lost + self.sampling.lost + self.mig.lost + (self.gpm is not None and self.gpm.lost)
 
     def probe(self, driver_version: str) -> None:
         """Find out what the GPU has: once, until no answer was a failure of the moment, and anew every 10 minutes.
