@@ -131,7 +131,8 @@ class Gpu:
 
     def _counted(self, name: str, run: Run[Census]) -> BaseException | None:
         """Keep a source's census; returns why there is none."""
-        if not run.wait(self._options.stuck_after if name in self._counted_once else _FIRST_SECONDS):
+        seconds = 0.0 if name in self._counted_once else _FIRST_SECONDS
+        if not run.wait(max(self._options.stuck_after, seconds)):
             if run.age() < self._patience_seconds:
                 return Unavailable(f"{name} has not answered yet")
             return TimeoutError(f"{name}: no answer within {self._options.stuck_after:g} s")

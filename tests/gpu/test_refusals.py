@@ -141,6 +141,19 @@ def test_a_field_that_never_answered_is_queried_again_after_a_while(
     assert of_first(read, "sm_active_ratio") == {(): 0.835}
 
 
+def test_what_is_read_once_is_kept_when_it_is_refused_later(driver: Driver, make_gpu: MakeGpu, clock: Clock) -> None:
+    """The number of links, the possible reasons and the limits do not change: a refusal after 10 minutes loses none."""
+    plug_in(driver, 1, H100, NAME)
+    collector = make_gpu()
+    before = collected(collector, clock)
+    keys = ("field.91.0", "SupportedClocksEventReasons", "MaxClockInfo.0", "TemperatureThreshold.1", "GpmSupport")
+    for code in (3, 999):
+        driver.say(0, dict.fromkeys(keys, f"!{code}"))
+        clock.seconds += 601
+        assert series(collected(collector, clock)) == series(before)
+    assert driver.calls(0, "field.91.0") >= 3
+
+
 def test_what_the_card_does_not_count_is_added_up_on(driver: Driver, make_gpu: MakeGpu, clock: Clock) -> None:
     """Energy that was added up from samples does not jump when the card's own counter answers after all."""
     plug_in(driver, 1, {**RTX, "TotalEnergyConsumption": "!3"}, NAME)
