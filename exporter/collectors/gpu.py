@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 FAMILIES = families.ALL
 
 _HEAD_START_SECONDS = 0.005
+_FIRST_SECONDS = 2.0  # the first census imports, and loads the driver's library in a child process
 _PATIENCE_SECONDS = 10.0  # opening a driver that nobody else uses takes some seconds
 
 
@@ -72,6 +73,7 @@ class Gpu:
         self._options = options
         self._censuses = {name: Worker(source.census, f"gpu-{name}") for name, source in sources.items()}
         self._last: dict[str, Census] = {}
+        self._counted_once: set[str] = set()
         self._workers: dict[Device, Worker[list[Value]]] = {}
         self._problems: dict[str, str] = {}
         self._most = options.expected_devices or 0
@@ -129,10 +131,12 @@ class Gpu:
 
     def _counted(self, name: str, run: Run[Census]) -> BaseException | None:
         """Keep a source's census; returns why there is none."""
-        if not run.wait(self._options.stuck_after):
+        seconds = 0.0 if name in self._counted_once else _FIRST_SECONDS
+        if not run.wait(max(self._options.stuck_after, seconds)):
             if run.age() < self._patience_seconds:
                 return Unavailable(f"{name} has not answered yet")
             return TimeoutError(f"{name}: no answer within {self._options.stuck_after:g} s")
+        self._counted_once.add(name)
         if run.error is None:
             self._last[name] = run.value
         return run.error

@@ -1,15 +1,21 @@
-"""Asking one NVIDIA device, each field on its own: what it does not have is asked for once."""
+"""Query one NVIDIA device, each field on its own, and remember which fields it has.
+
+A field that answered once is queried in every reading, whatever it answers now. "Not supported" is believed only for a
+field that never answered, and for 10 minutes only: drivers answer it for a moment too (a reset, a MIG switch).
+"""
 
 from __future__ import annotations
 
 import struct
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from exporter.gpu.nvml import FUNCTION_NOT_FOUND, OK, RESET_REQUIRED, UNSUPPORTED, check
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
+_BELIEVED_SECONDS = 600.0
 _BLANK_32_BIT, _LAST_BLANK_32_BIT = 0x7FFFFFF0, 0x7FFFFFFF  # DCGM's blanks, which some drivers hand on
 _NOT_AVAILABLE_32_BIT = 0xFFFFFFFF
 _BLANK_64_BIT = 0x7FFFFFFFFFFFFFF0  # and everything above, NVML's "not available" included
@@ -52,20 +58,34 @@ def is_blank(raw: float) -> bool:
 
 
 class Asker:
-    """One device's handle, and what it turned out not to have."""
+    """One device's handle, which fields have answered, and which are not supported. Called by one thread at a time."""
 
-    def __init__(self, lib: Any, handle: Any) -> None:
+    def __init__(self, lib: Any, handle: Any, clock: Callable[[], float] = time.monotonic) -> None:
         self.lib = lib
         self.handle = handle
+        self._clock = clock
         self._lacking: dict[Way, int] = {}
+        self._answered: set[Way] = set()
+        self._lost: set[Way] = set()
+        self._review_at = clock() + _BELIEVED_SECONDS
         self.found_out = 0
         """Changes whenever something turned out not to be there."""
         self.outcomes: set[int] = set()
-        """The codes of all answers, since whoever wants to know has cleared it."""
+        """The codes of all answers since the reading began."""
 
     def lacking_names(self) -> list[str]:
         """Return what the device does not have: functions and numbers of fields, sorted."""
         return sorted({f"field {way.number}" if isinstance(way, Field) else way.function for way in self._lacking})
+
+    def begin_reading(self) -> None:
+        """Forget the outcomes of the reading before."""
+        self.outcomes.clear()
+        self._lost.clear()
+
+    @property
+    def lost(self) -> int:
+        """How many fields answered before and failed in this reading."""
+        return len(self._lost)
 
     @property
     def unsure(self) -> bool:
@@ -73,14 +93,35 @@ class Asker:
         return not self.outcomes <= {OK, *UNSUPPORTED}
 
     @property
+    def silent(self) -> bool:
+        """Whether no query of this reading succeeded."""
+        return OK not in self.outcomes
+
+    @property
     def needs_reset(self) -> bool:
         """Whether the device answered nothing, because it has to be reset first."""
-        return RESET_REQUIRED in self.outcomes and OK not in self.outcomes
+        return self.silent and RESET_REQUIRED in self.outcomes
+
+    def errors(self) -> str:
+        """Return the errors of this reading, with their codes."""
+        codes = sorted(self.outcomes - {OK})
+        return ", ".join(f"{self.lib.NVMLError(code)} ({code})" for code in codes) or "nothing could be queried"
 
     def forget(self) -> None:
         """Expect it to have other fields now."""
+        self._answered.clear()
+        self._lost.clear()
+        self.forget_refusals()
+
+    def forget_refusals(self) -> None:
+        """Query again what was not supported."""
         self._lacking.clear()
+        self._review_at = self._clock() + _BELIEVED_SECONDS
         self.found_out += 1
+
+    def is_review_due(self) -> bool:
+        """Return whether what is not supported was believed for long enough."""
+        return bool(self._lacking) and self._clock() >= self._review_at
 
     def lacks(self, way: Way) -> bool:
         """Tell whether the device is known not to have it."""
@@ -122,17 +163,19 @@ class Asker:
         except self.lib.NVMLError as error:
             check(error)
             for field in fields:
-                self._refused(field, error.value)
+                self.refused(field, error.value)
             return [None] * len(fields)
         answers: list[float | None] = []
+        succeeded: list[Field] = []
         for field, (_, _, _, _, kind, code, raw) in zip(fields, _FIELD_VALUE.iter_unpack(values), strict=True):
             if code:
                 check(self.lib.NVMLError(code))
-                self._refused(field, code)
+                self.refused(field, code)
                 answers.append(None)
             else:
-                self.outcomes.add(OK)
+                succeeded.append(field)
                 answers.append(number_of(kind, raw))
+        self.succeeded(*succeeded)
         return answers
 
     def first(self, ways: Iterable[Way]) -> float | None:
@@ -154,15 +197,23 @@ class Asker:
             check(error)
             code = error.value
         else:
-            self.outcomes.add(OK)
+            self.succeeded(way)
             return answer
         if remember:
-            self._refused(way, code)
+            self.refused(way, code)
         return None
 
-    def _refused(self, way: Way, code: int) -> None:
-        """Take what a code says is not there as lacking; other codes are a failure of the moment."""
+    def succeeded(self, *ways: Way) -> None:
+        """Note that fields answered: from now on they are queried in every reading."""
+        if ways:
+            self.outcomes.add(OK)
+            self._answered.update(ways)
+
+    def refused(self, way: Way, code: int) -> None:
+        """Note an error. A field that never answered is not supported if the code says so; else it is lost for now."""
         self.outcomes.add(code)
-        if code in UNSUPPORTED:
+        if way in self._answered:
+            self._lost.add(way)
+        elif code in UNSUPPORTED:
             self._lacking[way] = code
             self.found_out += 1

@@ -8,7 +8,8 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.collectors import Unavailable
-from exporter.gpu.reading import Census, Identity, Value
+from exporter.gpu import families
+from exporter.gpu.reading import Census, Identity, NotAnswering, Value
 from exporter.gpu.rest import Rest
 from exporter.gpu.sleep import is_asleep, may_sleep
 
@@ -19,6 +20,13 @@ if TYPE_CHECKING:
     from exporter.families import Family
 
 _CARD = re.compile(r"card\d+")
+_NOT_THE_DRIVERS = frozenset(
+    {
+        *(families.PCIE_GENERATION, families.PCIE_GENERATION_MAX, families.PCIE_WIDTH, families.PCIE_WIDTH_MAX),
+        families.UNIFIED_MEMORY,
+    }
+)
+"""What the kernel gives whatever the card's driver does."""
 
 
 class Folder(NamedTuple):
@@ -76,6 +84,7 @@ class Card:
         self._device = Folder(card.path / "device")
         self._vendor = vendor
         self.memory_by_pid: Mapping[int, float] | None = None
+        self._answered: set[tuple[str, tuple[str, ...]]] = set()
         path = self._device.path
         self._rest = Rest(lambda: is_asleep(path), lambda: may_sleep(path), clock)
 
@@ -90,11 +99,21 @@ class Card:
         return self._rest.on
 
     def read(self) -> list[Value]:
-        """Read every file that this card has."""
-        self.memory_by_pid = self._vendor.held(self._card.path.parents[1], self._device)
+        """Read every file that this card has. NotAnswering when it had some before and none can be read now."""
         values = list(self._vendor.read(self._card, self._device))
+        known = [value for value in values if value.number is not None and value.family not in _NOT_THE_DRIVERS]
+        if self._answered and not known:
+            raise NotAnswering("none of the driver's files can be read")
+        series = {(value.family.name, value.labels) for value in known}
+        lost = len(self._answered - series)
+        self._answered |= series
+        self.memory_by_pid = self._vendor.held(self._card.path.parents[1], self._device)
         self._rest.note(values)
-        return values
+        return [*values, Value(families.FIELDS_LOST, (), lost)]
+
+    def begin_anew(self) -> None:
+        """Expect another card, with other files."""
+        self._answered.clear()
 
     def remembered(self) -> Iterable[Value]:
         """Return nothing: the kernel keeps what there is."""
@@ -145,6 +164,7 @@ class Cards:
         name, identity = card.path.name, self._identity(card)
         if name in self._known:
             self._known[name].identity = identity
+            self._known[name].begin_anew()
         else:
             self._known[name] = Card(identity, card, self._vendor, self._clock)
         self._gone.discard(name)

@@ -51,8 +51,10 @@ INFO = _gauge(
 )
 UP = _gauge(
     "up",
-    "1 when the GPU answered in this scrape, sleeps, or is left alone so that it can fall asleep; 0 when its driver"
-    " hangs or failed, when it needs a reset, or when it fell off the bus.",
+    "1 when any query of the GPU succeeded, or it sleeps or is left alone to; 0 when all fail, it hangs or is lost.",
+)
+FIELDS_LOST = _gauge(
+    "fields_lost", "Fields that the GPU answered before and fails to answer now; their series are absent meanwhile."
 )
 
 MEMORY_TOTAL = _gauge(

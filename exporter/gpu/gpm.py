@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from exporter.gpu.asker import Asker, Call
@@ -22,6 +23,7 @@ _MOST = dict.fromkeys((SM_UTIL, SM_OCCUPANCY, ANY_TENSOR, DRAM_BANDWIDTH), _MOST
 }
 """Every metric, and what it can be at most."""
 _METRICS = tuple(_MOST)
+_REFUSED_SECONDS = 600.0
 _SHORTEST_SECONDS = 0.1  # below this the hardware's counters say little
 _SUPPORT = Call("nvmlGpmQueryDeviceSupport")
 
@@ -41,7 +43,8 @@ class Gpm:
         self._lib = nvml.lib
         self._take_sample = take_sample
         self._clock = clock
-        self._supported = True
+        self._answered = False
+        self._refused_until = -math.inf
         self._older: Any = None
         self._spare: list[Any] = []
         self._allocated: list[int] = []
@@ -51,18 +54,26 @@ class Gpm:
         self.moved = {PCIE_TX: 0.0, PCIE_RX: 0.0} if moved is None else moved
         """Bytes moved so far, by metric: those metrics are rates."""
         self.moves: bool | None = None
-        """Whether it tells those rates; None before two samples, and then settled: one bad sample adds nothing."""
+        """Whether it tells those rates; None before two samples. Once true it stays so: one bad sample adds nothing."""
+        self.lost = False
+        """Whether it answered before and does not now."""
 
     def read(self) -> Mapping[int, float]:
-        """Return the mean of each metric (see RecentMean); nothing at first, and where there is no GPM."""
-        if not self._supported:
+        """Return the mean of each metric (see RecentMean); nothing at first, and where there is no GPM.
+
+        "Not supported" is believed for 10 minutes, and only where it never answered.
+        """
+        if self._clock() < self._refused_until:
             return {}
+        self.lost = False
         try:
             self._read()
         except self._lib.NVMLError as error:
             check(error)
-            self._supported = error.value not in UNSUPPORTED
-            self.moves = self.moves if self._supported else False
+            self.lost = self._answered
+            if error.value in UNSUPPORTED and not self._answered:
+                self._refused_until = self._clock() + _REFUSED_SECONDS
+                self.moves = False
             self._recent.clear()
             self._put_older(None)
         return self._recent.means()
@@ -84,6 +95,7 @@ class Gpm:
         except self._lib.NVMLError:
             self._spare.append(sample)
             raise
+        self._answered = True
         self._put_older(sample)
         self._taken_at = now
 
@@ -99,7 +111,7 @@ class Gpm:
 
     def _add(self, metrics: dict[int, float], seconds: float) -> None:
         self._recent.add(seconds, metrics)
-        if self.moves is None:
+        if not self.moves:
             self.moves = self.moved.keys() <= metrics.keys()
         for metric in self.moved.keys() & metrics.keys() if self.moves else ():
             self.moved[metric] += metrics[metric] * _MIB * seconds

@@ -59,14 +59,22 @@ class Mig:
         self.switched = False
         """Whether MIG was switched on or off between the last two readings."""
         self._most: int | None = None
+        self._parts: dict[int, Asker] = {}
         self._gpm: dict[int, gpm.Gpm] = {}
         self._gpm_supported: bool | None = None
+
+    @property
+    def lost(self) -> int:
+        """How many fields of the instances answered before and failed in this reading."""
+        return sum(part.lost for part in self._parts.values()) + sum(monitor.lost for monitor in self._gpm.values())
 
     def read(self, usages: Sequence[Usage] | None, names: Names) -> Iterator[Value]:
         """Yield every instance's values; nothing on a GPU that has no MIG, or has it switched off."""
         instances = self._instances()
         for number in self._gpm.keys() - instances.keys():
             self._gpm.pop(number).free()
+        if instances and not self._gpm_supported:
+            self._gpm_supported = gpm.is_supported(self._asker)
         for instance in instances.values():
             yield from _facts(instance)
             yield from self._activity(instance)
@@ -81,6 +89,7 @@ class Mig:
             self._enabled = mode is not None and mode[0] == _ENABLED
             self.switched = last is not None and self._enabled != last
         if not self._enabled:
+            self._parts.clear()
             return {}
         found: dict[int, _Instance] = {}
         for asker in self._devices():
@@ -97,12 +106,17 @@ class Mig:
             self._most = self._asker.call("nvmlDeviceGetMaxMigDeviceCount")
         for index in range(self._most or 0):
             handle = self._asker.once("nvmlDeviceGetMigDeviceHandleByIndex", index)
-            if handle is not None:
-                yield Asker(self._asker.lib, handle)
+            if handle is None:
+                self._parts.pop(index, None)
+                continue
+            part = self._parts.setdefault(index, Asker(self._asker.lib, handle, self._clock))
+            part.handle = handle
+            part.begin_reading()
+            if part.is_review_due():
+                part.forget_refusals()
+            yield part
 
     def _activity(self, instance: _Instance) -> Iterator[Value]:
-        if self._gpm_supported is None:
-            self._gpm_supported = gpm.is_supported(self._asker)
         if not self._gpm_supported:
             return
         monitor = self._gpm.setdefault(instance.number, self._new_monitor(instance.number))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,11 +12,13 @@ from exporter.gpu import families
 from exporter.gpu.nvidia_device import NvidiaDevice
 from exporter.gpu.nvidia_identity import identify
 from exporter.gpu.nvml import (
-    INSUFFICIENT_POWER,
-    IRQ_ISSUE,
-    RESET_REQUIRED,
-    UNKNOWN,
+    INVALID_ARGUMENT,
+    NO_PERMISSION,
+    NOT_FOUND,
+    NOT_SUPPORTED,
+    DriverFailed,
     DriverReplaced,
+    LibraryBroken,
     LibraryMissing,
     NvmlFailure,
 )
@@ -23,7 +26,7 @@ from exporter.gpu.opening import Opening
 from exporter.gpu.reading import Census, Lost
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from exporter.families import Family
     from exporter.gpu.nvidia_device import Surroundings
@@ -31,11 +34,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 30.0, 480.0
-_BROKEN = frozenset({INSUFFICIENT_POWER, IRQ_ISSUE, RESET_REQUIRED, UNKNOWN})
-"""What the driver says, besides that it is lost, of a GPU that it cannot use.
+_IDENTIFY_SECONDS = 60.0
+_NOT_OURS = frozenset({INVALID_ARGUMENT, NOT_SUPPORTED, NO_PERMISSION})
+"""What the driver answers of a GPU that is not for us (a container). Any other error is of one that it cannot use.
 
-Of one that fell off the bus a library that was started later says ``Unknown Error``; one that is not for us (a
-container) it does not count, or refuses for want of permission.
+Of one that fell off the bus a library that was started later says ``Unknown Error``.
 """
 
 
@@ -55,7 +58,7 @@ class Nvidia:
         self._unreachable: list[str] = []
         self._nameless = 0
         self._opened_with: frozenset[str] = frozenset()
-        self._renew_at = 0.0
+        self._renew_at = self._identify_at = 0.0
         self._retry_seconds = _RETRY_SECONDS
         self._opening = Opening(around.nvml, around.clock)
         self._driver_version = self._first_version = ""
@@ -69,12 +72,17 @@ class Nvidia:
         return ""
 
     def census(self) -> Census:
-        """Return the GPUs. Unavailable on a machine that has no library, driver or GPU, and never had."""
+        """Return the GPUs. Unavailable on a machine that has no library, driver or GPU, and never had.
+
+        A library that cannot be loaded, or a driver that cannot be opened although it is loaded, is a failure.
+        """
         try:
             census = self._census()
         except NvmlFailure as failure:
             self._note(failure)
             self._lose_all()
+            if not self._seen and isinstance(failure, (DriverFailed, LibraryBroken)):
+                raise
             if not self._seen:
                 raise Unavailable(str(failure)) from failure
             self._set_away(True, str(failure))
@@ -137,9 +145,12 @@ class Nvidia:
         self._open_if_due()
         with self._nvml.using() as generation:
             count = int(self._nvml.ask(self._nvml.lib.nvmlDeviceGetCount))
+            if not self._driver_version:
+                self._read_driver_version()
             self._drop_lost()
             self._unreachable.clear()
             self._attach_new(generation, count, asleep)
+            self._complete_identities(asleep)
             awake = (device for device in self._attached.values() if device.identity.pci_bus_id not in asleep)
             self._around.xids.watch(generation, {device.identity.uuid: device.handle for device in awake})
         return count
@@ -185,9 +196,9 @@ class Nvidia:
         attached = {device.identity.pci_bus_id for device in self._attached.values()}
         for address in self._around.pci.addresses():
             if address not in asleep and address not in attached:
-                self._attach(generation, partial(lib.nvmlDeviceGetHandleByPciBusId, address))
+                self._attach(generation, partial(lib.nvmlDeviceGetHandleByPciBusId, address), {NOT_FOUND})
 
-    def _attach(self, generation: int, get_handle: Callable[[], Any]) -> None:
+    def _attach(self, generation: int, get_handle: Callable[[], Any], not_ours: Collection[int] = ()) -> None:
         """Attach one GPU; one that cannot be had (lost, or not for us) is left out."""
         try:
             handle = self._nvml.ask(get_handle)
@@ -197,7 +208,7 @@ class Nvidia:
             self._unreachable.append(str(error))
             return
         except self._nvml.lib.NVMLError as error:
-            if error.value in _BROKEN:
+            if error.value not in (*_NOT_OURS, *not_ours):
                 self._unreachable.append(str(error))
             return
         device = self._known.get(identity.uuid)
@@ -207,6 +218,17 @@ class Nvidia:
             device.close()
         device.attach(generation, handle, identity)
         self._attached[index] = device
+
+    def _complete_identities(self, asleep: frozenset[str]) -> None:
+        """Query, once a minute, the name and address of GPUs that did not give them when they were attached."""
+        if self._around.clock() < self._identify_at:
+            return
+        self._identify_at = self._around.clock() + _IDENTIFY_SECONDS
+        for index, device in self._attached.items():
+            known = device.identity
+            if not (known.name and known.pci_bus_id) and known.pci_bus_id not in asleep:
+                with contextlib.suppress(Lost, self._nvml.lib.NVMLError):
+                    device.identity = identify(self._nvml, device.handle, index, self._driver_version)
 
     def _drop_lost(self) -> None:
         for index, device in list(self._attached.items()):

@@ -16,7 +16,7 @@ from exporter.gpu.mig import memory_info
 from exporter.gpu.nvidia_session import Session
 from exporter.gpu.nvml import NOT_SUPPORTED, Nvml, NvmlFailure
 from exporter.gpu.processes import Names, Usage
-from exporter.gpu.reading import Identity, Lost, Value
+from exporter.gpu.reading import Identity, Lost, NotAnswering, Value
 from exporter.gpu.rest import Rest
 from exporter.gpu.sampler import Every, Sampler
 from exporter.gpu.uses import memory_by_pid
@@ -54,8 +54,8 @@ class Surroundings:
     sample_seconds: float = _SAMPLE_SECONDS
 
 
-class NeedsReset(Exception):
-    """The GPU is there and answers nothing: it has to be reset first."""
+class NeedsReset(NotAnswering):
+    """The GPU has to be reset before it answers."""
 
 
 class NotAttached(Exception):
@@ -74,6 +74,7 @@ class NvidiaDevice:
         self._moved = dict.fromkeys(_GPM_TRAFFIC, 0.0)
         self._closed = False
         self._told = False
+        self._silent = False
         self._put_down = False
         self.rest = Rest(
             lambda: around.pci.is_asleep(self.identity.pci_bus_id),
@@ -123,28 +124,33 @@ class NvidiaDevice:
             self._sampling.stop()
 
     def remembered(self) -> Iterator[Value]:
-        """Yield what was added up, and the XIDs."""
-        yield from self._sampler.values()
+        """Yield the XIDs and, unless the GPU is gone or silent, what was added up."""
+        if not self._silent and (self._session is not None or self._put_down or self.asleep):
+            yield from self._sampler.values()
         yield from self._around.xids.values(self.identity.uuid)
 
     def read(self) -> list[Value]:
         """Ask the GPU everything that it has.
 
-        Raises Lost or NvmlFailure when it, or the driver, is gone, NotAttached before a census has found it again.
+        Raises Lost or NvmlFailure when it, or the driver, is gone, NotAttached before a census has found it again, and
+        NotAnswering when no query succeeded; what is cached or fixed does not count.
         """
         with self._noting_loss(), self._around.nvml.using() as generation:
             session = self._session
             if session is None or session.generation != generation:
                 raise NotAttached("the driver was opened anew and has not said yet whether it is there")
             session.probe(self.identity.driver_version)
-            session.asker.outcomes.clear()
+            session.asker.begin_reading()
             values = list(self._ask(session))
-            if session.asker.needs_reset:
-                raise NeedsReset("it answers nothing until it is reset")
+            self._silent = session.asker.silent
+            if self._silent:
+                session.expect_more()  # refusals of a reading without any success are not remembered
+                raise _silence(session.asker)
             if session.mig.switched:  # a divided GPU has no utilisation, say
                 session.begin_anew()
                 self._sampler.begin_anew()
             self._sampler.take(session.sampling, session.pcie)
+            values.append(Value(families.FIELDS_LOST, (), session.lost))
         self._tell(session.asker)
         self.rest.note(values)
         if self._sampling is None:
@@ -207,6 +213,8 @@ class NvidiaDevice:
 
     def _energy(self, asker: Asker) -> Iterator[Value]:
         """Yield the card's own counter; where it has none, power samples are added up from now on."""
+        if self._sampler.has_power:
+            return
         value = nvidia_fields.ENERGY.read(asker)
         if value is not None:
             yield value
@@ -218,8 +226,8 @@ class NvidiaDevice:
         metrics = monitor.read() if monitor else {}
         for family, ratio in gpm.ratios(metrics, _GPM_RATIOS):
             yield Value(family, (), ratio)
-        self._sampler.wants_pcie = monitor is None or monitor.moves is False
-        if monitor is not None and monitor.moves:
+        self._sampler.wants_pcie = self._sampler.has_pcie or monitor is None or monitor.moves is False
+        if monitor is not None and monitor.moves and not self._sampler.has_pcie:
             for metric, family in _GPM_TRAFFIC.items():
                 yield Value(family, (), monitor.moved[metric])
 
@@ -232,3 +240,10 @@ class NvidiaDevice:
                 "GPU found",
                 extra={"fields": {"gpu": self.identity.gpu, "name": self.identity.name, "without": without}},
             )
+
+
+def _silence(asker: Asker) -> NotAnswering:
+    """Return the exception for a reading in which every query failed."""
+    if asker.needs_reset:
+        return NeedsReset("it answers nothing until it is reset")
+    return NotAnswering(f"every query failed: {asker.errors()}")

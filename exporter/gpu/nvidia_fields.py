@@ -169,9 +169,8 @@ def _moved_fields(driver_version: str) -> tuple[int, ...]:
     return (251, 252, 253) if (575,) <= version <= (580, 65) else ()
 
 
-def nvlinks(asker: Asker) -> tuple[Measure, ...]:
-    """Return what to ask of each NVLink; nothing on a GPU without. Data first, in KiB; else everything, in bytes."""
-    count = int(asker.first((NVLINKS,)) or 0)
+def nvlinks(asker: Asker, count: int) -> tuple[Measure, ...]:
+    """Return what to query of each NVLink. Data first, in KiB; else everything, in bytes."""
     directions = ((families.NVLINK_TRANSMITTED, 138, 202), (families.NVLINK_RECEIVED, 139, 204))
     return tuple(
         measure

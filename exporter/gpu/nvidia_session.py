@@ -10,8 +10,9 @@ from exporter.gpu.mig import Mig
 from exporter.gpu.nvidia_fields import Questions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
+    from exporter.gpu.nvidia_fields import Measure
     from exporter.gpu.nvml import Nvml
     from exporter.gpu.reading import Value
 
@@ -23,13 +24,14 @@ class Session:
         self, generation: int, nvml: Nvml, handle: Any, clock: Callable[[], float], moved: dict[int, float]
     ) -> None:
         self.generation = generation
-        self.asker = Asker(nvml.lib, handle)
-        self.sampling = Asker(nvml.lib, handle)  # another thread's
+        self.asker = Asker(nvml.lib, handle, clock)
+        self.sampling = Asker(nvml.lib, handle, clock)  # another thread's
         self.pcie = Questions(self.sampling, nvidia_fields.PCIE_COUNTERS)
         self.mig = Mig(self.asker, nvml, clock)
         self._probed = False
         self._readings = 0
-        self.fixed: Sequence[Value] = ()
+        self._fixed: dict[tuple[str, tuple[str, ...]], Value] = {}
+        self._links: Sequence[Measure] = ()
         self.questions = Questions(self.asker, ())
         self.throttle: tuple[str, int] | None = None
         self.gpm: gpm.Gpm | None = None
@@ -37,36 +39,60 @@ class Session:
         self._clock = clock
         self._moved = moved
 
+    @property
+    def fixed(self) -> Iterable[Value]:
+        """What does not change while the driver stays open."""
+        return self._fixed.values()
+
+    @property
+    def lost(self) -> int:
+        """How many fields answered before and failed in this reading."""
+        return self.asker.lost + self.sampling.lost + self.mig.lost + (self.gpm is not None and self.gpm.lost)
+
     def probe(self, driver_version: str) -> None:
-        """Find out what the GPU has: once, or until no answer was a failure of the moment.
+        """Find out what the GPU has: once, until no answer was a failure of the moment, and anew every 10 minutes.
 
         Some cards never say otherwise of a field: it is tried in the first reading, the second, the fourth and so on.
+        What answered before is kept where it does not now.
         """
+        if self.asker.is_review_due():
+            self.expect_more()
         if self._probed:
             return
         self._readings += 1
         if self._readings & (self._readings - 1):
             return
-        self.asker.outcomes.clear()
-        counters, links = nvidia_fields.throttle_counters(driver_version), nvidia_fields.nvlinks(self.asker)
-        self.questions = Questions(self.asker, (*nvidia_fields.CURRENT, *counters, *links))
-        self.throttle = self._throttle_reasons()
+        self.asker.begin_reading()
+        counters, self._links = nvidia_fields.throttle_counters(driver_version), self._nvlinks()
+        self.questions = Questions(self.asker, (*nvidia_fields.CURRENT, *counters, *self._links))
+        self.throttle = self._throttle_reasons() or self.throttle
         if self.gpm is None and gpm.is_supported(self.asker):
             self.gpm = self._new_gpm()
-        self.fixed = Questions(self.asker, nvidia_fields.FIXED).ask()
+        fixed = Questions(self.asker, nvidia_fields.FIXED).ask()
+        self._fixed.update(((value.family.name, value.labels), value) for value in fixed)
         self._probed = not self.asker.unsure
-        if self.asker.needs_reset:
-            self._readings = 0
+
+    def expect_more(self) -> None:
+        """Query again, in the next reading, what was not supported so far."""
+        self.asker.forget_refusals()
+        self._probed = False
+        self._readings = 0
 
     def begin_anew(self) -> None:
         """Find out anew what the GPU has, in the next reading; call it inside ``using()``."""
-        self._probed = False
-        self._readings = 0
+        self.expect_more()
         self.asker.forget()
         self.sampling.forget()
+        self._fixed.clear()
+        self._links, self.throttle = (), None
         if self.gpm is not None:
             self.gpm.free()
             self.gpm = None
+
+    def _nvlinks(self) -> Sequence[Measure]:
+        """Return what to query of each NVLink; what it was before where the GPU does not give their number now."""
+        count = self.asker.first((nvidia_fields.NVLINKS,))
+        return self._links if count is None else nvidia_fields.nvlinks(self.asker, int(count))
 
     def _throttle_reasons(self) -> tuple[str, int] | None:
         """Return the function that gives the current reasons, and the mask of those the GPU can give."""

@@ -4,7 +4,9 @@ Errors as a tree::
 
     NvmlFailure                 a call failed, and no other call on this driver will do better
     ├── LibraryMissing          no libnvidia-ml: a machine without NVIDIA's driver
+    ├── LibraryBroken           the library is there and cannot be loaded
     ├── DriverGone              the library is there and the driver is not (any more)
+    ├── DriverFailed            the driver is loaded and cannot be opened
     └── DriverReplaced          the driver is not the one that the loaded library belongs to
     reading.Lost                this one GPU is gone
     nvidia-ml-py's NVMLError    one field failed
@@ -35,7 +37,7 @@ _LOST = frozenset({GPU_IS_LOST, GPU_NOT_FOUND})
 UNSUPPORTED = frozenset(
     {INVALID_ARGUMENT, NOT_SUPPORTED, NO_PERMISSION, FUNCTION_NOT_FOUND, VERSION_MISMATCH, DEPRECATED}
 )
-"""What a card or driver answers that does not have a field: asking again would not help."""
+"""What a card or driver answers that does not have a field; some answer it for a moment only (see asker.py)."""
 
 
 class NvmlFailure(Exception):
@@ -44,6 +46,14 @@ class NvmlFailure(Exception):
 
 class LibraryMissing(NvmlFailure):
     """The machine has no NVIDIA driver library."""
+
+
+class LibraryBroken(NvmlFailure):
+    """The library is there and cannot be loaded."""
+
+
+class DriverFailed(NvmlFailure):
+    """The driver is loaded and cannot be opened: a container that lost its access to it, say."""
 
 
 class DriverGone(NvmlFailure):
@@ -55,8 +65,15 @@ class DriverReplaced(NvmlFailure):
 
 
 def load() -> Any:
-    """Return nvidia-ml-py; LibraryMissing, without importing it (3 MB), on a machine that has no driver library."""
-    if library.find() is None:
+    """Return nvidia-ml-py, its library loaded.
+
+    LibraryMissing or LibraryBroken, without importing it (3 MB), where the library is missing or cannot be loaded.
+    """
+    try:
+        found = library.load()
+    except library.NotLoadable as error:
+        raise LibraryBroken(str(error)) from error
+    if not found:
         raise LibraryMissing(library.MISSING)
     return importlib.import_module("pynvml")
 
@@ -117,7 +134,7 @@ class Nvml:
             check(error)
             if error.value == self.lib.NVML_ERROR_LIBRARY_NOT_FOUND:
                 raise LibraryMissing(str(error)) from error
-            raise DriverGone(str(error)) from error
+            raise DriverFailed(f"the NVIDIA driver cannot be opened: {error}") from error
         with self._state:
             self.failure = None
             self._opened += 1

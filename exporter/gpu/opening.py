@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from exporter.gpu.nvml import Nvml, NvmlFailure
+from exporter.gpu.nvml import DriverFailed, LibraryBroken, Nvml, NvmlFailure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -13,9 +13,9 @@ _AGAIN_SECONDS, _NEVER_THERE_SECONDS = 10.0, 60.0
 
 
 class Opening:
-    """Opens the driver; one that cannot be opened is tried again after 10 s, one that never was there after a minute.
+    """Open the driver; one that cannot be opened is tried again after 10 s, one that never was loaded after a minute.
 
-    Each try may start a program (modprobe).
+    Each try may start a program (modprobe). A library that cannot be loaded is checked again at once: see library.py.
     """
 
     def __init__(self, nvml: Nvml, clock: Callable[[], float]) -> None:
@@ -27,11 +27,12 @@ class Opening:
         """Open it. NvmlFailure when that cannot be done; the last one again, without a try, when it is too early."""
         if self._failed is not None:
             failure, when = self._failed
-            if self._clock() - when < (_AGAIN_SECONDS if was_there else _NEVER_THERE_SECONDS):
+            soon = was_there or isinstance(failure, DriverFailed)
+            if self._clock() - when < (_AGAIN_SECONDS if soon else _NEVER_THERE_SECONDS):
                 raise failure.with_traceback(None)  # it would grow with each raise
         try:
             self._nvml.open()
         except NvmlFailure as failure:
-            self._failed = failure, self._clock()
+            self._failed = None if isinstance(failure, LibraryBroken) else (failure, self._clock())
             raise
         self._failed = None

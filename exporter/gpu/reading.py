@@ -40,6 +40,10 @@ class Lost(Exception):
     """The GPU fell off the bus."""
 
 
+class NotAnswering(Exception):
+    """The GPU is there, and no query of a reading succeeded."""
+
+
 class Device(Protocol):
     """One GPU, for as long as the exporter runs: it may be lost and come back."""
 
@@ -68,7 +72,10 @@ class Device(Protocol):
         ...
 
     def read(self) -> list[Value]:
-        """Ask the GPU everything; may block, possibly for ever. Raises Lost, and anything else on failure."""
+        """Query the GPU; may block, possibly for ever.
+
+        Raises Lost, NotAnswering, and anything else on failure.
+        """
         ...
 
     def remembered(self) -> Iterable[Value]:

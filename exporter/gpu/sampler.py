@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from exporter.gpu import families, nvidia_fields
-from exporter.gpu.asker import Asker, number_of
+from exporter.gpu.asker import Asker, Call, number_of
 from exporter.gpu.nvml import NOT_FOUND, UNSUPPORTED, check
 from exporter.gpu.reading import Value
 
@@ -57,19 +57,20 @@ class Samples:
 
     def __init__(self, kind: int, unit: float, most: float, clock: Callable[[], float]) -> None:
         self._kind = kind
+        self._way = Call("nvmlDeviceGetSamples", (kind,))
         self._unit = unit
         self._most = most
         self._clock = clock
         self._integral = Integral()
         self._heard = clock()
         self._opened_anew = False
+        self._supported = True
         self.begun = False
-        self.supported = True
 
     @property
     def total(self) -> float | None:
-        """The sum since the first reading; None where there is nothing to add up."""
-        return self._integral.total if self.begun and self.supported else None
+        """The sum since the first reading; None where there is nothing to add up, and while it is not supported."""
+        return self._integral.total if self.begun and self._supported else None
 
     def begin_anew(self) -> None:
         """Expect another driver, with other abilities and perhaps another clock; the total stays.
@@ -77,18 +78,20 @@ class Samples:
         What the driver's buffer holds since the last reading still counts, unless that clock was set back.
         """
         self._opened_anew = True
-        self.supported = True
 
     def read(self, asker: Asker) -> bool:
         """Add what is new; tell whether the driver said. Raises Lost or NvmlFailure when the GPU or it is gone."""
-        if not self.supported:
+        if asker.lacks(self._way):
             return False
         try:
             self._read(asker)
         except asker.lib.NVMLError as error:
             check(error)
-            self.supported = error.value not in UNSUPPORTED
+            asker.refused(self._way, error.value)
+            self._supported = error.value not in UNSUPPORTED
             return False
+        asker.succeeded(self._way)
+        self._supported = True
         return True
 
     def _read(self, asker: Asker) -> None:
@@ -167,6 +170,16 @@ class Sampler:
         self.wants_pcie = False
         """Set where performance monitoring does not tell the PCIe traffic."""
 
+    @property
+    def has_power(self) -> bool:
+        """Whether energy was added up from samples: a counter that begins elsewhere would jump."""
+        return self._power.begun
+
+    @property
+    def has_pcie(self) -> bool:
+        """Whether the driver's counters of the PCIe traffic were added up: likewise."""
+        return any(counter.total is not None for counter in self._pcie.values())
+
     def begin_anew(self) -> None:
         """Expect another driver; never blocks, also while a call into the old one does not return."""
         self._opened_anew = True
@@ -179,6 +192,9 @@ class Sampler:
             if self._opened_anew:
                 self._opened_anew = False
                 self._expect_another_driver()
+            asker.begin_reading()
+            if asker.is_review_due():
+                asker.forget_refusals()
             if self._busy.read(asker):
                 self._busy_read_at = self._now()
             if self.wants_power:

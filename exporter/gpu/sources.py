@@ -64,7 +64,7 @@ def all_of(paths: Paths, owner_of: Callable[[int], str | None] | None = None) ->
 
 
 def _nvidia(paths: Paths, owner_of: Callable[[int], str | None] | None) -> Source:
-    if library.find() is None:
+    if not library.exists():
         raise Unavailable(library.MISSING)
     from exporter.gpu.nvidia import Nvidia  # noqa: PLC0415 - not for machines without the driver's library
     from exporter.gpu.nvidia_device import Surroundings  # noqa: PLC0415 - likewise

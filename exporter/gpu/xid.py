@@ -21,16 +21,24 @@ log = logging.getLogger(__name__)
 
 _XID = 0x8  # nvmlEventTypeXidCriticalError
 _PAUSE_SECONDS = 1.0
+_REFUSED_SECONDS = 600.0  # how long "not supported" is believed
 
 
 class XidWatcher:
     """Waits for the XIDs of all GPUs in one daemon thread; counts them by GPU and code, across losses of either."""
 
-    def __init__(self, nvml: Nvml, now: Callable[[], float] = time.time, wait_ms: int = 500) -> None:
+    def __init__(
+        self,
+        nvml: Nvml,
+        now: Callable[[], float] = time.time,
+        wait_ms: int = 500,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Prepare; each wait, and so a new start of the driver, takes ``wait_ms`` at the most."""
         self._nvml = nvml
         self._now = now
         self._wait_ms = wait_ms
+        self._clock = clock
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._wanted: tuple[int, Mapping[str, Any]] = (0, {})
@@ -40,6 +48,8 @@ class XidWatcher:
         self._kept = 0
         self._generation = 0
         self._registered: dict[str, int | None] = {}
+        self._failing = False
+        self._review_at = 0.0
         self._thread: threading.Thread | None = None
 
     def watch(self, generation: int, handles: Mapping[str, Any]) -> None:
@@ -62,6 +72,7 @@ class XidWatcher:
             yield Value(families.XID_LAST, (str(xid),), self._last[uuid, xid])
         generation = self._nvml.generation
         watched = generation != 0 and generation == self._generation and self._registered.get(uuid) is not None
+        watched = watched and not self._failing
         yield Value(families.XID_WATCHED, (), float(watched))
 
     def _run(self) -> None:
@@ -80,8 +91,9 @@ class XidWatcher:
     def _prepare(self, generation: int) -> bool:
         """Register what is not yet registered; tell whether there is anything to wait for.
 
-        What fails for the moment only is tried again in the next round.
+        What fails for the moment only is tried again in the next round, what is not supported after 10 minutes.
         """
+        self._expect_more()
         with contextlib.suppress(self._nvml.lib.NVMLError):
             if generation != self._generation:
                 self._registered = {}
@@ -96,6 +108,15 @@ class XidWatcher:
                 with contextlib.suppress(self._nvml.lib.NVMLError, Lost):
                     self._registered[uuid] = self._register(handle)
         return any(address is not None for address in self._registered.values())
+
+    def _expect_more(self) -> None:
+        """Forget, when it is time, what was not supported."""
+        if self._clock() < self._review_at:
+            return
+        self._review_at = self._clock() + _REFUSED_SECONDS
+        self._registered = {uuid: address for uuid, address in self._registered.items() if address is not None}
+        if self._events is None:
+            self._generation = 0
 
     def _new_set(self) -> Any:
         """Return a set of events, None on a system that has none (WSL2); NVMLError on a failure of the moment."""
@@ -134,7 +155,9 @@ class XidWatcher:
             event = lib.nvmlEventSetWait_v2(self._events, self._wait_ms)
         except lib.NVMLError as error:
             check(error)
-            return bool(error.value == TIMEOUT)
+            self._failing = error.value != TIMEOUT
+            return not self._failing
+        self._failing = False
         if event.eventType & _XID:
             self._count(_address(event.device), int(event.eventData))
         return True

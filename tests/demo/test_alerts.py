@@ -17,6 +17,7 @@ _CANNOT = {
     "ExporterDown critical": "the demo answers",
     "ExporterFlapping warning": "the demo answers",
     "ExporterScrapeSlow warning": "the demo is fast",
+    "GpuAllNotAnswering critical": "one GPU fails at a time",
     "GpuDriverReplaced warning": "it would last until a restart",
     "GpuIdleWithModel info": "waits for six hours",
     "HostFilesystemFilling critical": "waits for an hour",

@@ -138,6 +138,7 @@ def test_an_amd_card(tmp_path: Path) -> None:
         "power_watts": {(): 121},
         "power_limit_watts": {(): 241},
         "fan_ratio": {("0",): 0.2},
+        "fields_lost": {(): 0},
     }
     found = without_device(read)
     del found["info"]
@@ -215,7 +216,7 @@ def test_an_intel_gpu_of_i915(tmp_path: Path) -> None:
     """The GPU inside a processor has clocks and throttle reasons, and nothing that it has not."""
     plug_in(tmp_path, "card0 i915 0000:00:02.0", {"vendor": "0x8086\n", "device": "0xa780\n"}, I915_CARD)
     found = without_device(readings(collector(tmp_path).collect()))
-    assert found.keys() == {"info", "up", "clock_hertz", "clock_max_hertz", "throttled"}
+    assert found.keys() == {"info", "up", "fields_lost", "clock_hertz", "clock_max_hertz", "throttled"}
     assert found["throttled"] == {("pl2",): 1, ("prochot",): 0}
 
 
@@ -336,3 +337,43 @@ def test_clocks_are_parsed_as_the_kernel_writes_them() -> None:
     assert parse_clocks("S: 19Mhz *\n0: 615Mhz \n1: 2100Mhz \n") == (19e6, 2100e6)
     assert parse_clocks("0: 500Mhz\n") == (None, 500e6)
     assert parse_clocks("") == (None, None)
+
+
+@pytest.mark.parametrize(("driver", "files", "more"), [("amdgpu", AMD, {}), ("xe", XE, {}), ("i915", {}, I915_CARD)])
+def test_a_card_of_which_no_file_can_be_read_is_not_up(
+    driver: str, files: dict[str, str], more: dict[str, str], tmp_path: Path
+) -> None:
+    """Its driver has given up on it, and the kernel knows of its PCIe link only; it is up again when it answers."""
+    plug_in(tmp_path, f"card1 {driver} 0000:03:00.0", {"vendor": "0x1\n", "device": "0x2\n"} | files, more)
+    cards = collector(tmp_path)
+    before = readings(cards.collect())
+    places = ((tmp_path / "devices/pci0000:00/0000:03:00.0", files), (tmp_path / "class/drm/card1", more))
+    for folder, texts in places:
+        for name in texts:
+            if not name.startswith(("current_", "max_", "vendor", "device", "power/", "unique_id")):
+                (folder / name).write_text("")
+    read = readings(cards.collect())
+    assert list(read["gpu_up"].values()) == [0]
+    assert {name for name in read if name.startswith("gpu_")} - {"gpu_info", "gpu_up"} == {
+        "gpu_devices",
+        "gpu_devices_expected",
+        "gpu_devices_suspended",
+        "gpu_devices_resting",
+    }
+    for folder, texts in places:
+        write(folder, texts)
+    assert readings(cards.collect()) == before
+
+
+def test_files_that_fail_for_a_moment_are_counted(tmp_path: Path) -> None:
+    """They are read in every scrape; a card that never had any is up all the same."""
+    plug_in(tmp_path, "card1 amdgpu 0000:03:00.0", AMD)
+    plug_in(tmp_path, "card2 i915 0000:00:02.0", {"vendor": "0x8086\n", "device": "0xa780\n"})
+    cards = collector(tmp_path)
+    file = tmp_path / "devices/pci0000:00/0000:03:00.0/gpu_busy_percent"
+    for text, lost in (("87", 0), ("", 1), ("", 1), ("87", 0)):
+        file.write_text(text)
+        read = readings(cards.collect())
+        assert sorted(read["gpu_up"].values()) == [1, 1]
+        assert sorted(read["gpu_fields_lost"].values()) == [0, lost]
+        assert ("gpu_utilization_ratio" in read) == (not lost)

@@ -7,7 +7,7 @@ import pytest
 
 from exporter.collectors import Unavailable
 from exporter.gpu import library
-from exporter.gpu.nvml import LibraryMissing, Nvml
+from exporter.gpu.nvml import DriverFailed, LibraryMissing, Nvml
 from tests.gpu.asking import FIRST, NAME, SECOND, collected, of_first
 from tests.gpu.driver import H100, plug_in
 from tests.programs import wait_until
@@ -31,6 +31,37 @@ def test_without_a_library_or_a_driver_there_is_no_gpu(driver: Driver, make_gpu:
     driver.forget("-", "Init")
     with pytest.raises(Unavailable, match="has no GPU"):
         collected(make_gpu())
+
+
+@pytest.mark.parametrize("says", ["!999", "!17", "!4"])
+def test_a_driver_that_cannot_be_opened_is_a_failure(
+    says: str, driver: Driver, make_gpu: MakeGpu, clock: Clock
+) -> None:
+    """A container that lost its access to the driver must not look like a machine without one; it is tried again."""
+    plug_in(driver, 1, H100, NAME)
+    driver.say("-", Init=says)
+    collector = make_gpu()
+    for _ in range(2):
+        with pytest.raises(DriverFailed, match="the NVIDIA driver cannot be opened"):
+            collected(collector)
+    driver.forget("-", "Init")
+    clock.seconds += 10
+    assert collected(collector)["gpu_up"] == {FIRST: 1}
+
+
+def test_what_a_driver_did_not_give_at_the_start_is_queried_again(
+    driver: Driver, make_gpu: MakeGpu, clock: Clock
+) -> None:
+    """Its version in the next census, a GPU's name and address within a minute."""
+    plug_in(driver, 1, H100, NAME)
+    driver.say("-", DriverVersion="!3")
+    driver.say(0, Name="!3", PciInfo="!3")
+    collector = make_gpu()
+    assert next(iter(collected(collector)["gpu_info"]))[2:6] == ("nvidia", "", "", "")
+    driver.say("-", DriverVersion="580.95.05")
+    driver.say(0, Name=NAME, PciInfo="00000000:01:00.0")
+    clock.seconds += 60
+    assert next(iter(collected(collector)["gpu_info"]))[2:6] == ("nvidia", NAME, "580.95.05", "0000:01:00.0")
 
 
 def test_a_collector_that_a_reload_replaced_lets_the_library_go(driver: Driver, make_gpu: MakeGpu) -> None:

@@ -43,7 +43,7 @@ def test_a_lost_gpu_is_counted_and_comes_back(
     ]
 
 
-@pytest.mark.parametrize("says", ["!15", "!8", "!11", "!16", "!999"], ids=["lost", "power", "irq", "reset", "unknown"])
+@pytest.mark.parametrize("says", ["!15", "!8", "!11", "!16", "!999", "!6", "!10", "!12", "!17", "!20"])
 def test_a_gpu_that_fails_from_the_start_is_counted(
     says: str, driver: Driver, make_gpu: MakeGpu, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -70,12 +70,12 @@ def test_memory_by_process_is_by_name(driver: Driver, make_gpu: MakeGpu) -> None
 def test_a_list_of_processes_that_fails_for_a_moment_makes_all_unknown(driver: Driver, make_gpu: MakeGpu) -> None:
     """What the other lists hold would look like everything: 0 bytes used, and a model that has its GPU to itself."""
     plug_in(driver, 1, H100 | {"MemoryInfo": "!3", "MemoryInfo_v2": "!3"}, "NVIDIA GB10")
-    driver.say(0, ComputeRunningProcesses="!999", GraphicsRunningProcesses="14:7:")
+    driver.say(0, ComputeRunningProcesses="!999", GraphicsRunningProcesses="14:7:", MPSComputeRunningProcesses="!3")
     collector = make_gpu(names=named({11: "vllm", 14: "Xorg"}), host_memory=lambda: 100)
     read = collected(collector)
     assert not of_first(read, "memory_used_bytes")
     assert not of_first(read, "process_memory_bytes")
-    driver.say(0, ComputeRunningProcesses="11:5:", MPSComputeRunningProcesses="!3")
+    driver.say(0, ComputeRunningProcesses="11:5:")
     read = collected(collector)
     assert of_first(read, "memory_used_bytes") == {(): 12}
     assert of_first(read, "process_memory_bytes") == {("vllm",): 5, ("Xorg",): 7}

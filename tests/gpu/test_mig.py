@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.gpu.asking import FIRST, NAME, collected, named, of_first
 from tests.gpu.driver import GIB, H100, Lines, plug_in
 
@@ -56,10 +58,11 @@ def test_mig_instances_are_rows_of_their_own(driver: Driver, make_gpu: MakeGpu, 
     assert read["gpu_memory_used_bytes"] == {FIRST: 60 * GIB}
     assert "gpu_utilization_ratio" not in read
     driver.forget(0, "mig.4.GpuInstanceId")
-    driver.say(0, MigMode="!999")  # for the moment
-    read = collected(collector)
-    assert list(read["gpu_mig_memory_used_bytes"]) == [large]
-    assert read["gpu_mig_sm_active_ratio"] == {large: 0.25}
+    for code in (999, 3, 4):  # for the moment
+        driver.say(0, MigMode=f"!{code}", MaxMigDeviceCount=f"!{code}", GpmSupport=f"!{code}")
+        read = collected(collector)
+        assert list(read["gpu_mig_memory_used_bytes"]) == [large]
+        assert read["gpu_mig_sm_active_ratio"] == {large: 0.25}
     driver.say(0, {"MigMode": "0 0", "UtilizationRates": "50 50"})
     read = collected(collector)
     assert not [name for name in read if name.startswith("gpu_mig")]
@@ -96,3 +99,20 @@ def test_what_is_counted_between_scrapes_comes_back_as_well(driver: Driver, make
     collected(collector)
     driver.say("*", {"field.198.0": 2500})
     assert of_first(collected(collector), "pcie_receive_bytes_total") == {(): 500}
+
+
+@pytest.mark.parametrize("code", [3, 4, 999])
+def test_an_instances_fields_that_fail_for_a_moment_are_counted(
+    code: int, driver: Driver, make_gpu: MakeGpu, clock: Clock
+) -> None:
+    """Memory is absent meanwhile: another way to it would count what the driver keeps as used."""
+    plug_in(driver, 1, H100 | {"MigMode": "1 1", "MaxMigDeviceCount": 7}, NAME)
+    part: Lines = {"GpuInstanceId": 1, "MemoryInfo_v2": f"{40 * GIB} {30 * GIB} {9 * GIB} {GIB}", "MemoryInfo": "9 9 0"}
+    driver.say(0, {f"mig.0.{key}": value for key, value in part.items()})
+    collector = make_gpu()
+    instance = (*FIRST, "1", "")
+    for says, used, lost in ((part["MemoryInfo_v2"], {instance: 30 * GIB}, 0), (f"!{code}", {}, 1)) * 2:
+        driver.say(0, {"mig.0.MemoryInfo_v2": says})
+        read = collected(collector, clock)
+        assert read.get("gpu_mig_memory_used_bytes", {}) == used
+        assert of_first(read, "fields_lost") == {(): lost}

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import ctypes
 import threading
 import time
 from types import SimpleNamespace
@@ -8,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from exporter.gpu import library
 from exporter.gpu.nvidia_identity import kernel_address
-from exporter.gpu.nvml import DriverGone, DriverReplaced, LibraryMissing, Nvml, check
+from exporter.gpu.nvml import DriverFailed, DriverGone, DriverReplaced, LibraryMissing, Nvml, check
 from exporter.gpu.reading import Lost
 from tests.programs import wait_until
 
@@ -167,10 +165,11 @@ def test_a_call_that_hangs_for_long_is_not_waited_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "expected"), [(9, DriverGone), (12, LibraryMissing), (18, DriverReplaced), (999, DriverGone)]
+    ("code", "expected"),
+    [(9, DriverGone), (12, LibraryMissing), (18, DriverReplaced), (999, DriverFailed), (17, DriverFailed)],
 )
 def test_what_a_failed_initialisation_means(code: int, expected: type[Exception]) -> None:
-    """No driver, no library and another driver's library are told apart; anything else is no driver."""
+    """No driver, no library and another driver's library are told apart; anything else is a driver that fails."""
     with pytest.raises(expected):
         opened(binding(code))
 
@@ -200,13 +199,6 @@ def test_a_failure_of_the_driver_is_kept_until_it_is_opened_anew() -> None:
     nvml.close()
     nvml.open()
     assert nvml.failure is None
-
-
-def test_without_a_library_nothing_is_found() -> None:
-    """A name that no loader knows is no library; the first that there is counts."""
-    libc = ctypes.CDLL(None)._name or "libc.so.6"
-    assert library.find(("libno-such-thing.so.1",)) is None
-    assert library.find(("libno-such-thing.so.1", libc)) == libc
 
 
 def test_addresses_are_the_kernels() -> None:

@@ -113,8 +113,8 @@ def test_samples_that_cannot_be_are_left_out(buffer: Buffer) -> None:
     assert samples.total == pytest.approx(1.0)
 
 
-def test_a_card_without_samples_is_asked_once(buffer: Buffer) -> None:
-    """Not supported is for good, until the driver is opened anew; there is no counter then."""
+def test_a_card_without_samples_is_queried_once(buffer: Buffer) -> None:
+    """Not supported is believed for a while, or until the driver is opened anew; there is no counter then."""
     samples, asker = sampled(buffer)
     buffer.error = 3
     samples.read(asker)
@@ -122,8 +122,24 @@ def test_a_card_without_samples_is_asked_once(buffer: Buffer) -> None:
     assert (samples.total, buffer.asked) == (None, 1)
     samples.begin_anew()
     buffer.error = 0
-    samples.read(asker)
+    samples.read(Asker(buffer, None))
     assert samples.total == 0
+
+
+def test_samples_that_are_not_supported_for_a_moment_keep_the_sum(buffer: Buffer) -> None:
+    """They are queried on, since they answered before; the counter is absent meanwhile, and goes on where it was."""
+    samples, asker = sampled(buffer)
+    buffer.samples = [(1_000_000, 0)]
+    samples.read(asker)
+    buffer.error = 3
+    samples.read(asker)
+    assert (samples.total, asker.lost) == (None, 1)
+    buffer.error = 0
+    buffer.samples += [(1_500_000, 100)]
+    asker.begin_reading()
+    samples.read(asker)
+    assert samples.total == pytest.approx(0.5)
+    assert asker.lost == 0
 
 
 def test_a_failure_of_the_moment_keeps_the_sum(buffer: Buffer) -> None:

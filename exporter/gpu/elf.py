@@ -1,0 +1,76 @@
+"""Check the headers of a shared library (ELF), without loading it.
+
+Sources: System V ABI, "Object Files"; glibc's elf/dl-load.c, which skips files for other machines.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+_MAGIC = b"\x7fELF"
+_SHARED_OBJECT, _LOAD = 3, 1  # ET_DYN, PT_LOAD
+_HEADER_BYTES = 64
+_MAX_SEGMENTS = 512
+
+
+class Damaged(Exception):
+    """The file is no library, or a part of it is missing."""
+
+
+class _Layout(NamedTuple):
+    """Where the fields are: e_phoff to e_phnum, and of a segment p_type, p_offset and p_filesz."""
+
+    table: str
+    segment: str
+
+
+_LAYOUTS = {1: _Layout("28xI10xHH", "II8xI"), 2: _Layout("32xQ14xHH", "I4xQ16xQ")}  # 32 bits, 64 bits
+_ORDERS = {1: "<", 2: ">"}
+
+
+def check(path: Path) -> bool:
+    """Return whether a library is for this machine, and whole. Damaged when it is no library or is truncated."""
+    with path.open("rb") as file:
+        header = file.read(_HEADER_BYTES)
+        if len(header) < _HEADER_BYTES or not header.startswith(_MAGIC):
+            raise Damaged("is not a shared library" if header else "is empty")
+        if (own := _own_kind()) is not None and _kind(header) != own:
+            return False
+        layout, order = _LAYOUTS.get(header[4]), _ORDERS.get(header[5])
+        if layout is None or order is None or struct.unpack_from(f"{order}H", header, 16)[0] != _SHARED_OBJECT:
+            raise Damaged("is not a shared library")
+        offset, entry_bytes, count = struct.unpack_from(order + layout.table, header)
+        segment = struct.Struct(order + layout.segment)
+        size = path.stat().st_size
+        if not 0 < count <= _MAX_SEGMENTS or entry_bytes < segment.size or offset + count * entry_bytes > size:
+            raise Damaged("is truncated: its table of segments is missing")
+        file.seek(offset)
+        table = file.read(count * entry_bytes)
+    _check_segments([segment.unpack_from(table, index * entry_bytes) for index in range(count)], size)
+    return True
+
+
+def _check_segments(segments: list[tuple[int, int, int]], size: int) -> None:
+    ends = [offset + length for kind, offset, length in segments if kind == _LOAD]
+    if not ends:
+        raise Damaged("is not a shared library: it has nothing to load")
+    if max(ends) > size:
+        raise Damaged(f"is truncated: it has {size} bytes of at least {max(ends)}")
+
+
+def _kind(header: bytes) -> tuple[bytes, bytes]:
+    """Return class and byte order, and the machine."""
+    return header[4:6], header[18:20]
+
+
+def _own_kind() -> tuple[bytes, bytes] | None:
+    """Return what the libraries of this process are; None where the interpreter's own file cannot be read."""
+    try:
+        with Path("/proc/self/exe" if Path("/proc/self/exe").exists() else sys.executable).open("rb") as file:
+            header = file.read(_HEADER_BYTES)
+    except OSError:
+        return None
+    return _kind(header) if len(header) == _HEADER_BYTES and header.startswith(_MAGIC) else None

@@ -1,0 +1,61 @@
+"""Load a library in a child process, to see whether that ends or hangs it."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DEADLINE_SECONDS = 5.0
+_KILL_SECONDS = 1.0
+# The alarm ends the child when this process has ended meanwhile. A crash shall leave no core file.
+_PROGRAM = """
+import ctypes, resource, signal, sys
+signal.alarm(int(sys.argv[2]))
+resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+try:
+    ctypes.CDLL(sys.argv[1])
+except OSError as error:
+    sys.stderr.write(str(error)[:500])
+    sys.exit(int(sys.argv[3]))
+"""
+_NOT_LOADED = 70
+_CRASHES = frozenset({signal.SIGBUS, signal.SIGSEGV, signal.SIGABRT, signal.SIGILL, signal.SIGFPE, signal.SIGTRAP})
+"""How a library ends a process. Other signals come from outside: no memory left (SIGKILL), no permission (SIGSYS)."""
+
+
+def attempt(path: Path, deadline_seconds: float = DEADLINE_SECONDS) -> str:
+    """Load a library in a child process; return why that fails, '' when it does not.
+
+    '' also where a child process cannot run Python: then the check of its headers has to do.
+    """
+    if getattr(sys, "frozen", False) or not sys.executable:
+        return ""
+    alarm = int(deadline_seconds) + 1
+    try:
+        child = subprocess.Popen(  # noqa: S603 - this interpreter
+            [sys.executable, "-I", "-S", "-c", _PROGRAM, str(path), str(alarm), str(_NOT_LOADED)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+    except (OSError, ValueError):
+        return ""
+    try:
+        _, error = child.communicate(timeout=deadline_seconds)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # it may hang in the kernel
+            child.wait(_KILL_SECONDS)
+        return f"loading it does not end within {deadline_seconds:g} s"
+    finally:
+        if child.stderr is not None:
+            child.stderr.close()
+    if -child.returncode in _CRASHES:
+        return f"loading it ends a process with {signal.Signals(-child.returncode).name}"
+    return (error.decode(errors="replace").strip() or "cannot be loaded") if child.returncode == _NOT_LOADED else ""
