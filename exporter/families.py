@@ -6,6 +6,7 @@ its labels and its HELP cannot drift apart.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 NAMESPACE = "modelhost_"
 
 _MOST_REMEMBERED = 10_000
+_MAX = sys.float_info.max
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,15 @@ class Family:
     def by(self, samples: Iterable[tuple[tuple[str, ...], float | None]]) -> Iterator[Metric]:
         """Yield the family with one sample per (label values, value); unknown values (None) are left out.
 
-        Yields nothing at all when no sample remains: absent beats zero.
+        So are values that no machine has: NaN, infinite ones, and counters below 0. Yields nothing at all when no
+        sample remains: absent beats zero.
         """
+        least = 0.0 if self.type == "counter" else -_MAX
         metric = Metric(self.name.removesuffix("_total"), self.help, self.type)
         metric.samples = [
-            Sample(self.name, _labels(self.labels, values), value) for values, value in samples if value is not None
+            Sample(self.name, _labels(self.labels, values), value)
+            for values, value in samples
+            if value is not None and least <= value <= _MAX
         ]
         if metric.samples:
             yield metric

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import TYPE_CHECKING
 
 import pytest
@@ -142,3 +143,17 @@ def test_counters_are_written_with_total_and_their_type() -> None:
     metrics = list(counter("reads", "Reads.").of(3))
     assert b"modelhost_reads_total 3.0\n" in TEXT.render(metrics)
     assert b"# TYPE modelhost_reads counter\n" in OPENMETRICS.render(metrics)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 10**400, -(10**400)])
+def test_what_no_machine_has_is_absent(value: float) -> None:
+    """NaN, infinity and what is beyond a double never reach the page; the other samples do."""
+    (family,) = gauge("g", "A gauge.", "name").by([(("odd",), value), (("sound",), -1.5)])
+    assert [(sample.labels, sample.value) for sample in family.samples] == [({"name": "sound"}, -1.5)]
+    assert list(counter("c", "A counter.").of(value)) == []
+
+
+def test_a_counter_below_zero_is_absent() -> None:
+    """Counters count from 0."""
+    assert list(counter("c", "A counter.").of(-1)) == []
+    assert list(counter("c", "A counter.").of(0)) != []

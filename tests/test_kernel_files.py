@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter.collectors import Unavailable
-from exporter.kernel_files import parse_counts, parse_ranges, read
+from exporter.kernel_files import count, each_line, parse_counts, parse_ranges, read, read_if_possible, whole_number
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,3 +56,41 @@ def test_large_counts_are_exact() -> None:
 def test_ranges(text: str, numbers: list[int]) -> None:
     """The kernel's lists of numbers are read as they are meant."""
     assert parse_ranges(text) == numbers
+
+
+@pytest.mark.parametrize("text", ["", "odd", "-", "--1", "+1", " 1", "1 ", "1_0", "1.0", "nan", "²", "١", "9" * 21])
+def test_what_is_no_number(text: str) -> None:
+    """Only ASCII digits, as many as 64 bits have, are a number; so no text is slow to parse or overflows later."""
+    with pytest.raises(ValueError, match="not a whole number"):
+        whole_number(text)
+
+
+def test_numbers() -> None:
+    """Counts are not negative; other numbers may be."""
+    assert (whole_number("-5"), count("0"), count(str(2**64 - 1))) == (-5, 0, 2**64 - 1)
+    with pytest.raises(ValueError, match="negative"):
+        count("-5")
+
+
+@pytest.mark.parametrize("text", ["odd", "", "3-x", "-1", "0-99999999999"])
+def test_what_is_no_range(text: str) -> None:
+    """An odd list is an error, not a list of a billion numbers."""
+    with pytest.raises(ValueError, match=r"number|large"):
+        parse_ranges(text)
+
+
+def test_odd_counts_are_left_out() -> None:
+    """What looks like a digit to Python and is none costs only its line."""
+    assert parse_counts(f"a ²\nb {'9' * 5000}\nc 1_0\nd 4\n") == {"d": 4}
+
+
+def test_each_line_ends_with_a_newline_alone() -> None:
+    """Other characters that Python takes for an end of line may be part of a name."""
+    assert each_line("a\x0bb\n\n\u2028\x85\n", str, "test") == ["a\x0bb", "\u2028\x85"]
+
+
+def test_a_file_that_may_be_absent(tmp_path: Path) -> None:
+    """What is absent or cannot be read is None; the rest is without surrounding blanks."""
+    (tmp_path / "file").write_text("up\n")
+    names = ("file", "missing", ".", "bad\0name")
+    assert [read_if_possible(tmp_path / name) for name in names] == ["up", None, None, None]

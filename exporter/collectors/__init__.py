@@ -7,18 +7,28 @@ The name in flags (``--collector.NAME``), in the configuration (``collectors.NAM
 from __future__ import annotations
 
 import importlib
+import logging
 import pkgutil
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Protocol, cast
+from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from prometheus_client.metrics_core import Metric
 
     from exporter.families import Family
+
+K = TypeVar("K")
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+_MAX_LOGGED = 256
+_logged: set[str] = set()
 
 
 class Unavailable(Exception):
@@ -71,6 +81,46 @@ class CollectorModule(Protocol):
     def create(self, options: AnyOptions, paths: Paths) -> Collector:
         """Build the collector; must not block and must not fail for lack of hardware."""
         ...
+
+
+def parts(*readers: Callable[[], Iterable[Metric]]) -> Iterator[Metric]:
+    """Yield the families of each reader; one that fails costs only its own, unless nothing is left."""
+    lists = {number: partial(_listed, reader) for number, reader in enumerate(readers)}
+    yield from chain.from_iterable(each(lists).values())
+
+
+def _listed(reader: Callable[[], Iterable[Metric]]) -> list[Metric]:
+    return list(reader())
+
+
+def each(readers: Mapping[K, Callable[[], T]]) -> dict[K, T]:
+    """Return what each reader returns; one that fails costs only its own, unless nothing is left.
+
+    Then the first failure is raised, or Unavailable when there is no other. Whatever is empty is as good as nothing.
+    """
+    results: dict[K, T] = {}
+    problems: list[Exception] = []
+    for key, reader in readers.items():
+        try:
+            results[key] = reader()
+        except Exception as problem:  # noqa: BLE001 - raised or logged below
+            problems.append(problem)
+    try:
+        failures = [failure for failure in problems if not isinstance(failure, Unavailable)]
+        if problems and all(result is None or result in ([], {}) for result in results.values()):
+            raise (failures or problems)[0]
+        for failure in failures:
+            log_once(getattr(failure, "filename", None) or type(failure).__name__, str(failure))
+    finally:
+        problems.clear()  # an exception that holds its own frame is a cycle
+    return results
+
+
+def log_once(source: str, problem: str) -> None:
+    """Log that a part of a collector is left out, once for each source: what is odd may differ in each scrape."""
+    if source not in _logged and len(_logged) < _MAX_LOGGED:
+        _logged.add(source)
+        log.warning("a part of a collector is left out", extra={"fields": {"source": source, "problem": problem}})
 
 
 @cache

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.collectors import Collector, Options, Paths, Unavailable
+from exporter.collectors import Collector, Options, Paths, Unavailable, log_once, parts
 from exporter.families import counter, gauge
-from exporter.kernel_files import parse_counts, read
+from exporter.kernel_files import count, parse_counts, read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -44,12 +44,11 @@ class Cgroup:
         if memory is None and cpu is None:
             raise Unavailable("no cgroup v2 limit applies")
         if memory is not None:
-            yield from MEMORY_LIMIT.of(memory[0])
-            yield from MEMORY_USED.of(int(read(memory[1] / "memory.current")))
+            limit, folder = memory
+            yield from parts(lambda: MEMORY_LIMIT.of(limit), lambda: MEMORY_USED.of(_memory_used(folder)))
         if cpu is not None:
-            yield from CPU_LIMIT.of(cpu[0])
-            throttled = parse_counts(read(cpu[1] / "cpu.stat")).get("throttled_usec")
-            yield from CPU_THROTTLED.of(None if throttled is None else throttled / 1e6)
+            cores, cpu_folder = cpu
+            yield from parts(lambda: CPU_LIMIT.of(cores), lambda: CPU_THROTTLED.of(_throttled_seconds(cpu_folder)))
 
     def _folders(self) -> list[Path]:
         """Return the exporter's cgroup and those above it, as far as they are visible."""
@@ -79,18 +78,36 @@ def _limit_file(path: Path) -> list[str]:
 
 
 def _tightest(limit_of: Callable[[Path], float | None], folders: Iterable[Path]) -> tuple[float, Path] | None:
-    """Return the smallest limit and whose it is."""
-    return min(((limit, folder) for folder in folders if (limit := limit_of(folder)) is not None), default=None)
+    """Return the smallest limit and whose it is; a file that cannot be read or parsed has none."""
+    limits = []
+    for folder in folders:
+        try:
+            limit = limit_of(folder)
+        except (OSError, ValueError, IndexError, ZeroDivisionError) as error:
+            log_once(str(folder), str(error))
+            continue
+        if limit is not None:
+            limits.append((limit, folder))
+    return min(limits, default=None)
 
 
 def _memory_limit(folder: Path) -> float | None:
     words = _limit_file(folder / "memory.max")
-    return int(words[0]) if words else None
+    return count(words[0]) if words else None
+
+
+def _memory_used(folder: Path) -> int:
+    return count(read(folder / "memory.current").strip())
 
 
 def _cpu_limit(folder: Path) -> float | None:
     words = _limit_file(folder / "cpu.max")
-    return int(words[0]) / int(words[1]) if words else None
+    return count(words[0]) / count(words[1]) if words else None
+
+
+def _throttled_seconds(folder: Path) -> float | None:
+    throttled = parse_counts(read(folder / "cpu.stat")).get("throttled_usec")
+    return None if throttled is None else throttled / 1e6
 
 
 def create(_options: Options, _paths: Paths) -> Collector:

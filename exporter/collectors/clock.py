@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psutil
 
-from exporter.collectors import Collector, Options, Paths
+from exporter.collectors import Collector, Options, Paths, parts
 from exporter.families import gauge
 
 if TYPE_CHECKING:
@@ -57,8 +57,13 @@ class Clock:
 
     def collect(self) -> Iterator[Metric]:
         """Yield the clock's families; the discipline's only where the platform has one and lets itself be asked."""
-        yield from TIME.of(self._now())
-        yield from BOOT_TIME.of(self._source.boot_time())
+        yield from parts(
+            lambda: TIME.of(self._now()),
+            lambda: BOOT_TIME.of(self._source.boot_time()),
+            self._of_discipline,
+        )
+
+    def _of_discipline(self) -> Iterator[Metric]:
         if self._discipline is None:
             return
         try:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from exporter.collectors import Collector, Options, Paths
+from exporter.collectors import Collector, Options, Paths, parts
 from exporter.families import gauge
-from exporter.kernel_files import read
+from exporter.kernel_files import count, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,8 +30,7 @@ class FileDescriptors:
     def collect(self) -> Iterator[Metric]:
         """Yield both numbers; Unavailable without file-nr."""
         allocated, _unused, maximum = read(self._file_nr).split()
-        yield from ALLOCATED.of(int(allocated))
-        yield from MAXIMUM.of(int(maximum))
+        yield from parts(lambda: ALLOCATED.of(count(allocated)), lambda: MAXIMUM.of(count(maximum)))
 
 
 def create(_options: Options, paths: Paths) -> Collector:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import re
+from functools import partial
 from typing import TYPE_CHECKING
 
-from exporter.collectors import Collector, Options, Paths, Unavailable
+from exporter.collectors import Collector, Options, Paths, Unavailable, each
 from exporter.families import counter
-from exporter.kernel_files import read
+from exporter.kernel_files import count, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,11 +44,14 @@ class Pressure:
 
     def collect(self) -> Iterator[Metric]:
         """Yield waiting and stalled seconds; Unavailable where the kernel does not account for pressure."""
-        totals = {resource: parse_totals(self._read(resource)) for resource in _RESOURCES}
+        totals = each({resource: partial(self._totals, resource) for resource in _RESOURCES})
         yield from WAITING.by(((resource,), total.get("some")) for resource, total in totals.items())
         yield from STALLED.by(
             ((resource,), total.get("full")) for resource, total in totals.items() if resource != "cpu"
         )
+
+    def _totals(self, resource: str) -> dict[str, float]:
+        return parse_totals(self._read(resource))
 
     def _read(self, resource: str) -> str:
         try:
@@ -60,7 +64,7 @@ class Pressure:
 
 def parse_totals(text: str) -> dict[str, float]:
     """Return seconds under 'some' and 'full' from one file of /proc/pressure."""
-    return {kind: int(microseconds) / 1e6 for kind, microseconds in _TOTALS.findall(text)}
+    return {kind: count(microseconds) / 1e6 for kind, microseconds in _TOTALS.findall(text)}
 
 
 def create(_options: Options, paths: Paths) -> Collector:

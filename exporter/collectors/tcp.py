@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from exporter.collectors import Collector, Options, Paths
+from exporter.collectors import Collector, Options, Paths, each
 from exporter.families import gauge
-from exporter.kernel_files import read
+from exporter.kernel_files import count, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,27 +36,28 @@ class Tcp:
 
     def collect(self) -> Iterator[Metric]:
         """Yield the connections; Unavailable without /proc/net."""
-        yield from CONNECTIONS.by(
-            [
-                (("established",), parse_established(read(self._net / "snmp"))),
-                (("time_wait",), parse_time_wait(read(self._net / "sockstat"))),
-            ]
+        numbers = each(
+            {
+                "established": lambda: parse_established(read(self._net / "snmp")),
+                "time_wait": lambda: parse_time_wait(read(self._net / "sockstat")),
+            }
         )
+        yield from CONNECTIONS.by(((state,), number) for state, number in numbers.items())
 
 
 def parse_established(snmp: str) -> int | None:
     """Return Tcp CurrEstab of /proc/net/snmp, whose lines come in pairs: names, then numbers."""
-    rows = [line.split() for line in snmp.splitlines() if line.startswith("Tcp:")]
+    rows = [line.split() for line in snmp.split("\n") if line.startswith("Tcp:")]
     if len(rows) != 2:  # noqa: PLR2004 - the pair
         return None
-    number = dict(zip(*rows, strict=True)).get("CurrEstab")
-    return None if number is None else int(number)
+    number = dict(zip(*rows, strict=False)).get("CurrEstab")
+    return None if number is None else count(number)
 
 
 def parse_time_wait(sockstat: str) -> int | None:
     """Return the sockets in TIME-WAIT of /proc/net/sockstat, which counts IPv6's among them."""
     found = _TIME_WAIT.search(sockstat)
-    return int(found[1]) if found else None
+    return count(found[1]) if found else None
 
 
 def create(_options: Options, paths: Paths) -> Collector:

@@ -31,6 +31,7 @@ SPACE_NAMES = {
     "filesystem_files",
     "filesystem_files_free",
 }
+OTHER_NAMES = {"filesystem_readonly", "filesystem_device_error", "filesystem_updated_timestamp_seconds"}
 
 
 def answer(_mount: str) -> Space:
@@ -46,7 +47,7 @@ def measured(
 ) -> Readings:
     """Return what is measured of these mounts."""
     source = psutil_double(disk_partitions=lambda **_: list(partitions))
-    return readings(Filesystem(options or Options(), Path(rootfs), source, ask).collect())
+    return readings(Filesystem(options or Options(), Path(rootfs), source, ask, lambda: 1.8e9).collect())
 
 
 def mountpoints(read: Readings) -> list[str]:
@@ -65,6 +66,7 @@ def test_what_is_measured() -> None:
         "filesystem_files_free": {labels: 5},
         "filesystem_readonly": {labels: 0},
         "filesystem_device_error": {labels: 0},
+        "filesystem_updated_timestamp_seconds": {labels: 1.8e9},
     }
 
 
@@ -191,7 +193,7 @@ def test_a_name_that_is_not_utf8_can_be_written() -> None:
 def test_a_file_system_without_inodes_has_no_files() -> None:
     """Btrfs and vfat make inodes as needed and say 0: absent."""
     read = measured(Partition(fstype="btrfs"), ask=lambda _: Space(1000, 400, 500, None, None))
-    assert set(read) == {*SPACE_NAMES, "filesystem_readonly", "filesystem_device_error"} - {
+    assert set(read) == {*SPACE_NAMES, *OTHER_NAMES} - {
         "filesystem_files",
         "filesystem_files_free",
     }
@@ -249,9 +251,41 @@ def test_a_stuck_mount_costs_the_others_nothing(hang: threading.Event) -> None:
     hang.set()
     assert returned.wait(20)
     for thread in threading.enumerate():
-        if thread.name == "mount-sweep":
+        if thread.name == "parallel-reads":
             thread.join(20)
     assert set(readings(collector.collect())["filesystem_device_error"].values()) == {0}
+
+
+@pytest.mark.parametrize(
+    ("odd", "absent"),
+    [
+        (SPACE._replace(available=2**64 - 4096), {"filesystem_available_bytes"}),
+        (SPACE._replace(free=1001), {"filesystem_free_bytes"}),
+        (SPACE._replace(available=-1), {"filesystem_available_bytes"}),
+        (SPACE._replace(files_free=11), {"filesystem_files_free"}),
+    ],
+)
+def test_an_odd_number_of_a_file_system(odd: Space, absent: set[str]) -> None:
+    """More free space than there is, and less than none, are absent; the other numbers are there."""
+    assert SPACE_NAMES - set(measured(Partition(), ask=lambda _: odd)) == absent
+
+
+def test_another_device_at_the_same_place(hang: threading.Event) -> None:
+    """The last values of a slow file system are never those of another one at its place."""
+
+    def ask(_mount: str) -> Space:
+        if len(partitions) > 1:
+            hang.wait(20)
+        return SPACE
+
+    partitions = [Partition("/dev/a", "/data")]
+    source = psutil_double(disk_partitions=lambda **_: partitions[-1:])
+    collector = Filesystem(Options(stuck_after=Seconds(0.2)), source=source, ask=ask)
+    assert set(readings(collector.collect())["filesystem_size_bytes"]) == {("/dev/a", "/data", "ext4")}
+    partitions.append(Partition("/dev/b", "/data"))
+    read = readings(collector.collect())
+    assert "filesystem_size_bytes" not in read
+    assert read["filesystem_device_error"] == {("/dev/b", "/data", "ext4"): 1}
 
 
 def test_space_is_what_statvfs_says(tmp_path: Path) -> None:

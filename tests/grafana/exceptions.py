@@ -57,6 +57,7 @@ UNSHOWN = {
     "modelhost_goodput_good_requests_total": _RECORDED,
     "modelhost_log_messages_dropped_total": "0 unless the log's reader fails, which its own host reports",
     "modelhost_gpu_fields_lost": "0 as a rule: for those who miss a series",
+    "modelhost_filesystem_updated_timestamp_seconds": "the age of the other values, for those who question them",
     "modelhost_gpu_busy_read_timestamp_seconds": "the age of busy_seconds, for those who question its rate",
 }
 """Metrics that no dashboard asks for by name."""
