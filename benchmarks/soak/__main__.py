@@ -103,6 +103,7 @@ class Soak:
             slowest_scrape_seconds=scrapes.slowest_seconds,
             slowest_health_seconds=scrapes.slowest_health_seconds,
             gap_seconds=clients["gaps"]["proxied"],
+            gap_ended=clients["gap_ended"],
             bypass_gap_seconds=clients["gaps"]["bypass"],
             problems=(*scrapes.problems, *clients["broken"], *self._new_errors()),
             seen=clients["counts"],
@@ -148,7 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rows.append(row)
         print(row.line(), flush=True)
         if given.verbose:
-            print(f"    {row.seen}", *row.problems[:5], sep="\n    ", flush=True)
+            print(f"    {row.seen}, gap at {row.gap_ended:.2f}", *row.problems[:5], sep="\n    ", flush=True)
     figures = judge(rows)
     print("", *(figure.line() for figure in figures), sep="\n")
     return 0 if all(figure.reached for figure in figures) else 1

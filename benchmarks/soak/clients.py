@@ -53,6 +53,8 @@ class Seen:
     """What was seen in a cycle."""
 
     gaps: dict[str, float] = field(default_factory=lambda: {"proxied": 0.0, "bypass": 0.0})
+    gap_ended: float = 0.0
+    """When the proxied stream's longest gap ended, as a share of the cycle."""
     counts: dict[str, int] = field(default_factory=dict)
     broken: list[str] = field(default_factory=list)
 
@@ -111,7 +113,7 @@ class Clients:
                     while chunk := await reader.read(1 << 16):
                         now = time.monotonic()
                         if last is not None:
-                            self.seen.gaps[name] = max(self.seen.gaps[name], now - last)
+                            self._note(name, now - last)
                         elif not chunk.startswith(b"HTTP/1.1 200"):
                             break
                         last = now
@@ -119,6 +121,12 @@ class Clients:
                 pass
             self.seen.broken.append(f"the {name} stream broke")
             await asyncio.sleep(1)
+
+    def _note(self, name: str, gap: float) -> None:
+        if gap > self.seen.gaps[name]:
+            self.seen.gaps[name] = gap
+            if name == "proxied":
+                self.seen.gap_ended = self._cycles.share()
 
     async def _view(self) -> None:
         """Watch the live feed for a while: half of them a WebSocket, half of them events; some leave without a word."""

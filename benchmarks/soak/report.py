@@ -39,6 +39,8 @@ class Row:
     slowest_health_seconds: float
     gap_seconds: float
     bypass_gap_seconds: float
+    gap_ended: float = 0.0
+    """When in the cycle, as a share of it; what is done then stands in ``cycle.py``."""
     problems: Sequence[str] = ()
     seen: Mapping[str, int] = field(default_factory=dict)
     """What the clients did, and how often."""
@@ -97,7 +99,7 @@ def judge(rows: Sequence[Row]) -> list[Figure]:
             )
         ),
         Figure(
-            f"longest gap of a stream {_ms(gap.gap_seconds)} ms in cycle {gap.cycle}"
+            f"longest gap of a stream {_ms(gap.gap_seconds)} ms in cycle {gap.cycle} at {gap.gap_ended:.0%} of it"
             f" (at most {_ms(gap.max_gap_seconds)})",
             gap.gap_seconds <= gap.max_gap_seconds,
         ),

@@ -49,9 +49,12 @@ def rows(**last: object) -> list[Row]:
         ({"rss_bytes": 65_100_000}, "RSS +5.1 MB since cycle 5"),
         ({"descriptors": 23}, "descriptors +3 since cycle 5"),
         ({"threads": 7}, "threads -3 since cycle 5"),
-        ({"gap_seconds": 0.26}, "longest gap of a stream 260 ms in cycle 20 (at most 250)"),
+        ({"gap_seconds": 0.26}, "longest gap of a stream 260 ms in cycle 20 at 0% of it (at most 250)"),
         ({"gap_seconds": 0.4, "bypass_gap_seconds": 0.2}, ""),
-        ({"gap_seconds": 0.5, "bypass_gap_seconds": 0.2}, "longest gap of a stream 500 ms in cycle 20 (at most 450)"),
+        (
+            {"gap_seconds": 0.5, "bypass_gap_seconds": 0.2},
+            "longest gap of a stream 500 ms in cycle 20 at 0% of it (at most 450)",
+        ),
         ({"slowest_health_seconds": 1.1}, "slowest /-/healthy 1100 ms"),
     ],
 )
