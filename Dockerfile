@@ -1,10 +1,19 @@
-# The exporter: built in one stage, run in another that has neither compiler nor package index.
-FROM python:3.13.7-slim AS build
+# The exporter: built in one stage, run in another that has neither compiler nor package index. The base is pinned by
+# the digest of its image for every platform, as docker-library/repo-info states it (repos/python/remote/3.13.14-slim-trixie.md);
+# every package is checked by its hash.
+FROM python:3.13.14-slim@sha256:9662417aace5ae7b8e2609cce472b72a8958e134ba372808abe9cc1a0c0125e6 AS build
 WORKDIR /src
+COPY requirements requirements
+RUN python -m venv /opt/build && \
+    /opt/build/bin/pip install --no-cache-dir --require-hashes -r requirements/build.txt -r requirements/node.txt
+RUN python -m venv --without-pip /opt/modelhost && \
+    /opt/build/bin/pip --python /opt/modelhost/bin/python install --no-cache-dir --require-hashes \
+        -r requirements/runtime.txt -r requirements/uvloop.txt
 COPY . .
-RUN python -m venv /opt/modelhost && /opt/modelhost/bin/pip install --no-cache-dir '.[uvloop]'
+RUN /opt/build/bin/pip wheel --no-cache-dir --no-build-isolation --no-deps --wheel-dir /opt/wheel . && \
+    /opt/build/bin/pip --python /opt/modelhost/bin/python install --no-cache-dir --no-index --no-deps /opt/wheel/*.whl
 
-FROM python:3.13.7-slim
+FROM python:3.13.14-slim@sha256:9662417aace5ae7b8e2609cce472b72a8958e134ba372808abe9cc1a0c0125e6
 LABEL org.opencontainers.image.title="modelhost-exporter" \
       org.opencontainers.image.description="Prometheus exporter for machines that serve models" \
       org.opencontainers.image.licenses="Apache-2.0"

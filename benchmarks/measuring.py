@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 import psutil
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import IO
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,14 +40,19 @@ class CannotStart(Exception):
 class Program:
     """A running program: where its metrics are, and what it has used so far."""
 
-    def __init__(self, process: psutil.Popen, url: str, log: str) -> None:
+    def __init__(self, process: psutil.Popen, url: str, log: IO[bytes]) -> None:
         self._process = process
         self._log = log
         self.url = url
+        self.pid: int = process.pid
+
+    def log(self) -> str:
+        """Return what the program has logged so far."""
+        return _text(self._log)
 
     def logged(self, message: str) -> dict[str, str]:
-        """Return the fields of the JSON line that this exporter logged with a message while it started."""
-        return next(entry for entry in _entries(self._log) if entry.get("msg") == message)
+        """Return the fields of the first JSON line that this exporter logged with a message."""
+        return next(entry for entry in _entries(self.log()) if entry.get("msg") == message)
 
     def cpu_seconds(self) -> float:
         """Return user and system time of the process since its start, ended threads included."""
@@ -69,10 +74,10 @@ class Program:
 
 
 @contextlib.contextmanager
-def exporter(*flags: str) -> Iterator[Program]:
-    """Run this exporter on a free port of its own choice, with more flags if given."""
+def exporter(*flags: str, environment: Mapping[str, str] | None = None) -> Iterator[Program]:
+    """Run this exporter on a free port of its own choice, with more flags and environment variables if given."""
     command = [*EXPORTER, "--web.listen-address=127.0.0.1:0", "--log.format=json", *flags]
-    with _running(command, _logged_url) as program:
+    with _running(command, _logged_url, environment=environment) as program:
         yield program
 
 
@@ -91,14 +96,18 @@ def listening(
 
 @contextlib.contextmanager
 def _running(
-    command: Sequence[str], find_url: Callable[[str], str | None], start_seconds: float = _START_SECONDS
+    command: Sequence[str],
+    find_url: Callable[[str], str | None],
+    start_seconds: float = _START_SECONDS,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[Program]:
     """Start a program, wait until ``find_url`` finds its URL (it is given what the program has logged), stop it."""
     with tempfile.TemporaryFile() as log:
-        process = psutil.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=log)
+        env = {**os.environ, **(environment or {})}
+        process = psutil.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=log, env=env)
         try:
             url = _wait_for_url(process, log, find_url, start_seconds)
-            yield Program(process, url, _text(log))
+            yield Program(process, url, log)
         finally:
             _stop(process)
 

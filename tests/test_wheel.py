@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tarfile
 import venv
 import zipfile
 from pathlib import Path
@@ -17,19 +18,23 @@ from tests.programs import DEADLINE_SECONDS, missing
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the wheel with the tools that are installed, without a network."""
+def build(kind: str, folder: Path, root: Path = ROOT) -> Path:
+    """Build the wheel or the sdist with the tools that are installed, without a network."""
     if not hatch_build.is_built(ROOT):
         missing("the charts are not built: pip install --editable .")
-    folder = tmp_path_factory.mktemp("wheel")
     subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT],
+        [sys.executable, "-m", "build", f"--{kind}", "--no-isolation", "--outdir", folder, root],
         check=True,
         capture_output=True,
         timeout=6 * DEADLINE_SECONDS,
     )
-    return next(folder.glob("*.whl"))
+    return next(folder.glob("*.whl" if kind == "wheel" else "*.tar.gz"))
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the wheel of this tree."""
+    return build("wheel", tmp_path_factory.mktemp("wheel"))
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
@@ -42,6 +47,20 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     for name in ("index.html", "app.js", "app.css", *hatch_build.FILES.values()):
         assert f"exporter/page/static/{name}" in names
     assert {name.partition("/")[0] for name in names} == {"exporter", f"modelhost_exporter-{__version__}.dist-info"}
+
+
+def test_the_sdist_holds_what_is_named_and_builds_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
+    """No .env, .ci, .data or configuration of somebody's; charts, hashes and the hook are there."""
+    with tarfile.open(build("sdist", tmp_path)) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+        archive.extractall(tmp_path, filter="data")
+    assert {name.partition("/")[0] for name in names} == {
+        *(".gitignore", "PKG-INFO", "pyproject.toml", "LICENSE", "README.md", "CHANGELOG.md", "SECURITY.md"),
+        *("config.example.yaml", "docs", "exporter", "hatch_build.py", "npm", "requirements"),
+    }
+    (source,) = tmp_path.glob("modelhost_exporter-*/")
+    again = build("wheel", tmp_path / "wheel", source)
+    assert set(zipfile.ZipFile(again).namelist()) == set(zipfile.ZipFile(wheel).namelist())
 
 
 def test_the_installed_wheel_runs_outside_the_checkout(wheel: Path, tmp_path: Path) -> None:

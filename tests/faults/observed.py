@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from http.server import BaseHTTPRequestHandler
 
 SCRAPE_SECONDS = 0.2
+_SHORTEST_PAUSE_SECONDS = 0.02
 SCRAPE_TIMEOUT_SECONDS = 5.0
 HEALTHY_SECONDS = 1.0
 CHUNK_SECONDS = 0.02
@@ -93,6 +94,11 @@ class ScrapeLoop:
         self._thread = threading.Thread(target=self._run, name="scrape-loop", daemon=True)
         self._thread.start()
 
+    def take(self) -> Scrapes:
+        """Return what was seen since the last call, and begin anew."""
+        seen, self.seen = self.seen, Scrapes()
+        return seen
+
     def close(self) -> Scrapes:
         """Stop, and return what was seen."""
         self._closed.set()
@@ -101,7 +107,7 @@ class ScrapeLoop:
 
     def _run(self) -> None:
         while not self._closed.is_set():
-            began = time.monotonic()
+            began = round_began = time.monotonic()
             healthy = self._get("/-/healthy", HEALTHY_SECONDS)
             self.seen.slowest_health_seconds = max(self.seen.slowest_health_seconds, time.monotonic() - began)
             began = time.monotonic()
@@ -110,7 +116,7 @@ class ScrapeLoop:
             self.seen.count += healthy is not None and page is not None
             if page is not None:
                 self._check(page)
-            self._closed.wait(SCRAPE_SECONDS)
+            self._closed.wait(max(_SHORTEST_PAUSE_SECONDS, round_began + SCRAPE_SECONDS - time.monotonic()))
 
     def _get(self, path: str, timeout: float) -> bytes | None:
         host, _, port = self._address.rpartition(":")

@@ -52,3 +52,17 @@ def test_what_is_wrong_is_a_problem(healthy: Answer, page: Answer, problem: str)
         loop = ScrapeLoop(server.url.removeprefix("http://"))
         wait_until(lambda: bool(loop.seen.problems), "a problem")
         assert loop.close().problems[0].startswith(problem)
+
+
+def test_what_was_taken_is_not_seen_again() -> None:
+    """Of a period there are its own scrapes and problems."""
+    with standing_in({"/-/healthy": b"ok", "/metrics": b"up 1\n"}) as server:
+        loop = ScrapeLoop(server.url.removeprefix("http://"))
+        wait_until(lambda: loop.seen.count >= 3, "scrapes")
+        server.pages["/metrics"] = b"up"
+        wait_until(lambda: bool(loop.seen.problems), "a problem")
+        assert loop.take().count >= 3
+        server.pages["/metrics"] = b"up 1\n"
+        loop.take()
+        wait_until(lambda: loop.seen.count > 0, "a scrape")
+        assert len(loop.close().problems) <= 1, "one was under way"

@@ -14,6 +14,8 @@ from stack import options, programs
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+DIGEST = "@sha256:[0-9a-f]{64}"
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 PROFILES = ("normal", "live", "demo")
 ONE_OF_EACH = ("exporter", "prometheus", "alertmanager", "grafana")
@@ -75,14 +77,23 @@ def test_without_a_profile_the_normal_one_runs() -> None:
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_images_are_pinned(name: str) -> None:
-    """An image has a whole version, or is built here from images that have."""
+    """An image has a whole version and a digest, or is built here from images that have."""
     image = SERVICES[name]["image"]
     if "build" not in SERVICES[name]:
-        assert re.search(r":v?\d+\.\d+\.\d+$", image)
+        assert re.search(rf":v?\d+\.\d+\.\d+{DIGEST}$", image)
         return
-    bases = re.findall(r"(?m)^FROM (\S+)", (ROOT / "Dockerfile").read_text())
-    assert bases
-    assert all(re.search(r":\d+\.\d+\.\d+-slim$", base) for base in bases)
+    bases = re.findall(r"(?m)^FROM (\S+)", DOCKERFILE)
+    assert len(bases) == 2
+    assert len(set(bases)) == 1
+    assert all(re.search(rf":\d+\.\d+\.\d+-slim{DIGEST}$", base) for base in bases)
+
+
+def test_the_image_has_no_package_index() -> None:
+    """Only the stage that builds has pip: the environment that runs has none, and is copied as it is."""
+    build, run = DOCKERFILE.split("\nFROM ")[1:]
+    assert "venv --without-pip /opt/modelhost " in build
+    assert "COPY --from=build /opt/modelhost /opt/modelhost" in run
+    assert not re.search(r"(?m)^RUN ", run)
 
 
 def test_grafana_and_prometheus_are_recent_enough() -> None:
@@ -203,9 +214,18 @@ def test_dashboards_are_mounted_where_they_are_looked_for(profile: str) -> None:
 
 
 def test_the_build_context_has_what_the_build_reads() -> None:
-    """The Dockerfile builds the wheel from what .dockerignore lets through."""
+    """The Dockerfile builds the wheel from what .dockerignore lets through, and that exists."""
     let_through = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     project = (ROOT / "pyproject.toml").read_text()
-    wanted = {"exporter", "pyproject.toml", "npm", *re.findall(r"README\.md|LICENSE|hatch_build\.py", project)}
+    wanted = {
+        "exporter",
+        "pyproject.toml",
+        "npm",
+        "requirements",
+        *re.findall(r"README\.md|LICENSE|hatch_build\.py", project),
+    }
     assert wanted == let_through
+    assert all((ROOT / path).exists() for path in let_through)
+    copied = set(re.findall(r"(?m)^COPY (?!--from)(\S+)", DOCKERFILE))
+    assert copied <= {".", *let_through}
     assert all((ROOT / name).exists() for name in let_through)
