@@ -17,6 +17,8 @@ if typing.TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_MAX_SHOWN = 100  # characters of a value in an error
+
 
 class ConfigError(Exception):
     """A mistake in the configuration: where (a dotted path, or a file), and what is wrong."""
@@ -70,7 +72,7 @@ def _parse(wanted: Any, raw: object, where: str) -> object:
         if isinstance(raw, bool):  # what YAML makes of on and off
             raw = "on" if raw else "off"
         if raw not in arguments:
-            raise ConfigError(where, f"must be one of {', '.join(map(str, arguments))}, not {raw!r}")
+            raise ConfigError(where, f"must be one of {', '.join(map(str, arguments))}, not {_name_of(raw)}")
         return raw
     return _parse_scalar(origin or wanted, raw, where)
 
@@ -135,4 +137,5 @@ def _name_of(raw: object) -> str:
         return "a list"
     if isinstance(raw, dict):
         return "a mapping"
-    return repr(raw)
+    shown = repr(raw)
+    return shown if len(shown) <= _MAX_SHOWN else f"{shown[:_MAX_SHOWN]}…"

@@ -75,7 +75,7 @@ def test_what_is_not_given_has_its_default() -> None:
         ({"name": "a", "on": "yes"}, "top.on: must be true or false, not 'yes'"),
         ({"name": "a", "on": 1}, "top.on: must be true or false, not 1"),
         ({"name": "a", "level": "mid"}, "top.level: must be one of low, high, not 'mid'"),
-        ({"name": "a", "level": []}, "top.level: must be one of low, high, not []"),
+        ({"name": "a", "level": []}, "top.level: must be one of low, high, not a list"),
         ({"name": "a", "items": 3}, "top.items: must be a list, not 3"),
         ({"name": "a", "items": [1, "b"]}, "top.items[1]: must be a whole number, not 'b'"),
         ({"name": "a", "wait": "soon"}, "top.wait: 'soon' is not a duration such as 5s, 500ms or 1m30s"),
