@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 MAX_LINE_BYTES = 4096
 MAX_SAMPLES = 50_000
 
-# a name that begins inside another is none, and what a part has matched it keeps: both make the search linear
+# what a part has matched it keeps, and a name that begins inside another is none: that makes every search linear
+_LABELS = r'\{(?:[^"}]++|"(?:[^"\\]++|\\.)*+")*+\}'
 _LABEL = re.compile(r'(?<!\w)([a-zA-Z_]\w*+)="((?:[^"\\]++|\\.)*+)"')
 _BOUND = re.compile(r'(?:[{,]\s*+|^)le="([^"]*+)"')
 _ESCAPE = re.compile(r'\\[\\"n]')
 # what follows the prefix: name, labels, value, time, exemplar
-_SAMPLE = re.compile(r"(\w++)(?:[ \t]*(\{.*?\}))?[ \t]+([^\s{}]++)(?:[ \t]+-?\d++)?(?: # .*)?[ \t\r]*")
+_SAMPLE = re.compile(rf"(\w++)(?:[ \t]*+({_LABELS}))?[ \t]++([^\s{{}}]++)(?:[ \t]++-?\d++)?(?: # .*)?[ \t\r]*+")
 _ESCAPES = {r"\\": "\\", r"\"": '"', r"\n": "\n"}
 
 Series = dict[str, float]  # labels as they stand on the page → value
