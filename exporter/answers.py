@@ -11,7 +11,6 @@ Exceptions:
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
@@ -20,6 +19,15 @@ if TYPE_CHECKING:
     from exporter.snapshots import Histogram, Latency
 
 T = TypeVar("T")
+
+MAX_NUMBER = 1e100
+"""Larger numbers are left out: sums and products of those that are left do not overflow."""
+MAX_JSON_BYTES = 2 << 20
+"""Of a page of JSON; the parser holds up every thread for as long as it runs."""
+MAX_TEXT = 256
+"""Characters of a text, which may become a label."""
+MAX_OBJECTS = 1000
+"""Objects of a list, such as models."""
 
 _KEY_NEEDED = (401, 403)
 
@@ -55,9 +63,12 @@ FREE = Care()
 
 
 def read_json(fetch: Fetch, path: str) -> Any:
-    """Return a page's JSON; NotUnderstood when it is none, and what ``fetch`` raises."""
+    """Return a page's JSON; NotUnderstood when it is none or too large, and what ``fetch`` raises."""
+    body = fetch(path)
+    if len(body) > MAX_JSON_BYTES:
+        raise NotUnderstood(f"{path} is larger than {MAX_JSON_BYTES} bytes of JSON")
     try:
-        return json.loads(fetch(path))
+        return json.loads(body)
     except (ValueError, RecursionError) as error:
         raise NotUnderstood(f"{path} is not JSON") from error
 
@@ -89,15 +100,16 @@ def optional_object(fetch: Fetch, path: str) -> dict[str, Any]:
 
 
 def text(value: object) -> str:
-    """Return text, and nothing for anything else; half a surrogate pair, which no page could carry, becomes ``?``."""
+    """Return text, cut at ``MAX_TEXT``, and '' for anything else; half a surrogate pair becomes ``?``."""
     if not isinstance(value, str):
         return ""
+    value = value[:MAX_TEXT]
     return value if value.isascii() else value.encode("utf-8", "replace").decode()
 
 
 def number(value: object) -> float | None:
-    """Return a finite number that is not negative; None for anything else (true is no number)."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= sys.float_info.max:
+    """Return a number from 0 to ``MAX_NUMBER``; None for anything else (true is no number)."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_NUMBER:
         return None
     return float(value)
 
@@ -115,14 +127,14 @@ def child(value: object, *keys: str) -> Any:
 
 
 def objects(value: object) -> Iterator[dict[str, Any]]:
-    """Yield the objects in a list; nothing for anything else."""
+    """Yield the objects among the first ``MAX_OBJECTS`` items of a list; nothing for anything else."""
     if isinstance(value, list):
-        yield from (item for item in value if isinstance(item, dict))
+        yield from (item for item in value[:MAX_OBJECTS] if isinstance(item, dict))
 
 
 def texts(value: object) -> tuple[str, ...]:
-    """Return the texts in a list that are not empty."""
-    return tuple(text(item) for item in value if text(item)) if isinstance(value, list) else ()
+    """Return the texts among the first ``MAX_OBJECTS`` items of a list that are not empty."""
+    return tuple(text(item) for item in value[:MAX_OBJECTS] if text(item)) if isinstance(value, list) else ()
 
 
 def listed_models(fetch: Fetch) -> list[dict[str, Any]]:
@@ -130,7 +142,7 @@ def listed_models(fetch: Fetch) -> list[dict[str, Any]]:
     data = read_object(fetch, "/v1/models").get("data")
     if not isinstance(data, list):
         raise NotUnderstood("/v1/models is no list of models")
-    return [entry for entry in objects(data) if text(entry.get("id"))]
+    return [{**entry, "id": name} for entry in objects(data) if (name := text(entry.get("id")))]
 
 
 def wants_key(fetch: Fetch) -> bool:

@@ -6,18 +6,27 @@ they are asked for.
 
 from __future__ import annotations
 
+import io
 import math
 import re
-from functools import cache
 from typing import TYPE_CHECKING
 
+from exporter.answers import MAX_NUMBER, NotUnderstood
 from exporter.snapshots import Histogram
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
-_LABEL = re.compile(r'([a-zA-Z_][\w]*)="((?:[^"\\]|\\.)*)"')
-_BOUND = re.compile(r'(?:[{,]\s*|^)le="([^"]*)"')
+MAX_LINE_BYTES = 4096
+MAX_SAMPLES = 50_000
+
+# what a part has matched it keeps, and a name that begins inside another is none: that makes every search linear
+_LABELS = r'\{(?:[^"}]++|"(?:[^"\\]++|\\.)*+")*+\}'
+_LABEL = re.compile(r'(?<!\w)([a-zA-Z_]\w*+)="((?:[^"\\]++|\\.)*+)"')
+_BOUND = re.compile(r'(?:[{,]\s*+|^)le="([^"]*+)"')
+_ESCAPE = re.compile(r'\\[\\"n]')
+# what follows the prefix: name, labels, value, time, exemplar
+_SAMPLE = re.compile(rf"(\w++)(?:[ \t]*+({_LABELS}))?[ \t]++([^\s{{}}]++)(?:[ \t]++-?\d++)?(?: # .*)?[ \t\r]*+")
 _ESCAPES = {r"\\": "\\", r"\"": '"', r"\n": "\n"}
 
 Series = dict[str, float]  # labels as they stand on the page → value
@@ -28,7 +37,8 @@ _MOST_BOUNDS = 128  # engines have up to 35; a page that has more may mean to fl
 class EnginePage:
     """The samples of one engine, by the name after its prefix.
 
-    Lines that cannot be read, NaN, infinite and negative values are left out; ``_created`` is never asked for.
+    Lines that cannot be read or are longer than 4 kB are left out, and so are values that are NaN, negative or above
+    ``MAX_NUMBER``; ``_created`` is never asked for.
     """
 
     def __init__(self, text: bytes, *prefixes: str, copies: Collection[str] = ()) -> None:
@@ -36,11 +46,12 @@ class EnginePage:
 
         Series that only differ in labels named in ``copies`` are one (ranks that do the same work side by side, and all
         report it): the largest counts. Of a series that is there twice, which no page may have, so does the last.
+
+        NotUnderstood for a page with more than ``MAX_SAMPLES`` samples.
         """
-        page = text.decode("utf-8", "replace")
         self._series: dict[str, Series] = {}
         for prefix in prefixes:
-            for name, labels, value in _samples(prefix, page):
+            for name, labels, value in _samples(prefix, text):
                 self._series.setdefault(name, {})[labels] = value
             if self._series:
                 break
@@ -106,26 +117,30 @@ class EnginePage:
 def parse_labels(labels: str) -> dict[str, str]:
     """Return the labels of a sample, unescaped."""
     return {
-        name: re.sub(r'\\[\\"n]', lambda found: _ESCAPES[found[0]], value) if "\\" in value else value
+        name: _ESCAPE.sub(lambda found: _ESCAPES[found[0]], value) if "\\" in value else value
         for name, value in _LABEL.findall(labels)
     }
 
 
-@cache
-def _line(prefix: str) -> re.Pattern[str]:
-    # every part begins with what the one before cannot hold: a long line is read in linear time
-    name, labels, value = r"(\w+)", r"(?:[ \t]*(\{.*?\}))?", r"[ \t]+([^\s{}]+)"
-    time, exemplar = r"(?:[ \t]+-?\d+)?", r"(?: # .*)?"
-    return re.compile(rf"^{re.escape(prefix)}{name}{labels}{value}{time}{exemplar}[ \t\r]*$", re.MULTILINE)
-
-
-def _samples(prefix: str, page: str) -> Iterator[tuple[str, str, float]]:
-    for name, labels, written in _line(prefix).findall(page):
+def _samples(prefix: str, page: bytes) -> Iterator[tuple[str, str, float]]:
+    """Yield name without prefix, labels and value. Line by line: one search of a whole page holds up every thread."""
+    start = prefix.encode()
+    count = 0
+    for line in io.BytesIO(page):
+        if len(line) > MAX_LINE_BYTES or not line.startswith(start):
+            continue
+        found = _SAMPLE.fullmatch(line[len(start) :].decode("utf-8", "replace").removesuffix("\n"))
+        if found is None:
+            continue
+        count += 1
+        if count > MAX_SAMPLES:
+            raise NotUnderstood(f"a page of metrics with more than {MAX_SAMPLES} samples of {prefix}")
+        name, labels, written = found.groups("")
         try:
             value = float(written)
         except ValueError:
             continue
-        if 0 <= value < math.inf:
+        if 0 <= value <= MAX_NUMBER:
             yield name, labels, value
 
 

@@ -22,6 +22,7 @@ SECRET: Mapping[str, bool] = {"secret": True}
 """Metadata of a dataclass's field whose value is in no message."""
 
 _NAME = re.compile(r"[\w-]+", re.ASCII)
+_MAX_SHOWN = 100  # characters of a value in an error
 
 
 class ConfigError(Exception):
@@ -159,4 +160,5 @@ def _name_of(raw: object) -> str:
         return "a list"
     if isinstance(raw, dict):
         return "a mapping"
-    return repr(raw)
+    shown = repr(raw)
+    return shown if len(shown) <= _MAX_SHOWN else f"{shown[:_MAX_SHOWN]}…"

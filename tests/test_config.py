@@ -154,7 +154,7 @@ def test_collectors_are_chosen_by_name(overrides: dict[str, object], expected: s
         ("a: \x01", "config.yaml: "),
         ("path: {procfs: ''}", "path.procfs: '' is not a path"),
         ("a: !!python/object:os.system {}", ":1:4: could not determine a constructor"),
-        ("[" * 3000, "config.yaml: "),
+        ("[" * 3000, "config.yaml:1:33: nested more than 32 levels deep"),
         ("log: 2001-99-99", ":1:6: not a YAML timestamp"),
         ("web: {max_requests: 0x_}", ":1:21: not a YAML int"),
         ("web: {max_requests: !!bool maybe}", ":1:21: not a YAML bool"),

@@ -43,6 +43,7 @@ PROGRAMS = ("llama-server", "llama_server", "llamafile")
 
 _HARMLESS_METRICS_BUILD = 10600  # a good while after #27376, merged in August 2026
 _MOST_ASKED = 64  # models of a router: a list without end must not make a poll without end
+_BUILD = re.compile(r"b(\d{1,9})\b")
 _SLEEP_FLAG = "--sleep-idle-seconds"
 
 
@@ -150,7 +151,7 @@ def _parameters(exact: float | None) -> str:
 
 def _build(props: dict[str, Any]) -> int:
     """Return the number of the build (``b11434-abc``); 0 when it does not say."""
-    found = re.match(r"b(\d{1,9})\b", text(props.get("build_info")))
+    found = _BUILD.match(text(props.get("build_info")))
     return int(found[1]) if found else 0
 
 

@@ -40,7 +40,7 @@ def _model(entry: dict[str, Any]) -> Model:
     instances = list(objects(entry.get("loaded_instances")))
     contexts = [count(child(instance, "config", "context_length")) for instance in instances]
     return Model(
-        entry["key"],
+        text(entry.get("key")),
         aliases=tuple(filter(None, (text(instance.get("id")) for instance in instances))),
         loaded=bool(instances) if isinstance(entry.get("loaded_instances"), list) else None,
         quantization=text(child(entry, "quantization", "name")),
@@ -54,7 +54,7 @@ def _model(entry: dict[str, Any]) -> Model:
 def _older_model(entry: dict[str, Any]) -> Model:
     state = text(entry.get("state"))
     return Model(
-        entry["id"],
+        text(entry.get("id")),
         loaded=state == "loaded" if state else None,
         quantization=text(entry.get("quantization")),
         family=text(entry.get("arch")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import re
 import time
@@ -27,6 +28,7 @@ _NOT_THE_DRIVERS = frozenset(
     }
 )
 """What the kernel gives whatever the card's driver does."""
+_MAX_BYTES = 4096  # of an attribute in sysfs: a page (Linux Documentation/filesystems/sysfs.rst)
 
 
 class Folder(NamedTuple):
@@ -35,11 +37,8 @@ class Folder(NamedTuple):
     path: Path
 
     def text(self, name: str) -> str | None:
-        """Return a file's text, stripped; None where it is missing, refuses or is empty."""
-        try:
-            return (self.path / name).read_text(encoding="utf-8", errors="replace").strip() or None
-        except OSError:
-            return None
+        """Return the text of a file's first page, stripped; None where it is missing, refuses or is empty."""
+        return self.start(name, _MAX_BYTES).decode("utf-8", "replace").strip() or None
 
     def start(self, name: str, size: int) -> bytes:
         """Return the first bytes of a file; b'' where it is missing or refuses."""
@@ -50,12 +49,12 @@ class Folder(NamedTuple):
             return b""
 
     def number(self, name: str, unit: float = 1.0) -> float | None:
-        """Return a file's number in base units; None where there is none."""
-        text = self.text(name)
+        """Return a file's number in base units; None where there is none, or one that is not finite."""
         try:
-            return None if text is None else float(text) * unit
+            number = float(self.text(name) or "nan") * unit
         except ValueError:
             return None
+        return number if math.isfinite(number) else None
 
     def folders(self, pattern: str) -> list[Folder]:
         """Return the folders below that match, sorted."""

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+_PROPERTY = re.compile(r"^(\w{1,64}) (\d{1,20})$", re.MULTILINE)
+_NUMBER = re.compile(r"[0-9]{1,20}")
+_MAX_BYTES = 4096  # of an attribute in sysfs: a page
 NOBODY_KNOWN = 0
 """Stands for whoever holds the rest: the driver, and programs that draw, which KFD does not know. No process has it."""
 
@@ -29,14 +32,14 @@ def memory_by_pid(kfd: Path, address: str, used: float | None) -> dict[int, floa
     held: dict[int, float] = {}
     for process in _folders(kfd / "proc"):
         memory = _text(process / f"vram_{gpu}")
-        if process.name.isdecimal() and memory.isdecimal() and int(memory):
+        if _NUMBER.fullmatch(process.name) and _NUMBER.fullmatch(memory) and int(memory):
             held[int(process.name)] = float(memory)
     rest = used - sum(held.values())
     return {**held, NOBODY_KNOWN: rest} if rest > 0 else held
 
 
 def _properties(node: Path) -> dict[str, int]:
-    return {name: int(value) for name, value in re.findall(r"^(\w+) (\d+)$", _text(node / "properties"), re.MULTILINE)}
+    return {name: int(value) for name, value in _PROPERTY.findall(_text(node / "properties"))}
 
 
 def _address(properties: dict[str, int]) -> str:
@@ -55,6 +58,7 @@ def _folders(path: Path) -> Iterator[Path]:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="ascii", errors="replace").strip()
+        with path.open("rb") as file:
+            return file.read(_MAX_BYTES).decode("ascii", "replace").strip()
     except OSError:
         return ""

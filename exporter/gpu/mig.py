@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _ENABLED = 1
 _MODE = Call("nvmlDeviceGetMigMode")
 _MEMORY_INFO = "nvmlDeviceGetMemoryInfo"
-_PROFILE = re.compile(r"\d+g\.\d+gb\S*")  # of "NVIDIA H100 80GB HBM3 MIG 1c.3g.40gb"
+_PROFILE = re.compile(r"\d{1,3}g\.\d{1,5}gb\S*")  # of "NVIDIA H100 80GB HBM3 MIG 1c.3g.40gb"
 _GPM_RATIOS = {
     gpm.SM_UTIL: families.MIG_SM_ACTIVE,
     gpm.SM_OCCUPANCY: families.MIG_SM_OCCUPANCY,

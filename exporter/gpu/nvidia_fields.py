@@ -45,6 +45,7 @@ class Measure:
         return Value(self.family, self.labels, number)
 
 
+_NUMBER = re.compile(r"\d{1,9}")
 _MILLI, _MEGA, _NANO, _PERCENT, _KIBI = 1e-3, 1e6, 1e-9, 0.01, 1024.0
 _MOST_WATTS, _MOST_HERTZ, _MOST_CELSIUS, _LEAST_CELSIUS = 1e5, 1e11, 250.0, -100.0
 _DOMAINS = ("graphics", "sm", "memory", "video")  # nvmlClockType_t
@@ -163,7 +164,7 @@ def throttle_counters(driver_version: str) -> tuple[Measure, ...]:
 
 def _moved_fields(driver_version: str) -> tuple[int, ...]:
     """Return the numbers of the three fields that moved, none for the releases between the two known ones."""
-    version = tuple(int(part) for part in re.findall(r"\d+", driver_version)[:2])
+    version = tuple(int(part) for part in _NUMBER.findall(driver_version)[:2])
     if version >= (580, 82):
         return 269, 270, 271
     return (251, 252, 253) if (575,) <= version <= (580, 65) else ()

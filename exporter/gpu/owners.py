@@ -18,6 +18,7 @@ _MOST_ANCESTORS = 16
 _MOST_REMEMBERED = 1000
 _LOOK_AGAIN_SECONDS = 15.0
 _CONTAINER = re.compile(r"[0-9a-f]{64}")
+_PORT = re.compile(r"--?port[ =]([0-9]{1,5})(?![0-9])")
 _SHELLS = frozenset({"sh", "bash", "dash", "zsh", "fish", "ksh", "tcsh", "csh", "busybox"})
 # What starts things that have nothing to do with one another; a command line of theirs is one of those things.
 _STARTERS = re.compile(
@@ -144,7 +145,7 @@ class _Seen(NamedTuple):
         return server.container != "" and any(found.startswith(server.container) for found in self.containers)
 
     def _says(self, port: int) -> bool:
-        return re.search(rf"--?port[ =]{port}(?!\d)", self.command) is not None
+        return any(int(found) == port for found in _PORT.findall(self.command))
 
 
 def _command(process: Any) -> list[str]:

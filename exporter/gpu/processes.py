@@ -16,6 +16,9 @@ UNKNOWN = "unknown"
 """The name of a process that cannot be seen: it has just ended, or it is in another PID namespace."""
 
 _INTERPRETERS = re.compile(r"(python|pypy|node|ruby|perl|java|bash|sh)[\d.]*(\.exe)?")
+_DRIVE = re.compile(r"[A-Za-z]:\\")
+_TITLE_END = re.compile(r"[:\s]")
+_MAX_PATH, _MAX_NAME = 4096, 256  # characters; a path and a file's name are no longer
 _TAKE_A_WORD = ("-X", "-W", "-cp", "-classpath")
 
 
@@ -47,7 +50,7 @@ class Names:
     def _program_of(self, pid: int) -> str:
         try:
             process = self._source.Process(pid)
-            return program(process.cmdline()) or process.name() or UNKNOWN
+            return (program(process.cmdline()) or process.name() or UNKNOWN)[:_MAX_NAME]
         except (psutil.Error, OSError):
             return UNKNOWN
 
@@ -85,5 +88,6 @@ def program(command: Sequence[str]) -> str:
 
 
 def _file_name(word: str) -> str:
-    path = PureWindowsPath(word) if re.match(r"[A-Za-z]:\\", word) else PurePosixPath(re.split(r"[:\s]", word)[0])
+    word = word[:_MAX_PATH]
+    path = PureWindowsPath(word) if _DRIVE.match(word) else PurePosixPath(_TITLE_END.split(word, maxsplit=1)[0])
     return path.name or word

@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+_STATUS = re.compile(r"Runtime D3 status:[ \t]*+(\S+)")
+_MAX_BYTES = 4096
+
+
 def is_asleep(device: Path) -> bool:
     """Tell whether a PCI device sleeps; reading this file does not wake it (Linux, power/runtime_pm.rst)."""
     return _word(device / "power/runtime_status") == "suspended"
@@ -48,12 +52,13 @@ class PciDevices:
         Many distributions let all of them; on servers and most desktops the driver then says ``Not supported``, and
         drivers from before it could (435) say nothing.
         """
-        status = re.search(r"Runtime D3 status:\s*(\S+)", _word(self._driver / address / "power"))
+        status = _STATUS.search(_word(self._driver / address / "power"))
         return may_sleep(self._devices / address) and status is not None and status[1] == "Enabled"
 
 
 def _word(file: Path) -> str:
     try:
-        return file.read_text(encoding="ascii", errors="replace").strip()
+        with file.open("rb") as opened:
+            return opened.read(_MAX_BYTES).decode("ascii", "replace").strip()
     except OSError:
         return ""

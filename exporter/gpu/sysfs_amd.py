@@ -23,6 +23,9 @@ _GENERATIONS = {2.5: 1, 5.0: 2, 8.0: 3, 16.0: 4, 32.0: 5, 64.0: 6}
 _VENDOR = "0x1002"  # not that of AMD's processors and chipsets
 _CLOCKS = {"graphics": "pp_dpm_sclk", "memory": "pp_dpm_mclk"}
 _SENSOR_NAMES = {"mem": "memory"}
+_LEVEL = re.compile(r"^[ \t]*+\w++:[ \t]*+(\d{1,6})[ \t]*+MHz[ \t]*+(\*?)", re.MULTILINE | re.IGNORECASE)
+_SPEED = re.compile(r"\d{1,3}(?:\.\d{1,3})?")
+_ERRORS = re.compile(r"(ue|ce):[ \t]*+(\d{1,20})")
 _FORMAT_REVISION, _APU_FORMATS = 2, (b"\x02", b"\x03")  # of the header: size (2 bytes), format, content
 
 
@@ -75,7 +78,7 @@ def _clocks(device: Folder) -> Iterator[Value]:
 
 def parse_clocks(text: str) -> tuple[float | None, float | None]:
     """Return the current and the highest clock in hertz from lines such as ``1: 1200Mhz *``."""
-    levels = re.findall(r"^\s*\w+:\s*(\d+)\s*MHz\s*(\*?)", text, re.MULTILINE | re.IGNORECASE)
+    levels = _LEVEL.findall(text)
     current = next((int(megahertz) * _MEGA for megahertz, star in levels if star), None)
     return current, max((int(megahertz) * _MEGA for megahertz, _ in levels), default=None)
 
@@ -93,7 +96,7 @@ def _link(device: Folder) -> Iterator[Value]:
 
 
 def _generation(end: Folder, which: str) -> float | None:
-    speed = re.match(r"[\d.]+", end.text(f"{which}_link_speed") or "")
+    speed = _SPEED.match(end.text(f"{which}_link_speed") or "")
     return _GENERATIONS.get(float(speed[0])) if speed else None
 
 
@@ -118,7 +121,7 @@ def _ecc(device: Folder) -> Iterator[Value]:
     counts = {"ue": [0.0], "ce": [0.0]}
     files = sorted(path.name for path in (device.path / "ras").glob("*_err_count"))
     for name in files:
-        for kind, count in re.findall(r"(ue|ce):\s*(\d+)", Folder(device.path / "ras").text(name) or ""):
+        for kind, count in _ERRORS.findall(Folder(device.path / "ras").text(name) or ""):
             counts[kind].append(float(count))
     for kind, label in (("ce", "corrected"), ("ue", "uncorrected")):
         yield Value(families.ECC_ERRORS, (label,), sum(counts[kind]) if len(counts[kind]) > 1 else None)

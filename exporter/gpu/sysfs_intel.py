@@ -72,7 +72,7 @@ def _sensors(hwmon: Folder) -> Iterator[Value]:
         sensor = _SENSOR_NAMES.get(label, label)
         yield Value(families.TEMPERATURE, (sensor,), hwmon.number(path.name, _MILLI))
         yield Value(families.TEMPERATURE_LIMIT, (f"{sensor}_critical",), hwmon.number(f"{prefix}_crit", _MILLI) or None)
-    for path in sorted(hwmon.path.glob("fan*_max")):
+    for path in sorted(hwmon.path.glob("fan[1-9]_max")):
         number = path.name.removeprefix("fan").removesuffix("_max")
         yield Value(
             families.FAN, (str(int(number) - 1),), ratio(hwmon.number(f"fan{number}_input"), hwmon.number(path.name))

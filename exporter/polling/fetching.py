@@ -153,16 +153,15 @@ class Fetcher:
         return response.status, response.getheader("Location", ""), answer
 
     def _body(self, response: http.client.HTTPResponse, target: str) -> bytes:
-        pieces, size = [], 0
+        body = bytearray()
         while piece := response.read1(_CHUNK_BYTES):
-            size += len(piece)
-            if size > self._max_bytes:
+            body += piece
+            if len(body) > self._max_bytes:
                 raise CannotFetch("too_large", f"{target} is larger than {self._max_bytes} bytes")
-            pieces.append(piece)
         if response.length:
             raise CannotFetch("not_http", f"{target} breaks off")
         response.close()  # read1 leaves it open at its end, and the next request waits for that
-        return b"".join(pieces)
+        return bytes(body)
 
 
 class _Connection(http.client.HTTPConnection):

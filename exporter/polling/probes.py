@@ -6,7 +6,7 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
-from exporter.answers import child
+from exporter.answers import child, read_json
 from exporter.instruments import live_counter, live_histogram
 from exporter.model_server_metrics import PROBE_DURATION, PROBES
 from exporter.polling.fetching import CannotFetch, Fetcher
@@ -95,7 +95,8 @@ class Prober:
     def _outcome(self, model: str) -> str:
         path, rest, results = _REQUESTS[self._settings.operation]
         try:
-            answer = json.loads(self._fetcher.post(path, json.dumps({"model": model, **rest}).encode()))
+            body = json.dumps({"model": model, **rest}).encode()
+            answer = read_json(lambda path: self._fetcher.post(path, body), path)
         except LookupError as refusal:
             status = refusal.args[1] if len(refusal.args) > 1 else _SERVER_ERROR
             return "server_error" if status >= _SERVER_ERROR else "client_error"
@@ -105,6 +106,6 @@ class Prober:
             return "not_understood"
         except OSError:
             return "upstream_unreachable"
-        except (ValueError, RecursionError):
+        except ValueError:
             return "not_understood"
         return "ok" if child(answer, results) else "not_understood"

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-_MOST_AT_ONCE = 8 << 20
+MAX_BYTES_AT_ONCE = 2 << 20
+"""What one piece may inflate to; its frames are parsed on the event loop before anything else goes on."""
+_SLICE_BYTES = 4096  # zlib copies all that follows the end of a member, so it is given little at a time
 _ANY_HEADER = zlib.MAX_WBITS | 32
 _HEADER_BYTES = 2
 
@@ -32,17 +34,21 @@ class _Gzip:
         self._inflater = zlib.decompressobj(_ANY_HEADER)
 
     def __call__(self, piece: bytes) -> bytes:
-        inflated = self._inflate(piece)
-        while self._inflater.eof and (rest := self._inflater.unused_data):
-            self._inflater = zlib.decompressobj(_ANY_HEADER)
-            inflated += self._inflate(rest)
-        if len(inflated) > _MOST_AT_ONCE or self._inflater.unconsumed_tail:
-            raise CannotInflate("too large")
-        return inflated
+        inflated = bytearray()
+        for start in range(0, len(piece), _SLICE_BYTES):
+            rest = piece[start : start + _SLICE_BYTES]
+            while rest:
+                if self._inflater.eof:
+                    self._inflater = zlib.decompressobj(_ANY_HEADER)
+                inflated += self._inflate(rest, MAX_BYTES_AT_ONCE + 1 - len(inflated))
+                if len(inflated) > MAX_BYTES_AT_ONCE:
+                    raise CannotInflate("too large")
+                rest = self._inflater.unused_data
+        return bytes(inflated)
 
-    def _inflate(self, piece: bytes) -> bytes:
+    def _inflate(self, piece: bytes, limit: int) -> bytes:
         try:
-            return self._inflater.decompress(piece, _MOST_AT_ONCE)
+            return self._inflater.decompress(piece, limit)
         except zlib.error as error:
             raise CannotInflate(str(error)) from error
 

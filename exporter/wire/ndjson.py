@@ -16,8 +16,8 @@ class Lines:
     def __init__(self, limit: int = LINE_LIMIT) -> None:
         self.errors: set[ParseError] = set()
         self._limit = limit
-        self._line: list[bytes] = []
-        self._size = 0
+        self._line = bytearray()
+        self._too_long = False
 
     error_event = False
 
@@ -26,23 +26,25 @@ class Lines:
         *ended, tail = chunk.split(b"\n")
         lines: list[bytes] = []
         for piece in ended:
-            self._hold(piece)
-            lines += self.flush()
+            if piece or self._line:
+                self._hold(piece)
+                lines += self.flush()
+            self._too_long = False
         if tail:
             self._hold(tail)
         return lines
 
     def flush(self) -> list[bytes]:
         """Return the line that the end of the stream left without its line end."""
-        line = b"".join(self._line).strip()
+        line = bytes(self._line).strip()
         self._line.clear()
-        self._size = 0
+        self._too_long = False
         return [line] if line else []
 
     def _hold(self, piece: bytes) -> None:
-        self._size += len(piece)
-        if self._size <= self._limit:
-            self._line.append(piece)
-        else:
+        if self._too_long or len(self._line) + len(piece) > self._limit:
             self.errors.add("too_long")
+            self._too_long = True
             self._line.clear()
+        else:
+            self._line += piece

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from exporter.wire.accounting import read_error, read_usage
 from exporter.wire.contract import ANSWER, NOTHING, Call, Operation, Progress, Reply
 from exporter.wire.draft import Draft
+from exporter.wire.form import text_fields
 from exporter.wire.replies import watch
 from exporter.wire.values import model_name, request
 
@@ -21,27 +21,17 @@ PATHS: Mapping[str, Operation] = {
     "/audio/speech": "other",
 }
 
-_FIELD = re.compile(
-    rb'content-disposition:[^\r\n]*[ ;]name="?(model|stream)"?(?:;[^\r\n]*)?\r\n'
-    rb"(?:[^\r\n]+\r\n)*\r\n([^\r\n]{0,1024})",
-    re.IGNORECASE,
-)
 _TOKENS: Mapping[object, str] = {"transcript.text.delta": "delta", "speech.audio.delta": "audio"}
 _ENDS = ("transcript.text.done", "speech.audio.done")
 
 
 def call(body: bytes) -> Call | None:
     """Read a request, JSON or a form, of which the beginning may be all that is given."""
-    asked: Mapping[str, object] | None
-    asked = _form(body) if body.startswith(b"--") else request(body)
+    asked: Mapping[str, object] | None = text_fields(body) if body.startswith(b"--") else request(body)
     if asked is None:
         return None
     streams = asked.get("stream") in (True, "true", "True", "1") or asked.get("stream_format") == "sse"
     return Call(model_name(asked.get("model")), streams)
-
-
-def _form(body: bytes) -> dict[str, object]:
-    return {name.decode().lower(): value.decode("utf-8", "replace") for name, value in _FIELD.findall(body)}
 
 
 def reply(content_type: str) -> Reply:

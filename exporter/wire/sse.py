@@ -26,10 +26,9 @@ class EventStream:
         self.error_event = False
         """An event was named ``error``."""
         self._limit = limit
-        self._line: list[bytes] = []  # the pieces of a line that has not ended
+        self._line = bytearray()  # the beginning of a line that has not ended
         self._data: list[bytes] = []  # the data lines of an event that has not ended
         self._size = 0  # of the event's data lines
-        self._line_size = 0
         self._skipping = False
         self._after_cr = False
         self._started = False
@@ -62,27 +61,24 @@ class EventStream:
         return events
 
     def _hold(self, piece: bytes) -> None:
-        self._line_size += len(piece)
-        if self._size + self._line_size > self._limit:
+        if self._size + len(self._line) + len(piece) > self._limit:
             self._skip()
-        self._line.append(b"." if self._skipping else piece)
         if self._skipping:
-            del self._line[1:]  # only whether the line is empty matters now
+            self._line[:] = b"."  # only whether the line is empty matters now
+        else:
+            self._line += piece
 
     def _skip(self) -> None:
         self.errors.add("too_long")
         self._skipping = True
         self._size = 0
-        self._line_size = 0
         self._data.clear()
         self._line.clear()
 
     def _end_line(self, line: bytes, events: list[bytes]) -> None:
         if self._line:
-            self._line.append(line)
-            line = b"".join(self._line)
+            line = bytes(self._line + line)
             self._line.clear()
-            self._line_size = 0
         if not self._started:
             self._started = True
             line = line.removeprefix(_BOM)

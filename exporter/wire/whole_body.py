@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 from exporter.wire.values import loads
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Iterator
 
 WHOLE_LIMIT = 512 * 1024
 _END = 16 * 1024
 _CLOSING = {b"{": b"}", b"[": b"]"}
 
+_MEMBER = re.compile(r'"([a-z_]{1,32})"\s*+:\s*+')
 _decoder = json.JSONDecoder()
 
 
@@ -24,55 +25,56 @@ class WholeBody:
     def __init__(self, limit: int = WHOLE_LIMIT) -> None:
         self.too_long = False
         self._limit = limit
-        self._parts: list[bytes] = []
-        self._size = 0
+        self._kept = bytearray()
         self._head = b""
 
     def add(self, chunk: bytes) -> None:
         """Take the next bytes."""
-        self._parts.append(chunk)
-        self._size += len(chunk)
-        if self._size > self._limit:
+        self._kept += chunk
+        if len(self._kept) > self._limit:
             self._shorten()
 
     def _shorten(self) -> None:
-        body = b"".join(self._parts)
         if not self.too_long:
             self.too_long = True
-            self._head = body[:_END]
-        self._parts = [body[-_END:]]
-        self._size = self._limit - _END  # the next shortening is due after another _END bytes
+            self._head = bytes(self._kept[:_END])
+        del self._kept[:-_END]
+        self._limit = 2 * _END  # the next shortening is due after another _END bytes
 
     @property
     def cut(self) -> bool:
         """Say whether the bytes begin like JSON and stop in the middle."""
-        kept = b"".join(self._parts)
-        start = (self._head or kept).lstrip()[:1]
-        return not start or (start in _CLOSING and not kept.rstrip().endswith(_CLOSING[start]))
+        start = (self._head or self._kept).lstrip()[:1]
+        closing = _CLOSING.get(bytes(start))
+        return not start or (closing is not None and not self._kept.rstrip().endswith(closing))
 
     def document(self) -> object:
         """Parse the whole body; ValueError when it is not JSON."""
-        return loads(b"".join(self._parts))
+        return loads(bytes(self._kept))
 
-    def excerpt(self, keys: Sequence[str]) -> dict[str, object]:
-        """Return the values of these keys as far as they stand near the ends of a body that was too long to keep."""
-        ends = [part.decode("utf-8", "replace") for part in (self._head, b"".join(self._parts))]
-        found = {}
-        for end in ends:
-            for key in keys:
-                found.update(_values_of(key, end))
+    def excerpt(self, keys: Collection[str]) -> dict[str, object]:
+        """Return the values of these keys as far as they stand near the ends of a body that was too long to keep.
+
+        Of several values of one key the last counts.
+        """
+        found: dict[str, object] = {}
+        for end in (self._head, self._kept):
+            found.update(_members(keys, end.decode("utf-8", "replace")))
         return found
 
 
-def _values_of(key: str, text: str) -> dict[str, object]:
-    """Return the last value that stands behind a key, if one does.
+def _members(keys: Collection[str], text: str) -> Iterator[tuple[str, object]]:
+    """Yield the members with these keys, but for those inside the value of one; until one has no end.
 
-    Quotes inside JSON strings are escaped, so the pattern cannot match what a user or a model wrote.
+    Quotes inside JSON strings are escaped, so the pattern cannot match what a user or a model wrote. No value is parsed
+    twice, so that the time is linear.
     """
-    found: dict[str, object] = {}
-    for match in re.finditer(rf'"{key}"\s*:\s*', text):
-        try:
-            found[key] = _decoder.raw_decode(text, match.end())[0]
-        except (ValueError, RecursionError):  # cut off
-            continue
-    return found
+    position = 0
+    while found := _MEMBER.search(text, position):
+        position = found.end()
+        if found[1] in keys:
+            try:
+                value, position = _decoder.raw_decode(text, position)
+            except (ValueError, RecursionError):  # cut off, and with it all that follows
+                return
+            yield found[1], value

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import platform
 from typing import TYPE_CHECKING
 
@@ -322,6 +323,34 @@ def test_files_that_refuse_or_make_no_sense_are_absent(tmp_path: Path) -> None:
     assert not {"pcie_link_generation", "pcie_link_width"} & found.keys()
     assert found["power_watts"] == {(): 121}
     assert next(iter(read["gpu_info"]))[1] == "0000:03:00.0"
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"current_link_speed": "1.2.3.4 GT/s\n"},
+        {"pp_dpm_sclk": "\n" * 100_000},
+        {"pp_dpm_sclk": f"0: {'9' * 5000}Mhz *\n"},
+        {"ras/umc_err_count": f"ue: {'9' * 5000}\n"},
+        {"gpu_busy_percent": "nan\n", "hwmon/hwmon3/temp1_input": "1e999\n"},
+        {"product_name": "x" * 100_000},
+        {"pcie_replay_count": "9" * 5000},
+    ],
+)
+def test_an_odd_file_of_an_amd_card_costs_its_own_value(odd: dict[str, str], tmp_path: Path) -> None:
+    """Numbers that are none, too long or not finite, and files that are larger than a page."""
+    plug_in(tmp_path, "card1 amdgpu 0000:03:00.0", AMD | odd)
+    found = without_device(readings(collector(tmp_path).collect()))
+    assert found["power_watts"] == {(): 121}
+    assert found["temperature_celsius"][("memory",)] == 60
+    assert all(math.isfinite(value) for values in found.values() for value in values.values())
+
+
+def test_an_odd_fan_of_an_intel_card_costs_itself(tmp_path: Path) -> None:
+    """A file that is named like a fan without number is none."""
+    plug_in(tmp_path, "card0 xe 0000:04:00.0", XE | {"hwmon/hwmon4/fanX_max": "1\n", "hwmon/hwmon4/fan1_max": "odd\n"})
+    found = without_device(readings(collector(tmp_path).collect()))
+    assert found["temperature_celsius"] == {("gpu",): 48, ("memory",): 50}
 
 
 def test_other_drivers_cards_are_not_ours(tmp_path: Path) -> None:

@@ -61,6 +61,13 @@ def test_models_are_capped() -> None:
     assert list(states(history)) == ["model-0", "model-1", "model-2"]
 
 
+def test_a_state_of_too_many_names_is_not_known() -> None:
+    """A server that says another long list in each poll fills no memory: no request of then is cold."""
+    names = [f"m{number}" for number in range(1025)]
+    assert not polled(snapshot("a", *names)).is_cold("b", 5, 6)
+    assert polled(snapshot(*names[1:])).is_cold("b", 5, 6)
+
+
 def test_a_request_for_a_model_that_is_not_loaded_is_cold() -> None:
     """What the last poll before a request said decides; a server that was away decides nothing."""
     history = polled(snapshot("a"), snapshot(), None, snapshot("a"))

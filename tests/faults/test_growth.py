@@ -1,0 +1,220 @@
+"""Everything that reads bytes from elsewhere does so in time linear in their number, and keeps a bounded part of them.
+
+A regular expression of the package that is not listed here fails the first test: list it as ``FOREIGN``, with inputs
+of its own beside those made of its pieces, or as ``TRUSTED`` with the reason why only the operator's text meets it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import pkgutil
+import re
+import tracemalloc
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from exporter import collectors, wire
+from exporter.answers import NotUnderstood
+from exporter.engine_page import EnginePage
+from exporter.proxy.inflate import CannotInflate, inflater
+from exporter.selection import Selection
+from exporter.wire.form import text_fields
+from exporter.wire.ndjson import Lines
+from exporter.wire.sse import EventStream
+from exporter.wire.usage_request import UsageFrameFilter
+from exporter.wire.whole_body import WholeBody
+from tests.faults.foreign_readers import JSON, NDJSON, SSE, readers
+from tests.faults.growth import MAX_FACTOR, attacks, constant, factor, fail_unless_linear, regular_expressions
+from tests.faults.hostile import as_text, repeated
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from tests.faults.hostile import Make
+
+# constant → the method that it is used with, and inputs beside those made of its own pieces
+FOREIGN: dict[str, tuple[str, Sequence[Make]]] = {
+    "exporter.backends.llamacpp._BUILD": ("match", ()),
+    "exporter.collectors.pressure._TOTALS": ("findall", ()),
+    "exporter.collectors.tcp._TIME_WAIT": ("search", ()),
+    "exporter.engine_page._BOUND": ("search", ()),
+    "exporter.engine_page._ESCAPE": ("findall", ()),
+    "exporter.engine_page._LABEL": ("findall", [as_text(repeated(b"a", start=b"{", end=b"}"))]),
+    "exporter.engine_page._SAMPLE": (
+        "fullmatch",
+        [as_text(repeated(part, start=b"a")) for part in (b" ", b"{", b"} 1", b"} 1 1", b"{} 1 # ", b" {a} ", b" 1")],
+    ),
+    "exporter.gpu.cards._CARD": ("fullmatch", ()),
+    "exporter.gpu.kfd._NUMBER": ("fullmatch", ()),
+    "exporter.gpu.kfd._PROPERTY": ("findall", ()),
+    "exporter.gpu.mig._PROFILE": ("search", ()),
+    "exporter.gpu.nvidia_fields._NUMBER": ("findall", ()),
+    "exporter.gpu.owners._CONTAINER": ("findall", ()),
+    "exporter.gpu.owners._PORT": ("findall", ()),
+    "exporter.gpu.owners._STARTERS": ("fullmatch", ()),
+    "exporter.gpu.processes._DRIVE": ("match", ()),
+    "exporter.gpu.processes._INTERPRETERS": ("fullmatch", ()),
+    "exporter.gpu.processes._TITLE_END": ("split", ()),
+    "exporter.gpu.sleep._STATUS": ("search", ()),
+    "exporter.gpu.sysfs_amd._ERRORS": ("findall", ()),
+    "exporter.gpu.sysfs_amd._LEVEL": ("findall", ()),
+    "exporter.gpu.sysfs_amd._SPEED": ("match", ()),
+    "exporter.http_url._PRINTABLE": ("fullmatch", ()),
+    "exporter.live.host._LOOPBACK": ("fullmatch", ()),
+    "exporter.live.host._STACKED": ("fullmatch", ()),
+    "exporter.live.settings._HOST": ("fullmatch", ()),
+    "exporter.logs._PLAIN": ("fullmatch", ()),
+    "exporter.proxy.admission._PRINTABLE": ("fullmatch", ()),
+    "exporter.proxy.admission._TARGET": ("fullmatch", ()),
+    "exporter.proxy.relay._FORBIDDEN": ("search", ()),
+    "exporter.wire.form._PARAMETER": ("findall", ()),
+    "exporter.wire.openai_responses._MADE_UP_DETAILS": ("fullmatch", ()),
+    "exporter.wire.repeats._TOKEN": ("search", [repeated(b'"text":"a\\')]),
+    "exporter.wire.repeats._plain": ("fullmatch", ()),
+    "exporter.wire.usage_request._BLANK_LINE": ("findall", ()),
+    "exporter.wire.usage_request._SPACE": ("match", ()),
+    "exporter.wire.whole_body._MEMBER": ("findall", ()),
+}
+# constant, or module:function of one that is made there → why no foreign text meets it
+TRUSTED = {
+    "exporter.config:Web.__post_init__": "the operator's configuration",
+    "exporter.demo.history._BORN": "the demo's own page",
+    "exporter.demo.history._TAKEN": "the demo's own page",
+    "exporter.http_url:PageUrl.from_text": "the operator's configuration",
+    "exporter.reference:filled": "our own documentation",
+    "exporter.selection:all_but": "tested below, with the default patterns",
+    "exporter.strict:_pattern": "the operator's own pattern",
+    "exporter.units._DURATION": "the operator's configuration",
+    "exporter.units._PART": "the operator's configuration",
+}
+
+
+def default_selections() -> Iterator[tuple[str, re.Pattern[str]]]:
+    """Yield the patterns that names of devices, interfaces and mounts meet unless the operator gives others."""
+    for module in pkgutil.iter_modules(collectors.__path__):
+        options = importlib.import_module(f"{collectors.__name__}.{module.name}").Options()
+        for option in fields(options):
+            value = getattr(options, option.name)
+            if isinstance(value, Selection) and value.exclude is not None:
+                yield f"{module.name}.{option.name}", value.exclude
+
+
+def test_every_regular_expression_is_listed() -> None:
+    """A new one is listed here before it meets foreign bytes; one that is gone is listed no longer."""
+    assert regular_expressions() == FOREIGN.keys() | TRUSTED.keys()
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_patterns(name: str) -> None:
+    """A pattern takes linear time on what is made of its own pieces, again and again, with an end that fails."""
+    pattern, bound = constant(name)
+    method, own = FOREIGN[name]
+    assert bound in ("", method)
+    for make in (*attacks(pattern), *own):
+        fail_unless_linear(getattr(pattern, method), make)
+
+
+@pytest.mark.parametrize(("name", "pattern"), [*default_selections()])
+def test_default_selections(name: str, pattern: re.Pattern[str]) -> None:
+    """So do the patterns that choose devices and mounts, whose names are anybody's."""
+    assert name
+    for make in attacks(pattern):
+        fail_unless_linear(pattern.fullmatch, make)
+
+
+@pytest.mark.parametrize("reader", [*readers()], ids=lambda reader: reader.name)
+def test_readers(reader: Any) -> None:
+    """A reader takes linear time on whatever it is given."""
+    for make in reader.makes:
+        fail_unless_linear(reader.run, make)
+
+
+# what two patterns were once: cubic and quadratic
+FORM = re.compile(
+    rb'content-disposition:[^\r\n]*[ ;]name="?(model|stream)"?(?:;[^\r\n]*)?\r\n'
+    rb"(?:[^\r\n]+\r\n)*\r\n([^\r\n]{0,1024})",
+    re.IGNORECASE,
+)
+LABEL = re.compile(r'([a-zA-Z_][\w]*)="((?:[^"\\]|\\.)*)"')
+
+
+@pytest.mark.parametrize("pattern", [FORM, LABEL, re.compile("(a|a)+b")], ids=["form", "label", "worst"])
+def test_what_is_slow_is_found(pattern: re.Pattern[Any]) -> None:
+    """The inputs that are made of a pattern's pieces find those that backtrack, and the measuring sees them."""
+    assert any(_is_slow(pattern, make) for make in attacks(pattern))
+
+
+def _is_slow(pattern: re.Pattern[Any], make: Make) -> bool:
+    try:
+        fail_unless_linear(pattern.findall, make)
+    except pytest.fail.Exception as failure:
+        return "times as long" in str(failure) or "no end after" in str(failure)
+    return False
+
+
+def test_squares_are_found_and_lines_are_not() -> None:
+    """The measuring tells a square from a line."""
+    assert factor(lambda data: [data.count(b"b") for _ in range(len(data) // 16)], bytes) > MAX_FACTOR
+    assert factor(lambda data: [None for _ in data], bytes) < MAX_FACTOR
+
+
+PIECE, ENDLESS = b"x" * 29, 3 << 20
+
+
+def _reply(path: str, kind: str) -> Callable[[bytes], object]:
+    found = wire.find(path)
+    assert found is not None
+    return found[0].reply(kind).feed
+
+
+@pytest.mark.parametrize(
+    ("create", "limit"),
+    [
+        (lambda: EventStream().feed, 1 << 20),
+        (lambda: Lines().feed, 1 << 20),
+        (lambda: WholeBody().add, 512 << 10),
+        (lambda: UsageFrameFilter().feed, 64 << 10),
+        (lambda: _reply("/v1/chat/completions", SSE), 1 << 20),
+        (lambda: _reply("/api/chat", NDJSON), 1 << 20),
+        (lambda: _reply("/v1/embeddings", JSON), 64 << 10),
+        (lambda: inflater("gzip"), 64 << 10),
+    ],
+    ids=["events", "lines", "body", "usage filter", "chat", "ollama", "embeddings", "gzip"],
+)
+@pytest.mark.parametrize("start", [b"", b"data: ", b"\x1f\x8b\x08\x08" + bytes(6)], ids=["raw", "event", "name"])
+def test_an_endless_line_is_not_kept(create: Callable[[], Callable[[bytes], object]], limit: int, start: bytes) -> None:
+    """Of a line, a body or a file's name without end no more is kept than twice the limit, in small pieces too."""
+    feed = create()
+    tracemalloc.start()
+    with contextlib.suppress(CannotInflate):
+        feed(start)
+        for _ in range(ENDLESS // len(PIECE)):
+            feed(PIECE)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2 * limit + (256 << 10)
+
+
+@pytest.mark.parametrize("line", [b'x:a{b="%d"} 1\n', b"x:a%d 1\n", b"\n", b"x" * 1000])
+def test_a_page_takes_little_memory(line: bytes) -> None:
+    """A page takes no more than a few times its size, whatever its lines."""
+    page = b"".join(line % n if b"%d" in line else line for n in range((4 << 20) // len(line)))
+    tracemalloc.start()
+    with contextlib.suppress(NotUnderstood):
+        EnginePage(page, "x:")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 32 << 20
+
+
+def test_a_form_takes_little_memory() -> None:
+    """Of a form of 8 MiB only its ends are copied."""
+    body = b"--x\r\n" + b"\r\n--x" * (8 << 18)
+    tracemalloc.start()
+    text_fields(body)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 256 << 10
