@@ -48,7 +48,7 @@ def test_imports_are_found() -> None:
     """The parsing below sees plain, nested, relative and type-only imports (known ones, so it cannot pass unseeing)."""
     assert IMPORTS["exporter.web"] >= {"exporter", "exporter.threads", "exporter.config", "exporter.service"}
     assert "exporter.yaml_file" in IMPORTS["exporter.config"]
-    assert IMPORTS["exporter.collectors.filesystem"] >= {"exporter.collectors", "exporter.mount_sweep"}
+    assert IMPORTS["exporter.collectors.filesystem"] >= {"exporter.collectors", "exporter.parallel_reads"}
 
 
 @pytest.mark.parametrize("module", sorted(module for module in MODULES if any(within(module, p) for p in INNER)))

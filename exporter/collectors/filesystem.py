@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,7 +14,8 @@ import psutil
 from exporter import collectors
 from exporter.collectors import Collector, Paths, Unavailable
 from exporter.families import gauge
-from exporter.mount_sweep import MountSweep
+from exporter.linux.mounts import Mounts
+from exporter.parallel_reads import ParallelReads
 from exporter.selection import Selection, all_but
 from exporter.units import Seconds
 
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from pathlib import PurePath
 
     from prometheus_client.metrics_core import Metric
+
+_WAIT_SECONDS = 1.0
+_MARGIN_SECONDS = 0.1  # so that the scrape which finds a dead mount reports it
 
 _LABELS = ("device", "mountpoint", "fstype")
 _SPACE = {
@@ -41,7 +46,12 @@ DEVICE_ERROR = gauge(
     "1 when the file system did not answer in time (a dead network mount) or refused: its space is then absent.",
     *_LABELS,
 )
-FAMILIES = (*_SPACE.values(), READONLY, DEVICE_ERROR)
+UPDATED = gauge(
+    "filesystem_updated_timestamp_seconds",
+    "When the file system last answered, in seconds since 1970; a slow one keeps its last answer meanwhile.",
+    *_LABELS,
+)
+FAMILIES = (*_SPACE.values(), READONLY, DEVICE_ERROR, UPDATED)
 
 _VIRTUAL_TYPES = (
     r"autofs|binder|binfmt_misc|bpf|cgroup2?|configfs|debugfs|devfs|devpts|devtmpfs|efivarfs|fusectl|hugetlbfs|mqueue",
@@ -68,7 +78,10 @@ class Options(collectors.Options):
     """Virtual file systems are left out by default."""
 
     stuck_after: Seconds = Seconds(0.5)
-    """A file system that takes longer is reported in filesystem_device_error and left alone until it answers."""
+    """A file system that takes longer is reported in filesystem_device_error and left alone until it answers.
+
+    One that is always slow has twice as long as the last time, at most 10 s.
+    """
 
 
 class Space(NamedTuple):
@@ -97,8 +110,16 @@ def space(path: str) -> Space:
     )
 
 
+class _Mount(NamedTuple):
+    """A mount to measure. Another device at the same place is another mount, with an answer of its own."""
+
+    path: str
+    """Where the exporter sees it."""
+    labels: tuple[str, str, str]
+
+
 class Filesystem:
-    """Size, space and inodes (statvfs; on Windows psutil) of the selected mounts (psutil).
+    """Size, space and inodes (statvfs; on Windows psutil) of the selected mounts.
 
     With a ``rootfs`` other than ``/`` (a container that has the host's root mounted there) only mounts at or below it
     are measured, under the names they have on the host.
@@ -110,26 +131,38 @@ class Filesystem:
         rootfs: PurePath = Path("/"),
         source: Any = psutil,
         ask: Callable[[str], Space] | None = None,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self._options = options
         self._rootfs = rootfs.as_posix().rstrip("/")
         self._source = source
-        self._sweep = MountSweep(ask or space, options.stuck_after)
+        query = ask or space
+        self._reads: ParallelReads[_Mount, Space] = ParallelReads(
+            lambda mount: query(mount.path),
+            options.stuck_after,
+            max(_WAIT_SECONDS, options.stuck_after + _MARGIN_SECONDS),
+            now,
+        )
 
     def collect(self) -> Iterator[Metric]:
         """Yield the families of every selected mount; Unavailable when none is selected."""
-        mounts = {mount: (part, labels) for mount, part, labels in self._selected()}
+        mounts = dict(self._selected())
         if not mounts:
             raise Unavailable("no file system is selected")
-        answers = self._sweep.measure(list(mounts))
-        good = [(labels, answer) for mount, (_, labels) in mounts.items() if (answer := answers[mount])]
+        readings = self._reads.measure(mounts)
+        spaces = {mount.labels: reading.value for mount, reading in readings.items() if reading.value}
         for field_name, family in _SPACE.items():
-            yield from family.by((labels, getattr(answer, field_name)) for labels, answer in good)
-        yield from READONLY.by((labels, float("ro" in part.opts.split(","))) for part, labels in mounts.values())
-        yield from DEVICE_ERROR.by((labels, float(answers[mount] is None)) for mount, (_, labels) in mounts.items())
+            yield from family.by((labels, _plausible(space, field_name)) for labels, space in spaces.items())
+        yield from READONLY.by((mount.labels, float("ro" in opts.split(","))) for mount, opts in mounts.items())
+        yield from DEVICE_ERROR.by(
+            (mount.labels, float(reading.state != "ok"))
+            for mount, reading in readings.items()
+            if reading.state != "pending"
+        )
+        yield from UPDATED.by((mount.labels, reading.time) for mount, reading in readings.items() if reading.value)
 
-    def _selected(self) -> Iterable[tuple[str, Any, tuple[str, str, str]]]:
-        """Yield (path to ask, psutil's partition, labels) of each selected mount.
+    def _selected(self) -> Iterable[tuple[_Mount, str]]:
+        """Yield each selected mount and its options.
 
         Of mounts on top of one another only the last is reachable, and only it counts.
         """
@@ -137,7 +170,14 @@ class Filesystem:
         for mount, part in reachable.items():
             name = host_name(mount, self._rootfs)
             if name and self._options.mountpoints.keeps(name) and self._options.fstypes.keeps(part.fstype):
-                yield mount, part, (part.device, name, part.fstype)
+                yield _Mount(mount, (part.device, name, part.fstype)), part.opts
+
+
+def _plausible(space: Space, field_name: str) -> int | None:
+    """Return a value; None for one below 0, and for free space or inodes beyond the file system's size."""
+    value: int | None = getattr(space, field_name)
+    whole = space.files if field_name.startswith("files") else space.size
+    return value if value is not None and whole is not None and 0 <= value <= whole else None
 
 
 def host_name(mountpoint: str, rootfs: str) -> str | None:
@@ -153,4 +193,5 @@ def host_name(mountpoint: str, rootfs: str) -> str | None:
 
 def create(options: Options, paths: Paths) -> Collector:
     """Build the file system collector."""
-    return Filesystem(options, paths.rootfs)
+    source = Mounts(paths.procfs, paths.sysfs) if sys.platform == "linux" else psutil
+    return Filesystem(options, paths.rootfs, source)

@@ -96,7 +96,7 @@ _MAKERS: Mapping[str, Callable[[Any, Doubles], Collector]] = {
     "disk": lambda options, doubles: disk.Disk(options.devices, doubles.paths.procfs, doubles.system),
     "file_descriptors": lambda _, doubles: file_descriptors.FileDescriptors(doubles.paths.procfs),
     "filesystem": lambda options, doubles: filesystem.Filesystem(
-        options, source=doubles.system, ask=doubles.system.space
+        options, source=doubles.system, ask=doubles.system.space, now=doubles.now
     ),
     "gpu": _gpu,
     "load": lambda _, doubles: load.Load(doubles.system),

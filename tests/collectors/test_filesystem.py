@@ -31,6 +31,7 @@ SPACE_NAMES = {
     "filesystem_files",
     "filesystem_files_free",
 }
+OTHER_NAMES = {"filesystem_readonly", "filesystem_device_error", "filesystem_updated_timestamp_seconds"}
 
 
 def answer(_mount: str) -> Space:
@@ -46,7 +47,7 @@ def measured(
 ) -> Readings:
     """Return what is measured of these mounts."""
     source = psutil_double(disk_partitions=lambda **_: list(partitions))
-    return readings(Filesystem(options or Options(), Path(rootfs), source, ask).collect())
+    return readings(Filesystem(options or Options(), Path(rootfs), source, ask, lambda: 1.8e9).collect())
 
 
 def mountpoints(read: Readings) -> list[str]:
@@ -65,6 +66,7 @@ def test_what_is_measured() -> None:
         "filesystem_files_free": {labels: 5},
         "filesystem_readonly": {labels: 0},
         "filesystem_device_error": {labels: 0},
+        "filesystem_updated_timestamp_seconds": {labels: 1.8e9},
     }
 
 
@@ -191,7 +193,7 @@ def test_a_name_that_is_not_utf8_can_be_written() -> None:
 def test_a_file_system_without_inodes_has_no_files() -> None:
     """Btrfs and vfat make inodes as needed and say 0: absent."""
     read = measured(Partition(fstype="btrfs"), ask=lambda _: Space(1000, 400, 500, None, None))
-    assert set(read) == {*SPACE_NAMES, "filesystem_readonly", "filesystem_device_error"} - {
+    assert set(read) == {*SPACE_NAMES, *OTHER_NAMES} - {
         "filesystem_files",
         "filesystem_files_free",
     }
@@ -249,7 +251,7 @@ def test_a_stuck_mount_costs_the_others_nothing(hang: threading.Event) -> None:
     hang.set()
     assert returned.wait(20)
     for thread in threading.enumerate():
-        if thread.name == "mount-sweep":
+        if thread.name == "parallel-reads":
             thread.join(20)
     assert set(readings(collector.collect())["filesystem_device_error"].values()) == {0}
 

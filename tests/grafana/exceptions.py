@@ -55,6 +55,7 @@ UNSHOWN = {
     "modelhost_slo_good_requests_total": _RECORDED,
     "modelhost_goodput_requests_total": _RECORDED,
     "modelhost_goodput_good_requests_total": _RECORDED,
+    "modelhost_filesystem_updated_timestamp_seconds": "the age of the other values, for those who question them",
     "modelhost_gpu_busy_read_timestamp_seconds": "the age of busy_seconds, for those who question its rate",
 }
 """Metrics that no dashboard asks for by name."""
