@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from exporter import collectors
-from exporter.collectors import Collector, Paths, Unavailable
+from exporter.collectors import Collector, Paths, Unavailable, parts
 from exporter.families import counter, gauge
+from exporter.linux.interfaces import Interfaces
 from exporter.selection import Selection, all_but
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from prometheus_client.metrics_core import Metric
 
@@ -58,11 +60,20 @@ class Options(collectors.Options):
 
 
 class Network:
-    """Traffic counters, state and link speed (psutil) of the selected interfaces."""
+    """Traffic counters, state and link speed of the selected interfaces.
 
-    def __init__(self, devices: Selection, source: Any = psutil) -> None:
+    ``links`` returns states by interface; by default psutil's, which holds the interpreter while the driver answers.
+    """
+
+    def __init__(
+        self,
+        devices: Selection,
+        source: Any = psutil,
+        links: Callable[[Collection[str]], Mapping[str, Any]] | None = None,
+    ) -> None:
         self._devices = devices
         self._source = source
+        self._links = links or self._links_of_source
 
     def collect(self) -> Iterator[Metric]:
         """Yield counters, state and speed of each interface; Unavailable when none is selected."""
@@ -70,11 +81,20 @@ class Network:
         interfaces = {name: counts for name, counts in read_all.items() if self._devices.keeps(name)}
         if not interfaces:
             raise Unavailable("no network interface is selected")
-        for source_field, family in _COUNTERS.items():
-            yield from family.by(((name,), getattr(counts, source_field)) for name, counts in interfaces.items())
-        states = {name: state for name, state in self._source.net_if_stats().items() if name in interfaces}
-        yield from UP.by(((name,), float(state.isup)) for name, state in states.items())
-        yield from SPEED.by(((name,), bytes_per_second(state.speed)) for name, state in states.items())
+        yield from parts(lambda: _traffic(interfaces), lambda: self._states(list(interfaces)))
+
+    def _states(self, names: Collection[str]) -> Iterator[Metric]:
+        links = self._links(names)
+        yield from UP.by(((name,), float(link.isup)) for name, link in links.items())
+        yield from SPEED.by(((name,), bytes_per_second(link.speed)) for name, link in links.items())
+
+    def _links_of_source(self, names: Collection[str]) -> Mapping[str, Any]:
+        return {name: link for name, link in self._source.net_if_stats().items() if name in names}
+
+
+def _traffic(interfaces: Mapping[str, Any]) -> Iterator[Metric]:
+    for source_field, family in _COUNTERS.items():
+        yield from family.by(((name,), getattr(counts, source_field)) for name, counts in interfaces.items())
 
 
 def bytes_per_second(megabits: int) -> float | None:
@@ -82,6 +102,9 @@ def bytes_per_second(megabits: int) -> float | None:
     return megabits * _BYTES_PER_MEGABIT if 0 < megabits < 2**31 and megabits != 2**16 - 1 else None
 
 
-def create(options: Options, _paths: Paths) -> Collector:
+def create(options: Options, paths: Paths) -> Collector:
     """Build the network collector."""
-    return Network(options.devices)
+    interfaces = Interfaces(paths.procfs, paths.sysfs)
+    return (
+        Network(options.devices, interfaces, interfaces.links) if sys.platform == "linux" else Network(options.devices)
+    )

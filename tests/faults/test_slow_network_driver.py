@@ -1,0 +1,66 @@
+"""A network driver that takes its time must not stop what has nothing to do with it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.faults.observed import Stream, proxy_address, scraped, streaming_server
+from tests.faults.shims import compiled, preloaded
+from tests.machine import write
+from tests.programs import wait_until
+from tests.readings import Page
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.conftest import StartExporter
+    from tests.programs import Exporter
+
+LONGEST_GAP_SECONDS = 0.5
+CONFIG = "collectors: {network: {devices: {include: '.*'}}}\n"
+
+
+def devices(exporter: Exporter, name: str) -> set[str]:
+    """Return the devices that a scrape has of a network metric."""
+    return {device for (device,) in Page(exporter.page().decode()).by(f"modelhost_network_{name}", "device")}
+
+
+@pytest.mark.parametrize("milliseconds", ["200", "3000"])
+def test_ioctls_that_take_long(milliseconds: str, start_exporter: StartExporter, tmp_path: Path) -> None:
+    """Neither a proxied stream nor a scrape waits for the ioctls of a network driver."""
+    library, config = compiled("slow_ioctl", tmp_path), tmp_path / "config.yaml"
+    with streaming_server() as server:
+        config.write_text(CONFIG)
+        with preloaded(library, SLOW_IOCTL_MS=milliseconds):
+            exporter = start_exporter(f"--config.file={config}", f"--proxy.server=s=127.0.0.1:0={server.url}")
+        stream = Stream(proxy_address(exporter, "s"))
+        with scraped(exporter) as loop:
+            wait_until(lambda: loop.seen.count >= 10 or bool(loop.seen.problems), "ten scrapes")
+        assert devices(exporter, "up") == devices(exporter, "receive_bytes_total") >= {"lo"}
+        assert stream.is_alive()
+        stream.close()
+        assert stream.longest_gap_seconds < LONGEST_GAP_SECONDS
+
+
+def test_a_speed_that_takes_long(start_exporter: StartExporter, tmp_path: Path) -> None:
+    """While a driver works out its speed, traffic and states are on every page, and the speed is there afterwards."""
+    library, sysfs = (
+        compiled("slow_read", tmp_path),
+        write(tmp_path, {"sys/class/net/lo/operstate": "unknown\n"}) / "sys",
+    )
+    write(sysfs, {"class/net/lo/speed": "1000\n"})
+    config = tmp_path / "config.yaml"
+    config.write_text(CONFIG)
+    with preloaded(library, SLOW_READ_SUFFIX="/net/lo/speed", SLOW_READ_MS="2000"):
+        exporter = start_exporter(f"--config.file={config}", f"--path.sysfs={sysfs}")
+    assert "lo" in devices(exporter, "up")
+    assert not devices(exporter, "speed_bytes")
+    with scraped(exporter) as loop:
+        wait_until(lambda: devices(exporter, "speed_bytes") == {"lo"}, "the speed")
+        count = loop.seen.count
+        wait_until(lambda: loop.seen.count >= count + 5 or bool(loop.seen.problems), "five more scrapes")
+        assert devices(exporter, "speed_bytes") == devices(exporter, "up") == {"lo"}
+        assert "lo" in devices(exporter, "receive_bytes_total")
+    assert loop.seen.slowest_seconds < 1
