@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from exporter.collectors import Collector, Options, Paths, Unavailable
+from exporter.collectors import Collector, Options, Paths, Unavailable, parts
 from exporter.families import counter, gauge
 from exporter.kernel_files import parse_ranges, read
+from exporter.linux.cpus import Cpus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -38,32 +40,56 @@ _HOTPLUG_SECONDS = 3.0
 
 
 class Cpu:
-    """CPU times and facts (psutil), with the kernel's small steps back held still.
+    """CPU times and facts (``kernel`` on Linux, else psutil), with the kernel's small steps back held still.
 
     iowait, idle and guest time can step back a little between two reads (proc(5) warns of it), which
     Prometheus would take for a counter reset and turn into a huge rate. A value that falls by less than three
     seconds is held until it has caught up; a larger fall is a CPU that was taken offline and starts again.
     """
 
-    def __init__(self, source: Any = psutil, sysfs: Path | None = None) -> None:
+    def __init__(self, source: Any = psutil, sysfs: Path | None = None, kernel: Cpus | None = None) -> None:
         self._source = source
+        self._kernel = kernel
         self._online = sysfs / "devices/system/cpu/online" if sysfs else None
         self._policies = sysfs / "devices/system/cpu/cpufreq" if sysfs else None
+        self._cpus = 0
         self._highest: dict[tuple[str, str], float] = {}
 
     def collect(self) -> Iterator[Metric]:
         """Yield CPU seconds, core counts, frequencies and the kernel's event counters."""
-        times_of_all = self._source.cpu_times(percpu=True)
+        yield from parts(
+            self._seconds,
+            lambda: LOGICAL.of(self._source.cpu_count()),
+            lambda: PHYSICAL.of(self._source.cpu_count(logical=False)),
+            lambda: FREQUENCY.by(((cpu,), hertz or None) for cpu, hertz in self._hertz()),
+            self._events,
+        )
+
+    def _seconds(self) -> Iterator[Metric]:
+        if self._kernel is not None:
+            by_cpu = list(self._kernel.times().items())
+        else:
+            read_all = self._source.cpu_times(percpu=True)
+            self._cpus = len(read_all)
+            by_cpu = [(cpu, times._asdict()) for cpu, times in self._numbered(read_all)]
         yield from SECONDS.by(
             ((cpu, mode), self._steady((cpu, mode), seconds))
-            for cpu, times in self._numbered(times_of_all)
-            for mode, seconds in disjoint_modes(times._asdict()).items()
+            for cpu, times in by_cpu
+            for mode, seconds in disjoint_modes(times).items()
         )
-        yield from LOGICAL.of(self._source.cpu_count())
-        yield from PHYSICAL.of(self._source.cpu_count(logical=False))
-        yield from FREQUENCY.by(
-            ((cpu,), frequency.current * 1e6 or None) for cpu, frequency in self._frequency_of_each(len(times_of_all))
-        )
+
+    def _hertz(self) -> Iterator[tuple[str, float]]:
+        if self._kernel is not None:
+            yield from self._kernel.hertz().items()
+            return
+        yield from ((cpu, frequency.current * 1e6) for cpu, frequency in self._frequency_of_each(self._cpus))
+
+    def _events(self) -> Iterator[Metric]:
+        if self._kernel is not None:
+            events = self._kernel.events()
+            yield from SWITCHES.of(events.get("ctxt"))
+            yield from INTERRUPTS.of(events.get("intr"))
+            return
         stats = self._source.cpu_stats()
         yield from SWITCHES.of(stats.ctx_switches)
         yield from INTERRUPTS.of(stats.interrupts)
@@ -126,4 +152,5 @@ def disjoint_modes(times: dict[str, float]) -> dict[str, float]:
 
 def create(_options: Options, paths: Paths) -> Collector:
     """Build the CPU collector."""
-    return Cpu(sysfs=paths.sysfs)
+    kernel = Cpus(paths.procfs, paths.sysfs) if sys.platform == "linux" else None
+    return Cpu(sysfs=paths.sysfs, kernel=kernel)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from exporter import collectors
-from exporter.collectors import Collector, Paths, Unavailable
+from exporter.collectors import Collector, Paths, Unavailable, parts
 from exporter.families import counter
 from exporter.kernel_files import read
+from exporter.linux.disks import Disks, parse_diskstats
 from exporter.selection import Selection, all_but
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator, Mapping
     from pathlib import Path
 
     from prometheus_client.metrics_core import Metric
@@ -72,7 +74,7 @@ class Options(collectors.Options):
 
 
 class Disk:
-    """Disk counters (psutil) and the weighted queue time (/proc/diskstats) of the selected devices."""
+    """Disk counters and the weighted queue time (/proc/diskstats) of the selected devices."""
 
     def __init__(self, devices: Selection, procfs: Path, source: Any = psutil) -> None:
         self._devices = devices
@@ -88,28 +90,26 @@ class Disk:
         disks = {name: counts for name, counts in read_all.items() if self._devices.keeps(name)}
         if not disks:
             raise Unavailable(_NO_DEVICES)
-        for source_field, (family, unit) in _COUNTERS.items():
-            values = ((name, getattr(counts, source_field, None)) for name, counts in disks.items())
-            yield from family.by(((name,), None if value is None else value * unit) for name, value in values)
-        weighted = self._weighted_seconds()
+        yield from parts(lambda: _counters(disks), lambda: self._weighted(disks))
+
+    def _weighted(self, disks: Collection[str]) -> Iterator[Metric]:
+        weighted = parse_weighted_seconds(read(self._diskstats))  # Unavailable where this is not Linux
         yield from IO_WEIGHTED.by(((name,), weighted.get(name)) for name in disks)
 
-    def _weighted_seconds(self) -> dict[str, float]:
-        try:
-            return parse_weighted_seconds(read(self._diskstats))
-        except Unavailable:  # not Linux
-            return {}
+
+def _counters(disks: Mapping[str, Any]) -> Iterator[Metric]:
+    for source_field, (family, unit) in _COUNTERS.items():
+        values = ((name, getattr(counts, source_field, None)) for name, counts in disks.items())
+        yield from family.by(((name,), None if value is None else value * unit) for name, value in values)
 
 
 def parse_weighted_seconds(text: str) -> dict[str, float]:
-    """Return the weighted seconds by device from /proc/diskstats.
-
-    The 11th statistic, in milliseconds; source: Linux Documentation/admin-guide/iostats.rst.
-    """
-    lines = (line.split() for line in text.splitlines())
-    return {fields[2]: int(fields[13]) / 1000 for fields in lines if len(fields) > 13}  # noqa: PLR2004 - the 11th statistic
+    """Return the weighted seconds by device from /proc/diskstats; old kernels have none of partitions."""
+    times = {name: counts.weighted_time for name, counts in parse_diskstats(text).items()}
+    return {name: milliseconds / 1000 for name, milliseconds in times.items() if milliseconds is not None}
 
 
 def create(options: Options, paths: Paths) -> Collector:
     """Build the disk collector."""
-    return Disk(options.devices, paths.procfs)
+    source = Disks(paths.procfs, paths.sysfs) if sys.platform == "linux" else psutil
+    return Disk(options.devices, paths.procfs, source)

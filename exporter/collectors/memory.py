@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import mmap
+import sys
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from exporter.collectors import Collector, Options, Paths, Unavailable
+from exporter.collectors import Collector, Options, Paths, Unavailable, parts
 from exporter.families import counter, gauge
 from exporter.kernel_files import parse_counts, read
+from exporter.linux import memory as linux
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,7 +54,7 @@ FAMILIES = (*_MEMORY.values(), *_SWAP.values(), SWAPPED_IN, SWAPPED_OUT, MAJOR_F
 
 
 class Memory:
-    """Memory and swap (psutil) and the kernel's paging counters (/proc/vmstat).
+    """Memory, swap and the kernel's paging counters (/proc/vmstat).
 
     Swapped pages are read from vmstat as well where it exists: psutil counts every page as 4 KiB, which is
     wrong on kernels with larger pages (Grace, some arm64 and ppc64 distributions).
@@ -65,17 +67,25 @@ class Memory:
 
     def collect(self) -> Iterator[Metric]:
         """Yield memory, swap and paging."""
+        yield from parts(self._memory, self._swap, self._paging)
+
+    def _memory(self) -> Iterator[Metric]:
         memory = self._source.virtual_memory()
         for field, family in _MEMORY.items():
             yield from family.of(getattr(memory, field, None))
+
+    def _swap(self) -> Iterator[Metric]:
         swap = self._source.swap_memory()
         for field, family in _SWAP.items():
             yield from family.of(getattr(swap, field))
+
+    def _paging(self) -> Iterator[Metric]:
         try:
             paging = parse_counts(read(self._vmstat))
-        except Unavailable:  # not Linux
-            yield from SWAPPED_IN.of(swap.sin)
-            yield from SWAPPED_OUT.of(swap.sout)
+        except Unavailable:
+            swap = self._source.swap_memory()  # where this is not Linux; there without the two
+            yield from SWAPPED_IN.of(getattr(swap, "sin", None))
+            yield from SWAPPED_OUT.of(getattr(swap, "sout", None))
             return
         yield from SWAPPED_IN.of(self._bytes(paging.get("pswpin")))
         yield from SWAPPED_OUT.of(self._bytes(paging.get("pswpout")))
@@ -88,4 +98,4 @@ class Memory:
 
 def create(_options: Options, paths: Paths) -> Collector:
     """Build the memory collector."""
-    return Memory(paths.procfs)
+    return Memory(paths.procfs, linux.Memory(paths.procfs) if sys.platform == "linux" else psutil)

@@ -151,17 +151,21 @@ class System:
 
     def sensors_temperatures(self) -> dict[str, list[Any]]:
         """Return the temperatures; OSError while the sensors fail."""
-        if self._world.situation.has("collector_failing", "sensors"):
-            raise OSError(5, "Input/output error")
+        self._check_sensors()
         packages = [SimpleNamespace(label=f"Package id {n}", current=self._machine.temperature(n)) for n in (0, 1)]
         drives = [SimpleNamespace(label="Composite", current=36.0 + 9 * (n == 0)) for n in (0, 1)]
         return {"coretemp": packages, "nvme": drives, "inlet": [SimpleNamespace(label="", current=self._machine.inlet)]}
 
     def sensors_fans(self) -> dict[str, list[Any]]:
-        """Return the speeds of the fans."""
+        """Return the speeds of the fans; OSError while the sensors fail."""
+        self._check_sensors()
         return {
             "bmc": [SimpleNamespace(label=f"Fan {n}", current=round(self._machine.fans + 40 * n)) for n in range(1, 7)]
         }
+
+    def _check_sensors(self) -> None:
+        if self._world.situation.has("collector_failing", "sensors"):
+            raise OSError(5, "Input/output error")
 
     def process_iter(self) -> Iterator[Process]:
         """Yield the processes that listen."""

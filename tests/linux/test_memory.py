@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from exporter.collectors.memory import Memory as Collector
+from exporter.linux.memory import Memory
+from tests.machine import write
+from tests.readings import readings
+
+MEMINFO = (
+    "MemTotal: 1000 kB\nMemFree: 100 kB\nMemAvailable: 600 kB\nBuffers: 50 kB\nCached: 200 kB\nSReclaimable: 25 kB\n"
+    "SwapTotal: 80 kB\nSwapFree: 50 kB\nHugePages_Total: 0\n"
+)
+
+
+def measured(tmp_path: Path, meminfo: str) -> dict[str, float]:
+    """Return the memory of this meminfo, in KiB."""
+    read = readings(Collector(tmp_path, Memory(write(tmp_path, {"meminfo": meminfo}))).collect())
+    return {name.removesuffix("_bytes"): value[()] / 1024 for name, value in read.items()}
+
+
+def test_memory_and_swap(tmp_path: Path) -> None:
+    """Used is what is not available, and cached includes reclaimable slab."""
+    assert measured(tmp_path, MEMINFO) == {
+        "memory_total": 1000,
+        "memory_available": 600,
+        "memory_used": 400,
+        "memory_free": 100,
+        "memory_cached": 225,
+        "memory_buffers": 50,
+        "swap_total": 80,
+        "swap_used": 30,
+        "swap_free": 50,
+    }
+
+
+@pytest.mark.parametrize("odd", ["", "Buffers:\n", "Buffers: odd kB\n", "Buffers: -5 kB\n", "\udcff\n", "odd\n\n"])
+def test_an_odd_line_costs_only_itself(odd: str, tmp_path: Path) -> None:
+    """All but the one number is there."""
+    read = measured(tmp_path, MEMINFO.replace("Buffers: 50 kB\n", odd.encode("utf-8", "replace").decode()))
+    assert set(read) == set(measured(tmp_path, MEMINFO)) - {"memory_buffers"}
+
+
+def test_available_beyond_the_total(tmp_path: Path) -> None:
+    """A container that sees the host's available memory beside a total of its own has what is free."""
+    assert measured(tmp_path, MEMINFO.replace("600", "6000"))["memory_available"] == 100
+
+
+@pytest.mark.parametrize("line", ["", "MemAvailable: 0 kB\n"])
+def test_kernels_without_available_memory(line: str, tmp_path: Path) -> None:
+    """Free and cached memory together are the old estimate."""
+    assert measured(tmp_path, MEMINFO.replace("MemAvailable: 600 kB\n", line))["memory_available"] == 300
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_the_same_as_psutil() -> None:
+    """On the real machine memory and swap are psutil's, but for what changes meanwhile."""
+    ours, theirs = Memory(Path("/proc")), psutil.virtual_memory()
+    memory = ours.virtual_memory()
+    assert memory.total == theirs.total
+    for name in memory._fields:
+        assert getattr(memory, name) == pytest.approx(getattr(theirs, name), abs=256 * 2**20)
+    assert ours.swap_memory()[:2] == psutil.swap_memory()[:2]
