@@ -69,6 +69,7 @@ class Sensors:
 
     def _by_name(self, reads: ParallelReads[Path, _Chip], folders: list[Path]) -> dict[str, list[Sensor]]:
         sensors: dict[str, list[Sensor]] = {}
+        self._known = {key: chip for key, chip in self._known.items() if key[0] != id(reads) or key[1] in folders}
         for folder, reading in reads.measure(folders).items():
             key = id(reads), folder
             if reading.value is not None:

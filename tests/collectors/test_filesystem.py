@@ -256,6 +256,38 @@ def test_a_stuck_mount_costs_the_others_nothing(hang: threading.Event) -> None:
     assert set(readings(collector.collect())["filesystem_device_error"].values()) == {0}
 
 
+@pytest.mark.parametrize(
+    ("odd", "absent"),
+    [
+        (SPACE._replace(available=2**64 - 4096), {"filesystem_available_bytes"}),
+        (SPACE._replace(free=1001), {"filesystem_free_bytes"}),
+        (SPACE._replace(available=-1), {"filesystem_available_bytes"}),
+        (SPACE._replace(files_free=11), {"filesystem_files_free"}),
+    ],
+)
+def test_an_odd_number_of_a_file_system(odd: Space, absent: set[str]) -> None:
+    """More free space than there is, and less than none, are absent; the other numbers are there."""
+    assert SPACE_NAMES - set(measured(Partition(), ask=lambda _: odd)) == absent
+
+
+def test_another_device_at_the_same_place(hang: threading.Event) -> None:
+    """The last values of a slow file system are never those of another one at its place."""
+
+    def ask(_mount: str) -> Space:
+        if len(partitions) > 1:
+            hang.wait(20)
+        return SPACE
+
+    partitions = [Partition("/dev/a", "/data")]
+    source = psutil_double(disk_partitions=lambda **_: partitions[-1:])
+    collector = Filesystem(Options(stuck_after=Seconds(0.2)), source=source, ask=ask)
+    assert set(readings(collector.collect())["filesystem_size_bytes"]) == {("/dev/a", "/data", "ext4")}
+    partitions.append(Partition("/dev/b", "/data"))
+    read = readings(collector.collect())
+    assert "filesystem_size_bytes" not in read
+    assert read["filesystem_device_error"] == {("/dev/b", "/data", "ext4"): 1}
+
+
 def test_space_is_what_statvfs_says(tmp_path: Path) -> None:
     """Blocks are counted in fragments, and space for users apart from the space that root may still use."""
     before = os.statvfs(tmp_path)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
@@ -107,6 +107,17 @@ def test_an_interface_that_goes_between_two_reads() -> None:
     read = readings(Network(DEFAULT, source).collect())
     assert set(read["network_receive_bytes_total"]) == {("eth0",), ("eth1",)}
     assert set(read["network_up"]) == set(read["network_speed_bytes"]) == {("eth0",)}
+
+
+def test_states_that_cannot_be_read() -> None:
+    """Traffic is there, whatever becomes of states and speeds."""
+
+    def refuse() -> NoReturn:
+        raise OSError(19, "No such device")
+
+    read = readings(Network(DEFAULT, psutil_double(net_if_stats=refuse)).collect())
+    assert read["network_receive_bytes_total"] == {("eth0",): 2}
+    assert not {"network_up", "network_speed_bytes"} & set(read)
 
 
 @pytest.mark.parametrize("names", [(), ("lo", "docker0")])
