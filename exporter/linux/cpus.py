@@ -25,11 +25,11 @@ class Cpus:
     A frequency may be read from firmware, which can take long: frequencies are read by threads of their own.
     """
 
-    def __init__(self, procfs: Path, sysfs: Path) -> None:
+    def __init__(self, procfs: Path, sysfs: Path, wait_seconds: float = _WAIT_SECONDS) -> None:
         self._stat = procfs / "stat"
         self._cpuinfo = procfs / "cpuinfo"
         self._policies = sysfs / "devices/system/cpu/cpufreq"
-        self._policy_reads = ParallelReads(_read_policy, _SLOW_SECONDS, _WAIT_SECONDS)
+        self._policy_reads = ParallelReads(_read_policy, _SLOW_SECONDS, wait_seconds)
 
     def times(self) -> dict[str, dict[str, float]]:
         """Return each online CPU's seconds by mode, by the CPU's number."""

@@ -41,13 +41,13 @@ class Interfaces:
     """Interface counters, states and speeds below the given /proc and /sys.
 
     ``operstate`` is the kernel's memory. ``speed`` calls the driver under the lock of all network configuration, which
-    a slow driver holds for seconds: it is read by threads of its own, and ``links`` waits 0.1 s for it at most.
+    a slow driver holds for seconds: it is read by threads of its own. ``links`` waits at most ``wait_seconds``.
     """
 
-    def __init__(self, procfs: Path, sysfs: Path) -> None:
+    def __init__(self, procfs: Path, sysfs: Path, wait_seconds: float = _WAIT_SECONDS) -> None:
         self._dev = procfs / "net/dev"
         self._folder = sysfs / "class/net"
-        self._speeds = ParallelReads(self._speed, _SLOW_SECONDS, _WAIT_SECONDS)
+        self._speeds = ParallelReads(self._speed, _SLOW_SECONDS, wait_seconds)
 
     def net_io_counters(self, *, pernic: bool, nowrap: bool) -> dict[str, NicCounts]:
         """Return the counters of every interface."""

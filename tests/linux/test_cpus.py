@@ -44,7 +44,7 @@ def test_frequencies_by_policy(tmp_path: Path) -> None:
     write(folder / "policy0", {"affected_cpus": "0 1\n", "scaling_cur_freq": "1000000\n"})
     write(folder / "policy2", {"affected_cpus": "2\n", "scaling_cur_freq": "<unknown>\n"})
     write(folder / "policy3", {"affected_cpus": "3\n", "cpuinfo_cur_freq": "2000000\n"})
-    assert Cpus(tmp_path, tmp_path).hertz() == {"0": 1e9, "1": 1e9, "3": 2e9}
+    assert Cpus(tmp_path, tmp_path, 20.0).hertz() == {"0": 1e9, "1": 1e9, "3": 2e9}
 
 
 @pytest.mark.parametrize("megahertz", ["nan", "inf", "-inf", "0.000"])

@@ -14,6 +14,7 @@ from tests.machine import write
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+LONG = 20.0
 HEADER = "Inter-|   Receive                   |  Transmit\n face |bytes    packets errs drop …|bytes …\n"
 ETH0 = "  eth0: 1 2 3 4 0 0 0 0 5 6 7 8 0 0 0 0"
 ODD = [
@@ -29,7 +30,7 @@ def links(tmp_path: Path, files: Mapping[str, Mapping[str, str]]) -> dict[str, L
     """Return the links of interfaces with these files below /sys/class/net."""
     for name, of in files.items():
         write(tmp_path / "class/net" / name, of)
-    return Interfaces(tmp_path, tmp_path).links(list(files))
+    return Interfaces(tmp_path, tmp_path, LONG).links(list(files))
 
 
 def test_a_line() -> None:
@@ -85,7 +86,7 @@ def test_a_driver_that_never_answers(tmp_path: Path) -> None:
     folder = write(tmp_path / "class/net/slow", {"operstate": "up\n"})
     os.mkfifo(folder / "speed")
     write(tmp_path / "class/net/eth0", {"operstate": "up\n", "speed": "1000\n"})
-    subject = Interfaces(tmp_path, tmp_path)
+    subject = Interfaces(tmp_path, tmp_path, LONG)
     for _ in range(3):
         found = subject.links(["slow", "eth0"])
         assert found == {"slow": Link(isup=True, speed=0), "eth0": Link(isup=True, speed=1000)}
@@ -96,7 +97,7 @@ def test_a_driver_that_never_answers(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /sys")
 def test_the_same_as_psutil() -> None:
     """On the real machine interfaces, states and speeds are psutil's (0 and -1 are both unknown)."""
-    subject = Interfaces(Path("/proc"), Path("/sys"))
+    subject = Interfaces(Path("/proc"), Path("/sys"), LONG)
     theirs = psutil.net_if_stats()
     assert subject.net_io_counters(pernic=True, nowrap=False).keys() == theirs.keys()
     ours = subject.links(list(theirs))
