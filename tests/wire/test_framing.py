@@ -135,3 +135,12 @@ def test_cut_bodies(body: bytes, cut: bool) -> None:
     whole = WholeBody()
     whole.add(body)
     assert whole.cut is cut
+
+
+def test_an_excerpt_has_what_stands_at_both_ends() -> None:
+    """The last value of a key counts, what is inside the value of another does not, and nothing after one cut off."""
+    body = WholeBody(100)
+    body.add(b'{"model": "m", "stats": {"usage": 1}, "error":null, "usage": {"model": "n", "x": "' + b"x" * 40_000)
+    assert body.excerpt(("model", "usage", "stats", "error")) == {"model": "m", "stats": {"usage": 1}, "error": None}
+    body.add(b'"}, "y": "a \\"model\\": \\"n\\"", "usage" : {"prompt_tokens": 5}}')
+    assert body.excerpt(("model", "usage")) == {"model": "m", "usage": {"prompt_tokens": 5}}
