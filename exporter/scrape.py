@@ -104,6 +104,14 @@ class Scrape:
         self._states: dict[str, State] = previous.states() if previous else {}
         self._lock = threading.Lock()
 
+    def prepare(self) -> None:
+        """Start the threads of the collectors, so that no scrape needs a new one.
+
+        RuntimeError when the machine has none left; close() ends those that were started.
+        """
+        for worker in self._workers.values():
+            worker.prepare()
+
     @property
     def names(self) -> tuple[str, ...]:
         """The collectors' names, in the order of the page."""

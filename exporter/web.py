@@ -67,7 +67,8 @@ class _Pages:
         timeout = scrape_timeout(request.headers.get("X-Prometheus-Scrape-Timeout-Seconds"))
         self._take_place()
         try:
-            page = threads.call(partial(self._page_and_leave, partial(scrape.page, format_, only, timeout), zipped))
+            render = partial(self._page_and_leave, partial(scrape.page, format_, only, timeout), zipped)
+            page = threads.call(render, threads.PAGES)
         except RuntimeError as error:  # no thread left on this machine
             self._leave_place()
             raise web.HTTPServiceUnavailable(text=f"{error}\n") from error
