@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from exporter.collectors import Unavailable
+from exporter.collectors import Unavailable, close
 from exporter.families import gauge
 from exporter.threads import Run, Worker
 
@@ -181,12 +181,16 @@ class Scrape:
     def close(self, successor: Scrape | None = None) -> None:
         """Let the threads end, but for those that ``successor`` took over."""
         kept = set() if successor is None else successor.workers()
+        self.close_workers(successor)
         for name, worker in self._workers.items():
             if worker not in kept:
-                worker.close()
-                close = getattr(self._collectors[name], "close", None)
-                if close is not None:  # a collector with threads of its own
-                    close()
+                close(name, self._collectors[name])
+
+    def close_workers(self, other: Scrape | None) -> None:
+        """Let the threads of collectors end, but for those that ``other`` has too."""
+        kept = set() if other is None else other.workers()
+        for worker in self.workers() - kept:
+            worker.close()
 
     def workers(self) -> set[Worker[list[Metric]]]:
         """Return who runs the collectors."""

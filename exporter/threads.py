@@ -112,6 +112,8 @@ class Pool:
         self._jobs: deque[Callable[[], object]] = deque()
         self._changed = threading.Condition(threading.Lock())
         self._idle = 0
+        self.finished = 0
+        """How many calls have ended so far."""
 
     def prepare(self) -> None:
         """Start the threads that are kept; RuntimeError when the machine has too few. Blocks."""
@@ -139,6 +141,7 @@ class Pool:
                 if job is None:
                     return
                 job()
+                self.finished += 1
                 del job  # an idle thread must not keep what the last call returned
             except MemoryError:
                 time.sleep(_NO_MEMORY_PAUSE_SECONDS)

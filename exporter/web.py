@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from exporter import page, threads
-from exporter.config import ConfigError
 from exporter.exposition import accepts_gzip, negotiate
 from exporter.live import routes as live
 from exporter.proxy.websocket import is_websocket
+from exporter.reloads import NotReloaded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -107,8 +107,8 @@ class _Pages:
         if not self._service.config.web.enable_lifecycle:
             raise web.HTTPForbidden(text="reload over HTTP is off (web.enable_lifecycle)\n")
         try:
-            await threads.call(self._service.reload)
-        except ConfigError as error:
+            await self._service.reloads.request()
+        except NotReloaded as error:
             raise web.HTTPInternalServerError(text=f"{error}\n") from error
         return web.Response(text="reloaded\n")
 

@@ -14,8 +14,9 @@ import pytest
 from aiohttp import ClientSession, web
 from prometheus_client import CollectorRegistry
 
-from exporter.config import Config, ConfigError, Web
+from exporter.config import Config, Web
 from exporter.exposition import OPENMETRICS, TEXT
+from exporter.reloads import NotReloaded, Reloads
 from exporter.scrape import Scrape
 from exporter.web import build_app, scrape_timeout
 from tests.fakes import Fixed, Hanging, family, samples
@@ -32,15 +33,18 @@ class _Service:
 
     scrape: Scrape
     config: Config = field(default_factory=Config)
-    mistake: ConfigError | None = None
-    reloads: int = 0
+    mistake: NotReloaded | None = None
+    reloaded: int = 0
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     demo: bool = False
 
-    def reload(self) -> None:
+    def __post_init__(self) -> None:
+        self.reloads = Reloads(self._reload, lambda error: NotReloaded(str(error)))
+
+    def _reload(self) -> None:
         if self.mistake:
             raise self.mistake
-        self.reloads += 1
+        self.reloaded += 1
 
 
 def _two() -> Scrape:
@@ -248,7 +252,7 @@ async def test_reload_over_http_is_off_by_default() -> None:
     service = _Service(_two())
     async with _serving(service) as (url, client), client.post(f"{url}/-/reload") as response:
         assert response.status == 403
-    assert service.reloads == 0
+    assert service.reloaded == 0
 
 
 async def test_reload_over_http_says_what_happened() -> None:
@@ -257,12 +261,12 @@ async def test_reload_over_http_says_what_happened() -> None:
     async with _serving(service) as (url, client):
         async with client.post(f"{url}/-/reload") as response:
             assert (response.status, await response.text()) == (200, "reloaded\n")
-        service.mistake = ConfigError("web", "must be a mapping")
+        service.mistake = NotReloaded("web: must be a mapping")
         async with client.post(f"{url}/-/reload") as response:
             assert (response.status, await response.text()) == (500, "web: must be a mapping\n")
         async with client.get(f"{url}/-/reload") as response:
             assert response.status == 405
-    assert service.reloads == 1
+    assert service.reloaded == 1
 
 
 async def test_hostile_bytes_do_no_harm(served: tuple[str, ClientSession]) -> None:

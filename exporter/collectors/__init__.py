@@ -7,6 +7,7 @@ The name in flags (``--collector.NAME``), in the configuration (``collectors.NAM
 from __future__ import annotations
 
 import importlib
+import logging
 import pkgutil
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
     from exporter.families import Family
+
+log = logging.getLogger(__name__)
 
 
 class Unavailable(Exception):
@@ -82,3 +85,15 @@ def names() -> tuple[str, ...]:
 def module(name: str) -> CollectorModule:
     """Return the module of one collector."""
     return cast("CollectorModule", importlib.import_module(f"{__name__}.{name}"))
+
+
+def close(name: str, collector: Collector) -> None:
+    """Let the threads of a collector end, where it has any of its own; an error is logged."""
+    try:
+        getattr(collector, "close", _nothing)()
+    except Exception:
+        log.exception("collector not closed", extra={"fields": {"collector": name}})
+
+
+def _nothing() -> None:
+    pass
