@@ -6,6 +6,8 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from exporter.threads import start
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
@@ -48,7 +50,7 @@ class _Run(Generic[T]):
         self._stuck = stuck
         self._abandoned = False
         self._progress = threading.Condition()
-        threading.Thread(target=self._walk, name="mount-sweep", daemon=True).start()
+        start(self._walk, "mount-sweep")
 
     def wait(self, stuck_after: float) -> str | None:
         """Wait until all have answered (None), or one took longer than ``stuck_after`` seconds (which).

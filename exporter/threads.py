@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_BEGIN_SECONDS = 5.0
+_BEGIN_SECONDS = 2.0
 _NO_MEMORY_PAUSE_SECONDS = 0.1
 _LONGEST_ERROR_CHAIN = 20
 
@@ -90,15 +90,20 @@ class Thread:
 
 
 def start(work: Callable[[], object], name: str) -> Thread:
-    """Start a thread and wait until it has begun; RuntimeError when there is none left. Blocks, for 5 s at most."""
+    """Start a thread and wait until it has begun; RuntimeError when there is none left. Blocks, for 2 s at most."""
     thread = Thread(work, name)
     thread.start(_BEGIN_SECONDS)
     return thread
 
 
-def running() -> list[str]:
+def running() -> list[Thread]:
+    """Return the threads that were started here and have not ended."""
+    return list(_running)
+
+
+def names() -> list[str]:
     """Return the names of the threads that were started here and have not ended."""
-    return [thread.name for thread in list(_running)]
+    return [thread.name for thread in running()]
 
 
 class Pool:

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter.mount_sweep import MountSweep, _Run
+from exporter.threads import running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from exporter.threads import Thread
 
 SOON = 0.2
 LONG = 20.0
@@ -57,16 +60,15 @@ def mounts() -> Iterator[Mounts]:
     join_walks()
 
 
-def walks() -> list[threading.Thread]:
+def walks() -> list[Thread]:
     """Return the threads that ask mounts."""
-    return [thread for thread in threading.enumerate() if thread.name == "mount-sweep"]
+    return [thread for thread in running() if thread.name == "mount-sweep"]
 
 
 def join_walks() -> None:
     """Wait until no mount is being asked any more."""
     for thread in walks():
-        thread.join(LONG)
-        assert not thread.is_alive()
+        assert thread.join(LONG)
 
 
 def test_every_mount_is_asked_in_order(mounts: Mounts) -> None:

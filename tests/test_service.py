@@ -120,13 +120,13 @@ def test_what_cannot_be_built_changes_nothing(
 
 def test_the_threads_of_collectors_are_there_before_the_first_scrape() -> None:
     """A scrape needs no new thread; after a reload the old ones end."""
-    before = threads.running().count("collector-memory")
+    before = threads.names().count("collector-memory")
     wanted = [configured(("load", "memory"))]
     service = Service(lambda: wanted[0], wanted[0], Machine(Host().create))
-    assert threads.running().count("collector-memory") == before + 1
+    assert threads.names().count("collector-memory") == before + 1
     wanted[0] = replace(configured(("load",)), scrape=config.Scraping(Seconds(1.0)))
     service.reload()
-    wait_until(lambda: threads.running().count("collector-memory") == before, "its thread has ended")
+    wait_until(lambda: threads.names().count("collector-memory") == before, "its thread has ended")
     service.scrape.close()
 
 

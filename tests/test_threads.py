@@ -61,7 +61,7 @@ def test_a_loop_that_is_gone_does_not_break_the_thread() -> None:
     asyncio.run(leave())
     assert begun.wait(10)
     release.set()
-    wait_until(lambda: "lonely" not in threads.running(), "its thread has ended")
+    wait_until(lambda: "lonely" not in threads.names(), "its thread has ended")
 
 
 class Machine:
@@ -148,7 +148,7 @@ def test_a_worker_survives_the_end_of_its_thread() -> None:
     worker = threads.Worker(threading.get_ident, "dying-worker")
     worker.prepare()
     worker._orders.put(None)
-    wait_until(lambda: "dying-worker" not in threads.running(), "the thread has ended")
+    wait_until(lambda: "dying-worker" not in threads.names(), "the thread has ended")
     assert worker.start().wait(10)
     worker.close()
 
@@ -204,7 +204,7 @@ async def test_a_pool_shrinks_to_what_it_keeps() -> None:
     pool = threads.Pool("wide-pool", kept=2)
     barrier = threading.Barrier(10, timeout=10)
     await asyncio.gather(*(threads.call(barrier.wait, pool) for _ in range(10)))
-    wait_until(lambda: threads.running().count("wide-pool") == 2, "two threads are left")
+    wait_until(lambda: threads.names().count("wide-pool") == 2, "two threads are left")
 
 
 def test_a_start_that_never_begins_is_an_error() -> None:

@@ -6,11 +6,12 @@ import contextlib
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.programs import installed
+from tests.programs import installed, missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,7 +24,11 @@ def as_a_limited_user() -> list[str]:
     if os.geteuid() != 0:
         return []
     uid = str(200_000 + os.getpid())  # of its own: the limit counts all threads of a user
-    return [installed("setpriv"), f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
+    under = [installed("setpriv"), f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
+    works = subprocess.run([*under, sys.executable, "-c", "import exporter.cli"], capture_output=True, check=False)
+    if works.returncode != 0:
+        missing("another user may not run this Python")
+    return under
 
 
 @contextlib.contextmanager
