@@ -115,12 +115,18 @@ class _Pages:
 
 @web.middleware
 async def _plain_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer 404 and 405 in one line of text, as everything else here."""
+    """Answer 404 and 405 in one line of text, as everything else here.
+
+    aiohttp keeps the error in frames that its traceback leads to: raised on it would be a cycle.
+    """
     try:
         return await handler(request)
-    except (web.HTTPNotFound, web.HTTPMethodNotAllowed) as error:
-        error.text = f"{error.reason}: {request.method} {request.path}\n"
-        raise
+    except web.HTTPException as error:
+        if isinstance(error, (web.HTTPNotFound, web.HTTPMethodNotAllowed)):
+            error.text = f"{error.reason}: {request.method} {request.path}\n"
+        threads.without_frames(error)
+        kept = {name: value for name, value in error.headers.items() if not name.startswith("Content-")}
+        return web.Response(status=error.status, reason=error.reason, text=error.text, headers=kept)
 
 
 def chosen_collectors(query: MultiMapping[str], known: Iterable[str]) -> frozenset[str] | None:
