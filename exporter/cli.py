@@ -140,7 +140,7 @@ async def _serve_demo(load: Callable[[], Config], manager: Systemd) -> None:
 
 async def _serve(service: Service, manager: Systemd, demo: DemoHost | None = None) -> None:
     """Serve until SIGTERM or SIGINT."""
-    asyncio.get_running_loop().set_default_executor(threads.Executor())
+    threads.use_for_name_look_ups(asyncio.get_running_loop())
     runner = web.AppRunner(
         build_app(service), access_log=None, handler_cancellation=True, shutdown_timeout=_STOP_SECONDS
     )

@@ -244,6 +244,16 @@ class Executor(ThreadPoolExecutor):
         return future
 
 
+def use_for_name_look_ups(loop: asyncio.AbstractEventLoop) -> None:
+    """Let an event loop look names up in ``CALLS``, and join no thread when it ends: that would take a new thread."""
+    loop.set_default_executor(Executor())
+    loop.shutdown_default_executor = _nothing_to_join  # type: ignore[method-assign]
+
+
+async def _nothing_to_join(*_: object) -> None:
+    pass
+
+
 class Run(Generic[T]):
     """One run of a function; ``value`` or ``error``, and ``seconds``, are set once ``wait`` has returned True.
 

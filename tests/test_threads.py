@@ -218,7 +218,7 @@ def test_a_start_that_never_begins_is_an_error() -> None:
 async def test_the_default_executor_looks_names_up_in_these_threads() -> None:
     """What asyncio runs in its default executor does not hold up the end of the process."""
     loop = asyncio.get_running_loop()
-    loop.set_default_executor(threads.Executor())
+    threads.use_for_name_look_ups(loop)
     assert await loop.run_in_executor(None, lambda: 3) == 3
     with pytest.raises(ZeroDivisionError):
         await loop.run_in_executor(None, lambda: 1 // 0)

@@ -42,7 +42,8 @@ def limited(program: Program, kind: str, limit: int, under: Sequence[str] = ()) 
     try:
         yield
     finally:
-        subprocess.run([*prlimit, f"--{kind}={shown.stdout.strip()}:"], check=True)
+        if program.process.poll() is None:
+            subprocess.run([*prlimit, f"--{kind}={shown.stdout.strip()}:"], check=True)
 
 
 def without_new_threads(program: Program, under: Sequence[str]) -> contextlib.AbstractContextManager[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 import urllib.error
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import psutil
 
 from tests.fakes import of_collector
 from tests.faults.limits import limited
-from tests.faults.observed import Resources, wait_until_normal
+from tests.faults.observed import HEALTHY_SECONDS, Resources, wait_until_normal
 from tests.programs import fetch, wait_until
 
 if TYPE_CHECKING:
@@ -31,7 +32,9 @@ def test_a_full_address_space_is_survived(start_exporter: StartExporter) -> None
         with limited(exporter, "as", process.memory_info().vms + (round_ << 18)):
             for _ in range(SCRAPES):
                 scrape(exporter)
+            began = time.monotonic()
             assert b"healthy" in fetch(f"http://{exporter.address}/-/healthy")
+            assert time.monotonic() - began < HEALTHY_SECONDS
         wait_until(lambda: of_collector(exporter.page(), "success", "memory") == 1, "the page is whole")
     wait_until_normal(exporter, before)
 

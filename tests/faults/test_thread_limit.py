@@ -51,6 +51,16 @@ def test_more_scrapes_than_threads_are_refused_and_nothing_is_lost(start_exporte
     wait_until_normal(exporter, before)
 
 
+def test_it_stops_without_a_new_thread(start_exporter: StartExporter) -> None:
+    """Also where the name of a listener was looked up, for which asyncio would start one to join another."""
+    under = as_a_limited_user()
+    exporter = start_exporter("--web.listen-address=localhost:0", under=under)
+    with without_new_threads(exporter, under):
+        exporter.stop()
+    assert exporter.process.returncode == 0
+    assert "Traceback" not in exporter.output()
+
+
 def many(url: str) -> list[int]:
     """Return the statuses of 30 scrapes at the same time."""
     script = (
