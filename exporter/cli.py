@@ -181,7 +181,13 @@ def _start_watchdog(manager: Systemd, service: Service, runner: web.AppRunner) -
     path = service.config.web.telemetry_path
     checks = (
         LoopTurns(asyncio.get_running_loop()),
-        SelfScrape((_own_host(host), port), path, lambda: service.scrape.names, lambda: threads.PAGES.finished),
+        SelfScrape(
+            (_own_host(host), port),
+            path,
+            collectors=lambda: service.scrape.names,
+            pages=lambda: threads.PAGES.finished,
+            page_seconds=lambda: service.scrape.timeout_seconds,
+        ),
     )
     watchdog = Watchdog(manager.ping, manager.watchdog_seconds or 0.0, checks)
     if manager.watchdog_seconds is not None:

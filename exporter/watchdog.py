@@ -102,8 +102,8 @@ class LoopTurns:
 class SelfScrape:
     """Passes when a page without collectors is served over HTTP.
 
-    The connection is kept: no limit on descriptors or connections that clients exhaust is in the way. A 503 passes
-    when pages were rendered since the last time, and so does a machine that has no descriptor for a new connection.
+    The connection is kept: no limit on descriptors or connections that clients exhaust is in the way. A 503 passes as
+    long as pages are rendered now and then, and so does a machine that has no descriptor for a new connection.
     """
 
     def __init__(
@@ -112,13 +112,19 @@ class SelfScrape:
         path: str,
         collectors: Callable[[], Iterable[str]],
         pages: Callable[[], int],
+        page_seconds: Callable[[], float],
     ) -> None:
-        """Prepare; ``collectors`` are those enabled now, and ``pages`` how many pages were rendered so far."""
+        """Prepare; ``collectors`` are those enabled now, ``pages`` how many pages were rendered so far.
+
+        ``page_seconds`` is how long a page may take now.
+        """
         self._address = address
         self._path = path
         self._collectors = collectors
         self._pages = pages
+        self._page_seconds = page_seconds
         self._last_pages = 0
+        self._rendered = time.monotonic()
         self._connection: http.client.HTTPConnection | None = None
 
     def __call__(self, seconds: float) -> bool:
@@ -136,9 +142,14 @@ class SelfScrape:
         except (http.client.HTTPException, OSError) as error:
             self._close()
             return isinstance(error, OSError) and error.errno in _NO_CONNECTION
-        pages = self._pages()
-        progress, self._last_pages = pages != self._last_pages, pages
-        return status == http.client.OK or (status == http.client.SERVICE_UNAVAILABLE and progress)
+        return status == http.client.OK or (status == http.client.SERVICE_UNAVAILABLE and self._renders(seconds))
+
+    def _renders(self, seconds: float) -> bool:
+        """Return whether a page was rendered since the last time, or may still come."""
+        now, pages = time.monotonic(), self._pages()
+        if pages != self._last_pages:
+            self._last_pages, self._rendered = pages, now
+        return now - self._rendered <= self._page_seconds() + seconds
 
     def _status(self, seconds: float) -> int:
         if self._connection is None:

@@ -89,6 +89,7 @@ def test_a_hung_collector_is_no_reason_to_restart(
     count = manager.pings
     wait_until(lambda: manager.pings >= count + 10, "pings go on")
     scraping.join(20)
+    assert "checks fail" not in exporter.output()
 
 
 def scrape_often(url: str) -> None:
