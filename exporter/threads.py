@@ -140,14 +140,16 @@ class Pool:
             self._changed.notify()
 
     def _work(self) -> None:
+        job: Callable[[], object] | None = None
         while True:
             try:
-                job = self._next()
-                if job is None:
-                    return
+                if job is None or getattr(job, "begun", True):  # else there was no memory to begin it
+                    job = self._next()
+                    if job is None:
+                        return
                 job()
                 self.finished += 1
-                del job  # an idle thread must not keep what the last call returned
+                job = None  # an idle thread must not keep what the last call returned
             except MemoryError:
                 time.sleep(_NO_MEMORY_PAUSE_SECONDS)
             except Exception:
@@ -181,22 +183,34 @@ def call(function: Callable[[], T], pool: Pool = CALLS) -> asyncio.Future[T]:
     """
     loop = asyncio.get_running_loop()
     result: asyncio.Future[T] = loop.create_future()
-    pool.submit(partial(_run_for, loop, result, function))
+    pool.submit(_Call(loop, result, function))
     return result
 
 
-def _run_for(loop: asyncio.AbstractEventLoop, result: asyncio.Future[T], function: Callable[[], T]) -> None:
-    """Run a function and settle a future of an event loop in another thread."""
-    settle: Callable[[], None]
-    try:
-        settle = partial(_set_result, result, function())
-    except BaseException as error:  # noqa: BLE001 - for whoever waits
-        settle = partial(_set_exception, result, error)
-    try:
-        _run_on(loop, settle)
-    finally:
-        # The frames of an error lead to this one. With the future in its variables they would be a cycle.
-        del result, settle
+class _Call(Generic[T]):
+    """A function that a thread of a pool runs for a future of an event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[T], function: Callable[[], T]) -> None:
+        self._loop = loop
+        self._future = future
+        self._function = function
+        self.begun = False
+        """Whether it has had the memory to begin."""
+
+    def __call__(self) -> None:
+        """Run the function and settle the future."""
+        self.begun = True
+        loop = self._loop
+        settle: Callable[[], None]
+        try:
+            settle = partial(_set_result, self._future, self._function())
+        except BaseException as error:  # noqa: BLE001 - for whoever waits
+            settle = partial(_set_exception, self._future, error)
+        try:
+            _run_on(loop, settle)
+        finally:
+            # The frames of an error lead to this one. With the future in its variables they would be a cycle.
+            del self, settle
 
 
 def _run_on(loop: asyncio.AbstractEventLoop, settle: Callable[[], None]) -> None:

@@ -199,6 +199,31 @@ async def test_a_thread_that_dies_before_it_begins_loses_no_call() -> None:
     assert await asyncio.wait_for(lost, 10) == 1
 
 
+def test_a_call_without_the_memory_to_begin_is_tried_again() -> None:
+    """It is not lost, and runs once."""
+
+    class Starved:
+        """A call that runs out of memory before its first line."""
+
+        begun = False
+
+        def __init__(self) -> None:
+            self.attempts = 0
+
+        def __call__(self) -> None:
+            self.attempts += 1
+            if self.attempts < 3:
+                raise MemoryError
+            self.begun = True
+
+    pool = threads.Pool("starved-pool", kept=0)
+    job = Starved()
+    pool.submit(job)
+    wait_until(lambda: pool.finished == 1, "it has run")
+    wait_until(lambda: "starved-pool" not in threads.names(), "the thread has ended")
+    assert job.attempts == 3
+
+
 async def test_a_pool_shrinks_to_what_it_keeps() -> None:
     """Threads that were started for many calls at once end after them."""
     pool = threads.Pool("wide-pool", kept=2)

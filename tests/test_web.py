@@ -8,7 +8,7 @@ import http.client
 import threading
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from aiohttp import ClientSession, web
@@ -245,6 +245,27 @@ async def test_unknown_paths_and_methods_are_plain_errors(served: tuple[str, Cli
     async with client.post(f"{url}/metrics") as response:
         assert (response.status, await response.text()) == (405, "Method Not Allowed: POST /metrics\n")
         assert "GET" in response.headers["Allow"]
+
+
+async def test_a_page_without_memory_is_refused_and_gives_its_place_back() -> None:
+    """Each is answered 503, and the next one is served; none is lost for good."""
+
+    class Starved(Scrape):
+        missing = 3
+
+        def page(self, *arguments: Any, **options: Any) -> bytes:
+            self.missing -= 1
+            if self.missing >= 0:
+                raise MemoryError
+            return super().page(*arguments, **options)
+
+    service = _Service(Starved({"a": Fixed(family("modelhost_a"))}, 5.0), Config(web=Web(max_requests=1)))
+    async with _serving(service) as (url, client):
+        for _ in range(3):
+            async with client.get(f"{url}/metrics") as response:
+                assert (response.status, await response.text()) == (503, "out of memory\n")
+        async with client.get(f"{url}/metrics") as response:
+            assert response.status == 200
 
 
 async def test_reload_over_http_is_off_by_default() -> None:
