@@ -13,8 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from exporter.cli import collect_garbage_less
 from exporter.collectors import Paths, gpu
+from exporter.garbage import collect_less
 from exporter.gpu import sources
 from tests.gpu.driver import FULL, Driver, compiled, plug_in
 
@@ -32,7 +32,7 @@ def main() -> None:
         driver = Driver(compiled(Path(folder)), Path(folder) / "script")
         plug_in(driver, _GPUS, FULL, "NVIDIA H100 80GB HBM3")
         collector = gpu.Gpu(sources.all_of(Paths()), gpu.Options())
-        collect_garbage_less()
+        collect_less()
         report(collector, driver, arguments.scrapes, arguments.pause)
         collector.close()
 

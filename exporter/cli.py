@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -18,19 +17,22 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from exporter import __version__, config, flags, logs, threads
+from exporter import __version__, config, flags, garbage, logs, systemd, threads
 from exporter.config import Address, ConfigError
+from exporter.garbage import Garbage
 from exporter.polling import discovery
 from exporter.proxy.server import Proxy
 from exporter.redaction import redact
 from exporter.service import Service
+from exporter.watchdog import LoopTurns, SelfScrape, Watchdog
 from exporter.web import build_app
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Sequence
 
     from exporter.config import Config
     from exporter.demo.host import DemoHost
+    from exporter.systemd import Systemd
 
 log = logging.getLogger(__name__)
 
@@ -39,11 +41,10 @@ EXIT_OK, EXIT_RUN_TIME, EXIT_CONFIG = 0, 1, 2
 _SWITCH_INTERVAL_SECONDS = 0.0001
 _STOP_SECONDS = 0.3
 _LIVED_SECONDS = 120.0  # a demo begins in the middle of the traffic
-_GARBAGE_THRESHOLD = 10_000  # Python's own, 700, costs a tenth of the time per request
 
 
-class _CannotListen(Exception):
-    """An address that cannot be listened on."""
+class _CannotStart(Exception):
+    """Why the exporter cannot run here: an address in use, no thread left."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,10 +71,13 @@ def _main(words: Sequence[str]) -> int:
     logs.log_uncaught_errors()
     # While a page is rendered in a thread the event loop waits for the interpreter this long at a time (default 5 ms).
     sys.setswitchinterval(_SWITCH_INTERVAL_SECONDS)
+    logging.logThreads = False  # the name of each thread that logs, kept for ever, and shown nowhere
+    manager = systemd.from_environment(os.environ)
     try:
+        _start_threads()
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_serve_demo(load) if given.demo else _serve(Service(load, first)))
-    except _CannotListen as error:
+            runner.run(_serve_demo(load, manager) if given.demo else _serve(_service(load, first), manager))
+    except _CannotStart as error:
         return _fail(str(error), EXIT_RUN_TIME)
     return EXIT_OK
 
@@ -110,20 +114,41 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return factory
 
 
-async def _serve_demo(load: Callable[[], Config]) -> None:
+def _start_threads() -> None:
+    """Start the threads that serve pages, while the machine has some."""
+    try:
+        threads.PAGES.prepare()
+        threads.CALLS.prepare()
+    except RuntimeError as error:
+        raise _no_thread(error) from error
+
+
+def _service(load: Callable[[], Config], first: Config) -> Service:
+    try:
+        return Service(load, first)
+    except RuntimeError as error:
+        raise _no_thread(error) from error
+
+
+def _no_thread(error: RuntimeError) -> _CannotStart:
+    return _CannotStart(f"cannot start a thread: {error} (a limit such as ulimit -u, ulimit -v or TasksMax)")
+
+
+async def _serve_demo(load: Callable[[], Config], manager: Systemd) -> None:
     """Serve a machine that does not exist."""
     from exporter.demo.host import DemoHost  # noqa: PLC0415 - nothing else needs it
 
     log.warning("this is a demo: every number is made up")
     demo = DemoHost(time.time() - _LIVED_SECONDS, load=load, live=True)
     try:
-        await _serve(demo.service, demo)
+        await _serve(demo.service, manager, demo)
     finally:
         demo.close()
 
 
-async def _serve(service: Service, demo: DemoHost | None = None) -> None:
+async def _serve(service: Service, manager: Systemd, demo: DemoHost | None = None) -> None:
     """Serve until SIGTERM or SIGINT."""
+    threads.use_for_name_look_ups(asyncio.get_running_loop())
     runner = web.AppRunner(
         build_app(service), access_log=None, handler_cancellation=True, shutdown_timeout=_STOP_SECONDS
     )
@@ -134,8 +159,8 @@ async def _serve(service: Service, demo: DemoHost | None = None) -> None:
     await runner.setup()
     try:
         stop = asyncio.Event()
-        reloads: set[asyncio.Task[None]] = set()
-        _on_signals(stop, lambda: _start(reloads, _reload(service)))
+        service.reloads.during = manager.reloading
+        _on_signals(stop, service.reloads.start)
         for address in service.config.web.listen_addresses:
             await _listen(runner, address, service.config.web.telemetry_path)
         if demo is None:
@@ -144,18 +169,46 @@ async def _serve(service: Service, demo: DemoHost | None = None) -> None:
             "ready",
             extra={"fields": {"version": __version__, "collectors": ",".join(service.config.collectors)}},
         )
-        collect_garbage_less()
+        garbage.collect_less()
+        collecting = asyncio.ensure_future(Garbage(proxy.metrics.is_idle).run())
+        watchdog = _start_watchdog(manager, service, runner)
+        manager.ready()
         await stop.wait()
+        manager.stopping()
+        watchdog.stop()
+        collecting.cancel()
         log.info("stopping")
     finally:
         service.fleet.close()
         await asyncio.gather(runner.cleanup(), proxy.close())
 
 
-def collect_garbage_less() -> None:
-    """Look for garbage in cycles less often, and not in what lives since the start: that stops streams for 30 ms."""
-    gc.freeze()
-    gc.set_threshold(_GARBAGE_THRESHOLD)
+def _start_watchdog(manager: Systemd, service: Service, runner: web.AppRunner) -> Watchdog:
+    """Start to ping systemd, where it waits for that."""
+    host, port = runner.addresses[0][:2]
+    path = service.config.web.telemetry_path
+    checks = (
+        LoopTurns(asyncio.get_running_loop()),
+        SelfScrape(
+            (_own_host(host), port),
+            path,
+            collectors=lambda: service.scrape.names,
+            pages=lambda: threads.PAGES.finished,
+            page_seconds=lambda: service.scrape.timeout_seconds,
+        ),
+    )
+    watchdog = Watchdog(manager.ping, manager.watchdog_seconds or 0.0, checks)
+    if manager.watchdog_seconds is not None:
+        try:
+            watchdog.start()
+        except RuntimeError as error:
+            raise _no_thread(error) from error
+    return watchdog
+
+
+def _own_host(host: str) -> str:
+    """Return where a listener on this address is reached from this machine."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared
 
 
 async def _listen(runner: web.AppRunner, address: Address, path: str) -> None:
@@ -163,7 +216,7 @@ async def _listen(runner: web.AppRunner, address: Address, path: str) -> None:
     try:
         await site.start()
     except (OSError, ValueError) as error:  # ValueError: a host that cannot be a name (a label of 70 letters)
-        raise _CannotListen(f"cannot listen on {address}: {_problem(error)}") from error
+        raise _CannotStart(f"cannot listen on {address}: {_problem(error)}") from error
     shown = _reachable(address, runner.addresses[-1][1])
     log.info("listening", extra={"fields": {"address": str(address), "url": f"http://{shown}{path}"}})
 
@@ -173,7 +226,7 @@ async def _start_proxy(proxy: Proxy) -> None:
         try:
             port = await proxy.listen(server)
         except (OSError, ValueError) as error:
-            raise _CannotListen(f"cannot listen on {server.listen} for {server.name}: {_problem(error)}") from error
+            raise _CannotStart(f"cannot listen on {server.listen} for {server.name}: {_problem(error)}") from error
         address = str(Address(server.listen.host, port))
         fields = {
             "server": server.name,
@@ -204,10 +257,10 @@ def _reachable(address: Address, port: int) -> Address:
     return Address("localhost" if address.is_every_address else address.host, port)
 
 
-def _on_signals(stop: asyncio.Event, reload: Callable[[], None]) -> None:
+def _on_signals(stop: asyncio.Event, reload: Callable[[], object]) -> None:
     """Stop on SIGTERM and SIGINT, reload on SIGHUP (where the platform has it)."""
     loop = asyncio.get_running_loop()
-    actions: dict[str, Callable[[], None]] = {"SIGTERM": stop.set, "SIGINT": stop.set, "SIGHUP": reload}
+    actions: dict[str, Callable[[], object]] = {"SIGTERM": stop.set, "SIGINT": stop.set, "SIGHUP": reload}
     for name, action in actions.items():
         number = getattr(signal, name, None)
         if number is None:
@@ -216,17 +269,3 @@ def _on_signals(stop: asyncio.Event, reload: Callable[[], None]) -> None:
             loop.add_signal_handler(number, action)
         except NotImplementedError:  # Windows
             signal.signal(number, lambda *_, action=action: loop.call_soon_threadsafe(action))
-
-
-def _start(tasks: set[asyncio.Task[None]], work: Coroutine[None, None, None]) -> None:
-    """Start a task and hold on to it until it is done."""
-    task = asyncio.ensure_future(work)
-    tasks.add(task)
-    task.add_done_callback(tasks.discard)
-
-
-async def _reload(service: Service) -> None:
-    try:
-        await threads.call(service.reload)
-    except ConfigError:
-        return  # logged, and the old configuration rules

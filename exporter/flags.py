@@ -138,7 +138,8 @@ def _flags() -> list[Flag]:
 def _collector_help(name: str) -> str:
     module = collectors.module(name)
     state = "enabled" if module.Options.enabled_by_default else "disabled"
-    return f"{(module.__doc__ or '').splitlines()[0]} Default {state}."
+    summary = (module.__doc__ or "").partition("\n")[0]  # python -OO has no docstrings
+    return f"{summary} Default {state}.".lstrip()
 
 
 class _Parser(argparse.ArgumentParser):

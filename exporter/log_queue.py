@@ -9,12 +9,15 @@ import select
 import threading
 from typing import TYPE_CHECKING
 
+from exporter.threads import Thread
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TextIO
 
 MAX_LINES = 5000
 MAX_BYTES = 4 << 20
+_BEGIN_SECONDS = 2.0
 
 
 class LogQueue:
@@ -37,7 +40,7 @@ class LogQueue:
         self._lines = self._bytes = 0
         self._unreported = 0
         self._is_dropping = False
-        self._thread: threading.Thread | None = None
+        self._thread: Thread | None = None
 
     def put(self, line: bytes) -> None:
         """Append a line, with its line break; never blocks."""
@@ -77,10 +80,10 @@ class LogQueue:
     def _start(self) -> bool:
         """Start the thread where there is none; return whether there is one now."""
         if self._thread is None:
-            thread = threading.Thread(target=self._work, name="log-writer", daemon=True)
+            thread = Thread(self._work, "log-writer")
             self._thread = thread
             try:
-                thread.start()
+                thread.start(_BEGIN_SECONDS)
             except RuntimeError:  # tried again with the next line
                 self._thread = None
         return self._thread is not None

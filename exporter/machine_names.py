@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-import threading
+
+from exporter.threads import Thread
 
 LOCALHOST = "localhost"
 
@@ -57,9 +58,8 @@ class MachineNames:
 
     def _add_resolved(self) -> None:
         """Add the fully qualified name, in a thread: the resolver may take its time."""
-        thread = threading.Thread(target=lambda: self.add(socket.getfqdn()), name="fqdn", daemon=True)
         try:
-            thread.start()
+            Thread(lambda: self.add(socket.getfqdn()), "fqdn").start()
         except RuntimeError:  # no thread left on this machine: the other names have to do
             return
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from prometheus_client.metrics_core import Metric
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 UP = gauge(
     "engine_up",
-    "1 when the last poll of the model server succeeded, else 0: what the server says is then absent.",
+    "1 when the last poll succeeded and the next is not overdue, else 0: what the server says is then absent.",
     "server",
 )
 INFO = gauge(
@@ -244,6 +244,10 @@ class ServerState:
     last_success: float | None = None
     failures: Mapping[str, int] = field(default_factory=dict)
     unobserved_ratio: float | None = None
+
+    def without_answer(self) -> ServerState:
+        """Return this state as that of a server that does not answer."""
+        return replace(self, snapshot=None, engine=Engine(), poll_seconds=None, unobserved_ratio=None)
 
 
 def families(state: ServerState) -> Iterator[Metric]:

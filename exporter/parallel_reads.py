@@ -12,6 +12,8 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Generic, Literal, NamedTuple, TypeVar
 
+from exporter.threads import start
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Sequence
 
@@ -144,7 +146,7 @@ class ParallelReads(Generic[K, T]):
         """Start threads for the queue; those that are stuck do not count."""
         while len(self._queue) > self._threads - len(self._calls) and self._active() < self._limit(most):
             try:
-                threading.Thread(target=self._work, name="parallel-reads", daemon=True).start()
+                start(self._work, "parallel-reads")
             except RuntimeError:
                 if self._active() > 0:  # these go on with the queue
                     return

@@ -7,7 +7,7 @@ import re
 _HIDDEN = "***"
 _AUTHORITY = r":/{1,3}(?:\[[^\]]*\]|[^\s/?#'\":\[]+)"
 _PORT = re.compile(rf"({_AUTHORITY}):(?!\d*(?:[/?#]|[.,;)]*(?:['\"\s]|$)))[^\s/?#'\"]+")
-_QUERY = re.compile(r"(:/{1,3}[^\s?#'\"]*[?#])(.*(?=['\"])|.*)", re.DOTALL)  # to the last quote, else to the end
+_BEFORE_QUERY = re.compile(r"(?<![^\s?#'\"])[^\s?#'\"]*+[?#]")
 
 
 def redact_url(url: str) -> str:
@@ -21,8 +21,7 @@ def redact(text: str) -> str:
     A password may hold any character, so everything up to the last ``@`` goes. What stands in place of a port and is
     no number may be a password too, of a URL whose host was forgotten.
     """
-    shown = _PORT.sub(rf"\1:{_HIDDEN}", _without_user(text))
-    return _QUERY.sub(lambda found: found[1] + (_HIDDEN if found[2] else ""), shown)
+    return _without_query(_PORT.sub(rf"\1:{_HIDDEN}", _without_user(text)))
 
 
 def _without_user(text: str) -> str:
@@ -33,6 +32,16 @@ def _without_user(text: str) -> str:
     scheme = text.find("://", 0, text.find("@"))
     start = scheme + len("://") if scheme >= 0 else _start_of_word(text[: text.find("@")])
     return f"{head[:start]}{_HIDDEN if head[start:] else ''}@{tail}"
+
+
+def _without_query(text: str) -> str:
+    """Return text without what follows the ``?`` or ``#`` of a URL, up to the last quote, else up to the end."""
+    for found in _BEFORE_QUERY.finditer(text):
+        if ":/" in found[0]:
+            start, quote = found.end(), max(text.rfind("'"), text.rfind('"'))
+            end = quote if quote >= start else len(text)
+            return f"{text[:start]}{_HIDDEN if start < end else ''}{_without_query(text[end:])}"
+    return text
 
 
 def _start_of_word(head: str) -> int:

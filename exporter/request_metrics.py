@@ -181,6 +181,10 @@ class RequestMetrics:
         self._slo_ratio = live_gauge(SLO_RATIO, registry)
         self._usage_source = live_counter(USAGE_SOURCE, registry)
 
+    def is_idle(self) -> bool:
+        """Return whether no request is under way."""
+        return not any(sample.value for family in self._in_flight.collect() for sample in family.samples)
+
     def in_flight(self, server: str, model: str, operation: str, phase: str) -> Gauge:
         """Return the gauge of one phase, for inc() and dec()."""
         return self._in_flight.labels(server, model, operation, phase)

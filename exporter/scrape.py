@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from exporter.collectors import Unavailable
+from exporter.collectors import Unavailable, close
 from exporter.families import gauge
 from exporter.threads import Run, Worker
 
@@ -104,6 +104,14 @@ class Scrape:
         self._states: dict[str, State] = previous.states() if previous else {}
         self._lock = threading.Lock()
 
+    def prepare(self) -> None:
+        """Start the threads of the collectors, so that no scrape needs a new one.
+
+        RuntimeError when the machine has none left; close() ends those that were started.
+        """
+        for worker in self._workers.values():
+            worker.prepare()
+
     @property
     def names(self) -> tuple[str, ...]:
         """The collectors' names, in the order of the page."""
@@ -174,12 +182,16 @@ class Scrape:
     def close(self, successor: Scrape | None = None) -> None:
         """Let the threads end, but for those that ``successor`` took over."""
         kept = set() if successor is None else successor.workers()
+        self.close_workers(successor)
         for name, worker in self._workers.items():
             if worker not in kept:
-                worker.close()
-                close = getattr(self._collectors[name], "close", None)
-                if close is not None:  # a collector with threads of its own
-                    close()
+                close(name, self._collectors[name])
+
+    def close_workers(self, other: Scrape | None) -> None:
+        """Let the threads of collectors end, but for those that ``other`` has too."""
+        kept = set() if other is None else other.workers()
+        for worker in self.workers() - kept:
+            worker.close()
 
     def workers(self) -> set[Worker[list[Metric]]]:
         """Return who runs the collectors."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from dataclasses import dataclass, replace
@@ -18,13 +19,14 @@ from exporter.gpu.uses import Uses
 from exporter.own_metrics import OwnMetrics
 from exporter.polling.fleet import Fleet
 from exporter.polling.local_processes import is_local
+from exporter.reloads import NotReloaded, Reloads
 from exporter.scrape import Scrape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from exporter.config import Config
-    from exporter.polling.fleet import Schedule
+    from exporter.polling.fleet import Change, Schedule
     from exporter.polling.server_watch import Surroundings
 
 log = logging.getLogger(__name__)
@@ -46,6 +48,17 @@ class Machine:
     simulated: bool = False
 
 
+@dataclass(frozen=True)
+class _Prepared:
+    """What a configuration needs, built and started, not yet in force."""
+
+    config: Config
+    polled: Change
+    owners: Owners
+    built: dict[str, tuple[Build, collectors.Collector]]
+    scrape: Scrape
+
+
 class Service:
     """Holds what a scrape needs; a reload replaces it as a whole or not at all."""
 
@@ -62,43 +75,80 @@ class Service:
         self.fleet = Fleet(self.registry, self._gpu_uses, around=self._machine.around, schedule=self._machine.schedule)
         """The model servers that are watched."""
         self._given: Mapping[str, collectors.Collector] = {"model_servers": ModelServers(self.fleet.collect)}
-        self._path = config.path
         self._owners = Owners((), config.path.procfs)
         self._built: dict[str, tuple[Build, collectors.Collector]] = {}
         self.config = config
-        self.scrape = self._scrape_of(config, previous=None)
+        self.reloads = Reloads(self.reload, self._not_reloaded)
+        """Reloads for the event loop: one at a time, however many are requested."""
+        first = self._prepared(config, previous=None)
+        self.scrape = first.scrape
+        self._put_in_force(first)
 
     def reload(self) -> None:
         """Read the configuration anew and put it in force; blocks.
 
-        ConfigError leaves everything as it was, is logged, and shows in a metric.
+        Everything new is built and started before anything old ends. NotReloaded, for whatever reason, leaves
+        everything as it was, is logged, and shows in a metric.
         """
         with self._lock:
             try:
-                config = self._load()
-            except ConfigError as error:
-                self._own.reloaded(successful=False)
-                log.error("configuration not reloaded", extra={"fields": {"error": str(error)}})  # noqa: TRY400 - one line
-                raise
-            config = self._keeping_what_needs_a_restart(config)
-            before, self.scrape = self.scrape, self._scrape_of(config, self.scrape)
+                config = self._keeping_what_needs_a_restart(self._load())
+                prepared = self._prepared(config, self.scrape)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the old configuration stays
+                raise self._not_reloaded(error) from None
+            before = self.scrape
+            self._put_in_force(prepared)
             before.close(self.scrape)
-            self.config = config
             logs.set_up(config.log)
             self._own.reloaded(successful=True)
             log.info("configuration reloaded", extra={"fields": {"collectors": ",".join(config.collectors)}})
 
-    def _scrape_of(self, config: Config, previous: Scrape | None) -> Scrape:
-        psutil.PROCFS_PATH = str(config.path.procfs)
-        self._watch_model_servers(config)
-        if config.path != self._path:
-            self._path, self._owners = config.path, Owners((), config.path.procfs)
-        self._owners.know(_local_servers(config))  # so that other servers cost the GPUs no counters
-        self._built = {name: self._collector(name, config) for name in config.collectors}
-        ready: Mapping[str, collectors.Collector] = {name: collector for name, (_, collector) in self._built.items()}
-        scrape = Scrape(ready, config.scrape.timeout, own=self._own, previous=previous)
-        self._tell_of_gpus(ready.get("gpu"), scrape)
-        return scrape
+    def _not_reloaded(self, error: Exception) -> NotReloaded:
+        """Note and log why a reload failed; return it as one line."""
+        self._own.reloaded(successful=False)
+        reason = str(error) if isinstance(error, ConfigError) else f"{type(error).__name__}: {error}"
+        reason = " ".join(reason.split()).removesuffix(":")
+        foreseen = isinstance(error, (ConfigError, OSError, MemoryError)) or "can't start new thread" in reason
+        fields = {"error": reason}
+        log.error("configuration not reloaded", extra={"fields": fields}, exc_info=None if foreseen else error)
+        return NotReloaded(reason)
+
+    def _prepared(self, config: Config, previous: Scrape | None) -> _Prepared:
+        """Build and start what a configuration needs; undone as a whole when anything fails."""
+        before = psutil.PROCFS_PATH
+        psutil.PROCFS_PATH = str(config.path.procfs)  # collectors may read it when they are built
+        owners = self._owners if config.path == self.config.path else Owners((), config.path.procfs)
+        with contextlib.ExitStack() as undo:
+            undo.callback(setattr, psutil, "PROCFS_PATH", before)
+            polled = self._polled(config)
+            undo.callback(polled.undo)
+            built: dict[str, tuple[Build, collectors.Collector]] = {}
+            undo.callback(self._end_new, built)
+            for name in config.collectors:
+                built[name] = self._collector(name, config, owners)
+            ready: Mapping[str, collectors.Collector] = {name: collector for name, (_, collector) in built.items()}
+            scrape = Scrape(ready, config.scrape.timeout, own=self._own, previous=previous)
+            undo.callback(scrape.close_workers, previous)
+            scrape.prepare()
+            undo.pop_all()
+            return _Prepared(config, polled, owners, built, scrape)
+
+    def _end_new(self, built: Mapping[str, tuple[Build, collectors.Collector]]) -> None:
+        """End the threads of collectors that are not in use."""
+        for name, (_, collector) in built.items():
+            if name not in self._built or self._built[name][1] is not collector:
+                collectors.close(name, collector)
+
+    def _put_in_force(self, prepared: _Prepared) -> None:
+        """Replace what was in force; nothing here can fail."""
+        self.config = prepared.config
+        self.scrape = prepared.scrape
+        self._built = prepared.built
+        self._owners = prepared.owners
+        self._owners.know(_local_servers(self.config))  # so that other servers cost the GPUs no counters
+        prepared.polled.put_in_force()
+        built = self._built.get("gpu")
+        self._tell_of_gpus(built[1] if built else None, self.scrape)
 
     def _tell_of_gpus(self, collector: collectors.Collector | None, scrape: Scrape) -> None:
         if isinstance(collector, gpu.Gpu):
@@ -106,17 +156,17 @@ class Service:
         else:
             self._gpu_uses.follow_none()
 
-    def _watch_model_servers(self, config: Config) -> None:
+    def _polled(self, config: Config) -> Change:
+        """Start to poll the servers that are new in a configuration."""
         options = config.collectors.get("model_servers")
-        if not isinstance(options, model_servers.Options):  # switched off: nobody is asked
-            self.fleet.close()
-            return
+        if not isinstance(options, model_servers.Options):  # switched off: nobody is polled
+            return self.fleet.prepare((), {}, 1.0)
         upstreams = {server.name: server.upstream for server in config.proxy.servers}
         # a proxied server that only a restart brings has no upstream yet
         servers = [server for server in config.model_servers if server.url or server.name in upstreams]
-        self.fleet.watch(servers, upstreams, options.poll_interval)
+        return self.fleet.prepare(servers, upstreams, options.poll_interval)
 
-    def _collector(self, name: str, config: Config) -> tuple[Build, collectors.Collector]:
+    def _collector(self, name: str, config: Config, owners: Owners) -> tuple[Build, collectors.Collector]:
         """Return the collector in use when its options are the same, else a new one."""
         wanted = (config.collectors[name], config.path)
         if name in self._given:
@@ -127,7 +177,7 @@ class Service:
         if self._machine.create is not None:
             return wanted, self._machine.create(name, options, paths)
         if isinstance(options, gpu.Options):
-            return wanted, gpu.create(options, paths, self._owners)
+            return wanted, gpu.create(options, paths, owners)
         return wanted, collectors.module(name).create(options, paths)
 
     def _keeping_what_needs_a_restart(self, config: Config) -> Config:

@@ -6,60 +6,289 @@ process alive.
 
 from __future__ import annotations
 
+import _thread
 import asyncio
-import contextlib
+import logging
 import queue
 import threading
 import time
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+
+    NewThread = Callable[[Callable[[], object], str], "Thread"]
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_BEGIN_SECONDS = 2.0
+_NO_MEMORY_PAUSE_SECONDS = 0.1
+_LONGEST_ERROR_CHAIN = 20
 
-def call(function: Callable[[], T]) -> asyncio.Future[T]:
-    """Run ``function`` in a daemon thread of its own; the future holds what it returns or raises.
+_running: set[Thread] = set()
+
+
+class Thread:
+    """One daemon thread, started without the wait in ``threading.Thread.start``.
+
+    That wait never ends when the new thread runs out of memory before it has begun (python/cpython issue 140746).
+    """
+
+    def __init__(self, work: Callable[[], object], name: str) -> None:
+        self.name = name
+        self._work = work
+        self._claim = _thread.allocate_lock()
+        """Held by the thread once it has begun, or by whoever gave up waiting for it."""
+        self._begun = _thread.allocate_lock()
+        self._ended = _thread.allocate_lock()
+        self._begun.acquire()
+        self._ended.acquire()
+
+    def start(self, wait_seconds: float | None = None) -> None:
+        """Start; with ``wait_seconds`` return only once the thread has begun.
+
+        RuntimeError when the machine has no thread or no memory left, or the thread does not begin in time; it will
+        not begin later then.
+        """
+        try:
+            _thread.start_new_thread(self._run, ())
+        except MemoryError as error:
+            raise RuntimeError("can't start new thread: out of memory") from error
+        if wait_seconds is None or self._begun.acquire(timeout=wait_seconds):
+            return
+        if self._claim.acquire(blocking=False):
+            raise RuntimeError(f"can't start new thread: it has not begun within {wait_seconds:g} s")
+
+    def is_alive(self) -> bool:
+        """Return whether the thread has begun and not ended."""
+        return self in _running
+
+    def join(self, seconds: float) -> bool:
+        """Wait for the end, at most so long; return whether the thread has ended."""
+        if self._ended.acquire(timeout=seconds):
+            self._ended.release()
+            return True
+        return False
+
+    def _run(self) -> None:
+        if not self._claim.acquire(blocking=False):
+            return
+        _running.add(self)
+        self._begun.release()
+        try:
+            self._work()
+        except BaseException:
+            log.exception("a thread ended with an error", extra={"fields": {"thread": self.name}})
+        finally:
+            _running.discard(self)
+            self._ended.release()
+
+
+def start(work: Callable[[], object], name: str) -> Thread:
+    """Start a thread and wait until it has begun; RuntimeError when there is none left. Blocks, for 2 s at most."""
+    thread = Thread(work, name)
+    thread.start(_BEGIN_SECONDS)
+    return thread
+
+
+def running() -> list[Thread]:
+    """Return the threads that were started here and have not ended."""
+    return list(_running)
+
+
+def names() -> list[str]:
+    """Return the names of the threads that were started here and have not ended."""
+    return [thread.name for thread in running()]
+
+
+class Pool:
+    """Threads for short calls: ``kept`` of them wait for work, more are started on demand and end afterwards."""
+
+    def __init__(self, name: str, kept: int, new_thread: NewThread | None = None) -> None:
+        """Prepare; threads start with ``prepare``, or with the first calls."""
+        self._name = name
+        self._kept = kept
+        self._new_thread = new_thread or Thread
+        self._jobs: deque[Callable[[], object]] = deque()
+        self._changed = threading.Condition(threading.Lock())
+        self._idle = 0
+        self.finished = 0
+        """How many calls have ended so far."""
+
+    def prepare(self) -> None:
+        """Start the threads that are kept; RuntimeError when the machine has too few. Blocks."""
+        with self._changed:
+            missing = self._kept - self._idle
+        for _ in range(missing):
+            self._new_thread(self._work, self._name).start(_BEGIN_SECONDS)
+
+    def submit(self, job: Callable[[], object]) -> None:
+        """Run a function that raises nothing in one of the threads; never blocks.
+
+        RuntimeError when all threads are busy and no further one can be started.
+        """
+        with self._changed:
+            if self._idle <= len(self._jobs):
+                # should it die before it begins, the next free thread takes the job
+                self._new_thread(self._work, self._name).start()
+            self._jobs.append(job)
+            self._changed.notify()
+
+    def _work(self) -> None:
+        job: Callable[[], object] | None = None
+        while True:
+            try:
+                if job is None or getattr(job, "begun", True):  # else there was no memory to begin it
+                    job = self._next()
+                    if job is None:
+                        return
+                job()
+                self.finished += 1
+                job = None  # an idle thread must not keep what the last call returned
+            except MemoryError:
+                time.sleep(_NO_MEMORY_PAUSE_SECONDS)
+            except Exception:
+                log.exception("a call failed", extra={"fields": {"thread": self._name}})
+
+    def _next(self) -> Callable[[], object] | None:
+        """Wait for the next job; None for a thread that is not needed any more."""
+        with self._changed:
+            if self._idle >= self._kept and not self._jobs:
+                return None
+            self._idle += 1
+            try:
+                while not self._jobs:
+                    self._changed.wait()
+                return self._jobs.popleft()
+            finally:
+                self._idle -= 1
+
+
+PAGES = Pool("page", kept=4)
+"""Renders pages: with a thread limit reached, scrapes go on in these."""
+CALLS = Pool("call", kept=2)
+"""Everything else that the event loop waits for."""
+
+
+def call(function: Callable[[], T], pool: Pool = CALLS) -> asyncio.Future[T]:
+    """Run ``function`` in a daemon thread; the future holds what it returns or raises.
 
     When the future is cancelled the thread runs on and its result is dropped. RuntimeError when the machine has
     no thread left.
     """
     loop = asyncio.get_running_loop()
     result: asyncio.Future[T] = loop.create_future()
-    run: Run[T] = Run()
-
-    def settle() -> None:
-        if result.done():
-            return
-        if run.error is None:
-            result.set_result(run.value)
-        else:
-            result.set_exception(run.error)
-
-    def work() -> None:
-        run.execute(function)
-        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits
-            loop.call_soon_threadsafe(settle)
-
-    threading.Thread(target=work, name="call", daemon=True).start()
+    pool.submit(_Call(loop, result, function))
     return result
 
 
+class _Call(Generic[T]):
+    """A function that a thread of a pool runs for a future of an event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[T], function: Callable[[], T]) -> None:
+        self._loop = loop
+        self._future = future
+        self._function = function
+        self.begun = False
+        """Whether it has had the memory to begin."""
+
+    def __call__(self) -> None:
+        """Run the function and settle the future."""
+        self.begun = True
+        loop = self._loop
+        settle: Callable[[], None]
+        try:
+            settle = partial(_set_result, self._future, self._function())
+        except BaseException as error:  # noqa: BLE001 - for whoever waits
+            settle = partial(_set_exception, self._future, error)
+        try:
+            _run_on(loop, settle)
+        finally:
+            # The frames of an error lead to this one. With the future in its variables they would be a cycle.
+            del self, settle
+
+
+def _run_on(loop: asyncio.AbstractEventLoop, settle: Callable[[], None]) -> None:
+    """Run a function on an event loop; while there is no memory for that, try again."""
+    while True:
+        try:
+            loop.call_soon_threadsafe(settle)
+        except RuntimeError:  # the loop was closed meanwhile: nobody waits
+            return
+        except MemoryError:
+            time.sleep(_NO_MEMORY_PAUSE_SECONDS)
+        else:
+            return
+
+
+def _set_result(future: asyncio.Future[T], value: T) -> None:
+    if not future.done():
+        future.set_result(value)
+
+
+def _set_exception(future: asyncio.Future[Any], error: BaseException) -> None:
+    if not future.done():
+        if isinstance(error, StopIteration):  # a future does not take it
+            error = RuntimeError(repr(error))
+        future.set_exception(error)
+
+
+class Executor(ThreadPoolExecutor):
+    """An event loop's default executor, for its name look-ups: their threads are not joined at the end."""
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        """Run a function in a thread of ``CALLS``; RuntimeError when the machine has no thread left."""
+        future: Future[T] = Future()
+
+        def work() -> None:
+            if future.set_running_or_notify_cancel():
+                try:
+                    result = fn(*args, **kwargs)
+                except BaseException as error:  # noqa: BLE001 - for whoever waits
+                    future.set_exception(error)
+                else:
+                    future.set_result(result)
+
+        CALLS.submit(work)
+        return future
+
+
+def use_for_name_look_ups(loop: asyncio.AbstractEventLoop) -> None:
+    """Let an event loop look names up in ``CALLS``, and join no thread when it ends: that would take a new thread."""
+    loop.set_default_executor(Executor())
+    loop.shutdown_default_executor = _nothing_to_join  # type: ignore[method-assign]
+
+
+async def _nothing_to_join(*_: object) -> None:
+    pass
+
+
 class Run(Generic[T]):
-    """One run of a function; ``value`` or ``error``, and ``seconds``, are set once ``wait`` has returned True."""
+    """One run of a function; ``value`` or ``error``, and ``seconds``, are set once ``wait`` has returned True.
+
+    The error has no traceback: its frames refer to this run, and would live until a garbage collection.
+    """
 
     value: T
     error: BaseException | None = None
-    seconds: float
+    seconds: float = 0.0
 
     def __init__(self) -> None:
         self.started = time.monotonic()
         self._finished = threading.Event()
 
     def wait(self, seconds: float) -> bool:
-        """Wait until the run is finished, at most until ``seconds`` after its start; tell whether it is."""
+        """Wait until the run is finished, at most until ``seconds`` after its start; return whether it is."""
         return self._finished.wait(max(0.0, self.started + seconds - time.monotonic()))
+
+    def is_finished(self) -> bool:
+        """Return whether the run is finished."""
+        return self._finished.is_set()
 
     def age(self) -> float:
         """Return the seconds since the start."""
@@ -70,9 +299,26 @@ class Run(Generic[T]):
         try:
             self.value = function()
         except BaseException as error:  # noqa: BLE001 - kept for whoever waits
-            self.error = error
+            self.error = without_frames(error)
         self.seconds = self.age()
         self._finished.set()
+
+
+def without_frames(error: BaseException) -> BaseException:
+    """Drop the tracebacks of an error and of those it came from; return it."""
+    for one in _chain(error):
+        one.__traceback__ = None
+    return error
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and its causes and contexts."""
+    left: list[BaseException | None] = [error]
+    for _ in range(_LONGEST_ERROR_CHAIN):
+        one = left.pop() if left else None
+        if one is not None:
+            yield one
+            left += [one.__cause__, one.__context__]
 
 
 def _failed(error: BaseException) -> Run[Any]:
@@ -87,19 +333,31 @@ def _failed(error: BaseException) -> Run[Any]:
 class Worker(Generic[T]):
     """Runs one function in one daemon thread, one run at a time; whoever asks during a run shares it."""
 
-    def __init__(self, function: Callable[[], T], name: str, before: Worker[T] | None = None) -> None:
+    def __init__(
+        self,
+        function: Callable[[], T],
+        name: str,
+        before: Worker[T] | None = None,
+        start_thread: NewThread = start,
+    ) -> None:
         """Prepare; as long as ``before``, which this one replaces, has a run under way, that run is shared instead."""
         self._function = function
         self._name = name
         self._before = before
+        self._start_thread = start_thread
         self._orders: queue.SimpleQueue[Run[T] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._current: Run[T] | None = None
-        self._thread: threading.Thread | None = None
+        self._thread: Thread | None = None
         self._closed = False
 
+    def prepare(self) -> None:
+        """Start the thread, so that no run needs a new one; RuntimeError when the machine has none left."""
+        with self._lock:
+            self._ensure_thread()
+
     def start(self) -> Run[T]:
-        """Return the run that is under way, or start one; never blocks.
+        """Return the run that is under way, or start one.
 
         Where the machine has no thread left it returns a run that failed for that, and the next start tries again.
         """
@@ -108,14 +366,11 @@ class Worker(Generic[T]):
                 if (run := self._before.current()) is not None:
                     return run
                 self._before = None
-            if self._current is None:
-                if self._thread is None or self._closed:  # closed: a thread for this late run alone
-                    thread = threading.Thread(target=self._work, name=self._name, daemon=True)
-                    try:
-                        thread.start()
-                    except RuntimeError as error:
-                        return _failed(error)
-                    self._thread = thread
+            if self._current is None or self._current.is_finished():
+                try:
+                    self._ensure_thread()
+                except RuntimeError as error:
+                    return _failed(error)
                 self._current = Run()
                 self._orders.put(self._current)
                 if self._closed:
@@ -125,7 +380,9 @@ class Worker(Generic[T]):
     def current(self) -> Run[T] | None:
         """Return the run that is under way here, or still under way in what this one replaces."""
         with self._lock:
-            return self._current or (self._before.current() if self._before is not None else None)
+            if self._current is not None and not self._current.is_finished():
+                return self._current
+            return self._before.current() if self._before is not None else None
 
     def close(self) -> None:
         """Let the thread end after the run under way."""
@@ -134,13 +391,25 @@ class Worker(Generic[T]):
             if self._thread is not None:
                 self._orders.put(None)
 
+    def _ensure_thread(self) -> None:
+        """Have a thread; once closed, one for a single late run. The lock is held."""
+        if self._thread is None or self._closed or not self._thread.is_alive():
+            self._thread = self._start_thread(self._work, self._name)
+
     def _work(self) -> None:
         while (run := self._orders.get()) is not None:
-            run.execute(self._run_and_forget)
+            try:
+                run.execute(self._run_and_forget)
+            except MemoryError:  # the run stays unfinished; the next one is another
+                self._forget()
+            del run  # an idle thread must not keep what was measured
 
     def _run_and_forget(self) -> T:
         try:
             return self._function()
         finally:
-            with self._lock:
-                self._current = None
+            self._forget()
+
+    def _forget(self) -> None:
+        with self._lock:
+            self._current = None

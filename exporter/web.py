@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from exporter import origin_check, page, threads
-from exporter.config import ConfigError
 from exporter.exposition import accepts_gzip, negotiate
 from exporter.live import routes as live
 from exporter.proxy.websocket import is_websocket
+from exporter.reloads import NotReloaded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from aiohttp.typedefs import Handler
     from multidict import MultiMapping
@@ -66,33 +66,35 @@ class _Pages:
         format_ = negotiate(_joined(request.headers, "Accept"))
         zipped = accepts_gzip(_joined(request.headers, "Accept-Encoding"))
         timeout = scrape_timeout(request.headers.get("X-Prometheus-Scrape-Timeout-Seconds"))
-        self._take_place()
+        leave = self._take_place()
         try:
-            page = threads.call(partial(self._page_and_leave, partial(scrape.page, format_, only, timeout), zipped))
-        except RuntimeError as error:  # no thread left on this machine
-            self._leave_place()
-            raise web.HTTPServiceUnavailable(text=f"{error}\n") from error
-        return _response(format_, *await page)
-
-    def _page_and_leave(self, page: partial[bytes], zipped: bool) -> tuple[bytes, bool]:
-        """Render in the thread, which holds its place until it ends, also when the client has gone."""
+            page = threads.call(
+                partial(_rendered, partial(scrape.page, format_, only, timeout), zipped, leave), threads.PAGES
+            )
+        except (RuntimeError, MemoryError) as error:  # no thread left on this machine
+            leave()
+            raise web.HTTPServiceUnavailable(text=f"{error or 'out of memory'}\n") from error
+        page.add_done_callback(lambda page: None if page.cancelled() else leave())  # it may not even have begun
         try:
-            body = page()
-            zipped = zipped and len(body) >= _GZIP_FROM_BYTES
-            return (gzip.compress(body, _GZIP_LEVEL, mtime=0) if zipped else body), zipped
-        finally:
-            self._leave_place()
+            return _response(format_, *await page)
+        except MemoryError as error:
+            raise web.HTTPServiceUnavailable(text="out of memory\n") from error
 
-    def _take_place(self) -> None:
+    def _take_place(self) -> Callable[[], None]:
+        """Count a scrape that is being served, and return what ends that; 503 when there are too many."""
         most = self._service.config.web.max_requests
         with self._lock:
             if self._serving >= most:
                 raise web.HTTPServiceUnavailable(text=f"{most} scrapes are being served already (web.max_requests)\n")
             self._serving += 1
+        place = [1]
 
-    def _leave_place(self) -> None:
-        with self._lock:
-            self._serving -= 1
+        def leave() -> None:
+            with self._lock:
+                if place:
+                    self._serving -= place.pop()
+
+        return leave
 
     async def healthy(self, _request: web.Request) -> web.Response:
         """Answer that the process lives."""
@@ -107,20 +109,36 @@ class _Pages:
         if not self._service.config.web.enable_lifecycle:
             raise web.HTTPForbidden(text="reload over HTTP is off (web.enable_lifecycle)\n")
         try:
-            await threads.call(self._service.reload)
-        except ConfigError as error:
+            await self._service.reloads.request()
+        except NotReloaded as error:
             raise web.HTTPInternalServerError(text=f"{error}\n") from error
         return web.Response(text="reloaded\n")
 
 
 @web.middleware
 async def _plain_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer 404 and 405 in one line of text, as everything else here."""
+    """Answer 404 and 405 in one line of text, as everything else here.
+
+    aiohttp keeps the error in frames that its traceback leads to: raised on it would be a cycle.
+    """
     try:
         return await handler(request)
-    except (web.HTTPNotFound, web.HTTPMethodNotAllowed) as error:
-        error.text = f"{error.reason}: {request.method} {request.path}\n"
-        raise
+    except web.HTTPException as error:
+        if isinstance(error, (web.HTTPNotFound, web.HTTPMethodNotAllowed)):
+            error.text = f"{error.reason}: {request.method} {request.path}\n"
+        threads.without_frames(error)
+        kept = {name: value for name, value in error.headers.items() if not name.startswith("Content-")}
+        return web.Response(status=error.status, reason=error.reason, text=error.text, headers=kept)
+
+
+def _rendered(page: partial[bytes], zipped: bool, leave: Callable[[], None]) -> tuple[bytes, bool]:
+    """Render in the thread, which holds its place until it ends, also when the client has gone."""
+    try:
+        body = page()
+        zipped = zipped and len(body) >= _GZIP_FROM_BYTES
+        return (gzip.compress(body, _GZIP_LEVEL, mtime=0) if zipped else body), zipped
+    finally:
+        leave()
 
 
 def chosen_collectors(query: MultiMapping[str], known: Iterable[str]) -> frozenset[str] | None:

@@ -15,7 +15,7 @@ from tests.past import Past, incidents, recorded
 from tests.programs import Exporter, running
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +35,7 @@ def logging_of_its_own() -> Iterator[None]:
 class StartExporter(Protocol):
     """Starts the real exporter with the given flags; it is stopped when the test ends."""
 
-    def __call__(self, *arguments: str) -> Exporter:
+    def __call__(self, *arguments: str, under: Sequence[str] = ()) -> Exporter:
         """Start it and wait until it is ready."""
         ...
 
@@ -45,8 +45,8 @@ def start_exporter() -> Iterator[StartExporter]:
     """Give a function that starts real exporters."""
     with contextlib.ExitStack() as stack:
 
-        def start(*arguments: str) -> Exporter:
-            exporter = Exporter(*arguments)
+        def start(*arguments: str, under: Sequence[str] = ()) -> Exporter:
+            exporter = Exporter(*arguments, under=under)
             stack.enter_context(running(exporter))
             return exporter
 

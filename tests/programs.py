@@ -88,12 +88,12 @@ class Program:
 
 
 class Exporter(Program):
-    """The real exporter in a process of its own, on a free port."""
+    """The real exporter in a process of its own, on a free port; ``under`` is the command that runs it, if any."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, under: Sequence[str] = ()) -> None:
         super().__init__(
             [
-                *(sys.executable, "-m", "exporter"),
+                *(*under, sys.executable, "-m", "exporter"),
                 *("--web.listen-address=127.0.0.1:0", "--log.format=json", *arguments),
             ]
         )

@@ -46,7 +46,7 @@ def within(module: str, package: str) -> bool:
 
 def test_imports_are_found() -> None:
     """The parsing below sees plain, nested, relative and type-only imports (known ones, so it cannot pass unseeing)."""
-    assert IMPORTS["exporter.web"] >= {"exporter", "exporter.threads", "exporter.config", "exporter.service"}
+    assert IMPORTS["exporter.web"] >= {"exporter", "exporter.threads", "exporter.exposition", "exporter.service"}
     assert "exporter.yaml_file" in IMPORTS["exporter.config"]
     assert IMPORTS["exporter.collectors.filesystem"] >= {"exporter.collectors", "exporter.parallel_reads"}
 
@@ -109,3 +109,17 @@ def _runtime_imports(module: str) -> set[str]:
         elif isinstance(node, ast.Import):
             found |= {name.name for name in node.names}
     return found & MODULES.keys()
+
+
+@pytest.mark.parametrize("module", sorted(set(MODULES) - {"exporter.threads"}))
+def test_threads_are_started_in_one_place(module: str) -> None:
+    """``threading.Thread.start`` may wait for ever where memory is short (see ``exporter.threads.Thread``)."""
+    started = {"Thread", "Timer", "start_new_thread", "to_thread", "ThreadPoolExecutor"}
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    names = {
+        node.func.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name)
+        if node.func.value.id in ("threading", "_thread", "asyncio", "futures")
+    }
+    assert not names & started

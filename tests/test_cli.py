@@ -18,7 +18,7 @@ import pytest
 from exporter import __version__
 from tests.fakes import of_collector, samples
 from tests.machine import write
-from tests.programs import DEADLINE_SECONDS, fetch, wait_until
+from tests.programs import DEADLINE_SECONDS, Program, fetch, running, wait_until
 from tests.readings import Page
 
 if TYPE_CHECKING:
@@ -95,6 +95,20 @@ def test_version_and_help() -> None:
     shown = _run("--help").stdout
     for flag in ("--config.file", "--collector.cpu", "--no-collector.cpu", "--web.listen-address", "--scrape.timeout"):
         assert flag in shown
+
+
+@pytest.mark.parametrize("level", ["-O", "-OO"])
+def test_it_runs_without_docstrings_and_assertions(level: str) -> None:
+    """Optimised Python has neither; the help and the metrics are there all the same."""
+    python = [sys.executable, level, "-m", "exporter"]
+    shown = subprocess.run([*python, "--help"], capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=True)
+    assert "--no-collector.cpu" in shown.stdout
+    with running(Program([*python, "--web.listen-address=127.0.0.1:0"])) as program:
+        line = program.wait_for_line(lambda line: "msg=listening" in line)
+        page = fetch(line.rpartition("url=")[2].strip())
+        assert of_collector(page, "success", "memory") == 1
+        assert program.stop() < DEADLINE_SECONDS
+        assert program.process.returncode == 0
 
 
 def test_a_port_in_use_is_one_line_and_exit_code_1() -> None:

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, NoReturn
 import pytest
 
 from exporter.parallel_reads import ParallelReads, Reading, _Result
+from exporter.threads import running
 from tests.programs import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from exporter.threads import Thread
 
 SOON = 0.2
 LONG = 20.0
@@ -66,16 +69,15 @@ def source() -> Iterator[Source]:
     join_threads()
 
 
-def threads() -> list[threading.Thread]:
+def threads() -> list[Thread]:
     """Return the threads that read."""
-    return [thread for thread in threading.enumerate() if thread.name == "parallel-reads"]
+    return [thread for thread in running() if thread.name == "parallel-reads"]
 
 
 def join_threads() -> None:
     """Wait until nothing is being read."""
     for thread in threads():
-        thread.join(LONG)
-        assert not thread.is_alive()
+        assert thread.join(LONG)
 
 
 def reads(source: Source, timeout: float = SOON, wait: float = LONG) -> ParallelReads[str, str]:

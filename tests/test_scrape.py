@@ -12,7 +12,9 @@ import pytest
 from exporter.collectors import Unavailable
 from exporter.exposition import OPENMETRICS, TEXT
 from exporter.scrape import Scrape
+from exporter.threads import names
 from tests.fakes import Fixed, Hanging, Raising, family, of_collector, samples
+from tests.programs import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -223,9 +225,7 @@ def test_a_closed_scrape_still_serves_who_had_it_already() -> None:
     scrape.page(TEXT)
     scrape.close()
     assert samples(scrape.page(TEXT))[GOOD] == 1
-    for thread in [thread for thread in threading.enumerate() if thread.name == "collector-closed"]:
-        thread.join(5)
-        assert not thread.is_alive()
+    wait_until(lambda: "collector-closed" not in names(), "its thread has ended")
 
 
 def test_a_hung_collector_is_not_started_again_under_other_options(hanging: Hanging) -> None:

@@ -8,14 +8,15 @@ import http.client
 import threading
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from aiohttp import ClientSession, web
 from prometheus_client import CollectorRegistry
 
-from exporter.config import Config, ConfigError, Web
+from exporter.config import Config, Web
 from exporter.exposition import OPENMETRICS, TEXT
+from exporter.reloads import NotReloaded, Reloads
 from exporter.scrape import Scrape
 from exporter.web import build_app, scrape_timeout
 from tests.fakes import Fixed, Hanging, family, samples
@@ -32,15 +33,18 @@ class _Service:
 
     scrape: Scrape
     config: Config = field(default_factory=Config)
-    mistake: ConfigError | None = None
-    reloads: int = 0
+    mistake: NotReloaded | None = None
+    reloaded: int = 0
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     demo: bool = False
 
-    def reload(self) -> None:
+    def __post_init__(self) -> None:
+        self.reloads = Reloads(self._reload, lambda error: NotReloaded(str(error)))
+
+    def _reload(self) -> None:
         if self.mistake:
             raise self.mistake
-        self.reloads += 1
+        self.reloaded += 1
 
 
 def _two() -> Scrape:
@@ -243,12 +247,33 @@ async def test_unknown_paths_and_methods_are_plain_errors(served: tuple[str, Cli
         assert "GET" in response.headers["Allow"]
 
 
+async def test_a_page_without_memory_is_refused_and_gives_its_place_back() -> None:
+    """Each is answered 503, and the next one is served; none is lost for good."""
+
+    class Starved(Scrape):
+        missing = 3
+
+        def page(self, *arguments: Any, **options: Any) -> bytes:
+            self.missing -= 1
+            if self.missing >= 0:
+                raise MemoryError
+            return super().page(*arguments, **options)
+
+    service = _Service(Starved({"a": Fixed(family("modelhost_a"))}, 5.0), Config(web=Web(max_requests=1)))
+    async with _serving(service) as (url, client):
+        for _ in range(3):
+            async with client.get(f"{url}/metrics") as response:
+                assert (response.status, await response.text()) == (503, "out of memory\n")
+        async with client.get(f"{url}/metrics") as response:
+            assert response.status == 200
+
+
 async def test_reload_over_http_is_off_by_default() -> None:
     """POST /-/reload is refused unless the configuration allows it."""
     service = _Service(_two())
     async with _serving(service) as (url, client), client.post(f"{url}/-/reload") as response:
         assert response.status == 403
-    assert service.reloads == 0
+    assert service.reloaded == 0
 
 
 async def test_reload_over_http_says_what_happened() -> None:
@@ -257,12 +282,12 @@ async def test_reload_over_http_says_what_happened() -> None:
     async with _serving(service) as (url, client):
         async with client.post(f"{url}/-/reload") as response:
             assert (response.status, await response.text()) == (200, "reloaded\n")
-        service.mistake = ConfigError("web", "must be a mapping")
+        service.mistake = NotReloaded("web: must be a mapping")
         async with client.post(f"{url}/-/reload") as response:
             assert (response.status, await response.text()) == (500, "web: must be a mapping\n")
         async with client.get(f"{url}/-/reload") as response:
             assert response.status == 405
-    assert service.reloads == 1
+    assert service.reloaded == 1
 
 
 async def test_hostile_bytes_do_no_harm(served: tuple[str, ClientSession]) -> None:

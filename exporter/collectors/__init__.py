@@ -132,3 +132,15 @@ def names() -> tuple[str, ...]:
 def module(name: str) -> CollectorModule:
     """Return the module of one collector."""
     return cast("CollectorModule", importlib.import_module(f"{__name__}.{name}"))
+
+
+def close(name: str, collector: Collector) -> None:
+    """Let the threads of a collector end, where it has any of its own; an error is logged."""
+    try:
+        getattr(collector, "close", _nothing)()
+    except Exception:
+        log.exception("collector not closed", extra={"fields": {"collector": name}})
+
+
+def _nothing() -> None:
+    pass

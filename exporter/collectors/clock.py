@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import sys
 import time
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psutil
@@ -94,9 +95,14 @@ _STA_NANO = 0x2000
 _TIME_ERROR = 5
 
 
+@cache
+def _libc() -> Any:
+    return ctypes.CDLL(None, use_errno=True)
+
+
 def adjtimex(libc: Any = None) -> Discipline:
     """Ask the Linux kernel (through the C library), changing nothing; OSError where it refuses."""
-    libc = libc or ctypes.CDLL(None, use_errno=True)
+    libc = libc or _libc()
     timex = _Timex()
     state = libc.adjtimex(ctypes.byref(timex))
     if state < 0:

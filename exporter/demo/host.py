@@ -33,6 +33,7 @@ from exporter.proxy.health import ProxyHealth
 from exporter.proxy.settings import ProxyServer, ProxySettings
 from exporter.request_metrics import RequestMetrics
 from exporter.service import Machine, Service
+from exporter.threads import start
 from exporter.units import Seconds
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from exporter.demo.catalogue import ServerSpec
     from exporter.demo.incidents import Schedule
     from exporter.exposition import Format
+    from exporter.threads import Thread
 
 _STEP_SECONDS = 1.0
 _LONGEST_GAP_SECONDS = 300.0
@@ -92,7 +94,7 @@ class DemoHost:
         machine = Machine(doubles.create, self._surroundings(), self._polls.schedule, simulated=True)
         self.service = Service(lambda: self._configured(load()), self._configured(load()), machine)
         self._proxied: Proxied | None = None
-        self._thread = threading.Thread(target=self._run, name="demo", daemon=True)
+        self._thread: Thread | None = None
 
     def feed(self, metrics: RequestMetrics, health: ProxyHealth) -> None:
         """Tell these metrics of the simulated requests from now on."""
@@ -119,12 +121,12 @@ class DemoHost:
     def run(self) -> None:
         """Catch up with the time, lest rates begin with a jump, and let it pass in a thread until it is closed."""
         self._catch_up()
-        self._thread.start()
+        self._thread = start(self._run, "demo")
 
     def close(self) -> None:
         """Stop, and remove what was written."""
         self._stop.set()
-        if self._thread.is_alive():
+        if self._thread is not None:
             self._thread.join(_LONGEST_STOP_SECONDS)
         self.service.fleet.close()
         self.service.scrape.close()

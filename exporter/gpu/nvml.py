@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from exporter.gpu import library
 from exporter.gpu.reading import Lost
+from exporter.threads import start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -247,4 +248,4 @@ class Nvml:
 def _aside(function: Callable[[], object]) -> None:
     """Run a function in a daemon thread; where the machine has no thread left it does not run."""
     with contextlib.suppress(RuntimeError):
-        threading.Thread(target=function, name="gpu-nvml-close", daemon=True).start()
+        start(function, "gpu-nvml-close")

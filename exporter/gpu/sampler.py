@@ -10,6 +10,7 @@ from exporter.gpu import families, nvidia_fields
 from exporter.gpu.asker import Asker, Call, number_of
 from exporter.gpu.nvml import NOT_FOUND, UNSUPPORTED, check
 from exporter.gpu.reading import Value
+from exporter.threads import start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -231,8 +232,8 @@ class Every:
         self._function = function
         self._stop = threading.Event()
         self._failed = False
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
+        self._name = name
+        start(self._run, name)
 
     def stop(self) -> None:
         """Let the thread end; a call under way is not waited for."""
@@ -244,5 +245,5 @@ class Every:
                 self._function()
             except Exception:
                 if not self._failed:
-                    log.exception("sampling failed", extra={"fields": {"thread": self._thread.name}})
+                    log.exception("sampling failed", extra={"fields": {"thread": self._name}})
                 self._failed = True

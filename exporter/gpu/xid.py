@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Any
 from exporter.gpu import families
 from exporter.gpu.nvml import TIMEOUT, UNSUPPORTED, Nvml, NvmlFailure, check
 from exporter.gpu.reading import Lost, Value
+from exporter.threads import start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+
+    from exporter.threads import Thread
 
 log = logging.getLogger(__name__)
 
@@ -50,14 +53,14 @@ class XidWatcher:
         self._registered: dict[str, int | None] = {}
         self._failing = False
         self._review_at = 0.0
-        self._thread: threading.Thread | None = None
+        self._thread: Thread | None = None
 
     def watch(self, generation: int, handles: Mapping[str, Any]) -> None:
         """Wait for these GPUs' XIDs (handle by UUID) from now on, in the generation that the handles belong to."""
         self._wanted = (generation, dict(handles))
-        if self._thread is None and handles:
-            self._thread = threading.Thread(target=self._run, name="gpu-xid", daemon=True)
-            self._thread.start()
+        is_watched = self._thread is not None and self._thread.is_alive()
+        if handles and not is_watched and not self._stop.is_set():
+            self._thread = start(self._run, "gpu-xid")
 
     def stop(self) -> None:
         """Let the thread end after its current wait."""

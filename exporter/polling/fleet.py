@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import threading
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -15,10 +17,11 @@ from exporter.model_server_metrics import COLD_STARTS, COLD_TTFT, FAMILIES
 from exporter.polling.probes import ProbeMetrics, Prober
 from exporter.polling.proxied import ProxyCounts
 from exporter.polling.server_watch import ServerWatch, Surroundings
+from exporter.threads import start
 from exporter.written import joined
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from prometheus_client.metrics_core import Metric
 
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from exporter.observation import RequestObservation
     from exporter.polling.energy import GpuUses
     from exporter.polling.settings import ModelServer
+    from exporter.threads import Thread
 
 log = logging.getLogger(__name__)
 
@@ -61,16 +65,36 @@ class Fleet:
 
     def watch(self, servers: Sequence[ModelServer], upstreams: dict[str, ServerUrl], interval_seconds: float) -> None:
         """Watch these servers and no others; ``upstreams`` are the proxied servers by name."""
+        self.prepare(servers, upstreams, interval_seconds).put_in_force()
+
+    def prepare(
+        self, servers: Sequence[ModelServer], upstreams: dict[str, ServerUrl], interval_seconds: float
+    ) -> Change:
+        """Start to poll what is new among these servers; what is in force stays until the change is put in force.
+
+        Raises what the schedule does where it cannot start (RuntimeError: no thread left); nothing has changed then.
+        """
         wanted = [
             _Wanted(server, server.url or upstreams[server.name], server.name in upstreams, interval_seconds)
             for server in servers
         ]
-        before = {one.wanted.server.name: one for one in self._watched}
-        kept = {name: one for name, one in before.items() if one.wanted in wanted}
-        for name in before.keys() - kept.keys():
-            before[name].stop()
-        self._watched = [kept.get(one.server.name) or self._start(one) for one in wanted]
-        self._by_name = {one.wanted.server.name: one.watch for one in self._watched}
+        kept = {one.wanted.server.name: one for one in self._watched if one.wanted in wanted and one.is_polled()}
+        change = Change(self._replace)
+        for one in wanted:
+            watched = kept.get(one.server.name)
+            if watched is None:
+                with change.undone_by_an_error():
+                    change.add_new(self._watched_anew(one))
+            else:
+                change.add_kept(watched)
+        return change
+
+    def _replace(self, watched: list[_Watched]) -> None:
+        before, self._watched = self._watched, watched
+        self._by_name = {one.wanted.server.name: one.watch for one in watched}
+        for one in before:
+            if one not in watched:
+                one.stop()
 
     def close(self) -> None:
         """Let every thread end."""
@@ -78,7 +102,7 @@ class Fleet:
 
     def collect(self) -> Iterable[Metric]:
         """Yield what was heard last of every server; asks nobody."""
-        yield from joined(FAMILIES, [one.watch.parts for one in self._watched])
+        yield from joined(FAMILIES, [one.watch.current_parts(one.wanted.interval_seconds) for one in self._watched])
         for family in self._live.collect():
             family.samples = [sample for sample in family.samples if sample.labels["server"] in self._by_name]
             if family.samples:
@@ -100,7 +124,7 @@ class Fleet:
             if observed.server_seconds.load is not None:
                 watch.history.note_load(observed.model, accepted, observed.server_seconds.load)
 
-    def _start(self, wanted: _Wanted) -> _Watched:
+    def _watched_anew(self, wanted: _Wanted) -> _Watched:
         server = wanted.server
         around = replace(self._around, is_proxied=wanted.is_proxied, passed=lambda: self._counts.of(server.name))
         watch = ServerWatch(server, wanted.url, around)
@@ -128,13 +152,66 @@ class _Watched:
         self.wanted = wanted
         self.watch = watch
         self._stopped = threading.Event()
-        schedule(watch.poll, wanted.interval_seconds, self._stopped, f"poll-{watch.server.name}", watch.close)
-        if prober is not None:
-            name = f"probe-{watch.server.name}"
-            schedule(prober.probe, prober.interval, self._stopped, name, prober.close, at_once=False)
+        self._threads: list[object] = []
+        name = watch.server.name
+        try:
+            self._threads.append(
+                schedule(watch.poll, wanted.interval_seconds, self._stopped, f"poll-{name}", watch.close)
+            )
+            if prober is not None:
+                self._threads.append(
+                    schedule(prober.probe, prober.interval, self._stopped, f"probe-{name}", prober.close, at_once=False)
+                )
+        except BaseException:
+            self.stop()
+            raise
+
+    def is_polled(self) -> bool:
+        """Return whether none of the threads has died."""
+        return all(getattr(thread, "is_alive", _always)() for thread in self._threads)
 
     def stop(self) -> None:
         self._stopped.set()
+
+
+def _always() -> bool:
+    return True
+
+
+class Change:
+    """The servers that are to be watched, the new ones already polled: put in force, or undone."""
+
+    def __init__(self, replace_watched: Callable[[list[_Watched]], None]) -> None:
+        self._replace_watched = replace_watched
+        self._watched: list[_Watched] = []
+        self._new: list[_Watched] = []
+
+    def add_kept(self, watched: _Watched) -> None:
+        """Add a server that is polled already."""
+        self._watched.append(watched)
+
+    def add_new(self, watched: _Watched) -> None:
+        """Add a server that is polled for this change."""
+        self._watched.append(watched)
+        self._new.append(watched)
+
+    def put_in_force(self) -> None:
+        """Show these servers, and stop polling all others."""
+        self._replace_watched(self._watched)
+
+    def undo(self) -> None:
+        """Stop polling what is new."""
+        for one in self._new:
+            one.stop()
+
+    @contextlib.contextmanager
+    def undone_by_an_error(self) -> Iterator[None]:
+        """Undo the change when the block raises."""
+        try:
+            yield
+        except BaseException:
+            self.undo()
+            raise
 
 
 class Schedule(Protocol):
@@ -150,7 +227,10 @@ class Schedule(Protocol):
         *,
         at_once: bool = True,
     ) -> object:
-        """Run an action, at once or after an interval, and then every so often, until it is stopped; then close."""
+        """Run an action, at once or after an interval, and then every so often, until it is stopped; then close.
+
+        The result may have an ``is_alive()``. RuntimeError where no thread is left.
+        """
         ...
 
 
@@ -162,7 +242,7 @@ def run_schedule(  # noqa: PLR0913 - what, when, until when, and how it is calle
     close: Callable[[], None],
     *,
     at_once: bool = True,
-) -> threading.Thread:
+) -> Thread:
     """Run an action in a daemon thread, at once or after an interval, and then every so often, until it is stopped."""
 
     def work() -> None:
@@ -171,19 +251,22 @@ def run_schedule(  # noqa: PLR0913 - what, when, until when, and how it is calle
             stopped.wait(pause(interval_seconds, 0, random.random()))  # noqa: S311 - no secret
         while not stopped.is_set():
             failures = 0 if _succeeds(action) else failures + 1
-            stopped.wait(pause(interval_seconds, failures, random.random()))  # noqa: S311 - no secret
+            try:
+                stopped.wait(pause(interval_seconds, failures, random.random()))  # noqa: S311 - no secret
+            except MemoryError:
+                time.sleep(interval_seconds)
         close()
 
-    thread = threading.Thread(target=work, name=name, daemon=True)
-    thread.start()
-    return thread
+    return start(work, name)
 
 
 def _succeeds(action: Callable[[], bool]) -> bool:
-    """Do it; an error that nobody foresaw must not end the schedule."""
+    """Run an action; an unforeseen error must not end the schedule."""
     try:
         return action()
-    except Exception:
+    except MemoryError:  # a log line needs memory too
+        return False
+    except BaseException:  # SystemExit of a library would end the thread
         log.exception("a schedule goes on after a failure")
         return False
 

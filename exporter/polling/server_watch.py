@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_OVERDUE_INTERVALS = 3
+_OVERDUE_TIMEOUTS = 3
+
 
 def _nothing_passed() -> Passed:
     return Passed()
@@ -63,6 +66,9 @@ class ServerWatch:
         self.history = ModelHistory(server.max_models)
         self.snapshot: ServerSnapshot | None = None
         self.parts: Parts = {}
+        self._state = ServerState(server.name, None)
+        self._polled = around.now()
+        self._is_overdue = False
         self._around = around
         self._fetcher = around.connect(url.text, server.headers, server.timeout)
         self._metrics = _metrics_client(server, around.connect)
@@ -100,7 +106,32 @@ class ServerWatch:
         self.history.poll(now, self.snapshot)
         self._look_for_new_processes()
         self._show(now - began)
+        self._polled = now
         return self.snapshot is not None
+
+    def current_parts(self, interval_seconds: float) -> Parts:
+        """Return what a scrape shows: ``parts``, or that the server is not up when its polls are overdue.
+
+        They are once the last poll is three intervals and three time-outs old: its thread hangs, or has died.
+        """
+        age = self._around.now() - self._polled
+        limit = _OVERDUE_INTERVALS * interval_seconds + _OVERDUE_TIMEOUTS * self.server.timeout
+        down = self.parts and self.snapshot is None  # polls of a server that is down may be further apart
+        self._note_overdue(age if age > limit and not down else None)
+        if not self._is_overdue:
+            return self.parts
+        return written(families(self._state.without_answer()))
+
+    def _note_overdue(self, age: float | None) -> None:
+        """Log once that polls are overdue, with the age of the last one, and once that they are not any more."""
+        if (age is not None) == self._is_overdue:
+            return
+        self._is_overdue = age is not None
+        fields = {"server": self.server.name}
+        if age is not None:
+            log.warning("polls are overdue", extra={"fields": {**fields, "last_poll_seconds_ago": round(age, 1)}})
+        else:
+            log.info("polls go on", extra={"fields": fields})
 
     def may_load_unseen(self) -> bool:
         """Tell whether a request may load a model: the server does so on request, and what is loaded is not known."""
@@ -173,7 +204,7 @@ class ServerWatch:
             self._measure_energy()
             if self._around.is_proxied:
                 self._unobserved.note(self._around.now(), engine.tokens, self._around.passed().tokens)
-        state = ServerState(
+        self._state = ServerState(
             self.server.name,
             snapshot,
             engine,
@@ -183,7 +214,7 @@ class ServerWatch:
             failures=self._failures,
             unobserved_ratio=self._unobserved.ratio() if snapshot is not None else None,
         )
-        self.parts = written(families(state))
+        self.parts = written(families(self._state))
 
     def _engine_of(self, snapshot: ServerSnapshot) -> Engine:
         if snapshot.loads_on_request == "by_name" and snapshot.kind == "llamacpp":

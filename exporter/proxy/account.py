@@ -149,6 +149,7 @@ class Account:
             target.health.overhead(target.name, "response", self._slowest_piece)
         model = self._model()
         target.metrics.record(target.name, self._observed(model), target.settings.objectives_of(model))
+        self._watch = None  # its callback refers to this account: a cycle for each request
 
     def _model(self) -> str:
         """Return the label of the model: what the reply names, else what the request named.

@@ -11,6 +11,7 @@ from aiohttp import HttpVersion11
 
 from exporter.proxy.failures import NOT_HTTP, Failure
 from exporter.proxy.relay import Relay, reset
+from exporter.threads import without_frames
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -76,7 +77,7 @@ async def _pass_on(
                     content.readany() if idle_timeout is None else asyncio.wait_for(content.readany(), idle_timeout)
                 )
         except (aiohttp.ClientError, OSError) as error:
-            account.outcome = _outcome(call, error)
+            account.outcome = _outcome(call, without_frames(error))
             _pass_rest_on(call, relay, account, usage_filter)
             return False
         at = perf_counter()
@@ -103,7 +104,7 @@ def _pass_rest_on(call: UpstreamCall, relay: Relay, account: Account, usage_filt
     account.saw(rest, at)
 
 
-def _outcome(call: UpstreamCall, error: Exception) -> Outcome:
+def _outcome(call: UpstreamCall, error: BaseException) -> Outcome:
     """Return what became of a request whose reply broke off."""
     if call.broken:
         return "client_error"

@@ -12,6 +12,7 @@ from exporter.proxy.failures import CLIENT_ERROR, Failure, failure_of
 from exporter.proxy.headers import for_upstream, written
 from exporter.proxy.request_body import RequestBody
 from exporter.proxy.upstream_call import UpstreamCall
+from exporter.threads import without_frames
 from exporter.wire.usage_request import ask
 
 if TYPE_CHECKING:
@@ -126,7 +127,11 @@ class Sending:
             transport = self._request.transport
             gone = transport is None or transport.is_closing()
             outcome: Outcome = "client_disconnect" if gone else "client_error"
-            raise Failure(outcome, CLIENT_ERROR, "the request's body is broken") from error
+            raise Failure(outcome, CLIENT_ERROR, "the request's body is broken") from without_frames(error)
         failure = failure_of(error)
-        if failure is not None:
-            raise failure from error
+        if failure is None:
+            return
+        try:
+            raise failure from without_frames(error)
+        finally:
+            del failure  # its traceback leads to this frame: a cycle

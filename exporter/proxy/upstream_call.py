@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from aiohttp.http import StreamWriter
 
+from exporter.threads import without_frames
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
@@ -65,7 +67,7 @@ class UpstreamCall:
             if not connection.is_connected():  # it was the server's side that failed, which its reader learns
                 return
             self.broken = not isinstance(error, TimeoutError)
-            connection.set_exception(error)
+            connection.set_exception(without_frames(error))
             connection.abort()
 
     async def answered(self) -> None:

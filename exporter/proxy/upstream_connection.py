@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from aiohttp import ClientError, ClientPayloadError
 from aiohttp.client_proto import ResponseHandler
 
+from exporter.threads import without_frames
+
 if TYPE_CHECKING:
     import asyncio
 
@@ -43,6 +45,9 @@ class UpstreamConnection(ResponseHandler):
         if exc is not None and body is not None and not body.is_eof():
             body.set_exception(ClientPayloadError("the connection broke"))
         super().connection_lost(exc)
+        lost = self.exception()
+        if lost is not None:
+            without_frames(lost)  # one of them has this connection in it: a cycle
 
     def abort(self) -> None:
         """Close it without waiting for what was not sent yet."""

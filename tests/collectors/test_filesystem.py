@@ -14,8 +14,10 @@ from exporter.collectors import Paths, Unavailable
 from exporter.collectors.filesystem import Filesystem, Options, Space, create, host_name, space
 from exporter.exposition import TEXT
 from exporter.selection import Selection
+from exporter.threads import names
 from exporter.units import Seconds
 from tests.machine import Partition, psutil_double
+from tests.programs import wait_until
 from tests.readings import readings
 
 if TYPE_CHECKING:
@@ -250,9 +252,7 @@ def test_a_stuck_mount_costs_the_others_nothing(hang: threading.Event) -> None:
     assert asked.count("/nfs") == 1
     hang.set()
     assert returned.wait(20)
-    for thread in threading.enumerate():
-        if thread.name == "parallel-reads":
-            thread.join(20)
+    wait_until(lambda: "parallel-reads" not in names(), "the readers have ended")
     assert set(readings(collector.collect())["filesystem_device_error"].values()) == {0}
 
 

@@ -14,7 +14,7 @@ from exporter.gpu.reading import Census, Identity, Lost, Value
 from exporter.gpu.sources import Later
 from exporter.scrape import Scrape
 from exporter.strict import ConfigError, parse
-from exporter.threads import Worker
+from exporter.threads import Worker, running
 from exporter.units import Seconds
 from tests.programs import wait_until
 from tests.readings import readings, readings_or_reason
@@ -230,16 +230,16 @@ def test_a_gpu_that_is_found_while_the_collector_is_closed_is_no_failure(monkeyp
             super().close()
 
     monkeypatch.setattr("exporter.collectors.gpu.Worker", Overtaken)
-    before = set(threading.enumerate())
+    before = set(running())
     collector = Gpu({"x": vendor}, QUICK)
     list(collector.collect())
     collector.close()
-    wait_until(lambda: not set(threading.enumerate()) - before, "the threads end")
+    wait_until(lambda: set(running()) <= before, "the threads end")
 
 
 def test_a_reload_ends_the_old_collectors_threads() -> None:
     """A collector that a reload replaced is closed, with its sources; one that is kept is not."""
-    others = set(threading.enumerate())
+    others = set(running())
     gone, kept = Vendor(Card("0")), Vendor(Card("0"))
     old = {"gpu": Gpu({"x": gone}, QUICK), "kept": Gpu({"x": kept}, QUICK)}
     before = Scrape(old, 1.0)
@@ -247,7 +247,7 @@ def test_a_reload_ends_the_old_collectors_threads() -> None:
     after = Scrape({"kept": old["kept"]}, 1.0, previous=before)
     before.close(after)
     assert (gone.closed, kept.closed) == (True, False)
-    wait_until(lambda: set(threading.enumerate()) <= others, "its threads have ended")
+    wait_until(lambda: set(running()) <= others, "its threads have ended")
 
 
 def test_what_is_not_there_is_looked_for_once_a_minute() -> None:

@@ -13,6 +13,7 @@ from tests.programs import wait_until
 from tests.readings import Page
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from tests.conftest import StartExporter
@@ -31,8 +32,8 @@ def start(
     monkeypatch.setenv("LD_LIBRARY_PATH", str(standin.parent))
     monkeypatch.setenv("STANDIN_SCRIPT", str(driver.script))
 
-    def begin(*arguments: str) -> Exporter:
-        return start_exporter("--collector.disable-defaults", "--collector.gpu", *arguments)
+    def begin(*arguments: str, under: Sequence[str] = ()) -> Exporter:
+        return start_exporter("--collector.disable-defaults", "--collector.gpu", *arguments, under=under)
 
     return begin
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -8,6 +7,7 @@ import pytest
 from exporter.collectors import Unavailable
 from exporter.gpu import library
 from exporter.gpu.nvml import DriverFailed, LibraryMissing, Nvml
+from exporter.threads import running
 from tests.gpu.asking import FIRST, NAME, SECOND, collected, of_first
 from tests.gpu.driver import H100, plug_in
 from tests.programs import wait_until
@@ -183,10 +183,10 @@ def test_a_gpu_that_is_read_while_it_is_closed_leaves_no_thread(driver: Driver, 
     """A scrape may still run when a reload closes its collector."""
     plug_in(driver, 1, H100, NAME)
     collector = make_gpu(sample_seconds=0.01)
-    before = set(threading.enumerate())
+    before = set(running())
     collector.close()  # before the first reading is done
     collected(collector)
-    wait_until(lambda: not {thread.name for thread in set(threading.enumerate()) - before}, "the threads end")
+    wait_until(lambda: not set(running()) - before, "the threads end")
 
 
 def test_a_driver_that_was_closed_aside_is_opened_anew(driver: Driver, make_gpu: MakeGpu) -> None:

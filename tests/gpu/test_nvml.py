@@ -10,6 +10,7 @@ import pytest
 from exporter.gpu.nvidia_identity import kernel_address
 from exporter.gpu.nvml import DriverFailed, DriverGone, DriverReplaced, LibraryMissing, Nvml, check
 from exporter.gpu.reading import Lost
+from exporter.threads import running
 from tests.programs import wait_until
 
 
@@ -126,10 +127,10 @@ def test_a_retired_one_in_which_a_call_hangs_stays_open() -> None:
     lib = binding()
     nvml = Nvml(lambda: lib, drain_seconds=0.01, retire_seconds=0.01)
     nvml.open()
-    before = set(threading.enumerate())
+    before = set(running())
     with nvml.using():
         nvml.retire()
-        (closing,) = set(threading.enumerate()) - before
+        (closing,) = set(running()) - before
         closing.join(0.1)
         assert closing.is_alive()
         assert lib.calls == ["init"]

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 import pytest
 from prometheus_client import CollectorRegistry
 
+from exporter import threads
 from exporter.http_url import ServerUrl
 from exporter.observation import RequestObservation, ServerSeconds
 from exporter.polling.fleet import Fleet, pause, run_schedule
+from exporter.polling.server_watch import Surroundings
 from exporter.polling.settings import ModelServer, Probe
 from exporter.units import Seconds
 from tests.pages import pages
@@ -18,7 +20,7 @@ from tests.readings import readings
 from tests.stand_in import StandIn, standing_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.readings import Readings
 
@@ -31,12 +33,12 @@ def fleet() -> Iterator[Fleet]:
     fleet = Fleet(CollectorRegistry())
     yield fleet
     fleet.close()
-    wait_until(lambda: not any(map(watches, threading.enumerate())), "nothing is polled")
+    wait_until(lambda: not any(map(watches, threads.names())), "nothing is polled")
 
 
-def watches(thread: threading.Thread) -> bool:
+def watches(thread: str) -> bool:
     """Tell whether a thread polls or probes a server."""
-    return thread.name.startswith(("poll-", "probe-"))
+    return thread.startswith(("poll-", "probe-"))
 
 
 @pytest.fixture
@@ -86,7 +88,7 @@ def test_a_reload_keeps_what_did_not_change(fleet: Fleet, server: StandIn) -> No
     wait_until(lambda: up(fleet).keys() == {("keep",), ("new",)}, "the new one is up, the other gone")
     assert fleet._by_name["keep"] is before
     wait_until(lambda: len(server.asked) >= asked + 4, "the new one has asked")
-    wait_until(lambda: "poll-leave" not in {thread.name for thread in threading.enumerate()}, "its thread has ended")
+    wait_until(lambda: "poll-leave" not in threads.names(), "its thread has ended")
 
 
 def test_a_changed_server_is_watched_anew(fleet: Fleet, server: StandIn) -> None:
@@ -110,8 +112,133 @@ def test_a_closed_fleet_has_no_threads(server: StandIn) -> None:
     fleet = Fleet(CollectorRegistry())
     fleet.watch([configured("closing", server)], {}, HOUR)
     fleet.close()
-    wait_until(lambda: "poll-closing" not in {thread.name for thread in threading.enumerate()}, "the thread has ended")
+    wait_until(lambda: "poll-closing" not in threads.names(), "the thread has ended")
     assert read(fleet) == {}
+
+
+class OncePolled:
+    """A schedule that runs each action once, in the caller's thread, and fails when no thread is left."""
+
+    def __init__(self) -> None:
+        self.threads_left = 1000
+        self.is_alive = True
+        self.stopped: dict[str, threading.Event] = {}
+        self.closes: list[Callable[[], None]] = []
+
+    def __call__(  # noqa: PLR0913 - as Schedule
+        self,
+        action: Callable[[], bool],
+        interval_seconds: float,
+        stopped: threading.Event,
+        name: str,
+        close: Callable[[], None],
+        *,
+        at_once: bool = True,
+    ) -> Started:
+        """Poll once; RuntimeError when no thread is left."""
+        del interval_seconds
+        if self.threads_left == 0:
+            raise RuntimeError("can't start new thread")
+        self.threads_left -= 1
+        self.stopped[name] = stopped
+        self.closes.append(close)
+        if at_once:
+            action()
+        return Started(self)
+
+    def ended(self) -> set[str]:
+        """Return the names of the threads that were told to end."""
+        return {name for name, stopped in self.stopped.items() if stopped.is_set()}
+
+
+@pytest.fixture
+def schedule() -> Iterator[OncePolled]:
+    """Give a schedule whose connections are closed at the end."""
+    schedule = OncePolled()
+    yield schedule
+    for close in schedule.closes:
+        close()
+
+
+class Started:
+    """A thread of the schedule."""
+
+    def __init__(self, schedule: OncePolled) -> None:
+        self._schedule = schedule
+
+    def is_alive(self) -> bool:
+        """Return whether it still polls."""
+        return self._schedule.is_alive
+
+
+def test_a_change_that_cannot_be_started_changes_nothing(server: StandIn, schedule: OncePolled) -> None:
+    """What was started for it is stopped, probes included, and what is in force stays as it is."""
+    schedule.threads_left = 4
+    fleet = Fleet(CollectorRegistry(), schedule=schedule)
+    fleet.watch([configured("a", server), configured("b", server)], {}, HOUR)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        fleet.prepare(
+            [configured("a", server), configured("c", server), replace(configured("d", server), probe=Probe())],
+            {},
+            HOUR,
+        )
+    assert up(fleet) == {("a",): 1, ("b",): 1}
+    assert schedule.ended() == {"poll-c", "poll-d"}
+
+
+def test_a_change_is_undone_as_a_whole(server: StandIn, schedule: OncePolled) -> None:
+    """Before it is in force nothing of it is shown; undone, its servers are polled no more."""
+    fleet = Fleet(CollectorRegistry(), schedule=schedule)
+    fleet.watch([configured("a", server)], {}, HOUR)
+    change = fleet.prepare([configured("a", server), configured("b", server)], {}, HOUR)
+    assert up(fleet) == {("a",): 1}
+    change.undo()
+    assert schedule.ended() == {"poll-b"}
+
+
+def test_overdue_polls_are_no_success(server: StandIn, schedule: OncePolled, caplog: pytest.LogCaptureFixture) -> None:
+    """A server whose thread has died is not up any more, with the age of the last poll on the page, logged once."""
+    clock = [100.0]
+    fleet = Fleet(CollectorRegistry(), around=Surroundings(now=lambda: clock[0]), schedule=schedule)
+    fleet.watch([configured("a", server, timeout=1)], {}, 10)
+    fresh = read(fleet)
+    clock[0] += 32
+    assert read(fleet) == fresh, "a poll may take a while"
+    clock[0] += 2
+    for _ in range(2):
+        overdue = read(fleet)
+    assert overdue["engine_up"] == {("a",): 0}
+    assert overdue["engine_last_success_timestamp_seconds"] == fresh["engine_last_success_timestamp_seconds"]
+    assert overdue["model_loads_total"] == fresh["model_loads_total"]
+    assert "engine_info" not in overdue
+    assert "model_loaded" not in overdue
+    assert [record.message for record in caplog.records].count("polls are overdue") == 1
+
+
+def test_a_server_that_was_never_polled_is_not_up(server: StandIn) -> None:
+    """A first poll that does not end is overdue as well."""
+    clock = [100.0]
+
+    def never(*_: object, **__: object) -> None:
+        pass
+
+    fleet = Fleet(CollectorRegistry(), around=Surroundings(now=lambda: clock[0]), schedule=never)
+    fleet.watch([configured("a", server, timeout=1)], {}, 10)
+    assert up(fleet) == {}
+    clock[0] += 34
+    assert up(fleet) == {("a",): 0}
+
+
+def test_a_reload_replaces_a_thread_that_has_died(server: StandIn, schedule: OncePolled) -> None:
+    """Nothing has changed in the configuration, but the server is polled by a new thread."""
+    fleet = Fleet(CollectorRegistry(), schedule=schedule)
+    fleet.watch([configured("a", server)], {}, HOUR)
+    before = fleet._by_name["a"]
+    fleet.watch([configured("a", server)], {}, HOUR)
+    assert fleet._by_name["a"] is before
+    schedule.is_alive = False
+    fleet.watch([configured("a", server)], {}, HOUR)
+    assert fleet._by_name["a"] is not before
 
 
 def test_a_server_is_polled_again_and_again(fleet: Fleet, server: StandIn) -> None:

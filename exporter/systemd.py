@@ -1,0 +1,74 @@
+"""Notifications for systemd, as sd_notify(3) describes them: datagrams to the socket that NOTIFY_SOCKET names."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, MutableMapping
+
+log = logging.getLogger(__name__)
+
+
+class Systemd:
+    """The service manager, where there is one; nothing here blocks or raises."""
+
+    def __init__(self, address: str = "", watchdog_seconds: float | None = None) -> None:
+        """Prepare; without an address nothing is sent. An address that begins with @ is an abstract socket."""
+        self.watchdog_seconds = watchdog_seconds
+        """How long systemd waits for a ping until it restarts the service; None where it does not."""
+        self._address = address
+        self._socket: socket.socket | None = None
+        if address[:1] in ("/", "@"):
+            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            self._socket.setblocking(False)
+
+    def ready(self) -> None:
+        """Report that the service has started, or that a reload is over."""
+        self._send("READY=1")
+
+    def ping(self) -> None:
+        """Report that the service works."""
+        self._send("WATCHDOG=1")
+
+    def stopping(self) -> None:
+        """Report that the service ends."""
+        self._send("STOPPING=1")
+
+    @contextlib.contextmanager
+    def reloading(self) -> Iterator[None]:
+        """Report the begin and the end of a reload, whatever comes of it."""
+        self._send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        try:
+            yield
+        finally:
+            self.ready()
+
+    def close(self) -> None:
+        """Close the socket."""
+        if self._socket is not None:
+            self._socket.close()
+
+    def _send(self, *lines: str) -> None:
+        if self._socket is None:
+            return
+        address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
+        try:
+            self._socket.sendto("\n".join(lines).encode(), address)
+        except OSError as error:
+            log.warning("systemd not notified", extra={"fields": {"message": lines[0], "error": error.strerror}})
+
+
+def from_environment(environment: MutableMapping[str, str]) -> Systemd:
+    """Return what these variables describe, and remove them: they are not meant for child processes."""
+    address = environment.pop("NOTIFY_SOCKET", "")
+    microseconds = environment.pop("WATCHDOG_USEC", "")
+    process = environment.pop("WATCHDOG_PID", "")
+    is_ours = process in ("", str(os.getpid()))
+    seconds = int(microseconds) / 1e6 if is_ours and microseconds.isdecimal() else 0.0
+    return Systemd(address, seconds or None)

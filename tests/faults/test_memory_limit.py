@@ -1,0 +1,45 @@
+"""An address space that is full: single answers may fail, and everything is back once there is room again."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import urllib.error
+from typing import TYPE_CHECKING
+
+import psutil
+
+from tests.fakes import of_collector
+from tests.faults.limits import limited
+from tests.faults.observed import HEALTHY_SECONDS, Resources, wait_until_normal
+from tests.programs import fetch, wait_until
+
+if TYPE_CHECKING:
+    from tests.conftest import StartExporter
+    from tests.programs import Exporter
+
+ROUNDS = 8
+SCRAPES = 5
+
+
+def test_a_full_address_space_is_survived(start_exporter: StartExporter) -> None:
+    """At every limit from nothing to a few megabytes more, health is answered; afterwards the page is whole."""
+    exporter = start_exporter()
+    exporter.page()
+    before = Resources.of(exporter)
+    process = psutil.Process(exporter.process.pid)
+    for round_ in range(ROUNDS):
+        with limited(exporter, "as", process.memory_info().vms + (round_ << 18)):
+            for _ in range(SCRAPES):
+                scrape(exporter)
+            began = time.monotonic()
+            assert b"healthy" in fetch(f"http://{exporter.address}/-/healthy")
+            assert time.monotonic() - began < HEALTHY_SECONDS
+        wait_until(lambda: of_collector(exporter.page(), "success", "memory") == 1, "the page is whole")
+    wait_until_normal(exporter, before)
+
+
+def scrape(exporter: Exporter) -> None:
+    """Scrape; an error is an answer as well."""
+    with contextlib.suppress(urllib.error.HTTPError):
+        exporter.page()

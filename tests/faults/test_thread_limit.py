@@ -1,0 +1,97 @@
+"""A machine that has no thread left: what runs goes on, and everything is back once there are threads again."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from tests.fakes import of_collector
+from tests.faults.limits import as_a_limited_user, without_new_threads
+from tests.faults.observed import Resources, Stream, proxy_address, scraped, streaming_server, wait_until_normal
+from tests.programs import DEADLINE_SECONDS, fetch, installed, wait_until
+
+if TYPE_CHECKING:
+    from tests.conftest import StartExporter
+
+
+def test_scrapes_and_streams_need_no_new_thread(start_exporter: StartExporter) -> None:
+    """With no thread left pages are whole, a stream goes on, and the live feed and its history answer."""
+    under = as_a_limited_user()
+    with streaming_server() as server:
+        exporter = start_exporter(f"--proxy.server=tiny=127.0.0.1:0={server.url}", under=under)
+        exporter.page()
+        before = Resources.of(exporter)
+        with scraped(exporter) as loop:
+            stream = Stream(proxy_address(exporter, "tiny"))
+            with without_new_threads(exporter, under):
+                count = loop.seen.count
+                wait_until(lambda: loop.seen.count > count + 10, "scrapes go on")
+                page = exporter.page()
+                fetch(f"http://{exporter.address}/api/models")
+                fetch(f"http://{exporter.address}/api/history")
+                assert stream.is_alive()
+            stream.close()
+        assert of_collector(page, "success", "memory") == 1
+        assert stream.longest_gap_seconds < 1
+        wait_until_normal(exporter, before)
+
+
+def test_more_scrapes_than_threads_are_refused_and_nothing_is_lost(start_exporter: StartExporter) -> None:
+    """Scrapes beyond the threads there are get 503 at once; afterwards as many as before are served."""
+    under = as_a_limited_user()
+    exporter = start_exporter(under=under)
+    exporter.page()
+    before = Resources.of(exporter)
+    with without_new_threads(exporter, under):
+        assert set(many(exporter.url)) <= {200, 503}
+        assert of_collector(exporter.page(), "success", "memory") == 1
+        assert b"healthy" in fetch(f"http://{exporter.address}/-/healthy")
+    assert set(many(exporter.url)) == {200}
+    wait_until_normal(exporter, before)
+
+
+def test_it_stops_without_a_new_thread(start_exporter: StartExporter) -> None:
+    """Also where the name of a listener was looked up, for which asyncio would start one to join another."""
+    under = as_a_limited_user()
+    exporter = start_exporter("--web.listen-address=localhost:0", under=under)
+    with without_new_threads(exporter, under):
+        exporter.stop()
+    assert exporter.process.returncode == 0
+    assert "Traceback" not in exporter.output()
+
+
+def many(url: str) -> list[int]:
+    """Return the statuses of 30 scrapes at the same time."""
+    script = (
+        "import sys, threading, urllib.request, urllib.error\n"
+        "statuses = []\n"
+        "def scrape():\n"
+        "    try:\n"
+        "        statuses.append(urllib.request.urlopen(sys.argv[1], timeout=20).status)\n"
+        "    except urllib.error.HTTPError as error:\n"
+        "        statuses.append(error.code)\n"
+        "threads = [threading.Thread(target=scrape) for _ in range(30)]\n"
+        "[thread.start() for thread in threads]\n"
+        "[thread.join() for thread in threads]\n"
+        "print(*statuses)\n"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", script, url], capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=True
+    )
+    return [int(word) for word in shown.stdout.split()]
+
+
+def test_it_does_not_start_without_threads() -> None:
+    """Where not even the first threads can be started it ends with one line and exit code 1."""
+    under = [installed("prlimit"), "--nproc=1:", *as_a_limited_user()]
+    result = subprocess.run(
+        [*under, sys.executable, "-m", "exporter", "--web.listen-address=127.0.0.1:0"],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_SECONDS,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert result.stderr.startswith("modelhost-exporter: cannot start a thread: can't start new thread")
+    assert result.stderr.count("\n") == 1

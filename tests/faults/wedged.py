@@ -1,0 +1,47 @@
+"""The real program with a page that hangs from SIGUSR1 on, and an event loop that blocks from SIGUSR2 on."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+from exporter import cli, config, logs, systemd
+from exporter.service import Service
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from prometheus_client.metrics_core import Metric
+
+
+class Wedge:
+    """Own metrics that hang once they are told to."""
+
+    def __init__(self) -> None:
+        self.is_on = False
+
+    def collect(self) -> Iterable[Metric]:
+        """Return nothing, or nothing ever."""
+        if self.is_on:
+            threading.Event().wait()
+        return ()
+
+
+def main() -> None:
+    """Serve until SIGTERM."""
+    given = config.load(None, {"web.listen_addresses": ["127.0.0.1:0"], "log.format": "json"})
+    logs.set_up(given.log)
+    service = Service(lambda: given, given)
+    wedge = Wedge()
+    service.registry.register(wedge)
+    signal.signal(signal.SIGUSR1, lambda *_: setattr(wedge, "is_on", True))
+    signal.signal(signal.SIGUSR2, lambda *_: threading.Event().wait(float(sys.argv[1])))
+    asyncio.run(cli._serve(service, systemd.from_environment(os.environ)))
+
+
+if __name__ == "__main__":
+    main()
