@@ -6,7 +6,7 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from exporter.threads import start
+from exporter.daemon_thread import start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from exporter.daemon_thread import running
 from exporter.mount_sweep import MountSweep, _Run
-from exporter.threads import running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from exporter.threads import Thread
+    from exporter.daemon_thread import Thread
 
 SOON = 0.2
 LONG = 20.0

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from exporter.daemon_thread import running
 from exporter.gpu import library
 from exporter.gpu.nvidia_identity import kernel_address
 from exporter.gpu.nvml import DriverGone, DriverReplaced, LibraryMissing, Nvml, check
 from exporter.gpu.reading import Lost
-from exporter.threads import running
 from tests.programs import wait_until
 
 
