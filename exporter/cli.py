@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from exporter import __version__, config, flags, garbage, logs, systemd, threads
+from exporter import __version__, config, executor, flags, garbage, logs, systemd, threads
 from exporter.config import Address, ConfigError
 from exporter.garbage import Garbage
 from exporter.polling import discovery
@@ -148,7 +148,7 @@ async def _serve_demo(load: Callable[[], Config], manager: Systemd) -> None:
 
 async def _serve(service: Service, manager: Systemd, demo: DemoHost | None = None) -> None:
     """Serve until SIGTERM or SIGINT."""
-    threads.use_for_name_look_ups(asyncio.get_running_loop())
+    executor.use_for_name_look_ups(asyncio.get_running_loop())
     runner = web.AppRunner(
         build_app(service), access_log=None, handler_cancellation=True, shutdown_timeout=_STOP_SECONDS
     )

@@ -9,7 +9,7 @@ import select
 import threading
 from typing import TYPE_CHECKING
 
-from exporter.threads import Thread
+from exporter.daemon_thread import BEGIN_SECONDS, Thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 MAX_LINES = 5000
 MAX_BYTES = 4 << 20
-_BEGIN_SECONDS = 2.0
 
 
 class LogQueue:
@@ -83,7 +82,7 @@ class LogQueue:
             thread = Thread(self._work, "log-writer")
             self._thread = thread
             try:
-                thread.start(_BEGIN_SECONDS)
+                thread.start(BEGIN_SECONDS)
             except RuntimeError:  # tried again with the next line
                 self._thread = None
         return self._thread is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 
-from exporter.threads import Thread
+from exporter.daemon_thread import Thread
 
 LOCALHOST = "localhost"
 

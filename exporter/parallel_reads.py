@@ -12,7 +12,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Generic, Literal, NamedTuple, TypeVar
 
-from exporter.threads import start
+from exporter.daemon_thread import start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Sequence

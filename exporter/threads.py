@@ -6,19 +6,20 @@ process alive.
 
 from __future__ import annotations
 
-import _thread
 import asyncio
 import logging
 import queue
 import threading
 import time
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from exporter.daemon_thread import BEGIN_SECONDS, Thread, start
+from exporter.error_frames import without_frames
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     NewThread = Callable[[Callable[[], object], str], "Thread"]
 
@@ -26,84 +27,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_BEGIN_SECONDS = 2.0
 _NO_MEMORY_PAUSE_SECONDS = 0.1
-_LONGEST_ERROR_CHAIN = 20
-
-_running: set[Thread] = set()
-
-
-class Thread:
-    """One daemon thread, started without the wait in ``threading.Thread.start``.
-
-    That wait never ends when the new thread runs out of memory before it has begun (python/cpython issue 140746).
-    """
-
-    def __init__(self, work: Callable[[], object], name: str) -> None:
-        self.name = name
-        self._work = work
-        self._claim = _thread.allocate_lock()
-        """Held by the thread once it has begun, or by whoever gave up waiting for it."""
-        self._begun = _thread.allocate_lock()
-        self._ended = _thread.allocate_lock()
-        self._begun.acquire()
-        self._ended.acquire()
-
-    def start(self, wait_seconds: float | None = None) -> None:
-        """Start; with ``wait_seconds`` return only once the thread has begun.
-
-        RuntimeError when the machine has no thread or no memory left, or the thread does not begin in time; it will
-        not begin later then.
-        """
-        try:
-            _thread.start_new_thread(self._run, ())
-        except MemoryError as error:
-            raise RuntimeError("can't start new thread: out of memory") from error
-        if wait_seconds is None or self._begun.acquire(timeout=wait_seconds):
-            return
-        if self._claim.acquire(blocking=False):
-            raise RuntimeError(f"can't start new thread: it has not begun within {wait_seconds:g} s")
-
-    def is_alive(self) -> bool:
-        """Return whether the thread has begun and not ended."""
-        return self in _running
-
-    def join(self, seconds: float) -> bool:
-        """Wait for the end, at most so long; return whether the thread has ended."""
-        if self._ended.acquire(timeout=seconds):
-            self._ended.release()
-            return True
-        return False
-
-    def _run(self) -> None:
-        if not self._claim.acquire(blocking=False):
-            return
-        _running.add(self)
-        self._begun.release()
-        try:
-            self._work()
-        except BaseException:
-            log.exception("a thread ended with an error", extra={"fields": {"thread": self.name}})
-        finally:
-            _running.discard(self)
-            self._ended.release()
-
-
-def start(work: Callable[[], object], name: str) -> Thread:
-    """Start a thread and wait until it has begun; RuntimeError when there is none left. Blocks, for 2 s at most."""
-    thread = Thread(work, name)
-    thread.start(_BEGIN_SECONDS)
-    return thread
-
-
-def running() -> list[Thread]:
-    """Return the threads that were started here and have not ended."""
-    return list(_running)
-
-
-def names() -> list[str]:
-    """Return the names of the threads that were started here and have not ended."""
-    return [thread.name for thread in running()]
 
 
 class Pool:
@@ -125,7 +49,7 @@ class Pool:
         with self._changed:
             missing = self._kept - self._idle
         for _ in range(missing):
-            self._new_thread(self._work, self._name).start(_BEGIN_SECONDS)
+            self._new_thread(self._work, self._name).start(BEGIN_SECONDS)
 
     def submit(self, job: Callable[[], object]) -> None:
         """Run a function that raises nothing in one of the threads; never blocks.
@@ -238,36 +162,6 @@ def _set_exception(future: asyncio.Future[Any], error: BaseException) -> None:
         future.set_exception(error)
 
 
-class Executor(ThreadPoolExecutor):
-    """An event loop's default executor, for its name look-ups: their threads are not joined at the end."""
-
-    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """Run a function in a thread of ``CALLS``; RuntimeError when the machine has no thread left."""
-        future: Future[T] = Future()
-
-        def work() -> None:
-            if future.set_running_or_notify_cancel():
-                try:
-                    result = fn(*args, **kwargs)
-                except BaseException as error:  # noqa: BLE001 - for whoever waits
-                    future.set_exception(error)
-                else:
-                    future.set_result(result)
-
-        CALLS.submit(work)
-        return future
-
-
-def use_for_name_look_ups(loop: asyncio.AbstractEventLoop) -> None:
-    """Let an event loop look names up in ``CALLS``, and join no thread when it ends: that would take a new thread."""
-    loop.set_default_executor(Executor())
-    loop.shutdown_default_executor = _nothing_to_join  # type: ignore[method-assign]
-
-
-async def _nothing_to_join(*_: object) -> None:
-    pass
-
-
 class Run(Generic[T]):
     """One run of a function; ``value`` or ``error``, and ``seconds``, are set once ``wait`` has returned True.
 
@@ -302,23 +196,6 @@ class Run(Generic[T]):
             self.error = without_frames(error)
         self.seconds = self.age()
         self._finished.set()
-
-
-def without_frames(error: BaseException) -> BaseException:
-    """Drop the tracebacks of an error and of those it came from; return it."""
-    for one in _chain(error):
-        one.__traceback__ = None
-    return error
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and its causes and contexts."""
-    left: list[BaseException | None] = [error]
-    for _ in range(_LONGEST_ERROR_CHAIN):
-        one = left.pop() if left else None
-        if one is not None:
-            yield one
-            left += [one.__cause__, one.__context__]
 
 
 def _failed(error: BaseException) -> Run[Any]:

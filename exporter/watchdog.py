@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlencode
 
-from exporter import threads
+from exporter.daemon_thread import start
 
 if TYPE_CHECKING:
     import asyncio
@@ -51,7 +51,7 @@ class Watchdog:
 
     def start(self) -> None:
         """Start the thread; RuntimeError when the machine has none left."""
-        threads.start(self._run, "watchdog")
+        start(self._run, "watchdog")
 
     def stop(self) -> None:
         """Let the thread end."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from exporter import origin_check, page, threads
+from exporter.error_frames import without_frames
 from exporter.exposition import accepts_gzip, negotiate
 from exporter.live import routes as live
 from exporter.proxy.websocket import is_websocket
@@ -126,7 +127,7 @@ async def _plain_errors(request: web.Request, handler: Handler) -> web.StreamRes
     except web.HTTPException as error:
         if isinstance(error, (web.HTTPNotFound, web.HTTPMethodNotAllowed)):
             error.text = f"{error.reason}: {request.method} {request.path}\n"
-        threads.without_frames(error)
+        without_frames(error)
         kept = {name: value for name, value in error.headers.items() if not name.startswith("Content-")}
         return web.Response(status=error.status, reason=error.reason, text=error.text, headers=kept)
 

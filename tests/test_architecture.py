@@ -111,9 +111,9 @@ def _runtime_imports(module: str) -> set[str]:
     return found & MODULES.keys()
 
 
-@pytest.mark.parametrize("module", sorted(set(MODULES) - {"exporter.threads"}))
+@pytest.mark.parametrize("module", sorted(set(MODULES) - {"exporter.daemon_thread"}))
 def test_threads_are_started_in_one_place(module: str) -> None:
-    """``threading.Thread.start`` may wait for ever where memory is short (see ``exporter.threads.Thread``)."""
+    """``threading.Thread.start`` may wait for ever where memory is short (see ``exporter.daemon_thread.Thread``)."""
     started = {"Thread", "Timer", "start_new_thread", "to_thread", "ThreadPoolExecutor"}
     tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
     names = {

@@ -16,6 +16,7 @@ from aiohttp.http_exceptions import BadHttpMessage
 
 from exporter import logs
 from exporter.config import Log
+from exporter.daemon_thread import Thread
 from exporter.log_limit import MAX_PER_PERIOD, PERIOD_SECONDS, LogLimit
 from exporter.log_queue import LogQueue, StreamWriter
 from tests.programs import DEADLINE_SECONDS, wait_until
@@ -123,12 +124,12 @@ def test_a_drain_waits_no_longer_than_it_may(disk: Disk) -> None:
 def test_without_a_thread_lines_wait_and_are_written_at_the_end(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that has no thread left."""
 
-    def fail(_thread: threading.Thread) -> None:
+    def fail(*_: object) -> None:
         raise RuntimeError("can't start new thread")
 
     lines = LogQueue(disk)
     with monkeypatch.context() as without_threads:
-        without_threads.setattr(threading.Thread, "start", fail)
+        without_threads.setattr(Thread, "start", fail)
         _put(lines, 1, 2)
         assert disk.written == []
         lines.drain(DEADLINE_SECONDS)

@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
+from exporter.daemon_thread import Thread, running
 from exporter.parallel_reads import ParallelReads, Reading, _Result
-from exporter.threads import running
 from tests.programs import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from exporter.threads import Thread
 
 SOON = 0.2
 LONG = 20.0
@@ -224,12 +223,12 @@ def test_a_key_that_is_gone_is_forgotten(source: Source) -> None:
 def test_without_a_thread_it_fails_and_recovers(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that has no thread left costs one measurement, not the ones after it."""
 
-    def refuse(_thread: threading.Thread) -> NoReturn:
+    def refuse(*_: object) -> NoReturn:
         raise RuntimeError("can't start new thread")
 
     subject = reads(source)
     with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", refuse)
+        patch.setattr(Thread, "start", refuse)
         with pytest.raises(RuntimeError, match="thread"):
             subject.measure("ab")
     assert states(subject.measure("ab")) == {"a": "A", "b": "B"}

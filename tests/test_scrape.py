@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter.collectors import Unavailable
+from exporter.daemon_thread import names
 from exporter.exposition import OPENMETRICS, TEXT
 from exporter.scrape import Scrape
-from exporter.threads import names
 from tests.fakes import Fixed, Hanging, Raising, family, of_collector, samples
 from tests.programs import wait_until
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from exporter import config, threads
+from exporter import config, daemon_thread
 from exporter.collectors import Options, Paths
 from exporter.exposition import TEXT
 from exporter.reloads import NotReloaded, Reloads
@@ -120,13 +120,13 @@ def test_what_cannot_be_built_changes_nothing(
 
 def test_the_threads_of_collectors_are_there_before_the_first_scrape() -> None:
     """A scrape needs no new thread; after a reload the old ones end."""
-    before = threads.names().count("collector-memory")
+    before = daemon_thread.names().count("collector-memory")
     wanted = [configured(("load", "memory"))]
     service = Service(lambda: wanted[0], wanted[0], Machine(Host().create))
-    assert threads.names().count("collector-memory") == before + 1
+    assert daemon_thread.names().count("collector-memory") == before + 1
     wanted[0] = replace(configured(("load",)), scrape=config.Scraping(Seconds(1.0)))
     service.reload()
-    wait_until(lambda: threads.names().count("collector-memory") == before, "its thread has ended")
+    wait_until(lambda: daemon_thread.names().count("collector-memory") == before, "its thread has ended")
     service.scrape.close()
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter import threads
+from exporter import daemon_thread, executor, threads
 from tests.programs import wait_until
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def test_a_loop_that_is_gone_does_not_break_the_thread() -> None:
     asyncio.run(leave())
     assert begun.wait(10)
     release.set()
-    wait_until(lambda: "lonely" not in threads.names(), "its thread has ended")
+    wait_until(lambda: "lonely" not in daemon_thread.names(), "its thread has ended")
 
 
 class Machine:
@@ -71,11 +71,11 @@ class Machine:
         self.is_full = False
         self.dying = False
 
-    def new(self, work: Callable[[], object], name: str) -> threads.Thread:
+    def new(self, work: Callable[[], object], name: str) -> daemon_thread.Thread:
         """Return a thread that starts, fails to start, or dies before it begins."""
         machine = self
 
-        class Thread(threads.Thread):
+        class Thread(daemon_thread.Thread):
             def start(self, wait_seconds: float | None = None) -> None:
                 if machine.is_full:
                     raise RuntimeError("can't start new thread")
@@ -84,7 +84,7 @@ class Machine:
 
         return Thread(work, name)
 
-    def start(self, work: Callable[[], object], name: str) -> threads.Thread:
+    def start(self, work: Callable[[], object], name: str) -> daemon_thread.Thread:
         """Start a thread and wait until it has begun."""
         thread = self.new(work, name)
         thread.start(10)
@@ -148,7 +148,7 @@ def test_a_worker_survives_the_end_of_its_thread() -> None:
     worker = threads.Worker(threading.get_ident, "dying-worker")
     worker.prepare()
     worker._orders.put(None)
-    wait_until(lambda: "dying-worker" not in threads.names(), "the thread has ended")
+    wait_until(lambda: "dying-worker" not in daemon_thread.names(), "the thread has ended")
     assert worker.start().wait(10)
     worker.close()
 
@@ -220,7 +220,7 @@ def test_a_call_without_the_memory_to_begin_is_tried_again() -> None:
     job = Starved()
     pool.submit(job)
     wait_until(lambda: pool.finished == 1, "it has run")
-    wait_until(lambda: "starved-pool" not in threads.names(), "the thread has ended")
+    wait_until(lambda: "starved-pool" not in daemon_thread.names(), "the thread has ended")
     assert job.attempts == 3
 
 
@@ -229,12 +229,12 @@ async def test_a_pool_shrinks_to_what_it_keeps() -> None:
     pool = threads.Pool("wide-pool", kept=2)
     barrier = threading.Barrier(10, timeout=10)
     await asyncio.gather(*(threads.call(barrier.wait, pool) for _ in range(10)))
-    wait_until(lambda: threads.names().count("wide-pool") == 2, "two threads are left")
+    wait_until(lambda: daemon_thread.names().count("wide-pool") == 2, "two threads are left")
 
 
 def test_a_start_that_never_begins_is_an_error() -> None:
     """Where the new thread dies before its first line, start() raises instead of waiting for ever."""
-    thread = threads.Thread(lambda: None, "unborn")
+    thread = daemon_thread.Thread(lambda: None, "unborn")
     thread._run = lambda: None  # type: ignore[method-assign]
     with pytest.raises(RuntimeError, match=r"it has not begun within 0\.05 s"):
         thread.start(0.05)
@@ -243,7 +243,7 @@ def test_a_start_that_never_begins_is_an_error() -> None:
 async def test_the_default_executor_looks_names_up_in_these_threads() -> None:
     """What asyncio runs in its default executor does not hold up the end of the process."""
     loop = asyncio.get_running_loop()
-    threads.use_for_name_look_ups(loop)
+    executor.use_for_name_look_ups(loop)
     assert await loop.run_in_executor(None, lambda: 3) == 3
     with pytest.raises(ZeroDivisionError):
         await loop.run_in_executor(None, lambda: 1 // 0)

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING
 
-from exporter import threads
+from exporter import daemon_thread
 from exporter.watchdog import LoopTurns, SelfScrape, Watchdog
 from tests.programs import free_port, wait_until
 from tests.stand_in import standing_in, status
@@ -53,7 +53,7 @@ def test_it_pings_while_all_checks_pass(caplog: pytest.LogCaptureFixture) -> Non
     other.passes, other.raises = True, False
     wait_until(lambda: len(pings) > count, "pings go on")
     watchdog.stop()
-    wait_until(lambda: "watchdog" not in threads.names(), "its thread has ended")
+    wait_until(lambda: "watchdog" not in daemon_thread.names(), "its thread has ended")
     messages = [record.message for record in caplog.records]
     assert messages.count("the watchdog's checks fail: no ping") == 1
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from exporter import config as configuration
 from exporter.address import Address
 from exporter.collectors import Paths, gpu
+from exporter.daemon_thread import start
 from exporter.demo.catalogue import USUAL_MODELS
 from exporter.demo.clock import SimulatedClock
 from exporter.demo.collecting import Doubles
@@ -33,17 +34,16 @@ from exporter.proxy.health import ProxyHealth
 from exporter.proxy.settings import ProxyServer, ProxySettings
 from exporter.request_metrics import RequestMetrics
 from exporter.service import Machine, Service
-from exporter.threads import start
 from exporter.units import Seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from exporter.config import Config
+    from exporter.daemon_thread import Thread
     from exporter.demo.catalogue import ServerSpec
     from exporter.demo.incidents import Schedule
     from exporter.exposition import Format
-    from exporter.threads import Thread
 
 _STEP_SECONDS = 1.0
 _LONGEST_GAP_SECONDS = 300.0

@@ -21,9 +21,9 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from exporter.daemon_thread import start
 from exporter.gpu import library
 from exporter.gpu.reading import Lost
-from exporter.threads import start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -6,11 +6,11 @@ import logging
 import threading
 from typing import TYPE_CHECKING
 
+from exporter.daemon_thread import start
 from exporter.gpu import families, nvidia_fields
 from exporter.gpu.asker import Asker, Call, number_of
 from exporter.gpu.nvml import NOT_FOUND, UNSUPPORTED, check
 from exporter.gpu.reading import Value
-from exporter.threads import start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -10,15 +10,15 @@ import time
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
+from exporter.daemon_thread import start
 from exporter.gpu import families
 from exporter.gpu.nvml import TIMEOUT, UNSUPPORTED, Nvml, NvmlFailure, check
 from exporter.gpu.reading import Lost, Value
-from exporter.threads import start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from exporter.threads import Thread
+    from exporter.daemon_thread import Thread
 
 log = logging.getLogger(__name__)
 

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from prometheus_client import CollectorRegistry
 
+from exporter.daemon_thread import start
 from exporter.instruments import live_counter, live_histogram
 from exporter.model_server_metrics import COLD_STARTS, COLD_TTFT, FAMILIES
 from exporter.polling.probes import ProbeMetrics, Prober
 from exporter.polling.proxied import ProxyCounts
 from exporter.polling.server_watch import ServerWatch, Surroundings
-from exporter.threads import start
 from exporter.written import joined
 
 if TYPE_CHECKING:
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
+    from exporter.daemon_thread import Thread
     from exporter.http_url import ServerUrl
     from exporter.observation import RequestObservation
     from exporter.polling.energy import GpuUses
     from exporter.polling.settings import ModelServer
-    from exporter.threads import Thread
 
 log = logging.getLogger(__name__)
 

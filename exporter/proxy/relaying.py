@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import aiohttp
 from aiohttp import HttpVersion11
 
+from exporter.error_frames import without_frames
 from exporter.proxy.failures import NOT_HTTP, Failure
 from exporter.proxy.relay import Relay, reset
-from exporter.threads import without_frames
 
 if TYPE_CHECKING:
     from aiohttp import web

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from aiohttp import hdrs
 
+from exporter.error_frames import without_frames
 from exporter.proxy import usage_asking
 from exporter.proxy.failures import CLIENT_ERROR, Failure, failure_of
 from exporter.proxy.headers import for_upstream, written
 from exporter.proxy.request_body import RequestBody
 from exporter.proxy.upstream_call import UpstreamCall
-from exporter.threads import without_frames
 from exporter.wire.usage_request import ask
 
 if TYPE_CHECKING:

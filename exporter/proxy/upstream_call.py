@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp.http import StreamWriter
 
-from exporter.threads import without_frames
+from exporter.error_frames import without_frames
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from aiohttp import ClientError, ClientPayloadError
 from aiohttp.client_proto import ResponseHandler
 
-from exporter.threads import without_frames
+from exporter.error_frames import without_frames
 
 if TYPE_CHECKING:
     import asyncio

@@ -12,9 +12,9 @@ import pytest
 
 from exporter.collectors import Paths, Unavailable
 from exporter.collectors.filesystem import Filesystem, Options, Space, create, host_name, space
+from exporter.daemon_thread import names
 from exporter.exposition import TEXT
 from exporter.selection import Selection
-from exporter.threads import names
 from exporter.units import Seconds
 from tests.machine import Partition, psutil_double
 from tests.programs import wait_until

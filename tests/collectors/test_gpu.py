@@ -8,13 +8,14 @@ import pytest
 
 from exporter.collectors import Paths, Unavailable
 from exporter.collectors.gpu import Gpu, Options, create
+from exporter.daemon_thread import running
 from exporter.exposition import TEXT
 from exporter.gpu import families
 from exporter.gpu.reading import Census, Identity, Lost, Value
 from exporter.gpu.sources import Later
 from exporter.scrape import Scrape
 from exporter.strict import ConfigError, parse
-from exporter.threads import Worker, running
+from exporter.threads import Worker
 from exporter.units import Seconds
 from tests.programs import wait_until
 from tests.readings import readings, readings_or_reason

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter.collectors import Unavailable
+from exporter.daemon_thread import running
 from exporter.gpu import library
 from exporter.gpu.nvml import DriverFailed, LibraryMissing, Nvml
-from exporter.threads import running
 from tests.gpu.asking import FIRST, NAME, SECOND, collected, of_first
 from tests.gpu.driver import H100, plug_in
 from tests.programs import wait_until

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from exporter.daemon_thread import running
 from exporter.gpu.nvidia_identity import kernel_address
 from exporter.gpu.nvml import DriverFailed, DriverGone, DriverReplaced, LibraryMissing, Nvml, check
 from exporter.gpu.reading import Lost
-from exporter.threads import running
 from tests.programs import wait_until
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from prometheus_client import CollectorRegistry
 
-from exporter import threads
+from exporter import daemon_thread
 from exporter.http_url import ServerUrl
 from exporter.observation import RequestObservation, ServerSeconds
 from exporter.polling.fleet import Fleet, pause, run_schedule
@@ -33,7 +33,7 @@ def fleet() -> Iterator[Fleet]:
     fleet = Fleet(CollectorRegistry())
     yield fleet
     fleet.close()
-    wait_until(lambda: not any(map(watches, threads.names())), "nothing is polled")
+    wait_until(lambda: not any(map(watches, daemon_thread.names())), "nothing is polled")
 
 
 def watches(thread: str) -> bool:
@@ -88,7 +88,7 @@ def test_a_reload_keeps_what_did_not_change(fleet: Fleet, server: StandIn) -> No
     wait_until(lambda: up(fleet).keys() == {("keep",), ("new",)}, "the new one is up, the other gone")
     assert fleet._by_name["keep"] is before
     wait_until(lambda: len(server.asked) >= asked + 4, "the new one has asked")
-    wait_until(lambda: "poll-leave" not in threads.names(), "its thread has ended")
+    wait_until(lambda: "poll-leave" not in daemon_thread.names(), "its thread has ended")
 
 
 def test_a_changed_server_is_watched_anew(fleet: Fleet, server: StandIn) -> None:
@@ -112,7 +112,7 @@ def test_a_closed_fleet_has_no_threads(server: StandIn) -> None:
     fleet = Fleet(CollectorRegistry())
     fleet.watch([configured("closing", server)], {}, HOUR)
     fleet.close()
-    wait_until(lambda: "poll-closing" not in threads.names(), "the thread has ended")
+    wait_until(lambda: "poll-closing" not in daemon_thread.names(), "the thread has ended")
     assert read(fleet) == {}
 
 

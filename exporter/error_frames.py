@@ -1,0 +1,27 @@
+"""Errors that are kept: without the frames that would make them reference cycles."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_LONGEST_CHAIN = 20
+
+
+def without_frames(error: BaseException) -> BaseException:
+    """Drop the tracebacks of an error and of those it came from; return it."""
+    for one in _chain(error):
+        one.__traceback__ = None
+    return error
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and its causes and contexts."""
+    left: list[BaseException | None] = [error]
+    for _ in range(_LONGEST_CHAIN):
+        one = left.pop() if left else None
+        if one is not None:
+            yield one
+            left += [one.__cause__, one.__context__]
