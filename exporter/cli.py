@@ -23,7 +23,7 @@ from exporter.config import ConfigError
 from exporter.polling import discovery
 from exporter.proxy.server import Proxy
 from exporter.service import Service
-from exporter.web import build_app
+from exporter.web.routes import build_app
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence

@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 from exporter.config import Config, ConfigError, Web
 from exporter.exposition import OPENMETRICS, TEXT
 from exporter.scrape import Scrape
-from exporter.web import build_app, scrape_timeout
+from exporter.web.routes import build_app, scrape_timeout
 from tests.fakes import Fixed, Hanging, family, samples
 
 if TYPE_CHECKING:
