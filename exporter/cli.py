@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from exporter import __version__, config, flags, logs, threads
+from exporter import __version__, config, flags, listening, logs, threads
 from exporter.config import ConfigError
+from exporter.descriptors import Descriptors, raise_limit
 from exporter.polling import discovery
 from exporter.proxy.server import Proxy
 from exporter.service import Service
@@ -62,9 +63,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logs.set_up(first.log)
     # While a page is rendered in a thread the event loop waits for the interpreter this long at a time (default 5 ms).
     sys.setswitchinterval(_SWITCH_INTERVAL_SECONDS)
+    descriptors = Descriptors(raise_limit())
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_serve_demo(load) if given.demo else _serve(Service(load, first)))
+            serving = _serve_demo(load, descriptors) if given.demo else _serve(Service(load, first), descriptors)
+            runner.run(serving)
     except _CannotListen as error:
         return _fail(str(error), EXIT_RUN_TIME)
     return EXIT_OK
@@ -102,24 +105,26 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return factory
 
 
-async def _serve_demo(load: Callable[[], Config]) -> None:
+async def _serve_demo(load: Callable[[], Config], descriptors: Descriptors) -> None:
     """Serve a machine that does not exist."""
     from exporter.demo.host import DemoHost  # noqa: PLC0415 - nothing else needs it
 
     log.warning("this is a demo: every number is made up")
     demo = DemoHost(time.time() - _LIVED_SECONDS, load=load, live=True)
     try:
-        await _serve(demo.service, demo)
+        await _serve(demo.service, descriptors, demo)
     finally:
         demo.close()
 
 
-async def _serve(service: Service, demo: DemoHost | None = None) -> None:
+async def _serve(service: Service, descriptors: Descriptors, demo: DemoHost | None = None) -> None:
     """Serve until SIGTERM or SIGINT."""
+    service.registry.register(descriptors)
+    asyncio.get_running_loop().set_exception_handler(descriptors.handle_loop_error)
+    proxy = Proxy(service.config.proxy, service.registry, _STOP_SECONDS, service.fleet.recorded, descriptors)
     runner = web.AppRunner(
         build_app(service), access_log=None, handler_cancellation=True, shutdown_timeout=_STOP_SECONDS
     )
-    proxy = Proxy(service.config.proxy, service.registry, _STOP_SECONDS, service.fleet.recorded)
     if demo is not None:
         demo.feed(proxy.metrics, proxy.health)
         demo.run()
@@ -151,9 +156,8 @@ def collect_garbage_less() -> None:
 
 
 async def _listen(runner: web.AppRunner, address: Address, path: str) -> None:
-    site = web.TCPSite(runner, address.host or None, address.port)
     try:
-        await site.start()
+        await listening.listen(runner, address)
     except (OSError, ValueError) as error:  # ValueError: a host that cannot be a name (a label of 70 letters)
         raise _CannotListen(f"cannot listen on {address}: {_problem(error)}") from error
     shown = _reachable(address, runner.addresses[-1][1])

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter import collectors, flags, own_metrics, request_metrics, scrape
+from exporter import collectors, descriptors, flags, own_metrics, request_metrics, scrape
 from exporter.proxy import health
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def metrics_tables() -> str:
     sections = [(f"Collector `{name}`", collectors.module(name).FAMILIES) for name in collectors.names()]
     sections.append(("Requests that pass the proxy", request_metrics.FAMILIES))
     sections.append(("The proxy itself", health.FAMILIES))
-    sections.append(("The exporter itself", (*own_metrics.FAMILIES, *scrape.FAMILIES)))
+    sections.append(("The exporter itself", (*own_metrics.FAMILIES, *scrape.FAMILIES, *descriptors.FAMILIES)))
     return "\n".join(f"**{title}**\n\n{_families(families)}" for title, families in sections)
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter import collectors, own_metrics, scrape
+from exporter import collectors, descriptors, own_metrics, scrape
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -19,6 +19,7 @@ def listing() -> str:
         "exporter": own_metrics.FAMILIES,
         **{name: collectors.module(name).FAMILIES for name in collectors.names()},
         "scrape": scrape.FAMILIES,
+        "descriptors": descriptors.FAMILIES,
     }
     return "\n".join(line for name, families in parts.items() for line in _section(name, families))
 

@@ -49,12 +49,17 @@ VARIABLES_THAT_SCOPE = {
 
 _RECORDED = "shown as a share, by way of a recorded series"
 
+_CLOSED = "counts connections closed for a limit, to look up when a client was cut off"
+
 UNSHOWN = {
     "modelhost_demo": "for alerts and tables that must leave simulated hosts out",
     "modelhost_slo_requests_total": _RECORDED,
     "modelhost_slo_good_requests_total": _RECORDED,
     "modelhost_goodput_requests_total": _RECORDED,
     "modelhost_goodput_good_requests_total": _RECORDED,
+    "modelhost_proxy_connections_closed_total": _CLOSED,
+    "modelhost_process_descriptor_shortages_total": "for an alert; the share of the limit that is in use has a panel",
+    "modelhost_process_descriptor_limit": "process_max_fds has the limit in force",
     "modelhost_gpu_busy_read_timestamp_seconds": "the age of busy_seconds, for those who question its rate",
 }
 """Metrics that no dashboard asks for by name."""

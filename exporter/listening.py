@@ -1,0 +1,30 @@
+"""Listening on a TCP address, with few connections accepted at a time."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+if TYPE_CHECKING:
+    from exporter.address import Address
+
+_BACKLOG = 1024
+_ACCEPTS_AT_ONCE = 4
+
+
+async def listen(runner: web.BaseRunner, address: Address) -> None:
+    """Listen with the runner's server; OSError or ValueError when that is not possible.
+
+    asyncio accepts as many connections at once as the backlog is long, before any of them can be refused or another
+    be closed for it. So it is given a short backlog, and the kernel a long one.
+    """
+    site = web.TCPSite(runner, address.host or None, address.port, backlog=_ACCEPTS_AT_ONCE)
+    await site.start()
+    if not hasattr(os, "dup") or os.name == "nt":
+        return
+    for listener in getattr(site._server, "sockets", ()):  # noqa: SLF001 - there is no other way to it
+        with socket.socket(fileno=os.dup(listener.fileno())) as same:
+            same.listen(_BACKLOG)
