@@ -16,18 +16,19 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-from aiohttp import web
-
-from exporter import __version__, config, flags, listening, logs, threads
+from exporter import __version__, allocator, config, flags, listening, logs, threads
 from exporter.config import ConfigError
 from exporter.descriptors import Descriptors, raise_limit
 from exporter.polling import discovery
 from exporter.proxy.server import Proxy
 from exporter.service import Service
+from exporter.web.connection_limits import ConnectionLimits, LimitedRunner
 from exporter.web.routes import build_app
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
+
+    from aiohttp import web
 
     from exporter.config import Address, Config
     from exporter.demo.host import DemoHost
@@ -63,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logs.set_up(first.log)
     # While a page is rendered in a thread the event loop waits for the interpreter this long at a time (default 5 ms).
     sys.setswitchinterval(_SWITCH_INTERVAL_SECONDS)
+    allocator.return_large_blocks()
     descriptors = Descriptors(raise_limit())
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -122,9 +124,8 @@ async def _serve(service: Service, descriptors: Descriptors, demo: DemoHost | No
     service.registry.register(descriptors)
     asyncio.get_running_loop().set_exception_handler(descriptors.handle_loop_error)
     proxy = Proxy(service.config.proxy, service.registry, _STOP_SECONDS, service.fleet.recorded, descriptors)
-    runner = web.AppRunner(
-        build_app(service), access_log=None, handler_cancellation=True, shutdown_timeout=_STOP_SECONDS
-    )
+    limits = ConnectionLimits(lambda: service.config.web, service.registry, descriptors, proxy.connections.close_idle)
+    runner = LimitedRunner(build_app(service), limits, _STOP_SECONDS)
     if demo is not None:
         demo.feed(proxy.metrics, proxy.health)
         demo.run()

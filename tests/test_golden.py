@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter import collectors, descriptors, own_metrics, scrape
+from exporter.web import families as web_families
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -20,6 +21,7 @@ def listing() -> str:
         **{name: collectors.module(name).FAMILIES for name in collectors.names()},
         "scrape": scrape.FAMILIES,
         "descriptors": descriptors.FAMILIES,
+        "web": web_families.FAMILIES,
     }
     return "\n".join(line for name, families in parts.items() for line in _section(name, families))
 

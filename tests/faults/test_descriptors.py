@@ -153,6 +153,21 @@ def test_streams_beyond_the_limit_are_the_fault_of_the_proxy() -> None:
         assert len(lines_about_descriptors(exporter)) == 1
 
 
+@pytest.mark.usefixtures("descriptors")
+def test_connections_to_the_web_port_leave_room_for_files() -> None:
+    """Caps above the limit on descriptors do no harm: a scrape opens files beside the connections."""
+    caps = ("--web.max-connections=5000", "--web.max-connections-per-address=5000")
+    with limited(*caps, soft=256, hard=256) as exporter:
+        before = Resources.of(exporter)
+        with scraped(exporter), crowd(exporter.address) as clients:
+            clients.join(1000)
+            assert counted(exporter, "web_connections_closed_total", "reason")["descriptors"] >= 700
+            assert b"out of file descriptors" not in exporter.page()
+        wait_until_normal(exporter, before)
+        assert len(lines_about_descriptors(exporter)) == 1
+        assert "Too many open files" not in exporter.output()
+
+
 def test_an_accept_that_fails_is_logged_once() -> None:
     """The event loop reports each attempt; here it is counted, and the listener comes back by itself."""
     with limited() as exporter:
