@@ -130,6 +130,7 @@ async def _serve(service: Service, descriptors: Descriptors, demo: DemoHost | No
         demo.feed(proxy.metrics, proxy.health)
         demo.run()
     await runner.setup()
+    watching = asyncio.ensure_future(descriptors.watch())
     try:
         stop = asyncio.Event()
         reloads: set[asyncio.Task[None]] = set()
@@ -147,6 +148,7 @@ async def _serve(service: Service, descriptors: Descriptors, demo: DemoHost | No
         log.info("stopping")
     finally:
         service.fleet.close()
+        watching.cancel()
         await asyncio.gather(runner.cleanup(), proxy.close())
 
 

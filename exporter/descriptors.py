@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import logging
@@ -17,7 +18,6 @@ if sys.platform != "win32":  # which has no such limit
     import resource
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable, Iterator
 
     from prometheus_client.metrics_core import Metric
@@ -40,7 +40,7 @@ OPERATIONS = (ACCEPT, CONNECT)
 MAX_LIMIT = 1 << 20
 _LIMITS_OF_MACOS = (65_536, 10_240)  # kern.maxfilesperproc, OPEN_MAX: a hard limit without end is refused there
 _RESERVE, _RESERVE_SHARE = 256, 4
-_MEASURE_SECONDS, _QUIET_SECONDS = 1.0, 60.0
+_MEASURE_SECONDS, _WATCH_SECONDS, _QUIET_SECONDS = 1.0, 2.0, 60.0
 _OPEN = "/dev/fd"
 _OUT_OF_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
 _OUT_OF_RESOURCES = _OUT_OF_DESCRIPTORS | {errno.ENOBUFS, errno.ENOMEM}
@@ -135,6 +135,16 @@ class Descriptors:
         if first:
             fields = {"limit": self._soft, "operation": operation, "way_out": _WAY_OUT}
             log.warning("file descriptors are short", extra={"fields": fields})
+
+    async def watch(self) -> None:
+        """Notice, until cancelled, that none is left: uvloop then closes new connections without a word."""
+        while self._limit is not None:
+            await asyncio.sleep(_WATCH_SECONDS)
+            try:
+                os.close(os.open(os.devnull, os.O_RDONLY))
+            except OSError as error:
+                if is_shortage(error):
+                    self.note(ACCEPT)
 
     def handle_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
         """Count an accept that failed for want of descriptors; the event loop reports each attempt, many a second."""
