@@ -156,7 +156,7 @@ def test_streams_beyond_the_limit_are_the_fault_of_the_proxy() -> None:
 @pytest.mark.usefixtures("descriptors")
 def test_connections_to_the_web_port_leave_room_for_files() -> None:
     """Caps above the limit on descriptors do no harm: a scrape opens files beside the connections."""
-    caps = ("--web.max-connections=5000", "--web.max-connections-per-address=5000")
+    caps = ("--web.max-connections=5000", "--web.max-connections-per-address=5000", "--web.header-timeout=10m")
     with limited(*caps, soft=256, hard=256) as exporter:
         before = Resources.of(exporter)
         with scraped(exporter), crowd(exporter.address) as clients:

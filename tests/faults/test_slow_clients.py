@@ -76,7 +76,7 @@ def test_idle_connections_are_closed(start_exporter: StartExporter) -> None:
 
 def test_five_thousand_idle_connections(start_exporter: StartExporter) -> None:
     """One address has its share: a new connection takes the place of the one that has waited longest."""
-    exporter = start_exporter()
+    exporter = start_exporter("--web.header-timeout=10m")
     before = warmed_up(exporter)
     with scraped(exporter), crowd(exporter.address) as clients:
         clients.join(5000)
