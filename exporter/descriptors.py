@@ -86,7 +86,8 @@ class Descriptors:
         self._now = now
         self._soft = limit.soft if limit is not None and limit.soft > 0 else sys.maxsize
         self._reserve = min(_RESERVE, self._soft // _RESERVE_SHARE)
-        self._connections = 0
+        self.connections = 0
+        """Connections that are counted."""
         self._others = 0
         self._measured = 0.0
         self._lock = threading.Lock()
@@ -97,20 +98,20 @@ class Descriptors:
 
     def opened(self) -> None:
         """Count a connection."""
-        self._connections += 1
+        self.connections += 1
 
     def closed(self) -> None:
         """Count a connection no more."""
-        self._connections -= 1
+        self.connections -= 1
 
     def make_room(self, operation: str, close_one: Callable[[], bool], *, share: float = 1.0) -> bool:
         """Return whether a connection may stay; while all but this share of the reserve is in use, one is closed."""
         allowed = self._soft - self._reserve * share
-        if self._connections + self._others < allowed:
+        if self.connections + self._others < allowed:
             return True
-        if self._now() - self._measured > _MEASURE_SECONDS:
+        if self.connections < allowed and self._now() - self._measured > _MEASURE_SECONDS:
             self._measure()
-            if self._connections + self._others < allowed:
+            if self.connections + self._others < allowed:
                 return True
         self.note(operation)
         return close_one()
@@ -120,7 +121,7 @@ class Descriptors:
         if self._limit is None:
             return
         self._measured = self._now()
-        connections = self._connections
+        connections = self.connections
         try:
             self._others = max(0, len(os.listdir(_OPEN)) - connections)  # noqa: PTH208 - only their number is needed
         except OSError:  # there is none left to read it with

@@ -32,7 +32,7 @@ class DownstreamConnections:
 
     def __init__(self, descriptors: Descriptors | None, health: ProxyHealth) -> None:
         """Prepare; None where there is no limit."""
-        self._descriptors = descriptors or Descriptors()
+        self.descriptors = descriptors or Descriptors()
         self._health = health
         self._listeners: dict[str, Idle] = {}
 
@@ -50,11 +50,11 @@ class DownstreamConnections:
 
     def opened(self) -> None:
         """Count a connection, of either side."""
-        self._descriptors.opened()
+        self.descriptors.opened()
 
     def closed(self) -> None:
         """Count a connection no more."""
-        self._descriptors.closed()
+        self.descriptors.closed()
 
     def can_connect(self) -> bool:
         """Return whether there is a descriptor for a connection to an upstream."""
@@ -62,7 +62,7 @@ class DownstreamConnections:
 
     def note_shortage(self) -> None:
         """Count a connection to an upstream that failed for want of a descriptor."""
-        self._descriptors.note(CONNECT)
+        self.descriptors.note(CONNECT)
 
     def close_idle(self) -> bool:
         """Close the idle connection that is open longest; return whether there is one."""
@@ -74,4 +74,4 @@ class DownstreamConnections:
         return False
 
     def _has_room(self, operation: str) -> bool:
-        return self._descriptors.make_room(operation, self.close_idle)
+        return self.descriptors.make_room(operation, self.close_idle)

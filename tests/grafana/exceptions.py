@@ -59,7 +59,7 @@ UNSHOWN = {
     "modelhost_goodput_good_requests_total": _RECORDED,
     "modelhost_proxy_connections_closed_total": _CLOSED,
     "modelhost_web_connections_closed_total": _CLOSED,
-    "modelhost_process_descriptor_shortages_total": "for an alert; the share of the limit that is in use has a panel",
+    "modelhost_process_descriptor_shortages_total": "the share of the limit that is in use has a panel",
     "modelhost_process_descriptor_limit": "process_max_fds has the limit in force",
     "modelhost_gpu_busy_read_timestamp_seconds": "the age of busy_seconds, for those who question its rate",
 }

@@ -71,7 +71,8 @@ async def limited(settings: Web) -> AsyncIterator[Port]:
 
     app = web.Application()
     app.add_routes([web.get("/held", held), web.get("/large", large), web.get("/small", small)])
-    runner = LimitedRunner(app, ConnectionLimits(lambda: settings, registry, Descriptors()), 0.1)
+    descriptors = Descriptors()
+    runner = LimitedRunner(app, ConnectionLimits(lambda: settings, registry, descriptors), 0.1)
     await runner.setup()
     await listen(runner, Address("127.0.0.1", 0))
     port = Port(runner.addresses[0][1], registry, release)
@@ -81,6 +82,9 @@ async def limited(settings: Web) -> AsyncIterator[Port]:
         for writer in port.writers:
             writer.close()
         await runner.cleanup()
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while descriptors.connections:  # noqa: ASYNC110 - a counter has no event
+                await asyncio.sleep(0)
 
 
 async def first_line(reader: asyncio.StreamReader) -> bytes:
