@@ -1,17 +1,21 @@
-"""Listening on a TCP address, with few connections accepted at a time."""
+"""Listening on a TCP address, with few connections accepted at a time, and refusing one."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from aiohttp import web
 
 if TYPE_CHECKING:
+    import asyncio
+
     from exporter.address import Address
 
 _BACKLOG = 1024
+_DISCARDED_BYTES = 1 << 16
 _ACCEPTS_AT_ONCE = 4
 
 
@@ -28,3 +32,20 @@ async def listen(runner: web.BaseRunner, address: Address) -> None:
     for listener in getattr(site._server, "sockets", ()):  # noqa: SLF001 - there is no other way to it
         with socket.socket(fileno=os.dup(listener.fileno())) as same:
             same.listen(_BACKLOG)
+
+
+def refuse(transport: asyncio.BaseTransport, answer: bytes) -> None:
+    """Send an answer on a connection that was just made, and close it.
+
+    What the client has sent already is discarded: closed with that unread, the kernel would reset the connection, and
+    the client would lose the answer.
+    """
+    stream = cast("asyncio.Transport", transport)
+    bare = stream.get_extra_info("socket")
+    if bare is not None:
+        same = socket.socket(fileno=bare.fileno())  # neither asyncio nor uvloop lets its own be read from
+        with contextlib.suppress(OSError):
+            same.recv(_DISCARDED_BYTES)
+        same.detach()
+    stream.write(answer)
+    stream.close()

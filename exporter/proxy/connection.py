@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler, RequestPayloadError
+
+from exporter.listening import refuse
 
 if TYPE_CHECKING:
     import asyncio
@@ -39,9 +41,7 @@ class Connection(RequestHandler):
         if self._connections.admit(self._server_name):
             super().connection_made(transport)
         else:
-            stream = cast("asyncio.Transport", transport)
-            stream.write(_NO_ROOM)
-            stream.close()
+            refuse(transport, _NO_ROOM)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """End; also for a connection that was refused."""

@@ -13,6 +13,7 @@ from aiohttp.http_exceptions import LineTooLong
 from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
+from exporter.listening import refuse
 from exporter.web import families
 
 if TYPE_CHECKING:
@@ -147,8 +148,7 @@ class LimitedConnection(RequestHandler):
         """Send an answer in place of serving anything."""
         self._ending = True
         if self._stream is not None:
-            self._stream.write(answer)
-            self._stream.close()
+            refuse(self._stream, answer)
 
     @property
     def unsent_bytes(self) -> int:
