@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from exporter.address import Address
 
-_BACKLOG = 1024
+_BACKLOG = 4096
 _DISCARDED_BYTES = 1 << 16
 _ACCEPTS_AT_ONCE = 4
 

@@ -45,6 +45,10 @@ class Limiter(Protocol):
         """Return whether a new connection may stay; one that may not is closed already."""
         ...
 
+    def note_request(self, connection: LimitedConnection) -> None:
+        """Note that a connection has made a request just now."""
+        ...
+
     def lost(self, connection: LimitedConnection) -> None:
         """Forget a connection that is closed, whether it was admitted or not."""
         ...
@@ -206,6 +210,7 @@ class LimitedConnection(RequestHandler):
     def _note_head(self) -> None:
         """Note that a head is complete; refuse one that is too large, and too many at once."""
         self._active = self._loop.time()
+        self._limiter.note_request(self)
         self._payload = self._messages[-1][1]
         self._head_since, self._head_bytes, self._body_bytes = None, 0, 0
         if sum(map(_head_size, self._messages)) > self._limiter.settings().max_header_bytes:

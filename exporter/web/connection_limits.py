@@ -75,6 +75,13 @@ class ConnectionLimits:
             self._sweep()
         return True
 
+    def note_request(self, connection: LimitedConnection) -> None:
+        """Put a connection behind all others: the order is that in which they make room."""
+        for group in (self._connections, self._by_address.get(connection.address, {})):
+            if connection in group:
+                del group[connection]
+                group[connection] = None
+
     def lost(self, connection: LimitedConnection) -> None:
         """Forget a connection that is closed, whether it was admitted or not."""
         self._descriptors.closed()
@@ -111,12 +118,21 @@ class ConnectionLimits:
         return self._make_room_elsewhere() or self._make_room(self._connections, families.DESCRIPTORS)
 
     def _make_room(self, connections: Iterable[LimitedConnection], reason: str) -> bool:
-        """Close the connection that can be spared most easily; return whether there is one."""
+        """Close the connection that can be spared most easily; return whether there is one.
+
+        The first that waits for a request is the one that has waited longest, so that a flood costs no search.
+        """
         now = _now()
-        order = {each: precedence for each in connections if (precedence := each.precedence(now)) is not None}
-        if not order:
+        best: tuple[tuple[int, float], LimitedConnection] | None = None
+        for each in connections:
+            precedence = each.precedence(now)
+            if precedence is not None and (best is None or precedence < best[0]):
+                best = precedence, each
+                if not precedence[0]:
+                    break
+        if best is None:
             return False
-        self._close(min(order, key=order.__getitem__), reason)
+        self._close(best[1], reason)
         return True
 
     def _close(self, connection: LimitedConnection, reason: str) -> None:
