@@ -15,20 +15,22 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-from aiohttp import web
-
-from exporter import __version__, config, executor, flags, garbage, logs, systemd, threads
+from exporter import __version__, allocator, config, executor, flags, garbage, listening, logs, systemd, threads
 from exporter.config import Address, ConfigError
+from exporter.descriptors import Descriptors, raise_limit
 from exporter.garbage import Garbage
 from exporter.polling import discovery
 from exporter.proxy.server import Proxy
 from exporter.redaction import redact
 from exporter.service import Service
 from exporter.watchdog import LoopTurns, SelfScrape, Watchdog
-from exporter.web import build_app
+from exporter.web.connection_limits import ConnectionLimits, LimitedRunner
+from exporter.web.routes import build_app
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from aiohttp import web
 
     from exporter.config import Config
     from exporter.demo.host import DemoHost
@@ -72,11 +74,17 @@ def _main(words: Sequence[str]) -> int:
     # While a page is rendered in a thread the event loop waits for the interpreter this long at a time (default 5 ms).
     sys.setswitchinterval(_SWITCH_INTERVAL_SECONDS)
     logging.logThreads = False  # the name of each thread that logs, kept for ever, and shown nowhere
+    allocator.return_large_blocks()
     manager = systemd.from_environment(os.environ)
+    descriptors = Descriptors(raise_limit())
     try:
         _start_threads()
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_serve_demo(load, manager) if given.demo else _serve(_service(load, first), manager))
+            runner.run(
+                _serve_demo(load, manager, descriptors)
+                if given.demo
+                else _serve(_service(load, first), manager, descriptors)
+            )
     except _CannotStart as error:
         return _fail(str(error), EXIT_RUN_TIME)
     return EXIT_OK
@@ -134,29 +142,32 @@ def _no_thread(error: RuntimeError) -> _CannotStart:
     return _CannotStart(f"cannot start a thread: {error} (a limit such as ulimit -u, ulimit -v or TasksMax)")
 
 
-async def _serve_demo(load: Callable[[], Config], manager: Systemd) -> None:
+async def _serve_demo(load: Callable[[], Config], manager: Systemd, descriptors: Descriptors) -> None:
     """Serve a machine that does not exist."""
     from exporter.demo.host import DemoHost  # noqa: PLC0415 - nothing else needs it
 
     log.warning("this is a demo: every number is made up")
     demo = DemoHost(time.time() - _LIVED_SECONDS, load=load, live=True)
     try:
-        await _serve(demo.service, manager, demo)
+        await _serve(demo.service, manager, descriptors, demo)
     finally:
         demo.close()
 
 
-async def _serve(service: Service, manager: Systemd, demo: DemoHost | None = None) -> None:
+async def _serve(service: Service, manager: Systemd, descriptors: Descriptors, demo: DemoHost | None = None) -> None:
     """Serve until SIGTERM or SIGINT."""
-    executor.use_for_name_look_ups(asyncio.get_running_loop())
-    runner = web.AppRunner(
-        build_app(service), access_log=None, handler_cancellation=True, shutdown_timeout=_STOP_SECONDS
-    )
-    proxy = Proxy(service.config.proxy, service.registry, _STOP_SECONDS, service.fleet.recorded)
+    loop = asyncio.get_running_loop()
+    executor.use_for_name_look_ups(loop)
+    service.registry.register(descriptors)
+    loop.set_exception_handler(descriptors.handle_loop_error)
+    proxy = Proxy(service.config.proxy, service.registry, _STOP_SECONDS, service.fleet.recorded, descriptors)
+    limits = ConnectionLimits(lambda: service.config.web, service.registry, descriptors, proxy.connections.close_idle)
+    runner = LimitedRunner(build_app(service), limits, _STOP_SECONDS)
     if demo is not None:
         demo.feed(proxy.metrics, proxy.health)
         demo.run()
     await runner.setup()
+    watching = asyncio.ensure_future(descriptors.watch())
     try:
         stop = asyncio.Event()
         service.reloads.during = manager.reloading
@@ -180,6 +191,7 @@ async def _serve(service: Service, manager: Systemd, demo: DemoHost | None = Non
         log.info("stopping")
     finally:
         service.fleet.close()
+        watching.cancel()
         await asyncio.gather(runner.cleanup(), proxy.close())
 
 
@@ -212,9 +224,8 @@ def _own_host(host: str) -> str:
 
 
 async def _listen(runner: web.AppRunner, address: Address, path: str) -> None:
-    site = web.TCPSite(runner, address.host or None, address.port)
     try:
-        await site.start()
+        await listening.listen(runner, address)
     except (OSError, ValueError) as error:  # ValueError: a host that cannot be a name (a label of 70 letters)
         raise _CannotStart(f"cannot listen on {address}: {_problem(error)}") from error
     shown = _reachable(address, runner.addresses[-1][1])

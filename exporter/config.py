@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Address", "Config", "ConfigError", "Live", "Log", "Scraping", "Web", "load", "read"]
 
 _TAKEN_PATHS = ("/-/", "/api/", "/static/")
+_MIN_HEADER_BYTES, _MAX_HEADER_BYTES = 1024, 1 << 20
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,26 @@ class Web:
     """Pages that may read the live feed and the API, besides the exporter's own and those on loopback."""
     strict_host: bool = False
     """Whether metrics and health checks, too, answer known hosts only where the listener is not on loopback."""
+    header_timeout: Seconds = Seconds(10.0)
+    """From the first byte of a request, or the connection's start, to the end of its headers."""
+    idle_timeout: Seconds = Seconds(75.0)
+    """Without a byte between two requests."""
+    body_timeout: Seconds = Seconds(60.0)
+    """Without a byte of a request's body."""
+    send_timeout: Seconds = Seconds(30.0)
+    """Without a byte that the client reads of a response."""
+    max_header_bytes: int = 32_768
+    max_connections: int = 512
+    max_connections_per_address: int = 256
 
     def __post_init__(self) -> None:
         if not self.listen_addresses:
             raise ValueError("listen_addresses must not be empty")
-        if self.max_requests < 1:
-            raise ValueError("max_requests must be at least 1")
+        for key in ("max_requests", "max_connections", "max_connections_per_address"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"{key} must be at least 1")
+        if not _MIN_HEADER_BYTES <= self.max_header_bytes <= _MAX_HEADER_BYTES:
+            raise ValueError(f"max_header_bytes must be between {_MIN_HEADER_BYTES} and {_MAX_HEADER_BYTES}")
         path = self.telemetry_path
         if not re.fullmatch(r"/[\w.~/-]+", path, re.ASCII) or path.startswith(_TAKEN_PATHS):
             taken = ", ".join(_TAKEN_PATHS)

@@ -69,6 +69,7 @@ def _flags() -> list[Flag]:
             "Scrapes served at the same time; more are answered 503. Default 40.",
             {"type": int, "metavar": "N"},
         ),
+        *_web_limits(),
         Flag(
             "--web.enable-lifecycle",
             "web.enable_lifecycle",
@@ -133,6 +134,21 @@ def _flags() -> list[Flag]:
         Flag("--log.level", "log.level", "debug, info, warning or error. Default info.", {"metavar": "LEVEL"}),
         Flag("--log.format", "log.format", "text (logfmt) or json. Default text.", {"metavar": "FORMAT"}),
     ]
+
+
+def _web_limits() -> list[Flag]:
+    """Return the flags for time-outs and caps of connections to the web port."""
+    duration, number = {"metavar": "DURATION"}, {"type": int, "metavar": "N"}
+    limits: list[tuple[str, str, Mapping[str, Any]]] = [
+        ("header-timeout", "Time for the headers of a request to arrive. Default 10s.", duration),
+        ("idle-timeout", "Time until a connection without a request is closed. Default 75s.", duration),
+        ("body-timeout", "Time without a byte of a request's body. Default 60s.", duration),
+        ("send-timeout", "Time without progress for a client that does not read. Default 30s.", duration),
+        ("max-header-bytes", "Size of all headers of a request; more is answered 431. Default 32768.", number),
+        ("max-connections", "Connections to the web port at the same time. Default 512.", number),
+        ("max-connections-per-address", "Likewise from one IPv4 address or IPv6 /64. Default 256.", number),
+    ]
+    return [Flag(f"--web.{name}", f"web.{name.replace('-', '_')}", text, value) for name, text, value in limits]
 
 
 def _collector_help(name: str) -> str:

@@ -5,11 +5,23 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 Outcome = Literal[
-    "ok", "client_error", "server_error", "client_disconnect", "timeout", "upstream_unreachable", "stream_error"
+    "ok",
+    "client_error",
+    "server_error",
+    "client_disconnect",
+    "timeout",
+    "upstream_unreachable",
+    "stream_error",
+    "proxy_error",
 ]
 
-ERRORS: frozenset[Outcome] = frozenset({"server_error", "timeout", "upstream_unreachable", "stream_error"})
-"""Outcomes that count against the server; client_error and client_disconnect count neither for nor against."""
+ERRORS: frozenset[Outcome] = frozenset(
+    {"server_error", "timeout", "upstream_unreachable", "stream_error", "proxy_error"}
+)
+"""Outcomes that count as errors; client_error and client_disconnect count neither for nor against.
+
+proxy_error is the proxy's own fault: it is an error of the service that clients see, and none of the server.
+"""
 
 NO_REPLY = "none"
 """The code of a request that was never answered."""

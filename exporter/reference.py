@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter import collectors, flags, own_metrics, request_metrics, scrape
+from exporter import collectors, descriptors, flags, own_metrics, request_metrics, scrape
 from exporter.proxy import health
+from exporter.web import families as web_families
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -60,7 +61,8 @@ def metrics_tables() -> str:
     sections = [(f"Collector `{name}`", collectors.module(name).FAMILIES) for name in collectors.names()]
     sections.append(("Requests that pass the proxy", request_metrics.FAMILIES))
     sections.append(("The proxy itself", health.FAMILIES))
-    sections.append(("The exporter itself", (*own_metrics.FAMILIES, *scrape.FAMILIES)))
+    sections.append(("The exporter itself", (*own_metrics.FAMILIES, *scrape.FAMILIES, *descriptors.FAMILIES)))
+    sections.append(("The web port", web_families.FAMILIES))
     return "\n".join(f"**{title}**\n\n{_families(families)}" for title, families in sections)
 
 

@@ -40,8 +40,9 @@ _COMMON = ("server", "model", "operation")
 
 REQUESTS = counter(
     "requests",
-    "Requests that are over. An error is outcome server_error, timeout, upstream_unreachable or stream_error; code is"
-    " the status that the client was sent, 'none' when it was sent nothing. Error rates leave operation 'other' out.",
+    "Requests that are over. An error is outcome server_error, timeout, upstream_unreachable, stream_error or"
+    " proxy_error (the proxy's own fault); code is the status that the client was sent, 'none' when it was sent"
+    " nothing. Error rates leave operation 'other' out.",
     *_COMMON,
     "stream",
     "outcome",

@@ -16,7 +16,7 @@ API = 'operation!="other"'
 """Requests to a model: polls of /health and lists of models would flatter the rates."""
 MODEL = ('server=~"$server"', 'model=~"$model"')
 OK = 'outcome="ok"'
-ERRORS = 'outcome=~"server_error|timeout|upstream_unreachable|stream_error"'
+ERRORS = 'outcome=~"server_error|timeout|upstream_unreachable|stream_error|proxy_error"'
 COUNTED = 'outcome!~"client_error|client_disconnect"'
 """Requests that count for or against the server."""
 

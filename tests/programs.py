@@ -90,13 +90,10 @@ class Program:
 class Exporter(Program):
     """The real exporter in a process of its own, on a free port; ``under`` is the command that runs it, if any."""
 
+    command: tuple[str, ...] = (sys.executable, "-m", "exporter")
+
     def __init__(self, *arguments: str, under: Sequence[str] = ()) -> None:
-        super().__init__(
-            [
-                *(*under, sys.executable, "-m", "exporter"),
-                *("--web.listen-address=127.0.0.1:0", "--log.format=json", *arguments),
-            ]
-        )
+        super().__init__([*under, *self.command, "--web.listen-address=127.0.0.1:0", "--log.format=json", *arguments])
         self.url: str = self.wait_for_message("listening")["url"]
         """Where the metrics are."""
         self.wait_for_message("ready")

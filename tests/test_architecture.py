@@ -46,7 +46,7 @@ def within(module: str, package: str) -> bool:
 
 def test_imports_are_found() -> None:
     """The parsing below sees plain, nested, relative and type-only imports (known ones, so it cannot pass unseeing)."""
-    assert IMPORTS["exporter.web"] >= {"exporter", "exporter.threads", "exporter.exposition", "exporter.service"}
+    assert IMPORTS["exporter.web.routes"] >= {"exporter", "exporter.threads", "exporter.exposition", "exporter.service"}
     assert "exporter.yaml_file" in IMPORTS["exporter.config"]
     assert IMPORTS["exporter.collectors.filesystem"] >= {"exporter.collectors", "exporter.parallel_reads"}
 
@@ -76,9 +76,9 @@ def test_only_the_command_line_knows_of_the_demo() -> None:
 
 def test_one_place_wires_the_parts_together() -> None:
     """Only cli brings the running service and the web side together (web names Service's type, and no more)."""
-    both = {module for module, found in IMPORTS.items() if {"exporter.service", "exporter.web"} <= found}
+    both = {module for module, found in IMPORTS.items() if {"exporter.service", "exporter.web.routes"} <= found}
     assert both == {"exporter.cli"}
-    assert "exporter.web" not in IMPORTS["exporter.service"]
+    assert not {found for found in IMPORTS["exporter.service"] if within(found, "exporter.web")}
 
 
 def test_collectors_may_be_imported_in_any_order() -> None:

@@ -6,8 +6,9 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter import __version__, collectors, flags, reference, request_metrics
+from exporter import __version__, collectors, descriptors, flags, reference, request_metrics
 from exporter.proxy import health
+from exporter.web import families as web_families
 
 if TYPE_CHECKING:
     import pytest
@@ -43,7 +44,7 @@ def test_every_metric_and_flag_is_documented() -> None:
     for name in collectors.names():
         for family in collectors.module(name).FAMILIES:
             assert f"`{family.name}`" in METRICS
-    for family in (*request_metrics.FAMILIES, *health.FAMILIES):
+    for family in (*request_metrics.FAMILIES, *health.FAMILIES, *descriptors.FAMILIES, *web_families.FAMILIES):
         assert f"`{family.name}`" in METRICS
     for action in flags.parser()._actions:
         for option in action.option_strings:

@@ -3,7 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter import collectors, own_metrics, scrape
+from exporter import collectors, descriptors, own_metrics, scrape
+from exporter.web import families as web_families
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -19,6 +20,8 @@ def listing() -> str:
         "exporter": own_metrics.FAMILIES,
         **{name: collectors.module(name).FAMILIES for name in collectors.names()},
         "scrape": scrape.FAMILIES,
+        "descriptors": descriptors.FAMILIES,
+        "web": web_families.FAMILIES,
     }
     return "\n".join(line for name, families in parts.items() for line in _section(name, families))
 

@@ -12,7 +12,7 @@ from exporter.observation import NO_REPLY
 from exporter.proxy import websocket
 from exporter.proxy.account import Account
 from exporter.proxy.admission import Refused, admitted
-from exporter.proxy.failures import Failure, error_body
+from exporter.proxy.failures import Failure, OutOfDescriptors, error_body
 from exporter.proxy.relay import plain_reply
 from exporter.proxy.relaying import cut_off, relay_reply
 from exporter.proxy.sending import Sending
@@ -46,8 +46,8 @@ class Exchange:
         except Exception:
             log.exception("a request could not be handled", extra={"fields": {"server": self._target.name}})
             if account.code == NO_REPLY:
-                return await self._fail(Failure("server_error", 500, "the proxy failed"))
-            account.outcome = "server_error"
+                return await self._fail(Failure("proxy_error", 500, "the proxy failed"))
+            account.outcome = "proxy_error"
             cut_off(self._request)
             raise
         finally:
@@ -81,11 +81,18 @@ class Exchange:
         account = self._account
         account.stream = True
         account.enter("streaming")
+        connections = self._target.connections
+        if not connections.can_connect():
+            raise OutOfDescriptors
         url = URL(self._target.settings.upstream.text + path, encoded=True)
-        upstream = await websocket.open_upstream(self._target.session, url, self._request)
-        account.code = "101"
-        account.outcome = "ok"  # whichever side ends it, and however
-        return await websocket.relay(self._request, upstream)
+        connections.opened()
+        try:
+            upstream = await websocket.open_upstream(self._target.session, url, self._request)
+            account.code = "101"
+            account.outcome = "ok"  # whichever side ends it, and however
+            return await websocket.relay(self._request, upstream)
+        finally:
+            connections.closed()
 
     async def _fail(self, failure: Failure) -> Outgoing:
         """Tell the client what happened, in its dialect."""

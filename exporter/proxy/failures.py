@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 from aiohttp.http import HttpProcessingError
 
+from exporter.descriptors import is_shortage
 from exporter.proxy.upstream import ConnectTimeout
 
 if TYPE_CHECKING:
@@ -31,12 +32,21 @@ class Failure(Exception):
         self.code = code
 
 
+class OutOfDescriptors(Failure):
+    """The proxy has no file descriptor left for a connection to the upstream."""
+
+    def __init__(self) -> None:
+        super().__init__("proxy_error", 503, "the proxy is out of file descriptors (raise its limit: LimitNOFILE)")
+
+
 def failure_of(error: Exception) -> Failure | None:
     """Return what an exception says about the upstream; None for one that says nothing."""
     if isinstance(error, (ConnectTimeout, aiohttp.ConnectionTimeoutError)):
         return Failure("timeout", 504, "the model server did not accept a connection in time")
     if isinstance(error, TimeoutError):
         return Failure("timeout", 504, "the model server did not answer in time")
+    if is_shortage(error):
+        return OutOfDescriptors()
     if isinstance(error, (aiohttp.ClientConnectionError, OSError)):
         return Failure("upstream_unreachable", 502, "the model server cannot be reached")
     if isinstance(error, (aiohttp.ClientError, HttpProcessingError)):

@@ -34,7 +34,13 @@ LOOP_LAG = histogram(
     "How late the event loop is, measured twice a second: everything the proxy forwards waits this long.",
     (*_SHORT, 0.25, 0.5, 1.0),
 )
-FAMILIES = (OVERHEAD, PARSE_ERRORS, LOOP_LAG)
+CLOSED = counter(
+    "proxy_connections_closed",
+    "Clients' connections refused, or closed while idle, because file descriptors were short.",
+    "server",
+    "reason",
+)
+FAMILIES = (OVERHEAD, PARSE_ERRORS, LOOP_LAG, CLOSED)
 
 _LAG_INTERVAL_SECONDS = 0.5
 
@@ -46,6 +52,7 @@ class ProxyHealth:
         self._overhead = live_histogram(OVERHEAD, registry)
         self._parse_errors = live_counter(PARSE_ERRORS, registry)
         self._lag = live_histogram(LOOP_LAG, registry).labels()
+        self._closed = live_counter(CLOSED, registry)
 
     def overhead(self, server: str, leg: str, seconds: float) -> None:
         """Note what one request's leg was delayed by."""
@@ -54,6 +61,10 @@ class ProxyHealth:
     def parse_error(self, server: str, wire: str, reason: str) -> None:
         """Count something that could not be read."""
         self._parse_errors.labels(server, wire, reason).inc()
+
+    def connection_closed(self, server: str) -> None:
+        """Count a client's connection that was closed because file descriptors were short."""
+        self._closed.labels(server, "descriptors").inc()
 
     def late(self, seconds: float) -> None:
         """Note how late the event loop was."""

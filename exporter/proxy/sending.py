@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from aiohttp import hdrs
 
+from exporter.descriptors import is_shortage
 from exporter.error_frames import without_frames
 from exporter.proxy import usage_asking
-from exporter.proxy.failures import CLIENT_ERROR, Failure, failure_of
+from exporter.proxy.failures import CLIENT_ERROR, Failure, OutOfDescriptors, failure_of
 from exporter.proxy.headers import for_upstream, written
 from exporter.proxy.request_body import RequestBody
 from exporter.proxy.upstream_call import UpstreamCall
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from exporter.observation import Outcome
     from exporter.proxy.account import Account
     from exporter.proxy.target import Target
+    from exporter.proxy.upstream_connection import UpstreamConnection
     from exporter.wire.usage_request import UsageFrameFilter
 
 _REFUSED = frozenset({400, 422})
@@ -98,8 +100,24 @@ class Sending:
         if connection is None:
             if whole is not None:  # it is read while the connection is being made
                 asyncio.get_running_loop().call_soon(self._account.look, whole)
-            connection = await upstream.open()
+            connection = await self._opened()
         return UpstreamCall(upstream, connection, bodiless=self._request.method == hdrs.METH_HEAD)
+
+    async def _opened(self) -> UpstreamConnection:
+        """Return a new connection; OutOfDescriptors where the proxy itself cannot have one."""
+        connections = self._target.connections
+        if not connections.can_connect():
+            raise OutOfDescriptors
+        try:
+            connection = await self._target.upstream.open()
+        except OSError as error:
+            if is_shortage(error):
+                connections.note_shortage()
+            raise
+        if connection.is_connected():
+            connections.opened()
+            connection.on_lost = connections.closed
+        return connection
 
     def _head(self, whole: bytes | None, asked: bytes | None) -> bytes:
         """Return the request's head as the server gets it."""

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, cast
 
 from aiohttp import web
 
+from exporter.listening import listen
 from exporter.proxy.connection import Server
+from exporter.proxy.connections import DownstreamConnections
 from exporter.proxy.exchange import Exchange
 from exporter.proxy.health import ProxyHealth
 from exporter.proxy.target import target_for
@@ -19,6 +21,7 @@ from exporter.request_metrics import RequestMetrics
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
+    from exporter.descriptors import Descriptors
     from exporter.proxy.settings import ProxyServer, ProxySettings
     from exporter.proxy.target import Target
     from exporter.request_metrics import Recorded
@@ -42,12 +45,14 @@ class Proxy:
         registry: CollectorRegistry,
         stop_seconds: float,
         recorded: Recorded | None = None,
+        descriptors: Descriptors | None = None,
     ) -> None:
-        """Prepare; ``recorded`` is told of every request that is over."""
+        """Prepare; ``recorded`` is told of every request that is over. None for ``descriptors``: there is no limit."""
         self.servers = settings.servers
         self._stop_seconds = stop_seconds
         self.metrics = RequestMetrics(registry, recorded)
         self.health = ProxyHealth(registry)
+        self.connections = DownstreamConnections(descriptors, self.health)
         self._targets: list[Target] = []
         self._runners: list[web.ServerRunner] = []
         self._lag: asyncio.Task[None] | None = None
@@ -66,7 +71,7 @@ class Proxy:
         """Listen for one server and return the port; OSError when that cannot be."""
         if self._lag is None:
             self._lag = asyncio.ensure_future(self.health.watch_loop())
-        target = target_for(server, self.metrics, self.health)
+        target = target_for(server, self.metrics, self.health, self.connections)
         self._targets.append(target)
 
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
@@ -78,6 +83,8 @@ class Proxy:
         low_level = Server(
             handle,
             refuse,
+            server.name,
+            self.connections,
             handler_cancellation=True,
             auto_decompress=False,
             access_log=None,
@@ -89,6 +96,7 @@ class Proxy:
         runner = web.ServerRunner(low_level, shutdown_timeout=self._stop_seconds)
         await runner.setup()
         self._runners.append(runner)
-        await web.TCPSite(runner, server.listen.host or None, server.listen.port).start()
+        self.connections.add(server.name, low_level)
+        await listen(runner, server.listen)
         port: int = runner.addresses[0][1]
         return port

@@ -11,6 +11,7 @@ from exporter.model_names import ModelNames
 from exporter.proxy.upstream import MAX_FIELD_BYTES, Upstream
 
 if TYPE_CHECKING:
+    from exporter.proxy.connections import DownstreamConnections
     from exporter.proxy.health import ProxyHealth
     from exporter.proxy.settings import ProxyServer
     from exporter.request_metrics import RequestMetrics
@@ -26,6 +27,7 @@ class Target:
     """For WebSockets."""
     metrics: RequestMetrics
     health: ProxyHealth
+    connections: DownstreamConnections
     names: ModelNames
     usage_refused: bool = False
     """The server once refused a request that asked for usage: it is not asked again."""
@@ -41,7 +43,9 @@ class Target:
         await self.session.close()
 
 
-def target_for(settings: ProxyServer, metrics: RequestMetrics, health: ProxyHealth) -> Target:
+def target_for(
+    settings: ProxyServer, metrics: RequestMetrics, health: ProxyHealth, connections: DownstreamConnections
+) -> Target:
     """Prepare for one server; must be called on the event loop, and closed."""
     session = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, force_close=True),
@@ -56,4 +60,5 @@ def target_for(settings: ProxyServer, metrics: RequestMetrics, health: ProxyHeal
         trust_env=False,
     )
     upstream = Upstream(settings.upstream, settings.connect_timeout, settings.idle_timeout)
-    return Target(settings, upstream, session, metrics, health, ModelNames(settings.max_models, settings.models))
+    names = ModelNames(settings.max_models, settings.models)
+    return Target(settings, upstream, session, metrics, health, connections, names)

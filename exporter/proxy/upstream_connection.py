@@ -11,6 +11,11 @@ from exporter.error_frames import without_frames
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
+
+
+def _nothing() -> None:
+    """Do nothing."""
 
 
 class UpstreamConnection(ResponseHandler):
@@ -20,6 +25,8 @@ class UpstreamConnection(ResponseHandler):
         super().__init__(loop)
         self.idle = False
         """Nothing was asked, so that nothing can be answered."""
+        self.on_lost: Callable[[], None] = _nothing
+        """Called once when the connection is closed."""
 
     def data_received(self, data: bytes) -> None:
         """Take bytes; what comes while nothing was asked ends the connection, be it half a head or a line's end.
@@ -44,6 +51,8 @@ class UpstreamConnection(ResponseHandler):
         body = self._payload
         if exc is not None and body is not None and not body.is_eof():
             body.set_exception(ClientPayloadError("the connection broke"))
+        on_lost, self.on_lost = self.on_lost, _nothing
+        on_lost()
         super().connection_lost(exc)
         lost = self.exception()
         if lost is not None:

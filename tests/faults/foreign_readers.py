@@ -21,7 +21,7 @@ from exporter.llamacpp_cache import capacity
 from exporter.polling.fetching import Fetcher
 from exporter.proxy.headers import tokens
 from exporter.proxy.inflate import CannotInflate, inflater
-from exporter.web import scrape_timeout
+from exporter.web.routes import scrape_timeout
 from exporter.wire.form import text_fields
 from exporter.wire.ndjson import Lines
 from exporter.wire.sse import EventStream

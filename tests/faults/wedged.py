@@ -10,6 +10,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from exporter import cli, config, logs, systemd
+from exporter.descriptors import Descriptors, raise_limit
 from exporter.service import Service
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def main() -> None:
     service.registry.register(wedge)
     signal.signal(signal.SIGUSR1, lambda *_: setattr(wedge, "is_on", True))
     signal.signal(signal.SIGUSR2, lambda *_: threading.Event().wait(float(sys.argv[1])))
-    asyncio.run(cli._serve(service, systemd.from_environment(os.environ)))
+    asyncio.run(cli._serve(service, systemd.from_environment(os.environ), Descriptors(raise_limit())))
 
 
 if __name__ == "__main__":

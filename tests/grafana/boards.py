@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import promql_parser
 
-from exporter import collectors, own_metrics, request_metrics, scrape
+from exporter import collectors, descriptors, own_metrics, request_metrics, scrape
 from exporter.proxy import health
+from exporter.web import families as web_families
 from grafana import asking
 
 if TYPE_CHECKING:
@@ -77,7 +78,8 @@ def _selector(node: promql_parser.VectorSelector, window: str = "", function: st
 def families() -> list[Family]:
     """Return every metric family that the exporter declares."""
     of_collectors = [family for name in collectors.names() for family in collectors.module(name).FAMILIES]
-    return [*of_collectors, *request_metrics.FAMILIES, *health.FAMILIES, *own_metrics.FAMILIES, *scrape.FAMILIES]
+    ours = (request_metrics, health, own_metrics, scrape, descriptors, web_families)
+    return [*of_collectors, *(family for module in ours for family in module.FAMILIES)]
 
 
 def series_of(family: Family) -> set[str]:

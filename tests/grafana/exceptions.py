@@ -49,6 +49,8 @@ VARIABLES_THAT_SCOPE = {
 
 _RECORDED = "shown as a share, by way of a recorded series"
 
+_CLOSED = "counts connections closed for a limit, to look up when a client was cut off"
+
 UNSHOWN = {
     "modelhost_demo": "for alerts and tables that must leave simulated hosts out",
     "modelhost_slo_requests_total": _RECORDED,
@@ -58,6 +60,10 @@ UNSHOWN = {
     "modelhost_log_messages_dropped_total": "0 unless the log's reader fails, which its own host reports",
     "modelhost_gpu_fields_lost": "0 as a rule: for those who miss a series",
     "modelhost_filesystem_updated_timestamp_seconds": "the age of the other values, for those who question them",
+    "modelhost_proxy_connections_closed_total": _CLOSED,
+    "modelhost_web_connections_closed_total": _CLOSED,
+    "modelhost_process_descriptor_shortages_total": "the share of the limit that is in use has a panel",
+    "modelhost_process_descriptor_limit": "process_max_fds has the limit in force",
     "modelhost_gpu_busy_read_timestamp_seconds": "the age of busy_seconds, for those who question its rate",
 }
 """Metrics that no dashboard asks for by name."""

@@ -100,7 +100,7 @@ async def _has_place(address: str) -> bool:
 
 async def test_a_thousand_connections(start_exporter: StartExporter) -> None:
     """Of a thousand at once 200 get a place and the others 503; afterwards everything is as before."""
-    exporter = start_exporter()
+    exporter = start_exporter("--web.max-connections=2000", "--web.max-connections-per-address=2000")
     process = psutil.Process(exporter.process.pid)
     async with Connection(exporter.address) as before:
         await (await before.watch()).message()

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
-from exporter import collectors, own_metrics, request_metrics, scrape
+from exporter import collectors, descriptors, own_metrics, request_metrics, scrape
 from exporter.proxy import health
+from exporter.web import families as web_families
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,5 +65,6 @@ def samples() -> dict[str, Family]:
     """Return every sample name that the exporter can write, with its family."""
     families = [family for name in collectors.names() for family in collectors.module(name).FAMILIES]
     families += [*request_metrics.FAMILIES, *health.FAMILIES, *own_metrics.FAMILIES, *scrape.FAMILIES]
+    families += [*descriptors.FAMILIES, *web_families.FAMILIES]
     suffixes = {"histogram": ("_bucket", "_count", "_sum")}
     return {family.name + suffix: family for family in families for suffix in suffixes.get(family.type, ("",))}

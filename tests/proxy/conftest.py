@@ -143,6 +143,9 @@ async def start_proxied(caplog: pytest.LogCaptureFixture) -> AsyncIterator[Start
             assert each.in_flight() == {}
     for each in started:
         await each.upstream.idle()
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while any(each.proxy.connections.descriptors.connections for each in started):  # noqa: ASYNC110 - no event
+            await asyncio.sleep(0)
     for _ in range(3):
         await asyncio.sleep(0)
     assert asyncio.all_tasks() - before - {asyncio.current_task()} == set()

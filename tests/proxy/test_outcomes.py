@@ -258,7 +258,7 @@ async def test_a_fault_of_the_proxy_is_told_without_its_innards(
         assert got.code == 500
         assert b"fault" not in got.body
         assert b"Traceback" not in got.body
-    assert await proxied.one() == {**BLOCKING, "outcome": "server_error", "code": "500"}
+    assert await proxied.one() == {**BLOCKING, "outcome": "proxy_error", "code": "500"}
     assert [record.getMessage() for record in caplog.records] == ["a request could not be handled"]
     caplog.clear()
 

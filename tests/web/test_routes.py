@@ -18,7 +18,7 @@ from exporter.config import Config, Web
 from exporter.exposition import OPENMETRICS, TEXT
 from exporter.reloads import NotReloaded, Reloads
 from exporter.scrape import Scrape
-from exporter.web import build_app, scrape_timeout
+from exporter.web.routes import build_app, scrape_timeout
 from tests.fakes import Fixed, Hanging, family, samples
 
 if TYPE_CHECKING:
