@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import stat
+import time
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +22,8 @@ MAX_VALUES = 50_000
 """Keys and values of a file, those that an alias (``*name``) repeats counted each time."""
 MAX_DEPTH = 32
 _MAX_NUMBER = 64  # characters
+_PIPE_SECONDS = 10.0
+_PIPE_PAUSE_SECONDS = 0.01
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -88,8 +93,7 @@ class _StrictLoader(yaml.SafeLoader):
 def read(file: Path) -> object:
     """Return the parsed file; ConfigError, with the place, when it cannot be read or parsed."""
     try:
-        with file.open("rb") as opened:
-            content = opened.read(MAX_BYTES + 1)
+        content = _content(file)
         text = content.decode("utf-8")
     except OSError as error:
         raise ConfigError(str(file), error.strerror or str(error)) from error
@@ -105,6 +109,33 @@ def read(file: Path) -> object:
         raise ConfigError(where, _without_values(error.problem or "not YAML")) from error
     except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(str(file), " ".join(str(error).split()) or "nested too deeply") from error
+
+
+def _content(file: Path) -> bytes:
+    """Return the file's first bytes, one more than are allowed; TimeoutError for a pipe that nobody writes to.
+
+    A pipe (``--config.file <(…)``) has no writer any more when it is opened again: that would wait for ever.
+    """
+    content = bytearray()
+    give_up = time.monotonic() + _PIPE_SECONDS
+    with open(file, "rb", buffering=0, opener=_open_at_once) as opened:
+        is_pipe = stat.S_ISFIFO(os.fstat(opened.fileno()).st_mode)
+        while len(content) <= MAX_BYTES:
+            block = opened.read(MAX_BYTES + 1 - len(content))
+            if block:
+                content += block
+            elif block is not None and (content or not is_pipe):
+                break
+            elif time.monotonic() > give_up:
+                raise TimeoutError(f"nothing was written to this pipe for {_PIPE_SECONDS:g} s: use a file")
+            else:
+                time.sleep(_PIPE_PAUSE_SECONDS)
+    return bytes(content)
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a file; a pipe without waiting for its writer."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _without_values(problem: str) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from exporter import yaml_file
 from exporter.strict import ConfigError
 from exporter.yaml_file import MAX_BYTES, read
 
@@ -66,3 +69,34 @@ def test_a_file_without_end_is_not_read_to_its_end() -> None:
     """A device that never ends is too large."""
     with pytest.raises(ConfigError, match="larger than"):
         read(Path("/dev/zero"))
+
+
+def test_a_pipe_is_read_once(tmp_path: Path) -> None:
+    """What is written to a pipe is read to its end, also when it comes late and in parts."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+
+    def write() -> None:
+        with pipe.open("wb", buffering=0) as opened:
+            for part in (b"a: 1\n", b"b: 2\n"):
+                opened.write(part)
+
+    with ThreadPoolExecutor(1) as pool:
+        written = pool.submit(write)
+        assert read(pipe) == {"a": 1, "b": 2}
+        written.result()
+
+
+@pytest.mark.parametrize("with_writer", [False, True])
+def test_a_pipe_that_nobody_writes_to_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, with_writer: bool
+) -> None:
+    """It is given up, instead of waiting for ever: ``--config.file <(…)`` has no writer when it is read again."""
+    monkeypatch.setattr(yaml_file, "_PIPE_SECONDS", 0.1)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = os.open(pipe, os.O_RDWR) if with_writer else None
+    with pytest.raises(ConfigError, match="nothing was written to this pipe"):
+        read(pipe)
+    if writer is not None:
+        os.close(writer)
