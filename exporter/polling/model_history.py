@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 _MOST_STATES = 256
 _LONGEST_NAME = 256
-_MAX_LOADED_NAMES = 1024
-"""Of a state; with more it is not known what is loaded, since many states are kept."""
+_MAX_LOADED_NAMES, _MAX_LOADED_CHARACTERS = 256, 1 << 14
+"""Of a state; with more it is not known what is loaded, since many states are kept: at most 10 MB a server."""
 
 
 @dataclass
@@ -142,7 +142,7 @@ class ModelHistory:
         if snapshot is not None and snapshot.loads_on_request != "never":
             loaded = frozenset(name for model in snapshot.models if model.loaded for name in model.names)
             by_any_name = snapshot.loads_on_request == "by_any_name"
-            if len(loaded) > _MAX_LOADED_NAMES:
+            if len(loaded) > _MAX_LOADED_NAMES or sum(map(len, loaded)) > _MAX_LOADED_CHARACTERS:
                 loaded = None
         if self._states and self._states[-1].loaded == loaded:
             self._states[-1].confirmed = at

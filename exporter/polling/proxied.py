@@ -74,19 +74,22 @@ class Traffic:
 
     def __init__(self, passed: Callable[[], Passed]) -> None:
         self._passed = passed
-        self._seen: dict[frozenset[str] | None, float] = {}
+        self._seen: dict[str, float] = {}
+        """By the proxy's labels, which are few: an engine may list other names in each poll."""
+        self._seen_of_all = 0.0
 
     def __call__(self, names: frozenset[str] | None) -> bool:
         """Tell whether requests for a model of these names (None: for any) came, or are under way."""
         passed = self._passed()
-        requests = _sum(passed.requests, names)
-        came = requests > self._seen.get(names, 0.0) or _sum(passed.in_flight, names) > 0
-        self._seen[names] = requests
-        return came
-
-
-def _sum(counts: Mapping[str, float], names: frozenset[str] | None) -> float:
-    return sum(count for name, count in counts.items() if names is None or name in names)
+        if names is None:
+            requests = sum(passed.requests.values())
+            came = requests > self._seen_of_all or sum(passed.in_flight.values()) > 0
+            self._seen_of_all = requests
+            return came
+        counts = {name: count for name, count in passed.requests.items() if name in names}
+        came = any(count > self._seen.get(name, 0.0) for name, count in counts.items())
+        self._seen |= counts
+        return came or any(count > 0 for name, count in passed.in_flight.items() if name in names)
 
 
 class UnobservedShare:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tracemalloc
+
 from exporter.polling.model_history import ModelHistory
 from exporter.snapshots import Model, ServerSnapshot
 
@@ -55,6 +57,19 @@ def test_models_without_states_leave_no_trace() -> None:
     assert states(history) == {"b": (None, 0, 0)}
 
 
+def test_a_server_that_loads_other_models_all_the_time_takes_little_memory() -> None:
+    """Hundreds of states are kept, so a state is small; with more names it is not known what is loaded."""
+    history = ModelHistory(64)
+    tracemalloc.start()
+    try:
+        for number in range(256):
+            history.poll(10.0 * number, snapshot(*(f"{number}-{model}-{'x' * 200}" for model in range(250))))
+        assert tracemalloc.get_traced_memory()[0] < 12 << 20
+    finally:
+        tracemalloc.stop()
+    assert not history.is_cold("other", 2555.0, 2556.0)
+
+
 def test_models_are_capped() -> None:
     """A server that lists ever new names gets max_models series; endless names get none."""
     history = polled(*(snapshot(f"model-{number}", "x" * 300) for number in range(10)), max_models=3)
@@ -63,7 +78,7 @@ def test_models_are_capped() -> None:
 
 def test_a_state_of_too_many_names_is_not_known() -> None:
     """A server that says another long list in each poll fills no memory: no request of then is cold."""
-    names = [f"m{number}" for number in range(1025)]
+    names = [f"m{number}" for number in range(257)]
     assert not polled(snapshot("a", *names)).is_cold("b", 5, 6)
     assert polled(snapshot(*names[1:])).is_cold("b", 5, 6)
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tracemalloc
+
 from prometheus_client import CollectorRegistry
 
 from exporter.objectives import Objectives
@@ -65,6 +67,24 @@ def test_traffic_is_told_apart_by_model() -> None:
     assert not traffic(frozenset({"small"}))
     assert traffic(frozenset({"org/big:Q4", "big"}))
     assert traffic(None)
+
+
+def test_an_engine_that_lists_other_names_in_each_poll_takes_no_memory() -> None:
+    """What is kept is bounded by the proxy's labels, not by the engine's models and their aliases."""
+    traffic = Traffic(lambda: Passed(requests={"m": 1}))
+
+    def poll(number: int) -> None:
+        for model in range(100):
+            traffic(frozenset({"m", f"{'x' * 200}-{number}-{model}"}))
+
+    poll(0)
+    tracemalloc.start()
+    try:
+        for number in range(1, 20):
+            poll(number)
+        assert tracemalloc.get_traced_memory()[0] < 100_000
+    finally:
+        tracemalloc.stop()
 
 
 def share(*steps: tuple[float, float | None, float]) -> float | None:
