@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 _XID = 0x8  # nvmlEventTypeXidCriticalError
 _PAUSE_SECONDS = 1.0
 _REFUSED_SECONDS = 600.0  # how long "not supported" is believed
+_LOG_PERIOD_SECONDS, _MAX_LOGGED = 60.0, 3  # a program that fails again and again makes thousands of some XIDs
 
 
 class XidWatcher:
@@ -47,6 +48,7 @@ class XidWatcher:
         self._wanted: tuple[int, Mapping[str, Any]] = (0, {})
         self._counts: dict[str, dict[int, int]] = defaultdict(dict)
         self._last: dict[tuple[str, int], float] = {}
+        self._logged: dict[tuple[str, int], tuple[float, int]] = {}
         self._events: Any = None
         self._kept = 0
         self._generation = 0
@@ -172,7 +174,17 @@ class XidWatcher:
         with self._lock:
             self._counts[uuid][xid] = self._counts[uuid].get(xid, 0) + 1
             self._last[uuid, xid] = self._now()
-        log.warning("XID", extra={"fields": {"uuid": uuid, "xid": xid}})
+        if self._may_log(uuid, xid):
+            log.warning("XID", extra={"fields": {"uuid": uuid, "xid": xid, "count": self._counts[uuid][xid]}})
+
+    def _may_log(self, uuid: str, xid: int) -> bool:
+        """Return whether one more XID is logged: a few a minute of each GPU and code."""
+        now = self._clock()
+        began, lines = self._logged.get((uuid, xid), (now, 0))
+        if now - began >= _LOG_PERIOD_SECONDS:
+            began, lines = now, 0
+        self._logged[uuid, xid] = began, lines + 1
+        return lines < _MAX_LOGGED
 
 
 def _address(handle: Any) -> int | None:

@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from exporter.gpu.nvml import Nvml
+from exporter.gpu.xid import XidWatcher
 from tests.gpu.asking import FIRST, NAME, SECOND, collected, of_first
 from tests.gpu.driver import H100, Lines, plug_in, uuid
 from tests.programs import wait_until
@@ -24,6 +26,28 @@ def test_xids_are_counted_as_they_arrive(driver: Driver, make_gpu: MakeGpu, capl
     wait_until(lambda: collected(collector).get("gpu_xid_errors_total") == expected, "all four have arrived")
     assert collected(collector)["gpu_xid_last_timestamp_seconds"] == dict.fromkeys(expected, 1.8e9)
     assert [record.fields["xid"] for record in caplog.records if record.getMessage() == "XID"] == [94, 79, 94, 31]  # type: ignore[attr-defined]
+
+
+def test_a_storm_of_xids_does_not_fill_the_log(
+    driver: Driver, make_gpu: MakeGpu, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each is counted; a few a minute are logged of each GPU and code, with their number so far."""
+    plug_in(driver, 1, H100, NAME)
+    nvml = Nvml()
+    collector = make_gpu(nvml=nvml, xids=XidWatcher(nvml, lambda: 1.8e9, 10, clock))
+
+    def pushed(count: int, total: int) -> list[int]:
+        caplog.clear()
+        for _ in range(count):
+            driver.push_xid(0, 31)
+        expected = {(*FIRST, "31"): total}
+        wait_until(lambda: collected(collector).get("gpu_xid_errors_total") == expected, "all have arrived")
+        return [record.fields["count"] for record in caplog.records if record.getMessage() == "XID"]  # type: ignore[attr-defined]
+
+    collected(collector)
+    assert pushed(20, 20) == [1, 2, 3]
+    clock.seconds += 60
+    assert pushed(5, 25) == [21, 22, 23]
 
 
 def test_the_xid_of_a_lost_gpu_stays(driver: Driver, make_gpu: MakeGpu) -> None:
