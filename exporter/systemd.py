@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import socket
@@ -14,9 +15,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_BUSY_ATTEMPTS, _BUSY_PAUSE_SECONDS = 50, 0.1
+
 
 class Systemd:
-    """The service manager, where there is one; nothing here blocks or raises."""
+    """The service manager, where there is one; nothing here raises, and only ``ping`` blocks."""
 
     def __init__(self, address: str = "", watchdog_seconds: float | None = None) -> None:
         """Prepare; without an address nothing is sent. An address that begins with @ is an abstract socket."""
@@ -24,6 +27,7 @@ class Systemd:
         """How long systemd waits for a ping until it restarts the service; None where it does not."""
         self._address = address
         self._socket: socket.socket | None = None
+        self._failing = False
         if address[:1] in ("/", "@"):
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             self._socket.setblocking(False)
@@ -33,8 +37,14 @@ class Systemd:
         self._send("READY=1")
 
     def ping(self) -> None:
-        """Report that the service works."""
-        self._send("WATCHDOG=1")
+        """Report that the service works; blocks for up to 5 s where the manager does not read.
+
+        A ping that is lost may cost the service its life: the next one comes half a watchdog's time later.
+        """
+        for _ in range(_BUSY_ATTEMPTS):
+            if self._send("WATCHDOG=1") != errno.EAGAIN:
+                return
+            time.sleep(_BUSY_PAUSE_SECONDS)
 
     def stopping(self) -> None:
         """Report that the service ends."""
@@ -54,14 +64,21 @@ class Systemd:
         if self._socket is not None:
             self._socket.close()
 
-    def _send(self, *lines: str) -> None:
+    def _send(self, *lines: str) -> int | None:
+        """Send a message; return the error's number where that fails, and log the first of several failures."""
         if self._socket is None:
-            return
+            return None
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
         try:
             self._socket.sendto("\n".join(lines).encode(), address)
         except OSError as error:
-            log.warning("systemd not notified", extra={"fields": {"message": lines[0], "error": error.strerror}})
+            if not self._failing:
+                problem = error.strerror or str(error)
+                log.warning("systemd not notified", extra={"fields": {"message": lines[0], "error": problem}})
+            self._failing = True
+            return error.errno
+        self._failing = False
+        return None
 
 
 def from_environment(environment: MutableMapping[str, str]) -> Systemd:

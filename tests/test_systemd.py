@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -42,14 +43,32 @@ def test_notifications_are_sent(manager: tuple[str, socket.socket]) -> None:
     assert begin.rpartition("=")[2].isdecimal()
 
 
-def test_a_manager_that_does_not_read_holds_up_nothing(manager: tuple[str, socket.socket]) -> None:
-    """Once its queue is full, or its socket gone, notifications are dropped."""
+def test_a_manager_that_does_not_read_holds_up_nothing(
+    manager: tuple[str, socket.socket], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once its queue is full, or its socket gone, notifications are dropped, which is logged once."""
     address, receiver = manager
     systemd = Systemd(address)
     for _ in range(1000):
-        systemd.ping()
+        systemd.ready()
     receiver.close()
     systemd.ping()
+    systemd.close()
+    assert [record.getMessage() for record in caplog.records] == ["systemd not notified"]
+
+
+def test_a_ping_waits_for_a_manager_that_is_busy(manager: tuple[str, socket.socket]) -> None:
+    """Without it systemd would end a service that works."""
+    address, receiver = manager
+    systemd = Systemd(address)
+    for _ in range(1000):
+        systemd.ready()
+    with ThreadPoolExecutor(1) as pool:
+        pinged = pool.submit(systemd.ping)
+        received = {receiver.recv(4096)}
+        while b"WATCHDOG=1" not in received:
+            received.add(receiver.recv(4096))
+        pinged.result()
     systemd.close()
 
 
