@@ -256,10 +256,13 @@ class Worker(Generic[T]):
 
     def current(self) -> Run[T] | None:
         """Return the run that is under way here, or still under way in what this one replaces."""
-        with self._lock:
-            if self._current is not None and not self._current.is_finished():
-                return self._current
-            return self._before.current() if self._before is not None else None
+        worker: Worker[T] | None = self
+        while worker is not None:  # as many as there were reloads during one run that hangs
+            with worker._lock:  # noqa: SLF001 - another of its kind
+                if worker._current is not None and not worker._current.is_finished():  # noqa: SLF001
+                    return worker._current  # noqa: SLF001
+                worker = worker._before  # noqa: SLF001
+        return None
 
     def close(self) -> None:
         """Let the thread end after the run under way."""

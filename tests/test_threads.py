@@ -300,3 +300,15 @@ def without_garbage_collection() -> Iterator[None]:
         yield
     finally:
         gc.enable()
+
+
+def test_thousands_of_replacements_wait_for_a_run_that_hangs() -> None:
+    """As many reloads may come while a collector hangs; its run is found without a recursion."""
+    release = threading.Event()
+    first = worker = threads.Worker(lambda: release.wait(10), "hangs")
+    run = first.start()
+    for _ in range(5000):
+        worker = threads.Worker(lambda: release.wait(10), "next", worker)
+    assert worker.start() is worker.current() is run
+    release.set()
+    first.close()
