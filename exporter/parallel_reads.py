@@ -21,7 +21,7 @@ K = TypeVar("K", bound="Hashable")
 T = TypeVar("T")
 
 _THREADS = 4
-_MAX_STUCK_THREADS = 64
+_MANY_STUCK_THREADS, _MAX_STUCK_THREADS = 64, 256
 _HEAD_START_SECONDS = 0.01
 _FAST_SECONDS = 0.05
 _WAIT_FOR_SLOW_SECONDS = 0.25
@@ -32,8 +32,8 @@ class Reading(NamedTuple, Generic[T]):
     """The last result for one key.
 
     ``state`` is ``ok`` (``value`` was read at ``time``, in seconds since 1970), ``error`` (the last call failed),
-    ``stuck`` (a call has been running for too long) or ``pending`` (no call has returned yet). ``value`` is None
-    unless it is ``ok``.
+    ``stuck`` (a call has been running for too long, or so many do that there is none for this key) or ``pending`` (no
+    call has returned yet). ``value`` is None unless it is ``ok``.
     """
 
     state: Literal["ok", "error", "stuck", "pending"]
@@ -53,7 +53,8 @@ class ParallelReads(Generic[K, T]):
 
     A call that takes longer than ``timeout_seconds`` is stuck, unless the key's previous call was slow as well: it
     then has twice as long as that one took, at most 10 s. A key that is slow but alive therefore keeps its last
-    reading, with its time, while the next call runs.
+    reading, with its time, while the next call runs. With 64 calls stuck only one more key is tried in each
+    measurement, and with 256 none: those that may be dead, too, must not take all threads.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class ParallelReads(Generic[K, T]):
         self._calls: dict[K, float] = {}
         self._results: dict[K, _Result[T]] = {}
         self._threads = 0
+        self._has_tried_one = False
 
     def measure(self, keys: Iterable[K]) -> dict[K, Reading[T]]:
         """Read every key that is not being read already, and return the last reading of each; used by one thread.
@@ -83,6 +85,7 @@ class ParallelReads(Generic[K, T]):
         with self._changed:
             self._results = {key: self._results[key] for key in wanted if key in self._results}
             self._queue = deque(self._ordered(wanted))
+            self._has_tried_one = False
             self._wait_for(wanted)
             return {key: self._reading(key) for key in wanted}
 
@@ -125,7 +128,8 @@ class ParallelReads(Generic[K, T]):
 
     def _open(self, wanted: Iterable[K]) -> list[K]:
         """Return the keys that wait for a thread, or whose call may still return in time."""
-        waiting, stuck = set(self._queue), self._stuck()
+        stuck = self._stuck()
+        waiting = set(self._queue) if self._active() > 0 or not self._are_many_stuck() else set()
         return [key for key in wanted if key in waiting or (key in self._calls and key not in stuck)]
 
     def _patience(self, key: K) -> float:
@@ -140,11 +144,17 @@ class ParallelReads(Generic[K, T]):
         if key in self._stuck():
             return Reading("stuck")
         result = self._results.get(key)
-        return result.reading if result else Reading("pending")
+        if result is not None:
+            return result.reading
+        return Reading("stuck" if key in self._queue and self._are_many_stuck() else "pending")
 
     def _start_threads(self, most: int) -> None:
         """Start threads for the queue; those that are stuck do not count."""
         while len(self._queue) > self._threads - len(self._calls) and self._active() < self._limit(most):
+            if self._are_many_stuck() and not self._is_fast(self._queue[0]):
+                if self._has_tried_one:
+                    return
+                self._has_tried_one = True
             try:
                 start(self._work, "parallel-reads")
             except RuntimeError:
@@ -156,14 +166,19 @@ class ParallelReads(Generic[K, T]):
     def _active(self) -> int:
         return self._threads - len(self._stuck())
 
+    def _are_many_stuck(self) -> bool:
+        return len(self._stuck()) >= _MANY_STUCK_THREADS
+
     def _limit(self, most: int) -> int:
         """Return how many threads may be active.
 
         One more when a key comes next that was fast the last time: slow keys must not keep it waiting. With many
         threads stuck only such keys are worth the risk.
         """
-        is_fast = bool(self._queue) and self._is_fast(self._queue[0])
-        return most + is_fast if is_fast or len(self._stuck()) < _MAX_STUCK_THREADS else 0
+        if self._queue and self._is_fast(self._queue[0]):
+            return most + 1
+        stuck = len(self._stuck())
+        return most if stuck < _MANY_STUCK_THREADS else int(stuck < _MAX_STUCK_THREADS)
 
     def _work(self) -> None:
         """Read keys until none is left, or another thread has taken this one's place."""

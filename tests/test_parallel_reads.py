@@ -243,7 +243,29 @@ def test_threads_are_bounded_when_everything_hangs(source: Source) -> None:
     for _ in range(3):
         found = states(subject.measure([*keys, "living"]))
         assert found["living"] == "LIVING"
-    assert 60 < len(threads()) <= 64 + 5
+    assert 60 < len(threads()) <= 64 + 5 + 2 * 3
+
+
+def test_a_living_key_behind_many_dead_ones_is_read_in_the_end(source: Source) -> None:
+    """From a start with 80 dead mounts on: what cannot be tried yet counts as stuck, and holds nobody up."""
+    keys = [f"key{number}" for number in range(80)]
+    source.hang(*keys)
+    subject = reads(source, timeout=0.01)
+    found = states(subject.measure([*keys, "living"]))
+    assert set(found.values()) == {"stuck"}
+    for _ in range(20):
+        found = states(subject.measure([*keys, "living"]))
+    assert found == {**dict.fromkeys(keys, "stuck"), "living": "LIVING"}
+
+
+def test_dead_keys_without_end_take_a_bounded_number_of_threads(source: Source) -> None:
+    """However often they are measured."""
+    keys = [f"key{number}" for number in range(300)]
+    source.hang(*keys)
+    subject = reads(source, timeout=0.001)
+    for _ in range(300):
+        subject.measure(keys)
+    assert len(threads()) == 256
 
 
 def test_a_call_that_really_hangs_in_the_kernel(tmp_path: Path) -> None:
