@@ -6,6 +6,7 @@ its labels and its HELP cannot drift apart.
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,6 +22,7 @@ NAMESPACE = "modelhost_"
 
 _MOST_REMEMBERED = 10_000
 _MAX = sys.float_info.max
+_ESCAPE = re.compile(r"[\ud800-\udfff]|\\(?:x[0-9a-f]{2}|u[0-9a-f]{4})")
 
 
 @dataclass(frozen=True)
@@ -77,14 +79,18 @@ def _labels(names: tuple[str, ...], values: tuple[str, ...]) -> dict[str, str]:
 
 
 def _printable(value: str) -> str:
-    r"""Return a label value that UTF-8 can carry.
+    r"""Return a label value that UTF-8 can carry; different values stay different.
 
     Names from the kernel (mount points, devices) are bytes; Python hands undecodable ones over as lone
-    surrogates, which would make the whole page unencodable. They are shown as ``\xff``, so that different names stay
-    different. Names from clients (JSON) may hold surrogates that stand for nothing: ``\ud800``.
+    surrogates, which would make the whole page unencodable. They are shown as ``\xff``. Names from clients (JSON) may
+    hold surrogates that stand for nothing: ``\ud800``. In such names, and in those that only look so, a backslash is
+    doubled: two mount points with one name would make two series with the same labels.
     """
-    if value.isascii():
+    if value.isascii() and "\\" not in value:
         return value
+    if _ESCAPE.search(value) is None:
+        return value
+    value = value.replace("\\", r"\\")
     try:
         raw = value.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:

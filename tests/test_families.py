@@ -157,3 +157,27 @@ def test_a_counter_below_zero_is_absent() -> None:
     """Counters count from 0."""
     assert list(counter("c", "A counter.").of(-1)) == []
     assert list(counter("c", "A counter.").of(0)) != []
+
+
+def test_different_names_are_different_labels() -> None:
+    """Bytes that are no UTF-8, and names that look like what stands for them, never make the same series twice."""
+    family = gauge("x", "Help.", "name")
+    names = (
+        b"\xff",
+        rb"\xff",
+        rb"\\xff",
+        rb"\\\xff",
+        b"\xff\\",
+        b"\\\xff",
+        rb"\udcff",
+        b"C:\\",
+        "\u00ff".encode(),
+        b"\xed\xb3\xbf",
+    )
+    values = [name.decode("utf-8", "surrogateescape") for name in names]
+    (metric,) = family.by(((value,), 1.0) for value in (*values, "\ud800", r"\ud800"))
+    labels = [sample.labels["name"] for sample in metric.samples]
+    assert len(set(labels)) == len(labels)
+    assert labels[0] == r"\xff"
+    assert r"C:\ "[:-1] in labels
+    assert "\n".join(labels).encode()

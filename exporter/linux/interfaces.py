@@ -77,12 +77,13 @@ def parse_dev(text: str) -> dict[str, NicCounts]:
 
 def _parse_line(line: str) -> tuple[str, NicCounts]:
     name, _, rest = line.rpartition(":")
-    if not name.strip():
+    name = name.strip(" ")  # what else Python takes for a blank (U+001C, U+0085 …) may be a part of it
+    if not name:
         raise ValueError("no name")
     # receive: bytes packets errs drop fifo frame compressed multicast; transmit: bytes packets errs drop …
     fields = [count(field) for field in rest.split()]
     received, sent = fields[:4], fields[8:12]
-    return name.strip(), NicCounts(
+    return name, NicCounts(
         bytes_sent=sent[0],
         bytes_recv=received[0],
         packets_sent=sent[1],

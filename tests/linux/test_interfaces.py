@@ -41,6 +41,13 @@ def test_a_line() -> None:
     assert parse_dev(f"{HEADER}{ETH0}\n") == {"eth0": counts}
 
 
+def test_a_name_keeps_what_only_python_takes_for_a_blank() -> None:
+    """The kernel refuses the blanks of C in a name, and no others."""
+    names = ["\x1cx", "x\x1f", "x\x85", "x"]
+    text = "\n\n" + "\n".join(f"{name:>6}: " + " 1" * 16 for name in names)
+    assert list(parse_dev(text)) == names
+
+
 @pytest.mark.parametrize("odd", ODD)
 def test_an_odd_line_costs_only_itself(odd: str) -> None:
     """The interfaces before and after it are there."""
