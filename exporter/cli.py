@@ -8,14 +8,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
-import socket
 import sys
 import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-from exporter import __version__, allocator, config, executor, flags, garbage, listening, logs, systemd, threads
+from exporter import (
+    __version__,
+    allocator,
+    config,
+    executor,
+    flags,
+    garbage,
+    listening,
+    logs,
+    signals,
+    systemd,
+    threads,
+)
 from exporter.config import Address, ConfigError
 from exporter.descriptors import Descriptors, raise_limit
 from exporter.garbage import Garbage
@@ -171,7 +181,7 @@ async def _serve(service: Service, manager: Systemd, descriptors: Descriptors, d
     try:
         stop = asyncio.Event()
         service.reloads.during = manager.reloading
-        _on_signals(stop, service.reloads.start)
+        signals.handle(stop, service.reloads.start)
         for address in service.config.web.listen_addresses:
             await _listen(runner, address, service.config.web.telemetry_path)
         if demo is None:
@@ -202,7 +212,7 @@ def _start_watchdog(manager: Systemd, service: Service, runner: web.AppRunner) -
     checks = (
         LoopTurns(asyncio.get_running_loop()),
         SelfScrape(
-            (_own_host(host), port),
+            (listening.own_host(host), port),
             path,
             collectors=lambda: service.scrape.names,
             pages=lambda: threads.PAGES.finished,
@@ -218,17 +228,12 @@ def _start_watchdog(manager: Systemd, service: Service, runner: web.AppRunner) -
     return watchdog
 
 
-def _own_host(host: str) -> str:
-    """Return where a listener on this address is reached from this machine."""
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared
-
-
 async def _listen(runner: web.AppRunner, address: Address, path: str) -> None:
     try:
         await listening.listen(runner, address)
     except (OSError, ValueError) as error:  # ValueError: a host that cannot be a name (a label of 70 letters)
-        raise _CannotStart(f"cannot listen on {address}: {_problem(error)}") from error
-    shown = _reachable(address, runner.addresses[-1][1])
+        raise _CannotStart(f"cannot listen on {address}: {listening.reason(error)}") from error
+    shown = listening.url_address(address, runner.addresses[-1][1])
     log.info("listening", extra={"fields": {"address": str(address), "url": f"http://{shown}{path}"}})
 
 
@@ -237,12 +242,14 @@ async def _start_proxy(proxy: Proxy) -> None:
         try:
             port = await proxy.listen(server)
         except (OSError, ValueError) as error:
-            raise _CannotStart(f"cannot listen on {server.listen} for {server.name}: {_problem(error)}") from error
+            raise _CannotStart(
+                f"cannot listen on {server.listen} for {server.name}: {listening.reason(error)}"
+            ) from error
         address = str(Address(server.listen.host, port))
         fields = {
             "server": server.name,
             "address": address,
-            "url": f"http://{_reachable(server.listen, port)}",
+            "url": f"http://{listening.url_address(server.listen, port)}",
             "upstream": server.upstream.text,
         }
         log.info("proxying", extra={"fields": fields})
@@ -252,31 +259,3 @@ async def _start_proxy(proxy: Proxy) -> None:
                 "listening on every address without authentication",
                 extra={"fields": {"server": server.name, "address": address, "limit": limit}},
             )
-
-
-def _problem(error: OSError | ValueError) -> str:
-    """Return the system's words; asyncio's own text repeats the address."""
-    if isinstance(error, ValueError):
-        return str(error)
-    if error.errno and not isinstance(error, socket.gaierror):
-        return os.strerror(error.errno)
-    return error.strerror or str(error)
-
-
-def _reachable(address: Address, port: int) -> Address:
-    """Return an address that a browser on this machine can open."""
-    return Address("localhost" if address.is_every_address else address.host, port)
-
-
-def _on_signals(stop: asyncio.Event, reload: Callable[[], object]) -> None:
-    """Stop on SIGTERM and SIGINT, reload on SIGHUP (where the platform has it)."""
-    loop = asyncio.get_running_loop()
-    actions: dict[str, Callable[[], object]] = {"SIGTERM": stop.set, "SIGINT": stop.set, "SIGHUP": reload}
-    for name, action in actions.items():
-        number = getattr(signal, name, None)
-        if number is None:
-            continue
-        try:
-            loop.add_signal_handler(number, action)
-        except NotImplementedError:  # Windows
-            signal.signal(number, lambda *_, action=action: loop.call_soon_threadsafe(action))

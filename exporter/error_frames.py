@@ -1,4 +1,4 @@
-"""Errors that are kept: without the frames that would make them reference cycles."""
+"""Errors that are kept or reported: without the frames that would make them reference cycles, and as text."""
 
 from __future__ import annotations
 
@@ -15,6 +15,14 @@ def without_frames(error: BaseException) -> BaseException:
     for one in _chain(error):
         one.__traceback__ = None
     return error
+
+
+def described(error: BaseException) -> str:
+    """Return an error's kind and text; the text of some (NVML's, which queries the driver) can fail as well."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001 - any text is better than none
+        return type(error).__name__
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -1,4 +1,4 @@
-"""Listening on a TCP address, with few connections accepted at a time, and refusing one."""
+"""Listening on a TCP address, with few connections accepted at a time; refusing one; and addresses for people."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, cast
 
 from aiohttp import web
 
+from exporter.address import Address
+
 if TYPE_CHECKING:
     import asyncio
-
-    from exporter.address import Address
 
 _BACKLOG = 4096
 _DISCARDED_BYTES = 1 << 16
@@ -49,3 +49,22 @@ def refuse(transport: asyncio.BaseTransport, answer: bytes) -> None:
         same.detach()
     stream.write(answer)
     stream.close()
+
+
+def own_host(host: str) -> str:
+    """Return the host at which this machine reaches a listener of its own; ``host`` is the listener's."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared
+
+
+def url_address(address: Address, port: int) -> Address:
+    """Return the address of a listener as a browser on this machine can open it."""
+    return Address("localhost" if address.is_every_address else address.host, port)
+
+
+def reason(error: OSError | ValueError) -> str:
+    """Return why listening failed, in the system's words: asyncio's own text repeats the address."""
+    if isinstance(error, ValueError):
+        return str(error)
+    if error.errno and not isinstance(error, socket.gaierror):
+        return os.strerror(error.errno)
+    return error.strerror or str(error)

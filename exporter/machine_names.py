@@ -1,4 +1,4 @@
-"""The names of this machine: which host names in a URL lead here and to no server of a stranger."""
+"""The names of this machine: which host names in a URL are its own, and not those of another site."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ _INSTALLERS_NAMES = frozenset(
         *("alpine", "archlinux", "debian", "fedora", "kali", "nixos", "raspberrypi", "tegra-ubuntu", "ubuntu"),
     }
 )
-"""Names that many machines have: a stranger's domain may well have such a name in it, to be taken for this machine."""
-
+"""Names that many machines have: an attacker's domain may have such a name in it, to pass for this machine."""
 
 _NAMES_IN_CONTAINERS = ("host.docker.internal", "host.containers.internal")
 """What containers call the machine that they run on; ``.internal`` is nobody's to register."""

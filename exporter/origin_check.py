@@ -1,4 +1,4 @@
-"""Answer only requests that no page of a stranger makes: one check of Host and Origin for every route.
+"""Refuse requests that pages of other sites make: one check of Host and Origin for every route.
 
 Any web page can make a browser send requests to 127.0.0.1. A page elsewhere is recognised by its ``Origin``; one whose
 own name was made to point here (DNS rebinding) by its ``Host``, which holds that name. An address, ``localhost``, this
@@ -58,7 +58,7 @@ class Source(Protocol):
 
 
 class Refused(Exception):
-    """A request that a page of a stranger may have made: what is wrong, and the flag that allows it."""
+    """A request that a page of another site may have made: what is wrong, and the flag that allows it."""
 
     def __init__(self, problem: str, flag: str = "") -> None:
         super().__init__(f"{problem}: add {flag} to allow it" if flag else problem)
@@ -78,7 +78,7 @@ class CheckedRequest(NamedTuple):
 
 
 def middleware(source: Source, names: MachineNames | None = None) -> Middleware:
-    """Return a middleware that answers 403 to requests of strangers' pages; ``names`` are this machine's."""
+    """Return a middleware that answers 403 to what the check refuses; ``names`` are this machine's."""
     check = OriginCheck(names or MachineNames())
     refusals = RefusalLog()
 

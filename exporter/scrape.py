@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from exporter.collectors import Unavailable, close
+from exporter.error_frames import described
 from exporter.families import gauge
 from exporter.threads import Run, Worker
 
@@ -234,7 +235,7 @@ class _Page:
             self._claim(name, outcome.families)
             self._parts.append(self._format.render(outcome.families))
         except Exception as error:  # noqa: BLE001 - a collector's bad value must not cost the page
-            return _Outcome("failed", outcome.seconds, _describe(error))
+            return _Outcome("failed", outcome.seconds, described(error))
         return outcome
 
     def bytes(self) -> bytes:
@@ -282,18 +283,10 @@ def _outcome(run: Run[list[Metric]], timeout: float, began: float) -> _Outcome:
     if isinstance(run.error, Unavailable):
         return _Outcome("unavailable", run.seconds, str(run.error))
     if run.error is not None:
-        return _Outcome("failed", run.seconds, _describe(run.error))
+        return _Outcome("failed", run.seconds, described(run.error))
     if not run.value:
         return _Outcome("unavailable", run.seconds, "nothing to measure")
     return _Outcome("ok", run.seconds, families=run.value)
-
-
-def _describe(error: BaseException) -> str:
-    """Return an error's kind and text; the text of some (NVML's asks the driver) can fail as well."""
-    try:
-        return f"{type(error).__name__}: {error}"
-    except Exception:  # noqa: BLE001 - any text is better than no page
-        return type(error).__name__
 
 
 def _self_metrics(outcomes: Mapping[str, _Outcome], timeout: float) -> Iterable[Metric]:

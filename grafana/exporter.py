@@ -23,6 +23,7 @@ def board() -> Board:
             row("Now", up(), age(), failing(), lag_now(), reload(), version()),
             row("Scrapes", scrape(), samples(), collectors(), collector_states()),
             row("Cost", cpu(), memory(), files(), collections()),
+            row("Limits", closed(), shortages(), dropped_messages()),
             row("Proxy", overhead(), overhead_heat(), lag(), parse_errors()),
         ),
     )
@@ -199,6 +200,44 @@ def collections() -> s.Builder:
         Query(q.total(q.rate("python_gc_collections_total"), "instance", "generation"), "{{instance}} {{generation}}"),
         unit="ops",
     ).span(6)
+
+
+def closed() -> s.Builder:
+    """Draw how many connections were closed for a limit."""
+    return graph(
+        "Connections closed for a limit",
+        "Connections refused or closed, by port and reason. Good: idle_timeout only; else clients that are slow, "
+        "or more of them than a cap allows.",
+        *(
+            Query(q.total(q.rate(f"modelhost_{port}_connections_closed_total"), "reason"), f"{port} {{{{reason}}}}")
+            for port in ("web", "proxy")
+        ),
+        unit=s.OPERATIONS,
+        empty="None seen",
+    )
+
+
+def shortages() -> s.Builder:
+    """Draw how often file descriptors were short."""
+    short = q.total(q.rate("modelhost_process_descriptor_shortages_total"), "instance", "operation")
+    return graph(
+        "Shortages of file descriptors",
+        "Times that too few were left: accept, for a client's connection; connect, for one to a model server. "
+        "Good: 0; else raise the limit.",
+        Query(short, "{{instance}} {{operation}}"),
+        unit=s.OPERATIONS,
+        empty="None seen",
+    )
+
+
+def dropped_messages() -> s.Builder:
+    """Draw how many log messages were dropped."""
+    return graph(
+        "Log messages dropped",
+        "Messages that were not written, since nothing reads standard error in time, or it is full or closed. Good: 0.",
+        Query(q.total(q.rate("modelhost_log_messages_dropped_total"), "instance"), HOST),
+        unit=s.OPERATIONS,
+    )
 
 
 def overhead() -> s.Builder:

@@ -12,6 +12,7 @@ DISK_KEYS = ("instance", "device")
 NO_DISK = "No disk seen"
 _YEAR = 365 * 24 * 3600
 SOON = ((None, s.RED), (4 * 3600, s.AMBER), (24 * 3600, s.GREEN))
+OLD = ((None, s.GREEN), (180, s.AMBER), (600, s.RED))
 
 
 def disks() -> tuple[s.Builder, ...]:
@@ -86,6 +87,7 @@ def filesystems() -> tuple[s.Builder, ...]:
         q.highest(q.select(f"modelhost_filesystem_{what}_bytes"), *keys) for what in ("size", "available")
     )
     free = q.highest(q.select("modelhost_filesystem_free_bytes"), *keys)
+    updated = q.select("modelhost_filesystem_updated_timestamp_seconds")
     return (
         graph(
             "Space in use",
@@ -101,7 +103,7 @@ def filesystems() -> tuple[s.Builder, ...]:
             "whether it can be "
             "written to; and when the space would be gone if it went on as in the last 6 hours (empty: not "
             "within a year). "
-            "Good: green, and days.",
+            "Age: how old these values are; a slow file system keeps its last ones. Good: green, and days.",
             ("Size", s.BYTES, now(size), s.NONE),
             ("Available", s.BYTES, now(available), s.NONE),
             ("Free", s.BYTES, now(free), s.NONE),
@@ -109,6 +111,7 @@ def filesystems() -> tuple[s.Builder, ...]:
             ("Full in", "dtdurations", now(until_full(available, keys)), SOON),
             ("Read-only", s.YES_NO, now(q.highest(q.select("modelhost_filesystem_readonly"), *keys)), s.NONE),
             ("Broken", s.YES_NO, now(q.highest(q.select("modelhost_filesystem_device_error"), *keys)), s.ANY_IS_BAD),
+            ("Age", s.SECONDS, now(f"time() - {q.over('min', updated, *keys)}"), OLD),
             labels=("instance", "mountpoint"),
         )
         .span(16)

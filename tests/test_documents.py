@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,8 @@ from exporter.proxy import health
 from exporter.web import families as web_families
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import pytest
 
 ROOT = Path(__file__).parent.parent
@@ -57,6 +60,25 @@ def test_the_example_collector_is_the_real_one() -> None:
     assert example is not None
     source = (ROOT / "exporter/collectors/load.py").read_text().splitlines()
     assert [line for line in example[1].splitlines() if line and line not in source] == []
+
+
+def test_the_table_of_threads_is_complete() -> None:
+    """docs/architecture.md lists each thread by the name that the code gives it, and no other."""
+    table = (ROOT / "docs/architecture.md").read_text().partition("| thread | does |")[2].partition("\n\n")[0]
+    listed = {name for row in table.splitlines()[2:] for name in re.findall(r"`([a-z-]+)[A-Z]*`", row.split("|")[1])}
+    assert listed == set(_thread_names())
+
+
+def _thread_names() -> Iterator[str]:
+    """Yield the names that threads are given, without what follows for a collector, server or GPU."""
+    position = {"start": 1, "Thread": 1, "Worker": 1, "Pool": 0, "Every": 2, "schedule": 3, "_schedule": 3}
+    for file in (ROOT / "exporter").rglob("*.py"):
+        for call in (node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)):
+            place = position.get(getattr(call.func, "id", getattr(call.func, "attr", "")), len(call.args))
+            for argument in call.args[place : place + 1]:
+                first = argument.values[0] if isinstance(argument, ast.JoinedStr) else argument
+                if isinstance(first, ast.Constant) and isinstance(first.value, str):
+                    yield first.value
 
 
 def test_links_within_the_repository_exist() -> None:

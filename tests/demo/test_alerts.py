@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 # alert, severity (and window) → why an hour's incidents cannot make it fire
 _CANNOT = {
+    "ExporterConfigurationNotReloaded warning": "nothing reloads it",
+    "ExporterDescriptorsShort warning": "it has no listener",
     "ExporterDown critical": "the demo answers",
     "ExporterFlapping warning": "the demo answers",
     "ExporterScrapeSlow warning": "the demo is fast",
@@ -24,6 +26,7 @@ _CANNOT = {
     "HostFilesystemFilling warning": "waits for an hour",
     "HostFilesystemOutOfFiles critical": "waits for an hour",
     "HostFilesystemOutOfFiles warning": "waits for an hour",
+    "HostFilesystemNotAnswering warning": "its file systems answer",
     "HostReceiveErrors warning": "waits for an hour",
     "HostTransmitErrors warning": "waits for an hour",
     "ModelErrorBudgetBurn critical 6h": "looks at six hours",

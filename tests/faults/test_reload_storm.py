@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tests.stand_in import StandIn
 
 SIGNALS = 1900
-POSTS = 300
+POSTS = 200  # fewer than web.max_connections_per_address
 SUCCESSFUL = ("modelhost_config_last_reload_successful", ())
 
 

@@ -49,20 +49,13 @@ VARIABLES_THAT_SCOPE = {
 
 _RECORDED = "shown as a share, by way of a recorded series"
 
-_CLOSED = "counts connections closed for a limit, to look up when a client was cut off"
-
 UNSHOWN = {
     "modelhost_demo": "for alerts and tables that must leave simulated hosts out",
     "modelhost_slo_requests_total": _RECORDED,
     "modelhost_slo_good_requests_total": _RECORDED,
     "modelhost_goodput_requests_total": _RECORDED,
     "modelhost_goodput_good_requests_total": _RECORDED,
-    "modelhost_log_messages_dropped_total": "0 unless the log's reader fails, which its own host reports",
     "modelhost_gpu_fields_lost": "0 as a rule: for those who miss a series",
-    "modelhost_filesystem_updated_timestamp_seconds": "the age of the other values, for those who question them",
-    "modelhost_proxy_connections_closed_total": _CLOSED,
-    "modelhost_web_connections_closed_total": _CLOSED,
-    "modelhost_process_descriptor_shortages_total": "the share of the limit that is in use has a panel",
     "modelhost_process_descriptor_limit": "process_max_fds has the limit in force",
     "modelhost_gpu_busy_read_timestamp_seconds": "the age of busy_seconds, for those who question its rate",
 }
@@ -72,7 +65,11 @@ OF_PROMETHEUS = {"up", "ALERTS", "scrape_duration_seconds", "scrape_samples_scra
 """Series that Prometheus itself makes."""
 
 _H100 = "the simulated cards are H100"
+_LISTENERS = "counted by listeners and their descriptors, which a recorded host has none of"
 NO_DATA = {
+    ("Model host / Exporter", "Connections closed for a limit A"): _LISTENERS,
+    ("Model host / Exporter", "Connections closed for a limit B"): _LISTENERS,
+    ("Model host / Exporter", "Shortages of file descriptors A"): _LISTENERS,
     ("Model host / GPU", "Cards C"): f"{_H100}: memory of their own, none shared with the host",
     ("Model host / GPU", "Fans A"): f"{_H100}: cooled by the server's fans",
     ("Model host / GPU", "Memory repairs F"): f"{_H100}: they remap rows; older cards retire pages",
