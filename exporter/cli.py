@@ -133,8 +133,9 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def _start_threads() -> None:
-    """Start the threads that serve pages, while the machine has some."""
+    """Start the threads that write the log and serve pages, while the machine has some."""
     try:
+        logs.prepare()
         threads.PAGES.prepare()
         threads.CALLS.prepare()
     except RuntimeError as error:

@@ -92,7 +92,8 @@ class EnginePage:
     def histogram(self, *names: str) -> Histogram | None:
         """Return the first histogram that is there, summed bucket by bucket.
 
-        None when it is not whole: series with different bounds, falling counts, no +Inf, too many bounds.
+        None when it is not whole: series with different bounds, falling counts, no +Inf, a bound below 0 (OpenMetrics
+        then allows no sum), too many bounds.
         """
         for name in names:
             buckets: dict[float, list[float]] = {}
@@ -166,6 +167,6 @@ def _whole(buckets: dict[float, list[float]], total: float) -> Histogram | None:
     summed = tuple((bound, math.fsum(buckets[bound])) for bound in sorted(buckets))
     counts = [count for _, count in summed]
     same = len({len(values) for values in buckets.values()}) == 1
-    if not same or counts != sorted(counts) or summed[-1][0] != math.inf:
+    if not same or counts != sorted(counts) or summed[0][0] < 0 or summed[-1][0] != math.inf:
         return None
     return Histogram(summed, total)

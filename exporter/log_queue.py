@@ -27,7 +27,10 @@ class LogQueue:
     """
 
     def __init__(self, write: Callable[[bytes], None], max_lines: int = MAX_LINES, max_bytes: int = MAX_BYTES) -> None:
-        """Prepare; the thread starts with the first line. ``write`` may block, and raise OSError or ValueError."""
+        """Prepare; the thread starts with ``prepare`` or the first line.
+
+        ``write`` may block, and raise OSError or ValueError.
+        """
         self._write = write
         self.notice: Callable[[int], bytes] = lambda count: b"%d log messages dropped\n" % count
         """Returns the line that reports so many dropped messages."""
@@ -40,6 +43,11 @@ class LogQueue:
         self._unreported = 0
         self._is_dropping = False
         self._thread: Thread | None = None
+
+    def prepare(self) -> None:
+        """Start the thread; RuntimeError when the machine has none left."""
+        if not self._start():
+            raise RuntimeError("can't start new thread")
 
     def put(self, line: bytes) -> None:
         """Append a line, with its line break; never blocks."""

@@ -81,6 +81,11 @@ def set_up(settings: Log) -> None:
     logging.basicConfig(level=settings.level.upper(), handlers=[handler], force=True)
 
 
+def prepare() -> None:
+    """Start the thread that writes, while the machine has one: RuntimeError when it has none."""
+    _log.queue().prepare()
+
+
 def dropped() -> int:
     """Return how many log messages were dropped since the start."""
     return _log.dropped()

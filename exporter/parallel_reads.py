@@ -63,8 +63,13 @@ class ParallelReads(Generic[K, T]):
         timeout_seconds: float,
         wait_seconds: float,
         now: Callable[[], float] = time.time,
+        running: dict[K, float] | None = None,
     ) -> None:
-        """Prepare; ``wait_seconds`` is the longest that ``measure`` waits, after which the calls go on without it."""
+        """Prepare; ``wait_seconds`` is the longest that ``measure`` waits, after which the calls go on without it.
+
+        ``running`` is when each call under way began, of this and of earlier objects for the same keys: one that hangs
+        there is not made again here.
+        """
         self._read = read
         self._timeout = timeout_seconds
         self._wait = wait_seconds
@@ -72,6 +77,7 @@ class ParallelReads(Generic[K, T]):
         self._changed = threading.Condition()
         self._queue: deque[K] = deque()
         self._calls: dict[K, float] = {}
+        self._running = {} if running is None else running
         self._results: dict[K, _Result[T]] = {}
         self._threads = 0
         self._has_tried_one = False
@@ -91,7 +97,7 @@ class ParallelReads(Generic[K, T]):
 
     def _ordered(self, wanted: Iterable[K]) -> Sequence[K]:
         """Return the keys to read: the fast ones first, then those that have waited longest for a reading."""
-        return sorted((key for key in wanted if key not in self._calls), key=self._rank)
+        return sorted((key for key in wanted if key not in self._calls and key not in self._running), key=self._rank)
 
     def _is_fast(self, key: K) -> bool:
         result = self._results.get(key)
@@ -141,12 +147,16 @@ class ParallelReads(Generic[K, T]):
         return {key for key, began in self._calls.items() if now - began >= self._patience(key)}
 
     def _reading(self, key: K) -> Reading[T]:
-        if key in self._stuck():
+        if key in self._stuck() or self._is_stuck_elsewhere(key):
             return Reading("stuck")
         result = self._results.get(key)
         if result is not None:
             return result.reading
         return Reading("stuck" if key in self._queue and self._are_many_stuck() else "pending")
+
+    def _is_stuck_elsewhere(self, key: K) -> bool:
+        began = self._running.get(key) if key not in self._calls else None
+        return began is not None and time.monotonic() - began >= self._patience(key)
 
     def _start_threads(self, most: int) -> None:
         """Start threads for the queue; those that are stuck do not count."""
@@ -185,13 +195,14 @@ class ParallelReads(Generic[K, T]):
         with self._changed:
             while self._queue and self._active() <= self._limit(_THREADS):
                 key = self._queue.popleft()
-                self._calls[key] = began = time.monotonic()
+                self._calls[key] = self._running[key] = began = time.monotonic()
                 self._changed.release()
                 try:
                     reading = self._call(key)
                 finally:
                     self._changed.acquire()
                 del self._calls[key]
+                self._running.pop(key, None)
                 self._results[key] = _Result(reading, time.monotonic() - began)
                 self._changed.notify_all()
             self._threads -= 1

@@ -122,6 +122,7 @@ def test_histograms_are_summed_by_bound() -> None:
         'x_t_bucket{le="1"} 2\nx_t_sum 1\n',
         'x_t_bucket{le="1"} 3\nx_t_bucket{le="+Inf"} 2\nx_t_sum 1\n',
         'x_t_bucket{le="1"} 1\nx_t_bucket{le="+Inf"} 2\n',
+        'x_t_bucket{le="-1"} 0\nx_t_bucket{le="1"} 1\nx_t_bucket{le="+Inf"} 2\nx_t_sum 1\n',
         'x_t_bucket{le="1",e="0"} 1\nx_t_bucket{le="+Inf",e="0"} 2\nx_t_bucket{le="+Inf",e="1"} 2\nx_t_sum 1\n',
         'x_t_bucket{le="one"} 1\nx_t_sum 1\n',
         'x_t_bucket{le="NaN"} 1\nx_t_bucket{le="nan"} 1\nx_t_sum 1\n',
@@ -129,7 +130,7 @@ def test_histograms_are_summed_by_bound() -> None:
     ],
 )
 def test_a_histogram_that_is_not_whole_is_absent(page: str) -> None:
-    """No +Inf, falling counts, no sum, different bounds, a bound that is no number: no histogram at all."""
+    """No +Inf, falling counts, no sum, different bounds, a bound that is no number or below 0: no histogram at all."""
     assert EnginePage(page.encode(), "x_").histogram("t") is None
 
 

@@ -268,6 +268,23 @@ def test_dead_keys_without_end_take_a_bounded_number_of_threads(source: Source) 
     assert len(threads()) == 256
 
 
+def test_a_successor_does_not_make_a_call_that_hangs_once_more(source: Source) -> None:
+    """However often a reload replaces the reads, a dead key costs one thread; once its call returned it is read."""
+    running: dict[str, float] = {}
+
+    def successor() -> ParallelReads[str, str]:
+        return ParallelReads(source.read, SOON, LONG, lambda: NOW, running)
+
+    source.hang("a")
+    for _ in range(5):
+        assert states(successor().measure("ab")) == {"a": "stuck", "b": "B"}
+    assert source.calls.count("a") == 1
+    source.release("a")
+    join_threads()
+    assert states(successor().measure("ab")) == {"a": "A", "b": "B"}
+    assert running == {}
+
+
 def test_a_call_that_really_hangs_in_the_kernel(tmp_path: Path) -> None:
     """A system call that blocks (opening a FIFO that nobody writes to) is given up like any other."""
     fifo, folder = tmp_path / "fifo", tmp_path / "folder"

@@ -118,6 +118,10 @@ class _Mount(NamedTuple):
     labels: tuple[str, str, str]
 
 
+_RUNNING: dict[_Mount, float] = {}
+"""The calls under way of all file system collectors: a reload must not hang on each dead mount once more."""
+
+
 class Filesystem:
     """Size, space and inodes (statvfs; on Windows psutil) of the selected mounts.
 
@@ -125,13 +129,15 @@ class Filesystem:
     are measured, under the names they have on the host.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - three of them for tests
         self,
         options: Options,
         rootfs: PurePath = Path("/"),
         source: Any = psutil,
         ask: Callable[[str], Space] | None = None,
         now: Callable[[], float] = time.time,
+        *,
+        running: dict[_Mount, float] | None = None,
     ) -> None:
         self._options = options
         self._rootfs = rootfs.as_posix().rstrip("/")
@@ -142,6 +148,7 @@ class Filesystem:
             options.stuck_after,
             max(_WAIT_SECONDS, options.stuck_after + _MARGIN_SECONDS),
             now,
+            running,
         )
 
     def collect(self) -> Iterator[Metric]:
@@ -194,4 +201,4 @@ def host_name(mountpoint: str, rootfs: str) -> str | None:
 def create(options: Options, paths: Paths) -> Collector:
     """Build the file system collector."""
     source = Mounts(paths.procfs, paths.sysfs) if sys.platform == "linux" else psutil
-    return Filesystem(options, paths.rootfs, source)
+    return Filesystem(options, paths.rootfs, source, running=_RUNNING)

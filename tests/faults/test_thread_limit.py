@@ -6,10 +6,13 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import psutil
+import pytest
+
 from tests.fakes import of_collector
 from tests.faults.limits import as_a_limited_user, without_new_threads
 from tests.faults.observed import Resources, Stream, proxy_address, scraped, streaming_server, wait_until_normal
-from tests.programs import DEADLINE_SECONDS, fetch, installed, wait_until
+from tests.programs import DEADLINE_SECONDS, Exporter, Program, fetch, installed, running, wait_until
 
 if TYPE_CHECKING:
     from tests.conftest import StartExporter
@@ -95,3 +98,14 @@ def test_it_does_not_start_without_threads() -> None:
     assert result.returncode == 1
     assert result.stderr.startswith("modelhost-exporter: cannot start a thread: can't start new thread")
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("missing_threads", [3, 2, 1])
+def test_it_is_never_silent_for_want_of_a_thread(start_exporter: StartExporter, missing_threads: int) -> None:
+    """With a few threads too few it either ends with a line, or is ready and says so."""
+    running_one = start_exporter(under=as_a_limited_user())
+    limit = psutil.Process(running_one.process.pid).num_threads() - missing_threads
+    running_one.close()
+    under = [installed("prlimit"), f"--nproc={limit}:", *as_a_limited_user()]
+    with running(Program([*under, *Exporter.command, "--web.listen-address=127.0.0.1:0"])) as program:
+        program.wait_for_line(lambda line: "cannot start a thread" in line or "msg=ready" in line)
