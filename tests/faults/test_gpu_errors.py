@@ -90,7 +90,7 @@ def test_gpus_of_which_every_query_fails_are_down(count: int, driver: Driver, st
             assert not back, "counters do not go back"
     wait_until_normal(exporter, resources)
     logged = Counter(line.partition('"msg": "')[2].partition('"')[0].split(" ", 3)[-1] for line in exporter.lines)
-    assert logged["failed"] == logged["answers again"] == count * len(codes)
+    assert logged["failed"] == logged["answers again"] == count * len(codes), exporter.output()
 
 
 def test_fields_that_are_refused_for_a_moment_come_back(driver: Driver, start: StartExporter) -> None:

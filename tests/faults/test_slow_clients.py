@@ -146,7 +146,7 @@ def test_bodies_that_do_not_come(start_exporter: StartExporter) -> None:
     exporter = start_exporter("--web.body-timeout=1s", "--web.max-connections-per-address=1000")
     before = warmed_up(exporter)
     with scraped(exporter), crowd(exporter.address) as clients:
-        for number, request in enumerate((b"POST /-/reload", b"POST /metrics", b"GET /metrics")):
+        for number, request in enumerate((b"POST /-/reload", b"POST /metrics", b"GET /-/ready")):
             clients.join(100, request + b" HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\nabc")
             assert len(clients.sockets) == 100 * (number + 1)
         clients.wait_until_closed()

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import signal
 import socket
 import struct
@@ -26,10 +27,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.conftest import StartExporter
+    from tests.programs import Exporter as RealExporter
 
 PIPE_BYTES = 4096
 RELOADS = 60
 """Each logs some 300 bytes."""
+ABSENT = re.compile(rb"^modelhost_scrape_collector_available{.*} 0.0$", re.MULTILINE)
 STOP_SECONDS = 1.5
 """What lasts ever so long without the fix: 0.3 s for connections, 0.5 s for the log, and a busy machine."""
 
@@ -196,10 +199,17 @@ def test_a_fatal_error_ends_the_process_where_nobody_reads_why() -> None:
                 os.close(reading)
 
 
+def wait_until_states_are_logged(exporter: RealExporter) -> None:
+    """Scrape, and wait for the line about each collector that has nothing to measure here: it is written later."""
+    absent = len(ABSENT.findall(exporter.page()))
+    wait_until(lambda: exporter.output().count('"msg": "collector unavailable"') == absent, "states are logged")
+
+
 @pytest.mark.parametrize("header", ["1e-9", "0.0000001", "1e-400", "-1", "nan", "9" * 4000])
 def test_an_absurd_scrape_timeout_logs_nothing(start_exporter: StartExporter, header: str) -> None:
     """However often it is sent: a deadline of the client's own changes no state."""
     exporter = start_exporter()
+    wait_until_states_are_logged(exporter)
     with scraped(exporter):
         before = len(exporter.lines)
         for _ in range(116):
@@ -212,6 +222,7 @@ def test_requests_that_are_no_http_cannot_fill_the_log(start_exporter: StartExpo
     """A client's mistake is a 400 for the client and no line for the operator; one that hangs up is none either."""
     exporter = start_exporter("--log.level=info")
     host, _, port = exporter.address.rpartition(":")
+    wait_until_states_are_logged(exporter)
     with scraped(exporter):
         before = len(exporter.lines)
         for number in range(100):
@@ -244,7 +255,7 @@ def test_clients_that_leave_cannot_fill_the_log(start_exporter: StartExporter) -
                 b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
             ),
         }
-        exporter.page()
+        wait_until_states_are_logged(exporter)
         with scraped(exporter):
             before = len(exporter.lines)
             for address, requests in cut_off.items():
