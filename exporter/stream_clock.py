@@ -24,6 +24,8 @@ class StreamClock:
         if self.first is None or self.last is None:
             self.first = self.last = at
             return
+        if at == self.last:  # the same piece, read in parts
+            return
         gap = at - self.last
         if self.max_gap is None or gap > self.max_gap:
             self.max_gap = gap

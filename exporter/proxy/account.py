@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from exporter.instruments import Counter, Gauge
     from exporter.observation import Outcome
     from exporter.proxy.target import Target
-    from exporter.wire import Call
+    from exporter.wire import Call, Progress
 
 _STREAM_TYPES = ("text/event-stream", "application/x-ndjson")
 _REDIRECT = 300
@@ -50,6 +50,7 @@ class Account:
         self._phase: Gauge | None = None
         self._chunks: Counter | None = None
         self._whole = False
+        self._seen_at = 0.0
         self._slowest_piece = 0.0
         self._ended: float | None = None
 
@@ -110,25 +111,48 @@ class Account:
         self._slowest_piece = max(self._slowest_piece, seconds)
 
     def saw(self, piece: bytes, at: float) -> None:
-        """Read a piece of the reply that was passed on; ``at`` is when it came."""
-        if self._watch is None:
-            return
-        chunks, answer = self._watch.feed(piece)
+        """Parse a first part of a piece of the reply that was passed on; ``at`` is when it came."""
+        if self._watch is not None:
+            self._seen_at = at
+            self._note(self._watch.feed(piece))
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether there is more to parse of what was passed on: other connections have their turn in between."""
+        return self._watch is not None and self._watch.is_behind
+
+    def catch_up(self) -> None:
+        """Parse the next part."""
+        if self._watch is not None:
+            self._note(self._watch.catch_up())
+
+    def stop_parsing(self) -> None:
+        """Leave what is not parsed yet."""
+        if self._watch is not None:
+            self._watch.stop()
+
+    def _note(self, progress: Progress) -> None:
+        """Count the tokens of a part of a piece."""
+        chunks, answer = progress
         if not chunks:
             return
-        self._clock.chunk(at, answer=answer)
+        self._clock.chunk(self._seen_at, answer=answer)
         if self._chunks is None:
             self._chunks = self._target.metrics.chunks(self._target.name, self._model(), self._operation)
             self.enter("streaming")
         self._chunks.inc(chunks)
 
     def end(self) -> None:
-        """Note that the client was given the last byte."""
-        self._ended = perf_counter()
+        """Note that the client was given the last byte, or is gone."""
+        if self._ended is None:
+            self._ended = perf_counter()
 
-    def judge(self) -> None:
-        """Find the outcome of a request whose reply was passed on to its end."""
+    def passed_whole(self) -> None:
+        """Note that the reply was passed on to its end, which decides the outcome."""
         self._whole = True
+
+    def _judge(self) -> None:
+        """Find the outcome of a request whose reply was passed on to its end."""
         if self._status >= SERVER_ERROR:
             self.outcome = "server_error"
         elif self._status >= CLIENT_ERROR:
@@ -139,9 +163,10 @@ class Account:
             self.outcome = "ok"
 
     def record(self) -> None:
-        """Count the request; to be called once."""
-        if self._ended is None:
-            self._ended = perf_counter()
+        """Count the request; to be called once, when nothing is left to parse."""
+        self.end()
+        if self._whole:
+            self._judge()
         if self._phase is not None:
             self._phase.dec()
         target = self._target

@@ -51,7 +51,11 @@ class Exchange:
             cut_off(self._request)
             raise
         finally:
-            account.record()
+            account.end()
+            if account.is_behind:
+                self._target.late_parsing.start(account)
+            else:
+                account.record()
 
     async def refuse(self) -> Outgoing:
         """Answer a request that could not be read."""

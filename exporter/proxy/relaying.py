@@ -50,7 +50,7 @@ async def relay_reply(
         account.code = str(reply.code)
         account.spent(perf_counter() - arrived)
         if await _pass_on(call, relay, account, idle_timeout, usage_filter):
-            account.judge()
+            account.passed_whole()
         else:
             cut_off(request)
     except ConnectionError:  # the client's: those of the upstream are caught where they are read
@@ -93,6 +93,9 @@ async def _pass_on(
         if over:
             account.end()
         account.saw(piece, at)
+        while account.is_behind and not over:
+            await asyncio.sleep(0)
+            account.catch_up()
     return True
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import aiohttp
 
 from exporter.model_names import ModelNames
+from exporter.proxy.late_parsing import LateParsing
 from exporter.proxy.upstream import MAX_FIELD_BYTES, Upstream
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class Target:
     health: ProxyHealth
     connections: DownstreamConnections
     names: ModelNames
+    late_parsing: LateParsing = field(default_factory=LateParsing)
     usage_refused: bool = False
     """The server once refused a request that asked for usage: it is not asked again."""
 
@@ -39,6 +41,7 @@ class Target:
 
     async def close(self) -> None:
         """Close what is open to the server."""
+        self.late_parsing.close()
         self.upstream.close()
         await self.session.close()
 

@@ -23,6 +23,8 @@ PROTOCOL = "websocket"
 _VERSION = "13"
 _KEY_BYTES = 16
 _BAD_GATEWAY = 502
+MAX_MESSAGE_BYTES = 32 << 20
+"""A message is relayed whole; a longer one ends both connections with code 1009."""
 _HANDSHAKE = (
     hdrs.SEC_WEBSOCKET_KEY,
     hdrs.SEC_WEBSOCKET_VERSION,
@@ -66,7 +68,7 @@ async def open_upstream(
     )
     try:
         return await session.ws_connect(
-            url, headers=headers, protocols=protocols, autoping=False, autoclose=False, max_msg_size=0
+            url, headers=headers, protocols=protocols, autoping=False, autoclose=False, max_msg_size=MAX_MESSAGE_BYTES
         )
     except aiohttp.WSServerHandshakeError as refusal:
         refused = refusal.status >= CLIENT_ERROR
@@ -84,7 +86,9 @@ async def relay(request: web.BaseRequest, upstream: aiohttp.ClientWebSocketRespo
     """Open the client's side and pass messages on until one side closes."""
     try:
         chosen = (upstream.protocol,) if upstream.protocol else ()
-        client = web.WebSocketResponse(protocols=chosen, autoping=False, autoclose=False, max_msg_size=0)
+        client = web.WebSocketResponse(
+            protocols=chosen, autoping=False, autoclose=False, max_msg_size=MAX_MESSAGE_BYTES
+        )
         await client.prepare(request)
         await _both_ways(client, upstream)
         return client
@@ -115,6 +119,7 @@ async def _pass_on(source: Side, sink: Side) -> None:
         message = await source.receive()
         if message.type in send:
             await send[message.type](message.data)  # type: ignore[operator] # each takes what its type carries
+            await asyncio.sleep(0)  # neither waits where many short messages came at once: others have their turn
         elif message.type is WSMsgType.CLOSE:
             code = message.data or aiohttp.WSCloseCode.OK
             await sink.close(code=code, message=(message.extra or "").encode())

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _LARGEST_COUNT = 2**40
 _LARGEST_INDEX = 4096
+_MAX_OBJECTS = 10_000
 _LONGEST_SECONDS = 1e7
 _NOTHING: Mapping[str, object] = {}
 
@@ -107,11 +108,11 @@ class Draft(Usage):
         return _NOTHING
 
     def objects(self, value: object) -> Sequence[Mapping[str, object]]:
-        """Return the objects of an array."""
+        """Return the objects of an array, the first ones of a very long one."""
         if not isinstance(value, list):
             self.errors.add("shape")
             return ()
-        objects = [item for item in value if isinstance(item, dict)]
+        objects = [item for item in value[:_MAX_OBJECTS] if isinstance(item, dict)]
         if len(objects) != len(value):
             self.errors.add("shape")
         return objects

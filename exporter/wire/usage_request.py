@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from exporter.wire.values import loads
 
+_MAX_MEMBERS = 1000
 _INCLUDE = '"include_usage":true'
 _SPACE = re.compile(r"[ \t\n\r]*")
 _BLANK_LINE = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
@@ -34,7 +35,7 @@ def ask(body: bytes) -> bytes | None:
     """Return a request body that asks for usage, otherwise byte for byte the client's.
 
     None when there is nothing to ask: no stream, the client has decided itself, or not a JSON object that every parser
-    reads alike (keys that come twice).
+    reads alike (keys that come twice), or one of very many keys.
     """
     try:
         text = body.decode("utf-8")
@@ -93,7 +94,12 @@ def _member(text: str, position: int, members: dict[str, _Member]) -> int:
     """Add the member at a position and return where the next mark stands."""
     key, position = _decoder.raw_decode(text, position)
     position = _skip_space(text, position)
-    if not isinstance(key, str) or key in members or text[position : position + 1] != ":":
+    if (
+        not isinstance(key, str)
+        or key in members
+        or len(members) >= _MAX_MEMBERS
+        or text[position : position + 1] != ":"
+    ):
         raise ValueError("not a member, or one that was there before")
     start = _skip_space(text, position + 1)
     value, end = _decoder.raw_decode(text, start)

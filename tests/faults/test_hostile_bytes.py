@@ -134,3 +134,25 @@ def test_a_compressed_reply_stops_nothing(start_exporter: StartExporter, frames:
             assert stream.longest_gap_seconds < LONGEST_GAP_SECONDS
         wait_until_normal(exporter, before, spare_bytes=40 << 20)
         assert "Traceback" not in exporter.output()
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "compressed"])
+def test_lines_that_are_no_json_stop_nothing(start_exporter: StartExporter, packed: bool) -> None:
+    """A reply of many short lines, each of which is a parse error, arrives whole; a stream beside it goes on."""
+    lines = b"x\n" * 1_000_000
+    headers = {"Content-Type": "application/x-ndjson"} | ({"Content-Encoding": "gzip"} if packed else {})
+    with streaming_server() as server:
+        server.pages["/api/chat"] = status(200, gzip.compress(lines) if packed else lines, **headers)
+        exporter = start_exporter(f"--proxy.server=tiny=127.0.0.1:0={server.url}")
+        before = Resources.of(exporter)
+        with scraped(exporter):
+            address = proxy_address(exporter, "tiny")
+            stream = Stream(address)
+            for _ in range(3):
+                assert post(address, "/api/chat", b"{}") == 200
+            counted = b'modelhost_proxy_parse_errors_total{reason="json",server="tiny",wire="ollama"} 3.0'
+            wait_until(lambda: counted in exporter.page(), "the requests are counted", every=0.2)
+            assert stream.is_alive()
+            stream.close()
+            assert stream.longest_gap_seconds < LONGEST_GAP_SECONDS
+        wait_until_normal(exporter, before, spare_bytes=40 << 20)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import resource
 from typing import TYPE_CHECKING
 
@@ -414,3 +415,45 @@ async def test_stopping_ends_what_runs(start_proxied: StartProxied) -> None:
         with pytest.raises(BrokenReply):
             await reading
     assert len(await proxied.observed()) == 1
+
+
+async def test_a_large_piece_is_parsed_to_its_end(start_proxied: StartProxied) -> None:
+    """A reply that comes at once is parsed in parts, the last ones when its client has left: each token counts."""
+    events = b"".join((*(token(f"{number}") for number in range(3000)), finish(), usage(), DONE))
+    proxied = await start_proxied(always(reply(events, EVENT_STREAM)))
+    async with proxied.client() as client:
+        await client.send(request(body=ask_stream()))
+        assert (await client.reply()).body == events
+    assert await proxied.one() == STREAM
+    assert proxied.total("stream_chunks_total") == 3000
+    assert proxied.total("output_tokens_total") == 3
+
+
+async def test_other_connections_have_their_turn_while_a_reply_is_parsed(start_proxied: StartProxied) -> None:
+    """Between two parts of a reply that is slow to parse another request is served."""
+    lines = gzip.compress(b"x\n" * 400_000)
+    fields = ("Content-Type: application/x-ndjson", "Content-Encoding: gzip")
+    longest = [0.0]
+
+    async def script(call: Call) -> None:
+        await call.body()
+        await call.send(reply(lines, *fields))
+
+    async def watch() -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            began = loop.time()
+            await asyncio.sleep(0)
+            longest[0] = max(longest[0], loop.time() - began)
+
+    proxied = await start_proxied(script)
+    watching = asyncio.ensure_future(watch())
+    async with proxied.client() as client:
+        began = asyncio.get_running_loop().time()
+        await client.send(request("/api/chat", body=b"{}"))
+        assert (await client.reply()).body == lines
+        await proxied.observed(1)
+        took = asyncio.get_running_loop().time() - began
+    watching.cancel()
+    assert longest[0] < took / 4
+    assert proxied.value("proxy_parse_errors_total", wire="ollama", reason="json") == 1

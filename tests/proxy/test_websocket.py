@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from exporter.proxy.websocket import MAX_MESSAGE_BYTES
 from tests.proxy import frames
 from tests.proxy.client import request
 from tests.proxy.frames import BINARY, CLOSE, PING, PONG, TEXT, UPGRADE, frame, read_frame
@@ -212,3 +213,42 @@ async def test_broken_frames_end_the_socket(start_proxied: StartProxied) -> None
         await client.closed()
     await proxied.upstream.idle()
     assert await proxied.one() == RELAYED
+
+
+async def test_a_very_large_message_ends_the_websocket(start_proxied: StartProxied) -> None:
+    """A message is held until it is whole: one that is longer than any use of it is refused at its header."""
+    proxied = await start_proxied(_echo)
+    async with proxied.client() as client:
+        await _open(client)
+        await client.send(b"\x82\xff", (MAX_MESSAGE_BYTES + 1).to_bytes(8), b"mask")
+        assert await _read(client) == (CLOSE, (1009).to_bytes(2))
+        client.writer.close()
+    await proxied.upstream.idle()
+    assert await proxied.one() == RELAYED
+
+
+async def test_other_connections_have_their_turn_between_messages(start_proxied: StartProxied) -> None:
+    """Messages that came at once are not passed on at once: the event loop turns in between."""
+    count = 5000
+    arrived = asyncio.Event()
+
+    async def script(call: Call) -> None:
+        await call.send(frames.accept(call))
+        for _ in range(count):
+            await read_frame(call.reader)
+        arrived.set()
+        await call.peer_gone()
+
+    proxied = await start_proxied(script)
+    async with proxied.client() as client:
+        await _open(client)
+        await client.send(frame(TEXT, b"", masked=True) * count)
+        turns = 0
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while not arrived.is_set():
+                turns += 1
+                await asyncio.sleep(0)
+        client.writer.close()
+        await proxied.upstream.idle()
+    assert await proxied.one() == RELAYED
+    assert turns > count

@@ -15,7 +15,7 @@ from exporter.config import Web
 from exporter.descriptors import Descriptors
 from exporter.listening import listen
 from exporter.units import Seconds
-from exporter.web.connection import client_of
+from exporter.web.connection import LimitedConnection, client_of
 from exporter.web.connection_limits import ConnectionLimits, LimitedRunner
 
 if TYPE_CHECKING:
@@ -183,3 +183,21 @@ def test_whom_a_connection_counts_for(peer: object, client: str) -> None:
             return peer
 
     assert client_of(Transport()) == client
+
+
+async def test_other_connections_have_their_turn_between_pipelined_requests() -> None:
+    """Whether or not a handler waits: a response gives way while another request of its connection is there."""
+    connection = Pipelined.__new__(Pipelined)
+    sending = connection.finish_response(None, web.StreamResponse(), None)  # type: ignore[arg-type] # not needed
+    assert sending.send(None) is None  # a bare yield, as of asyncio.sleep(0)
+    sending.close()
+
+
+class Pipelined(LimitedConnection):
+    """A connection on which a further request waits."""
+
+    __slots__ = ()
+
+    @property
+    def _messages(self) -> list[object]:  # type: ignore[override]
+        return [object()]

@@ -120,3 +120,9 @@ def test_any_json_is_survived(path: str, frames: list[dict[str, object]]) -> Non
         assert set(usage.finish_reasons) <= {"stop", "length", "tool_calls", "content_filter", "other"}
         assert set(usage.parse_errors) <= {"json", "shape"}
         assert usage.model is None or 0 < len(usage.model) <= 256
+
+
+def test_very_many_choices() -> None:
+    """Only the first of more choices than any reply has are read."""
+    _, usage = streamed(CHAT, {"choices": [{}] * 20_000})
+    assert usage.parse_errors == ("shape",)

@@ -193,3 +193,10 @@ def test_a_usage_frame_that_the_end_leaves_open() -> None:
     """The last frame is judged even without its blank line; half a frame passes."""
     assert filtered(UsageFrameFilter(), [b"data: a\n\n" + USAGE.rstrip()]) == b"data: a\n\n"
     assert filtered(UsageFrameFilter(), [USAGE[:-30]]) == USAGE[:-30]
+
+
+@pytest.mark.parametrize(("keys", "is_asked"), [(900, True), (1100, False)])
+def test_very_many_keys(keys: int, *, is_asked: bool) -> None:
+    """A body of more keys than any client sends is not changed: each of them costs time."""
+    body = b'{"stream":true,' + b",".join(b'"%d":0' % number for number in range(keys)) + b"}"
+    assert (ask(body) is not None) == is_asked
