@@ -47,7 +47,7 @@ FOREIGN: dict[str, tuple[str, Sequence[Make]]] = {
         "fullmatch",
         [as_text(repeated(part, start=b"a")) for part in (b" ", b"{", b"} 1", b"} 1 1", b"{} 1 # ", b" {a} ", b" 1")],
     ),
-    "exporter.families._ESCAPE": ("findall", ()),
+    "exporter.families._ESCAPE": ("search", [as_text(repeated(rb"\u000")), as_text(repeated(rb"\x0"))]),
     "exporter.gpu.cards._CARD": ("fullmatch", ()),
     "exporter.gpu.kfd._NUMBER": ("fullmatch", ()),
     "exporter.gpu.kfd._PROPERTY": ("findall", ()),
