@@ -27,7 +27,7 @@ from exporter import (
     threads,
 )
 from exporter.config import Address, ConfigError
-from exporter.descriptors import Descriptors, raise_limit
+from exporter.descriptors import Descriptors, open_standard_streams, raise_limit
 from exporter.garbage import Garbage
 from exporter.polling import discovery
 from exporter.proxy.server import Proxy
@@ -61,6 +61,7 @@ class _CannotStart(Exception):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the exporter with these command line arguments (None: the process's own); return the exit code."""
+    open_standard_streams()
     try:
         return _main(list(sys.argv[1:] if arguments is None else arguments))
     finally:

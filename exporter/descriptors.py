@@ -69,6 +69,18 @@ def raise_limit() -> Limit | None:
     return Limit(*resource.getrlimit(resource.RLIMIT_NOFILE))
 
 
+def open_standard_streams() -> None:
+    """Open standard input, output and error where they are closed.
+
+    The next file or socket would get the number of a closed one, and libuv aborts when such a socket is closed.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
+
+
 def is_shortage(error: BaseException) -> bool:
     """Return whether a call failed because the process or the system has no file descriptor left."""
     return isinstance(error, OSError) and error.errno in _OUT_OF_DESCRIPTORS

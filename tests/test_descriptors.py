@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import errno
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 from exporter.descriptors import ACCEPT, Descriptors, Limit, is_shortage
@@ -93,3 +95,16 @@ def test_what_is_a_shortage() -> None:
     assert is_shortage(OSError(errno.ENFILE, ""))
     assert not is_shortage(ConnectionRefusedError(errno.ECONNREFUSED, ""))
     assert not is_shortage(ValueError())
+
+
+def test_closed_standard_streams_are_opened() -> None:
+    """No socket gets the number of one: libuv aborts when such a socket is closed."""
+    code = """
+import os, socket, sys
+from exporter.descriptors import open_standard_streams
+for number in range(3):
+    os.close(number)
+open_standard_streams()
+sys.exit(socket.socket().fileno() != 3)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

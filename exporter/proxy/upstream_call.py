@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from aiohttp import ClientError
 from aiohttp.http import StreamWriter
 
 from exporter.error_frames import without_frames
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from exporter.proxy.upstream_connection import UpstreamConnection
 
 _SWITCHING, _FINAL = 101, 200
+_MAX_INTERIM = 100
+"""Interim replies before the one reply: those that came at once are read without a turn of the event loop."""
 
 
 class UpstreamCall:
@@ -72,10 +75,13 @@ class UpstreamCall:
 
     async def answered(self) -> None:
         """Wait for the reply's head; raises what the client library raises when there will be none."""
-        code = 0
+        code = interim = 0
         while code < _FINAL and code != _SWITCHING:  # others are interim replies
             self.reply, self.content = await self._connection.read()
             code = self.reply.code
+            interim += 1
+            if interim > _MAX_INTERIM:
+                raise ClientError("too many interim replies")
             if code < _FINAL and (self._sending is None or self._sending.done()):
                 self._connection.start_timeout()  # which an interim reply has stopped
         self._answered = code >= _FINAL

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 MAX_BODY_BYTES = 1 << 16
 """No route reads a body: this much of one is read and dropped before the connection is closed."""
 
+_MAX_FROM_VIEWER_BYTES = 1 << 14
+"""What one read of a WebSocket of the live feed may hold: thousands of short messages would be parsed at once."""
 _STALLED_SECONDS = 1.0
 _SEND_BUFFER_BYTES = 1 << 17
 _RESET = struct.pack("ii", 1, 0)
@@ -111,6 +113,10 @@ class LimitedConnection(RequestHandler):
         """Parse bytes, and measure the head or body that they belong to."""
         if self._ending:
             return
+        if self._payload_parser is not None and len(data) > _MAX_FROM_VIEWER_BYTES:
+            self._limiter.count(families.TOO_LARGE_BODY)
+            self.abort()
+            return
         in_body = not self._payload.is_eof()
         before = self._request_count
         super().data_received(data)
@@ -127,7 +133,7 @@ class LimitedConnection(RequestHandler):
         Before the next request of a pipeline other connections have their turn: from Python 3.12 on, a handler that
         waits for nothing is run at once, and so are all that were received together, thousands of them.
         """
-        if self._messages:
+        if self._messages or self._upgraded:  # what follows a refused upgrade is parsed after the response
             await asyncio.sleep(0)
         if not isinstance(resp, web.Response):
             return await super().finish_response(request, resp, start_time)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import threading
 from functools import partial
@@ -29,6 +30,8 @@ _GZIP_FROM_BYTES = 1024
 _GZIP_LEVEL = 3
 _SHARE_OF_TIMEOUT = 0.9
 _MIN_TIMEOUT_SECONDS = 0.1
+_TURNS = 2
+"""Turns of the event loop after which a client that has closed its connection already is known to: it costs no page."""
 
 
 def build_app(service: Service) -> web.Application:
@@ -67,6 +70,8 @@ class _Pages:
         format_ = negotiate(_joined(request.headers, "Accept"))
         zipped = accepts_gzip(_joined(request.headers, "Accept-Encoding"))
         timeout = scrape_timeout(request.headers.get("X-Prometheus-Scrape-Timeout-Seconds"))
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
         leave = self._take_place()
         try:
             page = threads.call(

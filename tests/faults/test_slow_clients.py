@@ -183,3 +183,18 @@ def test_a_compressed_body_is_not_inflated(start_exporter: StartExporter) -> Non
         clients.join(3, head.format(len(body)).encode() + body)
         clients.wait_until_closed()
         wait_until(lambda: loop.seen.count > count + 3, "scrapes after it")
+
+
+def test_a_flood_from_a_viewer_ends_its_connection(start_exporter: StartExporter) -> None:
+    """Many short messages at once are not parsed: a viewer of the live feed has next to nothing to send."""
+    exporter = start_exporter()
+    handshake = (
+        b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    )
+    with scraped(exporter), crowd(exporter.address) as clients:
+        clients.join(1, handshake)
+        wait_until(lambda: select.select(clients.sockets, [], [], 0)[0] != [], "the feed has begun")
+        clients.send(b"\x89\x80\0\0\0\0" * 100_000)
+        wait_until(lambda: counted(exporter, CLOSED, "reason")["too_large_body"] == 1, "it is closed", every=0.2)
+        clients.wait_until_closed()

@@ -215,7 +215,8 @@ def test_an_absurd_scrape_timeout_logs_nothing(start_exporter: StartExporter, he
         for _ in range(116):
             url = f"{exporter.url}?collect[]=cpu&collect[]=load"
             fetch(urllib.request.Request(url, headers={"X-Prometheus-Scrape-Timeout-Seconds": header}))  # noqa: S310
-        assert exporter.lines[before:] == []
+        # the lines of the first scrape are written by a thread, and may come now
+        assert [line for line in exporter.lines[before:] if "collector unavailable" not in line] == []
 
 
 def test_requests_that_are_no_http_cannot_fill_the_log(start_exporter: StartExporter) -> None:

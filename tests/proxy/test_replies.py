@@ -118,6 +118,15 @@ async def test_cookies_are_the_clients(start_proxied: StartProxied) -> None:
     assert [call.values("Cookie") for call in proxied.upstream.calls] == [[], []]
 
 
+async def test_interim_replies_without_end_are_no_reply(start_proxied: StartProxied) -> None:
+    """They are read up to a number that no server comes near."""
+    proxied = await start_proxied(always(head(status="103 Early Hints") * 150, reply(b"x")))
+    async with proxied.client() as client:
+        await client.send(request())
+        assert (await client.reply()).code == 502
+    assert (await proxied.one())["outcome"] == "server_error"
+
+
 async def test_interim_replies_do_not_end_the_request(start_proxied: StartProxied) -> None:
     """A 103 before the reply is not taken for it."""
     proxied = await start_proxied(always(head("Link: </a>", status="103 Early Hints"), reply(b"x")))

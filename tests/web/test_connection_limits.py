@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import web
@@ -185,19 +186,13 @@ def test_whom_a_connection_counts_for(peer: object, client: str) -> None:
     assert client_of(Transport()) == client
 
 
-async def test_other_connections_have_their_turn_between_pipelined_requests() -> None:
-    """Whether or not a handler waits: a response gives way while another request of its connection is there."""
-    connection = Pipelined.__new__(Pipelined)
+@pytest.mark.parametrize(("messages", "upgraded"), [(1, False), (0, True)], ids=["request", "refused upgrade"])
+async def test_other_connections_have_their_turn_between_pipelined_requests(messages: int, *, upgraded: bool) -> None:
+    """Whether or not a handler waits: a response gives way while another request may be there."""
+    connection = LimitedConnection.__new__(LimitedConnection)
+    waiting: Any = object()  # only their number counts
+    connection._messages = deque([waiting] * messages)
+    connection._upgraded = upgraded
     sending = connection.finish_response(None, web.StreamResponse(), None)  # type: ignore[arg-type] # not needed
     assert sending.send(None) is None  # a bare yield, as of asyncio.sleep(0)
     sending.close()
-
-
-class Pipelined(LimitedConnection):
-    """A connection on which a further request waits."""
-
-    __slots__ = ()
-
-    @property
-    def _messages(self) -> list[object]:  # type: ignore[override]
-        return [object()]

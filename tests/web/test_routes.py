@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import http.client
+import socket
 import threading
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -320,3 +321,16 @@ async def test_pages_are_the_same_over_http_1_0(served: tuple[str, ClientSession
         return body
 
     assert ("modelhost_many39", ()) in samples(await asyncio.to_thread(old))
+
+
+async def test_a_client_that_is_gone_when_its_request_is_read_costs_no_page() -> None:
+    """Clients that send a request and close, faster than they are accepted, are not worked off page by page."""
+    collector = Fixed(family("modelhost_a"))
+    async with _serving(_Service(Scrape({"a": collector}, 5.0))) as (url, client):
+        host, _, port = url.removeprefix("http://").partition(":")
+        for _ in range(20):  # the event loop does not turn meanwhile
+            with socket.create_connection((host, int(port))) as gone:
+                gone.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        async with client.get(f"{url}/metrics") as response:
+            assert response.status == 200
+    assert collector.runs == 1
