@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import _thread
 import logging
+import sys
+import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -63,6 +65,7 @@ class Thread:
             return
         _running.add(self)
         self._begun.release()
+        sys.settrace(threading.gettrace())  # as threading.Thread does, for debuggers and coverage
         try:
             self._work()
         except BaseException:

@@ -312,3 +312,19 @@ def test_thousands_of_replacements_wait_for_a_run_that_hangs() -> None:
     assert worker.start() is worker.current() is run
     release.set()
     first.close()
+
+
+def test_a_thread_is_traced_like_those_of_threading() -> None:
+    """Debuggers and coverage set a trace function for all threads that start from then on."""
+    seen: list[str] = []
+
+    def work() -> None:
+        pass
+
+    before = threading.gettrace()
+    threading.settrace(lambda frame, *_: seen.append(frame.f_code.co_name))
+    try:
+        assert daemon_thread.start(work, "traced").join(20)
+    finally:
+        threading.settrace(before)
+    assert "work" in seen
