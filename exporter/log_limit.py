@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aiohttp.http import HttpProcessingError
+
+from exporter.line_limit import LineLimit
 
 if TYPE_CHECKING:
     import logging
     from collections.abc import Callable
 
-PERIOD_SECONDS = 60.0
 MAX_PER_PERIOD = 3
 
 _OWN = "exporter"
-
-
-@dataclass
-class _Period:
-    """The lines of one place in the code since ``began``."""
-
-    began: float
-    passed: int = 0
-    suppressed: int = 0
 
 
 class LogLimit:
@@ -38,9 +28,7 @@ class LogLimit:
 
     def __init__(self, *, debug: bool = False, now: Callable[[], float] = time.monotonic) -> None:
         self._debug = debug
-        self._now = now
-        self._lock = threading.RLock()  # a finalizer may log while this one holds it
-        self._periods: dict[tuple[object, ...], _Period] = {}
+        self._limit = LineLimit(MAX_PER_PERIOD, now)
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether a line is written."""
@@ -53,15 +41,7 @@ class LogLimit:
         return self._passes(record, (record.name, record.pathname, record.lineno, type(error)))
 
     def _passes(self, record: logging.LogRecord, place: tuple[object, ...]) -> bool:
-        with self._lock:
-            now = self._now()
-            period = self._periods.setdefault(place, _Period(now))
-            if now - period.began >= PERIOD_SECONDS:
-                if period.suppressed:
-                    record.__dict__["fields"] = {**getattr(record, "fields", {}), "suppressed": period.suppressed}
-                period.began, period.passed, period.suppressed = now, 0, 0
-            if period.passed >= MAX_PER_PERIOD:
-                period.suppressed += 1
-                return False
-            period.passed += 1
-            return True
+        suppressed = self._limit.pass_line(place)
+        if suppressed:
+            record.__dict__["fields"] = {**getattr(record, "fields", {}), "suppressed": suppressed}
+        return suppressed is not None

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from aiohttp import hdrs, web
 
+from exporter.line_limit import LineLimit
 from exporter.live.settings import Host
 from exporter.machine_names import MachineNames, is_address, is_loopback
 from exporter.proxy.websocket import is_websocket
@@ -43,7 +44,6 @@ _REFUSAL_HEADERS = {
 _SAFE_METHODS = ("GET", "HEAD")
 _OWN_SITES = ("same-origin", "none")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-_LOG_PERIOD_SECONDS = 60.0
 _MAX_NAME_LENGTH = 100
 _ORIGIN = re.compile(r"(https?)://(.+)", re.IGNORECASE)
 
@@ -216,20 +216,17 @@ class RefusalLog:
     """Log refused requests, once a minute at most."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
-        self._now = now
-        self._logged_at: float | None = None
-        self._more = 0
+        self._limit = LineLimit(1, now)
 
     def add(self, client: str | None, path: str, refused: Refused) -> None:
         """Log a refused request, or count it for the next line."""
-        if self._logged_at is not None and self._now() - self._logged_at < _LOG_PERIOD_SECONDS:
-            self._more += 1
+        more = self._limit.pass_line()
+        if more is None:
             return
         fields: dict[str, object] = {"client": client, "path": _shown(path, quote=""), "reason": str(refused)}
-        if self._more:
-            fields["more"] = self._more
+        if more:
+            fields["more"] = more
         log.warning("request refused", extra={"fields": fields})
-        self._logged_at, self._more = self._now(), 0
 
 
 def _refusal(request: web.Request, refused: Refused) -> web.Response:

@@ -17,7 +17,8 @@ from aiohttp.http_exceptions import BadHttpMessage
 from exporter import logs
 from exporter.config import Log
 from exporter.daemon_thread import Thread
-from exporter.log_limit import MAX_PER_PERIOD, PERIOD_SECONDS, LogLimit
+from exporter.line_limit import PERIOD_SECONDS
+from exporter.log_limit import MAX_PER_PERIOD, LogLimit
 from exporter.log_queue import LogQueue, StreamWriter
 from tests.programs import DEADLINE_SECONDS, wait_until
 

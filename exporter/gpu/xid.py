@@ -14,6 +14,7 @@ from exporter.daemon_thread import start
 from exporter.gpu import families
 from exporter.gpu.nvml import TIMEOUT, UNSUPPORTED, Nvml, NvmlFailure, check
 from exporter.gpu.reading import Lost, Value
+from exporter.line_limit import LineLimit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -25,7 +26,7 @@ log = logging.getLogger(__name__)
 _XID = 0x8  # nvmlEventTypeXidCriticalError
 _PAUSE_SECONDS = 1.0
 _REFUSED_SECONDS = 600.0  # how long "not supported" is believed
-_LOG_PERIOD_SECONDS, _MAX_LOGGED = 60.0, 3  # a program that fails again and again makes thousands of some XIDs
+_MAX_LOGGED = 3  # a minute, of each GPU and code: a program that fails again and again makes thousands of some XIDs
 
 
 class XidWatcher:
@@ -48,7 +49,7 @@ class XidWatcher:
         self._wanted: tuple[int, Mapping[str, Any]] = (0, {})
         self._counts: dict[str, dict[int, int]] = defaultdict(dict)
         self._last: dict[tuple[str, int], float] = {}
-        self._logged: dict[tuple[str, int], tuple[float, int]] = {}
+        self._line_limit = LineLimit(_MAX_LOGGED, clock)
         self._events: Any = None
         self._kept = 0
         self._generation = 0
@@ -174,17 +175,8 @@ class XidWatcher:
         with self._lock:
             self._counts[uuid][xid] = self._counts[uuid].get(xid, 0) + 1
             self._last[uuid, xid] = self._now()
-        if self._may_log(uuid, xid):
+        if self._line_limit.pass_line((uuid, xid)) is not None:
             log.warning("XID", extra={"fields": {"uuid": uuid, "xid": xid, "count": self._counts[uuid][xid]}})
-
-    def _may_log(self, uuid: str, xid: int) -> bool:
-        """Return whether one more XID is logged: a few a minute of each GPU and code."""
-        now = self._clock()
-        began, lines = self._logged.get((uuid, xid), (now, 0))
-        if now - began >= _LOG_PERIOD_SECONDS:
-            began, lines = now, 0
-        self._logged[uuid, xid] = began, lines + 1
-        return lines < _MAX_LOGGED
 
 
 def _address(handle: Any) -> int | None:

@@ -1,0 +1,50 @@
+"""Limit how often the same thing is logged: a few lines a minute, and the number of those that were left out."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+PERIOD_SECONDS = 60.0
+
+
+@dataclass
+class _Period:
+    """The lines of one key since ``began``."""
+
+    began: float
+    passed: int = 0
+    suppressed: int = 0
+
+
+class LineLimit:
+    """At most so many lines a minute for each key, counted from the first line after the minute before."""
+
+    def __init__(self, max_lines: int, now: Callable[[], float] = time.monotonic) -> None:
+        """Prepare; ``now`` is a clock in seconds."""
+        self._max_lines = max_lines
+        self._now = now
+        self._lock = threading.RLock()  # a finalizer may log while this one holds it
+        self._periods: dict[Hashable, _Period] = {}
+
+    def pass_line(self, key: Hashable = None) -> int | None:
+        """Return how many lines were suppressed in the minute before; None when this line is suppressed too.
+
+        The number is returned once, with the first line of the next minute, and 0 with the others.
+        """
+        with self._lock:
+            now, suppressed = self._now(), 0
+            period = self._periods.setdefault(key, _Period(now))
+            if now - period.began >= PERIOD_SECONDS:
+                suppressed = period.suppressed
+                period.began, period.passed, period.suppressed = now, 0, 0
+            if period.passed >= self._max_lines:
+                period.suppressed += 1
+                return None
+            period.passed += 1
+            return suppressed
