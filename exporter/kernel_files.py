@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+PAGE_BYTES = 4096
+"""The most that an attribute in sysfs holds (Linux Documentation/filesystems/sysfs.rst)."""
+
 _MAX_DIGITS = 20  # of 2⁶⁴
 _MAX_NUMBERS = 1 << 16
 _LOGGED_CHARACTERS = 120
@@ -34,6 +37,15 @@ def read_if_possible(path: Path) -> str | None:
         return read(path).strip()
     except (OSError, ValueError, Unavailable):
         return None
+
+
+def first_page(path: Path, size: int = PAGE_BYTES) -> bytes:
+    """Return the first bytes of a kernel file, a page unless ``size`` is given; b'' where it is absent or refuses."""
+    try:
+        with path.open("rb") as file:
+            return file.read(size)
+    except OSError:
+        return b""
 
 
 def whole_number(text: str) -> int:

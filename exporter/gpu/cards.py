@@ -13,6 +13,7 @@ from exporter.gpu import families
 from exporter.gpu.reading import Census, Identity, NotAnswering, Value
 from exporter.gpu.rest import Rest
 from exporter.gpu.sleep import is_asleep, may_sleep
+from exporter.kernel_files import PAGE_BYTES, first_page
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -28,7 +29,6 @@ _NOT_THE_DRIVERS = frozenset(
     }
 )
 """What the kernel gives whatever the card's driver does."""
-_MAX_BYTES = 4096  # of an attribute in sysfs: a page (Linux Documentation/filesystems/sysfs.rst)
 
 
 class Folder(NamedTuple):
@@ -38,15 +38,11 @@ class Folder(NamedTuple):
 
     def text(self, name: str) -> str | None:
         """Return the text of a file's first page, stripped; None where it is missing, refuses or is empty."""
-        return self.start(name, _MAX_BYTES).decode("utf-8", "replace").strip() or None
+        return self.start(name, PAGE_BYTES).decode("utf-8", "replace").strip() or None
 
     def start(self, name: str, size: int) -> bytes:
         """Return the first bytes of a file; b'' where it is missing or refuses."""
-        try:
-            with (self.path / name).open("rb") as file:
-                return file.read(size)
-        except OSError:
-            return b""
+        return first_page(self.path / name, size)
 
     def number(self, name: str, unit: float = 1.0) -> float | None:
         """Return a file's number in base units; None where there is none, or one that is not finite."""

@@ -9,13 +9,14 @@ import contextlib
 import re
 from typing import TYPE_CHECKING
 
+from exporter.kernel_files import first_page
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 _PROPERTY = re.compile(r"^(\w{1,64}) (\d{1,20})$", re.MULTILINE)
 _NUMBER = re.compile(r"[0-9]{1,20}")
-_MAX_BYTES = 4096  # of an attribute in sysfs: a page
 NOBODY_KNOWN = 0
 """Stands for whoever holds the rest: the driver, and programs that draw, which KFD does not know. No process has it."""
 
@@ -57,8 +58,4 @@ def _folders(path: Path) -> Iterator[Path]:
 
 
 def _text(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return file.read(_MAX_BYTES).decode("ascii", "replace").strip()
-    except OSError:
-        return ""
+    return first_page(path).decode("ascii", "replace").strip()

@@ -6,12 +6,13 @@ import contextlib
 import re
 from typing import TYPE_CHECKING
 
+from exporter.kernel_files import first_page
+
 if TYPE_CHECKING:
     from pathlib import Path
 
 
 _STATUS = re.compile(r"Runtime D3 status:[ \t]*+(\S+)")
-_MAX_BYTES = 4096
 
 
 def is_asleep(device: Path) -> bool:
@@ -57,8 +58,4 @@ class PciDevices:
 
 
 def _word(file: Path) -> str:
-    try:
-        with file.open("rb") as opened:
-            return opened.read(_MAX_BYTES).decode("ascii", "replace").strip()
-    except OSError:
-        return ""
+    return first_page(file).decode("ascii", "replace").strip()
