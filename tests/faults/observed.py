@@ -190,6 +190,18 @@ class Stream:
         self._connection.close()
 
 
+@contextlib.contextmanager
+def streamed(exporter: Exporter, server: str, longest_gap_seconds: float = 1.0) -> Iterator[Stream]:
+    """Read a proxied stream while the block runs; at its end it must still go on, and never have paused this long."""
+    stream = Stream(proxy_address(exporter, server))
+    try:
+        yield stream
+        assert stream.is_alive()
+    finally:
+        stream.close()
+    assert stream.longest_gap_seconds < longest_gap_seconds
+
+
 def stream_tokens(server: StandIn, handler: BaseHTTPRequestHandler) -> None:
     """Answer with a chat completion that sends one token every 20 ms until the server is closed."""
     handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.observed import Resources, Stream, proxy_address, scraped, streaming_server, wait_until_normal
+from tests.faults.observed import Resources, proxy_address, scraped, streamed, streaming_server, wait_until_normal
 from tests.programs import free_port, wait_until
 from tests.stand_in import standing_in, status
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from tests.conftest import StartExporter
 
-LONGEST_GAP_SECONDS = 1.0
 FORM_TYPE = {"Content-Type": "multipart/form-data; boundary=x"}
 MODELS = b'{"object":"list","data":[{"id":"tiny","object":"model","owned_by":"vllm"}]}'
 
@@ -50,16 +49,12 @@ def test_an_audio_form_stops_nothing(start_exporter: StartExporter, repeats: int
             f"--proxy.server=dead=127.0.0.1:0=http://127.0.0.1:{free_port()}",
         )
         before = Resources.of(exporter)
-        with scraped(exporter) as loop:
-            stream = Stream(proxy_address(exporter, "tiny"))
+        with scraped(exporter) as loop, streamed(exporter, "tiny"):
             body = hostile_form(repeats)
             assert post(proxy_address(exporter, "dead"), "/v1/audio/transcriptions", body, FORM_TYPE) == 502
             assert post(proxy_address(exporter, "tiny"), "/v1/audio/transcriptions", body, FORM_TYPE) == 404
             seen = loop.seen.count
             wait_until(lambda: loop.seen.count > seen, "a scrape afterwards")
-            assert stream.is_alive()
-            stream.close()
-            assert stream.longest_gap_seconds < LONGEST_GAP_SECONDS
         wait_until_normal(exporter, before)
         assert exporter.stop(signal.SIGTERM) < 10
 
@@ -96,14 +91,10 @@ def test_an_engine_s_page_stops_nothing(
             "collectors: {model_servers: {poll_interval: 1s}}\n"
         )
         exporter = start_exporter(f"--config.file={file}", f"--proxy.server=tiny=127.0.0.1:0={server.url}")
-        with scraped(exporter) as loop:
-            stream = Stream(proxy_address(exporter, "tiny"))
+        with scraped(exporter) as loop, streamed(exporter, "tiny"):
             asked, seen = engine.asked.count(path), loop.seen.count
             wait_until(lambda: engine.asked.count(path) > asked + 2, "three polls")
             wait_until(lambda: loop.seen.count > seen + 2, "three scrapes")
-            assert stream.is_alive()
-            stream.close()
-            assert stream.longest_gap_seconds < LONGEST_GAP_SECONDS
         text = exporter.page()
         assert b'modelhost_engine_up{server="hard"} %d.0\n' % up in text
         assert (b'modelhost_engine_requests_waiting{server="hard"} ' in text) == bool(up)
@@ -124,14 +115,9 @@ def test_a_compressed_reply_stops_nothing(start_exporter: StartExporter, frames:
         server.pages["/v1/completions"] = status(200, packed, **stream_type)
         exporter = start_exporter(f"--proxy.server=tiny=127.0.0.1:0={server.url}")
         before = Resources.of(exporter)
-        with scraped(exporter):
-            address = proxy_address(exporter, "tiny")
-            stream = Stream(address)
+        with scraped(exporter), streamed(exporter, "tiny"):
             for _ in range(3):
-                assert post(address, "/v1/completions", b"{}") == 200
-            assert stream.is_alive()
-            stream.close()
-            assert stream.longest_gap_seconds < LONGEST_GAP_SECONDS
+                assert post(proxy_address(exporter, "tiny"), "/v1/completions", b"{}") == 200
         wait_until_normal(exporter, before, spare_bytes=40 << 20)
         assert "Traceback" not in exporter.output()
 
@@ -145,14 +131,9 @@ def test_lines_that_are_no_json_stop_nothing(start_exporter: StartExporter, pack
         server.pages["/api/chat"] = status(200, gzip.compress(lines) if packed else lines, **headers)
         exporter = start_exporter(f"--proxy.server=tiny=127.0.0.1:0={server.url}")
         before = Resources.of(exporter)
-        with scraped(exporter):
-            address = proxy_address(exporter, "tiny")
-            stream = Stream(address)
+        with scraped(exporter), streamed(exporter, "tiny"):
             for _ in range(3):
-                assert post(address, "/api/chat", b"{}") == 200
+                assert post(proxy_address(exporter, "tiny"), "/api/chat", b"{}") == 200
             counted = b'modelhost_proxy_parse_errors_total{reason="json",server="tiny",wire="ollama"} 3.0'
             wait_until(lambda: counted in exporter.page(), "the requests are counted", every=0.2)
-            assert stream.is_alive()
-            stream.close()
-            assert stream.longest_gap_seconds < LONGEST_GAP_SECONDS
         wait_until_normal(exporter, before, spare_bytes=40 << 20)

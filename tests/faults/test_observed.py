@@ -9,9 +9,8 @@ import pytest
 from tests.faults.observed import (
     Resources,
     ScrapeLoop,
-    Stream,
-    proxy_address,
     scraped,
+    streamed,
     streaming_server,
     wait_until_normal,
 )
@@ -29,12 +28,8 @@ def test_a_healthy_exporter_has_no_problems(start_exporter: StartExporter) -> No
         exporter = start_exporter(f"--proxy.server=tiny=127.0.0.1:0={server.url}")
         exporter.page()
         before = Resources.of(exporter)
-        with scraped(exporter) as loop:
-            stream = Stream(proxy_address(exporter, "tiny"))
+        with scraped(exporter) as loop, streamed(exporter, "tiny") as stream:
             wait_until(lambda: loop.seen.count >= 3 and stream.chunks >= 20, "scrapes and chunks")
-            assert stream.is_alive()
-            assert stream.longest_gap_seconds < 1
-            stream.close()
         wait_until_normal(exporter, before)
 
 

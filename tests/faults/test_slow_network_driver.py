@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.observed import Stream, proxy_address, scraped, streaming_server
+from tests.faults.observed import scraped, streamed, streaming_server
 from tests.faults.shims import compiled, preloaded
 from tests.machine import write
 from tests.programs import wait_until
@@ -35,13 +35,10 @@ def test_ioctls_that_take_long(milliseconds: str, start_exporter: StartExporter,
         config.write_text(CONFIG)
         with preloaded(library, SLOW_IOCTL_MS=milliseconds):
             exporter = start_exporter(f"--config.file={config}", f"--proxy.server=s=127.0.0.1:0={server.url}")
-        stream = Stream(proxy_address(exporter, "s"))
-        with scraped(exporter) as loop:
-            wait_until(lambda: loop.seen.count >= 10 or bool(loop.seen.problems), "ten scrapes")
-        assert devices(exporter, "up") == devices(exporter, "receive_bytes_total") >= {"lo"}
-        assert stream.is_alive()
-        stream.close()
-        assert stream.longest_gap_seconds < LONGEST_GAP_SECONDS
+        with streamed(exporter, "s", LONGEST_GAP_SECONDS):
+            with scraped(exporter) as loop:
+                wait_until(lambda: loop.seen.count >= 10 or bool(loop.seen.problems), "ten scrapes")
+            assert devices(exporter, "up") == devices(exporter, "receive_bytes_total") >= {"lo"}
 
 
 def test_a_speed_that_takes_long(start_exporter: StartExporter, tmp_path: Path) -> None:
