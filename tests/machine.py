@@ -30,6 +30,7 @@ from exporter.collectors import (
 from exporter.gpu import families as gpu_families
 from exporter.gpu.reading import Census, Identity, Value
 from exporter.instruments import live_counter, live_histogram
+from exporter.linux.disks import Disks
 from exporter.model_server_metrics import COLD_STARTS, COLD_TTFT, ModelState, ServerState, families
 from exporter.polling.probes import ProbeMetrics
 from exporter.snapshots import Engine, Histogram, Latency, Model, ServerSnapshot
@@ -255,7 +256,7 @@ def every_collector(root: Path) -> dict[str, Collector]:
         "cgroup": cgroup.Cgroup(procfs, sysfs),
         "clock": clock.Clock(source, lambda: 1.8e9, lambda: clock.Discipline(0.001, 0.5, synchronized=True)),
         "cpu": cpu.Cpu(source),
-        "disk": disk.Disk(disk.Options().devices, procfs, source),
+        "disk": disk.Disk(disk.Options().devices, Disks(procfs, sysfs)),
         "file_descriptors": file_descriptors.FileDescriptors(procfs),
         "filesystem": filesystem.Filesystem(
             filesystem.Options(), source=source, ask=lambda _: filesystem.Space(100, 40, 50, 10, 5)

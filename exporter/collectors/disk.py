@@ -9,19 +9,17 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from exporter import collectors
-from exporter.collectors import Collector, Paths, Unavailable, parts
+from exporter.collectors import Collector, Paths, Unavailable
 from exporter.families import counter
-from exporter.kernel_files import read
-from exporter.linux.disks import Disks, parse_diskstats
+from exporter.linux.disks import Disks
 from exporter.selection import Selection, all_but
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
-    from pathlib import Path
+    from collections.abc import Iterator
 
     from prometheus_client.metrics_core import Metric
 
-# psutil's field → (family, what one unit of it is in base units)
+# field of psutil or DiskCounts → (family, what one unit of it is in base units)
 _COUNTERS = {
     "read_bytes": (counter("disk_read_bytes", "Bytes read from the device.", "device"), 1),
     "write_bytes": (counter("disk_written_bytes", "Bytes written to the device.", "device"), 1),
@@ -52,13 +50,16 @@ _COUNTERS = {
         ),
         1e-3,
     ),
+    "weighted_time": (
+        counter(
+            "disk_io_weighted_time_seconds",
+            "Seconds in flight, counted once for each request; its rate is the mean queue length.",
+            "device",
+        ),
+        1e-3,
+    ),
 }
-IO_WEIGHTED = counter(
-    "disk_io_weighted_time_seconds",
-    "Seconds in flight, counted once for each request; its rate is the mean queue length.",
-    "device",
-)
-FAMILIES = (*(family for family, _ in _COUNTERS.values()), IO_WEIGHTED)
+FAMILIES = tuple(family for family, _ in _COUNTERS.values())
 
 _NO_DEVICES = "no disk device is selected"
 
@@ -74,11 +75,10 @@ class Options(collectors.Options):
 
 
 class Disk:
-    """Disk counters and the weighted queue time (/proc/diskstats) of the selected devices."""
+    """Disk counters of the selected devices; what a platform does not count is absent."""
 
-    def __init__(self, devices: Selection, procfs: Path, source: Any = psutil) -> None:
+    def __init__(self, devices: Selection, source: Any = psutil) -> None:
         self._devices = devices
-        self._diskstats = procfs / "diskstats"
         self._source = source
 
     def collect(self) -> Iterator[Metric]:
@@ -90,26 +90,12 @@ class Disk:
         disks = {name: counts for name, counts in read_all.items() if self._devices.keeps(name)}
         if not disks:
             raise Unavailable(_NO_DEVICES)
-        yield from parts(lambda: _counters(disks), lambda: self._weighted(disks))
-
-    def _weighted(self, disks: Collection[str]) -> Iterator[Metric]:
-        weighted = parse_weighted_seconds(read(self._diskstats))  # Unavailable where this is not Linux
-        yield from IO_WEIGHTED.by(((name,), weighted.get(name)) for name in disks)
-
-
-def _counters(disks: Mapping[str, Any]) -> Iterator[Metric]:
-    for source_field, (family, unit) in _COUNTERS.items():
-        values = ((name, getattr(counts, source_field, None)) for name, counts in disks.items())
-        yield from family.by(((name,), None if value is None else value * unit) for name, value in values)
-
-
-def parse_weighted_seconds(text: str) -> dict[str, float]:
-    """Return the weighted seconds by device from /proc/diskstats; old kernels have none of partitions."""
-    times = {name: counts.weighted_time for name, counts in parse_diskstats(text).items()}
-    return {name: milliseconds / 1000 for name, milliseconds in times.items() if milliseconds is not None}
+        for source_field, (family, unit) in _COUNTERS.items():
+            values = ((name, getattr(counts, source_field, None)) for name, counts in disks.items())
+            yield from family.by(((name,), None if value is None else value * unit) for name, value in values)
 
 
 def create(options: Options, paths: Paths) -> Collector:
     """Build the disk collector."""
     source = Disks(paths.procfs, paths.sysfs) if sys.platform == "linux" else psutil
-    return Disk(options.devices, paths.procfs, source)
+    return Disk(options.devices, source)

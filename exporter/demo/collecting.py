@@ -93,7 +93,7 @@ _MAKERS: Mapping[str, Callable[[Any, Doubles], Collector]] = {
     "cgroup": lambda _, doubles: cgroup.Cgroup(doubles.paths.procfs, doubles.paths.sysfs),
     "clock": _clock,
     "cpu": lambda _, doubles: cpu.Cpu(doubles.system),
-    "disk": lambda options, doubles: disk.Disk(options.devices, doubles.paths.procfs, doubles.system),
+    "disk": lambda options, doubles: disk.Disk(options.devices, doubles.system),
     "file_descriptors": lambda _, doubles: file_descriptors.FileDescriptors(doubles.paths.procfs),
     "filesystem": lambda options, doubles: filesystem.Filesystem(
         options, source=doubles.system, ask=doubles.system.space, now=doubles.now

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from exporter.demo.machine import CPUS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from exporter.demo.machine import Machine
@@ -45,7 +44,6 @@ def _files(machine: Machine) -> dict[str, str]:
             f"pswpout {machine.pages_out:.0f}\noom_kill {machine.oom_kills}\n"
         ),
         "proc/stat": f"procs_running {max(1, round(machine.busy * CPUS))}\nprocs_blocked {machine.blocked}\n",
-        "proc/diskstats": "".join(_diskstats(machine)),
         **{f"proc/pressure/{resource}": _pressure(machine, resource) for resource in ("cpu", "memory", "io")},
         "proc/net/snmp": f"Tcp: RtoMin CurrEstab\nTcp: 200 {machine.connections}\n",
         "proc/net/sockstat": f"TCP: inuse 40 orphan 0 tw {machine.time_wait} alloc 60 mem 9\n",
@@ -57,11 +55,6 @@ def _files(machine: Machine) -> dict[str, str]:
         "sys/fs/cgroup/cpu.max": "200000 100000\n",
         "sys/fs/cgroup/cpu.stat": f"throttled_usec {machine.throttled_seconds * 1e6:.0f}\n",
     }
-
-
-def _diskstats(machine: Machine) -> Iterator[str]:
-    for number, (name, disk) in enumerate(machine.disks.items()):
-        yield f"259 {number} {name} 0 0 0 0 0 0 0 0 0 0 {disk.weighted_seconds * 1000:.0f}\n"
 
 
 def _pressure(machine: Machine, resource: str) -> str:

@@ -109,6 +109,7 @@ class System:
                 read_time=int(disk.read_seconds * 1000),
                 write_time=int(disk.write_seconds * 1000),
                 busy_time=int(disk.busy_seconds * 1000),
+                weighted_time=round(disk.weighted_seconds * 1000),
             )
             for name, disk in self._machine.disks.items()
         }

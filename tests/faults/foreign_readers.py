@@ -12,10 +12,11 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from exporter import backends, kernel_files, wire
 from exporter.answers import Care
-from exporter.collectors import Unavailable, cgroup, disk, pressure, tcp
+from exporter.collectors import Unavailable, cgroup, pressure, tcp
 from exporter.exposition import accepts_gzip, negotiate
 from exporter.gpu import processes, sysfs_amd
 from exporter.http_url import PageUrl, ServerUrl
+from exporter.linux import disks
 from exporter.live.settings import Host, Origin
 from exporter.llamacpp_cache import capacity
 from exporter.polling.fetching import Fetcher
@@ -244,7 +245,7 @@ def kernel_readers() -> Iterator[Reader]:
         tcp.parse_established,
         tcp.parse_time_wait,
         pressure.parse_totals,
-        disk.parse_weighted_seconds,
+        disks.parse_diskstats,
         cgroup.own_path,
         sysfs_amd.parse_clocks,
     )
