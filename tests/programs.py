@@ -140,9 +140,11 @@ def free_port() -> int:
         return port
 
 
-def wait_until(condition: Callable[[], bool], what: str, every: float = 0.05) -> None:
+def wait_until(
+    condition: Callable[[], bool], what: str, every: float = 0.05, seconds: float = DEADLINE_SECONDS
+) -> None:
     """Return when the condition holds; fails the test when it does not in time."""
-    end = time.monotonic() + DEADLINE_SECONDS
+    end = time.monotonic() + seconds
     tick = threading.Event()
     while not condition():
         if time.monotonic() > end:

@@ -262,9 +262,8 @@ def test_dead_keys_without_end_take_a_bounded_number_of_threads(source: Source) 
     keys = [f"key{number}" for number in range(300)]
     source.hang(*keys)
     subject = reads(source, timeout=0.001)
-    for _ in range(1000):  # one more at a time once many are stuck; none in a round in which the last is not yet
-        if len(threads()) >= 256:
-            break
+    end = time.monotonic() + 5 * LONG  # one more in each round, but in one in which the last is not stuck yet
+    while len(threads()) < 256 and time.monotonic() < end:
         subject.measure(keys)
     for _ in range(20):
         subject.measure(keys)
