@@ -10,12 +10,11 @@ import struct
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from exporter.gpu.nvml import FUNCTION_NOT_FOUND, OK, RESET_REQUIRED, UNSUPPORTED, check
+from exporter.gpu.nvml import BELIEVED_SECONDS, FUNCTION_NOT_FOUND, OK, RESET_REQUIRED, UNSUPPORTED, check
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-_BELIEVED_SECONDS = 600.0
 _BLANK_32_BIT, _LAST_BLANK_32_BIT = 0x7FFFFFF0, 0x7FFFFFFF  # DCGM's blanks, which some drivers hand on
 _NOT_AVAILABLE_32_BIT = 0xFFFFFFFF
 _BLANK_64_BIT = 0x7FFFFFFFFFFFFFF0  # and everything above, NVML's "not available" included
@@ -67,7 +66,7 @@ class Asker:
         self._lacking: dict[Way, int] = {}
         self._answered: set[Way] = set()
         self._lost: set[Way] = set()
-        self._review_at = clock() + _BELIEVED_SECONDS
+        self._review_at = clock() + BELIEVED_SECONDS
         self.found_out = 0
         """Changes whenever something turned out not to be there."""
         self.outcomes: set[int] = set()
@@ -116,7 +115,7 @@ class Asker:
     def forget_refusals(self) -> None:
         """Query again what was not supported."""
         self._lacking.clear()
-        self._review_at = self._clock() + _BELIEVED_SECONDS
+        self._review_at = self._clock() + BELIEVED_SECONDS
         self.found_out += 1
 
     def is_review_due(self) -> bool:

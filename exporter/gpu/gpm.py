@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from exporter.gpu.asker import Asker, Call
-from exporter.gpu.nvml import UNSUPPORTED, Nvml, check
+from exporter.gpu.nvml import BELIEVED_SECONDS, UNSUPPORTED, Nvml, check
 from exporter.gpu.recent_mean import RecentMean
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ _MOST = dict.fromkeys((SM_UTIL, SM_OCCUPANCY, ANY_TENSOR, DRAM_BANDWIDTH), _MOST
 }
 """Every metric, and what it can be at most."""
 _METRICS = tuple(_MOST)
-_REFUSED_SECONDS = 600.0
 _SHORTEST_SECONDS = 0.1  # below this the hardware's counters say little
 _SUPPORT = Call("nvmlGpmQueryDeviceSupport")
 
@@ -72,7 +71,7 @@ class Gpm:
             check(error)
             self.lost = self._answered
             if error.value in UNSUPPORTED and not self._answered:
-                self._refused_until = self._clock() + _REFUSED_SECONDS
+                self._refused_until = self._clock() + BELIEVED_SECONDS
                 self.moves = False
             self._recent.clear()
             self._put_older(None)

@@ -39,6 +39,8 @@ UNSUPPORTED = frozenset(
     {INVALID_ARGUMENT, NOT_SUPPORTED, NO_PERMISSION, FUNCTION_NOT_FOUND, VERSION_MISMATCH, DEPRECATED}
 )
 """What a card or driver answers that does not have a field; some answer it for a moment only (see asker.py)."""
+BELIEVED_SECONDS = 600.0
+"""How long such an answer is believed of what never answered otherwise."""
 
 
 class NvmlFailure(Exception):

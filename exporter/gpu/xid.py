@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from exporter.daemon_thread import start
 from exporter.gpu import families
-from exporter.gpu.nvml import TIMEOUT, UNSUPPORTED, Nvml, NvmlFailure, check
+from exporter.gpu.nvml import BELIEVED_SECONDS, TIMEOUT, UNSUPPORTED, Nvml, NvmlFailure, check
 from exporter.gpu.reading import Lost, Value
 from exporter.line_limit import LineLimit
 
@@ -25,7 +25,6 @@ log = logging.getLogger(__name__)
 
 _XID = 0x8  # nvmlEventTypeXidCriticalError
 _PAUSE_SECONDS = 1.0
-_REFUSED_SECONDS = 600.0  # how long "not supported" is believed
 _MAX_LOGGED = 3  # a minute, of each GPU and code: a program that fails again and again makes thousands of some XIDs
 
 
@@ -119,7 +118,7 @@ class XidWatcher:
         """Forget, when it is time, what was not supported."""
         if self._clock() < self._review_at:
             return
-        self._review_at = self._clock() + _REFUSED_SECONDS
+        self._review_at = self._clock() + BELIEVED_SECONDS
         self._registered = {uuid: address for uuid, address in self._registered.items() if address is not None}
         if self._events is None:
             self._generation = 0
