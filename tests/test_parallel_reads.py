@@ -53,7 +53,7 @@ class Source:
             self.most_at_once = max(self.most_at_once, self._running)
         gate = self._gates.get(key)
         if gate is not None:
-            gate.wait(LONG)
+            gate.wait(10 * LONG)  # longer than any test waits, or threads become free in the middle of it
         with self._lock:
             self._running -= 1
         return key.upper()
