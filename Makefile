@@ -24,7 +24,7 @@ check: .venv/dev.stamp test-programs ## format, lint, types, documents, tests wi
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m exporter.reference --check
+	$(BIN)/python -m tools.generate_docs --check
 	$(BIN)/python -m grafana.build --check
 	$(BIN)/coverage erase
 	$(BIN)/pytest $(PARALLEL) --cov --cov-report=
@@ -49,14 +49,14 @@ soak: .venv/dev.stamp test-programs ## run the exporter under load and faults fo
 format: .venv/dev.stamp ## format the code and write the generated parts of documents and dashboards
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
-	$(BIN)/python -m exporter.reference
+	$(BIN)/python -m tools.generate_docs
 	$(BIN)/python -m grafana.build
 
 constraints: .venv/made.stamp ## write requirements/*.txt with versions and hashes (newest versions: make constraints ARGS=--upgrade)
 	@.ci/lock $(BIN)/python $(ARGS)
 
 clean: ## remove what the targets made
-	rm -rf .venv dist exporter/page/static/uPlot.* .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv dist exporter/modelhost_exporter/page/static/uPlot.* .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 test-programs: # real ones that tests run against
 	@-.ci/need promtool prometheus

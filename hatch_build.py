@@ -122,4 +122,4 @@ def _npm() -> Npm:
 
 
 def _static(root: Path) -> Path:
-    return root / "exporter/page/static"
+    return root / "exporter/modelhost_exporter/page/static"

@@ -13,9 +13,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from exporter.collectors import Paths, gpu
-from exporter.garbage import collect_less
-from exporter.gpu import sources
+from modelhost_exporter.collectors import Paths, gpu
+from modelhost_exporter.gpu import sources
+from modelhost_exporter.process.garbage import collect_less
 from tests.gpu.driver import FULL, Driver, compiled, plug_in
 
 _MOST_CPU_MS = 10.0

@@ -16,10 +16,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.demo import history
-from exporter.demo.catalogue import USUAL_MODELS
-from exporter.demo.incidents import HOURLY
-from exporter.units import parse_seconds
+from modelhost_exporter.config.duration import parse_seconds
+from modelhost_exporter.demo.catalogue import USUAL_MODELS
+from modelhost_exporter.demo.incidents import HOURLY
+from tools import demo_history
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,12 +56,12 @@ def _host(given: argparse.Namespace, start: float, number: int) -> int:
     logging.disable(logging.WARNING)  # of incidents
     samples = 0
     with tempfile.NamedTemporaryFile(suffix=".om") as file:
-        for scrape in history.scrapes(
+        for scrape in demo_history.scrapes(
             number, start, given.seconds, given.interval, models=given.models, schedule=HOURLY
         ):
             samples += scrape.count(b"\n")
             file.write(scrape)
-        file.write(history.END)
+        file.write(demo_history.END)
         file.flush()
         command = ("promtool", "tsdb", "create-blocks-from", "openmetrics", "--quiet", file.name, str(given.folder))
         subprocess.run(command, check=True)

@@ -19,12 +19,12 @@ from urllib.parse import urlsplit
 from prometheus_client import CollectorRegistry
 
 from benchmarks.measuring import EXPORTER, Program, event_loop, exporter, machine, table, verdict, version
-from exporter.live.history import History
-from exporter.live.meter import INTERVAL_SECONDS, Meter
-from exporter.objectives import Objectives
-from exporter.observation import RequestObservation, Tokens
-from exporter.request_metrics import RequestMetrics
-from exporter.scrape import Measured
+from modelhost_exporter.live.history import History
+from modelhost_exporter.live.meter import INTERVAL_SECONDS, Meter
+from modelhost_exporter.requests.metrics import RequestMetrics
+from modelhost_exporter.requests.observation import RequestObservation, Tokens
+from modelhost_exporter.requests.slo import Objectives
+from modelhost_exporter.scrape import Measured
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

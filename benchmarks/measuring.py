@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from typing import IO
 
 ROOT = Path(__file__).resolve().parents[1]
-EXPORTER = (sys.executable, "-m", "exporter")
+EXPORTER = (sys.executable, "-m", "modelhost_exporter")
 
 _START_SECONDS = 10.0
 _STOP_SECONDS = 5.0

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.measuring import ROOT, exporter, table, verdict
-from exporter.answers import Care
-from exporter.backends import backend
-from exporter.http_url import ServerUrl
-from exporter.polling.fetching import Fetcher
-from exporter.polling.server_watch import ServerWatch, Surroundings
-from exporter.polling.settings import ModelServer
-from tests.pages import pages as captured
+from modelhost_exporter.config.http_url import ServerUrl
+from modelhost_exporter.engines.kinds import backend
+from modelhost_exporter.engines.polling.fetching import Fetcher
+from modelhost_exporter.engines.polling.server_poller import ServerWatch, Surroundings
+from modelhost_exporter.engines.polling.settings import ModelServer
+from modelhost_exporter.json_reading import Care
+from tests.support.pages import pages as captured
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -13,7 +13,7 @@ from playwright.sync_api import expect, sync_playwright
 
 from tests.page.feed import StandInFeed
 from tests.page.messages import INTERVAL, gpu, hour, message, model
-from tests.programs import installed
+from tests.support.programs import installed
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, CDPSession

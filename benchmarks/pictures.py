@@ -16,12 +16,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.demo import history
-from exporter.demo.catalogue import USUAL_MODELS
-from exporter.demo.incidents import QUIET, Incident, Schedule
-from grafana import asking, pictures
 from grafana.build import BOARDS, FOLDER
-from tests import past
+from modelhost_exporter.demo.catalogue import USUAL_MODELS
+from modelhost_exporter.demo.incidents import QUIET, Incident, Schedule
+from tests.support import past
+from tools import demo_history
+from tools.render import pictures, query
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,8 +39,8 @@ AFTERNOON = Schedule(
     ),
     origin=past.START,
 )
-_SHOWN = asking.View(past.START + past.SECONDS - SHOWN_SECONDS, past.START + past.SECONDS)
-_ONE_HOST: dict[str, list[str]] = {"instance": [history.instance(1)]}
+_SHOWN = query.View(past.START + past.SECONDS - SHOWN_SECONDS, past.START + past.SECONDS)
+_ONE_HOST: dict[str, list[str]] = {"instance": [demo_history.instance(1)]}
 _VIEWS = {
     "fleet": _SHOWN,
     "models": replace(_SHOWN, repeated={"model": "gpt-oss-20b"}),
@@ -68,16 +68,18 @@ def _host(folder: Path, number: int) -> Path:
     """Write one host's scrapes to a file: in memory they would be the exporter's, and shown."""
     logging.disable(logging.WARNING)  # of incidents
     schedule = AFTERNOON if number == 1 else QUIET
-    every = history.scrapes(number, past.START, past.SECONDS, past.INTERVAL, models=USUAL_MODELS, schedule=schedule)
+    every = demo_history.scrapes(
+        number, past.START, past.SECONDS, past.INTERVAL, models=USUAL_MODELS, schedule=schedule
+    )
     path = folder / f"host-{number}"
     with path.open("wb") as file:
         file.writelines(every)
     return path
 
 
-def _draw(api: asking.Prometheus, name: str, folder: Path) -> None:
+def _draw(api: query.Prometheus, name: str, folder: Path) -> None:
     board = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
-    view = asking.opened(api, board, _VIEWS.get(name, replace(_SHOWN, chosen=_ONE_HOST)))
+    view = query.opened(api, board, _VIEWS.get(name, replace(_SHOWN, chosen=_ONE_HOST)))
     path = folder / f"grafana-{name}.png"
     pictures.save(pictures.picture(api, board, view), path, DPI if name != "overview" else pictures.DPI)
     print(f"{path}: {path.stat().st_size:,} bytes")

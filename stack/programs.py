@@ -21,7 +21,7 @@ _GRAFANA_HOMES = ("/usr/share/grafana", "/opt/homebrew/share/grafana", "/usr/loc
 
 def exporter(options: Options) -> Program:
     """Return this checkout's exporter, run by the Python that runs the stack."""
-    command = [sys.executable, "-m", "exporter", f"--web.listen-address={options.address('exporter')}"]
+    command = [sys.executable, "-m", "modelhost_exporter", f"--web.listen-address={options.address('exporter')}"]
     return _program(options, "exporter", [*command, *options.exporter_arguments], "/-/ready")
 
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-from exporter.logs import QueueingHandler
-from tests.past import Past, incidents, recorded
-from tests.programs import Exporter, running
+from modelhost_exporter.logs.formatting import QueueingHandler
+from tests.support.past import Past, incidents, recorded
+from tests.support.programs import Exporter, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from tests.programs import Exporter, Program, fetch, free_port, installed, running, wait_until
-from tests.readings import Page
+from tests.support.programs import Exporter, Program, fetch, free_port, installed, running, wait_until
+from tests.support.readings import Page
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,15 +5,20 @@ from pathlib import Path
 
 import pytest
 
-import exporter
+import modelhost_exporter
 
-PACKAGE = Path(exporter.__file__).parent
+PACKAGE = Path(modelhost_exporter.__file__).parent
 MODULES = {
-    ".".join(("exporter", *file.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): file
+    ".".join(("modelhost_exporter", *file.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): file
     for file in PACKAGE.rglob("*.py")
 }
-INNER = ("exporter.collectors", "exporter.backends", "exporter.wire", "exporter.observation")
-OUTER = {"exporter.web", "exporter.proxy", "exporter.cli", "exporter.service"}
+INNER = (
+    "modelhost_exporter.collectors",
+    "modelhost_exporter.engines.kinds",
+    "modelhost_exporter.dialects",
+    "modelhost_exporter.requests.observation",
+)
+OUTER = {"modelhost_exporter.web", "modelhost_exporter.proxy", "modelhost_exporter.cli", "modelhost_exporter.service"}
 
 
 def imported_by(module: str) -> set[str]:
@@ -46,9 +51,17 @@ def within(module: str, package: str) -> bool:
 
 def test_imports_are_found() -> None:
     """The parsing below sees plain, nested, relative and type-only imports (known ones, so it cannot pass unseeing)."""
-    assert IMPORTS["exporter.web.routes"] >= {"exporter", "exporter.threads", "exporter.exposition", "exporter.service"}
-    assert "exporter.yaml_file" in IMPORTS["exporter.config"]
-    assert IMPORTS["exporter.collectors.filesystem"] >= {"exporter.collectors", "exporter.parallel_reads"}
+    assert IMPORTS["modelhost_exporter.web.routes"] >= {
+        "modelhost_exporter",
+        "modelhost_exporter.threads",
+        "modelhost_exporter.metrics.exposition",
+        "modelhost_exporter.service",
+    }
+    assert "modelhost_exporter.config.yaml_file" in IMPORTS["modelhost_exporter.config.model"]
+    assert IMPORTS["modelhost_exporter.collectors.filesystem"] >= {
+        "modelhost_exporter.collectors",
+        "modelhost_exporter.parallel_reads",
+    }
 
 
 @pytest.mark.parametrize("module", sorted(module for module in MODULES if any(within(module, p) for p in INNER)))
@@ -57,28 +70,38 @@ def test_what_measures_and_parses_knows_nothing_of_what_serves(module: str) -> N
     assert not {found for found in IMPORTS[module] if any(within(found, outer) for outer in OUTER)}
 
 
-@pytest.mark.parametrize("module", sorted(module for module in MODULES if module.startswith("exporter.collectors.")))
+@pytest.mark.parametrize(
+    "module", sorted(module for module in MODULES if module.startswith("modelhost_exporter.collectors."))
+)
 def test_collectors_do_not_import_one_another(module: str) -> None:
     """One file is one collector: it can be read, changed and taken away alone."""
-    assert not {found for found in IMPORTS[module] - {module} if found.startswith("exporter.collectors.")}
+    assert not {found for found in IMPORTS[module] - {module} if found.startswith("modelhost_exporter.collectors.")}
 
 
 def test_only_main_imports_the_command_line() -> None:
-    """Nothing hangs on the command line but ``python -m exporter``."""
-    assert {module for module, found in IMPORTS.items() if "exporter.cli" in found} == {"exporter.__main__"}
+    """Nothing hangs on the command line but ``python -m modelhost_exporter``."""
+    assert {module for module, found in IMPORTS.items() if "modelhost_exporter.cli" in found} == {
+        "modelhost_exporter.__main__"
+    }
 
 
 def test_only_the_command_line_knows_of_the_demo() -> None:
     """What measures a real machine does without the simulated one."""
-    outside = {module for module in MODULES if not within(module, "exporter.demo")}
-    assert {m for m in outside if any(within(found, "exporter.demo") for found in IMPORTS[m])} == {"exporter.cli"}
+    outside = {module for module in MODULES if not within(module, "modelhost_exporter.demo")}
+    assert {m for m in outside if any(within(found, "modelhost_exporter.demo") for found in IMPORTS[m])} == {
+        "modelhost_exporter.cli"
+    }
 
 
 def test_one_place_wires_the_parts_together() -> None:
     """Only cli brings the running service and the web side together (web names Service's type, and no more)."""
-    both = {module for module, found in IMPORTS.items() if {"exporter.service", "exporter.web.routes"} <= found}
-    assert both == {"exporter.cli"}
-    assert not {found for found in IMPORTS["exporter.service"] if within(found, "exporter.web")}
+    both = {
+        module
+        for module, found in IMPORTS.items()
+        if {"modelhost_exporter.service", "modelhost_exporter.web.routes"} <= found
+    }
+    assert both == {"modelhost_exporter.cli"}
+    assert not {found for found in IMPORTS["modelhost_exporter.service"] if within(found, "modelhost_exporter.web")}
 
 
 def test_collectors_may_be_imported_in_any_order() -> None:
@@ -111,9 +134,9 @@ def _runtime_imports(module: str) -> set[str]:
     return found & MODULES.keys()
 
 
-@pytest.mark.parametrize("module", sorted(set(MODULES) - {"exporter.daemon_thread"}))
+@pytest.mark.parametrize("module", sorted(set(MODULES) - {"modelhost_exporter.process.daemon_thread"}))
 def test_threads_are_started_in_one_place(module: str) -> None:
-    """``threading.Thread.start`` may wait for ever where memory is short (see ``exporter.daemon_thread.Thread``)."""
+    """``threading.Thread.start`` may wait for ever where memory is short (see ``process.daemon_thread.Thread``)."""
     started = {"Thread", "Timer", "start_new_thread", "to_thread", "ThreadPoolExecutor"}
     tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
     names = {

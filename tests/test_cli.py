@@ -15,20 +15,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter import __version__
-from tests.fakes import of_collector, samples
-from tests.machine import write
-from tests.programs import DEADLINE_SECONDS, Program, fetch, running, wait_until
-from tests.readings import Page
+from modelhost_exporter import __version__
+from tests.support.fakes import of_collector, samples
+from tests.support.machine import write
+from tests.support.programs import DEADLINE_SECONDS, Program, fetch, running, wait_until
+from tests.support.readings import Page
 
 if TYPE_CHECKING:
     from tests.conftest import StartExporter
-    from tests.programs import Exporter
+    from tests.support.programs import Exporter
 
 
 def _run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "exporter", *map(str, arguments)],
+        [sys.executable, "-m", "modelhost_exporter", *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=DEADLINE_SECONDS,
@@ -101,7 +101,7 @@ def test_version_and_help() -> None:
 @pytest.mark.parametrize("level", ["-O", "-OO"])
 def test_it_runs_without_docstrings_and_assertions(level: str) -> None:
     """Optimised Python has neither; the help and the metrics are there all the same."""
-    python = [sys.executable, level, "-m", "exporter"]
+    python = [sys.executable, level, "-m", "modelhost_exporter"]
     shown = subprocess.run([*python, "--help"], capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=True)
     assert "--no-collector.cpu" in shown.stdout
     with running(Program([*python, "--web.listen-address=127.0.0.1:0"])) as program:
@@ -334,4 +334,4 @@ def test_text_logs_are_logfmt() -> None:
         taken.listen()
         result = _run("--web.listen-address=127.0.0.1:0", f"--web.listen-address=127.0.0.1:{taken.getsockname()[1]}")
     first = result.stderr.splitlines()[0]
-    assert " level=info logger=exporter.cli msg=listening address=127.0.0.1:0 url=http://127.0.0.1:" in first
+    assert " level=info logger=modelhost_exporter.cli msg=listening address=127.0.0.1:0 url=http://127.0.0.1:" in first

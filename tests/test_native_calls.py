@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 import psutil
 import pytest
 
-import exporter
-from exporter import collectors
-from exporter.collectors import Paths, Unavailable
+import modelhost_exporter
+from modelhost_exporter import collectors
+from modelhost_exporter.collectors import Paths, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PACKAGE = Path(exporter.__file__).parent
-DOCUMENT = PACKAGE.parent / "docs/architecture.md"
+PACKAGE = Path(modelhost_exporter.__file__).parent
+DOCUMENT = PACKAGE.parent.parent / "docs/architecture.md"
 MODULES = (
     *(
         "ctypes",

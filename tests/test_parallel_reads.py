@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
-from exporter.daemon_thread import Thread, running
-from exporter.parallel_reads import ParallelReads, Reading, _Result
-from tests.programs import wait_until
+from modelhost_exporter.parallel_reads import ParallelReads, Reading, _Result
+from modelhost_exporter.process.daemon_thread import Thread, running
+from tests.support.programs import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

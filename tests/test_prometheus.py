@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter import collectors, own_metrics, scrape
-from tests.programs import DEADLINE_SECONDS, installed, wait_until
-from tests.prometheus_server import running_prometheus
+from modelhost_exporter import collectors, scrape
+from modelhost_exporter.metrics import exporter_metrics
+from tests.support.programs import DEADLINE_SECONDS, installed, wait_until
+from tests.support.prometheus_server import running_prometheus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.conftest import StartExporter
-    from tests.programs import Exporter
-    from tests.prometheus_server import Prometheus
+    from tests.support.programs import Exporter
+    from tests.support.prometheus_server import Prometheus
 
 pytestmark = pytest.mark.usefixtures("_needs_prometheus")
 
@@ -54,7 +55,9 @@ def test_prometheus_scrapes_every_family(prometheus: Prometheus) -> None:
     assert prometheus.value("min_over_time(up[1m])") == 1
     assert prometheus.value("scrape_samples_scraped") == prometheus.value("scrape_samples_post_metric_relabeling")
     names = {result["metric"]["__name__"] for result in prometheus.query('{__name__=~"modelhost_.+"}')}
-    assert {family.name for family in (*own_metrics.FAMILIES, *scrape.FAMILIES)} - names == {own_metrics.DEMO.name}
+    assert {family.name for family in (*exporter_metrics.FAMILIES, *scrape.FAMILIES)} - names == {
+        exporter_metrics.DEMO.name
+    }
     failed = {result["metric"]["collector"] for result in prometheus.query("modelhost_scrape_collector_success == 0")}
     assert failed <= OPTIONAL
     for name in set(collectors.names()) - failed:

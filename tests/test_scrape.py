@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.collectors import Unavailable
-from exporter.daemon_thread import names
-from exporter.exposition import OPENMETRICS, TEXT
-from exporter.scrape import Scrape
-from tests.fakes import Fixed, Hanging, Raising, family, of_collector, samples
-from tests.programs import wait_until
+from modelhost_exporter.collectors import Unavailable
+from modelhost_exporter.metrics.exposition import OPENMETRICS, TEXT
+from modelhost_exporter.process.daemon_thread import names
+from modelhost_exporter.scrape import Scrape
+from tests.support.fakes import Fixed, Hanging, Raising, family, of_collector, samples
+from tests.support.programs import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from prometheus_client.metrics_core import Metric
 
-    from exporter.collectors import Collector
+    from modelhost_exporter.collectors import Collector
 
 GOOD = ("modelhost_good", ())
 

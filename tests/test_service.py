@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from exporter import config, daemon_thread
-from exporter.collectors import Options, Paths
-from exporter.exposition import TEXT
-from exporter.reloads import NotReloaded, Reloads
-from exporter.service import Machine, Service
-from exporter.strict import ConfigError
-from exporter.units import Seconds
-from tests.fakes import family, samples
-from tests.programs import wait_until
+from modelhost_exporter.collectors import Options, Paths
+from modelhost_exporter.config import model as configuration
+from modelhost_exporter.config.duration import Seconds
+from modelhost_exporter.config.parsing import ConfigError
+from modelhost_exporter.metrics.exposition import TEXT
+from modelhost_exporter.process import daemon_thread
+from modelhost_exporter.reloads import NotReloaded, Reloads
+from modelhost_exporter.service import Machine, Service
+from tests.support.fakes import family, samples
+from tests.support.programs import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
-    from exporter.config import Config
+    from modelhost_exporter.config.model import Config
 
 
 class Closing:
@@ -72,7 +73,7 @@ def procfs_path() -> Iterator[None]:
 def configured(names: Iterable[str] = ("load", "memory"), paths: Paths | None = None) -> Config:
     """Return a configuration with these collectors."""
     raw = {"collectors": {"disable_defaults": True, **{name: {"enabled": True} for name in names}}}
-    return replace(config.read(raw), path=paths or Paths())
+    return replace(configuration.read(raw), path=paths or Paths())
 
 
 @pytest.mark.parametrize(
@@ -124,7 +125,7 @@ def test_the_threads_of_collectors_are_there_before_the_first_scrape() -> None:
     wanted = [configured(("load", "memory"))]
     service = Service(lambda: wanted[0], wanted[0], Machine(Host().create))
     assert daemon_thread.names().count("collector-memory") == before + 1
-    wanted[0] = replace(configured(("load",)), scrape=config.Scraping(Seconds(1.0)))
+    wanted[0] = replace(configured(("load",)), scrape=configuration.Scraping(Seconds(1.0)))
     service.reload()
     wait_until(lambda: daemon_thread.names().count("collector-memory") == before, "its thread has ended")
     service.scrape.close()

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter import daemon_thread, executor, threads
-from tests.programs import wait_until
+from modelhost_exporter import threads
+from modelhost_exporter.process import daemon_thread, executor
+from tests.support.programs import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

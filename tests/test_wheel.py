@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 import hatch_build
-from exporter import __version__, collectors
-from tests.programs import DEADLINE_SECONDS, missing
+from modelhost_exporter import __version__, collectors
+from tests.support.programs import DEADLINE_SECONDS, missing
 
 ROOT = Path(__file__).parent.parent
 
@@ -41,12 +41,15 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     """Every collector, the type marker and the licence are in it; tests and tools are not."""
     names = zipfile.ZipFile(wheel).namelist()
     for name in collectors.names():
-        assert f"exporter/collectors/{name}.py" in names
-    assert "exporter/py.typed" in names
+        assert f"modelhost_exporter/collectors/{name}.py" in names
+    assert "modelhost_exporter/py.typed" in names
     assert any(name.endswith("LICENSE") for name in names)
     for name in ("index.html", "app.js", "app.css", *hatch_build.FILES.values()):
-        assert f"exporter/page/static/{name}" in names
-    assert {name.partition("/")[0] for name in names} == {"exporter", f"modelhost_exporter-{__version__}.dist-info"}
+        assert f"modelhost_exporter/page/static/{name}" in names
+    assert {name.partition("/")[0] for name in names} == {
+        "modelhost_exporter",
+        f"modelhost_exporter-{__version__}.dist-info",
+    }
 
 
 def test_the_sdist_holds_what_is_named_and_builds_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
@@ -85,7 +88,7 @@ def test_the_installed_wheel_runs_outside_the_checkout(wheel: Path, tmp_path: Pa
     for name in collectors.names():
         assert f"--collector.{name}" in shown
     located = subprocess.run(
-        [python, "-c", "import exporter; print(exporter.__file__)"],
+        [python, "-c", "import modelhost_exporter; print(modelhost_exporter.__file__)"],
         cwd=tmp_path,
         check=True,
         capture_output=True,

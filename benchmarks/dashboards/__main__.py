@@ -25,9 +25,9 @@ from benchmarks.dashboards.report import report
 from benchmarks.dashboards.serving import address, settled
 from benchmarks.dashboards.timing import panels_of, timed
 from benchmarks.measuring import ROOT, machine, version
-from exporter.demo.history import instance
-from grafana import asking
-from grafana.asking import View
+from tools.demo_history import instance
+from tools.render import query
+from tools.render.query import View
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -126,11 +126,11 @@ def _write(wanted: Wanted, data: Path) -> dict[str, Any]:
 
 def _over(server: Program, view: View, allowed: float) -> Iterator[Timed]:
     """Yield what every panel takes over a time range, for each choice of hosts and models."""
-    api = asking.Prometheus(address(server))
+    api = query.Prometheus(address(server))
     for chosen, values in _choices().items():
         for path in sorted((ROOT / "grafana/dashboards").glob("*.json")):
             board = json.loads(path.read_text())
-            opened = asking.opened(api, board, replace(view, chosen=values))
+            opened = query.opened(api, board, replace(view, chosen=values))
             for panel in panels_of(board):
                 yield timed(server, panel, opened, chosen, allowed)
 

@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from benchmarks.measuring import ROOT
-from exporter.demo.history import instance
+from tools.demo_history import instance
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

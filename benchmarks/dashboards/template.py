@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 from benchmarks.dashboards.serving import address, prometheus
 from benchmarks.measuring import ROOT
-from exporter.demo import history
-from exporter.demo.incidents import HOURLY
-from grafana.asking import Prometheus
+from modelhost_exporter.demo.incidents import HOURLY
+from tools import demo_history
+from tools.render.query import Prometheus
 
 RULES = ROOT / "prometheus/rules/recording.yml"
 _SECONDS, _INTERVAL, _EVALUATION = 1800, 15, 60
@@ -44,8 +44,8 @@ def recorded(models: int, end: float) -> list[Series]:
 
 def _scrape(scraped: Path, data: Path, models: int, start: float) -> None:
     with scraped.open("wb") as file:
-        file.writelines(history.scrapes(1, start, _SECONDS, _INTERVAL, models=models, schedule=HOURLY))
-        file.write(history.END)
+        file.writelines(demo_history.scrapes(1, start, _SECONDS, _INTERVAL, models=models, schedule=HOURLY))
+        file.write(demo_history.END)
     command = ("promtool", "tsdb", "create-blocks-from", "openmetrics", "--quiet", str(scraped), str(data))
     subprocess.run(command, check=True)
 

@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from benchmarks.dashboards.serving import address
-from grafana import asking
+from tools.render import query
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from benchmarks.measuring import Program
-    from grafana.asking import Question, View
+    from tools.render.query import Question, View
 
 _SCREEN_PIXELS, _SCREEN_COLUMNS = 1920, 24
 _AGAIN = 3
@@ -53,12 +53,12 @@ class Failed(Exception):
 
 def panels_of(board: Mapping[str, Any]) -> Iterator[Panel]:
     """Yield what a dashboard asks, each panel with as many points as it is wide."""
-    for question in asking.questions(board):
+    for question in query.questions(board):
         if question.kind != "panel":
             yield Panel(f"{question.kind} {question.where}", (question,))
-    for panel, repeat in asking.panels(board):
+    for panel, repeat in query.panels(board):
         points = int(panel.get("maxDataPoints") or panel["gridPos"]["w"] * _SCREEN_PIXELS / _SCREEN_COLUMNS)
-        asked = asking.panel_questions(board["title"], panel, repeat)
+        asked = query.panel_questions(board["title"], panel, repeat)
         if questions := [replace(question, points=points) for question in asked]:
             yield Panel(panel["title"], questions)
 
@@ -93,13 +93,13 @@ def _read(url: str) -> None:
 
 
 def _url(url: str, question: Question, view: View) -> str:
-    expr = asking.filled(question, view)
+    expr = query.filled(question, view)
     if question.kind == "variable":
-        label, match = asking.label_values(expr)
+        label, match = query.label_values(expr)
         path, parameters = f"label/{label}/values", {"match[]": match, "start": view.start, "end": view.end}
     elif question.instant:
         path, parameters = "query", {"query": expr, "time": view.end}
     else:
-        step = asking.step(question, view)
+        step = query.step(question, view)
         path, parameters = "query_range", {"query": expr, "start": view.start, "end": view.end, "step": step}
     return f"{url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"

@@ -7,7 +7,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
-from tests.pages import pages
+from tests.support.pages import pages
 
 if TYPE_CHECKING:
     from collections.abc import Callable

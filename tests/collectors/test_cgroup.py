@@ -5,15 +5,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.collectors import Options, Paths, Unavailable
-from exporter.collectors.cgroup import Cgroup, create, own_path
-from tests.machine import write
-from tests.readings import readings, readings_or_reason
+from modelhost_exporter.collectors import Options, Paths, Unavailable
+from modelhost_exporter.collectors.cgroup import Cgroup, create, own_path
+from tests.support.machine import write
+from tests.support.readings import readings, readings_or_reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tests.readings import Readings
+    from tests.support.readings import Readings
 
 
 def measured(root: Path, own: str, files: Mapping[str, str], mount: str = "sys/fs/cgroup") -> Readings:

@@ -7,10 +7,10 @@ from typing import Any, NoReturn
 
 import pytest
 
-from exporter.collectors import Options, Paths
-from exporter.collectors.clock import Clock, Discipline, adjtimex, create
-from tests.machine import psutil_double
-from tests.readings import readings
+from modelhost_exporter.collectors import Options, Paths
+from modelhost_exporter.collectors.clock import Clock, Discipline, adjtimex, create
+from tests.support.machine import psutil_double
+from tests.support.readings import readings
 
 TIME_OK, TIME_ERROR = 0, 5
 STA_UNSYNC, STA_NANO = 0x40, 0x2000

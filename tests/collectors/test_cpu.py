@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from exporter.collectors import Options, Paths
-from exporter.collectors.cpu import Cpu, create, disjoint_modes
-from tests.machine import CpuTimes, psutil_double
-from tests.readings import readings
+from modelhost_exporter.collectors import Options, Paths
+from modelhost_exporter.collectors.cpu import Cpu, create, disjoint_modes
+from tests.support.machine import CpuTimes, psutil_double
+from tests.support.readings import readings
 
 if TYPE_CHECKING:
     from pathlib import Path

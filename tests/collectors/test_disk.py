@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
-from exporter.collectors import Paths, Unavailable
-from exporter.collectors.disk import Disk, Options, create
-from exporter.linux.disks import Disks
-from exporter.selection import Selection
-from tests.machine import FILES, DiskCounts, psutil_double, write
-from tests.readings import readings, readings_or_reason
+from modelhost_exporter.collectors import Paths, Unavailable
+from modelhost_exporter.collectors.disk import Disk, Options, create
+from modelhost_exporter.config.name_filter import Selection
+from modelhost_exporter.linux.disks import Disks
+from tests.support.machine import FILES, DiskCounts, psutil_double, write
+from tests.support.readings import readings, readings_or_reason
 
 if TYPE_CHECKING:
     from pathlib import Path

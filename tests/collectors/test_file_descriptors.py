@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.collectors import Options, Paths, Unavailable
-from exporter.collectors.file_descriptors import FileDescriptors, create
-from tests.machine import FILES, write
-from tests.readings import readings
+from modelhost_exporter.collectors import Options, Paths, Unavailable
+from modelhost_exporter.collectors.file_descriptors import FileDescriptors, create
+from tests.support.machine import FILES, write
+from tests.support.readings import readings
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
-from exporter.collectors import Paths, Unavailable
-from exporter.collectors.filesystem import Filesystem, Options, Space, create, host_name, space
-from exporter.daemon_thread import names
-from exporter.exposition import TEXT
-from exporter.selection import Selection
-from exporter.units import Seconds
-from tests.machine import Partition, psutil_double
-from tests.programs import wait_until
-from tests.readings import readings
+from modelhost_exporter.collectors import Paths, Unavailable
+from modelhost_exporter.collectors.filesystem import Filesystem, Options, Space, create, host_name, space
+from modelhost_exporter.config.duration import Seconds
+from modelhost_exporter.config.name_filter import Selection
+from modelhost_exporter.metrics.exposition import TEXT
+from modelhost_exporter.process.daemon_thread import names
+from tests.support.machine import Partition, psutil_double
+from tests.support.programs import wait_until
+from tests.support.readings import readings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.readings import Readings
+    from tests.support.readings import Readings
 
 SPACE = Space(size=1000, available=400, free=500, files=10, files_free=5)
 SPACE_NAMES = {

@@ -6,25 +6,25 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.collectors import Paths, Unavailable
-from exporter.collectors.gpu import Gpu, Options, create
-from exporter.daemon_thread import running
-from exporter.exposition import TEXT
-from exporter.gpu import families
-from exporter.gpu.reading import Census, Identity, Lost, Value
-from exporter.gpu.sources import Later
-from exporter.scrape import Scrape
-from exporter.strict import ConfigError, parse
-from exporter.threads import Worker
-from exporter.units import Seconds
-from tests.programs import wait_until
-from tests.readings import readings, readings_or_reason
+from modelhost_exporter.collectors import Paths, Unavailable
+from modelhost_exporter.collectors.gpu import Gpu, Options, create
+from modelhost_exporter.config.duration import Seconds
+from modelhost_exporter.config.parsing import ConfigError, parse
+from modelhost_exporter.gpu import families
+from modelhost_exporter.gpu.contract import Census, Identity, Lost, Value
+from modelhost_exporter.gpu.sources import Later
+from modelhost_exporter.metrics.exposition import TEXT
+from modelhost_exporter.process.daemon_thread import running
+from modelhost_exporter.scrape import Scrape
+from modelhost_exporter.threads import Worker
+from tests.support.programs import wait_until
+from tests.support.readings import readings, readings_or_reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from exporter.families import Family
-    from tests.readings import Readings
+    from modelhost_exporter.metrics.families import Family
+    from tests.support.readings import Readings
 
 QUICK = Options(stuck_after=Seconds(0.5))
 
@@ -230,7 +230,7 @@ def test_a_gpu_that_is_found_while_the_collector_is_closed_is_no_failure(monkeyp
                 list(collector.collect())
             super().close()
 
-    monkeypatch.setattr("exporter.collectors.gpu.Worker", Overtaken)
+    monkeypatch.setattr("modelhost_exporter.collectors.gpu.Worker", Overtaken)
     before = set(running())
     collector = Gpu({"x": vendor}, QUICK)
     list(collector.collect())

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import os
 
-from exporter.collectors import Options, Paths
-from exporter.collectors.load import Load, create
-from tests.machine import psutil_double
-from tests.readings import readings
+from modelhost_exporter.collectors import Options, Paths
+from modelhost_exporter.collectors.load import Load, create
+from tests.support.machine import psutil_double
+from tests.support.readings import readings
 
 
 def test_each_average_has_its_name() -> None:

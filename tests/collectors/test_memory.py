@@ -3,10 +3,10 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
-from exporter.collectors import Options, Paths
-from exporter.collectors.memory import Memory, create
-from tests.machine import FILES, psutil_double, write
-from tests.readings import readings
+from modelhost_exporter.collectors import Options, Paths
+from modelhost_exporter.collectors.memory import Memory, create
+from tests.support.machine import FILES, psutil_double, write
+from tests.support.readings import readings
 
 if TYPE_CHECKING:
     from pathlib import Path

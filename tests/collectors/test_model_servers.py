@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from exporter import config
-from exporter.collectors import Paths, Unavailable
-from exporter.collectors.model_servers import ModelServers, Options, create
-from exporter.config import ConfigError
-from exporter.http_url import ServerUrl
-from exporter.polling.settings import Probe
-from exporter.units import Seconds
-from tests.fakes import family, of_collector, samples
-from tests.pages import pages
-from tests.programs import fetch, wait_until
-from tests.stand_in import standing_in
+from modelhost_exporter.collectors import Paths, Unavailable
+from modelhost_exporter.collectors.model_servers import ModelServers, Options, create
+from modelhost_exporter.config import model as configuration
+from modelhost_exporter.config.duration import Seconds
+from modelhost_exporter.config.http_url import ServerUrl
+from modelhost_exporter.config.model import ConfigError
+from modelhost_exporter.engines.polling.settings import Probe
+from tests.support.fakes import family, of_collector, samples
+from tests.support.pages import pages
+from tests.support.programs import fetch, wait_until
+from tests.support.stand_in import standing_in
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,9 +85,9 @@ def test_a_proxied_server_that_waits_for_a_restart_is_left_out(start_exporter: S
     assert b"modelhost_engine_up" not in exporter.page()
 
 
-def read(text: str) -> config.Config:
+def read(text: str) -> configuration.Config:
     """Return a configuration."""
-    return config.read(yaml.safe_load(text))
+    return configuration.read(yaml.safe_load(text))
 
 
 def test_every_key_is_read() -> None:

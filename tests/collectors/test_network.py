@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
-from exporter.collectors import Paths, Unavailable
-from exporter.collectors.network import Network, Options, bytes_per_second, create
-from exporter.selection import Selection
-from tests.machine import NicCounts, NicState, psutil_double
-from tests.readings import readings
+from modelhost_exporter.collectors import Paths, Unavailable
+from modelhost_exporter.collectors.network import Network, Options, bytes_per_second, create
+from modelhost_exporter.config.name_filter import Selection
+from tests.support.machine import NicCounts, NicState, psutil_double
+from tests.support.readings import readings
 
 if TYPE_CHECKING:
     from types import SimpleNamespace

@@ -3,9 +3,9 @@ from __future__ import annotations
 import os
 import platform
 
-from exporter.collectors import Options, Paths
-from exporter.collectors.operating_system import OperatingSystem, create
-from tests.readings import readings
+from modelhost_exporter.collectors import Options, Paths
+from modelhost_exporter.collectors.operating_system import OperatingSystem, create
+from tests.support.readings import readings
 
 
 def test_the_labels_name_the_system() -> None:

@@ -4,22 +4,22 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
-from exporter.collectors import Unavailable, each, log_once, parts
-from exporter.collectors.cgroup import Cgroup
-from exporter.collectors.clock import Clock
-from exporter.collectors.file_descriptors import FileDescriptors
-from exporter.collectors.pressure import Pressure
-from exporter.collectors.tcp import Tcp
-from exporter.families import gauge
-from tests.machine import FILES, psutil_double, write
-from tests.readings import readings
+from modelhost_exporter.collectors import Unavailable, each, log_once, parts
+from modelhost_exporter.collectors.cgroup import Cgroup
+from modelhost_exporter.collectors.clock import Clock
+from modelhost_exporter.collectors.file_descriptors import FileDescriptors
+from modelhost_exporter.collectors.pressure import Pressure
+from modelhost_exporter.collectors.tcp import Tcp
+from modelhost_exporter.metrics.families import gauge
+from tests.support.machine import FILES, psutil_double, write
+from tests.support.readings import readings
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from prometheus_client.metrics_core import Metric
 
-    from tests.readings import Readings
+    from tests.support.readings import Readings
 
 ONE = gauge("one", "One.")
 

@@ -7,10 +7,10 @@ from typing import NoReturn
 
 import pytest
 
-from exporter.collectors import Options, Paths, Unavailable
-from exporter.collectors.pressure import Pressure, create, parse_totals
-from tests.machine import FILES, write
-from tests.readings import readings
+from modelhost_exporter.collectors import Options, Paths, Unavailable
+from modelhost_exporter.collectors.pressure import Pressure, create, parse_totals
+from tests.support.machine import FILES, write
+from tests.support.readings import readings
 
 
 class Refusing(type(Path())):  # type: ignore[misc]

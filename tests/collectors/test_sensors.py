@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.collectors import Options, Paths, Unavailable
-from exporter.collectors.sensors import Sensors, create
-from tests.machine import Sensor, psutil_double
-from tests.readings import readings, readings_or_reason
+from modelhost_exporter.collectors import Options, Paths, Unavailable
+from modelhost_exporter.collectors.sensors import Sensors, create
+from tests.support.machine import Sensor, psutil_double
+from tests.support.readings import readings, readings_or_reason
 
 if TYPE_CHECKING:
     from types import SimpleNamespace

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
-from exporter.demo.host import DemoHost
-from exporter.demo.incidents import QUIET
+from modelhost_exporter.demo.host import DemoHost
+from modelhost_exporter.demo.incidents import QUIET
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.past import waits
 from tests.prometheus.rules import ALERTS
+from tests.support.past import waits
 
 if TYPE_CHECKING:
-    from tests.past import Past
+    from tests.support.past import Past
 
 # alert, severity (and window) → why an hour's incidents cannot make it fire
 _CANNOT = {

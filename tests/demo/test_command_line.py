@@ -7,7 +7,7 @@ import sys
 import urllib.request
 from typing import TYPE_CHECKING
 
-from tests.programs import DEADLINE_SECONDS, wait_until
+from tests.support.programs import DEADLINE_SECONDS, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # what a demo must not touch, watched by Python itself in a process of its own
 _WATCHED = """
 import sys
-from exporter.demo.host import DemoHost
+from modelhost_exporter.demo.host import DemoHost
 touched = []
 def watch(event, arguments):
     if event in ("socket.connect", "socket.bind", "subprocess.Popen", "ctypes.dlopen"):

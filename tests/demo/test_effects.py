@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, NamedTuple, get_args
 
 import pytest
 
-from exporter.demo.incidents import Incident, Kind, Schedule
+from modelhost_exporter.demo.incidents import Incident, Kind, Schedule
 from tests.demo.conftest import START, MakeHost
-from tests.readings import Page
+from tests.support.readings import Page
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,8 +82,8 @@ def test_every_kind_has_an_effect() -> None:
 @pytest.fixture(scope="module")
 def quiet() -> Page:
     """Return the page of the same host, at the same time, when nothing goes wrong."""
-    from exporter.demo.host import DemoHost  # noqa: PLC0415
-    from exporter.demo.incidents import QUIET  # noqa: PLC0415
+    from modelhost_exporter.demo.host import DemoHost  # noqa: PLC0415
+    from modelhost_exporter.demo.incidents import QUIET  # noqa: PLC0415
 
     host = DemoHost(START, schedule=QUIET)
     try:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.demo.incidents import HOURLY, Incident, Schedule, Situation
+from modelhost_exporter.demo.incidents import HOURLY, Incident, Schedule, Situation
 
 HOT = Incident("gpu_hot", 10, 20, "3")
 

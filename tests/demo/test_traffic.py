@@ -4,9 +4,9 @@ import random
 
 import pytest
 
-from exporter.demo import catalogue
-from exporter.demo.incidents import QUIET, Situation
-from exporter.demo.traffic import Traffic, day_curve
+from modelhost_exporter.demo import catalogue
+from modelhost_exporter.demo.incidents import QUIET, Situation
+from modelhost_exporter.demo.traffic import Traffic, day_curve
 
 NOON = 1_800_014_400.0 // 86_400 * 86_400 + 12 * 3600
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.programs import DEADLINE_SECONDS, missing, wait_until
+from tests.support.programs import DEADLINE_SECONDS, missing, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.programs import Exporter
+    from tests.support.programs import Exporter
 
 try:
     import resource

@@ -10,24 +10,26 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from exporter import backends, kernel_files, wire
-from exporter.answers import Care
-from exporter.collectors import Unavailable, cgroup, pressure, tcp
-from exporter.exposition import accepts_gzip, negotiate
-from exporter.gpu import processes, sysfs_amd
-from exporter.http_url import PageUrl, ServerUrl
-from exporter.linux import disks
-from exporter.live.settings import Host, Origin
-from exporter.llamacpp_cache import capacity
-from exporter.polling.fetching import Fetcher
-from exporter.proxy.headers import tokens
-from exporter.proxy.inflate import CannotInflate, inflater
-from exporter.web.routes import scrape_timeout
-from exporter.wire.form import text_fields
-from exporter.wire.ndjson import Lines
-from exporter.wire.sse import EventStream
-from exporter.wire.usage_request import UsageFrameFilter, ask
-from exporter.wire.whole_body import WholeBody
+from modelhost_exporter import dialects
+from modelhost_exporter.collectors import Unavailable, cgroup, pressure, tcp
+from modelhost_exporter.config.http_url import PageUrl, ServerUrl
+from modelhost_exporter.dialects.form import text_fields
+from modelhost_exporter.dialects.ndjson import Lines
+from modelhost_exporter.dialects.sse import EventStream
+from modelhost_exporter.dialects.usage_request import UsageFrameFilter, ask
+from modelhost_exporter.dialects.whole_body import WholeBody
+from modelhost_exporter.engines import kinds
+from modelhost_exporter.engines.llamacpp_cache import capacity
+from modelhost_exporter.engines.polling.fetching import Fetcher
+from modelhost_exporter.gpu import processes
+from modelhost_exporter.gpu.sysfs import amd
+from modelhost_exporter.json_reading import Care
+from modelhost_exporter.linux import disks, kernel_files
+from modelhost_exporter.live.settings import Host, Origin
+from modelhost_exporter.metrics.exposition import accepts_gzip, negotiate
+from modelhost_exporter.proxy.headers import tokens
+from modelhost_exporter.proxy.inflate import CannotInflate, inflater
+from modelhost_exporter.web.routes import scrape_timeout
 from tests.faults.hostile import (
     DOCUMENTS,
     FORMS,
@@ -39,7 +41,7 @@ from tests.faults.hostile import (
     metrics_pages,
     repeated,
 )
-from tests.pages import SERVERS, pages
+from tests.support.pages import SERVERS, pages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -67,7 +69,7 @@ def in_pieces(feed: Callable[[bytes], object], size: int) -> Callable[[bytes], N
     return run
 
 
-def reply_reader(format_: wire.WireFormat, content_type: str, size: int) -> Callable[[bytes], object]:
+def reply_reader(format_: dialects.WireFormat, content_type: str, size: int) -> Callable[[bytes], object]:
     """Return a function that reads a whole reply."""
 
     def run(data: bytes) -> object:
@@ -116,7 +118,7 @@ def may_raise(read: Callable[[Any], object], *errors: type[Exception]) -> Callab
 
 def snapshot(folder: str, path: str) -> Callable[[bytes], None]:
     """Return a function that reads a model server, one of whose pages is replaced."""
-    kind, honest = backends.backend(SERVERS[folder]), pages(folder)
+    kind, honest = kinds.backend(SERVERS[folder]), pages(folder)
 
     def read(page: bytes) -> None:
         served = {**honest, path: page}
@@ -137,7 +139,7 @@ def server_readers() -> Iterator[Reader]:
 
 def wire_readers() -> Iterator[Reader]:
     """Yield the dialects' readers and their framings."""
-    for format_ in wire.FORMATS:
+    for format_ in dialects.FORMATS:
         yield Reader(f"{format_.NAME} call", format_.call, (*DOCUMENTS, *FORMS))
         for kind in (SSE, NDJSON):
             yield Reader(f"{format_.NAME} {kind}", reply_reader(format_, kind, 0), FRAMES)
@@ -156,7 +158,7 @@ def wire_readers() -> Iterator[Reader]:
     yield Reader("excerpt", excerpt, DOCUMENTS)
     yield Reader("form", text_fields, FORMS)
     yield Reader("ask for usage", ask, (*DOCUMENTS, repeated(b'"a":{},', start=b'{"stream":true,', end=b'"b":0}')))
-    yield Reader("path", wire.find.__wrapped__, tuple(as_text(repeated(part)) for part in (b"/", b"/a", b"a")))
+    yield Reader("path", dialects.find.__wrapped__, tuple(as_text(repeated(part)) for part in (b"/", b"/a", b"a")))
 
 
 def inflating_readers() -> Iterator[Reader]:
@@ -247,7 +249,7 @@ def kernel_readers() -> Iterator[Reader]:
         pressure.parse_totals,
         disks.parse_diskstats,
         cgroup.own_path,
-        sysfs_amd.parse_clocks,
+        amd.parse_clocks,
     )
     for parser in parsers:
         yield Reader(f"{parser.__module__}.{parser.__name__}", may_raise(parser, Unavailable), makes)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import exporter
+import modelhost_exporter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tests.faults.hostile import Make
 
-PACKAGE = Path(exporter.__file__).parent
+PACKAGE = Path(modelhost_exporter.__file__).parent
 SMALLEST, LARGEST = 4_000, 32_000
 MEASURABLE_SECONDS = 0.002
 MAX_FACTOR = 10.0
@@ -88,7 +88,9 @@ def regular_expressions() -> set[str]:
     """Return where the package uses ``re``: ``module.NAME`` of a constant, ``module:function`` of a use within one."""
     found: set[str] = set()
     for file in PACKAGE.rglob("*.py"):
-        module = ".".join(("exporter", *file.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
+        module = ".".join(("modelhost_exporter", *file.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(
+            ".__init__"
+        )
         found |= set(_uses(ast.parse(file.read_text(encoding="utf-8")), module))
     return found
 

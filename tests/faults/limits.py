@@ -11,12 +11,12 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.programs import installed, missing
+from tests.support.programs import installed, missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from tests.programs import Program
+    from tests.support.programs import Program
 
 
 def as_a_limited_user() -> list[str]:
@@ -25,7 +25,9 @@ def as_a_limited_user() -> list[str]:
         return []
     uid = str(200_000 + os.getpid())  # of its own: the limit counts all threads of a user
     under = [installed("setpriv"), f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
-    works = subprocess.run([*under, sys.executable, "-c", "import exporter.cli"], capture_output=True, check=False)
+    works = subprocess.run(
+        [*under, sys.executable, "-c", "import modelhost_exporter.cli"], capture_output=True, check=False
+    )
     if works.returncode != 0:
         missing("another user may not run this Python")
     return under

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.programs import DEADLINE_SECONDS, Exporter, wait_until
-from tests.stand_in import StandIn, standing_in
+from tests.support.programs import DEADLINE_SECONDS, Exporter, wait_until
+from tests.support.stand_in import StandIn, standing_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

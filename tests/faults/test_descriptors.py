@@ -18,8 +18,8 @@ import pytest
 
 from tests.faults.crowd import counted, crowd, many_descriptors
 from tests.faults.observed import STREAM_PATH, Resources, proxy_address, scraped, wait_until_normal
-from tests.programs import DEADLINE_SECONDS, Exporter, installed, running, wait_until
-from tests.stand_in import standing_in
+from tests.support.programs import DEADLINE_SECONDS, Exporter, installed, running, wait_until
+from tests.support.stand_in import standing_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,7 +36,7 @@ def limited(*arguments: str, soft: int = LIMIT, hard: int = LIMIT) -> Iterator[E
     """Start an exporter that may have so many descriptors."""
 
     class Limited(Exporter):
-        command = (installed("prlimit"), f"--nofile={soft}:{hard}", sys.executable, "-m", "exporter")
+        command = (installed("prlimit"), f"--nofile={soft}:{hard}", sys.executable, "-m", "modelhost_exporter")
 
     exporter = Limited(*arguments)
     with running(exporter):

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
-from exporter import page as live_page
+from modelhost_exporter import page as live_page
 from tests.faults.observed import scraped
-from tests.programs import DEADLINE_SECONDS, Program, free_port, installed, missing, running, wait_until
-from tests.stand_in import standing_in
+from tests.support.programs import DEADLINE_SECONDS, Program, free_port, installed, missing, running, wait_until
+from tests.support.stand_in import standing_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
     from tests.conftest import StartExporter
-    from tests.stand_in import StandIn
+    from tests.support.stand_in import StandIn
 
 ROUTES = ("/", "/metrics", "/-/healthy", "/-/ready", "/api/live", "/api/models", "/api/history", "/static/app.js", "/x")
 SCRAPES = ("/metrics", "/-/healthy", "/-/ready")
@@ -111,7 +111,7 @@ def listening_everywhere(*arguments: str) -> Iterator[tuple[Program, str]]:
     """Start an exporter on every address; its address on loopback stands for one where another machine reaches it."""
     port = free_port()
     command = [f"--web.listen-address=:{port}", "--log.format=json", *arguments]
-    with running(Program([sys.executable, "-m", "exporter", *command])) as program:
+    with running(Program([sys.executable, "-m", "modelhost_exporter", *command])) as program:
         program.wait_for_line(lambda line: '"msg": "ready"' in line)
         yield program, f"127.0.0.1:{port}"
 

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.garbage import Garbage
+from modelhost_exporter.process.garbage import Garbage
 from tests.faults.observed import STREAM_PATH
-from tests.pages import pages
-from tests.programs import DEADLINE_SECONDS, Program, free_port, running, wait_until
-from tests.stand_in import cut_off, standing_in, status
+from tests.support.pages import pages
+from tests.support.programs import DEADLINE_SECONDS, Program, free_port, running, wait_until
+from tests.support.stand_in import cut_off, standing_in, status
 
 if TYPE_CHECKING:
     from http.server import BaseHTTPRequestHandler
 
-    from tests.stand_in import StandIn
+    from tests.support.stand_in import StandIn
 
 MANY = 40
 FEW = 10

@@ -9,15 +9,15 @@ import pytest
 
 from tests.faults.observed import Resources, scraped, wait_until_normal
 from tests.gpu.driver import FULL, Driver, plug_in
-from tests.programs import wait_until
-from tests.readings import Page
+from tests.support.programs import wait_until
+from tests.support.readings import Page
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from tests.conftest import StartExporter
-    from tests.programs import Exporter
+    from tests.support.programs import Exporter
 
 
 Samples = dict[str, float]

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.fakes import of_collector
 from tests.faults.observed import scraped
 from tests.gpu import damaged
 from tests.gpu.driver import H100, plug_in
-from tests.programs import wait_until
-from tests.readings import Page
+from tests.support.fakes import of_collector
+from tests.support.programs import wait_until
+from tests.support.readings import Page
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.conftest import StartExporter
     from tests.gpu.driver import Driver
-    from tests.programs import Exporter
+    from tests.support.programs import Exporter
 
 
 @pytest.fixture

@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from exporter import collectors, wire
-from exporter.answers import NotUnderstood
-from exporter.engine_page import EnginePage
-from exporter.proxy.inflate import CannotInflate, inflater
-from exporter.selection import Selection
-from exporter.wire.form import text_fields
-from exporter.wire.ndjson import Lines
-from exporter.wire.sse import EventStream
-from exporter.wire.usage_request import UsageFrameFilter
-from exporter.wire.whole_body import WholeBody
+from modelhost_exporter import collectors, dialects
+from modelhost_exporter.config.name_filter import Selection
+from modelhost_exporter.dialects.form import text_fields
+from modelhost_exporter.dialects.ndjson import Lines
+from modelhost_exporter.dialects.sse import EventStream
+from modelhost_exporter.dialects.usage_request import UsageFrameFilter
+from modelhost_exporter.dialects.whole_body import WholeBody
+from modelhost_exporter.engines.metrics_page import EnginePage
+from modelhost_exporter.json_reading import NotUnderstood
+from modelhost_exporter.proxy.inflate import CannotInflate, inflater
 from tests.faults.foreign_readers import JSON, NDJSON, SSE, readers
 from tests.faults.growth import MAX_FACTOR, attacks, constant, factor, fail_unless_linear, regular_expressions
 from tests.faults.hostile import as_text, repeated
@@ -38,70 +38,70 @@ if TYPE_CHECKING:
 
 # constant → the method that it is used with, and inputs beside those made of its own pieces
 FOREIGN: dict[str, tuple[str, Sequence[Make]]] = {
-    "exporter.backends.llamacpp._BUILD": ("match", ()),
-    "exporter.collectors.pressure._TOTALS": ("findall", ()),
-    "exporter.collectors.tcp._TIME_WAIT": ("search", ()),
-    "exporter.engine_page._BOUND": ("search", ()),
-    "exporter.engine_page._ESCAPE": ("findall", ()),
-    "exporter.engine_page._LABEL": ("findall", [as_text(repeated(b"a", start=b"{", end=b"}"))]),
-    "exporter.engine_page._SAMPLE": (
+    "modelhost_exporter.engines.kinds.llamacpp._BUILD": ("match", ()),
+    "modelhost_exporter.collectors.pressure._TOTALS": ("findall", ()),
+    "modelhost_exporter.collectors.tcp._TIME_WAIT": ("search", ()),
+    "modelhost_exporter.engines.metrics_page._BOUND": ("search", ()),
+    "modelhost_exporter.engines.metrics_page._ESCAPE": ("findall", ()),
+    "modelhost_exporter.engines.metrics_page._LABEL": ("findall", [as_text(repeated(b"a", start=b"{", end=b"}"))]),
+    "modelhost_exporter.engines.metrics_page._SAMPLE": (
         "fullmatch",
         [as_text(repeated(part, start=b"a")) for part in (b" ", b"{", b"} 1", b"} 1 1", b"{} 1 # ", b" {a} ", b" 1")],
     ),
-    "exporter.families._ESCAPE": ("search", [as_text(repeated(rb"\u000")), as_text(repeated(rb"\x0"))]),
-    "exporter.gpu.cards._CARD": ("fullmatch", ()),
-    "exporter.gpu.kfd._NUMBER": ("fullmatch", ()),
-    "exporter.gpu.kfd._PROPERTY": ("findall", ()),
-    "exporter.gpu.mig._PROFILE": ("search", ()),
-    "exporter.gpu.nvidia_fields._NUMBER": ("findall", ()),
-    "exporter.gpu.owners._CONTAINER": ("findall", ()),
-    "exporter.gpu.owners._PORT": ("findall", ()),
-    "exporter.gpu.owners._STARTERS": ("fullmatch", ()),
-    "exporter.gpu.processes._DRIVE": ("match", ()),
-    "exporter.gpu.processes._INTERPRETERS": ("fullmatch", ()),
-    "exporter.gpu.processes._TITLE_END": ("split", ()),
-    "exporter.gpu.sleep._STATUS": ("search", ()),
-    "exporter.gpu.sysfs_amd._ERRORS": ("findall", ()),
-    "exporter.gpu.sysfs_amd._LEVEL": ("findall", ()),
-    "exporter.gpu.sysfs_amd._SPEED": ("match", ()),
-    "exporter.http_url._PRINTABLE": ("fullmatch", ()),
-    "exporter.linux.mounts._ESCAPED": ("findall", ()),
-    "exporter.live.host._LOOPBACK": ("fullmatch", ()),
-    "exporter.live.host._STACKED": ("fullmatch", ()),
-    "exporter.live.settings._HOST": ("fullmatch", ()),
-    "exporter.logs._PLAIN": ("fullmatch", ()),
-    "exporter.origin_check._ORIGIN": ("fullmatch", ()),
-    "exporter.polling.settings._FIELD_NAME": ("fullmatch", ()),
-    "exporter.proxy.admission._PRINTABLE": ("fullmatch", ()),
-    "exporter.proxy.admission._TARGET": ("fullmatch", ()),
-    "exporter.proxy.relay._FORBIDDEN": ("search", ()),
-    "exporter.redaction._BEFORE_QUERY": ("findall", ()),
-    "exporter.redaction._PORT": ("findall", ()),
-    "exporter.strict._NAME": ("fullmatch", ()),
-    "exporter.wire.form._PARAMETER": ("findall", ()),
-    "exporter.wire.openai_responses._MADE_UP_DETAILS": ("fullmatch", ()),
-    "exporter.wire.repeats._TOKEN": ("search", [repeated(b'"text":"a\\')]),
-    "exporter.wire.repeats._plain": ("fullmatch", ()),
-    "exporter.wire.usage_request._BLANK_LINE": ("findall", ()),
-    "exporter.wire.usage_request._SPACE": ("match", ()),
-    "exporter.wire.whole_body._MEMBER": ("findall", ()),
+    "modelhost_exporter.metrics.families._ESCAPE": (
+        "search",
+        [as_text(repeated(rb"\u000")), as_text(repeated(rb"\x0"))],
+    ),
+    "modelhost_exporter.gpu.sysfs.cards._CARD": ("fullmatch", ()),
+    "modelhost_exporter.gpu.sysfs.kfd._NUMBER": ("fullmatch", ()),
+    "modelhost_exporter.gpu.sysfs.kfd._PROPERTY": ("findall", ()),
+    "modelhost_exporter.gpu.nvidia.mig._PROFILE": ("search", ()),
+    "modelhost_exporter.gpu.nvidia.fields._NUMBER": ("findall", ()),
+    "modelhost_exporter.gpu.process_owners._CONTAINER": ("findall", ()),
+    "modelhost_exporter.gpu.process_owners._PORT": ("findall", ()),
+    "modelhost_exporter.gpu.process_owners._STARTERS": ("fullmatch", ()),
+    "modelhost_exporter.gpu.processes._DRIVE": ("match", ()),
+    "modelhost_exporter.gpu.processes._INTERPRETERS": ("fullmatch", ()),
+    "modelhost_exporter.gpu.processes._TITLE_END": ("split", ()),
+    "modelhost_exporter.gpu.runtime_suspend._STATUS": ("search", ()),
+    "modelhost_exporter.gpu.sysfs.amd._ERRORS": ("findall", ()),
+    "modelhost_exporter.gpu.sysfs.amd._LEVEL": ("findall", ()),
+    "modelhost_exporter.gpu.sysfs.amd._SPEED": ("match", ()),
+    "modelhost_exporter.config.http_url._PRINTABLE": ("fullmatch", ()),
+    "modelhost_exporter.linux.mounts._ESCAPED": ("findall", ()),
+    "modelhost_exporter.live.host._LOOPBACK": ("fullmatch", ()),
+    "modelhost_exporter.live.host._STACKED": ("fullmatch", ()),
+    "modelhost_exporter.live.settings._HOST": ("fullmatch", ()),
+    "modelhost_exporter.logs.formatting._PLAIN": ("fullmatch", ()),
+    "modelhost_exporter.web.origin_check._ORIGIN": ("fullmatch", ()),
+    "modelhost_exporter.engines.polling.settings._FIELD_NAME": ("fullmatch", ()),
+    "modelhost_exporter.proxy.admission._PRINTABLE": ("fullmatch", ()),
+    "modelhost_exporter.proxy.admission._TARGET": ("fullmatch", ()),
+    "modelhost_exporter.proxy.relay._FORBIDDEN": ("search", ()),
+    "modelhost_exporter.logs.redaction._BEFORE_QUERY": ("findall", ()),
+    "modelhost_exporter.logs.redaction._PORT": ("findall", ()),
+    "modelhost_exporter.config.parsing._NAME": ("fullmatch", ()),
+    "modelhost_exporter.dialects.form._PARAMETER": ("findall", ()),
+    "modelhost_exporter.dialects.openai_responses._MADE_UP_DETAILS": ("fullmatch", ()),
+    "modelhost_exporter.dialects.frame_template._TOKEN": ("search", [repeated(b'"text":"a\\')]),
+    "modelhost_exporter.dialects.frame_template._plain": ("fullmatch", ()),
+    "modelhost_exporter.dialects.usage_request._BLANK_LINE": ("findall", ()),
+    "modelhost_exporter.dialects.usage_request._SPACE": ("match", ()),
+    "modelhost_exporter.dialects.whole_body._MEMBER": ("findall", ()),
 }
 # constant, or module:function of one that is made there → why no foreign text meets it
 TRUSTED = {
-    "exporter.config:Web.__post_init__": "the operator's configuration",
-    "exporter.demo.history._BORN": "the demo's own page",
-    "exporter.demo.history._TAKEN": "the demo's own page",
-    "exporter.gpu.library:_cached": "the loader's own cache, which only root can write",
-    "exporter.gpu.library:search": "the operator's LD_LIBRARY_PATH",
-    "exporter.http_url:PageUrl.from_text": "the operator's configuration",
-    "exporter.redaction:_start_of_word": "messages about the operator's configuration",
-    "exporter.redaction:redact_url": "messages about the operator's configuration",
-    "exporter.reference:filled": "our own documentation",
-    "exporter.selection:all_but": "tested below, with the default patterns",
-    "exporter.strict:_pattern": "the operator's own pattern",
-    "exporter.units._DURATION": "the operator's configuration",
-    "exporter.units._PART": "the operator's configuration",
-    "exporter.yaml_file:_without_values": "PyYAML's own words about the operator's configuration",
+    "modelhost_exporter.config.model:Web.__post_init__": "the operator's configuration",
+    "modelhost_exporter.gpu.nvidia.library:_cached": "the loader's own cache, which only root can write",
+    "modelhost_exporter.gpu.nvidia.library:search": "the operator's LD_LIBRARY_PATH",
+    "modelhost_exporter.config.http_url:PageUrl.from_text": "the operator's configuration",
+    "modelhost_exporter.logs.redaction:_start_of_word": "messages about the operator's configuration",
+    "modelhost_exporter.logs.redaction:redact_url": "messages about the operator's configuration",
+    "modelhost_exporter.config.name_filter:all_but": "tested below, with the default patterns",
+    "modelhost_exporter.config.parsing:_pattern": "the operator's own pattern",
+    "modelhost_exporter.config.duration._DURATION": "the operator's configuration",
+    "modelhost_exporter.config.duration._PART": "the operator's configuration",
+    "modelhost_exporter.config.yaml_file:_without_values": "PyYAML's own words about the operator's configuration",
 }
 
 
@@ -179,7 +179,7 @@ PIECE, ENDLESS = b"x" * 29, 3 << 20
 
 
 def _reply(path: str, kind: str) -> Callable[[bytes], object]:
-    found = wire.find(path)
+    found = dialects.find(path)
     assert found is not None
     return found[0].reply(kind).feed
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.faults.observed import Resources, proxy_address, scraped, streamed, streaming_server, wait_until_normal
-from tests.programs import free_port, wait_until
-from tests.stand_in import standing_in, status
+from tests.support.programs import free_port, wait_until
+from tests.support.stand_in import standing_in, status
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from tests.fakes import of_collector
 from tests.faults.limits import limited
 from tests.faults.observed import HEALTHY_SECONDS, Resources, wait_until_normal
-from tests.programs import fetch, wait_until
+from tests.support.fakes import of_collector
+from tests.support.programs import fetch, wait_until
 
 if TYPE_CHECKING:
     from tests.conftest import StartExporter
-    from tests.programs import Exporter
+    from tests.support.programs import Exporter
 
 ROUNDS = 8
 SCRAPES = 5

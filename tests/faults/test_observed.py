@@ -6,20 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.observed import (
-    Resources,
-    ScrapeLoop,
-    scraped,
-    streamed,
-    streaming_server,
-    wait_until_normal,
-)
-from tests.programs import wait_until
-from tests.stand_in import standing_in, status
+from tests.faults.observed import Resources, ScrapeLoop, scraped, streamed, streaming_server, wait_until_normal
+from tests.support.programs import wait_until
+from tests.support.stand_in import standing_in, status
 
 if TYPE_CHECKING:
     from tests.conftest import StartExporter
-    from tests.stand_in import Answer
+    from tests.support.stand_in import Answer
 
 
 def test_a_healthy_exporter_has_no_problems(start_exporter: StartExporter) -> None:

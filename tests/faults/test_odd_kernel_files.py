@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.faults.observed import scraped
-from tests.machine import FILES, write
-from tests.readings import Page
+from tests.support.machine import FILES, write
+from tests.support.readings import Page
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

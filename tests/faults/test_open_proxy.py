@@ -11,7 +11,7 @@ from tests.faults.observed import Stream, proxy_address, scraped, streaming_serv
 
 if TYPE_CHECKING:
     from tests.conftest import StartExporter
-    from tests.programs import Exporter
+    from tests.support.programs import Exporter
 
 MESSAGE = "listening on every address without authentication"
 

@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from tests.fakes import samples
 from tests.faults.limits import as_a_limited_user, readable_folder, without_new_threads
 from tests.faults.observed import Resources, Stream, proxy_address, scraped, streaming_server, wait_until_normal
-from tests.pages import pages
-from tests.programs import DEADLINE_SECONDS, fetch, wait_until
-from tests.stand_in import standing_in
+from tests.support.fakes import samples
+from tests.support.pages import pages
+from tests.support.programs import DEADLINE_SECONDS, fetch, wait_until
+from tests.support.stand_in import standing_in
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.conftest import StartExporter
-    from tests.programs import Exporter
-    from tests.stand_in import StandIn
+    from tests.support.programs import Exporter
+    from tests.support.stand_in import StandIn
 
 SIGNALS = 1900
 POSTS = 200  # fewer than web.max_connections_per_address

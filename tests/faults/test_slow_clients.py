@@ -12,13 +12,13 @@ import pytest
 
 from tests.faults.crowd import counted, crowd, many_descriptors
 from tests.faults.observed import Resources, scraped, wait_until_normal
-from tests.programs import DEADLINE_SECONDS, wait_until
+from tests.support.programs import DEADLINE_SECONDS, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.conftest import StartExporter
-    from tests.programs import Exporter
+    from tests.support.programs import Exporter
 
 CLOSED = "web_connections_closed_total"
 GET = b"GET /-/healthy HTTP/1.1\r\nHost: localhost\r\n"

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from tests.faults import mounts
 from tests.faults.observed import Resources, scraped, wait_until_normal
 from tests.faults.shims import compiled
-from tests.programs import Exporter, Program, missing, running, wait_until
-from tests.readings import Page
+from tests.support.programs import Exporter, Program, missing, running, wait_until
+from tests.support.readings import Page
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +32,7 @@ class ExporterWithMounts(Exporter):
         exporter = (
             sys.executable,
             "-m",
-            "exporter",
+            "modelhost_exporter",
             "--web.listen-address=127.0.0.1:0",
             "--log.format=json",
             *arguments,

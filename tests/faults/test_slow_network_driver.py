@@ -8,15 +8,15 @@ import pytest
 
 from tests.faults.observed import scraped, streamed, streaming_server
 from tests.faults.shims import compiled, preloaded
-from tests.machine import write
-from tests.programs import wait_until
-from tests.readings import Page
+from tests.support.machine import write
+from tests.support.programs import wait_until
+from tests.support.readings import Page
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.conftest import StartExporter
-    from tests.programs import Exporter
+    from tests.support.programs import Exporter
 
 LONGEST_GAP_SECONDS = 0.5
 CONFIG = "collectors: {network: {devices: {include: '.*'}}}\n"

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from tests.fakes import of_collector
 from tests.faults.limits import as_a_limited_user, without_new_threads
 from tests.faults.observed import Resources, scraped, streamed, streaming_server, wait_until_normal
-from tests.programs import DEADLINE_SECONDS, Exporter, Program, fetch, installed, running, wait_until
+from tests.support.fakes import of_collector
+from tests.support.programs import DEADLINE_SECONDS, Exporter, Program, fetch, installed, running, wait_until
 
 if TYPE_CHECKING:
     from tests.conftest import StartExporter
@@ -89,7 +89,7 @@ def test_it_does_not_start_without_threads() -> None:
     """Where not even the first threads can be started it ends with one line and exit code 1."""
     under = [installed("prlimit"), "--nproc=1:", *as_a_limited_user()]
     result = subprocess.run(
-        [*under, sys.executable, "-m", "exporter", "--web.listen-address=127.0.0.1:0"],
+        [*under, sys.executable, "-m", "modelhost_exporter", "--web.listen-address=127.0.0.1:0"],
         capture_output=True,
         text=True,
         timeout=DEADLINE_SECONDS,

@@ -19,15 +19,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.fakes import samples
 from tests.faults.observed import ScrapeLoop, proxy_address, scraped, streaming_server
-from tests.programs import DEADLINE_SECONDS, fetch, free_port, wait_until
+from tests.support.fakes import samples
+from tests.support.programs import DEADLINE_SECONDS, fetch, free_port, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.conftest import StartExporter
-    from tests.programs import Exporter as RealExporter
+    from tests.support.programs import Exporter as RealExporter
 
 PIPE_BYTES = 4096
 RELOADS = 60
@@ -47,7 +47,13 @@ class Exporter:
         fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         self.process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "exporter", f"--web.listen-address={self.address}", "--log.format=json"),
+                *(
+                    sys.executable,
+                    "-m",
+                    "modelhost_exporter",
+                    f"--web.listen-address={self.address}",
+                    "--log.format=json",
+                ),
                 *("--web.enable-lifecycle", "--collector.disable-defaults", "--collector.load", *arguments),
             ],
             stdin=subprocess.DEVNULL,
@@ -164,7 +170,7 @@ def test_a_full_disk_ends_nothing() -> None:
 def test_no_standard_error_at_all_ends_nothing() -> None:
     """Started with it closed; what the system gives its number to is never written to."""
     port = free_port()
-    command = [sys.executable, "-m", "exporter", f"--web.listen-address=127.0.0.1:{port}"]
+    command = [sys.executable, "-m", "modelhost_exporter", f"--web.listen-address=127.0.0.1:{port}"]
     with subprocess.Popen(["/bin/sh", "-c", 'exec "$@" 2>&-', "sh", *command], stdout=subprocess.DEVNULL) as process:
         try:
 
@@ -189,7 +195,12 @@ def test_a_fatal_error_ends_the_process_where_nobody_reads_why() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        command = [sys.executable, "-m", "exporter", f"--web.listen-address=127.0.0.1:{taken.getsockname()[1]}"]
+        command = [
+            sys.executable,
+            "-m",
+            "modelhost_exporter",
+            f"--web.listen-address=127.0.0.1:{taken.getsockname()[1]}",
+        ]
         with subprocess.Popen(command, stderr=writing, stdout=subprocess.DEVNULL) as process:
             try:
                 assert process.wait(DEADLINE_SECONDS) == 1

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.programs import Program, fetch, installed, running, wait_until
+from tests.support.programs import Program, fetch, installed, running, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,7 @@ import sys
 import types
 from collections import Counter
 
-from exporter import cli
+from modelhost_exporter import cli
 
 
 def left() -> dict[str, int]:
@@ -20,7 +20,7 @@ def left() -> dict[str, int]:
         kind = type(one)
         if isinstance(one, types.FrameType):
             counts[f"frame {one.f_code.co_qualname}"] += 1
-        elif isinstance(one, BaseException) or kind.__module__.partition(".")[0] == "exporter":
+        elif isinstance(one, BaseException) or kind.__module__.partition(".")[0] == "modelhost_exporter":
             counts[kind.__qualname__] += 1
     return counts
 

@@ -9,9 +9,12 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
-from exporter import cli, config, logs, systemd
-from exporter.descriptors import Descriptors, raise_limit
-from exporter.service import Service
+from modelhost_exporter import cli
+from modelhost_exporter.config import model as configuration
+from modelhost_exporter.logs import formatting as logs
+from modelhost_exporter.process import systemd
+from modelhost_exporter.process.descriptors import Descriptors, raise_limit
+from modelhost_exporter.service import Service
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,7 +37,7 @@ class Wedge:
 
 def main() -> None:
     """Serve until SIGTERM."""
-    given = config.load(None, {"web.listen_addresses": ["127.0.0.1:0"], "log.format": "json"})
+    given = configuration.load(None, {"web.listen_addresses": ["127.0.0.1:0"], "log.format": "json"})
     logs.set_up(given.log)
     service = Service(lambda: given, given)
     wedge = Wedge()

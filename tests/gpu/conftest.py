@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
-from exporter.collectors import gpu
-from exporter.gpu.nvidia import Nvidia
-from exporter.gpu.nvidia_device import Surroundings
-from exporter.gpu.nvml import Nvml
-from exporter.gpu.processes import Names
-from exporter.gpu.sleep import PciDevices
-from exporter.gpu.xid import XidWatcher
+from modelhost_exporter.collectors import gpu
+from modelhost_exporter.gpu.nvidia.device import Surroundings
+from modelhost_exporter.gpu.nvidia.driver import Nvidia
+from modelhost_exporter.gpu.nvidia.nvml import Nvml
+from modelhost_exporter.gpu.nvidia.xid import XidWatcher
+from modelhost_exporter.gpu.processes import Names
+from modelhost_exporter.gpu.runtime_suspend import PciDevices
 from tests.gpu.driver import Driver, compiled
-from tests.programs import wait_until
+from tests.support.programs import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

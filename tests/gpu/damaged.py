@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from typing import TYPE_CHECKING
 
-from tests.programs import installed
+from tests.support.programs import installed
 
 if TYPE_CHECKING:
     from pathlib import Path

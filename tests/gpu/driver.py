@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.programs import installed
+from tests.support.programs import installed
 
 SOURCE = Path(__file__).parent / "standin/nvml.c"
 GIB = 2**30

@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.collectors import Paths, Unavailable, gpu
-from exporter.gpu import sources
-from exporter.gpu.cards import Cards
-from exporter.gpu.sysfs_amd import AMD as AMD_CARDS
-from exporter.gpu.sysfs_amd import parse_clocks
-from exporter.gpu.uses import GpuUse
+from modelhost_exporter.collectors import Paths, Unavailable, gpu
+from modelhost_exporter.gpu import sources
+from modelhost_exporter.gpu.sysfs.amd import AMD as AMD_CARDS
+from modelhost_exporter.gpu.sysfs.amd import parse_clocks
+from modelhost_exporter.gpu.sysfs.cards import Cards
+from modelhost_exporter.gpu.usage_cache import GpuUse
 from tests.gpu.conftest import Clock
-from tests.machine import write
-from tests.readings import readings
+from tests.support.machine import write
+from tests.support.readings import readings
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.readings import Readings
+    from tests.support.readings import Readings
 
 GIB = 2**30
 

@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.gpu.asking import NAME, collected, of_first
 from tests.gpu.driver import H100, RTX, plug_in
-from tests.programs import wait_until
+from tests.gpu.querying import NAME, collected, of_first
+from tests.support.programs import wait_until
 
 if TYPE_CHECKING:
     from tests.gpu.conftest import Clock, MakeGpu

@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.collectors import Unavailable
-from exporter.daemon_thread import running
-from exporter.gpu import library
-from exporter.gpu.nvml import DriverFailed, LibraryMissing, Nvml
-from tests.gpu.asking import FIRST, NAME, SECOND, collected, of_first
+from modelhost_exporter.collectors import Unavailable
+from modelhost_exporter.gpu.nvidia import library
+from modelhost_exporter.gpu.nvidia.nvml import DriverFailed, LibraryMissing, Nvml
+from modelhost_exporter.process.daemon_thread import running
 from tests.gpu.driver import H100, plug_in
-from tests.programs import wait_until
+from tests.gpu.querying import FIRST, NAME, SECOND, collected, of_first
+from tests.support.programs import wait_until
 
 if TYPE_CHECKING:
     from tests.gpu.conftest import Clock, MakeGpu

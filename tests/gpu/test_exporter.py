@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.fakes import of_collector
 from tests.gpu.driver import GIB, H100, plug_in, uuid
-from tests.programs import wait_until
-from tests.readings import Page
+from tests.support.fakes import of_collector
+from tests.support.programs import wait_until
+from tests.support.readings import Page
 
 if TYPE_CHECKING:
     from pathlib import Path

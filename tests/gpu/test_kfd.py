@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.gpu.kfd import NOBODY_KNOWN, memory_by_pid
-from tests.machine import write
+from modelhost_exporter.gpu.sysfs.kfd import NOBODY_KNOWN, memory_by_pid
+from tests.support.machine import write
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.gpu import elf, library, load_trial
-from exporter.gpu.library import Library, NotLoadable, search
+from modelhost_exporter.gpu.nvidia import elf, library, load_trial
+from modelhost_exporter.gpu.nvidia.library import Library, NotLoadable, search
 from tests.gpu import damaged
 from tests.gpu.conftest import Clock
 

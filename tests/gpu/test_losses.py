@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.collectors import Unavailable, gpu
-from exporter.gpu.nvml import Nvml
-from tests.gpu.asking import FIRST, NAME, SECOND, collected, of_first
+from modelhost_exporter.collectors import Unavailable, gpu
+from modelhost_exporter.gpu.nvidia.nvml import Nvml
 from tests.gpu.driver import H100, address, plug_in, uuid
-from tests.programs import wait_until
+from tests.gpu.querying import FIRST, NAME, SECOND, collected, of_first
+from tests.support.programs import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path

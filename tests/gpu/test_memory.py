@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.gpu.asking import NAME, collected, named, of_first
 from tests.gpu.driver import GIB, H100, plug_in, uuid
+from tests.gpu.querying import NAME, collected, named, of_first
 
 if TYPE_CHECKING:
     from tests.gpu.conftest import MakeGpu

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.gpu.asking import FIRST, NAME, collected, named, of_first
 from tests.gpu.driver import GIB, H100, Lines, plug_in
+from tests.gpu.querying import FIRST, NAME, collected, named, of_first
 
 if TYPE_CHECKING:
     from tests.gpu.conftest import Clock, MakeGpu

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.gpu.driver import GIB, H100, plug_in
-from tests.programs import Program, running, wait_until
-from tests.readings import Page
+from tests.support.programs import Program, running, wait_until
+from tests.support.readings import Page
 
 if TYPE_CHECKING:
     import pytest
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 LLAMA_SERVER = """
 import sys, threading
-from tests.pages import pages
-from tests.stand_in import StandIn
+from tests.support.pages import pages
+from tests.support.stand_in import StandIn
 print("port", StandIn(pages("llama-server-2025")).port, file=sys.stderr, flush=True)
 threading.Event().wait()
 """

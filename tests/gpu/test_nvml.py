@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from exporter.daemon_thread import running
-from exporter.gpu.nvidia_identity import kernel_address
-from exporter.gpu.nvml import DriverFailed, DriverGone, DriverReplaced, LibraryMissing, Nvml, check
-from exporter.gpu.reading import Lost
-from tests.programs import wait_until
+from modelhost_exporter.gpu.contract import Lost
+from modelhost_exporter.gpu.nvidia.identity import kernel_address
+from modelhost_exporter.gpu.nvidia.nvml import DriverFailed, DriverGone, DriverReplaced, LibraryMissing, Nvml, check
+from modelhost_exporter.process.daemon_thread import running
+from tests.support.programs import wait_until
 
 
 class NVMLError(Exception):

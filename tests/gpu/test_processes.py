@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from exporter.gpu.processes import UNKNOWN, Names, Usage, program
+from modelhost_exporter.gpu.processes import UNKNOWN, Names, Usage, program
 
 
 @pytest.mark.parametrize(

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.programs import wait_until
-from tests.readings import Page
+from tests.support.programs import wait_until
+from tests.support.readings import Page
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.conftest import StartExporter
-    from tests.programs import Exporter
+    from tests.support.programs import Exporter
 
 pytestmark = pytest.mark.gpu
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.gpu.recent_mean import RecentMean
+from modelhost_exporter.gpu.recent_mean import RecentMean
 
 
 def test_one_slow_reader_gets_the_mean_since_it_was_here() -> None:

@@ -5,16 +5,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.gpu.nvml import Nvml
-from exporter.gpu.xid import XidWatcher
-from tests.gpu.asking import FIRST, NAME, SECOND, collected, of_first
+from modelhost_exporter.gpu.nvidia.nvml import Nvml
+from modelhost_exporter.gpu.nvidia.xid import XidWatcher
 from tests.gpu.driver import FULL, GIB, H100, RTX, Lines, plug_in
-from tests.programs import wait_until
+from tests.gpu.querying import FIRST, NAME, SECOND, collected, of_first
+from tests.support.programs import wait_until
 
 if TYPE_CHECKING:
     from tests.gpu.conftest import Clock, MakeGpu
     from tests.gpu.driver import Driver
-    from tests.readings import Readings
+    from tests.support.readings import Readings
 
 REFUSALS = (2, 3, 4, 13, 25, 26)
 FAILURES = (6, 10, 12, 16, 17, 20, 999)

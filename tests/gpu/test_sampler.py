@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.gpu.asker import Asker
-from exporter.gpu.nvidia_fields import Questions
-from exporter.gpu.nvml import DriverGone
-from exporter.gpu.reading import Lost
-from exporter.gpu.sampler import Every, Integral, Sampler, Samples, Wrapping
+from modelhost_exporter.gpu.contract import Lost
+from modelhost_exporter.gpu.nvidia.fields import Questions
+from modelhost_exporter.gpu.nvidia.nvml import DriverGone
+from modelhost_exporter.gpu.nvidia.query import Asker
+from modelhost_exporter.gpu.nvidia.sampler import Every, Integral, Sampler, Samples, Wrapping
 from tests.gpu.conftest import Clock
 
 STEPS = st.lists(st.tuples(st.integers(20_000, 1_000_000), st.floats(0, 1)), min_size=1, max_size=40)

@@ -4,21 +4,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.gpu.nvidia import Nvidia
-from exporter.gpu.nvidia_device import Surroundings
-from exporter.gpu.nvml import Nvml
-from exporter.gpu.sleep import PciDevices
-from exporter.gpu.xid import XidWatcher
-from tests.gpu.asking import FIRST, NAME, SECOND, collected, of_first, put_to_sleep, runtime_d3
+from modelhost_exporter.gpu.nvidia.device import Surroundings
+from modelhost_exporter.gpu.nvidia.driver import Nvidia
+from modelhost_exporter.gpu.nvidia.nvml import Nvml
+from modelhost_exporter.gpu.nvidia.xid import XidWatcher
+from modelhost_exporter.gpu.runtime_suspend import PciDevices
 from tests.gpu.driver import GIB, H100, Lines, plug_in
-from tests.programs import wait_until
+from tests.gpu.querying import FIRST, NAME, SECOND, collected, of_first, put_to_sleep, runtime_d3
+from tests.support.programs import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.gpu.conftest import Clock, MakeGpu
     from tests.gpu.driver import Driver
-    from tests.readings import Readings
+    from tests.support.readings import Readings
 
 
 def test_a_machine_whose_gpus_all_sleep_is_not_touched(driver: Driver, make_gpu: MakeGpu, tmp_path: Path) -> None:

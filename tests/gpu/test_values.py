@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.gpu import families
-from exporter.gpu.nvidia_fields import throttle_counters
-from tests.gpu.asking import FIRST, NAME, collected, of_first
+from modelhost_exporter.gpu import families
+from modelhost_exporter.gpu.nvidia.fields import throttle_counters
 from tests.gpu.driver import FULL, GIB, H100, RTX, Lines, plug_in, uuid
-from tests.programs import wait_until
+from tests.gpu.querying import FIRST, NAME, collected, of_first
+from tests.support.programs import wait_until
 
 if TYPE_CHECKING:
     from tests.gpu.conftest import Clock, MakeGpu

@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.gpu.nvml import Nvml
-from exporter.gpu.xid import XidWatcher
-from tests.gpu.asking import FIRST, NAME, SECOND, collected, of_first
+from modelhost_exporter.gpu.nvidia.nvml import Nvml
+from modelhost_exporter.gpu.nvidia.xid import XidWatcher
 from tests.gpu.driver import H100, Lines, plug_in, uuid
-from tests.programs import wait_until
+from tests.gpu.querying import FIRST, NAME, SECOND, collected, of_first
+from tests.support.programs import wait_until
 
 if TYPE_CHECKING:
     from tests.gpu.conftest import Clock, MakeGpu

@@ -9,21 +9,24 @@ from typing import TYPE_CHECKING, Any
 
 import promql_parser
 
-from exporter import collectors, descriptors, own_metrics, request_metrics, scrape
-from exporter.proxy import health
-from exporter.web import families as web_families
-from grafana import asking
+from modelhost_exporter import collectors, scrape
+from modelhost_exporter.metrics import exporter_metrics
+from modelhost_exporter.process import descriptors
+from modelhost_exporter.proxy import health
+from modelhost_exporter.requests import metrics as request_metrics
+from modelhost_exporter.web import families as web_families
+from tools.render import query
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from exporter.families import Family
-    from grafana.asking import Question
+    from modelhost_exporter.metrics.families import Family
+    from tools.render.query import Question
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "grafana" / "dashboards"
 BOARDS: dict[str, dict[str, Any]] = {path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))}
-VIEW = asking.View(start=1_000_000, end=1_000_000 + 3601, scrape_interval=60.75)
+VIEW = query.View(start=1_000_000, end=1_000_000 + 3601, scrape_interval=60.75)
 """Macros become what no one would write: $__rate_interval 243 s, $__range 3601 s."""
 RATE_INTERVAL, RANGE = "0:04:03", "1:00:01"
 
@@ -41,12 +44,12 @@ class Selector:
 def queries(kind: str = "") -> Iterator[Question]:
     """Yield every query of every dashboard, or those of one kind."""
     for board in BOARDS.values():
-        yield from (question for question in asking.questions(board) if kind in ("", question.kind))
+        yield from (question for question in query.questions(board) if kind in ("", question.kind))
 
 
 def parsed(question: Question) -> promql_parser.Expr:
     """Return a query's syntax tree; of a variable's, that of the selector within label_values()."""
-    expr = asking.filled(question, VIEW)
+    expr = query.filled(question, VIEW)
     if question.kind == "variable":
         expr = expr.removeprefix("label_values(").rpartition(",")[0]
     return promql_parser.parse(expr)
@@ -78,7 +81,7 @@ def _selector(node: promql_parser.VectorSelector, window: str = "", function: st
 def families() -> list[Family]:
     """Return every metric family that the exporter declares."""
     of_collectors = [family for name in collectors.names() for family in collectors.module(name).FAMILIES]
-    ours = (request_metrics, health, own_metrics, scrape, descriptors, web_families)
+    ours = (request_metrics, health, exporter_metrics, scrape, descriptors, web_families)
     return [*of_collectors, *(family for module in ours for family in module.FAMILIES)]
 
 

@@ -11,8 +11,9 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from grafana import asking, build
+from grafana import build
 from tests.grafana.boards import BOARDS, FOLDER
+from tools.render import query
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,6 +78,6 @@ def test_panels_have_ids_and_places_of_their_own(board: dict[str, Any]) -> None:
 @boards
 def test_lines_are_filled(board: dict[str, Any]) -> None:
     """No line of panels leaves a hole at its end."""
-    places = sorted((panel["gridPos"]["y"], panel["gridPos"]["w"]) for panel, _ in asking.panels(board))
+    places = sorted((panel["gridPos"]["y"], panel["gridPos"]["w"]) for panel, _ in query.panels(board))
     for top, line in itertools.groupby(places, key=lambda place: place[0]):
         assert sum(wide for _, wide in line) == 24, f"line {top}"

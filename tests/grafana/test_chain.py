@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from grafana import asking
-from grafana.asking import Question, View
 from tests.grafana.boards import BOARDS, ROOT
 from tests.grafana.exceptions import NO_DATA
-from tests.past import SECONDS, START
-from tests.programs import wait_until
-from tests.prometheus_server import running_prometheus
+from tests.support.past import SECONDS, START
+from tests.support.programs import wait_until
+from tests.support.prometheus_server import running_prometheus
+from tools.render import query
+from tools.render.query import Question, View
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from tests.conftest import StartExporter
-    from tests.past import Past
+    from tests.support.past import Past
 
 HOUR = View(START + SECONDS - 3600, START + SECONDS)
 """Everything that can go wrong goes wrong in it."""
@@ -37,15 +37,15 @@ AT_ONCE = {
 """What a demo shows as soon as it has been scraped a few times, whatever the time of the day."""
 
 
-def rows(api: asking.Prometheus, question: Question, board: dict[str, Any], view: View) -> Iterator[View]:
+def rows(api: query.Prometheus, question: Question, board: dict[str, Any], view: View) -> Iterator[View]:
     """Yield the view of each row that a question is asked in: one for each value where its row is repeated."""
     variable = next(
-        (each for each in asking.questions(board) if (each.kind, each.where) == ("variable", question.repeat)), None
+        (each for each in query.questions(board) if (each.kind, each.where) == ("variable", question.repeat)), None
     )
     if variable is None:
         yield view
         return
-    for value in asking.ask(api, variable, view):
+    for value in query.ask(api, variable, view):
         yield replace(view, repeated={question.repeat: value})
 
 
@@ -63,12 +63,12 @@ def test_every_query_has_data(board: dict[str, Any], past: Past) -> None:
 
     A repeated row shows it for one of its values at least: not every engine tells everything.
     """
-    view = asking.opened(past.api, board, HOUR)
+    view = query.opened(past.api, board, HOUR)
     empty = {
         question.where
-        for question in asking.questions(board)
+        for question in query.questions(board)
         if not any(
-            has_data(question, asking.ask(past.api, question, each)) for each in rows(past.api, question, board, view)
+            has_data(question, query.ask(past.api, question, each)) for each in rows(past.api, question, board, view)
         )
     }
     assert empty == {where for title, where in NO_DATA if title == board["title"]}
@@ -78,16 +78,16 @@ def test_a_real_process_is_scraped_judged_and_shown(start_exporter: StartExporte
     """Within seconds of ``--demo`` no dashboard's query fails, and those that need no history have data."""
     rules = ROOT / "prometheus" / "rules" / "*.yml"
     with running_prometheus(start_exporter("--demo").address, tmp_path, rules=rules) as server:
-        api = asking.Prometheus(server.url)
+        api = query.Prometheus(server.url)
         for board in BOARDS.values():
             wait_until(partial(shows_at_once, api, board), board["title"])
 
 
-def shows_at_once(api: asking.Prometheus, board: dict[str, Any]) -> bool:
+def shows_at_once(api: query.Prometheus, board: dict[str, Any]) -> bool:
     """Ask everything that a dashboard asks over the last minute; tell whether what is wanted has data."""
     end = time.time()
-    view = asking.opened(api, board, View(end - 60, end, scrape_interval=0.2))
+    view = query.opened(api, board, View(end - 60, end, scrape_interval=0.2))
     shown = {
-        question.where for question in asking.questions(board) if has_data(question, asking.ask(api, question, view))
+        question.where for question in query.questions(board) if has_data(question, query.ask(api, question, view))
     }
     return shown.issuperset(AT_ONCE.get(board["title"], ()))

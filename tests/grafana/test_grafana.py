@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from grafana import asking
-from grafana.asking import View
 from tests.grafana.boards import BOARDS
+from tools.render import query as asking
+from tools.render.query import View
 
 GRAFANA_URL = os.environ.get("GRAFANA_URL", "")
 

@@ -8,9 +8,9 @@ from typing import Any
 import promql_parser
 import pytest
 
-from grafana import asking
 from tests.grafana import exceptions
 from tests.grafana.boards import BOARDS, RANGE, RATE_INTERVAL, parsed, queries, selectors
+from tools.render import query
 
 RATES = {"rate", "irate", "increase"}
 # of Grafana's units those that the dashboards use
@@ -25,7 +25,7 @@ boards = pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS.keys())
 
 def panels(board: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the panels of a dashboard that are no rows."""
-    return [panel for panel, _ in asking.panels(board)]
+    return [panel for panel, _ in query.panels(board)]
 
 
 def variable(board: dict[str, Any], name: str) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def variable(board: dict[str, Any], name: str) -> dict[str, Any]:
     return dict(found[0])
 
 
-def place(question: asking.Question) -> tuple[str, str]:
+def place(question: query.Question) -> tuple[str, str]:
     """Return where a query stands, as exceptions name it."""
     return question.board, question.where[:-2] if question.kind == "panel" else question.where
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from grafana import asking
 from grafana import recorded as r
-from grafana.asking import Question, View
-from tests.programs import installed
-from tests.prometheus_server import running_prometheus
+from tests.support.programs import installed
+from tests.support.prometheus_server import running_prometheus
+from tools.render import query as asking
+from tools.render.query import Question, View
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,10 +6,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from exporter.collectors.cpu import Cpu
-from exporter.linux.cpus import Cpus, parse_cpuinfo, parse_times
-from tests.machine import psutil_double, write
-from tests.readings import readings
+from modelhost_exporter.collectors.cpu import Cpu
+from modelhost_exporter.linux.cpus import Cpus, parse_cpuinfo, parse_times
+from tests.support.machine import psutil_double, write
+from tests.support.readings import readings
 
 STAT = "cpu  9 9 9\ncpu0 100 0 0 200 0 0 0 0 0 0\ncpu2 300 0 0 400 0 0 0 0 0 0\nintr 7 1 2\nctxt 8\nbtime 1\n"
 

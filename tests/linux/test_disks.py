@@ -5,9 +5,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from exporter.collectors import Unavailable
-from exporter.linux.disks import DiskCounts, Disks, parse_diskstats
-from tests.machine import FILES, write
+from modelhost_exporter.collectors import Unavailable
+from modelhost_exporter.linux.disks import DiskCounts, Disks, parse_diskstats
+from tests.support.machine import FILES, write
 
 SDA = "   8       0 sda 7 1 14 1500 9 2 18 2500 0 3500 4500"
 ODD = [

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from exporter.linux.interfaces import Interfaces, Link, NicCounts, parse_dev
-from tests.machine import write
+from modelhost_exporter.linux.interfaces import Interfaces, Link, NicCounts, parse_dev
+from tests.support.machine import write
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

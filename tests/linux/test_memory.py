@@ -6,10 +6,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from exporter.collectors.memory import Memory as Collector
-from exporter.linux.memory import Memory
-from tests.machine import write
-from tests.readings import readings
+from modelhost_exporter.collectors.memory import Memory as Collector
+from modelhost_exporter.linux.memory import Memory
+from tests.support.machine import write
+from tests.support.readings import readings
 
 MEMINFO = (
     "MemTotal: 1000 kB\nMemFree: 100 kB\nMemAvailable: 600 kB\nBuffers: 50 kB\nCached: 200 kB\nSReclaimable: 25 kB\n"

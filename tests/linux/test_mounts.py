@@ -7,8 +7,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from exporter.linux.mounts import Mount, Mounts
-from tests.machine import write
+from modelhost_exporter.linux.mounts import Mount, Mounts
+from tests.support.machine import write
 
 ROOT = "/dev/sda1 / ext4 rw,relatime 0 0"
 LINE_ENDS = ["\r", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"]

@@ -3,15 +3,15 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from exporter.collectors.sensors import Sensors as Collector
-from exporter.linux.sensors import Sensors
-from tests.machine import write
-from tests.readings import readings
+from modelhost_exporter.collectors.sensors import Sensors as Collector
+from modelhost_exporter.linux.sensors import Sensors
+from tests.support.machine import write
+from tests.support.readings import readings
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.readings import Readings
+    from tests.support.readings import Readings
 
 CPU = {"name": "coretemp\n", "temp1_input": "45000\n", "temp1_label": "Package id 0\n", "temp2_input": "40500\n"}
 BOARD = {"name": "nct6798\n", "fan1_input": "900\n", "fan2_input": "0\n", "temp1_input": "35000\n"}

@@ -10,20 +10,20 @@ import pytest_asyncio
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from exporter import origin_check
-from exporter.config import Config
-from exporter.live import routes
-from exporter.live.settings import Live
-from exporter.objectives import Objectives
-from exporter.observation import RequestObservation
-from exporter.request_metrics import RequestMetrics
-from exporter.scrape import Scrape
-from tests.fakes import Fixed, family
+from modelhost_exporter.config.model import Config
+from modelhost_exporter.live import routes
+from modelhost_exporter.live.settings import Live
+from modelhost_exporter.requests.metrics import RequestMetrics
+from modelhost_exporter.requests.observation import RequestObservation
+from modelhost_exporter.requests.slo import Objectives
+from modelhost_exporter.scrape import Scrape
+from modelhost_exporter.web import origin_check
+from tests.support.fakes import Fixed, family
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from exporter.collectors import Collector
+    from modelhost_exporter.collectors import Collector
 
 INTERVAL_SECONDS = 0.05
 

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
 
-from exporter.live.meter import INTERVAL_SECONDS, Meter, about
-from exporter.objectives import Objectives
-from exporter.observation import RequestObservation, Tokens
-from exporter.request_metrics import RequestMetrics
-from exporter.scrape import Measured
+from modelhost_exporter.live.meter import INTERVAL_SECONDS, Meter, about
+from modelhost_exporter.requests.metrics import RequestMetrics
+from modelhost_exporter.requests.observation import RequestObservation, Tokens
+from modelhost_exporter.requests.slo import Objectives
+from modelhost_exporter.scrape import Measured
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from exporter.live.message import Message
-    from exporter.observation import Outcome
+    from modelhost_exporter.live.message import Message
+    from modelhost_exporter.requests.observation import Outcome
 
     Labels = Mapping[str, str]
 

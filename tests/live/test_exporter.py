@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from exporter.live.quantiles import quantile
+from modelhost_exporter.live.quantiles import quantile
 from tests.live.client import Connection, check_message, get
-from tests.programs import fetch
-from tests.readings import Page
-from tests.stand_in import standing_in, status
+from tests.support.programs import fetch
+from tests.support.readings import Page
+from tests.support.stand_in import standing_in, status
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.conftest import StartExporter
-    from tests.programs import Exporter
+    from tests.support.programs import Exporter
 
 ANSWER = json.dumps(
     {

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from exporter.live.history import MOST_GPUS, MOST_MODELS, History
+from modelhost_exporter.live.history import MOST_GPUS, MOST_MODELS, History
 from tests.live.machine import Machine
 
 SERIES = (

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from exporter.live.settings import Live
-from exporter.live.viewers import Viewer, chunked_event, event, websocket_frame
+from modelhost_exporter.live.settings import Live
+from modelhost_exporter.live.subscribers import Viewer, chunked_event, event, websocket_frame
 from tests.live.client import Connection, check_message
-from tests.programs import wait_until
 from tests.proxy.frames import BINARY, PING, PONG, TEXT, UPGRADE, frame
 from tests.proxy.upstream import DEADLINE_SECONDS
+from tests.support.programs import wait_until
 
 if TYPE_CHECKING:
     from tests.conftest import StartExporter

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from exporter import collectors, request_metrics
-from exporter.live.families import Families
-from exporter.live.message import RATE_SECONDS
-from exporter.live.models import MOST
+from modelhost_exporter import collectors
+from modelhost_exporter.live.family_lookup import Families
+from modelhost_exporter.live.message import RATE_SECONDS
+from modelhost_exporter.live.models import MOST
+from modelhost_exporter.requests import metrics as request_metrics
 from tests.live.machine import Machine
 
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.live.quantiles import increase, quantile
-from exporter.request_metrics import DURATION
-from tests.programs import installed
+from modelhost_exporter.live.quantiles import increase, quantile
+from modelhost_exporter.requests.metrics import DURATION
+from tests.support.programs import installed
 
 if TYPE_CHECKING:
     from pathlib import Path

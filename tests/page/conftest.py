@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
-from exporter import page as live_page
+from modelhost_exporter import page as live_page
 from tests.page.feed import StandInFeed
-from tests.programs import DEADLINE_SECONDS, installed, missing
+from tests.support.programs import DEADLINE_SECONDS, installed, missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

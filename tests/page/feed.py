@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp import web
 
-from exporter import page
-from exporter.config import Config
-from exporter.scrape import Scrape
+from modelhost_exporter import page
+from modelhost_exporter.config.model import Config
+from modelhost_exporter.scrape import Scrape
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator, Mapping, Sequence
 
-    from exporter.collectors import Collector
-    from exporter.service import Service
+    from modelhost_exporter.collectors import Collector
+    from modelhost_exporter.service import Service
 
 DEADLINE_SECONDS = 20.0
 

@@ -13,7 +13,7 @@ from playwright.sync_api import expect, sync_playwright
 
 from tests.page.feed import StandInFeed
 from tests.page.messages import GIB, INTERVAL, gpu, message, model
-from tests.programs import installed
+from tests.support.programs import installed
 
 SIZE = {"width": 1440, "height": 985}
 MODEL = "llama3.3:70b"

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from playwright.sync_api import Page, expect
 
 from tests.page.messages import START, hour, message
-from tests.programs import wait_until
+from tests.support.programs import wait_until
 
 if TYPE_CHECKING:
     from tests.page.conftest import OpenPage, Serve

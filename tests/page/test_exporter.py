@@ -18,9 +18,9 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.gpu.driver import H100, Driver, compiled, plug_in
-from tests.programs import DEADLINE_SECONDS, Exporter, fetch, running, wait_until
-from tests.readings import Page as Metrics
-from tests.stand_in import StandIn, reply, standing_in
+from tests.support.programs import DEADLINE_SECONDS, Exporter, fetch, running, wait_until
+from tests.support.readings import Page as Metrics
+from tests.support.stand_in import StandIn, reply, standing_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

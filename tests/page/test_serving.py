@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import pytest
 from aiohttp import ClientSession
 
-from exporter import page
-from exporter.config import ConfigError, read
-from tests.fakes import Fixed, family
+from modelhost_exporter import page
+from modelhost_exporter.config.model import ConfigError, read
 from tests.page.feed import StandInFeed
 from tests.page.messages import message
+from tests.support.fakes import Fixed, family
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

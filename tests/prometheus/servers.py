@@ -8,8 +8,8 @@ import shutil
 import urllib.request
 from typing import TYPE_CHECKING, Any
 
-from tests.programs import Program, fetch, free_port, installed, running, wait_until
 from tests.prometheus.rules import FOLDER
+from tests.support.programs import Program, fetch, free_port, installed, running, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.programs import DEADLINE_SECONDS, installed, wait_until
 from tests.prometheus.rules import ALERTS, FOLDER
 from tests.prometheus.servers import alertmanager
+from tests.support.programs import DEADLINE_SECONDS, installed, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

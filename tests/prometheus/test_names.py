@@ -7,7 +7,7 @@ from typing import get_args
 
 import pytest
 
-from exporter.observation import ERRORS, Outcome
+from modelhost_exporter.requests.observation import ERRORS, Outcome
 from tests.prometheus.rules import ALERTS, RECORDED, recorded_names, samples, unquoted
 
 SCRAPES = {"up", "scrape_duration_seconds"}

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.programs import DEADLINE_SECONDS, installed
 from tests.prometheus.rules import FOLDER, RULES, TESTS, read
+from tests.support.programs import DEADLINE_SECONDS, installed
 
 if TYPE_CHECKING:
     from pathlib import Path

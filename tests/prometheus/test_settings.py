@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from tests.grafana.boards import BOARDS, queries, selectors
-from tests.programs import wait_until
 from tests.prometheus.rules import ALERTS, FOLDER, RECORDED, read
 from tests.prometheus.servers import alertmanager, prometheus
+from tests.support.programs import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path

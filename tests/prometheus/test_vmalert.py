@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.programs import DEADLINE_SECONDS
 from tests.prometheus.rules import RULES
+from tests.support.programs import DEADLINE_SECONDS
 
 if TYPE_CHECKING:
     from pathlib import Path

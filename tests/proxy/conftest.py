@@ -11,10 +11,10 @@ import pytest
 import pytest_asyncio
 from prometheus_client import CollectorRegistry
 
-from exporter.address import Address
-from exporter.http_url import ServerUrl
-from exporter.proxy.server import Proxy
-from exporter.proxy.settings import ProxyServer, ProxySettings
+from modelhost_exporter.config.address import Address
+from modelhost_exporter.config.http_url import ServerUrl
+from modelhost_exporter.proxy.server import Proxy
+from modelhost_exporter.proxy.settings import ProxyServer, ProxySettings
 from tests.proxy.client import Client
 from tests.proxy.upstream import DEADLINE_SECONDS, Script, Upstream, refusing_port
 

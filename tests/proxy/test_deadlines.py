@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.units import Seconds
+from modelhost_exporter.config.duration import Seconds
 from tests.proxy.client import BrokenReply, request
 from tests.proxy.dialects import BLOCKING, EVENT_STREAM, STREAM, ask, ask_stream, token
 from tests.proxy.upstream import (

@@ -7,7 +7,7 @@ import zlib
 
 import pytest
 
-from exporter.proxy.inflate import MAX_BYTES_AT_ONCE, CannotInflate, inflater
+from modelhost_exporter.proxy.inflate import MAX_BYTES_AT_ONCE, CannotInflate, inflater
 
 TEXT = b"data: {}\n\n" * 500
 

@@ -12,13 +12,13 @@ import pytest
 from prometheus_client import CollectorRegistry
 from yarl import URL
 
-from exporter.address import Address
-from exporter.http_url import ServerUrl
-from exporter.proxy.server import Proxy
-from exporter.proxy.settings import ProxyServer, ProxySettings
-from tests.programs import fetch
+from modelhost_exporter.config.address import Address
+from modelhost_exporter.config.http_url import ServerUrl
+from modelhost_exporter.proxy.server import Proxy
+from modelhost_exporter.proxy.settings import ProxyServer, ProxySettings
 from tests.proxy.client import Client, request
 from tests.proxy.conftest import SERVER, Proxied
+from tests.support.programs import fetch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from prometheus_client import generate_latest
 
-from exporter.model_names import OTHER, UNKNOWN, ModelNames
+from modelhost_exporter.requests.model_names import OTHER, UNKNOWN, ModelNames
 from tests.proxy.client import request
 from tests.proxy.dialects import DONE, EVENT_STREAM, JSON, ask, ask_stream, completion, event, finish, stream, token
 from tests.proxy.upstream import (

@@ -251,7 +251,7 @@ async def test_a_fault_of_the_proxy_is_told_without_its_innards(
         raise RuntimeError("a fault")
 
     proxied = await start_proxied(always(reply(b"x")))
-    monkeypatch.setattr("exporter.proxy.relaying.Relay", fail)
+    monkeypatch.setattr("modelhost_exporter.proxy.relaying.Relay", fail)
     async with proxied.client() as client:
         await client.send(request(body=ask()))
         got = await client.reply()

@@ -7,12 +7,12 @@ import bisect
 import json
 from typing import TYPE_CHECKING
 
-from exporter.request_metrics import PHASE, TOKENS, TTFT
-from tests.programs import wait_until
-from tests.prometheus_server import running_prometheus
+from modelhost_exporter.requests.metrics import PHASE, TOKENS, TTFT
 from tests.proxy.client import Client, request
 from tests.proxy.dialects import DONE, EVENT_STREAM, JSON, ask, ask_stream, finish, token
 from tests.proxy.upstream import CHUNKED, LAST_CHUNK, Call, Upstream, chunk, head, reply
+from tests.support.programs import wait_until
+from tests.support.prometheus_server import running_prometheus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

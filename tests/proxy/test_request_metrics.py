@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from exporter.objectives import Objective, Objectives
-from exporter.observation import RequestObservation, Tokens
-from exporter.request_metrics import RequestMetrics, input_parts, output_parts
-from exporter.stream_clock import StreamClock
-from exporter.units import Seconds
+from modelhost_exporter.config.duration import Seconds
+from modelhost_exporter.requests.metrics import RequestMetrics, input_parts, output_parts
+from modelhost_exporter.requests.observation import RequestObservation, Tokens
+from modelhost_exporter.requests.slo import Objective, Objectives
+from modelhost_exporter.requests.stream_clock import StreamClock
 from tests.proxy.client import request
 from tests.proxy.dialects import DONE, JSON, ask, ask_stream, completion, event, finish, stream, token, usage
 from tests.proxy.upstream import always, reply
 
 if TYPE_CHECKING:
-    from exporter.observation import Outcome
+    from modelhost_exporter.requests.observation import Outcome
     from tests.proxy.conftest import Proxied, StartProxied
 
 CHAT = {"model": "m", "operation": "chat"}

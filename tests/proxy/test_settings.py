@@ -9,13 +9,14 @@ import pytest
 import yaml
 from yarl import URL
 
-from exporter import cli, config
-from exporter.address import Address
-from exporter.config import ConfigError
-from exporter.http_url import ServerUrl
-from exporter.objectives import Objective, Objectives
-from exporter.proxy.settings import ProxyServer
-from exporter.units import Seconds
+from modelhost_exporter import cli
+from modelhost_exporter.config import model as configuration
+from modelhost_exporter.config.address import Address
+from modelhost_exporter.config.duration import Seconds
+from modelhost_exporter.config.http_url import ServerUrl
+from modelhost_exporter.config.model import ConfigError
+from modelhost_exporter.proxy.settings import ProxyServer
+from modelhost_exporter.requests.slo import Objective, Objectives
 from tests.proxy.client import Client, request
 from tests.proxy.dialects import ask_stream, stream
 from tests.proxy.upstream import Upstream as Scripted
@@ -23,18 +24,18 @@ from tests.proxy.upstream import always
 
 if TYPE_CHECKING:
     from tests.conftest import StartExporter
-    from tests.programs import Exporter
+    from tests.support.programs import Exporter
 
 SERVER = "name: a, listen: ':1', upstream: 'http://h'"
 
 
 def _read(text: str) -> tuple[ProxyServer, ...]:
-    return config.read(yaml.safe_load(text)).proxy.servers
+    return configuration.read(yaml.safe_load(text)).proxy.servers
 
 
 def test_a_server_in_one_flag() -> None:
     """NAME=LISTEN=UPSTREAM is all that a first try needs; the rest has defaults."""
-    (server,) = config.load(None, {"proxy.servers": ["a=127.0.0.1:1=http://h:2/p?"[:-1]]}).proxy.servers
+    (server,) = configuration.load(None, {"proxy.servers": ["a=127.0.0.1:1=http://h:2/p?"[:-1]]}).proxy.servers
     assert server == ProxyServer("a", Address("127.0.0.1", 1), ServerUrl("http://h:2/p"))
 
 

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, cast
 import pytest
 from aiohttp import ClientPayloadError, HttpVersion10
 
-from exporter.http_url import ServerUrl
-from exporter.proxy.relaying import cut_off
-from exporter.proxy.upstream import ConnectTimeout, Upstream
-from exporter.proxy.upstream_call import UpstreamCall
+from modelhost_exporter.config.http_url import ServerUrl
+from modelhost_exporter.proxy.relaying import cut_off
+from modelhost_exporter.proxy.upstream import ConnectTimeout, Upstream
+from modelhost_exporter.proxy.upstream_call import UpstreamCall
 from tests.proxy.client import BrokenReply, request
 from tests.proxy.dialects import EVENT_STREAM, ask, ask_stream, completion, token
 from tests.proxy.upstream import CHUNKED, DEADLINE_SECONDS, Call, always, chunk, head, in_turn, reply

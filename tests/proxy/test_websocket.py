@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.proxy.websocket import MAX_MESSAGE_BYTES
+from modelhost_exporter.proxy.websocket import MAX_MESSAGE_BYTES
 from tests.proxy import frames
 from tests.proxy.client import request
 from tests.proxy.frames import BINARY, CLOSE, PING, PONG, TEXT, UPGRADE, frame, read_frame

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stack.running import Program, Running, StackError
-from tests.programs import free_port, wait_until
+from tests.support.programs import free_port, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path

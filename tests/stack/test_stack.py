@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.programs import fetch, free_port, installed, wait_until
+from tests.support.programs import fetch, free_port, installed, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

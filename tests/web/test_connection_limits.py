@@ -11,13 +11,13 @@ import pytest
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from exporter.address import Address
-from exporter.config import Web
-from exporter.descriptors import Descriptors
-from exporter.listening import listen
-from exporter.units import Seconds
-from exporter.web.connection import LimitedConnection, client_of
-from exporter.web.connection_limits import ConnectionLimits, LimitedRunner
+from modelhost_exporter.config.address import Address
+from modelhost_exporter.config.duration import Seconds
+from modelhost_exporter.config.model import Web
+from modelhost_exporter.process.descriptors import Descriptors
+from modelhost_exporter.process.listening import listen
+from modelhost_exporter.web.connection import LimitedConnection, client_of
+from modelhost_exporter.web.connection_limits import ConnectionLimits, LimitedRunner
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -15,17 +15,17 @@ import pytest
 from aiohttp import ClientSession, web
 from prometheus_client import CollectorRegistry
 
-from exporter.config import Config, Web
-from exporter.exposition import OPENMETRICS, TEXT
-from exporter.reloads import NotReloaded, Reloads
-from exporter.scrape import Scrape
-from exporter.web.routes import build_app, scrape_timeout
-from tests.fakes import Fixed, Hanging, family, samples
+from modelhost_exporter.config.model import Config, Web
+from modelhost_exporter.metrics.exposition import OPENMETRICS, TEXT
+from modelhost_exporter.reloads import NotReloaded, Reloads
+from modelhost_exporter.scrape import Scrape
+from modelhost_exporter.web.routes import build_app, scrape_timeout
+from tests.support.fakes import Fixed, Hanging, family, samples
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from exporter.service import Service
+    from modelhost_exporter.service import Service
 
 
 @dataclass

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.programs import installed, missing
+from tests.support.programs import installed, missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

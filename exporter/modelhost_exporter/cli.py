@@ -1,0 +1,255 @@
+"""The program: wires the parts together, runs until it is told to stop, and turns outcomes into exit codes.
+
+0 after a clean stop, 1 when it cannot run (an address in use), 2 for a mistake in flags or configuration.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+from modelhost_exporter import __version__, threads
+from modelhost_exporter.config import flags
+from modelhost_exporter.config import model as configuration
+from modelhost_exporter.config.model import Address, ConfigError
+from modelhost_exporter.engines import discovery
+from modelhost_exporter.logs import formatting as logs
+from modelhost_exporter.logs.redaction import redact
+from modelhost_exporter.process import allocator, executor, garbage, listening, signals, systemd
+from modelhost_exporter.process.descriptors import Descriptors, open_standard_streams, raise_limit
+from modelhost_exporter.process.garbage import Garbage
+from modelhost_exporter.process.watchdog import LoopTurns, SelfScrape, Watchdog
+from modelhost_exporter.proxy.server import Proxy
+from modelhost_exporter.service import Service
+from modelhost_exporter.web.connection_limits import ConnectionLimits, LimitedRunner
+from modelhost_exporter.web.routes import build_app
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from aiohttp import web
+
+    from modelhost_exporter.config.model import Config
+    from modelhost_exporter.demo.host import DemoHost
+    from modelhost_exporter.process.systemd import Systemd
+
+log = logging.getLogger(__name__)
+
+EXIT_OK, EXIT_RUN_TIME, EXIT_CONFIG = 0, 1, 2
+
+_SWITCH_INTERVAL_SECONDS = 0.0001
+_STOP_SECONDS = 0.3
+_LIVED_SECONDS = 120.0  # a demo begins in the middle of the traffic
+
+
+class _CannotStart(Exception):
+    """Why the exporter cannot run here: an address in use, no thread left."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the exporter with these command line arguments (None: the process's own); return the exit code."""
+    open_standard_streams()
+    try:
+        return _main(list(sys.argv[1:] if arguments is None else arguments))
+    finally:
+        logs.flush()
+
+
+def _main(words: Sequence[str]) -> int:
+    if words[:1] == [flags.DISCOVER]:
+        return _discover(flags.parse_discover(words[1:]))
+    given = flags.parse(words)
+    load = partial(_load, given)
+    try:
+        first = load()
+    except ConfigError as error:
+        return _fail(str(error), EXIT_CONFIG)
+    if given.config_check:
+        print(f"{given.config_file or 'configuration'}: valid")  # noqa: T201 - the answer to a question
+        return EXIT_OK
+    logs.set_up(first.log)
+    logs.log_uncaught_errors()
+    # While a page is rendered in a thread the event loop waits for the interpreter this long at a time (default 5 ms).
+    sys.setswitchinterval(_SWITCH_INTERVAL_SECONDS)
+    logging.logThreads = False  # the name of each thread that logs, kept for ever, and shown nowhere
+    allocator.return_large_blocks()
+    manager = systemd.from_environment(os.environ)
+    descriptors = Descriptors(raise_limit())
+    try:
+        _start_threads()
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(
+                _serve_demo(load, manager, descriptors)
+                if given.demo
+                else _serve(_service(load, first), manager, descriptors)
+            )
+    except _CannotStart as error:
+        return _fail(str(error), EXIT_RUN_TIME)
+    return EXIT_OK
+
+
+def _discover(host: str) -> int:
+    """Say what model servers there are; 0 when there is one."""
+    ports = discovery.usual_ports()
+    found = discovery.discover(host, ports)
+    print(discovery.report(host, ports, found), end="")  # noqa: T201 - the answer to a question
+    return EXIT_OK if found else EXIT_RUN_TIME
+
+
+def _load(given: flags.Arguments) -> Config:
+    """Read the configuration; a mistake that a flag made is reported under the flag's name."""
+    try:
+        return configuration.load(given.config_file, given.overrides)
+    except ConfigError as error:
+        flag = given.flag_of(error.where)
+        raise (ConfigError(flag, error.problem) if flag else error) from None
+
+
+def _fail(problem: str, code: int) -> int:
+    logs.write(f"{flags.PROGRAM}: {redact(problem)}")
+    return code
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return uvloop's factory where the extra is installed."""
+    try:
+        import uvloop  # noqa: PLC0415 - an extra
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+def _start_threads() -> None:
+    """Start the threads that write the log and serve pages, while the machine has some."""
+    try:
+        logs.prepare()
+        threads.PAGES.prepare()
+        threads.CALLS.prepare()
+    except RuntimeError as error:
+        raise _no_thread(error) from error
+
+
+def _service(load: Callable[[], Config], first: Config) -> Service:
+    try:
+        return Service(load, first)
+    except RuntimeError as error:
+        raise _no_thread(error) from error
+
+
+def _no_thread(error: RuntimeError) -> _CannotStart:
+    return _CannotStart(f"cannot start a thread: {error} (a limit such as ulimit -u, ulimit -v or TasksMax)")
+
+
+async def _serve_demo(load: Callable[[], Config], manager: Systemd, descriptors: Descriptors) -> None:
+    """Serve a machine that does not exist."""
+    from modelhost_exporter.demo.host import DemoHost  # noqa: PLC0415 - nothing else needs it
+
+    log.warning("this is a demo: every number is made up")
+    demo = DemoHost(time.time() - _LIVED_SECONDS, load=load, live=True)
+    try:
+        await _serve(demo.service, manager, descriptors, demo)
+    finally:
+        demo.close()
+
+
+async def _serve(service: Service, manager: Systemd, descriptors: Descriptors, demo: DemoHost | None = None) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    loop = asyncio.get_running_loop()
+    executor.use_for_name_look_ups(loop)
+    service.registry.register(descriptors)
+    loop.set_exception_handler(descriptors.handle_loop_error)
+    proxy = Proxy(service.config.proxy, service.registry, _STOP_SECONDS, service.fleet.recorded, descriptors)
+    limits = ConnectionLimits(lambda: service.config.web, service.registry, descriptors, proxy.connections.close_idle)
+    runner = LimitedRunner(build_app(service), limits, _STOP_SECONDS)
+    if demo is not None:
+        demo.feed(proxy.metrics, proxy.health)
+        demo.run()
+    await runner.setup()
+    watching = asyncio.ensure_future(descriptors.watch())
+    try:
+        stop = asyncio.Event()
+        service.reloads.during = manager.reloading
+        signals.handle(stop, service.reloads.start)
+        for address in service.config.web.listen_addresses:
+            await _listen(runner, address, service.config.web.telemetry_path)
+        if demo is None:
+            await _start_proxy(proxy)
+        log.info(
+            "ready",
+            extra={"fields": {"version": __version__, "collectors": ",".join(service.config.collectors)}},
+        )
+        garbage.collect_less()
+        collecting = asyncio.ensure_future(Garbage(proxy.metrics.is_idle).run())
+        watchdog = _start_watchdog(manager, service, runner)
+        manager.ready()
+        await stop.wait()
+        manager.stopping()
+        watchdog.stop()
+        collecting.cancel()
+        log.info("stopping")
+    finally:
+        service.fleet.close()
+        watching.cancel()
+        await asyncio.gather(runner.cleanup(), proxy.close())
+
+
+def _start_watchdog(manager: Systemd, service: Service, runner: web.AppRunner) -> Watchdog:
+    """Start to ping systemd, where it waits for that."""
+    host, port = runner.addresses[0][:2]
+    path = service.config.web.telemetry_path
+    checks = (
+        LoopTurns(asyncio.get_running_loop()),
+        SelfScrape(
+            (listening.own_host(host), port),
+            path,
+            collectors=lambda: service.scrape.names,
+            pages=lambda: threads.PAGES.finished,
+            page_seconds=lambda: service.scrape.timeout_seconds,
+        ),
+    )
+    watchdog = Watchdog(manager.ping, manager.watchdog_seconds or 0.0, checks)
+    if manager.watchdog_seconds is not None:
+        try:
+            watchdog.start()
+        except RuntimeError as error:
+            raise _no_thread(error) from error
+    return watchdog
+
+
+async def _listen(runner: web.AppRunner, address: Address, path: str) -> None:
+    try:
+        await listening.listen(runner, address)
+    except (OSError, ValueError) as error:  # ValueError: a host that cannot be a name (a label of 70 letters)
+        raise _CannotStart(f"cannot listen on {address}: {listening.reason(error)}") from error
+    shown = listening.url_address(address, runner.addresses[-1][1])
+    log.info("listening", extra={"fields": {"address": str(address), "url": f"http://{shown}{path}"}})
+
+
+async def _start_proxy(proxy: Proxy) -> None:
+    for server in proxy.servers:
+        try:
+            port = await proxy.listen(server)
+        except (OSError, ValueError) as error:
+            raise _CannotStart(
+                f"cannot listen on {server.listen} for {server.name}: {listening.reason(error)}"
+            ) from error
+        address = str(Address(server.listen.host, port))
+        fields = {
+            "server": server.name,
+            "address": address,
+            "url": f"http://{listening.url_address(server.listen, port)}",
+            "upstream": server.upstream.text,
+        }
+        log.info("proxying", extra={"fields": fields})
+        if server.listen.is_every_address:
+            limit = f'proxy.servers: listen: "127.0.0.1:{port}", or a firewall, or authentication in front of it'
+            log.warning(
+                "listening on every address without authentication",
+                extra={"fields": {"server": server.name, "address": address, "limit": limit}},
+            )

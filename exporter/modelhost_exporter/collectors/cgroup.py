@@ -1,0 +1,119 @@
+"""The limits of the container (cgroup v2) that the exporter runs in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modelhost_exporter.collectors import Collector, Options, Paths, Unavailable, log_once, parts
+from modelhost_exporter.linux.kernel_files import count, parse_counts, read
+from modelhost_exporter.metrics.families import counter, gauge
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from prometheus_client.metrics_core import Metric
+
+__all__ = ["FAMILIES", "Cgroup", "Options", "create"]
+
+MEMORY_LIMIT = gauge(
+    "cgroup_memory_limit_bytes", "Memory the exporter's container may use: the tightest limit above it."
+)
+MEMORY_USED = gauge(
+    "cgroup_memory_used_bytes", "Memory in use in the container that has this limit, page cache included."
+)
+CPU_LIMIT = gauge("cgroup_cpu_limit_cores", "CPU time the container may use, in cores: the tightest limit above it.")
+CPU_THROTTLED = counter(
+    "cgroup_cpu_throttled_seconds", "Seconds the container's tasks were held back by that CPU limit."
+)
+FAMILIES = (MEMORY_LIMIT, MEMORY_USED, CPU_LIMIT, CPU_THROTTLED)
+
+
+class Cgroup:
+    """The tightest memory and CPU limits from the exporter's own cgroup up to the root (cgroup v2 files)."""
+
+    def __init__(self, procfs: Path, sysfs: Path) -> None:
+        self._own = procfs / "self/cgroup"
+        self._mounts = (sysfs / "fs/cgroup", sysfs / "fs/cgroup/unified")
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield limits and use; Unavailable outside a limited cgroup v2."""
+        folders = self._folders()
+        memory = _tightest(_memory_limit, folders)
+        cpu = _tightest(_cpu_limit, folders)
+        if memory is None and cpu is None:
+            raise Unavailable("no cgroup v2 limit applies")
+        if memory is not None:
+            limit, folder = memory
+            yield from parts(lambda: MEMORY_LIMIT.of(limit), lambda: MEMORY_USED.of(_memory_used(folder)))
+        if cpu is not None:
+            cores, cpu_folder = cpu
+            yield from parts(lambda: CPU_LIMIT.of(cores), lambda: CPU_THROTTLED.of(_throttled_seconds(cpu_folder)))
+
+    def _folders(self) -> list[Path]:
+        """Return the exporter's cgroup and those above it, as far as they are visible."""
+        root = next((mount for mount in self._mounts if (mount / "cgroup.controllers").exists()), None)
+        if root is None:
+            raise Unavailable("no cgroup v2 file system")
+        # A container that sees its own cgroup as the root may be told a path that it cannot see: then the root counts.
+        own = root / own_path(read(self._own)).lstrip("/")
+        return [own, *(folder for folder in own.parents if folder.is_relative_to(root))]
+
+
+def own_path(text: str) -> str:
+    """Return the cgroup v2 path of /proc/self/cgroup ('0::/path'); Unavailable on a pure v1 system."""
+    for line in text.splitlines():
+        if line.startswith("0::"):
+            return line.removeprefix("0::")
+    raise Unavailable("not in a cgroup v2")
+
+
+def _limit_file(path: Path) -> list[str]:
+    """Return the words of a limit file; none where it is absent (the root has none) or says 'max'."""
+    try:
+        words = read(path).split()
+    except Unavailable:
+        return []
+    return [] if words[:1] == ["max"] else words
+
+
+def _tightest(limit_of: Callable[[Path], float | None], folders: Iterable[Path]) -> tuple[float, Path] | None:
+    """Return the smallest limit and whose it is; a file that cannot be read or parsed has none."""
+    limits = []
+    for folder in folders:
+        try:
+            limit = limit_of(folder)
+        except (OSError, ValueError, IndexError, ZeroDivisionError) as error:
+            log_once(str(folder), str(error))
+            continue
+        if limit is not None:
+            limits.append((limit, folder))
+    return min(limits, default=None)
+
+
+def _memory_limit(folder: Path) -> float | None:
+    words = _limit_file(folder / "memory.max")
+    return count(words[0]) if words else None
+
+
+def _memory_used(folder: Path) -> int:
+    return count(read(folder / "memory.current").strip())
+
+
+def _cpu_limit(folder: Path) -> float | None:
+    words = _limit_file(folder / "cpu.max")
+    return count(words[0]) / count(words[1]) if words else None
+
+
+def _throttled_seconds(folder: Path) -> float | None:
+    throttled = parse_counts(read(folder / "cpu.stat")).get("throttled_usec")
+    return None if throttled is None else throttled / 1e6
+
+
+def create(_options: Options, _paths: Paths) -> Collector:
+    """Build the cgroup collector.
+
+    On the container's own /proc and /sys, wherever the host's are mounted: from inside, /proc/self/cgroup says a path
+    below the container's own /sys/fs/cgroup ('/'), which in the host's would be the root, without any limit.
+    """
+    return Cgroup(Path("/proc"), Path("/sys"))

@@ -1,0 +1,156 @@
+"""CPU time by mode, cores, frequency, context switches and interrupts."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from modelhost_exporter.collectors import Collector, Options, Paths, Unavailable, parts
+from modelhost_exporter.linux.cpus import Cpus
+from modelhost_exporter.linux.kernel_files import parse_ranges, read
+from modelhost_exporter.metrics.families import counter, gauge
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from prometheus_client.metrics_core import Metric
+
+__all__ = ["FAMILIES", "Cpu", "Options", "create"]
+
+SECONDS = counter(
+    "cpu_seconds",
+    "Seconds each logical CPU spent in each mode. Modes are disjoint and add up to all time: guest time is taken out"
+    " of user and nice. iowait is idle time with a disk request outstanding.",
+    "cpu",
+    "mode",
+)
+LOGICAL = gauge("cpu_logical_cores", "Logical CPUs that are online (hardware threads).")
+PHYSICAL = gauge("cpu_physical_cores", "Physical cores that are online.")
+FREQUENCY = gauge("cpu_frequency_hertz", "Clock frequency of each CPU right now.", "cpu")
+SWITCHES = counter("context_switches", "Context switches since boot.")
+INTERRUPTS = counter("interrupts", "Hardware interrupts serviced since boot.")
+FAMILIES = (SECONDS, LOGICAL, PHYSICAL, FREQUENCY, SWITCHES, INTERRUPTS)
+
+_MODE_NAMES = {"interrupt": "irq", "dpc": "softirq"}  # what Windows calls them
+_HOTPLUG_SECONDS = 3.0
+
+
+class Cpu:
+    """CPU times and facts (``kernel`` on Linux, else psutil), with the kernel's small steps back held still.
+
+    iowait, idle and guest time can step back a little between two reads (proc(5) warns of it), which
+    Prometheus would take for a counter reset and turn into a huge rate. A value that falls by less than three
+    seconds is held until it has caught up; a larger fall is a CPU that was taken offline and starts again.
+    """
+
+    def __init__(self, source: Any = psutil, sysfs: Path | None = None, kernel: Cpus | None = None) -> None:
+        self._source = source
+        self._kernel = kernel
+        self._online = sysfs / "devices/system/cpu/online" if sysfs else None
+        self._policies = sysfs / "devices/system/cpu/cpufreq" if sysfs else None
+        self._cpus = 0
+        self._highest: dict[tuple[str, str], float] = {}
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield CPU seconds, core counts, frequencies and the kernel's event counters."""
+        yield from parts(
+            self._seconds,
+            lambda: LOGICAL.of(self._source.cpu_count()),
+            lambda: PHYSICAL.of(self._source.cpu_count(logical=False)),
+            lambda: FREQUENCY.by(((cpu,), hertz or None) for cpu, hertz in self._hertz()),
+            self._events,
+        )
+
+    def _seconds(self) -> Iterator[Metric]:
+        if self._kernel is not None:
+            by_cpu = list(self._kernel.times().items())
+        else:
+            read_all = self._source.cpu_times(percpu=True)
+            self._cpus = len(read_all)
+            by_cpu = [(cpu, times._asdict()) for cpu, times in self._numbered(read_all)]
+        yield from SECONDS.by(
+            ((cpu, mode), self._steady((cpu, mode), seconds))
+            for cpu, times in by_cpu
+            for mode, seconds in disjoint_modes(times).items()
+        )
+
+    def _hertz(self) -> Iterator[tuple[str, float]]:
+        if self._kernel is not None:
+            yield from self._kernel.hertz().items()
+            return
+        yield from ((cpu, frequency.current * 1e6) for cpu, frequency in self._frequency_of_each(self._cpus))
+
+    def _events(self) -> Iterator[Metric]:
+        if self._kernel is not None:
+            events = self._kernel.events()
+            yield from SWITCHES.of(events.get("ctxt"))
+            yield from INTERRUPTS.of(events.get("intr"))
+            return
+        stats = self._source.cpu_stats()
+        yield from SWITCHES.of(stats.ctx_switches)
+        yield from INTERRUPTS.of(stats.interrupts)
+
+    def _numbered(self, per_cpu: Sequence[Any]) -> Iterator[tuple[str, Any]]:
+        """Yield each CPU's number and value; psutil leaves out CPUs that are offline, and their numbers with them."""
+        numbers: Sequence[int] = range(len(per_cpu))
+        if self._online is not None:
+            with contextlib.suppress(OSError, ValueError, Unavailable):
+                online = parse_ranges(read(self._online))
+                numbers = online if len(online) == len(per_cpu) else numbers
+        yield from zip(map(str, numbers), per_cpu, strict=True)
+
+    def _steady(self, key: tuple[str, str], seconds: float) -> float:
+        highest = self._highest.get(key, 0.0)
+        if highest - _HOTPLUG_SECONDS < seconds < highest:
+            return highest
+        self._highest[key] = seconds
+        return seconds
+
+    def _frequency_of_each(self, cpus: int) -> Iterator[tuple[str, Any]]:
+        """Yield each CPU's number and frequency.
+
+        psutil answers by cpufreq policy, and CPUs that share a clock share a policy (the clusters of an Arm chip).
+        """
+        frequencies = self._frequencies()
+        shared = self._cpus_by_policy() if len(frequencies) != cpus else []
+        if len(shared) != len(frequencies):
+            yield from self._numbered(frequencies)
+            return
+        for numbers, frequency in zip(shared, frequencies, strict=True):
+            yield from ((cpu, frequency) for cpu in numbers)
+
+    def _cpus_by_policy(self) -> list[list[str]]:
+        """Return the online CPUs of each cpufreq policy, in psutil's order: by the policy's number."""
+        folders = self._policies.glob("policy[0-9]*") if self._policies else ()
+        ordered = sorted(folders, key=lambda folder: int(folder.name.removeprefix("policy")))
+        try:
+            return [read(folder / "affected_cpus").split() for folder in ordered]
+        except (OSError, Unavailable):
+            return []
+
+    def _frequencies(self) -> list[Any]:
+        """Return psutil's frequencies in MHz, CPU by CPU; empty where the platform does not say."""
+        read = getattr(self._source, "cpu_freq", None)
+        try:
+            return list(read(percpu=True) or []) if read else []
+        except (NotImplementedError, OSError, RuntimeError):
+            return []
+
+
+def disjoint_modes(times: dict[str, float]) -> dict[str, float]:
+    """Return seconds by mode with guest time taken out of user and nice, where the kernel counts it twice."""
+    modes = {_MODE_NAMES.get(mode, mode): seconds for mode, seconds in times.items()}
+    for mode, guest in (("user", "guest"), ("nice", "guest_nice")):
+        if guest in modes:
+            modes[mode] = max(0.0, modes[mode] - modes[guest])
+    return modes
+
+
+def create(_options: Options, paths: Paths) -> Collector:
+    """Build the CPU collector."""
+    kernel = Cpus(paths.procfs, paths.sysfs) if sys.platform == "linux" else None
+    return Cpu(sysfs=paths.sysfs, kernel=kernel)

@@ -1,0 +1,101 @@
+"""Disk throughput, operations and times per device."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from modelhost_exporter import collectors
+from modelhost_exporter.collectors import Collector, Paths, Unavailable
+from modelhost_exporter.config.name_filter import Selection, all_but
+from modelhost_exporter.linux.disks import Disks
+from modelhost_exporter.metrics.families import counter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from prometheus_client.metrics_core import Metric
+
+# field of psutil or DiskCounts → (family, what one unit of it is in base units)
+_COUNTERS = {
+    "read_bytes": (counter("disk_read_bytes", "Bytes read from the device.", "device"), 1),
+    "write_bytes": (counter("disk_written_bytes", "Bytes written to the device.", "device"), 1),
+    "read_count": (counter("disk_reads_completed", "Reads completed.", "device"), 1),
+    "write_count": (counter("disk_writes_completed", "Writes completed.", "device"), 1),
+    "read_time": (
+        counter(
+            "disk_read_time_seconds",
+            "Seconds that all reads took together; over reads: mean read latency.",
+            "device",
+        ),
+        1e-3,
+    ),
+    "write_time": (
+        counter(
+            "disk_write_time_seconds",
+            "Seconds that all writes took together; over writes: mean latency.",
+            "device",
+        ),
+        1e-3,
+    ),
+    "busy_time": (
+        counter(
+            "disk_io_time_seconds",
+            "Seconds with at least one request in flight. A rate of 1 is 'always busy', not 'saturated': SSDs serve"
+            " many requests at once.",
+            "device",
+        ),
+        1e-3,
+    ),
+    "weighted_time": (
+        counter(
+            "disk_io_weighted_time_seconds",
+            "Seconds in flight, counted once for each request; its rate is the mean queue length.",
+            "device",
+        ),
+        1e-3,
+    ),
+}
+FAMILIES = tuple(family for family, _ in _COUNTERS.values())
+
+_NO_DEVICES = "no disk device is selected"
+
+
+@dataclass(frozen=True)
+class Options(collectors.Options):
+    """Which disks are measured."""
+
+    devices: Selection = field(
+        default_factory=lambda: all_but(r"(z?ram|loop|fd|sr)\d+", r"(h|s|v|xv)d[a-z]+\d+", r"(nvme\d+n|mmcblk)\d+p\d+")
+    )
+    """Partitions, loop devices, RAM disks and optical drives are left out by default."""
+
+
+class Disk:
+    """Disk counters of the selected devices; what a platform does not count is absent."""
+
+    def __init__(self, devices: Selection, source: Any = psutil) -> None:
+        self._devices = devices
+        self._source = source
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the counters of each device; Unavailable when none is selected."""
+        try:
+            read_all = self._source.disk_io_counters(perdisk=True, nowrap=False) or {}
+        except NotImplementedError as error:  # neither /proc/diskstats nor /sys/block (gVisor)
+            raise Unavailable("this kernel has no disk statistics") from error
+        disks = {name: counts for name, counts in read_all.items() if self._devices.keeps(name)}
+        if not disks:
+            raise Unavailable(_NO_DEVICES)
+        for source_field, (family, unit) in _COUNTERS.items():
+            values = ((name, getattr(counts, source_field, None)) for name, counts in disks.items())
+            yield from family.by(((name,), None if value is None else value * unit) for name, value in values)
+
+
+def create(options: Options, paths: Paths) -> Collector:
+    """Build the disk collector."""
+    source = Disks(paths.procfs, paths.sysfs) if sys.platform == "linux" else psutil
+    return Disk(options.devices, source)

@@ -1,0 +1,204 @@
+"""Space and inodes of mounted file systems."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import psutil
+
+from modelhost_exporter import collectors
+from modelhost_exporter.collectors import Collector, Paths, Unavailable
+from modelhost_exporter.config.duration import Seconds
+from modelhost_exporter.config.name_filter import Selection, all_but
+from modelhost_exporter.linux.mounts import Mounts
+from modelhost_exporter.metrics.families import gauge
+from modelhost_exporter.parallel_reads import ParallelReads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import PurePath
+
+    from prometheus_client.metrics_core import Metric
+
+_WAIT_SECONDS = 1.0
+_MARGIN_SECONDS = 0.1  # so that the scrape which finds a dead mount reports it
+
+_LABELS = ("device", "mountpoint", "fstype")
+_SPACE = {
+    "size": gauge("filesystem_size_bytes", "Size of the file system.", *_LABELS),
+    "available": gauge(
+        "filesystem_available_bytes",
+        "Space that ordinary users can still fill; alert on this one, not on free.",
+        *_LABELS,
+    ),
+    "free": gauge("filesystem_free_bytes", "Free space, with the part that is reserved for root.", *_LABELS),
+    "files": gauge("filesystem_files", "Inodes; absent where the file system makes them as needed.", *_LABELS),
+    "files_free": gauge("filesystem_files_free", "Inodes that are free.", *_LABELS),
+}
+READONLY = gauge("filesystem_readonly", "1 when mounted read-only, else 0.", *_LABELS)
+DEVICE_ERROR = gauge(
+    "filesystem_device_error",
+    "1 when the file system did not answer in time (a dead network mount) or refused: its space is then absent.",
+    *_LABELS,
+)
+UPDATED = gauge(
+    "filesystem_updated_timestamp_seconds",
+    "When the file system last answered, in seconds since 1970; a slow one keeps its last answer meanwhile.",
+    *_LABELS,
+)
+FAMILIES = (*_SPACE.values(), READONLY, DEVICE_ERROR, UPDATED)
+
+_VIRTUAL_TYPES = (
+    r"autofs|binder|binfmt_misc|bpf|cgroup2?|configfs|debugfs|devfs|devpts|devtmpfs|efivarfs|fusectl|hugetlbfs|mqueue",
+    r"fuse\.(gvfsd-fuse|lxcfs|portal|snapfuse)|iso9660|nsfs|nullfs|overlay|proc|procfs|pstore|ramfs|rpc_pipefs|securityfs",
+    r"selinuxfs|squashfs|erofs|sysfs|tmpfs|tracefs",
+)
+_CONTAINER_MOUNTS = (
+    r"/(dev|proc|sys)(/.*)?",
+    r"/run/(credentials|containerd|containers|docker|k3s|netns|snapd|user)(/.*)?",
+    r"/var/lib/(docker|containers/storage|containerd|kubelet|rancher|snapd)/.+",
+    r"/(System/Volumes|private/var/vm)(/.*)?",
+    r"/etc/(hosts|hostname|resolv\.conf)",
+)
+
+
+@dataclass(frozen=True)
+class Options(collectors.Options):
+    """Which file systems are measured, and how long one may take."""
+
+    mountpoints: Selection = field(default_factory=lambda: all_but(*_CONTAINER_MOUNTS))
+    """Kernel folders and mounts of containers are left out by default."""
+
+    fstypes: Selection = field(default_factory=lambda: all_but(*_VIRTUAL_TYPES))
+    """Virtual file systems are left out by default."""
+
+    stuck_after: Seconds = Seconds(0.5)
+    """A file system that takes longer is reported in filesystem_device_error and left alone until it answers.
+
+    One that is always slow has twice as long as the last time, at most 10 s.
+    """
+
+
+class Space(NamedTuple):
+    """One file system's answer, in bytes and inodes; None for what it does not say."""
+
+    size: int
+    available: int
+    free: int
+    files: int | None
+    files_free: int | None
+
+
+def space(path: str) -> Space:
+    """Ask the file system at ``path``; OSError when it refuses, and it may never return."""
+    if sys.platform == "win32":
+        usage = psutil.disk_usage(path)
+        return Space(usage.total, usage.free, usage.free, None, None)
+    answer = os.statvfs(path)
+    unit = answer.f_frsize
+    return Space(
+        size=answer.f_blocks * unit,
+        available=answer.f_bavail * unit,
+        free=answer.f_bfree * unit,
+        files=answer.f_files or None,
+        files_free=answer.f_ffree if answer.f_files else None,
+    )
+
+
+class _Mount(NamedTuple):
+    """A mount to measure. Another device at the same place is another mount, with an answer of its own."""
+
+    path: str
+    """Where the exporter sees it."""
+    labels: tuple[str, str, str]
+
+
+_RUNNING: dict[_Mount, float] = {}
+"""The calls under way of all file system collectors: a reload must not hang on each dead mount once more."""
+
+
+class Filesystem:
+    """Size, space and inodes (statvfs; on Windows psutil) of the selected mounts.
+
+    With a ``rootfs`` other than ``/`` (a container that has the host's root mounted there) only mounts at or below it
+    are measured, under the names they have on the host.
+    """
+
+    def __init__(  # noqa: PLR0913 - three of them for tests
+        self,
+        options: Options,
+        rootfs: PurePath = Path("/"),
+        source: Any = psutil,
+        ask: Callable[[str], Space] | None = None,
+        now: Callable[[], float] = time.time,
+        *,
+        running: dict[_Mount, float] | None = None,
+    ) -> None:
+        self._options = options
+        self._rootfs = rootfs.as_posix().rstrip("/")
+        self._source = source
+        query = ask or space
+        self._reads: ParallelReads[_Mount, Space] = ParallelReads(
+            lambda mount: query(mount.path),
+            options.stuck_after,
+            max(_WAIT_SECONDS, options.stuck_after + _MARGIN_SECONDS),
+            now,
+            running,
+        )
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the families of every selected mount; Unavailable when none is selected."""
+        mounts = dict(self._selected())
+        if not mounts:
+            raise Unavailable("no file system is selected")
+        readings = self._reads.measure(mounts)
+        spaces = {mount.labels: reading.value for mount, reading in readings.items() if reading.value}
+        for field_name, family in _SPACE.items():
+            yield from family.by((labels, _plausible(space, field_name)) for labels, space in spaces.items())
+        yield from READONLY.by((mount.labels, float("ro" in opts.split(","))) for mount, opts in mounts.items())
+        yield from DEVICE_ERROR.by(
+            (mount.labels, float(reading.state != "ok"))
+            for mount, reading in readings.items()
+            if reading.state != "pending"
+        )
+        yield from UPDATED.by((mount.labels, reading.time) for mount, reading in readings.items() if reading.value)
+
+    def _selected(self) -> Iterable[tuple[_Mount, str]]:
+        """Yield each selected mount and its options.
+
+        Of mounts on top of one another only the last is reachable, and only it counts.
+        """
+        reachable = {part.mountpoint: part for part in self._source.disk_partitions(all=True)}
+        for mount, part in reachable.items():
+            name = host_name(mount, self._rootfs)
+            if name and self._options.mountpoints.keeps(name) and self._options.fstypes.keeps(part.fstype):
+                yield _Mount(mount, (part.device, name, part.fstype)), part.opts
+
+
+def _plausible(space: Space, field_name: str) -> int | None:
+    """Return a value; None for one below 0, and for free space or inodes beyond the file system's size."""
+    value: int | None = getattr(space, field_name)
+    whole = space.files if field_name.startswith("files") else space.size
+    return value if value is not None and whole is not None and 0 <= value <= whole else None
+
+
+def host_name(mountpoint: str, rootfs: str) -> str | None:
+    """Return what the host calls a mount point seen below ``rootfs`` ('' for the root); None outside it."""
+    if not rootfs:  # also for Windows, whose drives are below no root
+        return mountpoint
+    if mountpoint == rootfs:
+        return "/"
+    if mountpoint.startswith(f"{rootfs}/"):
+        return mountpoint.removeprefix(rootfs)
+    return None
+
+
+def create(options: Options, paths: Paths) -> Collector:
+    """Build the file system collector."""
+    source = Mounts(paths.procfs, paths.sysfs) if sys.platform == "linux" else psutil
+    return Filesystem(options, paths.rootfs, source, running=_RUNNING)

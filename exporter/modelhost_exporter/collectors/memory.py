@@ -1,0 +1,101 @@
+"""Memory, swap, major page faults and kills by the kernel for lack of memory."""
+
+from __future__ import annotations
+
+import mmap
+import sys
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from modelhost_exporter.collectors import Collector, Options, Paths, Unavailable, parts
+from modelhost_exporter.linux import memory as linux
+from modelhost_exporter.linux.kernel_files import parse_counts, read
+from modelhost_exporter.metrics.families import counter, gauge
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from prometheus_client.metrics_core import Metric
+
+__all__ = ["FAMILIES", "Memory", "Options", "create"]
+
+_MEMORY = {
+    "total": gauge("memory_total_bytes", "Physical memory that the operating system can use."),
+    "available": gauge(
+        "memory_available_bytes",
+        "Memory that programs could take without swapping: free memory and the reclaimable part of caches. Watch this"
+        " one, not free.",
+    ),
+    "used": gauge(
+        "memory_used_bytes",
+        "Memory in use by programs and the kernel, as psutil defines it: total - available.",
+    ),
+    "free": gauge(
+        "memory_free_bytes",
+        "Memory nobody uses at all; low on a healthy machine, whose spare memory caches files.",
+    ),
+    "cached": gauge(
+        "memory_cached_bytes", "Memory that holds cached files (page cache, reclaimable slab, shared memory)."
+    ),
+    "buffers": gauge("memory_buffers_bytes", "Memory that holds raw disk blocks."),
+}
+_SWAP = {
+    "total": gauge("swap_total_bytes", "Swap space."),
+    "used": gauge("swap_used_bytes", "Swap space in use."),
+    "free": gauge("swap_free_bytes", "Swap space free."),
+}
+SWAPPED_IN = counter("swap_in_bytes", "Bytes read back from swap since boot. A steady rate means memory is short.")
+SWAPPED_OUT = counter("swap_out_bytes", "Bytes written to swap since boot.")
+MAJOR_FAULTS = counter("major_page_faults", "Page faults that had to read from disk since boot.")
+OOM_KILLS = counter("oom_kills", "Processes the kernel killed for lack of memory since boot, in every cgroup.")
+FAMILIES = (*_MEMORY.values(), *_SWAP.values(), SWAPPED_IN, SWAPPED_OUT, MAJOR_FAULTS, OOM_KILLS)
+
+
+class Memory:
+    """Memory, swap and the kernel's paging counters (/proc/vmstat).
+
+    Swapped pages are read from vmstat as well where it exists: psutil counts every page as 4 KiB, which is
+    wrong on kernels with larger pages (Grace, some arm64 and ppc64 distributions).
+    """
+
+    def __init__(self, procfs: Path, source: Any = psutil, page_bytes: int = mmap.PAGESIZE) -> None:
+        self._vmstat = procfs / "vmstat"
+        self._source = source
+        self._page_bytes = page_bytes
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield memory, swap and paging."""
+        yield from parts(self._memory, self._swap, self._paging)
+
+    def _memory(self) -> Iterator[Metric]:
+        memory = self._source.virtual_memory()
+        for field, family in _MEMORY.items():
+            yield from family.of(getattr(memory, field, None))
+
+    def _swap(self) -> Iterator[Metric]:
+        swap = self._source.swap_memory()
+        for field, family in _SWAP.items():
+            yield from family.of(getattr(swap, field))
+
+    def _paging(self) -> Iterator[Metric]:
+        try:
+            paging = parse_counts(read(self._vmstat))
+        except Unavailable:
+            swap = self._source.swap_memory()  # where this is not Linux; there without the two
+            yield from SWAPPED_IN.of(getattr(swap, "sin", None))
+            yield from SWAPPED_OUT.of(getattr(swap, "sout", None))
+            return
+        yield from SWAPPED_IN.of(self._bytes(paging.get("pswpin")))
+        yield from SWAPPED_OUT.of(self._bytes(paging.get("pswpout")))
+        yield from MAJOR_FAULTS.of(paging.get("pgmajfault"))
+        yield from OOM_KILLS.of(paging.get("oom_kill"))
+
+    def _bytes(self, pages: int | None) -> int | None:
+        return None if pages is None else pages * self._page_bytes
+
+
+def create(_options: Options, paths: Paths) -> Collector:
+    """Build the memory collector."""
+    return Memory(paths.procfs, linux.Memory(paths.procfs) if sys.platform == "linux" else psutil)

@@ -1,0 +1,49 @@
+"""Model servers and the models they have loaded, as their engines say: queues, caches, memory, latencies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from modelhost_exporter import collectors
+from modelhost_exporter.collectors import Collector, Paths, Unavailable
+from modelhost_exporter.config.duration import Seconds
+from modelhost_exporter.engines.metrics import FAMILIES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from prometheus_client.metrics_core import Metric
+
+__all__ = ["FAMILIES", "ModelServers", "Options", "create"]
+
+
+@dataclass(frozen=True)
+class Options(collectors.Options):
+    """How often servers are asked; which ones is in ``model_servers``."""
+
+    poll_interval: Seconds = Seconds(10.0)
+    """A tenth more or less; longer for a server that does not answer. Scrapes ask nobody."""
+
+
+class ModelServers:
+    """Shows what was heard last of each server, from wherever they are watched."""
+
+    def __init__(self, heard: Callable[[], Iterable[Metric]]) -> None:
+        self._heard = heard
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the families of all servers; Unavailable when none is configured."""
+        families = list(self._heard())
+        if not families:
+            raise Unavailable("no model_servers are configured, or none has been asked yet")
+        return families
+
+
+def _nothing() -> Iterable[Metric]:
+    return ()
+
+
+def create(_options: Options, _paths: Paths) -> Collector:
+    """Build a collector that watches nothing: the service gives it what its servers say."""
+    return ModelServers(_nothing)

@@ -1,0 +1,110 @@
+"""Network traffic, errors, drops, state and speed per interface."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from modelhost_exporter import collectors
+from modelhost_exporter.collectors import Collector, Paths, Unavailable, parts
+from modelhost_exporter.config.name_filter import Selection, all_but
+from modelhost_exporter.linux.interfaces import Interfaces
+from modelhost_exporter.metrics.families import counter, gauge
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping
+
+    from prometheus_client.metrics_core import Metric
+
+# psutil's field → family
+_COUNTERS = {
+    "bytes_recv": counter("network_receive_bytes", "Bytes received.", "device"),
+    "bytes_sent": counter("network_transmit_bytes", "Bytes sent.", "device"),
+    "packets_recv": counter("network_receive_packets", "Packets received.", "device"),
+    "packets_sent": counter("network_transmit_packets", "Packets sent.", "device"),
+    "errin": counter("network_receive_errors", "Packets received with an error.", "device"),
+    "errout": counter("network_transmit_errors", "Packets that could not be sent for an error.", "device"),
+    "dropin": counter(
+        "network_receive_dropped", "Received packets the kernel dropped, often for lack of buffers.", "device"
+    ),
+    "dropout": counter("network_transmit_dropped", "Outgoing packets the kernel dropped.", "device"),
+}
+UP = gauge("network_up", "1 when the interface is up and running, else 0.", "device")
+SPEED = gauge("network_speed_bytes", "Link speed in bytes per second; absent where the driver does not say.", "device")
+FAMILIES = (*_COUNTERS.values(), UP, SPEED)
+
+_BYTES_PER_MEGABIT = 1e6 / 8
+_VIRTUAL = (
+    r"lo\d*",
+    r"veth.*",
+    r"(docker|lxdbr|incusbr|ovs-system)\d*",
+    r"podman\d+",
+    r"br-[0-9a-f]+",
+    r"virbr\d+.*",
+    r"(vnet|tap|tun|tailscale|utun|gif|stf|awdl|llw|anpi|ap)\d+",
+    r"(wg|zt)[0-9a-z-]*",
+    r"(cni|flannel|cali|cilium|lxc|kube|nodelocaldns|weave|vxlan|geneve).*",
+    r"(dummy|ifb|bonding_masters|sit|gre|gretap|erspan|ip6tnl|ip6gre|tunl|ip_vti|ip6_vti|teql)\d*",
+)
+
+
+@dataclass(frozen=True)
+class Options(collectors.Options):
+    """Which interfaces are measured."""
+
+    devices: Selection = field(default_factory=lambda: all_but(*_VIRTUAL))
+    """Loopback, tunnels, and the interfaces and bridges of containers are left out by default."""
+
+
+class Network:
+    """Traffic counters, state and link speed of the selected interfaces.
+
+    ``links`` returns states by interface; by default psutil's, which holds the interpreter while the driver answers.
+    """
+
+    def __init__(
+        self,
+        devices: Selection,
+        source: Any = psutil,
+        links: Callable[[Collection[str]], Mapping[str, Any]] | None = None,
+    ) -> None:
+        self._devices = devices
+        self._source = source
+        self._links = links or self._links_of_source
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield counters, state and speed of each interface; Unavailable when none is selected."""
+        read_all = self._source.net_io_counters(pernic=True, nowrap=False) or {}
+        interfaces = {name: counts for name, counts in read_all.items() if self._devices.keeps(name)}
+        if not interfaces:
+            raise Unavailable("no network interface is selected")
+        yield from parts(lambda: _traffic(interfaces), lambda: self._states(list(interfaces)))
+
+    def _states(self, names: Collection[str]) -> Iterator[Metric]:
+        links = self._links(names)
+        yield from UP.by(((name,), float(link.isup)) for name, link in links.items())
+        yield from SPEED.by(((name,), bytes_per_second(link.speed)) for name, link in links.items())
+
+    def _links_of_source(self, names: Collection[str]) -> Mapping[str, Any]:
+        return {name: link for name, link in self._source.net_if_stats().items() if name in names}
+
+
+def _traffic(interfaces: Mapping[str, Any]) -> Iterator[Metric]:
+    for source_field, family in _COUNTERS.items():
+        yield from family.by(((name,), getattr(counts, source_field)) for name, counts in interfaces.items())
+
+
+def bytes_per_second(megabits: int) -> float | None:
+    """Return a link's speed; None where psutil says 0 (unknown) or the driver its 'unknown' of 2³²-1 or 65535."""
+    return megabits * _BYTES_PER_MEGABIT if 0 < megabits < 2**31 and megabits != 2**16 - 1 else None
+
+
+def create(options: Options, paths: Paths) -> Collector:
+    """Build the network collector."""
+    interfaces = Interfaces(paths.procfs, paths.sysfs)
+    return (
+        Network(options.devices, interfaces, interfaces.links) if sys.platform == "linux" else Network(options.devices)
+    )

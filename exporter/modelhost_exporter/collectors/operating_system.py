@@ -1,0 +1,36 @@
+"""Which operating system this is."""
+
+from __future__ import annotations
+
+import platform
+from typing import TYPE_CHECKING
+
+from modelhost_exporter.collectors import Collector, Options, Paths
+from modelhost_exporter.metrics.families import gauge
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from prometheus_client.metrics_core import Metric
+
+__all__ = ["FAMILIES", "OperatingSystem", "Options", "create"]
+
+INFO = gauge("os_info", "Always 1; the labels name the operating system.", "system", "release", "machine", "version")
+FAMILIES = (INFO,)
+
+
+class OperatingSystem:
+    """The operating system's names (uname)."""
+
+    def __init__(self, uname: Callable[[], platform.uname_result] = platform.uname) -> None:
+        self._uname = uname
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the one sample."""
+        uname = self._uname()
+        yield from INFO.by([((uname.system, uname.release, uname.machine, uname.version), 1)])
+
+
+def create(_options: Options, _paths: Paths) -> Collector:
+    """Build the operating system collector."""
+    return OperatingSystem()

@@ -1,0 +1,72 @@
+"""Pressure stall information: time lost waiting for CPU, memory and disk."""
+
+from __future__ import annotations
+
+import errno
+import re
+from functools import partial
+from typing import TYPE_CHECKING
+
+from modelhost_exporter.collectors import Collector, Options, Paths, Unavailable, each
+from modelhost_exporter.linux.kernel_files import count, read
+from modelhost_exporter.metrics.families import counter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from prometheus_client.metrics_core import Metric
+
+__all__ = ["FAMILIES", "Options", "Pressure", "create"]
+
+WAITING = counter(
+    "pressure_waiting_seconds",
+    "Seconds in which at least one task waited for the resource (the kernel's 'some').",
+    "resource",
+)
+STALLED = counter(
+    "pressure_stalled_seconds",
+    "Seconds in which every runnable task waited for the resource at once (the kernel's 'full'). Not defined for the"
+    " CPU of a whole machine, so absent there.",
+    "resource",
+)
+FAMILIES = (WAITING, STALLED)
+
+_RESOURCES = ("cpu", "memory", "io")
+_TOTALS = re.compile(r"^(some|full) .*\btotal=(\d+)", re.MULTILINE)
+
+
+class Pressure:
+    """The kernel's pressure totals (/proc/pressure; Linux 4.20 and later)."""
+
+    def __init__(self, procfs: Path) -> None:
+        self._folder = procfs / "pressure"
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield waiting and stalled seconds; Unavailable where the kernel does not account for pressure."""
+        totals = each({resource: partial(self._totals, resource) for resource in _RESOURCES})
+        yield from WAITING.by(((resource,), total.get("some")) for resource, total in totals.items())
+        yield from STALLED.by(
+            ((resource,), total.get("full")) for resource, total in totals.items() if resource != "cpu"
+        )
+
+    def _totals(self, resource: str) -> dict[str, float]:
+        return parse_totals(self._read(resource))
+
+    def _read(self, resource: str) -> str:
+        try:
+            return read(self._folder / resource)
+        except OSError as error:
+            if error.errno == errno.EOPNOTSUPP:  # compiled in, switched off (psi=0)
+                raise Unavailable("pressure accounting is switched off (boot with psi=1)") from error
+            raise
+
+
+def parse_totals(text: str) -> dict[str, float]:
+    """Return seconds under 'some' and 'full' from one file of /proc/pressure."""
+    return {kind: count(microseconds) / 1e6 for kind, microseconds in _TOTALS.findall(text)}
+
+
+def create(_options: Options, paths: Paths) -> Collector:
+    """Build the pressure collector."""
+    return Pressure(paths.procfs)

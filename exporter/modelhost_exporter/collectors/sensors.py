@@ -1,0 +1,82 @@
+"""Temperatures and fans of the machine's sensor chips."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from modelhost_exporter.collectors import Collector, Options, Paths, Unavailable, parts
+from modelhost_exporter.linux import sensors as linux
+from modelhost_exporter.metrics.families import gauge
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from prometheus_client.metrics_core import Metric
+
+    _Reading = tuple[tuple[str, str], float]
+
+__all__ = ["FAMILIES", "Options", "Sensors", "create"]
+
+TEMPERATURE = gauge(
+    "temperature_celsius",
+    "Temperature of each sensor. Several chips of one kind (two NVMe drives) share the chip's name: their sensors are"
+    " numbered in the kernel's order.",
+    "chip",
+    "sensor",
+)
+FAN = gauge("fan_rpm", "Speed of each fan in turns per minute.", "chip", "sensor")
+FAMILIES = (TEMPERATURE, FAN)
+
+
+# What no sensor of a machine can measure; drivers report such for an input that is not connected.
+_CELSIUS = -100.0, 1000.0
+_RPM = 0.0, 200_000.0
+
+
+class Sensors:
+    """Temperatures and fan speeds (Linux, and FreeBSD for temperatures)."""
+
+    def __init__(self, source: Any = psutil) -> None:
+        self._source = source
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every sensor's reading; Unavailable on a machine (or platform) without sensors."""
+        families = list(parts(self._temperatures, self._fans))
+        if not families:
+            raise Unavailable("no sensors found")
+        yield from families
+
+    def _temperatures(self) -> Iterable[Metric]:
+        return TEMPERATURE.by(_within(_CELSIUS, _named(self._read("sensors_temperatures"), "temp")))
+
+    def _fans(self) -> Iterable[Metric]:
+        return FAN.by(_within(_RPM, _named(self._read("sensors_fans"), "fan")))
+
+    def _read(self, function: str) -> dict[str, list[Any]]:
+        read = getattr(self._source, function, None)
+        return (read() or {}) if read else {}
+
+
+def _within(limits: tuple[float, float], readings: Iterable[_Reading]) -> Iterator[_Reading]:
+    least, most = limits
+    return ((name, value) for name, value in readings if least <= value <= most)
+
+
+def _named(chips: dict[str, list[Any]], kind: str) -> Iterator[_Reading]:
+    """Yield ((chip, sensor), reading), every name once: unlabelled and repeated sensors are numbered."""
+    for chip, sensors in chips.items():
+        taken: set[str] = set()
+        for number, sensor in enumerate(sensors, start=1):
+            name = sensor.label or f"{kind}{number}"
+            while name in taken:
+                name = f"{name} {number}"
+            taken.add(name)
+            yield (chip, name), sensor.current
+
+
+def create(_options: Options, paths: Paths) -> Collector:
+    """Build the sensor collector."""
+    return Sensors(linux.Sensors(paths.sysfs) if sys.platform == "linux" else psutil)

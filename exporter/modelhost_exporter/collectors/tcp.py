@@ -1,0 +1,65 @@
+"""TCP connections by state, from the kernel's own summaries."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from modelhost_exporter.collectors import Collector, Options, Paths, each
+from modelhost_exporter.linux.kernel_files import count, read
+from modelhost_exporter.metrics.families import gauge
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from prometheus_client.metrics_core import Metric
+
+__all__ = ["FAMILIES", "Options", "Tcp", "create"]
+
+CONNECTIONS = gauge(
+    "tcp_connections",
+    "TCP connections, IPv4 and IPv6, in the exporter's network namespace. established includes those the peer has"
+    " already closed (CLOSE-WAIT), as the kernel counts them.",
+    "state",
+)
+FAMILIES = (CONNECTIONS,)
+
+_TIME_WAIT = re.compile(r"^TCP: .*\btw (\d+)", re.MULTILINE)
+
+
+class Tcp:
+    """Established and time-wait connections (/proc/net/snmp and sockstat), without walking every socket."""
+
+    def __init__(self, procfs: Path) -> None:
+        self._net = procfs / "net"
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the connections; Unavailable without /proc/net."""
+        numbers = each(
+            {
+                "established": lambda: parse_established(read(self._net / "snmp")),
+                "time_wait": lambda: parse_time_wait(read(self._net / "sockstat")),
+            }
+        )
+        yield from CONNECTIONS.by(((state,), number) for state, number in numbers.items())
+
+
+def parse_established(snmp: str) -> int | None:
+    """Return Tcp CurrEstab of /proc/net/snmp, whose lines come in pairs: names, then numbers."""
+    rows = [line.split() for line in snmp.split("\n") if line.startswith("Tcp:")]
+    if len(rows) != 2:  # noqa: PLR2004 - the pair
+        return None
+    number = dict(zip(*rows, strict=False)).get("CurrEstab")
+    return None if number is None else count(number)
+
+
+def parse_time_wait(sockstat: str) -> int | None:
+    """Return the sockets in TIME-WAIT of /proc/net/sockstat, which counts IPv6's among them."""
+    found = _TIME_WAIT.search(sockstat)
+    return count(found[1]) if found else None
+
+
+def create(_options: Options, paths: Paths) -> Collector:
+    """Build the TCP collector."""
+    return Tcp(paths.procfs)

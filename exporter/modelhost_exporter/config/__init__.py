@@ -1,0 +1,1 @@
+"""The configuration: strict YAML and flags, read into frozen dataclasses."""

@@ -1,0 +1,67 @@
+"""Addresses of servers as people write them in the configuration."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from yarl import URL
+
+from modelhost_exporter.logs.redaction import redact_url
+
+_PRINTABLE = re.compile(r"[!-~]+")
+
+
+@dataclass(frozen=True)
+class ServerUrl:
+    """Where a server is: scheme, host, port, and a path that is put in front of every other."""
+
+    text: str
+    """Without a slash at its end."""
+
+    @classmethod
+    def from_text(cls, text: str) -> ServerUrl:
+        """Parse an http or https URL without query, fragment, user or password; ValueError for anything else.
+
+        The error's text holds none of these.
+        """
+        try:
+            url = URL(text, encoded=True)
+            usable = url.scheme in ("http", "https") and url.host and url.port  # what yarl checks when it is asked
+        except ValueError:  # its text may hold a password
+            usable = None
+        if not usable or not _PRINTABLE.fullmatch(text):
+            raise ValueError(f"{redact_url(text)!r} is not a URL such as http://127.0.0.1:11434")
+        if set(text) & set("?#@"):
+            raise ValueError(f"{redact_url(text)!r} must have no query, fragment, user or password")
+        return cls(text.rstrip("/"))
+
+    @property
+    def url(self) -> URL:
+        """Its parts."""
+        return URL(self.text, encoded=True)
+
+    @property
+    def prefix(self) -> str:
+        """Its path, as written; empty where there is none."""
+        return self.url.raw_path.rstrip("/")
+
+
+@dataclass(frozen=True)
+class PageUrl:
+    """Where a person's browser is sent: an http or https URL, so never a script."""
+
+    text: str
+
+    @classmethod
+    def from_text(cls, text: str) -> PageUrl:
+        """Parse a URL without user and password, query and fragment allowed; ValueError for anything else."""
+        try:
+            ServerUrl.from_text(re.split(r"[?#]", text, maxsplit=1)[0])
+            usable = _PRINTABLE.fullmatch(text)
+        except ValueError:
+            usable = None
+        if not usable:
+            shown = redact_url(text)
+            raise ValueError(f"{shown!r} is not a URL such as http://127.0.0.1:3000, without user and password")
+        return cls(text)

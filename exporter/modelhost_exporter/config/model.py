@@ -1,0 +1,170 @@
+"""The configuration: frozen dataclasses, read from strict YAML; what a flag says goes on top."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Literal
+
+from modelhost_exporter import collectors
+from modelhost_exporter.config.address import Address
+from modelhost_exporter.config.duration import Seconds
+from modelhost_exporter.config.http_url import PageUrl  # noqa: TC001 - read at run time, by the parser
+from modelhost_exporter.config.parsing import ConfigError, mapping, parse, parse_keys
+from modelhost_exporter.engines.polling.settings import ModelServer
+from modelhost_exporter.live.settings import Host, Live, Origin
+from modelhost_exporter.proxy.settings import ProxySettings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+__all__ = ["Address", "Config", "ConfigError", "Live", "Log", "Scraping", "Web", "load", "read"]
+
+_TAKEN_PATHS = ("/-/", "/api/", "/static/")
+_MIN_HEADER_BYTES, _MAX_HEADER_BYTES = 1024, 1 << 20
+
+
+@dataclass(frozen=True)
+class Web:
+    """The HTTP server."""
+
+    listen_addresses: tuple[Address, ...] = (Address("127.0.0.1", 8585),)
+    telemetry_path: str = "/metrics"
+    max_requests: int = 40
+    enable_lifecycle: bool = False
+    grafana_url: PageUrl | None = None
+    allowed_hosts: tuple[Host, ...] = ()
+    """Names in URLs that lead here, besides this machine's own."""
+    allowed_origins: tuple[Origin, ...] = ()
+    """Pages that may read the live feed and the API, besides the exporter's own and those on loopback."""
+    strict_host: bool = False
+    """Whether metrics and health checks, too, answer known hosts only where the listener is not on loopback."""
+    header_timeout: Seconds = Seconds(10.0)
+    """From the first byte of a request, or the connection's start, to the end of its headers."""
+    idle_timeout: Seconds = Seconds(75.0)
+    """Without a byte between two requests."""
+    body_timeout: Seconds = Seconds(60.0)
+    """Without a byte of a request's body."""
+    send_timeout: Seconds = Seconds(30.0)
+    """Without a byte that the client reads of a response."""
+    max_header_bytes: int = 32_768
+    max_connections: int = 512
+    max_connections_per_address: int = 256
+
+    def __post_init__(self) -> None:
+        if not self.listen_addresses:
+            raise ValueError("listen_addresses must not be empty")
+        for key in ("max_requests", "max_connections", "max_connections_per_address"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"{key} must be at least 1")
+        if not _MIN_HEADER_BYTES <= self.max_header_bytes <= _MAX_HEADER_BYTES:
+            raise ValueError(f"max_header_bytes must be between {_MIN_HEADER_BYTES} and {_MAX_HEADER_BYTES}")
+        path = self.telemetry_path
+        if not re.fullmatch(r"/[\w.~/-]+", path, re.ASCII) or path.startswith(_TAKEN_PATHS):
+            taken = ", ".join(_TAKEN_PATHS)
+            raise ValueError(f"telemetry_path {path!r} must be a path such as /metrics, not / and not below {taken}")
+
+
+@dataclass(frozen=True)
+class Scraping:
+    """How the collectors are run."""
+
+    timeout: Seconds = Seconds(5.0)
+
+
+@dataclass(frozen=True)
+class Log:
+    """What is logged, and how."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["text", "json"] = "text"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that can be configured."""
+
+    web: Web = field(default_factory=Web)
+    live: Live = field(default_factory=Live)
+    scrape: Scraping = field(default_factory=Scraping)
+    log: Log = field(default_factory=Log)
+    path: collectors.Paths = field(default_factory=collectors.Paths)
+    proxy: ProxySettings = field(default_factory=ProxySettings)
+    model_servers: tuple[ModelServer, ...] = ()
+    collectors: Mapping[str, collectors.Options] = field(default_factory=dict)
+    """The options of each enabled collector."""
+
+
+_DISABLE_DEFAULTS = "disable_defaults"
+
+
+def load(file: Path | None, overrides: Mapping[str, object]) -> Config:
+    """Read the file (None: all defaults) with the overrides (dotted path → value) on top.
+
+    ConfigError says in one line what is wrong, in the file or in an override.
+    """
+    raw = _read_file(file) if file else None
+    for path, value in overrides.items():
+        raw = _overlaid(raw, path.split("."), value)
+    return read(raw)
+
+
+def read(raw: object) -> Config:
+    """Turn parsed YAML into a configuration."""
+    sections = mapping([field.name for field in fields(Config)], raw, "")
+    proxy = parse(ProxySettings, sections.get("proxy"), "proxy")
+    return Config(
+        web=parse(Web, sections.get("web"), "web"),
+        live=parse(Live, sections.get("live"), "live"),
+        scrape=parse(Scraping, sections.get("scrape"), "scrape"),
+        log=parse(Log, sections.get("log"), "log"),
+        path=parse(collectors.Paths, sections.get("path"), "path"),
+        proxy=proxy,
+        model_servers=_model_servers(sections.get("model_servers"), proxy),
+        collectors=_enabled(sections.get("collectors")),
+    )
+
+
+def _model_servers(raw: object, proxy: ProxySettings) -> tuple[ModelServer, ...]:
+    """Return the model servers, each with a name of its own and a URL, its own or that of the proxied server."""
+    servers = parse(tuple[ModelServer, ...], [] if raw is None else raw, "model_servers")
+    proxied = {server.name for server in proxy.servers}
+    names = [server.name for server in servers]
+    for index, server in enumerate(servers):
+        if names.index(server.name) != index:
+            raise ConfigError(f"model_servers[{index}]", f"two servers have the name {server.name}")
+        if server.url is None and server.name not in proxied:
+            raise ConfigError(
+                f"model_servers[{index}]", f"url is missing, and no proxied server is called {server.name}"
+            )
+    return servers
+
+
+def _read_file(file: Path) -> object:
+    from modelhost_exporter.config import yaml_file  # noqa: PLC0415 - 2 MB that are needed only with a file
+
+    return yaml_file.read(file)
+
+
+def _overlaid(raw: object, path: list[str], value: object) -> object:
+    """Return ``raw`` with ``value`` at ``path``; what is no mapping is left for the parser to complain about."""
+    if not path:
+        return value
+    if raw is not None and not isinstance(raw, dict):
+        return raw
+    before = raw or {}
+    return {**before, path[0]: _overlaid(before.get(path[0]), path[1:], value)}
+
+
+def _enabled(raw: object) -> dict[str, collectors.Options]:
+    """Return the options of each enabled collector, by name."""
+    kinds = {name: collectors.module(name).Options for name in collectors.names()}
+    chosen = parse_keys({**kinds, _DISABLE_DEFAULTS: bool}, raw, "collectors")
+    by_default = not chosen.pop(_DISABLE_DEFAULTS, False)
+    options = {name: chosen.get(name, kind()) for name, kind in kinds.items()}
+    return {
+        name: option
+        for name, option in options.items()
+        if (option.enabled if option.enabled is not None else by_default and option.enabled_by_default)
+    }

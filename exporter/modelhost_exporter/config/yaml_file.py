@@ -1,0 +1,143 @@
+"""Reading a YAML file strictly: mistakes in one line, no key twice, and no file that takes much time or memory."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import time
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from modelhost_exporter.config.parsing import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+MAX_BYTES = 256 * 1024
+MAX_VALUES = 50_000
+"""Keys and values of a file, those that an alias (``*name``) repeats counted each time."""
+MAX_DEPTH = 32
+_MAX_NUMBER = 64  # characters
+_PIPE_SECONDS = 10.0
+_PIPE_PAUSE_SECONDS = 0.01
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML's safe subset, in which a key that stands twice is an error instead of a silent overwrite.
+
+    So is a file that is nested too deeply, or whose aliases multiply (the "billion laughs" attack).
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._depth = 0
+        self._composed = 0
+        self._sizes: dict[int, int] = {}  # by the node's id: the loader keeps the nodes
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Read a node; an alias returns the node that it stands for."""
+        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call] # PyYAML's types lack it
+        is_alias = self.check_event(yaml.AliasEvent)
+        self._depth += 1
+        self._composed += 1
+        if self._depth > MAX_DEPTH:
+            raise yaml.composer.ComposerError(None, None, f"nested more than {MAX_DEPTH} levels deep", mark)
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self._depth -= 1
+        if is_alias and id(node) not in self._sizes:
+            raise yaml.composer.ComposerError(None, None, "an alias inside what it stands for", mark)
+        if node is not None and max(self._composed, self._size(node)) > MAX_VALUES:
+            raise yaml.composer.ComposerError(None, None, f"more than {MAX_VALUES} values, aliases included", mark)
+        return node
+
+    def _size(self, node: yaml.Node) -> int:
+        """Return how many values a node stands for."""
+        if id(node) not in self._sizes:
+            parts: list[yaml.Node] = []
+            if isinstance(node, yaml.SequenceNode):
+                parts = node.value
+            elif isinstance(node, yaml.MappingNode):
+                parts = [part for pair in node.value for part in pair]
+            self._sizes[id(node)] = 1 + sum(self._sizes[id(part)] for part in parts)
+        return self._sizes[id(node)]
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """Build a value; what looks like a date or a number and is none (``2001-99-99``) is an error with a place."""
+        kind = node.tag.rpartition(":")[2]
+        problem = f"not a YAML {kind}"  # without the value, which may be a key or a password
+        if kind in ("int", "float") and len(node.value) > _MAX_NUMBER:
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError, ArithmeticError) as error:  # PyYAML lets them all out
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[object] = set()
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":  # <<: what it brings may stand here too
+                continue
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                raise yaml.constructor.ConstructorError(None, None, "a key must be text", key_node.start_mark)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def read(file: Path) -> object:
+    """Return the parsed file; ConfigError, with the place, when it cannot be read or parsed."""
+    try:
+        content = _content(file)
+        text = content.decode("utf-8")
+    except OSError as error:
+        raise ConfigError(str(file), error.strerror or str(error)) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(str(file), f"not UTF-8 at byte {error.start}") from error
+    if len(content) > MAX_BYTES:
+        raise ConfigError(str(file), f"larger than {MAX_BYTES // 1024} KiB")
+    try:
+        return yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"{file}:{mark.line + 1}:{mark.column + 1}" if mark else str(file)
+        raise ConfigError(where, _without_values(error.problem or "not YAML")) from error
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(str(file), " ".join(str(error).split()) or "nested too deeply") from error
+
+
+def _content(file: Path) -> bytes:
+    """Return the file's first bytes, one more than are allowed; TimeoutError for a pipe that nobody writes to.
+
+    A pipe (``--config.file <(…)``) has no writer any more when it is opened again: that would wait for ever.
+    """
+    content = bytearray()
+    give_up = time.monotonic() + _PIPE_SECONDS
+    with open(file, "rb", buffering=0, opener=_open_at_once) as opened:
+        is_pipe = stat.S_ISFIFO(os.fstat(opened.fileno()).st_mode)
+        while len(content) <= MAX_BYTES:
+            block = opened.read(MAX_BYTES + 1 - len(content))
+            if block:
+                content += block
+            elif block is not None and (content or not is_pipe):
+                break
+            elif time.monotonic() > give_up:
+                raise TimeoutError(f"nothing was written to this pipe for {_PIPE_SECONDS:g} s: use a file")
+            else:
+                time.sleep(_PIPE_PAUSE_SECONDS)
+    return bytes(content)
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a file; a pipe without waiting for its writer."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _without_values(problem: str) -> str:
+    """Return PyYAML's words without what it quotes, but for a single character: it may be a password."""
+    return problem if problem.startswith("key ") else re.sub(r"'(?!<)[^']{2,}'", "***", problem)

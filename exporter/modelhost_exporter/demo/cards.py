@@ -1,0 +1,195 @@
+"""What the simulated driver answers about one GPU: what an H100 has no answer for, it has none for either."""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from modelhost_exporter.demo.catalogue import GIB, GPU_MEMORY_BYTES
+from modelhost_exporter.demo.gpus import HW_THERMAL, LINKS, SLOWDOWN_CELSIUS, SW_POWER_CAP
+from modelhost_exporter.gpu.nvidia.nvml import INVALID_ARGUMENT, NOT_FOUND, NOT_SUPPORTED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from modelhost_exporter.demo.gpus import Card
+
+XID_EVENT = 8
+MIG_HANDLE = 1000
+_UNSIGNED, _LONG_LONG = 1, 3
+_FIELD = struct.Struct("=IIqqII8s")
+# GPU instance → profile, memory, and whether the model server of the GPU is in it
+_INSTANCES = ((1, "3g.40gb", int(39.5 * GIB), True), (2, "2g.20gb", int(19.5 * GIB), False))
+_NO_INSTANCE = 0xFFFFFFFF
+
+
+class DriverError(Exception):
+    """An error of the driver, with its code."""
+
+    def __init__(self, value: int) -> None:
+        super().__init__(f"NVML error {value}")
+        self.value = value
+
+
+def handle_of(card: Card) -> ctypes.c_void_p:
+    """Return the handle of a GPU."""
+    return ctypes.c_void_p(card.index + 1)
+
+
+def instance_of(handle: ctypes.c_void_p) -> int | None:
+    """Return which MIG device of its GPU a handle is; None for a whole GPU."""
+    number = (handle.value or 0) - 1
+    return number % MIG_HANDLE if number >= MIG_HANDLE else None
+
+
+def _refuse(code: int = NOT_SUPPORTED) -> Any:
+    raise DriverError(code)
+
+
+def _memory(card: Card, _version: int = 1, instance: int | None = None) -> Any:
+    total, used, reserved = GPU_MEMORY_BYTES, card.used_bytes, card.reserved_bytes
+    if instance is not None:
+        _, _, total, has_server = _INSTANCES[instance]
+        used, reserved = card.used_bytes if has_server else 0, reserved // 4
+    return SimpleNamespace(total=total, used=used, free=total - used - reserved, reserved=reserved)
+
+
+def _name(_card: Card, instance: int | None = None) -> str:
+    name = "NVIDIA H100 80GB HBM3"
+    return name if instance is None else f"{name} MIG {_INSTANCES[instance][1]}"
+
+
+def _uuid(card: Card, instance: int | None = None) -> str:
+    return card.uuid if instance is None else card.uuid.replace("GPU", "MIG").replace("de30", f"de3{instance + 1}")
+
+
+def _processes(card: Card) -> Any:
+    instance = _INSTANCES[0][0] if card.mig else _NO_INSTANCE
+    return [
+        SimpleNamespace(pid=pid, usedGpuMemory=held, gpuInstanceId=instance, computeInstanceId=_NO_INSTANCE)
+        for pid, held in card.processes
+    ]
+
+
+def _utilization(card: Card) -> Any:
+    if card.mig:
+        return _refuse()
+    return SimpleNamespace(gpu=round(100 * card.busy), memory=round(60 * card.dram))
+
+
+def _samples(card: Card, kind: int, since: int) -> Any:
+    if kind != 1 or card.mig:
+        return _refuse()
+    found = [
+        SimpleNamespace(timeStamp=when, sampleValue=struct.pack("=Q", percent))
+        for when, percent in card.samples.copy()
+        if when > since
+    ]
+    return (_UNSIGNED, found) if found else _refuse(NOT_FOUND)
+
+
+def _threshold(_card: Card, kind: int) -> int:
+    return (92, int(SLOWDOWN_CELSIUS), 95, 85)[kind] if kind < 4 else _refuse(INVALID_ARGUMENT)  # noqa: PLR2004 - the kinds above
+
+
+def _clock(card: Card, domain: int) -> int:
+    return (card.sm_mhz, card.sm_mhz, 2619, card.sm_mhz * 1545 // 1980)[domain]
+
+
+def _mig_device(card: Card, index: int) -> ctypes.c_void_p:
+    if not card.mig or index >= len(_INSTANCES):
+        return _refuse(NOT_FOUND)  # type: ignore[no-any-return]
+    return ctypes.c_void_p((card.index + 1) * MIG_HANDLE + index + 1)
+
+
+def _instance_id(_card: Card, instance: int | None = None) -> int:
+    return _INSTANCES[instance][0] if instance is not None else _refuse()
+
+
+# fields by number, each what it says of a GPU (and of a link)
+_FIELDS: dict[int, Callable[[Card, int], float]] = {
+    1: lambda _card, _link: 1,
+    3: lambda card, _link: card.corrected,
+    4: lambda card, _link: card.uncorrected,
+    5: lambda card, _link: card.corrected + 4,
+    6: lambda card, _link: card.uncorrected_ever,
+    74: lambda card, _link: card.throttled[SW_POWER_CAP] * 1e9,
+    76: lambda _card, _link: 0,
+    77: lambda _card, _link: 0,
+    79: lambda _card, _link: 0,
+    82: lambda card, _link: card.celsius + 7,
+    91: lambda _card, _link: LINKS,
+    94: lambda card, _link: card.replays,
+    138: lambda card, link: card.nvlink_bytes / LINKS / 1024 + link,
+    139: lambda card, link: card.nvlink_bytes / LINKS / 1024 - link,
+    142: lambda _card, _link: 0,
+    143: lambda card, _link: card.remapped,
+    144: lambda card, _link: card.remap_pending,
+    145: lambda card, _link: card.remap_failed,
+    230: lambda card, _link: card.remap_pending,
+    269: lambda _card, _link: 0,
+    270: lambda card, _link: card.throttled[HW_THERMAL] * 1e9,
+    271: lambda _card, _link: 0,
+}
+
+
+def _field_values(card: Card, fields: Sequence[tuple[int, int]]) -> bytes:
+    """Return nvmlFieldValue_t after nvmlFieldValue_t."""
+    written = []
+    for number, scope in fields:
+        answer = _FIELDS.get(number)
+        code, value = (NOT_SUPPORTED, 0) if answer is None else (0, int(answer(card, scope)))
+        written.append(_FIELD.pack(number, scope, 0, 0, _LONG_LONG, code, struct.pack("=Q", value)))
+    return b"".join(written)
+
+
+def _take_sample(card: Card, sample: Any, share: float = 1.0) -> None:
+    sample.activity, sample.share = card.activity, share
+
+
+def _take_mig_sample(card: Card, number: int, sample: Any) -> None:
+    _take_sample(card, sample, float(number == _INSTANCES[0][0]))
+
+
+BY_HANDLE: frozenset[Callable[..., Any]] = frozenset({_memory, _name, _uuid, _instance_id})
+OF_CARD: dict[str, Callable[..., Any]] = {
+    "nvmlDeviceGetIndex": lambda card: card.index,
+    "nvmlDeviceGetUUID": _uuid,
+    "nvmlDeviceGetName": _name,
+    "nvmlDeviceGetPciInfo": lambda card: SimpleNamespace(busId=f"00000000:{0x1B + 0x10 * card.index:02X}:00.0"),
+    "nvmlDeviceGetVbiosVersion": lambda _card: "96.00.74.00.01",
+    "nvmlDeviceGetCudaComputeCapability": lambda _card: (9, 0),
+    "nvmlDeviceGetMemoryInfo": _memory,
+    "nvmlDeviceGetUtilizationRates": _utilization,
+    "nvmlDeviceGetEncoderUtilization": lambda card: (0, 167_000) if not card.mig else _refuse(),
+    "nvmlDeviceGetDecoderUtilization": lambda card: (0, 167_000) if not card.mig else _refuse(),
+    "nvmlDeviceGetPowerUsage": lambda card: round(card.power * 1000),
+    "nvmlDeviceGetEnforcedPowerLimit": lambda card: round(card.power_limit * 1000),
+    "nvmlDeviceGetTotalEnergyConsumption": lambda card: round(card.joules * 1000),
+    "nvmlDeviceGetTemperature": lambda card, _sensor: round(card.celsius),
+    "nvmlDeviceGetMarginTemperature": lambda card: round(SLOWDOWN_CELSIUS - card.celsius),
+    "nvmlDeviceGetTemperatureThreshold": _threshold,
+    "nvmlDeviceGetClockInfo": _clock,
+    "nvmlDeviceGetMaxClockInfo": lambda _card, domain: (1980, 1980, 2619, 1545)[domain],
+    "nvmlDeviceGetPerformanceState": lambda _card: 0,
+    "nvmlDeviceGetCurrPcieLinkGeneration": lambda _card: 5,
+    "nvmlDeviceGetMaxPcieLinkGeneration": lambda _card: 5,
+    "nvmlDeviceGetCurrPcieLinkWidth": lambda card: card.width,
+    "nvmlDeviceGetMaxPcieLinkWidth": lambda _card: 16,
+    "nvmlDeviceGetFieldValues": _field_values,
+    "nvmlDeviceGetSupportedClocksEventReasons": lambda _card: 0x1FF,
+    "nvmlDeviceGetCurrentClocksEventReasons": lambda card: card.reasons,
+    "nvmlDeviceGetSamples": _samples,
+    "nvmlDeviceGetComputeRunningProcesses_v3": _processes,
+    "nvmlDeviceGetMigMode": lambda card: (int(card.mig), int(card.mig)),
+    "nvmlDeviceGetMaxMigDeviceCount": lambda card: 7 if card.mig else 0,
+    "nvmlDeviceGetMigDeviceHandleByIndex": _mig_device,
+    "nvmlDeviceGetGpuInstanceId": _instance_id,
+    "nvmlDeviceGetSupportedEventTypes": lambda _card: XID_EVENT,
+    "nvmlDeviceRegisterEvents": lambda _card, _types, _events: None,
+    "nvmlGpmQueryDeviceSupport": lambda _card: SimpleNamespace(isSupportedDevice=1),
+    "nvmlGpmSampleGet": _take_sample,
+    "nvmlGpmMigSampleGet": _take_mig_sample,
+}

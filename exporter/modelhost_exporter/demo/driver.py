@@ -1,0 +1,144 @@
+"""A stand-in for nvidia-ml-py that tells of simulated GPUs: the library as a whole, its handles and events."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from functools import partial
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from modelhost_exporter.demo.cards import BY_HANDLE, MIG_HANDLE, OF_CARD, XID_EVENT, DriverError, handle_of, instance_of
+from modelhost_exporter.demo.gpus import Activity
+from modelhost_exporter.gpu.nvidia import gpm
+from modelhost_exporter.gpu.nvidia.nvml import GPU_IS_LOST, TIMEOUT
+
+if TYPE_CHECKING:
+    import ctypes
+    from collections.abc import Callable, Sequence
+
+    from modelhost_exporter.demo.gpus import Card
+
+DRIVER_VERSION = "580.95.05"
+_LONGEST_DELIVERY_SECONDS = 1.0
+
+
+class Driver:
+    """The library, as far as it is called; functions about one GPU are found in cards.py."""
+
+    NVMLError = DriverError
+    NVML_ERROR_LIBRARY_NOT_FOUND = 12
+    NVML_GPM_METRICS_GET_VERSION = 1
+    nvmlMemory_v2 = 2  # noqa: N815 - the library's name
+
+    def __init__(self, cards: Sequence[Card]) -> None:
+        self._cards = cards
+        self._events = _Events()
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        """Return a function of the library; AttributeError for one that it does not have."""
+        if name in _OF_LIBRARY:
+            return partial(_OF_LIBRARY[name], self)
+        if name in OF_CARD:
+            return partial(self._about, OF_CARD[name])
+        raise AttributeError(name)
+
+    def report(self, card: Card, xid: int) -> None:
+        """Report an XID to whoever waits for one; returns once it has been taken, or after a second."""
+        self._events.push(handle_of(card), xid)
+
+    def wait(self, milliseconds: int) -> Any:
+        """Wait for an event."""
+        event = self._events.pop(milliseconds / 1000)
+        if event is None:
+            raise DriverError(TIMEOUT)
+        handle, xid = event
+        return SimpleNamespace(eventType=XID_EVENT, device=handle, eventData=xid)
+
+    @property
+    def count(self) -> int:
+        """How many GPUs the driver counts, with those that fell off the bus."""
+        return len(self._cards)
+
+    def handle(self, index: int) -> ctypes.c_void_p:
+        """Return the handle of a GPU that is there."""
+        card = self._cards[index]
+        if not card.on_bus:
+            raise DriverError(GPU_IS_LOST)
+        return handle_of(card)
+
+    def card(self, handle: ctypes.c_void_p) -> Card:
+        """Return the GPU of a handle, or the one that a MIG instance is a part of."""
+        number = (handle.value or 0) - 1
+        card = self._cards[number // MIG_HANDLE - 1 if number >= MIG_HANDLE else number]
+        if not card.on_bus:
+            raise DriverError(GPU_IS_LOST)
+        return card
+
+    def _about(self, answer: Callable[..., Any], handle: ctypes.c_void_p, *arguments: Any) -> Any:
+        card = self.card(handle)
+        return answer(card, *arguments, *(() if answer not in BY_HANDLE else (instance_of(handle),)))
+
+
+class _Events:
+    """XIDs on their way to the one thread that waits for them."""
+
+    def __init__(self) -> None:
+        self._queue: deque[tuple[ctypes.c_void_p, int]] = deque()
+        self._changed = threading.Condition()
+        self._attended = self._waiting = False
+
+    def push(self, handle: ctypes.c_void_p, xid: int) -> None:
+        with self._changed:
+            self._queue.append((handle, xid))
+            self._changed.notify_all()
+            if self._attended:
+                self._changed.wait_for(lambda: not self._queue and self._waiting, _LONGEST_DELIVERY_SECONDS)
+
+    def pop(self, seconds: float) -> tuple[ctypes.c_void_p, int] | None:
+        with self._changed:
+            self._attended = self._waiting = True
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: bool(self._queue), seconds)
+            self._waiting = not self._queue
+            return self._queue.popleft() if self._queue else None
+
+
+def _metrics(_driver: Driver, request: Any) -> None:
+    """Fill a request with the means between its two samples."""
+    older: Activity = request.sample1.activity
+    newer: Activity = request.sample2.activity
+    seconds, share = max(newer.at - older.at, 1e-9), request.sample2.share
+    places = {
+        gpm.SM_UTIL: 1,
+        gpm.SM_OCCUPANCY: 2,
+        gpm.ANY_TENSOR: 3,
+        gpm.DRAM_BANDWIDTH: 4,
+        gpm.PCIE_TX: 5,
+        gpm.PCIE_RX: 6,
+    }
+    for answer in request.metrics[: request.numMetrics]:
+        place = places[answer.metricId]
+        mean = (newer[place] - older[place]) / seconds * share
+        answer.nvmlReturn, answer.value = 0, mean * (100 if place <= 4 else 1)  # noqa: PLR2004 - the ratios
+
+
+def _new_request(_driver: Driver) -> Any:
+    metrics = [SimpleNamespace(metricId=0, nvmlReturn=0, value=0.0) for _ in range(16)]
+    return SimpleNamespace(version=0, numMetrics=0, metrics=metrics, sample1=None, sample2=None)
+
+
+_OF_LIBRARY: dict[str, Callable[..., Any]] = {
+    "nvmlInit": lambda _driver: None,
+    "nvmlShutdown": lambda _driver: None,
+    "nvmlSystemGetDriverVersion": lambda _driver: DRIVER_VERSION,
+    "nvmlDeviceGetCount": lambda driver: driver.count,
+    "nvmlDeviceGetHandleByIndex": lambda driver, index: driver.handle(index),
+    "nvmlEventSetCreate": lambda _driver: object(),
+    "nvmlEventSetFree": lambda *_: None,
+    "nvmlEventSetWait_v2": lambda driver, _events, milliseconds: driver.wait(milliseconds),
+    "nvmlGpmSampleAlloc": lambda _driver: SimpleNamespace(activity=Activity(), share=1.0),
+    "nvmlGpmSampleFree": lambda *_: None,
+    "nvmlGpmMetricsGet": _metrics,
+    "c_nvmlGpmMetricsGet_t": _new_request,
+}

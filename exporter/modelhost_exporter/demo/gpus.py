@@ -1,0 +1,189 @@
+"""Simulated GPUs: what the work of a model server does to activity, memory, power, temperature and links."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple
+
+from modelhost_exporter.demo.catalogue import GIB, GPU_MEMORY_BYTES, MIG_GPU
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Sequence
+
+    from modelhost_exporter.demo.engines import Engine
+    from modelhost_exporter.demo.incidents import Kind, Situation
+
+POWER_LIMIT_WATTS, _CAPPED_WATTS = 700.0, 300.0
+_IDLE_WATTS, _BUSY_WATTS, _ACTIVE_WATTS = 72.0, 160.0, 470.0
+_INLET_CELSIUS, _CELSIUS_PER_WATT, _COOLING_SECONDS = 28.0, 0.06, 45.0
+SLOWDOWN_CELSIUS = 87.0
+_HOT_CELSIUS = 36.0  # how much warmer with its fans blocked
+_BOOST_MHZ, _IDLE_MHZ, _HOT_MHZ = 1980, 345, 1170
+_POWER_SECONDS = 6.0  # the mean that the card reports
+_REST_SECONDS = 20.0  # how long an idle card keeps its clocks up
+_CLOCK_BOUND = 0.3  # the share of the work that the clock holds up
+_CORRECTED = 1e-4  # memory errors in a step
+_RESERVED_BYTES = int(0.6 * GIB)
+_CONTEXT_BYTES = int(0.5 * GIB)  # what a process takes besides its model
+_LINK_BYTES_PER_TOKEN = 1.1e6
+LINKS = 18
+_REMEMBERED_SAMPLES = 600
+_XIDS: dict[Kind, int] = {
+    "gpu_contained_error": 94,
+    "gpu_lost": 79,
+    "gpu_memory_errors": 48,
+    "gpu_program_fault": 31,
+}
+
+SW_POWER_CAP, HW_SLOWDOWN, HW_THERMAL = 0x4, 0x8, 0x40
+
+
+class Activity(NamedTuple):
+    """Seconds (shares of time) and MiB, added up since the start; what performance monitoring takes samples of."""
+
+    at: float = 0.0
+    sm: float = 0.0
+    occupancy: float = 0.0
+    tensor: float = 0.0
+    dram: float = 0.0
+    sent: float = 0.0
+    received: float = 0.0
+
+    def plus(self, *steps: float) -> Activity:
+        """Return the sums with a step added."""
+        return Activity(*(total + step for total, step in zip(self, steps, strict=True)))
+
+
+class Card:
+    """One H100."""
+
+    def __init__(self, index: int, rng: random.Random) -> None:
+        self.index = index
+        self.uuid = f"GPU-{rng.getrandbits(32):08x}-de30-4000-8000-{index:012x}"
+        self._rng = rng
+        self.on_bus = True
+        self.engine: Engine | None = None
+        self.busy = self.dram = self._sm = 0.0
+        self.power, self.power_limit = _IDLE_WATTS, POWER_LIMIT_WATTS
+        self.joules = rng.uniform(2e7, 4e7)
+        self.celsius = 36.0
+        self.sm_mhz, self._rested = _IDLE_MHZ, _REST_SECONDS
+        self.reasons = 0
+        self.throttled = {SW_POWER_CAP: rng.uniform(0, 900), HW_THERMAL: rng.uniform(0, 30)}
+        self.width = 16
+        self.replays = 0.0
+        self.corrected = rng.randrange(3)
+        self.uncorrected = self.uncorrected_ever = 0
+        self.remapped, self.remap_pending, self.remap_failed = 0, False, False
+        self.nvlink_bytes = rng.uniform(1e12, 9e12)
+        self.activity = Activity()
+        self.samples: deque[tuple[int, int]] = deque(maxlen=_REMEMBERED_SAMPLES)
+        """Times in µs, and how busy it was, in percent."""
+
+    @property
+    def mig(self) -> bool:
+        """Whether it is divided."""
+        return self.index == MIG_GPU
+
+    @property
+    def processes(self) -> Sequence[tuple[int, int]]:
+        """Process ids, each with its memory in bytes."""
+        engine = self.engine
+        if engine is None or not engine.up:
+            return ()
+        spec = engine.spec
+        held = spec.gpu_bytes or engine.resident_bytes(self.activity.at)
+        return ((spec.pid + 10 + self.index, held + _CONTEXT_BYTES),) if held else ()
+
+    @property
+    def reserved_bytes(self) -> int:
+        """Memory that the driver keeps."""
+        return _RESERVED_BYTES
+
+    @property
+    def used_bytes(self) -> int:
+        """Memory of its processes."""
+        return sum(held for _, held in self.processes)
+
+    @property
+    def free_bytes(self) -> int:
+        """Memory nobody holds."""
+        return GPU_MEMORY_BYTES - self.reserved_bytes - self.used_bytes
+
+    @property
+    def slowness(self) -> float:
+        """How much longer its work takes than at full clock: what waits for memory takes no longer."""
+        return 1 + _CLOCK_BOUND * (_BOOST_MHZ / self.sm_mhz - 1) if self.reasons else 1.0
+
+    def go_to(self, at: float, situation: Situation) -> list[int]:
+        """Move on; returns the XIDs that the driver reports meanwhile."""
+        seconds = min(at - self.activity.at, 60.0) if self.activity.at else 1.0
+        xids = self._mishaps(situation)
+        self._work(at, seconds)
+        self._heat(seconds, situation)
+        return xids
+
+    def _mishaps(self, situation: Situation) -> list[int]:
+        mine = str(self.index)
+        begun = [incident.kind for incident in situation.begun if incident.target == mine]
+        if "gpu_memory_errors" in begun:
+            self.uncorrected += 1
+            self.uncorrected_ever += 1
+        if any(one.kind == "gpu_memory_errors" and one.target == mine for one in situation.ended):
+            self.uncorrected = 0  # it was reset
+            self.remapped += 1
+        self.remap_pending = situation.has("gpu_memory_errors", self.index)
+        self.remap_failed = situation.has("gpu_remap_failed", self.index)
+        self.on_bus = not situation.has("gpu_lost", self.index)
+        narrow = situation.has("gpu_link_narrow", self.index)
+        self.width = 8 if narrow else 16
+        self.replays += 3 * self._rng.random() if narrow else 0
+        self.corrected += self._rng.random() < _CORRECTED
+        return [_XIDS[kind] for kind in begun if kind in _XIDS]
+
+    def _work(self, at: float, seconds: float) -> None:
+        engine = self.engine
+        fill = busy = prefill = 0.0
+        sent = received = 0.2
+        if engine is not None and engine.up and self.on_bus:
+            work, spec = engine.work, engine.spec
+            running = min(engine.running(at), spec.capacity)
+            fill = running / spec.capacity
+            prefill = min(1.0, work.prefilled / work.seconds / 14_000)
+            busy = min(1.0, (0.93 + 0.05 * self._rng.random() if running else 0.0) + prefill)
+            tokens = (work.prefilled + work.generated) / work.seconds
+            self.nvlink_bytes += tokens * seconds * _LINK_BYTES_PER_TOKEN * (len(spec.gpus) > 1)
+            sent += tokens * 0.002
+            received += tokens * 0.003 + work.loading_bytes / work.seconds / len(spec.gpus) / 2**20
+        self.busy = busy
+        self.dram = min(0.95, busy * (0.45 + 0.5 * fill))
+        sm = min(0.97, busy * (0.25 + 0.5 * fill + 0.4 * prefill))
+        tensor = min(0.9, 0.08 * sm + 0.65 * prefill)
+        steps = (sm, 0.55 * sm, tensor, self.dram, sent, received)
+        self.activity = self.activity.plus(0, *(step * seconds for step in steps))._replace(at=at)
+        self._sm = sm
+        first = int(at - seconds) + 1
+        self.samples += ((second * 1_000_000, round(100 * busy)) for second in range(first, int(at) + 1))
+
+    def _heat(self, seconds: float, situation: Situation) -> None:
+        wanted = _IDLE_WATTS + _BUSY_WATTS * self.busy + _ACTIVE_WATTS * self._sm
+        self.power_limit = _CAPPED_WATTS if situation.has("gpu_power_capped", self.index) else POWER_LIMIT_WATTS
+        warmer = _HOT_CELSIUS if situation.has("gpu_hot", self.index) else 0.0
+        reasons = SW_POWER_CAP if wanted > self.power_limit else 0
+        if self.celsius >= SLOWDOWN_CELSIUS - 2:
+            reasons |= HW_SLOWDOWN | HW_THERMAL
+        self._rested = 0.0 if self.busy else self._rested + seconds
+        megahertz = _BOOST_MHZ if self._rested < _REST_SECONDS else _IDLE_MHZ
+        if reasons & HW_THERMAL:
+            megahertz, wanted = _HOT_MHZ, wanted * 0.7
+        elif reasons:
+            megahertz = round(_BOOST_MHZ * (self.power_limit / wanted) ** 0.5)
+        self.reasons, self.sm_mhz = reasons, megahertz
+        wanted = min(wanted, self.power_limit) * self._rng.uniform(0.985, 1.0)
+        self.power = min(self.power_limit, self.power + (wanted - self.power) * min(1.0, seconds / _POWER_SECONDS))
+        self.joules += self.power * seconds
+        target = _INLET_CELSIUS + warmer + _CELSIUS_PER_WATT * self.power + (60 if warmer and self.busy else 0)
+        self.celsius += (min(target, SLOWDOWN_CELSIUS + 3) - self.celsius) * min(1.0, seconds / _COOLING_SECONDS)
+        for reason in self.throttled:
+            self.throttled[reason] += seconds if self.reasons & reason else 0

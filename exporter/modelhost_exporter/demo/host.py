@@ -1,0 +1,200 @@
+"""A whole demo: the simulated world, and a real exporter that watches it, moved on together."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modelhost_exporter.collectors import Paths, gpu
+from modelhost_exporter.config import model as configuration
+from modelhost_exporter.config.address import Address
+from modelhost_exporter.config.duration import Seconds
+from modelhost_exporter.config.http_url import ServerUrl
+from modelhost_exporter.demo.catalogue import USUAL_MODELS
+from modelhost_exporter.demo.clock import SimulatedClock
+from modelhost_exporter.demo.collecting import Doubles
+from modelhost_exporter.demo.driver import Driver
+from modelhost_exporter.demo.incidents import HOURLY
+from modelhost_exporter.demo.kernel import KernelFiles
+from modelhost_exporter.demo.polls import Client, Polls, gpu_uses
+from modelhost_exporter.demo.proxied import Proxied
+from modelhost_exporter.demo.system import System
+from modelhost_exporter.demo.world import World
+from modelhost_exporter.engines.local_processes import LocalProcesses
+from modelhost_exporter.engines.polling.server_poller import Surroundings
+from modelhost_exporter.engines.polling.settings import ModelServer, Probe
+from modelhost_exporter.metrics.exposition import TEXT
+from modelhost_exporter.process.daemon_thread import start
+from modelhost_exporter.proxy.health import ProxyHealth
+from modelhost_exporter.proxy.settings import ProxyServer, ProxySettings
+from modelhost_exporter.requests.metrics import RequestMetrics
+from modelhost_exporter.requests.slo import Objective, Objectives
+from modelhost_exporter.service import Machine, Service
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from modelhost_exporter.config.model import Config
+    from modelhost_exporter.demo.catalogue import ServerSpec
+    from modelhost_exporter.demo.incidents import Schedule
+    from modelhost_exporter.metrics.exposition import Format
+    from modelhost_exporter.process.daemon_thread import Thread
+
+_STEP_SECONDS = 1.0
+_LONGEST_GAP_SECONDS = 300.0
+_LONGEST_STOP_SECONDS = 1.0
+_LAGS_PER_STEP = 2
+_SLOW_SCRAPE = Seconds(60.0)
+_NEVER_SECONDS = 1e6
+_PROBE = Probe(Seconds(120.0))
+
+
+class DemoHost:
+    """One simulated host with its exporter, from a start on, the same again from the same seed and start.
+
+    Without ``live`` it stands still until it is told to go on, and a scrape waits for every collector; with it, time
+    passes by itself once ``run`` was called, and scrapes have the deadlines that are configured.
+    """
+
+    def __init__(  # noqa: PLR0913 - each has a default
+        self,
+        start: float,
+        *,
+        load: Callable[[], Config] = lambda: configuration.load(None, {}),
+        seed: int = 1,
+        models: int = USUAL_MODELS,
+        schedule: Schedule = HOURLY,
+        live: bool = False,
+    ) -> None:
+        self._live = live
+        self._clock = SimulatedClock(start)
+        self._rng = random.Random(seed)  # noqa: S311 - no secret
+        self._stop = threading.Event()
+        self._folder = tempfile.TemporaryDirectory(prefix="modelhost-demo-")
+        root = Path(self._folder.name)
+        self.world = World(self._clock, schedule, seed=seed, models=models)
+        self._files = KernelFiles(root)
+        self._driver = Driver(self.world.cards)
+        self._system = System(self.world)
+        self._polls = Polls(self._clock)
+        doubles = Doubles(
+            self.world,
+            self._system,
+            self._driver,
+            Paths(root / "proc", root / "sys"),
+            now=time.time if live else self._clock,
+            xid_wait_ms=500 if live else 20,
+            sample_seconds=1.0 if live else _NEVER_SECONDS,
+        )
+        machine = Machine(doubles.create, self._surroundings(), self._polls.schedule, simulated=True)
+        self.service = Service(lambda: self._configured(load()), self._configured(load()), machine)
+        self._proxied: Proxied | None = None
+        self._thread: Thread | None = None
+
+    def feed(self, metrics: RequestMetrics, health: ProxyHealth) -> None:
+        """Tell these metrics of the simulated requests from now on."""
+        servers = {server.name: server for server in self.service.config.proxy.servers}
+        self._health = health
+        self._proxied = Proxied(servers, metrics, health, self._rng)
+
+    def advance(self, until: float) -> None:
+        """Move the world on to a time, step by step; of a gap of more than five minutes only the end is lived."""
+        if self._proxied is None:
+            registry = self.service.registry
+            self.feed(RequestMetrics(registry, self.service.fleet.recorded), ProxyHealth(registry))
+        self.world.now = max(self.world.now, until - _LONGEST_GAP_SECONDS)
+        while self.world.now + _STEP_SECONDS <= until and not self._stop.is_set():
+            self._step(self.world.now + _STEP_SECONDS)
+
+    def page(self, at: float | None = None, format_: Format = TEXT) -> bytes:
+        """Move on to a time and return what is scraped then. For a demo that does not run by itself."""
+        if at is not None:
+            self.advance(at)
+        self._show()
+        return self.service.scrape.page(format_)
+
+    def run(self) -> None:
+        """Catch up with the time, lest rates begin with a jump, and let it pass in a thread until it is closed."""
+        self._catch_up()
+        self._thread = start(self._run, "demo")
+
+    def close(self) -> None:
+        """Stop, and remove what was written."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(_LONGEST_STOP_SECONDS)
+        self.service.fleet.close()
+        self.service.scrape.close()
+        self._folder.cleanup()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self._catch_up()
+            self._stop.wait(_STEP_SECONDS)
+
+    def _catch_up(self) -> None:
+        self.advance(time.time())
+        self._show()
+
+    def _show(self) -> None:
+        self._files.write(self.world.machine)
+
+    def _step(self, until: float) -> None:
+        assert self._proxied is not None  # noqa: S101 - advance() has seen to it
+        for card, xid in self.world.step(until, self._proxied):
+            self._driver.report(card, xid)
+        self._polls.run_due()
+        for _ in range(_LAGS_PER_STEP):
+            self._health.late(self._rng.lognormvariate(-8.5, 0.7))
+
+    def _surroundings(self) -> Surroundings:
+        return Surroundings(
+            gpus=lambda: gpu_uses(self.world),
+            connect=lambda url, _headers, _timeout: Client(self.world, url),
+            find_processes=lambda host, port: LocalProcesses(host, port, self._system, self._clock),
+            now=self._clock,
+            wall_clock=self._clock,
+        )
+
+    def _configured(self, given: Config) -> Config:
+        """Return a configuration with the simulated servers in the place of any other."""
+        servers = [engine.spec for engine in self.world.engines.values()]
+        config = replace(
+            given,
+            proxy=ProxySettings(tuple(map(_proxied_server, servers))),
+            model_servers=tuple(map(_watched_server, servers)),
+        )
+        return config if self._live else _patient(config)
+
+
+def _watched_server(server: ServerSpec) -> ModelServer:
+    # probes would use the model that nobody uses
+    return ModelServer(server.name, kind=server.kind, probe=None if server.kind == "tgi" else _PROBE)
+
+
+def _proxied_server(server: ServerSpec) -> ProxyServer:
+    (ttft, ttft_ratio), (duration, ratio) = server.ttft_objective, server.duration_objective
+    return ProxyServer(
+        server.name,
+        Address("127.0.0.1", 0),
+        ServerUrl(f"http://127.0.0.1:{server.port}"),
+        server.kind,
+        objectives=Objectives(
+            ttft=Objective(Seconds(ttft), ttft_ratio),
+            tpot=Objective(Seconds(0.06), 0.95),
+            duration=Objective(Seconds(duration), ratio),
+        ),
+    )
+
+
+def _patient(config: Config) -> Config:
+    """Return a configuration whose collectors have time: what is on a page must not depend on the machine's load."""
+    options = dict(config.collectors)
+    if isinstance(wanted := options.get("gpu"), gpu.Options):
+        options["gpu"] = replace(wanted, stuck_after=_SLOW_SCRAPE)
+    return replace(config, scrape=replace(config.scrape, timeout=_SLOW_SCRAPE), collectors=options)

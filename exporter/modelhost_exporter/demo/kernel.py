@@ -1,0 +1,64 @@
+"""How collectors see the simulated host through the kernel's files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from modelhost_exporter.demo.machine import CPUS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from modelhost_exporter.demo.machine import Machine
+
+_MOST_FILES = 2**20  # as set on many servers; kernels of today have no limit in practice
+_CONTAINER_BYTES = 2 * 2**30
+
+
+class KernelFiles:
+    """The files of /proc and /sys below a folder, as far as collectors read them."""
+
+    def __init__(self, root: Path) -> None:
+        for name in ("proc/pressure", "proc/net", "proc/sys/fs", "proc/self", "sys/fs/cgroup"):
+            (root / name).mkdir(parents=True)
+        self._root = root
+        self._written: dict[str, str] = {}
+
+    def write(self, machine: Machine) -> None:
+        """Write what has changed, over what was there, never shorter: a reader sees no half of it.
+
+        To empty a file first takes a disk several milliseconds.
+        """
+        for name, text in _files(machine).items():
+            before = self._written.get(name, "")
+            after = self._written[name] = text.ljust(len(before))
+            if after != before:
+                with (self._root / name).open("r+" if before else "w", encoding="ascii") as file:
+                    file.write(after)
+
+
+def _files(machine: Machine) -> dict[str, str]:
+    return {
+        "proc/vmstat": (
+            f"pgmajfault {machine.major_faults:.0f}\npswpin {machine.pages_in:.0f}\n"
+            f"pswpout {machine.pages_out:.0f}\noom_kill {machine.oom_kills}\n"
+        ),
+        "proc/stat": f"procs_running {max(1, round(machine.busy * CPUS))}\nprocs_blocked {machine.blocked}\n",
+        **{f"proc/pressure/{resource}": _pressure(machine, resource) for resource in ("cpu", "memory", "io")},
+        "proc/net/snmp": f"Tcp: RtoMin CurrEstab\nTcp: 200 {machine.connections}\n",
+        "proc/net/sockstat": f"TCP: inuse 40 orphan 0 tw {machine.time_wait} alloc 60 mem 9\n",
+        "proc/sys/fs/file-nr": f"{machine.descriptors}\t0\t{_MOST_FILES}\n",
+        "proc/self/cgroup": "0::/\n",
+        "sys/fs/cgroup/cgroup.controllers": "cpu memory\n",
+        "sys/fs/cgroup/memory.max": f"{_CONTAINER_BYTES}\n",
+        "sys/fs/cgroup/memory.current": f"{90 * 2**20}\n",
+        "sys/fs/cgroup/cpu.max": "200000 100000\n",
+        "sys/fs/cgroup/cpu.stat": f"throttled_usec {machine.throttled_seconds * 1e6:.0f}\n",
+    }
+
+
+def _pressure(machine: Machine, resource: str) -> str:
+    return "".join(
+        f"{kind} avg10=0.00 avg60=0.00 avg300=0.00 total={machine.pressure[resource, kind] * 1e6:.0f}\n"
+        for kind in ("some", "full")
+    )

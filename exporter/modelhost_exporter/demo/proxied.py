@@ -1,0 +1,127 @@
+"""What the proxy would have counted of the simulated requests, told to its own metrics."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from modelhost_exporter.requests.model_names import UNKNOWN
+from modelhost_exporter.requests.observation import NO_REPLY, RequestObservation, ServerSeconds, Tokens
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Mapping
+
+    from modelhost_exporter.demo.traffic import Request
+    from modelhost_exporter.metrics.instruments import Gauge
+    from modelhost_exporter.proxy.health import ProxyHealth
+    from modelhost_exporter.proxy.settings import ProxyServer
+    from modelhost_exporter.requests.metrics import RequestMetrics
+
+_ASIDE = 0.02  # requests for no model (a list of models, a health check), for each one that is for a model
+_UNREADABLE = 0.0006
+_OWN_TIMES = frozenset({"llamacpp", "ollama"})  # kinds that tell each request how long its parts took
+_CHUNK_TOKENS = 1.25
+
+
+class Proxied:
+    """Tells the proxy's metrics of every request that does not go around the proxy."""
+
+    def __init__(
+        self,
+        servers: Mapping[str, ProxyServer],
+        metrics: RequestMetrics,
+        health: ProxyHealth,
+        rng: random.Random,
+    ) -> None:
+        self._servers = servers
+        self._metrics = metrics
+        self._health = health
+        self._rng = rng
+        self._phases: dict[Request, Gauge] = {}
+
+    def arrived(self, request: Request) -> None:
+        """Count it as under way."""
+        if request.direct:
+            return
+        self._enter(request, "waiting" if request.stream else "blocking")
+        if self._rng.random() < _ASIDE:
+            aside = RequestObservation(UNKNOWN, "other", False, "ok", "200", self._rng.uniform(0.002, 0.009))
+            self._record(request.model.server, aside)
+
+    def streams(self, request: Request) -> None:
+        """Count it as a stream that runs."""
+        if not request.direct and request in self._phases:
+            self._phases.pop(request).dec()
+            self._enter(request, "streaming")
+
+    def progressed(self, request: Request, tokens: int) -> None:
+        """Count the pieces of a stream."""
+        if not request.direct and request.stream:
+            model = request.model
+            self._metrics.chunks(model.server, model.name, model.operation).inc(int(tokens / _CHUNK_TOKENS + 0.5))
+
+    def ended(self, request: Request) -> None:
+        """Record it."""
+        if request.direct:
+            return
+        self._phases.pop(request).dec()
+        server = request.model.server
+        self._record(server, self._observation(request))
+        self._health.overhead(server, "request", self._rng.lognormvariate(-8.1, 0.4))
+        if request.outcome == "ok":
+            self._health.overhead(server, "response", self._rng.lognormvariate(-8.6, 0.6))
+        if self._rng.random() < _UNREADABLE:
+            self._health.parse_error(server, "openai_chat", "json")
+
+    def _enter(self, request: Request, phase: str) -> None:
+        model = request.model
+        gauge = self._phases[request] = self._metrics.in_flight(model.server, model.name, model.operation, phase)
+        gauge.inc()
+
+    def _record(self, server: str, observed: RequestObservation) -> None:
+        self._metrics.record(server, observed, self._servers[server].objectives_of(observed.model))
+
+    def _observation(self, request: Request) -> RequestObservation:
+        duration = max(0.0, request.ended - request.arrived)
+        code = request.code
+        if request.outcome == "client_disconnect" and request.ended <= request.first:
+            code = NO_REPLY
+        model = request.model
+        plain = RequestObservation(model.name, model.operation, request.stream, request.outcome, code, duration)
+        return self._with_answer(plain, request) if request.outcome == "ok" else plain
+
+    def _with_answer(self, plain: RequestObservation, request: Request) -> RequestObservation:
+        model, ttft = request.model, request.first - request.arrived
+        thinking = request.reasoning * request.token_seconds
+        timed = request.stream
+        return plain._replace(
+            time_to_first_token=ttft if timed else None,
+            time_to_first_answer_token=ttft + thinking if timed else None,
+            time_per_output_token=request.token_seconds if timed and request.output_tokens > 1 else None,
+            max_gap=request.token_seconds * self._rng.uniform(1.5, 6) if timed else None,
+            finish_reasons=(("length" if request.output_tokens % 13 == 0 else "stop"),)
+            if request.output_tokens
+            else (),
+            tokens=Tokens(
+                request.input_tokens,
+                request.cached if model.cache_hit else None,
+                None,
+                request.output_tokens or None,
+                request.reasoning if model.reasoning else None,
+                "usage",
+            ),
+            server_seconds=self._server_seconds(request),
+        )
+
+    def _server_seconds(self, request: Request) -> ServerSeconds:
+        kind = self._servers[request.model.server].kind
+        if kind in _OWN_TIMES:
+            load = request.load or 0.0005
+            return ServerSeconds(
+                prefill=request.first - request.started,
+                decode=request.ended - request.first if request.output_tokens else None,
+                load=load if kind == "ollama" else None,
+            )
+        if kind == "vllm":
+            return ServerSeconds(queue=request.started - request.arrived)
+        return ServerSeconds()

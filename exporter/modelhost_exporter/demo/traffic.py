@@ -1,0 +1,145 @@
+"""Who asks what, and when: a day's traffic, drawn from a seed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable, Iterator, Sequence
+
+    from modelhost_exporter.demo.catalogue import ModelSpec
+    from modelhost_exporter.demo.incidents import Situation
+    from modelhost_exporter.requests.observation import Outcome
+
+_DAY, _HOUR, _BUSIEST_HOUR = 86_400.0, 3_600.0, 15
+_QUIETEST = 0.4
+_BURST_PERIOD = 900.0
+_BURST_SHARE = 0.6
+_DIRECT = 0.08
+_STREAMS = 0.9
+# what becomes of a request when nothing is wrong; the rest is ok
+_MISHAPS: tuple[tuple[Outcome, str, float], ...] = (
+    ("client_error", "400", 0.006),
+    ("client_disconnect", "200", 0.005),
+    ("server_error", "500", 0.0008),
+    ("stream_error", "200", 0.0005),
+    ("timeout", "504", 0.0003),
+)
+_BURST_OF_ERRORS = 0.85
+
+
+@dataclass(eq=False, slots=True)
+class Request:
+    """One request's whole life; times are seconds since 1970, known as soon as an engine has accepted it."""
+
+    model: ModelSpec
+    arrived: float
+    direct: bool
+    """It goes around the proxy."""
+    stream: bool
+    input_tokens: int
+    cached: int
+    output_tokens: int
+    outcome: Outcome = "ok"
+    code: str = "200"
+    load: float = 0.0
+    """Seconds that it waited for its model to be loaded."""
+    started: float = 0.0
+    """The engine began to work on it: it left the queue."""
+    first: float = 0.0
+    """Its first token."""
+    ended: float = 0.0
+    token_seconds: float = 0.0
+    produced: int = 0
+    """Tokens until now."""
+    over: bool = False
+
+    @property
+    def reasoning(self) -> int:
+        """Output tokens that are reasoning."""
+        return int(self.output_tokens * self.model.reasoning)
+
+    @property
+    def works(self) -> bool:
+        """Tell whether an engine works on it at all."""
+        return self.started > 0
+
+
+class Traffic:
+    """Draws the requests for some models."""
+
+    def __init__(
+        self, models: Sequence[ModelSpec], overload: Callable[[ModelSpec, float], float | None], rng: random.Random
+    ) -> None:
+        """Prepare; ``overload`` says what a model has to be asked a second at a time, so that its server's queue grows.
+
+        It is None for a model that has no part in it.
+        """
+        self._models = models
+        self._overload = overload
+        self._rng = rng
+        self._phases = [rng.uniform(0, math.tau) for _ in models]
+
+    def between(self, since: float, until: float, situation: Situation) -> Iterator[Request]:
+        """Yield what arrives in a short time, in order."""
+        arrivals = [
+            (self._rng.uniform(since, until), model)
+            for model, phase in zip(self._models, self._phases, strict=True)
+            for _ in range(self._poisson(self._rate(model, phase, until, situation) * (until - since)))
+        ]
+        for at, model in sorted(arrivals, key=lambda arrival: arrival[0]):
+            yield self._request(model, at, situation)
+
+    def _rate(self, model: ModelSpec, phase: float, at: float, situation: Situation) -> float:
+        if model.in_bursts and (at / _BURST_PERIOD + phase / math.tau) % 1 > _BURST_SHARE:
+            return 0.0
+        if situation.has("queue_growing", model.server) and (rate := self._overload(model, at)) is not None:
+            return rate
+        return model.rate * day_curve(at) * (1 + 0.25 * math.sin(at / 67 + phase))
+
+    def _poisson(self, mean: float) -> int:
+        """Draw a number of arrivals (Knuth); ``mean`` is small."""
+        limit, product, count = math.exp(-mean), self._rng.random(), 0
+        while product > limit:
+            product *= self._rng.random()
+            count += 1
+        return count
+
+    def _request(self, model: ModelSpec, at: float, situation: Situation) -> Request:
+        rng = self._rng
+        wanted = min(int(self._about(model.input_tokens, 0.8)) + 1, model.context // 2)
+        cached = int(wanted * min(0.95, rng.expovariate(1 / model.cache_hit))) if model.cache_hit else 0
+        output = int(self._about(model.output_tokens, 0.7)) + 2 if model.output_tokens else 0
+        request = Request(
+            model,
+            at,
+            direct=rng.random() < _DIRECT,
+            stream=bool(output) and rng.random() < _STREAMS,
+            input_tokens=wanted,
+            cached=cached,
+            output_tokens=min(output, model.context // 2),
+        )
+        request.outcome, request.code = self._fate(request, situation)
+        return request
+
+    def _about(self, mean: float, spread: float) -> float:
+        return self._rng.lognormvariate(math.log(mean) - spread**2 / 2, spread)
+
+    def _fate(self, request: Request, situation: Situation) -> tuple[Outcome, str]:
+        chance = self._rng.random()
+        if situation.has("server_errors", request.model.server) and chance < _BURST_OF_ERRORS:
+            return "server_error", "503"
+        for outcome, code, share in _MISHAPS:
+            if chance < share and (request.stream or outcome != "stream_error"):
+                return outcome, code
+            chance -= share
+        return "ok", "200"
+
+
+def day_curve(at: float) -> float:
+    """Return the share of the busiest hour's traffic (UTC) that there is at a time of the day."""
+    hours = at % _DAY / _HOUR
+    return _QUIETEST + (1 - _QUIETEST) * (0.5 + 0.5 * math.cos((hours - _BUSIEST_HOUR) / 24 * math.tau))

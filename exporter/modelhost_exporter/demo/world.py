@@ -1,0 +1,149 @@
+"""The simulated world: moved on in small steps, the same from the same seed and start."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+from typing import TYPE_CHECKING, Protocol
+
+from modelhost_exporter.demo import catalogue
+from modelhost_exporter.demo.engines import Engine
+from modelhost_exporter.demo.gpus import Card
+from modelhost_exporter.demo.incidents import Situation
+from modelhost_exporter.demo.machine import Load, Machine
+from modelhost_exporter.demo.traffic import Traffic
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from modelhost_exporter.demo.catalogue import ModelSpec, ServerSpec
+    from modelhost_exporter.demo.clock import SimulatedClock
+    from modelhost_exporter.demo.incidents import Schedule
+    from modelhost_exporter.demo.traffic import Request
+
+_REFUSED_SECONDS = {"client_error": 0.012, "server_error": 0.03, "upstream_unreachable": 0.004, "timeout": 120.0}
+
+
+class Audience(Protocol):
+    """Who is told of what becomes of each request, as it happens."""
+
+    def arrived(self, request: Request) -> None:
+        """Take note of a request that has come in."""
+
+    def streams(self, request: Request) -> None:
+        """Take note of a request's first token."""
+
+    def progressed(self, request: Request, tokens: int) -> None:
+        """Take note of more tokens."""
+
+    def ended(self, request: Request) -> None:
+        """Take note of a request that is over."""
+
+
+class World:
+    """The machine, its GPUs, its model servers and those who ask them."""
+
+    def __init__(self, clock: SimulatedClock, schedule: Schedule, *, seed: int, models: int) -> None:
+        self.clock = clock
+        self.now = clock()
+        self.situation = Situation(schedule)
+        self.models = catalogue.models(models)
+        rng = random.Random(seed)  # noqa: S311 - no secret
+        servers = [server for server in catalogue.SERVERS if any(m.server == server.name for m in self.models)]
+        self.engines = {server.name: Engine(server, self.models, rng, self.now) for server in servers}
+        self.machine = Machine(self.now, rng)
+        self.cards = [Card(index, rng) for index in range(catalogue.GPUS)]
+        for engine in self.engines.values():
+            for index in engine.spec.gpus:
+                self.cards[index].engine = engine
+        self._traffic = Traffic(self.models, self._overload, rng)
+        self._order = itertools.count()
+        self._refused: list[tuple[float, int, Request]] = []
+        self._first_tokens: list[tuple[float, int, Request]] = []
+
+    def running_servers(self) -> Iterator[ServerSpec]:
+        """Yield the model servers that are up."""
+        return (engine.spec for engine in self.engines.values() if engine.up)
+
+    def step(self, until: float, audience: Audience) -> Sequence[tuple[Card, int]]:
+        """Move on to a time, a second or so later; returns the XIDs that were reported meanwhile."""
+        since, self.now = self.now, until
+        self.situation.go_to(until)
+        over = self._start_and_stop(until)
+        arrivals = list(self._traffic.between(since, until, self.situation))
+        for request in arrivals:
+            self._accept(request)
+        working = [(request, request.produced) for engine in self.engines.values() for request in engine.requests]
+        for engine in self.engines.values():
+            over += engine.run(since, until)
+        while self._refused and self._refused[0][0] <= until:
+            over.append(heapq.heappop(self._refused)[2])
+        for request, before in working:
+            if request.produced > before:
+                audience.progressed(request, request.produced - before)
+        self._tell(until, audience, arrivals, over)
+        return self._move_hardware(until, len(arrivals))
+
+    def _overload(self, model: ModelSpec, at: float) -> float | None:
+        engine = self.engines[model.server]
+        return engine.overload(at) if model is engine.models[0] else None
+
+    def _accept(self, request: Request) -> None:
+        """Give a request to its engine, or decide that nobody works on it."""
+        engine = self.engines[request.model.server]
+        if not engine.up or self.situation.has("upstream_unreachable", engine.spec.name):
+            request.outcome, request.code = "upstream_unreachable", "502"
+        seconds = _REFUSED_SECONDS.get(request.outcome)
+        if seconds is None:
+            engine.accept(request)
+            if request.stream:
+                heapq.heappush(self._first_tokens, (request.first, next(self._order), request))
+            return
+        request.output_tokens = 0
+        request.ended = request.arrived + seconds
+        heapq.heappush(self._refused, (request.ended, next(self._order), request))
+
+    def _start_and_stop(self, at: float) -> list[Request]:
+        """Let engines fall over and come back; returns the requests that this ends."""
+        over: list[Request] = []
+        for name, engine in self.engines.items():
+            down = self.situation.has("server_down", name) or any(not self.cards[i].on_bus for i in engine.spec.gpus)
+            killed = name == "llamacpp" and any(one.kind == "memory_pressure" for one in self.situation.ended)
+            if engine.up and (down or killed):
+                over += engine.stop(at)
+            elif not engine.up and not down:
+                engine.start(at)
+            if self.situation.has("models_evicted", name):
+                engine.evict()
+        return over
+
+    def _tell(self, until: float, audience: Audience, arrivals: Sequence[Request], over: Sequence[Request]) -> None:
+        """Tell what became of requests, in the order of time."""
+        events = [(request.arrived, 0, next(self._order), request) for request in arrivals]
+        while self._first_tokens and self._first_tokens[0][0] <= until:
+            first, order, request = heapq.heappop(self._first_tokens)
+            if first <= request.ended:  # it was not cut off before
+                events.append((first, 1, order, request))
+        events += [(request.ended, 2, next(self._order), request) for request in over]
+        tell = (audience.arrived, audience.streams, audience.ended)
+        for at, kind, _, request in sorted(events):
+            self.clock.go_to(at)
+            tell[kind](request)
+        self.clock.go_to(until)
+
+    def _move_hardware(self, until: float, arrivals: int) -> list[tuple[Card, int]]:
+        reported = [(card, xid) for card in self.cards for xid in card.go_to(until, self.situation)]
+        for engine in self.engines.values():
+            engine.slowness = max(self.cards[index].slowness for index in engine.spec.gpus)
+        work = [engine.work for engine in self.engines.values() if engine.up]
+        load = Load(
+            tokens=sum(one.generated / one.seconds for one in work),
+            requests=arrivals,
+            loading_bytes=sum(one.loading_bytes for one in work),
+            resident_bytes=sum(server.ram_bytes for server in self.running_servers()),
+            connections=sum(2 * len(engine.requests) for engine in self.engines.values()),
+            gpu_watts=sum(card.power for card in self.cards),
+        )
+        self.machine.go_to(until, load, self.situation)
+        return reported

@@ -1,0 +1,65 @@
+"""LM Studio's own chat (its OpenAI-style paths are read as such): typed events, the last one with ``stats``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from modelhost_exporter.dialects.contract import ANSWER, NOTHING, THOUGHT, Call, Operation, Progress, Reply
+from modelhost_exporter.dialects.replies import watch
+from modelhost_exporter.dialects.usage_builder import Draft
+from modelhost_exporter.dialects.usage_objects import read_error
+from modelhost_exporter.dialects.values import model_name, request
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+NAME = "lmstudio"
+PATHS: Mapping[str, Operation] = {"/api/v1/chat": "chat"}
+
+
+def call(body: bytes) -> Call | None:
+    """Read a request: model and stream."""
+    asked = request(body)
+    return None if asked is None else Call(model_name(asked.get("model")), asked.get("stream") is True)
+
+
+def reply(content_type: str) -> Reply:
+    """Watch a reply."""
+    return watch(content_type, ChatReader())
+
+
+class ChatReader:
+    """Reads typed events and whole results."""
+
+    def __init__(self) -> None:
+        self.draft = Draft()
+
+    def frame(self, frame: Mapping[str, object]) -> Progress:
+        """Take one event."""
+        draft, kind = self.draft, frame.get("type")
+        draft.name(frame.get("model_instance_id"))
+        if kind == "message.delta":
+            return ANSWER if draft.text(frame.get("content")) else NOTHING
+        if kind == "reasoning.delta":
+            return THOUGHT if draft.text(frame.get("content")) else NOTHING
+        if kind == "tool_call.arguments":
+            return ANSWER
+        if kind == "chat.end":
+            draft.complete = True
+            self.whole(frame.get("result"))
+        read_error(draft, frame)
+        return NOTHING
+
+    def whole(self, body: object) -> None:
+        """Take a result: what a stream ends with, or the whole reply."""
+        draft, body = self.draft, self.draft.mapping(body)
+        draft.name(body.get("model_instance_id"))
+        read_error(draft, body)
+        stats = draft.mapping(body.get("stats"))
+        draft.input_tokens = draft.count(stats.get("input_tokens"))
+        draft.output_tokens = draft.count(stats.get("total_output_tokens"))
+        draft.output_reasoning = draft.count(stats.get("reasoning_output_tokens"))
+        draft.prefill_seconds = draft.seconds(stats.get("time_to_first_token_seconds"))
+        draft.load_seconds = draft.seconds(stats.get("model_load_time_seconds"))
+        if draft.input_tokens is not None or draft.output_tokens is not None:
+            draft.source = "stats"

@@ -1,0 +1,66 @@
+"""OpenAI speech and transcription, as far as they say a model and count tokens."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from modelhost_exporter.dialects.contract import ANSWER, NOTHING, Call, Operation, Progress, Reply
+from modelhost_exporter.dialects.form import text_fields
+from modelhost_exporter.dialects.replies import watch
+from modelhost_exporter.dialects.usage_builder import Draft
+from modelhost_exporter.dialects.usage_objects import read_error, read_usage
+from modelhost_exporter.dialects.values import model_name, request
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+NAME = "openai_audio"
+PATHS: Mapping[str, Operation] = {
+    "/audio/transcriptions": "other",
+    "/audio/translations": "other",
+    "/audio/speech": "other",
+}
+
+_TOKENS: Mapping[object, str] = {"transcript.text.delta": "delta", "speech.audio.delta": "audio"}
+_ENDS = ("transcript.text.done", "speech.audio.done")
+
+
+def call(body: bytes) -> Call | None:
+    """Read a request, JSON or a form, of which the beginning may be all that is given."""
+    asked: Mapping[str, object] | None = text_fields(body) if body.startswith(b"--") else request(body)
+    if asked is None:
+        return None
+    streams = asked.get("stream") in (True, "true", "True", "1") or asked.get("stream_format") == "sse"
+    return Call(model_name(asked.get("model")), streams)
+
+
+def reply(content_type: str) -> Reply:
+    """Watch a reply; sound and plain text say nothing."""
+    return watch(content_type, AudioReader())
+
+
+class AudioReader:
+    """Reads typed events (OpenAI), chunks with choices (vLLM) and whole transcriptions."""
+
+    def __init__(self) -> None:
+        self.draft = Draft()
+
+    def frame(self, frame: Mapping[str, object]) -> Progress:
+        """Take one event."""
+        draft, kind = self.draft, frame.get("type")
+        if isinstance(kind, str) and kind in _TOKENS:
+            return ANSWER if draft.text(frame.get(_TOKENS[kind])) else NOTHING
+        draft.complete = draft.complete or kind in _ENDS
+        self.whole(frame)
+        heard = False
+        for choice in draft.objects(frame.get("choices", [])):
+            heard = draft.text(draft.mapping(choice.get("delta")).get("content")) or heard
+        return ANSWER if heard else NOTHING
+
+    def whole(self, body: object) -> None:
+        """Take a reply that is one document."""
+        body = self.draft.mapping(body)
+        self.draft.name(body.get("model"))
+        read_error(self.draft, body)
+        if body.get("usage") is not None:  # may count seconds instead of tokens
+            read_usage(self.draft, body["usage"])

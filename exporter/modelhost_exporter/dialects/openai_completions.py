@@ -1,0 +1,34 @@
+"""OpenAI text completions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from modelhost_exporter.dialects import openai_choices
+from modelhost_exporter.dialects.contract import ANSWER, NOTHING, Operation, Progress, Reply
+from modelhost_exporter.dialects.replies import watch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from modelhost_exporter.dialects.usage_builder import Draft
+
+NAME = "openai_completions"
+# with a version: llama.cpp speaks its own dialect at a bare /completions
+PATHS: Mapping[str, Operation] = {
+    "/v1/completions": "text_completion",
+    "/v3/completions": "text_completion",  # OpenVINO model server
+    "/api/v0/completions": "text_completion",  # LM Studio
+}
+
+call = openai_choices.call
+
+
+def reply(content_type: str) -> Reply:
+    """Watch a reply."""
+    return watch(content_type, openai_choices.ChoicesReader(token))
+
+
+def token(draft: Draft, choice: Mapping[str, object]) -> Progress:
+    """Say what a choice of a frame carries."""
+    return ANSWER if draft.text(choice.get("text")) else NOTHING

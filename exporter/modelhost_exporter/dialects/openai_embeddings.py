@@ -1,0 +1,27 @@
+"""OpenAI embeddings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from modelhost_exporter.dialects import prompt_only
+from modelhost_exporter.dialects.replies import watch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from modelhost_exporter.dialects.contract import Operation, Reply
+
+NAME = "openai_embeddings"
+PATHS: Mapping[str, Operation] = {
+    "/embeddings": "embeddings",
+    "/embedding": "embeddings",  # llama.cpp
+    "/embed": "embeddings",  # text-embeddings-inference
+}
+
+call = prompt_only.call
+
+
+def reply(content_type: str) -> Reply:
+    """Watch a reply."""
+    return watch(content_type, prompt_only.InputsReader(), prompt_only.PARSE_LIMIT)

@@ -1,0 +1,23 @@
+"""Reranking as Jina, Cohere, vLLM, llama.cpp and text-embeddings-inference offer it, and vLLM's scoring."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from modelhost_exporter.dialects import prompt_only
+from modelhost_exporter.dialects.replies import watch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from modelhost_exporter.dialects.contract import Operation, Reply
+
+NAME = "openai_rerank"
+PATHS: Mapping[str, Operation] = {"/rerank": "rerank", "/reranking": "rerank", "/score": "rerank"}
+
+call = prompt_only.call
+
+
+def reply(content_type: str) -> Reply:
+    """Watch a reply."""
+    return watch(content_type, prompt_only.InputsReader(), prompt_only.PARSE_LIMIT)

@@ -1,0 +1,192 @@
+"""Replies: bytes come in, a dialect's Reader sees parsed JSON, a Usage comes out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from modelhost_exporter.dialects.contract import NOTHING, Progress, Usage
+from modelhost_exporter.dialects.frame_template import Repeats
+from modelhost_exporter.dialects.ndjson import Lines
+from modelhost_exporter.dialects.sse import EventStream
+from modelhost_exporter.dialects.values import loads
+from modelhost_exporter.dialects.whole_body import WHOLE_LIMIT, WholeBody
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from modelhost_exporter.dialects.contract import ParseError, Reply
+    from modelhost_exporter.dialects.usage_builder import Draft
+
+_NDJSON = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"})
+# what is looked for in a body that is too long to parse
+_EXCERPT = ("model", "usage", "timings", "metrics", "stats", "error", "prompt_eval_count", "load_duration")
+
+
+class Reader(Protocol):
+    """Understands the JSON of one dialect and keeps what it learns in a draft."""
+
+    @property
+    def draft(self) -> Draft:
+        """What is known so far."""
+        ...
+
+    def frame(self, frame: Mapping[str, object]) -> Progress:
+        """Take one frame of a stream."""
+        ...
+
+    def whole(self, body: object) -> None:
+        """Take a reply that is one document."""
+        ...
+
+
+class Framing(Protocol):
+    """Finds the frames in bytes."""
+
+    @property
+    def errors(self) -> set[ParseError]:
+        """What was wrong with the bytes."""
+        ...
+
+    @property
+    def error_event(self) -> bool:
+        """Say whether the framing itself named an error."""
+        ...
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """Return the frames that end in these bytes."""
+        ...
+
+    def flush(self) -> list[bytes]:
+        """Return the frame that the end of the stream left open."""
+        ...
+
+
+def watch(content_type: str, reader: Reader, whole_limit: int = WHOLE_LIMIT) -> Reply:
+    """Return the Reply for a Content-Type."""
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind == "text/event-stream":
+        return StreamReply(EventStream(), reader)
+    if kind in _NDJSON:
+        return StreamReply(Lines(), reader)
+    if kind == "application/json" or kind.endswith("+json"):
+        return WholeReply(reader, whole_limit)
+    return SilentReply()
+
+
+class StreamReply:
+    """A reply of many frames."""
+
+    def __init__(self, framing: Framing, reader: Reader, repeats: Repeats | None = None) -> None:
+        self._framing = framing
+        self._reader = reader
+        self._repeats = repeats or Repeats()
+        self._usage: Usage | None = None
+
+    @property
+    def model(self) -> str | None:
+        """The model's name, as soon as a frame named it."""
+        return self._reader.draft.model
+
+    def feed(self, chunk: bytes) -> Progress:
+        """Take the next bytes, split anywhere."""
+        if self._usage is not None:
+            return NOTHING
+        total = NOTHING
+        for data in self._framing.feed(chunk):
+            progress = self._frame(data)
+            if total is NOTHING:
+                total = progress
+            elif progress is not NOTHING:
+                total = Progress(total.chunks + progress.chunks, total.answer or progress.answer)
+        return total
+
+    def finish(self, *, cut: bool = False) -> Usage:  # noqa: ARG002 - the end of its frames says it
+        """Say what is known."""
+        if self._usage is None:
+            draft = self._reader.draft
+            draft.failed = draft.failed or self._framing.error_event
+            self._flush()
+            self._usage = draft.usage()
+        return self._usage
+
+    def _flush(self) -> None:
+        """Take a last frame that is whole but not ended; what is wrong with half a frame is no parse error."""
+        draft = self._reader.draft
+        errors = draft.errors | self._framing.errors
+        for data in self._framing.flush():
+            self._frame(data)
+        draft.errors = errors
+
+    def _frame(self, data: bytes) -> Progress:
+        known = self._repeats.progress(data)
+        if known is not None:
+            return known
+        if data == b"[DONE]":
+            self._reader.draft.complete = True
+            return NOTHING
+        try:
+            frame = loads(data)
+        except ValueError:
+            self._reader.draft.errors.add("json")
+            return NOTHING
+        if not isinstance(frame, dict):
+            self._reader.draft.errors.add("shape")
+            return NOTHING
+        progress = self._reader.frame(frame)
+        self._repeats.learn(data, progress)
+        return progress
+
+
+class WholeReply:
+    """A reply that is one JSON document; understood at its end."""
+
+    def __init__(self, reader: Reader, limit: int) -> None:
+        self._reader = reader
+        self._body = WholeBody(limit)
+        self._usage: Usage | None = None
+
+    @property
+    def model(self) -> str | None:
+        """The model's name; known after finish()."""
+        return self._reader.draft.model
+
+    def feed(self, chunk: bytes) -> Progress:
+        """Keep the next bytes."""
+        if self._usage is None:
+            self._body.add(chunk)
+        return NOTHING
+
+    def finish(self, *, cut: bool = False) -> Usage:
+        """Parse the body and say what it says."""
+        if self._usage is None:
+            if not self._body.cut:
+                self._read(cut=cut)
+            self._usage = self._reader.draft.usage()
+        return self._usage
+
+    def _read(self, *, cut: bool) -> None:
+        draft = self._reader.draft
+        try:
+            body = self._body.excerpt(_EXCERPT) if self._body.too_long else self._body.document()
+        except ValueError:
+            if not cut:
+                draft.errors.add("json")
+            return
+        draft.complete = True
+        self._reader.whole(body)
+        if self._body.too_long and draft.source == "none":
+            draft.errors.add("too_long")
+
+
+class SilentReply:
+    """A reply in a format that says nothing: an HTML page, audio, text; its end is HTTP's business, so never cut."""
+
+    model = None
+
+    def feed(self, chunk: bytes) -> Progress:  # noqa: ARG002 - nothing in it can be understood
+        """Ignore the bytes."""
+        return NOTHING
+
+    def finish(self, *, cut: bool = False) -> Usage:  # noqa: ARG002 - likewise
+        """Say that nothing is known."""
+        return Usage(complete=True)

@@ -1,0 +1,212 @@
+"""A Usage in the making: what the frames of a reply said so far, read with suspicion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from operator import attrgetter
+from typing import TYPE_CHECKING, cast
+
+from modelhost_exporter.dialects.contract import Usage
+from modelhost_exporter.dialects.values import model_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from modelhost_exporter.dialects.contract import FinishReason, ParseError
+
+_LARGEST_COUNT = 2**40
+_LARGEST_INDEX = 4096
+_MAX_OBJECTS = 10_000
+_LONGEST_SECONDS = 1e7
+_NOTHING: Mapping[str, object] = {}
+
+_usage_of = attrgetter(*(each.name for each in fields(Usage)))
+
+_FINISH_REASONS: Mapping[str, FinishReason] = {
+    "stop": "stop",
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "eos": "stop",
+    "eos_token": "stop",
+    "word": "stop",
+    "length": "length",
+    "limit": "length",
+    "max_tokens": "length",
+    "max_output_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_calls": "tool_calls",
+    "tool_use": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "content_filter",
+    "refusal": "content_filter",
+}
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One choice's llama.cpp ``timings``."""
+
+    cached: int | None
+    computed: int | None
+    output: int | None
+    prefill_seconds: float | None
+    decode_seconds: float | None
+    prompt: int | None = None
+    """The whole input, for servers too old to say how much of it was cached."""
+
+    @property
+    def input_tokens(self) -> int | None:
+        """Cached and computed tokens together."""
+        return self.prompt if self.cached is None or self.computed is None else self.cached + self.computed
+
+
+@dataclass
+class Draft(Usage):
+    """Collects what a reply says; the methods that read a value count a ``shape`` error when it lies about its type."""
+
+    finishes: dict[int, FinishReason] = field(default_factory=dict)
+    indexes: set[int] = field(default_factory=set)
+    """The choices that were seen."""
+    timings: dict[int, Timing] = field(default_factory=dict)
+    own_prompts: bool = False
+    """Each choice answers a prompt of its own, so that their input tokens add up."""
+    errors: set[ParseError] = field(default_factory=set)
+
+    def name(self, value: object) -> None:
+        """Take a model's name; the first one stays."""
+        if self.model is None and value is not None:
+            self.model = model_name(value)
+            if self.model is None and not isinstance(value, str):
+                self.errors.add("shape")
+
+    def count(self, value: object) -> int | None:
+        """Return a number of things; None when it is absent or absurd."""
+        if value is None:
+            return None
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LARGEST_COUNT:
+            return value
+        self.errors.add("shape")
+        return None
+
+    def seconds(self, value: object, per_second: float = 1.0) -> float | None:
+        """Return a duration given in units of which ``per_second`` make a second; None when absent or absurd."""
+        if value is None:
+            return None
+        if isinstance(value, int | float) and not isinstance(value, bool) and _plausible(value, per_second):
+            return value / per_second
+        self.errors.add("shape")
+        return None
+
+    def mapping(self, value: object) -> Mapping[str, object]:
+        """Return an object as it is, and an empty one for null or anything else."""
+        if isinstance(value, dict):
+            return value
+        if value is not None:
+            self.errors.add("shape")
+        return _NOTHING
+
+    def objects(self, value: object) -> Sequence[Mapping[str, object]]:
+        """Return the objects of an array, the first ones of a very long one."""
+        if not isinstance(value, list):
+            self.errors.add("shape")
+            return ()
+        objects = [item for item in value[:_MAX_OBJECTS] if isinstance(item, dict)]
+        if len(objects) != len(value):
+            self.errors.add("shape")
+        return objects
+
+    def text(self, value: object) -> bool:
+        """Say whether the value is text that is not empty."""
+        if value and not isinstance(value, str):
+            self.errors.add("shape")
+            return False
+        return bool(value)
+
+    def flag(self, value: object) -> bool:
+        """Say whether the value is true."""
+        if value is not None and not isinstance(value, bool):
+            self.errors.add("shape")
+        return value is True
+
+    def choice(self, value: object) -> int:
+        """Note that a choice exists and return its index."""
+        index = self.count(value) or 0
+        if index >= _LARGEST_INDEX:
+            self.errors.add("shape")
+            index = 0
+        self.indexes.add(index)
+        return index
+
+    def finish(self, index: int, value: object) -> None:
+        """Take a choice's finish reason."""
+        if value is None:
+            return
+        if isinstance(value, str):
+            self.finishes[index] = _FINISH_REASONS.get(value, "other")
+        else:
+            self.errors.add("shape")
+
+    def all_finished(self) -> bool:
+        """Say whether every choice that was seen has finished."""
+        return bool(self.indexes) and self.indexes <= self.finishes.keys()
+
+    def usage(self) -> Usage:
+        """Sum up."""
+        if self.timings:
+            self._apply_timings(list(self.timings.values()))
+        self._check_parts()
+        self.finish_reasons = tuple(self.finishes[index] for index in sorted(self.finishes))
+        self.choices = max(1, len(self.indexes))
+        self.parse_errors = tuple(sorted(self.errors))
+        return Usage(*_usage_of(self))
+
+    def _apply_timings(self, timings: list[Timing]) -> None:
+        """Take durations from llama.cpp's timings, and counts where no usage gave them."""
+        last = timings[-1]
+        # choices run side by side: the request's phase lasts as long as its longest
+        self.prefill_seconds = _longest(timing.prefill_seconds for timing in timings)
+        self.decode_seconds = _longest(timing.decode_seconds for timing in timings)
+        if self.source != "none":
+            self._complete_usage(timings)
+            return
+        prompts = timings if self.own_prompts else [last]
+        self.input_tokens = _sum(timing.input_tokens for timing in prompts)
+        self.input_cache_hit = None if self.input_tokens is None else _sum(timing.cached for timing in prompts)
+        self.output_tokens = _sum(timing.output for timing in timings)
+        if self.input_tokens is not None or self.output_tokens is not None:
+            self.source = "timings"
+
+    def _complete_usage(self, timings: list[Timing]) -> None:
+        """Add to a usage what it lacks."""
+        if len(timings) > 1:  # llama.cpp sends a usage with each choice that counts this choice's output alone
+            self.output_tokens = max(self.output_tokens or 0, _sum(timing.output for timing in timings) or 0)
+        elif self.input_cache_hit is None and timings[0].input_tokens == self.input_tokens:
+            self.input_cache_hit = timings[0].cached
+
+    def _check_parts(self) -> None:
+        """Drop parts of an unknown whole, and parts that are larger than their whole."""
+        cached = (self.input_cache_hit or 0) + (self.input_cache_write or 0)
+        if self.input_tokens is None or cached > self.input_tokens:
+            if cached:
+                self.errors.add("shape")
+            self.input_cache_hit = self.input_cache_write = None
+        if self.output_tokens is None or (self.output_reasoning or 0) > self.output_tokens:
+            if self.output_reasoning:
+                self.errors.add("shape")
+            self.output_reasoning = None
+
+
+def _plausible(value: float, per_second: float) -> bool:
+    return 0 <= value <= _LONGEST_SECONDS * per_second
+
+
+def _longest(values: Iterable[float | None]) -> float | None:
+    return max((value for value in values if value is not None), default=None)
+
+
+def _sum(values: Iterable[int | None]) -> int | None:
+    """Return the sum, None when one of the values is unknown."""
+    known = list(values)
+    return None if None in known else sum(cast("list[int]", known))

@@ -1,0 +1,172 @@
+"""Asking an OpenAI-style stream for its usage on behalf of a client that did not, and hiding the answer from it.
+
+The one place where the proxy changes bytes, and an option. With ``include_usage`` servers send one more frame, which
+``UsageFrameFilter`` takes out again; they may also add ``"usage":null`` to the other frames, which stays, since taking
+it out would mean to rewrite every frame. llama.cpp then moves its ``timings`` from the last choice's frame to the usage
+frame: do not ask a llama.cpp server, its timings say the same.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+
+from modelhost_exporter.dialects.values import loads
+
+_MAX_MEMBERS = 1000
+_INCLUDE = '"include_usage":true'
+_SPACE = re.compile(r"[ \t\n\r]*")
+_BLANK_LINE = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
+_LINE_ENDS = b"\r\n"
+_decoder = json.JSONDecoder()
+
+
+@dataclass(frozen=True)
+class _Member:
+    """One key of a JSON object: its value, and where that value stands in the text."""
+
+    value: object
+    start: int
+    end: int
+
+
+def ask(body: bytes) -> bytes | None:
+    """Return a request body that asks for usage, otherwise byte for byte the client's.
+
+    None when there is nothing to ask: no stream, the client has decided itself, or not a JSON object that every parser
+    reads alike (keys that come twice), or one of very many keys.
+    """
+    try:
+        text = body.decode("utf-8")
+        edited = _edit(text)
+    except (ValueError, RecursionError):
+        return None
+    return None if edited is None else edited.encode("utf-8")
+
+
+def _edit(text: str) -> str | None:
+    start = _skip_space(text, 0)
+    members, end = _members(text, start)
+    if _skip_space(text, end) != len(text) or "stream" not in members or members["stream"].value is not True:
+        return None
+    options = members.get("stream_options")
+    if options is None:
+        return _splice(text, start + 1, start + 1, f'"stream_options":{{{_INCLUDE}}},')
+    if options.value is None:
+        return _splice(text, options.start, options.end, f"{{{_INCLUDE}}}")
+    if not isinstance(options.value, dict):
+        return None
+    inner, _ = _members(text, options.start)
+    if "include_usage" in inner:
+        return None
+    return _splice(text, options.start + 1, options.start + 1, _INCLUDE + ("," if inner else ""))
+
+
+def _splice(text: str, start: int, end: int, new: str) -> str:
+    return text[:start] + new + text[end:]
+
+
+def _skip_space(text: str, position: int) -> int:
+    match = _SPACE.match(text, position)
+    return match.end() if match else position
+
+
+def _members(text: str, position: int) -> tuple[dict[str, _Member], int]:
+    """Return the members of the JSON object at a position, and where it ends; ValueError when it is none."""
+    if text[position : position + 1] != "{":
+        raise ValueError("not an object")
+    members: dict[str, _Member] = {}
+    position = _skip_space(text, position + 1)
+    if text[position : position + 1] == "}":
+        return members, position + 1
+    while True:
+        position = _member(text, position, members)
+        mark = text[position : position + 1]
+        if mark == "}":
+            return members, position + 1
+        if mark != ",":
+            raise ValueError("neither a comma nor an end")
+        position = _skip_space(text, position + 1)
+
+
+def _member(text: str, position: int, members: dict[str, _Member]) -> int:
+    """Add the member at a position and return where the next mark stands."""
+    key, position = _decoder.raw_decode(text, position)
+    position = _skip_space(text, position)
+    if (
+        not isinstance(key, str)
+        or key in members
+        or len(members) >= _MAX_MEMBERS
+        or text[position : position + 1] != ":"
+    ):
+        raise ValueError("not a member, or one that was there before")
+    start = _skip_space(text, position + 1)
+    value, end = _decoder.raw_decode(text, start)
+    members[key] = _Member(value, start, end)
+    return _skip_space(text, end)
+
+
+class UsageFrameFilter:
+    """Takes the frames that hold nothing but usage out of an event stream; all other bytes pass as they are.
+
+    Holds back at most one frame that has not ended, and not more than ``limit`` bytes of it.
+    """
+
+    def __init__(self, limit: int = 64 * 1024) -> None:
+        self._limit = limit
+        self._held = b""
+        self._passing = False  # a frame that was too long to hold is on its way
+        self._dropped_cr = False
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Return what may go to the client now."""
+        if self._dropped_cr and chunk:
+            self._dropped_cr = False
+            chunk = chunk.removeprefix(b"\n")  # the second half of the dropped frame's line end
+        data = self._held + chunk
+        searched = max(0, len(self._held) - 3)  # a blank line is at most four bytes long
+        out: list[bytes] = []
+        position = 0
+        for end in _frame_ends(data, searched):
+            frame = data[position:end]
+            out.append(frame if self._passing else self._judge(frame))
+            self._dropped_cr = end == len(data) and len(out[-1]) < len(frame) and frame.endswith(b"\r")
+            self._passing = False
+            position = end
+        self._held = data[position:]
+        if len(self._held) > self._limit or self._passing:
+            self._pass(out)
+        return b"".join(out)
+
+    def flush(self) -> bytes:
+        """Return what is held back, at the end of the stream."""
+        held, self._held = self._held, b""
+        return held if self._passing else self._judge(held)
+
+    def _pass(self, out: list[bytes]) -> None:
+        """Let a long frame go, but for its last byte: it may be the first half of a blank line."""
+        self._passing = True
+        out.append(self._held[:-1])
+        self._held = self._held[-1:]
+
+    def _judge(self, frame: bytes) -> bytes:
+        """Return the frame, or nothing when it holds usage only (but the blank lines before it)."""
+        if b'"usage"' not in frame or not _is_usage_only(frame):
+            return frame
+        return frame[: len(frame) - len(frame.lstrip(_LINE_ENDS))]
+
+
+def _frame_ends(data: bytes, start: int) -> list[int]:
+    return [match.end() for match in _BLANK_LINE.finditer(data, start)]
+
+
+def _is_usage_only(frame: bytes) -> bool:
+    lines = [line for line in frame.splitlines() if line]
+    if not all(line.startswith(b"data:") for line in lines):
+        return False
+    try:
+        event = loads(b"\n".join(line[5:] for line in lines))
+    except ValueError:
+        return False
+    return isinstance(event, dict) and event.get("choices") == [] and isinstance(event.get("usage"), dict)

@@ -1,0 +1,1 @@
+"""Engines: their kinds, polling and metrics."""

@@ -1,0 +1,114 @@
+"""``modelhost-exporter discover``: looks once at the ports where model servers usually are, and prints their YAML."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, NamedTuple
+
+from modelhost_exporter.engines import kinds as backends
+from modelhost_exporter.engines.polling.fetching import Fetcher
+from modelhost_exporter.engines.polling.poll_session import Visit
+from modelhost_exporter.engines.snapshot import ServerSnapshot
+from modelhost_exporter.json_reading import Care, wants_key
+from modelhost_exporter.logs.redaction import redact
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from modelhost_exporter.engines.snapshot import Model
+
+_TIMEOUT_SECONDS = 2.0
+_MOST_NAMED = 5
+_KEY = "headers: {Authorization: Bearer KEY}"
+
+
+class Found(NamedTuple):
+    """A model server that was found."""
+
+    url: str
+    snapshot: ServerSnapshot
+
+
+class Locked(NamedTuple):
+    """Something that wants a key before it says what it is."""
+
+    url: str
+
+
+def usual_ports() -> tuple[int, ...]:
+    """Return the ports of every kind."""
+    return tuple(sorted({port for kind in backends.names() for port in backends.backend(kind).PORTS}))
+
+
+def discover(host: str, ports: Sequence[int], timeout_seconds: float = _TIMEOUT_SECONDS) -> list[Found | Locked]:
+    """Return the model servers on these ports, looked at side by side; takes a few time-outs at most."""
+    with ThreadPoolExecutor(max(1, len(ports))) as pool:
+        looks = pool.map(lambda port: _look(f"http://{host}:{port}", timeout_seconds), ports)
+        return [found for found in looks if found is not None]
+
+
+def report(host: str, ports: Sequence[int], answered: Sequence[Found | Locked]) -> str:
+    """Return what was found, in YAML whose comments are for people: what is not known for sure is a comment."""
+    looked = f"# looked at ports {', '.join(map(str, ports))} of {redact(host)}"
+    if not answered:
+        return f"{looked}: no model server answers there\n"
+    found = [one for one in answered if isinstance(one, Found)]
+    lines = [f"{looked}: found {len(found)}", "model_servers:" if found else "# model_servers:"]
+    for name, one in zip(_names(found), found, strict=True):
+        lines += [f"  # {_described(one.snapshot)}", f"  - name: {name}", f"    url: {one.url}"]
+        lines.append(f"    kind: {one.snapshot.kind}")
+        lines += [] if one.snapshot.models else [f"    # {_KEY}"]
+    for locked in answered:
+        if isinstance(locked, Locked):
+            lines += ["  # this answers that it wants a key; if it is a model server, give it one and it is found out:"]
+            lines += [
+                f"  # - name: server-{locked.url.rpartition(':')[2]}",
+                f"  #   url: {locked.url}",
+                f"  #   {_KEY}",
+            ]
+    return "\n".join(lines) + "\n"
+
+
+def _look(url: str, timeout_seconds: float) -> Found | Locked | None:
+    fetcher = Fetcher(url, {}, timeout_seconds)
+    kind = None
+    try:
+        visit = Visit(fetcher.get, lambda _reason: None)
+        kind = backends.recognise(visit)
+        if kind is None:
+            return Locked(url) if wants_key(visit) else None
+        return Found(url, backends.backend(kind).snapshot(visit, Care("off")))
+    except LookupError:  # it says what it is, but not what it has
+        return Found(url, ServerSnapshot(kind)) if kind else None
+    except (OSError, ValueError):
+        return None
+    finally:
+        fetcher.close()
+
+
+def _names(found: Iterable[Found]) -> list[str]:
+    """Return a name for each: its kind, with its port where there are several of a kind."""
+    kinds = [one.snapshot.kind for one in found]
+    return [
+        kind if kinds.count(kind) == 1 else f"{kind}-{one.url.rpartition(':')[2]}"
+        for kind, one in zip(kinds, found, strict=True)
+    ]
+
+
+def _described(snapshot: ServerSnapshot) -> str:
+    if not snapshot.models:
+        return f"{snapshot.kind}, which lists no model: it may need a key (headers)"
+    loaded = [model for model in snapshot.models if model.loaded is not False]
+    version = f" {_plain(snapshot.version)}" if snapshot.version else ""
+    return f"{snapshot.kind}{version}, {_counted(loaded, len(snapshot.models))}"
+
+
+def _counted(loaded: Sequence[Model], listed: int) -> str:
+    names = ", ".join(_plain(model.name) for model in loaded[:_MOST_NAMED])
+    more = f" and {len(loaded) - _MOST_NAMED} more" if len(loaded) > _MOST_NAMED else ""
+    return f"models: {names}{more}" if loaded else f"no model loaded, {listed} listed"
+
+
+def _plain(text: str) -> str:
+    """Return text that cannot end a comment's line."""
+    return "".join(character if character.isprintable() else "?" for character in text[:100])

@@ -1,0 +1,68 @@
+"""Energy of models: what the GPUs they sit on used while they were loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from modelhost_exporter.gpu.usage_cache import GpuUse
+
+Attribution = Literal["exclusive", "shared"]
+
+
+GpuUses = Callable[[], "Mapping[str, GpuUse]"]
+"""Returns every GPU by its uuid; may block, may be called by several threads, raises OSError when it cannot say."""
+
+
+class _Noted(NamedTuple):
+    """A GPU's energy counter, and the models that have had its memory since it said that; None: others, too."""
+
+    joules: float
+    holders: frozenset[str] | None
+
+
+class ModelEnergy:
+    """The energy of one server's models, GPU by GPU."""
+
+    def __init__(self) -> None:
+        self._noted: dict[str, _Noted] = {}
+        self._joules: dict[str, dict[Attribution, float]] = {}
+
+    def note(self, gpus: Mapping[str, GpuUse], pids: Collection[int], models: Mapping[str, float | None]) -> None:
+        """Share out what each GPU used since the last time, if it was there then.
+
+        ``models`` are those that are loaded, with their memory on GPUs where it is known. A GPU is one model's alone
+        when nothing else had memory on it then either.
+        """
+        before, self._noted = self._noted, {}
+        for uuid, gpu in gpus.items():
+            if gpu.energy_joules is None:
+                continue
+            mine = sum(memory for pid, memory in gpu.memory_by_pid.items() if pid in pids)
+            holders = frozenset(models if mine else ()) if gpu.memory_by_pid.keys() <= set(pids) else None
+            last = before.get(uuid, _Noted(gpu.energy_joules, holders))
+            since = None if holders is None or last.holders is None else holders | last.holders
+            used = gpu.energy_joules - last.joules
+            self._noted[uuid] = _Noted(gpu.energy_joules, holders if used else since)
+            if used > 0 and mine and models:
+                part = used * mine / sum(gpu.memory_by_pid.values())
+                self._share_out(part, "exclusive" if since is not None and len(since) == 1 else "shared", models)
+
+    def pause(self) -> None:
+        """Leave out what is used until the next note: nobody knows by whom."""
+        self._noted = {}
+
+    def of(self, model: str) -> Mapping[str, float]:
+        """Return a model's joules by attribution; empty when none was ever measured."""
+        return dict(self._joules.get(model, {}).items())
+
+    def _share_out(self, joules: float, attribution: Attribution, models: Mapping[str, float | None]) -> None:
+        known = [memory for memory in models.values() if memory is not None]
+        whole = sum(known)
+        for model, memory in models.items():
+            part = memory / whole if len(known) == len(models) and whole and memory is not None else 1 / len(models)
+            of_model = self._joules.setdefault(model, {})
+            of_model[attribution] = of_model.get(attribution, 0.0) + joules * part

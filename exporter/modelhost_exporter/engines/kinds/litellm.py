@@ -1,0 +1,48 @@
+"""LiteLLM's proxy: /v1/models, /metrics/ and /health/readiness; never /health, which asks every model for an answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from modelhost_exporter.engines.metrics_page import EnginePage
+from modelhost_exporter.engines.snapshot import Engine, Model, ServerSnapshot
+from modelhost_exporter.json_reading import FREE, known, known_latencies, listed_models, optional_object, page, text
+
+if TYPE_CHECKING:
+    from modelhost_exporter.json_reading import Care, Fetch
+
+PORTS = (4000,)
+PROGRAMS = ("litellm",)
+
+
+def recognises(fetch: Fetch) -> bool:
+    """Tell by its version, which it says without a key."""
+    return bool(text(optional_object(fetch, "/health/readiness").get("litellm_version")))
+
+
+def snapshot(fetch: Fetch, care: Care = FREE) -> ServerSnapshot:
+    """Return what LiteLLM says; whether the models behind it are loaded it does not know."""
+    models = tuple(Model(entry["id"]) for entry in listed_models(fetch))
+    metrics = EnginePage(page(fetch, "/metrics/") if care.metrics != "off" else b"", "litellm_")
+    version = text(optional_object(fetch, "/health/readiness").get("litellm_version"))
+    return ServerSnapshot("litellm", version, models, _engine(metrics))
+
+
+def _engine(metrics: EnginePage) -> Engine:
+    total = metrics.total("proxy_total_requests_metric_total")
+    failed = metrics.total("proxy_failed_requests_metric_total")
+    if total is not None and failed is None:
+        failed = 0.0
+    return Engine(
+        requests_running=metrics.total("in_flight_requests"),
+        input_tokens=known(unknown=metrics.total("input_tokens_metric_total")),
+        output_tokens=metrics.total("output_tokens_metric_total"),
+        requests_finished=known(
+            error=failed,
+            unknown=total - failed if total is not None and failed is not None and total >= failed else None,
+        ),
+        latencies=known_latencies(
+            time_to_first_token=metrics.histogram("llm_api_time_to_first_token_metric"),
+            request_duration=metrics.histogram("request_total_latency_metric"),
+        ),
+    )

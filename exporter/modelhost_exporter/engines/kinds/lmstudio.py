@@ -1,0 +1,73 @@
+"""LM Studio: its list of models, /api/v1/models or, before 0.4, /api/v0/models. It has no metrics."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from modelhost_exporter.engines.snapshot import Model, ServerSnapshot
+from modelhost_exporter.json_reading import (
+    FREE,
+    NotUnderstood,
+    attempt,
+    child,
+    count,
+    objects,
+    optional_object,
+    read_object,
+    text,
+)
+
+if TYPE_CHECKING:
+    from modelhost_exporter.json_reading import Care, Fetch
+
+PORTS = (1234,)
+PROGRAMS = ("lm-studio", "LM Studio", "lmstudio")
+
+
+def recognises(fetch: Fetch) -> bool:
+    """Tell by either of its own lists, whose entries say whether they are loaded (it answers 200 to any path)."""
+    first = next(objects(optional_object(fetch, "/api/v1/models").get("models")), {})
+    older = next(objects(optional_object(fetch, "/api/v0/models").get("data")), {})
+    return "loaded_instances" in first or "compatibility_type" in older
+
+
+def snapshot(fetch: Fetch, _care: Care = FREE) -> ServerSnapshot:
+    """Return what LM Studio says: every downloaded model, loaded or not."""
+    entries = attempt(lambda: read_object(fetch, "/api/v1/models").get("models"), None)
+    if isinstance(entries, list):
+        return ServerSnapshot(
+            "lmstudio", "", tuple(_model(e) for e in objects(entries) if text(e.get("key"))), loads_on_request="by_name"
+        )
+    older = read_object(fetch, "/api/v0/models").get("data")
+    if not isinstance(older, list):
+        raise NotUnderstood("/api/v0/models is no list of models")
+    return ServerSnapshot(
+        "lmstudio", "", tuple(_older_model(e) for e in objects(older) if text(e.get("id"))), loads_on_request="by_name"
+    )
+
+
+def _model(entry: dict[str, Any]) -> Model:
+    instances = list(objects(entry.get("loaded_instances")))
+    contexts = [count(child(instance, "config", "context_length")) for instance in instances]
+    return Model(
+        text(entry.get("key")),
+        aliases=tuple(filter(None, (text(instance.get("id")) for instance in instances))),
+        loaded=bool(instances) if isinstance(entry.get("loaded_instances"), list) else None,
+        quantization=text(child(entry, "quantization", "name")),
+        family=text(entry.get("architecture")),
+        parameters=text(entry.get("params_string")),
+        format=text(entry.get("format")),
+        context_length=next(filter(None, contexts), None) or count(entry.get("max_context_length")),
+    )
+
+
+def _older_model(entry: dict[str, Any]) -> Model:
+    state = text(entry.get("state"))
+    return Model(
+        text(entry.get("id")),
+        loaded=state == "loaded" if state else None,
+        quantization=text(entry.get("quantization")),
+        family=text(entry.get("arch")),
+        format=text(entry.get("compatibility_type")),
+        context_length=count(entry.get("loaded_context_length")) or count(entry.get("max_context_length")),
+    )

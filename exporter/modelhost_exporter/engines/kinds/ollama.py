@@ -1,0 +1,72 @@
+"""Ollama: /api/ps, which loads nothing and wakes nobody, and /api/version. It has no metrics; the proxy has."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from modelhost_exporter.engines.snapshot import Model, ServerSnapshot
+from modelhost_exporter.json_reading import (
+    FREE,
+    NotUnderstood,
+    child,
+    count,
+    number,
+    objects,
+    optional_object,
+    read_object,
+    text,
+)
+
+if TYPE_CHECKING:
+    from modelhost_exporter.json_reading import Care, Fetch
+
+PORTS = (11434,)
+PROGRAMS = ("ollama",)
+
+_FIRST_YEAR, _LAST_YEAR = 2000, 2200  # a model that never expires is written with a year far from here
+
+
+def recognises(fetch: Fetch) -> bool:
+    """Tell by its own list of running models."""
+    return isinstance(optional_object(fetch, "/api/ps").get("models"), list)
+
+
+def snapshot(fetch: Fetch, _care: Care = FREE) -> ServerSnapshot:
+    """Return what Ollama says: the models that are loaded now, and no others."""
+    running = read_object(fetch, "/api/ps").get("models")
+    if not isinstance(running, list):
+        raise NotUnderstood("/api/ps is no list of models")
+    version = text(optional_object(fetch, "/api/version").get("version"))
+    models = tuple(_model(entry) for entry in objects(running) if text(entry.get("name") or entry.get("model")))
+    return ServerSnapshot("ollama", version, models, loads_on_request="by_name")
+
+
+def _model(entry: dict[str, Any]) -> Model:
+    size, vram = count(entry.get("size")), number(entry.get("size_vram"))
+    model = text(entry.get("model"))
+    name = text(entry.get("name")) or model
+    return Model(
+        name,
+        aliases=tuple(sorted({model, name.removesuffix(":latest")} - {"", name})),
+        loaded=True,
+        quantization=text(child(entry, "details", "quantization_level")),
+        family=text(child(entry, "details", "family")),
+        parameters=text(child(entry, "details", "parameter_size")),
+        format=text(child(entry, "details", "format")),
+        vram_bytes=vram,
+        ram_bytes=size - vram if size is not None and vram is not None and size >= vram else None,
+        context_length=count(entry.get("context_length")),
+        expires=_expiry(text(entry.get("expires_at"))),
+    )
+
+
+def _expiry(written: str) -> float | None:
+    """Return when a model will be unloaded; None for never, and for what is no time."""
+    try:
+        expires = datetime.fromisoformat(written)
+    except ValueError:
+        return None
+    if not _FIRST_YEAR <= expires.year < _LAST_YEAR:
+        return None
+    return (expires if expires.tzinfo else expires.replace(tzinfo=UTC)).timestamp()

@@ -1,0 +1,24 @@
+"""Anything that serves OpenAI's /v1/models and says no more of itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from modelhost_exporter.engines.snapshot import Model, ServerSnapshot
+from modelhost_exporter.json_reading import FREE, attempt, listed_models
+
+if TYPE_CHECKING:
+    from modelhost_exporter.json_reading import Care, Fetch
+
+PORTS = (8000, 8080, 5000)
+PROGRAMS: tuple[str, ...] = ()
+
+
+def recognises(fetch: Fetch) -> bool:
+    """Tell by its list of models."""
+    return attempt(lambda: listed_models(fetch) is not None, otherwise=False)
+
+
+def snapshot(fetch: Fetch, _care: Care = FREE) -> ServerSnapshot:
+    """Return the models that it lists."""
+    return ServerSnapshot("openai", "", tuple(Model(entry["id"]) for entry in listed_models(fetch)))

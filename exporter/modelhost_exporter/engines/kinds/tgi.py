@@ -1,0 +1,71 @@
+"""Hugging Face text-generation-inference: /info and /metrics."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from modelhost_exporter.engines.metrics_page import EnginePage
+from modelhost_exporter.engines.snapshot import Engine, Model, ServerSnapshot
+from modelhost_exporter.json_reading import (
+    FREE,
+    count,
+    known,
+    known_latencies,
+    optional_object,
+    page,
+    read_object,
+    text,
+)
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from modelhost_exporter.json_reading import Care, Fetch
+
+PORTS = (8080, 3000)
+PROGRAMS = ("text-generation",)
+
+
+def recognises(fetch: Fetch) -> bool:
+    """Tell by /info: no other kind names a model and the limit of its requests there."""
+    info = optional_object(fetch, "/info")
+    return bool(text(info.get("model_id"))) and "max_concurrent_requests" in info
+
+
+def snapshot(fetch: Fetch, care: Care = FREE) -> ServerSnapshot:
+    """Return what TGI says."""
+    info = read_object(fetch, "/info")
+    metrics = EnginePage(page(fetch, "/metrics") if care.metrics != "off" else b"", "tgi_")
+    name = text(info.get("model_id"))
+    model = Model(
+        name,
+        loaded=True,
+        quantization=text(info.get("model_dtype")).removeprefix("torch."),
+        context_length=count(info.get("max_total_tokens")),
+    )
+    models = (model,) if name else ()
+    return ServerSnapshot("tgi", text(info.get("version")), models, _engine(metrics, info))
+
+
+def _engine(metrics: EnginePage, info: dict[str, Any]) -> Engine:
+    """Return the engine's numbers; names have no unit, and times are seconds."""
+    return Engine(
+        requests_running=metrics.total("batch_current_size"),
+        requests_waiting=metrics.total("queue_size"),
+        request_capacity=count(info.get("max_concurrent_requests")),
+        kv_cache_capacity_tokens=count(info.get("max_batch_total_tokens"))
+        or count(metrics.total("batch_max_total_tokens")),
+        input_tokens=known(unknown=metrics.total("request_input_length_sum")),
+        output_tokens=metrics.total("request_generated_tokens_sum"),
+        prefill_seconds=metrics.total("batch_inference_duration_sum", method="prefill"),
+        decode_seconds=metrics.total("batch_inference_duration_sum", method="decode"),
+        requests_finished=known(
+            unknown=metrics.total("request_success", "request_success_total"),
+            error=metrics.total("request_failure", "request_failure_total"),
+        ),
+        latencies=known_latencies(
+            time_per_output_token=metrics.histogram("request_mean_time_per_token_duration"),
+            request_duration=metrics.histogram("request_duration"),
+            request_queue=metrics.histogram("request_queue_duration"),
+        ),
+    )

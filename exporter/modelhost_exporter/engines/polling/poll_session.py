@@ -1,0 +1,51 @@
+"""The fetches of one poll: each page once, and a server that answered is not down for one broken page."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from modelhost_exporter.engines.polling.fetching import reason_of
+from modelhost_exporter.json_reading import NotServed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from modelhost_exporter.json_reading import Fetch
+
+_HOPELESS = ("timeout", "unreachable")
+
+
+class Visit:
+    """What backends fetch with. After one page that times out no other is asked for: a poll costs one time-out."""
+
+    def __init__(self, fetch: Fetch, on_failure: Callable[[str], None]) -> None:
+        self._fetch = fetch
+        self._on_failure = on_failure
+        self._pages: dict[str, bytes | LookupError] = {}
+        self._answered = False
+        self._hopeless = False
+
+    def __call__(self, path: str) -> bytes:
+        """Return a page; LookupError where there is none, OSError when the server has not answered at all."""
+        if path not in self._pages:
+            self._pages[path] = self._ask(path)
+        page = self._pages[path]
+        if isinstance(page, LookupError):
+            raise page
+        return page
+
+    def _ask(self, path: str) -> bytes | LookupError:
+        if self._hopeless:
+            return NotServed(f"{path} is not asked for: an earlier page did not come")
+        try:
+            page: bytes | LookupError = self._fetch(path)
+        except LookupError as refusal:
+            page = refusal
+        except OSError as error:
+            self._on_failure(reason_of(error))
+            if not self._answered:
+                raise
+            self._hopeless = reason_of(error) in _HOPELESS
+            return NotServed(f"{path}: {error}")
+        self._answered = True
+        return page

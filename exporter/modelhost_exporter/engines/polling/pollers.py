@@ -1,0 +1,277 @@
+"""All model servers: a thread each, so that a server that is slow or dead delays none of the others."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+import threading
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from prometheus_client import CollectorRegistry
+
+from modelhost_exporter.engines.metrics import COLD_STARTS, COLD_TTFT, FAMILIES
+from modelhost_exporter.engines.polling.probes import ProbeMetrics, Prober
+from modelhost_exporter.engines.polling.proxy_totals import ProxyCounts
+from modelhost_exporter.engines.polling.server_poller import ServerWatch, Surroundings
+from modelhost_exporter.metrics.instruments import live_counter, live_histogram
+from modelhost_exporter.metrics.prerendered import joined
+from modelhost_exporter.process.daemon_thread import start
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from prometheus_client.metrics_core import Metric
+
+    from modelhost_exporter.config.http_url import ServerUrl
+    from modelhost_exporter.engines.energy import GpuUses
+    from modelhost_exporter.engines.polling.settings import ModelServer
+    from modelhost_exporter.process.daemon_thread import Thread
+    from modelhost_exporter.requests.observation import RequestObservation
+
+log = logging.getLogger(__name__)
+
+_JITTER = 0.1
+_LONGEST_BACK_OFF = 16
+
+
+class Fleet:
+    """The model servers that are watched now; a reload replaces those that changed and leaves the others alone."""
+
+    def __init__(
+        self,
+        proxy_registry: CollectorRegistry,
+        gpus: GpuUses | None = None,
+        *,
+        around: Surroundings | None = None,
+        schedule: Schedule | None = None,
+    ) -> None:
+        """Watch nothing yet. ``gpus`` is where energy and memory of models come from; None where there are no GPUs.
+
+        ``around`` takes the place of the whole rest of the machine, and ``schedule`` that of the threads.
+        """
+        self._live = CollectorRegistry()
+        """What is counted as it happens."""
+        self._around = around or Surroundings(gpus=gpus)
+        self._schedule = schedule or run_schedule
+        self._counts = ProxyCounts(proxy_registry, self._around.now)
+        self._probe_metrics = ProbeMetrics(self._live)
+        self._cold_starts = live_counter(COLD_STARTS, self._live)
+        self._cold_ttft = live_histogram(COLD_TTFT, self._live)
+        self._watched: list[_Watched] = []
+        self._by_name: dict[str, ServerWatch] = {}
+
+    def watch(self, servers: Sequence[ModelServer], upstreams: dict[str, ServerUrl], interval_seconds: float) -> None:
+        """Watch these servers and no others; ``upstreams`` are the proxied servers by name."""
+        self.prepare(servers, upstreams, interval_seconds).put_in_force()
+
+    def prepare(
+        self, servers: Sequence[ModelServer], upstreams: dict[str, ServerUrl], interval_seconds: float
+    ) -> Change:
+        """Start to poll what is new among these servers; what is in force stays until the change is put in force.
+
+        Raises what the schedule does where it cannot start (RuntimeError: no thread left); nothing has changed then.
+        """
+        wanted = [
+            _Wanted(server, server.url or upstreams[server.name], server.name in upstreams, interval_seconds)
+            for server in servers
+        ]
+        kept = {one.wanted.server.name: one for one in self._watched if one.wanted in wanted and one.is_polled()}
+        change = Change(self._replace)
+        for one in wanted:
+            watched = kept.get(one.server.name)
+            if watched is None:
+                with change.undone_by_an_error():
+                    change.add_new(self._watched_anew(one))
+            else:
+                change.add_kept(watched)
+        return change
+
+    def _replace(self, watched: list[_Watched]) -> None:
+        before, self._watched = self._watched, watched
+        self._by_name = {one.wanted.server.name: one.watch for one in watched}
+        for one in before:
+            if one not in watched:
+                one.stop()
+
+    def close(self) -> None:
+        """Let every thread end."""
+        self.watch((), {}, 1.0)
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield what was heard last of every server; asks nobody."""
+        yield from joined(FAMILIES, [one.watch.current_parts(one.wanted.interval_seconds) for one in self._watched])
+        for family in self._live.collect():
+            family.samples = [sample for sample in family.samples if sample.labels["server"] in self._by_name]
+            if family.samples:
+                yield family
+
+    def recorded(self, server: str, observed: RequestObservation) -> None:
+        """Take note of a request that passed the proxy: whether it found its model not loaded."""
+        watch = self._by_name.get(server)
+        if watch is None or not observed.is_inference or observed.outcome != "ok":
+            return
+        now = self._around.now()
+        accepted = now - observed.duration
+        first_answer = accepted + (observed.time_to_first_token or observed.duration)
+        if watch.history.is_cold(observed.model, accepted, first_answer):
+            labels = (server, observed.model, observed.operation)
+            self._cold_starts.labels(*labels).inc()
+            if observed.time_to_first_token is not None:
+                self._cold_ttft.labels(*labels).observe(observed.time_to_first_token)
+            if observed.server_seconds.load is not None:
+                watch.history.note_load(observed.model, accepted, observed.server_seconds.load)
+
+    def _watched_anew(self, wanted: _Wanted) -> _Watched:
+        server = wanted.server
+        around = replace(self._around, is_proxied=wanted.is_proxied, passed=lambda: self._counts.of(server.name))
+        watch = ServerWatch(server, wanted.url, around)
+        prober = self._prober(wanted, watch) if server.probe else None
+        return _Watched(wanted, watch, prober, self._schedule)
+
+    def _prober(self, wanted: _Wanted, watch: ServerWatch) -> Prober:
+        around = self._around
+        return Prober(wanted.server, wanted.url, watch, self._probe_metrics, now=around.now, connect=around.connect)
+
+
+class _Wanted(NamedTuple):
+    """A server that is to be watched, and how."""
+
+    server: ModelServer
+    url: ServerUrl
+    is_proxied: bool
+    interval_seconds: float
+
+
+class _Watched:
+    """One server's threads."""
+
+    def __init__(self, wanted: _Wanted, watch: ServerWatch, prober: Prober | None, schedule: Schedule) -> None:
+        self.wanted = wanted
+        self.watch = watch
+        self._stopped = threading.Event()
+        self._threads: list[object] = []
+        name = watch.server.name
+        try:
+            self._threads.append(
+                schedule(watch.poll, wanted.interval_seconds, self._stopped, f"poll-{name}", watch.close)
+            )
+            if prober is not None:
+                self._threads.append(
+                    schedule(prober.probe, prober.interval, self._stopped, f"probe-{name}", prober.close, at_once=False)
+                )
+        except BaseException:
+            self.stop()
+            raise
+
+    def is_polled(self) -> bool:
+        """Return whether none of the threads has died."""
+        return all(getattr(thread, "is_alive", _always)() for thread in self._threads)
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+
+def _always() -> bool:
+    return True
+
+
+class Change:
+    """The servers that are to be watched, the new ones already polled: put in force, or undone."""
+
+    def __init__(self, replace_watched: Callable[[list[_Watched]], None]) -> None:
+        self._replace_watched = replace_watched
+        self._watched: list[_Watched] = []
+        self._new: list[_Watched] = []
+
+    def add_kept(self, watched: _Watched) -> None:
+        """Add a server that is polled already."""
+        self._watched.append(watched)
+
+    def add_new(self, watched: _Watched) -> None:
+        """Add a server that is polled for this change."""
+        self._watched.append(watched)
+        self._new.append(watched)
+
+    def put_in_force(self) -> None:
+        """Show these servers, and stop polling all others."""
+        self._replace_watched(self._watched)
+
+    def undo(self) -> None:
+        """Stop polling what is new."""
+        for one in self._new:
+            one.stop()
+
+    @contextlib.contextmanager
+    def undone_by_an_error(self) -> Iterator[None]:
+        """Undo the change when the block raises."""
+        try:
+            yield
+        except BaseException:
+            self.undo()
+            raise
+
+
+class Schedule(Protocol):
+    """Runs an action again and again."""
+
+    def __call__(  # noqa: PLR0913 - what, when, until when, and how it is called
+        self,
+        action: Callable[[], bool],
+        interval_seconds: float,
+        stopped: threading.Event,
+        name: str,
+        close: Callable[[], None],
+        *,
+        at_once: bool = True,
+    ) -> object:
+        """Run an action, at once or after an interval, and then every so often, until it is stopped; then close.
+
+        The result may have an ``is_alive()``. RuntimeError where no thread is left.
+        """
+        ...
+
+
+def run_schedule(  # noqa: PLR0913 - what, when, until when, and how it is called
+    action: Callable[[], bool],
+    interval_seconds: float,
+    stopped: threading.Event,
+    name: str,
+    close: Callable[[], None],
+    *,
+    at_once: bool = True,
+) -> Thread:
+    """Run an action in a daemon thread, at once or after an interval, and then every so often, until it is stopped."""
+
+    def work() -> None:
+        failures = 0
+        if not at_once:
+            stopped.wait(pause(interval_seconds, 0, random.random()))  # noqa: S311 - no secret
+        while not stopped.is_set():
+            failures = 0 if _succeeds(action) else failures + 1
+            try:
+                stopped.wait(pause(interval_seconds, failures, random.random()))  # noqa: S311 - no secret
+            except MemoryError:
+                time.sleep(interval_seconds)
+        close()
+
+    return start(work, name)
+
+
+def _succeeds(action: Callable[[], bool]) -> bool:
+    """Run an action; an unforeseen error must not end the schedule."""
+    try:
+        return action()
+    except MemoryError:  # a log line needs memory too
+        return False
+    except BaseException:  # SystemExit of a library would end the thread
+        log.exception("a schedule goes on after a failure")
+        return False
+
+
+def pause(interval_seconds: float, failures: int, chance: float) -> float:
+    """Return how long to wait: an interval a tenth longer or shorter; doubled with each failure in a row, up to 16."""
+    factor = min(_LONGEST_BACK_OFF, 2 ** max(0, failures - 1)) if failures else 1
+    return interval_seconds * factor * (1 + _JITTER * (2 * chance - 1))

@@ -1,0 +1,111 @@
+"""Probes: a tiny request on a schedule, so that silence and breakage can be told apart. Off unless configured."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+from modelhost_exporter.engines.metrics import PROBE_DURATION, PROBES
+from modelhost_exporter.engines.polling.fetching import CannotFetch, Fetcher
+from modelhost_exporter.json_reading import child, read_json
+from modelhost_exporter.metrics.instruments import live_counter, live_histogram
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from prometheus_client import CollectorRegistry
+
+    from modelhost_exporter.config.http_url import ServerUrl
+    from modelhost_exporter.engines.polling.fetching import Connect
+    from modelhost_exporter.engines.polling.server_poller import ServerWatch
+    from modelhost_exporter.engines.polling.settings import ModelServer, Probe
+
+_SERVER_ERROR = 500
+# operation → path, what is sent beside the model, where an answer has its results
+_REQUESTS: dict[str, tuple[str, dict[str, Any], str]] = {
+    "chat": (
+        "/v1/chat/completions",
+        {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1, "stream": False},
+        "choices",
+    ),
+    "text_completion": ("/v1/completions", {"prompt": "Hi", "max_tokens": 1, "stream": False}, "choices"),
+    "embeddings": ("/v1/embeddings", {"input": "Hi"}, "data"),
+}
+
+
+class ProbeMetrics:
+    """Counts probes of every server; those of one server are counted by one thread."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._probes = live_counter(PROBES, registry)
+        self._seconds = live_histogram(PROBE_DURATION, registry)
+
+    def record(self, server: str, model: str, outcome: str, seconds: float) -> None:
+        """Count one probe."""
+        self._probes.labels(server, model, outcome).inc()
+        if outcome == "ok":
+            self._seconds.labels(server, model).observe(seconds)
+
+
+class Prober:
+    """Probes the models of one server, one after the other, with a connection of its own."""
+
+    def __init__(  # noqa: PLR0913 - two of them for tests and the demo
+        self,
+        server: ModelServer,
+        url: ServerUrl,
+        watch: ServerWatch,
+        metrics: ProbeMetrics,
+        *,
+        now: Callable[[], float] = time.perf_counter,
+        connect: Connect = Fetcher,
+    ) -> None:
+        if server.probe is None:
+            raise ValueError(f"{server.name} has no probe")
+        self._settings: Probe = server.probe
+        self._server = server.name
+        self._watch = watch
+        self._metrics = metrics
+        self._now = now
+        self._fetcher = connect(url.text, server.headers, server.probe.timeout)
+        self.interval: float = server.probe.interval
+
+    def probe(self) -> bool:
+        """Probe each model once; always True: a failure is no reason to probe less."""
+        for name, label in list(self._models()):
+            began = self._now()
+            outcome = self._outcome(name)
+            self._metrics.record(self._server, label, outcome, self._now() - began)
+        return True
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._fetcher.close()
+
+    def _models(self) -> Iterator[tuple[str, str]]:
+        """Yield name and label of each model that may be probed: never one whose load that would cause."""
+        if self._watch.may_load_unseen():
+            return
+        for label, known in list(self._watch.history.models()):
+            wanted = not self._settings.models or known.model.names & set(self._settings.models)
+            if wanted and known.loaded is not False:
+                yield known.model.name, label
+
+    def _outcome(self, model: str) -> str:
+        path, rest, results = _REQUESTS[self._settings.operation]
+        try:
+            body = json.dumps({"model": model, **rest}).encode()
+            answer = read_json(lambda path: self._fetcher.post(path, body), path)
+        except LookupError as refusal:
+            status = refusal.args[1] if len(refusal.args) > 1 else _SERVER_ERROR
+            return "server_error" if status >= _SERVER_ERROR else "client_error"
+        except TimeoutError:
+            return "timeout"
+        except CannotFetch:
+            return "not_understood"
+        except OSError:
+            return "upstream_unreachable"
+        except ValueError:
+            return "not_understood"
+        return "ok" if child(answer, results) else "not_understood"

@@ -1,0 +1,92 @@
+"""One engine made of several: a router's models count for themselves, and their counters end when they are unloaded."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
+
+from modelhost_exporter.engines.snapshot import Engine
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+_COUNTERS = (
+    "output_tokens",
+    "prefill_seconds",
+    "decode_seconds",
+    "preemptions",
+    "speculative_drafts",
+    "speculative_draft_tokens",
+    "speculative_accepted_tokens",
+)
+_TABLES = ("input_tokens", "requests_finished")
+_GAUGES = ("requests_running", "requests_waiting", "request_capacity", "kv_cache_capacity_tokens")
+
+
+class MergedEngine:
+    """Adds up the engines of one server. What a model counted stays counted when it is unloaded or started anew.
+
+    A loaded model that was not asked this time keeps its last numbers: nothing happened to it. One that sleeps goes on
+    counting where it was when it wakes, one that was unloaded begins at 0.
+    """
+
+    def __init__(self) -> None:
+        self._last: dict[str, Engine] = {}
+        self._gone = Engine()
+
+    def merge(self, engines: Mapping[str, Engine], loaded: Collection[str], asleep: Collection[str] = ()) -> Engine:
+        """Take what this poll read, and which models are loaded or sleep; return the server's engine."""
+        for name, engine in engines.items():
+            last = self._last.get(name)
+            if last is not None and _fell(last, engine):
+                self._bury(last)
+                last = None
+            self._last[name] = engine if last is None else _completed(engine, last)
+        for name in self._last.keys() - {*loaded, *asleep}:
+            self._bury(self._last.pop(name))
+        return self._sum([engine for name, engine in self._last.items() if name in loaded])
+
+    def _bury(self, engine: Engine) -> None:
+        self._gone = _added([self._gone, engine], _COUNTERS, _TABLES)
+
+    def _sum(self, awake: Collection[Engine]) -> Engine:
+        counters = _added([self._gone, *self._last.values()], _COUNTERS, _TABLES)
+        gauges = _added(awake, _GAUGES, ())
+        return replace(
+            counters,
+            **{name: getattr(gauges, name) for name in _GAUGES},
+            kv_cache_usage_ratio=_usage(awake),
+        )
+
+
+def _added(engines: Collection[Engine], numbers: Collection[str], tables: Collection[str]) -> Engine:
+    """Return sums of some fields; None where no engine says."""
+    values = {name: [v for engine in engines if (v := getattr(engine, name)) is not None] for name in numbers}
+    sums = {name: sum(found) for name, found in values.items() if found}
+    added: dict[str, dict[str, float]] = {table: {} for table in tables}
+    for table in tables:
+        for engine in engines:
+            for key, value in getattr(engine, table).items():
+                added[table][key] = added[table].get(key, 0.0) + value
+    return replace(Engine(), **sums, **cast("dict[str, Any]", added))
+
+
+def _fell(last: Engine, engine: Engine) -> bool:
+    """Tell whether any counter is smaller than it was: the model was started anew."""
+    pairs = [(getattr(last, name), getattr(engine, name)) for name in _COUNTERS]
+    for table in _TABLES:
+        now = getattr(engine, table)
+        pairs += [(before, now.get(key)) for key, before in getattr(last, table).items()]
+    return any(before is not None and after is not None and after < before for before, after in pairs)
+
+
+def _completed(engine: Engine, last: Engine) -> Engine:
+    """Return an engine; counters it did not tell this time (a page failed) are as they were: a sum must not fall."""
+    numbers = {name: getattr(last, name) for name in _COUNTERS if getattr(engine, name) is None}
+    tables = {table: {**getattr(last, table), **getattr(engine, table)} for table in _TABLES}
+    return replace(engine, **numbers, **cast("dict[str, Any]", tables))
+
+
+def _usage(engines: Collection[Engine]) -> float | None:
+    known = [engine.kv_cache_usage_ratio for engine in engines if engine.kv_cache_usage_ratio is not None]
+    return sum(known) / len(known) if known else None

@@ -1,0 +1,267 @@
+"""Everything that is known of one model server: polled in a thread of its own, read by every scrape."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from modelhost_exporter.engines import kinds
+from modelhost_exporter.engines.energy import ModelEnergy
+from modelhost_exporter.engines.local_processes import LocalProcesses
+from modelhost_exporter.engines.metrics import ModelState, ServerState, families
+from modelhost_exporter.engines.model_history import ModelHistory
+from modelhost_exporter.engines.polling.fetching import Fetcher
+from modelhost_exporter.engines.polling.poll_session import Visit
+from modelhost_exporter.engines.polling.proxy_totals import Passed, Traffic, UnobservedShare
+from modelhost_exporter.engines.polling.router_engine import MergedEngine
+from modelhost_exporter.engines.snapshot import Engine
+from modelhost_exporter.json_reading import Care, NotUnderstood
+from modelhost_exporter.metrics.prerendered import written
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from modelhost_exporter.config.http_url import ServerUrl
+    from modelhost_exporter.engines.energy import GpuUses
+    from modelhost_exporter.engines.local_processes import ServerProcesses
+    from modelhost_exporter.engines.model_history import Known
+    from modelhost_exporter.engines.polling.fetching import Client, Connect
+    from modelhost_exporter.engines.polling.settings import ModelServer
+    from modelhost_exporter.engines.snapshot import Model, ServerSnapshot
+    from modelhost_exporter.gpu.usage_cache import GpuUse
+    from modelhost_exporter.metrics.prerendered import Parts
+
+log = logging.getLogger(__name__)
+
+_OVERDUE_INTERVALS = 3
+_OVERDUE_TIMEOUTS = 3
+
+
+def _nothing_passed() -> Passed:
+    return Passed()
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a server's watch needs of the rest of the machine."""
+
+    passed: Callable[[], Passed] = _nothing_passed
+    """What passed the proxy for this server."""
+    is_proxied: bool = False
+    gpus: GpuUses | None = None
+    connect: Connect = Fetcher
+    find_processes: Callable[[str, int], LocalProcesses] = LocalProcesses
+    now: Callable[[], float] = time.monotonic
+    wall_clock: Callable[[], float] = time.time
+
+
+class ServerWatch:
+    """Polls one server. ``parts`` is what a scrape shows, replaced as a whole by each poll."""
+
+    def __init__(self, server: ModelServer, url: ServerUrl, around: Surroundings) -> None:
+        self.server = server
+        self.history = ModelHistory(server.max_models)
+        self.snapshot: ServerSnapshot | None = None
+        self.parts: Parts = {}
+        self._state = ServerState(server.name, None)
+        self._polled = around.now()
+        self._is_overdue = False
+        self._around = around
+        self._fetcher = around.connect(url.text, server.headers, server.timeout)
+        self._metrics = _metrics_client(server, around.connect)
+        self._kind: str | None = None if server.kind == "auto" else server.kind
+        parts = urlsplit(url.text)
+        self._processes = around.find_processes(parts.hostname or "", parts.port or 0)
+        self._traffic = Traffic(around.passed)
+        self._unobserved = UnobservedShare()
+        self._merged = MergedEngine()
+        self._energy = ModelEnergy()
+        self._failures: dict[str, int] = {}
+        self._last_success: float | None = None
+        self._was_up: bool | None = None
+        self._found: ServerProcesses | None = None
+        self._loads_on_request = False
+        self._loaded: frozenset[str] = frozenset()
+        self._gpus: Mapping[str, GpuUse] = {}
+
+    def poll(self) -> bool:
+        """Ask the server once and take what it says; tell whether it answered. Blocks, never raises."""
+        began = self._around.now()
+        problem = ""
+        try:
+            self.snapshot = self._read()
+        except (OSError, LookupError, ValueError) as error:
+            problem = self._failed(error)
+        except Exception as error:
+            log.exception("a model server could not be read", extra={"fields": {"server": self.server.name}})
+            problem = self._failed(error)
+        self._report(problem)
+        now = self._around.now()
+        if self.snapshot is not None:
+            self._last_success = self._around.wall_clock()
+            self._loads_on_request = self.snapshot.loads_on_request != "never"
+        self.history.poll(now, self.snapshot)
+        self._look_for_new_processes()
+        self._show(now - began)
+        self._polled = now
+        return self.snapshot is not None
+
+    def current_parts(self, interval_seconds: float) -> Parts:
+        """Return what a scrape shows: ``parts``, or that the server is not up when its polls are overdue.
+
+        They are once the last poll is three intervals and three time-outs old: its thread hangs, or has died.
+        """
+        age = self._around.now() - self._polled
+        limit = _OVERDUE_INTERVALS * interval_seconds + _OVERDUE_TIMEOUTS * self.server.timeout
+        down = self.parts and self.snapshot is None  # polls of a server that is down may be further apart
+        self._note_overdue(age if age > limit and not down else None)
+        if not self._is_overdue:
+            return self.parts
+        return written(families(self._state.without_answer()))
+
+    def _note_overdue(self, age: float | None) -> None:
+        """Log once that polls are overdue, with the age of the last one, and once that they are not any more."""
+        if (age is not None) == self._is_overdue:
+            return
+        self._is_overdue = age is not None
+        fields = {"server": self.server.name}
+        if age is not None:
+            log.warning("polls are overdue", extra={"fields": {**fields, "last_poll_seconds_ago": round(age, 1)}})
+        else:
+            log.info("polls go on", extra={"fields": fields})
+
+    def may_load_unseen(self) -> bool:
+        """Tell whether a request may load a model: the server does so on request, and what is loaded is not known."""
+        return self.snapshot is None and self._loads_on_request
+
+    def _look_for_new_processes(self) -> None:
+        """Look anew when other models are loaded than before: some servers start a process for each."""
+        loaded = frozenset(label for label, known in self.history.models() if known.loaded)
+        if loaded != self._loaded:
+            self._loaded = loaded
+            self._processes.forget()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._fetcher.close()
+        if self._metrics is not None:
+            self._metrics.close()
+
+    def _read(self) -> ServerSnapshot:
+        visit = Visit(self._fetch, self._count)
+        kind = self._kind or kinds.recognise(visit)
+        if kind is None:
+            raise NotUnderstood("no kind of model server that is known")
+        backend = kinds.backend(kind)
+        self._found = self._processes.find(backend.PROGRAMS)
+        arguments = tuple(self._found.arguments) if self._found else ()
+        snapshot = backend.snapshot(visit, Care(self.server.metrics, arguments, self._traffic))
+        self._kind = kind
+        return snapshot
+
+    def _fetch(self, path: str) -> bytes:
+        if self._metrics is not None and path.partition("?")[0].rstrip("/") == "/metrics":
+            return self._metrics.get(path.removeprefix("/metrics").removeprefix("/"))
+        return self._fetcher.get(path)
+
+    def _count(self, reason: str) -> None:
+        self._failures[reason] = self._failures.get(reason, 0) + 1
+
+    def _failed(self, error: Exception) -> str:
+        """Forget what was heard before; return what went wrong."""
+        if isinstance(error, LookupError):
+            self._count("refused")
+        elif not isinstance(error, OSError):  # those are counted where they happen
+            self._count("not_understood")
+        self.snapshot = None
+        if self.server.kind == "auto":
+            self._kind = None
+        self._processes.forget()
+        return f"{type(error).__name__}: {error}"
+
+    def _report(self, problem: str) -> None:
+        """Log a change between up and down, once."""
+        up = self.snapshot is not None
+        if up == self._was_up:
+            return
+        self._was_up = up
+        fields = {"server": self.server.name, "kind": self._kind or "unknown"}
+        if self.snapshot is not None:
+            log.info("model server is up", extra={"fields": {**fields, "version": self.snapshot.version}})
+        else:
+            log.warning("model server does not answer", extra={"fields": {**fields, "detail": problem}})
+
+    def _show(self, poll_seconds: float) -> None:
+        """Put together what a scrape shows."""
+        snapshot, engine = self.snapshot, Engine()
+        if snapshot is None:
+            self._energy.pause()
+        else:
+            engine = self._engine_of(snapshot)
+            self._measure_energy()
+            if self._around.is_proxied:
+                self._unobserved.note(self._around.now(), engine.tokens, self._around.passed().tokens)
+        self._state = ServerState(
+            self.server.name,
+            snapshot,
+            engine,
+            models={label: self._model_state(label, known) for label, known in self.history.models()},
+            poll_seconds=poll_seconds,
+            last_success=self._last_success,
+            failures=self._failures,
+            unobserved_ratio=self._unobserved.ratio() if snapshot is not None else None,
+        )
+        self.parts = written(families(self._state))
+
+    def _engine_of(self, snapshot: ServerSnapshot) -> Engine:
+        if snapshot.loads_on_request == "by_name" and snapshot.kind == "llamacpp":
+            loaded = [model.name for model in snapshot.models if model.loaded]
+            asleep = [model.name for model in snapshot.models if model.asleep]
+            return self._merged.merge(snapshot.engine_by_model, loaded, asleep)
+        return snapshot.engine
+
+    def _measure_energy(self) -> None:
+        self._gpus = self._ask_gpus()
+        loaded = {label: known.model.vram_bytes for label, known in self.history.models() if known.loaded}
+        pids = self._found.pids if self._found is not None else ()
+        self._energy.note(self._gpus, pids, loaded)
+
+    def _ask_gpus(self) -> Mapping[str, GpuUse]:
+        if self._around.gpus is None or self._found is None:
+            return {}
+        try:
+            return self._around.gpus()
+        except Exception:  # noqa: BLE001 - the GPU collector says what is wrong with GPUs
+            return {}
+
+    def _model_state(self, label: str, known: Known) -> ModelState:
+        vram, ram = self._memory(known.model)
+        return ModelState(
+            known.model,
+            known.loaded,
+            loads=known.loads if known.has_states else None,
+            unloads=known.unloads if known.has_states else None,
+            vram_bytes=vram if known.loaded else None,
+            ram_bytes=ram if known.loaded else None,
+            load_seconds=known.load_seconds,
+            joules=self._energy.of(label),
+        )
+
+    def _memory(self, model: Model) -> tuple[float | None, float | None]:
+        """Return a model's memory on GPUs and beside them: as its server says, else that of the server's processes."""
+        found: ServerProcesses | None = self._found
+        loaded = [m for m in self.snapshot.models if m.loaded] if self.snapshot else []
+        if model.vram_bytes is not None or model.ram_bytes is not None or found is None or loaded != [model]:
+            return model.vram_bytes, model.ram_bytes
+        on_gpus = [used for gpu in self._gpus.values() for pid, used in gpu.memory_by_pid.items() if pid in found.pids]
+        return sum(on_gpus) or None, found.resident_bytes
+
+
+def _metrics_client(server: ModelServer, connect: Connect) -> Client | None:
+    if server.metrics_url is None:
+        return None
+    url = server.metrics_url.text
+    return connect(url if urlsplit(url).path else f"{url}/metrics", server.headers, server.timeout)

@@ -1,0 +1,131 @@
+"""What a GPU said in one scrape, whoever made it, and turning that into families."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from modelhost_exporter.gpu import families
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from prometheus_client.metrics_core import Metric
+
+    from modelhost_exporter.metrics.families import Family
+
+
+class Identity(NamedTuple):
+    """Which GPU it is; '' where the system does not say."""
+
+    gpu: str
+    uuid: str
+    vendor: str
+    name: str = ""
+    driver_version: str = ""
+    pci_bus_id: str = ""
+    vbios_version: str = ""
+    compute_capability: str = ""
+
+
+class Value(NamedTuple):
+    """One value of one GPU: its family, the labels beyond gpu and uuid, and the number (None: unknown)."""
+
+    family: Family
+    labels: tuple[str, ...]
+    number: float | None
+
+
+class Lost(Exception):
+    """The GPU fell off the bus."""
+
+
+class NotAnswering(Exception):
+    """The GPU is there, and no query of a reading succeeded."""
+
+
+class Device(Protocol):
+    """One GPU, for as long as the exporter runs: it may be lost and come back."""
+
+    @property
+    def identity(self) -> Identity:
+        """Which GPU it is."""
+        ...
+
+    @property
+    def asleep(self) -> bool:
+        """Whether the system has put it to sleep; answering does not wake it."""
+        ...
+
+    @property
+    def memory_by_pid(self) -> Mapping[int, float] | None:
+        """The memory that processes held when it was last read, in bytes.
+
+        None where that is not known of all of them, and where it would not tell the GPU's work apart: MIG, unified
+        memory.
+        """
+        ...
+
+    @property
+    def resting(self) -> bool:
+        """Whether it is left alone for a while, so that it can fall asleep."""
+        ...
+
+    def read(self) -> list[Value]:
+        """Query the GPU; may block, possibly for ever.
+
+        Raises Lost, NotAnswering, and anything else on failure.
+        """
+        ...
+
+    def remembered(self) -> Iterable[Value]:
+        """Return what is known of it without asking; never blocks."""
+        ...
+
+
+class Census(NamedTuple):
+    """The GPUs of one vendor."""
+
+    present: Sequence[Device]
+    missing: Sequence[Device] = ()
+    """Those that were there once."""
+    unseen: int = 0
+    """How many more there are, which sleep and were never asked who they are."""
+    nameless: int = 0
+    """How many more there should be: the driver counts them and cannot reach them, and they never said who they are."""
+
+
+class Source(Protocol):
+    """The GPUs of one vendor, or of one driver."""
+
+    def absence(self) -> str:
+        """Return why this machine cannot have such GPUs, '' when it may; does not block, and asks no driver."""
+        ...
+
+    def census(self) -> Census:
+        """Return the GPUs; may block, possibly for ever; called by one thread at a time.
+
+        Raises Unavailable when the machine has none and never had.
+        """
+        ...
+
+    def facts(self) -> Iterable[tuple[Family, float]]:
+        """Return what is known of the driver as a whole; never blocks."""
+        ...
+
+    def close(self) -> None:
+        """Let the threads that wait or sample end; never blocks."""
+        ...
+
+
+def merged(rows: Iterable[tuple[Identity, Iterable[Value]]]) -> Iterator[Metric]:
+    """Yield the families of all GPUs' values, in the order they are declared; unknown values and NaN are left out."""
+    by_family: dict[str, list[tuple[tuple[str, ...], float | None]]] = {family.name: [] for family in families.ALL}
+    for identity, values in rows:
+        device = (identity.gpu, identity.uuid)
+        for family, labels, number in values:
+            if number is not None and not math.isnan(number):
+                by_family[family.name].append((device + labels, number))
+    for family in families.ALL:
+        if by_family[family.name]:
+            yield from family.by(by_family[family.name])

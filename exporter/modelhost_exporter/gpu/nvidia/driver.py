@@ -1,0 +1,273 @@
+"""NVIDIA's GPUs: opening the driver, finding the GPUs, and noticing when either is gone or back."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from modelhost_exporter.collectors import Unavailable
+from modelhost_exporter.gpu import families
+from modelhost_exporter.gpu.contract import Census, Lost
+from modelhost_exporter.gpu.nvidia.device import NvidiaDevice
+from modelhost_exporter.gpu.nvidia.identity import identify
+from modelhost_exporter.gpu.nvidia.nvml import (
+    INVALID_ARGUMENT,
+    NO_PERMISSION,
+    NOT_FOUND,
+    NOT_SUPPORTED,
+    DriverFailed,
+    DriverReplaced,
+    LibraryBroken,
+    LibraryMissing,
+    NvmlFailure,
+)
+from modelhost_exporter.gpu.nvidia.opening import Opening
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+
+    from modelhost_exporter.gpu.nvidia.device import Surroundings
+    from modelhost_exporter.metrics.families import Family
+
+log = logging.getLogger(__name__)
+
+_RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 30.0, 480.0
+_IDENTIFY_SECONDS = 60.0
+_NOT_OURS = frozenset({INVALID_ARGUMENT, NOT_SUPPORTED, NO_PERMISSION})
+"""What the driver answers of a GPU that is not for us (a container). Any other error is of one that it cannot use.
+
+Of one that fell off the bus a library that was started later says ``Unknown Error``.
+"""
+
+
+class Nvidia:
+    """The GPUs of NVIDIA's driver. A census opens the driver when it is closed, and anew when a GPU is missing or new.
+
+    Finding a GPU takes a new start of the library, which takes a moment and closes every handle, so that the
+    other GPUs' means since the scrape before are lost for a scrape: after 30 s, then each time after twice as long, up
+    to 8 min. A sleeping GPU is not asked for its handle, which would wake it.
+    """
+
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+        self._nvml = around.nvml
+        self._known: dict[str, NvidiaDevice] = {}
+        self._attached: dict[int, NvidiaDevice] = {}
+        self._unreachable: list[str] = []
+        self._nameless = 0
+        self._opened_with: frozenset[str] = frozenset()
+        self._renew_at = self._identify_at = 0.0
+        self._retry_seconds = _RETRY_SECONDS
+        self._opening = Opening(around.nvml, around.clock)
+        self._driver_version = self._first_version = ""
+        self._replaced = False
+        self._seen = False
+        self._away = False
+        self._closed = False
+
+    def absence(self) -> str:
+        """Return '': the census says it all."""
+        return ""
+
+    def census(self) -> Census:
+        """Return the GPUs. Unavailable on a machine that has no library, driver or GPU, and never had.
+
+        A library that cannot be loaded, or a driver that cannot be opened although it is loaded, is a failure.
+        """
+        try:
+            census = self._census()
+        except NvmlFailure as failure:
+            self._note(failure)
+            self._lose_all()
+            if not self._seen and isinstance(failure, (DriverFailed, LibraryBroken)):
+                raise
+            if not self._seen:
+                raise Unavailable(str(failure)) from failure
+            self._set_away(True, str(failure))
+            return Census((), tuple(self._known.values()))
+        self._set_away(False)
+        return census
+
+    def facts(self) -> Iterator[tuple[Family, float]]:
+        """Yield whether the exporter must be restarted."""
+        if self._seen:
+            yield families.RESTART_REQUIRED, float(self._replaced)
+
+    def close(self) -> None:
+        """Let the threads end, and the library be shut down once they have."""
+        self._closed = True
+        self._around.xids.stop()
+        for device in list(self._known.values()):  # a census may add some meanwhile
+            device.close()
+        self._nvml.retire()
+
+    def _census(self) -> Census:
+        addresses, asleep = self._around.pci.addresses(), self._around.pci.asleep()
+        resting = {device.identity.pci_bus_id for device in self._known.values() if device.rest.on}
+        left_alone = (asleep | resting).intersection(addresses)
+        if left_alone and len(left_alone) == len(addresses):  # not a single call, then
+            self._put_down()
+            count = len(addresses)
+        else:
+            count = self._attach_all(asleep)
+            left_alone = asleep  # one that rests is attached by now, or cannot be
+        present = self._present(left_alone)
+        others = max(count - len(present) - len(self._unreachable), 0)
+        unseen = min(len(asleep - {d.identity.pci_bus_id for d in present}), others)
+        missing = tuple(device for device in self._known.values() if device not in present)
+        self._set_nameless(max(len(self._unreachable) - len(missing), 0))
+        self._seen = self._seen or bool(present) or bool(unseen) or bool(self._nameless)
+        new = self._nvml.generation and not self._opened_with.issuperset(addresses)
+        self._schedule_renewal(due=bool(missing or self._nameless or new))
+        if not self._seen:
+            raise Unavailable("the NVIDIA driver has no GPU")
+        return Census(present, missing, unseen, self._nameless)
+
+    def _present(self, left_alone: frozenset[str]) -> tuple[NvidiaDevice, ...]:
+        """Return the GPUs that are attached, and those that are left alone, in the order of their indices."""
+        attached = self._attached.values()
+        there = (d for d in self._known.values() if d in attached or d.identity.pci_bus_id in left_alone)
+        return tuple(sorted(there, key=lambda device: int(device.identity.gpu)))
+
+    def _put_down(self) -> None:
+        """Close the driver, which would keep its GPUs awake."""
+        self._unreachable.clear()
+        if self._nvml.generation:
+            for device in self._attached.values():
+                device.put_down()
+            self._attached.clear()
+            self._nvml.close_aside()
+
+    def _attach_all(self, asleep: frozenset[str]) -> int:
+        """Get the handles that are missing, of GPUs that are awake; returns how many GPUs the driver counts."""
+        self._open_if_due()
+        with self._nvml.using() as generation:
+            count = int(self._nvml.ask(self._nvml.lib.nvmlDeviceGetCount))
+            if not self._driver_version:
+                self._read_driver_version()
+            self._drop_lost()
+            self._unreachable.clear()
+            self._attach_new(generation, count, asleep)
+            self._complete_identities(asleep)
+            awake = (device for device in self._attached.values() if device.identity.pci_bus_id not in asleep)
+            self._around.xids.watch(generation, {device.identity.uuid: device.handle for device in awake})
+        return count
+
+    def _open_if_due(self) -> None:
+        """Open the driver when it is closed; close it first when it failed, or a GPU was missing for long enough."""
+        if self._nvml.failure is not None:
+            self._note(self._nvml.failure)
+            self._lose_all()
+        if self._renew_at and self._around.clock() >= self._renew_at:
+            self._renew_at = 0.0
+            self._nvml.close()
+        if not self._nvml.generation:
+            self._lose_all()
+            self._opened_with = frozenset(self._around.pci.addresses())
+            self._opening.open(was_there=self._seen)
+            self._read_driver_version()
+
+    def _schedule_renewal(self, *, due: bool) -> None:
+        if not due:
+            self._renew_at = 0.0
+            self._retry_seconds = _RETRY_SECONDS
+        elif not self._renew_at:
+            self._renew_at = self._around.clock() + self._retry_seconds
+            self._retry_seconds = min(2 * self._retry_seconds, _LONGEST_RETRY_SECONDS)
+
+    def _read_driver_version(self) -> None:
+        """Keep the driver's version; another one than at first belongs to another library than the loaded one."""
+        self._driver_version = str(self._nvml.maybe(self._nvml.lib.nvmlSystemGetDriverVersion) or self._driver_version)
+        self._first_version = self._first_version or self._driver_version
+        self._set_replaced(self._driver_version != self._first_version, f"it was {self._first_version}")
+
+    def _attach_new(self, generation: int, count: int, asleep: frozenset[str]) -> None:
+        """Get the handles that are missing: by index, or by address those that are awake when some are not."""
+        lib = self._nvml.lib
+        if len(self._attached) >= count:
+            return
+        if not asleep:
+            for index in range(count):
+                if index not in self._attached:
+                    self._attach(generation, partial(lib.nvmlDeviceGetHandleByIndex, index))
+            return
+        attached = {device.identity.pci_bus_id for device in self._attached.values()}
+        for address in self._around.pci.addresses():
+            if address not in asleep and address not in attached:
+                self._attach(generation, partial(lib.nvmlDeviceGetHandleByPciBusId, address), {NOT_FOUND})
+
+    def _attach(self, generation: int, get_handle: Callable[[], Any], not_ours: Collection[int] = ()) -> None:
+        """Attach one GPU; one that cannot be had (lost, or not for us) is left out."""
+        try:
+            handle = self._nvml.ask(get_handle)
+            index = int(self._nvml.ask(self._nvml.lib.nvmlDeviceGetIndex, handle))
+            identity = identify(self._nvml, handle, index, self._driver_version)
+        except Lost as error:
+            self._unreachable.append(str(error))
+            return
+        except self._nvml.lib.NVMLError as error:
+            if error.value not in (*_NOT_OURS, *not_ours):
+                self._unreachable.append(str(error))
+            return
+        device = self._known.get(identity.uuid)
+        if device is None:
+            device = self._known[identity.uuid] = NvidiaDevice(identity, self._around)
+        if self._closed:  # found by a scrape that a reload overtook
+            device.close()
+        device.attach(generation, handle, identity)
+        self._attached[index] = device
+
+    def _complete_identities(self, asleep: frozenset[str]) -> None:
+        """Query, once a minute, the name and address of GPUs that did not give them when they were attached."""
+        if self._around.clock() < self._identify_at:
+            return
+        self._identify_at = self._around.clock() + _IDENTIFY_SECONDS
+        for index, device in self._attached.items():
+            known = device.identity
+            if not (known.name and known.pci_bus_id) and known.pci_bus_id not in asleep:
+                with contextlib.suppress(Lost, self._nvml.lib.NVMLError):
+                    device.identity = identify(self._nvml, device.handle, index, self._driver_version)
+
+    def _drop_lost(self) -> None:
+        for index, device in list(self._attached.items()):
+            if device.lost:
+                del self._attached[index]
+                device.detach()
+
+    def _lose_all(self) -> None:
+        self._attached.clear()
+        for device in self._known.values():
+            device.detach()
+
+    def _note(self, failure: NvmlFailure) -> None:
+        """Say once that the driver was replaced; make sure that the next census opens it anew."""
+        if isinstance(failure, DriverReplaced):
+            self._seen = True
+            self._set_replaced(True, str(failure))
+        if not isinstance(failure, LibraryMissing):
+            self._nvml.close()
+
+    def _set_nameless(self, nameless: int) -> None:
+        if nameless > self._nameless:
+            log.warning(
+                "the NVIDIA driver counts GPUs that it cannot reach",
+                extra={"fields": {"gpus": nameless, "detail": "; ".join(sorted(set(self._unreachable)))}},
+            )
+        self._nameless = nameless
+
+    def _set_away(self, away: bool, detail: str = "") -> None:
+        if away != self._away:
+            level = logging.WARNING if away else logging.INFO
+            log.log(level, "the NVIDIA driver is %s", "away" if away else "back", extra={"fields": {"detail": detail}})
+        self._away = away
+
+    def _set_replaced(self, replaced: bool, detail: str) -> None:
+        if replaced and not self._replaced:
+            log.warning(
+                "the NVIDIA driver was replaced: restart the exporter (or the machine, if the new driver is not loaded"
+                " yet)",
+                extra={"fields": {"detail": detail, "driver_version": self._driver_version}},
+            )
+        self._replaced = replaced

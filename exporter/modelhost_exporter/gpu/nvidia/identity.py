@@ -1,0 +1,33 @@
+"""Who an NVIDIA GPU is, as the driver tells it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from modelhost_exporter.gpu.contract import Identity
+
+if TYPE_CHECKING:
+    from modelhost_exporter.gpu.nvidia.nvml import Nvml
+
+
+def identify(nvml: Nvml, handle: Any, index: int, driver_version: str) -> Identity:
+    """Return who a GPU is; '' for what the driver does not say. Raises as ``Nvml.ask`` for one without a UUID."""
+    lib = nvml.lib
+    capability = nvml.maybe(lib.nvmlDeviceGetCudaComputeCapability, handle)
+    pci = nvml.maybe(lib.nvmlDeviceGetPciInfo, handle)
+    return Identity(
+        gpu=str(index),
+        uuid=str(nvml.ask(lib.nvmlDeviceGetUUID, handle)),
+        vendor="nvidia",
+        name=str(nvml.maybe(lib.nvmlDeviceGetName, handle) or ""),
+        driver_version=driver_version,
+        pci_bus_id=kernel_address(pci.busId) if pci else "",
+        vbios_version=str(nvml.maybe(lib.nvmlDeviceGetVbiosVersion, handle) or ""),
+        compute_capability=".".join(map(str, capability)) if capability else "",
+    )
+
+
+def kernel_address(bus_id: str) -> str:
+    """Return a PCI address as the kernel writes it: ``0000:3b:00.0`` for NVML's ``00000000:3B:00.0``."""
+    domain, _, rest = bus_id.lower().partition(":")
+    return f"{domain[-4:]}:{rest}" if rest else bus_id.lower()

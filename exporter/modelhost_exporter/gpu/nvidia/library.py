@@ -1,0 +1,152 @@
+"""Load the library of NVIDIA's driver, after checking that this cannot end or freeze this process.
+
+The loader maps a file before it is checked: a truncated one ends the process (SIGBUS), and a constructor that hangs
+freezes it, since ctypes loads with the interpreter held. So the file's headers are checked first, and then a child
+process loads it. A file that is truncated in place after it was loaded cannot be helped; package managers replace it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modelhost_exporter.gpu.nvidia import elf, load_trial
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+NAME = "libnvidia-ml.so.1"
+MISSING = f"no NVIDIA driver library ({NAME})"
+
+_CACHE = Path("/etc/ld.so.cache")
+# Those of the loader, and where it does not find it by name: WSL2, NixOS. nvidia-ml-py, which loads by name, is given
+# the library that is already loaded.
+_FOLDERS = (
+    *("/lib", "/usr/lib", "/lib64", "/usr/lib64", "/usr/local/lib"),
+    *(f"{folder}/{machine}-linux-gnu" for folder in ("/lib", "/usr/lib") for machine in ("x86_64", "aarch64")),
+    *("/usr/lib/wsl/lib", "/run/opengl-driver/lib"),
+)
+_BELIEVED_SECONDS = 600.0
+_Signature = tuple[int, int, int, int]
+
+
+class NotLoadable(Exception):
+    """The library is there and cannot be loaded."""
+
+
+class Library:
+    """The library, found as the loader finds it; one file that does not load is tried again when it has changed.
+
+    Tried again, too, after 10 minutes: a child process may have been too slow.
+    """
+
+    def __init__(
+        self,
+        search: Callable[[], Iterable[Path]],
+        trial: Callable[[Path], str] = load_trial.attempt,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._search = search
+        self._trial = trial
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._refused: tuple[_Signature, str, float] | None = None
+
+    def exists(self) -> bool:
+        """Return whether there is a file to load; nothing is loaded."""
+        return next(iter(self._search()), None) is not None
+
+    def load(self) -> Path | None:
+        """Load the library into this process; None where there is none for this machine. NotLoadable if that fails."""
+        with self._lock:
+            path = next(filter(_fits, self._search()), None)
+            if path is None:
+                return None
+            self._try(path)
+            try:
+                ctypes.CDLL(str(path))
+            except OSError as error:
+                raise NotLoadable(f"{path}: {error}; reinstall the NVIDIA driver") from error
+            return path
+
+    def _try(self, path: Path) -> None:
+        signature = _signature(path)
+        if self._refused is not None:
+            refused, problem, when = self._refused
+            if refused == signature and self._clock() - when < _BELIEVED_SECONDS:
+                raise NotLoadable(problem)
+        if problem := self._trial(path):
+            problem = f"{path}: {problem}; reinstall the NVIDIA driver"
+            self._refused = signature, problem, self._clock()
+            raise NotLoadable(problem)
+        self._refused = None
+        if _signature(path) != signature:
+            raise NotLoadable(f"{path}: was replaced while it was checked")
+
+
+def _fits(path: Path) -> bool:
+    """Return whether a file is a library for this machine; NotLoadable when it is none at all, as the loader would."""
+    try:
+        return elf.check(path)
+    except (elf.Damaged, OSError) as error:
+        raise NotLoadable(f"{path}: {error}; reinstall the NVIDIA driver") from error
+
+
+def _signature(path: Path) -> _Signature:
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise NotLoadable(f"{path}: {error}") from error
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
+def search(name: str = NAME, cache: Path = _CACHE) -> Iterator[Path]:
+    """Yield the files of this name in the loader's order: LD_LIBRARY_PATH, its cache, its folders (ld.so(8))."""
+    path = os.environ.get("LD_LIBRARY_PATH", "")
+    candidates = (
+        *(Path(folder, name) for folder in (re.split("[:;]", path) if path else ())),
+        *_cached(name, cache),
+        *(Path(folder, name) for folder in _FOLDERS),
+    )
+    yield from (path for path in dict.fromkeys(candidates) if os.access(path, os.R_OK))
+
+
+def _cached(name: str, cache: Path) -> list[Path]:
+    """Return the paths in the loader's cache: its strings end with a zero byte."""
+    try:
+        strings = cache.read_bytes()
+    except OSError:
+        return []
+    found = re.findall(rb"(?<=\0)(/[^\0]*/%s)(?=\0)" % re.escape(name.encode()), strings)
+    return [Path(os.fsdecode(path)) for path in found]
+
+
+def _is_loaded(name: str) -> bool:
+    """Return whether this process has loaded it already; opens no file that it has not."""
+    no_load = getattr(os, "RTLD_NOLOAD", None)
+    if no_load is None:
+        return False
+    try:
+        ctypes.CDLL(name, mode=no_load)
+    except OSError:
+        return False
+    return True
+
+
+_LIBRARY = Library(search)
+
+
+def exists() -> bool:
+    """Return whether this machine has the library. On Windows nvidia-ml-py alone knows where it is."""
+    return sys.platform == "win32" or _is_loaded(NAME) or _LIBRARY.exists()
+
+
+def load() -> bool:
+    """Load the library; False where there is none. NotLoadable where it is damaged, or hangs when it is loaded."""
+    return sys.platform == "win32" or _is_loaded(NAME) or _LIBRARY.load() is not None

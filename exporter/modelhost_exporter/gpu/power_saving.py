@@ -1,0 +1,66 @@
+"""Leaving a GPU alone for a while, so that it can fall asleep: questions, and an open driver, keep it awake.
+
+Known of NVIDIA's driver: NVML holds the device open, which counts as a use, and every question starts the wait for
+sleep (about 10 s) anew; a program that closes it sees the GPU fall asleep within seconds. amdgpu waits 5 s after any
+file was read. So a GPU that nobody uses is given a chance now and then; whether it takes it depends on others (a
+display, a program that holds it open), which is why it is asked as ever in between.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from modelhost_exporter.gpu import families
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from modelhost_exporter.gpu.contract import Value
+
+_CHANCE_SECONDS = 30.0
+_BETWEEN_SECONDS = 600.0
+_UNUSED_BYTES = 200 * 2**20  # what NVIDIA's driver takes as little enough to switch the memory off, too
+
+
+class Rest:
+    """When one GPU sleeps, and when it is left alone so that it can."""
+
+    def __init__(
+        self, is_asleep: Callable[[], bool], may_sleep: Callable[[], bool], clock: Callable[[], float]
+    ) -> None:
+        """Prepare; ``is_asleep`` and ``may_sleep`` tell what the system says, without waking the GPU."""
+        self._is_asleep = is_asleep
+        self._may_sleep = may_sleep
+        self._clock = clock
+        self._until = self._next = -math.inf
+
+    @property
+    def on(self) -> bool:
+        """Whether it is left alone now."""
+        return self._clock() < self._until
+
+    def asleep(self) -> bool:
+        """Tell whether it sleeps. A GPU that does is asked as soon as it wakes, and then may rest at once."""
+        asleep = self._is_asleep()
+        if asleep:
+            self._until = self._next = -math.inf
+        return asleep
+
+    def note(self, values: Iterable[Value]) -> None:
+        """Take what was read: of a GPU that may sleep and that nobody uses a rest begins, if one is due."""
+        now = self._clock()
+        if now >= self._next and _unused(values) and self._may_sleep():
+            self._until = now + _CHANCE_SECONDS
+            self._next = self._until + _BETWEEN_SECONDS
+
+
+def _unused(values: Iterable[Value]) -> bool:
+    """Tell whether it is known that nothing runs; a loaded model is a use, and a little memory is always taken."""
+    utilization = used = None
+    for family, _, number in values:
+        if family is families.UTILIZATION:
+            utilization = number
+        elif family is families.MEMORY_USED:
+            used = number
+    return utilization == 0 and used is not None and used < _UNUSED_BYTES

@@ -1,0 +1,61 @@
+"""Which GPUs the system has put to sleep (PCI runtime power management), without waking them."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from typing import TYPE_CHECKING
+
+from modelhost_exporter.linux.kernel_files import first_page
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+_STATUS = re.compile(r"Runtime D3 status:[ \t]*+(\S+)")
+
+
+def is_asleep(device: Path) -> bool:
+    """Tell whether a PCI device sleeps; reading this file does not wake it (Linux, power/runtime_pm.rst)."""
+    return _word(device / "power/runtime_status") == "suspended"
+
+
+def may_sleep(device: Path) -> bool:
+    """Tell whether the system may put a PCI device to sleep at all; most servers' GPUs it may not."""
+    return _word(device / "power/control") == "auto"
+
+
+class PciDevices:
+    """NVIDIA's PCI devices, by address (``0000:01:00.0``)."""
+
+    def __init__(self, sysfs: Path, procfs: Path) -> None:
+        self._devices = sysfs / "bus/pci/devices"
+        self._bound = sysfs / "bus/pci/drivers/nvidia"
+        self._driver = procfs / "driver/nvidia/gpus"
+
+    def addresses(self) -> list[str]:
+        """Return every device's address, sorted; none on a system without PCI (WSL2, Windows)."""
+        with contextlib.suppress(OSError):
+            return sorted(entry.name for entry in self._bound.iterdir() if ":" in entry.name)
+        return []
+
+    def asleep(self) -> frozenset[str]:
+        """Return the addresses of those that sleep."""
+        return frozenset(address for address in self.addresses() if self.is_asleep(address))
+
+    def is_asleep(self, address: str) -> bool:
+        """Tell whether one device sleeps."""
+        return is_asleep(self._devices / address)
+
+    def may_sleep(self, address: str) -> bool:
+        """Tell whether one device may be put to sleep: the system lets it, and the driver says that it can.
+
+        Many distributions let all of them; on servers and most desktops the driver then says ``Not supported``, and
+        drivers from before it could (435) say nothing.
+        """
+        status = _STATUS.search(_word(self._driver / address / "power"))
+        return may_sleep(self._devices / address) and status is not None and status[1] == "Enabled"
+
+
+def _word(file: Path) -> str:
+    return first_page(file).decode("ascii", "replace").strip()

@@ -1,0 +1,99 @@
+"""Where GPUs can come from; what a vendor's GPUs need is imported on a machine that may have one."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from modelhost_exporter.collectors import Unavailable
+from modelhost_exporter.gpu.nvidia import library
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from modelhost_exporter.collectors import Paths
+    from modelhost_exporter.gpu.contract import Census, Source
+    from modelhost_exporter.metrics.families import Family
+
+_LOOK_AGAIN_SECONDS = 60.0
+
+
+class Later:
+    """A source that is made once there is reason to: ``make`` raises Unavailable before, and is tried once a minute."""
+
+    def __init__(self, make: Callable[[], Source], clock: Callable[[], float] = time.monotonic) -> None:
+        self._make = make
+        self._clock = clock
+        self._source: Source | None = None
+        self._reason = ""
+        self._looked: float | None = None
+
+    def absence(self) -> str:
+        """Return why there is no source, '' once there is."""
+        if self._source is None and (self._looked is None or self._clock() - self._looked >= _LOOK_AGAIN_SECONDS):
+            self._looked = self._clock()
+            try:
+                self._source = self._make()
+            except Unavailable as reason:
+                self._reason = str(reason)
+        return self._source.absence() if self._source else self._reason
+
+    def census(self) -> Census:
+        """Return the source's GPUs. Unavailable where there is no source."""
+        if self._source is None:
+            raise Unavailable(self._reason)
+        return self._source.census()
+
+    def facts(self) -> Iterable[tuple[Family, float]]:
+        """Return the source's facts; none before there is one."""
+        return self._source.facts() if self._source else ()
+
+    def close(self) -> None:
+        """Let the source's threads end."""
+        if self._source is not None:
+            self._source.close()
+
+
+def all_of(paths: Paths, owner_of: Callable[[int], str | None] | None = None) -> dict[str, Source]:
+    """Return every source, by vendor; ``owner_of`` names the configured model server that a process belongs to."""
+    return {
+        "nvidia": Later(lambda: _nvidia(paths, owner_of)),
+        "amd": Later(lambda: _amd(paths)),
+        "intel": Later(lambda: _intel(paths)),
+    }
+
+
+def _nvidia(paths: Paths, owner_of: Callable[[int], str | None] | None) -> Source:
+    if not library.exists():
+        raise Unavailable(library.MISSING)
+    from modelhost_exporter.gpu.nvidia.device import Surroundings  # noqa: PLC0415 - likewise
+    from modelhost_exporter.gpu.nvidia.driver import Nvidia  # noqa: PLC0415 - not for machines without the driver's library
+    from modelhost_exporter.gpu.nvidia.nvml import Nvml  # noqa: PLC0415 - likewise
+    from modelhost_exporter.gpu.nvidia.xid import XidWatcher  # noqa: PLC0415 - likewise
+    from modelhost_exporter.gpu.processes import Names  # noqa: PLC0415 - likewise
+    from modelhost_exporter.gpu.runtime_suspend import PciDevices  # noqa: PLC0415 - likewise
+
+    nvml = Nvml()
+    names = Names(owner_of) if owner_of else Names()
+    return Nvidia(Surroundings(nvml, XidWatcher(nvml), PciDevices(paths.sysfs, paths.procfs), names))
+
+
+def _amd(paths: Paths) -> Source:
+    _require_cards(paths, "amd")
+    from modelhost_exporter.gpu.sysfs.amd import AMD  # noqa: PLC0415 - likewise
+    from modelhost_exporter.gpu.sysfs.cards import Cards  # noqa: PLC0415 - not for machines without a card
+
+    return Cards(AMD, paths.sysfs)
+
+
+def _intel(paths: Paths) -> Source:
+    _require_cards(paths, "intel")
+    from modelhost_exporter.gpu.sysfs.cards import Cards  # noqa: PLC0415 - not for machines without a card
+    from modelhost_exporter.gpu.sysfs.intel import INTEL  # noqa: PLC0415 - likewise
+
+    return Cards(INTEL, paths.sysfs)
+
+
+def _require_cards(paths: Paths, vendor: str) -> None:
+    if not any((paths.sysfs / "class/drm").glob("card[0-9]*")):
+        raise Unavailable(f"no {vendor} GPU")

@@ -1,0 +1,1 @@
+"""AMD and Intel GPUs, through sysfs."""

@@ -1,0 +1,194 @@
+"""GPUs that the kernel shows in sysfs: the cards of one driver (AMD, Intel)."""
+
+from __future__ import annotations
+
+import math
+import platform
+import re
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from modelhost_exporter.collectors import Unavailable
+from modelhost_exporter.gpu import families
+from modelhost_exporter.gpu.contract import Census, Identity, NotAnswering, Value
+from modelhost_exporter.gpu.power_saving import Rest
+from modelhost_exporter.gpu.runtime_suspend import is_asleep, may_sleep
+from modelhost_exporter.linux.kernel_files import PAGE_BYTES, first_page
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    from modelhost_exporter.metrics.families import Family
+
+_CARD = re.compile(r"card\d+")
+_NOT_THE_DRIVERS = frozenset(
+    {
+        *(families.PCIE_GENERATION, families.PCIE_GENERATION_MAX, families.PCIE_WIDTH, families.PCIE_WIDTH_MAX),
+        families.UNIFIED_MEMORY,
+    }
+)
+"""What the kernel gives whatever the card's driver does."""
+
+
+class Folder(NamedTuple):
+    """A folder of small files, each of which may be missing or refuse."""
+
+    path: Path
+
+    def text(self, name: str) -> str | None:
+        """Return the text of a file's first page, stripped; None where it is missing, refuses or is empty."""
+        return self.start(name, PAGE_BYTES).decode("utf-8", "replace").strip() or None
+
+    def start(self, name: str, size: int) -> bytes:
+        """Return the first bytes of a file; b'' where it is missing or refuses."""
+        return first_page(self.path / name, size)
+
+    def number(self, name: str, unit: float = 1.0) -> float | None:
+        """Return a file's number in base units; None where there is none, or one that is not finite."""
+        try:
+            number = float(self.text(name) or "nan") * unit
+        except ValueError:
+            return None
+        return number if math.isfinite(number) else None
+
+    def folders(self, pattern: str) -> list[Folder]:
+        """Return the folders below that match, sorted."""
+        return [Folder(path) for path in sorted(self.path.glob(pattern)) if path.is_dir()]
+
+
+class Vendor(NamedTuple):
+    """How one vendor's cards are known and asked."""
+
+    name: str
+    drivers: frozenset[str]
+    read: Callable[[Folder, Folder], Iterable[Value]]
+    """From the card's folder and the device's below it."""
+    name_of: Callable[[Folder], str]
+    uuid_of: Callable[[Folder], str | None]
+    held: Callable[[Path, Folder], Mapping[int, float] | None] = lambda _classes, _device: None
+    """Memory by process, from sysfs's ``class`` and the device's folder; None where it is not told."""
+
+
+class Card:
+    """One GPU in sysfs."""
+
+    def __init__(self, identity: Identity, card: Folder, vendor: Vendor, clock: Callable[[], float]) -> None:
+        self.identity = identity
+        self._card = card
+        self._device = Folder(card.path / "device")
+        self._vendor = vendor
+        self.memory_by_pid: Mapping[int, float] | None = None
+        self._answered: set[tuple[str, tuple[str, ...]]] = set()
+        path = self._device.path
+        self._rest = Rest(lambda: is_asleep(path), lambda: may_sleep(path), clock)
+
+    @property
+    def asleep(self) -> bool:
+        """Whether the system has put it to sleep; many of its files would wake it."""
+        return self._rest.asleep()
+
+    @property
+    def resting(self) -> bool:
+        """Whether it is left alone for a while: reading its files keeps it awake."""
+        return self._rest.on
+
+    def read(self) -> list[Value]:
+        """Read every file that this card has. NotAnswering when it had some before and none can be read now."""
+        values = list(self._vendor.read(self._card, self._device))
+        known = [value for value in values if value.number is not None and value.family not in _NOT_THE_DRIVERS]
+        if self._answered and not known:
+            raise NotAnswering("none of the driver's files can be read")
+        series = {(value.family.name, value.labels) for value in known}
+        lost = len(self._answered - series)
+        self._answered |= series
+        self.memory_by_pid = self._vendor.held(self._card.path.parents[1], self._device)
+        self._rest.note(values)
+        return [*values, Value(families.FIELDS_LOST, (), lost)]
+
+    def begin_anew(self) -> None:
+        """Expect another card, with other files."""
+        self._answered.clear()
+
+    def remembered(self) -> Iterable[Value]:
+        """Return nothing: the kernel keeps what there is."""
+        return ()
+
+
+class Cards:
+    """All cards of one vendor; the driver's version is the kernel's where its module has none of its own."""
+
+    def __init__(self, vendor: Vendor, sysfs: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._vendor = vendor
+        self._sysfs = sysfs
+        self._known: dict[str, Card] = {}
+        self._gone: set[str] = set()
+
+    def absence(self) -> str:
+        """Return '': the census says it all."""
+        return ""
+
+    def census(self) -> Census:
+        """Return the cards. Unavailable on a machine that has none and never had."""
+        found = {card.path.name: card for card in self._cards()}
+        for name, card in found.items():
+            if (name not in self._known or name in self._gone) and not is_asleep(card.path / "device"):
+                self._know(card)
+        self._gone |= self._known.keys() - found.keys()
+        if not found and not self._known:
+            raise Unavailable(f"no {self._vendor.name} GPU")
+        present = [card for name, card in self._known.items() if name in found]
+        missing = [card for name, card in self._known.items() if name not in found]
+        return Census(present, missing, len(found) - len(present))
+
+    def facts(self) -> Iterable[tuple[Family, float]]:
+        """Return nothing: the driver is part of the kernel."""
+        return ()
+
+    def close(self) -> None:
+        """Do nothing: there are no threads."""
+
+    def _cards(self) -> Iterator[Folder]:
+        for folder in Folder(self._sysfs / "class/drm").folders("card*"):
+            if _CARD.fullmatch(folder.path.name) and _driver(folder) in self._vendor.drivers:
+                yield folder
+
+    def _know(self, card: Folder) -> None:
+        """Note who a card is; the kernel may give another one the name of one that was unplugged."""
+        name, identity = card.path.name, self._identity(card)
+        if name in self._known:
+            self._known[name].identity = identity
+            self._known[name].begin_anew()
+        else:
+            self._known[name] = Card(identity, card, self._vendor, self._clock)
+        self._gone.discard(name)
+
+    def _identity(self, card: Folder) -> Identity:
+        device = Folder(card.path / "device")
+        address = device.path.resolve().name
+        version = Folder(self._sysfs / "module" / _driver(card)).text("version")
+        return Identity(
+            gpu=card.path.name,
+            uuid=self._vendor.uuid_of(device) or address,
+            vendor=self._vendor.name,
+            name=self._vendor.name_of(device),
+            driver_version=version or platform.release(),
+            pci_bus_id=address,
+            vbios_version=device.text("vbios_version") or "",
+        )
+
+
+def pci_name(device: Folder) -> str:
+    """Return vendor and device as PCI numbers (``1002:744c``): the kernel knows no names."""
+    numbers = (device.text("vendor") or "", device.text("device") or "")
+    return ":".join(number.removeprefix("0x") for number in numbers)
+
+
+def ratio(part: float | None, whole: float | None) -> float | None:
+    """Return part over whole; None when either is unknown."""
+    return part / whole if part is not None and whole else None
+
+
+def _driver(card: Folder) -> str:
+    return (card.path / "device/driver").resolve().name

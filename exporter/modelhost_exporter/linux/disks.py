@@ -1,0 +1,63 @@
+"""Disk counters from /proc/diskstats."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from modelhost_exporter.collectors import Unavailable
+from modelhost_exporter.linux.kernel_files import count, each_line, read, read_if_possible
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_SECTOR_BYTES = 512  # whatever the device's own is; source: Linux Documentation/block/stat.rst
+_PARTITION_FIELDS = 4  # of kernels before 2.6.25
+
+
+class DiskCounts(NamedTuple):
+    """One disk's counters since boot, under psutil's names; times in milliseconds."""
+
+    read_count: int
+    write_count: int
+    read_bytes: int
+    write_bytes: int
+    read_time: int | None = None
+    write_time: int | None = None
+    busy_time: int | None = None
+    weighted_time: int | None = None
+    """Time in flight, counted once for each request; not in psutil."""
+
+
+class Disks:
+    """Disk counters below the given /proc; below /sys where a kernel has them only there."""
+
+    def __init__(self, procfs: Path, sysfs: Path) -> None:
+        self._diskstats = procfs / "diskstats"
+        self._blocks = sysfs / "block"
+
+    def disk_io_counters(self, *, perdisk: bool, nowrap: bool) -> dict[str, DiskCounts]:
+        """Return the counters of every disk and partition; Unavailable where the kernel has none."""
+        del perdisk, nowrap
+        try:
+            return parse_diskstats(read(self._diskstats))
+        except Unavailable:
+            stats = {folder.name: read_if_possible(folder / "stat") for folder in self._blocks.glob("*")}
+            if not stats:
+                raise
+        return parse_diskstats("\n".join(f"0 0 {name} {text}" for name, text in stats.items() if text))
+
+
+def parse_diskstats(text: str) -> dict[str, DiskCounts]:
+    """Return the counters by device; source: Linux Documentation/admin-guide/iostats.rst."""
+    return dict(each_line(text, _parse_line, "diskstats"))
+
+
+def _parse_line(line: str) -> tuple[str, DiskCounts]:
+    _major, _minor, name, *fields = line.split()
+    numbers = [count(field) for field in fields]
+    if len(numbers) == _PARTITION_FIELDS:
+        reads, read_sectors, writes, written_sectors = numbers
+        return name, DiskCounts(reads, writes, read_sectors * _SECTOR_BYTES, written_sectors * _SECTOR_BYTES)
+    reads, _, read_sectors, read_time, writes, _, written_sectors, write_time, _, busy, weighted = numbers[:11]
+    sizes = read_sectors * _SECTOR_BYTES, written_sectors * _SECTOR_BYTES
+    return name, DiskCounts(reads, writes, *sizes, read_time, write_time, busy, weighted)

@@ -1,0 +1,95 @@
+"""Network interfaces: counters from /proc/net/dev, state and link speed from /sys/class/net."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from modelhost_exporter.linux.kernel_files import count, each_line, read, read_if_possible, whole_number
+from modelhost_exporter.parallel_reads import ParallelReads
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+_HEADER_LINES = 2
+_RUNNING = ("up", "unknown")  # what the kernel's IFF_RUNNING stands for: netif_oper_up() in include/linux/netdevice.h
+_SLOW_SECONDS = 0.5
+_WAIT_SECONDS = 0.1
+
+
+class NicCounts(NamedTuple):
+    """One interface's counters, under psutil's names."""
+
+    bytes_sent: int
+    bytes_recv: int
+    packets_sent: int
+    packets_recv: int
+    errin: int
+    errout: int
+    dropin: int
+    dropout: int
+
+
+class Link(NamedTuple):
+    """One interface's state and speed in Mbit/s (0: unknown), under psutil's names."""
+
+    isup: bool
+    speed: int
+
+
+class Interfaces:
+    """Interface counters, states and speeds below the given /proc and /sys.
+
+    ``operstate`` is the kernel's memory. ``speed`` calls the driver under the lock of all network configuration, which
+    a slow driver holds for seconds: it is read by threads of its own. ``links`` waits at most ``wait_seconds``.
+    """
+
+    def __init__(self, procfs: Path, sysfs: Path, wait_seconds: float = _WAIT_SECONDS) -> None:
+        self._dev = procfs / "net/dev"
+        self._folder = sysfs / "class/net"
+        self._speeds = ParallelReads(self._speed, _SLOW_SECONDS, wait_seconds)
+
+    def net_io_counters(self, *, pernic: bool, nowrap: bool) -> dict[str, NicCounts]:
+        """Return the counters of every interface."""
+        del pernic, nowrap
+        return parse_dev(read(self._dev))
+
+    def links(self, names: Iterable[str]) -> dict[str, Link]:
+        """Return the state of these interfaces, as far as the kernel shows it, and the speed of those that are up."""
+        states = {name: read_if_possible(self._folder / name / "operstate") for name in names}
+        running = {name: state in _RUNNING for name, state in states.items() if state}
+        speeds = self._speeds.measure([name for name, is_running in running.items() if is_running])
+        return {
+            name: Link(is_running, (speeds[name].value or 0) if is_running else 0)
+            for name, is_running in running.items()
+        }
+
+    def _speed(self, name: str) -> int:
+        """Read the speed; OSError (EINVAL) where the driver has none."""
+        return whole_number(read(self._folder / name / "speed").strip())
+
+
+def parse_dev(text: str) -> dict[str, NicCounts]:
+    """Return the counters of /proc/net/dev by interface."""
+    lines = text.split("\n", _HEADER_LINES)
+    return dict(each_line(lines[-1], _parse_line, "net/dev")) if len(lines) > _HEADER_LINES else {}
+
+
+def _parse_line(line: str) -> tuple[str, NicCounts]:
+    name, _, rest = line.rpartition(":")
+    name = name.strip(" ")  # what else Python takes for a blank (U+001C, U+0085 …) may be a part of it
+    if not name:
+        raise ValueError("no name")
+    # receive: bytes packets errs drop fifo frame compressed multicast; transmit: bytes packets errs drop …
+    fields = [count(field) for field in rest.split()]
+    received, sent = fields[:4], fields[8:12]
+    return name, NicCounts(
+        bytes_sent=sent[0],
+        bytes_recv=received[0],
+        packets_sent=sent[1],
+        packets_recv=received[1],
+        errin=received[2],
+        errout=sent[2],
+        dropin=received[3],
+        dropout=sent[3],
+    )

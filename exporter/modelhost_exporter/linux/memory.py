@@ -1,0 +1,78 @@
+"""Memory and swap from /proc/meminfo, as psutil defines them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from modelhost_exporter.linux.kernel_files import count, each_line, read
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_KIBIBYTE = 1024
+
+
+class VirtualMemory(NamedTuple):
+    """Memory in bytes, under psutil's names; None where the kernel does not report it."""
+
+    total: int | None
+    available: int | None
+    used: int | None
+    free: int | None
+    cached: int | None
+    buffers: int | None
+
+
+class SwapMemory(NamedTuple):
+    """Swap in bytes, under psutil's names; None where the kernel does not report it."""
+
+    total: int | None
+    used: int | None
+    free: int | None
+
+
+class Memory:
+    """The memory below the given /proc."""
+
+    def __init__(self, procfs: Path) -> None:
+        self._meminfo = procfs / "meminfo"
+
+    def virtual_memory(self) -> VirtualMemory:
+        """Return the use of memory; ``used`` is all that is not available, and ``cached`` includes reclaimable slab."""
+        found = parse_meminfo(read(self._meminfo))
+        total, free, cached = found.get("MemTotal"), found.get("MemFree"), found.get("Cached")
+        available = found.get("MemAvailable") or _sum(free, cached)  # 0: a kernel's bug
+        if total is not None and available is not None and available > total:  # a container with a distorted view
+            available = free
+        return VirtualMemory(
+            total=total,
+            available=available,
+            used=_difference(total, available),
+            free=free,
+            cached=_sum(cached, found.get("SReclaimable", 0)),
+            buffers=found.get("Buffers"),
+        )
+
+    def swap_memory(self) -> SwapMemory:
+        """Return the use of swap."""
+        found = parse_meminfo(read(self._meminfo))
+        total, free = found.get("SwapTotal"), found.get("SwapFree")
+        return SwapMemory(total, _difference(total, free), free)
+
+
+def parse_meminfo(text: str) -> dict[str, int]:
+    """Return bytes by name."""
+    return dict(each_line(text, _parse_line, "meminfo"))
+
+
+def _parse_line(line: str) -> tuple[str, int]:
+    name, _, rest = line.partition(":")
+    return name, count(rest.split()[0]) * _KIBIBYTE
+
+
+def _sum(first: int | None, second: int | None) -> int | None:
+    return None if first is None or second is None else first + second
+
+
+def _difference(whole: int | None, part: int | None) -> int | None:
+    return None if whole is None or part is None else max(0, whole - part)

@@ -1,0 +1,39 @@
+"""Looking things up in the families of one moment."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from modelhost_exporter.metrics.families import NAMESPACE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from prometheus_client.metrics_core import Metric
+    from prometheus_client.samples import Sample
+
+
+class Families:
+    """Families by name, the namespace left out; a family that is not there has no samples."""
+
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._samples: dict[str, Sequence[Sample]] = {family.name: family.samples for family in families}
+
+    def samples(self, name: str) -> Iterator[Sample]:
+        """Yield a family's samples whose values are finite: what is no number is not known."""
+        for sample in self._samples.get(NAMESPACE + name.removesuffix("_total"), ()):
+            if math.isfinite(sample.value):
+                yield sample
+
+    def one(self, name: str) -> float | None:
+        """Return the value of a family without labels; None where it is not there."""
+        return next((sample.value for sample in self.samples(name)), None)
+
+    def by(self, name: str, *labels: str) -> Mapping[tuple[str, ...], float]:
+        """Return the sums of a family's samples by some of its labels."""
+        sums: dict[tuple[str, ...], float] = {}
+        for sample in self.samples(name):
+            key = tuple([sample.labels[label] for label in labels])
+            sums[key] = sums.get(key, 0.0) + sample.value
+        return sums

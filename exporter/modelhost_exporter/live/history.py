@@ -1,0 +1,134 @@
+"""The last hour of messages, so that a page can show what was before it was opened."""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+from array import array
+from typing import TYPE_CHECKING, Any
+
+from modelhost_exporter.live.ring_buffer import BYTES_PER_NUMBER, Ring
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from modelhost_exporter.live.message import Message
+
+MOST_GPUS = 32
+MOST_MODELS = 100
+
+_SERIES = (
+    *("cpuUsage", "memoryUsage", "memoryUsed", "networkIn", "networkOut"),
+    *("requestsPerSecond", "avgResponseTime", "p50", "p95", "p99", "errorRate"),
+)
+_OF_GPU = ("usage", "memoryUsed", "temperature")
+_OF_MODEL = ("p50", "p95", "p99", "requestsPerSecond", "tokensPerSecond")
+_DECIMALS = 3
+_MACHINE = ""
+
+
+class History:
+    """Columns of numbers, a row for each message; any thread."""
+
+    def __init__(self, seconds: float, interval_seconds: float) -> None:
+        """Prepare for the last ``seconds`` of messages that come every ``interval_seconds``."""
+        self.seconds = seconds
+        self._interval = interval_seconds
+        self._rows = int(seconds / interval_seconds) + 1
+        self._written = 0
+        self._times = array("d", [0.0]) * self._rows
+        self._machine = Ring(_SERIES, self._rows, 1)
+        self._gpus = Ring(_OF_GPU, self._rows, MOST_GPUS)
+        self._models = Ring(_OF_MODEL, self._rows, MOST_MODELS)
+        self._lock = threading.Lock()
+
+    @property
+    def most_bytes(self) -> int:
+        """How much memory the columns take at most."""
+        columns = 1 + len(_SERIES) + MOST_GPUS * len(_OF_GPU) + MOST_MODELS * len(_OF_MODEL)
+        return columns * self._rows * BYTES_PER_NUMBER
+
+    def add(self, when: float, message: Message) -> None:
+        """Keep a message's numbers; ``when`` is in seconds since 1970."""
+        with self._lock:
+            self._keep_times_rising(when)
+            self._times[self._written % self._rows] = when
+            self._machine.put(self._written, {_MACHINE: _series_of(message)})
+            self._gpus.put(self._written, {gpu["id"]: gpu for gpu in message["gpus"]})
+            asked = {model["id"]: model for model in message["models"] if _had_requests(model)}
+            self._models.put(self._written, asked)
+            self._written += 1
+
+    def encode(self) -> bytes:
+        """Return everything as JSON: columns, as long as the timestamps (ms since 1970), the oldest row first."""
+        with self._lock:
+            times = self._times_in_order()
+            skipped = next((index for index, at in enumerate(times) if at >= times[-1] - self.seconds), 0)
+            rings = [ring.columns(self._written, skipped) for ring in (self._machine, self._gpus, self._models)]
+        machine, gpus, models = rings
+        parts = {
+            "interval": json.dumps(self._interval),
+            "timestamps": _array(round(at * 1e3) for at in times[skipped:]),
+            "series": _columns(machine.get(_MACHINE) or dict.fromkeys(_SERIES, _unknown(len(times) - skipped))),
+            "gpus": f"[{','.join(_gpu(name, columns) for name, columns in gpus.items())}]",
+            "models": _object({name: _columns(columns) for name, columns in models.items()}),
+        }
+        return _object(parts).encode()
+
+    def _keep_times_rising(self, when: float) -> None:
+        """Move the past when the clock was set back, by as much."""
+        if not self._written:
+            return
+        last = self._times[(self._written - 1) % self._rows]
+        if when <= last:
+            moved = when - self._interval - last
+            self._times = array("d", [at + moved for at in self._times])
+
+    def _times_in_order(self) -> array[float]:
+        if self._written <= self._rows:
+            return self._times[: self._written]
+        start = self._written % self._rows
+        return self._times[start:] + self._times[:start]
+
+
+def _unknown(rows: int) -> array[float]:
+    return array("d", [math.nan]) * rows
+
+
+def _series_of(message: Message) -> dict[str, float | None]:
+    network, requests = message["networkStats"], message["apiStats"]
+    return {
+        **{name: message[name] for name in ("cpuUsage", "memoryUsage", "memoryUsed")},
+        "networkIn": network["bytesInPerSecond"],
+        "networkOut": network["bytesOutPerSecond"],
+        **{name: requests[name] for name in _SERIES if name in requests},
+    }
+
+
+def _had_requests(model: Mapping[str, Any]) -> bool:
+    return model["p50"] is not None or bool(model["requestsPerSecond"])
+
+
+# Column by column: one call that encodes an hour of everything would keep the interpreter from all other threads.
+
+
+def _array(values: Iterable[object]) -> str:
+    return json.dumps(list(values), separators=(",", ":"))
+
+
+def _numbers(column: Iterable[float]) -> Iterator[float | None]:
+    for value in column:
+        yield round(value, _DECIMALS) if value == value else None  # noqa: PLR0124 - NaN is not itself
+
+
+def _columns(columns: Mapping[str, Iterable[float]]) -> str:
+    return _object({field: _array(_numbers(column)) for field, column in columns.items()})
+
+
+def _gpu(name: str, columns: Mapping[str, Iterable[float]]) -> str:
+    return _object({"id": json.dumps(name), **{field: _array(_numbers(column)) for field, column in columns.items()}})
+
+
+def _object(parts: Mapping[str, str]) -> str:
+    return "{" + ",".join(f"{json.dumps(name)}:{part}" for name, part in parts.items()) + "}"

@@ -1,0 +1,110 @@
+"""The machine in numbers: CPU, memory, network and disk."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from modelhost_exporter.live.quantiles import increase
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from modelhost_exporter.live.family_lookup import Families
+
+_IDLE = ("idle", "iowait")
+_LOOPBACK = re.compile(r"lo\d*|Loopback.*")
+_STACKED = re.compile(r"(bond|team|br|vmbr|bridge|vlan|macvlan|ipvlan)\d+|.+\.\d+")
+
+Cpus = dict[str, "CpuSeconds"]
+Devices = dict[str, "Traffic"]
+
+
+class CpuSeconds(NamedTuple):
+    """What one CPU has done since boot."""
+
+    idle: float
+    total: float
+
+
+class Traffic(NamedTuple):
+    """Bytes of one network interface since it is there."""
+
+    received: float | None
+    sent: float | None
+
+
+def cpus(families: Families) -> Cpus:
+    """Return each CPU's seconds; waiting for a disk is idle."""
+    found: Cpus = {}
+    for (cpu, mode), seconds in families.by("cpu_seconds_total", "cpu", "mode").items():
+        idle, total = found.get(cpu, (0.0, 0.0))
+        found[cpu] = CpuSeconds(idle + seconds * (mode in _IDLE), total + seconds)
+    return found
+
+
+def cpu_percent(first: Cpus, last: Cpus) -> float | None:
+    """Return the busy share of CPU time between two moments, of the CPUs that were there at both."""
+    idle = total = 0.0
+    for cpu in first.keys() & last.keys():
+        idle_of_one, total_of_one = (now - then for now, then in zip(last[cpu], first[cpu], strict=True))
+        if 0 <= idle_of_one <= total_of_one:  # else it was taken offline and came back
+            idle, total = idle + idle_of_one, total + total_of_one
+    return 100.0 * (1.0 - idle / total) if total > 0 else None
+
+
+def devices(families: Families) -> Devices:
+    """Return the traffic of each network interface that is measured, but for loopback.
+
+    What lies on top of other interfaces counts only where there is nothing else: each byte once.
+    """
+    received = families.by("network_receive_bytes_total", "device")
+    sent = families.by("network_transmit_bytes_total", "device")
+    names = [device for (device,) in {**received, **sent} if not _LOOPBACK.fullmatch(device)]
+    physical = [device for device in names if not _STACKED.fullmatch(device)] or names
+    return {device: Traffic(received.get((device,)), sent.get((device,))) for device in physical}
+
+
+def moved(readings: Sequence[Devices]) -> Traffic:
+    """Return the bytes that moved from the first reading to the last; None where the last one does not say."""
+    present: Iterable[str] = readings[-1] if readings else ()
+    rows = [[reading.get(device, Traffic(None, None)) for reading in readings] for device in present]
+    return Traffic(
+        _sum(increase(traffic.received for traffic in row) for row in rows),
+        _sum(increase(traffic.sent for traffic in row) for row in rows),
+    )
+
+
+def memory(families: Families) -> dict[str, float | None]:
+    """Return memory in bytes, and its use in percent."""
+    used, total = families.one("memory_used_bytes"), families.one("memory_total_bytes")
+    return {
+        "memoryUsage": percent(used, total),
+        "memoryUsed": used,
+        "memoryAvailable": families.one("memory_available_bytes"),
+        "memoryTotal": total,
+    }
+
+
+def disk(families: Families) -> Mapping[str, float | None] | None:
+    """Return the space of the file system at ``/``, or of the largest where that is not measured, as df does."""
+    labels = ("device", "mountpoint", "fstype")
+    sizes = families.by("filesystem_size_bytes", *labels)
+    if not sizes:
+        return None
+    chosen = next((key for key in sizes if key[1] == "/"), None) or max(sizes, key=lambda key: sizes[key])
+    size, free = sizes[chosen], families.by("filesystem_free_bytes", *labels).get(chosen)
+    available = families.by("filesystem_available_bytes", *labels).get(chosen)
+    used = None if free is None else size - free
+    usable = None if used is None or available is None else used + available
+    return {"used": used, "total": size, "percent": percent(used, usable)}
+
+
+def percent(part: float | None, whole: float | None) -> float | None:
+    """Return a share in percent; None where either is not known."""
+    return None if part is None or not whole else 100.0 * part / whole
+
+
+def _sum(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None

@@ -1,0 +1,68 @@
+"""What the live feed can be told in the configuration."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from yarl import URL
+
+from modelhost_exporter.config.duration import Seconds
+
+_SHORTEST_HISTORY, _LONGEST_HISTORY = 60.0, 86400.0
+_HOST = re.compile(r"(?P<name>[\w.-]+|\[[0-9a-f:.]+(?:%[\w.%-]+)?\])(:(?P<port>\d{1,5}))?", re.ASCII | re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Live:
+    """The live feed and its history."""
+
+    history: bool = True
+    """Off: nothing is sampled while nobody watches, and there is no past to look at."""
+    history_length: Seconds = Seconds(3600.0)
+    max_viewers: int = 200
+
+    def __post_init__(self) -> None:
+        if not _SHORTEST_HISTORY <= self.history_length <= _LONGEST_HISTORY:
+            raise ValueError("history_length must be between 1m and 1d")
+        if self.max_viewers < 1:
+            raise ValueError("max_viewers must be at least 1")
+
+
+@dataclass(frozen=True)
+class Host:
+    """A host that requests may be sent to: a name and a port, None for any."""
+
+    name: str
+    port: int | None = None
+
+    @classmethod
+    def from_text(cls, text: str) -> Host:
+        """Parse ``NAME`` or ``NAME:PORT``, an IPv6 address in brackets; ValueError for anything else."""
+        found = _HOST.fullmatch(text)
+        if found is None:
+            raise ValueError(f"{text!r} is not a host such as metrics.example.com or metrics.example.com:8585")
+        return cls(found["name"].lower().removesuffix("."), int(found["port"]) if found["port"] else None)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A web page's origin as browsers write it: scheme, host and, where it is not the scheme's own, the port."""
+
+    text: str
+
+    @classmethod
+    def from_text(cls, text: str) -> Origin:
+        """Parse ``https://HOST`` or ``https://HOST:PORT``; ValueError for anything else."""
+        try:
+            url = URL(text)
+            origin = str(url.origin())
+        except ValueError as error:
+            raise ValueError(_no_origin(text)) from error
+        if url.scheme not in ("http", "https") or text.rstrip("/").lower() != origin.lower():
+            raise ValueError(_no_origin(text))
+        return cls(origin.lower())
+
+
+def _no_origin(text: str) -> str:
+    return f"{text!r} is not an origin such as https://dashboard.example.com"

@@ -1,0 +1,1 @@
+"""Log output: formats, the queue in front of standard error, rate limits and redaction."""

@@ -1,0 +1,1 @@
+"""Metric families, instruments and the exposition formats."""

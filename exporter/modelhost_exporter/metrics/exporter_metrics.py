@@ -1,0 +1,69 @@
+"""What the exporter says about itself: version, reloads, its process and its Python."""
+
+from __future__ import annotations
+
+import platform
+import time
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+
+from modelhost_exporter import __version__
+from modelhost_exporter.logs import formatting as logs
+from modelhost_exporter.metrics.families import counter, gauge
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from prometheus_client.metrics_core import Metric
+
+BUILD_INFO = gauge(
+    "build_info", "Always 1; the labels name the exporter's version and its Python.", "version", "python"
+)
+RELOAD_SUCCESSFUL = gauge(
+    "config_last_reload_successful",
+    "1 when the last attempt to read the configuration succeeded, else 0 (the old one rules).",
+)
+RELOAD_TIMESTAMP = gauge(
+    "config_last_reload_success_timestamp_seconds",
+    "When a configuration was last read successfully, in seconds since 1970.",
+)
+DEMO = gauge(
+    "demo",
+    "1 where everything but the exporter itself is simulated (--demo), else absent: never mistake it for a machine.",
+)
+LOG_DROPPED = counter(
+    "log_messages_dropped",
+    "Log messages that were not written: standard error was full, closed or not read in time.",
+)
+FAMILIES = (BUILD_INFO, RELOAD_SUCCESSFUL, RELOAD_TIMESTAMP, DEMO, LOG_DROPPED)
+
+
+class OwnMetrics:
+    """The exporter's own families, with prometheus_client's process_* and python_*."""
+
+    def __init__(self, now: Callable[[], float] = time.time, *, simulated: bool = False) -> None:
+        self._now = now
+        self._simulated = simulated
+        self.registry = CollectorRegistry()
+        """Where other parts put metrics that they count as things happen."""
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+        self._build = (__version__, platform.python_version())
+        self.reloaded(successful=True)
+
+    def reloaded(self, *, successful: bool) -> None:
+        """Note the outcome of reading the configuration."""
+        self._successful = successful
+        if successful:
+            self._read_at = self._now()
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield everything the exporter says about itself."""
+        yield from BUILD_INFO.by([(self._build, 1)])
+        yield from RELOAD_SUCCESSFUL.of(float(self._successful))
+        yield from RELOAD_TIMESTAMP.of(self._read_at)
+        yield from DEMO.of(1 if self._simulated else None)
+        yield from LOG_DROPPED.of(float(logs.dropped()))
+        yield from self.registry.collect()

@@ -1,0 +1,46 @@
+"""Families made of parts that are written ahead of the scrape, each by whoever has something new to say."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from modelhost_exporter.metrics.exposition import Written, write
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from prometheus_client.metrics_core import Metric
+    from prometheus_client.samples import Sample
+
+    from modelhost_exporter.metrics.families import Family
+
+
+class Part(NamedTuple):
+    """Some of a family's samples, and their lines."""
+
+    samples: Sequence[Sample]
+    lines: bytes
+
+
+Parts = dict[str, Part]
+"""By the family's full name."""
+
+
+def written(families: Iterable[Metric]) -> Parts:
+    """Return families' samples with their lines; raises for values that cannot be written."""
+    return {
+        family.name + ("_total" if family.type == "counter" else ""): Part(family.samples, write(family.samples))
+        for family in families
+    }
+
+
+def joined(families: Iterable[Family], parts: Iterable[Mapping[str, Part]]) -> Iterable[Metric]:
+    """Yield each family that has parts, with all of them in order."""
+    all_parts = list(parts)
+    for family in families:
+        found = [part for of_one in all_parts if (part := of_one.get(family.name)) is not None]
+        if found:
+            metric = Written(family.name.removesuffix("_total"), family.help, family.type)
+            metric.samples = [sample for part in found for sample in part.samples]
+            metric.lines = b"".join([part.lines for part in found])
+            yield metric

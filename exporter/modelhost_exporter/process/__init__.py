@@ -1,0 +1,1 @@
+"""The exporter's own process: memory, file descriptors, threads, signals and systemd."""

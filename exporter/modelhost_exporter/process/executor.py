@@ -1,0 +1,44 @@
+"""The event loop's default executor, in which asyncio looks names up."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from modelhost_exporter.threads import CALLS
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+
+class Executor(ThreadPoolExecutor):
+    """An event loop's default executor, for its name look-ups: their threads are not joined at the end."""
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        """Run a function in a thread of ``CALLS``; RuntimeError when the machine has no thread left."""
+        future: Future[T] = Future()
+
+        def work() -> None:
+            if future.set_running_or_notify_cancel():
+                try:
+                    result = fn(*args, **kwargs)
+                except BaseException as error:  # noqa: BLE001 - for whoever waits
+                    future.set_exception(error)
+                else:
+                    future.set_result(result)
+
+        CALLS.submit(work)
+        return future
+
+
+def use_for_name_look_ups(loop: asyncio.AbstractEventLoop) -> None:
+    """Let an event loop look names up in ``CALLS``, and join no thread when it ends: that would take a new thread."""
+    loop.set_default_executor(Executor())
+    loop.shutdown_default_executor = _nothing_to_join  # type: ignore[method-assign]
+
+
+async def _nothing_to_join(*_: object) -> None:
+    pass

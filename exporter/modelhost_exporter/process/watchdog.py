@@ -1,0 +1,170 @@
+"""The watchdog: pings for as long as the event loop turns and a page is served over HTTP.
+
+A page that is not served within half the watchdog's time is a page that hangs. A slow collector is not: the exporter
+scrapes itself without any.
+"""
+
+from __future__ import annotations
+
+import errno
+import http.client
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import urlencode
+
+from modelhost_exporter.process.daemon_thread import start
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Iterable
+
+log = logging.getLogger(__name__)
+
+_SHARE_OF_PERIOD = 0.9
+_RETRY_SECONDS = 1.0
+_NO_CONNECTION = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL)
+
+
+class Check(Protocol):
+    """Something that works while the exporter does."""
+
+    def __call__(self, seconds: float) -> bool:
+        """Return whether it works; blocks for this many seconds at most."""
+        ...
+
+
+class Watchdog:
+    """Runs checks in a thread of its own and pings after each round in which all of them passed."""
+
+    def __init__(self, ping: Callable[[], None], limit_seconds: float, checks: Iterable[Check]) -> None:
+        """Prepare; whoever counts on the pings gives up after ``limit_seconds`` without one.
+
+        Each half of that has one ping, at a moment that depends on how long the checks take: a tenth is spare.
+        """
+        self._ping = ping
+        self._period = limit_seconds / 2
+        self._checks = tuple(checks)
+        self._stop = threading.Event()
+        self._failing = False
+
+    def start(self) -> None:
+        """Start the thread; RuntimeError when the machine has none left."""
+        start(self._run, "watchdog")
+
+    def stop(self) -> None:
+        """Let the thread end."""
+        self._stop.set()
+
+    def _run(self) -> None:
+        due = time.monotonic()
+        while not self._stop.is_set():
+            if self._passes(due + self._period * _SHARE_OF_PERIOD):
+                self._ping()
+            due = max(due + self._period, time.monotonic() - self._period)
+            self._stop.wait(due - time.monotonic())
+
+    def _passes(self, until: float) -> bool:
+        """Return whether every check passed, which may take several attempts; logs a change."""
+        passed = self._attempt(until)
+        while not passed and time.monotonic() + _RETRY_SECONDS < until and not self._stop.wait(_RETRY_SECONDS):
+            passed = self._attempt(until)
+        if self._failing == passed and not self._stop.is_set():
+            self._failing = not passed
+            log.log(
+                logging.INFO if passed else logging.ERROR,
+                "the watchdog's checks pass again" if passed else "the watchdog's checks fail: no ping",
+            )
+        return passed
+
+    def _attempt(self, until: float) -> bool:
+        try:
+            return all(check(max(0.0, until - time.monotonic())) for check in self._checks)
+        except Exception:
+            log.exception("a check of the watchdog failed")
+            return False
+
+
+class LoopTurns:
+    """Passes when the event loop runs a callback in time."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    def __call__(self, seconds: float) -> bool:
+        """Return whether the loop has turned."""
+        turned = threading.Event()
+        self._loop.call_soon_threadsafe(turned.set)
+        return turned.wait(seconds)
+
+
+class SelfScrape:
+    """Passes when a page without collectors is served over HTTP.
+
+    The connection is kept: no limit on descriptors or connections that clients exhaust is in the way. A 503 passes as
+    long as pages are rendered now and then, and so does a machine that has no descriptor for a new connection.
+    """
+
+    def __init__(
+        self,
+        address: tuple[str, int],
+        path: str,
+        collectors: Callable[[], Iterable[str]],
+        pages: Callable[[], int],
+        page_seconds: Callable[[], float],
+    ) -> None:
+        """Prepare; ``collectors`` are those enabled now, ``pages`` how many pages were rendered so far.
+
+        ``page_seconds`` is how long a page may take now.
+        """
+        self._address = address
+        self._path = path
+        self._collectors = collectors
+        self._pages = pages
+        self._page_seconds = page_seconds
+        self._last_pages = 0
+        self._rendered = time.monotonic()
+        self._connection: http.client.HTTPConnection | None = None
+
+    def __call__(self, seconds: float) -> bool:
+        """Scrape once; a kept connection that was closed meanwhile is opened anew."""
+        deadline = time.monotonic() + seconds
+        kept = self._connection is not None
+        try:
+            try:
+                status = self._status(seconds)
+            except (http.client.HTTPException, ConnectionError):
+                self._close()
+                if not kept:
+                    return False
+                status = self._status(max(0.001, deadline - time.monotonic()))
+        except (http.client.HTTPException, OSError) as error:
+            self._close()
+            return isinstance(error, OSError) and error.errno in _NO_CONNECTION
+        return status == http.client.OK or (status == http.client.SERVICE_UNAVAILABLE and self._renders(seconds))
+
+    def _renders(self, seconds: float) -> bool:
+        """Return whether a page was rendered since the last time, or may still come."""
+        now, pages = time.monotonic(), self._pages()
+        if pages != self._last_pages:
+            self._last_pages, self._rendered = pages, now
+        return now - self._rendered <= self._page_seconds() + seconds
+
+    def _status(self, seconds: float) -> int:
+        if self._connection is None:
+            self._connection = http.client.HTTPConnection(*self._address)
+        connection = self._connection
+        connection.timeout = seconds
+        if connection.sock is not None:
+            connection.sock.settimeout(seconds)
+        query = urlencode([("exclude[]", name) for name in self._collectors()])
+        connection.request("GET", f"{self._path}?{query}")
+        response = connection.getresponse()
+        response.read()
+        return response.status
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None

@@ -1,0 +1,78 @@
+"""Requests that get no reply from the server: what became of them, and what their clients are told instead."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import aiohttp
+from aiohttp.http import HttpProcessingError
+
+from modelhost_exporter.process.descriptors import is_shortage
+from modelhost_exporter.proxy.upstream import ConnectTimeout
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from modelhost_exporter.requests.observation import Outcome
+
+    Shape = Callable[[str, str, int], object]
+
+CLIENT_ERROR, SERVER_ERROR = 400, 500
+
+NOT_HTTP = "the model server's reply is not HTTP"
+
+
+class Failure(Exception):
+    """There is no reply to pass on: what became of the request, the status and words for the client."""
+
+    def __init__(self, outcome: Outcome, code: int, message: str) -> None:
+        super().__init__(message)
+        self.outcome = outcome
+        self.code = code
+
+
+class OutOfDescriptors(Failure):
+    """The proxy has no file descriptor left for a connection to the upstream."""
+
+    def __init__(self) -> None:
+        super().__init__("proxy_error", 503, "the proxy is out of file descriptors (raise its limit: LimitNOFILE)")
+
+
+def failure_of(error: Exception) -> Failure | None:
+    """Return what an exception says about the upstream; None for one that says nothing."""
+    if isinstance(error, (ConnectTimeout, aiohttp.ConnectionTimeoutError)):
+        return Failure("timeout", 504, "the model server did not accept a connection in time")
+    if isinstance(error, TimeoutError):
+        return Failure("timeout", 504, "the model server did not answer in time")
+    if is_shortage(error):
+        return OutOfDescriptors()
+    if isinstance(error, (aiohttp.ClientConnectionError, OSError)):
+        return Failure("upstream_unreachable", 502, "the model server cannot be reached")
+    if isinstance(error, (aiohttp.ClientError, HttpProcessingError)):
+        return Failure("server_error", 502, NOT_HTTP)
+    return None
+
+
+def error_body(wire: str | None, failure: Failure) -> tuple[bytes, str]:
+    """Return body and content type, in the shape that the dialect has for errors; plain text where none is known."""
+    message = str(failure)
+    if wire is None:
+        return f"{message}\n".encode(), "text/plain; charset=utf-8"
+    shape = _SHAPES.get(wire, _openai)
+    return json.dumps(shape(message, failure.outcome, failure.code)).encode(), "application/json"
+
+
+def _openai(message: str, kind: str, code: int) -> object:
+    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
+
+
+def _anthropic(message: str, _kind: str, _code: int) -> object:
+    return {"type": "error", "error": {"type": "api_error", "message": message}}
+
+
+def _ollama(message: str, _kind: str, _code: int) -> object:
+    return {"error": message}
+
+
+_SHAPES: Mapping[str, Shape] = {"anthropic_messages": _anthropic, "ollama": _ollama, "ollama_embeddings": _ollama}

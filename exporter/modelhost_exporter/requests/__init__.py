@@ -1,0 +1,1 @@
+"""Finished requests: observations, metrics and service level objectives."""

@@ -1,0 +1,280 @@
+"""The only request histograms and counters: one record() per request, whatever became of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from modelhost_exporter.metrics.families import counter, gauge, histogram
+from modelhost_exporter.metrics.instruments import live_counter, live_gauge, live_histogram
+from modelhost_exporter.requests.model_names import UNKNOWN
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from prometheus_client import CollectorRegistry
+
+    from modelhost_exporter.metrics.instruments import Counter, Gauge
+    from modelhost_exporter.requests.observation import RequestObservation, Tokens
+    from modelhost_exporter.requests.slo import Objectives
+
+    Recorded = Callable[[str, RequestObservation], None]
+    """Is told the server and the request."""
+
+# Supersets of the OpenTelemetry GenAI bounds, so that queries written for those stay exact; TPOT is finer on purpose.
+DURATION = (
+    *(0.01, 0.02, 0.04, 0.08, 0.1, 0.16, 0.32, 0.5, 0.64, 1, 1.28, 2.56, 5, 5.12, 10.24, 20.48, 40.96, 81.92),
+    *(163.84, 327.68, 655.36, 1310.72),
+)
+TTFT = (
+    *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 15, 20, 30, 45, 60),
+    *(90, 120, 300, 600),
+)
+TPOT = (
+    *(0.001, 0.002, 0.003, 0.004, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.2),
+    *(0.3, 0.4, 0.5, 0.75, 1, 2.5, 5, 10),
+)
+PHASE = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+TOKENS = (1, 4, 16, 64, 256, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072, 262144, 1048576)
+
+_COMMON = ("server", "model", "operation")
+
+REQUESTS = counter(
+    "requests",
+    "Requests that are over. An error is outcome server_error, timeout, upstream_unreachable, stream_error or"
+    " proxy_error (the proxy's own fault); code is the status that the client was sent, 'none' when it was sent"
+    " nothing. Error rates leave operation 'other' out.",
+    *_COMMON,
+    "stream",
+    "outcome",
+    "code",
+)
+IN_FLIGHT = gauge(
+    "requests_in_flight",
+    "Requests under way: streams that wait for their first token (waiting), streams that run (streaming), and requests"
+    " for a whole reply (blocking). The model is the one the request names, and once tokens come the reply's.",
+    *_COMMON,
+    "phase",
+)
+_SECONDS = {
+    "duration": histogram(
+        "request_duration_seconds",
+        "From the request's head until the last byte of the reply was handed to the client's socket.",
+        DURATION,
+        *_COMMON,
+        "outcome",
+    ),
+    "time_to_first_token": histogram(
+        "request_time_to_first_token_seconds",
+        "From the request's head until the first token of any kind (answer, reasoning, tool call): queue, model"
+        " load and prompt included. Successful streams only.",
+        TTFT,
+        *_COMMON,
+    ),
+    "time_to_first_answer_token": histogram(
+        "request_time_to_first_answer_token_seconds",
+        "Likewise until the first token that is no reasoning: what a person waits for.",
+        TTFT,
+        *_COMMON,
+    ),
+    "time_per_output_token": histogram(
+        "request_time_per_output_token_seconds",
+        "(Last token - first token) / (output tokens - 1), the tokens as the server counted them, since a chunk is not"
+        " a token. Successful streams of one choice only.",
+        TPOT,
+        *_COMMON,
+    ),
+    "max_gap": histogram(
+        "request_stream_max_gap_seconds",
+        "The longest silence between two pieces of a stream that held tokens. Successful streams only.",
+        PHASE,
+        *_COMMON,
+    ),
+}
+_SERVER_SECONDS = {
+    "prefill": histogram(
+        "request_prefill_seconds", "Time on the prompt, as the server itself reports it per request.", PHASE, *_COMMON
+    ),
+    "decode": histogram(
+        "request_decode_seconds", "Time on the output, as the server itself reports it per request.", PHASE, *_COMMON
+    ),
+    "queue": histogram(
+        "request_queue_seconds", "Time in the queue, as the server itself reports it per request.", PHASE, *_COMMON
+    ),
+    "load": histogram(
+        "request_load_seconds",
+        "Time to load the model, as the server itself reports it per request; Ollama's includes waiting for a place.",
+        PHASE,
+        *_COMMON,
+    ),
+}
+INPUT_SIZE = histogram(
+    "request_input_tokens", "Input tokens of a request, cached ones included, as the server counted.", TOKENS, *_COMMON
+)
+OUTPUT_SIZE = histogram(
+    "request_output_tokens", "Output tokens of a request, reasoning included, as the server counted.", TOKENS, *_COMMON
+)
+INPUT_TOKENS = counter(
+    "input_tokens",
+    "Input tokens by cache: hit, miss and write are disjoint and sum to the truth; unknown where the server does not"
+    " say.",
+    *_COMMON,
+    "cache",
+)
+OUTPUT_TOKENS = counter(
+    "output_tokens",
+    "Output tokens by phase: response and reasoning are disjoint; unknown where the server does not say.",
+    *_COMMON,
+    "phase",
+)
+FINISHED = counter(
+    "requests_finished", "Answers by the reason they ended, one for each choice.", *_COMMON, "finish_reason"
+)
+CHUNKS = counter(
+    "stream_chunks",
+    "Pieces of streams that held tokens, counted while a request still runs: live progress. A chunk is not a token.",
+    *_COMMON,
+)
+SLO_REQUESTS = counter("slo_requests", "Requests that an objective applied to.", *_COMMON, "slo")
+SLO_GOOD = counter("slo_good_requests", "Of these, requests that met it, each decided exactly.", *_COMMON, "slo")
+GOODPUT_REQUESTS = counter("goodput_requests", "Requests that any objective applied to.", *_COMMON)
+GOODPUT_GOOD = counter("goodput_good_requests", "Of these, requests that met every one that applied.", *_COMMON)
+SLO_THRESHOLD = gauge("slo_threshold_seconds", "The configured threshold of an objective.", *_COMMON, "slo")
+SLO_RATIO = gauge(
+    "slo_objective_ratio", "The configured share of requests that shall meet an objective.", *_COMMON, "slo"
+)
+USAGE_SOURCE = counter(
+    "usage_source",
+    "Successful requests by where their token counts come from; those with 'none' are missing in the token metrics.",
+    *_COMMON,
+    "source",
+)
+FAMILIES = (
+    REQUESTS,
+    IN_FLIGHT,
+    *_SECONDS.values(),
+    *_SERVER_SECONDS.values(),
+    *(INPUT_SIZE, OUTPUT_SIZE, INPUT_TOKENS, OUTPUT_TOKENS, FINISHED, CHUNKS),
+    *(SLO_REQUESTS, SLO_GOOD, GOODPUT_REQUESTS, GOODPUT_GOOD, SLO_THRESHOLD, SLO_RATIO, USAGE_SOURCE),
+)
+
+
+class RequestMetrics:
+    """Counts requests of every proxied server into one registry."""
+
+    def __init__(self, registry: CollectorRegistry, recorded: Recorded | None = None) -> None:
+        """Prepare; ``recorded`` is told of every request as well: it must neither block nor raise."""
+        self._recorded = recorded
+        self._requests = live_counter(REQUESTS, registry)
+        self._in_flight = live_gauge(IN_FLIGHT, registry)
+        self._seconds = {name: live_histogram(family, registry) for name, family in _SECONDS.items()}
+        self._server_seconds = {name: live_histogram(family, registry) for name, family in _SERVER_SECONDS.items()}
+        self._input_size = live_histogram(INPUT_SIZE, registry)
+        self._output_size = live_histogram(OUTPUT_SIZE, registry)
+        self._input_tokens = live_counter(INPUT_TOKENS, registry)
+        self._output_tokens = live_counter(OUTPUT_TOKENS, registry)
+        self._finished = live_counter(FINISHED, registry)
+        self._chunks = live_counter(CHUNKS, registry)
+        self._slo_requests = live_counter(SLO_REQUESTS, registry)
+        self._slo_good = live_counter(SLO_GOOD, registry)
+        self._goodput_requests = live_counter(GOODPUT_REQUESTS, registry)
+        self._goodput_good = live_counter(GOODPUT_GOOD, registry)
+        self._slo_threshold = live_gauge(SLO_THRESHOLD, registry)
+        self._slo_ratio = live_gauge(SLO_RATIO, registry)
+        self._usage_source = live_counter(USAGE_SOURCE, registry)
+
+    def is_idle(self) -> bool:
+        """Return whether no request is under way."""
+        return not any(sample.value for family in self._in_flight.collect() for sample in family.samples)
+
+    def in_flight(self, server: str, model: str, operation: str, phase: str) -> Gauge:
+        """Return the gauge of one phase, for inc() and dec()."""
+        return self._in_flight.labels(server, model, operation, phase)
+
+    def chunks(self, server: str, model: str, operation: str) -> Counter:
+        """Return the counter of a stream's chunks, for inc()."""
+        return self._chunks.labels(server, model, operation)
+
+    def record(self, server: str, observed: RequestObservation, objectives: Objectives) -> None:
+        """Count one request that is over."""
+        if self._recorded is not None:
+            self._recorded(server, observed)
+        common = (server, observed.model, observed.operation)
+        stream = "true" if observed.stream else "false"
+        self._requests.labels(*common, stream, observed.outcome, observed.code).inc()
+        self._seconds["duration"].labels(*common, observed.outcome).observe(observed.duration)
+        if not observed.is_inference:
+            return
+        if observed.outcome == "ok":
+            self._record_success(common, observed)
+        self._record_tokens(common, observed.tokens)
+        for reason in observed.finish_reasons:
+            self._finished.labels(*common, reason).inc()
+        if observed.model != UNKNOWN:
+            self._record_objectives(common, observed, objectives)
+
+    def _record_success(self, common: tuple[str, str, str], observed: RequestObservation) -> None:
+        self._usage_source.labels(*common, observed.tokens.source).inc()
+        for name in ("time_to_first_token", "time_to_first_answer_token", "time_per_output_token", "max_gap"):
+            seconds = getattr(observed, name)
+            if seconds is not None:
+                self._seconds[name].labels(*common).observe(seconds)
+        for name, metric in self._server_seconds.items():
+            seconds = getattr(observed.server_seconds, name)
+            if seconds is not None:
+                metric.labels(*common).observe(seconds)
+
+    def _record_tokens(self, common: tuple[str, str, str], tokens: Tokens) -> None:
+        if tokens.input is not None:
+            self._input_size.labels(*common).observe(tokens.input)
+        if tokens.output is not None:
+            self._output_size.labels(*common).observe(tokens.output)
+        for cache, count in input_parts(tokens):
+            self._input_tokens.labels(*common, cache).inc(count)
+        for phase, count in output_parts(tokens):
+            self._output_tokens.labels(*common, phase).inc(count)
+
+    def _record_objectives(
+        self, common: tuple[str, str, str], observed: RequestObservation, objectives: Objectives
+    ) -> None:
+        given = list(objectives.given())
+        if not given:
+            return
+        for slo, objective in given:  # every series from 0 on, so that the first bad request is a rise
+            self._slo_requests.labels(*common, slo)
+            self._slo_good.labels(*common, slo)
+            self._slo_threshold.labels(*common, slo).set(objective.threshold)
+            self._slo_ratio.labels(*common, slo).set(objective.ratio)
+        all_requests, all_good = self._goodput_requests.labels(*common), self._goodput_good.labels(*common)
+        verdicts = objectives.verdicts(observed)
+        for slo, good in verdicts.items():
+            self._slo_requests.labels(*common, slo).inc()
+            self._slo_good.labels(*common, slo).inc(good)
+        if verdicts:
+            all_requests.inc()
+            all_good.inc(all(verdicts.values()))
+
+
+def input_parts(tokens: Tokens) -> Iterator[tuple[str, int]]:
+    """Yield disjoint parts of the input that sum to it, those that are not zero."""
+    if tokens.input is None:
+        return
+    if tokens.input_cache_hit is None and tokens.input_cache_write is None:
+        yield "unknown", tokens.input
+        return
+    hit, write = tokens.input_cache_hit or 0, tokens.input_cache_write or 0
+    for cache, count in (("hit", hit), ("write", write), ("miss", tokens.input - hit - write)):
+        if count > 0:
+            yield cache, count
+
+
+def output_parts(tokens: Tokens) -> Iterator[tuple[str, int]]:
+    """Yield disjoint parts of the output that sum to it, those that are not zero."""
+    if tokens.output is None:
+        return
+    if tokens.output_reasoning is None:
+        yield "unknown", tokens.output
+        return
+    parts = (("reasoning", tokens.output_reasoning), ("response", tokens.output - tokens.output_reasoning))
+    for phase, count in parts:
+        if count > 0:
+            yield phase, count

@@ -1,0 +1,61 @@
+"""Objectives: how fast a share of the requests has to be, decided per request and exactly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+from modelhost_exporter.config.duration import Seconds  # noqa: TC001 - read at run time, by the parser of the configuration
+from modelhost_exporter.requests.observation import ERRORS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from modelhost_exporter.requests.observation import RequestObservation
+
+
+@dataclass(frozen=True)
+class Objective:
+    """At least ``ratio`` of the requests take at most ``threshold``."""
+
+    threshold: Seconds
+    ratio: float = 0.99
+
+    def __post_init__(self) -> None:
+        if not 0 < self.ratio < 1:
+            raise ValueError("ratio must be between 0 and 1, such as 0.99")
+
+
+@dataclass(frozen=True)
+class Objectives:
+    """What is promised for a server or a model; None where nothing is."""
+
+    ttft: Objective | None = None
+    tpot: Objective | None = None
+    duration: Objective | None = None
+
+    def given(self) -> Iterator[tuple[str, Objective]]:
+        """Yield the objectives that there are, by name."""
+        for field in fields(self):
+            objective = getattr(self, field.name)
+            if objective is not None:
+                yield field.name, objective
+
+    def verdicts(self, observed: RequestObservation) -> Mapping[str, bool]:
+        """Return which of the objectives that apply to a request it met.
+
+        Those of streams apply to streams. A request that failed met none; one that the client spoilt or left counts
+        neither for nor against, nor does a success that cannot be measured (one token has no time per token).
+        """
+        failed = observed.outcome in ERRORS
+        if not observed.is_inference or (observed.outcome != "ok" and not failed):
+            return {}
+        measured = {
+            "ttft": observed.time_to_first_token,
+            "tpot": observed.time_per_output_token,
+            "duration": observed.duration,
+        }
+        applicable = [(n, o) for n, o in self.given() if n == "duration" or observed.stream]
+        if failed:
+            return dict.fromkeys((name for name, _ in applicable), False)
+        return {n: seconds <= o.threshold for n, o in applicable if (seconds := measured[n]) is not None}

@@ -1,0 +1,199 @@
+"""The running exporter: the configuration in force, its collectors, and replacing both on a reload."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import psutil
+
+from modelhost_exporter import collectors
+from modelhost_exporter.collectors import gpu, model_servers
+from modelhost_exporter.collectors.model_servers import ModelServers
+from modelhost_exporter.config.model import ConfigError
+from modelhost_exporter.engines.local_processes import is_local
+from modelhost_exporter.engines.polling.pollers import Fleet
+from modelhost_exporter.gpu.process_owners import Owners, Server
+from modelhost_exporter.gpu.usage_cache import Uses
+from modelhost_exporter.logs import formatting as logs
+from modelhost_exporter.metrics.exporter_metrics import OwnMetrics
+from modelhost_exporter.reloads import NotReloaded, Reloads
+from modelhost_exporter.scrape import Scrape
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from modelhost_exporter.config.model import Config
+    from modelhost_exporter.engines.polling.pollers import Change, Schedule
+    from modelhost_exporter.engines.polling.server_poller import Surroundings
+
+log = logging.getLogger(__name__)
+
+Build = tuple[collectors.Options, collectors.Paths]
+"""What a collector was built from."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What is measured: this machine, or one that does not exist."""
+
+    create: Callable[[str, collectors.Options, collectors.Paths], collectors.Collector] | None = None
+    """Builds a collector by its name; None: as its module does."""
+    around: Surroundings | None = None
+    """What polling model servers needs of it; None: of this machine."""
+    schedule: Schedule | None = None
+    """What polls model servers again and again; None: threads."""
+    simulated: bool = False
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """What a configuration needs, built and started, not yet in force."""
+
+    config: Config
+    polled: Change
+    owners: Owners
+    built: dict[str, tuple[Build, collectors.Collector]]
+    scrape: Scrape
+
+
+class Service:
+    """Holds what a scrape needs; a reload replaces it as a whole or not at all."""
+
+    def __init__(self, load: Callable[[], Config], config: Config, machine: Machine | None = None) -> None:
+        """Take the first configuration; ``load`` reads it anew for a reload, or raises ConfigError."""
+        self._load = load
+        self._lock = threading.Lock()
+        self._machine = machine or Machine()
+        self.demo = self._machine.simulated
+        """Whether what is measured is made up."""
+        self._own = OwnMetrics(simulated=self.demo)
+        self.registry = self._own.registry
+        self._gpu_uses = Uses()
+        self.fleet = Fleet(self.registry, self._gpu_uses, around=self._machine.around, schedule=self._machine.schedule)
+        """The model servers that are watched."""
+        self._given: Mapping[str, collectors.Collector] = {"model_servers": ModelServers(self.fleet.collect)}
+        self._owners = Owners((), config.path.procfs)
+        self._built: dict[str, tuple[Build, collectors.Collector]] = {}
+        self.config = config
+        self.reloads = Reloads(self.reload, self._not_reloaded)
+        """Reloads for the event loop: one at a time, however many are requested."""
+        first = self._prepared(config, previous=None)
+        self.scrape = first.scrape
+        self._put_in_force(first)
+
+    def reload(self) -> None:
+        """Read the configuration anew and put it in force; blocks.
+
+        Everything new is built and started before anything old ends. NotReloaded, for whatever reason, leaves
+        everything as it was, is logged, and shows in a metric.
+        """
+        with self._lock:
+            try:
+                config = self._keeping_what_needs_a_restart(self._load())
+                prepared = self._prepared(config, self.scrape)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the old configuration stays
+                raise self._not_reloaded(error) from None
+            before = self.scrape
+            self._put_in_force(prepared)
+            before.close(self.scrape)
+            logs.set_up(config.log)
+            self._own.reloaded(successful=True)
+            log.info("configuration reloaded", extra={"fields": {"collectors": ",".join(config.collectors)}})
+
+    def _not_reloaded(self, error: Exception) -> NotReloaded:
+        """Note and log why a reload failed; return it as one line."""
+        self._own.reloaded(successful=False)
+        reason = str(error) if isinstance(error, ConfigError) else f"{type(error).__name__}: {error}"
+        reason = " ".join(reason.split()).removesuffix(":")
+        foreseen = isinstance(error, (ConfigError, OSError, MemoryError)) or "can't start new thread" in reason
+        fields = {"error": reason}
+        log.error("configuration not reloaded", extra={"fields": fields}, exc_info=None if foreseen else error)
+        return NotReloaded(reason)
+
+    def _prepared(self, config: Config, previous: Scrape | None) -> _Prepared:
+        """Build and start what a configuration needs; undone as a whole when anything fails."""
+        before = psutil.PROCFS_PATH
+        psutil.PROCFS_PATH = str(config.path.procfs)  # collectors may read it when they are built
+        owners = self._owners if config.path == self.config.path else Owners((), config.path.procfs)
+        with contextlib.ExitStack() as undo:
+            undo.callback(setattr, psutil, "PROCFS_PATH", before)
+            polled = self._polled(config)
+            undo.callback(polled.undo)
+            built: dict[str, tuple[Build, collectors.Collector]] = {}
+            undo.callback(self._end_new, built)
+            for name in config.collectors:
+                built[name] = self._collector(name, config, owners)
+            ready: Mapping[str, collectors.Collector] = {name: collector for name, (_, collector) in built.items()}
+            scrape = Scrape(ready, config.scrape.timeout, own=self._own, previous=previous)
+            undo.callback(scrape.close_workers, previous)
+            scrape.prepare()
+            undo.pop_all()
+            return _Prepared(config, polled, owners, built, scrape)
+
+    def _end_new(self, built: Mapping[str, tuple[Build, collectors.Collector]]) -> None:
+        """End the threads of collectors that are not in use."""
+        for name, (_, collector) in built.items():
+            if name not in self._built or self._built[name][1] is not collector:
+                collectors.close(name, collector)
+
+    def _put_in_force(self, prepared: _Prepared) -> None:
+        """Replace what was in force; nothing here can fail."""
+        self.config = prepared.config
+        self.scrape = prepared.scrape
+        self._built = prepared.built
+        self._owners = prepared.owners
+        self._owners.know(_local_servers(self.config))  # so that other servers cost the GPUs no counters
+        prepared.polled.put_in_force()
+        built = self._built.get("gpu")
+        self._tell_of_gpus(built[1] if built else None, self.scrape)
+
+    def _tell_of_gpus(self, collector: collectors.Collector | None, scrape: Scrape) -> None:
+        if isinstance(collector, gpu.Gpu):
+            self._gpu_uses.follow(lambda: collector.last_reading, lambda: scrape.start("gpu"))
+        else:
+            self._gpu_uses.follow_none()
+
+    def _polled(self, config: Config) -> Change:
+        """Start to poll the servers that are new in a configuration."""
+        options = config.collectors.get("model_servers")
+        if not isinstance(options, model_servers.Options):  # switched off: nobody is polled
+            return self.fleet.prepare((), {}, 1.0)
+        upstreams = {server.name: server.upstream for server in config.proxy.servers}
+        # a proxied server that only a restart brings has no upstream yet
+        servers = [server for server in config.model_servers if server.url or server.name in upstreams]
+        return self.fleet.prepare(servers, upstreams, options.poll_interval)
+
+    def _collector(self, name: str, config: Config, owners: Owners) -> tuple[Build, collectors.Collector]:
+        """Return the collector in use when its options are the same, else a new one."""
+        wanted = (config.collectors[name], config.path)
+        if name in self._given:
+            return wanted, self._given[name]
+        if name in self._built and self._built[name][0] == wanted:
+            return self._built[name]
+        options, paths = wanted
+        if self._machine.create is not None:
+            return wanted, self._machine.create(name, options, paths)
+        if isinstance(options, gpu.Options):
+            return wanted, gpu.create(options, paths, owners)
+        return wanted, collectors.module(name).create(options, paths)
+
+    def _keeping_what_needs_a_restart(self, config: Config) -> Config:
+        """Return the new configuration with the addresses, path and proxy in force; a change of them is logged."""
+        served = {key: getattr(self.config.web, key) for key in ("listen_addresses", "telemetry_path")}
+        changed = [f"web.{key}" for key, value in served.items() if getattr(config.web, key) != value]
+        if config.proxy != self.config.proxy:
+            changed.append("proxy.servers")
+        for key in changed:
+            log.warning("changed, but needs a restart", extra={"fields": {"key": key}})
+        return replace(config, web=replace(config.web, **served), proxy=self.config.proxy)
+
+
+def _local_servers(config: Config) -> tuple[Server, ...]:
+    """Return the model servers that may run here, known by their port, so that GPU memory carries their names."""
+    urls = {server.name: server.upstream.url for server in config.proxy.servers}
+    urls |= {server.name: server.url.url for server in config.model_servers if server.url}
+    return tuple(Server(name, port=url.port) for name, url in urls.items() if url.port and is_local(url.host or ""))

@@ -1,0 +1,289 @@
+"""One connection to the web port, and the state from which its time-outs are decided."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import socket
+import struct
+from typing import TYPE_CHECKING, Protocol
+
+from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
+from aiohttp.streams import EMPTY_PAYLOAD
+from aiohttp.web_protocol import RequestHandler, _ErrInfo
+
+from modelhost_exporter.process.listening import refuse
+from modelhost_exporter.web import families
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from aiohttp import StreamReader
+
+    from modelhost_exporter.config.model import Web
+
+MAX_BODY_BYTES = 1 << 16
+"""No route reads a body: this much of one is read and dropped before the connection is closed."""
+
+_MAX_FROM_VIEWER_BYTES = 1 << 14
+"""What one read of a WebSocket of the live feed may hold: thousands of short messages would be parsed at once."""
+_STALLED_SECONDS = 1.0
+_SEND_BUFFER_BYTES = 1 << 17
+_RESET = struct.pack("ii", 1, 0)
+_BAD_REQUEST, _HEADERS_TOO_LARGE = 400, 431
+_IPV6_NETWORK_BITS = 64  # what one customer has
+
+
+class Limiter(Protocol):
+    """What a connection reports to."""
+
+    def settings(self) -> Web:
+        """Return the settings in force."""
+        ...
+
+    def admit(self, connection: LimitedConnection) -> bool:
+        """Return whether a new connection may stay; one that may not is closed already."""
+        ...
+
+    def note_request(self, connection: LimitedConnection) -> None:
+        """Note that a connection has made a request just now."""
+        ...
+
+    def lost(self, connection: LimitedConnection) -> None:
+        """Forget a connection that is closed, whether it was admitted or not."""
+        ...
+
+    def note_stall(self, connection: LimitedConnection) -> None:
+        """Close connections that stalled earlier while too much is waiting to be sent."""
+        ...
+
+    def count(self, reason: str) -> None:
+        """Count a connection that is closed for a limit."""
+        ...
+
+
+class LimitedConnection(RequestHandler):
+    """aiohttp's connection with time-outs for head, body, idling and sending, and a bound on its headers.
+
+    aiohttp itself only closes connections that wait for a request, and gives one that sends a head slowly as long as
+    one that is idle.
+    """
+
+    __slots__ = (
+        *("_active", "_body_bytes", "_body_held", "_ending", "_head_bytes", "_head_since", "_limiter", "_payload"),
+        *("_stalled_since", "_stream", "_unsent", "address"),
+    )
+
+    def __init__(self, server: web.Server, limiter: Limiter, **options: object) -> None:
+        super().__init__(server, **options)  # type: ignore[arg-type] # they are checked where the server is made
+        self._limiter = limiter
+        self._stream: asyncio.Transport | None = None
+        self._payload: StreamReader = EMPTY_PAYLOAD
+        self._head_since: float | None = None
+        self._head_bytes = 0
+        self._body_bytes = 0
+        self._body_held = 0
+        self._active = 0.0
+        self._unsent = 0
+        self._stalled_since = 0.0
+        self._ending = False
+        self.address = ""
+        """Whom the connection counts for: an IPv4 address, or an IPv6 network of 64 bits."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin, unless a limit is reached."""
+        self._stream = transport  # type: ignore[assignment] # as in aiohttp
+        bare = transport.get_extra_info("socket")
+        if bare is not None:  # else the kernel would hold megabytes for a client that does not read
+            bare.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
+        self.address = client_of(transport)
+        self._active = self._head_since = self._loop.time()
+        if self._limiter.admit(self):
+            super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """End; also for a connection that was never begun."""
+        self._limiter.lost(self)
+        self._stream = None
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse bytes, and measure the head or body that they belong to."""
+        if self._ending:
+            return
+        if self._payload_parser is not None and len(data) > _MAX_FROM_VIEWER_BYTES:
+            self._limiter.count(families.TOO_LARGE_BODY)
+            self.abort()
+            return
+        in_body = not self._payload.is_eof()
+        before = self._request_count
+        super().data_received(data)
+        if self._request_count != before:
+            self._note_head()
+        elif data and not self._upgraded:
+            self._note_bytes(len(data), in_body=in_body)
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send a response; aiohttp keeps it until the next request, but its body need not be kept.
+
+        Before the next request of a pipeline other connections have their turn: from Python 3.12 on, a handler that
+        waits for nothing is run at once, and so are all that were received together, thousands of them.
+        """
+        if self._messages or self._upgraded:  # what follows a refused upgrade is parsed after the response
+            await asyncio.sleep(0)
+        if not isinstance(resp, web.Response):
+            return await super().finish_response(request, resp, start_time)
+        self._body_held = len(resp.body) if isinstance(resp.body, bytes) else 0
+        try:
+            return await super().finish_response(request, resp, start_time)
+        finally:
+            self._body_held = 0
+            resp._body = None  # noqa: SLF001 - setting body would rewrite the headers
+
+    def pause_writing(self) -> None:
+        """Note that the client does not keep up."""
+        super().pause_writing()
+        self._limiter.note_stall(self)
+
+    def abort(self) -> None:
+        """Close at once and drop what was not sent, in the kernel too, which would wait long for its reader."""
+        self._ending = True
+        if self._stream is None:
+            return
+        bare = self._stream.get_extra_info("socket")
+        if bare is not None and self.unsent_bytes:
+            with contextlib.suppress(OSError):
+                bare.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self._stream.abort()
+
+    def answer_and_close(self, answer: bytes) -> None:
+        """Send an answer in place of serving anything."""
+        self._ending = True
+        if self._stream is not None:
+            refuse(self._stream, answer)
+
+    @property
+    def unsent_bytes(self) -> int:
+        """What waits to be sent."""
+        return self._stream.get_write_buffer_size() if self._stream is not None else 0
+
+    @property
+    def held_bytes(self) -> int:
+        """What a client that does not read makes the exporter hold."""
+        unsent = self.unsent_bytes
+        return unsent + self._body_held if unsent else 0
+
+    def overdue(self, now: float, settings: Web) -> str | None:
+        """Return the reason to close this connection now; None while every time-out is kept."""
+        if self._is_sending(now):
+            return families.SEND_TIMEOUT if now - self._stalled_since > settings.send_timeout else None
+        if self._is_serving():
+            self._active = now
+        quiet = now - self._active
+        if not self._payload.is_eof():
+            return families.BODY_TIMEOUT if quiet > settings.body_timeout else None
+        if self._is_serving():
+            return None
+        if self._head_since is not None:
+            return families.HEADER_TIMEOUT if now - self._head_since > settings.header_timeout else None
+        return families.IDLE_TIMEOUT if quiet > settings.idle_timeout else None
+
+    def precedence(self, now: float) -> tuple[int, float] | None:
+        """Return how early this connection is closed to make room, lowest first; None: it is being served."""
+        if self._is_sending(now):
+            return (2, self._stalled_since) if now - self._stalled_since > _STALLED_SECONDS else None
+        if not self._payload.is_eof():
+            return 1, self._active
+        if self._is_serving():
+            return None
+        return 0, self._active if self._head_since is None else self._head_since
+
+    def stalled_since(self, now: float) -> float:
+        """Return since when nothing of what waits to be sent has left; now where nothing waits."""
+        return self._stalled_since if self._is_sending(now) else now
+
+    def _is_serving(self) -> bool:
+        return self._current_request is not None or bool(self._messages)
+
+    def _is_sending(self, now: float) -> bool:
+        """Return whether something waits to be sent, and note since when nothing of it has left."""
+        unsent = self.unsent_bytes
+        if unsent and not 0 < self._unsent <= unsent:
+            self._stalled_since = now
+        if unsent < self._unsent:
+            self._active = now
+        self._unsent = unsent
+        return bool(unsent)
+
+    def _note_head(self) -> None:
+        """Note that a head is complete; refuse one that is too large, and too many at once."""
+        self._active = self._loop.time()
+        self._limiter.note_request(self)
+        self._payload = self._messages[-1][1]
+        self._head_since, self._head_bytes, self._body_bytes = None, 0, 0
+        if sum(map(_head_size, self._messages)) > self._limiter.settings().max_header_bytes:
+            self._messages[-1] = self._refuse_headers()
+
+    def _note_bytes(self, size: int, *, in_body: bool) -> None:
+        """Count bytes that completed no head."""
+        self._active = self._loop.time()
+        if in_body:
+            self._body_bytes += size
+            if self._body_bytes > MAX_BODY_BYTES:
+                self._limiter.count(families.TOO_LARGE_BODY)
+                self.abort()
+            return
+        if self._head_since is None:
+            self._head_since = self._active
+        self._head_bytes += size
+        if self._head_bytes > self._limiter.settings().max_header_bytes:
+            self._messages.append(self._refuse_headers())
+            if self._waiter is not None and not self._waiter.done():
+                self._waiter.set_result(None)
+
+    def _refuse_headers(self) -> tuple[_ErrInfo, StreamReader]:
+        """Return what aiohttp shall answer in place of a request whose headers are too large."""
+        self._ending = True
+        return _ErrInfo(_HEADERS_TOO_LARGE, LineTooLong(b"", 0), "too large headers"), EMPTY_PAYLOAD
+
+    def _make_error_handler(self, err_info: _ErrInfo) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
+        """Return what answers a request that cannot be read; aiohttp's own would log a traceback for each."""
+        too_large = isinstance(err_info.exc, LineTooLong)
+        if too_large:
+            self._limiter.count(families.TOO_LARGE_HEADERS)
+
+        async def answer(_request: web.BaseRequest) -> web.StreamResponse:
+            limit = self._limiter.settings().max_header_bytes
+            text = f"headers of more than {limit} bytes (web.max_header_bytes)\n" if too_large else "not HTTP\n"
+            response = web.Response(status=_HEADERS_TOO_LARGE if too_large else _BAD_REQUEST, text=text)
+            response.force_close()
+            return response
+
+        return answer
+
+
+def _head_size(message: tuple[object, StreamReader]) -> int:
+    """Return the bytes of a request's target and headers; 0 for a request that could not be read."""
+    head = message[0]
+    size = sum(len(name) + len(value) for name, value in getattr(head, "raw_headers", ()))
+    return size + len(getattr(head, "path", ""))
+
+
+def client_of(transport: asyncio.BaseTransport) -> str:
+    """Return whom a connection counts for."""
+    peer = transport.get_extra_info("peername")
+    if not isinstance(peer, tuple):  # a socket of another kind
+        return ""
+    try:
+        address = ipaddress.ip_address(str(peer[0]).partition("%")[0])
+    except ValueError:
+        return str(peer[0])
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.ip_network((address, _IPV6_NETWORK_BITS), strict=False))

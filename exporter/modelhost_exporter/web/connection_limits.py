@@ -1,0 +1,208 @@
+"""Time-outs and caps for the connections to the web port, counted by reason."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from modelhost_exporter.metrics.instruments import live_counter
+from modelhost_exporter.process.descriptors import ACCEPT
+from modelhost_exporter.web import families
+from modelhost_exporter.web.connection import LimitedConnection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from prometheus_client import CollectorRegistry
+
+    from modelhost_exporter.config.model import Web
+    from modelhost_exporter.process.descriptors import Descriptors
+
+_MAX_HELD_BYTES = 32 << 20
+_READ_BUFFER_BYTES = 1 << 12
+_SWEEP_SECONDS, _SWEEPS_PER_TIMEOUT = 1.0, 4
+_LINGERING = 2.0  # in body time-outs: aiohttp's own, so that it ends a body later than the sweep here
+_FOR_FILES = 0.5
+_BUSY = "the web port has no room for another connection ({})\n"
+_WAYS_OUT = {
+    families.ADDRESS_LIMIT: "web.max_connections_per_address",
+    families.CONNECTION_LIMIT: "web.max_connections",
+    families.DESCRIPTORS: "out of file descriptors",
+}
+
+
+class ConnectionLimits:
+    """All connections to the web port. A new one takes the place of one that waits where a cap is reached.
+
+    So the port always accepts: what is refused is only a connection beside as many that are all being served.
+    """
+
+    def __init__(
+        self,
+        settings: Callable[[], Web],
+        registry: CollectorRegistry,
+        descriptors: Descriptors,
+        make_room: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Prepare; ``make_room`` closes a connection elsewhere that can be spared, and returns whether it did."""
+        self.settings = settings
+        self._closed = live_counter(families.CLOSED, registry)
+        for reason in families.REASONS:  # every series from 0 on, so that the first is a rise
+            self._closed.labels(reason)
+        self._descriptors = descriptors
+        self._make_room_elsewhere = make_room
+        self._connections: dict[LimitedConnection, None] = {}
+        self._by_address: dict[str, dict[LimitedConnection, None]] = {}
+        self._sweeping: asyncio.TimerHandle | None = None
+
+    def count(self, reason: str) -> None:
+        """Count a connection that is closed for a limit."""
+        self._closed.labels(reason).inc()
+
+    def admit(self, connection: LimitedConnection) -> bool:
+        """Return whether a new connection may stay, in the place of another if need be."""
+        self._descriptors.opened()
+        refused = self._refusal(connection)
+        if refused is not None:
+            self.count(refused)
+            connection.answer_and_close(_unavailable(_BUSY.format(_WAYS_OUT[refused])))
+            return False
+        self._connections[connection] = None
+        self._by_address.setdefault(connection.address, {})[connection] = None
+        if self._sweeping is None:
+            self._sweep()
+        return True
+
+    def note_request(self, connection: LimitedConnection) -> None:
+        """Put a connection behind all others: the order is that in which they make room."""
+        for group in (self._connections, self._by_address.get(connection.address, {})):
+            if connection in group:
+                del group[connection]
+                group[connection] = None
+
+    def lost(self, connection: LimitedConnection) -> None:
+        """Forget a connection that is closed, whether it was admitted or not."""
+        self._descriptors.closed()
+        self._remove(connection)
+
+    def note_stall(self, connection: LimitedConnection) -> None:
+        """Close the connections that stalled earliest, but for this one, while too much is waiting to be sent."""
+        held = {each: size for each in self._connections if (size := each.held_bytes)}
+        total, now = sum(held.values()), _now()
+        if total <= _MAX_HELD_BYTES:
+            return
+        for each in sorted(held.keys() - {connection}, key=lambda each: each.stalled_since(now)):
+            self._close(each, families.UNSENT_LIMIT)
+            total -= held[each]
+            if total <= _MAX_HELD_BYTES:
+                return
+
+    def _refusal(self, connection: LimitedConnection) -> str | None:
+        """Return why a new connection cannot stay, after an attempt to close another; None when it can."""
+        settings = self.settings()
+        of_address = self._by_address.get(connection.address, {})
+        if len(of_address) >= settings.max_connections_per_address:
+            if not self._make_room(of_address, families.ADDRESS_LIMIT):
+                return families.ADDRESS_LIMIT
+        elif len(self._connections) >= settings.max_connections and not self._make_room(
+            self._connections, families.CONNECTION_LIMIT
+        ):
+            return families.CONNECTION_LIMIT
+        has_room = self._descriptors.make_room(ACCEPT, self._spare_descriptor, share=_FOR_FILES)
+        return None if has_room else families.DESCRIPTORS
+
+    def _spare_descriptor(self) -> bool:
+        """Close a connection of the proxy or of the web port; return whether there is one to spare."""
+        return self._make_room_elsewhere() or self._make_room(self._connections, families.DESCRIPTORS)
+
+    def _make_room(self, connections: Iterable[LimitedConnection], reason: str) -> bool:
+        """Close the connection that can be spared most easily; return whether there is one.
+
+        The first that waits for a request is the one that has waited longest, so that a flood costs no search.
+        """
+        now = _now()
+        best: tuple[tuple[int, float], LimitedConnection] | None = None
+        for each in connections:
+            precedence = each.precedence(now)
+            if precedence is not None and (best is None or precedence < best[0]):
+                best = precedence, each
+                if not precedence[0]:
+                    break
+        if best is None:
+            return False
+        self._close(best[1], reason)
+        return True
+
+    def _close(self, connection: LimitedConnection, reason: str) -> None:
+        self.count(reason)
+        self._remove(connection)
+        connection.abort()
+
+    def _remove(self, connection: LimitedConnection) -> None:
+        self._connections.pop(connection, None)
+        of_address = self._by_address.get(connection.address)
+        if of_address is not None:
+            of_address.pop(connection, None)
+            if not of_address:
+                del self._by_address[connection.address]
+
+    def _sweep(self) -> None:
+        """Close what is overdue, and come back while there are connections."""
+        settings, now = self.settings(), _now()
+        for connection in tuple(self._connections):
+            reason = connection.overdue(now, settings)
+            if reason is not None:
+                self._close(connection, reason)
+        shortest = min(settings.header_timeout, settings.idle_timeout, settings.body_timeout, settings.send_timeout)
+        delay = min(_SWEEP_SECONDS, shortest / _SWEEPS_PER_TIMEOUT)
+        self._sweeping = asyncio.get_running_loop().call_later(delay, self._sweep) if self._connections else None
+
+
+class LimitedRunner(web.AppRunner):
+    """aiohttp's runner with limits on connections."""
+
+    def __init__(self, app: web.Application, limits: ConnectionLimits, shutdown_timeout: float) -> None:
+        settings = limits.settings()
+        super().__init__(
+            app,
+            access_log=None,
+            handler_cancellation=True,
+            shutdown_timeout=shutdown_timeout,
+            auto_decompress=False,  # no route reads a body, and a small one may inflate to gigabytes
+            lingering_time=settings.body_timeout * _LINGERING,
+            max_line_size=settings.max_header_bytes,
+            max_field_size=settings.max_header_bytes,
+            read_bufsize=_READ_BUFFER_BYTES,
+        )
+        self._limits = limits
+
+    async def _make_server(self) -> web.Server:
+        server = await super()._make_server()
+        return _Server(server, self._limits)
+
+
+class _Server(web.Server):
+    """Makes limited connections."""
+
+    def __init__(self, server: web.Server, limits: ConnectionLimits) -> None:
+        super().__init__(
+            server.request_handler,
+            request_factory=server.request_factory,
+            handler_cancellation=server.handler_cancellation,
+            **server._kwargs,  # noqa: SLF001 - there is no other way to them
+        )
+        self._limits = limits
+
+    def __call__(self) -> LimitedConnection:
+        return LimitedConnection(self, self._limits, loop=self._loop, **self._kwargs)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _unavailable(text: str) -> bytes:
+    head = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n"
+    return f"{head}Content-Length: {len(text)}\r\n\r\n{text}".encode()

@@ -1,0 +1,84 @@
+"""The names of this machine: which host names in a URL are its own, and not those of another site."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+
+from modelhost_exporter.process.daemon_thread import Thread
+
+LOCALHOST = "localhost"
+
+_INSTALLERS_NAMES = frozenset(
+    {
+        *(LOCALHOST, "localhost4", "localhost6", "ip6-localhost"),
+        *("alpine", "archlinux", "debian", "fedora", "kali", "nixos", "raspberrypi", "tegra-ubuntu", "ubuntu"),
+    }
+)
+"""Names that many machines have: an attacker's domain may have such a name in it, to pass for this machine."""
+
+_NAMES_IN_CONTAINERS = ("host.docker.internal", "host.containers.internal")
+"""What containers call the machine that they run on; ``.internal`` is nobody's to register."""
+
+
+class MachineNames:
+    """Names that lead to this machine: its own, the short form of that, and the short form with any domain."""
+
+    def __init__(self, *names: str) -> None:
+        """Start with these, none: the system's; the name that the resolver gives is added when it is known."""
+        self._exact: set[str] = {LOCALHOST, *_NAMES_IN_CONTAINERS}
+        self._shorts: set[str] = set()
+        self._is_of_system = not names
+        for name in names or (socket.gethostname(),):
+            self.add(name)
+        if self._is_of_system:
+            self._add_resolved()
+
+    def add(self, name: str) -> None:
+        """Add a name, its short form and, unless many machines are called so, that with any domain."""
+        name = name.lower().rstrip(".")
+        short = name.partition(".")[0]
+        if not short or is_address(name):
+            return
+        self._exact |= {name, short, f"{short}.local"}
+        if short not in _INSTALLERS_NAMES and not short.isdigit():
+            self._shorts.add(short)
+
+    def __contains__(self, host: str) -> bool:
+        return self._has(host) or (self._is_of_system and self._has_after_renaming(host))
+
+    def _has(self, host: str) -> bool:
+        return host in self._exact or host.partition(".")[0] in self._shorts
+
+    def _has_after_renaming(self, host: str) -> bool:
+        """Add the system's name again: a machine may get it after the exporter has started."""
+        self.add(socket.gethostname())
+        return self._has(host)
+
+    def _add_resolved(self) -> None:
+        """Add the fully qualified name, in a thread: the resolver may take its time."""
+        try:
+            Thread(lambda: self.add(socket.getfqdn()), "fqdn").start()
+        except RuntimeError:  # no thread left on this machine: the other names have to do
+            return
+
+
+def is_address(host: str) -> bool:
+    """Return whether a host of a URL is an IP address, in the form that browsers send."""
+    try:
+        ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    return True
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host of a URL is ``localhost`` or a loopback address."""
+    if host == LOCALHOST:
+        return True
+    try:
+        address = ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return bool((mapped or address).is_loopback)

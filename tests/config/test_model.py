@@ -1,0 +1,221 @@
+"""The configuration file and what flags put on top of it."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from modelhost_exporter import collectors
+from modelhost_exporter.config import model as configuration
+from modelhost_exporter.config.model import Address, ConfigError
+from modelhost_exporter.config.name_filter import Selection
+from modelhost_exporter.engines.polling.settings import ModelServer, Probe
+from modelhost_exporter.proxy.settings import ProxyServer, ProxySettings
+from modelhost_exporter.requests.slo import Objectives
+
+EXAMPLE = Path(__file__).parent.parent.parent / "config.example.yaml"
+
+
+def _written(folder: Path, text: str) -> Path:
+    file = folder / "config.yaml"
+    file.write_text(text)
+    return file
+
+
+def _keys(kind: object, prefix: str = "") -> set[str]:
+    """Return the dotted keys of parsed YAML."""
+    if not isinstance(kind, dict):
+        return {prefix}
+    return {key for name, value in kind.items() for key in _keys(value, f"{prefix}.{name}".lstrip("."))}
+
+
+def test_the_example_holds_every_default() -> None:
+    """Loading config.example.yaml gives the defaults, so that its comments and values are true."""
+    example, default = configuration.load(EXAMPLE, {}), configuration.load(None, {})
+    assert {name: replace(o, enabled=None) for name, o in example.collectors.items()} == default.collectors
+    assert replace(example, collectors={}) == replace(default, collectors={})
+
+
+def test_the_example_names_every_key() -> None:
+    """Every key that exists stands in config.example.yaml, every collector with its enabled."""
+    keys = _keys(yaml.safe_load(EXAMPLE.read_text()))
+    expected = {
+        f"{section}.{field}"
+        for section, kind in (
+            ("web", configuration.Web),
+            ("live", configuration.Live),
+            ("scrape", configuration.Scraping),
+            ("log", configuration.Log),
+            ("path", collectors.Paths),
+            ("proxy", ProxySettings),
+        )
+        for field in vars(kind())
+    } | {"collectors.disable_defaults", "model_servers"}
+    for name in collectors.names():
+        for field, value in vars(collectors.module(name).Options()).items():
+            expected.add(f"collectors.{name}.{field}" + (".exclude" if isinstance(value, Selection) else ""))
+    assert keys == expected
+
+
+def test_the_commented_example_of_a_server_is_valid(tmp_path: Path) -> None:
+    """Taking the comment marks away gives a server with every key that there is, and only defaults for options."""
+    lines = EXAMPLE.read_text().splitlines()
+    start = lines.index("  servers: []")
+    end = lines.index("", start)
+    shown = "\n".join(line.replace("  # ", "    ", 1) for line in lines[start + 1 : end])
+    (server,) = configuration.load(_written(tmp_path, f"proxy:\n  servers:\n{shown}\n"), {}).proxy.servers
+    (raw,) = yaml.safe_load(f"servers:\n{shown}\n")["servers"]
+    assert set(raw) == {field.name for field in fields(ProxyServer)}
+    assert set(raw["objectives"]) == {field.name for field in fields(Objectives)}
+    bare = ProxyServer(server.name, server.listen, server.upstream)
+    assert replace(server, objectives=bare.objectives, models=bare.models) == bare
+
+
+def test_the_commented_example_of_a_model_server_is_valid(tmp_path: Path) -> None:
+    """Taking the comment marks away gives a model server with every key that there is, and defaults for options."""
+    lines = EXAMPLE.read_text().splitlines()
+    start = lines.index("model_servers: []")
+    end = lines.index("", start)
+    shown = "\n".join(line.replace("  # ", "  ", 1) for line in lines[start + 1 : end])
+    (server,) = configuration.load(_written(tmp_path, f"model_servers:\n{shown}\n"), {}).model_servers
+    (raw,) = yaml.safe_load(f"model_servers:\n{shown}\n")["model_servers"]
+    assert set(raw) == {field.name for field in fields(ModelServer)}
+    assert set(raw["probe"]) == {field.name for field in fields(Probe)}
+    assert server.probe == Probe()
+    assert replace(server, probe=None, headers={}) == ModelServer(server.name, server.url)
+
+
+def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
+    """A file with nothing, or only comments, changes nothing."""
+    assert configuration.load(_written(tmp_path, "# nothing\n"), {}) == configuration.load(None, {})
+
+
+def test_a_file_needs_only_what_it_changes(tmp_path: Path) -> None:
+    """Keys that are given count; the others keep their defaults; include replaces the default exclude."""
+    loaded = configuration.load(
+        _written(tmp_path, "web: {max_requests: 3}\ncollectors: {network: {devices: {include: lo}}}"), {}
+    )
+    assert loaded.web == configuration.Web(max_requests=3)
+    devices: Selection = vars(loaded.collectors["network"])["devices"]
+    assert devices.keeps("lo")
+    assert not devices.keeps("eth0")
+
+
+def test_an_override_wins_over_the_file(tmp_path: Path) -> None:
+    """What a flag set replaces the file's value and leaves its neighbours."""
+    file = _written(tmp_path, "web: {max_requests: 3, telemetry_path: /m}")
+    loaded = configuration.load(file, {"web.max_requests": 7, "web.listen_addresses": [":1"]})
+    assert loaded.web == configuration.Web((Address("", 1),), "/m", 7)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ({}, None),
+        ({"collectors.cpu.enabled": False}, {*collectors.names()} - {"cpu"}),
+        ({"collectors.disable_defaults": True, "collectors.cpu.enabled": True}, {"cpu"}),
+        ({"collectors.disable_defaults": True}, set()),
+    ],
+)
+def test_collectors_are_chosen_by_name(overrides: dict[str, object], expected: set[str] | None) -> None:
+    """All run by default; each can be switched; disable_defaults leaves only those enabled by name."""
+    assert set(configuration.load(None, overrides).collectors) == (
+        set(collectors.names()) if expected is None else expected
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("wbe: {}", "unknown key 'wbe'; known: web, live, scrape, log, path, proxy, model_servers, collectors"),
+        ("- a", "must be a mapping, not a list"),
+        ("web: 5", "web: must be a mapping, not 5"),
+        ("web: {listen_addresses: []}", "web: listen_addresses must not be empty"),
+        (
+            "web: {listen_addresses: [localhost]}",
+            "web.listen_addresses[0]: 'localhost' is not an address such as 127.0.0.1:8585, :8585 or [::1]:8585",
+        ),
+        ("web: {listen_addresses: ['a:99999']}", "web.listen_addresses[0]: 'a:99999': a port is at most 65535"),
+        ("web: {max_requests: 0}", "web: max_requests must be at least 1"),
+        (
+            "web: {telemetry_path: metrics}",
+            "web: telemetry_path 'metrics' must be a path such as /metrics, not / and not below /-/, /api/, /static/",
+        ),
+        ("log: {level: loud}", "log.level: must be one of debug, info, warning, error, not 'loud'"),
+        ("collectors: {gpus: {}}", "collectors: unknown key 'gpus'; known: cgroup, clock"),
+        ("collectors: {cpu: {enabeld: true}}", "collectors.cpu: unknown key 'enabeld'; known: enabled"),
+        (
+            "collectors: {disk: {devices: {include: a, exclude: b}}}",
+            "collectors.disk.devices: give include or exclude, not both",
+        ),
+        ("web: {a: 1, a: 2}", ":1:13: key 'a' stands twice"),
+        ("web: {", ":1:7: "),
+        ("? [a]\n: b", ":1:3: a key must be text"),
+        ("a: \x01", "config.yaml: "),
+        ("path: {procfs: ''}", "path.procfs: '' is not a path"),
+        ("a: !!python/object:os.system {}", ":1:4: could not determine a constructor"),
+        ("[" * 3000, "config.yaml:1:33: nested more than 32 levels deep"),
+        ("log: 2001-99-99", ":1:6: not a YAML timestamp"),
+        ("web: {max_requests: 0x_}", ":1:21: not a YAML int"),
+        ("web: {max_requests: !!bool maybe}", ":1:21: not a YAML bool"),
+        ("web: {max_requests: !!timestamp x}", ":1:21: not a YAML timestamp"),
+        ("? !!set {a}\n: 1", ":1:3: a key must be text"),
+    ],
+)
+def test_a_mistake_in_the_file_is_one_clear_line(tmp_path: Path, text: str, message: str) -> None:
+    """The error names the path of the mistake, or the line and column of broken YAML."""
+    with pytest.raises(ConfigError) as caught:
+        configuration.load(_written(tmp_path, text), {})
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    """A missing file, a folder and a file that is not UTF-8 are errors with the file's name."""
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml: No such file or directory"):
+        configuration.load(tmp_path / "nowhere.yaml", {})
+    with pytest.raises(ConfigError, match="Is a directory"):
+        configuration.load(tmp_path, {})
+    (tmp_path / "latin.yaml").write_bytes(b"a: \xff")
+    with pytest.raises(ConfigError, match=r"latin\.yaml: not UTF-8 at byte 3"):
+        configuration.load(tmp_path / "latin.yaml", {})
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.1:8585", Address("127.0.0.1", 8585)),
+        (":0", Address("", 0)),
+        ("[::1]:80", Address("::1", 80)),
+        ("host.example:1", Address("host.example", 1)),
+    ],
+)
+def test_an_address_is_parsed_and_written_back(text: str, address: Address) -> None:
+    """HOST:PORT, :PORT and [IPV6]:PORT mean what they say."""
+    assert Address.from_text(text) == address
+    assert str(address) == text
+
+
+@pytest.mark.parametrize("text", ["", "host", "8585", "::1:80", "a:b", "a:-1", "a: 80", "a:٣", "http://a:80", "a:"])
+def test_what_is_no_address_is_refused(text: str) -> None:
+    """Anything else is a ValueError that shows the text."""
+    with pytest.raises(ValueError, match="is not an address"):
+        Address.from_text(text)
+
+
+def test_yaml_anchors_and_merge_keys_work(tmp_path: Path) -> None:
+    """A mapping that is merged in by << counts, and what stands beside it wins."""
+    text = "collectors:\n  disk: {devices: &lo {include: lo}}\n  network: {devices: {<<: *lo, include: eth0}}"
+    devices: Selection = vars(configuration.load(_written(tmp_path, text), {}).collectors["network"])["devices"]
+    assert devices.keeps("eth0")
+    assert not devices.keeps("lo")
+
+
+@pytest.mark.parametrize("path", ["/%41", "/a\\b", '/a"<b>', "/a b", "", "/", "/-/x", "/api/live"])
+def test_a_telemetry_path_that_nobody_can_reach_is_refused(path: str) -> None:
+    """Only paths that need no encoding are taken."""
+    with pytest.raises(ConfigError, match="telemetry_path"):
+        configuration.load(None, {"web.telemetry_path": path})

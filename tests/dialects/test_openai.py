@@ -1,0 +1,266 @@
+"""Chat and text completions, frame by frame."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from modelhost_exporter.dialects import Progress
+
+from .feeding import JSON, SSE, events, feed, reply, streamed, whole
+
+CHAT = "/v1/chat/completions"
+TEXT = "/v1/completions"
+NONE = Progress(0, answer=False)
+THOUGHT = Progress(1, answer=False)
+ANSWER = Progress(1, answer=True)
+
+
+def delta(*, index: int = 0, finish: object = None, **fields: object) -> dict[str, Any]:
+    """Return a chat frame with one choice."""
+    return {"model": "m", "choices": [{"index": index, "delta": fields, "finish_reason": finish}]}
+
+
+def usage_frame(**usage: object) -> dict[str, Any]:
+    """Return the frame with which a stream tells its usage."""
+    return {"model": "m", "choices": [], "usage": usage}
+
+
+def tool(**function: object) -> list[dict[str, Any]]:
+    """Return the tool_calls of a frame."""
+    return [{"index": 0, "id": "call_1", "type": "function", "function": function}]
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"role": "assistant"}, NONE),
+        ({"role": "assistant", "content": None}, NONE),
+        ({"role": "assistant", "content": ""}, NONE),
+        ({}, NONE),
+        ({"content": "a"}, ANSWER),
+        ({"content": " "}, ANSWER),
+        ({"content": None, "tool_calls": None}, NONE),
+        ({"reasoning_content": "hm"}, THOUGHT),
+        ({"reasoning": "hm", "content": ""}, THOUGHT),
+        ({"reasoning": "hm", "content": "so"}, ANSWER),
+        ({"reasoning_content": "", "reasoning": None}, NONE),
+        ({"tool_calls": tool(name="f", arguments="")}, ANSWER),
+        ({"tool_calls": tool(arguments='{"')}, ANSWER),
+        ({"tool_calls": tool(arguments="")}, NONE),
+        ({"tool_calls": []}, NONE),
+        ({"function_call": {"name": "f"}}, ANSWER),
+        ({"function_call": {"arguments": ""}}, NONE),
+        ({"refusal": "no"}, ANSWER),
+        ({"audio": {"data": "UklGRg=="}}, ANSWER),
+        ({"audio": {"transcript": "a"}}, ANSWER),
+        ({"audio": {"id": "audio_1"}}, NONE),
+    ],
+)
+def test_which_deltas_are_tokens(fields: dict[str, Any], expected: Progress) -> None:
+    """A frame counts when it carries a token of any kind; only content, refusals and calls are answers."""
+    progress, usage = streamed(CHAT, delta(**fields))
+    assert progress == expected
+    assert usage.parse_errors == ()
+
+
+def test_reasoning_comes_before_the_answer() -> None:
+    """The first token may be a thought; the answer is noticed when it comes."""
+    watching = reply(CHAT, SSE)
+    frames = [delta(role="assistant"), delta(reasoning="a"), delta(reasoning="b"), delta(content="c")]
+    assert [watching.feed(events(frame)) for frame in frames] == [NONE, THOUGHT, THOUGHT, ANSWER]
+
+
+def test_several_frames_in_one_piece() -> None:
+    """Frames that arrive together are counted each, and one answer makes an answer."""
+    assert reply(CHAT, SSE).feed(events(delta(reasoning="a"), delta(content="b"), delta(role="x"))) == (2, True)
+
+
+def test_usage_with_details() -> None:
+    """Cached tokens are a part of the input and reasoning a part of the output."""
+    usage = streamed(
+        CHAT,
+        delta(content="a"),
+        delta(finish="stop"),
+        usage_frame(
+            prompt_tokens=100,
+            completion_tokens=30,
+            prompt_tokens_details={"cached_tokens": 64, "audio_tokens": 0},
+            completion_tokens_details={"reasoning_tokens": 20},
+        ),
+        "[DONE]",
+    )[1]
+    assert (usage.input_tokens, usage.input_cache_hit, usage.input_cache_write) == (100, 64, None)
+    assert (usage.output_tokens, usage.output_reasoning) == (30, 20)
+    assert (usage.source, usage.complete, usage.parse_errors) == ("usage", True, ())
+
+
+def test_usage_without_details() -> None:
+    """What the server does not say is unknown, not 0."""
+    usage = streamed(CHAT, usage_frame(prompt_tokens=1, completion_tokens=2, prompt_tokens_details=None))[1]
+    assert (usage.input_cache_hit, usage.output_reasoning) == (None, None)
+
+
+def test_usage_with_details_beside_it() -> None:
+    """DeepSeek and SGLang write the parts beside their wholes."""
+    counts = {"prompt_tokens": 9, "prompt_cache_hit_tokens": 4, "completion_tokens": 7, "reasoning_tokens": 3}
+    usage = streamed(CHAT, usage_frame(**counts))[1]
+    assert (usage.input_cache_hit, usage.output_reasoning) == (4, 3)
+
+
+def test_usage_in_every_frame() -> None:
+    """With usage in each frame the last one counts, also when the stream is cut."""
+    frames = [delta(content="a") | {"usage": {"prompt_tokens": 5, "completion_tokens": n}} for n in (1, 2)]
+    usage = streamed(CHAT, *frames)[1]
+    assert (usage.input_tokens, usage.output_tokens, usage.complete) == (5, 2, False)
+
+
+def test_no_usage() -> None:
+    """A stream that tells no counts has none."""
+    usage = streamed(CHAT, delta(content="a"), delta(finish="stop") | {"usage": None}, "[DONE]")[1]
+    assert (usage.source, usage.input_tokens, usage.output_tokens) == ("none", None, None)
+
+
+def test_a_finish_without_done_is_complete() -> None:
+    """Servers that leave [DONE] out have ended when every choice has; before that the stream was cut."""
+    assert streamed(CHAT, delta(content="a"), delta(finish="stop"))[1].complete
+    assert not streamed(CHAT, delta(content="a"), delta(index=1, content="b"), delta(finish="stop"))[1].complete
+    assert not streamed(CHAT, delta(content="a"))[1].complete
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("stop", "stop"),
+        ("length", "length"),
+        ("tool_calls", "tool_calls"),
+        ("function_call", "tool_calls"),
+        ("content_filter", "content_filter"),
+        ("eos_token", "stop"),
+        ("abort", "other"),
+    ],
+)
+def test_finish_reasons(said: str, meant: str) -> None:
+    """Finish reasons come in the few words of the contract."""
+    assert streamed(CHAT, delta(finish=said))[1].finish_reasons == (meant,)
+
+
+def test_several_choices() -> None:
+    """Each choice finishes for a reason of its own, in the order of their index."""
+    usage = streamed(
+        CHAT, delta(index=1, content="b"), delta(content="a"), delta(index=1, finish="length"), delta(finish="stop")
+    )[1]
+    assert (usage.choices, usage.finish_reasons) == (2, ("stop", "length"))
+
+
+def timings(output: int, **more: object) -> dict[str, object]:
+    """Return llama.cpp's timings."""
+    return {"prompt_n": 5, "prompt_ms": 46.0, "predicted_n": output, "predicted_ms": 250.0, **more}
+
+
+def test_llamacpp_usage_of_several_choices() -> None:
+    """llama.cpp sends one usage for each choice: their outputs add up, the prompt counts once."""
+    each = [usage_frame(prompt_tokens=27, completion_tokens=n) | {"timings": timings(n, cache_n=22)} for n in (8, 9)]
+    usage = streamed(CHAT, delta(content="a"), delta(index=1, content="b"), *each, "[DONE]")[1]
+    assert (usage.input_tokens, usage.output_tokens, usage.choices) == (27, 17, 2)
+
+
+def test_timings_with_every_frame() -> None:
+    """With timings_per_token the last timings count."""
+    usage = streamed(CHAT, *(delta(content="a") | {"timings": timings(n, cache_n=0)} for n in (1, 2, 3)))[1]
+    assert (usage.input_tokens, usage.input_cache_hit, usage.output_tokens, usage.source) == (5, 0, 3, "timings")
+    assert (usage.prefill_seconds, usage.decode_seconds) == (0.046, 0.25)
+
+
+def test_timings_that_do_not_know_the_cache() -> None:
+    """Without cache_n the computed tokens are not the whole input, which stays unknown."""
+    usage = streamed(CHAT, delta(finish="stop") | {"timings": timings(3)})[1]
+    assert (usage.input_tokens, usage.input_cache_hit, usage.output_tokens) == (None, None, 3)
+
+
+def test_timings_tell_the_cache_that_usage_does_not() -> None:
+    """A usage without details is completed by timings that agree with it."""
+    frame = usage_frame(prompt_tokens=27, completion_tokens=3) | {"timings": timings(3, cache_n=22)}
+    usage = streamed(CHAT, delta(content="a"), frame)[1]
+    assert (usage.source, usage.input_tokens, usage.input_cache_hit) == ("usage", 27, 22)
+
+
+def test_per_request_metrics_of_vllm() -> None:
+    """The metrics of vLLM give queue, prefill and decode."""
+    metrics = {"time_to_first_token_ms": 85.0, "generation_time_ms": 1240.0, "queue_time_ms": 12.0, "mean_itl_ms": None}
+    usage = streamed(CHAT, usage_frame(prompt_tokens=1, completion_tokens=2) | {"metrics": metrics})[1]
+    assert (usage.queue_seconds, usage.prefill_seconds, usage.decode_seconds) == (0.012, 0.085, 1.24)
+
+
+def test_stats_of_lm_studio() -> None:
+    """LM Studio's stats beside a reply give prefill and decode; its counts come from usage."""
+    body = {
+        "model": "m",
+        "choices": [{"index": 0, "finish_reason": "stop", "message": {"content": "a"}}],
+        "usage": {"prompt_tokens": 24, "completion_tokens": 53},
+        "stats": {"time_to_first_token": 0.111, "generation_time": 0.954, "stop_reason": "eosFound"},
+    }
+    usage = whole("/api/v0/chat/completions", body)
+    assert (usage.source, usage.prefill_seconds, usage.decode_seconds) == ("usage", 0.111, 0.954)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        {"error": {"message": "out of memory", "code": 500}},
+        {"error": "out of memory"},
+        {"object": "error", "message": "out of memory"},
+    ],
+)
+def test_an_error_inside_a_stream(frame: dict[str, object]) -> None:
+    """An error frame makes the reply a failure, whatever its status was."""
+    usage = streamed(CHAT, delta(content="a"), frame, "[DONE]")[1]
+    assert usage.failed
+
+
+@pytest.mark.parametrize("event", ["event: error\ndata: {}\n\n", 'error: {"code":500}\n\n'])
+def test_an_error_in_the_framing(event: str) -> None:
+    """An event named error, and older llama.cpp's error field, are failures."""
+    assert feed(reply(CHAT, SSE), [events(delta(content="a")) + event.encode()])[1].failed
+
+
+def test_a_refusal_in_json() -> None:
+    """A client that asked for a stream may get one JSON document."""
+    usage = whole(CHAT, {"error": {"message": "no such model", "code": 404}})
+    assert (usage.failed, usage.complete, usage.parse_errors) == (True, True, ())
+
+
+@pytest.mark.parametrize("kind", ["text/html", "audio/mpeg", "", "text/plain; charset=utf-8"])
+def test_other_replies_say_nothing(kind: str) -> None:
+    """A page or a sound is neither understood nor blamed."""
+    usage = feed(reply(CHAT, kind), [b"<html>Bad gateway</html>"])[1]
+    assert (usage.complete, usage.failed, usage.source, usage.parse_errors) == (True, False, "none", ())
+
+
+def test_the_model_is_known_early() -> None:
+    """The model is known with the first frame that names it."""
+    watching = reply(CHAT, SSE)
+    assert watching.model is None
+    watching.feed(events(delta(role="assistant")))
+    assert watching.model == "m"
+
+
+def test_half_a_character_is_a_token() -> None:
+    """Bytes that are not UTF-8 inside a content do not cost the frame."""
+    data = b'data: {"choices":[{"index":0,"delta":{"content":"\xf0\x9f"}}]}\n\n'
+    assert reply(CHAT, SSE).feed(data) == ANSWER
+
+
+@pytest.mark.parametrize("data", ["[" * 100_000, '{"a":' * 100_000, "{]", "nope"])
+def test_what_is_not_json(data: str) -> None:
+    """Text that cannot be parsed, however deep, is a json error."""
+    assert streamed(CHAT, data)[1].parse_errors == ("json",)
+    assert feed(reply(CHAT, JSON), [data.encode() + (b"]" if data[0] == "[" else b"}")])[1].parse_errors == ("json",)
+
+
+def test_text_completions() -> None:
+    """A text completion's token is its text; several prompts are several choices."""
+    frames = [{"choices": [{"index": n, "text": text}]} for n, text in ((0, ""), (0, "a"), (1, "b"))]
+    progress, usage = streamed(TEXT, *frames)
+    assert (progress, usage.choices) == ((2, True), 2)

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import pytest
+
+from modelhost_exporter.engines import kinds
+from modelhost_exporter.engines.snapshot import Engine
+from modelhost_exporter.json_reading import Care
+from tests.engines.kinds.captured import said, snapshot
+from tests.engines.kinds.expected_engines import ENGINES
+from tests.engines.kinds.expected_models import MODELS, VERSIONS
+from tests.support.pages import SERVERS, pages
+
+
+@pytest.mark.parametrize("folder", ENGINES)
+def test_engine(folder: str) -> None:
+    """Every number of a captured engine is where its name says, and what it does not say is absent."""
+    assert said(snapshot(folder).engine) == ENGINES[folder]
+
+
+@pytest.mark.parametrize("folder", MODELS)
+def test_models(folder: str) -> None:
+    """Every model is described as far as its server does, and no further."""
+    assert [said(model) for model in snapshot(folder).models] == MODELS[folder]
+
+
+@pytest.mark.parametrize("folder", VERSIONS)
+def test_version(folder: str) -> None:
+    """The version is the one that the server tells."""
+    assert snapshot(folder).version == VERSIONS[folder]
+
+
+def test_a_prefix_of_ray_changes_nothing() -> None:
+    """Ray's ray_vllm: names are vLLM's own (here of one engine of two)."""
+    ray, one = said(snapshot("vllm-ray").engine), said(snapshot("vllm").engine)
+    assert ray.keys() == one.keys()
+    assert ray["output_tokens"] == 2000
+
+
+@pytest.mark.parametrize("folder", SERVERS)
+def test_a_missing_page_of_metrics_is_absent_not_zero(folder: str) -> None:
+    """Where /metrics is not served nothing of it is made up."""
+    served = {path: body for path, body in pages(folder).items() if not path.startswith("/metrics")}
+    engine = kinds.backend(SERVERS[folder]).snapshot(served.__getitem__, Care("on")).engine
+    assert said(engine).keys() <= {
+        "request_capacity",
+        "kv_cache_capacity_tokens",
+        "requests_running",
+        "kv_cache_usage_ratio",
+    }
+    assert engine.output_tokens is None
+
+
+def test_an_engine_without_numbers_says_nothing() -> None:
+    """An engine's fields are all absent until something says otherwise."""
+    assert said(Engine()) == {}
+    assert Engine().tokens is None

@@ -1,0 +1,324 @@
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from modelhost_exporter.config.duration import Seconds
+from modelhost_exporter.config.http_url import ServerUrl
+from modelhost_exporter.engines.polling.pollers import Fleet, pause, run_schedule
+from modelhost_exporter.engines.polling.server_poller import Surroundings
+from modelhost_exporter.engines.polling.settings import ModelServer, Probe
+from modelhost_exporter.process import daemon_thread
+from modelhost_exporter.requests.observation import RequestObservation, ServerSeconds
+from tests.support.pages import pages
+from tests.support.programs import wait_until
+from tests.support.readings import readings
+from tests.support.stand_in import StandIn, standing_in
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.support.readings import Readings
+
+HOUR = 3600.0
+
+
+@pytest.fixture
+def fleet() -> Iterator[Fleet]:
+    """Give a fleet that is closed at the end, when its threads have ended."""
+    fleet = Fleet(CollectorRegistry())
+    yield fleet
+    fleet.close()
+    wait_until(lambda: not any(map(watches, daemon_thread.names())), "nothing is polled")
+
+
+def watches(thread: str) -> bool:
+    """Tell whether a thread polls or probes a server."""
+    return thread.startswith(("poll-", "probe-"))
+
+
+@pytest.fixture
+def server() -> Iterator[StandIn]:
+    """Serve Ollama's pages."""
+    with standing_in(pages("ollama")) as stand_in:
+        yield stand_in
+
+
+def configured(name: str, server: StandIn, timeout: float = 5.0) -> ModelServer:
+    """Return the settings of a server."""
+    return ModelServer(name, ServerUrl(server.url), timeout=Seconds(timeout))
+
+
+def read(fleet: Fleet) -> Readings:
+    """Return what a scrape shows."""
+    return readings(fleet.collect())
+
+
+def up(fleet: Fleet) -> dict[tuple[str, ...], float]:
+    """Return which servers are up."""
+    return read(fleet).get("engine_up", {})
+
+
+def test_one_dead_server_delays_nothing(fleet: Fleet, server: StandIn) -> None:
+    """While one server hangs in its time-out the others are polled and shown, and a scrape asks nobody."""
+    with standing_in({}) as dead:
+        dead.pages = dict.fromkeys(("/v1/models", "/props", "/api/ps"), dead.hang)
+        fleet.watch([configured("dead", dead, 20), configured("a", server), configured("b", server)], {}, HOUR)
+        wait_until(lambda: len(up(fleet)) == 2, "the living are up")
+        assert up(fleet) == {("a",): 1, ("b",): 1}
+        asked = len(server.asked)
+        for _ in range(5):
+            read(fleet)
+        assert len(server.asked) == asked
+        dead.released.set()
+
+
+def test_a_reload_keeps_what_did_not_change(fleet: Fleet, server: StandIn) -> None:
+    """Servers that stay keep their thread and their counts; new ones start, and those that are gone leave the page."""
+    keep, leave = configured("keep", server), configured("leave", server)
+    fleet.watch([keep, leave], {}, HOUR)
+    wait_until(lambda: len(up(fleet)) == 2, "both are up")
+    before = fleet._by_name["keep"]
+    asked = len(server.asked)
+    fleet.watch([configured("new", server), keep], {}, HOUR)
+    wait_until(lambda: up(fleet).keys() == {("keep",), ("new",)}, "the new one is up, the other gone")
+    assert fleet._by_name["keep"] is before
+    wait_until(lambda: len(server.asked) >= asked + 4, "the new one has asked")
+    wait_until(lambda: "poll-leave" not in daemon_thread.names(), "its thread has ended")
+
+
+def test_a_changed_server_is_watched_anew(fleet: Fleet, server: StandIn) -> None:
+    """New settings of a server of the same name are in force at once."""
+    fleet.watch([configured("a", server)], {}, HOUR)
+    before = fleet._by_name["a"]
+    fleet.watch([configured("a", server, 7)], {}, HOUR)
+    assert fleet._by_name["a"] is not before
+    fleet.watch([configured("a", server, 7)], {}, 2 * HOUR)
+    assert fleet._by_name["a"].server.timeout == Seconds(7)
+
+
+def test_a_proxied_server_s_url_is_its_upstream(fleet: Fleet, server: StandIn) -> None:
+    """An entry without a url is polled where the proxied server of its name forwards to."""
+    fleet.watch([ModelServer("ollama")], {"ollama": ServerUrl(server.url)}, HOUR)
+    wait_until(lambda: up(fleet) == {("ollama",): 1}, "it is up")
+
+
+def test_a_closed_fleet_has_no_threads(server: StandIn) -> None:
+    """After close nothing polls any more."""
+    fleet = Fleet(CollectorRegistry())
+    fleet.watch([configured("closing", server)], {}, HOUR)
+    fleet.close()
+    wait_until(lambda: "poll-closing" not in daemon_thread.names(), "the thread has ended")
+    assert read(fleet) == {}
+
+
+class OncePolled:
+    """A schedule that runs each action once, in the caller's thread, and fails when no thread is left."""
+
+    def __init__(self) -> None:
+        self.threads_left = 1000
+        self.is_alive = True
+        self.stopped: dict[str, threading.Event] = {}
+        self.closes: list[Callable[[], None]] = []
+
+    def __call__(  # noqa: PLR0913 - as Schedule
+        self,
+        action: Callable[[], bool],
+        interval_seconds: float,
+        stopped: threading.Event,
+        name: str,
+        close: Callable[[], None],
+        *,
+        at_once: bool = True,
+    ) -> Started:
+        """Poll once; RuntimeError when no thread is left."""
+        del interval_seconds
+        if self.threads_left == 0:
+            raise RuntimeError("can't start new thread")
+        self.threads_left -= 1
+        self.stopped[name] = stopped
+        self.closes.append(close)
+        if at_once:
+            action()
+        return Started(self)
+
+    def ended(self) -> set[str]:
+        """Return the names of the threads that were told to end."""
+        return {name for name, stopped in self.stopped.items() if stopped.is_set()}
+
+
+@pytest.fixture
+def schedule() -> Iterator[OncePolled]:
+    """Give a schedule whose connections are closed at the end."""
+    schedule = OncePolled()
+    yield schedule
+    for close in schedule.closes:
+        close()
+
+
+class Started:
+    """A thread of the schedule."""
+
+    def __init__(self, schedule: OncePolled) -> None:
+        self._schedule = schedule
+
+    def is_alive(self) -> bool:
+        """Return whether it still polls."""
+        return self._schedule.is_alive
+
+
+def test_a_change_that_cannot_be_started_changes_nothing(server: StandIn, schedule: OncePolled) -> None:
+    """What was started for it is stopped, probes included, and what is in force stays as it is."""
+    schedule.threads_left = 4
+    fleet = Fleet(CollectorRegistry(), schedule=schedule)
+    fleet.watch([configured("a", server), configured("b", server)], {}, HOUR)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        fleet.prepare(
+            [configured("a", server), configured("c", server), replace(configured("d", server), probe=Probe())],
+            {},
+            HOUR,
+        )
+    assert up(fleet) == {("a",): 1, ("b",): 1}
+    assert schedule.ended() == {"poll-c", "poll-d"}
+
+
+def test_a_change_is_undone_as_a_whole(server: StandIn, schedule: OncePolled) -> None:
+    """Before it is in force nothing of it is shown; undone, its servers are polled no more."""
+    fleet = Fleet(CollectorRegistry(), schedule=schedule)
+    fleet.watch([configured("a", server)], {}, HOUR)
+    change = fleet.prepare([configured("a", server), configured("b", server)], {}, HOUR)
+    assert up(fleet) == {("a",): 1}
+    change.undo()
+    assert schedule.ended() == {"poll-b"}
+
+
+def test_overdue_polls_are_no_success(server: StandIn, schedule: OncePolled, caplog: pytest.LogCaptureFixture) -> None:
+    """A server whose thread has died is not up any more, with the age of the last poll on the page, logged once."""
+    clock = [100.0]
+    fleet = Fleet(CollectorRegistry(), around=Surroundings(now=lambda: clock[0]), schedule=schedule)
+    fleet.watch([configured("a", server, timeout=1)], {}, 10)
+    fresh = read(fleet)
+    clock[0] += 32
+    assert read(fleet) == fresh, "a poll may take a while"
+    clock[0] += 2
+    for _ in range(2):
+        overdue = read(fleet)
+    assert overdue["engine_up"] == {("a",): 0}
+    assert overdue["engine_last_success_timestamp_seconds"] == fresh["engine_last_success_timestamp_seconds"]
+    assert overdue["model_loads_total"] == fresh["model_loads_total"]
+    assert "engine_info" not in overdue
+    assert "model_loaded" not in overdue
+    assert [record.message for record in caplog.records].count("polls are overdue") == 1
+
+
+def test_a_server_that_was_never_polled_is_not_up(server: StandIn) -> None:
+    """A first poll that does not end is overdue as well."""
+    clock = [100.0]
+
+    def never(*_: object, **__: object) -> None:
+        pass
+
+    fleet = Fleet(CollectorRegistry(), around=Surroundings(now=lambda: clock[0]), schedule=never)
+    fleet.watch([configured("a", server, timeout=1)], {}, 10)
+    assert up(fleet) == {}
+    clock[0] += 34
+    assert up(fleet) == {("a",): 0}
+
+
+def test_a_reload_replaces_a_thread_that_has_died(server: StandIn, schedule: OncePolled) -> None:
+    """Nothing has changed in the configuration, but the server is polled by a new thread."""
+    fleet = Fleet(CollectorRegistry(), schedule=schedule)
+    fleet.watch([configured("a", server)], {}, HOUR)
+    before = fleet._by_name["a"]
+    fleet.watch([configured("a", server)], {}, HOUR)
+    assert fleet._by_name["a"] is before
+    schedule.is_alive = False
+    fleet.watch([configured("a", server)], {}, HOUR)
+    assert fleet._by_name["a"] is not before
+
+
+def test_a_server_is_polled_again_and_again(fleet: Fleet, server: StandIn) -> None:
+    """Polls go on on their own clock."""
+    fleet.watch([configured("a", server)], {}, 0.01)
+    wait_until(lambda: server.asked.count("/api/ps") >= 3, "several polls")
+
+
+@pytest.mark.parametrize(
+    ("failures", "chance", "seconds"),
+    [(0, 0.5, 10), (0, 0.0, 9), (0, 1.0, 11), (1, 0.5, 10), (2, 0.5, 20), (3, 0.5, 40), (5, 0.5, 160), (99, 0.5, 160)],
+)
+def test_pauses_are_jittered_and_back_off(failures: int, chance: float, seconds: float) -> None:
+    """An interval is a tenth longer or shorter by chance, and doubles with each further failure, up to 16 times."""
+    assert pause(10, failures, chance) == pytest.approx(seconds)
+
+
+def test_a_schedule_ends_with_its_close() -> None:
+    """Once stopped, an action is not run again, and what it used is closed."""
+    ran, closed, stopped = threading.Event(), threading.Event(), threading.Event()
+
+    def act() -> bool:
+        ran.set()
+        stopped.set()
+        return True
+
+    run_schedule(act, HOUR, stopped, "test-schedule", closed.set).join(10)
+    assert ran.is_set()
+    assert closed.is_set()
+
+
+def test_a_schedule_survives_its_action() -> None:
+    """An error that nobody foresaw is a failure like others: the next one comes after its pause."""
+    stopped = threading.Event()
+    runs: list[int] = []
+
+    def act() -> bool:
+        runs.append(1)
+        if len(runs) == 1:
+            raise RuntimeError("unforeseen")
+        stopped.set()
+        return True
+
+    run_schedule(act, 0.001, stopped, "test-schedule", stopped.set).join(10)
+    assert len(runs) == 2
+
+
+def test_probes_wait_for_the_first_poll(fleet: Fleet, server: StandIn) -> None:
+    """The first probes come after an interval, when the models are known, and go on from there."""
+    server.pages["/v1/chat/completions"] = b'{"choices":[{}]}'
+    probe = Probe(interval=Seconds(0.05))
+    fleet.watch([replace(configured("a", server), probe=probe)], {}, HOUR)
+    wait_until(lambda: read(fleet).get("probes_total", {}).get(("a", "llama3.2:latest", "ok"), 0) >= 2, "it is probed")
+    fleet.watch([configured("b", server)], {}, HOUR)
+    wait_until(lambda: up(fleet) == {("b",): 1}, "another server is there")
+    assert "probes_total" not in read(fleet), "a server that is no longer configured has no series"
+
+
+def observed(model: str, duration: float, ttft: float | None = None, **changes: object) -> RequestObservation:
+    """Return a request that went well."""
+    return RequestObservation(
+        model,
+        "chat",
+        ttft is not None,
+        "ok",
+        "200",
+        duration,
+        time_to_first_token=ttft,
+        **changes,  # type: ignore[arg-type]
+    )
+
+
+def test_cold_starts_are_marked(fleet: Fleet, server: StandIn) -> None:
+    """A request that found its model not loaded counts, with its time to first token and its load; others do not."""
+    fleet.watch([configured("ollama", server)], {}, HOUR)
+    wait_until(lambda: up(fleet) == {("ollama",): 1}, "it is up")
+    fleet.recorded("ollama", observed("llama3.2", 0.0, 0.0))
+    fleet.recorded("ollama", observed("mistral", 1e-9, 1e-9, server_seconds=ServerSeconds(load=2.5)))
+    fleet.recorded("elsewhere", observed("mistral", 0.0))
+    fleet.recorded("ollama", RequestObservation("mistral", "other", False, "ok", "200", 0.0))
+    shown = read(fleet)
+    assert shown["request_cold_starts_total"] == {("ollama", "mistral", "chat"): 1}
+    assert shown["request_cold_start_time_to_first_token_seconds_count"] == {("ollama", "mistral", "chat"): 1}

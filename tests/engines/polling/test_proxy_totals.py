@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import tracemalloc
+
+from prometheus_client import CollectorRegistry
+
+from modelhost_exporter.engines.polling.proxy_totals import Passed, ProxyCounts, Traffic, UnobservedShare
+from modelhost_exporter.requests.metrics import RequestMetrics
+from modelhost_exporter.requests.observation import RequestObservation, Tokens
+from modelhost_exporter.requests.slo import Objectives
+
+
+def observed(model: str = "m", operation: str = "chat", tokens: Tokens | None = None) -> RequestObservation:
+    """Return a request that went well."""
+    return RequestObservation(model, operation, False, "ok", "200", 1.0, tokens=tokens or Tokens(10, output=5))
+
+
+def test_the_proxy_s_counters_are_read_by_server() -> None:
+    """Tokens, requests and requests under way are those of RequestMetrics; polls of clients are no traffic."""
+    registry = CollectorRegistry()
+    metrics = RequestMetrics(registry)
+    for model in ("m", "m", "n"):
+        metrics.record("a", observed(model, tokens=Tokens(10, input_cache_hit=4, output=5)), Objectives())
+    metrics.record("a", observed("unknown", "other", Tokens()), Objectives())
+    metrics.record("b", observed(), Objectives())
+    metrics.in_flight("a", "m", "chat", "waiting").inc()
+    metrics.in_flight("a", "unknown", "other", "blocking").inc()
+    counts = ProxyCounts(registry)
+    assert counts.of("a") == Passed(45, {"m": 2, "n": 1}, {"m": 1})
+    assert counts.of("b") == Passed(15, {"m": 1}, {})
+    assert counts.of("c") == Passed()
+
+
+def test_the_counters_are_read_once_for_everybody() -> None:
+    """Fifty servers that poll at once read the proxy's registry once; a second later it is read anew."""
+    registry, now = CollectorRegistry(), [0.0]
+    metrics = RequestMetrics(registry)
+    counts = ProxyCounts(registry, lambda: now[0])
+    assert counts.of("a").tokens == 0
+    metrics.record("a", observed(), Objectives())
+    assert counts.of("a").tokens == 0
+    now[0] = 1.0
+    assert counts.of("a").tokens == 15
+
+
+def test_without_a_proxy_nothing_passed() -> None:
+    """A registry without the proxy's metrics is no error."""
+    assert ProxyCounts(CollectorRegistry()).of("a") == Passed()
+
+
+def test_traffic_is_reported_once() -> None:
+    """Requests count as traffic once; one that is under way counts until it is over, and then once more."""
+    passed = [Passed()]
+    traffic = Traffic(lambda: passed[0])
+    assert not traffic(None)
+    passed[0] = Passed(requests={"m": 1})
+    assert [traffic(None), traffic(None)] == [True, False]
+    passed[0] = Passed(requests={"m": 1}, in_flight={"m": 1})
+    assert [traffic(None), traffic(None)] == [True, True]
+    passed[0] = Passed(requests={"m": 2}, in_flight={"m": 0})
+    assert [traffic(None), traffic(None)] == [True, False]
+
+
+def test_traffic_is_told_apart_by_model() -> None:
+    """Requests for one model are no traffic of another, under any of its names."""
+    traffic = Traffic(lambda: Passed(requests={"big": 1}))
+    assert not traffic(frozenset({"small"}))
+    assert traffic(frozenset({"org/big:Q4", "big"}))
+    assert traffic(None)
+
+
+def test_an_engine_that_lists_other_names_in_each_poll_takes_no_memory() -> None:
+    """What is kept is bounded by the proxy's labels, not by the engine's models and their aliases."""
+    traffic = Traffic(lambda: Passed(requests={"m": 1}))
+
+    def poll(number: int) -> None:
+        for model in range(100):
+            traffic(frozenset({"m", f"{'x' * 200}-{number}-{model}"}))
+
+    poll(0)
+    tracemalloc.start()
+    try:
+        for number in range(1, 20):
+            poll(number)
+        assert tracemalloc.get_traced_memory()[0] < 100_000
+    finally:
+        tracemalloc.stop()
+
+
+def share(*steps: tuple[float, float | None, float]) -> float | None:
+    """Return the ratio after these totals."""
+    unobserved = UnobservedShare(window_seconds=100)
+    for at, engine, proxied in steps:
+        unobserved.note(at, engine, proxied)
+    return unobserved.ratio()
+
+
+def test_the_unobserved_share() -> None:
+    """Of what the engine did since it was first seen, the part that did not pass the proxy."""
+    assert share((0, 1000, 0), (10, 1100, 25)) == 0.75
+    assert share((0, 1000, 50), (10, 1100, 150)) == 0
+    assert share((0, 1000, 0), (10, 1100, 0)) == 1
+
+
+def test_the_share_is_absent_without_traffic() -> None:
+    """Nothing is made up before the engine did anything, or where it counts nothing."""
+    assert share() is None
+    assert share((0, 1000, 0), (10, 1000, 0)) is None
+    assert share((0, None, 0), (10, None, 10)) is None
+
+
+def test_the_share_survives_a_restart_of_the_engine() -> None:
+    """A total that fell starts again at 0: what it shows since is what it did."""
+    assert share((0, 1000, 0), (10, 100, 50)) == 0.5
+
+
+def test_a_proxy_that_saw_more_than_the_engine_is_no_negative_share() -> None:
+    """Counters are read one after the other; the share stays within 0 and 1."""
+    assert share((0, 0, 0), (10, 100, 110)) == 0
+
+
+def test_the_share_is_of_the_last_hour() -> None:
+    """What is older than the window is forgotten."""
+    assert share((0, 0, 0), (10, 100, 0), (150, 200, 100)) == 0

@@ -1,0 +1,343 @@
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.parser import text_string_to_metric_families
+
+from modelhost_exporter.config.duration import Seconds
+from modelhost_exporter.config.http_url import ServerUrl
+from modelhost_exporter.engines.local_processes import ServerProcesses
+from modelhost_exporter.engines.metrics import FAMILIES
+from modelhost_exporter.engines.polling.proxy_totals import Passed
+from modelhost_exporter.engines.polling.server_poller import ServerWatch, Surroundings
+from modelhost_exporter.engines.polling.settings import ModelServer
+from modelhost_exporter.gpu.usage_cache import GpuUse
+from modelhost_exporter.metrics.exposition import OPENMETRICS, TEXT
+from modelhost_exporter.metrics.prerendered import joined
+from tests.support.fakes import Fixed
+from tests.support.pages import pages
+from tests.support.programs import free_port
+from tests.support.readings import readings
+from tests.support.stand_in import StandIn, huge, not_http, standing_in, status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.support.readings import Readings
+
+
+class Processes:
+    """Stands in for LocalProcesses."""
+
+    def __init__(self, found: ServerProcesses | None) -> None:
+        self.found = found
+        self.forgotten = 0
+
+    def find(self, _programs: object) -> ServerProcesses | None:
+        """Return what was given."""
+        return self.found
+
+    def forget(self) -> None:
+        """Nothing is kept."""
+        self.forgotten += 1
+
+
+def around(found: ServerProcesses | None = None, **changes: Any) -> Surroundings:
+    """Return surroundings with these processes."""
+    plain = Surroundings(find_processes=lambda _host, _port: Processes(found), wall_clock=lambda: 1.8e9)  # type: ignore[arg-type, return-value]
+    return replace(plain, **changes)
+
+
+def watch(server: StandIn, surroundings: Surroundings | None = None, **settings: Any) -> ServerWatch:
+    """Return a watch over a stand-in."""
+    configured = ModelServer("s", ServerUrl(server.url), timeout=Seconds(0.3), **settings)
+    watched = ServerWatch(configured, ServerUrl(server.url), surroundings or around())
+    server.clients.append(watched.close)
+    return watched
+
+
+def shown(watched: ServerWatch) -> Readings:
+    """Return what a scrape shows."""
+    return readings(joined(FAMILIES, [watched.parts]))
+
+
+@pytest.fixture
+def vllm() -> Iterator[StandIn]:
+    """Serve vLLM's pages."""
+    with standing_in(pages("vllm")) as server:
+        yield server
+
+
+@pytest.fixture
+def ollama() -> Iterator[StandIn]:
+    """Serve Ollama's pages."""
+    with standing_in(pages("ollama")) as server:
+        yield server
+
+
+def test_a_server_is_found_out_and_shown(vllm: StandIn) -> None:
+    """Kind, version, gauges, counters, histograms and models of a server that nobody described."""
+    watched = watch(vllm)
+    assert watched.poll()
+    read = shown(watched)
+    assert read["engine_up"] == {("s",): 1}
+    assert read["engine_info"] == {("s", "vllm", "0.30.0"): 1}
+    assert read["engine_requests_running"] == {("s",): 7}
+    assert read["engine_input_tokens_total"] == {("s", "miss"): 800, ("s", "hit"): 700}
+    assert read["engine_time_to_first_token_seconds_count"] == {("s",): 92}
+    assert read["engine_time_to_first_token_seconds_bucket"]["s", "+Inf"] == 92
+    assert read["model_loaded"] == {("s", "Qwen/Qwen3-8B"): 1}
+    assert read["engine_last_success_timestamp_seconds"] == {("s",): 1.8e9}
+    assert 0 < read["engine_poll_duration_seconds"]["s",] < 10
+    assert "engine_request_capacity" not in read
+    assert "model_memory_bytes" not in read
+
+
+def test_both_formats_are_the_library_s(vllm: StandIn) -> None:
+    """Lines that were written at the poll are those that the library writes at a scrape, in text and OpenMetrics."""
+    watched = watch(vllm)
+    watched.poll()
+    for format_ in (TEXT, OPENMETRICS):
+        families = list(joined(FAMILIES, [watched.parts]))
+        registry = CollectorRegistry()
+        registry.register(Fixed(*families))
+        assert format_.render(families) == format_.generate(registry).removesuffix(format_.end)  # type: ignore[arg-type] # anything that collects
+
+
+def test_the_page_can_be_read_back(ollama: StandIn) -> None:
+    """What a scrape shows is a page that Prometheus' parser takes, with label values as the server wrote them."""
+    ollama.pages["/api/ps"] = json.dumps({"models": [{"name": 'we"ird\\\n\ud800 é', "size": 1}]}).encode()
+    watched = watch(ollama)
+    watched.poll()
+    page = TEXT.render(list(joined(FAMILIES, [watched.parts]))).decode()
+    names = {s.labels["model"] for f in text_string_to_metric_families(page) for s in f.samples if "model" in s.labels}
+    assert names == {'we"ird\\\n? é'}
+
+
+def test_a_server_that_goes_away_is_down_and_says_nothing(vllm: StandIn, caplog: pytest.LogCaptureFixture) -> None:
+    """A dead server is up 0: no number of its last answer stands there as if it were of now; what we counted stays."""
+    caplog.set_level(logging.INFO)
+    watched = watch(vllm)
+    watched.poll()
+    vllm.close()
+    assert not watched.poll()
+    assert not watched.poll()
+    read = shown(watched)
+    assert read["engine_up"] == {("s",): 0}
+    assert read["engine_last_success_timestamp_seconds"] == {("s",): 1.8e9}
+    assert read["engine_poll_failures_total"] == {("s", "unreachable"): 2}
+    assert set(read) == {
+        "engine_up",
+        "engine_last_success_timestamp_seconds",
+        "engine_poll_duration_seconds",
+        "engine_poll_failures_total",
+        "model_loads_total",
+        "model_unloads_total",
+    }
+    assert [record.message for record in caplog.records] == ["model server is up", "model server does not answer"]
+
+
+@pytest.mark.parametrize(
+    ("page", "reason"), [("hang", "timeout"), (huge, "too_large"), (not_http, "not_http"), (status(401), "refused")]
+)
+def test_a_broken_server_is_down_for_a_reason(vllm: StandIn, page: Any, reason: str) -> None:
+    """Silence, 100 MB, another protocol and a missing key are told apart."""
+    vllm.pages["/v1/models"] = vllm.hang if page == "hang" else page
+    watched = watch(vllm, kind="vllm")
+    assert not watched.poll()
+    assert shown(watched)["engine_poll_failures_total"] == {("s", reason): 1}
+
+
+def test_json_that_is_none_is_not_understood(vllm: StandIn) -> None:
+    """A server that answers with something else is down, and its words are in no label."""
+    vllm.pages["/v1/models"] = b"<html>It works!</html>"
+    watched = watch(vllm, kind="vllm")
+    assert not watched.poll()
+    assert shown(watched)["engine_poll_failures_total"] == {("s", "not_understood"): 1}
+
+
+def test_a_server_with_a_broken_page_of_metrics_is_up(vllm: StandIn) -> None:
+    """When only /metrics hangs the models are shown, the numbers are absent, and the failure is counted."""
+    vllm.pages["/metrics"] = vllm.hang
+    watched = watch(vllm)
+    assert watched.poll()
+    read = shown(watched)
+    assert read["engine_up"] == {("s",): 1}
+    assert read["model_loaded"] == {("s", "Qwen/Qwen3-8B"): 1}
+    assert read["engine_poll_failures_total"] == {("s", "timeout"): 1}
+    assert "engine_requests_running" not in read
+
+
+def test_an_unknown_kind_is_not_understood() -> None:
+    """A web server of another kind is down, whatever it answers."""
+    with standing_in({"/": b"hello"}) as server:
+        watched = watch(server)
+        assert not watched.poll()
+        assert shown(watched)["engine_poll_failures_total"] == {("s", "not_understood"): 1}
+
+
+def test_another_server_on_the_same_port_is_found_out(vllm: StandIn) -> None:
+    """After a failure the kind is found out anew: one engine may have given way to another."""
+    watched = watch(vllm)
+    watched.poll()
+    vllm.pages = {}
+    watched.poll()
+    vllm.pages = dict(pages("ollama"))
+    watched.poll()
+    assert shown(watched)["engine_info"] == {("s", "ollama", "0.13.5"): 1}
+
+
+def test_a_restart_of_the_server_is_passed_on(vllm: StandIn) -> None:
+    """Counters that start again do so here: Prometheus knows a reset when it sees one."""
+    watched = watch(vllm)
+    watched.poll()
+    vllm.pages["/metrics"] = pages("vllm-0.8")["/metrics"]
+    watched.poll()
+    assert shown(watched)["engine_output_tokens_total"] == {("s",): 2000}
+
+
+def test_ollama_is_asked_for_its_running_models_only(ollama: StandIn) -> None:
+    """In many polls Ollama is asked for nothing that loads or keeps a model."""
+    watched = watch(ollama)
+    for _ in range(3):
+        watched.poll()
+    assert set(ollama.asked[-4:]) == {"/api/ps", "/api/version"}
+    read = shown(watched)
+    assert read["model_memory_bytes"]["s", "llama3.2:latest", "vram"] == 2e9
+    assert read["model_memory_bytes"]["s", "llama3.2:latest", "ram"] == 1e9
+    assert read["model_expires_timestamp_seconds"] == {("s", "llama3.2:latest"): pytest.approx(1795349100.12)}
+
+
+def test_a_model_that_is_gone_is_not_loaded(ollama: StandIn) -> None:
+    """An unloaded model has loaded 0 and its count of unloads; memory and expiry go with it."""
+    watched = watch(ollama)
+    watched.poll()
+    ollama.pages["/api/ps"] = b'{"models":[]}'
+    watched.poll()
+    read = shown(watched)
+    assert read["model_loaded"]["s", "llama3.2:latest"] == 0
+    assert read["model_unloads_total"]["s", "llama3.2:latest"] == 1
+    assert "model_memory_bytes" not in read
+    assert "model_expires_timestamp_seconds" not in read
+    assert "model_context_length_tokens" not in read
+
+
+def test_headers_are_sent_and_never_shown(vllm: StandIn) -> None:
+    """A key reaches the server and no label, log or representation."""
+    watched = watch(vllm, headers={"Authorization": "Bearer secret"})
+    watched.poll()
+    assert all(headers["Authorization"] == "Bearer secret" for headers in vllm.headers)
+    assert "secret" not in repr(watched.server)
+    assert b"secret" not in b"".join(part.lines for part in watched.parts.values())
+
+
+def test_metrics_of_another_port_are_found_there() -> None:
+    """Triton serves its metrics elsewhere: metrics_url names the page, with or without its path."""
+    triton = pages("triton")
+    metrics = triton.pop("/metrics")
+    with standing_in(triton) as server, standing_in({"/metrics": metrics, "/m": metrics}) as other:
+        for url in (other.url, f"{other.url}/m"):
+            watched = watch(server, metrics_url=ServerUrl(url))
+            watched.poll()
+            assert shown(watched)["engine_requests_running"] == {("s",): 6}
+
+
+def test_memory_and_energy_come_from_the_processes() -> None:
+    """A server on this machine that does not say what its one model takes: its processes do, here and on the GPUs."""
+    joules = iter((100.0, 250.0))
+    found = ServerProcesses(frozenset({1, 2}), 5e8, ("vllm",))
+
+    def gpus() -> dict[str, GpuUse]:
+        return {"gpu": GpuUse(next(joules), {1: 3e9, 2: 1e9})}
+
+    with standing_in(pages("vllm")) as server:
+        watched = watch(server, around(found, gpus=gpus))
+        watched.poll()
+        watched.poll()
+        read = shown(watched)
+        assert read["model_memory_bytes"] == {
+            ("s", "Qwen/Qwen3-8B", "vram"): 4e9,
+            ("s", "Qwen/Qwen3-8B", "ram"): 5e8,
+        }
+        assert read["model_energy_joules_total"] == {("s", "Qwen/Qwen3-8B", "exclusive"): 150}
+
+
+def test_energy_used_while_the_server_was_away_is_not_its_model_s(vllm: StandIn) -> None:
+    """What a GPU used while nobody knew who worked on it is nobody's."""
+    joules = iter((100.0, 90_000.0, 90_001.0))
+    found = ServerProcesses(frozenset({1}), 5e8, ("vllm",))
+    watched = watch(vllm, around(found, gpus=lambda: {"gpu": GpuUse(next(joules), {1: 3e9})}))
+    models = vllm.pages["/v1/models"]
+    for page in (models, status(503), models, models):
+        vllm.pages["/v1/models"] = page
+        watched.poll()
+    assert shown(watched)["model_energy_joules_total"] == {("s", "Qwen/Qwen3-8B", "exclusive"): 1}
+
+
+def test_processes_are_looked_for_anew_when_other_models_are_loaded(ollama: StandIn) -> None:
+    """Ollama starts a process for each model: it is found with the next poll, and looked for only then."""
+    processes = Processes(None)
+    watched = watch(ollama, replace(around(), find_processes=lambda _host, _port: processes))  # type: ignore[arg-type, return-value]
+    pages = (ollama.pages["/api/ps"], ollama.pages["/api/ps"], b'{"models":[]}', b'{"models":[]}')
+    looked = []
+    for page in pages:
+        ollama.pages["/api/ps"] = page
+        watched.poll()
+        looked.append(processes.forgotten)
+    assert looked == [1, 1, 2, 2]
+
+
+def test_gpus_that_fail_cost_only_their_numbers(vllm: StandIn) -> None:
+    """A GPU driver that fails leaves the rest of the server's page as it is."""
+
+    def broken() -> dict[str, GpuUse]:
+        raise RuntimeError("NVML")
+
+    watched = watch(vllm, around(ServerProcesses(frozenset({1}), 5e8, ()), gpus=broken))
+    assert watched.poll()
+    assert shown(watched)["model_memory_bytes"] == {("s", "Qwen/Qwen3-8B", "ram"): 5e8}
+
+
+def test_tokens_that_went_around_the_proxy_are_a_share(vllm: StandIn) -> None:
+    """For a proxied server the unobserved share compares both sides since the last poll; for others it is absent."""
+    passed = [Passed(tokens=0)]
+    proxied = watch(vllm, around(passed=lambda: passed[0], is_proxied=True))
+    alone = watch(vllm, around(passed=lambda: passed[0]))
+    for watched in (proxied, alone):
+        watched.poll()
+    vllm.pages["/metrics"] = pages("vllm")["/metrics"].replace(b"2000.0", b"2100.0")
+    passed[0] = Passed(tokens=75)
+    for watched in (proxied, alone):
+        watched.poll()
+    assert shown(proxied)["engine_unobserved_ratio"] == {("s",): 0.25}
+    assert "engine_unobserved_ratio" not in shown(alone)
+
+
+def test_a_sleepy_llama_cpp_is_read_after_traffic_only() -> None:
+    """Through the whole watch: without traffic no page that keeps a model awake is asked for, with it once."""
+    served = pages("llama-server-pages")
+    served["/props"] = served["/props"].replace(b"b0-unknown", b"b9157-dd56a77")
+    passed = [Passed()]
+    with standing_in(served) as server:
+        watched = watch(server, around(passed=lambda: passed[0], is_proxied=True))
+        watched.poll()
+        watched.poll()
+        assert not [path for path in server.asked if path.startswith(("/metrics", "/slots"))]
+        assert shown(watched)["model_loaded"] == {("s", "gemma-3-270m"): 1}
+        passed[0] = Passed(requests={"gemma-3-270m": 1})
+        watched.poll()
+        watched.poll()
+        assert [path for path in server.asked if path.startswith(("/metrics", "/slots"))] == ["/metrics", "/slots"]
+
+
+def test_a_server_that_was_never_there_is_down() -> None:
+    """Nobody on the port: up is 0 from the first poll on."""
+    url = ServerUrl(f"http://127.0.0.1:{free_port()}")
+    watched = ServerWatch(ModelServer("s", url), url, around())
+    assert not watched.poll()
+    assert shown(watched)["engine_up"] == {("s",): 0}

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import socket
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+
+from modelhost_exporter.engines.local_processes import LocalProcesses
+
+LISTEN = "LISTEN"
+
+
+def process(pid: int, words: list[str], port: int = 0, children: tuple[Any, ...] = (), rss: int = 100) -> Any:
+    """Return a stand-in for psutil's Process."""
+    listening = [SimpleNamespace(status=LISTEN, laddr=SimpleNamespace(port=port))] if port else []
+    return SimpleNamespace(
+        pid=pid,
+        cmdline=lambda: words,
+        net_connections=lambda _kind: listening,
+        children=lambda recursive: list(children) if recursive else [],
+        memory_info=lambda: SimpleNamespace(rss=rss),
+    )
+
+
+def machine(*processes: Any) -> Any:
+    """Return a stand-in for psutil."""
+    return SimpleNamespace(process_iter=lambda: iter(processes), CONN_LISTEN=LISTEN, Error=psutil.Error, walks=0)
+
+
+def test_a_server_is_the_process_that_listens_and_its_children() -> None:
+    """Found by program and port; memory is that of the whole family."""
+    runner = process(12, ["/usr/lib/ollama/runner"], rss=1000)
+    source = machine(
+        process(10, ["/usr/bin/ollama", "serve"], 11435),
+        process(11, ["/usr/bin/ollama", "serve"], 11434, (runner,)),
+        process(13, ["nginx"], 11434),
+    )
+    found = LocalProcesses("127.0.0.1", 11434, source).find(["ollama"])
+    assert found is not None
+    assert set(found.pids) == {11, 12}
+    assert found.resident_bytes == 1100
+    assert list(found.arguments) == ["/usr/bin/ollama", "serve"]
+
+
+@pytest.mark.parametrize("host", ["10.0.0.7", "gpu.example", ""])
+def test_a_server_of_another_machine_has_no_processes_here(host: str) -> None:
+    """A process on this machine that happens to listen on the same port is not the server's."""
+    source = machine(process(11, ["ollama", "serve"], 11434))
+    assert LocalProcesses(host, 11434, source).find(["ollama"]) is None
+
+
+def test_a_forwarded_port_is_not_the_server() -> None:
+    """What listens for a container or through a tunnel is another program: its memory says nothing of the model."""
+    source = machine(process(11, ["docker-proxy", "-host-port", "8000"], 8000), process(12, ["ssh", "vllm-host"], 8000))
+    assert LocalProcesses("127.0.0.1", 8000, source).find(["vllm"]) is None
+    assert LocalProcesses("127.0.0.1", 8000, source).find([]) is None
+
+
+def test_a_process_that_may_not_be_seen_is_passed_over() -> None:
+    """Processes of other users, or that end meanwhile, are no error."""
+
+    def denied() -> list[str]:
+        raise psutil.AccessDenied
+
+    other = process(9, [])
+    other.cmdline = denied
+    source = machine(other, process(11, ["llama-server"], 8080))
+    assert LocalProcesses("localhost", 8080, source).find(["llama-server"]) is not None
+
+
+def test_the_machine_is_walked_once_a_minute() -> None:
+    """Between two walks only the known processes are looked at; a server that was away is looked for anew."""
+    now, walks = [0.0], list[float]()
+    source = machine(process(11, ["llama-server"], 8080))
+    walk = source.process_iter
+
+    def counted() -> Any:
+        walks.append(now[0])
+        return walk()
+
+    source.process_iter = counted
+    processes = LocalProcesses("127.0.0.1", 8080, source, lambda: now[0])
+    for now[0] in (0.0, 10.0, 59.0, 60.0):
+        assert processes.find(["llama-server"]) is not None
+    assert walks == [0.0, 60.0]
+    processes.forget()
+    processes.find(["llama-server"])
+    assert len(walks) == 3
+
+
+def test_this_process() -> None:
+    """On the real machine a process that listens is found with its memory and its command line."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        found = LocalProcesses("127.0.0.1", server.getsockname()[1]).find([sys.argv[0].rsplit("/", 1)[-1], "python"])
+    assert found is not None
+    assert psutil.Process().pid in found.pids
+    assert found.resident_bytes > 1e6

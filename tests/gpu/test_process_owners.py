@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+
+from modelhost_exporter.gpu.process_owners import Owners, Server
+from modelhost_exporter.gpu.processes import UNKNOWN, Names
+from tests.gpu.conftest import Clock
+
+CONTAINER = "0123456789abcdef" * 4
+VLLM = Server("chat", port=8000)
+
+
+class Process:
+    """One of psutil's processes."""
+
+    def __init__(self, pid: int, command: str, ports: tuple[int, ...] = (), parent: Process | None = None) -> None:
+        self.pid = pid
+        self._command = command
+        self._ports = ports
+        self._parent = parent
+
+    def cmdline(self) -> list[str]:
+        """Return the command line."""
+        return self._command.split()
+
+    def create_time(self) -> float:
+        """Return when it was started."""
+        return 1.0
+
+    def listen(self, *ports: int) -> None:
+        """Listen on these from now on."""
+        self._ports = ports
+
+    def parent(self) -> Process | None:
+        """Return who started it."""
+        return self._parent
+
+    def net_connections(self, kind: str) -> list[Any]:
+        """Return what it listens on; a process of another user's says nothing."""
+        assert kind == "tcp"
+        if 0 in self._ports:
+            raise psutil.AccessDenied(self.pid)
+        address = [SimpleNamespace(port=port) for port in self._ports]
+        return [SimpleNamespace(status=psutil.CONN_LISTEN, laddr=at) for at in address]
+
+
+def owner(process: Process, *servers: Server, procfs: Path = Path("/nonexistent")) -> str | None:
+    """Return who owns a process."""
+    return Owners(servers, procfs, SimpleNamespace(Process=lambda _: process))(process.pid)
+
+
+def test_a_server_is_known_by_its_port() -> None:
+    """Whoever listens on a configured port is that server, also when only its command line can be seen."""
+    assert owner(Process(1, "vllm serve m", (8000,)), Server("other", port=9000), VLLM) == "chat"
+    assert owner(Process(1, "vllm serve m --port 8000", (0,)), VLLM) == "chat"
+    assert owner(Process(1, "vllm serve m --port=8000", (0,)), VLLM) == "chat"
+    assert owner(Process(1, "vllm serve m --port 80001", (0,)), VLLM) is None
+    assert owner(Process(1, "train.py"), VLLM, Server("nothing to know it by")) is None
+
+
+def test_a_worker_belongs_to_the_server_that_started_it() -> None:
+    """The process that holds the GPU is often not the one that listens."""
+    server = Process(1, "vllm serve m", (8000,))
+    assert owner(Process(3, "VLLM::Worker_TP0", parent=Process(2, "VLLM::EngineCore", parent=server)), VLLM) == "chat"
+
+
+@pytest.mark.parametrize(
+    "starter",
+    [
+        "tmux new-session -d vllm serve m --port 8000",
+        "tmux: server",
+        "SCREEN -dm vllm serve m --port 8000",
+        "/sbin/init --port 8000",
+        "/usr/lib/systemd/systemd --user --port=8000",
+        "/usr/bin/tini -- start.sh --port 8000",
+        "bash -c vllm serve m --port 8000 & python train.py",
+        "-bash",
+        "/bin/zsh -i --port 8000",
+        "sshd-session: me@pts/0",
+    ],
+)
+def test_what_was_started_from_the_same_place_is_no_kin(starter: str) -> None:
+    """A shell, a terminal multiplexer or init bears the signs of whatever it started, and is not looked at."""
+    assert owner(Process(3, "python train.py", parent=Process(2, starter, (8000,))), VLLM) is None
+
+
+@pytest.mark.parametrize(
+    "starter", ["tmux: server", "-bash", "/bin/bash --init-file /opt/shell.sh -i", "sshd-session: me@pts/0"]
+)
+def test_nothing_is_looked_for_beyond_it(starter: str) -> None:
+    """What is above a terminal belongs to none of the programs in it."""
+    above = Process(1, "python notebooks.py --port 8000", (8000,))
+    assert owner(Process(3, "python train.py", parent=Process(2, starter, parent=above)), VLLM) is None
+
+
+def test_a_worker_started_through_a_shell_is_kin() -> None:
+    """A shell that runs one command for a server is passed over; a server that is process 1 of a container is found."""
+    server = Process(1, "vllm serve m", (8000,))
+    assert owner(Process(3, "worker", parent=Process(2, "/bin/sh -c worker", parent=server)), VLLM) == "chat"
+
+
+def test_a_server_is_known_by_its_command_line() -> None:
+    """A part of the command line is a sign."""
+    assert owner(Process(1, "llama-server -m /m/qwen.gguf"), Server("qwen", command="qwen.gguf")) == "qwen"
+
+
+@pytest.mark.parametrize(("given", "expected"), [(CONTAINER[:12], "box"), ("ffff", None)])
+def test_a_server_is_known_by_its_container(given: str, expected: str | None, tmp_path: Path) -> None:
+    """The container's id stands in the process's cgroup."""
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7/cgroup").write_text(f"0::/system.slice/docker-{CONTAINER}.scope\n")
+    assert owner(Process(7, "x"), Server("box", container=given), procfs=tmp_path) == expected
+
+
+def test_an_owner_is_remembered_and_a_missing_one_looked_for_again() -> None:
+    """A server that listens only after a while is found then; while it runs it is not looked for again."""
+    clock, process = Clock(), Process(1, "vllm serve m")
+    owners = Owners([VLLM], Path("/nonexistent"), SimpleNamespace(Process=lambda _: process), clock)
+    assert owners(1) is None
+    process.listen(8000)
+    assert owners(1) is None
+    clock.seconds += 15
+    assert owners(1) == "chat"
+    process.listen()
+    clock.seconds += 1000
+    assert owners(1) == "chat"
+
+
+def test_a_process_that_is_gone_has_no_owner() -> None:
+    """A process that ended, or cannot be seen, belongs to nobody."""
+
+    def gone(pid: int) -> Process:
+        raise psutil.NoSuchProcess(pid)
+
+    assert Owners([VLLM], Path("/nonexistent"), SimpleNamespace(Process=gone))(1) is None
+
+
+class Zombie(Process):
+    """A process that has ended and was not waited for, or that ends while one looks."""
+
+    def cmdline(self) -> list[str]:
+        """Have none."""
+        raise psutil.ZombieProcess(self.pid)
+
+    def net_connections(self, kind: str) -> list[Any]:
+        """Have none."""
+        raise psutil.NoSuchProcess(self.pid, kind)
+
+
+def test_a_zombie_has_no_owner_but_what_started_it_may_be_one() -> None:
+    """The driver lists a process until it is reaped; looking at it must not cost the GPU's other values."""
+    assert owner(Zombie(2, ""), VLLM) is None
+    psutil_ = SimpleNamespace(Process=lambda _: Zombie(2, ""))
+    assert Names(Owners([VLLM], Path("/nonexistent"), psutil_), psutil_).of(2) == UNKNOWN
+    assert owner(Zombie(2, "", parent=Process(1, "vllm serve m", (8000,))), VLLM) == "chat"
+
+
+def test_a_process_is_looked_at_once_however_many_servers_there_are() -> None:
+    """Which ports it listens on takes reading every connection of the machine."""
+    looked = []
+
+    class Watched(Process):
+        def net_connections(self, kind: str) -> list[Any]:
+            looked.append(self.pid)
+            return super().net_connections(kind)
+
+    servers = [Server(f"server {port}", port=port) for port in range(9000, 9008)]
+    assert owner(Watched(2, "train.py", parent=Watched(1, "jupyter-lab")), *servers) is None
+    assert looked == [2, 1]
+
+
+def test_servers_may_change_while_processes_run() -> None:
+    """A reload that adds, renames or removes a model server shows, also for a process whose owner was known."""
+    process = Process(1, "vllm serve m", (8000,))
+    owners = Owners([VLLM], Path("/nonexistent"), SimpleNamespace(Process=lambda _: process), Clock())
+    assert owners(1) == "chat"
+    owners.know([Server("renamed", port=8000)])
+    assert owners(1) == "renamed"
+    owners.know([])
+    assert owners(1) is None
+
+
+def test_an_owner_that_is_no_server_any_more_is_not_remembered() -> None:
+    """A reload just when a process was found does not leave it the old name for good."""
+    process = Process(1, "vllm serve m", (8000,))
+    times: list[float] = []
+
+    def reloading() -> float:
+        times.append(1000.0)
+        if len(times) > 1:  # before that it is not yet looked for
+            owners.know([Server("renamed", port=8000)])
+        return times[-1]
+
+    owners = Owners([VLLM], Path("/nonexistent"), SimpleNamespace(Process=lambda _: process), reloading)
+    assert owners(1) == "chat"
+    assert owners(1) == "renamed"
+
+
+def test_this_very_process_is_found_by_its_port() -> None:
+    """On the real machine the process that listens is found, and its memory carries the server's name."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = Server("tests", port=listening.getsockname()[1])
+        assert Names(Owners([server], Path("/proc"))).of(os.getpid()) == "tests"

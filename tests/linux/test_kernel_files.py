@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from modelhost_exporter.collectors import Unavailable
+from modelhost_exporter.linux.kernel_files import (
+    count,
+    each_line,
+    parse_counts,
+    parse_ranges,
+    read,
+    read_if_possible,
+    whole_number,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_read(tmp_path: Path) -> None:
+    """A file's text comes back whole."""
+    file = tmp_path / "file"
+    file.write_text("a 1\nb 2\n")
+    assert read(file) == "a 1\nb 2\n"
+
+
+def test_bytes_that_are_not_utf8_survive(tmp_path: Path) -> None:
+    """Undecodable bytes (a device's or mount's name) come back as Python's file names have them."""
+    file = tmp_path / "file"
+    file.write_bytes(b"/mnt/\xff\n")
+    assert os.fsencode(read(file)) == b"/mnt/\xff\n"
+
+
+@pytest.mark.parametrize("name", ["missing", "missing/file", "file/below"])
+def test_what_this_kernel_lacks_is_unavailable(name: str, tmp_path: Path) -> None:
+    """A missing file says that the machine lacks it, and names the file."""
+    (tmp_path / "file").touch()
+    with pytest.raises(Unavailable, match=name):
+        read(tmp_path / name)
+
+
+def test_any_other_error_is_an_error(tmp_path: Path) -> None:
+    """What is there and cannot be read is a failure, not a lack."""
+    with pytest.raises(IsADirectoryError):
+        read(tmp_path)
+
+
+def test_parse_counts() -> None:
+    """The first number of each line counts, under the line's first word; lines without a number are left out."""
+    text = "cpu  10 20\nintr 5 1 2 3\nprocs_running 2\nname text\nalone\n\nnegative -1\nlast 9"
+    assert parse_counts(text) == {"cpu": 10, "intr": 5, "procs_running": 2, "last": 9}
+    assert parse_counts("") == {}
+
+
+def test_large_counts_are_exact() -> None:
+    """Counters of 64 bits are read as whole numbers."""
+    assert parse_counts(f"x {2**64 - 1}\n") == {"x": 2**64 - 1}
+
+
+@pytest.mark.parametrize(("text", "numbers"), [("0-3,8\n", [0, 1, 2, 3, 8]), ("0\n", [0]), ("1,3", [1, 3])])
+def test_ranges(text: str, numbers: list[int]) -> None:
+    """The kernel's lists of numbers are read as they are meant."""
+    assert parse_ranges(text) == numbers
+
+
+@pytest.mark.parametrize("text", ["", "odd", "-", "--1", "+1", " 1", "1 ", "1_0", "1.0", "nan", "²", "١", "9" * 21])
+def test_what_is_no_number(text: str) -> None:
+    """Only ASCII digits, as many as 64 bits have, are a number; so no text is slow to parse or overflows later."""
+    with pytest.raises(ValueError, match="not a whole number"):
+        whole_number(text)
+
+
+def test_numbers() -> None:
+    """Counts are not negative; other numbers may be."""
+    assert (whole_number("-5"), count("0"), count(str(2**64 - 1))) == (-5, 0, 2**64 - 1)
+    with pytest.raises(ValueError, match="negative"):
+        count("-5")
+
+
+@pytest.mark.parametrize("text", ["odd", "", "3-x", "-1", "0-99999999999"])
+def test_what_is_no_range(text: str) -> None:
+    """An odd list is an error, not a list of a billion numbers."""
+    with pytest.raises(ValueError, match=r"number|large"):
+        parse_ranges(text)
+
+
+def test_odd_counts_are_left_out() -> None:
+    """What looks like a digit to Python and is none costs only its line."""
+    assert parse_counts(f"a ²\nb {'9' * 5000}\nc 1_0\nd 4\n") == {"d": 4}
+
+
+def test_each_line_ends_with_a_newline_alone() -> None:
+    """Other characters that Python takes for an end of line may be part of a name."""
+    assert each_line("a\x0bb\n\n\u2028\x85\n", str, "test") == ["a\x0bb", "\u2028\x85"]
+
+
+def test_a_file_that_may_be_absent(tmp_path: Path) -> None:
+    """What is absent or cannot be read is None; the rest is without surrounding blanks."""
+    (tmp_path / "file").write_text("up\n")
+    names = ("file", "missing", ".", "bad\0name")
+    assert [read_if_possible(tmp_path / name) for name in names] == ["up", None, None, None]

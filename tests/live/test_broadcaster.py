@@ -1,0 +1,343 @@
+"""The feed over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from prometheus_client.metrics_core import Metric
+
+from modelhost_exporter.live.broadcaster import Feed
+from modelhost_exporter.live.settings import Host, Live, Origin
+from modelhost_exporter.scrape import Scrape
+from tests.live.client import Connection, check_message, data_of, get
+from tests.proxy.frames import CLOSE, PING, PONG, TEXT, UPGRADE, frame
+from tests.proxy.upstream import DEADLINE_SECONDS
+from tests.support.fakes import Fixed, Hanging, Raising, family
+
+if TYPE_CHECKING:
+    from tests.live.conftest import Serve, Served
+
+EVIL = "Origin: http://evil.example"
+
+
+async def _until_measured(served: Served, times: int) -> None:
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while served.measured < times:  # noqa: ASYNC110 - a count has no event
+            await asyncio.sleep(0.01)
+
+
+async def _until_measured_no_more(served: Served) -> int:
+    """Wait until nothing has been measured for a few intervals, and return how often it was."""
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while True:
+            before = served.measured
+            await asyncio.sleep(0.3)
+            if served.measured == before:
+                return before
+
+
+async def test_a_websocket_on_the_metrics_path_gets_messages(serve: Serve) -> None:
+    """One right after connecting, then one after the other, each as documented."""
+    served = await serve()
+    async with Connection(served.address) as viewer:
+        await viewer.watch()
+        times = []
+        for _ in range(4):
+            message = await viewer.message()
+            check_message(message)
+            assert message["loadAverage"] == 1.5
+            times.append(message["timestamp"])
+    assert times == sorted(set(times))
+
+
+async def test_events_are_the_same(serve: Serve) -> None:
+    """Who listens for events gets what who has a WebSocket gets, measured once for both."""
+    served = await serve()
+    async with Connection(served.address) as viewer, Connection(served.address) as listener:
+        await viewer.watch()
+        await listener.listen()
+        seen = [await viewer.message() for _ in range(6)]
+        heard = [await listener.event() for _ in range(4)]
+    check_message(heard[0])
+    by_time = {message["timestamp"]: message for message in seen}
+    shared = [message for message in heard if message["timestamp"] in by_time]
+    assert len(shared) >= 2
+    assert all(by_time[message["timestamp"]] == message for message in shared)
+
+
+async def test_events_over_http_1_0_have_no_chunks(serve: Serve) -> None:
+    """An old client reads events as they are, until the connection ends."""
+    served = await serve()
+    async with Connection(served.address) as listener:
+        status, head = await listener.ask("/api/live", version="1.0")
+        assert status == 200
+        assert "chunked" not in head
+        for _ in range(2):
+            check_message(data_of((await listener.reader.readuntil(b"\n\n")).decode()))
+
+
+async def test_a_late_viewer_is_shown_the_newest_message_at_once(serve: Serve) -> None:
+    """Without waiting for the next one."""
+    served = await serve(interval=3600.0)
+    async with Connection(served.address) as first, Connection(served.address) as second:
+        message = await (await first.watch()).message()
+        assert await (await second.watch()).message() == message
+        async with Connection(served.address) as third:
+            assert await (await third.listen()).event() == message
+    assert served.measured == 1
+
+
+async def test_nothing_is_measured_while_nobody_watches(serve: Serve) -> None:
+    """Measuring begins with the first viewer, once for all of them, and ends with the last."""
+    served = await serve()
+    assert await _until_measured_no_more(served) == 0
+    async with AsyncExitStack() as stack:
+        viewers = [await stack.enter_async_context(Connection(served.address)) for _ in range(10)]
+        for viewer in viewers:
+            await viewer.watch()
+        for viewer in viewers:
+            await viewer.message()
+    await _until_measured_no_more(served)
+
+
+async def test_history_is_measured_without_viewers(serve: Serve) -> None:
+    """With the history on there is a past to look at, before anybody came."""
+    served = await serve(live=Live(history=True))
+    await _until_measured(served, 3)
+    status, history = await get(served.address, "/api/history")
+    assert status == 200
+    assert len(history["timestamps"]) >= 2
+    assert set(map(len, history["series"].values())) == {len(history["timestamps"])}
+
+
+async def test_history_follows_the_configuration(serve: Serve) -> None:
+    """A reload switches it on without viewers, changes its length, and switches it off, which forgets it."""
+    served = await serve()
+    source = served.source
+
+    async def rows() -> int:
+        return len((await get(served.address, "/api/history"))[1]["timestamps"])
+
+    assert await rows() == 0
+    source.config = replace(source.config, live=Live(history=True))
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while await rows() < 2:
+            pass
+    source.config = replace(source.config, live=Live(history=False))
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while await rows():
+            pass
+    await _until_measured_no_more(served)
+
+
+async def test_who_leaves_takes_no_history_from_others(serve: Serve) -> None:
+    """Whoever asks between two messages shares one encoding; one that gives up does not cost the others theirs."""
+    feed = Feed((await serve()).source, 3600.0)
+    first, second = (asyncio.ensure_future(feed.history()) for _ in range(2))
+    await asyncio.sleep(0)
+    first.cancel()
+    assert (await second).startswith(b'{"interval":')
+    assert first.cancelled()
+
+
+async def test_a_machine_without_threads_says_so(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """503 with the reason; the feed itself goes on when there are threads again."""
+
+    def no_thread(_function: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    served = await serve()
+    with monkeypatch.context() as patch:
+        patch.setattr("modelhost_exporter.threads.call", no_thread)
+        assert await get(served.address, "/api/history") == (503, {"error": "can't start new thread"})
+    async with Connection(served.address) as viewer:
+        check_message(await (await viewer.watch()).message())
+
+
+async def test_a_replaced_scrape_is_measured_from_then_on(serve: Serve) -> None:
+    """After a reload the feed shows what the new collectors say."""
+    served = await serve()
+    async with Connection(served.address) as viewer:
+        await viewer.watch()
+        assert (await viewer.message())["loadAverage"] == 1.5
+        old = served.source.scrape
+        served.source.scrape = Scrape({"load": Fixed(family("modelhost_load1", 7.0))}, 5.0, previous=old)
+        old.close(served.source.scrape)
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while (await viewer.message())["loadAverage"] != 7.0:
+                pass
+
+
+async def test_places_are_limited_and_given_back(serve: Serve) -> None:
+    """More viewers than are allowed are answered 503, of either kind; a place is free when one leaves."""
+    served = await serve(live=Live(history=False, max_viewers=2))
+    async with Connection(served.address) as first, Connection(served.address) as second:
+        await (await first.watch()).message()
+        await (await second.listen()).event()
+        for path, fields in (("/metrics", UPGRADE), ("/api/live", ())):
+            status, told = await get(served.address, path, *fields)
+            assert (status, told) == (503, {"error": "2 are watching already (live.max_viewers)"})
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while True:
+            async with Connection(served.address) as third:
+                status, _ = await third.ask("/metrics", *UPGRADE)
+                if status == 101:
+                    check_message(await third.message())
+                    return
+
+
+@pytest.mark.parametrize("fields", [(EVIL,), ("Host: evil.example",), ("Sec-Fetch-Site: cross-site",)])
+@pytest.mark.parametrize(
+    "path", ["/metrics", "/api/live", "/api/models", "/api/models/metrics?model=m", "/api/history"]
+)
+async def test_other_pages_learn_nothing(serve: Serve, path: str, fields: tuple[str, ...]) -> None:
+    """Feed and /api answer 403 where Origin or Host is not the page's own, and measure nothing for it."""
+    served = await serve()
+    status, told = await get(served.address, path, *fields, *(UPGRADE if path == "/metrics" else ()))
+    assert status == 403
+    assert list(told) == ["error"]
+    assert served.measured == 0
+
+
+async def test_listed_pages_and_hosts_are_answered(serve: Serve) -> None:
+    """With the header that lets the page's browser show the answer."""
+    served = await serve()
+    allowed = replace(
+        served.source.config.web,
+        allowed_origins=(Origin.from_text("http://evil.example"),),
+        allowed_hosts=(Host.from_text("evil.example"),),
+    )
+    served.source.config = replace(served.source.config, web=allowed)
+    async with Connection(served.address) as viewer:
+        check_message(await (await viewer.watch("/metrics", EVIL, "Host: evil.example")).message())
+    async with Connection(served.address) as listener:
+        status, head = await listener.ask("/api/models", EVIL)
+        assert status == 200
+        assert "Access-Control-Allow-Origin: http://evil.example" in head
+
+
+async def test_models_are_listed_and_found(serve: Serve) -> None:
+    """By id, or by name where only one server has it; measured at once for who asks where nobody watches."""
+    served = await serve(interval=3600.0)
+    for server, model in (("a", "one"), ("a", "both"), ("b", "both"), ("b", "org/two")):
+        served.source.request(server, model)
+    status, told = await get(served.address, "/api/models")
+    assert status == 200
+    assert [model["id"] for model in told["models"]] == ["a/both", "a/one", "b/both", "b/org/two"]
+    assert {model["totalRequests"] for model in told["models"]} == {1}
+    for asked, found in {"a/one": "a/one", "one": "a/one", "b/both": "b/both", "org/two": "b/org/two"}.items():
+        status, model = await get(served.address, f"/api/models/metrics?model={asked}")
+        assert (status, model["id"]) == (200, found)
+    for wrong in ("both", "three", "a/"):
+        status, told = await get(served.address, f"/api/models/metrics?model={wrong}")
+        assert (status, list(told)) == (404, ["error"])
+    for nothing in ("/api/models/metrics", "/api/models/metrics?model="):
+        status, told = await get(served.address, nothing)
+        assert (status, list(told)) == (400, ["error"])
+
+
+async def test_who_asks_again_finds_rates(serve: Serve) -> None:
+    """Measuring goes on for a while after somebody asked, so that the second answer knows more."""
+    served = await serve()
+    served.source.request("s", "m")
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while (await get(served.address, "/api/models/metrics?model=m"))[1]["requestsPerSecond"] is None:
+            pass
+    assert served.measured >= 2
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/api/nothing"), ("POST", "/api/models"), ("GET", "/api/")])
+async def test_whatever_else_is_asked_is_json_too(serve: Serve, method: str, path: str) -> None:
+    """404 with what was asked."""
+    served = await serve()
+    assert await get(served.address, path, method=method) == (404, {"error": f"Not Found: {method} {path}"})
+
+
+@pytest.mark.parametrize("spoiled", ["Sec-WebSocket-Version: 12", "Sec-WebSocket-Key: short"])
+async def test_a_broken_handshake_is_refused(serve: Serve, spoiled: str) -> None:
+    """400, and why."""
+    served = await serve()
+    name = spoiled.partition(":")[0]
+    fields = [spoiled if field.startswith(name) else field for field in UPGRADE]
+    status, told = await get(served.address, "/metrics", *fields)
+    assert (status, told) == (400, {"error": "not the handshake of a WebSocket (version 13)"})
+
+
+async def test_pings_are_answered_and_messages_ignored(serve: Serve) -> None:
+    """A ping is answered with what it carried; text, binary and pong frames change nothing; a close is answered."""
+    served = await serve(interval=3600.0)
+    async with Connection(served.address) as viewer:
+        await viewer.watch()
+        await viewer.message()
+        for opcode in (1, 2, PONG):
+            viewer.writer.write(frame(opcode, b"hello", masked=True))
+        viewer.writer.write(frame(PING, b"here?", masked=True))
+        assert await viewer.frame() == (PONG, b"here?")
+        viewer.writer.write(frame(CLOSE, b"\x03\xe8", masked=True))
+        assert (await viewer.frame()).opcode == CLOSE
+
+
+async def test_a_subprotocol_is_accepted(serve: Serve) -> None:
+    """A client that insists on one is taken at its word; browsers hang up otherwise."""
+    served = await serve()
+    async with Connection(served.address) as viewer:
+        status, head = await viewer.ask("/metrics", *UPGRADE, "Sec-WebSocket-Protocol: dashboard, other")
+        assert status == 101
+        assert "Sec-WebSocket-Protocol: dashboard" in head
+        check_message(await viewer.message())
+
+
+async def test_compression_is_not_offered(serve: Serve) -> None:
+    """Frames are the same bytes for everybody."""
+    served = await serve()
+    async with Connection(served.address) as viewer:
+        _, head = await viewer.ask("/metrics", *UPGRADE, "Sec-WebSocket-Extensions: permessage-deflate")
+        assert "permessage-deflate" not in head
+        assert (await viewer.frame()).opcode == TEXT
+
+
+async def test_collectors_that_fail_or_hang_cost_their_own_numbers(serve: Serve) -> None:
+    """The others are in every message."""
+    hanging = Hanging()
+    served = await serve(cpu=Raising(RuntimeError("broken")), memory=hanging)
+    async with Connection(served.address) as viewer:
+        message = await (await viewer.watch()).message()
+        check_message(message)
+        assert message["loadAverage"] == 1.5
+        assert message["cpuUsage"] is message["memoryUsed"] is None
+        await viewer.message()
+    assert hanging.runs == 1
+    hanging.release.set()
+
+
+async def test_a_failure_to_measure_costs_a_message_and_is_logged_once(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever breaks, the feed goes on when it is mended."""
+
+    class Broken:
+        broken = True
+
+        def describe(self) -> list[Metric]:
+            return [Metric("modelhost_broken", "", "gauge")]
+
+        def collect(self) -> list[Metric]:
+            if self.broken:
+                raise RuntimeError("broken")
+            return []
+
+    served = await serve()
+    registry, breaking = served.source.registry, Broken()
+    registry.register(breaking)
+    restricted = registry.restricted_registry
+    registry.restricted_registry = lambda names: restricted([*names, "modelhost_broken"])  # type: ignore[method-assign]
+    async with Connection(served.address) as viewer:
+        await viewer.watch()
+        await _until_measured(served, 4)
+        breaking.broken = False
+        check_message(await viewer.message())
+    assert [record.getMessage() for record in caplog.records] == ["the live feed cannot be measured"]

@@ -1,0 +1,296 @@
+"""What becomes of log lines: a bounded queue, limits for lines that others cause, and two formats."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+from aiohttp.http_exceptions import BadHttpMessage
+
+from modelhost_exporter.config.model import Log
+from modelhost_exporter.logs import formatting as logs
+from modelhost_exporter.logs.library_limit import MAX_PER_PERIOD, LogLimit
+from modelhost_exporter.logs.queue import LogQueue, StreamWriter
+from modelhost_exporter.logs.rate_limit import PERIOD_SECONDS
+from modelhost_exporter.process.daemon_thread import Thread
+from tests.support.programs import DEADLINE_SECONDS, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Disk:
+    """Keeps what is written, blocks while it is closed, and fails while it is full."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+        self.open = threading.Event()
+        self.open.set()
+        self.entered = threading.Semaphore(0)
+        self.full = False
+
+    def __call__(self, data: bytes) -> None:
+        """Write."""
+        self.entered.release()
+        self.open.wait(DEADLINE_SECONDS)
+        if self.full:
+            raise OSError(28, "No space left on device")
+        self.written += data.splitlines()
+
+
+@pytest.fixture
+def disk() -> Iterator[Disk]:
+    """Give a disk that is open at the end, so that no thread stays."""
+    disk = Disk()
+    yield disk
+    disk.open.set()
+
+
+def _put(lines: LogQueue, first: int, last: int) -> None:
+    for number in range(first, last + 1):
+        lines.put(b"%d\n" % number)
+
+
+def test_lines_beyond_the_limit_are_dropped_counted_and_reported(disk: Disk) -> None:
+    """Those that came first are written in order; the notice stands where the others are missing."""
+    lines = LogQueue(disk, max_lines=4)
+    disk.open.clear()
+    _put(lines, 1, 7)
+    assert lines.dropped == 3
+    disk.open.set()
+    lines.drain(DEADLINE_SECONDS)
+    _put(lines, 8, 8)
+    lines.drain(DEADLINE_SECONDS)
+    assert disk.written == [b"1", b"2", b"3", b"4", b"3 log messages dropped", b"8"]
+    assert lines.dropped == 3
+
+
+def test_after_a_drop_lines_fit_again_when_half_is_written(disk: Disk) -> None:
+    """One notice for many lines, not one for every second line."""
+    lines = LogQueue(disk, max_lines=4)
+    disk.open.clear()
+    _put(lines, 1, 4)
+    assert disk.entered.acquire(timeout=DEADLINE_SECONDS)
+    _put(lines, 5, 6)
+    assert lines.dropped == 2
+    disk.open.set()
+    lines.drain(DEADLINE_SECONDS)
+    assert disk.written == [b"1", b"2", b"3", b"4", b"2 log messages dropped"]
+
+
+def test_bytes_are_limited_too(disk: Disk) -> None:
+    """A few long lines are as much as many short ones; one that is longer than everything is dropped alone."""
+    lines = LogQueue(disk, max_bytes=100)
+    disk.open.clear()
+    lines.put(b"a" * 59 + b"\n")
+    lines.put(b"b" * 59 + b"\n")
+    assert lines.dropped == 1
+    disk.open.set()
+    lines.drain(DEADLINE_SECONDS)
+    lines.put(b"c" * 500)
+    lines.put(b"d\n")
+    lines.drain(DEADLINE_SECONDS)
+    assert disk.written == [b"a" * 59, b"1 log messages dropped", b"1 log messages dropped", b"d"]
+
+
+def test_what_cannot_be_written_is_counted_and_reported_later(disk: Disk) -> None:
+    """A full disk that has room again."""
+    lines = LogQueue(disk)
+    disk.full = True
+    _put(lines, 1, 3)
+    lines.drain(DEADLINE_SECONDS)
+    assert lines.dropped == 3
+    disk.full = False
+    _put(lines, 4, 4)
+    lines.drain(DEADLINE_SECONDS)
+    assert disk.written == [b"3 log messages dropped", b"4"]
+
+
+def test_a_drain_waits_no_longer_than_it_may(disk: Disk) -> None:
+    """Nobody reads: the program ends all the same."""
+    lines = LogQueue(disk)
+    disk.open.clear()
+    _put(lines, 1, 3)
+    lines.drain(0.01)
+    assert disk.written == []
+
+
+def test_without_a_thread_lines_wait_and_are_written_at_the_end(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that has no thread left."""
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    lines = LogQueue(disk)
+    with monkeypatch.context() as without_threads:
+        without_threads.setattr(Thread, "start", fail)
+        _put(lines, 1, 2)
+        assert disk.written == []
+        lines.drain(DEADLINE_SECONDS)
+    assert disk.written == [b"1", b"2"]
+    _put(lines, 3, 3)
+    lines.drain(DEADLINE_SECONDS)
+    assert disk.written == [b"1", b"2", b"3"]
+
+
+def test_a_finalizer_may_log_while_a_line_is_appended(disk: Disk) -> None:
+    """The collector of garbage runs anywhere, and asyncio logs in finalizers: no deadlock."""
+    lines = LogQueue(disk)
+
+    class Finalizing(bytes):
+        def __len__(self) -> int:
+            lines.put(b"inner\n")
+            return super().__len__()
+
+    thread = threading.Thread(target=lines.put, args=[Finalizing(b"outer\n")], daemon=True)
+    thread.start()
+    thread.join(DEADLINE_SECONDS)
+    assert not thread.is_alive()
+    lines.drain(DEADLINE_SECONDS)
+    assert set(disk.written) == {b"inner", b"outer"}
+
+
+def test_a_pipe_that_is_not_blocking_gets_every_line() -> None:
+    """Another process that shares standard error can make it so at any time."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with os.fdopen(reading, "rb") as reader, os.fdopen(writing, "w") as stream:
+        lines = LogQueue(StreamWriter(stream))
+        for _ in range(300):
+            lines.put(b"x" * 999 + b"\n")
+        for _ in range(300):
+            assert reader.readline() == b"x" * 999 + b"\n"
+    assert lines.dropped == 0
+
+
+def test_a_line_that_was_written_in_part_does_not_spoil_the_next() -> None:
+    """What a disk took of a line before it was full is ended before the next line begins."""
+    taken: list[bytes] = []
+    left = 3
+
+    def write(_descriptor: int, data: memoryview[int] | bytes) -> int:
+        nonlocal left
+        if left == 0:
+            raise OSError(28, "No space left on device")
+        taken.append(bytes(data[:left]))
+        left -= len(taken[-1])
+        return len(taken[-1])
+
+    with open(os.devnull, "w") as stream:  # noqa: PTH123 - any stream with a descriptor
+        writer = StreamWriter(stream, write)
+        with pytest.raises(OSError, match="space"):
+            writer(b"first\n")
+        left = 1000
+        writer(b"second\n")
+    assert b"".join(taken) == b"fir\nsecond\n"
+
+
+def test_a_stream_without_a_descriptor_is_written_to() -> None:
+    """As in a test, or where a program embeds the exporter; None is an error that is counted."""
+    stream = io.StringIO()
+    StreamWriter(stream)(b"line\n")
+    assert stream.getvalue() == "line\n"
+    lines = LogQueue(StreamWriter(None))
+    lines.put(b"line\n")
+    wait_until(lambda: lines.dropped == 1, "it is counted")
+
+
+def _record(name: str, line: int = 1, error: Exception | None = None) -> logging.LogRecord:
+    found = (type(error), error, None) if error else None
+    return logging.LogRecord(name, logging.ERROR, "file.py", line, "text", (), found)
+
+
+def test_lines_of_libraries_are_limited_by_their_place() -> None:
+    """Three a minute; the next minute's first one holds how many there were besides."""
+    now = [0.0]
+    limit = LogLimit(now=lambda: now[0])
+    assert [limit.filter(_record("asyncio")) for _ in range(10)].count(True) == MAX_PER_PERIOD
+    assert limit.filter(_record("asyncio", line=2))
+    assert limit.filter(_record("asyncio", error=OSError()))
+    now[0] = PERIOD_SECONDS
+    record = _record("asyncio")
+    assert limit.filter(record)
+    assert record.__dict__["fields"] == {"suppressed": 10 - MAX_PER_PERIOD}
+
+
+def test_own_lines_pass_unless_they_hold_a_traceback() -> None:
+    """Changes of state are logged once anyway; what is caught by surprise can come with every request."""
+    limit = LogLimit()
+    assert all(limit.filter(_record("modelhost_exporter.scrape")) for _ in range(10))
+    assert [limit.filter(_record("modelhost_exporter.proxy", error=KeyError())) for _ in range(10)].count(
+        True
+    ) == MAX_PER_PERIOD
+
+
+def test_a_clients_mistake_is_logged_at_level_debug_only() -> None:
+    """A request that is no HTTP has its 400."""
+    assert not LogLimit().filter(_record("aiohttp.server", error=BadHttpMessage("bad")))
+    assert LogLimit(debug=True).filter(_record("aiohttp.server", error=BadHttpMessage("bad")))
+
+
+@pytest.mark.parametrize("format_", ["text", "json"])
+def test_controls_in_a_value_are_escaped(capsys: pytest.CaptureFixture[str], format_: str) -> None:
+    """What others name (hosts, models) moves no cursor and begins no line; other scripts stay readable in text."""
+    logs.set_up(Log(format="json" if format_ == "json" else "text"))
+    hostile = "a\x1b[2J\x9b\x7f\u202e\n\udcffb"
+    logging.getLogger("modelhost_exporter.x").info("text", extra={"fields": {"name": hostile, "other": "größe 名"}})
+    logs.flush()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.isprintable()
+    if format_ == "json":
+        assert json.loads(line)["name"] == hostile
+    else:
+        assert line.endswith('"größe 名"')
+
+
+def test_a_line_that_cannot_be_formatted_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    """It hurts nobody, and Python's own complaint, which could block, is not printed."""
+    logs.set_up(Log())
+    before = logs.dropped()
+    logging.getLogger("modelhost_exporter.x").info("%d", "no number")
+    logs.flush()
+    assert logs.dropped() == before + 1
+    assert "Traceback" not in capsys.readouterr().err
+
+
+_UNCAUGHT = """
+import threading, warnings
+from modelhost_exporter.logs import formatting as logs
+from modelhost_exporter.config.model import Log
+
+logs.set_up(Log(format="json"))
+logs.log_uncaught_errors()
+
+class Failing:
+    def __del__(self):
+        raise KeyError("in a finalizer")
+
+def fail():
+    raise KeyError("in a thread")
+
+Failing()
+thread = threading.Thread(target=fail, name="mine")
+thread.start()
+thread.join()
+warnings.warn("a warning")
+raise KeyError("in the end")
+"""
+
+
+def test_what_nothing_caught_is_logged_in_the_same_way() -> None:
+    """Python's own complaints are lines of the log too, so that printing them cannot block."""
+    command = [sys.executable, "-c", _UNCAUGHT]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=False)
+    lines = [json.loads(line) for line in ended.stderr.splitlines()]
+    assert ended.returncode == 1
+    assert [line["level"] for line in lines] == ["error", "error", "warning", "critical"]
+    for line, text in zip(lines, ("in a finalizer", "in a thread", "a warning", "in the end"), strict=True):
+        assert text in line.get("exception", line["msg"])
+    assert lines[1]["thread"] == "mine"

@@ -1,0 +1,63 @@
+"""What is counted as things happen shows as prometheus_client's own instruments would show it."""
+
+from __future__ import annotations
+
+import prometheus_client
+import pytest
+from prometheus_client import CollectorRegistry, disable_created_metrics
+
+from modelhost_exporter.metrics.exposition import OPENMETRICS
+from modelhost_exporter.metrics.families import counter, gauge, histogram
+from modelhost_exporter.metrics.instruments import live_counter, live_gauge, live_histogram
+
+BOUNDS = (0.001, 0.5, 1, 2.5, 1048576)
+
+
+def _page(registry: CollectorRegistry) -> str:
+    return OPENMETRICS.render(list(registry.collect())).decode()
+
+
+def test_the_page_is_that_of_the_reference() -> None:
+    """Bounds are inclusive, buckets add up, and numbers are written alike."""
+    disable_created_metrics()  # type: ignore[no-untyped-call] # has no types
+    ours, theirs = CollectorRegistry(), CollectorRegistry()
+    name = "modelhost_{}".format
+    requests = (
+        live_counter(counter("requests", "Some.", "model"), ours),
+        prometheus_client.Counter(name("requests"), "Some.", ["model"], registry=theirs),
+    )
+    running = (
+        live_gauge(gauge("running", "Some.", "model"), ours),
+        prometheus_client.Gauge(name("running"), "Some.", ["model"], registry=theirs),
+    )
+    seconds = (
+        live_histogram(histogram("seconds", "Some.", BOUNDS, "model"), ours),
+        prometheus_client.Histogram(name("seconds"), "Some.", ["model"], registry=theirs, buckets=BOUNDS),
+    )
+    plain = (
+        live_histogram(histogram("plain", "Some.", BOUNDS), ours).labels(),
+        prometheus_client.Histogram(name("plain"), "Some.", registry=theirs, buckets=BOUNDS),
+    )
+    assert "plain_count" not in _page(ours), "absent beats zero"
+    for model in ("a", "b"):
+        for count in requests:
+            count.labels(model).inc()
+            count.labels(model).inc(2)
+        for level in running:
+            level.labels(model).inc()
+            level.labels(model).dec()
+            level.labels("set").set(3)
+        for times in seconds:
+            for value in (0, *BOUNDS, 1.5, 1e9):
+                times.labels(model).observe(value)
+    for times_without in plain:
+        times_without.observe(0.25)
+    assert _page(ours) == _page(theirs)
+
+
+def test_a_child_has_a_value_for_each_label() -> None:
+    """Too few or too many are a mistake in the code, not a series."""
+    requests = live_counter(counter("requests", "Some.", "model"), CollectorRegistry())
+    for wrong in ((), ("a", "b")):
+        with pytest.raises(ValueError, match="labels"):
+            requests.labels(*wrong)

@@ -1,0 +1,274 @@
+"""A machine that does not exist: psutil's answers and the kernel's files, for collectors to measure."""
+
+from __future__ import annotations
+
+import platform
+from math import inf
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
+
+from prometheus_client import CollectorRegistry
+
+from modelhost_exporter.collectors import (
+    cgroup,
+    clock,
+    cpu,
+    disk,
+    file_descriptors,
+    filesystem,
+    gpu,
+    load,
+    memory,
+    model_servers,
+    network,
+    operating_system,
+    pressure,
+    processes,
+    sensors,
+    tcp,
+)
+from modelhost_exporter.engines.metrics import COLD_STARTS, COLD_TTFT, ModelState, ServerState, families
+from modelhost_exporter.engines.polling.probes import ProbeMetrics
+from modelhost_exporter.engines.snapshot import Engine, Histogram, Latency, Model, ServerSnapshot
+from modelhost_exporter.gpu import families as gpu_families
+from modelhost_exporter.gpu.contract import Census, Identity, Value
+from modelhost_exporter.linux.disks import Disks
+from modelhost_exporter.metrics.instruments import live_counter, live_histogram
+from modelhost_exporter.metrics.prerendered import joined, written
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from prometheus_client.metrics_core import Metric
+
+    from modelhost_exporter.collectors import Collector
+    from modelhost_exporter.metrics.families import Family
+
+
+class CpuTimes(NamedTuple):
+    """psutil's scputimes on Linux; guest time is counted in user and nice as well."""
+
+    user: float = 100.0
+    nice: float = 10.0
+    system: float = 50.0
+    idle: float = 1000.0
+    iowait: float = 5.0
+    irq: float = 1.0
+    softirq: float = 2.0
+    steal: float = 0.5
+    guest: float = 30.0
+    guest_nice: float = 4.0
+
+
+class DiskCounts(NamedTuple):
+    """psutil's sdiskio on Linux; times in milliseconds."""
+
+    read_count: int = 7
+    write_count: int = 9
+    read_bytes: int = 7168
+    write_bytes: int = 9216
+    read_time: int = 1500
+    write_time: int = 2500
+    read_merged_count: int = 1
+    write_merged_count: int = 2
+    busy_time: int = 3500
+
+
+class NicCounts(NamedTuple):
+    """psutil's snetio."""
+
+    bytes_sent: int = 1
+    bytes_recv: int = 2
+    packets_sent: int = 3
+    packets_recv: int = 4
+    errin: int = 5
+    errout: int = 6
+    dropin: int = 7
+    dropout: int = 8
+
+
+class NicState(NamedTuple):
+    """psutil's snicstats, as far as it is read."""
+
+    isup: bool = True
+    speed: int = 1000
+
+
+class Partition(NamedTuple):
+    """psutil's sdiskpart."""
+
+    device: str = "/dev/sda1"
+    mountpoint: str = "/"
+    fstype: str = "ext4"
+    opts: str = "rw,relatime"
+
+
+class Sensor(NamedTuple):
+    """psutil's shwtemp and sfan, as far as they are read."""
+
+    label: str
+    current: float
+
+
+FILES: Mapping[str, str] = {
+    "proc/vmstat": "nr_free_pages 42\npgmajfault 11\npswpin 3\npswpout 5\noom_kill 2\n",
+    "proc/stat": "cpu  1 2 3\nctxt 10\nbtime 1700000000\nprocesses 99\nprocs_running 4\nprocs_blocked 1\n",
+    "proc/diskstats": (
+        "   8       0 sda 7 0 14 1500 9 0 18 2500 0 3500 4500 0 0 0 0 0 0\n   8       1 sda1 1 0 2 3 4 0 5 6 0 7 8\n"
+    ),
+    "proc/pressure/cpu": (
+        "some avg10=0.00 avg60=0.00 avg300=0.00 total=1500000\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=7\n"
+    ),
+    "proc/pressure/memory": (
+        "some avg10=0.00 avg60=0.00 avg300=0.00 total=2500000\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=500000\n"
+    ),
+    "proc/pressure/io": (
+        "some avg10=12.50 avg60=3.00 avg300=0.10 total=3000000\nfull avg10=1.00 avg60=0.00 avg300=0.00 total=250000\n"
+    ),
+    "proc/net/snmp": (
+        "Ip: Forwarding DefaultTTL\nIp: 1 64\n"
+        "Tcp: RtoAlgorithm RtoMin RtoMax MaxConn ActiveOpens CurrEstab InSegs\nTcp: 1 200 120000 -1 17 6 100\n"
+        "Udp: InDatagrams\nUdp: 3\n"
+    ),
+    "proc/net/sockstat": "sockets: used 80\nTCP: inuse 10 orphan 0 tw 12 alloc 11 mem 50\nUDP: inuse 1 mem 2\n",
+    "proc/sys/fs/file-nr": "735\t0\t2466170\n",
+    "proc/self/cgroup": "0::/\n",
+    "sys/fs/cgroup/cgroup.controllers": "cpu memory\n",
+    "sys/fs/cgroup/memory.max": "1073741824\n",
+    "sys/fs/cgroup/memory.current": "536870912\n",
+    "sys/fs/cgroup/cpu.max": "150000 100000\n",
+    "sys/fs/cgroup/cpu.stat": "usage_usec 5000000\nnr_throttled 3\nthrottled_usec 2500000\n",
+}
+
+
+def write(root: Path, files: Mapping[str, str]) -> Path:
+    """Write files (relative path → text) below ``root``; return ``root``."""
+    for name, text in files.items():
+        file = root / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    return root
+
+
+def told(answer: Any, **expected: bool) -> Callable[..., Any]:
+    """Return a function that answers when it is called with just these arguments."""
+
+    def function(**given: bool) -> Any:
+        assert given == expected
+        return answer
+
+    return function
+
+
+def psutil_double(**changes: Any) -> SimpleNamespace:
+    """Return a stand-in for psutil on a full Linux machine; ``changes`` replace functions, None takes one away."""
+    functions: dict[str, Any] = {
+        "boot_time": lambda: 1.7e9,
+        "cpu_count": lambda logical=True: 4 if logical else 2,
+        "cpu_freq": told([SimpleNamespace(current=2400.0)] * 2, percpu=True),
+        "cpu_stats": lambda: SimpleNamespace(ctx_switches=1000, interrupts=2000),
+        "cpu_times": told([CpuTimes(), CpuTimes(user=200.0)], percpu=True),
+        "disk_io_counters": told({"sda": DiskCounts(), "sda1": DiskCounts()}, perdisk=True, nowrap=False),
+        "disk_partitions": told([Partition()], all=True),
+        "getloadavg": lambda: (0.5, 1.5, 2.5),
+        "net_if_stats": lambda: {"lo": NicState(speed=0), "eth0": NicState()},
+        "net_io_counters": told({"lo": NicCounts(), "eth0": NicCounts()}, pernic=True, nowrap=False),
+        "sensors_fans": lambda: {"board": [Sensor("cpu", 900)]},
+        "sensors_temperatures": lambda: {"nvme": [Sensor("Composite", 40.5)]},
+        "swap_memory": lambda: SimpleNamespace(total=800, used=300, free=500, sin=4096, sout=8192),
+        "virtual_memory": lambda: SimpleNamespace(
+            total=1000, available=600, used=400, free=100, cached=250, buffers=50, percent=40.0
+        ),
+    }
+    return SimpleNamespace(
+        **{name: function for name, function in (functions | changes).items() if function is not None}
+    )
+
+
+class EveryGpu:
+    """A vendor with one GPU that has a value for every family; tests/gpu asks a stand-in driver for the same."""
+
+    identity = Identity("0", "GPU-0", "nvidia")
+    asleep = resting = False
+
+    def absence(self) -> str:
+        """Be there."""
+        return ""
+
+    def census(self) -> Census:
+        """Return the GPU."""
+        return Census([self])
+
+    def facts(self) -> list[tuple[Family, float]]:
+        """Return the driver's one fact."""
+        return [(gpu_families.RESTART_REQUIRED, 0)]
+
+    def read(self) -> list[Value]:
+        """Return a value for each family that a GPU's answer fills."""
+        own = {gpu_families.INFO, gpu_families.UP}
+        device = [family for family in gpu_families.ALL if family.labels[:2] == ("gpu", "uuid") and family not in own]
+        return [Value(family, family.labels[2:], 1) for family in device]
+
+    memory_by_pid = None
+
+    def remembered(self) -> list[Value]:
+        """Remember nothing."""
+        return []
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def every_family_of_model_servers() -> Iterator[Metric]:
+    """Yield what a server says that has all there is to say, and what is counted as it happens."""
+    latency = Histogram(((1.0, 1), (inf, 2)), 3.0)
+    engine = Engine(
+        *(1, 2, 3, 0.5, 4096),
+        input_tokens={"hit": 5},
+        output_tokens=6,
+        prefill_seconds=7,
+        decode_seconds=8,
+        requests_finished={"stop": 9},
+        preemptions=10,
+        speculative_drafts=11,
+        speculative_draft_tokens=12,
+        speculative_accepted_tokens=13,
+        latencies=dict.fromkeys(get_args(Latency), latency),
+    )
+    model = Model("m", loaded=True, context_length=4096, expires=1.8e9)
+    state = ModelState(model, True, 1, 2, 3e9, 1e9, 2.5, {"exclusive": 100})
+    snapshot = ServerSnapshot("vllm", "1", (model,), engine)
+    seen = ServerState("s", snapshot, engine, {"m": state}, 0.01, 1.8e9, {"timeout": 1}, 0.5)
+    yield from joined(model_servers.FAMILIES, [written(families(seen))])
+    registry = CollectorRegistry()
+    live_counter(COLD_STARTS, registry).labels("s", "m", "chat").inc()
+    live_histogram(COLD_TTFT, registry).labels("s", "m", "chat").observe(1)
+    ProbeMetrics(registry).record("s", "m", "ok", 1.0)
+    yield from registry.collect()
+
+
+def every_collector(root: Path) -> dict[str, Collector]:
+    """Return every collector by its name, on a machine (its files below ``root``) that has all there is to measure."""
+    write(root, FILES)
+    procfs, sysfs, source = root / "proc", root / "sys", psutil_double()
+    return {
+        "cgroup": cgroup.Cgroup(procfs, sysfs),
+        "clock": clock.Clock(source, lambda: 1.8e9, lambda: clock.Discipline(0.001, 0.5, synchronized=True)),
+        "cpu": cpu.Cpu(source),
+        "disk": disk.Disk(disk.Options().devices, Disks(procfs, sysfs)),
+        "file_descriptors": file_descriptors.FileDescriptors(procfs),
+        "filesystem": filesystem.Filesystem(
+            filesystem.Options(), source=source, ask=lambda _: filesystem.Space(100, 40, 50, 10, 5)
+        ),
+        "gpu": gpu.Gpu({"every": EveryGpu()}, gpu.Options()),
+        "load": load.Load(source),
+        "memory": memory.Memory(procfs, source),
+        "model_servers": model_servers.ModelServers(every_family_of_model_servers),
+        "network": network.Network(network.Options().devices, source),
+        "operating_system": operating_system.OperatingSystem(platform.uname),
+        "pressure": pressure.Pressure(procfs),
+        "processes": processes.Processes(procfs),
+        "sensors": sensors.Sensors(source),
+        "tcp": tcp.Tcp(procfs),
+    }

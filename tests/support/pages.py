@@ -1,0 +1,71 @@
+"""What model servers say of themselves, as files in tests/captures: a path → body mapping for each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+CAPTURES = Path(__file__).parent.parent / "captures"
+
+PATHS = {
+    "api-ps.json": "/api/ps",
+    "api-v0-models.json": "/api/v0/models",
+    "api-v1-models.json": "/api/v1/models",
+    "api-version.json": "/api/version",
+    "health.json": "/health",
+    "info.json": "/info",
+    "metrics.prom": "/metrics",
+    "models.json": "/v1/models",
+    "props.json": "/props",
+    "readiness.json": "/health/readiness",
+    "slots.json": "/slots",
+    "v2.json": "/v2",
+    "version.json": "/version",
+}
+SERVERS = {
+    "litellm": "litellm",
+    "litellm-1.40": "litellm",
+    "llama-server-pages": "llamacpp",
+    "llama-server-2025": "llamacpp",
+    "llama-server-router": "llamacpp",
+    "lmstudio": "lmstudio",
+    "lmstudio-0.3": "lmstudio",
+    "ollama": "ollama",
+    "ollama-0.3": "ollama",
+    "openai": "openai",
+    "sglang": "sglang",
+    "sglang-0.4": "sglang",
+    "tgi": "tgi",
+    "tgi-1.4": "tgi",
+    "triton": "triton",
+    "triton-2.40": "triton",
+    "vllm": "vllm",
+    "vllm-0.8": "vllm",
+    "vllm-ray": "vllm",
+}
+"""Which folder holds a server of which kind."""
+
+
+def pages(folder: str) -> dict[str, bytes]:
+    """Return the pages of one server: path → body. LiteLLM's metrics are below a slash."""
+    found = {
+        path: (CAPTURES / folder / name).read_bytes()
+        for name, path in PATHS.items()
+        if (CAPTURES / folder / name).exists()
+    }
+    if SERVERS[folder] == "litellm":
+        found["/metrics/"] = found.pop("/metrics")
+    return found
+
+
+class Recording:
+    """A server's pages that remember what was asked for."""
+
+    def __init__(self, *folders: str, **changes: bytes) -> None:
+        self.pages = {path: body for folder in folders for path, body in pages(folder).items()}
+        self.pages |= {f"/{name}": body for name, body in changes.items()}
+        self.asked: list[str] = []
+
+    def __call__(self, path: str) -> bytes:
+        """Return a page; KeyError for one that there is not."""
+        self.asked.append(path)
+        return self.pages[path]

@@ -1,0 +1,164 @@
+"""Starting real programs for a test, waiting for what they say, and stopping them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+DEADLINE_SECONDS = 20.0
+
+
+class Program:
+    """A running program whose standard error is read line by line as it comes."""
+
+    def __init__(self, command: Sequence[str | Path], env: Mapping[str, str] | None = None) -> None:
+        self.lines: list[str] = []
+        self._unread: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self.process = subprocess.Popen(
+            [str(word) for word in command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **(env or {})},
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.lines.append(line)
+            self._unread.put(line)
+        self._unread.put(None)
+
+    def wait_for_line(self, wanted: Callable[[str], bool]) -> str:
+        """Return the next line that is wanted; fails the test when the program ends or is silent for too long."""
+        end = time.monotonic() + DEADLINE_SECONDS
+        while True:
+            try:
+                line = self._unread.get(timeout=max(0.0, end - time.monotonic()))
+            except queue.Empty:
+                line = None
+            if line is None:
+                pytest.fail(f"{self.process.args!r} did not say it:\n{self.output()}")
+            if wanted(line):
+                return line
+
+    def output(self) -> str:
+        """Return everything said so far."""
+        return "".join(self.lines)
+
+    def stop(self, number: int = signal.SIGTERM) -> float:
+        """Send a signal and return the seconds until the program had ended."""
+        began = time.monotonic()
+        self.process.send_signal(number)
+        self.process.wait(DEADLINE_SECONDS)
+        self._reader.join(DEADLINE_SECONDS)
+        return time.monotonic() - began
+
+    def close(self) -> None:
+        """End it, whatever state it is in."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(DEADLINE_SECONDS)
+            self.process.kill()
+        self.process.wait()
+        self._reader.join(DEADLINE_SECONDS)
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+
+
+class Exporter(Program):
+    """The real exporter in a process of its own, on a free port; ``under`` is the command that runs it, if any."""
+
+    command: tuple[str, ...] = (sys.executable, "-m", "modelhost_exporter")
+
+    def __init__(self, *arguments: str, under: Sequence[str] = ()) -> None:
+        super().__init__([*under, *self.command, "--web.listen-address=127.0.0.1:0", "--log.format=json", *arguments])
+        self.url: str = self.wait_for_message("listening")["url"]
+        """Where the metrics are."""
+        self.wait_for_message("ready")
+
+    def wait_for_message(self, message: str) -> dict[str, Any]:
+        """Return the fields of the next log line with this message."""
+        fields: dict[str, Any] = json.loads(self.wait_for_line(lambda line: f'"msg": "{message}"' in line))
+        return fields
+
+    @property
+    def address(self) -> str:
+        """HOST:PORT."""
+        return self.url.removeprefix("http://").partition("/")[0]
+
+    def page(self, query: str = "") -> bytes:
+        """Return the metrics as text."""
+        return fetch(self.url + query)
+
+
+def fetch(request: str | urllib.request.Request) -> bytes:
+    """Return what one of the test's own servers answers; HTTPError (an OSError) for an error status."""
+    with urllib.request.urlopen(request, timeout=DEADLINE_SECONDS) as response:  # noqa: S310 - our own server
+        body: bytes = response.read()
+        return body
+
+
+@contextlib.contextmanager
+def running(program: Program) -> Iterator[Program]:
+    """Close the program at the end; show what it said when the test fails."""
+    try:
+        yield program
+    except BaseException:
+        print(program.output())  # noqa: T201 - pytest shows it with the failure
+        raise
+    finally:
+        program.close()
+
+
+def free_port() -> int:
+    """Return a port that is free now, for programs that cannot choose one themselves."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def wait_until(
+    condition: Callable[[], bool], what: str, every: float = 0.05, seconds: float = DEADLINE_SECONDS
+) -> None:
+    """Return when the condition holds; fails the test when it does not in time."""
+    end = time.monotonic() + seconds
+    tick = threading.Event()
+    while not condition():
+        if time.monotonic() > end:
+            pytest.fail(f"not in time: {what}")
+        tick.wait(every)
+
+
+def installed(*names: str) -> str:
+    """Return the path of the first program that is installed; skips the test (in CI: fails it) when none is."""
+    path = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin"))
+    found = next((found for name in names if (found := shutil.which(name, path=path))), None)
+    return found or missing(f"{names[0]} is not installed")
+
+
+def missing(what: str) -> NoReturn:
+    """Skip the test, since something it needs is not here; in CI fail it."""
+    (pytest.fail if os.environ.get("CI") else pytest.skip)(what)

@@ -1,0 +1,61 @@
+"""What a model server answers, taken without trust: sizes, numbers and texts have limits."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from modelhost_exporter.json_reading import (
+    MAX_JSON_BYTES,
+    MAX_OBJECTS,
+    MAX_TEXT,
+    NotUnderstood,
+    listed_models,
+    number,
+    objects,
+    read_json,
+    text,
+    texts,
+)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+        b"9" * 5000,
+        b'"' + b"a" * MAX_JSON_BYTES + b'"',
+        b"[" + b"[]," * MAX_JSON_BYTES,
+        b"\xff",
+        b"",
+        b"nul",
+    ],
+)
+def test_json_that_is_none_or_too_much_is_not_understood(body: bytes) -> None:
+    """Deep nesting, an integer of 5,000 digits, and a page that is larger than what is parsed."""
+    with pytest.raises(NotUnderstood):
+        read_json({"/": body}.__getitem__, "/")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -1, 1e101, 10**400, 1e308, True, "1", None, [], {}])
+def test_absurd_numbers_are_none(value: object) -> None:
+    """What is left may be added and multiplied without a second thought."""
+    assert number(value) is None
+
+
+def test_numbers() -> None:
+    """Large ones are floats too."""
+    assert number(10**99) == 1e99
+    assert number(0) == 0.0
+
+
+def test_texts_and_lists_are_cut() -> None:
+    """A text may become a label, and a list may be walked several times."""
+    assert text("a" * 10_000) == "a" * MAX_TEXT
+    assert len(texts(["a"] * 10_000)) == MAX_OBJECTS
+    assert len(list(objects([{}] * 10_000))) == MAX_OBJECTS
+    body = json.dumps({"data": [{"id": "m" * 1000}, {"id": ""}, {"id": 5}]}).encode()
+    assert listed_models({"/v1/models": body}.__getitem__) == [{"id": "m" * MAX_TEXT}]

@@ -1,0 +1,96 @@
+"""Documents cannot go stale: what the code knows best is compared with what they say."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modelhost_exporter import __version__, collectors
+from modelhost_exporter.config import flags
+from modelhost_exporter.process import descriptors
+from modelhost_exporter.proxy import health
+from modelhost_exporter.requests import metrics as request_metrics
+from modelhost_exporter.web import families as web_families
+from tools import generate_docs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+README = (ROOT / "README.md").read_text()
+METRICS = (ROOT / "docs/metrics.md").read_text()
+
+
+def test_the_generated_tables_are_up_to_date() -> None:
+    """The metrics and flags in the documents are those of the code."""
+    assert generate_docs.filled(README) == README
+    assert generate_docs.filled(METRICS) == METRICS
+
+
+def test_check_fails_when_a_table_is_stale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """--check notices a document that was not generated anew and leaves it alone; without it, it is mended."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "docs").mkdir()
+    stale = METRICS.replace("`modelhost_load1`", "`modelhost_load_one`")
+    assert stale != METRICS
+    Path("README.md").write_text(README)
+    Path("docs/metrics.md").write_text(stale)
+    assert generate_docs.main(["--check"]) == 1
+    assert Path("docs/metrics.md").read_text() == stale
+    assert generate_docs.main([]) == 0
+    assert Path("docs/metrics.md").read_text() == METRICS
+    assert generate_docs.main(["--check"]) == 0
+
+
+def test_every_metric_and_flag_is_documented() -> None:
+    """Whatever a collector declares and whatever the command line takes stands in a document."""
+    for name in collectors.names():
+        for family in collectors.module(name).FAMILIES:
+            assert f"`{family.name}`" in METRICS
+    for family in (*request_metrics.FAMILIES, *health.FAMILIES, *descriptors.FAMILIES, *web_families.FAMILIES):
+        assert f"`{family.name}`" in METRICS
+    for action in flags.parser()._actions:
+        for option in action.option_strings:
+            assert option in ("-h", "--help") or f"`{option}`" in README
+
+
+def test_the_example_collector_is_the_real_one() -> None:
+    """Each line of the README's collector stands in the file that it says it shows."""
+    example = re.search(r"```python\n(.*?)```", README, re.DOTALL)
+    assert example is not None
+    source = (ROOT / "exporter/modelhost_exporter/collectors/load.py").read_text().splitlines()
+    assert [line for line in example[1].splitlines() if line and line not in source] == []
+
+
+def test_the_table_of_threads_is_complete() -> None:
+    """docs/architecture.md lists each thread by the name that the code gives it, and no other."""
+    table = (ROOT / "docs/architecture.md").read_text().partition("| thread | does |")[2].partition("\n\n")[0]
+    listed = {name for row in table.splitlines()[2:] for name in re.findall(r"`([a-z-]+)[A-Z]*`", row.split("|")[1])}
+    assert listed == set(_thread_names())
+
+
+def _thread_names() -> Iterator[str]:
+    """Yield the names that threads are given, without what follows for a collector, server or GPU."""
+    position = {"start": 1, "Thread": 1, "Worker": 1, "Pool": 0, "Every": 2, "schedule": 3, "_schedule": 3}
+    for file in (ROOT / "exporter").rglob("*.py"):
+        for call in (node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)):
+            place = position.get(getattr(call.func, "id", getattr(call.func, "attr", "")), len(call.args))
+            for argument in call.args[place : place + 1]:
+                first = argument.values[0] if isinstance(argument, ast.JoinedStr) else argument
+                if isinstance(first, ast.Constant) and isinstance(first.value, str):
+                    yield first.value
+
+
+def test_links_within_the_repository_exist() -> None:
+    """Every relative link of the README points to a file."""
+    for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
+        assert (ROOT / link).exists(), link
+
+
+def test_the_changelog_knows_this_version() -> None:
+    """The version that the package has is in the CHANGELOG."""
+    assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text()

@@ -1,0 +1,84 @@
+"""Writes the parts of documents that the code knows best: ``python -m tools.generate_docs [--check]``."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modelhost_exporter import collectors, scrape
+from modelhost_exporter.config import flags
+from modelhost_exporter.metrics import exporter_metrics
+from modelhost_exporter.process import descriptors
+from modelhost_exporter.proxy import health
+from modelhost_exporter.requests import metrics as request_metrics
+from modelhost_exporter.web import families as web_families
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from modelhost_exporter.metrics.families import Family
+
+DOCUMENTS = (Path("README.md"), Path("docs/metrics.md"))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write the generated parts, or with ``--check`` exit with 1 when they are not up to date."""
+    before = {path: path.read_text(encoding="utf-8") for path in DOCUMENTS}
+    stale = {path: after for path, text in before.items() if (after := filled(text)) != text}
+    if "--check" not in arguments:
+        for path, text in stale.items():
+            path.write_text(text, encoding="utf-8")
+        return 0
+    for path in stale:
+        print(f"{path} is not up to date: run python -m tools.generate_docs", file=sys.stderr)  # noqa: T201 - for a person
+    return 1 if stale else 0
+
+
+def filled(document: str) -> str:
+    """Return a document with each part between ``<!-- NAME: generated -->`` and ``<!-- end -->`` written anew.
+
+    KeyError for a name that nothing here generates.
+    """
+    parts = {"flags": flags_table, "metrics": metrics_tables}
+    return re.sub(
+        r"(<!-- (\w+): generated -->\n).*?(<!-- end -->)",
+        lambda found: f"{found[1]}{parts[found[2]]()}{found[3]}",
+        document,
+        flags=re.DOTALL,
+    )
+
+
+def flags_table() -> str:
+    """Return every flag with its help, as a Markdown table."""
+    rows = [
+        (" ".join(f"`{option}`" for option in action.option_strings), action.help or "")
+        for action in flags.parser()._actions  # noqa: SLF001 - argparse has no public list
+        if action.dest != "help"
+    ]
+    return _table(("flag", "what it does"), rows)
+
+
+def metrics_tables() -> str:
+    """Return every family by collector, as Markdown tables."""
+    sections = [(f"Collector `{name}`", collectors.module(name).FAMILIES) for name in collectors.names()]
+    sections.append(("Requests that pass the proxy", request_metrics.FAMILIES))
+    sections.append(("The proxy itself", health.FAMILIES))
+    sections.append(("The exporter itself", (*exporter_metrics.FAMILIES, *scrape.FAMILIES, *descriptors.FAMILIES)))
+    sections.append(("The web port", web_families.FAMILIES))
+    return "\n".join(f"**{title}**\n\n{_families(families)}" for title, families in sections)
+
+
+def _families(families: Iterable[Family]) -> str:
+    rows = [(f"`{family.name}`", family.type, ", ".join(family.labels), family.help) for family in families]
+    return _table(("name", "type", "labels", "what it means"), rows)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

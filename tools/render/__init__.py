@@ -1,0 +1,1 @@
+"""Render dashboards as pictures, without Grafana."""
