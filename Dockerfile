@@ -8,7 +8,7 @@ RUN python -m venv /opt/build && \
     /opt/build/bin/pip install --no-cache-dir --require-hashes -r requirements/build.txt -r requirements/node.txt
 RUN python -m venv --without-pip /opt/modelhost && \
     /opt/build/bin/pip --python /opt/modelhost/bin/python install --no-cache-dir --require-hashes \
-        -r requirements/runtime.txt -r requirements/uvloop.txt
+        -r requirements/runtime.txt
 COPY . .
 RUN /opt/build/bin/pip wheel --no-cache-dir --no-build-isolation --no-deps --wheel-dir /opt/wheel . && \
     /opt/build/bin/pip --python /opt/modelhost/bin/python install --no-cache-dir --no-index --no-deps /opt/wheel/*.whl

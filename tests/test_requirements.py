@@ -20,7 +20,6 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXTRAS = PROJECT["project"]["optional-dependencies"]
 DECLARED: dict[str, list[str]] = {
     "runtime": PROJECT["project"]["dependencies"],
-    "uvloop": EXTRAS["uvloop"],
     "build": PROJECT["build-system"]["requires"],
     "node": [hatch_build.NODE],
 }
@@ -93,7 +92,7 @@ def test_what_is_tested_is_what_is_locked() -> None:
 
 def test_runtime_dependencies_have_upper_bounds() -> None:
     """A new major version, which may break the exporter, is not installed before it is tested."""
-    for declared in map(Requirement, [*DECLARED["runtime"], *DECLARED["uvloop"]]):
+    for declared in map(Requirement, DECLARED["runtime"]):
         assert {one.operator for one in declared.specifier} == {">=", "<"}, declared
 
 

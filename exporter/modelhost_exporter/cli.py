@@ -116,9 +116,9 @@ def _fail(problem: str, code: int) -> int:
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Return uvloop's factory where the extra is installed."""
+    """Return uvloop's factory; None, for asyncio's own loop, on Windows."""
     try:
-        import uvloop  # noqa: PLC0415 - an extra
+        import uvloop  # noqa: PLC0415 - not on Windows
     except ImportError:
         return None
     factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
@@ -131,6 +131,13 @@ def _start_threads() -> None:
         logs.prepare()
         threads.PAGES.prepare()
         threads.CALLS.prepare()
+    except RuntimeError as error:
+        raise _no_thread(error) from error
+
+
+async def _start_threads_of_loop(loop: asyncio.AbstractEventLoop) -> None:
+    try:
+        await executor.start_threads_of_uvloop(loop)
     except RuntimeError as error:
         raise _no_thread(error) from error
 
@@ -162,6 +169,7 @@ async def _serve(service: Service, manager: Systemd, descriptors: Descriptors, d
     """Serve until SIGTERM or SIGINT."""
     loop = asyncio.get_running_loop()
     executor.use_for_name_look_ups(loop)
+    await _start_threads_of_loop(loop)
     service.registry.register(descriptors)
     loop.set_exception_handler(descriptors.handle_loop_error)
     proxy = Proxy(service.config.proxy, service.registry, _STOP_SECONDS, service.fleet.recorded, descriptors)

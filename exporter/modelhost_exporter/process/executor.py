@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from modelhost_exporter.process import daemon_thread
 from modelhost_exporter.threads import CALLS
 
 if TYPE_CHECKING:
@@ -38,6 +40,22 @@ def use_for_name_look_ups(loop: asyncio.AbstractEventLoop) -> None:
     """Let an event loop look names up in ``CALLS``, and join no thread when it ends: that would take a new thread."""
     loop.set_default_executor(Executor())
     loop.shutdown_default_executor = _nothing_to_join  # type: ignore[method-assign]
+
+
+async def start_threads_of_uvloop(loop: asyncio.AbstractEventLoop) -> None:
+    """Start the thread that uvloop needs to connect sockets; RuntimeError when the machine has none left.
+
+    libuv starts its threads (one is enough: names are resolved in ``CALLS``) when the first one is needed, and aborts
+    the process where that fails: so one is needed now, and only after another thread could be started.
+    """
+    os.environ.setdefault("UV_THREADPOOL_SIZE", "1")
+    trial = daemon_thread.start(_nothing, "trial")
+    trial.join(daemon_thread.BEGIN_SECONDS)
+    await loop.getaddrinfo("127.0.0.1", 0)
+
+
+def _nothing() -> None:
+    pass
 
 
 async def _nothing_to_join(*_: object) -> None:

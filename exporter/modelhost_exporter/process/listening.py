@@ -1,15 +1,18 @@
-"""Listening on a TCP address, with few connections accepted at a time; refusing one; and addresses for people."""
+"""Listening on a TCP address with few connections accepted at a time, and refusing a connection."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from aiohttp import web
 
 from modelhost_exporter.config.address import Address
+from modelhost_exporter.threads import call
 
 if TYPE_CHECKING:
     import asyncio
@@ -17,21 +20,57 @@ if TYPE_CHECKING:
 _BACKLOG = 4096
 _DISCARDED_BYTES = 1 << 16
 _ACCEPTS_AT_ONCE = 4
+_NO_SUCH_FAMILY = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+"""What a machine without IPv6 answers for ``::``, which does not keep us from listening on ``0.0.0.0``."""
 
 
 async def listen(runner: web.BaseRunner, address: Address) -> None:
     """Listen with the runner's server; OSError or ValueError when that is not possible.
 
+    Names are resolved in our own threads: libuv, below uvloop, aborts the process when it cannot start its own.
     asyncio accepts as many connections at once as the backlog is long, before any of them can be refused or another
     be closed for it. So it is given a short backlog, and the kernel a long one.
     """
-    site = web.TCPSite(runner, address.host or None, address.port, backlog=_ACCEPTS_AT_ONCE)
-    await site.start()
-    if not hasattr(os, "dup") or os.name == "nt":
-        return
-    for listener in getattr(site._server, "sockets", ()):  # noqa: SLF001 - there is no other way to it
-        with socket.socket(fileno=os.dup(listener.fileno())) as same:
-            same.listen(_BACKLOG)
+    for listener in await call(partial(_bound_sockets, address)):
+        await web.SockSite(runner, listener, backlog=_ACCEPTS_AT_ONCE).start()
+        if os.name != "nt":
+            with socket.socket(fileno=os.dup(listener.fileno())) as same:
+                same.listen(_BACKLOG)
+
+
+def _bound_sockets(address: Address) -> list[socket.socket]:
+    """Return a bound socket for each IP address of the host; all or none."""
+    infos = socket.getaddrinfo(address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    unavailable: OSError | None = None
+    with contextlib.ExitStack() as undo:
+        found: list[socket.socket] = []
+        for family, _, _, _, where in dict.fromkeys(infos):
+            try:
+                found.append(undo.enter_context(_bound_socket(family, where)))
+            except OSError as error:
+                if error.errno not in _NO_SUCH_FAMILY:
+                    raise
+                unavailable = error
+        if not found and unavailable is not None:
+            raise unavailable
+        undo.pop_all()
+        return found
+
+
+def _bound_socket(family: int, where: tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]) -> socket.socket:
+    """Return a listening socket's beginning, with the options that asyncio sets."""
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if os.name == "posix":
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        bound.bind(where)
+        bound.setblocking(False)
+    except OSError:
+        bound.close()
+        raise
+    return bound
 
 
 def refuse(transport: asyncio.BaseTransport, answer: bytes) -> None:
