@@ -176,7 +176,7 @@ def test_an_accept_that_fails_is_logged_once() -> None:
         used = psutil.Process(pid).num_fds()
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (used, LIMIT))
         with crowd(exporter.address) as clients:
-            clients.join(3, b"GET /-/healthy HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            clients.join(10, b"GET /-/healthy HTTP/1.1\r\nHost: localhost\r\n\r\n")
             exporter.wait_for_message("file descriptors are short")
             resource.prlimit(pid, resource.RLIMIT_NOFILE, (LIMIT, LIMIT))
         wait_until(lambda: b"collector_success" in exporter.page(), "pages again")
