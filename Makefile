@@ -1,6 +1,6 @@
 # Every target sets itself up: a virtual environment in .venv, and Debian packages where it may install them.
 .DEFAULT_GOAL := help
-.PHONY: help run stack test check bench soak format constraints clean test-programs
+.PHONY: release help run stack test check bench soak format constraints clean test-programs
 SHELL := /bin/sh
 
 BIN := .venv/bin
@@ -51,6 +51,9 @@ format: .venv/dev.stamp ## format the code and write the generated parts of docu
 	$(BIN)/ruff check --fix .
 	$(BIN)/python -m tools.generate_docs
 	$(BIN)/python -m grafana.build
+
+release: .venv/dev.stamp ## build the wheel and the sdist of a release in dist/; fails while hatch_build.py names no repository
+	MODELHOST_RELEASE=1 $(BIN)/python -m build --no-isolation --outdir dist .
 
 constraints: .venv/made.stamp ## write requirements/*.txt with versions and hashes (newest versions: make constraints ARGS=--upgrade)
 	@.ci/lock $(BIN)/python $(ARGS)

