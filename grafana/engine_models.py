@@ -25,21 +25,21 @@ def loaded() -> tuple[s.Builder, ...]:
         number(
             "GPU memory of models",
             "Memory of loaded models on GPUs. Good: all of a model; what is in ram is slow.",
-            now(q.total(q.select("modelhost_model_memory_bytes", CHOSEN, 'kind="vram"'))),
+            now(q.total(q.select("modelhost_model_memory_bytes", CHOSEN, 'type="vram"'))),
             unit=s.BYTES,
             empty=UNTOLD,
         ),
         number(
             "Other memory of models",
             "Memory of loaded models in the host's memory. Good: little beside that on GPUs.",
-            now(q.total(q.select("modelhost_model_memory_bytes", CHOSEN, 'kind="ram"'))),
+            now(q.total(q.select("modelhost_model_memory_bytes", CHOSEN, 'type="ram"'))),
             unit=s.BYTES,
             empty=UNTOLD,
         ),
         number(
             "Went around the proxy",
             "Share of the busiest engine's tokens that the proxy did not see. Good: near 0.",
-            now(q.highest(q.select("modelhost_engine_unobserved_ratio", CHOSEN))),
+            now(q.highest(q.select("modelhost_engine_unproxied_tokens_ratio", CHOSEN))),
             unit=s.RATIO,
             empty="Not known",
         ),
@@ -64,11 +64,11 @@ def loads() -> s.Builder:
 
 def memory() -> s.Builder:
     """Draw memory by model."""
-    held = q.total(q.select("modelhost_model_memory_bytes", CHOSEN), "server", "model", "kind")
+    held = q.total(q.select("modelhost_model_memory_bytes", CHOSEN), "server", "model", "type")
     return graph(
         "Memory by model",
-        "Of loaded models, by kind. Good: vram; ram is what did not fit.",
-        Query(held, "{{server}} {{model}} {{kind}}"),
+        "Of loaded models, by type. Good: vram; ram is what did not fit.",
+        Query(held, "{{server}} {{model}} {{type}}"),
         unit=s.BYTES,
         empty=UNTOLD,
         stacked=True,

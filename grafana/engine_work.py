@@ -127,13 +127,13 @@ def finished() -> s.Builder:
     )
 
 
-def unobserved() -> s.Builder:
+def unproxied() -> s.Builder:
     """Draw what went around the proxy."""
     return graph(
         "Share that went around the proxy",
         "Tokens of the last hour that did not pass the proxy. Good: near 0; else the Models dashboard sees only "
         "a part.",
-        line("unobserved_ratio"),
+        line("unproxied_tokens_ratio"),
         unit=s.RATIO,
         empty="No proxied server that counts tokens",
         most=1,

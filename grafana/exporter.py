@@ -74,7 +74,7 @@ def lag_now() -> s.Builder:
         number(
             "Event loop lag p99",
             "How late the event loop is: everything the proxy forwards waits this long. Good: below 10 ms.",
-            now(q.quantile(0.99, "modelhost_event_loop_lag_seconds")),
+            now(q.quantile(0.99, "modelhost_proxy_event_loop_lag_seconds")),
             unit=s.SECONDS,
             empty=NO_PROXY,
             steps=((None, s.GREEN), (0.05, s.AMBER), (0.25, s.RED)),
@@ -272,18 +272,18 @@ def lag() -> s.Builder:
     return per_request(
         "Event loop lag",
         "How late the event loop is. Good: p99 below 10 ms; more means that a CPU is missing.",
-        *q.quantiles("modelhost_event_loop_lag_seconds"),
+        *q.quantiles("modelhost_proxy_event_loop_lag_seconds"),
         empty=NO_PROXY,
     )
 
 
 def parse_errors() -> s.Builder:
     """Draw what could not be read."""
-    failed = q.total(q.rate("modelhost_proxy_parse_errors_total"), "server", "wire", "reason")
+    failed = q.total(q.rate("modelhost_proxy_parse_errors_total"), "server", "api", "reason")
     return graph(
         "Replies that could not be read",
         "By dialect and reason; they were forwarded all the same. Good: 0.",
-        Query(failed, "{{server}} {{wire}} {{reason}}"),
+        Query(failed, "{{server}} {{api}} {{reason}}"),
         unit=s.REQUESTS,
         empty="None seen",
     )

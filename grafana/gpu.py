@@ -96,7 +96,7 @@ def asleep() -> s.Builder:
         "GPUs that the system has put to sleep, and GPUs that the exporter leaves alone so that they can fall asleep. "
         "Good: any number; 0 on servers.",
         now(q.or_zero(q.total(q.select("modelhost_gpu_devices_suspended"))), "asleep"),
-        now(q.or_zero(q.total(q.select("modelhost_gpu_devices_resting"))), "resting"),
+        now(q.or_zero(q.total(q.select("modelhost_gpu_devices_polling_paused"))), "resting"),
         unit=s.COUNT,
     )
 

@@ -88,11 +88,11 @@ def errors() -> tuple[s.Builder, ...]:
 
 def ecc() -> s.Builder:
     """Draw memory errors."""
-    found = q.total(q.increase("modelhost_gpu_ecc_errors_total", CHOSEN), *KEYS, "kind")
+    found = q.total(q.increase("modelhost_gpu_ecc_errors_total", CHOSEN), *KEYS, "type")
     return graph(
         "Memory errors",
-        "New errors (ECC), by kind. Good: 0; corrected ones now and then are harmless, uncorrected ones are not.",
-        Query(found, f"{LEGEND} {{{{kind}}}}"),
+        "New errors (ECC), by type. Good: 0; corrected ones now and then are harmless, uncorrected ones are not.",
+        Query(found, f"{LEGEND} {{{{type}}}}"),
         unit=s.COUNT,
         empty=NOT_MEASURED,
     )
@@ -124,8 +124,11 @@ def recovery() -> s.Builder:
 def memory_health() -> s.Builder:
     """List the health of the memory."""
     rows = {
-        kind: q.highest(q.select("modelhost_gpu_remapped_rows", CHOSEN, f'kind="{kind}"'), *KEYS)
-        for kind in ("corrected", "uncorrected", "pending", "failure")
+        name: q.highest(q.select("modelhost_gpu_remapped_rows_total", CHOSEN, f'type="{name}"'), *KEYS)
+        for name in ("corrected", "uncorrected")
+    }
+    rows |= {
+        name: q.highest(q.select(f"modelhost_gpu_row_remap_{name}", CHOSEN), *KEYS) for name in ("pending", "failed")
     }
     retired = q.total(q.select("modelhost_gpu_retired_pages", CHOSEN), *KEYS)
     pending = q.highest(q.select("modelhost_gpu_retired_pages_pending", CHOSEN), *KEYS)
@@ -139,7 +142,7 @@ def memory_health() -> s.Builder:
             ("Rows, corrected", s.COUNT, now(rows["corrected"]), s.NONE),
             ("Rows, uncorrected", s.COUNT, now(rows["uncorrected"]), s.ANY_IS_BAD),
             ("Rows pending", s.COUNT, now(rows["pending"]), s.ANY_IS_BAD),
-            ("Remapping failed", s.YES_NO, now(rows["failure"]), s.ANY_IS_BAD),
+            ("Remapping failed", s.YES_NO, now(rows["failed"]), s.ANY_IS_BAD),
             ("Pages retired", s.COUNT, now(retired), s.NONE),
             ("Pages pending", s.COUNT, now(pending), s.ANY_IS_BAD),
             labels=KEYS,
@@ -153,7 +156,7 @@ def memory_health() -> s.Builder:
 def xid_list() -> s.Builder:
     """List the XIDs that were seen."""
     since = f"time() - {q.highest(q.select('modelhost_gpu_xid_last_timestamp_seconds', CHOSEN), *KEYS, 'xid')}"
-    watched = q.highest(q.select("modelhost_gpu_xid_watched", CHOSEN), *KEYS)
+    watched = q.highest(q.select("modelhost_gpu_xid_monitored", CHOSEN), *KEYS)
     return (
         listing(
             "XID errors, last seen",

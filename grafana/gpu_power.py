@@ -47,7 +47,7 @@ def temperature() -> s.Builder:
         "Temperature against its limits",
         "Each sensor, and the lowest temperature at which each kind of limit acts. Good: 10 °C below the slowdown.",
         line("temperature_celsius", f"{LEGEND} {{{{sensor}}}}", by=(*KEYS, "sensor")),
-        Query(q.over("min", q.select("modelhost_gpu_temperature_limit_celsius", CHOSEN), "kind"), "limit: {{kind}}"),
+        Query(q.over("min", q.select("modelhost_gpu_temperature_limit_celsius", CHOSEN), "type"), "limit: {{type}}"),
         unit=s.CELSIUS,
         empty=NOT_MEASURED,
     )
@@ -82,7 +82,7 @@ def fans() -> s.Builder:
     return graph(
         "Fans",
         "Speed each fan is told to run at. Good: below 1; absent on cards without fans.",
-        line("fan_ratio", f"{LEGEND} fan {{{{fan}}}}", by=(*KEYS, "fan")),
+        line("fan_speed_ratio", f"{LEGEND} fan {{{{fan}}}}", by=(*KEYS, "fan")),
         unit=s.RATIO,
         empty="No GPU with fans of its own",
     )

@@ -220,7 +220,10 @@ def processes() -> s.Builder:
     return graph(
         "Tasks",
         "Tasks that run or wait for a CPU, and tasks that wait for a disk. Good: few blocked.",
-        Query(q.total(q.select("modelhost_processes"), "instance", "state"), "{{instance}} {{state}}"),
+        *(
+            Query(q.total(q.select(f"modelhost_procs_{state}"), "instance"), f"{{{{instance}}}} {state}")
+            for state in ("running", "blocked")
+        ),
         unit=s.COUNT,
     )
 

@@ -51,7 +51,7 @@ def disks() -> tuple[s.Builder, ...]:
             "Disk queue",
             "Requests in flight, the mean. Good: below 10; more for long means that the disk cannot keep up.",
             Query(
-                q.total(q.rate("modelhost_disk_io_weighted_time_seconds_total", DISK), *DISK_KEYS),
+                q.total(q.rate("modelhost_disk_io_time_weighted_seconds_total", DISK), *DISK_KEYS),
                 "{{instance}} {{device}}",
             ),
             unit=s.COUNT,
@@ -198,14 +198,16 @@ def sensors() -> tuple[s.Builder, ...]:
         graph(
             "Temperatures",
             "Each sensor. Good: below 80 °C; CPUs slow down from about 95 °C on.",
-            Query(q.highest(q.select("modelhost_temperature_celsius"), *keys), "{{instance}} {{chip}} {{sensor}}"),
+            Query(
+                q.highest(q.select("modelhost_sensor_temperature_celsius"), *keys), "{{instance}} {{chip}} {{sensor}}"
+            ),
             unit=s.CELSIUS,
             empty="No sensors",
         ),
         graph(
             "Fans",
             "Turns per minute. Good: they follow the temperature; 0 with a hot machine is a dead fan.",
-            Query(q.highest(q.select("modelhost_fan_rpm"), *keys), "{{instance}} {{chip}} {{sensor}}"),
+            Query(q.highest(q.select("modelhost_sensor_fan_rpm"), *keys), "{{instance}} {{chip}} {{sensor}}"),
             unit=s.TURNS,
             empty="No fans that tell their speed",
         ),

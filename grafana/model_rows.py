@@ -65,9 +65,9 @@ def work() -> tuple[s.Builder, ...]:
     return (
         per_request(
             "Output tokens/s",
-            "Tokens written, by phase; reasoning is what it thinks before it answers. Good: high while requests "
+            "Tokens written, by type; reasoning is what it thinks before it answers. Good: high while requests "
             "are in flight.",
-            Query(q.total(q.rate("modelhost_output_tokens_total", *q.MODEL), "phase"), "{{phase}}"),
+            Query(q.total(q.rate("modelhost_output_tokens_total", *q.MODEL), "type"), "{{type}}"),
             unit=s.TOKENS,
             empty=NO_REQUESTS,
             stacked=True,
@@ -93,7 +93,7 @@ def work() -> tuple[s.Builder, ...]:
         graph(
             "In flight and queue",
             "Requests under way: waiting for the first token, streaming, or for a whole reply. Good: few wait.",
-            Query(q.total(q.select("modelhost_requests_in_flight", *q.MODEL, q.API), "phase"), "{{phase}}"),
+            Query(q.total(q.select("modelhost_requests_in_flight", *q.MODEL, q.API), "state"), "{{state}}"),
             unit=s.COUNT,
             empty=NO_REQUESTS,
             stacked=True,
@@ -141,7 +141,7 @@ def ends() -> tuple[s.Builder, ...]:
         per_request(
             "Finish reasons",
             "Answers by the reason they ended. Good: stop and tool_calls; length means that answers were cut off.",
-            Query(q.total(q.rate("modelhost_requests_finished_total", *q.MODEL), "finish_reason"), "{{finish_reason}}"),
+            Query(q.total(q.rate("modelhost_choices_finished_total", *q.MODEL), "finish_reason"), "{{finish_reason}}"),
             unit=s.REQUESTS,
             empty=NO_REQUESTS,
             stacked=True,
@@ -200,7 +200,7 @@ def details() -> tuple[s.Builder, ...]:
             "Where token counts come from",
             "Successful requests by the source of their token counts. Good: no 'none': those are missing in the "
             "token metrics.",
-            Query(q.total(q.rate("modelhost_usage_source_total", *q.MODEL), "source"), "{{source}}"),
+            Query(q.total(q.rate("modelhost_requests_by_usage_source_total", *q.MODEL), "source"), "{{source}}"),
             unit=s.REQUESTS,
             empty=NO_REQUESTS,
             stacked=True,

@@ -31,7 +31,7 @@ def board() -> Board:
                 work.work_time(),
                 work.speculation(),
                 work.finished(),
-                work.unobserved(),
+                work.unproxied(),
             ),
             row("Models", *models()),
             row("Polls and probes", age(), polls(), failures(), probes(), probe_time()),

@@ -62,7 +62,7 @@ def board() -> Board:
         number(
             "Model memory",
             "Memory that the loaded model takes, as its server says. Good: within the GPU's memory (vram), not in ram.",
-            now(q.total(q.select("modelhost_model_memory_bytes", MODEL_NAME), "kind"), "{{kind}}"),
+            now(q.total(q.select("modelhost_model_memory_bytes", MODEL_NAME), "type"), "{{type}}"),
             unit=s.BYTES,
             empty="Not loaded, or its server does not say",
         )

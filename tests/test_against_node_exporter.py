@@ -162,7 +162,7 @@ def test_swap_traffic(pages: Pages, direction: tuple[str, str]) -> None:
 @pytest.mark.parametrize("state", ["running", "blocked"])
 def test_processes(pages: Pages, state: str) -> None:
     """Running and blocked tasks are node_exporter's, give or take the programs' own threads and what runs beside."""
-    ours = pages.before.by("modelhost_processes", "state")[state,]
+    ours = pages.before.one(f"modelhost_procs_{state}")
     assert ours == pytest.approx(pages.theirs.one(f"node_procs_{state}"), abs=32)
 
 
@@ -199,7 +199,7 @@ def test_pressure(pages: Pages, kind: str, resources: tuple[str, ...]) -> None:
         ("read_time_seconds_total", "read_time_seconds_total", 1e-6),
         ("write_time_seconds_total", "write_time_seconds_total", 1e-6),
         ("io_time_seconds_total", "io_time_seconds_total", 1e-6),
-        ("io_weighted_time_seconds_total", "io_time_weighted_seconds_total", 1e-6),
+        ("io_time_weighted_seconds_total", "io_time_weighted_seconds_total", 1e-6),
     ],
 )
 def test_disks(pages: Pages, ours: str, theirs: str, tolerance: float) -> None:

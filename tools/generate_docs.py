@@ -41,7 +41,7 @@ def filled(document: str) -> str:
 
     KeyError for a name that nothing here generates.
     """
-    parts = {"flags": flags_table, "metrics": metrics_tables}
+    parts = {"flags": flags_table, "metrics": metrics_tables, "buckets": buckets_table}
     return re.sub(
         r"(<!-- (\w+): generated -->\n).*?(<!-- end -->)",
         lambda found: f"{found[1]}{parts[found[2]]()}{found[3]}",
@@ -68,6 +68,22 @@ def metrics_tables() -> str:
     sections.append(("The exporter itself", (*exporter_metrics.FAMILIES, *scrape.FAMILIES, *descriptors.FAMILIES)))
     sections.append(("The web port", web_families.FAMILIES))
     return "\n".join(f"**{title}**\n\n{_families(families)}" for title, families in sections)
+
+
+def buckets_table() -> str:
+    """Return the largest error of a median for each histogram of requests, as a Markdown table."""
+    rows = [
+        (
+            f"`{family.name}`",
+            str(len(family.buckets)),
+            f"{family.buckets[0]:g} to {family.buckets[-1]:,g} s",
+            f"{request_metrics.largest_median_error(family.buckets):.0%}",
+            f"{request_metrics.largest_median_error(family.buckets, 0.01, 60):.0%}",
+        )
+        for family in request_metrics.FAMILIES
+        if family.type == "histogram" and family.name.endswith("_seconds")
+    ]
+    return _table(("histogram", "buckets", "range", "largest error", "from 10 ms to 60 s"), rows)
 
 
 def _families(families: Iterable[Family]) -> str:

@@ -35,7 +35,7 @@ def test_units(tmp_path: Path) -> None:
         "disk_read_time_seconds_total": 1.5,
         "disk_write_time_seconds_total": 2.5,
         "disk_io_time_seconds_total": 3.5,
-        "disk_io_weighted_time_seconds_total": 4.5,
+        "disk_io_time_weighted_seconds_total": 4.5,
     }
 
 
@@ -81,7 +81,7 @@ def test_include_picks_what_the_default_leaves_out() -> None:
 def test_psutil_has_no_weighted_time() -> None:
     """Off Linux there is no weighted time, and the counters are there all the same."""
     read = readings(Disk(DEFAULT, with_disks("sda")).collect())
-    assert "disk_io_weighted_time_seconds_total" not in read
+    assert "disk_io_time_weighted_seconds_total" not in read
     assert read["disk_reads_completed_total"] == {("sda",): 7}
 
 
@@ -120,7 +120,7 @@ def test_the_weighted_time_is_the_eleventh_statistic(tmp_path: Path) -> None:
     text += "259 0 nvme0n1 1 2 3 4 5 6 7 8 9 10 1100 12 13 14 15 16 17\n"
     (tmp_path / "diskstats").write_text(text)
     read = readings(Disk(Selection(), Disks(tmp_path, tmp_path / "sys")).collect())
-    assert read["disk_io_weighted_time_seconds_total"] == {("sda",): 0.011, ("nvme0n1",): 1.1}
+    assert read["disk_io_time_weighted_seconds_total"] == {("sda",): 0.011, ("nvme0n1",): 1.1}
     assert ("sda1",) in read["disk_reads_completed_total"]
 
 
@@ -131,4 +131,4 @@ def test_this_machine() -> None:
         assert "disk" in read
         return
     assert all(value >= 0 for series in read.values() for value in series.values())
-    assert set(read["disk_read_bytes_total"]) == set(read["disk_io_weighted_time_seconds_total"])
+    assert set(read["disk_read_bytes_total"]) == set(read["disk_io_time_weighted_seconds_total"])

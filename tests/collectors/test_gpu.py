@@ -216,7 +216,7 @@ def test_a_value_that_is_no_number_is_absent() -> None:
     """Neither None nor NaN reaches the page, and a family of nothing else is absent."""
     card = Card("0", lambda: [Value(families.POWER, (), None), Value(families.FAN, ("0",), float("nan"))])
     read = readings(Gpu({"x": Vendor(card)}, QUICK).collect())
-    assert {"gpu_power_watts", "gpu_fan_ratio"}.isdisjoint(read)
+    assert {"gpu_power_watts", "gpu_fan_speed_ratio"}.isdisjoint(read)
 
 
 def test_a_gpu_that_is_found_while_the_collector_is_closed_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:

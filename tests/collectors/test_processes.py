@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 def test_processes_by_state(tmp_path: Path) -> None:
     """Running and blocked are the kernel's own counts, not the processes started since boot."""
     read = readings(Processes(write(tmp_path, FILES) / "proc").collect())
-    assert read == {"processes": {("running",): 4, ("blocked",): 1}}
+    assert read == {"procs_running": {(): 4}, "procs_blocked": {(): 1}}
 
 
 def test_a_count_that_is_missing_is_absent(tmp_path: Path) -> None:
     """A kernel that does not say one of them (gVisor) has no series for it."""
     read = readings(Processes(write(tmp_path, {"stat": "cpu 1\nprocs_running 2\n"})).collect())
-    assert read == {"processes": {("running",): 2}}
+    assert read == {"procs_running": {(): 2}}
 
 
 def test_without_stat_it_is_unavailable(tmp_path: Path) -> None:
@@ -33,4 +33,4 @@ def test_without_stat_it_is_unavailable(tmp_path: Path) -> None:
 
 def test_this_machine() -> None:
     """On the real machine at least this test runs."""
-    assert readings(create(Options(), Paths()).collect())["processes"]["running",] >= 1
+    assert readings(create(Options(), Paths()).collect())["procs_running"][()] >= 1

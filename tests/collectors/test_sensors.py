@@ -19,7 +19,7 @@ def temperatures(*labels: str) -> dict[tuple[str, ...], float]:
     """Return the series of one chip whose sensors have these labels; each reads its place in the list."""
     sensors = [Sensor(label, place) for place, label in enumerate(labels)]
     source = psutil_double(sensors_temperatures=lambda: {"chip": sensors})
-    return readings(Sensors(source).collect())["temperature_celsius"]
+    return readings(Sensors(source).collect())["sensor_temperature_celsius"]
 
 
 def without(*functions: str) -> SimpleNamespace:
@@ -30,7 +30,10 @@ def without(*functions: str) -> SimpleNamespace:
 def test_temperatures_and_fans() -> None:
     """Every sensor has its chip, its own name and its reading."""
     read = readings(Sensors(psutil_double()).collect())
-    assert read == {"temperature_celsius": {("nvme", "Composite"): 40.5}, "fan_rpm": {("board", "cpu"): 900}}
+    assert read == {
+        "sensor_temperature_celsius": {("nvme", "Composite"): 40.5},
+        "sensor_fan_rpm": {("board", "cpu"): 900},
+    }
 
 
 def test_two_chips_of_one_name_stay_apart() -> None:
@@ -48,7 +51,7 @@ def test_unlabelled_sensors_are_numbered() -> None:
     """A sensor without a label is called by its kind and its place."""
     assert set(temperatures("", "Core 0", "")) == {("chip", "temp1"), ("chip", "Core 0"), ("chip", "temp3")}
     fans = psutil_double(sensors_fans=lambda: {"board": [Sensor("", 800), Sensor("", 0)]})
-    assert readings(Sensors(fans).collect())["fan_rpm"] == {("board", "fan1"): 800, ("board", "fan2"): 0}
+    assert readings(Sensors(fans).collect())["sensor_fan_rpm"] == {("board", "fan1"): 800, ("board", "fan2"): 0}
 
 
 def test_a_number_does_not_collide_with_a_label() -> None:
@@ -80,7 +83,7 @@ def test_without_sensors_it_is_unavailable(source: Any) -> None:
 
 def test_temperatures_without_fans() -> None:
     """FreeBSD has temperatures and no function for fans."""
-    assert set(readings(Sensors(without("sensors_fans")).collect())) == {"temperature_celsius"}
+    assert set(readings(Sensors(without("sensors_fans")).collect())) == {"sensor_temperature_celsius"}
 
 
 def test_this_machine() -> None:
@@ -89,5 +92,5 @@ def test_this_machine() -> None:
     if isinstance(read, str):
         assert read == "no sensors found"
         return
-    assert all(-50 < value < 150 for value in read.get("temperature_celsius", {}).values())
-    assert all(value >= 0 for value in read.get("fan_rpm", {}).values())
+    assert all(-50 < value < 150 for value in read.get("sensor_temperature_celsius", {}).values())
+    assert all(value >= 0 for value in read.get("sensor_fan_rpm", {}).values())

@@ -45,7 +45,7 @@ EFFECTS: dict[Kind, Effect] = {
         "sensors", below(gauge("scrape_collector_success", "sensors", labels=("collector",))), -0.5
     ),
     "cpu_busy": Effect("", gauge("load1"), 128),
-    "disk_busy": Effect("nvme0n1", gauge("disk_io_weighted_time_seconds_total", "nvme0n1", labels=("device",)), 3000),
+    "disk_busy": Effect("nvme0n1", gauge("disk_io_time_weighted_seconds_total", "nvme0n1", labels=("device",)), 3000),
     "disk_filling": Effect(
         "/data", below(gauge("filesystem_available_bytes", "/data", labels=("mountpoint",))), -0.03 * 7e12
     ),
@@ -54,10 +54,10 @@ EFFECTS: dict[Kind, Effect] = {
     "gpu_hot": Effect("1", gauge("gpu_throttled", "1", "hw_thermal", labels=("gpu", "reason")), 0.5),
     "gpu_link_narrow": Effect("2", below(gauge("gpu_pcie_link_width", "2", labels=("gpu",))), -15),
     "gpu_lost": Effect("4", below(gauge("gpu_devices")), -7.5),
-    "gpu_memory_errors": Effect("3", gauge("gpu_remapped_rows", "3", "pending", labels=("gpu", "kind")), 0.5),
+    "gpu_memory_errors": Effect("3", gauge("gpu_row_remap_pending", "3", labels=("gpu",)), 0.5),
     "gpu_power_capped": Effect("0", gauge("gpu_throttled", "0", "sw_power_cap", labels=("gpu", "reason")), 0.5),
     "gpu_program_fault": Effect("5", gauge("gpu_xid_errors_total", "5", "31", labels=("gpu", "xid")), 0.5),
-    "gpu_remap_failed": Effect("6", gauge("gpu_remapped_rows", "6", "failure", labels=("gpu", "kind")), 0.5),
+    "gpu_remap_failed": Effect("6", gauge("gpu_row_remap_failed", "6", labels=("gpu",)), 0.5),
     "memory_pressure": Effect("", below(gauge("memory_available_bytes")), -0.1 * 1.08e12),
     "models_evicted": Effect("ollama", total("request_cold_starts_total", {"server": "ollama"}, "model"), 8),
     "network_errors": Effect("eth1", gauge("network_receive_errors_total", "eth1", labels=("device",)), 100),

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # families that the simulated machine cannot have, and why
 _ABSENT = {
-    "modelhost_gpu_fan_ratio": "an H100 (SXM) has no fans of its own",
+    "modelhost_gpu_fan_speed_ratio": "an H100 (SXM) has no fans of its own",
     "modelhost_gpu_retired_pages": "GPUs before Ampere",
     "modelhost_gpu_retired_pages_pending": "GPUs before Ampere",
     "modelhost_gpu_unified_memory": "GPUs that share the host's memory",
@@ -171,7 +171,7 @@ def test_engines_count_at_least_what_passed_the_proxy(well: Page) -> None:
         proxied[server] = proxied.get(server, 0.0) + tokens
     for (server,), tokens in well.by("modelhost_engine_output_tokens_total", "server").items():
         assert tokens >= proxied.get(server, 0.0)
-    shares = well.by("modelhost_engine_unobserved_ratio", "server")
+    shares = well.by("modelhost_engine_unproxied_tokens_ratio", "server")
     assert 0.02 < shares["vllm",] < 0.25
 
 
@@ -180,10 +180,11 @@ def test_requests_are_all_accounted_for(well: Page) -> None:
     labels = ("server", "model", "operation", "outcome")
     requests: dict[tuple[str, ...], float] = {}
     for (*key, _code, _stream), count in well.by("modelhost_requests_total", *labels, "code", "stream").items():
+        key[3] = "ok" if key[3] == "ok" else "error"
         requests[tuple(key)] = requests.get(tuple(key), 0.0) + count
     assert well.by("modelhost_request_duration_seconds_count", *labels) == requests
     engine = sum(well.by("modelhost_engine_requests_running", "server", where={"server": "vllm"}).values())
-    in_flight = sum(well.by("modelhost_requests_in_flight", "phase", "model", where={"server": "vllm"}).values())
+    in_flight = sum(well.by("modelhost_requests_in_flight", "state", "model", where={"server": "vllm"}).values())
     assert 0 < in_flight <= engine + 2
     ok = sum(count for key, count in requests.items() if key[3] == "ok")
     assert ok > 0.95 * sum(requests.values())

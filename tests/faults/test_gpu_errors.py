@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 Samples = dict[str, float]
-STAY = {"modelhost_gpu_info", "modelhost_gpu_up", "modelhost_gpu_xid_watched"}
+STAY = {"modelhost_gpu_info", "modelhost_gpu_up", "modelhost_gpu_xid_monitored"}
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def settled(exporter: Exporter, count: int) -> Samples:
         last[0] = samples(exporter)
         names = Counter(series.partition("{")[0] for series in last[0])
         wanted = ("sm_active_ratio", "busy_seconds_total", "pcie_receive_bytes_total")
-        watched = sum(value for series, value in last[0].items() if series.startswith("modelhost_gpu_xid_watched"))
+        watched = sum(value for series, value in last[0].items() if series.startswith("modelhost_gpu_xid_monitored"))
         return watched == count and all(names[f"modelhost_gpu_{name}"] == count for name in wanted)
 
     wait_until(is_settled, "every series is there", every=0.2)

@@ -134,6 +134,6 @@ def test_lines_that_are_no_json_stop_nothing(start_exporter: StartExporter, pack
         with scraped(exporter), streamed(exporter, "tiny"):
             for _ in range(3):
                 assert post(proxy_address(exporter, "tiny"), "/api/chat", b"{}") == 200
-            counted = b'modelhost_proxy_parse_errors_total{reason="json",server="tiny",wire="ollama"} 3.0'
+            counted = b'modelhost_proxy_parse_errors_total{api="ollama",reason="json",server="tiny"} 3.0'
             wait_until(lambda: counted in exporter.page(), "the requests are counted", every=0.2, seconds=90)
         wait_until_normal(exporter, before, spare_bytes=40 << 20)

@@ -138,7 +138,7 @@ def test_an_amd_card(tmp_path: Path) -> None:
         "temperature_limit_celsius": {("edge_critical",): 100, ("edge_emergency",): 105},
         "power_watts": {(): 121},
         "power_limit_watts": {(): 241},
-        "fan_ratio": {("0",): 0.2},
+        "fan_speed_ratio": {("0",): 0.2},
         "fields_lost": {(): 0},
     }
     found = without_device(read)
@@ -250,7 +250,7 @@ def test_a_sleeping_card_is_left_alone(tmp_path: Path) -> None:
         "gpu_devices": 1,
         "gpu_devices_expected": 1,
         "gpu_devices_suspended": 1,
-        "gpu_devices_resting": 0,
+        "gpu_devices_polling_paused": 0,
     }
     status.write_text("active\n")
     assert "gpu_power_watts" in readings(machine.collect())
@@ -270,7 +270,7 @@ def test_a_card_that_nobody_uses_is_left_alone_so_that_it_can_sleep(tmp_path: Pa
         used.write_text(f"{memory}\n")
         readings(machine.collect())
         read = readings(machine.collect())
-        assert read["gpu_devices_resting"] == {(): expected}
+        assert read["gpu_devices_polling_paused"] == {(): expected}
         assert ("gpu_power_watts" in read) != expected
     clock.seconds += 31
     assert "gpu_power_watts" in readings(machine.collect())
@@ -387,7 +387,7 @@ def test_a_card_of_which_no_file_can_be_read_is_not_up(
         "gpu_devices",
         "gpu_devices_expected",
         "gpu_devices_suspended",
-        "gpu_devices_resting",
+        "gpu_devices_polling_paused",
     }
     for folder, texts in places:
         write(folder, texts)

@@ -37,7 +37,7 @@ def test_samples_that_cannot_be_read_say_how_old_the_counter_is(driver: Driver, 
         driver.say(0, {"Samples.1": samples})
         read = collected(collector)
         assert of_first(read, "busy_seconds_total") == {(): 0}
-        assert of_first(read, "busy_read_timestamp_seconds") == {(): expected}
+        assert of_first(read, "busy_updated_timestamp_seconds") == {(): expected}
 
 
 def test_samples_are_taken_between_scrapes(driver: Driver, make_gpu: MakeGpu) -> None:

@@ -84,7 +84,7 @@ def test_a_driver_that_is_opened_again_and_again_leaks_nothing(driver: Driver, m
     held = set()
     for _ in range(3):
         collected(collector)
-        wait_until(lambda: of_first(collected(collector), "xid_watched") == {(): 1}, "XIDs are watched")
+        wait_until(lambda: of_first(collected(collector), "xid_monitored") == {(): 1}, "XIDs are watched")
         held.add(driver.allocated())
         driver.say("-", all="!1")
         collected(collector)

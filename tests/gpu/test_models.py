@@ -58,8 +58,8 @@ def test_energy_and_memory_of_a_process_are_those_of_its_model(
         def shown(name: str, label: str) -> dict[tuple[str, ...], float]:
             return Page(exporter.page("?collect[]=model_servers").decode()).by(name, "server", "model", label)
 
-        wait_until(lambda: (*MODEL, "vram") in shown("modelhost_model_memory_bytes", "kind"), "memory")
-        assert shown("modelhost_model_memory_bytes", "kind")[*MODEL, "vram"] == 5 * GIB
+        wait_until(lambda: (*MODEL, "vram") in shown("modelhost_model_memory_bytes", "type"), "memory")
+        assert shown("modelhost_model_memory_bytes", "type")[*MODEL, "vram"] == 5 * GIB
 
         def energy() -> dict[tuple[str, ...], float]:
             return shown("modelhost_model_energy_joules_total", "attribution")

@@ -50,9 +50,9 @@ FIELDS: dict[str, tuple[str, dict[str, str], float, float]] = {
     "pcie.link.gen.max": ("pcie_link_generation_max", {}, 1, 0),
     "pcie.link.width.current": ("pcie_link_width", {}, 1, 0),
     "pcie.link.width.max": ("pcie_link_width_max", {}, 1, 0),
-    "fan.speed": ("fan_ratio", {"fan": "0"}, 0.01, 0.05),
-    "ecc.errors.corrected.volatile.total": ("ecc_errors_total", {"kind": "corrected"}, 1, 0),
-    "ecc.errors.uncorrected.volatile.total": ("ecc_errors_total", {"kind": "uncorrected"}, 1, 0),
+    "fan.speed": ("fan_speed_ratio", {"fan": "0"}, 0.01, 0.05),
+    "ecc.errors.corrected.volatile.total": ("ecc_errors_total", {"type": "corrected"}, 1, 0),
+    "ecc.errors.uncorrected.volatile.total": ("ecc_errors_total", {"type": "uncorrected"}, 1, 0),
 }
 STATIC = [field for field, (*_, apart) in FIELDS.items() if apart == 0]
 

@@ -44,7 +44,7 @@ def test_a_gpu_of_which_every_query_fails_is_not_up(
         clock.seconds += 10
         read = collected(collector)
         assert (read["gpu_up"], read["gpu_devices"]) == ({FIRST: 1, SECOND: 0}, {(): 2})
-        assert names_of(read, SECOND) == {"gpu_info", "gpu_up", "gpu_xid_watched"}
+        assert names_of(read, SECOND) == {"gpu_info", "gpu_up", "gpu_xid_monitored"}
         assert read["gpu_fields_lost"] == {FIRST: 0}
     (record,) = [record for record in caplog.records if "GPU 1" in record.getMessage()]
     assert code == 16 or f"({code})" in record.fields["detail"]  # type: ignore[attr-defined]
@@ -187,20 +187,20 @@ def test_xids_that_were_not_supported_are_registered_later(driver: Driver, make_
     wait_until(lambda: driver.calls(-1, "EventSetCreate") > 0, "it was refused")
     driver.forget("-", "EventSetCreate")
     driver.say(0, RegisterEvents="!4")
-    assert collected(collector)["gpu_xid_watched"] == {FIRST: 0}
+    assert collected(collector)["gpu_xid_monitored"] == {FIRST: 0}
     clock.seconds += 600
     wait_until(lambda: driver.calls(0, "RegisterEvents") > 0, "it was refused again")
     driver.forget(0, "RegisterEvents")
     clock.seconds += 600
-    wait_until(lambda: collected(collector)["gpu_xid_watched"] == {FIRST: 1}, "XIDs are watched")
+    wait_until(lambda: collected(collector)["gpu_xid_monitored"] == {FIRST: 1}, "XIDs are watched")
 
 
 def test_xids_are_not_watched_while_waiting_fails(driver: Driver, make_gpu: MakeGpu) -> None:
     """No XID means something only while they are waited for."""
     plug_in(driver, 1, H100, NAME)
     collector = make_gpu()
-    wait_until(lambda: collected(collector)["gpu_xid_watched"] == {FIRST: 1}, "XIDs are watched")
+    wait_until(lambda: collected(collector)["gpu_xid_monitored"] == {FIRST: 1}, "XIDs are watched")
     driver.say("-", events="!999")
-    wait_until(lambda: collected(collector)["gpu_xid_watched"] == {FIRST: 0}, "they are not")
+    wait_until(lambda: collected(collector)["gpu_xid_monitored"] == {FIRST: 0}, "they are not")
     driver.forget("-", "events")
-    wait_until(lambda: collected(collector)["gpu_xid_watched"] == {FIRST: 1}, "they are again")
+    wait_until(lambda: collected(collector)["gpu_xid_monitored"] == {FIRST: 1}, "they are again")

@@ -61,7 +61,7 @@ WITH_MODEL: Lines = IDLE | {"MemoryInfo_v2": f"{8 * GIB} {6 * GIB} {GIB} {GIB}"}
 
 def counted(read: Readings) -> tuple[float, float, float]:
     """Return how many GPUs are there, sleep, and rest."""
-    return read["gpu_devices"][()], read["gpu_devices_suspended"][()], read["gpu_devices_resting"][()]
+    return read["gpu_devices"][()], read["gpu_devices_suspended"][()], read["gpu_devices_polling_paused"][()]
 
 
 def test_a_gpu_that_nobody_uses_is_left_alone_so_that_it_can_sleep(

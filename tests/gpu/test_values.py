@@ -50,18 +50,21 @@ def test_every_value_of_a_full_card(driver: Driver, make_gpu: MakeGpu, clock: Cl
         "pcie_receive_bytes_total": 2000 * 2**20,
         "ecc_enabled": 1,
         "retired_pages_pending": 1,
+        "row_remap_pending": 0,
+        "row_remap_failed": 0,
         "recovery_action": 0,
-        "xid_watched": 1,
+        "xid_monitored": 1,
     }
     assert {name: of_first(read, name) for name in one} == {name: {(): pytest.approx(v)} for name, v in one.items()}
     several: dict[str, dict[str, float]] = {
         "temperature_celsius": {"gpu": 61, "memory": 70},
         "temperature_limit_celsius": {"shutdown": 92, "slowdown": 89, "memory_max": 95, "gpu_max": 87},
-        "fan_ratio": {"0": 0.45, "1": 1.04},
+        "fan_speed_ratio": {"0": 0.45, "1": 1.04},
         "clock_hertz": {"graphics": 1700e6, "sm": 1701e6, "memory": 1702e6, "video": 1703e6},
         "clock_max_hertz": {"graphics": 1980e6, "sm": 1981e6, "memory": 1982e6, "video": 1983e6},
-        "ecc_errors_total": {"corrected": 3, "uncorrected": 4, "corrected_lifetime": 5, "uncorrected_lifetime": 6},
-        "remapped_rows": {"corrected": 1, "uncorrected": 2, "pending": 0, "failure": 0},
+        "ecc_errors_total": {"corrected": 3, "uncorrected": 4},
+        "ecc_errors_lifetime_total": {"corrected": 5, "uncorrected": 6},
+        "remapped_rows_total": {"corrected": 1, "uncorrected": 2},
         "retired_pages": {"corrected": 4, "uncorrected": 1},
         "process_memory_bytes": {"program 4100000001": 50 * GIB},
         "nvlink_transmit_bytes_total": {str(link): (1000 + link) * 1024 for link in range(18)},
@@ -131,7 +134,7 @@ def test_a_consumer_card_lacks_half_of_it(driver: Driver, make_gpu: MakeGpu, clo
     read = collected(make_gpu(), clock)
     assert of_first(read, "clock_hertz") == {("graphics",): 210e6, ("sm",): 210e6, ("memory",): 405e6}
     assert of_first(read, "temperature_celsius") == {("gpu",): 35}
-    assert of_first(read, "fan_ratio") == {("0",): 0}
+    assert of_first(read, "fan_speed_ratio") == {("0",): 0}
     absent = (
         "sm_active dram_active recovery pcie ecc remapped nvlink process_memory clock_max retired temperature_limit"
     )
@@ -186,7 +189,7 @@ def test_what_a_card_has_is_found_out_when_it_can_tell(
     collected(collector, clock)
     read = collected(collector, clock)
     assert [name for name in families_then if not of_first(read, name)] == []
-    wait_until(lambda: of_first(collected(collector), "xid_watched") == {(): 1}, "XIDs are watched")
+    wait_until(lambda: of_first(collected(collector), "xid_monitored") == {(): 1}, "XIDs are watched")
     asked = [driver.calls(0, key) for key in keys[:4]]
     collected(collector)
     assert [driver.calls(0, key) for key in keys[:4]] == asked
@@ -202,7 +205,7 @@ def test_a_driver_without_fields(driver: Driver, make_gpu: MakeGpu) -> None:
         assert of_first(read, "ecc_errors_total") == {("uncorrected",): 2}
         assert not of_first(read, "recovery_action")
     driver.say("-", EventSetCreate="!4")
-    assert of_first(collected(make_gpu()), "xid_watched") == {(): 0}
+    assert of_first(collected(make_gpu()), "xid_monitored") == {(): 0}
 
 
 def test_newer_nvlinks_count_bytes(driver: Driver, make_gpu: MakeGpu) -> None:

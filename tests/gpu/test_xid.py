@@ -66,10 +66,10 @@ def test_a_lost_gpu_does_not_silence_the_others(driver: Driver, make_gpu: MakeGp
     """The driver's wait fails for all GPUs it was asked for while one is lost: the others are waited for without it."""
     plug_in(driver, 2, H100, NAME)
     collector = make_gpu()
-    wait_until(lambda: all(collected(collector)["gpu_xid_watched"].values()), "XIDs are watched")
+    wait_until(lambda: all(collected(collector)["gpu_xid_monitored"].values()), "XIDs are watched")
     held = driver.allocated()
     driver.say(0, all="!15")
-    wait_until(lambda: collected(collector)["gpu_xid_watched"] == {FIRST: 0, SECOND: 1}, "one is watched")
+    wait_until(lambda: collected(collector)["gpu_xid_monitored"] == {FIRST: 0, SECOND: 1}, "one is watched")
     driver.push_xid(1, 94)
     expected = {(*SECOND, "94"): 1}
     wait_until(lambda: collected(collector).get("gpu_xid_errors_total") == expected, "the XID has arrived")
@@ -80,12 +80,12 @@ def test_xids_are_waited_for_again_after_a_new_start(driver: Driver, make_gpu: M
     """After the driver was away, XIDs count on from where they were."""
     plug_in(driver, 1, H100, NAME)
     collector = make_gpu()
-    wait_until(lambda: of_first(collected(collector), "xid_watched") == {(): 1}, "XIDs are watched")
+    wait_until(lambda: of_first(collected(collector), "xid_monitored") == {(): 1}, "XIDs are watched")
     driver.say("-", all="!9")
-    assert of_first(collected(collector), "xid_watched") == {(): 0}
+    assert of_first(collected(collector), "xid_monitored") == {(): 0}
     driver.forget("-", "all")
     clock.seconds += 10
-    wait_until(lambda: of_first(collected(collector), "xid_watched") == {(): 1}, "XIDs are watched again")
+    wait_until(lambda: of_first(collected(collector), "xid_monitored") == {(): 1}, "XIDs are watched again")
     driver.push_xid(0, 48)
     wait_until(lambda: of_first(collected(collector), "xid_errors_total") == {("48",): 1}, "the XID has arrived")
 
@@ -95,4 +95,4 @@ def test_where_xids_cannot_be_watched_it_says_so(lines: Lines, driver: Driver, m
     """Without events (WSL2, vGPU) no XID is counted, and that is not the same as none: xid_watched is 0."""
     plug_in(driver, 1, H100, NAME)
     driver.say(0, lines)
-    assert of_first(collected(make_gpu()), "xid_watched") == {(): 0}
+    assert of_first(collected(make_gpu()), "xid_monitored") == {(): 0}

@@ -57,9 +57,15 @@ UNSHOWN = {
     "modelhost_goodput_good_requests_total": _RECORDED,
     "modelhost_gpu_fields_lost": "0 as a rule: for those who miss a series",
     "modelhost_process_descriptor_limit": "process_max_fds has the limit in force",
-    "modelhost_gpu_busy_read_timestamp_seconds": "the age of busy_seconds, for those who question its rate",
+    "modelhost_gpu_ecc_errors_lifetime_total": "errors since the driver was loaded are shown: those call for action",
+    "modelhost_gpu_busy_updated_timestamp_seconds": "the age of busy_seconds, for those who question its rate",
 }
 """Metrics that no dashboard asks for by name."""
+
+SHOWN_AS_THEY_ARE = {
+    "modelhost_gpu_remapped_rows_total": "spare rows that the card has used up over its life",
+}
+"""Counters of which a panel shows the value rather than a rate or an increase."""
 
 OF_PROMETHEUS = {"up", "ALERTS", "scrape_duration_seconds", "scrape_samples_scraped"}
 """Series that Prometheus itself makes."""

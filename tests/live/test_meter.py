@@ -281,7 +281,7 @@ def test_a_model_that_appears_counts_from_nothing() -> None:
     machine.request("new", 0.3)
     message = machine.read()
     assert _model(message, "s/new")["requestsPerSecond"] == pytest.approx(0.5)
-    assert _model(message, "s/new")["p50"] == pytest.approx(240)  # halfway between 0.16 and 0.32
+    assert _model(message, "s/new")["p50"] == pytest.approx(275)  # halfway between 0.23 and 0.32
     assert _model(message, "s/old")["p50"] is None
     assert message["apiStats"]["requestsPerSecond"] == pytest.approx(0.5)
 
@@ -361,8 +361,8 @@ def test_a_model_is_what_proxy_and_server_say_of_it() -> None:
     machine = Machine()
     for model in ("m", "idle"):
         machine.set("model_loaded", 1, server="s", model=model)
-        machine.set("model_memory_bytes", 4e9, server="s", model=model, kind="vram")
-    machine.set("model_memory_bytes", 1e9, server="s", model="m", kind="ram")
+        machine.set("model_memory_bytes", 4e9, server="s", model=model, type="vram")
+    machine.set("model_memory_bytes", 1e9, server="s", model="m", type="ram")
     machine.set("model_loaded", 0, server="s", model="asleep")
     machine.read()
     machine.request()

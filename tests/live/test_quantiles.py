@@ -52,7 +52,8 @@ def test_quantiles_do_not_cross(counts: list[int]) -> None:
 
 def test_a_quantile_is_prometheus_own(tmp_path: Path) -> None:
     """histogram_quantile() of the same buckets gives the same number, to the last digit, in each of three shapes."""
-    shapes = {"one": [0] * 3 + [7] + [0] * 19, "wide": list(range(23)), "far": [5] + [0] * 21 + [30]}
+    size = len(BOUNDS)
+    shapes = {"one": [0] * 3 + [7] + [0] * (size - 4), "wide": list(range(size)), "far": [5] + [0] * (size - 2) + [30]}
     series, tests = "", ""
     for name, counts in shapes.items():
         cumulative = _cumulative(counts)

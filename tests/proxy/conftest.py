@@ -60,9 +60,9 @@ class Proxied:
         return self.registry.get_sample_value(f"modelhost_{name}", {"server": SERVER, **labels})
 
     def in_flight(self) -> dict[tuple[str, str], float]:
-        """Return the requests in flight by (model, phase), those that are not 0."""
+        """Return the requests in flight by (model, state), those that are not 0."""
         found = self.samples("requests_in_flight").items()
-        return {(dict(labels)["model"], dict(labels)["phase"]): value for labels, value in found if value}
+        return {(dict(labels)["model"], dict(labels)["state"]): value for labels, value in found if value}
 
     async def until(self, name: str, value: float) -> None:
         """Wait until the sum of a metric's series has a value."""

@@ -456,4 +456,4 @@ async def test_other_connections_have_their_turn_while_a_reply_is_parsed(start_p
         took = asyncio.get_running_loop().time() - began
     watching.cancel()
     assert longest[0] < took / 4
-    assert proxied.value("proxy_parse_errors_total", wire="ollama", reason="json") == 1
+    assert proxied.value("proxy_parse_errors_total", api="ollama", reason="json") == 1

@@ -63,7 +63,7 @@ async def test_usage_is_asked_for_and_hidden(start_proxied: StartProxied, kind: 
     assert got.body == direct.body.replace(usage(), b"")
     assert got.fields == direct.fields
     assert await proxied.one() == STREAM
-    assert proxied.value("usage_source_total", model="m", operation="chat", source="usage") == 1
+    assert proxied.value("requests_by_usage_source_total", model="m", operation="chat", source="usage") == 1
     assert proxied.total("output_tokens_total") == 3
     assert proxied.total("request_time_per_output_token_seconds_count") == 1
 
@@ -146,7 +146,7 @@ async def test_servers_that_may_not_be_asked_are_not(start_proxied: StartProxied
     assert await proxied.upstream.calls[0].body() == ask_stream()
     assert got.body == b"".join((*EVENTS, DONE))
     assert await proxied.one() == STREAM
-    assert proxied.value("usage_source_total", model="m", operation="chat", source="none") == 1
+    assert proxied.value("requests_by_usage_source_total", model="m", operation="chat", source="none") == 1
 
 
 @pytest.mark.parametrize("status", ["400 Bad Request", "422 Unprocessable Entity"])

@@ -140,7 +140,7 @@ async def test_polls_make_no_models(start_proxied: StartProxied) -> None:
         await _post(proxied, ask("m"), path)
     expected = {"model": "unknown", "operation": "other", "stream": "false", "outcome": "ok", "code": "200"}
     assert await proxied.observed(4) == [expected] * 4
-    assert proxied.total("usage_source_total") == 0
+    assert proxied.total("requests_by_usage_source_total") == 0
     assert proxied.total("output_tokens_total") == 0
 
 
@@ -150,7 +150,7 @@ async def test_requests_that_only_load_a_model_are_no_inference(start_proxied: S
     proxied = await start_proxied(always(reply(json.dumps(answer).encode(), JSON)))
     await _post(proxied, json.dumps({"model": "m"}).encode(), "/api/generate")
     assert (await proxied.one())["operation"] == "other"
-    for name in ("usage_source_total", "requests_finished_total", "request_load_seconds_count"):
+    for name in ("requests_by_usage_source_total", "choices_finished_total", "request_load_seconds_count"):
         assert proxied.total(name) == 0
 
 

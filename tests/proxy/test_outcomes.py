@@ -51,7 +51,7 @@ async def test_a_refusal_is_passed_on(start_proxied: StartProxied, status: str, 
         got = await client.reply()
         assert (got.status, got.body) == (status, b'{"error": {"message": "no"}}')
     assert await proxied.one() == {**STREAM, "outcome": outcome, "code": status[:3]}
-    for name in ("request_time_to_first_token_seconds_count", "usage_source_total", "output_tokens_total"):
+    for name in ("request_time_to_first_token_seconds_count", "requests_by_usage_source_total", "output_tokens_total"):
         assert proxied.total(name) == 0
 
 
@@ -239,7 +239,7 @@ async def test_only_a_post_asks_a_model(start_proxied: StartProxied, method: str
         await client.reply(bodiless=True)
     other = {"model": "unknown", "operation": "other", "stream": "false", "outcome": "ok", "code": "200"}
     assert await proxied.one() == other
-    assert proxied.samples("usage_source_total") == {}
+    assert proxied.samples("requests_by_usage_source_total") == {}
 
 
 async def test_a_fault_of_the_proxy_is_told_without_its_innards(

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SECONDS = [0.004 * 1.1**number for number in range(100)]
 COUNTS = [1 + number * number for number in range(100)]
 # when the first token of each stream comes, amid buckets that are far apart
-FIRST = [0.15] * 16 + [0.35] * 4
+FIRST = [0.17] * 16 + [0.42] * 4
 QUANTILES = (0.1, 0.5, 0.9, 0.95, 0.99)
 
 

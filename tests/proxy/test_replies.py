@@ -322,8 +322,8 @@ async def test_what_cannot_be_inflated_passes_and_is_counted(
         await client.send(request("/v1/chat/completions", ask_stream()))
         assert (await client.reply()).body == packed
     assert await proxied.one() == STREAM
-    assert proxied.samples("proxy_parse_errors_total") == {(("reason", "encoding"), ("wire", "openai_chat")): 1}
-    assert proxied.value("usage_source_total", model="m", operation="chat", source="none") == 1
+    assert proxied.samples("proxy_parse_errors_total") == {(("api", "openai_chat"), ("reason", "encoding")): 1}
+    assert proxied.value("requests_by_usage_source_total", model="m", operation="chat", source="none") == 1
 
 
 async def test_a_broken_stream_is_passed_on_byte_for_byte(start_proxied: StartProxied) -> None:

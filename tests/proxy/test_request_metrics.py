@@ -59,14 +59,16 @@ async def test_a_stream_counts_everything_once(start_proxied: StartProxied) -> N
     assert proxied.value("stream_chunks_total", **CHAT) == 3
     assert proxied.value("input_tokens_total", **CHAT, cache="hit") == 3
     assert proxied.value("input_tokens_total", **CHAT, cache="miss") == 4
-    assert proxied.value("output_tokens_total", **CHAT, phase="reasoning") == 2
-    assert proxied.value("output_tokens_total", **CHAT, phase="response") == 3
+    assert proxied.value("output_tokens_total", **CHAT, type="reasoning") == 2
+    assert proxied.value("output_tokens_total", **CHAT, type="response") == 3
     assert proxied.value("request_input_tokens_sum", **CHAT) == 7
     assert proxied.value("request_output_tokens_sum", **CHAT) == 5
-    assert proxied.samples("requests_finished_total") == {
+    assert proxied.samples("choices_finished_total") == {
         (("finish_reason", "length"), ("model", "m"), ("operation", "chat")): 1
     }
-    assert proxied.samples("usage_source_total") == {(("model", "m"), ("operation", "chat"), ("source", "usage")): 1}
+    assert proxied.samples("requests_by_usage_source_total") == {
+        (("model", "m"), ("operation", "chat"), ("source", "usage")): 1
+    }
     assert proxied.value("proxy_overhead_seconds_count", leg="request") == 1
     assert proxied.value("proxy_overhead_seconds_count", leg="response") == 1
 
@@ -79,7 +81,7 @@ async def test_a_whole_reply_has_no_stream_times(start_proxied: StartProxied) ->
     assert _counts(proxied) == dict.fromkeys(STREAM_TIMES, 0)
     assert proxied.total("stream_chunks_total") == 0
     assert proxied.value("input_tokens_total", **CHAT, cache="unknown") == 7
-    assert proxied.value("output_tokens_total", **CHAT, phase="unknown") == 3
+    assert proxied.value("output_tokens_total", **CHAT, type="unknown") == 3
 
 
 async def test_without_usage_no_time_per_token(start_proxied: StartProxied) -> None:
@@ -90,7 +92,7 @@ async def test_without_usage_no_time_per_token(start_proxied: StartProxied) -> N
     assert proxied.total("request_time_per_output_token_seconds_count") == 0
     assert proxied.total("request_time_to_first_token_seconds_count") == 1
     assert proxied.total("output_tokens_total") == 0
-    assert proxied.value("usage_source_total", **CHAT, source="none") == 1
+    assert proxied.value("requests_by_usage_source_total", **CHAT, source="none") == 1
 
 
 async def test_two_answers_have_no_time_per_token(start_proxied: StartProxied) -> None:
@@ -101,7 +103,7 @@ async def test_two_answers_have_no_time_per_token(start_proxied: StartProxied) -
     await proxied.one()
     assert proxied.total("request_time_to_first_token_seconds_count") == 1
     assert proxied.total("request_time_per_output_token_seconds_count") == 0
-    assert sorted(dict(labels)["finish_reason"] for labels in proxied.samples("requests_finished_total")) == [
+    assert sorted(dict(labels)["finish_reason"] for labels in proxied.samples("choices_finished_total")) == [
         "length",
         "stop",
     ]
@@ -146,8 +148,8 @@ async def test_ollamas_durations_are_the_servers(start_proxied: StartProxied) ->
         name: proxied.value(f"request_{name}_seconds_sum", **CHAT) for name in ("load", "prefill", "decode", "queue")
     }
     assert sums == {"load": 2.0, "prefill": 0.13, "decode": 4.0, "queue": None}
-    assert proxied.value("usage_source_total", **CHAT, source="ollama") == 1
-    assert proxied.value("requests_finished_total", **CHAT, finish_reason="stop") == 1
+    assert proxied.value("requests_by_usage_source_total", **CHAT, source="ollama") == 1
+    assert proxied.value("choices_finished_total", **CHAT, finish_reason="stop") == 1
 
 
 async def test_objectives_count_over_the_wire(start_proxied: StartProxied) -> None:

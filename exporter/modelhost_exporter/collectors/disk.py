@@ -52,7 +52,7 @@ _COUNTERS = {
     ),
     "weighted_time": (
         counter(
-            "disk_io_weighted_time_seconds",
+            "disk_io_time_weighted_seconds",
             "Seconds in flight, counted once for each request; its rate is the mean queue length.",
             "device",
         ),

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["FAMILIES", "Options", "Processes", "create"]
 
-PROCESSES = gauge("processes", "Tasks that run or wait for a CPU (running) or wait for a disk (blocked).", "state")
-FAMILIES = (PROCESSES,)
+RUNNING = gauge("procs_running", "Tasks that run or wait for a CPU.")
+BLOCKED = gauge("procs_blocked", "Tasks that wait for a disk.")
+FAMILIES = (RUNNING, BLOCKED)
 
 
 class Processes:
@@ -29,7 +30,8 @@ class Processes:
     def collect(self) -> Iterator[Metric]:
         """Yield both numbers; Unavailable without /proc/stat."""
         counts = parse_counts(read(self._stat))
-        yield from PROCESSES.by(((state,), counts.get(f"procs_{state}")) for state in ("running", "blocked"))
+        yield from RUNNING.of(counts.get("procs_running"))
+        yield from BLOCKED.of(counts.get("procs_blocked"))
 
 
 def create(_options: Options, paths: Paths) -> Collector:

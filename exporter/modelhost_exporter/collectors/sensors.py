@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 __all__ = ["FAMILIES", "Options", "Sensors", "create"]
 
 TEMPERATURE = gauge(
-    "temperature_celsius",
+    "sensor_temperature_celsius",
     "Temperature of each sensor. Several chips of one kind (two NVMe drives) share the chip's name: their sensors are"
     " numbered in the kernel's order.",
     "chip",
     "sensor",
 )
-FAN = gauge("fan_rpm", "Speed of each fan in turns per minute.", "chip", "sensor")
+FAN = gauge("sensor_fan_rpm", "Speed of each fan in turns per minute.", "chip", "sensor")
 FAMILIES = (TEMPERATURE, FAN)
 
 

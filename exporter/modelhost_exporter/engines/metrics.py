@@ -39,7 +39,7 @@ POLL_FAILURES = counter(
     "reason",
 )
 UNOBSERVED = gauge(
-    "engine_unobserved_ratio",
+    "engine_unproxied_tokens_ratio",
     "Share of the engine's tokens of the last hour that did not pass the proxy: requests that went around it, probes,"
     " and requests whose usage the proxy was not told. Absent without traffic and for servers that are not proxied.",
     "server",
@@ -152,11 +152,11 @@ MODEL_INFO = gauge(
 LOADED = gauge("model_loaded", "1 when the model is loaded, 0 when it is not or sleeps.", *_OF_MODEL)
 MEMORY = gauge(
     "model_memory_bytes",
-    "Memory of a loaded model by kind: vram, ram. As its server says; else, for a server on this machine with one"
+    "Memory of a loaded model by type: vram, ram. As its server says; else, for a server on this machine with one"
     " model, that of its processes: mapped model files count as ram as far as they are resident, and vram is what the"
     " GPUs' driver tells by process.",
     *_OF_MODEL,
-    "kind",
+    "type",
 )
 CONTEXT = gauge("model_context_length_tokens", "Tokens that one request of this model can hold.", *_OF_MODEL)
 EXPIRES = gauge(

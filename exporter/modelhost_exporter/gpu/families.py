@@ -30,7 +30,7 @@ DEVICES_SUSPENDED = families.gauge(
     "gpu_devices_suspended", "GPUs the system has put to sleep. They are not asked anything, so that they sleep on."
 )
 DEVICES_RESTING = families.gauge(
-    "gpu_devices_resting",
+    "gpu_devices_polling_paused",
     "GPUs that are awake and not asked anything for half a minute, so that they can fall asleep: nobody uses them, and"
     " the system may put them to sleep (laptops).",
 )
@@ -96,7 +96,7 @@ BUSY = _counter(
     " its rate is the mean utilisation, right at any scrape interval. It does not say how much of the GPU was at work.",
 )
 BUSY_READ = _gauge(
-    "busy_read_timestamp_seconds",
+    "busy_updated_timestamp_seconds",
     "When the driver's samples were last added to busy_seconds, in seconds since 1970.",
 )
 SM_ACTIVE = _gauge(
@@ -126,13 +126,13 @@ TEMPERATURE = _gauge("temperature_celsius", "Temperature of each sensor.", "sens
 TEMPERATURE_LIMIT = _gauge(
     "temperature_limit_celsius",
     "Temperatures at which the GPU does something about it: slows down, shuts down.",
-    "kind",
+    "type",
 )
 TEMPERATURE_MARGIN = _gauge(
     "temperature_margin_celsius", "How much warmer the GPU may get before it is slowed down (Ada, Hopper and later)."
 )
 FAN = _gauge(
-    "fan_ratio",
+    "fan_speed_ratio",
     "Speed of each fan over its highest: what it is told to run at (NVIDIA, AMD), so that a blocked fan does not show,"
     " or what is measured (Intel).",
     "fan",
@@ -170,15 +170,17 @@ NVLINK_TRANSMITTED = _counter("nvlink_transmit_bytes", "Bytes of data sent over 
 ECC_ENABLED = _gauge("ecc_enabled", "1 while memory errors are found and corrected (ECC), 0 where it is switched off.")
 ECC_ERRORS = _counter(
     "ecc_errors",
-    "Memory errors: corrected and uncorrected since the driver was loaded, and over the card's life (…_lifetime).",
-    "kind",
+    "Memory errors since the driver was loaded, corrected and uncorrected.",
+    "type",
 )
-REMAPPED_ROWS = _gauge(
-    "remapped_rows",
-    "Memory rows replaced by spare ones after corrected and uncorrected errors; pending: 1 when a reset will replace"
-    " more; failure: 1 when no spare row was left.",
-    "kind",
+ECC_ERRORS_LIFETIME = _counter(
+    "ecc_errors_lifetime", "Memory errors over the card's life, corrected and uncorrected.", "type"
 )
+REMAPPED_ROWS = _counter(
+    "remapped_rows", "Memory rows replaced by spare ones, after corrected and uncorrected errors.", "type"
+)
+ROW_REMAP_PENDING = _gauge("row_remap_pending", "1 when a reset will replace further memory rows, else 0.")
+ROW_REMAP_FAILED = _gauge("row_remap_failed", "1 when a memory row could not be replaced: no spare row was left.")
 RETIRED_PAGES = _gauge("retired_pages", "Memory pages taken out of use, by cause (before Ampere).", "cause")
 RETIRED_PAGES_PENDING = _gauge("retired_pages_pending", "1 when a reboot will take more pages out of use, else 0.")
 XID_ERRORS = _counter(
@@ -188,17 +190,19 @@ XID_ERRORS = _counter(
     "xid",
 )
 XID_LAST = _gauge("xid_last_timestamp_seconds", "When this XID was last reported, in seconds since 1970.", "xid")
-XID_WATCHED = _gauge("xid_watched", "1 when XIDs of this GPU are waited for: no series of one then means none; else 0.")
+XID_WATCHED = _gauge(
+    "xid_monitored", "1 when XIDs of this GPU are waited for: no series of one then means none; else 0."
+)
 RECOVERY_ACTION = _gauge(
     "recovery_action",
     "What the driver asks for: 0 nothing, 1 reset the GPU, 2 reboot, 3 drain peer-to-peer, 4 drain and reset, 5 recover"
     " IMEX, 6 reset the bus, 7 reboot the system.",
 )
 
-_INSTANCE = ("instance", "profile")
+_INSTANCE = ("gpu_instance", "profile")
 MIG_INFO = _gauge(
     "mig_info",
-    "Always 1; instance is the GPU instance's id, uuid the GPU's, mig_uuid the part's own.",
+    "Always 1; gpu_instance is the GPU instance's id, uuid the GPU's, mig_uuid the part's own.",
     *_INSTANCE,
     "mig_uuid",
 )

@@ -26,11 +26,11 @@ PARSE_ERRORS = counter(
     "proxy_parse_errors",
     "Replies (and requests) that could not be read, by dialect and reason. They were forwarded all the same.",
     "server",
-    "wire",
+    "api",
     "reason",
 )
 LOOP_LAG = histogram(
-    "event_loop_lag_seconds",
+    "proxy_event_loop_lag_seconds",
     "How late the event loop is, measured twice a second: everything the proxy forwards waits this long.",
     (*_SHORT, 0.25, 0.5, 1.0),
 )
@@ -58,9 +58,9 @@ class ProxyHealth:
         """Note what one request's leg was delayed by."""
         self._overhead.labels(server, leg).observe(max(0.0, seconds))
 
-    def parse_error(self, server: str, wire: str, reason: str) -> None:
+    def parse_error(self, server: str, api: str, reason: str) -> None:
         """Count something that could not be read."""
-        self._parse_errors.labels(server, wire, reason).inc()
+        self._parse_errors.labels(server, api, reason).inc()
 
     def connection_closed(self, server: str) -> None:
         """Count a client's connection that was closed because file descriptors were short."""

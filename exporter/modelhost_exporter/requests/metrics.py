@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from typing import TYPE_CHECKING
 
 from modelhost_exporter.metrics.families import counter, gauge, histogram
@@ -9,7 +11,7 @@ from modelhost_exporter.metrics.instruments import live_counter, live_gauge, liv
 from modelhost_exporter.requests.model_names import UNKNOWN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from prometheus_client import CollectorRegistry
 
@@ -20,20 +22,22 @@ if TYPE_CHECKING:
     Recorded = Callable[[str, RequestObservation], None]
     """Is told the server and the request."""
 
-# Supersets of the OpenTelemetry GenAI bounds, so that queries written for those stay exact; TPOT is finer on purpose.
+# Supersets of the bounds that OpenTelemetry's GenAI conventions advise, so that queries written for those stay exact.
+# Bounds in between keep the error of a median small: see largest_median_error.
 DURATION = (
-    *(0.01, 0.02, 0.04, 0.08, 0.1, 0.16, 0.32, 0.5, 0.64, 1, 1.28, 2.56, 5, 5.12, 10.24, 20.48, 40.96, 81.92),
-    *(163.84, 327.68, 655.36, 1310.72),
+    *(0.0025, 0.005, 0.01, 0.014, 0.02, 0.028, 0.04, 0.056, 0.08, 0.1, 0.13, 0.16, 0.23, 0.32, 0.4, 0.5, 0.64, 0.8),
+    *(1, 1.28, 1.8, 2.56, 3.6, 5, 5.12, 7.2, 10.24, 15, 20.48, 30, 40.96, 60, 81.92, 120, 240, 480, 900),
+    *(1800, 3600, 7200),
 )
 TTFT = (
-    *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 15, 20, 30, 45, 60),
-    *(90, 120, 300, 600),
+    *(0.001, 0.002, 0.0035, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2, 0.25, 0.35, 0.5, 0.75),
+    *(1, 1.5, 2, 2.5, 3.5, 5, 7.5, 10, 15, 20, 30, 45, 60, 90, 120, 240, 480, 900, 1800),
 )
 TPOT = (
     *(0.001, 0.002, 0.003, 0.004, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.2),
-    *(0.3, 0.4, 0.5, 0.75, 1, 2.5, 5, 10),
+    *(0.3, 0.4, 0.5, 0.75, 1, 1.5, 2, 2.5, 3.5, 5, 7.5, 10),
 )
-PHASE = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+PHASE = (0.005, 0.01, 0.02, 0.04, 0.07, 0.1, 0.2, 0.3, 0.5, 1, 2, 3, 5, 10, 20, 30, 60, 120, 240, 480)
 TOKENS = (1, 4, 16, 64, 256, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072, 262144, 1048576)
 
 _COMMON = ("server", "model", "operation")
@@ -53,12 +57,13 @@ IN_FLIGHT = gauge(
     "Requests under way: streams that wait for their first token (waiting), streams that run (streaming), and requests"
     " for a whole reply (blocking). The model is the one the request names, and once tokens come the reply's.",
     *_COMMON,
-    "phase",
+    "state",
 )
 _SECONDS = {
     "duration": histogram(
         "request_duration_seconds",
-        "From the request's head until the last byte of the reply was handed to the client's socket.",
+        "From the request's head until the last byte of the reply was handed to the client's socket; outcome is ok or"
+        " error (everything else: the counter of requests has the detail).",
         DURATION,
         *_COMMON,
         "outcome",
@@ -122,12 +127,12 @@ INPUT_TOKENS = counter(
 )
 OUTPUT_TOKENS = counter(
     "output_tokens",
-    "Output tokens by phase: response and reasoning are disjoint; unknown where the server does not say.",
+    "Output tokens by type: response and reasoning are disjoint; unknown where the server does not say.",
     *_COMMON,
-    "phase",
+    "type",
 )
 FINISHED = counter(
-    "requests_finished", "Answers by the reason they ended, one for each choice.", *_COMMON, "finish_reason"
+    "choices_finished", "Answers by the reason they ended, one for each choice.", *_COMMON, "finish_reason"
 )
 CHUNKS = counter(
     "stream_chunks",
@@ -143,7 +148,7 @@ SLO_RATIO = gauge(
     "slo_objective_ratio", "The configured share of requests that shall meet an objective.", *_COMMON, "slo"
 )
 USAGE_SOURCE = counter(
-    "usage_source",
+    "requests_by_usage_source",
     "Successful requests by where their token counts come from; those with 'none' are missing in the token metrics.",
     *_COMMON,
     "source",
@@ -201,7 +206,9 @@ class RequestMetrics:
         common = (server, observed.model, observed.operation)
         stream = "true" if observed.stream else "false"
         self._requests.labels(*common, stream, observed.outcome, observed.code).inc()
-        self._seconds["duration"].labels(*common, observed.outcome).observe(observed.duration)
+        self._seconds["duration"].labels(*common, "ok" if observed.outcome == "ok" else "error").observe(
+            observed.duration
+        )
         if not observed.is_inference:
             return
         if observed.outcome == "ok":
@@ -252,6 +259,16 @@ class RequestMetrics:
         if verdicts:
             all_requests.inc()
             all_good.inc(all(verdicts.values()))
+
+
+def largest_median_error(bounds: Sequence[float], low: float = 0.0, high: float = math.inf) -> float:
+    """Return the largest error of a median that Prometheus computes from these buckets, as a ratio of that median.
+
+    It is half of a bucket's width over its middle: the truth when all requests take the time of one of its bounds.
+    Only buckets that reach into the range from ``low`` to ``high`` (seconds) count, and none before the first bound.
+    """
+    buckets = [(lower, upper) for lower, upper in itertools.pairwise(bounds) if lower < high and upper > low]
+    return max((upper - lower) / (upper + lower) for lower, upper in buckets)
 
 
 def input_parts(tokens: Tokens) -> Iterator[tuple[str, int]]:

@@ -314,8 +314,8 @@ def test_tokens_that_went_around_the_proxy_are_a_share(vllm: StandIn) -> None:
     passed[0] = Passed(tokens=75)
     for watched in (proxied, alone):
         watched.poll()
-    assert shown(proxied)["engine_unobserved_ratio"] == {("s",): 0.25}
-    assert "engine_unobserved_ratio" not in shown(alone)
+    assert shown(proxied)["engine_unproxied_tokens_ratio"] == {("s",): 0.25}
+    assert "engine_unproxied_tokens_ratio" not in shown(alone)
 
 
 def test_a_sleepy_llama_cpp_is_read_after_traffic_only() -> None:

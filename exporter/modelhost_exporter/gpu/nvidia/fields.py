@@ -83,16 +83,21 @@ CURRENT = (
     Measure(families.ECC_ENABLED, (Field(1), Call("nvmlDeviceGetEccMode", part=0)), most=1),
     *(
         Measure(
-            families.ECC_ERRORS,
+            families.ECC_ERRORS_LIFETIME if lifetime else families.ECC_ERRORS,
             (Field(number), Call("nvmlDeviceGetTotalEccErrors", (uncorrected, lifetime))),
-            labels=(("uncorrected" if uncorrected else "corrected") + ("_lifetime" if lifetime else ""),),
+            labels=("uncorrected" if uncorrected else "corrected",),
         )
         for number, uncorrected, lifetime in ((3, 0, 0), (4, 1, 0), (5, 0, 1), (6, 1, 1))
     ),
     *(
-        Measure(families.REMAPPED_ROWS, (Field(number), Call("nvmlDeviceGetRemappedRows", part=part)), labels=(kind,))
-        for part, (number, kind) in enumerate(
-            ((142, "corrected"), (143, "uncorrected"), (144, "pending"), (145, "failure"))
+        Measure(family, (Field(number), Call("nvmlDeviceGetRemappedRows", part=part)), labels=labels)
+        for part, (number, family, labels) in enumerate(
+            (
+                (142, families.REMAPPED_ROWS, ("corrected",)),
+                (143, families.REMAPPED_ROWS, ("uncorrected",)),
+                (144, families.ROW_REMAP_PENDING, ()),
+                (145, families.ROW_REMAP_FAILED, ()),
+            )
         )
     ),
     Measure(families.RETIRED_PAGES, (Field(29),), labels=("corrected",)),
