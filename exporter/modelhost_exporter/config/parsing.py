@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from modelhost_exporter.config.duration import Seconds, parse_seconds
+from modelhost_exporter.config.size import Bytes, parse_bytes
 from modelhost_exporter.logs.redaction import redact
 
 if typing.TYPE_CHECKING:
@@ -31,7 +32,9 @@ class ConfigError(Exception):
     Neither holds a user or password of a URL, wherever it was written.
     """
 
-    def __init__(self, where: str, problem: str) -> None:
+    def __init__(self, where: str, problem: str, hint: str = "") -> None:
+        """``hint`` is further text of several lines, such as YAML to paste."""
+        self.hint = hint
         self.where = redact(where)
         self.problem = redact(problem)
         super().__init__(f"{self.where}: {self.problem}" if where else self.problem)
@@ -80,8 +83,9 @@ def _parse(wanted: Any, raw: object, where: str) -> object:
     if is_dataclass(wanted):
         return _parse_dataclass(cast("type", wanted), raw, where)
     origin, arguments = typing.get_origin(wanted), typing.get_args(wanted)
-    if origin in (types.UnionType, typing.Union):  # T | None
-        return None if raw is None else _parse(arguments[0], raw, where)
+    if origin in (types.UnionType, typing.Union):  # T | None, T | Literal[False]
+        other = None if arguments[1] is types.NoneType else False
+        return raw if raw is other else _parse(arguments[0], raw, where)
     if origin is tuple:  # tuple[T, ...]
         if not isinstance(raw, list):
             raise ConfigError(where, f"must be a list, not {_name_of(raw)}")
@@ -137,6 +141,7 @@ _SCALARS: Mapping[Any, tuple[type | tuple[type, ...], str, Any]] = {
     Path: (str, "a path", _path),
     re.Pattern: (str, "a regular expression", _pattern),
     Seconds: ((int, float, str), "a duration such as 5s", parse_seconds),
+    Bytes: ((int, str), "a size such as 1MiB", parse_bytes),
 }
 
 

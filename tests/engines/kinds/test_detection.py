@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-from typing import get_args
-
 import pytest
 
+from modelhost_exporter.config.servers import NOT_POLLED, kind_names
 from modelhost_exporter.engines import kinds
-from modelhost_exporter.engines.polling.settings import Kind
 from modelhost_exporter.json_reading import Care
 from tests.engines.kinds.captured import snapshot
 from tests.support.pages import SERVERS, Recording, pages
@@ -30,7 +28,7 @@ def test_recognising_asks_nothing_that_does_harm() -> None:
 def test_every_kind_can_be_configured() -> None:
     """The files of the folder, the kinds that are recognised and those of the configuration are the same."""
     assert set(kinds.names()) == set(SERVERS.values()) == set(kinds._ORDER)
-    assert set(get_args(Kind)) == {*kinds.names(), "auto"}
+    assert set(kind_names()) == {*kinds.names(), "auto", *NOT_POLLED}
 
 
 @pytest.mark.parametrize("folder", SERVERS)
