@@ -268,7 +268,7 @@ def test_a_measurement_says_who_is_silent_and_logs_nothing(hanging: Hanging, cap
     assert sorted(measured.silent) == ["failing", "hanging"]
     assert left_out.runs == 0
     assert caplog.records == []
-    assert scrape.states() == {}
+    assert scrape.states.states() == {}
 
 
 def test_a_measurement_shares_the_run_of_a_scrape(hanging: Hanging) -> None:
@@ -292,7 +292,7 @@ def test_a_clients_own_deadline_changes_no_state(caplog: pytest.LogCaptureFixtur
     scrape = Scrape({"slow": hanging}, 30.0)
     for _ in range(3):
         assert of_collector(scrape.page(TEXT, timeout_seconds=0.01), "success", "slow") == 0
-    assert scrape.states() == {}
+    assert scrape.states.states() == {}
     hanging.release.set()
     assert of_collector(scrape.page(TEXT), "success", "slow") == 1
     scrape.close()

@@ -6,12 +6,12 @@ The only place that catches what a collector raises: prometheus_client loses the
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from modelhost_exporter.collectors import Unavailable, close
+from modelhost_exporter.logs.state_log import StateLog
 from modelhost_exporter.metrics.families import gauge
 from modelhost_exporter.process.error_frames import described
 from modelhost_exporter.threads import Run, Worker
@@ -102,8 +102,7 @@ class Scrape:
             name: previous.successor(name, collector) if previous else _worker(name, collector)
             for name, collector in self._collectors.items()
         }
-        self._states: dict[str, State] = previous.states() if previous else {}
-        self._lock = threading.Lock()
+        self.states: StateLog[State] = previous.states if previous else StateLog("ok")
 
     def prepare(self) -> None:
         """Start the threads of the collectors, so that no scrape needs a new one.
@@ -175,11 +174,6 @@ class Scrape:
             return before
         return _worker(name, collector, before)
 
-    def states(self) -> dict[str, State]:
-        """Return each collector's state in its last scrape."""
-        with self._lock:
-            return dict(self._states)
-
     def close(self, successor: Scrape | None = None) -> None:
         """Let the threads end, but for those that ``successor`` took over."""
         kept = set() if successor is None else successor.workers()
@@ -207,10 +201,7 @@ class Scrape:
 
     def _report(self, name: str, outcome: _Outcome) -> None:
         """Log a change of a collector's state, once; being well from the start is no change."""
-        with self._lock:
-            before = self._states.get(name, "ok")
-            self._states[name] = outcome.state
-        if before != outcome.state:
+        if self.states.changed(outcome.state, name):
             log.log(
                 _LEVELS[outcome.state],
                 "collector %s",

@@ -15,6 +15,8 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar, cast
 
+from modelhost_exporter.logs.state_log import StateLog
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
@@ -27,8 +29,7 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-_MAX_LOGGED = 256
-_logged: set[str] = set()
+_left_out = StateLog(initial=False)
 
 
 class Unavailable(Exception):
@@ -118,8 +119,7 @@ def each(readers: Mapping[K, Callable[[], T]]) -> dict[K, T]:
 
 def log_once(source: str, problem: str) -> None:
     """Log that a part of a collector is left out, once for each source: what is odd may differ in each scrape."""
-    if source not in _logged and len(_logged) < _MAX_LOGGED:
-        _logged.add(source)
+    if _left_out.changed(state=True, key=source):
         log.warning("a part of a collector is left out", extra={"fields": {"source": source, "problem": problem}})
 
 

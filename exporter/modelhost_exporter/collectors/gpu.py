@@ -13,6 +13,7 @@ from modelhost_exporter.config.duration import Seconds
 from modelhost_exporter.gpu import families
 from modelhost_exporter.gpu.contract import Census, Lost, Value, merged
 from modelhost_exporter.gpu.usage_cache import GpuUse, Reading
+from modelhost_exporter.logs.state_log import StateLog
 from modelhost_exporter.threads import Worker
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class Gpu:
         self._last: dict[str, Census] = {}
         self._counted_once: set[str] = set()
         self._workers: dict[Device, Worker[list[Value]]] = {}
-        self._problems: dict[str, str] = {}
+        self._failing = StateLog(initial=False)
         self._most = options.expected_devices or 0
         self._closed = False
         self.last_reading: Reading | None = None
@@ -174,9 +175,7 @@ class Gpu:
 
     def _report(self, what: str, problem: str) -> None:
         """Log a problem that is new, and its end, once."""
-        before = self._problems.get(what, "")
-        self._problems[what] = problem
-        if bool(before) != bool(problem):
+        if self._failing.changed(bool(problem), what):
             level = logging.WARNING if problem else logging.INFO
             log.log(
                 level, "%s %s", what, "failed" if problem else "answers again", extra={"fields": {"detail": problem}}

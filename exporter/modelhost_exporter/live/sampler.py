@@ -9,6 +9,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from modelhost_exporter import threads
+from modelhost_exporter.logs.state_log import StateLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +38,7 @@ class Sampler:
         self._publish = publish
         self._interval = interval_seconds
         self._woken = asyncio.Event()
-        self._failed = False
+        self._failing = StateLog(initial=False)
 
     def wake(self) -> None:
         """Look at once whether it is wanted."""
@@ -67,11 +68,10 @@ class Sampler:
         try:
             news = await threads.call(lambda: _encoded(meter.read()))
         except Exception:
-            if not self._failed:
+            if self._failing.changed(state=True):
                 log.exception("the live feed cannot be measured")
-            self._failed = True
             return
-        self._failed = False
+        self._failing.changed(state=False)
         self._publish(news)
 
 

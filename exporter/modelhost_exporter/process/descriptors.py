@@ -16,6 +16,7 @@ from modelhost_exporter.metrics.families import counter, gauge
 
 if sys.platform != "win32":  # which has no such limit
     import resource
+from modelhost_exporter.logs.state_log import StateLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -104,7 +105,7 @@ class Descriptors:
         self._measured = 0.0
         self._lock = threading.Lock()
         self._counts = dict.fromkeys(OPERATIONS, 0)
-        self._is_short = False
+        self._short = StateLog(initial=False)
         self._last_shortage = 0.0
         self._measure()
 
@@ -144,8 +145,8 @@ class Descriptors:
         with self._lock:
             self._counts[operation] += 1
             self._last_shortage = self._now()
-            first, self._is_short = not self._is_short, True
-        if first:
+            is_new = self._short.changed(state=True)
+        if is_new:
             fields = {"limit": self._soft, "operation": operation, "way_out": _WAY_OUT}
             log.warning("file descriptors are short", extra={"fields": fields})
 
@@ -178,8 +179,6 @@ class Descriptors:
     def _note_end(self) -> None:
         """Log, once, that a minute has passed without a shortage."""
         with self._lock:
-            over = self._is_short and self._now() - self._last_shortage >= _QUIET_SECONDS
-            if over:
-                self._is_short = False
-        if over:
+            is_over = self._now() - self._last_shortage >= _QUIET_SECONDS and self._short.changed(state=False)
+        if is_over:
             log.info("file descriptors are available again")

@@ -10,6 +10,8 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
+from modelhost_exporter.logs.state_log import StateLog
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, MutableMapping
 
@@ -27,7 +29,7 @@ class Systemd:
         """How long systemd waits for a ping until it restarts the service; None where it does not."""
         self._address = address
         self._socket: socket.socket | None = None
-        self._failing = False
+        self._failing = StateLog(initial=False)
         if address[:1] in ("/", "@"):
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             self._socket.setblocking(False)
@@ -72,12 +74,11 @@ class Systemd:
         try:
             self._socket.sendto("\n".join(lines).encode(), address)
         except OSError as error:
-            if not self._failing:
+            if self._failing.changed(state=True):
                 problem = error.strerror or str(error)
                 log.warning("systemd not notified", extra={"fields": {"message": lines[0], "error": problem}})
-            self._failing = True
             return error.errno
-        self._failing = False
+        self._failing.changed(state=False)
         return None
 
 

@@ -14,6 +14,7 @@ import time
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlencode
 
+from modelhost_exporter.logs.state_log import StateLog
 from modelhost_exporter.process.daemon_thread import start
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Watchdog:
         self._period = limit_seconds / 2
         self._checks = tuple(checks)
         self._stop = threading.Event()
-        self._failing = False
+        self._failing = StateLog(initial=False)
 
     def start(self) -> None:
         """Start the thread; RuntimeError when the machine has none left."""
@@ -70,8 +71,7 @@ class Watchdog:
         passed = self._attempt(until)
         while not passed and time.monotonic() + _RETRY_SECONDS < until and not self._stop.wait(_RETRY_SECONDS):
             passed = self._attempt(until)
-        if self._failing == passed and not self._stop.is_set():
-            self._failing = not passed
+        if not self._stop.is_set() and self._failing.changed(not passed):
             log.log(
                 logging.INFO if passed else logging.ERROR,
                 "the watchdog's checks pass again" if passed else "the watchdog's checks fail: no ping",

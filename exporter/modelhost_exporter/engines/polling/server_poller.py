@@ -19,6 +19,7 @@ from modelhost_exporter.engines.polling.proxy_totals import Passed, Traffic, Uno
 from modelhost_exporter.engines.polling.router_engine import MergedEngine
 from modelhost_exporter.engines.snapshot import Engine
 from modelhost_exporter.json_reading import Care, NotUnderstood
+from modelhost_exporter.logs.state_log import StateLog
 from modelhost_exporter.metrics.prerendered import written
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class ServerWatch:
         self.parts: Parts = {}
         self._state = ServerState(server.name, None)
         self._polled = around.now()
-        self._is_overdue = False
+        self._overdue_logged = StateLog(initial=False)
         self._around = around
         self._fetcher = around.connect(server.url.text, server.headers, server.timeout)
         self._metrics = _metrics_client(server, around.connect)
@@ -80,7 +81,7 @@ class ServerWatch:
         self._energy = ModelEnergy()
         self._failures: dict[str, int] = {}
         self._last_success: float | None = None
-        self._was_up: bool | None = None
+        self._up_logged: StateLog[bool | None] = StateLog(initial=None)
         self._found: ServerProcesses | None = None
         self._loads_on_request = False
         self._loaded: frozenset[str] = frozenset()
@@ -116,18 +117,18 @@ class ServerWatch:
         age = self._around.now() - self._polled
         limit = _OVERDUE_INTERVALS * interval_seconds + _OVERDUE_TIMEOUTS * self.server.timeout
         down = self.parts and self.snapshot is None  # polls of a server that is down may be further apart
-        self._note_overdue(age if age > limit and not down else None)
-        if not self._is_overdue:
+        is_overdue = age > limit and not down
+        self._log_overdue(age, is_overdue=is_overdue)
+        if not is_overdue:
             return self.parts
         return written(families(self._state.without_answer()))
 
-    def _note_overdue(self, age: float | None) -> None:
-        """Log once that polls are overdue, with the age of the last one, and once that they are not any more."""
-        if (age is not None) == self._is_overdue:
+    def _log_overdue(self, age: float, *, is_overdue: bool) -> None:
+        """Log when polls become overdue, with the seconds since the last one, and when they go on."""
+        if not self._overdue_logged.changed(is_overdue):
             return
-        self._is_overdue = age is not None
         fields = {"server": self.server.name}
-        if age is not None:
+        if is_overdue:
             log.warning("polls are overdue", extra={"fields": {**fields, "last_poll_seconds_ago": round(age, 1)}})
         else:
             log.info("polls go on", extra={"fields": fields})
@@ -183,10 +184,8 @@ class ServerWatch:
 
     def _report(self, problem: str) -> None:
         """Log a change between up and down, once."""
-        up = self.snapshot is not None
-        if up == self._was_up:
+        if not self._up_logged.changed(self.snapshot is not None):
             return
-        self._was_up = up
         fields = {"server": self.server.name, "kind": self._kind or "unknown"}
         if self.snapshot is not None:
             log.info("model server is up", extra={"fields": {**fields, "version": self.snapshot.version}})

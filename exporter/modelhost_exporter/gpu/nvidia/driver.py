@@ -24,6 +24,7 @@ from modelhost_exporter.gpu.nvidia.nvml import (
     NvmlFailure,
 )
 from modelhost_exporter.gpu.nvidia.opening import Opening
+from modelhost_exporter.logs.state_log import StateLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -63,8 +64,9 @@ class Nvidia:
         self._opening = Opening(around.nvml, around.clock)
         self._driver_version = self._first_version = ""
         self._replaced = False
+        self._replaced_logged = StateLog(initial=False)
         self._seen = False
-        self._away = False
+        self._away_logged = StateLog(initial=False)
         self._closed = False
 
     def absence(self) -> str:
@@ -258,13 +260,12 @@ class Nvidia:
         self._nameless = nameless
 
     def _set_away(self, away: bool, detail: str = "") -> None:
-        if away != self._away:
+        if self._away_logged.changed(away):
             level = logging.WARNING if away else logging.INFO
             log.log(level, "the NVIDIA driver is %s", "away" if away else "back", extra={"fields": {"detail": detail}})
-        self._away = away
 
     def _set_replaced(self, replaced: bool, detail: str) -> None:
-        if replaced and not self._replaced:
+        if self._replaced_logged.changed(replaced) and replaced:
             log.warning(
                 "the NVIDIA driver was replaced: restart the exporter (or the machine, if the new driver is not loaded"
                 " yet)",
