@@ -12,7 +12,7 @@ from modelhost_exporter.gpu.contract import Lost
 from modelhost_exporter.gpu.nvidia.fields import Questions
 from modelhost_exporter.gpu.nvidia.nvml import DriverGone
 from modelhost_exporter.gpu.nvidia.query import Asker
-from modelhost_exporter.gpu.nvidia.sampler import Every, Integral, Sampler, Samples, Wrapping
+from modelhost_exporter.gpu.nvidia.sampler import Integral, Sampler, Samples, Wrapping
 from tests.gpu.conftest import Clock
 
 STEPS = st.lists(st.tuples(st.integers(20_000, 1_000_000), st.floats(0, 1)), min_size=1, max_size=40)
@@ -205,20 +205,6 @@ def test_a_driver_that_is_opened_anew_begins_anew(buffer: Buffer) -> None:
     buffer.samples += [(1_250_000, 100)]
     samples.read(asker)
     assert samples.total == pytest.approx(0.75)
-
-
-def test_a_thread_goes_on_after_a_failure(caplog: pytest.LogCaptureFixture) -> None:
-    """An error that nobody expected is logged once and costs one call."""
-    calls = threading.Semaphore(0)
-
-    def fail() -> None:
-        calls.release()
-        raise ValueError("never seen before")
-
-    every = Every(0.001, fail, "sampling")
-    assert all(calls.acquire(timeout=10) for _ in range(3))
-    every.stop()
-    assert [record.getMessage() for record in caplog.records] == ["sampling failed"]
 
 
 @given(st.lists(st.integers(0, 2**32 - 1), max_size=20))

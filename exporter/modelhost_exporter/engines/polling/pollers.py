@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import random
 import threading
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -18,7 +16,7 @@ from modelhost_exporter.engines.polling.proxy_totals import ProxyCounts
 from modelhost_exporter.engines.polling.server_poller import ServerWatch, Surroundings
 from modelhost_exporter.metrics.instruments import live_counter, live_histogram
 from modelhost_exporter.metrics.prerendered import joined
-from modelhost_exporter.process.daemon_thread import start
+from modelhost_exporter.process.periodic_thread import PeriodicThread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -27,10 +25,7 @@ if TYPE_CHECKING:
 
     from modelhost_exporter.engines.energy import GpuUses
     from modelhost_exporter.engines.polling.settings import PolledServer
-    from modelhost_exporter.process.daemon_thread import Thread
     from modelhost_exporter.requests.observation import RequestObservation
-
-log = logging.getLogger(__name__)
 
 _JITTER = 0.1
 _LONGEST_BACK_OFF = 16
@@ -234,33 +229,16 @@ def run_schedule(  # noqa: PLR0913 - what, when, until when, and how it is calle
     close: Callable[[], None],
     *,
     at_once: bool = True,
-) -> Thread:
+) -> PeriodicThread:
     """Run an action in a daemon thread, at once or after an interval, and then every so often, until it is stopped."""
-
-    def work() -> None:
-        failures = 0
-        if not at_once:
-            stopped.wait(pause(interval_seconds, 0, random.random()))  # noqa: S311 - no secret
-        while not stopped.is_set():
-            failures = 0 if _succeeds(action) else failures + 1
-            try:
-                stopped.wait(pause(interval_seconds, failures, random.random()))  # noqa: S311 - no secret
-            except MemoryError:
-                time.sleep(interval_seconds)
-        close()
-
-    return start(work, name)
-
-
-def _succeeds(action: Callable[[], bool]) -> bool:
-    """Run an action; an unforeseen error must not end the schedule."""
-    try:
-        return action()
-    except MemoryError:  # a log line needs memory too
-        return False
-    except BaseException:  # SystemExit of a library would end the thread
-        log.exception("a schedule goes on after a failure")
-        return False
+    return PeriodicThread(
+        action,
+        lambda failures: pause(interval_seconds, failures, random.random()),  # noqa: S311 - no secret
+        name,
+        stopped=stopped,
+        at_once=at_once,
+        close=close,
+    )
 
 
 def pause(interval_seconds: float, failures: int, chance: float) -> float:

@@ -17,11 +17,13 @@ from modelhost_exporter.gpu.nvidia import fields as nvidia_fields
 from modelhost_exporter.gpu.nvidia.mig import memory_info
 from modelhost_exporter.gpu.nvidia.nvml import NOT_SUPPORTED, Nvml, NvmlFailure
 from modelhost_exporter.gpu.nvidia.query import Asker, Call
-from modelhost_exporter.gpu.nvidia.sampler import Every, Sampler
+from modelhost_exporter.gpu.nvidia.sampler import Sampler
 from modelhost_exporter.gpu.nvidia.session import Session
 from modelhost_exporter.gpu.power_saving import Rest
 from modelhost_exporter.gpu.processes import Names, Usage
 from modelhost_exporter.gpu.usage_cache import memory_by_pid
+from modelhost_exporter.logs.state_log import StateLog
+from modelhost_exporter.process.periodic_thread import PeriodicThread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -72,10 +74,10 @@ class NvidiaDevice:
         self._around = around
         self._session: Session | None = None
         self._sampler = Sampler(around.clock, around.now)
-        self._sampling: Every | None = None
+        self._sampling: PeriodicThread | None = None
         self._moved = dict.fromkeys(_GPM_TRAFFIC, 0.0)
         self._closed = False
-        self._told = False
+        self._found_logged = StateLog(initial=False)
         self._silent = False
         self._put_down = False
         self.rest = Rest(
@@ -156,7 +158,12 @@ class NvidiaDevice:
         self._tell(session.asker)
         self.rest.note(values)
         if self._sampling is None:
-            self._sampling = Every(self._around.sample_seconds, self.sample, f"gpu-samples-{self.identity.gpu}")
+            self._sampling = PeriodicThread(
+                self.sample,
+                lambda _: self._around.sample_seconds,
+                f"gpu-samples-{self.identity.gpu}",
+                at_once=False,
+            )
         if self._closed and self._sampling is not None:  # closed while it was being read
             self._sampling.stop()
         return values
@@ -235,8 +242,7 @@ class NvidiaDevice:
 
     def _tell(self, asker: Asker) -> None:
         """Log once what the GPU does not have."""
-        if not self._told:
-            self._told = True
+        if self._found_logged.changed(state=True):
             without = ",".join(asker.lacking_names())
             log.info(
                 "GPU found",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from typing import TYPE_CHECKING
 
@@ -11,12 +10,9 @@ from modelhost_exporter.gpu.contract import Value
 from modelhost_exporter.gpu.nvidia import fields as nvidia_fields
 from modelhost_exporter.gpu.nvidia.nvml import NOT_FOUND, UNSUPPORTED, check
 from modelhost_exporter.gpu.nvidia.query import Asker, Call, number_of
-from modelhost_exporter.process.daemon_thread import start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-
-log = logging.getLogger(__name__)
 
 _POWER, _UTILIZATION = 0, 1  # nvmlSamplingType_t
 _LONGEST_SAMPLE_SECONDS = 1.25  # nvmlDeviceGetUtilizationRates: between 1/6 s and 1 s, depending on the product
@@ -223,28 +219,3 @@ class Sampler:
         if self.wants_pcie:
             for family, counter in self._pcie.items():
                 yield Value(family, (), counter.total)
-
-
-class Every:
-    """Calls a function again and again in a daemon thread, until it is stopped; a failure is logged once."""
-
-    def __init__(self, seconds: float, function: Callable[[], None], name: str) -> None:
-        self._seconds = seconds
-        self._function = function
-        self._stop = threading.Event()
-        self._failed = False
-        self._name = name
-        start(self._run, name)
-
-    def stop(self) -> None:
-        """Let the thread end; a call under way is not waited for."""
-        self._stop.set()
-
-    def _run(self) -> None:
-        while not self._stop.wait(self._seconds):
-            try:
-                self._function()
-            except Exception:
-                if not self._failed:
-                    log.exception("sampling failed", extra={"fields": {"thread": self._name}})
-                self._failed = True
