@@ -141,7 +141,7 @@ def test_a_proxied_server_needs_no_url() -> None:
             "[{name: a, url: 'http://h:1'}, {name: a, url: 'http://h:2'}]",
             "model_servers[1]: two servers have the name a",
         ),
-        ("[{name: a, url: 'http://h:1', kind: vlm}]", "model_servers[0].kind: must be one of auto, vllm, "),
+        ("[{name: a, url: 'http://h:1', kind: vlm}]", "model_servers[0].kind: must be one of auto, litellm, "),
         (
             "[{name: a, url: 'http://h:1', metrics: maybe}]",
             "model_servers[0].metrics: must be one of auto, on, off, not 'maybe'",

@@ -97,7 +97,7 @@ def test_an_upstream_may_have_a_path(text: str, url: str, prefix: str) -> None:
     [
         ("proxy: {servers: [{name: a, listen: ':1'}]}", "proxy.servers[0]: upstream is missing"),
         ("proxy: {servers: [{listen: ':1', upstream: 'http://h'}]}", "proxy.servers[0]: name is missing"),
-        ("proxy: {servers: [{%s, kind: vlm}]}", "proxy.servers[0].kind: must be one of auto, vllm"),
+        ("proxy: {servers: [{%s, kind: vlm}]}", "proxy.servers[0].kind: must be one of auto, litellm"),
         ("proxy: {servers: [{%s, usage: on}]}", "proxy.servers[0].usage: must be one of auto, off, not 'on'"),
         ("proxy: {servers: [{%s, max_models: 0}]}", "proxy.servers[0]: max_models must be at least 1"),
         ("proxy: {servers: [{%s, inspect_bytes: -1}]}", "proxy.servers[0]: inspect_bytes must not be negative"),

@@ -15,11 +15,14 @@ from modelhost_exporter.logs.redaction import redact
 
 if typing.TYPE_CHECKING:
     from collections.abc import Collection, Mapping
+    from dataclasses import Field
 
 T = TypeVar("T")
 
 SECRET: Mapping[str, bool] = {"secret": True}
 """Metadata of a dataclass's field whose value is in no message."""
+CHOICES = "choices"
+"""Key in the metadata of a text field: a function that returns the accepted values."""
 
 _NAME = re.compile(r"[\w-]+", re.ASCII)
 _MAX_SHOWN = 100  # characters of a value in an error
@@ -106,13 +109,18 @@ def _parse_dataclass(wanted: type, raw: object, where: str) -> object:
         if from_text is not None and not isinstance(raw, dict):
             return from_text(_parse_scalar(str, raw, where))
         secret = [field.name for field in fields(wanted) if field.metadata.get("secret")]
-        values = parse_keys({field.name: hints[field.name] for field in fields(wanted)}, raw, where, secret)
+        values = parse_keys({field.name: _type_of(field, hints) for field in fields(wanted)}, raw, where, secret)
         for field in fields(wanted):
             if field.name not in values and field.default is MISSING and field.default_factory is MISSING:
                 raise ConfigError(where, f"{field.name} is missing")
         return wanted(**values)
     except ValueError as error:
         raise ConfigError(where, str(error)) from error
+
+
+def _type_of(field: Field[Any], hints: Mapping[str, Any]) -> Any:
+    choices = field.metadata.get(CHOICES)
+    return typing.Literal[choices()] if choices else hints[field.name]
 
 
 def _path(raw: str) -> Path:

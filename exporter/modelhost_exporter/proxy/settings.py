@@ -9,11 +9,9 @@ from typing import Literal
 from modelhost_exporter.config.address import Address
 from modelhost_exporter.config.duration import Seconds
 from modelhost_exporter.config.http_url import ServerUrl
+from modelhost_exporter.config.parsing import CHOICES
+from modelhost_exporter.engines import kinds
 from modelhost_exporter.requests.slo import Objectives
-
-Kind = Literal[
-    "auto", "vllm", "sglang", "llamacpp", "ollama", "tgi", "lmstudio", "litellm", "openai", "anthropic", "other"
-]
 
 _TEXT_FORM = "NAME=LISTEN=UPSTREAM, such as ollama=127.0.0.1:8434=http://127.0.0.1:11434"
 
@@ -25,7 +23,7 @@ class ProxyServer:
     name: str
     listen: Address
     upstream: ServerUrl
-    kind: Kind = "auto"
+    kind: str = field(default=kinds.AUTO, metadata={CHOICES: kinds.choices})
     """What the server is; 'auto' is not known."""
     usage: Literal["auto", "off"] = "auto"
     """'auto' asks an OpenAI stream for its token usage where the client did not and ``kind`` is known to accept it."""

@@ -9,10 +9,8 @@ from typing import Literal
 
 from modelhost_exporter.config.duration import Seconds
 from modelhost_exporter.config.http_url import ServerUrl  # noqa: TC001 - read at run time, by the parser
-from modelhost_exporter.config.parsing import SECRET
-
-Kind = Literal["auto", "vllm", "sglang", "llamacpp", "ollama", "tgi", "lmstudio", "litellm", "triton", "openai"]
-
+from modelhost_exporter.config.parsing import CHOICES, SECRET
+from modelhost_exporter.engines import kinds
 
 _FIELD_NAME = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)  # RFC 9110, section 5.1
 
@@ -36,7 +34,7 @@ class ModelServer:
     """The same name as a proxied server: both are one."""
     url: ServerUrl | None = None
     """None: the upstream of the proxied server of this name."""
-    kind: Kind = "auto"
+    kind: str = field(default=kinds.AUTO, metadata={CHOICES: kinds.choices})
     headers: Mapping[str, str] = field(default_factory=dict, repr=False, metadata=SECRET)
     """Sent with every poll, such as Authorization; never shown."""
     timeout: Seconds = Seconds(5.0)
