@@ -23,7 +23,7 @@ from modelhost_exporter.config.http_url import ServerUrl
 from modelhost_exporter.engines.kinds import engine_kind
 from modelhost_exporter.engines.polling.fetching import Fetcher
 from modelhost_exporter.engines.polling.server_poller import ServerWatch, Surroundings
-from modelhost_exporter.engines.polling.settings import ModelServer
+from modelhost_exporter.engines.polling.settings import PolledServer
 from modelhost_exporter.json_reading import Care
 from tests.support.pages import pages as captured
 
@@ -75,8 +75,7 @@ def _poll_rows(capture: Capture, url: str, polls: int) -> list[list[str]]:
     fetcher = Fetcher(url, {}, 10.0)
     module = engine_kind(capture.kind)
     watch = ServerWatch(
-        ModelServer("s", ServerUrl(url), kind=capture.kind, metrics="on"),
-        ServerUrl(url),
+        PolledServer("s", ServerUrl(url), kind=capture.kind, metrics="on"),
         Surroundings(),
     )
     whole = _cpu_ms(watch.poll, polls)
@@ -101,17 +100,18 @@ def _poll_rows(capture: Capture, url: str, polls: int) -> list[list[str]]:
 def _scrape_row(capture: Capture, url: str, scrapes: int) -> list[str]:
     """Return what the servers add to the CPU time of a scrape, in an exporter of its own."""
     without = _scrape_ms("", scrapes)
+    options = "poll: {metrics: on, interval: 1h}"
     servers = "\n".join(
-        f"  - {{name: s{number}, url: '{url}', kind: {capture.kind}, metrics: on}}" for number in range(_SERVERS)
+        f"  - {{name: s{number}, url: '{url}', kind: {capture.kind}, {options}}}" for number in range(_SERVERS)
     )
-    added = _scrape_ms(f"model_servers:\n{servers}\n", scrapes) - without
+    added = _scrape_ms(f"servers:\n{servers}\n", scrapes) - without
     title = f"  {_SERVERS} of them add to a scrape, ms of CPU"
     return [title, f"{added:.2f}", _reached(added, _MOST_SCRAPE_MS)]
 
 
 def _scrape_ms(config: str, scrapes: int) -> float:
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
-        file.write(config + "collectors:\n  model_servers: {poll_interval: 1h}\n")
+        file.write(config)
         file.flush()
         with exporter(f"--config.file={file.name}") as program:
             connection = program.connect(10.0)

@@ -88,7 +88,7 @@ def start(stack: contextlib.ExitStack, litellm: str | None) -> Iterator[Way]:
     bare = listening([sys.executable, "-m", "benchmarks.bare", str(port), f"http://{upstream}"], port, path="")
     program = stack.enter_context(bare)
     yield Way(BARE, program.url, program)
-    program = stack.enter_context(exporter(f"--proxy.server=bench=127.0.0.1:0=http://{upstream}"))
+    program = stack.enter_context(exporter(f"--proxy=bench=127.0.0.1:0=http://{upstream}"))
     yield Way(OURS, program.logged("proxying")["url"], program)
     if litellm is None:
         print("LiteLLM is not installed (--litellm=PATH): left out")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from modelhost_exporter.metrics.families import Family
 
-DOCUMENTS = (Path("README.md"), Path("docs/metrics.md"))
+DOCUMENTS = (Path("docs/configuration.md"), Path("docs/metrics.md"))
 
 
 def main(arguments: Sequence[str]) -> int:

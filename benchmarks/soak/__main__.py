@@ -47,13 +47,13 @@ if TYPE_CHECKING:
 _MINUTE = 60.0
 _STOP_SECONDS = 10.0
 _CONFIG = """
-proxy:
-  servers:
-    - {{name: steady, listen: "127.0.0.1:0", upstream: "{upstream}", kind: openai}}
-    - {{name: flapping, listen: "127.0.0.1:0", upstream: "http://127.0.0.1:{engine}", kind: vllm, idle_timeout: 5s}}
-model_servers:
-  - {{name: steady, kind: openai}}
-  - {{name: flapping, kind: vllm, timeout: {timeout}}}
+servers:
+  - {{name: steady, url: "{upstream}", kind: openai, proxy: {{listen: "127.0.0.1:0"}}}}
+  - name: flapping
+    url: "http://127.0.0.1:{engine}"
+    kind: vllm
+    proxy: {{listen: "127.0.0.1:0", idle_timeout: 5s}}
+    poll: {{timeout: {timeout}}}
 """
 
 

@@ -24,7 +24,7 @@ from modelhost_exporter.process import allocator, executor, garbage, listening, 
 from modelhost_exporter.process.descriptors import Descriptors, open_standard_streams, raise_limit
 from modelhost_exporter.process.garbage import Garbage
 from modelhost_exporter.process.watchdog import LoopTurns, SelfScrape, Watchdog
-from modelhost_exporter.proxy.server import Proxy
+from modelhost_exporter.proxy.server import Proxy, ReloadedProxy
 from modelhost_exporter.service import Service
 from modelhost_exporter.web.connection_limits import ConnectionLimits, LimitedRunner
 from modelhost_exporter.web.routes import build_app
@@ -68,7 +68,7 @@ def _main(words: Sequence[str]) -> int:
     try:
         first = load()
     except ConfigError as error:
-        return _fail(str(error), EXIT_CONFIG)
+        return _fail(str(error), EXIT_CONFIG, error.hint)
     if given.config_check:
         print(f"{given.config_file or 'configuration'}: valid")  # noqa: T201 - the answer to a question
         return EXIT_OK
@@ -107,11 +107,13 @@ def _load(given: flags.Arguments) -> Config:
         return configuration.load(given.config_file, given.overrides)
     except ConfigError as error:
         flag = given.flag_of(error.where)
-        raise (ConfigError(flag, error.problem) if flag else error) from None
+        raise (ConfigError(flag, error.problem, error.hint) if flag else error) from None
 
 
-def _fail(problem: str, code: int) -> int:
+def _fail(problem: str, code: int, hint: str = "") -> int:
     logs.write(f"{flags.PROGRAM}: {redact(problem)}")
+    if hint:
+        logs.write(f"\nThe new form:\n\n{hint}")
     return code
 
 
@@ -172,7 +174,7 @@ async def _serve(service: Service, manager: Systemd, descriptors: Descriptors, d
     await _start_threads_of_loop(loop)
     service.registry.register(descriptors)
     loop.set_exception_handler(descriptors.handle_loop_error)
-    proxy = Proxy(service.config.proxy, service.registry, _STOP_SECONDS, service.fleet.recorded, descriptors)
+    proxy = Proxy(service.registry, _STOP_SECONDS, service.fleet.recorded, descriptors)
     limits = ConnectionLimits(lambda: service.config.web, service.registry, descriptors, proxy.connections.close_idle)
     runner = LimitedRunner(build_app(service), limits, _STOP_SECONDS)
     if demo is not None:
@@ -187,7 +189,7 @@ async def _serve(service: Service, manager: Systemd, descriptors: Descriptors, d
         for address in service.config.web.listen_addresses:
             await _listen(runner, address, service.config.web.telemetry_path)
         if demo is None:
-            await _start_proxy(proxy)
+            await _start_proxy(proxy, service)
         log.info(
             "ready",
             extra={"fields": {"version": __version__, "collectors": ",".join(service.config.collectors)}},
@@ -239,25 +241,11 @@ async def _listen(runner: web.AppRunner, address: Address, path: str) -> None:
     log.info("listening", extra={"fields": {"address": str(address), "url": f"http://{shown}{path}"}})
 
 
-async def _start_proxy(proxy: Proxy) -> None:
-    for server in proxy.servers:
+async def _start_proxy(proxy: Proxy, service: Service) -> None:
+    """Listen for every proxied server; reloads change the listeners from now on."""
+    for server in service.config.proxied:
         try:
-            port = await proxy.listen(server)
-        except (OSError, ValueError) as error:
-            raise _CannotStart(
-                f"cannot listen on {server.listen} for {server.name}: {listening.reason(error)}"
-            ) from error
-        address = str(Address(server.listen.host, port))
-        fields = {
-            "server": server.name,
-            "address": address,
-            "url": f"http://{listening.url_address(server.listen, port)}",
-            "upstream": server.upstream.text,
-        }
-        log.info("proxying", extra={"fields": fields})
-        if server.listen.is_every_address:
-            limit = f'proxy.servers: listen: "127.0.0.1:{port}", or a firewall, or authentication in front of it'
-            log.warning(
-                "listening on every address without authentication",
-                extra={"fields": {"server": server.name, "address": address, "limit": limit}},
-            )
+            await proxy.listen(server)
+        except listening.CannotListen as error:
+            raise _CannotStart(str(error)) from error
+    service.proxy = ReloadedProxy(proxy, asyncio.get_running_loop())

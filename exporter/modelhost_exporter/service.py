@@ -6,12 +6,12 @@ import contextlib
 import logging
 import threading
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import psutil
 
 from modelhost_exporter import collectors
-from modelhost_exporter.collectors import gpu, model_servers
+from modelhost_exporter.collectors import gpu
 from modelhost_exporter.collectors.model_servers import ModelServers
 from modelhost_exporter.config.model import ConfigError
 from modelhost_exporter.engines.local_processes import is_local
@@ -20,15 +20,17 @@ from modelhost_exporter.gpu.process_owners import Owners, Server
 from modelhost_exporter.gpu.usage_cache import Uses
 from modelhost_exporter.logs import formatting as logs
 from modelhost_exporter.metrics.exporter_metrics import OwnMetrics
+from modelhost_exporter.process.listening import CannotListen
 from modelhost_exporter.reloads import NotReloaded, Reloads
 from modelhost_exporter.scrape import Scrape
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from modelhost_exporter.config.model import Config
     from modelhost_exporter.engines.polling.pollers import Change, Schedule
     from modelhost_exporter.engines.polling.server_poller import Surroundings
+    from modelhost_exporter.proxy.settings import ProxiedServer
 
 log = logging.getLogger(__name__)
 
@@ -49,11 +51,32 @@ class Machine:
     simulated: bool = False
 
 
+class ListenersChange(Protocol):
+    """Listeners that are prepared for a configuration."""
+
+    def put_in_force(self) -> None:
+        """Use them, and stop what is gone; must not fail."""
+        ...
+
+    def undo(self) -> None:
+        """Stop what was started."""
+        ...
+
+
+class Listeners(Protocol):
+    """The listeners of proxied servers."""
+
+    def prepare(self, servers: Sequence[ProxiedServer]) -> ListenersChange:
+        """Start what is new; blocks, and raises what a reload reports."""
+        ...
+
+
 @dataclass(frozen=True)
 class _Prepared:
     """What a configuration needs, built and started, not yet in force."""
 
     config: Config
+    proxied: ListenersChange | None
     polled: Change
     owners: Owners
     built: dict[str, tuple[Build, collectors.Collector]]
@@ -79,6 +102,8 @@ class Service:
         self._owners = Owners((), config.path.procfs)
         self._built: dict[str, tuple[Build, collectors.Collector]] = {}
         self.config = config
+        self.proxy: Listeners | None = None
+        """The listeners of proxied servers, which reloads change; None before they are started."""
         self.reloads = Reloads(self.reload, self._not_reloaded)
         """Reloads for the event loop: one at a time, however many are requested."""
         first = self._prepared(config, previous=None)
@@ -107,9 +132,11 @@ class Service:
     def _not_reloaded(self, error: Exception) -> NotReloaded:
         """Note and log why a reload failed; return it as one line."""
         self._own.reloaded(successful=False)
-        reason = str(error) if isinstance(error, ConfigError) else f"{type(error).__name__}: {error}"
+        reason = str(error) if isinstance(error, (ConfigError, CannotListen)) else f"{type(error).__name__}: {error}"
         reason = " ".join(reason.split()).removesuffix(":")
-        foreseen = isinstance(error, (ConfigError, OSError, MemoryError)) or "can't start new thread" in reason
+        foreseen = (
+            isinstance(error, (ConfigError, CannotListen, OSError, MemoryError)) or "can't start new thread" in reason
+        )
         fields = {"error": reason}
         log.error("configuration not reloaded", extra={"fields": fields}, exc_info=None if foreseen else error)
         return NotReloaded(reason)
@@ -121,6 +148,9 @@ class Service:
         owners = self._owners if config.path == self.config.path else Owners((), config.path.procfs)
         with contextlib.ExitStack() as undo:
             undo.callback(setattr, psutil, "PROCFS_PATH", before)
+            proxied = self._proxied(config)
+            if proxied is not None:
+                undo.callback(proxied.undo)
             polled = self._polled(config)
             undo.callback(polled.undo)
             built: dict[str, tuple[Build, collectors.Collector]] = {}
@@ -132,7 +162,7 @@ class Service:
             undo.callback(scrape.close_workers, previous)
             scrape.prepare()
             undo.pop_all()
-            return _Prepared(config, polled, owners, built, scrape)
+            return _Prepared(config, proxied, polled, owners, built, scrape)
 
     def _end_new(self, built: Mapping[str, tuple[Build, collectors.Collector]]) -> None:
         """End the threads of collectors that are not in use."""
@@ -148,6 +178,8 @@ class Service:
         self._owners = prepared.owners
         self._owners.know(_local_servers(self.config))  # so that other servers cost the GPUs no counters
         prepared.polled.put_in_force()
+        if prepared.proxied is not None:
+            prepared.proxied.put_in_force()
         built = self._built.get("gpu")
         self._tell_of_gpus(built[1] if built else None, self.scrape)
 
@@ -157,15 +189,15 @@ class Service:
         else:
             self._gpu_uses.follow_none()
 
+    def _proxied(self, config: Config) -> ListenersChange | None:
+        """Listen for the proxied servers that are new in a configuration."""
+        return self.proxy.prepare(config.proxied) if self.proxy is not None else None
+
     def _polled(self, config: Config) -> Change:
         """Start to poll the servers that are new in a configuration."""
-        options = config.collectors.get("model_servers")
-        if not isinstance(options, model_servers.Options):  # switched off: nobody is polled
-            return self.fleet.prepare((), {}, 1.0)
-        upstreams = {server.name: server.upstream for server in config.proxy.servers}
-        # a proxied server that only a restart brings has no upstream yet
-        servers = [server for server in config.model_servers if server.url or server.name in upstreams]
-        return self.fleet.prepare(servers, upstreams, options.poll_interval)
+        if "model_servers" not in config.collectors:  # switched off: nothing is polled
+            return self.fleet.prepare(())
+        return self.fleet.prepare(config.polled, {server.name for server in config.proxied})
 
     def _collector(self, name: str, config: Config, owners: Owners) -> tuple[Build, collectors.Collector]:
         """Return the collector in use when its options are the same, else a new one."""
@@ -182,18 +214,15 @@ class Service:
         return wanted, collectors.module(name).create(options, paths)
 
     def _keeping_what_needs_a_restart(self, config: Config) -> Config:
-        """Return the new configuration with the addresses, path and proxy in force; a change of them is logged."""
+        """Return the new configuration with the web port's addresses and path in force; a change of them is logged."""
         served = {key: getattr(self.config.web, key) for key in ("listen_addresses", "telemetry_path")}
         changed = [f"web.{key}" for key, value in served.items() if getattr(config.web, key) != value]
-        if config.proxy != self.config.proxy:
-            changed.append("proxy.servers")
         for key in changed:
             log.warning("changed, but needs a restart", extra={"fields": {"key": key}})
-        return replace(config, web=replace(config.web, **served), proxy=self.config.proxy)
+        return replace(config, web=replace(config.web, **served))
 
 
 def _local_servers(config: Config) -> tuple[Server, ...]:
     """Return the model servers that may run here, known by their port, so that GPU memory carries their names."""
-    urls = {server.name: server.upstream.url for server in config.proxy.servers}
-    urls |= {server.name: server.url.url for server in config.model_servers if server.url}
+    urls = {server.name: server.url.url for server in config.servers if server.url}
     return tuple(Server(name, port=url.port) for name, url in urls.items() if url.port and is_local(url.host or ""))

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 
 def test_without_servers_there_is_nothing_to_measure() -> None:
-    """No model_servers in the configuration is no failure."""
-    with pytest.raises(Unavailable, match="no model_servers"):
+    """No servers in the configuration is no failure."""
+    with pytest.raises(Unavailable, match="no servers"):
         create(Options(), Paths()).collect()
 
 
@@ -42,8 +42,7 @@ def test_the_real_exporter_polls_and_shows(start_exporter: StartExporter, tmp_pa
     with standing_in(pages("vllm")) as server:
         file = tmp_path / "config.yaml"
         file.write_text(
-            f"model_servers: [{{name: v, url: '{server.url}'}}, {{name: dead, url: 'http://127.0.0.1:1'}}]\n"
-            "collectors: {model_servers: {poll_interval: 1h}}\n"
+            f"servers: [{{name: v, url: '{server.url}', poll: {{interval: 1h}}}}, {{name: dead, url: 'http://127.0.0.1:1'}}]\n"
         )
         exporter = start_exporter(f"--config.file={file}")
         up = ("modelhost_engine_up", (("server", "v"),))
@@ -63,26 +62,14 @@ def test_a_reload_watches_other_servers(start_exporter: StartExporter, tmp_path:
     """SIGHUP takes new servers in and leaves old ones out, and switching the collector off ends all polls."""
     with standing_in(pages("vllm")) as one, standing_in(pages("ollama")) as two:
         file = tmp_path / "config.yaml"
-        file.write_text(f"model_servers: [{{name: one, url: '{one.url}'}}]")
+        file.write_text(f"servers: [{{name: one, url: '{one.url}'}}]")
         exporter = start_exporter(f"--config.file={file}", "--web.enable-lifecycle")
         wait_until(lambda: b'engine_info{kind="vllm"' in exporter.page(), "the first is up")
-        file.write_text(f"model_servers: [{{name: two, url: '{two.url}'}}]")
+        file.write_text(f"servers: [{{name: two, url: '{two.url}'}}]")
         exporter.process.send_signal(1)
         exporter.wait_for_message("configuration reloaded")
         wait_until(lambda: b'engine_info{kind="ollama"' in exporter.page(), "the second is up")
         assert b'server="one"' not in exporter.page()
-
-
-def test_a_proxied_server_that_waits_for_a_restart_is_left_out(start_exporter: StartExporter, tmp_path: Path) -> None:
-    """A reload that brings a proxied server and its model server without url goes on: it is polled after a restart."""
-    file = tmp_path / "config.yaml"
-    file.write_text("")
-    exporter = start_exporter(f"--config.file={file}")
-    file.write_text("proxy: {servers: ['new=127.0.0.1:0=http://127.0.0.1:1']}\nmodel_servers: [{name: new}]")
-    exporter.process.send_signal(1)
-    assert exporter.wait_for_message("changed, but needs a restart")["key"] == "proxy.servers"
-    exporter.wait_for_message("configuration reloaded")
-    assert b"modelhost_engine_up" not in exporter.page()
 
 
 def read(text: str) -> configuration.Config:
@@ -94,70 +81,79 @@ def test_every_key_is_read() -> None:
     """Every setting of a server has its place; on and off, which YAML takes for booleans, are words."""
     (server,) = read(
         """
-        model_servers:
+        servers:
           - name: a
             url: http://127.0.0.1:8000/
             kind: vllm
             headers: {Authorization: Bearer x}
-            timeout: 2s
-            metrics: off
-            metrics_url: http://127.0.0.1:8002/metrics
+            poll: {interval: 3s, timeout: 2s, metrics: off, metrics_url: http://127.0.0.1:8002/metrics}
             max_models: 3
             probe: {interval: 1m, timeout: 5s, operation: embeddings, models: [m]}
         """
-    ).model_servers
-    assert server.url is not None
+    ).polled
     assert server.url.text == "http://127.0.0.1:8000"
     assert server.kind == "vllm"
     assert server.metrics == "off"
-    assert server.timeout == Seconds(2)
+    assert (server.interval, server.timeout) == (Seconds(3), Seconds(2))
     assert server.headers == {"Authorization": "Bearer x"}
     assert server.metrics_url == ServerUrl("http://127.0.0.1:8002/metrics")
     assert server.max_models == 3
     assert server.probe == Probe(Seconds(60), Seconds(5), "embeddings", ("m",))
 
 
-def test_a_proxied_server_needs_no_url() -> None:
-    """The name joins a model server to a proxied one, whose upstream it is."""
-    (server,) = read(
-        "proxy: {servers: ['a=127.0.0.1:0=http://127.0.0.1:11434']}\nmodel_servers: [{name: a}]"
-    ).model_servers
-    assert server.url is None
+def test_a_server_may_not_be_polled() -> None:
+    """Poll: false switches polls off, and what is only proxied has nothing to poll."""
+    text = "servers: [{name: a, url: 'http://h:1', poll: false}, {name: b, url: 'http://h:2', kind: anthropic}]"
+    assert read(text).polled == ()
+
+
+def test_replicas_are_servers_of_their_own() -> None:
+    """Each of several urls is polled under a name of its own."""
+    servers = read("servers: [{name: a, urls: ['http://h:1', 'http://h:2'], max_models: 3}]").polled
+    assert [(one.name, one.url.text, one.max_models) for one in servers] == [
+        ("a-1", "http://h:1", 3),
+        ("a-2", "http://h:2", 3),
+    ]
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[{name: a}]", "model_servers[0]: url is missing, and no proxied server is called a"),
-        ("[{url: 'http://h:1'}]", "model_servers[0]: name is missing"),
-        ("[{name: '', url: 'http://h:1'}]", "model_servers[0]: name must not be empty"),
-        ("[{name: a, url: 'h:1'}]", "model_servers[0].url: 'h:1' is not a URL such as http://127.0.0.1:11434"),
+        ("[{name: a}]", "servers[0]: url is missing"),
+        ("[{url: 'http://h:1'}]", "servers[0]: name is missing"),
+        ("[{name: '', url: 'http://h:1'}]", "servers[0]: name must not be empty"),
+        ("[{name: a, url: 'h:1'}]", "servers[0].url: 'h:1' is not a URL such as http://127.0.0.1:11434"),
         (
             "[{name: a, url: 'http://u:p@h:1'}]",
-            "model_servers[0].url: 'http://***@h:1' must have no query, fragment, user or password",
+            "servers[0].url: 'http://***@h:1' must have no query, fragment, user or password",
         ),
-        ("[{name: a, url: 'http://h:99999'}]", "model_servers[0].url: 'http://h:99999' is not a URL"),
+        ("[{name: a, url: 'http://h:99999'}]", "servers[0].url: 'http://h:99999' is not a URL"),
         (
             "[{name: a, url: 'http://h:1'}, {name: a, url: 'http://h:2'}]",
-            "model_servers[1]: two servers have the name a",
+            "servers[1]: two servers have the name a",
         ),
-        ("[{name: a, url: 'http://h:1', kind: vlm}]", "model_servers[0].kind: must be one of auto, litellm, "),
+        ("[{name: a, url: 'http://h:1', kind: vlm}]", "servers[0]: kind must be one of auto, "),
         (
-            "[{name: a, url: 'http://h:1', metrics: maybe}]",
-            "model_servers[0].metrics: must be one of auto, on, off, not 'maybe'",
+            "[{name: a, url: 'http://h:1', poll: {metrics: maybe}}]",
+            "servers[0].poll.metrics: must be one of auto, on, off, not 'maybe'",
         ),
         (
             '[{name: a, url: "http://h:1", headers: {X: "a\\r\\nY: b"}}]',
-            "model_servers[0]: headers: 'X' is not a header field of plain text",
+            "servers[0]: headers: 'X' is not a header field of plain text",
         ),
-        ("[{name: a, url: 'http://h:1', max_models: 0}]", "model_servers[0]: max_models must be at least 1"),
-        ("{a: b}", "model_servers: must be a list, not a mapping"),
+        ("[{name: a, url: 'http://h:1', max_models: 0}]", "servers[0]: max_models must be at least 1"),
+        ("[{name: a, url: 'http://h:1', urls: ['http://h:2']}]", "servers[0]: give url or urls, not both"),
+        (
+            "[{name: a, urls: ['http://h:2'], proxy: {listen: ':1'}}]",
+            "servers[0]: a proxy forwards to one url: give each replica an entry of its own",
+        ),
+        ("{a: b}", "servers: must be a list, not a mapping"),
     ],
 )
 def test_a_mistake_is_one_clear_line(text: str, message: str) -> None:
     """The error names the path of the mistake."""
     with pytest.raises(ConfigError) as caught:
-        read(f"model_servers: {text}")
+        read(f"servers: {text}")
     assert str(caught.value).startswith(message)
 
 
@@ -169,8 +165,8 @@ def test_a_cold_start_through_the_real_proxy_is_marked(start_exporter: StartExpo
     ) as server:
         file = tmp_path / "config.yaml"
         file.write_text(
-            f"proxy: {{servers: ['o=127.0.0.1:0={server.url}']}}\nmodel_servers: [{{name: o, kind: ollama}}]\n"
-            "collectors: {model_servers: {poll_interval: 1h}}\n"
+            f"servers: [{{name: o, url: '{server.url}', kind: ollama, proxy: {{listen: '127.0.0.1:0'}},"
+            " poll: {interval: 1h}}]\n"
         )
         exporter = start_exporter(f"--config.file={file}")
         (line,) = [line for line in exporter.lines if '"proxying"' in line]

@@ -12,8 +12,8 @@ from modelhost_exporter import collectors
 from modelhost_exporter.config import model as configuration
 from modelhost_exporter.config.model import Address, ConfigError
 from modelhost_exporter.config.name_filter import Selection
-from modelhost_exporter.engines.polling.settings import ModelServer, Probe
-from modelhost_exporter.proxy.settings import ProxyServer, ProxySettings
+from modelhost_exporter.config.servers import PollOptions, ProxyOptions, Server
+from modelhost_exporter.engines.polling.settings import Probe
 from modelhost_exporter.requests.slo import Objectives
 
 EXAMPLE = Path(__file__).parent.parent.parent / "config.example.yaml"
@@ -50,10 +50,9 @@ def test_the_example_names_every_key() -> None:
             ("scrape", configuration.Scraping),
             ("log", configuration.Log),
             ("path", collectors.Paths),
-            ("proxy", ProxySettings),
         )
         for field in vars(kind())
-    } | {"collectors.disable_defaults", "model_servers"}
+    } | {"collectors.disable_defaults", "servers"}
     for name in collectors.names():
         for field, value in vars(collectors.module(name).Options()).items():
             expected.add(f"collectors.{name}.{field}" + (".exclude" if isinstance(value, Selection) else ""))
@@ -63,29 +62,19 @@ def test_the_example_names_every_key() -> None:
 def test_the_commented_example_of_a_server_is_valid(tmp_path: Path) -> None:
     """Taking the comment marks away gives a server with every key that there is, and only defaults for options."""
     lines = EXAMPLE.read_text().splitlines()
-    start = lines.index("  servers: []")
-    end = lines.index("", start)
-    shown = "\n".join(line.replace("  # ", "    ", 1) for line in lines[start + 1 : end])
-    (server,) = configuration.load(_written(tmp_path, f"proxy:\n  servers:\n{shown}\n"), {}).proxy.servers
-    (raw,) = yaml.safe_load(f"servers:\n{shown}\n")["servers"]
-    assert set(raw) == {field.name for field in fields(ProxyServer)}
-    assert set(raw["objectives"]) == {field.name for field in fields(Objectives)}
-    bare = ProxyServer(server.name, server.listen, server.upstream)
-    assert replace(server, objectives=bare.objectives, models=bare.models) == bare
-
-
-def test_the_commented_example_of_a_model_server_is_valid(tmp_path: Path) -> None:
-    """Taking the comment marks away gives a model server with every key that there is, and defaults for options."""
-    lines = EXAMPLE.read_text().splitlines()
-    start = lines.index("model_servers: []")
+    start = lines.index("servers: []")
     end = lines.index("", start)
     shown = "\n".join(line.replace("  # ", "  ", 1) for line in lines[start + 1 : end])
-    (server,) = configuration.load(_written(tmp_path, f"model_servers:\n{shown}\n"), {}).model_servers
-    (raw,) = yaml.safe_load(f"model_servers:\n{shown}\n")["model_servers"]
-    assert set(raw) == {field.name for field in fields(ModelServer)}
-    assert set(raw["probe"]) == {field.name for field in fields(Probe)}
+    (server,) = configuration.load(_written(tmp_path, f"servers:\n{shown}\n"), {}).servers
+    (raw,) = yaml.safe_load(f"servers:\n{shown}\n")["servers"]
+    assert set(raw) == {field.name for field in fields(Server)} - {"urls"}
+    for key, kind in (("proxy", ProxyOptions), ("poll", PollOptions), ("probe", Probe), ("slo", Objectives)):
+        assert set(raw[key]) == {field.name for field in fields(kind)}, key
     assert server.probe == Probe()
-    assert replace(server, probe=None, headers={}) == ModelServer(server.name, server.url)
+    assert server.proxy is not None
+    assert server.proxy == ProxyOptions(server.proxy.listen)
+    bare = Server(server.name, server.url)
+    assert replace(server, proxy=None, probe=None, headers={}, slo=bare.slo, models={}) == bare
 
 
 def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
@@ -130,7 +119,7 @@ def test_collectors_are_chosen_by_name(overrides: dict[str, object], expected: s
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("wbe: {}", "unknown key 'wbe'; known: web, live, scrape, log, path, proxy, model_servers, collectors"),
+        ("wbe: {}", "unknown key 'wbe'; known: web, live, scrape, log, path, servers, collectors"),
         ("- a", "must be a mapping, not a list"),
         ("web: 5", "web: must be a mapping, not 5"),
         ("web: {listen_addresses: []}", "web: listen_addresses must not be empty"),

@@ -69,8 +69,9 @@ def test_a_demo_neither_proxies_nor_asks_configured_servers(tmp_path: Path, star
     """What a configuration says of servers does not count, what it says of collectors does."""
     config = tmp_path / "config.yaml"
     config.write_text(
-        "proxy: {servers: [{name: mine, listen: '127.0.0.1:0', upstream: 'http://127.0.0.1:1'}]}\n"
-        "model_servers: [{name: elsewhere, url: 'http://127.0.0.1:1'}]\n"
+        "servers:\n"
+        "  - {name: mine, url: 'http://127.0.0.1:1', proxy: {listen: '127.0.0.1:0'}}\n"
+        "  - {name: elsewhere, url: 'http://127.0.0.1:1'}\n"
         "collectors: {disk: {devices: {include: nvme0n1}}}\n"
     )
     exporter = start_exporter("--demo", f"--config.file={config}")

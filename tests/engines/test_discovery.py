@@ -20,7 +20,7 @@ def test_what_is_found_can_be_pasted() -> None:
         ports = (free_port(), ollama.port, one.port, two.port)
         found = discover("127.0.0.1", ports, 5)
         text = report("127.0.0.1", ports, found)
-    servers = configuration.read(yaml.safe_load(text)).model_servers
+    servers = configuration.read(yaml.safe_load(text)).polled
     assert [(server.name, server.kind, server.url.text if server.url else "") for server in servers] == [
         ("ollama", "ollama", ollama.url),
         (f"vllm-{one.port}", "vllm", one.url),
@@ -41,7 +41,7 @@ def test_a_server_that_wants_a_key_is_found() -> None:
     with standing_in({**pages("litellm"), "/v1/models": status(401)}) as server:
         text = report("127.0.0.1", (server.port,), discover("127.0.0.1", (server.port,), 5))
     assert "litellm, which lists no model: it may need a key" in text
-    assert yaml.safe_load(text)["model_servers"][0]["kind"] == "litellm"
+    assert yaml.safe_load(text)["servers"][0]["kind"] == "litellm"
 
 
 @pytest.mark.parametrize("kind", ["vllm", "sglang"])
@@ -51,7 +51,7 @@ def test_an_engine_that_wants_a_key_is_known_by_its_metrics(kind: str) -> None:
         text = report("127.0.0.1", (server.port,), discover("127.0.0.1", (server.port,), 5))
     assert f"# {kind}, which lists no model: it may need a key" in text
     assert "    # headers: {Authorization: Bearer KEY}" in text
-    assert [one["kind"] for one in yaml.safe_load(text)["model_servers"]] == [kind]
+    assert [one["kind"] for one in yaml.safe_load(text)["servers"]] == [kind]
 
 
 @pytest.mark.parametrize("code", [401, 403])
@@ -61,10 +61,10 @@ def test_what_only_wants_a_key_is_said_and_not_claimed(code: int) -> None:
     with standing_in(locked) as server, standing_in(pages("ollama")) as ollama:
         text = report("h", (1,), discover("127.0.0.1", (server.port, ollama.port), 5))
         alone = report("h", (1,), discover("127.0.0.1", (server.port,), 5))
-    assert [one["kind"] for one in yaml.safe_load(text)["model_servers"]] == ["ollama"]
+    assert [one["kind"] for one in yaml.safe_load(text)["servers"]] == ["ollama"]
     assert yaml.safe_load(alone) is None
     pasted = "\n".join(line.replace("# ", "", 1) for line in alone.splitlines() if "wants a key" not in line)
-    servers = configuration.read(yaml.safe_load(pasted.partition("\n")[2])).model_servers
+    servers = configuration.read(yaml.safe_load(pasted.partition("\n")[2])).polled
     assert [(one.name, one.kind, dict(one.headers)) for one in servers] == [
         (f"server-{server.port}", "auto", {"Authorization": "Bearer KEY"})
     ]
@@ -80,7 +80,7 @@ def test_names_from_servers_cannot_break_the_yaml() -> None:
     """A model's name with a line end stays within its comment."""
     with standing_in({"/api/ps": b'{"models":[{"name":"a\\nproxy: {}"}]}'}) as server:
         text = report("h", (server.port,), discover("127.0.0.1", (server.port,), 5))
-    assert set(yaml.safe_load(text)) == {"model_servers"}
+    assert set(yaml.safe_load(text)) == {"servers"}
 
 
 def test_nothing_there_is_said_and_is_exit_code_1() -> None:

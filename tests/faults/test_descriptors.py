@@ -102,7 +102,7 @@ def test_idle_connections_to_the_proxy_leave_room() -> None:
     """The oldest idle ones are closed for new ones: requests are proxied and scrapes answered beside 2,000 of them."""
     with (
         standing_in({"/v1/models": b"{}"}) as server,
-        limited(f"--proxy.server=s=127.0.0.1:0={server.url}") as exporter,
+        limited(f"--proxy=s=127.0.0.1:0={server.url}") as exporter,
     ):
         before = Resources.of(exporter)
         address = proxy_address(exporter, "s")
@@ -122,7 +122,7 @@ def test_idle_connections_to_the_proxy_leave_room() -> None:
 @pytest.mark.usefixtures("descriptors")
 def test_streams_beyond_the_limit_are_the_fault_of_the_proxy() -> None:
     """Of 700 streams those that fit run; each other one gets a 503 and is counted, none is blamed on the server."""
-    with silent_streams() as url, limited(f"--proxy.server=s=127.0.0.1:0={url}") as exporter:
+    with silent_streams() as url, limited(f"--proxy=s=127.0.0.1:0={url}") as exporter:
         before = Resources.of(exporter)
         with scraped(exporter), crowd(proxy_address(exporter, "s")) as clients:
             clients.join(700, REQUEST)

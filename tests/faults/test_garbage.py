@@ -87,9 +87,9 @@ def start(server: StandIn) -> Program:
     return Program(
         [
             *(sys.executable, "-m", "tests.faults.uncollected", "--log.format=json", "--web.enable-lifecycle"),
-            *("--web.listen-address=127.0.0.1:0", f"--proxy.server=alive=127.0.0.1:0={server.url}"),
-            f"--proxy.server=dead=127.0.0.1:0=http://127.0.0.1:{free_port()}",
-            "--proxy.server=nameless=127.0.0.1:0=http://no-such-host.invalid:1",
+            *("--web.listen-address=127.0.0.1:0", f"--proxy=alive=127.0.0.1:0={server.url}"),
+            f"--proxy=dead=127.0.0.1:0=http://127.0.0.1:{free_port()}",
+            "--proxy=nameless=127.0.0.1:0=http://no-such-host.invalid:1",
         ]
     )
 

@@ -74,7 +74,7 @@ FOREIGN: dict[str, tuple[str, Sequence[Make]]] = {
     "modelhost_exporter.live.settings._HOST": ("fullmatch", ()),
     "modelhost_exporter.logs.formatting._PLAIN": ("fullmatch", ()),
     "modelhost_exporter.web.origin_check._ORIGIN": ("fullmatch", ()),
-    "modelhost_exporter.engines.polling.settings._FIELD_NAME": ("fullmatch", ()),
+    "modelhost_exporter.config.servers._FIELD_NAME": ("fullmatch", ()),
     "modelhost_exporter.proxy.admission._PRINTABLE": ("fullmatch", ()),
     "modelhost_exporter.proxy.admission._TARGET": ("fullmatch", ()),
     "modelhost_exporter.proxy.relay._FORBIDDEN": ("search", ()),

@@ -45,8 +45,8 @@ def test_an_audio_form_stops_nothing(start_exporter: StartExporter, repeats: int
     """A form that is hard to read is answered at once, upstream dead or not; a stream beside it goes on."""
     with streaming_server() as server:
         exporter = start_exporter(
-            f"--proxy.server=tiny=127.0.0.1:0={server.url}",
-            f"--proxy.server=dead=127.0.0.1:0=http://127.0.0.1:{free_port()}",
+            f"--proxy=tiny=127.0.0.1:0={server.url}",
+            f"--proxy=dead=127.0.0.1:0=http://127.0.0.1:{free_port()}",
         )
         before = Resources.of(exporter)
         with scraped(exporter) as loop, streamed(exporter, "tiny"):
@@ -86,11 +86,8 @@ def test_an_engine_s_page_stops_nothing(
     """A page that is hard to read costs itself; a stream beside it goes on, and what can be read of it is there."""
     with streaming_server() as server, standing_in({"/v1/models": MODELS, "/metrics": b"", path: page}) as engine:
         file = tmp_path / "config.yaml"
-        file.write_text(
-            f"model_servers: [{{name: hard, url: '{engine.url}', kind: vllm}}]\n"
-            "collectors: {model_servers: {poll_interval: 1s}}\n"
-        )
-        exporter = start_exporter(f"--config.file={file}", f"--proxy.server=tiny=127.0.0.1:0={server.url}")
+        file.write_text(f"servers: [{{name: hard, url: '{engine.url}', kind: vllm, poll: {{interval: 1s}}}}]\n")
+        exporter = start_exporter(f"--config.file={file}", f"--proxy=tiny=127.0.0.1:0={server.url}")
         with scraped(exporter) as loop, streamed(exporter, "tiny"):
             asked, seen = engine.asked.count(path), loop.seen.count
             wait_until(lambda: engine.asked.count(path) > asked + 2, "three polls")
@@ -113,7 +110,7 @@ def test_a_compressed_reply_stops_nothing(start_exporter: StartExporter, frames:
     stream_type = {"Content-Type": "text/event-stream", "Content-Encoding": "gzip"}
     with streaming_server() as server:
         server.pages["/v1/completions"] = status(200, packed, **stream_type)
-        exporter = start_exporter(f"--proxy.server=tiny=127.0.0.1:0={server.url}")
+        exporter = start_exporter(f"--proxy=tiny=127.0.0.1:0={server.url}")
         before = Resources.of(exporter)
         with scraped(exporter), streamed(exporter, "tiny"):
             for _ in range(3):
@@ -129,7 +126,7 @@ def test_lines_that_are_no_json_stop_nothing(start_exporter: StartExporter, pack
     headers = {"Content-Type": "application/x-ndjson"} | ({"Content-Encoding": "gzip"} if packed else {})
     with streaming_server() as server:
         server.pages["/api/chat"] = status(200, gzip.compress(lines) if packed else lines, **headers)
-        exporter = start_exporter(f"--proxy.server=tiny=127.0.0.1:0={server.url}")
+        exporter = start_exporter(f"--proxy=tiny=127.0.0.1:0={server.url}")
         before = Resources.of(exporter)
         with scraped(exporter), streamed(exporter, "tiny"):
             for _ in range(3):

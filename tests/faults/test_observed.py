@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def test_a_healthy_exporter_has_no_problems(start_exporter: StartExporter) -> None:
     """Scrapes and a proxied stream run beside each other; afterwards everything is as before."""
     with streaming_server() as server:
-        exporter = start_exporter(f"--proxy.server=tiny=127.0.0.1:0={server.url}")
+        exporter = start_exporter(f"--proxy=tiny=127.0.0.1:0={server.url}")
         exporter.page()
         before = Resources.of(exporter)
         with scraped(exporter) as loop, streamed(exporter, "tiny") as stream:

@@ -97,8 +97,7 @@ def test_odd_lines_change_nothing_else(added: str, start_exporter: StartExporter
         "disk",
         "memory",
         "network",
-        "fan",
-        "temperature",
+        "sensor",
     }
     shutil.copytree(tmp_path / "sound", tmp_path / "odd")
     for name, text in ADDED.items():

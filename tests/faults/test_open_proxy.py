@@ -26,7 +26,7 @@ def logged(exporter: Exporter, message: str) -> list[dict[str, Any]]:
 def test_a_proxy_on_every_address_is_warned_of(start_exporter: StartExporter, host: str) -> None:
     """The line holds the address as it is, and the way out; the URL can be opened on this machine all the same."""
     with streaming_server() as server:
-        exporter = start_exporter(f"--proxy.server=open={host}:0={server.url}")
+        exporter = start_exporter(f"--proxy=open={host}:0={server.url}")
         (proxying,) = logged(exporter, "proxying")
         port = proxying["url"].rpartition(":")[2]
         assert proxying["url"] == f"http://localhost:{port}"
@@ -41,6 +41,6 @@ def test_a_proxy_on_every_address_is_warned_of(start_exporter: StartExporter, ho
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.0.0.2"])
 def test_a_proxy_on_loopback_is_not(start_exporter: StartExporter, host: str) -> None:
     """Only this machine reaches it."""
-    exporter = start_exporter(f"--proxy.server=own={host}:0=http://127.0.0.1:9")
+    exporter = start_exporter(f"--proxy=own={host}:0=http://127.0.0.1:9")
     assert logged(exporter, "proxying")
     assert not logged(exporter, MESSAGE)

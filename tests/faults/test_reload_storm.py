@@ -50,7 +50,7 @@ def test_a_storm_of_signals_is_a_few_reloads(start_exporter: StartExporter, tmp_
     """While a reload reads a slow disk (a FIFO), signals start no thread; then the last one's file is in force."""
     file, slow, other = tmp_path / "config.yaml", tmp_path / "slow", tmp_path / "other"
     with streaming_server() as server:
-        proxied = f"proxy: {{servers: ['tiny=127.0.0.1:0={server.url}']}}\n"
+        proxied = f"servers: [{{name: tiny, url: '{server.url}', proxy: {{listen: '127.0.0.1:0'}}, poll: false}}]\n"
         file.write_text(proxied)
         exporter = start_exporter(f"--config.file={file}")
         exporter.page()
@@ -139,8 +139,8 @@ def test_without_a_thread_left_the_old_configuration_stays(start_exporter: Start
 
 def configuration(server: StandIn, *names: str) -> str:
     """Return a configuration that polls one server under these names, ten times a second."""
-    servers = ", ".join(f"{{name: {name}, url: '{server.url}'}}" for name in names)
-    return f"collectors: {{model_servers: {{poll_interval: 100ms}}}}\nmodel_servers: [{servers}]\n"
+    servers = ", ".join(f"{{name: {name}, url: '{server.url}', poll: {{interval: 100ms}}}}" for name in names)
+    return f"servers: [{servers}]\n"
 
 
 def test_a_reload_that_fails_for_an_unforeseen_reason_changes_nothing(

@@ -34,7 +34,7 @@ def test_ioctls_that_take_long(milliseconds: str, start_exporter: StartExporter,
     with streaming_server() as server:
         config.write_text(CONFIG)
         with preloaded(library, SLOW_IOCTL_MS=milliseconds):
-            exporter = start_exporter(f"--config.file={config}", f"--proxy.server=s=127.0.0.1:0={server.url}")
+            exporter = start_exporter(f"--config.file={config}", f"--proxy=s=127.0.0.1:0={server.url}")
         with streamed(exporter, "s", LONGEST_GAP_SECONDS):
             with scraped(exporter) as loop:
                 wait_until(lambda: loop.seen.count >= 10 or bool(loop.seen.problems), "ten scrapes")

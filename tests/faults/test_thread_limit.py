@@ -22,7 +22,7 @@ def test_scrapes_and_streams_need_no_new_thread(start_exporter: StartExporter) -
     """With no thread left pages are whole, a stream goes on, and the live feed and its history answer."""
     under = as_a_limited_user()
     with streaming_server() as server:
-        exporter = start_exporter(f"--proxy.server=tiny=127.0.0.1:0={server.url}", under=under)
+        exporter = start_exporter(f"--proxy=tiny=127.0.0.1:0={server.url}", under=under)
         exporter.page()
         before = Resources.of(exporter)
         with (

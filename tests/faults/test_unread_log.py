@@ -249,7 +249,7 @@ def test_requests_that_are_no_http_cannot_fill_the_log(start_exporter: StartExpo
 def test_clients_that_leave_cannot_fill_the_log(start_exporter: StartExporter) -> None:
     """Whatever is cut off (a scrape, a stream through the proxy, a viewer, a body), a hundred times each."""
     with streaming_server() as server:
-        exporter = start_exporter(f"--proxy.server=tiny=127.0.0.1:0={server.url}")
+        exporter = start_exporter(f"--proxy=tiny=127.0.0.1:0={server.url}")
         chat = b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
         cut_off = {
             exporter.address: (

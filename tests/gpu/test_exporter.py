@@ -53,7 +53,7 @@ def test_memory_carries_the_name_of_the_proxied_server(
     driver.say(0, ComputeRunningProcesses=f"{os.getpid()}:5000000:", GraphicsRunningProcesses="")
     with socket.create_server(("127.0.0.1", 0)) as listening:
         server = f"llm=127.0.0.1:0=http://127.0.0.1:{listening.getsockname()[1]}"
-        exporter = start_exporter("--collector.disable-defaults", "--collector.gpu", f"--proxy.server={server}")
+        exporter = start_exporter("--collector.disable-defaults", "--collector.gpu", f"--proxy={server}")
         page = Page(exporter.page().decode())
     assert page.by("modelhost_gpu_process_memory_bytes", "process") == {("llm",): 5000000}
 
@@ -80,7 +80,7 @@ def test_a_reload_that_leaves_the_gpus_options_alone_leaves_their_counters(
     wait_until(lambda: busy() == 0, "the samples are read")
     driver.say(0, {"Samples.1": "1000000:50 1500000:100 2000000:100"})
     wait_until(lambda: busy() == 1, "the samples are added up")
-    reload("model_servers: [{name: llm, url: 'http://127.0.0.1:9'}]\ncollectors: {load: {enabled: false}}")
+    reload("servers: [{name: llm, url: 'http://127.0.0.1:9'}]\ncollectors: {load: {enabled: false}}")
     assert busy() == 1
     reload("collectors: {gpu: {stuck_after: 600ms}}")
     wait_until(lambda: busy() == 0, "the new collector has begun")

@@ -25,12 +25,12 @@ threading.Event().wait()
 """
 MODEL = ("s", "models/llama.gguf")
 CONFIG = """
-model_servers:
-  - {{name: s, url: "http://127.0.0.1:{port}"}}
+servers:
+  - {{name: s, url: "http://127.0.0.1:{port}", poll: {{interval: 100ms}}}}
 collectors:
   disable_defaults: true
   gpu: {{enabled: true, stuck_after: 5s}}
-  model_servers: {{enabled: true, poll_interval: 100ms}}
+  model_servers: {{enabled: true}}
 """
 
 

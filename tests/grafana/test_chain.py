@@ -29,7 +29,7 @@ HOUR = View(START + SECONDS - 3600, START + SECONDS)
 """Everything that can go wrong goes wrong in it."""
 AT_ONCE = {
     "Model host / Overview": ("Live A", "CPU A", "Memory A", "GPU A", "Network A", "Requests/s A", "Total requests A"),
-    "Model host / Models": ("In flight and queue A", "Input tokens/s by cache A", "Outcomes A"),
+    "Model host / Models": ("In flight and queue A", "Outcomes A"),  # its first model may fail: no tokens then
     "Model host / Model servers": ("Servers up A", "Running A", "KV cache in use A"),
     "Model host / GPU": ("GPUs A", "Memory in use A", "Power against limit A"),
     "Model host / Fleet": ("Hosts A", "Hosts B", "Hosts C"),

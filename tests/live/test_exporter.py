@@ -58,7 +58,7 @@ async def _next(viewer: Connection, wanted: int) -> dict[str, Any]:
 async def test_requests_are_those_of_the_metrics(start_exporter: StartExporter) -> None:
     """Totals, distribution, quantiles, mean and tokens of requests through the proxy are what /metrics says."""
     with standing_in({PATH: status(200, ANSWER, **{"Content-Type": "application/json"})}) as upstream:
-        exporter = start_exporter(f"--proxy.server=it=127.0.0.1:0={upstream.url}")
+        exporter = start_exporter(f"--proxy=it=127.0.0.1:0={upstream.url}")
         async with Connection(exporter.address) as viewer:
             await (await viewer.watch()).message()
             await asyncio.to_thread(_ask, exporter, 25)

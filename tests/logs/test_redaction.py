@@ -20,9 +20,8 @@ from modelhost_exporter.config import flags
 from modelhost_exporter.config import model as configuration
 from modelhost_exporter.config.http_url import PageUrl, ServerUrl
 from modelhost_exporter.config.model import ConfigError, Live, Log, Scraping, Web
-from modelhost_exporter.engines.polling.settings import ModelServer
+from modelhost_exporter.config.servers import Server
 from modelhost_exporter.logs.redaction import redact, redact_url
-from modelhost_exporter.proxy.settings import ProxySettings
 from tests.support.programs import DEADLINE_SECONDS, fetch
 
 if TYPE_CHECKING:
@@ -117,8 +116,7 @@ SECTIONS: dict[str, Any] = {
     "scrape": Scraping,
     "log": Log,
     "path": collectors.Paths,
-    "proxy": ProxySettings,
-    "model_servers": tuple[ModelServer, ...],
+    "servers": tuple[Server, ...],
     **{f"collectors.{name}": collectors.module(name).Options for name in collectors.names()},
 }
 PLACES = [
@@ -156,16 +154,16 @@ def test_no_mistake_at_any_place_of_the_configuration_shows_it(section: str, pla
 )
 def test_headers_are_shown_by_their_name_at_most(headers: object) -> None:
     """A value is a key to the server, whatever is wrong with it."""
-    with pytest.raises(ConfigError, match=r"^model_servers\[0\].*headers") as caught:
-        configuration.read({"model_servers": [{"name": "a", "url": "http://h:1", "headers": headers}]})
+    with pytest.raises(ConfigError, match=r"^servers\[0\].*headers") as caught:
+        configuration.read({"servers": [{"name": "a", "url": "http://h:1", "headers": headers}]})
     assert SECRET not in str(caught.value)
 
 
 def test_a_header_that_is_a_number_is_not_shown() -> None:
     """YAML reads 123456 as a number: the message names the key and the type that is wanted."""
     with pytest.raises(ConfigError) as caught:
-        configuration.read({"model_servers": [{"name": "a", "url": "http://h:1", "headers": {"X-Key": 123456}}]})
-    assert str(caught.value) == "model_servers[0].headers.X-Key: must be text"
+        configuration.read({"servers": [{"name": "a", "url": "http://h:1", "headers": {"X-Key": 123456}}]})
+    assert str(caught.value) == "servers[0].headers.X-Key: must be text"
 
 
 @pytest.mark.parametrize(
@@ -217,7 +215,7 @@ def _load(words: list[str]) -> None:
 def test_the_program_shows_it_nowhere(start_exporter: StartExporter, tmp_path: Path) -> None:
     """Neither a start that fails nor a reload, in the log or in its answer."""
     url = URLS[0]
-    for flag in (f"--proxy.server=a=127.0.0.1:0={url}", f"--web.grafana-url={url}", f"--web.listen-address={url}"):
+    for flag in (f"--proxy=a=127.0.0.1:0={url}", f"--web.grafana-url={url}", f"--web.listen-address={url}"):
         command = [sys.executable, "-m", "modelhost_exporter", flag]
         failed = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=False)
         assert failed.returncode == 2
@@ -226,12 +224,12 @@ def test_the_program_shows_it_nowhere(start_exporter: StartExporter, tmp_path: P
     file = tmp_path / "config.yaml"
     file.write_text("")
     exporter = start_exporter(f"--config.file={file}", "--web.enable-lifecycle")
-    file.write_text(f"model_servers: [{{name: a, url: '{url}', headers: {{Authorization: Bearer {SECRET}}}}}]")
+    file.write_text(f"servers: [{{name: a, url: '{url}', headers: {{Authorization: Bearer {SECRET}}}}}]")
     reload = urllib.request.Request(f"http://{exporter.address}/-/reload", method="POST")
     with pytest.raises(urllib.error.HTTPError) as caught:
         fetch(reload)
     with caught.value as answer:
         body = answer.read().decode()
-    assert body == "model_servers[0].url: 'http://***@host:1234/path' must have no query, fragment, user or password\n"
+    assert body == "servers[0].url: 'http://***@host:1234/path' must have no query, fragment, user or password\n"
     assert exporter.wait_for_message("configuration not reloaded")["error"] == body.strip()
     assert SECRET not in exporter.output()

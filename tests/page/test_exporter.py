@@ -117,7 +117,7 @@ def test_the_page_shows_what_the_metrics_say(
     start_exporter: StartExporter, open_page: OpenPage, procfs: Path, model_server: StandIn
 ) -> None:
     """Under load every value moves, agrees with /metrics, and each model can be chosen, whatever its name is."""
-    exporter = start_exporter(f"--path.procfs={procfs}", f"--proxy.server=chat=127.0.0.1:0={model_server.url}")
+    exporter = start_exporter(f"--path.procfs={procfs}", f"--proxy=chat=127.0.0.1:0={model_server.url}")
     page = open_page(f"http://{exporter.address}/")
     ask(exporter, *["big"] * 5, "small", "small", "broken", HOSTILE)
     expect(page.locator("[data-show=totalRequests]")).to_have_text("9", timeout=DEADLINE_MS)

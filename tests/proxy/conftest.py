@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from modelhost_exporter.config.address import Address
 from modelhost_exporter.config.http_url import ServerUrl
 from modelhost_exporter.proxy.server import Proxy
-from modelhost_exporter.proxy.settings import ProxyServer, ProxySettings
+from modelhost_exporter.proxy.settings import ProxiedServer
 from tests.proxy.client import Client
 from tests.proxy.upstream import DEADLINE_SECONDS, Script, Upstream, refusing_port
 
@@ -132,8 +132,8 @@ async def start_proxied(caplog: pytest.LogCaptureFixture) -> AsyncIterator[Start
             upstream = await stack.enter_async_context(Upstream(script, tls=tls))
             registry = CollectorRegistry()
             url = f"http{'s' if tls else ''}://{host}:{port or upstream.port}{prefix}"
-            server = ProxyServer(SERVER, Address("127.0.0.1", 0), ServerUrl.from_text(url), **settings)
-            proxy = Proxy(ProxySettings((server,)), registry, stop_seconds=0.1)
+            server = ProxiedServer(SERVER, Address("127.0.0.1", 0), ServerUrl.from_text(url), **settings)
+            proxy = Proxy(registry, stop_seconds=0.1)
             stack.push_async_callback(proxy.close)
             started.append(Proxied(proxy, upstream, await proxy.listen(server), registry))
             return started[-1]

@@ -198,7 +198,7 @@ async def test_a_prompt_up_to_inspect_bytes_is_looked_at(start_proxied: StartPro
     """A body of exactly inspect_bytes is looked at; one byte more and the model comes from the reply alone."""
     body = ask("asked")
     proxied = await start_proxied(
-        in_turn(always(completion(None)), always(completion("replied"))), inspect_bytes=len(body) - extra
+        in_turn(always(completion(None)), always(completion("replied"))), max_inspected_body_bytes=len(body) - extra
     )
     async with proxied.client() as client:
         if extra:
@@ -212,7 +212,7 @@ async def test_a_prompt_up_to_inspect_bytes_is_looked_at(start_proxied: StartPro
 async def test_a_small_prompt_beyond_inspect_bytes_is_not_looked_at(start_proxied: StartProxied) -> None:
     """A body that came at once and is larger than inspect_bytes is as unseen as one that comes in pieces."""
     body = ask("asked")
-    proxied = await start_proxied(always(completion(None)), inspect_bytes=len(body) - 1)
+    proxied = await start_proxied(always(completion(None)), max_inspected_body_bytes=len(body) - 1)
     async with proxied.client() as client:
         await client.send(request(body=body))
         assert (await client.reply()).code == 200

@@ -141,7 +141,7 @@ async def test_other_requests_are_not_touched(start_proxied: StartProxied, body:
 @pytest.mark.parametrize(("kind", "option"), [*((kind, "auto") for kind in OTHERS), ("vllm", "off")])
 async def test_servers_that_may_not_be_asked_are_not(start_proxied: StartProxied, kind: str, option: str) -> None:
     """Unknown kinds, llama.cpp and usage: off leave every request as it is."""
-    proxied = await start_proxied(vllm, kind=kind, usage=option)
+    proxied = await start_proxied(vllm, kind=kind, include_usage=option)
     got = await _post(proxied, ask_stream())
     assert await proxied.upstream.calls[0].body() == ask_stream()
     assert got.body == b"".join((*EVENTS, DONE))
@@ -286,7 +286,7 @@ async def test_bodies_that_cannot_be_read_at_once_are_left(start_proxied: StartP
 
 async def test_a_prompt_beyond_the_limit_is_left(start_proxied: StartProxied) -> None:
     """A body larger than inspect_bytes is not held back to be changed."""
-    proxied = await start_proxied(always(reply(b"x")), kind="vllm", inspect_bytes=10)
+    proxied = await start_proxied(always(reply(b"x")), kind="vllm", max_inspected_body_bytes=10)
     await _post(proxied, ask_stream())
     assert await proxied.upstream.calls[0].body() == ask_stream()
 

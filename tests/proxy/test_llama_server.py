@@ -15,7 +15,7 @@ from yarl import URL
 from modelhost_exporter.config.address import Address
 from modelhost_exporter.config.http_url import ServerUrl
 from modelhost_exporter.proxy.server import Proxy
-from modelhost_exporter.proxy.settings import ProxyServer, ProxySettings
+from modelhost_exporter.proxy.settings import ProxiedServer
 from tests.proxy.client import Client, request
 from tests.proxy.conftest import SERVER, Proxied
 from tests.support.programs import fetch
@@ -38,8 +38,8 @@ COUNTERS = ("prompt_tokens", "prompt_tokens_cached", "tokens_predicted", "prompt
 async def proxied() -> AsyncIterator[Proxied]:
     """Give a proxy in front of the real server."""
     registry = CollectorRegistry()
-    server = ProxyServer(SERVER, Address("127.0.0.1", 0), ServerUrl.from_text(LLAMACPP), kind="llamacpp")
-    proxy = Proxy(ProxySettings((server,)), registry, stop_seconds=0.1)
+    server = ProxiedServer(SERVER, Address("127.0.0.1", 0), ServerUrl.from_text(LLAMACPP), kind="llamacpp")
+    proxy = Proxy(registry, stop_seconds=0.1)
     yield Proxied(proxy, None, await proxy.listen(server), registry)  # type: ignore[arg-type] # there is no scripted one
     await proxy.close()
 

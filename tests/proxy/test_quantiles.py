@@ -55,7 +55,7 @@ async def _ask(port: int, sent: bytes) -> None:
 async def test_quantiles_land_in_the_right_bucket(start_exporter: StartExporter, tmp_path: Path) -> None:
     """histogram_quantile over a known distribution of times and tokens is in the bucket of the true quantile."""
     async with Upstream(_script) as upstream:
-        exporter = start_exporter(f"--proxy.server=it=127.0.0.1:0={upstream.url}")
+        exporter = start_exporter(f"--proxy=it=127.0.0.1:0={upstream.url}")
         said = next(line for line in exporter.lines if '"msg": "proxying"' in line)
         port = int(said.split("http://127.0.0.1:")[1].partition('"')[0])
         for number in range(len(COUNTS)):

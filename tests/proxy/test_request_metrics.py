@@ -157,7 +157,7 @@ async def test_objectives_count_over_the_wire(start_proxied: StartProxied) -> No
     hour, never = Objective(Seconds(3600.0), 0.95), Objective(Seconds(1e-9))
     proxied = await start_proxied(
         always(stream()),
-        objectives=Objectives(never, never, never),
+        slo=Objectives(never, never, never),
         models={"m": Objectives(ttft=hour, duration=never)},
     )
     await _post(proxied, ask_stream())

@@ -222,6 +222,7 @@ def test_the_build_context_has_what_the_build_reads() -> None:
         "pyproject.toml",
         "npm",
         "requirements",
+        *("config.example.yaml", "grafana/dashboards", "prometheus/rules", "prometheus/runbook.md"),
         *re.findall(r"README\.md|LICENSE|hatch_build\.py", project),
     }
     assert wanted == let_through

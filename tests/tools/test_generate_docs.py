@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from modelhost_exporter import __version__, collectors
 from modelhost_exporter.config import flags
 from modelhost_exporter.process import descriptors
@@ -18,16 +20,15 @@ from tools import generate_docs
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import pytest
-
 ROOT = Path(__file__).parent.parent.parent
-README = (ROOT / "README.md").read_text()
+CONFIGURATION = (ROOT / "docs/configuration.md").read_text()
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "prometheus/runbook.md"]
 METRICS = (ROOT / "docs/metrics.md").read_text()
 
 
 def test_the_generated_tables_are_up_to_date() -> None:
     """The metrics and flags in the documents are those of the code."""
-    assert generate_docs.filled(README) == README
+    assert generate_docs.filled(CONFIGURATION) == CONFIGURATION
     assert generate_docs.filled(METRICS) == METRICS
 
 
@@ -37,7 +38,7 @@ def test_check_fails_when_a_table_is_stale(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "docs").mkdir()
     stale = METRICS.replace("`modelhost_load1`", "`modelhost_load_one`")
     assert stale != METRICS
-    Path("README.md").write_text(README)
+    Path("docs/configuration.md").write_text(CONFIGURATION)
     Path("docs/metrics.md").write_text(stale)
     assert generate_docs.main(["--check"]) == 1
     assert Path("docs/metrics.md").read_text() == stale
@@ -55,12 +56,12 @@ def test_every_metric_and_flag_is_documented() -> None:
         assert f"`{family.name}`" in METRICS
     for action in flags.parser()._actions:
         for option in action.option_strings:
-            assert option in ("-h", "--help") or f"`{option}`" in README
+            assert option in ("-h", "--help") or f"`{option}`" in CONFIGURATION
 
 
 def test_the_example_collector_is_the_real_one() -> None:
-    """Each line of the README's collector stands in the file that it says it shows."""
-    example = re.search(r"```python\n(.*?)```", README, re.DOTALL)
+    """Each line of the collector in CONTRIBUTING.md stands in the file that it says it shows."""
+    example = re.search(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
     assert example is not None
     source = (ROOT / "exporter/modelhost_exporter/collectors/load.py").read_text().splitlines()
     assert [line for line in example[1].splitlines() if line and line not in source] == []
@@ -85,10 +86,33 @@ def _thread_names() -> Iterator[str]:
                     yield first.value
 
 
-def test_links_within_the_repository_exist() -> None:
-    """Every relative link of the README points to a file."""
-    for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
-        assert (ROOT / link).exists(), link
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_within_the_repository_exist(page: Path) -> None:
+    """Every relative link points to a file, and to a heading where it names one."""
+    for path, _, heading in _links(page):
+        target = page.parent / path if path else page
+        assert target.exists(), path
+        if heading:
+            assert heading in _headings(target), f"{path}#{heading}"
+
+
+def test_every_page_is_reached_from_the_readme() -> None:
+    """No document is hidden, and the README stays short."""
+    reached = {(ROOT / path).resolve() for path, _, _ in _links(ROOT / "README.md")}
+    assert {page.resolve() for page in PAGES} - reached == {(ROOT / "README.md").resolve()}
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+
+
+def _links(page: Path) -> list[tuple[str, str, str]]:
+    """Return the relative links of a page: path, #, heading."""
+    found = re.findall(r"\]\((?!\w+:)([^)\s]+)\)", page.read_text())
+    return [link.partition("#") for link in found]
+
+
+def _headings(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as code hosts make them."""
+    titles = re.findall(r"(?m)^#+ (.*)$", page.read_text())
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 def test_the_changelog_knows_this_version() -> None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from modelhost_exporter import collectors
-from modelhost_exporter.collectors import Collector, Paths, Unavailable
-from modelhost_exporter.config.duration import Seconds
+from modelhost_exporter.collectors import Collector, Options, Paths, Unavailable
 from modelhost_exporter.engines.metrics import FAMILIES
 
 if TYPE_CHECKING:
@@ -16,14 +13,6 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
 __all__ = ["FAMILIES", "ModelServers", "Options", "create"]
-
-
-@dataclass(frozen=True)
-class Options(collectors.Options):
-    """How often servers are asked; which ones is in ``model_servers``."""
-
-    poll_interval: Seconds = Seconds(10.0)
-    """A tenth more or less; longer for a server that does not answer. Scrapes ask nobody."""
 
 
 class ModelServers:
@@ -36,7 +25,7 @@ class ModelServers:
         """Return the families of all servers; Unavailable when none is configured."""
         families = list(self._heard())
         if not families:
-            raise Unavailable("no model_servers are configured, or none has been asked yet")
+            raise Unavailable("no servers are configured, or none has been polled yet")
         return families
 
 

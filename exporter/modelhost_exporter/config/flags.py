@@ -107,11 +107,18 @@ def _flags() -> list[Flag]:
             {"metavar": "DURATION"},
         ),
         Flag(
-            "--proxy.server",
-            "proxy.servers",
-            "Watch a model server: clients talk to LISTEN and reach UPSTREAM, such as"
-            " ollama=127.0.0.1:8434=http://127.0.0.1:11434; repeatable, instead of the file's.",
-            {"action": "append", "metavar": "NAME=LISTEN=UPSTREAM"},
+            "--server",
+            "--server",
+            "Poll the engine at URL, such as ollama=http://127.0.0.1:11434; repeatable, added to those of the file."
+            " Default name: host and port.",
+            {"action": "append", "metavar": "[NAME=]URL"},
+        ),
+        Flag(
+            "--proxy",
+            "--proxy",
+            "Forward requests from LISTEN to URL and measure them, such as"
+            " ollama=127.0.0.1:8434=http://127.0.0.1:11434; repeatable. With the NAME of a --server both are one.",
+            {"action": "append", "metavar": "[NAME=]LISTEN=URL"},
         ),
         Flag("--path.procfs", "path.procfs", "Where /proc is. Default /proc.", {"metavar": "PATH"}),
         Flag("--path.sysfs", "path.sysfs", "Where /sys is. Default /sys.", {"metavar": "PATH"}),

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from modelhost_exporter import collectors
 from modelhost_exporter.config.address import Address
 from modelhost_exporter.config.duration import Seconds
 from modelhost_exporter.config.http_url import PageUrl  # noqa: TC001 - read at run time, by the parser
+from modelhost_exporter.config.old_keys import reject
 from modelhost_exporter.config.parsing import ConfigError, mapping, parse, parse_keys
-from modelhost_exporter.engines.polling.settings import ModelServer
+from modelhost_exporter.config.servers import Server, parse_servers
 from modelhost_exporter.live.settings import Host, Live, Origin
-from modelhost_exporter.proxy.settings import ProxySettings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from modelhost_exporter.engines.polling.settings import PolledServer
+    from modelhost_exporter.proxy.settings import ProxiedServer
+
 __all__ = ["Address", "Config", "ConfigError", "Live", "Log", "Scraping", "Web", "load", "read"]
+
+SERVER_FLAGS = ("--server", "--proxy")
+"""Keys of overrides that add servers to those of the file."""
 
 _TAKEN_PATHS = ("/-/", "/api/", "/static/")
 _MIN_HEADER_BYTES, _MAX_HEADER_BYTES = 1024, 1 << 20
@@ -90,10 +96,19 @@ class Config:
     scrape: Scraping = field(default_factory=Scraping)
     log: Log = field(default_factory=Log)
     path: collectors.Paths = field(default_factory=collectors.Paths)
-    proxy: ProxySettings = field(default_factory=ProxySettings)
-    model_servers: tuple[ModelServer, ...] = ()
+    servers: tuple[Server, ...] = ()
     collectors: Mapping[str, collectors.Options] = field(default_factory=dict)
     """The options of each enabled collector."""
+
+    @property
+    def polled(self) -> tuple[PolledServer, ...]:
+        """The servers that are polled."""
+        return tuple(polled for server in self.servers if (polled := server.polled) is not None)
+
+    @property
+    def proxied(self) -> tuple[ProxiedServer, ...]:
+        """The servers that have a proxy."""
+        return tuple(proxied for server in self.servers if (proxied := server.proxied) is not None)
 
 
 _DISABLE_DEFAULTS = "disable_defaults"
@@ -106,39 +121,25 @@ def load(file: Path | None, overrides: Mapping[str, object]) -> Config:
     """
     raw = _read_file(file) if file else None
     for path, value in overrides.items():
-        raw = _overlaid(raw, path.split("."), value)
-    return read(raw)
+        if path not in SERVER_FLAGS:
+            raw = _overlaid(raw, path.split("."), value)
+    watched, proxied = (overrides.get(path, ()) for path in SERVER_FLAGS)
+    return read(raw, cast("Sequence[str]", watched), cast("Sequence[str]", proxied))
 
 
-def read(raw: object) -> Config:
-    """Turn parsed YAML into a configuration."""
+def read(raw: object, watched: Sequence[str] = (), proxied: Sequence[str] = ()) -> Config:
+    """Turn parsed YAML, and the texts of the flags ``--server`` and ``--proxy``, into a configuration."""
+    reject(raw)
     sections = mapping([field.name for field in fields(Config)], raw, "")
-    proxy = parse(ProxySettings, sections.get("proxy"), "proxy")
     return Config(
         web=parse(Web, sections.get("web"), "web"),
         live=parse(Live, sections.get("live"), "live"),
         scrape=parse(Scraping, sections.get("scrape"), "scrape"),
         log=parse(Log, sections.get("log"), "log"),
         path=parse(collectors.Paths, sections.get("path"), "path"),
-        proxy=proxy,
-        model_servers=_model_servers(sections.get("model_servers"), proxy),
+        servers=parse_servers(sections.get("servers"), watched, proxied),
         collectors=_enabled(sections.get("collectors")),
     )
-
-
-def _model_servers(raw: object, proxy: ProxySettings) -> tuple[ModelServer, ...]:
-    """Return the model servers, each with a name of its own and a URL, its own or that of the proxied server."""
-    servers = parse(tuple[ModelServer, ...], [] if raw is None else raw, "model_servers")
-    proxied = {server.name for server in proxy.servers}
-    names = [server.name for server in servers]
-    for index, server in enumerate(servers):
-        if names.index(server.name) != index:
-            raise ConfigError(f"model_servers[{index}]", f"two servers have the name {server.name}")
-        if server.url is None and server.name not in proxied:
-            raise ConfigError(
-                f"model_servers[{index}]", f"url is missing, and no proxied server is called {server.name}"
-            )
-    return servers
 
 
 def _read_file(file: Path) -> object:

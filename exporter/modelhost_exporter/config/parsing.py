@@ -11,18 +11,16 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from modelhost_exporter.config.duration import Seconds, parse_seconds
+from modelhost_exporter.config.size import Bytes, parse_bytes
 from modelhost_exporter.logs.redaction import redact
 
 if typing.TYPE_CHECKING:
     from collections.abc import Collection, Mapping
-    from dataclasses import Field
 
 T = TypeVar("T")
 
 SECRET: Mapping[str, bool] = {"secret": True}
 """Metadata of a dataclass's field whose value is in no message."""
-CHOICES = "choices"
-"""Key in the metadata of a text field: a function that returns the accepted values."""
 
 _NAME = re.compile(r"[\w-]+", re.ASCII)
 _MAX_SHOWN = 100  # characters of a value in an error
@@ -34,7 +32,9 @@ class ConfigError(Exception):
     Neither holds a user or password of a URL, wherever it was written.
     """
 
-    def __init__(self, where: str, problem: str) -> None:
+    def __init__(self, where: str, problem: str, hint: str = "") -> None:
+        """``hint`` is further text of several lines, such as YAML to paste."""
+        self.hint = hint
         self.where = redact(where)
         self.problem = redact(problem)
         super().__init__(f"{self.where}: {self.problem}" if where else self.problem)
@@ -83,8 +83,9 @@ def _parse(wanted: Any, raw: object, where: str) -> object:
     if is_dataclass(wanted):
         return _parse_dataclass(cast("type", wanted), raw, where)
     origin, arguments = typing.get_origin(wanted), typing.get_args(wanted)
-    if origin in (types.UnionType, typing.Union):  # T | None
-        return None if raw is None else _parse(arguments[0], raw, where)
+    if origin in (types.UnionType, typing.Union):  # T | None, T | Literal[False]
+        other = None if arguments[1] is types.NoneType else False
+        return raw if raw is other else _parse(arguments[0], raw, where)
     if origin is tuple:  # tuple[T, ...]
         if not isinstance(raw, list):
             raise ConfigError(where, f"must be a list, not {_name_of(raw)}")
@@ -109,18 +110,13 @@ def _parse_dataclass(wanted: type, raw: object, where: str) -> object:
         if from_text is not None and not isinstance(raw, dict):
             return from_text(_parse_scalar(str, raw, where))
         secret = [field.name for field in fields(wanted) if field.metadata.get("secret")]
-        values = parse_keys({field.name: _type_of(field, hints) for field in fields(wanted)}, raw, where, secret)
+        values = parse_keys({field.name: hints[field.name] for field in fields(wanted)}, raw, where, secret)
         for field in fields(wanted):
             if field.name not in values and field.default is MISSING and field.default_factory is MISSING:
                 raise ConfigError(where, f"{field.name} is missing")
         return wanted(**values)
     except ValueError as error:
         raise ConfigError(where, str(error)) from error
-
-
-def _type_of(field: Field[Any], hints: Mapping[str, Any]) -> Any:
-    choices = field.metadata.get(CHOICES)
-    return typing.Literal[choices()] if choices else hints[field.name]
 
 
 def _path(raw: str) -> Path:
@@ -145,6 +141,7 @@ _SCALARS: Mapping[Any, tuple[type | tuple[type, ...], str, Any]] = {
     Path: (str, "a path", _path),
     re.Pattern: (str, "a regular expression", _pattern),
     Seconds: ((int, float, str), "a duration such as 5s", parse_seconds),
+    Bytes: ((int, str), "a size such as 1MiB", parse_bytes),
 }
 
 

@@ -15,6 +15,7 @@ from modelhost_exporter.config import model as configuration
 from modelhost_exporter.config.address import Address
 from modelhost_exporter.config.duration import Seconds
 from modelhost_exporter.config.http_url import ServerUrl
+from modelhost_exporter.config.servers import ProxyOptions, Server
 from modelhost_exporter.demo.catalogue import USUAL_MODELS
 from modelhost_exporter.demo.clock import SimulatedClock
 from modelhost_exporter.demo.collecting import Doubles
@@ -27,11 +28,10 @@ from modelhost_exporter.demo.system import System
 from modelhost_exporter.demo.world import World
 from modelhost_exporter.engines.local_processes import LocalProcesses
 from modelhost_exporter.engines.polling.server_poller import Surroundings
-from modelhost_exporter.engines.polling.settings import ModelServer, Probe
+from modelhost_exporter.engines.polling.settings import Probe
 from modelhost_exporter.metrics.exposition import TEXT
 from modelhost_exporter.process.daemon_thread import start
 from modelhost_exporter.proxy.health import ProxyHealth
-from modelhost_exporter.proxy.settings import ProxyServer, ProxySettings
 from modelhost_exporter.requests.metrics import RequestMetrics
 from modelhost_exporter.requests.slo import Objective, Objectives
 from modelhost_exporter.service import Machine, Service
@@ -98,7 +98,7 @@ class DemoHost:
 
     def feed(self, metrics: RequestMetrics, health: ProxyHealth) -> None:
         """Tell these metrics of the simulated requests from now on."""
-        servers = {server.name: server for server in self.service.config.proxy.servers}
+        servers = {server.name: server for server in self.service.config.proxied}
         self._health = health
         self._proxied = Proxied(servers, metrics, health, self._rng)
 
@@ -164,30 +164,22 @@ class DemoHost:
     def _configured(self, given: Config) -> Config:
         """Return a configuration with the simulated servers in the place of any other."""
         servers = [engine.spec for engine in self.world.engines.values()]
-        config = replace(
-            given,
-            proxy=ProxySettings(tuple(map(_proxied_server, servers))),
-            model_servers=tuple(map(_watched_server, servers)),
-        )
+        config = replace(given, servers=tuple(map(_configured_server, servers)))
         return config if self._live else _patient(config)
 
 
-def _watched_server(server: ServerSpec) -> ModelServer:
-    # probes would use the model that nobody uses
-    return ModelServer(server.name, kind=server.kind, probe=None if server.kind == "tgi" else _PROBE)
-
-
-def _proxied_server(server: ServerSpec) -> ProxyServer:
-    (ttft, ttft_ratio), (duration, ratio) = server.ttft_objective, server.duration_objective
-    return ProxyServer(
+def _configured_server(server: ServerSpec) -> Server:
+    (ttft, ttft_target), (duration, target) = server.ttft_objective, server.duration_objective
+    return Server(
         server.name,
-        Address("127.0.0.1", 0),
         ServerUrl(f"http://127.0.0.1:{server.port}"),
-        server.kind,
-        objectives=Objectives(
-            ttft=Objective(Seconds(ttft), ttft_ratio),
+        kind=server.kind,
+        proxy=ProxyOptions(Address("127.0.0.1", 0)),
+        probe=None if server.kind == "tgi" else _PROBE,  # probes would use the model that nobody uses
+        slo=Objectives(
+            ttft=Objective(Seconds(ttft), ttft_target),
             tpot=Objective(Seconds(0.06), 0.95),
-            duration=Objective(Seconds(duration), ratio),
+            duration=Objective(Seconds(duration), target),
         ),
     )
 

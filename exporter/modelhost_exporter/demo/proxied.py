@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from modelhost_exporter.demo.traffic import Request
     from modelhost_exporter.metrics.instruments import Gauge
     from modelhost_exporter.proxy.health import ProxyHealth
-    from modelhost_exporter.proxy.settings import ProxyServer
+    from modelhost_exporter.proxy.settings import ProxiedServer
     from modelhost_exporter.requests.metrics import RequestMetrics
 
 _ASIDE = 0.02  # requests for no model (a list of models, a health check), for each one that is for a model
@@ -28,7 +28,7 @@ class Proxied:
 
     def __init__(
         self,
-        servers: Mapping[str, ProxyServer],
+        servers: Mapping[str, ProxiedServer],
         metrics: RequestMetrics,
         health: ProxyHealth,
         rng: random.Random,

@@ -53,7 +53,7 @@ def report(host: str, ports: Sequence[int], answered: Sequence[Found | Locked]) 
     if not answered:
         return f"{looked}: no model server answers there\n"
     found = [one for one in answered if isinstance(one, Found)]
-    lines = [f"{looked}: found {len(found)}", "model_servers:" if found else "# model_servers:"]
+    lines = [f"{looked}: found {len(found)}", "servers:" if found else "# servers:"]
     for name, one in zip(_names(found), found, strict=True):
         lines += [f"  # {_described(one.snapshot)}", f"  - name: {name}", f"    url: {one.url}"]
         lines.append(f"    kind: {one.snapshot.kind}")

@@ -24,6 +24,10 @@ _NO_SUCH_FAMILY = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 """What a machine without IPv6 answers for ``::``, which does not keep us from listening on ``0.0.0.0``."""
 
 
+class CannotListen(Exception):
+    """Why something cannot listen, with its address and name."""
+
+
 async def listen(runner: web.BaseRunner, address: Address) -> None:
     """Listen with the runner's server; OSError or ValueError when that is not possible.
 

@@ -84,7 +84,7 @@ class Account:
             self.waits()
             return
         try:
-            seen = body and len(body) <= self._target.settings.inspect_bytes
+            seen = body and len(body) <= self._target.settings.max_inspected_body_bytes
             self._call = self.format.call(body) if seen else None
         except Exception:  # noqa: BLE001 - reading along must not hurt
             self._count_parse_error("internal")

@@ -98,6 +98,10 @@ class Server(web.Server):
         """Return a new one."""
         return Connection(self, self._refuse, self._name, self._admitted, loop=self._loop, **self._kwargs)
 
+    def rename(self, name: str) -> None:
+        """Count connections to come for another server."""
+        self._name = name
+
     def idle(self) -> Iterator[Connection]:
         """Yield the connections without a request, those that are open longest first."""
         for connection in self._connections:

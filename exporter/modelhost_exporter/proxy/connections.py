@@ -40,6 +40,11 @@ class DownstreamConnections:
         """Add the listener of a server."""
         self._listeners[server] = listener
 
+    def remove(self, server: str, listener: Idle) -> None:
+        """Remove a listener, unless another one has taken its server's place."""
+        if self._listeners.get(server) is listener:
+            del self._listeners[server]
+
     def admit(self, server: str) -> bool:
         """Count a new connection and return whether it may stay; a refusal is counted too."""
         self.opened()

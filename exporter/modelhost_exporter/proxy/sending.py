@@ -38,7 +38,7 @@ class Sending:
         self._request = request
         self._account = account
         self._path = path
-        self._body = RequestBody(request, target.settings.inspect_bytes, account.look)
+        self._body = RequestBody(request, target.settings.max_inspected_body_bytes, account.look)
 
     async def answered(self) -> tuple[UpstreamCall, UsageFrameFilter | None]:
         """Send it and return the reply once its head is here, and what must be taken out of it; raises Failure."""

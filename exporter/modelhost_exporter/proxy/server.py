@@ -1,60 +1,52 @@
-"""Listening for each proxied server."""
+"""The proxy: a listener for each proxied server, one set of metrics, and replacing listeners on a reload."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from aiohttp import web
-
-from modelhost_exporter.process.listening import listen
-from modelhost_exporter.proxy.connection import Server
+from modelhost_exporter.config.address import Address
+from modelhost_exporter.process import listening
 from modelhost_exporter.proxy.connections import DownstreamConnections
-from modelhost_exporter.proxy.exchange import Exchange
 from modelhost_exporter.proxy.health import ProxyHealth
+from modelhost_exporter.proxy.listener import Listener
 from modelhost_exporter.proxy.target import target_for
-from modelhost_exporter.proxy.upstream import MAX_FIELD_BYTES
 from modelhost_exporter.requests.metrics import RequestMetrics
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine, Sequence
+
     from prometheus_client import CollectorRegistry
 
     from modelhost_exporter.process.descriptors import Descriptors
-    from modelhost_exporter.proxy.settings import ProxyServer, ProxySettings
+    from modelhost_exporter.proxy.settings import ProxiedServer
     from modelhost_exporter.proxy.target import Target
     from modelhost_exporter.requests.metrics import Recorded
 
-_KEEPALIVE_SECONDS = 75.0
+log = logging.getLogger(__name__)
 
-
-def _silent() -> logging.Logger:
-    """Return a logger that says nothing: aiohttp's would log what clients sent and their addresses."""
-    logger = logging.Logger("modelhost_exporter.proxy.silent")  # noqa: LOG001 - not to be found under its name, hence never set up
-    logger.disabled = True
-    return logger
+_PREPARE_SECONDS = 30.0
 
 
 class Proxy:
-    """All proxied servers: a port each, one set of metrics."""
+    """All proxied servers; used on the event loop."""
 
     def __init__(
         self,
-        settings: ProxySettings,
         registry: CollectorRegistry,
         stop_seconds: float,
         recorded: Recorded | None = None,
         descriptors: Descriptors | None = None,
     ) -> None:
-        """Prepare; ``recorded`` is told of every request that is over. None for ``descriptors``: there is no limit."""
-        self.servers = settings.servers
+        """Prepare; ``recorded`` is called with every finished request. None for ``descriptors``: there is no limit."""
         self._stop_seconds = stop_seconds
         self.metrics = RequestMetrics(registry, recorded)
         self.health = ProxyHealth(registry)
         self.connections = DownstreamConnections(descriptors, self.health)
-        self._targets: list[Target] = []
-        self._runners: list[web.ServerRunner] = []
+        self._listeners: list[Listener] = []
+        self._draining: set[asyncio.Task[None]] = set()
         self._lag: asyncio.Task[None] | None = None
 
     async def close(self) -> None:
@@ -63,40 +55,158 @@ class Proxy:
             self._lag.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._lag
-        await asyncio.gather(*(runner.cleanup() for runner in self._runners))
-        for target in self._targets:
-            await target.close()
+        draining = asyncio.gather(*self._draining, return_exceptions=True)
+        await asyncio.gather(*(listener.close() for listener in self._listeners))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(draining, self._stop_seconds)
 
-    async def listen(self, server: ProxyServer) -> int:
-        """Listen for one server and return the port; OSError when that cannot be."""
+    async def listen(self, server: ProxiedServer) -> int:
+        """Listen for one more server and return the port; CannotListen when that is not possible."""
+        listener = await self._listener(server)
+        self._listeners.append(listener)
+        return listener.port
+
+    async def prepare(self, servers: Sequence[ProxiedServer]) -> ProxyChange:
+        """Listen for the servers that are new; nothing else changes before the change is put in force.
+
+        CannotListen when one of them cannot: then none of them does.
+        """
+        free = list(self._listeners)
+        kept: list[tuple[Listener, ProxiedServer]] = []
+        new: list[ProxiedServer] = []
+        for server in servers:
+            listener = next((one for one in free if _serves(one, server)), None)
+            if listener is None:
+                new.append(server)
+            else:
+                free.remove(listener)
+                kept.append((listener, server))
+        started: list[Listener] = []
+        try:
+            for server in new:
+                listener = await self._listener(server)
+                started.append(listener)
+        except BaseException:
+            for listener in started:
+                await listener.close()
+            raise
+        return ProxyChange(self, kept, started, free)
+
+    async def _listener(self, server: ProxiedServer) -> Listener:
         if self._lag is None:
             self._lag = asyncio.ensure_future(self.health.watch_loop())
         target = target_for(server, self.metrics, self.health, self.connections)
-        self._targets.append(target)
+        listener = Listener(target, self.connections, self._stop_seconds)
+        try:
+            await listener.listen()
+        except BaseException:
+            await target.close()
+            raise
+        _log_listening(server, listener.port)
+        return listener
 
-        async def handle(request: web.BaseRequest) -> web.StreamResponse:
-            return cast("web.StreamResponse", await Exchange(target, request).run())
+    def put_in_force(self, change: ProxyChange) -> None:
+        """Use new settings for the requests to come; stop listening for what is gone, and let its requests end."""
+        for listener, server in change.kept:
+            if listener.target.settings != server:
+                target = target_for(server, self.metrics, self.health, self.connections)
+                self._in_background(_closed_once_idle(listener.replace_target(target)))
+        for listener in change.removed:
+            fields = {"server": listener.target.name, "address": str(Address(listener.address.host, listener.port))}
+            log.info("no longer proxying", extra={"fields": fields})
+            self._in_background(listener.drain())
+        self._listeners = [*(listener for listener, _ in change.kept), *change.started]
 
-        async def refuse(request: web.BaseRequest) -> web.StreamResponse:
-            return cast("web.StreamResponse", await Exchange(target, request).refuse())
+    def undo(self, change: ProxyChange) -> None:
+        """Stop listening for the servers that are new."""
+        for listener in change.started:
+            self._in_background(listener.close())
 
-        low_level = Server(
-            handle,
-            refuse,
-            server.name,
-            self.connections,
-            handler_cancellation=True,
-            auto_decompress=False,
-            access_log=None,
-            logger=_silent(),
-            max_line_size=MAX_FIELD_BYTES,
-            max_field_size=MAX_FIELD_BYTES,
-            keepalive_timeout=_KEEPALIVE_SECONDS,
+    def _in_background(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._draining.add(task)
+        task.add_done_callback(self._draining.discard)
+
+
+class ProxyChange:
+    """The listeners after a reload: those that stay, with their settings, the new ones, and those that are gone."""
+
+    def __init__(
+        self,
+        proxy: Proxy,
+        kept: Sequence[tuple[Listener, ProxiedServer]],
+        started: Sequence[Listener],
+        removed: Sequence[Listener],
+    ) -> None:
+        self._proxy = proxy
+        self.kept = kept
+        self.started = started
+        self.removed = removed
+
+    def put_in_force(self) -> None:
+        """Put the change in force, on the event loop."""
+        self._proxy.put_in_force(self)
+
+    def undo(self) -> None:
+        """Undo what was started, on the event loop."""
+        self._proxy.undo(self)
+
+
+class ReloadedProxy:
+    """Changes the listeners of a proxy from the thread of a reload."""
+
+    def __init__(self, proxy: Proxy, loop: asyncio.AbstractEventLoop) -> None:
+        self._proxy = proxy
+        self._loop = loop
+
+    def prepare(self, servers: Sequence[ProxiedServer]) -> ThreadsafeChange:
+        """Listen for new servers; blocks. CannotListen, or TimeoutError, when that fails; nothing has changed then."""
+        preparing = asyncio.run_coroutine_threadsafe(self._proxy.prepare(servers), self._loop)
+        try:
+            return ThreadsafeChange(preparing.result(_PREPARE_SECONDS), self._loop)
+        except TimeoutError:
+            preparing.cancel()
+            raise
+
+
+class ThreadsafeChange:
+    """A change of listeners that another thread puts in force or undoes."""
+
+    def __init__(self, change: ProxyChange, loop: asyncio.AbstractEventLoop) -> None:
+        self._change = change
+        self._loop = loop
+
+    def put_in_force(self) -> None:
+        """Put the change in force soon."""
+        self._loop.call_soon_threadsafe(self._change.put_in_force)
+
+    def undo(self) -> None:
+        """Undo the change soon."""
+        self._loop.call_soon_threadsafe(self._change.undo)
+
+
+async def _closed_once_idle(target: Target) -> None:
+    await target.idle()
+    await target.close()
+
+
+def _serves(listener: Listener, server: ProxiedServer) -> bool:
+    """Return whether a listener can go on for a server: the same address, and for any free port the same name."""
+    return listener.address == server.listen and (server.listen.port != 0 or listener.target.name == server.name)
+
+
+def _log_listening(server: ProxiedServer, port: int) -> None:
+    address = str(Address(server.listen.host, port))
+    fields = {
+        "server": server.name,
+        "address": address,
+        "url": f"http://{listening.url_address(server.listen, port)}",
+        "upstream": server.upstream.text,
+    }
+    log.info("proxying", extra={"fields": fields})
+    if server.listen.is_every_address:
+        limit = f'servers: proxy: listen: "127.0.0.1:{port}", or a firewall, or authentication in front of it'
+        log.warning(
+            "listening on every address without authentication",
+            extra={"fields": {"server": server.name, "address": address, "limit": limit}},
         )
-        runner = web.ServerRunner(low_level, shutdown_timeout=self._stop_seconds)
-        await runner.setup()
-        self._runners.append(runner)
-        self.connections.add(server.name, low_level)
-        await listen(runner, server.listen)
-        port: int = runner.addresses[0][1]
-        return port

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -12,9 +14,11 @@ from modelhost_exporter.proxy.upstream import MAX_FIELD_BYTES, Upstream
 from modelhost_exporter.requests.model_names import ModelNames
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from modelhost_exporter.proxy.connections import DownstreamConnections
     from modelhost_exporter.proxy.health import ProxyHealth
-    from modelhost_exporter.proxy.settings import ProxyServer
+    from modelhost_exporter.proxy.settings import ProxiedServer
     from modelhost_exporter.requests.metrics import RequestMetrics
 
 
@@ -22,7 +26,7 @@ if TYPE_CHECKING:
 class Target:
     """One model server: how it is reached and what is known of it."""
 
-    settings: ProxyServer
+    settings: ProxiedServer
     upstream: Upstream
     session: aiohttp.ClientSession
     """For WebSockets."""
@@ -33,11 +37,30 @@ class Target:
     late_parsing: LateParsing = field(default_factory=LateParsing)
     usage_refused: bool = False
     """The server once refused a request that asked for usage: it is not asked again."""
+    _requests: int = 0
+    _waiting: asyncio.Event | None = None
 
     @property
     def name(self) -> str:
         """The server's name in the configuration."""
         return self.settings.name
+
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[Target]:
+        """Give the target to one request."""
+        self._requests += 1
+        try:
+            yield self
+        finally:
+            self._requests -= 1
+            if not self._requests and self._waiting is not None:
+                self._waiting.set()
+
+    async def idle(self) -> None:
+        """Return once no request uses it; no further one may begin meanwhile."""
+        if self._requests:
+            self._waiting = asyncio.Event()
+            await self._waiting.wait()
 
     async def close(self) -> None:
         """Close what is open to the server."""
@@ -47,7 +70,7 @@ class Target:
 
 
 def target_for(
-    settings: ProxyServer, metrics: RequestMetrics, health: ProxyHealth, connections: DownstreamConnections
+    settings: ProxiedServer, metrics: RequestMetrics, health: ProxyHealth, connections: DownstreamConnections
 ) -> Target:
     """Prepare for one server; must be called on the event loop, and closed."""
     session = aiohttp.ClientSession(

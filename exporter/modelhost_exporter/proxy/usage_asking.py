@@ -25,10 +25,10 @@ def may_ask(target: Target, wire_name: str, request: BaseRequest) -> bool:
     return (
         wire_name in _DIALECTS
         and kinds.accepts_include_usage(target.settings.kind)
-        and target.settings.usage == "auto"
+        and target.settings.include_usage == "auto"
         and not target.usage_refused
         and (length := request.content_length) is not None
-        and length <= target.settings.inspect_bytes
+        and length <= target.settings.max_inspected_body_bytes
         and hdrs.CONTENT_ENCODING not in request.headers
     )
 

@@ -250,7 +250,7 @@ class RequestMetrics:
             self._slo_requests.labels(*common, slo)
             self._slo_good.labels(*common, slo)
             self._slo_threshold.labels(*common, slo).set(objective.threshold)
-            self._slo_ratio.labels(*common, slo).set(objective.ratio)
+            self._slo_ratio.labels(*common, slo).set(objective.target)
         all_requests, all_good = self._goodput_requests.labels(*common), self._goodput_good.labels(*common)
         verdicts = objectives.verdicts(observed)
         for slo, good in verdicts.items():

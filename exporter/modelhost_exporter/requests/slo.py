@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Objective:
-    """At least ``ratio`` of the requests take at most ``threshold``."""
+    """A share of at least ``target`` of the requests takes at most ``threshold`` seconds."""
 
     threshold: Seconds
-    ratio: float = 0.99
+    target: float = 0.99
 
     def __post_init__(self) -> None:
-        if not 0 < self.ratio < 1:
-            raise ValueError("ratio must be between 0 and 1, such as 0.99")
+        if not 0 < self.target < 1:
+            raise ValueError("target must be between 0 and 1, such as 0.99")
 
 
 @dataclass(frozen=True)

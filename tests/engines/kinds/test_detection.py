@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from modelhost_exporter.config.servers import NOT_POLLED, kind_names
 from modelhost_exporter.engines import kinds
 from modelhost_exporter.json_reading import Care
 from tests.engines.kinds.captured import snapshot
@@ -27,7 +28,7 @@ def test_detection_requests_no_harmful_page() -> None:
 def test_every_kind_can_be_configured() -> None:
     """Every kind has a capture, and every kind is a value of ``kind:`` in the configuration."""
     assert set(kinds.names()) == set(SERVERS.values())
-    assert set(kinds.choices()) == {*kinds.names(), "auto", "anthropic", "other"}
+    assert set(kind_names()) == {*kinds.names(), "auto", *NOT_POLLED}
 
 
 @pytest.mark.parametrize("folder", SERVERS)

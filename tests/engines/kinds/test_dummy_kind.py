@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from modelhost_exporter.config.parsing import parse
+from modelhost_exporter.config.servers import Server, kind_names
 from modelhost_exporter.engines import kinds
 from modelhost_exporter.engines.discovery import usual_ports
-from modelhost_exporter.engines.polling.settings import ModelServer
-from modelhost_exporter.proxy.settings import ProxyServer
 from tests.support.pages import Recording
 
 if TYPE_CHECKING:
@@ -51,9 +50,8 @@ def _dummy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("_dummy")
 def test_one_file_adds_a_kind() -> None:
     """A new file in the folder is enough: configuration, detection, discovery and proxy know the kind."""
-    assert parse(ModelServer, {"name": "a", "kind": "dummy"}, "servers[0]").kind == "dummy"
-    proxied = {"name": "a", "listen": ":1", "upstream": "http://h:1", "kind": "dummy"}
-    assert parse(ProxyServer, proxied, "servers[0]").kind == "dummy"
+    server = {"name": "a", "url": "http://h:1", "kind": "dummy", "proxy": {"listen": ":1"}}
+    assert parse(Server, server, "servers[0]").kind == "dummy"
     fetch = Recording("openai")
     fetch.pages["/dummy"] = b"dummy"
     assert kinds.detect(fetch) == "dummy"
@@ -63,6 +61,6 @@ def test_one_file_adds_a_kind() -> None:
 
 def test_without_the_file_the_kind_is_unknown() -> None:
     """The vocabulary is computed from the files alone."""
-    assert "dummy" not in kinds.choices()
+    assert "dummy" not in kind_names()
     assert not kinds.accepts_include_usage("dummy")
     assert not kinds.accepts_include_usage("auto")

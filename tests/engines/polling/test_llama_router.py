@@ -15,7 +15,7 @@ from modelhost_exporter.config.http_url import ServerUrl
 from modelhost_exporter.engines.metrics import FAMILIES
 from modelhost_exporter.engines.polling.proxy_totals import Passed
 from modelhost_exporter.engines.polling.server_poller import ServerWatch, Surroundings
-from modelhost_exporter.engines.polling.settings import ModelServer
+from modelhost_exporter.engines.polling.settings import PolledServer
 from modelhost_exporter.metrics.prerendered import joined
 from tests.engines.polling.test_llama_server import COMMAND, needs_command
 from tests.support.programs import Program, fetch, free_port, running, wait_until
@@ -78,7 +78,7 @@ class Router:
 
     def watched(self, passed: Callable[[], Passed] = Passed, **settings: Any) -> ServerWatch:
         """Return a watch over it, whose traffic is as given."""
-        return ServerWatch(ModelServer("s", **settings), ServerUrl(self.url), Surroundings(passed=passed))
+        return ServerWatch(PolledServer("s", ServerUrl(self.url), **settings), Surroundings(passed=passed))
 
 
 @pytest.fixture

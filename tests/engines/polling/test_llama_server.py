@@ -20,7 +20,7 @@ from modelhost_exporter.engines.metrics import FAMILIES
 from modelhost_exporter.engines.polling.fetching import Fetcher
 from modelhost_exporter.engines.polling.proxy_totals import Passed
 from modelhost_exporter.engines.polling.server_poller import ServerWatch, Surroundings
-from modelhost_exporter.engines.polling.settings import ModelServer
+from modelhost_exporter.engines.polling.settings import PolledServer
 from modelhost_exporter.json_reading import Care
 from modelhost_exporter.metrics.prerendered import joined
 from tests.support.programs import Program, fetch, free_port, running, wait_until
@@ -51,7 +51,7 @@ def own_numbers(url: str) -> dict[str, float]:
 def watching(url: str, passed: list[Passed] | None = None, **settings: Any) -> ServerWatch:
     """Return a watch over a server, whose traffic is as given."""
     around = Surroundings(passed=lambda: (passed or [Passed()])[0])
-    return ServerWatch(ModelServer("s", ServerUrl(url), **settings), ServerUrl(url), around)
+    return ServerWatch(PolledServer("s", ServerUrl(url), **settings), around)
 
 
 def shown(watched: ServerWatch) -> Readings:

@@ -11,7 +11,7 @@ from modelhost_exporter.config.duration import Seconds
 from modelhost_exporter.config.http_url import ServerUrl
 from modelhost_exporter.engines.polling.pollers import Fleet, pause, run_schedule
 from modelhost_exporter.engines.polling.server_poller import Surroundings
-from modelhost_exporter.engines.polling.settings import ModelServer, Probe
+from modelhost_exporter.engines.polling.settings import PolledServer, Probe
 from modelhost_exporter.process import daemon_thread
 from modelhost_exporter.requests.observation import RequestObservation, ServerSeconds
 from tests.support.pages import pages
@@ -48,9 +48,9 @@ def server() -> Iterator[StandIn]:
         yield stand_in
 
 
-def configured(name: str, server: StandIn, timeout: float = 5.0) -> ModelServer:
+def configured(name: str, server: StandIn, timeout: float = 5.0, interval: float = HOUR) -> PolledServer:
     """Return the settings of a server."""
-    return ModelServer(name, ServerUrl(server.url), timeout=Seconds(timeout))
+    return PolledServer(name, ServerUrl(server.url), timeout=Seconds(timeout), interval=interval)
 
 
 def read(fleet: Fleet) -> Readings:
@@ -67,7 +67,7 @@ def test_one_dead_server_delays_nothing(fleet: Fleet, server: StandIn) -> None:
     """While one server hangs in its time-out the others are polled and shown, and a scrape asks nobody."""
     with standing_in({}) as dead:
         dead.pages = dict.fromkeys(("/v1/models", "/props", "/api/ps"), dead.hang)
-        fleet.watch([configured("dead", dead, 20), configured("a", server), configured("b", server)], {}, HOUR)
+        fleet.watch([configured("dead", dead, 20), configured("a", server), configured("b", server)])
         wait_until(lambda: len(up(fleet)) == 2, "the living are up")
         assert up(fleet) == {("a",): 1, ("b",): 1}
         asked = len(server.asked)
@@ -80,11 +80,11 @@ def test_one_dead_server_delays_nothing(fleet: Fleet, server: StandIn) -> None:
 def test_a_reload_keeps_what_did_not_change(fleet: Fleet, server: StandIn) -> None:
     """Servers that stay keep their thread and their counts; new ones start, and those that are gone leave the page."""
     keep, leave = configured("keep", server), configured("leave", server)
-    fleet.watch([keep, leave], {}, HOUR)
+    fleet.watch([keep, leave])
     wait_until(lambda: len(up(fleet)) == 2, "both are up")
     before = fleet._by_name["keep"]
     asked = len(server.asked)
-    fleet.watch([configured("new", server), keep], {}, HOUR)
+    fleet.watch([configured("new", server), keep])
     wait_until(lambda: up(fleet).keys() == {("keep",), ("new",)}, "the new one is up, the other gone")
     assert fleet._by_name["keep"] is before
     wait_until(lambda: len(server.asked) >= asked + 4, "the new one has asked")
@@ -93,24 +93,18 @@ def test_a_reload_keeps_what_did_not_change(fleet: Fleet, server: StandIn) -> No
 
 def test_a_changed_server_is_watched_anew(fleet: Fleet, server: StandIn) -> None:
     """New settings of a server of the same name are in force at once."""
-    fleet.watch([configured("a", server)], {}, HOUR)
+    fleet.watch([configured("a", server)])
     before = fleet._by_name["a"]
-    fleet.watch([configured("a", server, 7)], {}, HOUR)
+    fleet.watch([configured("a", server, 7)])
     assert fleet._by_name["a"] is not before
-    fleet.watch([configured("a", server, 7)], {}, 2 * HOUR)
+    fleet.watch([configured("a", server, 7, 2 * HOUR)])
     assert fleet._by_name["a"].server.timeout == Seconds(7)
-
-
-def test_a_proxied_server_s_url_is_its_upstream(fleet: Fleet, server: StandIn) -> None:
-    """An entry without a url is polled where the proxied server of its name forwards to."""
-    fleet.watch([ModelServer("ollama")], {"ollama": ServerUrl(server.url)}, HOUR)
-    wait_until(lambda: up(fleet) == {("ollama",): 1}, "it is up")
 
 
 def test_a_closed_fleet_has_no_threads(server: StandIn) -> None:
     """After close nothing polls any more."""
     fleet = Fleet(CollectorRegistry())
-    fleet.watch([configured("closing", server)], {}, HOUR)
+    fleet.watch([configured("closing", server)])
     fleet.close()
     wait_until(lambda: "poll-closing" not in daemon_thread.names(), "the thread has ended")
     assert read(fleet) == {}
@@ -175,12 +169,10 @@ def test_a_change_that_cannot_be_started_changes_nothing(server: StandIn, schedu
     """What was started for it is stopped, probes included, and what is in force stays as it is."""
     schedule.threads_left = 4
     fleet = Fleet(CollectorRegistry(), schedule=schedule)
-    fleet.watch([configured("a", server), configured("b", server)], {}, HOUR)
+    fleet.watch([configured("a", server), configured("b", server)])
     with pytest.raises(RuntimeError, match="can't start new thread"):
         fleet.prepare(
             [configured("a", server), configured("c", server), replace(configured("d", server), probe=Probe())],
-            {},
-            HOUR,
         )
     assert up(fleet) == {("a",): 1, ("b",): 1}
     assert schedule.ended() == {"poll-c", "poll-d"}
@@ -189,8 +181,8 @@ def test_a_change_that_cannot_be_started_changes_nothing(server: StandIn, schedu
 def test_a_change_is_undone_as_a_whole(server: StandIn, schedule: OncePolled) -> None:
     """Before it is in force nothing of it is shown; undone, its servers are polled no more."""
     fleet = Fleet(CollectorRegistry(), schedule=schedule)
-    fleet.watch([configured("a", server)], {}, HOUR)
-    change = fleet.prepare([configured("a", server), configured("b", server)], {}, HOUR)
+    fleet.watch([configured("a", server)])
+    change = fleet.prepare([configured("a", server), configured("b", server)])
     assert up(fleet) == {("a",): 1}
     change.undo()
     assert schedule.ended() == {"poll-b"}
@@ -200,7 +192,7 @@ def test_overdue_polls_are_no_success(server: StandIn, schedule: OncePolled, cap
     """A server whose thread has died is not up any more, with the age of the last poll on the page, logged once."""
     clock = [100.0]
     fleet = Fleet(CollectorRegistry(), around=Surroundings(now=lambda: clock[0]), schedule=schedule)
-    fleet.watch([configured("a", server, timeout=1)], {}, 10)
+    fleet.watch([configured("a", server, timeout=1, interval=10)])
     fresh = read(fleet)
     clock[0] += 32
     assert read(fleet) == fresh, "a poll may take a while"
@@ -223,7 +215,7 @@ def test_a_server_that_was_never_polled_is_not_up(server: StandIn) -> None:
         pass
 
     fleet = Fleet(CollectorRegistry(), around=Surroundings(now=lambda: clock[0]), schedule=never)
-    fleet.watch([configured("a", server, timeout=1)], {}, 10)
+    fleet.watch([configured("a", server, timeout=1, interval=10)])
     assert up(fleet) == {}
     clock[0] += 34
     assert up(fleet) == {("a",): 0}
@@ -232,18 +224,18 @@ def test_a_server_that_was_never_polled_is_not_up(server: StandIn) -> None:
 def test_a_reload_replaces_a_thread_that_has_died(server: StandIn, schedule: OncePolled) -> None:
     """Nothing has changed in the configuration, but the server is polled by a new thread."""
     fleet = Fleet(CollectorRegistry(), schedule=schedule)
-    fleet.watch([configured("a", server)], {}, HOUR)
+    fleet.watch([configured("a", server)])
     before = fleet._by_name["a"]
-    fleet.watch([configured("a", server)], {}, HOUR)
+    fleet.watch([configured("a", server)])
     assert fleet._by_name["a"] is before
     schedule.is_alive = False
-    fleet.watch([configured("a", server)], {}, HOUR)
+    fleet.watch([configured("a", server)])
     assert fleet._by_name["a"] is not before
 
 
 def test_a_server_is_polled_again_and_again(fleet: Fleet, server: StandIn) -> None:
     """Polls go on on their own clock."""
-    fleet.watch([configured("a", server)], {}, 0.01)
+    fleet.watch([configured("a", server, interval=0.01)])
     wait_until(lambda: server.asked.count("/api/ps") >= 3, "several polls")
 
 
@@ -290,9 +282,9 @@ def test_probes_wait_for_the_first_poll(fleet: Fleet, server: StandIn) -> None:
     """The first probes come after an interval, when the models are known, and go on from there."""
     server.pages["/v1/chat/completions"] = b'{"choices":[{}]}'
     probe = Probe(interval=Seconds(0.05))
-    fleet.watch([replace(configured("a", server), probe=probe)], {}, HOUR)
+    fleet.watch([replace(configured("a", server), probe=probe)])
     wait_until(lambda: read(fleet).get("probes_total", {}).get(("a", "llama3.2:latest", "ok"), 0) >= 2, "it is probed")
-    fleet.watch([configured("b", server)], {}, HOUR)
+    fleet.watch([configured("b", server)])
     wait_until(lambda: up(fleet) == {("b",): 1}, "another server is there")
     assert "probes_total" not in read(fleet), "a server that is no longer configured has no series"
 
@@ -313,7 +305,7 @@ def observed(model: str, duration: float, ttft: float | None = None, **changes: 
 
 def test_cold_starts_are_marked(fleet: Fleet, server: StandIn) -> None:
     """A request that found its model not loaded counts, with its time to first token and its load; others do not."""
-    fleet.watch([configured("ollama", server)], {}, HOUR)
+    fleet.watch([configured("ollama", server)])
     wait_until(lambda: up(fleet) == {("ollama",): 1}, "it is up")
     fleet.recorded("ollama", observed("llama3.2", 0.0, 0.0))
     fleet.recorded("ollama", observed("mistral", 1e-9, 1e-9, server_seconds=ServerSeconds(load=2.5)))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,7 +11,7 @@ from modelhost_exporter.config.duration import Seconds
 from modelhost_exporter.config.http_url import ServerUrl
 from modelhost_exporter.engines.polling.probes import ProbeMetrics, Prober
 from modelhost_exporter.engines.polling.server_poller import ServerWatch, Surroundings
-from modelhost_exporter.engines.polling.settings import ModelServer, Probe
+from modelhost_exporter.engines.polling.settings import PolledServer, Probe
 from tests.support.pages import pages
 from tests.support.programs import free_port
 from tests.support.readings import readings
@@ -34,14 +35,14 @@ def probed(
     server: StandIn, url: str | None = None, *, then_gone: bool = False, **settings: Any
 ) -> dict[str, dict[tuple[str, ...], float]]:
     """Return the metrics after one round of probes."""
-    configured = ModelServer("s", ServerUrl(server.url), probe=Probe(timeout=Seconds(0.3), **settings))
-    watch = ServerWatch(configured, ServerUrl(server.url), Surroundings())
+    configured = PolledServer("s", ServerUrl(server.url), probe=Probe(timeout=Seconds(0.3), **settings))
+    watch = ServerWatch(configured, Surroundings())
     watch.poll()
     if then_gone:
         server.pages |= dict.fromkeys(("/api/v1/models", "/v1/models"), status(503))
         assert not watch.poll()
     registry = CollectorRegistry()
-    prober = Prober(configured, ServerUrl(url or server.url), watch, ProbeMetrics(registry))
+    prober = Prober(replace(configured, url=ServerUrl(url or server.url)), watch, ProbeMetrics(registry))
     assert prober.probe()
     prober.close()
     watch.close()

@@ -15,7 +15,7 @@ from modelhost_exporter.engines.local_processes import ServerProcesses
 from modelhost_exporter.engines.metrics import FAMILIES
 from modelhost_exporter.engines.polling.proxy_totals import Passed
 from modelhost_exporter.engines.polling.server_poller import ServerWatch, Surroundings
-from modelhost_exporter.engines.polling.settings import ModelServer
+from modelhost_exporter.engines.polling.settings import PolledServer
 from modelhost_exporter.gpu.usage_cache import GpuUse
 from modelhost_exporter.metrics.exposition import OPENMETRICS, TEXT
 from modelhost_exporter.metrics.prerendered import joined
@@ -55,8 +55,8 @@ def around(found: ServerProcesses | None = None, **changes: Any) -> Surroundings
 
 def watch(server: StandIn, surroundings: Surroundings | None = None, **settings: Any) -> ServerWatch:
     """Return a watch over a stand-in."""
-    configured = ModelServer("s", ServerUrl(server.url), timeout=Seconds(0.3), **settings)
-    watched = ServerWatch(configured, ServerUrl(server.url), surroundings or around())
+    configured = PolledServer("s", ServerUrl(server.url), timeout=Seconds(0.3), **settings)
+    watched = ServerWatch(configured, surroundings or around())
     server.clients.append(watched.close)
     return watched
 
@@ -338,6 +338,6 @@ def test_a_sleepy_llama_cpp_is_read_after_traffic_only() -> None:
 def test_a_server_that_was_never_there_is_down() -> None:
     """Nobody on the port: up is 0 from the first poll on."""
     url = ServerUrl(f"http://127.0.0.1:{free_port()}")
-    watched = ServerWatch(ModelServer("s", url), url, around())
+    watched = ServerWatch(PolledServer("s", url), around())
     assert not watched.poll()
     assert shown(watched)["engine_up"] == {("s",): 0}

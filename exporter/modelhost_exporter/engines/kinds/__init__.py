@@ -16,11 +16,6 @@ if TYPE_CHECKING:
     from modelhost_exporter.engines.snapshot import ServerSnapshot
     from modelhost_exporter.json_reading import Care, Fetch
 
-AUTO = "auto"
-"""The ``kind:`` of a server whose kind is detected."""
-PROXY_ONLY = ("anthropic", "other")
-"""Values of ``kind:`` for servers that are proxied but have nothing to poll."""
-
 
 class EngineKind(Protocol):
     """The facts and functions that each file in this folder provides."""
@@ -49,11 +44,6 @@ class EngineKind(Protocol):
 def names() -> tuple[str, ...]:
     """Return the names of all kinds, sorted."""
     return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
-
-
-def choices() -> tuple[str, ...]:
-    """Return the values that ``kind:`` accepts in the configuration."""
-    return (AUTO, *names(), *PROXY_ONLY)
 
 
 def engine_kind(name: str) -> EngineKind:

@@ -21,13 +21,12 @@ from modelhost_exporter.metrics.prerendered import joined
 from modelhost_exporter.process.daemon_thread import start
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from prometheus_client.metrics_core import Metric
 
-    from modelhost_exporter.config.http_url import ServerUrl
     from modelhost_exporter.engines.energy import GpuUses
-    from modelhost_exporter.engines.polling.settings import ModelServer
+    from modelhost_exporter.engines.polling.settings import PolledServer
     from modelhost_exporter.process.daemon_thread import Thread
     from modelhost_exporter.requests.observation import RequestObservation
 
@@ -63,21 +62,16 @@ class Fleet:
         self._watched: list[_Watched] = []
         self._by_name: dict[str, ServerWatch] = {}
 
-    def watch(self, servers: Sequence[ModelServer], upstreams: dict[str, ServerUrl], interval_seconds: float) -> None:
-        """Watch these servers and no others; ``upstreams`` are the proxied servers by name."""
-        self.prepare(servers, upstreams, interval_seconds).put_in_force()
+    def watch(self, servers: Sequence[PolledServer], proxied: Collection[str] = ()) -> None:
+        """Poll these servers and no others; ``proxied`` are the names of those that have a proxy."""
+        self.prepare(servers, proxied).put_in_force()
 
-    def prepare(
-        self, servers: Sequence[ModelServer], upstreams: dict[str, ServerUrl], interval_seconds: float
-    ) -> Change:
+    def prepare(self, servers: Sequence[PolledServer], proxied: Collection[str] = ()) -> Change:
         """Start to poll what is new among these servers; what is in force stays until the change is put in force.
 
         Raises what the schedule does where it cannot start (RuntimeError: no thread left); nothing has changed then.
         """
-        wanted = [
-            _Wanted(server, server.url or upstreams[server.name], server.name in upstreams, interval_seconds)
-            for server in servers
-        ]
+        wanted = [_Wanted(server, server.name in proxied) for server in servers]
         kept = {one.wanted.server.name: one for one in self._watched if one.wanted in wanted and one.is_polled()}
         change = Change(self._replace)
         for one in wanted:
@@ -98,11 +92,11 @@ class Fleet:
 
     def close(self) -> None:
         """Let every thread end."""
-        self.watch((), {}, 1.0)
+        self.watch(())
 
     def collect(self) -> Iterable[Metric]:
         """Yield what was heard last of every server; asks nobody."""
-        yield from joined(FAMILIES, [one.watch.current_parts(one.wanted.interval_seconds) for one in self._watched])
+        yield from joined(FAMILIES, [one.watch.current_parts(one.wanted.server.interval) for one in self._watched])
         for family in self._live.collect():
             family.samples = [sample for sample in family.samples if sample.labels["server"] in self._by_name]
             if family.samples:
@@ -127,22 +121,20 @@ class Fleet:
     def _watched_anew(self, wanted: _Wanted) -> _Watched:
         server = wanted.server
         around = replace(self._around, is_proxied=wanted.is_proxied, passed=lambda: self._counts.of(server.name))
-        watch = ServerWatch(server, wanted.url, around)
+        watch = ServerWatch(server, around)
         prober = self._prober(wanted, watch) if server.probe else None
         return _Watched(wanted, watch, prober, self._schedule)
 
     def _prober(self, wanted: _Wanted, watch: ServerWatch) -> Prober:
         around = self._around
-        return Prober(wanted.server, wanted.url, watch, self._probe_metrics, now=around.now, connect=around.connect)
+        return Prober(wanted.server, watch, self._probe_metrics, now=around.now, connect=around.connect)
 
 
 class _Wanted(NamedTuple):
     """A server that is to be watched, and how."""
 
-    server: ModelServer
-    url: ServerUrl
+    server: PolledServer
     is_proxied: bool
-    interval_seconds: float
 
 
 class _Watched:
@@ -156,7 +148,7 @@ class _Watched:
         name = watch.server.name
         try:
             self._threads.append(
-                schedule(watch.poll, wanted.interval_seconds, self._stopped, f"poll-{name}", watch.close)
+                schedule(watch.poll, wanted.server.interval, self._stopped, f"poll-{name}", watch.close)
             )
             if prober is not None:
                 self._threads.append(

@@ -16,10 +16,9 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry
 
-    from modelhost_exporter.config.http_url import ServerUrl
     from modelhost_exporter.engines.polling.fetching import Connect
     from modelhost_exporter.engines.polling.server_poller import ServerWatch
-    from modelhost_exporter.engines.polling.settings import ModelServer, Probe
+    from modelhost_exporter.engines.polling.settings import PolledServer, Probe
 
 _SERVER_ERROR = 500
 # operation → path, what is sent beside the model, where an answer has its results
@@ -51,10 +50,9 @@ class ProbeMetrics:
 class Prober:
     """Probes the models of one server, one after the other, with a connection of its own."""
 
-    def __init__(  # noqa: PLR0913 - two of them for tests and the demo
+    def __init__(
         self,
-        server: ModelServer,
-        url: ServerUrl,
+        server: PolledServer,
         watch: ServerWatch,
         metrics: ProbeMetrics,
         *,
@@ -68,7 +66,7 @@ class Prober:
         self._watch = watch
         self._metrics = metrics
         self._now = now
-        self._fetcher = connect(url.text, server.headers, server.probe.timeout)
+        self._fetcher = connect(server.url.text, server.headers, server.probe.timeout)
         self.interval: float = server.probe.interval
 
     def probe(self) -> bool:

@@ -24,12 +24,11 @@ from modelhost_exporter.metrics.prerendered import written
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from modelhost_exporter.config.http_url import ServerUrl
     from modelhost_exporter.engines.energy import GpuUses
     from modelhost_exporter.engines.local_processes import ServerProcesses
     from modelhost_exporter.engines.model_history import Known
     from modelhost_exporter.engines.polling.fetching import Client, Connect
-    from modelhost_exporter.engines.polling.settings import ModelServer
+    from modelhost_exporter.engines.polling.settings import PolledServer
     from modelhost_exporter.engines.snapshot import Model, ServerSnapshot
     from modelhost_exporter.gpu.usage_cache import GpuUse
     from modelhost_exporter.metrics.prerendered import Parts
@@ -61,7 +60,7 @@ class Surroundings:
 class ServerWatch:
     """Polls one server. ``parts`` is what a scrape shows, replaced as a whole by each poll."""
 
-    def __init__(self, server: ModelServer, url: ServerUrl, around: Surroundings) -> None:
+    def __init__(self, server: PolledServer, around: Surroundings) -> None:
         self.server = server
         self.history = ModelHistory(server.max_models)
         self.snapshot: ServerSnapshot | None = None
@@ -70,10 +69,10 @@ class ServerWatch:
         self._polled = around.now()
         self._is_overdue = False
         self._around = around
-        self._fetcher = around.connect(url.text, server.headers, server.timeout)
+        self._fetcher = around.connect(server.url.text, server.headers, server.timeout)
         self._metrics = _metrics_client(server, around.connect)
         self._kind: str | None = None if server.kind == "auto" else server.kind
-        parts = urlsplit(url.text)
+        parts = urlsplit(server.url.text)
         self._processes = around.find_processes(parts.hostname or "", parts.port or 0)
         self._traffic = Traffic(around.passed)
         self._unobserved = UnobservedShare()
@@ -260,7 +259,7 @@ class ServerWatch:
         return sum(on_gpus) or None, found.resident_bytes
 
 
-def _metrics_client(server: ModelServer, connect: Connect) -> Client | None:
+def _metrics_client(server: PolledServer, connect: Connect) -> Client | None:
     if server.metrics_url is None:
         return None
     url = server.metrics_url.text

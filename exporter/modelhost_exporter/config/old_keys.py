@@ -1,0 +1,105 @@
+"""Keys of the configuration that were replaced: an error that shows the new form of what was written."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from modelhost_exporter.config.parsing import ConfigError
+from modelhost_exporter.logs.redaction import redact
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+OLD = ("proxy", "model_servers")
+_SECRET = "***"  # noqa: S105 - what is shown in place of one
+
+_OF_PROXY = {
+    "listen": "listen",
+    "usage": "include_usage",
+    "inspect_bytes": "max_inspected_body_bytes",
+    "connect_timeout": "connect_timeout",
+    "idle_timeout": "idle_timeout",
+}
+_OF_POLL = {"timeout": "timeout", "metrics": "metrics", "metrics_url": "metrics_url"}
+
+
+def reject(raw: object) -> None:
+    """Raise ConfigError where a replaced key is in the configuration, with the new form of it as the error's hint."""
+    if not isinstance(raw, dict):
+        return
+    found = [key for key in OLD if key in raw]
+    interval = _interval(raw)
+    if interval is not None:
+        found.append("collectors.model_servers.poll_interval")
+    if found:
+        import yaml  # noqa: PLC0415 - 2 MB that are needed only here
+
+        new = {"servers": _servers(raw, interval)}
+        text = redact(yaml.safe_dump(new, sort_keys=False, allow_unicode=True))
+        verb = "was" if len(found) == 1 else "were"
+        raise ConfigError(", ".join(found), f"{verb} replaced by the list servers", hint=text)
+
+
+def _interval(raw: dict[Any, Any]) -> object:
+    options = raw.get("collectors")
+    options = options.get("model_servers") if isinstance(options, dict) else None
+    return options.get("poll_interval") if isinstance(options, dict) else None
+
+
+def _servers(raw: dict[Any, Any], interval: object) -> list[dict[str, Any]]:
+    """Return the new list: servers of both old lists, those of one name joined."""
+    new: dict[str, dict[str, Any]] = {}
+    section = raw.get("proxy")
+    for old in _entries(section.get("servers") if isinstance(section, dict) else None):
+        entry = new.setdefault(str(old.get("name")), {"name": old.get("name")})
+        entry.update(_copied(old, {"upstream": "url", "kind": "kind", "max_models": "max_models"}))
+        entry["proxy"] = _copied(old, _OF_PROXY)
+        entry["poll"] = False
+        _convert(old, entry, "objectives", "slo", _objectives)
+        _convert(old, entry, "models", "models", _models)
+    for old in _entries(raw.get("model_servers")):
+        entry = new.setdefault(str(old.get("name")), {"name": old.get("name")})
+        entry.pop("poll", None)
+        entry.update(_copied(old, dict.fromkeys(("url", "kind", "max_models", "probe"))))
+        _convert(old, entry, "headers", "headers", _without_values)
+        poll = _copied(old, _OF_POLL) | ({"interval": interval} if interval is not None else {})
+        if poll:
+            entry["poll"] = poll
+    return list(new.values())
+
+
+def _entries(raw: object) -> Iterable[dict[Any, Any]]:
+    for entry in raw if isinstance(raw, list) else ():
+        if isinstance(entry, dict):
+            yield entry
+        elif isinstance(entry, str):  # NAME=LISTEN=UPSTREAM
+            name, listen, upstream = (*entry.split("=", 2), "", "")[:3]
+            yield {"name": name, "listen": listen, "upstream": upstream}
+
+
+def _copied(old: dict[Any, Any], names: dict[str, str] | dict[str, None]) -> dict[str, Any]:
+    return {new or name: old[name] for name, new in names.items() if name in old}
+
+
+def _convert(
+    old: dict[Any, Any], entry: dict[str, Any], key: str, new: str, convert: Callable[[dict[Any, Any]], Any]
+) -> None:
+    if isinstance(old.get(key), dict):
+        entry[new] = convert(old[key])
+
+
+def _objectives(old: dict[Any, Any]) -> dict[Any, Any]:
+    return {
+        name: {("target" if key == "ratio" else key): value for key, value in objective.items()}
+        if isinstance(objective, dict)
+        else objective
+        for name, objective in old.items()
+    }
+
+
+def _models(old: dict[Any, Any]) -> dict[Any, Any]:
+    return {model: {"slo": _objectives(slo)} for model, slo in old.items() if isinstance(slo, dict)}
+
+
+def _without_values(headers: dict[Any, Any]) -> dict[Any, Any]:
+    return dict.fromkeys(headers, _SECRET)

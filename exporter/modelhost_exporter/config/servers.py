@@ -1,0 +1,225 @@
+"""The ``servers:`` list: engines that are polled and, where ``proxy`` is given, whose requests are measured."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping  # noqa: TC003 - read at run time, by the parser
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
+
+from modelhost_exporter.config.address import Address
+from modelhost_exporter.config.duration import Seconds
+from modelhost_exporter.config.http_url import ServerUrl
+from modelhost_exporter.config.parsing import SECRET, ConfigError, parse
+from modelhost_exporter.config.size import Bytes
+from modelhost_exporter.engines import kinds
+from modelhost_exporter.engines.polling.settings import PolledServer, Probe
+from modelhost_exporter.proxy.settings import ProxiedServer
+from modelhost_exporter.requests.slo import Objectives
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+AUTO = "auto"
+NOT_POLLED = ("anthropic", "other")
+"""Kinds of servers that have nothing to poll, only requests to measure."""
+
+_FIELD_NAME = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)  # RFC 9110, section 5.1
+_PROXY_FORM = "[NAME=]LISTEN=URL, such as ollama=127.0.0.1:8434=http://127.0.0.1:11434"
+
+
+def kind_names() -> tuple[str, ...]:
+    """Return every value of ``kind``: auto, the kinds of engines, and those that are only proxied."""
+    return (AUTO, *kinds.names(), *NOT_POLLED)
+
+
+@dataclass(frozen=True)
+class ProxyOptions:
+    """How requests to a server are forwarded and measured."""
+
+    listen: Address
+    include_usage: Literal["auto", "off"] = "auto"
+    """auto: request token usage from an OpenAI-style stream where the client did not and the kind accepts it."""
+    max_inspected_body_bytes: Bytes = Bytes(1 << 20)
+    """A larger request body is forwarded without being read for the model's name."""
+    connect_timeout: Seconds = Seconds(10.0)
+    idle_timeout: Seconds | None = None
+    """Give up when the server sends nothing for this long; None: wait as long as the client does."""
+
+
+@dataclass(frozen=True)
+class PollOptions:
+    """How a server is polled."""
+
+    interval: Seconds = Seconds(10.0)
+    timeout: Seconds = Seconds(5.0)
+    metrics: Literal["auto", "on", "off"] = "auto"
+    metrics_url: ServerUrl | None = None
+    """The page of metrics where it is not below ``url`` (Triton: another port)."""
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """What differs for one model of a server."""
+
+    slo: Objectives = field(default_factory=Objectives)
+
+
+@dataclass(frozen=True)
+class Server:
+    """One entry of ``servers:``."""
+
+    name: str
+    url: ServerUrl | None = None
+    urls: tuple[ServerUrl, ...] = ()
+    """Several replicas instead of one ``url``: each becomes a server of its own, NAME-1, NAME-2 and so on."""
+    kind: str = AUTO
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False, metadata=SECRET)
+    """Sent with every poll, such as Authorization; never shown."""
+    proxy: ProxyOptions | None = None
+    poll: PollOptions | Literal[False] = PollOptions()
+    probe: Probe | None = None
+    max_models: int = 64
+    slo: Objectives = field(default_factory=Objectives)
+    models: Mapping[str, ModelOptions] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise ValueError("name must not be empty")
+        if (self.url is None) == (not self.urls):
+            raise ValueError("url is missing" if self.url is None else "give url or urls, not both")
+        if self.urls and self.proxy is not None:
+            raise ValueError("a proxy forwards to one url: give each replica an entry of its own instead of urls")
+        if self.kind not in kind_names():
+            raise ValueError(f"kind must be one of {', '.join(kind_names())}, not {self.kind!r}")
+        if self.max_models < 1:
+            raise ValueError("max_models must be at least 1")
+        for name, value in self.headers.items():
+            is_name = _FIELD_NAME.fullmatch(name) is not None
+            if not is_name or not value.isascii() or set(value) & set("\r\n\0"):
+                shown = name if is_name else "***"  # a name that is none may hold the value
+                raise ValueError(f"headers: {shown!r} is not a header field of plain text")
+
+    def replicas(self) -> tuple[Server, ...]:
+        """Return a server for each of ``urls``; itself where it has one ``url``."""
+        if self.url is not None:
+            return (self,)
+        return tuple(
+            replace(self, name=f"{self.name}-{number}", url=url, urls=()) for number, url in enumerate(self.urls, 1)
+        )
+
+    @property
+    def polled(self) -> PolledServer | None:
+        """The settings of its polls; None where it is not polled."""
+        if self.url is None or self.poll is False or self.kind in NOT_POLLED:
+            return None
+        return PolledServer(
+            self.name,
+            self.url,
+            self.kind,
+            self.headers,
+            self.poll.interval,
+            self.poll.timeout,
+            self.poll.metrics,
+            self.poll.metrics_url,
+            self.max_models,
+            self.probe,
+        )
+
+    @property
+    def proxied(self) -> ProxiedServer | None:
+        """The settings of its proxy; None where it has none."""
+        if self.url is None or self.proxy is None:
+            return None
+        return ProxiedServer(
+            self.name,
+            self.proxy.listen,
+            self.url,
+            self.kind,
+            self.proxy.include_usage,
+            self.max_models,
+            self.proxy.max_inspected_body_bytes,
+            self.proxy.connect_timeout,
+            self.proxy.idle_timeout,
+            self.slo,
+            {name: model.slo for name, model in self.models.items()},
+        )
+
+
+def parse_servers(raw: object, watched: Sequence[str] = (), proxied: Sequence[str] = ()) -> tuple[Server, ...]:
+    """Return the servers of the file and of the flags ``--server`` and ``--proxy``, each with a name of its own.
+
+    ConfigError names the entry, or the flag, of a mistake.
+    """
+    listed = parse(tuple[Server, ...], [] if raw is None else raw, "servers")
+    servers = [replica for server in listed for replica in server.replicas()]
+    places = [f"servers[{number}]" for number in range(len(servers))]
+    of_flags = _from_flags(watched, proxied)
+    places += ["--server" if server.poll else "--proxy" for server in of_flags]
+    servers += of_flags
+    _reject_duplicates(places, "name", [server.name for server in servers])
+    _reject_duplicates(places, "proxy.listen", [_fixed_address(server) for server in servers])
+    return tuple(servers)
+
+
+def _fixed_address(server: Server) -> str | None:
+    """Return the address that a server's proxy listens on; None where there is none or any port will do."""
+    return str(server.proxy.listen) if server.proxy is not None and server.proxy.listen.port else None
+
+
+def _reject_duplicates(places: Sequence[str], key: str, values: Sequence[str | None]) -> None:
+    for number, value in enumerate(values):
+        if value is not None and value in values[:number]:
+            raise ConfigError(places[number], f"two servers have the {key} {value}")
+
+
+def _from_flags(watched: Sequence[str], proxied: Sequence[str]) -> list[Server]:
+    found: dict[str, Server] = {}
+    for text in watched:
+        server = _flag("--server", _watched, text)
+        if server.name in found:
+            raise ConfigError("--server", f"two servers have the name {server.name}")
+        found[server.name] = server
+    for text in proxied:
+        server = _flag("--proxy", _proxied, text)
+        before = found.get(server.name)
+        if before is not None and (before.proxy is not None or before.url != server.url):
+            raise ConfigError("--proxy", f"another server has the name {server.name}")
+        found[server.name] = replace(before, proxy=server.proxy) if before is not None else server
+    return list(found.values())
+
+
+def _flag(flag: str, parse_text: object, text: str) -> Server:
+    try:
+        server: Server = parse_text(text)  # type: ignore[operator]
+    except ValueError as error:
+        raise ConfigError(flag, str(error)) from None
+    return server
+
+
+def _watched(text: str) -> Server:
+    """Parse ``[NAME=]URL``."""
+    if _is_url(text):
+        where = ServerUrl.from_text(text)
+        return Server(_name_of(where), where)
+    name, _, url = text.partition("=")
+    return Server(name, ServerUrl.from_text(url or text))
+
+
+def _proxied(text: str) -> Server:
+    """Parse ``[NAME=]LISTEN=URL``."""
+    left, _, rest = text.partition("=")
+    name, listen, url = ("", left, rest) if _is_url(rest) else (left, *rest.partition("=")[::2])
+    if not (listen and url) or (not name and not _is_url(rest)):
+        raise ValueError(f"{text!r} is not {_PROXY_FORM}")
+    where = ServerUrl.from_text(url)
+    return Server(name or _name_of(where), where, proxy=ProxyOptions(Address.from_text(listen)), poll=False)
+
+
+def _is_url(text: str) -> bool:
+    return text.startswith(("http://", "https://"))
+
+
+def _name_of(url: ServerUrl) -> str:
+    """Return the host and port, which name a server that was given no name."""
+    return url.text.partition("://")[2].partition("/")[0]

@@ -1,0 +1,178 @@
+"""The list of servers: flags that add to it, and the keys that it replaced."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+
+from modelhost_exporter import cli
+from modelhost_exporter.config import model as configuration
+from modelhost_exporter.config.parsing import ConfigError
+from modelhost_exporter.config.size import parse_bytes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+OLD = """
+proxy:
+  servers:
+    - chat=127.0.0.1:8434=http://127.0.0.1:11434
+    - name: big
+      listen: ":8435"
+      upstream: https://example.com/api
+      kind: vllm
+      usage: off
+      inspect_bytes: 1024
+      idle_timeout: 5m
+      objectives: {ttft: {threshold: 1s, ratio: 0.95}}
+      models: {"llama3.3:70b": {ttft: {threshold: 3s}}}
+model_servers:
+  - {name: chat, url: "http://127.0.0.1:11434", headers: {Authorization: Bearer SECRET}, timeout: 2s, metrics: off}
+  - {name: alone, url: "http://127.0.0.1:1", probe: {interval: 1m}}
+collectors:
+  model_servers: {poll_interval: 30s}
+"""
+NEW = """
+servers:
+  - name: chat
+    url: http://127.0.0.1:11434
+    proxy: {listen: 127.0.0.1:8434}
+    headers: {Authorization: "***"}
+    poll: {timeout: 2s, metrics: off, interval: 30s}
+  - name: big
+    url: https://example.com/api
+    kind: vllm
+    proxy: {listen: ":8435", include_usage: off, max_inspected_body_bytes: 1024, idle_timeout: 5m}
+    poll: false
+    slo: {ttft: {threshold: 1s, target: 0.95}}
+    models: {"llama3.3:70b": {slo: {ttft: {threshold: 3s}}}}
+  - {name: alone, url: "http://127.0.0.1:1", probe: {interval: 1m}, poll: {interval: 30s}}
+"""
+
+
+def test_old_keys_are_an_error_with_the_new_form() -> None:
+    """Both lists become one, servers of one name are one entry, and the new form is a valid configuration."""
+    with pytest.raises(ConfigError) as caught:
+        configuration.read(yaml.safe_load(OLD))
+    assert (
+        str(caught.value)
+        == "proxy, model_servers, collectors.model_servers.poll_interval: were replaced by the list servers"
+    )
+    new = yaml.safe_load(caught.value.hint)
+    assert new == yaml.safe_load(NEW)
+    assert "SECRET" not in caught.value.hint
+    config = configuration.read(new)
+    assert [server.name for server in config.proxied] == ["chat", "big"]
+    assert [(server.name, server.interval) for server in config.polled] == [("chat", 30), ("alone", 30)]
+
+
+@pytest.mark.parametrize(
+    "old",
+    [
+        "proxy: 5",
+        "proxy: {servers: {a: b}}",
+        "proxy: {servers: [5, {}, 'a=b', {name: [1], models: 5, objectives: 5}]}",
+        "model_servers: [{name: a, headers: 5}, {name: {}}]",
+        "proxy: {servers: [{models: {m: 5}, objectives: {ttft: 5}}]}",
+    ],
+)
+def test_old_keys_that_were_no_valid_configuration_are_the_same_error(old: str) -> None:
+    """Whatever stands there is no other error."""
+    with pytest.raises(ConfigError, match="replaced by the list servers"):
+        configuration.read(yaml.safe_load(old))
+
+
+def test_the_program_prints_the_new_form(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """After the line with the mistake, ready to paste."""
+    file = tmp_path / "config.yaml"
+    file.write_text(OLD)
+    assert cli.main([f"--config.file={file}", "--config.check"]) == cli.EXIT_CONFIG
+    said = capsys.readouterr().err
+    assert said.startswith("modelhost-exporter: proxy, model_servers, ")
+    assert yaml.safe_load(said.partition("The new form:")[2]) == yaml.safe_load(NEW)
+
+
+def flags(*, server: tuple[str, ...] = (), proxy: tuple[str, ...] = (), file: str = "") -> configuration.Config:
+    """Return the configuration of a file and these flags."""
+    return configuration.read(yaml.safe_load(file), server, proxy)
+
+
+def test_a_server_of_a_flag_is_polled() -> None:
+    """With a name, or named after its host and port."""
+    config = flags(server=("ollama=http://127.0.0.1:11434", "http://[::1]:8000/v1"))
+    assert [(one.name, one.url.text) for one in config.polled] == [
+        ("ollama", "http://127.0.0.1:11434"),
+        ("[::1]:8000", "http://[::1]:8000/v1"),
+    ]
+    assert config.proxied == ()
+
+
+def test_a_proxy_of_a_flag_is_proxied_alone() -> None:
+    """Nothing is polled that was not named for it."""
+    config = flags(proxy=("127.0.0.1:0=http://h:1",))
+    assert [(one.name, str(one.listen), one.upstream.text) for one in config.proxied] == [
+        ("h:1", "127.0.0.1:0", "http://h:1")
+    ]
+    assert config.polled == ()
+
+
+def test_both_flags_of_a_name_are_one_server() -> None:
+    """It is polled and proxied; servers of the file stay."""
+    file = "servers: [{name: other, url: 'http://h:2'}]"
+    config = flags(server=("a=http://h:1",), proxy=("a=:0=http://h:1",), file=file)
+    assert [server.name for server in config.servers] == ["other", "a"]
+    assert [server.name for server in config.proxied] == ["a"]
+    assert [server.name for server in config.polled] == ["other", "a"]
+
+
+@pytest.mark.parametrize(
+    ("server", "proxy", "message"),
+    [
+        (("a=http://h:1", "a=http://h:2"), (), "--server: two servers have the name a"),
+        (("a=http://h:1",), ("a=:0=http://h:2",), "--proxy: another server has the name a"),
+        ((), ("a=:0=http://h:1", "a=:0=http://h:1"), "--proxy: another server has the name a"),
+        (("of_file=http://h:1",), (), "--server: two servers have the name of_file"),
+        ((), ("of_file=:0=http://h:1",), "--proxy: two servers have the name of_file"),
+        ((), ("a=:5=http://h:1", "b=:5=http://h:1"), "--proxy: two servers have the proxy.listen :5"),
+        (("a=h:1",), (), "--server: 'h:1' is not a URL such as http://127.0.0.1:11434"),
+        (("a",), (), "--server: 'a' is not a URL such as"),
+        (("=http://h",), (), "--server: name must not be empty"),
+    ],
+)
+def test_a_mistake_names_its_flag(server: tuple[str, ...], proxy: tuple[str, ...], message: str) -> None:
+    """Also where a flag repeats what the file has."""
+    with pytest.raises(ConfigError) as caught:
+        flags(server=server, proxy=proxy, file="servers: [{name: of_file, url: 'http://h:9'}]")
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("1MiB", 1 << 20), ("512 KiB", 512 << 10), ("2GiB", 2 << 30), (7, 7), ("7", 7), (0, 0)]
+)
+def test_sizes(text: str | int, size: int) -> None:
+    """Binary units and plain bytes."""
+    assert parse_bytes(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "MiB", "1MB", "1.5MiB", "-1", "-1MiB", "٣KiB", "9" * 13, -1])
+def test_what_is_no_size(text: str | int) -> None:
+    """An error rather than a guess."""
+    with pytest.raises(ValueError, match="is not a size"):
+        parse_bytes(text)
+
+
+def test_the_new_form_reads_well() -> None:
+    """Keys stay in the order of the configuration, name first."""
+    with pytest.raises(ConfigError) as caught:
+        configuration.read({"proxy": {"servers": ["a=:1=http://h"]}})
+    assert caught.value.hint == textwrap.dedent("""\
+        servers:
+        - name: a
+          url: http://h
+          proxy:
+            listen: :1
+          poll: false
+        """)

@@ -1,0 +1,149 @@
+"""A reload changes what is proxied: listeners start and stop, and requests under way are not cut."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import signal
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.faults.observed import Stream, proxy_address, streaming_server
+from tests.support.programs import DEADLINE_SECONDS, free_port, wait_until
+from tests.support.readings import Page
+from tests.support.stand_in import standing_in
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.conftest import StartExporter
+    from tests.support.programs import Exporter
+
+
+def entry(name: str, url: str, listen: str, **proxy: object) -> dict[str, object]:
+    """Return one server of the configuration that is only proxied."""
+    return {"name": name, "url": url, "poll": False, "proxy": {"listen": listen, **proxy}}
+
+
+def write(file: Path, *servers: dict[str, object]) -> None:
+    """Write a configuration with these servers; YAML reads JSON."""
+    file.write_text(json.dumps({"servers": servers}))
+
+
+def reload(exporter: Exporter) -> None:
+    """Reload and wait for the end."""
+    exporter.process.send_signal(signal.SIGHUP)
+    exporter.wait_for_message("configuration reloaded")
+
+
+def get(address: str) -> bytes:
+    """Return what a GET through a listener is answered."""
+    connection = http.client.HTTPConnection(address, timeout=DEADLINE_SECONDS)
+    try:
+        connection.request("GET", "/v1/models")
+        return connection.getresponse().read()
+    finally:
+        connection.close()
+
+
+def is_refused(address: str) -> bool:
+    """Return whether nothing listens there."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=DEADLINE_SECONDS).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+def test_new_servers_are_listened_for_and_removed_ones_no_more(start_exporter: StartExporter, tmp_path: Path) -> None:
+    """A stream of a removed server goes on to its end though nothing new is accepted; what stays is not touched."""
+    file = tmp_path / "config.yaml"
+    with streaming_server() as streaming, standing_in({"/v1/models": b"models"}) as server:
+        stays = entry("stays", server.url, "127.0.0.1:0")
+        write(file, stays, entry("leaves", streaming.url, "127.0.0.1:0"))
+        exporter = start_exporter(f"--config.file={file}")
+        old, kept = proxy_address(exporter, "leaves"), proxy_address(exporter, "stays")
+        stream = Stream(old)
+        try:
+            write(file, stays, entry("new", server.url, "127.0.0.1:0"))
+            reload(exporter)
+            assert get(proxy_address(exporter, "new")) == b"models"
+            assert get(kept) == b"models"
+            assert exporter.output().count('"server": "stays"') == 1
+            wait_until(lambda: is_refused(old), "nothing new is accepted")
+            count = stream.chunks
+            wait_until(lambda: stream.chunks > count + 10, "the stream goes on")
+            assert stream.is_alive()
+        finally:
+            stream.close()
+        in_flight = b'requests_in_flight{model="tiny",operation="chat",server="leaves",state="streaming"} 0.0'
+        wait_until(lambda: in_flight in exporter.page(), "the stream is over")
+        assert exporter.stop() < 5
+
+
+def test_new_settings_apply_to_the_requests_to_come(start_exporter: StartExporter, tmp_path: Path) -> None:
+    """Another URL, on the same port and without an interruption; a stream goes on where it began."""
+    file, port = tmp_path / "config.yaml", free_port()
+    address = f"127.0.0.1:{port}"
+    with (
+        streaming_server() as streaming,
+        standing_in({"/v1/models": b"one"}) as one,
+        standing_in({"/v1/models": b"two"}) as two,
+    ):
+        streaming.pages["/v1/models"] = b"zero"
+        write(file, entry("a", streaming.url, address))
+        exporter = start_exporter(f"--config.file={file}")
+        assert get(address) == b"zero"
+        stream = Stream(address)
+        try:
+            for server, name, answer in ((one, "a", b"one"), (two, "renamed", b"two")):
+                write(file, entry(name, server.url, address))
+                reload(exporter)
+                wait_until(lambda answer=answer: get(address) == answer, f"{name} is in force")  # type: ignore[misc]
+            count = stream.chunks
+            wait_until(lambda: stream.chunks > count + 10, "the stream goes on")
+        finally:
+            stream.close()
+        page = Page(exporter.page().decode())
+        assert set(page.by("modelhost_requests_total", "server", "operation")) == {
+            ("a", "other"),
+            ("a", "chat"),
+            ("renamed", "other"),
+        }
+
+
+def test_an_address_in_use_changes_nothing(start_exporter: StartExporter, tmp_path: Path) -> None:
+    """What could be started beside it is stopped again, and what was proxied goes on."""
+    file, free = tmp_path / "config.yaml", free_port()
+    with standing_in({"/v1/models": b"models"}) as server, socket.create_server(("127.0.0.1", 0)) as taken:
+        write(file, entry("a", server.url, "127.0.0.1:0"))
+        exporter = start_exporter(f"--config.file={file}")
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        write(file, entry("b", server.url, f"127.0.0.1:{free}"), entry("c", server.url, address))
+        exporter.process.send_signal(signal.SIGHUP)
+        error = exporter.wait_for_message("configuration not reloaded")["error"]
+        assert error == f"cannot listen on {address} for c: Address already in use"
+        assert get(proxy_address(exporter, "a")) == b"models"
+        wait_until(lambda: is_refused(f"127.0.0.1:{free}"), "b is not listened for")
+        write(file, entry("b", server.url, f"127.0.0.1:{free}"))
+        reload(exporter)
+        assert get(f"127.0.0.1:{free}") == b"models"
+
+
+@pytest.mark.parametrize("servers", [[], ["again"]])
+def test_a_restart_is_not_needed(start_exporter: StartExporter, tmp_path: Path, servers: list[str]) -> None:
+    """Everything can be removed, and added again, with no trace of it left open."""
+    file = tmp_path / "config.yaml"
+    with standing_in({"/v1/models": b"models"}) as server:
+        write(file, *(entry(name, server.url, "127.0.0.1:0") for name in servers))
+        exporter = start_exporter(f"--config.file={file}")
+        write(file)
+        reload(exporter)
+        write(file, entry("again", server.url, "127.0.0.1:0", max_inspected_body_bytes="1KiB"))
+        reload(exporter)
+        last = [json.loads(line) for line in exporter.lines if '"msg": "proxying"' in line][-1]
+        assert get(str(last["address"])) == b"models"
+        assert "Traceback" not in exporter.output()
