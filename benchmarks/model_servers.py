@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.measuring import ROOT, exporter, table, verdict
 from modelhost_exporter.config.http_url import ServerUrl
-from modelhost_exporter.engines.kinds import backend
+from modelhost_exporter.engines.kinds import engine_kind
 from modelhost_exporter.engines.polling.fetching import Fetcher
 from modelhost_exporter.engines.polling.server_poller import ServerWatch, Surroundings
 from modelhost_exporter.engines.polling.settings import PolledServer
@@ -73,7 +73,7 @@ def _poll_rows(capture: Capture, url: str, polls: int) -> list[list[str]]:
     page = captured(capture.folder)["/metrics"].decode()
     samples = sum(1 for line in page.splitlines() if line and not line.startswith("#"))
     fetcher = Fetcher(url, {}, 10.0)
-    module = backend(capture.kind)
+    module = engine_kind(capture.kind)
     watch = ServerWatch(
         PolledServer("s", ServerUrl(url), kind=capture.kind, metrics="on"),
         Surroundings(),

@@ -99,5 +99,5 @@ def test_nothing_there_is_said_and_is_exit_code_1() -> None:
 
 def test_every_kind_has_a_usual_port() -> None:
     """Whatever can be configured can be discovered."""
-    assert all(set(kinds.backend(kind).PORTS) <= set(usual_ports()) for kind in SERVERS.values())
-    assert all(kinds.backend(kind).PORTS for kind in SERVERS.values())
+    assert all(set(kinds.engine_kind(kind).PORTS) <= set(usual_ports()) for kind in SERVERS.values())
+    assert all(kinds.engine_kind(kind).PORTS for kind in SERVERS.values())

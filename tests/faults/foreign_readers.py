@@ -118,11 +118,11 @@ def may_raise(read: Callable[[Any], object], *errors: type[Exception]) -> Callab
 
 def snapshot(folder: str, path: str) -> Callable[[bytes], None]:
     """Return a function that reads a model server, one of whose pages is replaced."""
-    kind, honest = kinds.backend(SERVERS[folder]), pages(folder)
+    kind, honest = kinds.engine_kind(SERVERS[folder]), pages(folder)
 
     def read(page: bytes) -> None:
         served = {**honest, path: page}
-        kind.recognises(served.__getitem__)
+        kind.detect(served.__getitem__)
         kind.snapshot(served.__getitem__, Care("on"))
 
     return may_raise(read)

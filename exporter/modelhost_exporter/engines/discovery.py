@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
-from modelhost_exporter.engines import kinds as backends
+from modelhost_exporter.engines import kinds
 from modelhost_exporter.engines.polling.fetching import Fetcher
 from modelhost_exporter.engines.polling.poll_session import Visit
 from modelhost_exporter.engines.snapshot import ServerSnapshot
@@ -37,7 +37,7 @@ class Locked(NamedTuple):
 
 def usual_ports() -> tuple[int, ...]:
     """Return the ports of every kind."""
-    return tuple(sorted({port for kind in backends.names() for port in backends.backend(kind).PORTS}))
+    return tuple(sorted({port for kind in kinds.names() for port in kinds.engine_kind(kind).PORTS}))
 
 
 def discover(host: str, ports: Sequence[int], timeout_seconds: float = _TIMEOUT_SECONDS) -> list[Found | Locked]:
@@ -74,10 +74,10 @@ def _look(url: str, timeout_seconds: float) -> Found | Locked | None:
     kind = None
     try:
         visit = Visit(fetcher.get, lambda _reason: None)
-        kind = backends.recognise(visit)
+        kind = kinds.detect(visit)
         if kind is None:
             return Locked(url) if wants_key(visit) else None
-        return Found(url, backends.backend(kind).snapshot(visit, Care("off")))
+        return Found(url, kinds.engine_kind(kind).snapshot(visit, Care("off")))
     except LookupError:  # it says what it is, but not what it has
         return Found(url, ServerSnapshot(kind)) if kind else None
     except (OSError, ValueError):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from aiohttp import hdrs
 
 from modelhost_exporter.dialects.usage_request import UsageFrameFilter
+from modelhost_exporter.engines import kinds
 from modelhost_exporter.proxy.headers import ACCEPT_ENCODING, CONTENT_LENGTH
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from modelhost_exporter.proxy.headers import Field
     from modelhost_exporter.proxy.target import Target
 
-_ACCEPTING = frozenset({"vllm", "sglang", "ollama", "lmstudio", "tgi", "openai"})
 _DIALECTS = frozenset({"openai_chat", "openai_completions"})
 
 
@@ -24,7 +24,7 @@ def may_ask(target: Target, wire_name: str, request: BaseRequest) -> bool:
     """Tell whether this request may be changed: a kind known to accept it, and a plain body that is looked at whole."""
     return (
         wire_name in _DIALECTS
-        and target.settings.kind in _ACCEPTING
+        and kinds.accepts_include_usage(target.settings.kind)
         and target.settings.include_usage == "auto"
         and not target.usage_refused
         and (length := request.content_length) is not None

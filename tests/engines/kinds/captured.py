@@ -19,7 +19,7 @@ _ARGUMENTS = {"llama-server-pages": ("llama-server", "--parallel", "2")}
 def snapshot(folder: str) -> ServerSnapshot:
     """Return what a captured server says, every page allowed."""
     care = Care("on", _ARGUMENTS.get(folder, ()))
-    return kinds.backend(SERVERS[folder]).snapshot(pages(folder).__getitem__, care)
+    return kinds.engine_kind(SERVERS[folder]).snapshot(pages(folder).__getitem__, care)
 
 
 def said(value: object) -> dict[str, Any]:

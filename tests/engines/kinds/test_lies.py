@@ -29,7 +29,7 @@ def test_lies_about_types_never_raise_anything_unexpected(data: st.DataObject, f
     broken = data.draw(ANYTHING | st.just(document).map(lambda whole: _replaced(whole, data.draw(ANYTHING))))
     served[path] = json.dumps(broken).encode()
     try:
-        found = kinds.backend(SERVERS[folder]).snapshot(served.__getitem__, Care("on"))
+        found = kinds.engine_kind(SERVERS[folder]).snapshot(served.__getitem__, Care("on"))
     except (LookupError, ValueError):
         return
     for model in found.models:

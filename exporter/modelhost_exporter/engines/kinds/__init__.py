@@ -1,6 +1,6 @@
-"""Kinds of model servers: one file here is one kind, and its file name is its ``kind:`` in the configuration.
+"""Engine kinds: each file in this folder is one kind, and the file's name is its ``kind:`` in the configuration.
 
-A new kind is one new file with what ``Backend`` says.
+A new kind is one new file that provides what ``EngineKind`` lists.
 """
 
 from __future__ import annotations
@@ -17,41 +17,51 @@ if TYPE_CHECKING:
     from modelhost_exporter.json_reading import Care, Fetch
 
 
-class Backend(Protocol):
-    """What each file in this folder offers."""
+class EngineKind(Protocol):
+    """The facts and functions that each file in this folder provides."""
 
     PORTS: tuple[int, ...]
-    """Where such a server usually listens."""
+    """Default ports of the server."""
     PROGRAMS: tuple[str, ...]
-    """Words of which one stands in the command line of such a server's process."""
+    """Words, any of which in the command line identifies a process of the server."""
+    PRIORITY: int
+    """Position in the order of detection, lowest first: specific kinds before those that any server resembles."""
+    ACCEPTS_INCLUDE_USAGE: bool
+    """Whether the server accepts ``stream_options.include_usage``: the proxy adds it only then."""
 
-    def recognises(self, fetch: Fetch) -> bool:
-        """Tell whether a server is of this kind, by asking what no kind of server minds."""
+    def detect(self, fetch: Fetch) -> bool:
+        """Return whether a server is of this kind, from pages that are harmless to request of any server."""
         ...
 
     def snapshot(self, fetch: Fetch, care: Care = FREE) -> ServerSnapshot:
-        """Return what the server says; a pure function of what is fetched.
+        """Return the server's state; a pure function of the fetched pages.
 
-        Raises what ``fetch`` and reading raise for the page that such a server must have; other pages may be missing.
+        Raises the errors of ``fetch`` and of parsing for the page that the kind requires; other pages are optional.
         """
         ...
 
 
-# The specific before the general: several kinds also serve /v1/models, which is all that openai asks for.
-_ORDER = ("llamacpp", "ollama", "vllm", "sglang", "tgi", "lmstudio", "litellm", "triton", "openai")
-
-
-@cache
 def names() -> tuple[str, ...]:
-    """Return every kind, sorted: the files of this folder."""
+    """Return the names of all kinds, sorted."""
     return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
 
 
-def backend(kind: str) -> Backend:
-    """Return one kind's module."""
-    return cast("Backend", importlib.import_module(f"{__name__}.{kind}"))
+def engine_kind(name: str) -> EngineKind:
+    """Return a kind's module."""
+    return cast("EngineKind", importlib.import_module(f"{__name__}.{name}"))
 
 
-def recognise(fetch: Fetch) -> str | None:
-    """Return the kind of a server, None when it is none of them; OSError when it does not answer."""
-    return next((kind for kind in _ORDER if backend(kind).recognises(fetch)), None)
+def by_priority() -> tuple[str, ...]:
+    """Return the names of all kinds in the order of detection."""
+    return tuple(sorted(names(), key=lambda name: engine_kind(name).PRIORITY))
+
+
+def detect(fetch: Fetch) -> str | None:
+    """Return the kind of a server, None if none matches; OSError if the server does not respond."""
+    return next((name for name in by_priority() if engine_kind(name).detect(fetch)), None)
+
+
+@cache
+def accepts_include_usage(name: str) -> bool:
+    """Return whether servers of a ``kind:`` are known to accept ``stream_options.include_usage``."""
+    return name in names() and engine_kind(name).ACCEPTS_INCLUDE_USAGE

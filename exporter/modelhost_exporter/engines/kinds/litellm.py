@@ -13,9 +13,11 @@ if TYPE_CHECKING:
 
 PORTS = (4000,)
 PROGRAMS = ("litellm",)
+PRIORITY = 70
+ACCEPTS_INCLUDE_USAGE = False
 
 
-def recognises(fetch: Fetch) -> bool:
+def detect(fetch: Fetch) -> bool:
     """Tell by its version, which it says without a key."""
     return bool(text(optional_object(fetch, "/health/readiness").get("litellm_version")))
 

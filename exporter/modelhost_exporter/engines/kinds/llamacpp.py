@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 PORTS = (8080,)
 PROGRAMS = ("llama-server", "llama_server", "llamafile")
+PRIORITY = 10
+ACCEPTS_INCLUDE_USAGE = False
 
 _HARMLESS_METRICS_BUILD = 10600  # a good while after #27376, merged in August 2026
 _MOST_ASKED = 64  # models of a router: a list without end must not make a poll without end
@@ -47,7 +49,7 @@ _BUILD = re.compile(r"b(\d{1,9})\b")
 _SLEEP_FLAG = "--sleep-idle-seconds"
 
 
-def recognises(fetch: Fetch) -> bool:
+def detect(fetch: Fetch) -> bool:
     """Tell by the owner of its models, or by its properties."""
     if "llamacpp" in owners(fetch):
         return True

@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 
 PORTS = (1234,)
 PROGRAMS = ("lm-studio", "LM Studio", "lmstudio")
+PRIORITY = 60
+ACCEPTS_INCLUDE_USAGE = True
 
 
-def recognises(fetch: Fetch) -> bool:
+def detect(fetch: Fetch) -> bool:
     """Tell by either of its own lists, whose entries say whether they are loaded (it answers 200 to any path)."""
     first = next(objects(optional_object(fetch, "/api/v1/models").get("models")), {})
     older = next(objects(optional_object(fetch, "/api/v0/models").get("data")), {})

@@ -23,11 +23,13 @@ if TYPE_CHECKING:
 
 PORTS = (11434,)
 PROGRAMS = ("ollama",)
+PRIORITY = 20
+ACCEPTS_INCLUDE_USAGE = True
 
 _FIRST_YEAR, _LAST_YEAR = 2000, 2200  # a model that never expires is written with a year far from here
 
 
-def recognises(fetch: Fetch) -> bool:
+def detect(fetch: Fetch) -> bool:
     """Tell by its own list of running models."""
     return isinstance(optional_object(fetch, "/api/ps").get("models"), list)
 

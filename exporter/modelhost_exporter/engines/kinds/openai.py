@@ -12,9 +12,11 @@ if TYPE_CHECKING:
 
 PORTS = (8000, 8080, 5000)
 PROGRAMS: tuple[str, ...] = ()
+PRIORITY = 1000  # last: every other kind may serve /v1/models too
+ACCEPTS_INCLUDE_USAGE = True
 
 
-def recognises(fetch: Fetch) -> bool:
+def detect(fetch: Fetch) -> bool:
     """Tell by its list of models."""
     return attempt(lambda: listed_models(fetch) is not None, otherwise=False)
 

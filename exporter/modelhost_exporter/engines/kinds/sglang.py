@@ -13,13 +13,15 @@ if TYPE_CHECKING:
 
 PORTS = (30000,)
 PROGRAMS = ("sglang",)
+PRIORITY = 40
+ACCEPTS_INCLUDE_USAGE = True
 
 _PREFIXES = ("sglang:", "sglang_")
 _COPIES = ("tp_rank", "pp_rank", "moe_ep_rank")
 """Ranks that work on the same requests; all report them with --enable-metrics-for-all-schedulers. dp_rank is none."""
 
 
-def recognises(fetch: Fetch) -> bool:
+def detect(fetch: Fetch) -> bool:
     """Tell by the owner of its models; one that wants a key for them shows its metrics to anybody."""
     return "sglang" in owners(fetch) or (wants_key(fetch) and bool(EnginePage(page(fetch, "/metrics"), *_PREFIXES)))
 

@@ -24,9 +24,11 @@ if TYPE_CHECKING:
 
 PORTS = (8080, 3000)
 PROGRAMS = ("text-generation",)
+PRIORITY = 50
+ACCEPTS_INCLUDE_USAGE = True
 
 
-def recognises(fetch: Fetch) -> bool:
+def detect(fetch: Fetch) -> bool:
     """Tell by /info: no other kind names a model and the limit of its requests there."""
     info = optional_object(fetch, "/info")
     return bool(text(info.get("model_id"))) and "max_concurrent_requests" in info

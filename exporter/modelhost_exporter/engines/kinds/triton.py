@@ -17,12 +17,14 @@ if TYPE_CHECKING:
 
 PORTS = (8000,)
 PROGRAMS = ("tritonserver",)
+PRIORITY = 80
+ACCEPTS_INCLUDE_USAGE = False
 
 _REQUESTS = "trt_llm_request_metrics"
 _BLOCKS = "trt_llm_kv_cache_block_metrics"
 
 
-def recognises(fetch: Fetch) -> bool:
+def detect(fetch: Fetch) -> bool:
     """Tell by what it calls itself."""
     return optional_object(fetch, "/v2").get("name") == "triton"
 

@@ -24,12 +24,14 @@ if TYPE_CHECKING:
 
 PORTS = (8000,)
 PROGRAMS = ("vllm",)
+PRIORITY = 30
+ACCEPTS_INCLUDE_USAGE = True
 
 _PREFIXES = ("vllm:", "ray_vllm:", "vllm_", "ray_vllm_")
 _FINISH_REASONS = {"stop": "stop", "length": "length", "abort": "abort", "error": "error"}
 
 
-def recognises(fetch: Fetch) -> bool:
+def detect(fetch: Fetch) -> bool:
     """Tell by the owner of its models; one that wants a key for them shows its metrics to anybody."""
     return "vllm" in owners(fetch) or (wants_key(fetch) and bool(EnginePage(page(fetch, "/metrics"), *_PREFIXES)))
 

@@ -152,13 +152,13 @@ class ServerWatch:
 
     def _read(self) -> ServerSnapshot:
         visit = Visit(self._fetch, self._count)
-        kind = self._kind or kinds.recognise(visit)
+        kind = self._kind or kinds.detect(visit)
         if kind is None:
             raise NotUnderstood("no kind of model server that is known")
-        backend = kinds.backend(kind)
-        self._found = self._processes.find(backend.PROGRAMS)
+        engine_kind = kinds.engine_kind(kind)
+        self._found = self._processes.find(engine_kind.PROGRAMS)
         arguments = tuple(self._found.arguments) if self._found else ()
-        snapshot = backend.snapshot(visit, Care(self.server.metrics, arguments, self._traffic))
+        snapshot = engine_kind.snapshot(visit, Care(self.server.metrics, arguments, self._traffic))
         self._kind = kind
         return snapshot
 
