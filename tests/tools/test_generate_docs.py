@@ -76,7 +76,7 @@ def test_the_table_of_threads_is_complete() -> None:
 
 def _thread_names() -> Iterator[str]:
     """Yield the names that threads are given, without what follows for a collector, server or GPU."""
-    position = {"start": 1, "Thread": 1, "Worker": 1, "Pool": 0, "Every": 2, "schedule": 3, "_schedule": 3}
+    position = {"start": 1, "Thread": 1, "Worker": 1, "Pool": 0, "PeriodicThread": 2, "schedule": 3, "_schedule": 3}
     for file in (ROOT / "exporter").rglob("*.py"):
         for call in (node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)):
             place = position.get(getattr(call.func, "id", getattr(call.func, "attr", "")), len(call.args))
