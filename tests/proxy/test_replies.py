@@ -176,7 +176,7 @@ async def test_a_reply_that_is_not_http_is_a_bad_gateway(start_proxied: StartPro
     assert got.code in (502, 200)
     if got.code == 502:
         assert await proxied.one() == {**OTHER, "outcome": "server_error", "code": "502"}
-        assert got.body == b"the model server's reply is not HTTP\n"
+        assert got.body == b"invalid HTTP response from the model server\n"
     else:  # bytes that mean nothing to anybody between
         assert got.values("X-A") == [broken.split(b"X-A: ")[1].split(b"\r\n")[0].decode()]
 
@@ -214,7 +214,7 @@ async def test_a_reply_whose_length_is_in_doubt_is_a_bad_gateway(
 
     proxied = await start_proxied(script)
     got = await _get(proxied)
-    assert (got.code, got.body) == (502, b"the model server's reply is not HTTP\n")
+    assert (got.code, got.body) == (502, b"invalid HTTP response from the model server\n")
     assert await proxied.one() == {**OTHER, "outcome": "server_error", "code": "502"}
 
 

@@ -84,7 +84,7 @@ async def test_an_absolute_target_keeps_its_path(start_proxied: StartProxied, ta
 
 
 async def test_tunnels_are_refused(start_proxied: StartProxied) -> None:
-    """CONNECT is answered 405 and nothing reaches the server: this is no tunnel."""
+    """CONNECT is answered with 405 and nothing reaches the server: the proxy opens no tunnels."""
     proxied = await start_proxied(always(reply()))
     async with proxied.client() as client:
         await client.send(request("example.test:443", method="CONNECT"))

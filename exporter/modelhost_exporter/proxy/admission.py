@@ -1,4 +1,4 @@
-"""Which requests are forwarded: those that every server reads alike (RFC 9112), since a wrong guess smuggles."""
+"""Reject requests with ambiguous framing (RFC 9112), to rule out request smuggling."""
 
 from __future__ import annotations
 
@@ -21,20 +21,23 @@ _BAD_REQUEST, _METHOD_NOT_ALLOWED = 400, 405
 
 
 class Refused(Failure):
-    """A request that is not forwarded: the status to answer, and why."""
+    """A request that is not forwarded, with the status and the reason that the client gets."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__("client_error", code, reason)
 
 
 def admitted(request: BaseRequest) -> str:
-    """Return path and query exactly as the client sent them, of an absolute URL only these; Refused for what is odd."""
+    """Return path and query exactly as the client sent them, without the origin of an absolute URL.
+
+    Raises Refused for a request that servers might parse in different ways.
+    """
     if request.method == hdrs.METH_CONNECT:
-        raise Refused(_METHOD_NOT_ALLOWED, "this is no tunnel")
+        raise Refused(_METHOD_NOT_ALLOWED, "CONNECT is not supported")
     target = request.raw_path
     found = _TARGET.fullmatch(target)
     if found is None or not _PRINTABLE.fullmatch(target):
-        raise Refused(_BAD_REQUEST, "the request target is neither a path nor an http URL")
+        raise Refused(_BAD_REQUEST, "invalid request target: expected a path or an http:// URL")
     problem = _problem(request)
     if problem is not None:
         raise Refused(_BAD_REQUEST, problem)
@@ -43,21 +46,21 @@ def admitted(request: BaseRequest) -> str:
 
 
 def _problem(request: BaseRequest) -> str | None:
-    """Return what is wrong with the fields; aiohttp has refused what breaks the grammar, and repeated framing."""
+    """Return what is wrong with the headers; aiohttp has rejected invalid syntax and repeated framing headers."""
     headers = request.headers
     if request.version > HttpVersion11:
-        return "this speaks HTTP/1.1"
+        return "unsupported HTTP version: use HTTP/1.1"
     if hdrs.TRANSFER_ENCODING in headers:
         codings = [coding.strip().lower() for coding in headers.getall(hdrs.TRANSFER_ENCODING)]
         if codings != ["chunked"] or request.version < HttpVersion11:
-            return "a body can be chunked once, in HTTP/1.1, and nothing else"
+            return "unsupported Transfer-Encoding: only chunked, once and in HTTP/1.1, is accepted"
     if len(headers.getall(hdrs.HOST, ())) > 1 or not encodable(request.raw_headers):
-        return "a header field holds bytes that are not UTF-8, or there are two hosts"
-    # the parser takes what follows such a head for the new protocol, whatever a length says
+        return "more than one Host header, or a header that is not valid UTF-8"
+    # aiohttp's parser treats all bytes after such headers as the new protocol, whatever Content-Length is
     if hdrs.UPGRADE in headers and any(name in headers for name in _BODY) and _switches(request):
-        return "a request with a body cannot switch protocols"
+        return "a request with a body cannot upgrade to another protocol"
     if websocket.is_websocket(request) and not websocket.is_proper(request):
-        return "the WebSocket's handshake lacks its key or its version"
+        return "invalid WebSocket handshake: expected Sec-WebSocket-Version: 13 and a key of 16 bytes"
     return None
 
 

@@ -46,7 +46,7 @@ class Exchange:
         except Exception:
             log.exception("a request could not be handled", extra={"fields": {"server": self._target.name}})
             if account.code == NO_REPLY:
-                return await self._fail(Failure("proxy_error", 500, "the proxy failed"))
+                return await self._fail(Failure("proxy_error", 500, "internal error of the proxy; see its log"))
             account.outcome = "proxy_error"
             cut_off(self._request)
             raise
@@ -60,7 +60,7 @@ class Exchange:
     async def refuse(self) -> Outgoing:
         """Answer a request that could not be read."""
         try:
-            return await self._fail(Refused(400, "the request is not HTTP as it should be"))
+            return await self._fail(Refused(400, "malformed HTTP request"))
         finally:
             self._account.record()
 

@@ -1,4 +1,4 @@
-"""Requests that get no reply from the server: what became of them, and what their clients are told instead."""
+"""Errors of requests without a response from the upstream, and the response that the client gets instead."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 CLIENT_ERROR, SERVER_ERROR = 400, 500
 
-NOT_HTTP = "the model server's reply is not HTTP"
+NOT_HTTP = "invalid HTTP response from the model server"
 
 
 class Failure(Exception):
-    """There is no reply to pass on: what became of the request, the status and words for the client."""
+    """A request without a response to forward: its outcome, and the status and message for the client."""
 
     def __init__(self, outcome: Outcome, code: int, message: str) -> None:
         super().__init__(message)
@@ -36,15 +36,17 @@ class OutOfDescriptors(Failure):
     """The proxy has no file descriptor left for a connection to the upstream."""
 
     def __init__(self) -> None:
-        super().__init__("proxy_error", 503, "the proxy is out of file descriptors (raise its limit: LimitNOFILE)")
+        super().__init__(
+            "proxy_error", 503, "the proxy is out of file descriptors; raise its limit (ulimit -n, LimitNOFILE=)"
+        )
 
 
 def failure_of(error: Exception) -> Failure | None:
-    """Return what an exception says about the upstream; None for one that says nothing."""
+    """Return the failure for an exception of a call to the upstream; None for an unrelated exception."""
     if isinstance(error, (ConnectTimeout, aiohttp.ConnectionTimeoutError)):
         return Failure("timeout", 504, "the model server did not accept a connection in time")
     if isinstance(error, TimeoutError):
-        return Failure("timeout", 504, "the model server did not answer in time")
+        return Failure("timeout", 504, "the model server did not respond in time")
     if is_shortage(error):
         return OutOfDescriptors()
     if isinstance(error, (aiohttp.ClientConnectionError, OSError)):
@@ -55,7 +57,7 @@ def failure_of(error: Exception) -> Failure | None:
 
 
 def error_body(wire: str | None, failure: Failure) -> tuple[bytes, str]:
-    """Return body and content type, in the shape that the dialect has for errors; plain text where none is known."""
+    """Return body and content type of an error in the dialect's format; plain text without a dialect."""
     message = str(failure)
     if wire is None:
         return f"{message}\n".encode(), "text/plain; charset=utf-8"

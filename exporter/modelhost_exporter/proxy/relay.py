@@ -49,7 +49,7 @@ class Outgoing:
         self._bodiless = request.method == hdrs.METH_HEAD or status in (_NO_CONTENT, _NOT_MODIFIED)
         names = {name.lower() for name, _ in fields}
         if b" " in b"".join(names):  # "Content-Length : 3" is a length for some clients
-            raise ValueError("a space in the name of a field")
+            raise ValueError("a space in the name of a header")
         if status == _NO_CONTENT and CONTENT_LENGTH in names:
             fields = [field for field in fields if field[0].lower() != CONTENT_LENGTH]
         if not self._bodiless and CONTENT_LENGTH not in names:
@@ -62,7 +62,7 @@ class Outgoing:
             hop.append((b"Date", _date(int(time()))))
         line = b"HTTP/1.%d %d %b" % (http11, status, reason)
         if _FORBIDDEN.search(b"\t".join((line, *map(b"".join, fields)))):
-            raise ValueError("control characters in the head of a reply")
+            raise ValueError("control characters in the headers of a response")
         self._head = written(line, (*fields, *hop))
 
     def start(self) -> None:
@@ -100,7 +100,7 @@ class Outgoing:
     def _write(self, data: bytes) -> None:
         transport = self._request.transport
         if transport is None or transport.is_closing():
-            raise ConnectionResetError("the client is gone")
+            raise ConnectionResetError("the client has disconnected")
         transport.write(data)
         self._request.writer.output_size += len(data)
 
@@ -118,7 +118,7 @@ class Relay(Outgoing):
         """Prepare; ValueError when the reply's head cannot be passed on; its length may not be what is sent."""
         coding = reply.headers.getall(hdrs.TRANSFER_ENCODING, None)
         if coding is not None and [each.lower() for each in coding] != ["chunked"]:
-            raise ValueError("a body that is coded for this hop, and was not decoded")
+            raise ValueError("a body whose Transfer-Encoding was not decoded")
         fields = for_client(reply.raw_headers, reply.headers)
         if not same_length or reply.chunked:
             fields = [field for field in fields if field[0].lower() != CONTENT_LENGTH]

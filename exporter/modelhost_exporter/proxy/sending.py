@@ -145,7 +145,7 @@ class Sending:
             transport = self._request.transport
             gone = transport is None or transport.is_closing()
             outcome: Outcome = "client_disconnect" if gone else "client_error"
-            raise Failure(outcome, CLIENT_ERROR, "the request's body is broken") from without_frames(error)
+            raise Failure(outcome, CLIENT_ERROR, "malformed request body") from without_frames(error)
         failure = failure_of(error)
         if failure is None:
             return

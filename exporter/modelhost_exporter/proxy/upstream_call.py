@@ -81,7 +81,7 @@ class UpstreamCall:
             code = self.reply.code
             interim += 1
             if interim > _MAX_INTERIM:
-                raise ClientError("too many interim replies")
+                raise ClientError("too many interim responses")
             if code < _FINAL and (self._sending is None or self._sending.done()):
                 self._connection.start_timeout()  # which an interim reply has stopped
         self._answered = code >= _FINAL

@@ -74,7 +74,7 @@ async def open_upstream(
         refused = refusal.status >= CLIENT_ERROR
         outcome: Outcome = "client_error" if refused and refusal.status < SERVER_ERROR else "server_error"
         code = refusal.status if refused else _BAD_GATEWAY
-        raise Failure(outcome, code, "the model server refused the WebSocket") from refusal
+        raise Failure(outcome, code, "the model server rejected the WebSocket handshake") from refusal
     except Exception as error:
         failure = failure_of(error)
         if failure is None:
