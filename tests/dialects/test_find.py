@@ -92,12 +92,12 @@ def call(path: str, body: object) -> Call | None:
     ("path", "body", "expected"),
     [
         ("/v1/chat/completions", {"model": "m"}, Call("m", stream=False)),
-        ("/v1/chat/completions", {"model": "m", "stream": True}, Call("m", stream=True, asks_usage=False)),
-        ("/v1/chat/completions", {"stream": True, "stream_options": None}, Call(None, stream=True, asks_usage=False)),
+        ("/v1/chat/completions", {"model": "m", "stream": True}, Call("m", stream=True)),
+        ("/v1/chat/completions", {"stream": True, "stream_options": None}, Call(None, stream=True)),
         (
             "/v1/completions",
             {"model": "m", "stream": True, "stream_options": {"include_usage": True}},
-            Call("m", stream=True, asks_usage=True),
+            Call("m", stream=True),
         ),
         ("/v1/chat/completions", {"model": 5, "stream": "yes"}, Call(None, stream=False)),
         ("/v1/responses", {"model": "m", "stream": True}, Call("m", stream=True)),

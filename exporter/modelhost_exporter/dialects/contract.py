@@ -21,8 +21,6 @@ class Call:
     model: str | None
     stream: bool
     """What the client will get: the dialect's default is applied (Ollama streams unless told not to)."""
-    asks_usage: bool | None = None
-    """Did the client itself ask a stream for usage; None where that notion does not exist."""
 
 
 class Progress(NamedTuple):

@@ -16,14 +16,9 @@ if TYPE_CHECKING:
 
 
 def call(body: bytes) -> Call | None:
-    """Read a request: model, stream, and whether the client asked for usage."""
-    asked = request(body)
-    if asked is None:
-        return None
-    stream = asked.get("stream") is True
-    options = asked.get("stream_options")
-    asks = isinstance(options, dict) and options.get("include_usage") is True
-    return Call(model_name(asked.get("model")), stream, asks if stream else None)
+    """Parse a request body: model and stream; None when it is not a JSON object."""
+    members = request(body)
+    return None if members is None else Call(model_name(members.get("model")), members.get("stream") is True)
 
 
 class ChoicesReader:
