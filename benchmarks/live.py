@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _VIEWERS = 100
-_MOST_PERCENT = 5.0
+_MAX_PERCENT = 5.0
 _MODELS = 100
 _KEY = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
 _UPGRADE = ("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13", _KEY)
@@ -85,7 +85,7 @@ def main() -> None:
                 [
                     "  more than one",
                     _shown(more),
-                    f"{verdict(reached=more < _MOST_PERCENT)} (below {_MOST_PERCENT:g} %)",
+                    f"{verdict(reached=more < _MAX_PERCENT)} (below {_MAX_PERCENT:g} %)",
                 ],
             ]
     with exporter() as program:

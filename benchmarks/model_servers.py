@@ -22,16 +22,16 @@ from benchmarks.measuring import ROOT, exporter, table, verdict
 from modelhost_exporter.config.http_url import ServerUrl
 from modelhost_exporter.engines.kinds import engine_kind
 from modelhost_exporter.engines.polling.fetching import Fetcher
-from modelhost_exporter.engines.polling.server_poller import ServerWatch, Surroundings
+from modelhost_exporter.engines.polling.server_poller import PollDependencies, ServerPoller
 from modelhost_exporter.engines.polling.settings import PolledServer
-from modelhost_exporter.json_reading import Care
+from modelhost_exporter.json_reading import PollPolicy
 from tests.support.pages import pages as captured
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _SERVERS = 50
-_MOST_SCRAPE_MS = 10.0
+_MAX_SCRAPE_MS = 10.0
 
 
 class Capture(NamedTuple):
@@ -74,9 +74,9 @@ def _poll_rows(capture: Capture, url: str, polls: int) -> list[list[str]]:
     samples = sum(1 for line in page.splitlines() if line and not line.startswith("#"))
     fetcher = Fetcher(url, {}, 10.0)
     module = engine_kind(capture.kind)
-    watch = ServerWatch(
+    watch = ServerPoller(
         PolledServer("s", ServerUrl(url), kind=capture.kind, metrics="on"),
-        Surroundings(),
+        PollDependencies(),
     )
     whole = _cpu_ms(watch.poll, polls)
     watch.close()
@@ -90,7 +90,7 @@ def _poll_rows(capture: Capture, url: str, polls: int) -> list[list[str]]:
     rows = [
         [f"{capture.folder} ({samples} samples): poll, ms of CPU", f"{whole:.2f}", _reached(whole, capture.most_ms)],
         ["  one GET of it", f"{_cpu_ms(partial(fetcher.get, '/metrics'), polls):.2f}", ""],
-        ["  reading all pages", f"{_cpu_ms(lambda: module.snapshot(remembered, Care('on')), polls):.2f}", ""],
+        ["  reading all pages", f"{_cpu_ms(lambda: module.snapshot(remembered, PollPolicy('on')), polls):.2f}", ""],
         ["  prometheus_client's parser", f"{_cpu_ms(lambda: list(text_string_to_metric_families(page)), 20):.2f}", ""],
     ]
     fetcher.close()
@@ -106,7 +106,7 @@ def _scrape_row(capture: Capture, url: str, scrapes: int) -> list[str]:
     )
     added = _scrape_ms(f"servers:\n{servers}\n", scrapes) - without
     title = f"  {_SERVERS} of them add to a scrape, ms of CPU"
-    return [title, f"{added:.2f}", _reached(added, _MOST_SCRAPE_MS)]
+    return [title, f"{added:.2f}", _reached(added, _MAX_SCRAPE_MS)]
 
 
 def _scrape_ms(config: str, scrapes: int) -> float:

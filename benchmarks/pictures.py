@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from grafana.build import BOARDS, FOLDER
 from modelhost_exporter.demo.catalogue import USUAL_MODELS
-from modelhost_exporter.demo.incidents import QUIET, Incident, Schedule
+from modelhost_exporter.demo.incidents import QUIET, Incident, IncidentSchedule
 from tests.support import past
 from tools import demo_history
 from tools.render import pictures, query
@@ -30,7 +30,7 @@ HOSTS, SHOWN_SECONDS = 3, 3600
 DPI = 80
 """Of the long pictures."""
 _MINUTE = 60.0
-AFTERNOON = Schedule(
+AFTERNOON = IncidentSchedule(
     (
         Incident("gpu_power_capped", 38 * _MINUTE, 14 * _MINUTE, "0"),
         Incident("server_errors", 47 * _MINUTE, 4 * _MINUTE, "sglang"),

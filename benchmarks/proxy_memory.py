@@ -13,7 +13,7 @@ from benchmarks.proxy_ways import CLIENTS, MODEL
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
 
-_MOST_GROWTH_MB = {"requests": 4.0, "body": 16.0}
+_MAX_GROWTH_MB = {"requests": 4.0, "body": 16.0}
 
 
 def report(url: str, program: Program, requests: int, body_bytes: int) -> Iterator[str]:
@@ -22,9 +22,9 @@ def report(url: str, program: Program, requests: int, body_bytes: int) -> Iterat
     before = program.resident_bytes() / 1e6
     run(load.requests(url, MODEL, CLIENTS, requests))
     after = program.resident_bytes() / 1e6
-    yield _memory_line(f"{requests} requests", before, after, _MOST_GROWTH_MB["requests"])
+    yield _memory_line(f"{requests} requests", before, after, _MAX_GROWTH_MB["requests"])
     peak = run(_peak_while(load.large_body(url, body_bytes), program)) / 1e6
-    yield _memory_line(f"a body of {body_bytes >> 20} MiB, peak", after, peak, _MOST_GROWTH_MB["body"])
+    yield _memory_line(f"a body of {body_bytes >> 20} MiB, peak", after, peak, _MAX_GROWTH_MB["body"])
 
 
 def _memory_line(what: str, before: float, after: float, most: float) -> str:

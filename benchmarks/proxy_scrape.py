@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 _SCRAPES = 20
 _STREAMS, _RATE = 64, 20.0
 _SERIES = 5000
-_MOST_MODELS = 64
-_MOST_DELAY_MS = 5.0
+_MAX_MODELS = 64
+_MAX_DELAY_MS = 5.0
 
 
 def report(url: str, program: Program) -> str:
@@ -32,14 +32,14 @@ def report(url: str, program: Program) -> str:
         f"\nworst delay of a chunk among {_STREAMS} streams, median of {_SCRAPES}:"
         f" {statistics.median(with_scrape) * 1e3:.2f} ms while {series} series are scraped,"
         f" {statistics.median(without) * 1e3:.2f} ms otherwise: {added:.2f} ms more"
-        f"  {verdict(reached=added <= _MOST_DELAY_MS)} (at most {_MOST_DELAY_MS:g} ms)"
+        f"  {verdict(reached=added <= _MAX_DELAY_MS)} (at most {_MAX_DELAY_MS:g} ms)"
     )
 
 
 async def _make_series(url: str, program: Program) -> int:
     """Stream from one model after the other until the page has enough series; return how many it has."""
     series = 0
-    for number in range(_MOST_MODELS):
+    for number in range(_MAX_MODELS):
         await load.streams(url, [load.question(url, f"model-{number}", 5, 1000.0)], 1000.0)
         series = sum(not line.startswith(b"#") for line in (await _scraped(program)).splitlines())
         if series >= _SERIES:

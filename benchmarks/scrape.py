@@ -44,8 +44,8 @@ _HEADERS = {
     "X-Prometheus-Scrape-Timeout-Seconds": str(_TIMEOUT_SECONDS),
 }
 _OK = 200
-_MOST_RESIDENT_MB = 55.0
-_MOST_CPU_RATIO = 1.0
+_MAX_RESIDENT_MB = 55.0
+_MAX_CPU_RATIO = 1.0
 
 
 class Page(NamedTuple):
@@ -143,8 +143,8 @@ _ROWS = (
         "CPU per scrape, ms",
         lambda figures: figures.cpu_ms,
         ".2f",
-        lambda ours, theirs: ours.cpu_ms <= theirs.cpu_ms * _MOST_CPU_RATIO if theirs else None,
-        f"at most {_MOST_CPU_RATIO:g} of theirs",
+        lambda ours, theirs: ours.cpu_ms <= theirs.cpu_ms * _MAX_CPU_RATIO if theirs else None,
+        f"at most {_MAX_CPU_RATIO:g} of theirs",
     ),
     Row("CPU per sample, µs", lambda figures: figures.cpu_us_per_sample, ".2f"),
     Row("latency p50, ms", lambda figures: figures.median_ms, ".2f"),
@@ -153,8 +153,8 @@ _ROWS = (
         "resident memory, MB",
         lambda figures: figures.resident_mb,
         ".1f",
-        lambda ours, _: ours.resident_mb <= _MOST_RESIDENT_MB,
-        f"at most {_MOST_RESIDENT_MB:g} MB",
+        lambda ours, _: ours.resident_mb <= _MAX_RESIDENT_MB,
+        f"at most {_MAX_RESIDENT_MB:g} MB",
     ),
     Row("samples per page", lambda figures: figures.samples, "d"),
     Row("page, bytes", lambda figures: figures.plain_bytes, "d"),

@@ -16,7 +16,7 @@ from typing import cast
 from benchmarks.loops import loop_factory
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
-_LONGEST_BODY = 1 << 16
+_MAX_BODY = 1 << 16
 """A longer one is read and dropped."""
 _DEFAULT_RATE = 20.0
 _USAGE = (
@@ -71,10 +71,10 @@ class ModelServer(asyncio.Protocol):
             length = _LENGTH.search(head)
             self._left = int(length[1]) if length else 0
         self._left -= len(data)
-        if len(self._kept) < _LONGEST_BODY:
+        if len(self._kept) < _MAX_BODY:
             self._kept += data
         if not self._left:
-            self._answer(json.loads(self._kept) if len(self._kept) < _LONGEST_BODY else {})
+            self._answer(json.loads(self._kept) if len(self._kept) < _MAX_BODY else {})
 
     def _answer(self, asked: dict[str, object]) -> None:
         model = str(asked.get("model", "none")).encode()

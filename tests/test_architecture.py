@@ -146,3 +146,13 @@ def test_threads_are_started_in_one_place(module: str) -> None:
         if node.func.value.id in ("threading", "_thread", "asyncio", "futures")
     }
     assert not names & started
+
+
+def test_a_public_class_name_occurs_once() -> None:
+    """Whoever reads or searches for a class finds one thing."""
+    found: dict[str, list[str]] = {}
+    for module, file in MODULES.items():
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found.setdefault(node.name, []).append(module)
+    assert {name: modules for name, modules in found.items() if len(modules) > 1} == {}

@@ -59,7 +59,7 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
     folder.mkdir()
     os.mkfifo(fifo)
     config.write_text(
-        f"collectors: {{filesystem: {{stuck_after: {STUCK_AFTER_SECONDS}s, mountpoints: {{include: '/|{folder}'}},"
+        f"collectors: {{filesystem: {{timeout: {STUCK_AFTER_SECONDS}s, mountpoints: {{include: '/|{folder}'}},"
         f" fstypes: {{include: '.*'}}}}}}\n"
     )
     exporter = (sys.executable, "-m", "modelhost_exporter", "--web.listen-address=127.0.0.1:0", "--log.format=json")

@@ -11,7 +11,7 @@ from modelhost_exporter.json_reading import (
     MAX_JSON_BYTES,
     MAX_OBJECTS,
     MAX_TEXT,
-    NotUnderstood,
+    UnexpectedContent,
     listed_models,
     number,
     objects,
@@ -36,7 +36,7 @@ from modelhost_exporter.json_reading import (
 )
 def test_json_that_is_none_or_too_much_is_not_understood(body: bytes) -> None:
     """Deep nesting, an integer of 5,000 digits, and a page that is larger than what is parsed."""
-    with pytest.raises(NotUnderstood):
+    with pytest.raises(UnexpectedContent):
         read_json({"/": body}.__getitem__, "/")
 
 

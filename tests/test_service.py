@@ -17,7 +17,7 @@ from modelhost_exporter.config.duration import Seconds
 from modelhost_exporter.config.parsing import ConfigError
 from modelhost_exporter.metrics.exposition import TEXT
 from modelhost_exporter.process import daemon_thread
-from modelhost_exporter.reloads import NotReloaded, Reloads
+from modelhost_exporter.reloads import ReloadFailed, Reloads
 from modelhost_exporter.service import Machine, Service
 from tests.support.fakes import family, samples
 from tests.support.programs import wait_until
@@ -96,7 +96,7 @@ def test_what_cannot_be_built_changes_nothing(
     scrape, old = service.scrape, list(host.built)
     wanted[0] = configured(("load", "disk", "memory", "cpu"), Paths(procfs=tmp_path))
     host.broken = error
-    with pytest.raises(NotReloaded) as caught:
+    with pytest.raises(ReloadFailed) as caught:
         service.reload()
     assert str(caught.value) == reason
     assert service.scrape is scrape
@@ -159,7 +159,7 @@ async def until(condition: Callable[[], bool]) -> None:
 async def test_requests_during_a_reload_share_the_next_one() -> None:
     """Whoever comes while a reload runs gets the outcome of one that began later, and there is only one of it."""
     reload = Reloading()
-    reloads = Reloads(reload, lambda error: NotReloaded(str(error)))
+    reloads = Reloads(reload, lambda error: ReloadFailed(str(error)))
     first = asyncio.create_task(reloads.request())
     await until(lambda: reload.runs == 1)
     later = [asyncio.create_task(reloads.request()) for _ in range(100)]
@@ -168,7 +168,7 @@ async def test_requests_during_a_reload_share_the_next_one() -> None:
     await first
     assert not any(task.done() for task in later)
     await until(lambda: reload.runs == 2)
-    reload.error = NotReloaded("no")
+    reload.error = ReloadFailed("no")
     reload.release.release()
     outcomes = await asyncio.gather(*later, return_exceptions=True)
     assert [str(outcome) for outcome in outcomes] == ["no"] * 100
@@ -180,8 +180,8 @@ async def test_a_reload_that_cannot_begin_is_an_outcome_and_the_next_one_works()
     reload = Reloading()
     reload.error = RuntimeError("can't start new thread")
     reload.release.release(3)
-    reloads = Reloads(reload, lambda error: NotReloaded(f"noted: {error}"))
-    with pytest.raises(NotReloaded, match="noted: can't start new thread"):
+    reloads = Reloads(reload, lambda error: ReloadFailed(f"noted: {error}"))
+    with pytest.raises(ReloadFailed, match="noted: can't start new thread"):
         await reloads.request()
     reloads.start()
     await until(lambda: reload.runs == 2)

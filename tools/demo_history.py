@@ -10,7 +10,7 @@ from modelhost_exporter.demo.host import DemoHost
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from modelhost_exporter.demo.incidents import Schedule
+    from modelhost_exporter.demo.incidents import IncidentSchedule
 
 JOB = "modelhost"
 _TAKEN = re.compile(rb'((?:^|,))((?:instance|job)=")')  # Prometheus puts its own labels first
@@ -26,7 +26,7 @@ def instance(number: int) -> str:
 
 
 def scrapes(
-    number: int, start: float, seconds: float, interval: float, *, models: int, schedule: Schedule
+    number: int, start: float, seconds: float, interval: float, *, models: int, schedule: IncidentSchedule
 ) -> Iterator[bytes]:
     """Yield what each scrape of one host adds; ``END`` belongs behind the last of all hosts.
 

@@ -24,7 +24,7 @@ _SCREEN_PIXELS, _SCREEN_COLUMNS = 1920, 24
 _AGAIN = 3
 _QUICK_SHARE = 0.1
 """A panel whose first answer takes less than this share of what is allowed is not asked again."""
-_LONGEST_SECONDS = 120
+_MAX_SECONDS = 120
 
 
 @dataclass(frozen=True)
@@ -84,12 +84,12 @@ def _all(urls: Sequence[str]) -> float:
 
 def _read(url: str) -> None:
     try:
-        with urllib.request.urlopen(url, timeout=_LONGEST_SECONDS) as reply:  # noqa: S310 - the address is ours
+        with urllib.request.urlopen(url, timeout=_MAX_SECONDS) as reply:  # noqa: S310 - the address is ours
             reply.read()
     except urllib.error.HTTPError as refused:
         raise Failed(f"{urllib.parse.unquote_plus(url)}: {refused.read().decode()}") from refused
     except TimeoutError as late:
-        raise Failed(f"{urllib.parse.unquote_plus(url)}: no answer within {_LONGEST_SECONDS} s") from late
+        raise Failed(f"{urllib.parse.unquote_plus(url)}: no answer within {_MAX_SECONDS} s") from late
 
 
 def _url(url: str, question: Question, view: View) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 if TYPE_CHECKING:
-    from modelhost_exporter.engines.snapshot import Histogram, Latency
+    from modelhost_exporter.engines.snapshot import EngineHistogram, Latency
 
 T = TypeVar("T")
 
@@ -39,7 +39,7 @@ class NotServed(LookupError):
     """The server answers, but not with success: unknown path, switched off, key needed."""
 
 
-class NotUnderstood(ValueError):
+class UnexpectedContent(ValueError):
     """The server's answer is not what its kind would say."""
 
 
@@ -49,7 +49,7 @@ def never(_models: frozenset[str] | None = None) -> bool:
 
 
 @dataclass(frozen=True)
-class Care:
+class PollPolicy:
     """What may be asked of a server whose models must not be loaded, woken or kept awake by asking."""
 
     metrics: Literal["auto", "on", "off"] = "auto"
@@ -59,25 +59,25 @@ class Care:
     """Tell whether requests for a model of these names (None: any) came since this was last answered with yes."""
 
 
-FREE = Care()
+FREE = PollPolicy()
 
 
 def read_json(fetch: Fetch, path: str) -> Any:
     """Return a page's JSON; NotUnderstood when it is none or too large, and what ``fetch`` raises."""
     body = fetch(path)
     if len(body) > MAX_JSON_BYTES:
-        raise NotUnderstood(f"{path} is larger than {MAX_JSON_BYTES} bytes of JSON")
+        raise UnexpectedContent(f"{path} is larger than {MAX_JSON_BYTES} bytes of JSON")
     try:
         return json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise NotUnderstood(f"{path} is not JSON") from error
+        raise UnexpectedContent(f"{path} is not JSON") from error
 
 
 def read_object(fetch: Fetch, path: str) -> dict[str, Any]:
     """Return a page's JSON object; NotUnderstood when it is none, and what ``fetch`` raises."""
     found = read_json(fetch, path)
     if not isinstance(found, dict):
-        raise NotUnderstood(f"{path} is not a JSON object")
+        raise UnexpectedContent(f"{path} is not a JSON object")
     return found
 
 
@@ -141,7 +141,7 @@ def listed_models(fetch: Fetch) -> list[dict[str, Any]]:
     """Return the entries of /v1/models that have an id; NotUnderstood when it is no list of models."""
     data = read_object(fetch, "/v1/models").get("data")
     if not isinstance(data, list):
-        raise NotUnderstood("/v1/models is no list of models")
+        raise UnexpectedContent("/v1/models is no list of models")
     return [{**entry, "id": name} for entry in objects(data) if (name := text(entry.get("id")))]
 
 
@@ -160,9 +160,9 @@ def owners(fetch: Fetch) -> set[str]:
     return {text(entry.get("owned_by")) for entry in attempt(lambda: listed_models(fetch), nothing)}
 
 
-def known_latencies(**values: Histogram | None) -> dict[Latency, Histogram]:
+def known_latencies(**values: EngineHistogram | None) -> dict[Latency, EngineHistogram]:
     """Return the histograms that there are, by what they measure."""
-    return cast("dict[Latency, Histogram]", known(**values))
+    return cast("dict[Latency, EngineHistogram]", known(**values))
 
 
 def known(**values: T | None) -> dict[str, T]:

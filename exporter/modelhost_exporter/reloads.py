@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 
-class NotReloaded(Exception):
+class ReloadFailed(Exception):
     """Why a reload failed, in one line; the old configuration is in force."""
 
 
 class Reloads:
     """Run a reload in a thread for each request, or one for all requests that come during another."""
 
-    def __init__(self, reload: Callable[[], None], not_started: Callable[[Exception], NotReloaded]) -> None:
+    def __init__(self, reload: Callable[[], None], not_started: Callable[[Exception], ReloadFailed]) -> None:
         """Prepare; ``reload`` blocks and may raise NotReloaded, and is never run twice at the same time.
 
         ``not_started`` is given any other error (no thread left), and returns the one for those that wait.
@@ -52,7 +52,7 @@ class Reloads:
             try:
                 with self.during():
                     await threads.call(self._reload)
-            except NotReloaded as error:
+            except ReloadFailed as error:
                 outcome.set_exception(error)
             except Exception as error:  # noqa: BLE001 - no thread left, say
                 outcome.set_exception(self._not_started(error))

@@ -12,24 +12,24 @@ import psutil
 
 from modelhost_exporter import collectors
 from modelhost_exporter.collectors import gpu
-from modelhost_exporter.collectors.model_servers import ModelServers
+from modelhost_exporter.collectors.model_servers import ModelServersCollector
 from modelhost_exporter.config.model import ConfigError
 from modelhost_exporter.engines.local_processes import is_local
-from modelhost_exporter.engines.polling.pollers import Fleet
-from modelhost_exporter.gpu.process_owners import Owners, Server
-from modelhost_exporter.gpu.usage_cache import Uses
+from modelhost_exporter.engines.polling.pollers import Pollers
+from modelhost_exporter.gpu.process_owners import LocalServer, ProcessOwners
+from modelhost_exporter.gpu.usage_cache import UsageCache
 from modelhost_exporter.logs import formatting as logs
-from modelhost_exporter.metrics.exporter_metrics import OwnMetrics
+from modelhost_exporter.metrics.exporter_metrics import ExporterMetrics
 from modelhost_exporter.process.listening import CannotListen
-from modelhost_exporter.reloads import NotReloaded, Reloads
+from modelhost_exporter.reloads import ReloadFailed, Reloads
 from modelhost_exporter.scrape import Scrape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from modelhost_exporter.config.model import Config
-    from modelhost_exporter.engines.polling.pollers import Change, Schedule
-    from modelhost_exporter.engines.polling.server_poller import Surroundings
+    from modelhost_exporter.engines.polling.pollers import PollChange, Schedule
+    from modelhost_exporter.engines.polling.server_poller import PollDependencies
     from modelhost_exporter.proxy.settings import ProxiedServer
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class Machine:
 
     create: Callable[[str, collectors.Options, collectors.Paths], collectors.Collector] | None = None
     """Builds a collector by its name; None: as its module does."""
-    around: Surroundings | None = None
+    dependencies: PollDependencies | None = None
     """What polling model servers needs of it; None: of this machine."""
     schedule: Schedule | None = None
     """What polls model servers again and again; None: threads."""
@@ -77,8 +77,8 @@ class _Prepared:
 
     config: Config
     proxied: ListenersChange | None
-    polled: Change
-    owners: Owners
+    polled: PollChange
+    owners: ProcessOwners
     built: dict[str, tuple[Build, collectors.Collector]]
     scrape: Scrape
 
@@ -93,13 +93,15 @@ class Service:
         self._machine = machine or Machine()
         self.demo = self._machine.simulated
         """Whether what is measured is made up."""
-        self._own = OwnMetrics(simulated=self.demo)
+        self._own = ExporterMetrics(simulated=self.demo)
         self.registry = self._own.registry
-        self._gpu_uses = Uses()
-        self.fleet = Fleet(self.registry, self._gpu_uses, around=self._machine.around, schedule=self._machine.schedule)
+        self._gpu_uses = UsageCache()
+        self.pollers = Pollers(
+            self.registry, self._gpu_uses, dependencies=self._machine.dependencies, schedule=self._machine.schedule
+        )
         """The model servers that are watched."""
-        self._given: Mapping[str, collectors.Collector] = {"model_servers": ModelServers(self.fleet.collect)}
-        self._owners = Owners((), config.path.procfs)
+        self._given: Mapping[str, collectors.Collector] = {"model_servers": ModelServersCollector(self.pollers.collect)}
+        self._owners = ProcessOwners((), config.path.procfs)
         self._built: dict[str, tuple[Build, collectors.Collector]] = {}
         self.config = config
         self.proxy: Listeners | None = None
@@ -129,7 +131,7 @@ class Service:
             self._own.reloaded(successful=True)
             log.info("configuration reloaded", extra={"fields": {"collectors": ",".join(config.collectors)}})
 
-    def _not_reloaded(self, error: Exception) -> NotReloaded:
+    def _not_reloaded(self, error: Exception) -> ReloadFailed:
         """Note and log why a reload failed; return it as one line."""
         self._own.reloaded(successful=False)
         reason = str(error) if isinstance(error, (ConfigError, CannotListen)) else f"{type(error).__name__}: {error}"
@@ -139,13 +141,13 @@ class Service:
         )
         fields = {"error": reason}
         log.error("configuration not reloaded", extra={"fields": fields}, exc_info=None if foreseen else error)
-        return NotReloaded(reason)
+        return ReloadFailed(reason)
 
     def _prepared(self, config: Config, previous: Scrape | None) -> _Prepared:
         """Build and start what a configuration needs; undone as a whole when anything fails."""
         before = psutil.PROCFS_PATH
         psutil.PROCFS_PATH = str(config.path.procfs)  # collectors may read it when they are built
-        owners = self._owners if config.path == self.config.path else Owners((), config.path.procfs)
+        owners = self._owners if config.path == self.config.path else ProcessOwners((), config.path.procfs)
         with contextlib.ExitStack() as undo:
             undo.callback(setattr, psutil, "PROCFS_PATH", before)
             proxied = self._proxied(config)
@@ -184,7 +186,7 @@ class Service:
         self._tell_of_gpus(built[1] if built else None, self.scrape)
 
     def _tell_of_gpus(self, collector: collectors.Collector | None, scrape: Scrape) -> None:
-        if isinstance(collector, gpu.Gpu):
+        if isinstance(collector, gpu.GpuCollector):
             self._gpu_uses.follow(lambda: collector.last_reading, lambda: scrape.start("gpu"))
         else:
             self._gpu_uses.follow_none()
@@ -193,13 +195,13 @@ class Service:
         """Listen for the proxied servers that are new in a configuration."""
         return self.proxy.prepare(config.proxied) if self.proxy is not None else None
 
-    def _polled(self, config: Config) -> Change:
+    def _polled(self, config: Config) -> PollChange:
         """Start to poll the servers that are new in a configuration."""
         if "model_servers" not in config.collectors:  # switched off: nothing is polled
-            return self.fleet.prepare(())
-        return self.fleet.prepare(config.polled, {server.name for server in config.proxied})
+            return self.pollers.prepare(())
+        return self.pollers.prepare(config.polled, {server.name for server in config.proxied})
 
-    def _collector(self, name: str, config: Config, owners: Owners) -> tuple[Build, collectors.Collector]:
+    def _collector(self, name: str, config: Config, owners: ProcessOwners) -> tuple[Build, collectors.Collector]:
         """Return the collector in use when its options are the same, else a new one."""
         wanted = (config.collectors[name], config.path)
         if name in self._given:
@@ -209,7 +211,7 @@ class Service:
         options, paths = wanted
         if self._machine.create is not None:
             return wanted, self._machine.create(name, options, paths)
-        if isinstance(options, gpu.Options):
+        if isinstance(options, gpu.GpuOptions):
             return wanted, gpu.create(options, paths, owners)
         return wanted, collectors.module(name).create(options, paths)
 
@@ -222,7 +224,9 @@ class Service:
         return replace(config, web=replace(config.web, **served))
 
 
-def _local_servers(config: Config) -> tuple[Server, ...]:
+def _local_servers(config: Config) -> tuple[LocalServer, ...]:
     """Return the model servers that may run here, known by their port, so that GPU memory carries their names."""
     urls = {server.name: server.url.url for server in config.servers if server.url}
-    return tuple(Server(name, port=url.port) for name, url in urls.items() if url.port and is_local(url.host or ""))
+    return tuple(
+        LocalServer(name, port=url.port) for name, url in urls.items() if url.port and is_local(url.host or "")
+    )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from modelhost_exporter.collectors import Options, Paths, Unavailable
-from modelhost_exporter.collectors.cgroup import Cgroup, create, own_path
+from modelhost_exporter.collectors.cgroup import CgroupCollector, create, own_path
 from tests.support.machine import write
 from tests.support.readings import readings, readings_or_reason
 
@@ -20,7 +20,7 @@ def measured(root: Path, own: str, files: Mapping[str, str], mount: str = "sys/f
     """Return what is measured in the cgroup that /proc/self/cgroup calls ``own``; files lie below the mount."""
     write(root, {"proc/self/cgroup": own, f"{mount}/cgroup.controllers": "cpu memory\n"})
     write(root / mount, files)
-    return readings(Cgroup(root / "proc", root / "sys").collect())
+    return readings(CgroupCollector(root / "proc", root / "sys").collect())
 
 
 def limits(*, memory: str = "max", cpu: str = "max 100000", used: int = 0, throttled: int = 0) -> dict[str, str]:
@@ -52,7 +52,7 @@ def test_a_container_with_a_cgroup_namespace(tmp_path: Path) -> None:
 def test_the_hosts_files_say_nothing_of_the_containers_limits() -> None:
     """With the host's /proc and /sys mounted elsewhere the container's limits are read from its own."""
     host = Paths(Path("/host/proc"), Path("/host/sys"), Path("/host"))
-    assert vars(create(Options(), host)) == vars(Cgroup(Path("/proc"), Path("/sys")))
+    assert vars(create(Options(), host)) == vars(CgroupCollector(Path("/proc"), Path("/sys")))
 
 
 def test_a_container_that_is_told_a_path_it_cannot_see(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_v1_alone_is_unavailable(tmp_path: Path) -> None:
     """A system with cgroup v1 alone has no v2 file system, and its processes no v2 path."""
     write(tmp_path, {"proc/self/cgroup": "4:memory:/a\n", "sys/fs/cgroup/memory/memory.limit_in_bytes": "1\n"})
     with pytest.raises(Unavailable, match="no cgroup v2 file system"):
-        list(Cgroup(tmp_path / "proc", tmp_path / "sys").collect())
+        list(CgroupCollector(tmp_path / "proc", tmp_path / "sys").collect())
     with pytest.raises(Unavailable, match="not in a cgroup v2"):
         own_path("4:memory:/a\n1:name=systemd:/a\n")
 
@@ -132,7 +132,7 @@ def test_v1_alone_is_unavailable(tmp_path: Path) -> None:
 def test_off_linux_it_is_unavailable(tmp_path: Path) -> None:
     """Without /proc and /sys nothing has failed."""
     with pytest.raises(Unavailable):
-        list(Cgroup(tmp_path / "proc", tmp_path / "sys").collect())
+        list(CgroupCollector(tmp_path / "proc", tmp_path / "sys").collect())
 
 
 def test_this_machine() -> None:

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import pytest
 
 from modelhost_exporter.collectors import Options, Paths
-from modelhost_exporter.collectors.clock import Clock, Discipline, adjtimex, create
+from modelhost_exporter.collectors.clock import ClockCollector, Discipline, adjtimex, create
 from tests.support.machine import psutil_double
 from tests.support.readings import readings
 
@@ -40,7 +40,7 @@ def refused() -> NoReturn:
 
 def test_everything_the_clock_says() -> None:
     """Time and boot time since 1970; offset, largest error and synchronisation from the kernel's discipline."""
-    clock = Clock(psutil_double(), lambda: 1.8e9, lambda: Discipline(-0.25, 0.5, synchronized=True))
+    clock = ClockCollector(psutil_double(), lambda: 1.8e9, lambda: Discipline(-0.25, 0.5, synchronized=True))
     assert readings(clock.collect()) == {
         "time_seconds": {(): 1.8e9},
         "boot_time_seconds": {(): 1.7e9},
@@ -52,14 +52,14 @@ def test_everything_the_clock_says() -> None:
 
 def test_a_clock_that_nothing_synchronises() -> None:
     """Not synchronised is 0, a value one can alert on."""
-    clock = Clock(psutil_double(), discipline=lambda: Discipline(0.0, 16.0, synchronized=False))
+    clock = ClockCollector(psutil_double(), discipline=lambda: Discipline(0.0, 16.0, synchronized=False))
     assert readings(clock.collect())["clock_synchronized"] == {(): 0}
 
 
 @pytest.mark.parametrize("discipline", [None, refused], ids=["none", "refused"])
 def test_without_a_discipline_there_is_still_the_time(discipline: Any) -> None:
     """A platform without a clock discipline, or a container that may not ask, still has time and boot time."""
-    read = readings(Clock(psutil_double(), lambda: 1.8e9, discipline).collect())
+    read = readings(ClockCollector(psutil_double(), lambda: 1.8e9, discipline).collect())
     assert read == {"time_seconds": {(): 1.8e9}, "boot_time_seconds": {(): 1.7e9}}
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from modelhost_exporter.collectors import Options, Paths
-from modelhost_exporter.collectors.cpu import Cpu, create, disjoint_modes
+from modelhost_exporter.collectors.cpu import CpuCollector, create, disjoint_modes
 from tests.support.machine import CpuTimes, psutil_double
 from tests.support.readings import readings
 
@@ -19,13 +19,13 @@ def user_seconds(*reads: float) -> list[float]:
     """Return what successive scrapes say of one CPU's user time when psutil says ``reads``."""
     coming = iter(reads)
     source = psutil_double(cpu_times=lambda **_: [SimpleNamespace(_asdict=lambda: {"user": next(coming)})])
-    collector = Cpu(source)
+    collector = CpuCollector(source)
     return [readings(collector.collect())["cpu_seconds_total"]["0", "user"] for _ in reads]
 
 
 def test_guest_time_is_taken_out_of_user_and_nice() -> None:
     """Modes are disjoint: guest time is counted once, although the kernel counts it in user and nice too."""
-    seconds = readings(Cpu(psutil_double()).collect())["cpu_seconds_total"]
+    seconds = readings(CpuCollector(psutil_double()).collect())["cpu_seconds_total"]
     assert seconds["0", "user"] == 100 - 30
     assert seconds["0", "nice"] == 10 - 4
     assert (seconds["0", "guest"], seconds["0", "guest_nice"]) == (30, 4)
@@ -62,7 +62,7 @@ def test_a_large_fall_is_a_reset() -> None:
 def test_cpus_and_modes_are_held_apart() -> None:
     """One CPU's high value does not hold another CPU or another mode."""
     reads = iter([[CpuTimes(system=50, idle=9), CpuTimes(system=49)], [CpuTimes(system=49), CpuTimes(system=49.5)]])
-    collector = Cpu(psutil_double(cpu_times=lambda **_: next(reads)))
+    collector = CpuCollector(psutil_double(cpu_times=lambda **_: next(reads)))
     list(collector.collect())
     seconds = readings(collector.collect())["cpu_seconds_total"]
     assert (seconds["0", "system"], seconds["1", "system"], seconds["0", "idle"]) == (50, 49.5, 1000)
@@ -70,21 +70,21 @@ def test_cpus_and_modes_are_held_apart() -> None:
 
 def test_cores_and_events() -> None:
     """Logical and physical cores, context switches and interrupts are what psutil says."""
-    read = readings(Cpu(psutil_double()).collect())
+    read = readings(CpuCollector(psutil_double()).collect())
     assert (read["cpu_logical_cores"], read["cpu_physical_cores"]) == ({(): 4}, {(): 2})
     assert (read["context_switches_total"], read["interrupts_total"]) == ({(): 1000}, {(): 2000})
 
 
 def test_unknown_core_counts_are_absent() -> None:
     """A virtual machine that hides its cores has no number of cores, rather than zero."""
-    read = readings(Cpu(psutil_double(cpu_count=lambda logical=True: 4 if logical else None)).collect())
+    read = readings(CpuCollector(psutil_double(cpu_count=lambda logical=True: 4 if logical else None)).collect())
     assert "cpu_physical_cores" not in read
     assert read["cpu_logical_cores"] == {(): 4}
 
 
 def test_frequency_is_in_hertz() -> None:
     """Megahertz become hertz, CPU by CPU."""
-    assert readings(Cpu(psutil_double()).collect())["cpu_frequency_hertz"] == {("0",): 2.4e9, ("1",): 2.4e9}
+    assert readings(CpuCollector(psutil_double()).collect())["cpu_frequency_hertz"] == {("0",): 2.4e9, ("1",): 2.4e9}
 
 
 def not_implemented(**_: bool) -> Any:
@@ -104,7 +104,7 @@ def unreadable(**_: bool) -> Any:
 )
 def test_unknown_frequency_is_absent(cpu_freq: Any) -> None:
     """Where the platform does not say the frequency there is none on the page, and all else still is."""
-    read = readings(Cpu(psutil_double(cpu_freq=cpu_freq)).collect())
+    read = readings(CpuCollector(psutil_double(cpu_freq=cpu_freq)).collect())
     assert "cpu_frequency_hertz" not in read
     assert read["interrupts_total"] == {(): 2000}
 
@@ -126,7 +126,7 @@ def test_a_cpu_that_is_offline_does_not_change_the_others_numbers(tmp_path: Path
     online = tmp_path / "devices/system/cpu/online"
     online.parent.mkdir(parents=True)
     online.write_text("0,2\n")
-    found = readings(Cpu(psutil_double(), tmp_path).collect())
+    found = readings(CpuCollector(psutil_double(), tmp_path).collect())
     assert {cpu for cpu, _ in found["cpu_seconds_total"]} == {"0", "2"}
     assert set(found["cpu_frequency_hertz"]) == {("0",), ("2",)}
 
@@ -142,7 +142,7 @@ def test_cpus_that_share_a_clock_each_have_its_frequency(tmp_path: Path) -> None
         cpu_times=lambda **_: [CpuTimes()] * 5,
         cpu_freq=lambda **_: [SimpleNamespace(current=mhz) for mhz in (1000.0, 0.0, 3000.0)],
     )
-    assert readings(Cpu(source, tmp_path).collect())["cpu_frequency_hertz"] == {
+    assert readings(CpuCollector(source, tmp_path).collect())["cpu_frequency_hertz"] == {
         ("0",): 1e9,
         ("1",): 1e9,
         ("2",): 1e9,
@@ -156,5 +156,5 @@ def test_numbers_that_do_not_fit_are_not_used(tmp_path: Path, online: str) -> No
     """A list of CPUs that has another length, or is no list, leaves psutil's order."""
     (tmp_path / "devices/system/cpu").mkdir(parents=True)
     (tmp_path / "devices/system/cpu/online").write_text(online)
-    found = readings(Cpu(psutil_double(), tmp_path).collect())
+    found = readings(CpuCollector(psutil_double(), tmp_path).collect())
     assert {cpu for cpu, _ in found["cpu_seconds_total"]} == {"0", "1"}

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pytest
 
 from modelhost_exporter.collectors import Paths, Unavailable
-from modelhost_exporter.collectors.disk import Disk, Options, create
-from modelhost_exporter.config.name_filter import Selection
+from modelhost_exporter.collectors.disk import DiskCollector, DiskOptions, create
+from modelhost_exporter.config.name_filter import NameFilter
 from modelhost_exporter.linux.disks import Disks
 from tests.support.machine import FILES, DiskCounts, psutil_double, write
 from tests.support.readings import readings, readings_or_reason
@@ -16,7 +16,7 @@ from tests.support.readings import readings, readings_or_reason
 if TYPE_CHECKING:
     from pathlib import Path
 
-DEFAULT = Options().devices
+DEFAULT = DiskOptions().devices
 
 
 def with_disks(*names: str, counts: Any = None) -> SimpleNamespace:
@@ -26,7 +26,7 @@ def with_disks(*names: str, counts: Any = None) -> SimpleNamespace:
 
 def test_units(tmp_path: Path) -> None:
     """Bytes are bytes, operations are counted, and milliseconds become seconds."""
-    read = readings(Disk(DEFAULT, Disks(write(tmp_path, FILES) / "proc", tmp_path / "sys")).collect())
+    read = readings(DiskCollector(DEFAULT, Disks(write(tmp_path, FILES) / "proc", tmp_path / "sys")).collect())
     assert {name: value["sda",] for name, value in read.items()} == {
         "disk_read_bytes_total": 7168,
         "disk_written_bytes_total": 9216,
@@ -45,7 +45,7 @@ def test_units(tmp_path: Path) -> None:
 )
 def test_disks_are_measured_by_default(name: str) -> None:
     """Whole disks, logical volumes and arrays are measured."""
-    assert ((name,)) in readings(Disk(DEFAULT, with_disks(name)).collect())["disk_read_bytes_total"]
+    assert ((name,)) in readings(DiskCollector(DEFAULT, with_disks(name)).collect())["disk_read_bytes_total"]
 
 
 @pytest.mark.parametrize(
@@ -67,20 +67,20 @@ def test_disks_are_measured_by_default(name: str) -> None:
 )
 def test_parts_and_virtual_disks_are_left_out_by_default(name: str) -> None:
     """Partitions (their disk has their traffic too), loop devices, RAM disks and drives for media are left out."""
-    read = readings(Disk(DEFAULT, with_disks("sda", name)).collect())
+    read = readings(DiskCollector(DEFAULT, with_disks("sda", name)).collect())
     assert set(read["disk_read_bytes_total"]) == {("sda",)}
 
 
 def test_include_picks_what_the_default_leaves_out() -> None:
     """Who includes partitions by name gets them, and nothing else."""
-    chosen = Selection(include=re.compile(r"sda\d"))
-    read = readings(Disk(chosen, with_disks("sda", "sda1", "sdb")).collect())
+    chosen = NameFilter(include=re.compile(r"sda\d"))
+    read = readings(DiskCollector(chosen, with_disks("sda", "sda1", "sdb")).collect())
     assert set(read["disk_read_bytes_total"]) == {("sda1",)}
 
 
 def test_psutil_has_no_weighted_time() -> None:
     """Off Linux there is no weighted time, and the counters are there all the same."""
-    read = readings(Disk(DEFAULT, with_disks("sda")).collect())
+    read = readings(DiskCollector(DEFAULT, with_disks("sda")).collect())
     assert "disk_io_time_weighted_seconds_total" not in read
     assert read["disk_reads_completed_total"] == {("sda",): 7}
 
@@ -88,7 +88,7 @@ def test_psutil_has_no_weighted_time() -> None:
 def test_without_busy_time_the_io_time_is_absent() -> None:
     """On macOS and Windows there is no busy_time: absent, not zero."""
     counts = SimpleNamespace(read_count=1, write_count=2, read_bytes=3, write_bytes=4, read_time=5, write_time=6)
-    read = readings(Disk(DEFAULT, with_disks("disk0", counts=counts)).collect())
+    read = readings(DiskCollector(DEFAULT, with_disks("disk0", counts=counts)).collect())
     assert "disk_io_time_seconds_total" not in read
     assert read["disk_write_time_seconds_total"] == {("disk0",): 0.006}
 
@@ -111,7 +111,7 @@ def not_implemented(**_: bool) -> NoReturn:
 def test_a_machine_without_disks_is_unavailable(disk_io_counters: Any) -> None:
     """Where there is no disk to measure (a container, a diskless machine) nothing has failed."""
     with pytest.raises(Unavailable):
-        list(Disk(DEFAULT, psutil_double(disk_io_counters=disk_io_counters)).collect())
+        list(DiskCollector(DEFAULT, psutil_double(disk_io_counters=disk_io_counters)).collect())
 
 
 def test_the_weighted_time_is_the_eleventh_statistic(tmp_path: Path) -> None:
@@ -119,14 +119,14 @@ def test_the_weighted_time_is_the_eleventh_statistic(tmp_path: Path) -> None:
     text = "   8 0 sda 1 2 3 4 5 6 7 8 9 10 11\n   8 1 sda1 1 2 3 4\n\n"
     text += "259 0 nvme0n1 1 2 3 4 5 6 7 8 9 10 1100 12 13 14 15 16 17\n"
     (tmp_path / "diskstats").write_text(text)
-    read = readings(Disk(Selection(), Disks(tmp_path, tmp_path / "sys")).collect())
+    read = readings(DiskCollector(NameFilter(), Disks(tmp_path, tmp_path / "sys")).collect())
     assert read["disk_io_time_weighted_seconds_total"] == {("sda",): 0.011, ("nvme0n1",): 1.1}
     assert ("sda1",) in read["disk_reads_completed_total"]
 
 
 def test_this_machine() -> None:
     """On the real machine each disk's counters are finite and its busy time is no longer than the machine is up."""
-    read = readings_or_reason(create(Options(), Paths()))
+    read = readings_or_reason(create(DiskOptions(), Paths()))
     if isinstance(read, str):
         assert "disk" in read
         return

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from modelhost_exporter.collectors import Options, Paths, Unavailable
-from modelhost_exporter.collectors.file_descriptors import FileDescriptors, create
+from modelhost_exporter.collectors.file_descriptors import FileDescriptorsCollector, create
 from tests.support.machine import FILES, write
 from tests.support.readings import readings
 
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 
 def test_allocated_and_maximum(tmp_path: Path) -> None:
     """The first number of file-nr is what is allocated, the third what is allowed."""
-    read = readings(FileDescriptors(write(tmp_path, FILES) / "proc").collect())
+    read = readings(FileDescriptorsCollector(write(tmp_path, FILES) / "proc").collect())
     assert read == {"file_descriptors_allocated": {(): 735}, "file_descriptors_maximum": {(): 2466170}}
 
 
 def test_without_file_nr_it_is_unavailable(tmp_path: Path) -> None:
     """Off Linux nothing has failed."""
     with pytest.raises(Unavailable):
-        list(FileDescriptors(tmp_path).collect())
+        list(FileDescriptorsCollector(tmp_path).collect())
 
 
 def test_a_file_that_says_something_else_is_a_failure(tmp_path: Path) -> None:
     """A file-nr of another shape is not guessed at."""
     with pytest.raises(ValueError, match="unpack"):
-        list(FileDescriptors(write(tmp_path, {"sys/fs/file-nr": "735 0\n"})).collect())
+        list(FileDescriptorsCollector(write(tmp_path, {"sys/fs/file-nr": "735 0\n"})).collect())
 
 
 def test_this_machine() -> None:

@@ -11,9 +11,16 @@ from typing import TYPE_CHECKING, NoReturn
 import pytest
 
 from modelhost_exporter.collectors import Paths, Unavailable
-from modelhost_exporter.collectors.filesystem import Filesystem, Options, Space, create, host_name, space
+from modelhost_exporter.collectors.filesystem import (
+    FilesystemCollector,
+    FilesystemOptions,
+    Space,
+    create,
+    host_name,
+    space,
+)
 from modelhost_exporter.config.duration import Seconds
-from modelhost_exporter.config.name_filter import Selection
+from modelhost_exporter.config.name_filter import NameFilter
 from modelhost_exporter.metrics.exposition import TEXT
 from modelhost_exporter.process.daemon_thread import names
 from tests.support.machine import Partition, psutil_double
@@ -43,13 +50,15 @@ def answer(_mount: str) -> Space:
 
 def measured(
     *partitions: Partition,
-    options: Options | None = None,
+    options: FilesystemOptions | None = None,
     rootfs: str = "/",
     ask: Callable[[str], Space] = answer,
 ) -> Readings:
     """Return what is measured of these mounts."""
     source = psutil_double(disk_partitions=lambda **_: list(partitions))
-    return readings(Filesystem(options or Options(), Path(rootfs), source, ask, lambda: 1.8e9).collect())
+    return readings(
+        FilesystemCollector(options or FilesystemOptions(), Path(rootfs), source, ask, lambda: 1.8e9).collect()
+    )
 
 
 def mountpoints(read: Readings) -> list[str]:
@@ -111,8 +120,8 @@ def test_other_mounts_are_measured_by_default(mountpoint: str) -> None:
 
 def test_include_picks_what_the_default_leaves_out() -> None:
     """Who includes tmpfs and a mount point by name gets just that."""
-    options = Options(
-        mountpoints=Selection(include=re.compile("/dev/shm")), fstypes=Selection(include=re.compile("tmpfs"))
+    options = FilesystemOptions(
+        mountpoints=NameFilter(include=re.compile("/dev/shm")), fstypes=NameFilter(include=re.compile("tmpfs"))
     )
     partitions = (Partition(), Partition("tmpfs", "/dev/shm", "tmpfs"), Partition("tmpfs", "/tmp", "tmpfs"))
     assert mountpoints(measured(*partitions, options=options)) == ["/dev/shm"]
@@ -159,7 +168,7 @@ def test_host_name(mountpoint: str, rootfs: str, wanted: str | None) -> None:
 def test_a_drive_of_windows() -> None:
     """On Windows, where the default root is a backslash, drives are measured under their letters."""
     source = psutil_double(disk_partitions=lambda **_: [Partition("C:\\", "C:\\", "NTFS", "rw,fixed")])
-    read = readings(Filesystem(Options(), PureWindowsPath("/"), source, answer).collect())
+    read = readings(FilesystemCollector(FilesystemOptions(), PureWindowsPath("/"), source, answer).collect())
     assert read["filesystem_size_bytes"] == {("C:\\", "C:\\", "NTFS"): 1000}
 
 
@@ -187,7 +196,7 @@ def test_a_name_that_is_not_utf8_can_be_written() -> None:
         return SPACE
 
     source = psutil_double(disk_partitions=lambda **_: [Partition(mountpoint=name)])
-    page = TEXT.render(list(Filesystem(Options(), source=source, ask=ask).collect())).decode()
+    page = TEXT.render(list(FilesystemCollector(FilesystemOptions(), source=source, ask=ask).collect())).decode()
     assert asked == [name]
     assert 'mountpoint="/mnt/caf' in page
 
@@ -243,7 +252,7 @@ def test_a_stuck_mount_costs_the_others_nothing(hang: threading.Event) -> None:
 
     partitions = [Partition(mountpoint=name) for name in ("/", "/nfs", "/home")]
     source = psutil_double(disk_partitions=lambda **_: partitions)
-    collector = Filesystem(Options(stuck_after=Seconds(0.2)), source=source, ask=ask)
+    collector = FilesystemCollector(FilesystemOptions(timeout=Seconds(0.2)), source=source, ask=ask)
     for _ in range(3):
         read = readings(collector.collect())
         errors = {mount: value for (_, mount, _), value in read["filesystem_device_error"].items()}
@@ -280,7 +289,7 @@ def test_another_device_at_the_same_place(hang: threading.Event) -> None:
 
     partitions = [Partition("/dev/a", "/data")]
     source = psutil_double(disk_partitions=lambda **_: partitions[-1:])
-    collector = Filesystem(Options(stuck_after=Seconds(0.2)), source=source, ask=ask)
+    collector = FilesystemCollector(FilesystemOptions(timeout=Seconds(0.2)), source=source, ask=ask)
     assert set(readings(collector.collect())["filesystem_size_bytes"]) == {("/dev/a", "/data", "ext4")}
     partitions.append(Partition("/dev/b", "/data"))
     read = readings(collector.collect())
@@ -312,7 +321,7 @@ def test_a_mount_point_that_is_gone_is_an_os_error(tmp_path: Path) -> None:
 
 def test_this_machine() -> None:
     """On the real machine every measured mount has room within its size; with every type included, / is among them."""
-    options = Options(fstypes=Selection(), mountpoints=Selection(include=re.compile("/")))
+    options = FilesystemOptions(fstypes=NameFilter(), mountpoints=NameFilter(include=re.compile("/")))
     read = readings(create(options, Paths()).collect())
     ((labels, size),) = read["filesystem_size_bytes"].items()
     assert labels[1] == "/"

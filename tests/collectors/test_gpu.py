@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from modelhost_exporter.collectors import Paths, Unavailable
-from modelhost_exporter.collectors.gpu import Gpu, Options, create
+from modelhost_exporter.collectors.gpu import GpuCollector, GpuOptions, create
 from modelhost_exporter.config.duration import Seconds
 from modelhost_exporter.config.parsing import ConfigError, parse
 from modelhost_exporter.gpu import families
-from modelhost_exporter.gpu.contract import Census, Identity, Lost, Value
-from modelhost_exporter.gpu.sources import Later
+from modelhost_exporter.gpu.contract import DeviceLost, Enumeration, Identity, Value
+from modelhost_exporter.gpu.sources import LazySource
 from modelhost_exporter.metrics.exposition import TEXT
 from modelhost_exporter.process.daemon_thread import running
 from modelhost_exporter.scrape import Scrape
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from modelhost_exporter.metrics.families import Family
     from tests.support.readings import Readings
 
-QUICK = Options(stuck_after=Seconds(0.5))
+QUICK = GpuOptions(timeout=Seconds(0.5))
 
 
 class Card:
@@ -35,7 +35,7 @@ class Card:
     def __init__(self, gpu: str, read: Callable[[], list[Value]] | None = None) -> None:
         self.identity = Identity(gpu, f"GPU-{gpu}", "nvidia")
         self.memory_by_pid = {1: 8.0}
-        self.asleep = self.resting = False
+        self.asleep = self.polling_paused = False
         self.does = read
         self.runs = 0
 
@@ -53,7 +53,7 @@ class Vendor:
     """A source whose census is what it was last told, or a failure."""
 
     def __init__(self, *cards: Card, missing: tuple[Card, ...] = (), unseen: int = 0) -> None:
-        self.answer: Census | Exception = Census(cards, missing, unseen)
+        self.answer: Enumeration | Exception = Enumeration(cards, missing, unseen)
         self.hangs: threading.Event | None = None
         self.closed = False
 
@@ -61,7 +61,7 @@ class Vendor:
         """Be there."""
         return ""
 
-    def census(self) -> Census:
+    def enumerate(self) -> Enumeration:
         """Answer, raise or hang."""
         if self.hangs is not None:
             self.hangs.wait(30)
@@ -85,7 +85,7 @@ def fail() -> list[Value]:
 
 def lose() -> list[Value]:
     """Be gone."""
-    raise Lost("fell off the bus")
+    raise DeviceLost("fell off the bus")
 
 
 def devices(read: Readings) -> tuple[float, float]:
@@ -95,7 +95,7 @@ def devices(read: Readings) -> tuple[float, float]:
 
 def test_each_gpu_has_its_series() -> None:
     """Values carry the GPU's index and UUID; what is remembered is there too."""
-    read = readings(Gpu({"x": Vendor(Card("0"), Card("1"))}, QUICK).collect())
+    read = readings(GpuCollector({"x": Vendor(Card("0"), Card("1"))}, QUICK).collect())
     assert read["gpu_power_watts"] == {("0", "GPU-0"): 100, ("1", "GPU-1"): 100}
     assert read["gpu_busy_seconds_total"] == {("0", "GPU-0"): 7, ("1", "GPU-1"): 7}
     assert devices(read) == (2, 2)
@@ -111,7 +111,7 @@ def test_a_gpu_that_hangs_costs_its_own_metrics(caplog: pytest.LogCaptureFixture
         return []
 
     stuck = Card("1", hang)
-    collector = Gpu({"x": Vendor(Card("0"), stuck)}, QUICK)
+    collector = GpuCollector({"x": Vendor(Card("0"), stuck)}, QUICK)
     for _ in range(3):
         read = readings(collector.collect())
         assert read["gpu_up"] == {("0", "GPU-0"): 1, ("1", "GPU-1"): 0}
@@ -126,14 +126,14 @@ def test_a_gpu_that_hangs_costs_its_own_metrics(caplog: pytest.LogCaptureFixture
 
 def test_a_gpu_that_fails_costs_its_own_metrics() -> None:
     """An unexpected error of one GPU is no other GPU's."""
-    read = readings(Gpu({"x": Vendor(Card("0", fail), Card("1"))}, QUICK).collect())
+    read = readings(GpuCollector({"x": Vendor(Card("0", fail), Card("1"))}, QUICK).collect())
     assert read["gpu_up"] == {("0", "GPU-0"): 0, ("1", "GPU-1"): 1}
     assert devices(read) == (2, 2)
 
 
 def test_a_gpu_that_is_lost_is_not_there() -> None:
     """One that is found lost while it is asked is not counted, in the very scrape."""
-    read = readings(Gpu({"x": Vendor(Card("0", lose), Card("1"))}, QUICK).collect())
+    read = readings(GpuCollector({"x": Vendor(Card("0", lose), Card("1"))}, QUICK).collect())
     assert read["gpu_devices"] == {(): 1}
     assert read["gpu_up"] == {("0", "GPU-0"): 0, ("1", "GPU-1"): 1}
     assert next(iter(read["gpu_info"]))[:2] == ("1", "GPU-1")
@@ -142,19 +142,19 @@ def test_a_gpu_that_is_lost_is_not_there() -> None:
 def test_expected_is_the_most_that_were_there() -> None:
     """Nothing needs to be configured for a missing GPU to show."""
     vendor, card = Vendor(Card("0"), unseen=2), Card("0")
-    collector = Gpu({"x": vendor}, QUICK)
+    collector = GpuCollector({"x": vendor}, QUICK)
     assert devices(readings(collector.collect())) == (3, 3)
-    vendor.answer = Census([card])
+    vendor.answer = Enumeration([card])
     assert devices(readings(collector.collect())) == (1, 3)
 
 
 def test_expected_can_be_configured() -> None:
     """A configured number stays, whether more or fewer are there, or none at all."""
-    options = Options(expected_devices=2)
-    assert devices(readings(Gpu({"x": Vendor(Card("0"), Card("1"), Card("2"))}, options).collect())) == (3, 2)
+    options = GpuOptions(expected_devices=2)
+    assert devices(readings(GpuCollector({"x": Vendor(Card("0"), Card("1"), Card("2"))}, options).collect())) == (3, 2)
     nothing = Vendor()
     nothing.answer = Unavailable("no driver")
-    assert devices(readings(Gpu({"x": nothing}, options).collect())) == (0, 2)
+    assert devices(readings(GpuCollector({"x": nothing}, options).collect())) == (0, 2)
 
 
 def test_a_machine_without_gpus_is_unavailable() -> None:
@@ -162,29 +162,29 @@ def test_a_machine_without_gpus_is_unavailable() -> None:
     first, second = Vendor(), Vendor()
     first.answer, second.answer = Unavailable("no library"), Unavailable("no card")
     with pytest.raises(Unavailable, match="no library; no card"):
-        list(Gpu({"x": first, "y": second}, QUICK).collect())
+        list(GpuCollector({"x": first, "y": second}, QUICK).collect())
 
 
 def test_a_source_that_fails_does_not_cost_the_others(caplog: pytest.LogCaptureFixture) -> None:
     """One vendor's failure is logged; the other vendor's GPUs are all there; alone, it is the collector's failure."""
     broken = Vendor()
     broken.answer = RuntimeError("broken")
-    read = readings(Gpu({"x": broken, "y": Vendor(Card("0"))}, QUICK).collect())
+    read = readings(GpuCollector({"x": broken, "y": Vendor(Card("0"))}, QUICK).collect())
     assert read["gpu_power_watts"] == {("0", "GPU-0"): 100}
     assert [record.getMessage() for record in caplog.records] == ["x failed"]
     with pytest.raises(RuntimeError, match="broken"):
-        list(Gpu({"x": broken}, QUICK).collect())
+        list(GpuCollector({"x": broken}, QUICK).collect())
 
 
 def test_a_source_that_hangs_has_what_it_had() -> None:
     """While a census hangs, the GPUs of the last one are asked; without one, it is the collector's failure."""
     vendor = Vendor(Card("0"))
-    collector = Gpu({"x": vendor}, QUICK)
+    collector = GpuCollector({"x": vendor}, QUICK)
     list(collector.collect())
     vendor.hangs = threading.Event()
     assert readings(collector.collect())["gpu_power_watts"] == {("0", "GPU-0"): 100}
     with pytest.raises(TimeoutError, match="x: no answer"):
-        list(Gpu({"x": vendor}, QUICK, patience_seconds=0).collect())
+        list(GpuCollector({"x": vendor}, QUICK, patience_seconds=0).collect())
     vendor.hangs.set()
 
 
@@ -192,7 +192,7 @@ def test_a_source_that_takes_its_time_is_no_failure(caplog: pytest.LogCaptureFix
     """Opening a driver takes seconds: until then its GPUs are not there yet, or those that were there; nobody warns."""
     vendor = Vendor(Card("0"))
     vendor.hangs = threading.Event()
-    collector = Gpu({"x": vendor}, QUICK)
+    collector = GpuCollector({"x": vendor}, QUICK)
     with pytest.raises(Unavailable, match="x has not answered yet"):
         list(collector.collect())
     vendor.hangs.set()
@@ -207,7 +207,7 @@ def test_a_sleeping_gpu_is_up_and_is_not_asked() -> None:
     """Sleeping is no failure; what is remembered is still there."""
     card = Card("0")
     card.asleep = True
-    read = readings(Gpu({"x": Vendor(card)}, QUICK).collect())
+    read = readings(GpuCollector({"x": Vendor(card)}, QUICK).collect())
     assert (card.runs, read["gpu_up"], read["gpu_devices_suspended"]) == (0, {("0", "GPU-0"): 1}, {(): 1})
     assert "gpu_busy_seconds_total" in read
 
@@ -215,7 +215,7 @@ def test_a_sleeping_gpu_is_up_and_is_not_asked() -> None:
 def test_a_value_that_is_no_number_is_absent() -> None:
     """Neither None nor NaN reaches the page, and a family of nothing else is absent."""
     card = Card("0", lambda: [Value(families.POWER, (), None), Value(families.FAN, ("0",), float("nan"))])
-    read = readings(Gpu({"x": Vendor(card)}, QUICK).collect())
+    read = readings(GpuCollector({"x": Vendor(card)}, QUICK).collect())
     assert {"gpu_power_watts", "gpu_fan_speed_ratio"}.isdisjoint(read)
 
 
@@ -226,13 +226,13 @@ def test_a_gpu_that_is_found_while_the_collector_is_closed_is_no_failure(monkeyp
     class Overtaken(Worker[list[Value]]):
         def close(self) -> None:
             if self._name == "gpu-0":
-                vendor.answer = Census((Card("1"),))
+                vendor.answer = Enumeration((Card("1"),))
                 list(collector.collect())
             super().close()
 
     monkeypatch.setattr("modelhost_exporter.collectors.gpu.Worker", Overtaken)
     before = set(running())
-    collector = Gpu({"x": vendor}, QUICK)
+    collector = GpuCollector({"x": vendor}, QUICK)
     list(collector.collect())
     collector.close()
     wait_until(lambda: set(running()) <= before, "the threads end")
@@ -242,7 +242,7 @@ def test_a_reload_ends_the_old_collectors_threads() -> None:
     """A collector that a reload replaced is closed, with its sources; one that is kept is not."""
     others = set(running())
     gone, kept = Vendor(Card("0")), Vendor(Card("0"))
-    old = {"gpu": Gpu({"x": gone}, QUICK), "kept": Gpu({"x": kept}, QUICK)}
+    old = {"gpu": GpuCollector({"x": gone}, QUICK), "kept": GpuCollector({"x": kept}, QUICK)}
     before = Scrape(old, 1.0)
     before.page(TEXT, only=["gpu"])
     after = Scrape({"kept": old["kept"]}, 1.0, previous=before)
@@ -261,30 +261,30 @@ def test_what_is_not_there_is_looked_for_once_a_minute() -> None:
             raise Unavailable("no library")
         return Vendor(Card("0"))
 
-    later = Later(make, lambda: now[0])
+    later = LazySource(make, lambda: now[0])
     for now[0] in (0.0, 30.0, 59.0, 61.0):
         assert later.absence() == "no library"
         with pytest.raises(Unavailable, match="no library"):
-            later.census()
+            later.enumerate()
     assert (looked, list(later.facts())) == ([0.0, 61.0], [])
     later.close()
     now[0] = 130.0
     assert not later.absence()
-    assert len(later.census().present) == 1
+    assert len(later.enumerate().present) == 1
     assert list(later.facts())
     later.close()
 
 
-@pytest.mark.parametrize("raw", [{"expected_devices": -1}, {"stuck_after": 0}, {"expected": 8}])
+@pytest.mark.parametrize("raw", [{"expected_devices": -1}, {"timeout": 0}, {"expected": 8}])
 def test_mistakes_in_the_options_are_told(raw: object) -> None:
     """A number of GPUs below 0, a deadline of 0 and an unknown key are mistakes."""
     with pytest.raises(ConfigError, match=r"collectors\.gpu"):
-        parse(Options, raw, "collectors.gpu")
+        parse(GpuOptions, raw, "collectors.gpu")
 
 
 def test_this_machine() -> None:
     """On the real machine there are GPUs that are up, or a reason why there is none."""
-    read = readings_or_reason(create(Options(), Paths()))
+    read = readings_or_reason(create(GpuOptions(), Paths()))
     if isinstance(read, str):
         assert "no amd GPU" in read
     else:

@@ -3,14 +3,14 @@ from __future__ import annotations
 import os
 
 from modelhost_exporter.collectors import Options, Paths
-from modelhost_exporter.collectors.load import Load, create
+from modelhost_exporter.collectors.load import LoadCollector, create
 from tests.support.machine import psutil_double
 from tests.support.readings import readings
 
 
 def test_each_average_has_its_name() -> None:
     """Psutil's three averages are load1, load5 and load15, in this order."""
-    read = readings(Load(psutil_double()).collect())
+    read = readings(LoadCollector(psutil_double()).collect())
     assert read == {"load1": {(): 0.5}, "load5": {(): 1.5}, "load15": {(): 2.5}}
 
 

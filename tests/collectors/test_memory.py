@@ -4,7 +4,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from modelhost_exporter.collectors import Options, Paths
-from modelhost_exporter.collectors.memory import Memory, create
+from modelhost_exporter.collectors.memory import MemoryCollector, create
 from tests.support.machine import FILES, psutil_double, write
 from tests.support.readings import readings
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def test_memory_and_swap_in_bytes(tmp_path: Path) -> None:
     """Memory and swap are psutil's bytes under the contract's names."""
-    read = readings(Memory(tmp_path, psutil_double()).collect())
+    read = readings(MemoryCollector(tmp_path, psutil_double()).collect())
     assert {name: value[()] for name, value in read.items() if name.endswith("_bytes")} == {
         "memory_total_bytes": 1000,
         "memory_available_bytes": 600,
@@ -31,7 +31,7 @@ def test_memory_and_swap_in_bytes(tmp_path: Path) -> None:
 def test_swapped_pages_have_the_machine_s_size(tmp_path: Path) -> None:
     """On a kernel with 64 KiB pages swap traffic counts 64 KiB a page, not psutil's 4."""
     write(tmp_path, FILES)
-    read = readings(Memory(tmp_path / "proc", psutil_double(), page_bytes=65536).collect())
+    read = readings(MemoryCollector(tmp_path / "proc", psutil_double(), page_bytes=65536).collect())
     assert read["swap_in_bytes_total"] == {(): 3 * 65536}
     assert read["swap_out_bytes_total"] == {(): 5 * 65536}
 
@@ -39,21 +39,21 @@ def test_swapped_pages_have_the_machine_s_size(tmp_path: Path) -> None:
 def test_paging_counters(tmp_path: Path) -> None:
     """Major faults and out-of-memory kills are the kernel's own counts."""
     write(tmp_path, FILES)
-    read = readings(Memory(tmp_path / "proc", psutil_double()).collect())
+    read = readings(MemoryCollector(tmp_path / "proc", psutil_double()).collect())
     assert read["major_page_faults_total"] == {(): 11}
     assert read["oom_kills_total"] == {(): 2}
 
 
 def test_without_vmstat_swap_traffic_is_psutil_s(tmp_path: Path) -> None:
     """Off Linux psutil's own swap counters are the source, and the kernel's paging counters are absent."""
-    read = readings(Memory(tmp_path, psutil_double()).collect())
+    read = readings(MemoryCollector(tmp_path, psutil_double()).collect())
     assert (read["swap_in_bytes_total"], read["swap_out_bytes_total"]) == ({(): 4096}, {(): 8192})
     assert not {"major_page_faults_total", "oom_kills_total"} & set(read)
 
 
 def test_what_an_old_kernel_does_not_count_is_absent(tmp_path: Path) -> None:
     """A vmstat without oom_kill or swap (a kernel built without it) leaves those families out."""
-    read = readings(Memory(write(tmp_path, {"vmstat": "pgmajfault 4\n"}), psutil_double()).collect())
+    read = readings(MemoryCollector(write(tmp_path, {"vmstat": "pgmajfault 4\n"}), psutil_double()).collect())
     assert read["major_page_faults_total"] == {(): 4}
     assert not {"oom_kills_total", "swap_in_bytes_total", "swap_out_bytes_total"} & set(read)
 
@@ -61,7 +61,7 @@ def test_what_an_old_kernel_does_not_count_is_absent(tmp_path: Path) -> None:
 def test_what_the_platform_does_not_say_is_absent(tmp_path: Path) -> None:
     """MacOS and Windows have no buffers or cached memory; a zero would be a lie."""
     source = psutil_double(virtual_memory=lambda: SimpleNamespace(total=10, available=5, used=5, free=5, percent=50.0))
-    read = readings(Memory(tmp_path, source).collect())
+    read = readings(MemoryCollector(tmp_path, source).collect())
     assert not {"memory_cached_bytes", "memory_buffers_bytes"} & set(read)
     assert read["memory_total_bytes"] == {(): 10}
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from modelhost_exporter.collectors import Paths, Unavailable
-from modelhost_exporter.collectors.model_servers import ModelServers, Options, create
+from modelhost_exporter.collectors.model_servers import ModelServersCollector, Options, create
 from modelhost_exporter.config import model as configuration
 from modelhost_exporter.config.duration import Seconds
 from modelhost_exporter.config.http_url import ServerUrl
@@ -34,7 +34,7 @@ def test_without_servers_there_is_nothing_to_measure() -> None:
 def test_what_was_heard_is_shown() -> None:
     """The collector adds and leaves out nothing."""
     heard = [family("modelhost_engine_up")]
-    assert list(ModelServers(lambda: heard).collect()) == heard
+    assert list(ModelServersCollector(lambda: heard).collect()) == heard
 
 
 def test_the_real_exporter_polls_and_shows(start_exporter: StartExporter, tmp_path: Path) -> None:

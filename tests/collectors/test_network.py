@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pytest
 
 from modelhost_exporter.collectors import Paths, Unavailable
-from modelhost_exporter.collectors.network import Network, Options, bytes_per_second, create
-from modelhost_exporter.config.name_filter import Selection
+from modelhost_exporter.collectors.network import NetworkCollector, NetworkOptions, bytes_per_second, create
+from modelhost_exporter.config.name_filter import NameFilter
 from tests.support.machine import NicCounts, NicState, psutil_double
 from tests.support.readings import readings
 
 if TYPE_CHECKING:
     from types import SimpleNamespace
 
-DEFAULT = Options().devices
+DEFAULT = NetworkOptions().devices
 
 
 def with_interfaces(*names: str, states: dict[str, Any] | None = None) -> SimpleNamespace:
@@ -27,7 +27,7 @@ def with_interfaces(*names: str, states: dict[str, Any] | None = None) -> Simple
 
 def test_counters_state_and_speed() -> None:
     """Each of psutil's counters has its family; the speed is in bytes per second, not megabits."""
-    read = readings(Network(DEFAULT, with_interfaces("eth0")).collect())
+    read = readings(NetworkCollector(DEFAULT, with_interfaces("eth0")).collect())
     assert {name: value["eth0",] for name, value in read.items()} == {
         "network_transmit_bytes_total": 1,
         "network_receive_bytes_total": 2,
@@ -47,7 +47,7 @@ def test_counters_state_and_speed() -> None:
 )
 def test_real_interfaces_are_measured_by_default(name: str) -> None:
     """What carries the machine's traffic is measured."""
-    assert set(readings(Network(DEFAULT, with_interfaces(name)).collect())["network_up"]) == {(name,)}
+    assert set(readings(NetworkCollector(DEFAULT, with_interfaces(name)).collect())["network_up"]) == {(name,)}
 
 
 @pytest.mark.parametrize(
@@ -71,20 +71,22 @@ def test_real_interfaces_are_measured_by_default(name: str) -> None:
 )
 def test_virtual_interfaces_are_left_out_by_default(name: str) -> None:
     """Loopback, tunnels, bridges and interfaces of containers come and go and count the same bytes again."""
-    assert set(readings(Network(DEFAULT, with_interfaces("eth0", name)).collect())["network_up"]) == {("eth0",)}
+    assert set(readings(NetworkCollector(DEFAULT, with_interfaces("eth0", name)).collect())["network_up"]) == {
+        ("eth0",)
+    }
 
 
 def test_include_picks_what_the_default_leaves_out() -> None:
     """Who includes lo gets lo, and nothing else."""
-    chosen = Selection(include=re.compile("lo"))
-    read = readings(Network(chosen, with_interfaces("lo", "eth0")).collect())
+    chosen = NameFilter(include=re.compile("lo"))
+    read = readings(NetworkCollector(chosen, with_interfaces("lo", "eth0")).collect())
     assert all(set(series) == {("lo",)} for series in read.values())
 
 
 def test_a_link_that_is_down() -> None:
     """An interface that is not up says 0."""
     source = with_interfaces("eth0", states={"eth0": NicState(isup=False)})
-    assert readings(Network(DEFAULT, source).collect())["network_up"] == {("eth0",): 0}
+    assert readings(NetworkCollector(DEFAULT, source).collect())["network_up"] == {("eth0",): 0}
 
 
 @pytest.mark.parametrize("megabits", [0, -1, 2**16 - 1, 2**32 - 1, 2**31])
@@ -92,7 +94,7 @@ def test_an_unknown_speed_is_absent(megabits: int) -> None:
     """0, -1 and the drivers' own words for 'unknown' are no speed."""
     assert bytes_per_second(megabits) is None
     source = with_interfaces("eth0", states={"eth0": NicState(speed=megabits)})
-    assert "network_speed_bytes" not in readings(Network(DEFAULT, source).collect())
+    assert "network_speed_bytes" not in readings(NetworkCollector(DEFAULT, source).collect())
 
 
 @pytest.mark.parametrize(("megabits", "wanted"), [(10, 1.25e6), (1000, 125e6), (400_000, 50e9)])
@@ -104,7 +106,7 @@ def test_speeds(megabits: int, wanted: float) -> None:
 def test_an_interface_that_goes_between_two_reads() -> None:
     """One that has counters and no state any more, or a state and no counters yet, costs the others nothing."""
     source = with_interfaces("eth0", "eth1", states={"eth0": NicState(), "eth2": NicState()})
-    read = readings(Network(DEFAULT, source).collect())
+    read = readings(NetworkCollector(DEFAULT, source).collect())
     assert set(read["network_receive_bytes_total"]) == {("eth0",), ("eth1",)}
     assert set(read["network_up"]) == set(read["network_speed_bytes"]) == {("eth0",)}
 
@@ -115,7 +117,7 @@ def test_states_that_cannot_be_read() -> None:
     def refuse() -> NoReturn:
         raise OSError(19, "No such device")
 
-    read = readings(Network(DEFAULT, psutil_double(net_if_stats=refuse)).collect())
+    read = readings(NetworkCollector(DEFAULT, psutil_double(net_if_stats=refuse)).collect())
     assert read["network_receive_bytes_total"] == {("eth0",): 2}
     assert not {"network_up", "network_speed_bytes"} & set(read)
 
@@ -124,18 +126,18 @@ def test_states_that_cannot_be_read() -> None:
 def test_no_interface_is_unavailable(names: tuple[str, ...]) -> None:
     """Where no interface is left nothing has failed."""
     with pytest.raises(Unavailable, match="no network interface"):
-        list(Network(DEFAULT, with_interfaces(*names)).collect())
+        list(NetworkCollector(DEFAULT, with_interfaces(*names)).collect())
 
 
 def test_psutil_without_an_answer_is_unavailable() -> None:
     """None is what psutil says where there is no interface at all."""
     with pytest.raises(Unavailable):
-        list(Network(DEFAULT, psutil_double(net_io_counters=lambda **_: None)).collect())
+        list(NetworkCollector(DEFAULT, psutil_double(net_io_counters=lambda **_: None)).collect())
 
 
 def test_this_machine() -> None:
     """On the real machine loopback has received what it has sent, and is up."""
-    collector = create(Options(devices=Selection(include=re.compile("lo0?"))), Paths())
+    collector = create(NetworkOptions(devices=NameFilter(include=re.compile("lo0?"))), Paths())
     read = {
         name: value for name, (value, *_) in ((n, tuple(s.values())) for n, s in readings(collector.collect()).items())
     }

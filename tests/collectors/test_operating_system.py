@@ -4,7 +4,7 @@ import os
 import platform
 
 from modelhost_exporter.collectors import Options, Paths
-from modelhost_exporter.collectors.operating_system import OperatingSystem, create
+from modelhost_exporter.collectors.operating_system import OperatingSystemCollector, create
 from tests.support.readings import readings
 
 
@@ -13,7 +13,7 @@ def test_the_labels_name_the_system() -> None:
     uname = platform.uname()._replace(
         system="Linux", node="secret", release="6.1.0-18-amd64", version="#1 SMP Debian", machine="x86_64"
     )
-    read = readings(OperatingSystem(lambda: uname).collect())
+    read = readings(OperatingSystemCollector(lambda: uname).collect())
     assert read == {"os_info": {("Linux", "6.1.0-18-amd64", "x86_64", "#1 SMP Debian"): 1}}
 
 

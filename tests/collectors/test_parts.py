@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, NoReturn
 import pytest
 
 from modelhost_exporter.collectors import Unavailable, each, log_once, parts
-from modelhost_exporter.collectors.cgroup import Cgroup
-from modelhost_exporter.collectors.clock import Clock
-from modelhost_exporter.collectors.file_descriptors import FileDescriptors
-from modelhost_exporter.collectors.pressure import Pressure
-from modelhost_exporter.collectors.tcp import Tcp
+from modelhost_exporter.collectors.cgroup import CgroupCollector
+from modelhost_exporter.collectors.clock import ClockCollector
+from modelhost_exporter.collectors.file_descriptors import FileDescriptorsCollector
+from modelhost_exporter.collectors.pressure import PressureCollector
+from modelhost_exporter.collectors.tcp import TcpCollector
 from modelhost_exporter.metrics.families import gauge
 from tests.support.machine import FILES, psutil_double, write
 from tests.support.readings import readings
@@ -71,7 +71,7 @@ def test_a_number_of_zero_is_something() -> None:
 
 def pressure(tmp_path: Path, file: str, text: str) -> Readings:
     """Return the pressure with one file changed."""
-    return readings(Pressure(write(tmp_path, {**FILES, f"proc/pressure/{file}": text}) / "proc").collect())
+    return readings(PressureCollector(write(tmp_path, {**FILES, f"proc/pressure/{file}": text}) / "proc").collect())
 
 
 @pytest.mark.parametrize("text", ["", "odd\n", f"some total={'9' * 5000}\n", "some total=²\n", "some total=-1\n"])
@@ -84,7 +84,7 @@ def test_one_pressure_file_that_is_absent(tmp_path: Path) -> None:
     """A kernel that accounts for some resources only has those."""
     write(tmp_path, FILES)
     (tmp_path / "proc/pressure/io").unlink()
-    read = readings(Pressure(tmp_path / "proc").collect())
+    read = readings(PressureCollector(tmp_path / "proc").collect())
     assert set(read["pressure_waiting_seconds_total"]) == {("cpu",), ("memory",)}
 
 
@@ -99,7 +99,7 @@ def test_one_pressure_file_that_is_absent(tmp_path: Path) -> None:
 )
 def test_one_odd_summary_of_tcp(file: str, text: str, left: str, tmp_path: Path) -> None:
     """The state of the other file is there."""
-    read = readings(Tcp(write(tmp_path, {**FILES, f"proc/net/{file}": text}) / "proc").collect())
+    read = readings(TcpCollector(write(tmp_path, {**FILES, f"proc/net/{file}": text}) / "proc").collect())
     assert set(read["tcp_connections"]) == {(left,)}
 
 
@@ -107,7 +107,7 @@ def test_one_summary_of_tcp_that_is_absent(tmp_path: Path) -> None:
     """A kernel without sockstat still has established connections."""
     write(tmp_path, FILES)
     (tmp_path / "proc/net/sockstat").unlink()
-    assert readings(Tcp(tmp_path / "proc").collect()) == {"tcp_connections": {("established",): 6}}
+    assert readings(TcpCollector(tmp_path / "proc").collect()) == {"tcp_connections": {("established",): 6}}
 
 
 @pytest.mark.parametrize(
@@ -122,18 +122,20 @@ def test_one_summary_of_tcp_that_is_absent(tmp_path: Path) -> None:
 )
 def test_one_odd_file_of_a_cgroup(changed: dict[str, str], lost: set[str], tmp_path: Path) -> None:
     """All that it does not hold is there."""
-    whole = set(readings(Cgroup(write(tmp_path, FILES) / "proc", tmp_path / "sys").collect()))
+    whole = set(readings(CgroupCollector(write(tmp_path, FILES) / "proc", tmp_path / "sys").collect()))
     write(tmp_path / "sys/fs/cgroup", changed)
-    assert set(readings(Cgroup(tmp_path / "proc", tmp_path / "sys").collect())) == whole - lost
+    assert set(readings(CgroupCollector(tmp_path / "proc", tmp_path / "sys").collect())) == whole - lost
 
 
 @pytest.mark.parametrize("text", ["735\t0\todd\n", "735\t0\t-1\n", f"735 0 {'9' * 5000}\n"])
 def test_one_odd_number_of_files(text: str, tmp_path: Path) -> None:
     """What is allocated is there."""
-    read = readings(FileDescriptors(write(tmp_path, {"sys/fs/file-nr": text})).collect())
+    read = readings(FileDescriptorsCollector(write(tmp_path, {"sys/fs/file-nr": text})).collect())
     assert read == {"file_descriptors_allocated": {(): 735}}
 
 
 def test_an_unreadable_boot_time() -> None:
     """The time is there."""
-    assert readings(Clock(psutil_double(boot_time=fail), lambda: 1.8e9).collect()) == {"time_seconds": {(): 1.8e9}}
+    assert readings(ClockCollector(psutil_double(boot_time=fail), lambda: 1.8e9).collect()) == {
+        "time_seconds": {(): 1.8e9}
+    }

@@ -8,7 +8,7 @@ from typing import NoReturn
 import pytest
 
 from modelhost_exporter.collectors import Options, Paths, Unavailable
-from modelhost_exporter.collectors.pressure import Pressure, create, parse_totals
+from modelhost_exporter.collectors.pressure import PressureCollector, create, parse_totals
 from tests.support.machine import FILES, write
 from tests.support.readings import readings
 
@@ -31,14 +31,14 @@ class Denied(Refusing):
 
 def test_seconds_by_resource(tmp_path: Path) -> None:
     """The kernel's microseconds under some and full become seconds of waiting and being stalled."""
-    read = readings(Pressure(write(tmp_path, FILES) / "proc").collect())
+    read = readings(PressureCollector(write(tmp_path, FILES) / "proc").collect())
     assert read["pressure_waiting_seconds_total"] == {("cpu",): 1.5, ("memory",): 2.5, ("io",): 3.0}
     assert read["pressure_stalled_seconds_total"] == {("memory",): 0.5, ("io",): 0.25}
 
 
 def test_a_stalled_cpu_is_absent(tmp_path: Path) -> None:
     """The kernel writes a 'full' line for the CPU of the whole machine too, where it is not defined: left out."""
-    read = readings(Pressure(write(tmp_path, FILES) / "proc").collect())
+    read = readings(PressureCollector(write(tmp_path, FILES) / "proc").collect())
     assert ("cpu",) not in read["pressure_stalled_seconds_total"]
 
 
@@ -55,19 +55,19 @@ def test_an_empty_file_says_nothing() -> None:
 def test_a_kernel_without_pressure_is_unavailable(tmp_path: Path) -> None:
     """Without /proc/pressure the machine lacks it, which is no failure."""
     with pytest.raises(Unavailable, match="does not exist"):
-        list(Pressure(tmp_path).collect())
+        list(PressureCollector(tmp_path).collect())
 
 
 def test_switched_off_is_unavailable() -> None:
     """Compiled in and switched off (psi=0) is Unavailable, and says how to switch it on."""
     with pytest.raises(Unavailable, match="psi=1"):
-        list(Pressure(Refusing("/proc")).collect())
+        list(PressureCollector(Refusing("/proc")).collect())
 
 
 def test_any_other_error_is_a_failure() -> None:
     """What the exporter may not read is a failure that someone can mend, not a machine that lacks it."""
     with pytest.raises(PermissionError):
-        list(Pressure(Denied("/proc")).collect())
+        list(PressureCollector(Denied("/proc")).collect())
 
 
 def test_this_machine() -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from modelhost_exporter.collectors import Options, Paths, Unavailable
-from modelhost_exporter.collectors.processes import Processes, create
+from modelhost_exporter.collectors.processes import ProcessesCollector, create
 from tests.support.machine import FILES, write
 from tests.support.readings import readings
 
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 
 def test_processes_by_state(tmp_path: Path) -> None:
     """Running and blocked are the kernel's own counts, not the processes started since boot."""
-    read = readings(Processes(write(tmp_path, FILES) / "proc").collect())
+    read = readings(ProcessesCollector(write(tmp_path, FILES) / "proc").collect())
     assert read == {"procs_running": {(): 4}, "procs_blocked": {(): 1}}
 
 
 def test_a_count_that_is_missing_is_absent(tmp_path: Path) -> None:
     """A kernel that does not say one of them (gVisor) has no series for it."""
-    read = readings(Processes(write(tmp_path, {"stat": "cpu 1\nprocs_running 2\n"})).collect())
+    read = readings(ProcessesCollector(write(tmp_path, {"stat": "cpu 1\nprocs_running 2\n"})).collect())
     assert read == {"procs_running": {(): 2}}
 
 
 def test_without_stat_it_is_unavailable(tmp_path: Path) -> None:
     """Off Linux nothing has failed."""
     with pytest.raises(Unavailable):
-        list(Processes(tmp_path).collect())
+        list(ProcessesCollector(tmp_path).collect())
 
 
 def test_this_machine() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelhost_exporter.collectors import Options, Paths, Unavailable
-from modelhost_exporter.collectors.sensors import Sensors, create
+from modelhost_exporter.collectors.sensors import SensorsCollector, create
 from tests.support.machine import Sensor, psutil_double
 from tests.support.readings import readings, readings_or_reason
 
@@ -19,7 +19,7 @@ def temperatures(*labels: str) -> dict[tuple[str, ...], float]:
     """Return the series of one chip whose sensors have these labels; each reads its place in the list."""
     sensors = [Sensor(label, place) for place, label in enumerate(labels)]
     source = psutil_double(sensors_temperatures=lambda: {"chip": sensors})
-    return readings(Sensors(source).collect())["sensor_temperature_celsius"]
+    return readings(SensorsCollector(source).collect())["sensor_temperature_celsius"]
 
 
 def without(*functions: str) -> SimpleNamespace:
@@ -29,7 +29,7 @@ def without(*functions: str) -> SimpleNamespace:
 
 def test_temperatures_and_fans() -> None:
     """Every sensor has its chip, its own name and its reading."""
-    read = readings(Sensors(psutil_double()).collect())
+    read = readings(SensorsCollector(psutil_double()).collect())
     assert read == {
         "sensor_temperature_celsius": {("nvme", "Composite"): 40.5},
         "sensor_fan_rpm": {("board", "cpu"): 900},
@@ -51,7 +51,10 @@ def test_unlabelled_sensors_are_numbered() -> None:
     """A sensor without a label is called by its kind and its place."""
     assert set(temperatures("", "Core 0", "")) == {("chip", "temp1"), ("chip", "Core 0"), ("chip", "temp3")}
     fans = psutil_double(sensors_fans=lambda: {"board": [Sensor("", 800), Sensor("", 0)]})
-    assert readings(Sensors(fans).collect())["sensor_fan_rpm"] == {("board", "fan1"): 800, ("board", "fan2"): 0}
+    assert readings(SensorsCollector(fans).collect())["sensor_fan_rpm"] == {
+        ("board", "fan1"): 800,
+        ("board", "fan2"): 0,
+    }
 
 
 def test_a_number_does_not_collide_with_a_label() -> None:
@@ -78,12 +81,12 @@ def test_every_sensor_has_a_name_of_its_own(labels: list[str]) -> None:
 def test_without_sensors_it_is_unavailable(source: Any) -> None:
     """A platform or machine without sensors has not failed."""
     with pytest.raises(Unavailable, match="no sensors"):
-        list(Sensors(source).collect())
+        list(SensorsCollector(source).collect())
 
 
 def test_temperatures_without_fans() -> None:
     """FreeBSD has temperatures and no function for fans."""
-    assert set(readings(Sensors(without("sensors_fans")).collect())) == {"sensor_temperature_celsius"}
+    assert set(readings(SensorsCollector(without("sensors_fans")).collect())) == {"sensor_temperature_celsius"}
 
 
 def test_this_machine() -> None:

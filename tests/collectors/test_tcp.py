@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from modelhost_exporter.collectors import Options, Paths, Unavailable
-from modelhost_exporter.collectors.tcp import Tcp, create, parse_established, parse_time_wait
+from modelhost_exporter.collectors.tcp import TcpCollector, create, parse_established, parse_time_wait
 from tests.support.machine import FILES, write
 from tests.support.readings import readings
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def test_connections_by_state(tmp_path: Path) -> None:
     """Established comes from snmp, by its column's name, and time_wait from sockstat."""
-    read = readings(Tcp(write(tmp_path, FILES) / "proc").collect())
+    read = readings(TcpCollector(write(tmp_path, FILES) / "proc").collect())
     assert read == {"tcp_connections": {("established",): 6, ("time_wait",): 12}}
 
 
@@ -41,13 +41,13 @@ def test_a_sockstat_without_the_number_says_nothing(sockstat: str) -> None:
 def test_a_state_that_is_unknown_is_absent(tmp_path: Path) -> None:
     """One state can be known without the other."""
     write(tmp_path, {"net/snmp": "", "net/sockstat": "TCP: inuse 1 orphan 0 tw 2 alloc 1 mem 1\n"})
-    assert readings(Tcp(tmp_path).collect()) == {"tcp_connections": {("time_wait",): 2}}
+    assert readings(TcpCollector(tmp_path).collect()) == {"tcp_connections": {("time_wait",): 2}}
 
 
 def test_without_the_kernel_s_summaries_it_is_unavailable(tmp_path: Path) -> None:
     """Off Linux nothing has failed."""
     with pytest.raises(Unavailable):
-        list(Tcp(tmp_path).collect())
+        list(TcpCollector(tmp_path).collect())
 
 
 def test_this_machine() -> None:

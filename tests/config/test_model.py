@@ -11,7 +11,7 @@ import yaml
 from modelhost_exporter import collectors
 from modelhost_exporter.config import model as configuration
 from modelhost_exporter.config.model import Address, ConfigError
-from modelhost_exporter.config.name_filter import Selection
+from modelhost_exporter.config.name_filter import NameFilter
 from modelhost_exporter.config.servers import PollOptions, ProxyOptions, Server
 from modelhost_exporter.engines.polling.settings import Probe
 from modelhost_exporter.requests.slo import Objectives
@@ -46,7 +46,7 @@ def test_the_example_names_every_key() -> None:
         f"{section}.{field}"
         for section, kind in (
             ("web", configuration.Web),
-            ("live", configuration.Live),
+            ("live", configuration.LiveOptions),
             ("scrape", configuration.Scraping),
             ("log", configuration.Log),
             ("path", collectors.Paths),
@@ -55,7 +55,7 @@ def test_the_example_names_every_key() -> None:
     } | {"collectors.disable_defaults", "servers"}
     for name in collectors.names():
         for field, value in vars(collectors.module(name).Options()).items():
-            expected.add(f"collectors.{name}.{field}" + (".exclude" if isinstance(value, Selection) else ""))
+            expected.add(f"collectors.{name}.{field}" + (".exclude" if isinstance(value, NameFilter) else ""))
     assert keys == expected
 
 
@@ -88,7 +88,7 @@ def test_a_file_needs_only_what_it_changes(tmp_path: Path) -> None:
         _written(tmp_path, "web: {max_requests: 3}\ncollectors: {network: {devices: {include: lo}}}"), {}
     )
     assert loaded.web == configuration.Web(max_requests=3)
-    devices: Selection = vars(loaded.collectors["network"])["devices"]
+    devices: NameFilter = vars(loaded.collectors["network"])["devices"]
     assert devices.keeps("lo")
     assert not devices.keeps("eth0")
 
@@ -198,7 +198,7 @@ def test_what_is_no_address_is_refused(text: str) -> None:
 def test_yaml_anchors_and_merge_keys_work(tmp_path: Path) -> None:
     """A mapping that is merged in by << counts, and what stands beside it wins."""
     text = "collectors:\n  disk: {devices: &lo {include: lo}}\n  network: {devices: {<<: *lo, include: eth0}}"
-    devices: Selection = vars(configuration.load(_written(tmp_path, text), {}).collectors["network"])["devices"]
+    devices: NameFilter = vars(configuration.load(_written(tmp_path, text), {}).collectors["network"])["devices"]
     assert devices.keeps("eth0")
     assert not devices.keeps("lo")
 

@@ -4,31 +4,31 @@ import re
 
 import pytest
 
-from modelhost_exporter.config.name_filter import Selection, all_but
+from modelhost_exporter.config.name_filter import NameFilter, all_but
 
 
 def test_without_patterns_everything_is_kept() -> None:
     """An empty selection selects all."""
-    assert Selection().keeps("anything")
-    assert Selection().keeps("")
+    assert NameFilter().keeps("anything")
+    assert NameFilter().keeps("")
 
 
 def test_include_keeps_only_whole_matches() -> None:
     """A pattern must match the whole name."""
-    chosen = Selection(include=re.compile("eth0|lo"))
+    chosen = NameFilter(include=re.compile("eth0|lo"))
     assert [name for name in ("eth0", "lo", "eth01", "xeth0", "") if chosen.keeps(name)] == ["eth0", "lo"]
 
 
 def test_exclude_drops_only_whole_matches() -> None:
     """A pattern must match the whole name."""
-    chosen = Selection(exclude=re.compile("eth0|lo"))
+    chosen = NameFilter(exclude=re.compile("eth0|lo"))
     assert [name for name in ("eth0", "lo", "eth01", "xeth0", "") if chosen.keeps(name)] == ["eth01", "xeth0", ""]
 
 
 def test_both_is_a_mistake() -> None:
     """Include and exclude together are refused, as it is not clear which wins."""
     with pytest.raises(ValueError, match="include or exclude, not both"):
-        Selection(include=re.compile("a"), exclude=re.compile("b"))
+        NameFilter(include=re.compile("a"), exclude=re.compile("b"))
 
 
 def test_all_but_some() -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple, get_args
 
 import pytest
 
-from modelhost_exporter.demo.incidents import Incident, Kind, Schedule
+from modelhost_exporter.demo.incidents import Incident, IncidentSchedule, Kind
 from tests.demo.conftest import START, MakeHost
 from tests.support.readings import Page
 
@@ -97,7 +97,7 @@ def quiet() -> Page:
 def test_an_incident_shows(kind: Kind, quiet: Page, make_host: MakeHost) -> None:
     """While it lasts the page says so, and without it the page does not."""
     effect = EFFECTS[kind]
-    host = make_host(schedule=Schedule((Incident(kind, BEGIN, SECONDS, effect.target),), origin=START))
+    host = make_host(schedule=IncidentSchedule((Incident(kind, BEGIN, SECONDS, effect.target),), origin=START))
     host.page(START + 15)  # what watches for XIDs begins with the first scrape
     assert effect.value(Page(host.page(START + BEGIN + SEEN).decode())) > effect.beyond
     assert effect.value(quiet) <= effect.beyond
@@ -105,7 +105,7 @@ def test_an_incident_shows(kind: Kind, quiet: Page, make_host: MakeHost) -> None
 
 def test_a_gpu_that_fell_off_the_bus_comes_back(make_host: MakeHost) -> None:
     """XID 79, one GPU less, its server down; then all is as before, without a restart of the exporter."""
-    host = make_host(schedule=Schedule((Incident("gpu_lost", 60, 60, "4"),), origin=START))
+    host = make_host(schedule=IncidentSchedule((Incident("gpu_lost", 60, 60, "4"),), origin=START))
     host.page(START + 15)
     pages = [Page(host.page(START + at).decode()) for at in range(45, 400, 15)]
     devices = [page.one("modelhost_gpu_devices") for page in pages]
@@ -120,7 +120,7 @@ def test_a_gpu_that_fell_off_the_bus_comes_back(make_host: MakeHost) -> None:
 
 def test_memory_that_runs_out_kills_a_model_server(make_host: MakeHost) -> None:
     """At the end of the pressure the kernel kills one, which then counts from zero."""
-    host = make_host(schedule=Schedule((Incident("memory_pressure", 60, 600),), origin=START))
+    host = make_host(schedule=IncidentSchedule((Incident("memory_pressure", 60, 600),), origin=START))
     before, after = (Page(host.page(START + at).decode()) for at in (650, 700))
     assert [page.one("modelhost_oom_kills_total") for page in (before, after)] == [0, 1]
     tokens = [page.by("modelhost_engine_output_tokens_total", "server")["llamacpp",] for page in (before, after)]

@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import pytest
 
-from modelhost_exporter.demo.incidents import HOURLY, Incident, Schedule, Situation
+from modelhost_exporter.demo.incidents import HOURLY, Incident, IncidentSchedule, Situation
 
 HOT = Incident("gpu_hot", 10, 20, "3")
 
 
 def test_a_schedule_without_a_period_happens_once() -> None:
     """An incident is there from its start on, for its duration, counted from the schedule's origin."""
-    schedule = Schedule((HOT,), origin=1000)
+    schedule = IncidentSchedule((HOT,), origin=1000)
     assert schedule.at(1009.9) == {}
     assert schedule.at(1010) == {HOT: 0.0}
     assert schedule.at(1025) == {HOT: 0.75}
@@ -20,13 +20,13 @@ def test_a_schedule_without_a_period_happens_once() -> None:
 
 def test_a_schedule_with_a_period_happens_again() -> None:
     """Every period everything goes wrong again."""
-    schedule = Schedule((HOT,), period=100, origin=1000)
+    schedule = IncidentSchedule((HOT,), period=100, origin=1000)
     assert [bool(schedule.at(at)) for at in (1005, 1015, 1105, 1115, 1215)] == [False, True, False, True, True]
 
 
 def test_a_situation_knows_what_has_just_begun_and_ended() -> None:
     """Each step tells its beginnings and ends once, and how far an incident is for its target alone."""
-    situation = Situation(Schedule((HOT,)))
+    situation = Situation(IncidentSchedule((HOT,)))
     situation.go_to(9)
     assert (situation.begun, situation.ended, situation.has("gpu_hot", 3)) == ((), (), False)
     situation.go_to(15)

@@ -6,7 +6,7 @@ import pytest
 
 from modelhost_exporter.demo import catalogue
 from modelhost_exporter.demo.incidents import QUIET, Situation
-from modelhost_exporter.demo.traffic import Traffic, day_curve
+from modelhost_exporter.demo.traffic import SimulatedTraffic, day_curve
 
 NOON = 1_800_014_400.0 // 86_400 * 86_400 + 12 * 3600
 
@@ -24,7 +24,7 @@ def test_a_day_has_a_busy_and_a_quiet_time() -> None:
 def test_the_rate_is_the_model_s() -> None:
     """Over an hour a model is asked as often as its rate and the time of the day say, within the draw's spread."""
     models = catalogue.models(catalogue.USUAL_MODELS)
-    traffic = Traffic(models, lambda _model, _at: None, random.Random(1))  # noqa: S311 - no secret
+    traffic = SimulatedTraffic(models, lambda _model, _at: None, random.Random(1))  # noqa: S311 - no secret
     situation = Situation(QUIET)
     requests = [request for at in range(3600) for request in traffic.between(NOON + at, NOON + at + 1, situation)]
     of_llama = [request for request in requests if request.model is models[0]]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from modelhost_exporter.dialects import openai_chat
 from modelhost_exporter.dialects.contract import NOTHING, Progress
-from modelhost_exporter.dialects.frame_template import Repeats
+from modelhost_exporter.dialects.frame_template import FrameTemplates
 from modelhost_exporter.dialects.replies import StreamReply
 from modelhost_exporter.dialects.sse import EventStream
 
@@ -39,14 +39,14 @@ FRAMES = st.fixed_dictionaries(
 )
 
 
-class _Never(Repeats):
+class _Never(FrameTemplates):
     """Parses every frame."""
 
     def progress(self, data: bytes) -> Progress | None:  # noqa: ARG002 - looks at nothing
         return None
 
 
-class _Counting(Repeats):
+class _Counting(FrameTemplates):
     """Counts the frames that were recognised."""
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class _Counting(Repeats):
         return known
 
 
-def _reply(repeats: Repeats) -> StreamReply:
+def _reply(repeats: FrameTemplates) -> StreamReply:
     watched = openai_chat.reply("text/event-stream")
     assert isinstance(watched, StreamReply)
     return StreamReply(EventStream(), watched._reader, repeats)
@@ -79,7 +79,7 @@ def test_nobody_can_tell(frames: list[tuple[Any, bool]], data: st.DataObject) ->
     """Any frames, many of them alike, give the same progress and the same usage as when each one is parsed."""
     events = [_event(frame, ascii_only=plain) for frame, plain in frames]
     repeated = [event for event in events for _ in range(data.draw(st.integers(1, 3)))]
-    assert _read(_reply(Repeats()), repeated) == _read(_reply(_Never()), repeated)
+    assert _read(_reply(FrameTemplates()), repeated) == _read(_reply(_Never()), repeated)
 
 
 @given(st.lists(st.text(max_size=6), min_size=2, max_size=8))
@@ -89,7 +89,7 @@ def test_only_the_token_differs(texts: list[str]) -> None:
         _event({"choices": [{"index": 0, "delta": {"content": text}}]}, ascii_only=False)
         for text in ("first", *texts, "last")
     ]
-    assert _read(_reply(Repeats()), events) == _read(_reply(_Never()), events)
+    assert _read(_reply(FrameTemplates()), events) == _read(_reply(_Never()), events)
 
 
 def test_a_plain_stream_is_hardly_parsed() -> None:
@@ -104,7 +104,7 @@ def test_a_plain_stream_is_hardly_parsed() -> None:
 
 def test_an_empty_token_is_parsed() -> None:
     """A frame like one before, but with an empty content, holds no token."""
-    reply = _reply(Repeats())
+    reply = _reply(FrameTemplates())
     assert reply.feed(_event({"choices": [{"delta": {"content": "a"}}]})).chunks == 1
     assert reply.feed(_event({"choices": [{"delta": {"content": ""}}]})) == NOTHING
 

@@ -10,8 +10,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.parser import text_string_to_metric_families
 
 from modelhost_exporter.engines.metrics_page import MAX_LINE_BYTES, MAX_SAMPLES, EnginePage, parse_labels
-from modelhost_exporter.engines.snapshot import Histogram as Buckets
-from modelhost_exporter.json_reading import NotUnderstood
+from modelhost_exporter.engines.snapshot import EngineHistogram as Buckets
+from modelhost_exporter.json_reading import UnexpectedContent
 from tests.support.pages import CAPTURES
 
 if TYPE_CHECKING:
@@ -156,5 +156,5 @@ def test_a_page_of_too_many_samples_is_not_understood() -> None:
     """Half of it would be sums that are wrong."""
     line = 'x:a{b="%d"} 1\n'
     assert EnginePage("".join(line % n for n in range(MAX_SAMPLES)).encode(), "x:").total("a") == MAX_SAMPLES
-    with pytest.raises(NotUnderstood, match="more than 50000 samples"):
+    with pytest.raises(UnexpectedContent, match="more than 50000 samples"):
         EnginePage(b"x:a 1\n" * (MAX_SAMPLES + 1), "x:")

@@ -23,9 +23,9 @@ from modelhost_exporter.engines.llamacpp_cache import capacity
 from modelhost_exporter.engines.polling.fetching import Fetcher
 from modelhost_exporter.gpu import processes
 from modelhost_exporter.gpu.sysfs import amd
-from modelhost_exporter.json_reading import Care
+from modelhost_exporter.json_reading import PollPolicy
 from modelhost_exporter.linux import disks, kernel_files
-from modelhost_exporter.live.settings import Host, Origin
+from modelhost_exporter.live.settings import AllowedHost, AllowedOrigin
 from modelhost_exporter.metrics.exposition import accepts_gzip, negotiate
 from modelhost_exporter.proxy.headers import tokens
 from modelhost_exporter.proxy.inflate import CannotInflate, inflater
@@ -69,7 +69,7 @@ def in_pieces(feed: Callable[[bytes], object], size: int) -> Callable[[bytes], N
     return run
 
 
-def reply_reader(format_: dialects.WireFormat, content_type: str, size: int) -> Callable[[bytes], object]:
+def reply_reader(format_: dialects.Dialect, content_type: str, size: int) -> Callable[[bytes], object]:
     """Return a function that reads a whole reply."""
 
     def run(data: bytes) -> object:
@@ -123,7 +123,7 @@ def snapshot(folder: str, path: str) -> Callable[[bytes], None]:
     def read(page: bytes) -> None:
         served = {**honest, path: page}
         kind.detect(served.__getitem__)
-        kind.snapshot(served.__getitem__, Care("on"))
+        kind.snapshot(served.__getitem__, PollPolicy("on"))
 
     return may_raise(read)
 
@@ -196,8 +196,8 @@ def header_readers() -> Iterator[Reader]:
     yield Reader(
         "scrape time-out", scrape_timeout, tuple(as_text(repeated(part)) for part in (b"9", b"e9", b".", b"_"))
     )
-    yield Reader("Host", may_raise(Host.from_text), hosts)
-    yield Reader("Origin", may_raise(Origin.from_text), urls)
+    yield Reader("Host", may_raise(AllowedHost.from_text), hosts)
+    yield Reader("Origin", may_raise(AllowedOrigin.from_text), urls)
     yield Reader("server URL", may_raise(ServerUrl.from_text), urls)
     yield Reader("page URL", may_raise(PageUrl.from_text), urls)
 

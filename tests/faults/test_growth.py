@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from modelhost_exporter import collectors, dialects
-from modelhost_exporter.config.name_filter import Selection
+from modelhost_exporter.config.name_filter import NameFilter
 from modelhost_exporter.dialects.form import text_fields
 from modelhost_exporter.dialects.ndjson import Lines
 from modelhost_exporter.dialects.sse import EventStream
 from modelhost_exporter.dialects.usage_request import UsageFrameFilter
 from modelhost_exporter.dialects.whole_body import WholeBody
 from modelhost_exporter.engines.metrics_page import EnginePage
-from modelhost_exporter.json_reading import NotUnderstood
+from modelhost_exporter.json_reading import UnexpectedContent
 from modelhost_exporter.proxy.inflate import CannotInflate, inflater
 from tests.faults.foreign_readers import JSON, NDJSON, SSE, readers
 from tests.faults.growth import MAX_FACTOR, attacks, constant, factor, fail_unless_linear, regular_expressions
@@ -111,7 +111,7 @@ def default_selections() -> Iterator[tuple[str, re.Pattern[str]]]:
         options = importlib.import_module(f"{collectors.__name__}.{module.name}").Options()
         for option in fields(options):
             value = getattr(options, option.name)
-            if isinstance(value, Selection) and value.exclude is not None:
+            if isinstance(value, NameFilter) and value.exclude is not None:
                 yield f"{module.name}.{option.name}", value.exclude
 
 
@@ -217,7 +217,7 @@ def test_a_page_takes_little_memory(line: bytes) -> None:
     """A page takes no more than a few times its size, whatever its lines."""
     page = b"".join(line % n if b"%d" in line else line for n in range((4 << 20) // len(line)))
     tracemalloc.start()
-    with contextlib.suppress(NotUnderstood):
+    with contextlib.suppress(UnexpectedContent):
         EnginePage(page, "x:")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

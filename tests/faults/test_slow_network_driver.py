@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.conftest import StartExporter
     from tests.support.programs import Exporter
 
-LONGEST_GAP_SECONDS = 0.5
+MAX_GAP_SECONDS = 0.5
 CONFIG = "collectors: {network: {devices: {include: '.*'}}}\n"
 
 
@@ -35,7 +35,7 @@ def test_ioctls_that_take_long(milliseconds: str, start_exporter: StartExporter,
         config.write_text(CONFIG)
         with preloaded(library, SLOW_IOCTL_MS=milliseconds):
             exporter = start_exporter(f"--config.file={config}", f"--proxy=s=127.0.0.1:0={server.url}")
-        with streamed(exporter, "s", LONGEST_GAP_SECONDS):
+        with streamed(exporter, "s", MAX_GAP_SECONDS):
             with scraped(exporter) as loop:
                 wait_until(lambda: loop.seen.count >= 10 or bool(loop.seen.problems), "ten scrapes")
             assert devices(exporter, "up") == devices(exporter, "receive_bytes_total") >= {"lo"}

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 
 from modelhost_exporter.collectors import gpu
-from modelhost_exporter.gpu.nvidia.device import Surroundings
+from modelhost_exporter.gpu.nvidia.device import DeviceDependencies
 from modelhost_exporter.gpu.nvidia.driver import Nvidia
 from modelhost_exporter.gpu.nvidia.nvml import Nvml
 from modelhost_exporter.gpu.nvidia.xid import XidWatcher
-from modelhost_exporter.gpu.processes import Names
+from modelhost_exporter.gpu.processes import ProcessNames
 from modelhost_exporter.gpu.runtime_suspend import PciDevices
 from tests.gpu.driver import Driver, compiled
 from tests.support.programs import wait_until
@@ -36,7 +36,7 @@ class Clock:
 class MakeGpu(Protocol):
     """Makes a collector of the stand-in's GPUs; closed when the test ends."""
 
-    def __call__(self, options: gpu.Options | None = None, **around: Any) -> gpu.Gpu:
+    def __call__(self, options: gpu.GpuOptions | None = None, **dependencies: Any) -> gpu.GpuCollector:
         """Make it; ``around`` replaces parts of the surroundings."""
         ...
 
@@ -68,18 +68,20 @@ def make_gpu(driver: Driver, tmp_path: Path, clock: Clock) -> Iterator[MakeGpu]:
     """Give a function that makes collectors; no thread samples on its own in them."""
     with contextlib.ExitStack() as stack:
 
-        def make(options: gpu.Options | None = None, **around: Any) -> gpu.Gpu:
-            nvml = around.pop("nvml", None) or Nvml()
+        def make(options: gpu.GpuOptions | None = None, **dependencies: Any) -> gpu.GpuCollector:
+            nvml = dependencies.pop("nvml", None) or Nvml()
             settings: dict[str, Any] = {
                 "xids": XidWatcher(nvml, lambda: 1.8e9, wait_ms=10),
                 "pci": PciDevices(tmp_path / "sys", tmp_path / "proc"),
-                "names": Names(lambda pid: f"program {pid}"),
+                "names": ProcessNames(lambda pid: f"program {pid}"),
                 "clock": clock,
                 "now": lambda: 1.8e9,
                 "sample_seconds": 1e6,
-                **around,
+                **dependencies,
             }
-            collector = gpu.Gpu({"nvidia": Nvidia(Surroundings(nvml, **settings))}, options or gpu.Options())
+            collector = gpu.GpuCollector(
+                {"nvidia": Nvidia(DeviceDependencies(nvml, **settings))}, options or gpu.GpuOptions()
+            )
 
             def end() -> None:
                 collector.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from modelhost_exporter.gpu.processes import Names
+from modelhost_exporter.gpu.processes import ProcessNames
 from tests.gpu.driver import address, uuid
 from tests.support.readings import readings
 
@@ -25,7 +25,7 @@ def of_first(read: Readings, name: str) -> dict[tuple[str, ...], float]:
     return {labels[2:]: value for labels, value in read.get(f"gpu_{name}", {}).items() if labels[:2] == FIRST}
 
 
-def collected(collector: gpu.Gpu, clock: Clock | None = None) -> Readings:
+def collected(collector: gpu.GpuCollector, clock: Clock | None = None) -> Readings:
     """Collect once; with a clock twice, ten seconds apart, so that means since the reading before are there."""
     first = readings(collector.collect())
     if clock is None:
@@ -51,6 +51,6 @@ def runtime_d3(procfs: Path, index: int, says: str) -> None:
     file.write_text(f"Runtime D3 status:          {says}\nVideo Memory:               Active\n" if says else "")
 
 
-def named(names: dict[int, str]) -> Names:
+def named(names: dict[int, str]) -> ProcessNames:
     """Return names for these processes."""
-    return Names(names.get)
+    return ProcessNames(names.get)

@@ -10,7 +10,7 @@ from modelhost_exporter.collectors import Paths, Unavailable, gpu
 from modelhost_exporter.gpu import sources
 from modelhost_exporter.gpu.sysfs.amd import AMD as AMD_CARDS
 from modelhost_exporter.gpu.sysfs.amd import parse_clocks
-from modelhost_exporter.gpu.sysfs.cards import Cards
+from modelhost_exporter.gpu.sysfs.cards import SysfsCards
 from modelhost_exporter.gpu.usage_cache import GpuUse
 from tests.gpu.conftest import Clock
 from tests.support.machine import write
@@ -98,10 +98,10 @@ def plug_in(sysfs: Path, place: str, device: dict[str, str], more: dict[str, str
     (sysfs / "class/drm" / card / "device").symlink_to(folder)
 
 
-def collector(sysfs: Path) -> gpu.Gpu:
+def collector(sysfs: Path) -> gpu.GpuCollector:
     """Return the collector of a machine without an NVIDIA driver."""
     found = sources.all_of(Paths(sysfs=sysfs))
-    return gpu.Gpu({name: found[name] for name in ("amd", "intel")}, gpu.Options())
+    return gpu.GpuCollector({name: found[name] for name in ("amd", "intel")}, gpu.GpuOptions())
 
 
 def without_device(read: Readings) -> dict[str, dict[tuple[str, ...], float]]:
@@ -265,7 +265,7 @@ def test_a_card_that_nobody_uses_is_left_alone_so_that_it_can_sleep(tmp_path: Pa
     clock = Clock()
     plug_in(tmp_path, "card1 amdgpu 0000:03:00.0", AMD | {"power/control": "auto\n", "gpu_busy_percent": "0\n"})
     used = tmp_path / "devices/pci0000:00/0000:03:00.0/mem_info_vram_used"
-    machine = gpu.Gpu({"amd": Cards(AMD_CARDS, tmp_path, clock)}, gpu.Options())
+    machine = gpu.GpuCollector({"amd": SysfsCards(AMD_CARDS, tmp_path, clock)}, gpu.GpuOptions())
     for memory, expected in ((20 * GIB, 0), (30 * 2**20, 1)):
         used.write_text(f"{memory}\n")
         readings(machine.collect())

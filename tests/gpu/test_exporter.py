@@ -82,7 +82,7 @@ def test_a_reload_that_leaves_the_gpus_options_alone_leaves_their_counters(
     wait_until(lambda: busy() == 1, "the samples are added up")
     reload("servers: [{name: llm, url: 'http://127.0.0.1:9'}]\ncollectors: {load: {enabled: false}}")
     assert busy() == 1
-    reload("collectors: {gpu: {stuck_after: 600ms}}")
+    reload("collectors: {gpu: {timeout: 600ms}}")
     wait_until(lambda: busy() == 0, "the new collector has begun")
 
 

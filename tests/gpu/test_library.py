@@ -43,7 +43,7 @@ def test_a_truncated_library_is_never_loaded(standin: Path, tmp_path: Path) -> N
         damaged.truncate(standin, file, end)
         try:
             fits = elf.check(file)
-        except elf.Damaged as error:
+        except elf.DamagedLibrary as error:
             found.add(str(error).partition(":")[0])
         else:
             assert fits
@@ -85,7 +85,7 @@ def test_an_executable_is_no_library(tmp_path: Path, standin: Path) -> None:
     data = bytearray(standin.read_bytes())
     data[16:18] = b"\x02\x00"
     (tmp_path / "program").write_bytes(data)
-    with pytest.raises(elf.Damaged, match="is not a shared library"):
+    with pytest.raises(elf.DamagedLibrary, match="is not a shared library"):
         elf.check(tmp_path / "program")
 
 

@@ -186,7 +186,7 @@ def test_looking_for_a_missing_gpu_leaves_the_others_their_activity(
 def test_a_call_that_hangs_costs_one_gpu(driver: Driver, make_gpu: MakeGpu) -> None:
     """A GPU whose driver hangs is not up and there; the others' metrics are all there; it recovers by itself."""
     plug_in(driver, 3, H100, NAME)
-    collector = make_gpu(gpu.Options(stuck_after=0.5))  # type: ignore[arg-type]
+    collector = make_gpu(gpu.GpuOptions(timeout=0.5))  # type: ignore[arg-type]
     collected(collector)
     driver.say(1, PowerUsage="hang")
     for _ in range(2):
@@ -204,7 +204,7 @@ def test_a_missing_gpu_is_not_looked_for_at_the_cost_of_others(driver: Driver, m
     """While one GPU hangs and another is missing, the library cannot be started again; the rest is measured on."""
     plug_in(driver, 3, H100, NAME)
     nvml = Nvml(drain_seconds=0.05)
-    collector = make_gpu(gpu.Options(stuck_after=0.5), nvml=nvml)  # type: ignore[arg-type]
+    collector = make_gpu(gpu.GpuOptions(timeout=0.5), nvml=nvml)  # type: ignore[arg-type]
     collected(collector)
     generation = nvml.generation
     driver.say(1, PowerUsage="hang")
@@ -219,7 +219,7 @@ def test_a_missing_gpu_is_not_looked_for_at_the_cost_of_others(driver: Driver, m
 def test_a_driver_that_hangs_while_it_is_opened_anew_has_its_gpus(driver: Driver, make_gpu: MakeGpu) -> None:
     """They are there and not up: nobody said that they fell off the bus."""
     plug_in(driver, 2, H100, NAME)
-    collector = make_gpu(gpu.Options(stuck_after=0.5))  # type: ignore[arg-type]
+    collector = make_gpu(gpu.GpuOptions(timeout=0.5))  # type: ignore[arg-type]
     collected(collector)
     driver.say(0, PowerUsage="!1")  # whoever hears that opens it anew
     driver.say(1, Handle="hang")
@@ -235,7 +235,7 @@ def test_a_driver_that_hangs_while_it_is_opened_anew_has_its_gpus(driver: Driver
 def test_a_driver_that_hangs_while_gpus_are_counted(driver: Driver, make_gpu: MakeGpu) -> None:
     """When the driver hangs as a whole, the GPUs known so far are asked all the same."""
     plug_in(driver, 1, H100, NAME)
-    collector = make_gpu(gpu.Options(stuck_after=0.5))  # type: ignore[arg-type]
+    collector = make_gpu(gpu.GpuOptions(timeout=0.5))  # type: ignore[arg-type]
     collected(collector)
     driver.say("-", Count="hang")
     assert of_first(collected(collector), "power_watts") == {(): 650}

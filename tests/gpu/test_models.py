@@ -29,7 +29,7 @@ servers:
   - {{name: s, url: "http://127.0.0.1:{port}", poll: {{interval: 100ms}}}}
 collectors:
   disable_defaults: true
-  gpu: {{enabled: true, stuck_after: 5s}}
+  gpu: {{enabled: true, timeout: 5s}}
   model_servers: {{enabled: true}}
 """
 
@@ -82,7 +82,7 @@ def test_energy_and_memory_of_a_process_are_those_of_its_model(
         shared = energy()[*MODEL, "shared"]
         assert shared % 25 == 0
 
-        config.write_text(config.read_text().replace("stuck_after: 5s", "stuck_after: 6s"))
+        config.write_text(config.read_text().replace("timeout: 5s", "timeout: 6s"))
         exporter.process.send_signal(signal.SIGHUP)
         exporter.wait_for_message("configuration reloaded")
         wait_until(lambda: grows("shared", shared), "energy after a reload")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from modelhost_exporter.gpu.contract import Lost
+from modelhost_exporter.gpu.contract import DeviceLost
 from modelhost_exporter.gpu.nvidia.identity import kernel_address
 from modelhost_exporter.gpu.nvidia.nvml import DriverFailed, DriverGone, DriverReplaced, LibraryMissing, Nvml, check
 from modelhost_exporter.process.daemon_thread import running
@@ -176,7 +176,7 @@ def test_what_a_failed_initialisation_means(code: int, expected: type[Exception]
 
 
 @pytest.mark.parametrize(
-    ("code", "expected"), [(15, Lost), (28, Lost), (1, DriverGone), (9, DriverGone), (18, DriverReplaced)]
+    ("code", "expected"), [(15, DeviceLost), (28, DeviceLost), (1, DriverGone), (9, DriverGone), (18, DriverReplaced)]
 )
 def test_errors_that_concern_more_than_a_field(code: int, expected: type[Exception]) -> None:
     """A lost GPU and a lost driver are not a missing field."""
@@ -193,10 +193,10 @@ def test_errors_that_concern_one_field() -> None:
 def test_a_failure_of_the_driver_is_kept_until_it_is_opened_anew() -> None:
     """Whichever thread meets it, the next census knows; a lost GPU is not the driver's failure."""
     nvml = opened(binding())
-    for error in (Lost(), DriverGone()):
+    for error in (DeviceLost(), DriverGone()):
         with pytest.raises(type(error)), nvml.using():
             raise error
-        assert (nvml.failure is None) == isinstance(error, Lost)
+        assert (nvml.failure is None) == isinstance(error, DeviceLost)
     nvml.close()
     nvml.open()
     assert nvml.failure is None

@@ -9,12 +9,12 @@ from typing import Any
 import psutil
 import pytest
 
-from modelhost_exporter.gpu.process_owners import Owners, Server
-from modelhost_exporter.gpu.processes import UNKNOWN, Names
+from modelhost_exporter.gpu.process_owners import LocalServer, ProcessOwners
+from modelhost_exporter.gpu.processes import UNKNOWN, ProcessNames
 from tests.gpu.conftest import Clock
 
 CONTAINER = "0123456789abcdef" * 4
-VLLM = Server("chat", port=8000)
+VLLM = LocalServer("chat", port=8000)
 
 
 class Process:
@@ -51,18 +51,18 @@ class Process:
         return [SimpleNamespace(status=psutil.CONN_LISTEN, laddr=at) for at in address]
 
 
-def owner(process: Process, *servers: Server, procfs: Path = Path("/nonexistent")) -> str | None:
+def owner(process: Process, *servers: LocalServer, procfs: Path = Path("/nonexistent")) -> str | None:
     """Return who owns a process."""
-    return Owners(servers, procfs, SimpleNamespace(Process=lambda _: process))(process.pid)
+    return ProcessOwners(servers, procfs, SimpleNamespace(Process=lambda _: process))(process.pid)
 
 
 def test_a_server_is_known_by_its_port() -> None:
     """Whoever listens on a configured port is that server, also when only its command line can be seen."""
-    assert owner(Process(1, "vllm serve m", (8000,)), Server("other", port=9000), VLLM) == "chat"
+    assert owner(Process(1, "vllm serve m", (8000,)), LocalServer("other", port=9000), VLLM) == "chat"
     assert owner(Process(1, "vllm serve m --port 8000", (0,)), VLLM) == "chat"
     assert owner(Process(1, "vllm serve m --port=8000", (0,)), VLLM) == "chat"
     assert owner(Process(1, "vllm serve m --port 80001", (0,)), VLLM) is None
-    assert owner(Process(1, "train.py"), VLLM, Server("nothing to know it by")) is None
+    assert owner(Process(1, "train.py"), VLLM, LocalServer("nothing to know it by")) is None
 
 
 def test_a_worker_belongs_to_the_server_that_started_it() -> None:
@@ -108,7 +108,7 @@ def test_a_worker_started_through_a_shell_is_kin() -> None:
 
 def test_a_server_is_known_by_its_command_line() -> None:
     """A part of the command line is a sign."""
-    assert owner(Process(1, "llama-server -m /m/qwen.gguf"), Server("qwen", command="qwen.gguf")) == "qwen"
+    assert owner(Process(1, "llama-server -m /m/qwen.gguf"), LocalServer("qwen", command="qwen.gguf")) == "qwen"
 
 
 @pytest.mark.parametrize(("given", "expected"), [(CONTAINER[:12], "box"), ("ffff", None)])
@@ -116,13 +116,13 @@ def test_a_server_is_known_by_its_container(given: str, expected: str | None, tm
     """The container's id stands in the process's cgroup."""
     (tmp_path / "7").mkdir()
     (tmp_path / "7/cgroup").write_text(f"0::/system.slice/docker-{CONTAINER}.scope\n")
-    assert owner(Process(7, "x"), Server("box", container=given), procfs=tmp_path) == expected
+    assert owner(Process(7, "x"), LocalServer("box", container=given), procfs=tmp_path) == expected
 
 
 def test_an_owner_is_remembered_and_a_missing_one_looked_for_again() -> None:
     """A server that listens only after a while is found then; while it runs it is not looked for again."""
     clock, process = Clock(), Process(1, "vllm serve m")
-    owners = Owners([VLLM], Path("/nonexistent"), SimpleNamespace(Process=lambda _: process), clock)
+    owners = ProcessOwners([VLLM], Path("/nonexistent"), SimpleNamespace(Process=lambda _: process), clock)
     assert owners(1) is None
     process.listen(8000)
     assert owners(1) is None
@@ -139,7 +139,7 @@ def test_a_process_that_is_gone_has_no_owner() -> None:
     def gone(pid: int) -> Process:
         raise psutil.NoSuchProcess(pid)
 
-    assert Owners([VLLM], Path("/nonexistent"), SimpleNamespace(Process=gone))(1) is None
+    assert ProcessOwners([VLLM], Path("/nonexistent"), SimpleNamespace(Process=gone))(1) is None
 
 
 class Zombie(Process):
@@ -158,7 +158,7 @@ def test_a_zombie_has_no_owner_but_what_started_it_may_be_one() -> None:
     """The driver lists a process until it is reaped; looking at it must not cost the GPU's other values."""
     assert owner(Zombie(2, ""), VLLM) is None
     psutil_ = SimpleNamespace(Process=lambda _: Zombie(2, ""))
-    assert Names(Owners([VLLM], Path("/nonexistent"), psutil_), psutil_).of(2) == UNKNOWN
+    assert ProcessNames(ProcessOwners([VLLM], Path("/nonexistent"), psutil_), psutil_).of(2) == UNKNOWN
     assert owner(Zombie(2, "", parent=Process(1, "vllm serve m", (8000,))), VLLM) == "chat"
 
 
@@ -171,7 +171,7 @@ def test_a_process_is_looked_at_once_however_many_servers_there_are() -> None:
             looked.append(self.pid)
             return super().net_connections(kind)
 
-    servers = [Server(f"server {port}", port=port) for port in range(9000, 9008)]
+    servers = [LocalServer(f"server {port}", port=port) for port in range(9000, 9008)]
     assert owner(Watched(2, "train.py", parent=Watched(1, "jupyter-lab")), *servers) is None
     assert looked == [2, 1]
 
@@ -179,9 +179,9 @@ def test_a_process_is_looked_at_once_however_many_servers_there_are() -> None:
 def test_servers_may_change_while_processes_run() -> None:
     """A reload that adds, renames or removes a model server shows, also for a process whose owner was known."""
     process = Process(1, "vllm serve m", (8000,))
-    owners = Owners([VLLM], Path("/nonexistent"), SimpleNamespace(Process=lambda _: process), Clock())
+    owners = ProcessOwners([VLLM], Path("/nonexistent"), SimpleNamespace(Process=lambda _: process), Clock())
     assert owners(1) == "chat"
-    owners.know([Server("renamed", port=8000)])
+    owners.know([LocalServer("renamed", port=8000)])
     assert owners(1) == "renamed"
     owners.know([])
     assert owners(1) is None
@@ -195,10 +195,10 @@ def test_an_owner_that_is_no_server_any_more_is_not_remembered() -> None:
     def reloading() -> float:
         times.append(1000.0)
         if len(times) > 1:  # before that it is not yet looked for
-            owners.know([Server("renamed", port=8000)])
+            owners.know([LocalServer("renamed", port=8000)])
         return times[-1]
 
-    owners = Owners([VLLM], Path("/nonexistent"), SimpleNamespace(Process=lambda _: process), reloading)
+    owners = ProcessOwners([VLLM], Path("/nonexistent"), SimpleNamespace(Process=lambda _: process), reloading)
     assert owners(1) == "chat"
     assert owners(1) == "renamed"
 
@@ -206,5 +206,5 @@ def test_an_owner_that_is_no_server_any_more_is_not_remembered() -> None:
 def test_this_very_process_is_found_by_its_port() -> None:
     """On the real machine the process that listens is found, and its memory carries the server's name."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        server = Server("tests", port=listening.getsockname()[1])
-        assert Names(Owners([server], Path("/proc"))).of(os.getpid()) == "tests"
+        server = LocalServer("tests", port=listening.getsockname()[1])
+        assert ProcessNames(ProcessOwners([server], Path("/proc"))).of(os.getpid()) == "tests"

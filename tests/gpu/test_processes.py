@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from modelhost_exporter.gpu.processes import UNKNOWN, Names, Usage, program
+from modelhost_exporter.gpu.processes import UNKNOWN, ProcessMemory, ProcessNames, program
 
 
 @pytest.mark.parametrize(
@@ -52,29 +52,32 @@ def processes(**of: SimpleNamespace | Exception) -> SimpleNamespace:
 def test_an_owner_goes_before_the_program() -> None:
     """What a configured model server owns carries the server's name; other processes their program's."""
     known = SimpleNamespace(cmdline=lambda: ["/bin/llama-server"], name=lambda: "llama-server")
-    names = Names({1: "chat"}.get, processes(p1=known, p2=known))
+    names = ProcessNames({1: "chat"}.get, processes(p1=known, p2=known))
     assert (names.of(1), names.of(2)) == ("chat", "llama-server")
 
 
 def test_a_process_that_cannot_be_seen_is_unknown() -> None:
     """A process that ended, or of another namespace or user, has no number for a name."""
-    names = Names(source=processes(p2=psutil.AccessDenied(2)))
+    names = ProcessNames(source=processes(p2=psutil.AccessDenied(2)))
     assert (names.of(1), names.of(2)) == (UNKNOWN, UNKNOWN)
 
 
 def test_a_process_without_a_command_line_has_its_short_name() -> None:
     """A kernel thread or zombie is called what the kernel calls it."""
     empty = SimpleNamespace(cmdline=list, name=lambda: "kworker")
-    assert Names(source=processes(p1=empty)).of(1) == "kworker"
+    assert ProcessNames(source=processes(p1=empty)).of(1) == "kworker"
 
 
 def test_memory_is_added_up_by_name() -> None:
     """Many processes of one name are one number; a part of them would look like all, so that it is none."""
-    names = Names({1: "a", 2: "a", 3: "b", 4: "c"}.get)
-    assert names.memory([Usage(1, 10), Usage(2, 5), Usage(3, 0), Usage(4, None)]) == {"a": 15, "b": 0}
-    assert names.memory([Usage(1, 10), Usage(2, None), Usage(3, 0)]) == {"b": 0}
+    names = ProcessNames({1: "a", 2: "a", 3: "b", 4: "c"}.get)
+    assert names.memory([ProcessMemory(1, 10), ProcessMemory(2, 5), ProcessMemory(3, 0), ProcessMemory(4, None)]) == {
+        "a": 15,
+        "b": 0,
+    }
+    assert names.memory([ProcessMemory(1, 10), ProcessMemory(2, None), ProcessMemory(3, 0)]) == {"b": 0}
 
 
 def test_this_very_process_has_a_name() -> None:
     """On the real machine the tests' own process is not unknown."""
-    assert Names().of(os.getpid()) != UNKNOWN
+    assert ProcessNames().of(os.getpid()) != UNKNOWN

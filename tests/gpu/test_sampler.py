@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelhost_exporter.gpu.contract import Lost
-from modelhost_exporter.gpu.nvidia.fields import Questions
+from modelhost_exporter.gpu.contract import DeviceLost
+from modelhost_exporter.gpu.nvidia.fields import FieldsToQuery
 from modelhost_exporter.gpu.nvidia.nvml import DriverGone
-from modelhost_exporter.gpu.nvidia.query import Asker
-from modelhost_exporter.gpu.nvidia.sampler import Integral, Sampler, Samples, Wrapping
+from modelhost_exporter.gpu.nvidia.query import DeviceQuery
+from modelhost_exporter.gpu.nvidia.sampler import DriverSampler, Integral, Samples, WrappingCounter
 from tests.gpu.conftest import Clock
 
 STEPS = st.lists(st.tuples(st.integers(20_000, 1_000_000), st.floats(0, 1)), min_size=1, max_size=40)
@@ -49,9 +49,9 @@ def buffer() -> Buffer:
     return Buffer()
 
 
-def sampled(buffer: Buffer, clock: Clock | None = None) -> tuple[Samples, Asker]:
+def sampled(buffer: Buffer, clock: Clock | None = None) -> tuple[Samples, DeviceQuery]:
     """Return samples of it, and what they ask."""
-    return Samples(1, 0.01, 1.0, clock or Clock()), Asker(buffer, None)
+    return Samples(1, 0.01, 1.0, clock or Clock()), DeviceQuery(buffer, None)
 
 
 @given(STEPS, st.data())
@@ -83,134 +83,134 @@ def test_a_gap_counts_for_nothing() -> None:
 def test_what_was_before_the_first_reading_does_not_count(buffer: Buffer) -> None:
     """The buffer's history is not the exporter's."""
     buffer.samples = [(1_000_000, 100), (1_500_000, 100)]
-    samples, asker = sampled(buffer)
+    samples, query = sampled(buffer)
     before = samples.total
-    samples.read(asker)
+    samples.read(query)
     assert (before, samples.total) == (None, 0)
     buffer.samples += [(2_000_000, 60)]
-    samples.read(asker)
+    samples.read(query)
     assert samples.total == pytest.approx(0.3)
 
 
 def test_an_empty_buffer_is_an_idle_gpu(buffer: Buffer) -> None:
     """Not found means nothing new: the counter stays, from 0 on, and goes on when samples come."""
-    samples, asker = sampled(buffer)
-    samples.read(asker)
-    samples.read(asker)
+    samples, query = sampled(buffer)
+    samples.read(query)
+    samples.read(query)
     assert samples.total == 0
     buffer.samples = [(1_000_000, 100), (1_500_000, 100)]
-    samples.read(asker)
+    samples.read(query)
     assert samples.total == pytest.approx(0.5)
 
 
 def test_samples_that_cannot_be_are_left_out(buffer: Buffer) -> None:
     """A value above 100 % is no measurement."""
-    samples, asker = sampled(buffer)
+    samples, query = sampled(buffer)
     buffer.samples = [(1_000_000, 0)]
-    samples.read(asker)
+    samples.read(query)
     buffer.samples += [(1_500_000, 2**32 - 1), (2_000_000, 100)]
-    samples.read(asker)
+    samples.read(query)
     assert samples.total == pytest.approx(1.0)
 
 
 def test_a_card_without_samples_is_queried_once(buffer: Buffer) -> None:
     """Not supported is believed for a while, or until the driver is opened anew; there is no counter then."""
-    samples, asker = sampled(buffer)
+    samples, query = sampled(buffer)
     buffer.error = 3
-    samples.read(asker)
-    samples.read(asker)
+    samples.read(query)
+    samples.read(query)
     assert (samples.total, buffer.asked) == (None, 1)
     samples.begin_anew()
     buffer.error = 0
-    samples.read(Asker(buffer, None))
+    samples.read(DeviceQuery(buffer, None))
     assert samples.total == 0
 
 
 def test_samples_that_are_not_supported_for_a_moment_keep_the_sum(buffer: Buffer) -> None:
     """They are queried on, since they answered before; the counter is absent meanwhile, and goes on where it was."""
-    samples, asker = sampled(buffer)
+    samples, query = sampled(buffer)
     buffer.samples = [(1_000_000, 0)]
-    samples.read(asker)
+    samples.read(query)
     buffer.error = 3
-    samples.read(asker)
-    assert (samples.total, asker.lost) == (None, 1)
+    samples.read(query)
+    assert (samples.total, query.lost) == (None, 1)
     buffer.error = 0
     buffer.samples += [(1_500_000, 100)]
-    asker.begin_reading()
-    samples.read(asker)
+    query.begin_reading()
+    samples.read(query)
     assert samples.total == pytest.approx(0.5)
-    assert asker.lost == 0
+    assert query.lost == 0
 
 
 def test_a_failure_of_the_moment_keeps_the_sum(buffer: Buffer) -> None:
     """An unknown error leaves the counter where it is, and the next reading goes on."""
-    samples, asker = sampled(buffer)
+    samples, query = sampled(buffer)
     buffer.samples = [(1_000_000, 0)]
-    samples.read(asker)
+    samples.read(query)
     buffer.error = 999
-    samples.read(asker)
+    samples.read(query)
     buffer.error = 0
     buffer.samples += [(1_500_000, 100)]
-    samples.read(asker)
+    samples.read(query)
     assert samples.total == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize(("code", "expected"), [(15, Lost), (1, DriverGone)])
+@pytest.mark.parametrize(("code", "expected"), [(15, DeviceLost), (1, DriverGone)])
 def test_a_lost_gpu_or_driver_is_raised(code: int, expected: type[Exception], buffer: Buffer) -> None:
     """What concerns more than the samples is told to whoever reads."""
-    samples, asker = sampled(buffer)
+    samples, query = sampled(buffer)
     buffer.error = code
     with pytest.raises(expected):
-        samples.read(asker)
+        samples.read(query)
 
 
 def test_a_clock_that_was_set_back_does_not_silence_it(buffer: Buffer) -> None:
     """When the driver's times step back, counting goes on after half a minute, and nothing counts twice."""
     clock = Clock()
-    samples, asker = sampled(buffer, clock)
+    samples, query = sampled(buffer, clock)
     buffer.samples = [(900_000_000, 100)]
-    samples.read(asker)
+    samples.read(query)
     buffer.samples = [(1_000_000, 100), (1_500_000, 100)]
-    samples.read(asker)
+    samples.read(query)
     clock.seconds += 31
-    samples.read(asker)
+    samples.read(query)
     assert samples.total == 0
     buffer.samples += [(2_000_000, 100)]
-    samples.read(asker)
+    samples.read(query)
     assert samples.total == pytest.approx(0.5)
 
 
 def test_samples_taken_while_the_driver_is_opened_anew_count(buffer: Buffer) -> None:
     """The driver's buffer outlives a new start of the library: the counter has every sample since the first reading."""
-    samples, asker = sampled(buffer)
+    samples, query = sampled(buffer)
     buffer.samples = [(1_000_000, 0)]
-    samples.read(asker)
+    samples.read(query)
     buffer.samples += [(1_500_000, 100)]
     samples.begin_anew()
     buffer.samples += [(2_000_000, 50)]
-    samples.read(asker)
+    samples.read(query)
     assert samples.total == pytest.approx(0.75)
 
 
 def test_a_driver_that_is_opened_anew_begins_anew(buffer: Buffer) -> None:
     """After a new start with another clock the sum goes on from where it was; nothing counts twice."""
-    samples, asker = sampled(buffer)
+    samples, query = sampled(buffer)
     buffer.samples = [(1_000_000, 100), (1_500_000, 100)]
-    samples.read(asker)
+    samples.read(query)
     buffer.samples += [(2_000_000, 100)]
-    samples.read(asker)
+    samples.read(query)
     samples.begin_anew()
     buffer.samples = [(500_000, 100), (1_000_000, 100)]
-    samples.read(asker)
+    samples.read(query)
     buffer.samples += [(1_250_000, 100)]
-    samples.read(asker)
+    samples.read(query)
     assert samples.total == pytest.approx(0.75)
 
 
 @given(st.lists(st.integers(0, 2**32 - 1), max_size=20))
 def test_a_counter_that_wraps_is_added_up(steps: list[int]) -> None:
     """Whatever a counter of 32 bits moved between two readings (less than it holds) is counted."""
-    counter, raw = Wrapping(), 12345
+    counter, raw = WrappingCounter(), 12345
     counter.add(raw)
     for step in steps:
         raw = (raw + step) % 2**32
@@ -220,7 +220,7 @@ def test_a_counter_that_wraps_is_added_up(steps: list[int]) -> None:
 
 def test_a_wide_counter_that_starts_again_is_no_wrap() -> None:
     """A counter that was beyond 32 bits and falls has started again: what it shows is what was added."""
-    counter = Wrapping()
+    counter = WrappingCounter()
     for raw in (2**40, 2**40 + 5, 7):
         counter.add(raw)
     assert counter.total == 12
@@ -233,7 +233,7 @@ def test_a_new_driver_does_not_wait_for_a_call_into_the_old_one(
     buffer: Buffer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One GPU's call that hangs does not hold up the census, which attaches all of them."""
-    sampler, asker = Sampler(Clock(), lambda: 0.0), Asker(buffer, None)
+    sampler, query = DriverSampler(Clock(), lambda: 0.0), DeviceQuery(buffer, None)
     under_way, may_return = threading.Event(), threading.Event()
 
     def hang(*_: object) -> tuple[int, list[Any]]:
@@ -242,7 +242,7 @@ def test_a_new_driver_does_not_wait_for_a_call_into_the_old_one(
         return 1, []
 
     monkeypatch.setattr(buffer, "nvmlDeviceGetSamples", hang, raising=False)
-    taking = threading.Thread(target=lambda: sampler.take(asker, Questions(asker, ())), daemon=True)
+    taking = threading.Thread(target=lambda: sampler.take(query, FieldsToQuery(query, ())), daemon=True)
     attaching = threading.Thread(target=sampler.begin_anew, daemon=True)
     taking.start()
     assert under_way.wait(10)

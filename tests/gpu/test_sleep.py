@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from modelhost_exporter.gpu.nvidia.device import Surroundings
+from modelhost_exporter.gpu.nvidia.device import DeviceDependencies
 from modelhost_exporter.gpu.nvidia.driver import Nvidia
 from modelhost_exporter.gpu.nvidia.nvml import Nvml
 from modelhost_exporter.gpu.nvidia.xid import XidWatcher
@@ -146,14 +146,14 @@ def test_a_gpu_that_was_put_down_is_not_asked_before_the_driver_is_open_again(
     put_to_sleep(tmp_path / "sys", 0, "active", "auto")
     nvml = Nvml()
     pci = PciDevices(tmp_path / "sys", tmp_path / "proc")
-    source = Nvidia(Surroundings(nvml, XidWatcher(nvml, wait_ms=10), pci, clock=clock))
-    (device,) = source.census().present
+    source = Nvidia(DeviceDependencies(nvml, XidWatcher(nvml, wait_ms=10), pci, clock=clock))
+    (device,) = source.enumerate().present
     device.read()
-    source.census()
+    source.enumerate()
     clock.seconds += 31
-    resting = [device.resting]
-    source.census()
-    assert [*resting, device.resting] == [True, False]
+    polling_paused = [device.polling_paused]
+    source.enumerate()
+    assert [*polling_paused, device.polling_paused] == [True, False]
     assert device.read()
     source.close()
     wait_until(nvml.close, "no call into the driver is under way")

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from modelhost_exporter.collectors.gpu import Gpu, Options
+from modelhost_exporter.collectors.gpu import GpuCollector, GpuOptions
 from modelhost_exporter.config.duration import Seconds
-from modelhost_exporter.gpu.processes import Usage
-from modelhost_exporter.gpu.usage_cache import FRESH_SECONDS, GpuUse, Reading, Uses, memory_by_pid
+from modelhost_exporter.gpu.processes import ProcessMemory
+from modelhost_exporter.gpu.usage_cache import FRESH_SECONDS, GpuReading, GpuUse, UsageCache, memory_by_pid
 from modelhost_exporter.scrape import Scrape
 from modelhost_exporter.threads import Run
 from tests.collectors.test_gpu import Card, Vendor
@@ -31,7 +31,7 @@ def one(driver: Driver) -> Driver:
     return driver
 
 
-def read_by(collector: Gpu) -> dict[str, GpuUse]:
+def read_by(collector: GpuCollector) -> dict[str, GpuUse]:
     """Return what a collection leaves for models."""
     list(collector.collect())
     assert collector.last_reading is not None
@@ -67,28 +67,28 @@ def test_a_hanging_card_costs_itself(driver: Driver, make_gpu: MakeGpu) -> None:
     """A GPU whose driver hangs is left out; the others are there."""
     plug_in(driver, 2, H100, "NVIDIA H100 80GB HBM3")
     driver.say(1, UtilizationRates="hang")
-    assert list(read_by(make_gpu(Options(stuck_after=Seconds(0.2))))) == [uuid(0)]
+    assert list(read_by(make_gpu(GpuOptions(timeout=Seconds(0.2))))) == [uuid(0)]
 
 
 def test_a_card_that_is_left_alone_says_nothing_old() -> None:
     """What a GPU held before it fell asleep, or was left alone so that it can, is not given any more."""
     card = Card("0")
-    collector = Gpu({"x": Vendor(card)}, Options())
+    collector = GpuCollector({"x": Vendor(card)}, GpuOptions())
     assert read_by(collector) == {"GPU-0": GpuUse(None, {1: 8.0})}
     card.asleep = True
     assert read_by(collector) == {}
-    card.asleep, card.resting = False, True
+    card.asleep, card.polling_paused = False, True
     assert read_by(collector) == {}
 
 
 def test_memory_of_a_process_is_added_up() -> None:
     """A process in several lists holds the sum; nobody at all is known, too."""
-    assert memory_by_pid([Usage(1, 2), Usage(1, 3), Usage(4, 0)]) == {1: 5, 4: 0}
+    assert memory_by_pid([ProcessMemory(1, 2), ProcessMemory(1, 3), ProcessMemory(4, 0)]) == {1: 5, 4: 0}
     assert memory_by_pid([]) == {}
     assert memory_by_pid(None) is None
 
 
-def reading(uses: Uses, last: Reading | None, then: Callable[[], Reading | None]) -> list[int]:
+def reading(uses: UsageCache, last: GpuReading | None, then: Callable[[], GpuReading | None]) -> list[int]:
     """Have it follow a collector that read this last, and reads that when it is run; count the runs."""
     found = [last]
     runs: list[int] = []
@@ -106,16 +106,16 @@ def reading(uses: Uses, last: Reading | None, then: Callable[[], Reading | None]
 def test_a_recent_reading_is_given_without_another() -> None:
     """While somebody scrapes often enough, models cost the GPUs no reading."""
     clock = Clock()
-    uses = Uses(clock)
-    runs = reading(uses, Reading(clock() - FRESH_SECONDS + 1, ONE), lambda: None)
+    uses = UsageCache(clock)
+    runs = reading(uses, GpuReading(clock() - FRESH_SECONDS + 1, ONE), lambda: None)
     assert (uses(), runs) == (ONE, [])
 
 
 def test_without_scrapes_the_collector_is_run() -> None:
     """A reading that is missing or too old is made anew, once."""
     clock = Clock()
-    uses = Uses(clock)
-    runs = reading(uses, None, lambda: Reading(clock(), ONE))
+    uses = UsageCache(clock)
+    runs = reading(uses, None, lambda: GpuReading(clock(), ONE))
     assert (uses(), uses(), runs) == (ONE, ONE, [1])
     clock.seconds += FRESH_SECONDS
     assert (uses(), runs) == (ONE, [1, 1])
@@ -124,17 +124,17 @@ def test_without_scrapes_the_collector_is_run() -> None:
 def test_an_old_reading_is_not_given() -> None:
     """When the collector cannot read (a driver that hangs) nothing is known, rather than what was true before."""
     clock = Clock()
-    uses = Uses(clock)
-    reading(uses, Reading(clock() - FRESH_SECONDS, ONE), lambda: Reading(clock() - FRESH_SECONDS, ONE))
+    uses = UsageCache(clock)
+    reading(uses, GpuReading(clock() - FRESH_SECONDS, ONE), lambda: GpuReading(clock() - FRESH_SECONDS, ONE))
     assert uses() == {}
 
 
 def test_no_collector_no_gpus() -> None:
     """Before there is a collector, and after it was switched off, there are no GPUs."""
     clock = Clock()
-    uses = Uses(clock)
+    uses = UsageCache(clock)
     assert uses() == {}
-    reading(uses, Reading(clock(), ONE), lambda: None)
+    reading(uses, GpuReading(clock(), ONE), lambda: None)
     assert uses() == ONE
     uses.follow_none()
     assert uses() == {}
@@ -143,9 +143,9 @@ def test_no_collector_no_gpus() -> None:
 def test_who_asks_while_the_collector_runs_shares_the_run(one: Driver, make_gpu: MakeGpu) -> None:
     """Models that ask while a scrape is under way, or one another, start no second reading of a driver that hangs."""
     one.say(0, UtilizationRates="hang")
-    collector = make_gpu(Options(stuck_after=Seconds(0.2)))
+    collector = make_gpu(GpuOptions(timeout=Seconds(0.2)))
     scrape = Scrape({"gpu": collector}, 5)
-    uses = Uses()
+    uses = UsageCache()
     uses.follow(lambda: collector.last_reading, lambda: scrape.start("gpu"))
     threads = [threading.Thread(target=uses) for _ in range(8)]
     for thread in threads:

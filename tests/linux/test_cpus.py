@@ -6,7 +6,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from modelhost_exporter.collectors.cpu import Cpu
+from modelhost_exporter.collectors.cpu import CpuCollector
 from modelhost_exporter.linux.cpus import Cpus, parse_cpuinfo, parse_times
 from tests.support.machine import psutil_double, write
 from tests.support.readings import readings
@@ -25,7 +25,7 @@ def test_each_cpu_has_its_number() -> None:
 def test_an_odd_line_costs_only_itself(odd: str, tmp_path: Path) -> None:
     """The other CPUs, switches and interrupts are there."""
     procfs = write(tmp_path, {"stat": STAT.replace("cpu2", f"{odd}\ncpu2")})
-    read = readings(Cpu(psutil_double(), kernel=Cpus(procfs, tmp_path)).collect())
+    read = readings(CpuCollector(psutil_double(), kernel=Cpus(procfs, tmp_path)).collect())
     assert {cpu for cpu, _ in read["cpu_seconds_total"]} == {"0", "2"}
     assert (read["context_switches_total"], read["interrupts_total"]) == ({(): 8}, {(): 7})
 
@@ -51,7 +51,7 @@ def test_frequencies_by_policy(tmp_path: Path) -> None:
 def test_a_frequency_that_is_none(megahertz: str, tmp_path: Path) -> None:
     """Neither NaN nor infinity reaches the page, and 0 is unknown."""
     procfs = write(tmp_path, {"stat": STAT, "cpuinfo": f"processor : 0\ncpu MHz : {megahertz}\n"})
-    assert "cpu_frequency_hertz" not in readings(Cpu(psutil_double(), kernel=Cpus(procfs, tmp_path)).collect())
+    assert "cpu_frequency_hertz" not in readings(CpuCollector(psutil_double(), kernel=Cpus(procfs, tmp_path)).collect())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")

@@ -6,7 +6,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from modelhost_exporter.collectors.memory import Memory as Collector
+from modelhost_exporter.collectors.memory import MemoryCollector as Collector
 from modelhost_exporter.linux.memory import Memory
 from tests.support.machine import write
 from tests.support.readings import readings

@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from modelhost_exporter.collectors.sensors import Sensors as Collector
+from modelhost_exporter.collectors.sensors import SensorsCollector as Collector
 from modelhost_exporter.linux.sensors import Sensors
 from tests.support.machine import write
 from tests.support.readings import readings

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from modelhost_exporter.config.model import Config
 from modelhost_exporter.live import routes
-from modelhost_exporter.live.settings import Live
+from modelhost_exporter.live.settings import LiveOptions
 from modelhost_exporter.requests.metrics import RequestMetrics
 from modelhost_exporter.requests.observation import RequestObservation
 from modelhost_exporter.requests.slo import Objectives
@@ -33,7 +33,7 @@ class Source:
     """What the feed needs of the running exporter."""
 
     scrape: Scrape
-    config: Config = field(default_factory=lambda: Config(live=Live(history=False)))
+    config: Config = field(default_factory=lambda: Config(live=LiveOptions(history=False)))
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     demo: bool = False
 
@@ -64,7 +64,7 @@ class Serve(Protocol):
     """Serves a feed until the test ends."""
 
     async def __call__(
-        self, *, interval: float = INTERVAL_SECONDS, live: Live | None = None, **more: Collector
+        self, *, interval: float = INTERVAL_SECONDS, live: LiveOptions | None = None, **more: Collector
     ) -> Served:
         """Serve it; ``more`` are further collectors."""
         ...
@@ -75,9 +75,11 @@ async def serve() -> AsyncIterator[Serve]:
     """Give a function that serves feeds."""
     async with contextlib.AsyncExitStack() as stack:
 
-        async def start(*, interval: float = INTERVAL_SECONDS, live: Live | None = None, **more: Collector) -> Served:
+        async def start(
+            *, interval: float = INTERVAL_SECONDS, live: LiveOptions | None = None, **more: Collector
+        ) -> Served:
             load = Fixed(family("modelhost_load1", 1.5))
-            source = Source(Scrape({"load": load, **more}, 5.0), Config(live=live or Live(history=False)))
+            source = Source(Scrape({"load": load, **more}, 5.0), Config(live=live or LiveOptions(history=False)))
             app = web.Application(middlewares=[origin_check.middleware(source)])
             websocket = routes.add_routes(app, source, interval)
             app.router.add_get("/metrics", websocket)

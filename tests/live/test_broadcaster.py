@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 from prometheus_client.metrics_core import Metric
 
-from modelhost_exporter.live.broadcaster import Feed
-from modelhost_exporter.live.settings import Host, Live, Origin
+from modelhost_exporter.live.broadcaster import Broadcaster
+from modelhost_exporter.live.settings import AllowedHost, AllowedOrigin, LiveOptions
 from modelhost_exporter.scrape import Scrape
 from tests.live.client import Connection, check_message, data_of, get
 from tests.proxy.frames import CLOSE, PING, PONG, TEXT, UPGRADE, frame
@@ -106,7 +106,7 @@ async def test_nothing_is_measured_while_nobody_watches(serve: Serve) -> None:
 
 async def test_history_is_measured_without_viewers(serve: Serve) -> None:
     """With the history on there is a past to look at, before anybody came."""
-    served = await serve(live=Live(history=True))
+    served = await serve(live=LiveOptions(history=True))
     await _until_measured(served, 3)
     status, history = await get(served.address, "/api/history")
     assert status == 200
@@ -123,11 +123,11 @@ async def test_history_follows_the_configuration(serve: Serve) -> None:
         return len((await get(served.address, "/api/history"))[1]["timestamps"])
 
     assert await rows() == 0
-    source.config = replace(source.config, live=Live(history=True))
+    source.config = replace(source.config, live=LiveOptions(history=True))
     async with asyncio.timeout(DEADLINE_SECONDS):
         while await rows() < 2:
             pass
-    source.config = replace(source.config, live=Live(history=False))
+    source.config = replace(source.config, live=LiveOptions(history=False))
     async with asyncio.timeout(DEADLINE_SECONDS):
         while await rows():
             pass
@@ -136,7 +136,7 @@ async def test_history_follows_the_configuration(serve: Serve) -> None:
 
 async def test_who_leaves_takes_no_history_from_others(serve: Serve) -> None:
     """Whoever asks between two messages shares one encoding; one that gives up does not cost the others theirs."""
-    feed = Feed((await serve()).source, 3600.0)
+    feed = Broadcaster((await serve()).source, 3600.0)
     first, second = (asyncio.ensure_future(feed.history()) for _ in range(2))
     await asyncio.sleep(0)
     first.cancel()
@@ -174,7 +174,7 @@ async def test_a_replaced_scrape_is_measured_from_then_on(serve: Serve) -> None:
 
 async def test_places_are_limited_and_given_back(serve: Serve) -> None:
     """More viewers than are allowed are answered 503, of either kind; a place is free when one leaves."""
-    served = await serve(live=Live(history=False, max_viewers=2))
+    served = await serve(live=LiveOptions(history=False, max_viewers=2))
     async with Connection(served.address) as first, Connection(served.address) as second:
         await (await first.watch()).message()
         await (await second.listen()).event()
@@ -208,8 +208,8 @@ async def test_listed_pages_and_hosts_are_answered(serve: Serve) -> None:
     served = await serve()
     allowed = replace(
         served.source.config.web,
-        allowed_origins=(Origin.from_text("http://evil.example"),),
-        allowed_hosts=(Host.from_text("evil.example"),),
+        allowed_origins=(AllowedOrigin.from_text("http://evil.example"),),
+        allowed_hosts=(AllowedHost.from_text("evil.example"),),
     )
     served.source.config = replace(served.source.config, web=allowed)
     async with Connection(served.address) as viewer:

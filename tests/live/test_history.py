@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from modelhost_exporter.live.history import MOST_GPUS, MOST_MODELS, History
+from modelhost_exporter.live.history import MAX_GPUS, MAX_MODELS, History
 from tests.live.machine import Machine
 
 SERIES = (
@@ -134,15 +134,15 @@ def test_a_clock_that_is_set_back_moves_the_past() -> None:
 def test_models_are_bounded_and_the_silent_make_room() -> None:
     """No more than a hundred; a new one gets the place of one that has no requests any more, else none."""
     history = History(600, 2)
-    busy = {f"s/m{number}": 1.0 for number in range(MOST_MODELS + 5)}
+    busy = {f"s/m{number}": 1.0 for number in range(MAX_MODELS + 5)}
     history.add(1000.0, _message(models=busy))
-    assert len(_decoded(history)["models"]) == MOST_MODELS
+    assert len(_decoded(history)["models"]) == MAX_MODELS
     history.add(1002.0, _message(models={**busy, "s/new": 1.0}))
     assert "s/new" not in _decoded(history)["models"]
     for when in (1004.0, 1006.0):
         history.add(when, _message(models={"s/new": 1.0}))
     models = _decoded(history)["models"]
-    assert len(models) == MOST_MODELS
+    assert len(models) == MAX_MODELS
     assert models["s/new"]["p50"][-1] == 1.0
 
 
@@ -159,7 +159,7 @@ def test_a_model_without_requests_in_the_whole_history_is_gone() -> None:
 
 def test_memory_is_what_is_promised() -> None:
     """An hour of as much as there can be takes no more than most_bytes and a little, and does not grow."""
-    everything = _message(1.0, {f"s/m{number}": 1.0 for number in range(MOST_MODELS)}, gpus=MOST_GPUS)
+    everything = _message(1.0, {f"s/m{number}": 1.0 for number in range(MAX_MODELS)}, gpus=MAX_GPUS)
     tracemalloc.start()
     history = History(3600, 2)
     history.add(1000.0, everything)

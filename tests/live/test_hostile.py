@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from modelhost_exporter.live.settings import Live
-from modelhost_exporter.live.subscribers import Viewer, chunked_event, event, websocket_frame
+from modelhost_exporter.live.settings import LiveOptions
+from modelhost_exporter.live.subscribers import Subscriber, chunked_event, event, websocket_frame
 from tests.live.client import Connection, check_message
 from tests.proxy.frames import BINARY, PING, PONG, TEXT, UPGRADE, frame
 from tests.proxy.upstream import DEADLINE_SECONDS
@@ -70,7 +70,7 @@ async def test_a_frame_that_never_ends_is_waited_for_by_nobody(serve: Serve) -> 
 @pytest.mark.parametrize("kind", ["websocket", "events", "pinging"])
 async def test_a_viewer_that_does_not_read_is_dropped(serve: Serve, kind: str) -> None:
     """It is passed over and then disconnected, while another gets every message; its place is free again."""
-    served = await serve(interval=0.01, live=Live(history=False, max_viewers=2))
+    served = await serve(interval=0.01, live=LiveOptions(history=False, max_viewers=2))
     for number in range(100):
         served.source.request("s", f"model-{number:03}")
     async with Connection(served.address, receive_buffer=4096) as stalled, Connection(served.address) as other:
@@ -159,7 +159,7 @@ class _Transport(asyncio.Transport):
 def test_a_slow_viewer_misses_messages_and_a_stalled_one_is_dropped() -> None:
     """At most one message waits in memory; what catches up goes on; three misses in a row are the end."""
     transport = _Transport()
-    viewer = Viewer(transport, websocket_frame)
+    viewer = Subscriber(transport, websocket_frame)
     for buffered, frames in ((0, 1), (9, 1), (9, 1), (0, 2), (9, 2), (9, 2)):
         transport.buffered = buffered
         viewer.offer(b"frame")

@@ -19,7 +19,7 @@ from modelhost_exporter import collectors
 from modelhost_exporter.config import flags
 from modelhost_exporter.config import model as configuration
 from modelhost_exporter.config.http_url import PageUrl, ServerUrl
-from modelhost_exporter.config.model import ConfigError, Live, Log, Scraping, Web
+from modelhost_exporter.config.model import ConfigError, LiveOptions, Log, Scraping, Web
 from modelhost_exporter.config.servers import Server
 from modelhost_exporter.logs.redaction import redact, redact_url
 from tests.support.programs import DEADLINE_SECONDS, fetch
@@ -112,7 +112,7 @@ def places(kind: Any) -> Iterator[Any]:
 
 SECTIONS: dict[str, Any] = {
     "web": Web,
-    "live": Live,
+    "live": LiveOptions,
     "scrape": Scraping,
     "log": Log,
     "path": collectors.Paths,

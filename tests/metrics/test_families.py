@@ -9,7 +9,7 @@ import pytest
 from modelhost_exporter import collectors, scrape
 from modelhost_exporter.collectors import Options, Paths
 from modelhost_exporter.metrics import exporter_metrics
-from modelhost_exporter.metrics.exporter_metrics import OwnMetrics
+from modelhost_exporter.metrics.exporter_metrics import ExporterMetrics
 from modelhost_exporter.metrics.exposition import OPENMETRICS, TEXT
 from modelhost_exporter.metrics.families import Family, counter, gauge
 from modelhost_exporter.scrape import Scrape
@@ -90,7 +90,7 @@ def test_a_declaration_keeps_the_contract(name: str) -> None:
 
 def test_own_families_are_on_the_page_as_declared() -> None:
     """What the exporter says about itself and its collectors has the declared names, types, labels and HELP."""
-    own = OwnMetrics(simulated=True)
+    own = ExporterMetrics(simulated=True)
     emitted = [shape(family) for family in own.collect() if family.name.startswith("modelhost_")]
     assert sorted(emitted) == sorted(declared(exporter_metrics.FAMILIES))
     page = Scrape({}, 1.0, own=own).page(TEXT).decode()

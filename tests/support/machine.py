@@ -29,9 +29,9 @@ from modelhost_exporter.collectors import (
 )
 from modelhost_exporter.engines.metrics import COLD_STARTS, COLD_TTFT, ModelState, ServerState, families
 from modelhost_exporter.engines.polling.probes import ProbeMetrics
-from modelhost_exporter.engines.snapshot import Engine, Histogram, Latency, Model, ServerSnapshot
+from modelhost_exporter.engines.snapshot import Engine, EngineHistogram, Latency, Model, ServerSnapshot
 from modelhost_exporter.gpu import families as gpu_families
-from modelhost_exporter.gpu.contract import Census, Identity, Value
+from modelhost_exporter.gpu.contract import Enumeration, Identity, Value
 from modelhost_exporter.linux.disks import Disks
 from modelhost_exporter.metrics.instruments import live_counter, live_histogram
 from modelhost_exporter.metrics.prerendered import joined, written
@@ -190,15 +190,15 @@ class EveryGpu:
     """A vendor with one GPU that has a value for every family; tests/gpu asks a stand-in driver for the same."""
 
     identity = Identity("0", "GPU-0", "nvidia")
-    asleep = resting = False
+    asleep = polling_paused = False
 
     def absence(self) -> str:
         """Be there."""
         return ""
 
-    def census(self) -> Census:
+    def enumerate(self) -> Enumeration:
         """Return the GPU."""
-        return Census([self])
+        return Enumeration([self])
 
     def facts(self) -> list[tuple[Family, float]]:
         """Return the driver's one fact."""
@@ -222,7 +222,7 @@ class EveryGpu:
 
 def every_family_of_model_servers() -> Iterator[Metric]:
     """Yield what a server says that has all there is to say, and what is counted as it happens."""
-    latency = Histogram(((1.0, 1), (inf, 2)), 3.0)
+    latency = EngineHistogram(((1.0, 1), (inf, 2)), 3.0)
     engine = Engine(
         *(1, 2, 3, 0.5, 4096),
         input_tokens={"hit": 5},
@@ -253,22 +253,22 @@ def every_collector(root: Path) -> dict[str, Collector]:
     write(root, FILES)
     procfs, sysfs, source = root / "proc", root / "sys", psutil_double()
     return {
-        "cgroup": cgroup.Cgroup(procfs, sysfs),
-        "clock": clock.Clock(source, lambda: 1.8e9, lambda: clock.Discipline(0.001, 0.5, synchronized=True)),
-        "cpu": cpu.Cpu(source),
-        "disk": disk.Disk(disk.Options().devices, Disks(procfs, sysfs)),
-        "file_descriptors": file_descriptors.FileDescriptors(procfs),
-        "filesystem": filesystem.Filesystem(
-            filesystem.Options(), source=source, ask=lambda _: filesystem.Space(100, 40, 50, 10, 5)
+        "cgroup": cgroup.CgroupCollector(procfs, sysfs),
+        "clock": clock.ClockCollector(source, lambda: 1.8e9, lambda: clock.Discipline(0.001, 0.5, synchronized=True)),
+        "cpu": cpu.CpuCollector(source),
+        "disk": disk.DiskCollector(disk.DiskOptions().devices, Disks(procfs, sysfs)),
+        "file_descriptors": file_descriptors.FileDescriptorsCollector(procfs),
+        "filesystem": filesystem.FilesystemCollector(
+            filesystem.FilesystemOptions(), source=source, ask=lambda _: filesystem.Space(100, 40, 50, 10, 5)
         ),
-        "gpu": gpu.Gpu({"every": EveryGpu()}, gpu.Options()),
-        "load": load.Load(source),
-        "memory": memory.Memory(procfs, source),
-        "model_servers": model_servers.ModelServers(every_family_of_model_servers),
-        "network": network.Network(network.Options().devices, source),
-        "operating_system": operating_system.OperatingSystem(platform.uname),
-        "pressure": pressure.Pressure(procfs),
-        "processes": processes.Processes(procfs),
-        "sensors": sensors.Sensors(source),
-        "tcp": tcp.Tcp(procfs),
+        "gpu": gpu.GpuCollector({"every": EveryGpu()}, gpu.GpuOptions()),
+        "load": load.LoadCollector(source),
+        "memory": memory.MemoryCollector(procfs, source),
+        "model_servers": model_servers.ModelServersCollector(every_family_of_model_servers),
+        "network": network.NetworkCollector(network.NetworkOptions().devices, source),
+        "operating_system": operating_system.OperatingSystemCollector(platform.uname),
+        "pressure": pressure.PressureCollector(procfs),
+        "processes": processes.ProcessesCollector(procfs),
+        "sensors": sensors.SensorsCollector(source),
+        "tcp": tcp.TcpCollector(procfs),
     }

@@ -10,18 +10,18 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from modelhost_exporter.config import model as configuration
 from modelhost_exporter.config.address import Address
 from modelhost_exporter.config.model import ConfigError, Web
-from modelhost_exporter.live.settings import Host, Live, Origin
+from modelhost_exporter.live.settings import AllowedHost, AllowedOrigin, LiveOptions
 from modelhost_exporter.web.machine_names import MachineNames
-from modelhost_exporter.web.origin_check import CheckedRequest, OriginCheck, RefusalLog, Refused, is_on_loopback
+from modelhost_exporter.web.origin_check import CheckedRequest, OriginCheck, RefusalLog, RefusedOrigin, is_on_loopback
 
 CHECK = OriginCheck(MachineNames("Box.example.net"))
 WEB = Web(
     allowed_hosts=(
-        Host.from_text("metrics.example.com"),
-        Host.from_text("other.example.com:9000"),
-        Host.from_text("xn--bcher-kva.example"),
+        AllowedHost.from_text("metrics.example.com"),
+        AllowedHost.from_text("other.example.com:9000"),
+        AllowedHost.from_text("xn--bcher-kva.example"),
     ),
-    allowed_origins=(Origin.from_text("https://dashboard.example.com"),),
+    allowed_origins=(AllowedOrigin.from_text("https://dashboard.example.com"),),
 )
 HOST = ("Host", "127.0.0.1:8585")
 
@@ -78,9 +78,9 @@ FOREIGN_HOSTS = [
 @pytest.mark.parametrize("host", FOREIGN_HOSTS)
 def test_other_hosts_are_refused(host: str) -> None:
     """A name that anybody can point here, also with one of ours in it; and whatever is no host."""
-    with pytest.raises(Refused, match=r"^the host .* is not known: add --web.allowed-host="):
+    with pytest.raises(RefusedOrigin, match=r"^the host .* is not known: add --web.allowed-host="):
         reader(("Host", host))
-    with pytest.raises(Refused):
+    with pytest.raises(RefusedOrigin):
         reader(("Host", host), is_scrape=True)
 
 
@@ -88,9 +88,9 @@ def test_other_hosts_are_refused(host: str) -> None:
 def test_scrapes_may_come_by_any_name_where_the_listener_is_not_on_loopback(host: str) -> None:
     """A cluster's service, a tunnel; web.strict_host ends it, and the page is never shown so."""
     assert reader(("Host", host), is_scrape=True, is_on_loopback=False) is None
-    with pytest.raises(Refused):
+    with pytest.raises(RefusedOrigin):
         reader(("Host", host), is_scrape=True, is_on_loopback=False, web=replace(WEB, strict_host=True))
-    with pytest.raises(Refused):
+    with pytest.raises(RefusedOrigin):
         reader(("Host", host), is_on_loopback=False)
 
 
@@ -99,9 +99,9 @@ def test_a_scrape_may_lack_a_host(is_on_loopback: bool) -> None:
     """As health checkers of HTTP/1.0 do, and no browser; for the page it is refused, and two hosts always are."""
     assert reader(is_scrape=True, is_on_loopback=is_on_loopback) is None
     assert reader(is_scrape=True, web=replace(WEB, strict_host=True)) is None
-    with pytest.raises(Refused, match="no Host"):
+    with pytest.raises(RefusedOrigin, match="no Host"):
         reader(is_on_loopback=is_on_loopback)
-    with pytest.raises(Refused, match="more than one Host"):
+    with pytest.raises(RefusedOrigin, match="more than one Host"):
         reader(HOST, HOST, is_scrape=True, is_on_loopback=is_on_loopback)
 
 
@@ -152,7 +152,7 @@ def test_allowed_pages_may_read_and_no_more(origin: str) -> None:
     """Configured ones, those on loopback, and those of another port of the same host."""
     headers = (("Host", "192.168.1.7:8585"), ("Origin", origin), ("Sec-Fetch-Site", "cross-site"))
     assert reader(*headers) == origin
-    with pytest.raises(Refused, match="may only read"):
+    with pytest.raises(RefusedOrigin, match="may only read"):
         reader(*headers, method="POST")
 
 
@@ -175,27 +175,27 @@ def test_allowed_pages_may_read_and_no_more(origin: str) -> None:
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
 def test_other_pages_are_refused(origin: str, is_scrape: bool, is_on_loopback: bool, method: str) -> None:
     """Whatever they want and wherever it is listened."""
-    with pytest.raises(Refused):
+    with pytest.raises(RefusedOrigin):
         reader(HOST, ("Origin", origin), method=method, is_scrape=is_scrape, is_on_loopback=is_on_loopback)
 
 
 def test_two_origins_are_refused() -> None:
     """No browser sends them."""
-    with pytest.raises(Refused, match="more than one Origin"):
+    with pytest.raises(RefusedOrigin, match="more than one Origin"):
         reader(HOST, ("Origin", "http://127.0.0.1:8585"), ("Origin", "http://127.0.0.1:8585"))
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
 def test_images_and_scripts_of_other_pages_are_refused(site: str) -> None:
     """They carry no Origin; the browser tells whose they are all the same. A link may lead here."""
-    with pytest.raises(Refused, match="another site"):
+    with pytest.raises(RefusedOrigin, match="another site"):
         reader(HOST, ("Sec-Fetch-Site", site), ("Sec-Fetch-Mode", "no-cors"), ("Sec-Fetch-Dest", "image"))
     framed = (("Sec-Fetch-Site", site), ("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Dest", "iframe"))
-    with pytest.raises(Refused, match="another site"):
+    with pytest.raises(RefusedOrigin, match="another site"):
         reader(HOST, *framed)
     link = (("Sec-Fetch-Site", site), ("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Dest", "document"))
     assert reader(HOST, *link) is None
-    with pytest.raises(Refused, match="another site"):
+    with pytest.raises(RefusedOrigin, match="another site"):
         reader(HOST, *link, method="POST")
     assert reader(HOST, ("Sec-Fetch-Site", "same-origin")) is None
 
@@ -210,7 +210,7 @@ def test_images_and_scripts_of_other_pages_are_refused(site: str) -> None:
 )
 def test_a_refusal_holds_what_allows_it(host: str, flag: str) -> None:
     """To be copied: what is no name is not in it."""
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RefusedOrigin) as caught:
         reader(("Host", host))
     assert caught.value.flag == flag
     assert str(caught.value).endswith(f"add {flag} to allow it")
@@ -219,7 +219,7 @@ def test_a_refusal_holds_what_allows_it(host: str, flag: str) -> None:
 def test_foreign_text_in_a_refusal_is_short_and_without_controls() -> None:
     """It goes into the log and to a terminal."""
     for text in ("a\x1b[2J\u202e\"'", "x" * 5000):
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(RefusedOrigin) as caught:
             reader(("Host", text))
         assert str(caught.value).isprintable()
         assert len(str(caught.value)) < 400
@@ -230,7 +230,7 @@ def test_refusals_are_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> 
     now = [0.0]
     refusals = RefusalLog(lambda: now[0])
     for now[0] in (0.0, 1.0, 59.9, 60.0, 61.0):
-        refusals.add("192.0.2.1", "/x\x1b" + "y" * 500, Refused("wrong", "--web.allowed-host=a"))
+        refusals.add("192.0.2.1", "/x\x1b" + "y" * 500, RefusedOrigin("wrong", "--web.allowed-host=a"))
     first, second = (record.__dict__["fields"] for record in caplog.records)
     assert first == {
         "client": "192.0.2.1",
@@ -309,8 +309,8 @@ def test_the_configuration_is_read() -> None:
             "live": {"history": False, "history_length": "10m", "max_viewers": 3},
         }
     )
-    assert read.web.allowed_hosts == (Host("a.example"), Host("[::1]", 80))
-    assert read.web.allowed_origins == (Origin("https://b.example:8443"),)
+    assert read.web.allowed_hosts == (AllowedHost("a.example"), AllowedHost("[::1]", 80))
+    assert read.web.allowed_origins == (AllowedOrigin("https://b.example:8443"),)
     assert not read.web.strict_host
     assert (read.live.history, read.live.history_length, read.live.max_viewers) == (False, 600.0, 3)
-    assert configuration.read({}).live == Live(history=True)
+    assert configuration.read({}).live == LiveOptions(history=True)

@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 
 from modelhost_exporter.config.model import Config, Web
 from modelhost_exporter.metrics.exposition import OPENMETRICS, TEXT
-from modelhost_exporter.reloads import NotReloaded, Reloads
+from modelhost_exporter.reloads import ReloadFailed, Reloads
 from modelhost_exporter.scrape import Scrape
 from modelhost_exporter.web.routes import build_app, scrape_timeout
 from tests.support.fakes import Fixed, Hanging, family, samples
@@ -34,13 +34,13 @@ class _Service:
 
     scrape: Scrape
     config: Config = field(default_factory=Config)
-    mistake: NotReloaded | None = None
+    mistake: ReloadFailed | None = None
     reloaded: int = 0
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     demo: bool = False
 
     def __post_init__(self) -> None:
-        self.reloads = Reloads(self._reload, lambda error: NotReloaded(str(error)))
+        self.reloads = Reloads(self._reload, lambda error: ReloadFailed(str(error)))
 
     def _reload(self) -> None:
         if self.mistake:
@@ -283,7 +283,7 @@ async def test_reload_over_http_says_what_happened() -> None:
     async with _serving(service) as (url, client):
         async with client.post(f"{url}/-/reload") as response:
             assert (response.status, await response.text()) == (200, "reloaded\n")
-        service.mistake = NotReloaded("web: must be a mapping")
+        service.mistake = ReloadFailed("web: must be a mapping")
         async with client.post(f"{url}/-/reload") as response:
             assert (response.status, await response.text()) == (500, "web: must be a mapping\n")
         async with client.get(f"{url}/-/reload") as response:

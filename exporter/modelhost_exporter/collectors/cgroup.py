@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
-__all__ = ["FAMILIES", "Cgroup", "Options", "create"]
+__all__ = ["FAMILIES", "CgroupCollector", "Options", "create"]
 
 MEMORY_LIMIT = gauge(
     "cgroup_memory_limit_bytes", "Memory the exporter's container may use: the tightest limit above it."
@@ -29,7 +29,7 @@ CPU_THROTTLED = counter(
 FAMILIES = (MEMORY_LIMIT, MEMORY_USED, CPU_LIMIT, CPU_THROTTLED)
 
 
-class Cgroup:
+class CgroupCollector:
     """The tightest memory and CPU limits from the exporter's own cgroup up to the root (cgroup v2 files)."""
 
     def __init__(self, procfs: Path, sysfs: Path) -> None:
@@ -116,4 +116,4 @@ def create(_options: Options, _paths: Paths) -> Collector:
     On the container's own /proc and /sys, wherever the host's are mounted: from inside, /proc/self/cgroup says a path
     below the container's own /sys/fs/cgroup ('/'), which in the host's would be the root, without any limit.
     """
-    return Cgroup(Path("/proc"), Path("/sys"))
+    return CgroupCollector(Path("/proc"), Path("/sys"))

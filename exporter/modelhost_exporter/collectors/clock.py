@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
-__all__ = ["FAMILIES", "Clock", "Discipline", "Options", "create"]
+__all__ = ["FAMILIES", "ClockCollector", "Discipline", "Options", "create"]
 
 TIME = gauge("time_seconds", "The machine's clock, in seconds since 1970.")
 BOOT_TIME = gauge("boot_time_seconds", "When the machine was booted, in seconds since 1970.")
@@ -43,7 +43,7 @@ class Discipline(NamedTuple):
     synchronized: bool
 
 
-class Clock:
+class ClockCollector:
     """Time (Python), boot time (psutil) and the kernel's clock discipline (adjtimex; Linux)."""
 
     def __init__(
@@ -114,4 +114,4 @@ def adjtimex(libc: Any = None) -> Discipline:
 
 def create(_options: Options, _paths: Paths) -> Collector:
     """Build the clock collector."""
-    return Clock(discipline=adjtimex if sys.platform == "linux" else None)
+    return ClockCollector(discipline=adjtimex if sys.platform == "linux" else None)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
-__all__ = ["FAMILIES", "Cpu", "Options", "create"]
+__all__ = ["FAMILIES", "CpuCollector", "Options", "create"]
 
 SECONDS = counter(
     "cpu_seconds",
@@ -39,7 +39,7 @@ _MODE_NAMES = {"interrupt": "irq", "dpc": "softirq"}  # what Windows calls them
 _HOTPLUG_SECONDS = 3.0
 
 
-class Cpu:
+class CpuCollector:
     """CPU times and facts (``kernel`` on Linux, else psutil), with the kernel's small steps back held still.
 
     iowait, idle and guest time can step back a little between two reads (proc(5) warns of it), which
@@ -153,4 +153,4 @@ def disjoint_modes(times: dict[str, float]) -> dict[str, float]:
 def create(_options: Options, paths: Paths) -> Collector:
     """Build the CPU collector."""
     kernel = Cpus(paths.procfs, paths.sysfs) if sys.platform == "linux" else None
-    return Cpu(sysfs=paths.sysfs, kernel=kernel)
+    return CpuCollector(sysfs=paths.sysfs, kernel=kernel)

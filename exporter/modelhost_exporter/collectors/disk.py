@@ -10,7 +10,7 @@ import psutil
 
 from modelhost_exporter import collectors
 from modelhost_exporter.collectors import Collector, Paths, Unavailable
-from modelhost_exporter.config.name_filter import Selection, all_but
+from modelhost_exporter.config.name_filter import NameFilter, all_but
 from modelhost_exporter.linux.disks import Disks
 from modelhost_exporter.metrics.families import counter
 
@@ -65,19 +65,22 @@ _NO_DEVICES = "no disk device is selected"
 
 
 @dataclass(frozen=True)
-class Options(collectors.Options):
+class DiskOptions(collectors.Options):
     """Which disks are measured."""
 
-    devices: Selection = field(
+    devices: NameFilter = field(
         default_factory=lambda: all_but(r"(z?ram|loop|fd|sr)\d+", r"(h|s|v|xv)d[a-z]+\d+", r"(nvme\d+n|mmcblk)\d+p\d+")
     )
     """Partitions, loop devices, RAM disks and optical drives are left out by default."""
 
 
-class Disk:
+Options = DiskOptions
+
+
+class DiskCollector:
     """Disk counters of the selected devices; what a platform does not count is absent."""
 
-    def __init__(self, devices: Selection, source: Any = psutil) -> None:
+    def __init__(self, devices: NameFilter, source: Any = psutil) -> None:
         self._devices = devices
         self._source = source
 
@@ -95,7 +98,7 @@ class Disk:
             yield from family.by(((name,), None if value is None else value * unit) for name, value in values)
 
 
-def create(options: Options, paths: Paths) -> Collector:
+def create(options: DiskOptions, paths: Paths) -> Collector:
     """Build the disk collector."""
     source = Disks(paths.procfs, paths.sysfs) if sys.platform == "linux" else psutil
-    return Disk(options.devices, source)
+    return DiskCollector(options.devices, source)

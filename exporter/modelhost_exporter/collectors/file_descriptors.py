@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
-__all__ = ["FAMILIES", "FileDescriptors", "Options", "create"]
+__all__ = ["FAMILIES", "FileDescriptorsCollector", "Options", "create"]
 
 ALLOCATED = gauge("file_descriptors_allocated", "File handles allocated on the whole machine.")
 MAXIMUM = gauge("file_descriptors_maximum", "File handles the kernel allows (fs.file-max).")
 FAMILIES = (ALLOCATED, MAXIMUM)
 
 
-class FileDescriptors:
+class FileDescriptorsCollector:
     """Allocated and maximum file handles (/proc/sys/fs/file-nr)."""
 
     def __init__(self, procfs: Path) -> None:
@@ -35,4 +35,4 @@ class FileDescriptors:
 
 def create(_options: Options, paths: Paths) -> Collector:
     """Build the file descriptor collector."""
-    return FileDescriptors(paths.procfs)
+    return FileDescriptorsCollector(paths.procfs)

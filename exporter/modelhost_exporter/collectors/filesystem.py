@@ -14,7 +14,7 @@ import psutil
 from modelhost_exporter import collectors
 from modelhost_exporter.collectors import Collector, Paths, Unavailable
 from modelhost_exporter.config.duration import Seconds
-from modelhost_exporter.config.name_filter import Selection, all_but
+from modelhost_exporter.config.name_filter import NameFilter, all_but
 from modelhost_exporter.linux.mounts import Mounts
 from modelhost_exporter.metrics.families import gauge
 from modelhost_exporter.parallel_reads import ParallelReads
@@ -68,20 +68,23 @@ _CONTAINER_MOUNTS = (
 
 
 @dataclass(frozen=True)
-class Options(collectors.Options):
+class FilesystemOptions(collectors.Options):
     """Which file systems are measured, and how long one may take."""
 
-    mountpoints: Selection = field(default_factory=lambda: all_but(*_CONTAINER_MOUNTS))
+    mountpoints: NameFilter = field(default_factory=lambda: all_but(*_CONTAINER_MOUNTS))
     """Kernel folders and mounts of containers are left out by default."""
 
-    fstypes: Selection = field(default_factory=lambda: all_but(*_VIRTUAL_TYPES))
+    fstypes: NameFilter = field(default_factory=lambda: all_but(*_VIRTUAL_TYPES))
     """Virtual file systems are left out by default."""
 
-    stuck_after: Seconds = Seconds(0.5)
+    timeout: Seconds = Seconds(0.5)
     """A file system that takes longer is reported in filesystem_device_error and left alone until it answers.
 
     One that is always slow has twice as long as the last time, at most 10 s.
     """
+
+
+Options = FilesystemOptions
 
 
 class Space(NamedTuple):
@@ -122,7 +125,7 @@ _RUNNING: dict[_Mount, float] = {}
 """The calls under way of all file system collectors: a reload must not hang on each dead mount once more."""
 
 
-class Filesystem:
+class FilesystemCollector:
     """Size, space and inodes (statvfs; on Windows psutil) of the selected mounts.
 
     With a ``rootfs`` other than ``/`` (a container that has the host's root mounted there) only mounts at or below it
@@ -131,7 +134,7 @@ class Filesystem:
 
     def __init__(  # noqa: PLR0913 - three of them for tests
         self,
-        options: Options,
+        options: FilesystemOptions,
         rootfs: PurePath = Path("/"),
         source: Any = psutil,
         ask: Callable[[str], Space] | None = None,
@@ -145,8 +148,8 @@ class Filesystem:
         query = ask or space
         self._reads: ParallelReads[_Mount, Space] = ParallelReads(
             lambda mount: query(mount.path),
-            options.stuck_after,
-            max(_WAIT_SECONDS, options.stuck_after + _MARGIN_SECONDS),
+            options.timeout,
+            max(_WAIT_SECONDS, options.timeout + _MARGIN_SECONDS),
             now,
             running,
         )
@@ -198,7 +201,7 @@ def host_name(mountpoint: str, rootfs: str) -> str | None:
     return None
 
 
-def create(options: Options, paths: Paths) -> Collector:
+def create(options: FilesystemOptions, paths: Paths) -> Collector:
     """Build the file system collector."""
     source = Mounts(paths.procfs, paths.sysfs) if sys.platform == "linux" else psutil
-    return Filesystem(options, paths.rootfs, source, running=_RUNNING)
+    return FilesystemCollector(options, paths.rootfs, source, running=_RUNNING)

@@ -11,8 +11,8 @@ from modelhost_exporter import collectors
 from modelhost_exporter.collectors import Collector, Paths, Unavailable
 from modelhost_exporter.config.duration import Seconds
 from modelhost_exporter.gpu import families
-from modelhost_exporter.gpu.contract import Census, Lost, Value, merged
-from modelhost_exporter.gpu.usage_cache import GpuUse, Reading
+from modelhost_exporter.gpu.contract import DeviceLost, Enumeration, Value, merged
+from modelhost_exporter.gpu.usage_cache import GpuReading, GpuUse
 from modelhost_exporter.logs.state_log import StateLog
 from modelhost_exporter.threads import Worker
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
-    from modelhost_exporter.gpu.contract import Device, Source
+    from modelhost_exporter.gpu.contract import Device, GpuSource
     from modelhost_exporter.threads import Run
 
 log = logging.getLogger(__name__)
@@ -34,17 +34,20 @@ _PATIENCE_SECONDS = 10.0  # opening a driver that nobody else uses takes some se
 
 
 @dataclass(frozen=True)
-class Options(collectors.Options):
+class GpuOptions(collectors.Options):
     """How many GPUs there should be, and how long one may take to answer."""
 
     expected_devices: int | None = None
     """None: the most at once since the exporter started, those that the driver counts and cannot reach included."""
-    stuck_after: Seconds = Seconds(0.5)
+    timeout: Seconds = Seconds(0.5)
     """A GPU whose driver takes longer costs its own metrics, and no other GPU's."""
 
     def __post_init__(self) -> None:
         if self.expected_devices is not None and self.expected_devices < 0:
             raise ValueError("expected_devices must be at least 0")
+
+
+Options = GpuOptions
 
 
 class _Answer(NamedTuple):
@@ -55,10 +58,10 @@ class _Answer(NamedTuple):
     problem: str = ""
     lost: bool = False
     asleep: bool = False
-    resting: bool = False
+    polling_paused: bool = False
 
 
-class Gpu:
+class GpuCollector:
     """The GPUs of several sources, each GPU and each source asked in a daemon thread of its own.
 
     A call into a driver that never returns keeps its own thread: the GPU is reported as not up, and is asked again once
@@ -66,41 +69,41 @@ class Gpu:
     """
 
     def __init__(
-        self, sources: Mapping[str, Source], options: Options, patience_seconds: float = _PATIENCE_SECONDS
+        self, sources: Mapping[str, GpuSource], options: GpuOptions, patience_seconds: float = _PATIENCE_SECONDS
     ) -> None:
         """Prepare; a source that does not answer is slow at first, and fails after ``patience_seconds`` only."""
         self._patience_seconds = patience_seconds
         self._sources = sources
         self._options = options
-        self._censuses = {name: Worker(source.census, f"gpu-{name}") for name, source in sources.items()}
-        self._last: dict[str, Census] = {}
+        self._censuses = {name: Worker(source.enumerate, f"gpu-{name}") for name, source in sources.items()}
+        self._last: dict[str, Enumeration] = {}
         self._counted_once: set[str] = set()
         self._workers: dict[Device, Worker[list[Value]]] = {}
         self._failing = StateLog(initial=False)
         self._most = options.expected_devices or 0
         self._closed = False
-        self.last_reading: Reading | None = None
+        self.last_reading: GpuReading | None = None
         """What the last collection found that says whose work a GPU does; any thread may look."""
 
     def collect(self) -> Iterator[Metric]:
         """Yield every GPU's families; Unavailable on a machine that has none and should have none."""
         censuses = self._take_censuses()
         began = time.monotonic()
-        answers = self._ask([device for census in censuses for device in census.present])
+        answers = self._ask([device for enumeration in censuses for device in enumeration.present])
         rows = [(answer, list(_row(answer))) for answer in answers]
-        self.last_reading = Reading(began, dict(_uses(rows)))
-        there = sum(census.unseen for census in censuses) + sum(not answer.lost for answer in answers)
+        self.last_reading = GpuReading(began, dict(_uses(rows)))
+        there = sum(enumeration.unseen for enumeration in censuses) + sum(not answer.lost for answer in answers)
         if self._options.expected_devices is None:
-            self._most = max(self._most, there + sum(census.nameless for census in censuses))
-        asleep = sum(census.unseen for census in censuses) + sum(answer.asleep for answer in answers)
-        resting = sum(answer.resting for answer in answers)
+            self._most = max(self._most, there + sum(enumeration.nameless for enumeration in censuses))
+        asleep = sum(enumeration.unseen for enumeration in censuses) + sum(answer.asleep for answer in answers)
+        polling_paused = sum(answer.polling_paused for answer in answers)
         yield from families.DEVICES.of(there)
         yield from families.DEVICES_EXPECTED.of(self._most)
         yield from families.DEVICES_SUSPENDED.of(asleep)
-        yield from families.DEVICES_RESTING.of(resting)
+        yield from families.DEVICES_POLLING_PAUSED.of(polling_paused)
         for family, number in dict(fact for source in self._sources.values() for fact in source.facts()).items():
             yield from family.of(number)
-        gone = [_Answer(device, lost=True) for census in censuses for device in census.missing]
+        gone = [_Answer(device, lost=True) for enumeration in censuses for device in enumeration.missing]
         rows += [(answer, list(_row(answer))) for answer in gone]
         yield from merged((answer.device.identity, row) for answer, row in rows)
 
@@ -109,12 +112,12 @@ class Gpu:
         self._closed = True
         for source in self._sources.values():
             source.close()
-        for census in self._censuses.values():
-            census.close()
+        for enumeration in self._censuses.values():
+            enumeration.close()
         for worker in list(self._workers.values()):  # a scrape may add some meanwhile
             worker.close()
 
-    def _take_censuses(self) -> list[Census]:
+    def _take_censuses(self) -> list[Enumeration]:
         """Return what each source has, or had last where it does not answer. Raises when no source has anything."""
         absences = {name: source.absence() for name, source in self._sources.items()}
         runs = {name: self._censuses[name].start() for name, absence in absences.items() if not absence}
@@ -130,13 +133,13 @@ class Gpu:
             self._report(name, "" if isinstance(failure, Unavailable) else _describe(failure))
         return list(self._last.values())
 
-    def _counted(self, name: str, run: Run[Census]) -> BaseException | None:
+    def _counted(self, name: str, run: Run[Enumeration]) -> BaseException | None:
         """Keep a source's census; returns why there is none."""
         seconds = 0.0 if name in self._counted_once else _FIRST_SECONDS
-        if not run.wait(max(self._options.stuck_after, seconds)):
+        if not run.wait(max(self._options.timeout, seconds)):
             if run.age() < self._patience_seconds:
                 return Unavailable(f"{name} has not answered yet")
-            return TimeoutError(f"{name}: no answer within {self._options.stuck_after:g} s")
+            return TimeoutError(f"{name}: no answer within {self._options.timeout:g} s")
         self._counted_once.add(name)
         if run.error is None:
             self._last[name] = run.value
@@ -148,8 +151,8 @@ class Gpu:
         for device in devices:
             if device.asleep:
                 asked.append(_Answer(device, asleep=True))
-            elif device.resting:
-                asked.append(_Answer(device, resting=True))
+            elif device.polling_paused:
+                asked.append(_Answer(device, polling_paused=True))
             else:
                 run = self._worker(device).start()
                 run.wait(_HEAD_START_SECONDS)
@@ -164,10 +167,10 @@ class Gpu:
         return self._workers[device]
 
     def _answer(self, device: Device, run: Run[list[Value]]) -> _Answer:
-        if not run.wait(self._options.stuck_after):
-            answer = _Answer(device, problem=f"no answer within {self._options.stuck_after:g} s")
+        if not run.wait(self._options.timeout):
+            answer = _Answer(device, problem=f"no answer within {self._options.timeout:g} s")
         elif run.error is not None:
-            answer = _Answer(device, problem=_describe(run.error), lost=isinstance(run.error, Lost))
+            answer = _Answer(device, problem=_describe(run.error), lost=isinstance(run.error, DeviceLost))
         else:
             answer = _Answer(device, run.value)
         self._report(f"GPU {device.identity.gpu} {device.identity.uuid}", answer.problem)
@@ -207,11 +210,11 @@ def _describe(error: BaseException | None) -> str:
     return f"{type(error).__name__}: {error}" if error else ""
 
 
-def create(options: Options, paths: Paths, owner_of: Callable[[int], str | None] | None = None) -> Collector:
+def create(options: GpuOptions, paths: Paths, owner_of: Callable[[int], str | None] | None = None) -> Collector:
     """Build the GPU collector; what a vendor's cards need is imported once such a card, or its driver, is there.
 
     ``owner_of`` names the configured model server that a process belongs to.
     """
     from modelhost_exporter.gpu import sources  # noqa: PLC0415 - the declarations above are all that flags and documents need
 
-    return Gpu(sources.all_of(paths, owner_of), options)
+    return GpuCollector(sources.all_of(paths, owner_of), options)

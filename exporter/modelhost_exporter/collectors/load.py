@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
-__all__ = ["FAMILIES", "Load", "Options", "create"]
+__all__ = ["FAMILIES", "LoadCollector", "Options", "create"]
 
 FAMILIES = tuple(
     gauge(
@@ -25,7 +25,7 @@ FAMILIES = tuple(
 )
 
 
-class Load:
+class LoadCollector:
     """The 1, 5 and 15 minute load averages (psutil)."""
 
     def __init__(self, source: Any = psutil) -> None:
@@ -39,4 +39,4 @@ class Load:
 
 def create(_options: Options, _paths: Paths) -> Collector:
     """Build the load collector."""
-    return Load()
+    return LoadCollector()

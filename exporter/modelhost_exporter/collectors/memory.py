@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
-__all__ = ["FAMILIES", "Memory", "Options", "create"]
+__all__ = ["FAMILIES", "MemoryCollector", "Options", "create"]
 
 _MEMORY = {
     "total": gauge("memory_total_bytes", "Physical memory that the operating system can use."),
@@ -53,7 +53,7 @@ OOM_KILLS = counter("oom_kills", "Processes the kernel killed for lack of memory
 FAMILIES = (*_MEMORY.values(), *_SWAP.values(), SWAPPED_IN, SWAPPED_OUT, MAJOR_FAULTS, OOM_KILLS)
 
 
-class Memory:
+class MemoryCollector:
     """Memory, swap and the kernel's paging counters (/proc/vmstat).
 
     Swapped pages are read from vmstat as well where it exists: psutil counts every page as 4 KiB, which is
@@ -98,4 +98,4 @@ class Memory:
 
 def create(_options: Options, paths: Paths) -> Collector:
     """Build the memory collector."""
-    return Memory(paths.procfs, linux.Memory(paths.procfs) if sys.platform == "linux" else psutil)
+    return MemoryCollector(paths.procfs, linux.Memory(paths.procfs) if sys.platform == "linux" else psutil)

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
-__all__ = ["FAMILIES", "ModelServers", "Options", "create"]
+__all__ = ["FAMILIES", "ModelServersCollector", "Options", "create"]
 
 
-class ModelServers:
+class ModelServersCollector:
     """Shows what was heard last of each server, from wherever they are watched."""
 
     def __init__(self, heard: Callable[[], Iterable[Metric]]) -> None:
@@ -35,4 +35,4 @@ def _nothing() -> Iterable[Metric]:
 
 def create(_options: Options, _paths: Paths) -> Collector:
     """Build a collector that watches nothing: the service gives it what its servers say."""
-    return ModelServers(_nothing)
+    return ModelServersCollector(_nothing)

@@ -10,7 +10,7 @@ import psutil
 
 from modelhost_exporter import collectors
 from modelhost_exporter.collectors import Collector, Paths, Unavailable, parts
-from modelhost_exporter.config.name_filter import Selection, all_but
+from modelhost_exporter.config.name_filter import NameFilter, all_but
 from modelhost_exporter.linux.interfaces import Interfaces
 from modelhost_exporter.metrics.families import counter, gauge
 
@@ -52,14 +52,17 @@ _VIRTUAL = (
 
 
 @dataclass(frozen=True)
-class Options(collectors.Options):
+class NetworkOptions(collectors.Options):
     """Which interfaces are measured."""
 
-    devices: Selection = field(default_factory=lambda: all_but(*_VIRTUAL))
+    devices: NameFilter = field(default_factory=lambda: all_but(*_VIRTUAL))
     """Loopback, tunnels, and the interfaces and bridges of containers are left out by default."""
 
 
-class Network:
+Options = NetworkOptions
+
+
+class NetworkCollector:
     """Traffic counters, state and link speed of the selected interfaces.
 
     ``links`` returns states by interface; by default psutil's, which holds the interpreter while the driver answers.
@@ -67,7 +70,7 @@ class Network:
 
     def __init__(
         self,
-        devices: Selection,
+        devices: NameFilter,
         source: Any = psutil,
         links: Callable[[Collection[str]], Mapping[str, Any]] | None = None,
     ) -> None:
@@ -102,9 +105,11 @@ def bytes_per_second(megabits: int) -> float | None:
     return megabits * _BYTES_PER_MEGABIT if 0 < megabits < 2**31 and megabits != 2**16 - 1 else None
 
 
-def create(options: Options, paths: Paths) -> Collector:
+def create(options: NetworkOptions, paths: Paths) -> Collector:
     """Build the network collector."""
     interfaces = Interfaces(paths.procfs, paths.sysfs)
     return (
-        Network(options.devices, interfaces, interfaces.links) if sys.platform == "linux" else Network(options.devices)
+        NetworkCollector(options.devices, interfaces, interfaces.links)
+        if sys.platform == "linux"
+        else NetworkCollector(options.devices)
     )

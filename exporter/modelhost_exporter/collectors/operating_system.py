@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
-__all__ = ["FAMILIES", "OperatingSystem", "Options", "create"]
+__all__ = ["FAMILIES", "OperatingSystemCollector", "Options", "create"]
 
 INFO = gauge("os_info", "Always 1; the labels name the operating system.", "system", "release", "machine", "version")
 FAMILIES = (INFO,)
 
 
-class OperatingSystem:
+class OperatingSystemCollector:
     """The operating system's names (uname)."""
 
     def __init__(self, uname: Callable[[], platform.uname_result] = platform.uname) -> None:
@@ -33,4 +33,4 @@ class OperatingSystem:
 
 def create(_options: Options, _paths: Paths) -> Collector:
     """Build the operating system collector."""
-    return OperatingSystem()
+    return OperatingSystemCollector()

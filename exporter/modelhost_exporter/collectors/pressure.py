@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
-__all__ = ["FAMILIES", "Options", "Pressure", "create"]
+__all__ = ["FAMILIES", "Options", "PressureCollector", "create"]
 
 WAITING = counter(
     "pressure_waiting_seconds",
@@ -36,7 +36,7 @@ _RESOURCES = ("cpu", "memory", "io")
 _TOTALS = re.compile(r"^(some|full) .*\btotal=(\d+)", re.MULTILINE)
 
 
-class Pressure:
+class PressureCollector:
     """The kernel's pressure totals (/proc/pressure; Linux 4.20 and later)."""
 
     def __init__(self, procfs: Path) -> None:
@@ -69,4 +69,4 @@ def parse_totals(text: str) -> dict[str, float]:
 
 def create(_options: Options, paths: Paths) -> Collector:
     """Build the pressure collector."""
-    return Pressure(paths.procfs)
+    return PressureCollector(paths.procfs)

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
-__all__ = ["FAMILIES", "Options", "Processes", "create"]
+__all__ = ["FAMILIES", "Options", "ProcessesCollector", "create"]
 
 RUNNING = gauge("procs_running", "Tasks that run or wait for a CPU.")
 BLOCKED = gauge("procs_blocked", "Tasks that wait for a disk.")
 FAMILIES = (RUNNING, BLOCKED)
 
 
-class Processes:
+class ProcessesCollector:
     """Runnable and blocked tasks (/proc/stat), without walking every process."""
 
     def __init__(self, procfs: Path) -> None:
@@ -36,4 +36,4 @@ class Processes:
 
 def create(_options: Options, paths: Paths) -> Collector:
     """Build the process collector."""
-    return Processes(paths.procfs)
+    return ProcessesCollector(paths.procfs)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     _Reading = tuple[tuple[str, str], float]
 
-__all__ = ["FAMILIES", "Options", "Sensors", "create"]
+__all__ = ["FAMILIES", "Options", "SensorsCollector", "create"]
 
 TEMPERATURE = gauge(
     "sensor_temperature_celsius",
@@ -36,7 +36,7 @@ _CELSIUS = -100.0, 1000.0
 _RPM = 0.0, 200_000.0
 
 
-class Sensors:
+class SensorsCollector:
     """Temperatures and fan speeds (Linux, and FreeBSD for temperatures)."""
 
     def __init__(self, source: Any = psutil) -> None:
@@ -79,4 +79,4 @@ def _named(chips: dict[str, list[Any]], kind: str) -> Iterator[_Reading]:
 
 def create(_options: Options, paths: Paths) -> Collector:
     """Build the sensor collector."""
-    return Sensors(linux.Sensors(paths.sysfs) if sys.platform == "linux" else psutil)
+    return SensorsCollector(linux.Sensors(paths.sysfs) if sys.platform == "linux" else psutil)

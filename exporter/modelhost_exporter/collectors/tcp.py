@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
-__all__ = ["FAMILIES", "Options", "Tcp", "create"]
+__all__ = ["FAMILIES", "Options", "TcpCollector", "create"]
 
 CONNECTIONS = gauge(
     "tcp_connections",
@@ -28,7 +28,7 @@ FAMILIES = (CONNECTIONS,)
 _TIME_WAIT = re.compile(r"^TCP: .*\btw (\d+)", re.MULTILINE)
 
 
-class Tcp:
+class TcpCollector:
     """Established and time-wait connections (/proc/net/snmp and sockstat), without walking every socket."""
 
     def __init__(self, procfs: Path) -> None:
@@ -62,4 +62,4 @@ def parse_time_wait(sockstat: str) -> int | None:
 
 def create(_options: Options, paths: Paths) -> Collector:
     """Build the TCP collector."""
-    return Tcp(paths.procfs)
+    return TcpCollector(paths.procfs)

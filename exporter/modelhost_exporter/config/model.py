@@ -13,7 +13,7 @@ from modelhost_exporter.config.http_url import PageUrl  # noqa: TC001 - read at 
 from modelhost_exporter.config.old_keys import reject
 from modelhost_exporter.config.parsing import ConfigError, mapping, parse, parse_keys
 from modelhost_exporter.config.servers import Server, parse_servers
-from modelhost_exporter.live.settings import Host, Live, Origin
+from modelhost_exporter.live.settings import AllowedHost, AllowedOrigin, LiveOptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from modelhost_exporter.engines.polling.settings import PolledServer
     from modelhost_exporter.proxy.settings import ProxiedServer
 
-__all__ = ["Address", "Config", "ConfigError", "Live", "Log", "Scraping", "Web", "load", "read"]
+__all__ = ["Address", "Config", "ConfigError", "LiveOptions", "Log", "Scraping", "Web", "load", "read"]
 
 SERVER_FLAGS = ("--server", "--proxy")
 """Keys of overrides that add servers to those of the file."""
@@ -40,9 +40,9 @@ class Web:
     max_requests: int = 40
     enable_lifecycle: bool = False
     grafana_url: PageUrl | None = None
-    allowed_hosts: tuple[Host, ...] = ()
+    allowed_hosts: tuple[AllowedHost, ...] = ()
     """Names in URLs that lead here, besides this machine's own."""
-    allowed_origins: tuple[Origin, ...] = ()
+    allowed_origins: tuple[AllowedOrigin, ...] = ()
     """Pages that may read the live feed and the API, besides the exporter's own and those on loopback."""
     strict_host: bool = False
     """Whether metrics and health checks, too, answer known hosts only where the listener is not on loopback."""
@@ -92,7 +92,7 @@ class Config:
     """Everything that can be configured."""
 
     web: Web = field(default_factory=Web)
-    live: Live = field(default_factory=Live)
+    live: LiveOptions = field(default_factory=LiveOptions)
     scrape: Scraping = field(default_factory=Scraping)
     log: Log = field(default_factory=Log)
     path: collectors.Paths = field(default_factory=collectors.Paths)
@@ -133,7 +133,7 @@ def read(raw: object, watched: Sequence[str] = (), proxied: Sequence[str] = ()) 
     sections = mapping([field.name for field in fields(Config)], raw, "")
     return Config(
         web=parse(Web, sections.get("web"), "web"),
-        live=parse(Live, sections.get("live"), "live"),
+        live=parse(LiveOptions, sections.get("live"), "live"),
         scrape=parse(Scraping, sections.get("scrape"), "scrape"),
         log=parse(Log, sections.get("log"), "log"),
         path=parse(collectors.Paths, sections.get("path"), "path"),

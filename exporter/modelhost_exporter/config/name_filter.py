@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Selection:
+class NameFilter:
     """Keeps the names a pattern picks; a pattern must match the whole name.
 
     Give ``include`` (only these) or ``exclude`` (all but these), never both: ValueError.
@@ -27,6 +27,6 @@ class Selection:
         return self.exclude is None or self.exclude.fullmatch(name) is None
 
 
-def all_but(*patterns: str) -> Selection:
+def all_but(*patterns: str) -> NameFilter:
     """Select every name that none of the regular expressions matches as a whole."""
-    return Selection(exclude=re.compile("|".join(patterns)))
+    return NameFilter(exclude=re.compile("|".join(patterns)))

@@ -14,7 +14,7 @@ from modelhost_exporter.gpu.nvidia.nvml import INVALID_ARGUMENT, NOT_FOUND, NOT_
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from modelhost_exporter.demo.gpus import Card
+    from modelhost_exporter.demo.gpus import SimulatedCard
 
 XID_EVENT = 8
 MIG_HANDLE = 1000
@@ -33,7 +33,7 @@ class DriverError(Exception):
         self.value = value
 
 
-def handle_of(card: Card) -> ctypes.c_void_p:
+def handle_of(card: SimulatedCard) -> ctypes.c_void_p:
     """Return the handle of a GPU."""
     return ctypes.c_void_p(card.index + 1)
 
@@ -48,7 +48,7 @@ def _refuse(code: int = NOT_SUPPORTED) -> Any:
     raise DriverError(code)
 
 
-def _memory(card: Card, _version: int = 1, instance: int | None = None) -> Any:
+def _memory(card: SimulatedCard, _version: int = 1, instance: int | None = None) -> Any:
     total, used, reserved = GPU_MEMORY_BYTES, card.used_bytes, card.reserved_bytes
     if instance is not None:
         _, _, total, has_server = _INSTANCES[instance]
@@ -56,16 +56,16 @@ def _memory(card: Card, _version: int = 1, instance: int | None = None) -> Any:
     return SimpleNamespace(total=total, used=used, free=total - used - reserved, reserved=reserved)
 
 
-def _name(_card: Card, instance: int | None = None) -> str:
+def _name(_card: SimulatedCard, instance: int | None = None) -> str:
     name = "NVIDIA H100 80GB HBM3"
     return name if instance is None else f"{name} MIG {_INSTANCES[instance][1]}"
 
 
-def _uuid(card: Card, instance: int | None = None) -> str:
+def _uuid(card: SimulatedCard, instance: int | None = None) -> str:
     return card.uuid if instance is None else card.uuid.replace("GPU", "MIG").replace("de30", f"de3{instance + 1}")
 
 
-def _processes(card: Card) -> Any:
+def _processes(card: SimulatedCard) -> Any:
     instance = _INSTANCES[0][0] if card.mig else _NO_INSTANCE
     return [
         SimpleNamespace(pid=pid, usedGpuMemory=held, gpuInstanceId=instance, computeInstanceId=_NO_INSTANCE)
@@ -73,13 +73,13 @@ def _processes(card: Card) -> Any:
     ]
 
 
-def _utilization(card: Card) -> Any:
+def _utilization(card: SimulatedCard) -> Any:
     if card.mig:
         return _refuse()
     return SimpleNamespace(gpu=round(100 * card.busy), memory=round(60 * card.dram))
 
 
-def _samples(card: Card, kind: int, since: int) -> Any:
+def _samples(card: SimulatedCard, kind: int, since: int) -> Any:
     if kind != 1 or card.mig:
         return _refuse()
     found = [
@@ -90,26 +90,26 @@ def _samples(card: Card, kind: int, since: int) -> Any:
     return (_UNSIGNED, found) if found else _refuse(NOT_FOUND)
 
 
-def _threshold(_card: Card, kind: int) -> int:
+def _threshold(_card: SimulatedCard, kind: int) -> int:
     return (92, int(SLOWDOWN_CELSIUS), 95, 85)[kind] if kind < 4 else _refuse(INVALID_ARGUMENT)  # noqa: PLR2004 - the kinds above
 
 
-def _clock(card: Card, domain: int) -> int:
+def _clock(card: SimulatedCard, domain: int) -> int:
     return (card.sm_mhz, card.sm_mhz, 2619, card.sm_mhz * 1545 // 1980)[domain]
 
 
-def _mig_device(card: Card, index: int) -> ctypes.c_void_p:
+def _mig_device(card: SimulatedCard, index: int) -> ctypes.c_void_p:
     if not card.mig or index >= len(_INSTANCES):
         return _refuse(NOT_FOUND)  # type: ignore[no-any-return]
     return ctypes.c_void_p((card.index + 1) * MIG_HANDLE + index + 1)
 
 
-def _instance_id(_card: Card, instance: int | None = None) -> int:
+def _instance_id(_card: SimulatedCard, instance: int | None = None) -> int:
     return _INSTANCES[instance][0] if instance is not None else _refuse()
 
 
 # fields by number, each what it says of a GPU (and of a link)
-_FIELDS: dict[int, Callable[[Card, int], float]] = {
+_FIELDS: dict[int, Callable[[SimulatedCard, int], float]] = {
     1: lambda _card, _link: 1,
     3: lambda card, _link: card.corrected,
     4: lambda card, _link: card.uncorrected,
@@ -135,7 +135,7 @@ _FIELDS: dict[int, Callable[[Card, int], float]] = {
 }
 
 
-def _field_values(card: Card, fields: Sequence[tuple[int, int]]) -> bytes:
+def _field_values(card: SimulatedCard, fields: Sequence[tuple[int, int]]) -> bytes:
     """Return nvmlFieldValue_t after nvmlFieldValue_t."""
     written = []
     for number, scope in fields:
@@ -145,11 +145,11 @@ def _field_values(card: Card, fields: Sequence[tuple[int, int]]) -> bytes:
     return b"".join(written)
 
 
-def _take_sample(card: Card, sample: Any, share: float = 1.0) -> None:
+def _take_sample(card: SimulatedCard, sample: Any, share: float = 1.0) -> None:
     sample.activity, sample.share = card.activity, share
 
 
-def _take_mig_sample(card: Card, number: int, sample: Any) -> None:
+def _take_mig_sample(card: SimulatedCard, number: int, sample: Any) -> None:
     _take_sample(card, sample, float(number == _INSTANCES[0][0]))
 
 

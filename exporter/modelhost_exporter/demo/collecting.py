@@ -25,21 +25,21 @@ from modelhost_exporter.collectors import (
     tcp,
 )
 from modelhost_exporter.demo.machine import MEMORY_BYTES, PAGE_BYTES
-from modelhost_exporter.gpu.nvidia.device import Surroundings
+from modelhost_exporter.gpu.nvidia.device import DeviceDependencies
 from modelhost_exporter.gpu.nvidia.driver import Nvidia
 from modelhost_exporter.gpu.nvidia.nvml import Nvml
 from modelhost_exporter.gpu.nvidia.xid import XidWatcher
-from modelhost_exporter.gpu.process_owners import Owners, Server
-from modelhost_exporter.gpu.processes import Names
+from modelhost_exporter.gpu.process_owners import LocalServer, ProcessOwners
+from modelhost_exporter.gpu.processes import ProcessNames
 from modelhost_exporter.gpu.runtime_suspend import PciDevices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from modelhost_exporter.collectors import Collector, Options
-    from modelhost_exporter.demo.driver import Driver
-    from modelhost_exporter.demo.system import System
-    from modelhost_exporter.demo.world import World
+    from modelhost_exporter.demo.driver import SimulatedDriver
+    from modelhost_exporter.demo.system import SimulatedSystem
+    from modelhost_exporter.demo.world import SimulatedWorld
 
 _UNAME = platform.uname_result("Linux", "demo", "6.8.0-demo", "#1 SMP PREEMPT_DYNAMIC", "x86_64")
 
@@ -48,9 +48,9 @@ _UNAME = platform.uname_result("Linux", "demo", "6.8.0-demo", "#1 SMP PREEMPT_DY
 class Doubles:
     """What takes the place of the machine."""
 
-    world: World
-    system: System
-    driver: Driver
+    world: SimulatedWorld
+    system: SimulatedSystem
+    driver: SimulatedDriver
     paths: Paths
     now: Callable[[], float]
     """The machine's clock, which the world may be a moment behind."""
@@ -65,46 +65,46 @@ class Doubles:
 
 def _clock(_options: Any, doubles: Doubles) -> Collector:
     machine = doubles.world.machine
-    return clock.Clock(
+    return clock.ClockCollector(
         doubles.system,
         doubles.now,
         lambda: clock.Discipline(machine.offset, machine.clock_error, machine.synchronized),
     )
 
 
-def _gpu(options: gpu.Options, doubles: Doubles) -> Collector:
+def _gpu(options: gpu.GpuOptions, doubles: Doubles) -> Collector:
     world, nvml = doubles.world, Nvml(lambda: doubles.driver)
-    servers = [Server(engine.spec.name, port=engine.spec.port) for engine in world.engines.values()]
-    owners = Owners(servers, doubles.paths.procfs, doubles.system, world.clock)
-    around = Surroundings(
+    servers = [LocalServer(engine.spec.name, port=engine.spec.port) for engine in world.engines.values()]
+    owners = ProcessOwners(servers, doubles.paths.procfs, doubles.system, world.clock)
+    dependencies = DeviceDependencies(
         nvml,
         XidWatcher(nvml, world.clock, doubles.xid_wait_ms),
         PciDevices(doubles.paths.sysfs, doubles.paths.procfs),
-        Names(owners, doubles.system),
+        ProcessNames(owners, doubles.system),
         world.clock,
         world.clock,
         lambda: MEMORY_BYTES,
         doubles.sample_seconds,
     )
-    return gpu.Gpu({"nvidia": Nvidia(around)}, options)
+    return gpu.GpuCollector({"nvidia": Nvidia(dependencies)}, options)
 
 
 _MAKERS: Mapping[str, Callable[[Any, Doubles], Collector]] = {
-    "cgroup": lambda _, doubles: cgroup.Cgroup(doubles.paths.procfs, doubles.paths.sysfs),
+    "cgroup": lambda _, doubles: cgroup.CgroupCollector(doubles.paths.procfs, doubles.paths.sysfs),
     "clock": _clock,
-    "cpu": lambda _, doubles: cpu.Cpu(doubles.system),
-    "disk": lambda options, doubles: disk.Disk(options.devices, doubles.system),
-    "file_descriptors": lambda _, doubles: file_descriptors.FileDescriptors(doubles.paths.procfs),
-    "filesystem": lambda options, doubles: filesystem.Filesystem(
+    "cpu": lambda _, doubles: cpu.CpuCollector(doubles.system),
+    "disk": lambda options, doubles: disk.DiskCollector(options.devices, doubles.system),
+    "file_descriptors": lambda _, doubles: file_descriptors.FileDescriptorsCollector(doubles.paths.procfs),
+    "filesystem": lambda options, doubles: filesystem.FilesystemCollector(
         options, source=doubles.system, ask=doubles.system.space, now=doubles.now
     ),
     "gpu": _gpu,
-    "load": lambda _, doubles: load.Load(doubles.system),
-    "memory": lambda _, doubles: memory.Memory(doubles.paths.procfs, doubles.system, PAGE_BYTES),
-    "network": lambda options, doubles: network.Network(options.devices, doubles.system),
-    "operating_system": lambda *_: operating_system.OperatingSystem(lambda: _UNAME),
-    "pressure": lambda _, doubles: pressure.Pressure(doubles.paths.procfs),
-    "processes": lambda _, doubles: processes.Processes(doubles.paths.procfs),
-    "sensors": lambda _, doubles: sensors.Sensors(doubles.system),
-    "tcp": lambda _, doubles: tcp.Tcp(doubles.paths.procfs),
+    "load": lambda _, doubles: load.LoadCollector(doubles.system),
+    "memory": lambda _, doubles: memory.MemoryCollector(doubles.paths.procfs, doubles.system, PAGE_BYTES),
+    "network": lambda options, doubles: network.NetworkCollector(options.devices, doubles.system),
+    "operating_system": lambda *_: operating_system.OperatingSystemCollector(lambda: _UNAME),
+    "pressure": lambda _, doubles: pressure.PressureCollector(doubles.paths.procfs),
+    "processes": lambda _, doubles: processes.ProcessesCollector(doubles.paths.procfs),
+    "sensors": lambda _, doubles: sensors.SensorsCollector(doubles.system),
+    "tcp": lambda _, doubles: tcp.TcpCollector(doubles.paths.procfs),
 }

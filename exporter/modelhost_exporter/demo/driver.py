@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     import ctypes
     from collections.abc import Callable, Sequence
 
-    from modelhost_exporter.demo.gpus import Card
+    from modelhost_exporter.demo.gpus import SimulatedCard
 
 DRIVER_VERSION = "580.95.05"
-_LONGEST_DELIVERY_SECONDS = 1.0
+_MAX_DELIVERY_SECONDS = 1.0
 
 
-class Driver:
+class SimulatedDriver:
     """The library, as far as it is called; functions about one GPU are found in cards.py."""
 
     NVMLError = DriverError
@@ -31,7 +31,7 @@ class Driver:
     NVML_GPM_METRICS_GET_VERSION = 1
     nvmlMemory_v2 = 2  # noqa: N815 - the library's name
 
-    def __init__(self, cards: Sequence[Card]) -> None:
+    def __init__(self, cards: Sequence[SimulatedCard]) -> None:
         self._cards = cards
         self._events = _Events()
 
@@ -43,7 +43,7 @@ class Driver:
             return partial(self._about, OF_CARD[name])
         raise AttributeError(name)
 
-    def report(self, card: Card, xid: int) -> None:
+    def report(self, card: SimulatedCard, xid: int) -> None:
         """Report an XID to whoever waits for one; returns once it has been taken, or after a second."""
         self._events.push(handle_of(card), xid)
 
@@ -67,7 +67,7 @@ class Driver:
             raise DriverError(GPU_IS_LOST)
         return handle_of(card)
 
-    def card(self, handle: ctypes.c_void_p) -> Card:
+    def card(self, handle: ctypes.c_void_p) -> SimulatedCard:
         """Return the GPU of a handle, or the one that a MIG instance is a part of."""
         number = (handle.value or 0) - 1
         card = self._cards[number // MIG_HANDLE - 1 if number >= MIG_HANDLE else number]
@@ -93,7 +93,7 @@ class _Events:
             self._queue.append((handle, xid))
             self._changed.notify_all()
             if self._attended:
-                self._changed.wait_for(lambda: not self._queue and self._waiting, _LONGEST_DELIVERY_SECONDS)
+                self._changed.wait_for(lambda: not self._queue and self._waiting, _MAX_DELIVERY_SECONDS)
 
     def pop(self, seconds: float) -> tuple[ctypes.c_void_p, int] | None:
         with self._changed:
@@ -104,7 +104,7 @@ class _Events:
             return self._queue.popleft() if self._queue else None
 
 
-def _metrics(_driver: Driver, request: Any) -> None:
+def _metrics(_driver: SimulatedDriver, request: Any) -> None:
     """Fill a request with the means between its two samples."""
     older: Activity = request.sample1.activity
     newer: Activity = request.sample2.activity
@@ -123,7 +123,7 @@ def _metrics(_driver: Driver, request: Any) -> None:
         answer.nvmlReturn, answer.value = 0, mean * (100 if place <= 4 else 1)  # noqa: PLR2004 - the ratios
 
 
-def _new_request(_driver: Driver) -> Any:
+def _new_request(_driver: SimulatedDriver) -> Any:
     metrics = [SimpleNamespace(metricId=0, nvmlReturn=0, value=0.0) for _ in range(16)]
     return SimpleNamespace(version=0, numMetrics=0, metrics=metrics, sample1=None, sample2=None)
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from modelhost_exporter.demo.engines import Distribution, Engine, Loaded
+    from modelhost_exporter.demo.engines import Distribution, Loaded, SimulatedEngine
 
 Page = bytes
 _BLOCK = 16
 
 
-def pages(engine: Engine, at: float) -> Mapping[str, Callable[[], Page]]:
+def pages(engine: SimulatedEngine, at: float) -> Mapping[str, Callable[[], Page]]:
     """Return what writes each page that a server serves, by path."""
     return {path: lambda write=write: write(engine, at) for path, write in _PAGES[engine.spec.kind].items()}  # type: ignore[misc]
 
@@ -24,8 +24,8 @@ def _json(value: object) -> Page:
     return json.dumps(value).encode()
 
 
-def _openai_models(owner: str) -> Callable[[Engine, float], Page]:
-    def write(engine: Engine, _at: float) -> Page:
+def _openai_models(owner: str) -> Callable[[SimulatedEngine, float], Page]:
+    def write(engine: SimulatedEngine, _at: float) -> Page:
         entries = [
             {"id": model.name, "object": "model", "owned_by": owner, "max_model_len": model.context}
             for model in engine.models
@@ -58,7 +58,7 @@ _OF_VLLM = {
 }
 
 
-def _vllm_metrics(engine: Engine, at: float) -> Page:
+def _vllm_metrics(engine: SimulatedEngine, at: float) -> Page:
     labels = f'engine="0",model_name="{engine.models[0].name}"'
     tally, (guessed, kept) = engine.tally, engine.draft_tokens
     values = {
@@ -90,7 +90,7 @@ _OF_SGLANG = {
 }
 
 
-def _sglang_metrics(engine: Engine, at: float) -> Page:
+def _sglang_metrics(engine: SimulatedEngine, at: float) -> Page:
     labels = f'model_name="{engine.models[0].name}",tp_rank="0"'
     tally = engine.tally
     values = {
@@ -113,7 +113,7 @@ def _sglang_metrics(engine: Engine, at: float) -> Page:
     return "".join(lines).encode()
 
 
-def _tgi_metrics(engine: Engine, at: float) -> Page:
+def _tgi_metrics(engine: SimulatedEngine, at: float) -> Page:
     tally = engine.tally
     values = {
         "batch_current_size": engine.running(at),
@@ -128,7 +128,7 @@ def _tgi_metrics(engine: Engine, at: float) -> Page:
     return "".join(lines).encode()
 
 
-def _tgi_info(engine: Engine, _at: float) -> Page:
+def _tgi_info(engine: SimulatedEngine, _at: float) -> Page:
     (model, *_) = engine.models
     about = {
         "model_id": model.name,
@@ -141,7 +141,7 @@ def _tgi_info(engine: Engine, _at: float) -> Page:
     return _json(about)
 
 
-def _llamacpp_metrics(engine: Engine, at: float) -> Page:
+def _llamacpp_metrics(engine: SimulatedEngine, at: float) -> Page:
     tally, (guessed, kept) = engine.tally, engine.draft_tokens
     values = {
         "prompt_tokens_total": tally.prompt_miss,
@@ -158,7 +158,7 @@ def _llamacpp_metrics(engine: Engine, at: float) -> Page:
     return "".join(f"llamacpp:{name} {value}\n" for name, value in values.items()).encode()
 
 
-def _llamacpp_models(engine: Engine, _at: float) -> Page:
+def _llamacpp_models(engine: SimulatedEngine, _at: float) -> Page:
     entries = [
         {
             "id": model.name,
@@ -170,7 +170,7 @@ def _llamacpp_models(engine: Engine, _at: float) -> Page:
     return _json({"object": "list", "data": entries})
 
 
-def _llamacpp_props(engine: Engine, _at: float) -> Page:
+def _llamacpp_props(engine: SimulatedEngine, _at: float) -> Page:
     (model, *_) = engine.models
     context = engine.spec.kv_tokens // engine.spec.capacity
     about = {
@@ -182,7 +182,7 @@ def _llamacpp_props(engine: Engine, _at: float) -> Page:
     return _json(about)
 
 
-def _llamacpp_slots(engine: Engine, at: float) -> Page:
+def _llamacpp_slots(engine: SimulatedEngine, at: float) -> Page:
     context = engine.spec.kv_tokens // engine.spec.capacity
     working = [request for request in engine.requests if request.started <= at][: engine.spec.capacity]
     slots: list[dict[str, Any]] = [
@@ -193,7 +193,7 @@ def _llamacpp_slots(engine: Engine, at: float) -> Page:
     return _json([*slots, *idle])
 
 
-def _ollama_ps(engine: Engine, at: float) -> Page:
+def _ollama_ps(engine: SimulatedEngine, at: float) -> Page:
     return _json({"models": [_ollama_model(loaded) for loaded in engine.loaded.values() if loaded.ready <= at]})
 
 
@@ -215,11 +215,11 @@ def _ollama_model(loaded: Loaded) -> dict[str, Any]:
     }
 
 
-def _version(engine: Engine, _at: float) -> Page:
+def _version(engine: SimulatedEngine, _at: float) -> Page:
     return _json({"version": engine.spec.version})
 
 
-_PAGES: Mapping[str, Mapping[str, Callable[[Engine, float], Page]]] = {
+_PAGES: Mapping[str, Mapping[str, Callable[[SimulatedEngine, float], Page]]] = {
     "vllm": {"/v1/models": _openai_models("vllm"), "/version": _version, "/metrics": _vllm_metrics},
     "sglang": {"/v1/models": _openai_models("sglang"), "/metrics": _sglang_metrics},
     "tgi": {"/info": _tgi_info, "/metrics": _tgi_metrics},

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from modelhost_exporter.demo.catalogue import ModelSpec, ServerSpec
-    from modelhost_exporter.demo.traffic import Request
+    from modelhost_exporter.demo.traffic import SimulatedRequest
     from modelhost_exporter.requests.observation import Outcome
 
 KEEP_ALIVE_SECONDS = 180.0
@@ -63,7 +63,7 @@ class Tally:
         self.finished: Counter[str] = Counter()
         self.latencies = {name: Distribution() for name in LATENCIES}
 
-    def finish(self, request: Request) -> None:
+    def finish(self, request: SimulatedRequest) -> None:
         """Count a request that is over."""
         reason = {"ok": "stop", "client_disconnect": "abort"}.get(request.outcome, "error")
         self.finished["length" if reason == "stop" and request.output_tokens % 13 == 0 else reason] += 1
@@ -105,7 +105,7 @@ class Work:
     seconds: float = 1.0
 
 
-class Engine:
+class SimulatedEngine:
     """One model server."""
 
     def __init__(self, spec: ServerSpec, models: Sequence[ModelSpec], rng: random.Random, started: float) -> None:
@@ -121,13 +121,13 @@ class Engine:
         """Start (anew): everything is counted from zero, and only a server that loads on request has no model."""
         self.up = True
         self.tally = Tally()
-        self.requests: list[Request] = []
+        self.requests: list[SimulatedRequest] = []
         self.work = Work()
         self.loaded = {} if self.unloads else {model.name: Loaded(model, at, math.inf) for model in self.models}
         self._slots: list[float] = []
         self._pace = 0.0
 
-    def stop(self, at: float) -> list[Request]:
+    def stop(self, at: float) -> list[SimulatedRequest]:
         """Fall over; returns the requests that this ends."""
         self.up = False
         self.loaded = {}
@@ -138,7 +138,7 @@ class Engine:
             request.output_tokens = request.produced
         return ended
 
-    def accept(self, request: Request) -> None:
+    def accept(self, request: SimulatedRequest) -> None:
         """Decide a request's whole life."""
         request.load = self._load(request)
         while self._slots and self._slots[0] <= request.arrived:
@@ -157,7 +157,7 @@ class Engine:
         heapq.heappush(self._slots, request.ended)
         self.requests.append(request)
 
-    def run(self, since: float, until: float) -> list[Request]:
+    def run(self, since: float, until: float) -> list[SimulatedRequest]:
         """Work from one time to another; returns the requests that ended, in order. Call after all were accepted."""
         self.work = Work(seconds=until - since)
         for loaded in self.loaded.values():
@@ -210,10 +210,10 @@ class Engine:
         busy = {request.model.name for request in self.requests}
         self.loaded = {name: loaded for name, loaded in self.loaded.items() if name in busy}
 
-    def _began(self, request: Request, at: float) -> bool:
+    def _began(self, request: SimulatedRequest, at: float) -> bool:
         return request.stream and request.first <= at
 
-    def _load(self, request: Request) -> float:
+    def _load(self, request: SimulatedRequest) -> float:
         """Return how long a request waits for its model, which is loaded if it has to be."""
         name, at = request.model.name, request.arrived
         loaded = self.loaded.get(name)
@@ -230,7 +230,7 @@ class Engine:
             if loaded.expires <= at:
                 del self.loaded[name]
 
-    def _progress(self, request: Request, until: float) -> None:
+    def _progress(self, request: SimulatedRequest, until: float) -> None:
         """Count a request's tokens that are new: its input with its first one."""
         if request.first > until:
             return

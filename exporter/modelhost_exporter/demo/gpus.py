@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Sequence
 
-    from modelhost_exporter.demo.engines import Engine
+    from modelhost_exporter.demo.engines import SimulatedEngine
     from modelhost_exporter.demo.incidents import Kind, Situation
 
 POWER_LIMIT_WATTS, _CAPPED_WATTS = 700.0, 300.0
@@ -55,7 +55,7 @@ class Activity(NamedTuple):
         return Activity(*(total + step for total, step in zip(self, steps, strict=True)))
 
 
-class Card:
+class SimulatedCard:
     """One H100."""
 
     def __init__(self, index: int, rng: random.Random) -> None:
@@ -63,7 +63,7 @@ class Card:
         self.uuid = f"GPU-{rng.getrandbits(32):08x}-de30-4000-8000-{index:012x}"
         self._rng = rng
         self.on_bus = True
-        self.engine: Engine | None = None
+        self.engine: SimulatedEngine | None = None
         self.busy = self.dram = self._sm = 0.0
         self.power, self.power_limit = _IDLE_WATTS, POWER_LIMIT_WATTS
         self.joules = rng.uniform(2e7, 4e7)

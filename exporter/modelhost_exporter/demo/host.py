@@ -19,15 +19,15 @@ from modelhost_exporter.config.servers import ProxyOptions, Server
 from modelhost_exporter.demo.catalogue import USUAL_MODELS
 from modelhost_exporter.demo.clock import SimulatedClock
 from modelhost_exporter.demo.collecting import Doubles
-from modelhost_exporter.demo.driver import Driver
+from modelhost_exporter.demo.driver import SimulatedDriver
 from modelhost_exporter.demo.incidents import HOURLY
 from modelhost_exporter.demo.kernel import KernelFiles
-from modelhost_exporter.demo.polls import Client, Polls, gpu_uses
+from modelhost_exporter.demo.polls import Polls, SimulatedClient, gpu_uses
 from modelhost_exporter.demo.proxied import Proxied
-from modelhost_exporter.demo.system import System
-from modelhost_exporter.demo.world import World
+from modelhost_exporter.demo.system import SimulatedSystem
+from modelhost_exporter.demo.world import SimulatedWorld
 from modelhost_exporter.engines.local_processes import LocalProcesses
-from modelhost_exporter.engines.polling.server_poller import Surroundings
+from modelhost_exporter.engines.polling.server_poller import PollDependencies
 from modelhost_exporter.engines.polling.settings import Probe
 from modelhost_exporter.metrics.exposition import TEXT
 from modelhost_exporter.process.daemon_thread import start
@@ -41,13 +41,13 @@ if TYPE_CHECKING:
 
     from modelhost_exporter.config.model import Config
     from modelhost_exporter.demo.catalogue import ServerSpec
-    from modelhost_exporter.demo.incidents import Schedule
+    from modelhost_exporter.demo.incidents import IncidentSchedule
     from modelhost_exporter.metrics.exposition import Format
     from modelhost_exporter.process.daemon_thread import Thread
 
 _STEP_SECONDS = 1.0
-_LONGEST_GAP_SECONDS = 300.0
-_LONGEST_STOP_SECONDS = 1.0
+_MAX_GAP_SECONDS = 300.0
+_MAX_STOP_SECONDS = 1.0
 _LAGS_PER_STEP = 2
 _SLOW_SCRAPE = Seconds(60.0)
 _NEVER_SECONDS = 1e6
@@ -68,7 +68,7 @@ class DemoHost:
         load: Callable[[], Config] = lambda: configuration.load(None, {}),
         seed: int = 1,
         models: int = USUAL_MODELS,
-        schedule: Schedule = HOURLY,
+        schedule: IncidentSchedule = HOURLY,
         live: bool = False,
     ) -> None:
         self._live = live
@@ -77,10 +77,10 @@ class DemoHost:
         self._stop = threading.Event()
         self._folder = tempfile.TemporaryDirectory(prefix="modelhost-demo-")
         root = Path(self._folder.name)
-        self.world = World(self._clock, schedule, seed=seed, models=models)
+        self.world = SimulatedWorld(self._clock, schedule, seed=seed, models=models)
         self._files = KernelFiles(root)
-        self._driver = Driver(self.world.cards)
-        self._system = System(self.world)
+        self._driver = SimulatedDriver(self.world.cards)
+        self._system = SimulatedSystem(self.world)
         self._polls = Polls(self._clock)
         doubles = Doubles(
             self.world,
@@ -106,8 +106,8 @@ class DemoHost:
         """Move the world on to a time, step by step; of a gap of more than five minutes only the end is lived."""
         if self._proxied is None:
             registry = self.service.registry
-            self.feed(RequestMetrics(registry, self.service.fleet.recorded), ProxyHealth(registry))
-        self.world.now = max(self.world.now, until - _LONGEST_GAP_SECONDS)
+            self.feed(RequestMetrics(registry, self.service.pollers.recorded), ProxyHealth(registry))
+        self.world.now = max(self.world.now, until - _MAX_GAP_SECONDS)
         while self.world.now + _STEP_SECONDS <= until and not self._stop.is_set():
             self._step(self.world.now + _STEP_SECONDS)
 
@@ -127,8 +127,8 @@ class DemoHost:
         """Stop, and remove what was written."""
         self._stop.set()
         if self._thread is not None:
-            self._thread.join(_LONGEST_STOP_SECONDS)
-        self.service.fleet.close()
+            self._thread.join(_MAX_STOP_SECONDS)
+        self.service.pollers.close()
         self.service.scrape.close()
         self._folder.cleanup()
 
@@ -152,10 +152,10 @@ class DemoHost:
         for _ in range(_LAGS_PER_STEP):
             self._health.late(self._rng.lognormvariate(-8.5, 0.7))
 
-    def _surroundings(self) -> Surroundings:
-        return Surroundings(
+    def _surroundings(self) -> PollDependencies:
+        return PollDependencies(
             gpus=lambda: gpu_uses(self.world),
-            connect=lambda url, _headers, _timeout: Client(self.world, url),
+            connect=lambda url, _headers, _timeout: SimulatedClient(self.world, url),
             find_processes=lambda host, port: LocalProcesses(host, port, self._system, self._clock),
             now=self._clock,
             wall_clock=self._clock,
@@ -187,6 +187,6 @@ def _configured_server(server: ServerSpec) -> Server:
 def _patient(config: Config) -> Config:
     """Return a configuration whose collectors have time: what is on a page must not depend on the machine's load."""
     options = dict(config.collectors)
-    if isinstance(wanted := options.get("gpu"), gpu.Options):
-        options["gpu"] = replace(wanted, stuck_after=_SLOW_SCRAPE)
+    if isinstance(wanted := options.get("gpu"), gpu.GpuOptions):
+        options["gpu"] = replace(wanted, timeout=_SLOW_SCRAPE)
     return replace(config, scrape=replace(config.scrape, timeout=_SLOW_SCRAPE), collectors=options)

@@ -45,7 +45,7 @@ class Incident:
 
 
 @dataclass(frozen=True)
-class Schedule:
+class IncidentSchedule:
     """Incidents, timed from ``origin`` (seconds since 1970) on, and again after every ``period`` seconds."""
 
     incidents: tuple[Incident, ...] = ()
@@ -65,7 +65,7 @@ class Schedule:
 class Situation:
     """What is wrong now, and what has just begun or ended."""
 
-    def __init__(self, schedule: Schedule) -> None:
+    def __init__(self, schedule: IncidentSchedule) -> None:
         self._schedule = schedule
         self._now: dict[Incident, float] = {}
         self.begun: tuple[Incident, ...] = ()
@@ -114,10 +114,10 @@ _EVERY_HOUR: tuple[tuple[Kind, str, float, float], ...] = (
     ("server_down", "ollama", 55, 4),
 )
 
-HOURLY = Schedule(
+HOURLY = IncidentSchedule(
     tuple(Incident(kind, start * _MINUTE, minutes * _MINUTE, target) for kind, target, start, minutes in _EVERY_HOUR),
     period=60 * _MINUTE,
 )
 """Everything that can go wrong, once an hour, by the wall clock."""
-QUIET = Schedule()
+QUIET = IncidentSchedule()
 """Nothing goes wrong."""

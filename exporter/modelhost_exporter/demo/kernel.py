@@ -9,9 +9,9 @@ from modelhost_exporter.demo.machine import CPUS
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from modelhost_exporter.demo.machine import Machine
+    from modelhost_exporter.demo.machine import SimulatedMachine
 
-_MOST_FILES = 2**20  # as set on many servers; kernels of today have no limit in practice
+_MAX_FILES = 2**20  # as set on many servers; kernels of today have no limit in practice
 _CONTAINER_BYTES = 2 * 2**30
 
 
@@ -24,7 +24,7 @@ class KernelFiles:
         self._root = root
         self._written: dict[str, str] = {}
 
-    def write(self, machine: Machine) -> None:
+    def write(self, machine: SimulatedMachine) -> None:
         """Write what has changed, over what was there, never shorter: a reader sees no half of it.
 
         To empty a file first takes a disk several milliseconds.
@@ -37,7 +37,7 @@ class KernelFiles:
                     file.write(after)
 
 
-def _files(machine: Machine) -> dict[str, str]:
+def _files(machine: SimulatedMachine) -> dict[str, str]:
     return {
         "proc/vmstat": (
             f"pgmajfault {machine.major_faults:.0f}\npswpin {machine.pages_in:.0f}\n"
@@ -47,7 +47,7 @@ def _files(machine: Machine) -> dict[str, str]:
         **{f"proc/pressure/{resource}": _pressure(machine, resource) for resource in ("cpu", "memory", "io")},
         "proc/net/snmp": f"Tcp: RtoMin CurrEstab\nTcp: 200 {machine.connections}\n",
         "proc/net/sockstat": f"TCP: inuse 40 orphan 0 tw {machine.time_wait} alloc 60 mem 9\n",
-        "proc/sys/fs/file-nr": f"{machine.descriptors}\t0\t{_MOST_FILES}\n",
+        "proc/sys/fs/file-nr": f"{machine.descriptors}\t0\t{_MAX_FILES}\n",
         "proc/self/cgroup": "0::/\n",
         "sys/fs/cgroup/cgroup.controllers": "cpu memory\n",
         "sys/fs/cgroup/memory.max": f"{_CONTAINER_BYTES}\n",
@@ -57,7 +57,7 @@ def _files(machine: Machine) -> dict[str, str]:
     }
 
 
-def _pressure(machine: Machine, resource: str) -> str:
+def _pressure(machine: SimulatedMachine, resource: str) -> str:
     return "".join(
         f"{kind} avg10=0.00 avg60=0.00 avg300=0.00 total={machine.pressure[resource, kind] * 1e6:.0f}\n"
         for kind in ("some", "full")

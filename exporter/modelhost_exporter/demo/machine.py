@@ -22,11 +22,11 @@ _BASE_BYTES = 64 * GIB
 _CONNECTION_BYTES = 64 * 2**20
 _SECTOR_SECONDS = 0.00008
 _PACKET_BYTES = 1100
-_LONGEST_STEP_SECONDS = 60.0
+_MAX_STEP_SECONDS = 60.0
 
 
 @dataclass
-class Load:
+class SimulatedLoad:
     """What the model servers ask of the host in one step, a second."""
 
     tokens: float = 0.0
@@ -38,7 +38,7 @@ class Load:
 
 
 @dataclass
-class DiskCounts:
+class SimulatedDisk:
     """One disk's counters, since boot."""
 
     read_bytes: float = 0.0
@@ -65,7 +65,7 @@ class DiskCounts:
 
 
 @dataclass
-class NicCounts:
+class SimulatedInterface:
     """One interface's counters, since boot."""
 
     received: float = 0.0
@@ -91,7 +91,7 @@ class NicCounts:
 
 
 @dataclass
-class Mount:
+class SimulatedMount:
     """One file system."""
 
     device: str
@@ -103,7 +103,7 @@ class Mount:
     """Share of its inodes."""
 
 
-class Machine:
+class SimulatedMachine:
     """The host. ``go_to`` moves it on; everything else is what it is now."""
 
     def __init__(self, at: float, rng: random.Random) -> None:
@@ -120,17 +120,17 @@ class Machine:
         self.major_faults, self.oom_kills = 41_000.0, 0
         self.pressure = {(r, k): rng.uniform(100, 900) for r in ("cpu", "memory", "io") for k in ("some", "full")}
         self.disks = {
-            "nvme0n1": DiskCounts(2e11, 9e11, 3e6, 9e6, 300, 900, 800, 1200),
-            "nvme1n1": DiskCounts(8e12, 3e12),
+            "nvme0n1": SimulatedDisk(2e11, 9e11, 3e6, 9e6, 300, 900, 800, 1200),
+            "nvme1n1": SimulatedDisk(8e12, 3e12),
         }
         self.nics = {
-            "lo": NicCounts(4e11, 4e11, 3e8, 3e8),
-            "eth0": NicCounts(3e12, 2e12, 3e9, 2e9),
-            "eth1": NicCounts(),
+            "lo": SimulatedInterface(4e11, 4e11, 3e8, 3e8),
+            "eth0": SimulatedInterface(3e12, 2e12, 3e9, 2e9),
+            "eth1": SimulatedInterface(),
         }
         self.mounts = (
-            Mount("/dev/nvme0n1p2", "/", "ext4", 878 * GIB, 221.0 * GIB),
-            Mount("/dev/nvme1n1", "/data", "xfs", 6_990 * GIB, 3_900.0 * GIB),
+            SimulatedMount("/dev/nvme0n1p2", "/", "ext4", 878 * GIB, 221.0 * GIB),
+            SimulatedMount("/dev/nvme1n1", "/data", "xfs", 6_990 * GIB, 3_900.0 * GIB),
         )
         self._data_before_filling = 0.0
         self.connections, self.time_wait = 40, 12
@@ -141,9 +141,9 @@ class Machine:
         self.inlet = 24.0
         self.fans = 6_200.0
 
-    def go_to(self, at: float, load: Load, situation: Situation) -> None:
+    def go_to(self, at: float, load: SimulatedLoad, situation: Situation) -> None:
         """Move on to a time; ``load`` is what the model servers asked of it meanwhile."""
-        seconds = min(at - self._at, _LONGEST_STEP_SECONDS)
+        seconds = min(at - self._at, _MAX_STEP_SECONDS)
         self._at = at
         if seconds <= 0:
             return
@@ -166,7 +166,7 @@ class Machine:
         shares = (0.7 * busy, 0.0005, 0.25 * busy, 1 - busy, 0.0008, 0, 0.05 * busy, 0, 0, 0)
         return [share * _UPTIME_SECONDS for share in shares]
 
-    def _use_cpus(self, seconds: float, load: Load, situation: Situation) -> None:
+    def _use_cpus(self, seconds: float, load: SimulatedLoad, situation: Situation) -> None:
         busy = 0.03 + 0.000035 * load.tokens + 0.004 * load.requests + 0.01 * self._rng.random()
         busy = 0.95 if situation.has("cpu_busy") else min(busy, 0.8)
         waiting = 0.06 if situation.has("disk_busy") else 0.001
@@ -184,7 +184,7 @@ class Machine:
         self.interrupts += seconds * (42_000 + 5 * load.tokens)
         self._press("cpu", seconds, 0.6 if situation.has("cpu_busy") else 0.01 * self.busy, 0.0)
 
-    def _use_memory(self, seconds: float, load: Load, situation: Situation) -> None:
+    def _use_memory(self, seconds: float, load: SimulatedLoad, situation: Situation) -> None:
         tides = 0.12 * math.sin(self._at / 1700) + 0.05 * math.sin(self._at / 310)
         wanted = _BASE_BYTES * (1 + tides) + load.resident_bytes + load.connections * _CONNECTION_BYTES
         part = situation.progress("memory_pressure")
@@ -203,7 +203,7 @@ class Machine:
         self.oom_kills += sum(incident.kind == "memory_pressure" for incident in situation.ended)
         self._press("memory", seconds, 1.6 * stalled, stalled)
 
-    def _use_disks(self, seconds: float, load: Load, situation: Situation) -> None:
+    def _use_disks(self, seconds: float, load: SimulatedLoad, situation: Situation) -> None:
         root, data = self.disks["nvme0n1"], self.disks["nvme1n1"]
         saturated = situation.has("disk_busy", "nvme0n1")
         queue = 24.0 * (0.8 + 0.4 * self._rng.random()) if saturated else 0.0
@@ -225,7 +225,7 @@ class Machine:
         files = situation.progress("files_filling", "/")
         root_disk.files_used = 0.02 if files is None else min(0.98, 0.5 + 2 * files)
 
-    def _use_network(self, seconds: float, load: Load, situation: Situation) -> None:
+    def _use_network(self, seconds: float, load: SimulatedLoad, situation: Situation) -> None:
         noise = self._rng.uniform(0.8, 1.2)
         streamed, asked = 220.0 * load.tokens * noise, 9_000.0 * load.requests * noise
         for name, share in (("eth0", 1.0), ("eth1", 0.4)):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Mapping
 
-    from modelhost_exporter.demo.world import World
+    from modelhost_exporter.demo.world import SimulatedWorld
 
 _PAGE_SECONDS, _BUSY_SECONDS = 0.002, 0.0003  # a page, and how much later for each request under way
 _EVEN = 0.5
@@ -69,10 +69,10 @@ class Polls:
                 self._jobs.append(job._replace(due=again, failures=failures))
 
 
-class Client:
+class SimulatedClient:
     """Asks one simulated server, found by its port."""
 
-    def __init__(self, world: World, url: str) -> None:
+    def __init__(self, world: SimulatedWorld, url: str) -> None:
         self._world = world
         port = int(url.rpartition(":")[2])
         self._engine = next(engine for engine in world.engines.values() if engine.spec.port == port)
@@ -103,7 +103,7 @@ class Client:
             raise ConnectionRefusedError("connection refused")
 
 
-def gpu_uses(world: World) -> Mapping[str, GpuUse]:
+def gpu_uses(world: SimulatedWorld) -> Mapping[str, GpuUse]:
     """Return each GPU's energy, and the memory of the processes on it."""
     return {
         card.uuid: GpuUse(card.joules, {pid: float(held) for pid, held in card.processes})

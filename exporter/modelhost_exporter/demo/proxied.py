@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Mapping
 
-    from modelhost_exporter.demo.traffic import Request
+    from modelhost_exporter.demo.traffic import SimulatedRequest
     from modelhost_exporter.metrics.instruments import Gauge
     from modelhost_exporter.proxy.health import ProxyHealth
     from modelhost_exporter.proxy.settings import ProxiedServer
@@ -37,9 +37,9 @@ class Proxied:
         self._metrics = metrics
         self._health = health
         self._rng = rng
-        self._phases: dict[Request, Gauge] = {}
+        self._phases: dict[SimulatedRequest, Gauge] = {}
 
-    def arrived(self, request: Request) -> None:
+    def arrived(self, request: SimulatedRequest) -> None:
         """Count it as under way."""
         if request.direct:
             return
@@ -48,19 +48,19 @@ class Proxied:
             aside = RequestObservation(UNKNOWN, "other", False, "ok", "200", self._rng.uniform(0.002, 0.009))
             self._record(request.model.server, aside)
 
-    def streams(self, request: Request) -> None:
+    def streams(self, request: SimulatedRequest) -> None:
         """Count it as a stream that runs."""
         if not request.direct and request in self._phases:
             self._phases.pop(request).dec()
             self._enter(request, "streaming")
 
-    def progressed(self, request: Request, tokens: int) -> None:
+    def progressed(self, request: SimulatedRequest, tokens: int) -> None:
         """Count the pieces of a stream."""
         if not request.direct and request.stream:
             model = request.model
             self._metrics.chunks(model.server, model.name, model.operation).inc(int(tokens / _CHUNK_TOKENS + 0.5))
 
-    def ended(self, request: Request) -> None:
+    def ended(self, request: SimulatedRequest) -> None:
         """Record it."""
         if request.direct:
             return
@@ -73,7 +73,7 @@ class Proxied:
         if self._rng.random() < _UNREADABLE:
             self._health.parse_error(server, "openai_chat", "json")
 
-    def _enter(self, request: Request, phase: str) -> None:
+    def _enter(self, request: SimulatedRequest, phase: str) -> None:
         model = request.model
         gauge = self._phases[request] = self._metrics.in_flight(model.server, model.name, model.operation, phase)
         gauge.inc()
@@ -81,7 +81,7 @@ class Proxied:
     def _record(self, server: str, observed: RequestObservation) -> None:
         self._metrics.record(server, observed, self._servers[server].objectives_of(observed.model))
 
-    def _observation(self, request: Request) -> RequestObservation:
+    def _observation(self, request: SimulatedRequest) -> RequestObservation:
         duration = max(0.0, request.ended - request.arrived)
         code = request.code
         if request.outcome == "client_disconnect" and request.ended <= request.first:
@@ -90,7 +90,7 @@ class Proxied:
         plain = RequestObservation(model.name, model.operation, request.stream, request.outcome, code, duration)
         return self._with_answer(plain, request) if request.outcome == "ok" else plain
 
-    def _with_answer(self, plain: RequestObservation, request: Request) -> RequestObservation:
+    def _with_answer(self, plain: RequestObservation, request: SimulatedRequest) -> RequestObservation:
         model, ttft = request.model, request.first - request.arrived
         thinking = request.reasoning * request.token_seconds
         timed = request.stream
@@ -113,7 +113,7 @@ class Proxied:
             server_seconds=self._server_seconds(request),
         )
 
-    def _server_seconds(self, request: Request) -> ServerSeconds:
+    def _server_seconds(self, request: SimulatedRequest) -> ServerSeconds:
         kind = self._servers[request.model.server].kind
         if kind in _OWN_TIMES:
             load = request.load or 0.0005

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from modelhost_exporter.demo.catalogue import ServerSpec
-    from modelhost_exporter.demo.machine import Machine
-    from modelhost_exporter.demo.world import World
+    from modelhost_exporter.demo.machine import SimulatedMachine
+    from modelhost_exporter.demo.world import SimulatedWorld
 
 _MEGABITS = {"lo": 0, "eth0": 25_000, "eth1": 25_000}
 _MIN_MHZ, _MAX_MHZ = 2_000.0, 3_800.0
@@ -36,17 +36,17 @@ class CpuTimes(NamedTuple):
     guest_nice: float
 
 
-class System:
+class SimulatedSystem:
     """psutil, as far as collectors call it."""
 
     Error = psutil.Error
     CONN_LISTEN = psutil.CONN_LISTEN
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: SimulatedWorld) -> None:
         self._world = world
 
     @property
-    def _machine(self) -> Machine:
+    def _machine(self) -> SimulatedMachine:
         return self._world.machine
 
     def boot_time(self) -> float:
@@ -168,22 +168,22 @@ class System:
         if self._world.situation.has("collector_failing", "sensors"):
             raise OSError(5, "Input/output error")
 
-    def process_iter(self) -> Iterator[Process]:
+    def process_iter(self) -> Iterator[SimulatedProcess]:
         """Yield the processes that listen."""
-        return (Process(self._world, server) for server in self._world.running_servers())
+        return (SimulatedProcess(self._world, server) for server in self._world.running_servers())
 
-    def Process(self, pid: int) -> Process:  # noqa: N802 - psutil's name
+    def Process(self, pid: int) -> SimulatedProcess:  # noqa: N802 - psutil's name
         """Return a process, a model server's or one that it started."""
         for server in self._world.running_servers():
             if server.pid <= pid < server.pid + 100:
-                return Process(self._world, server, pid)
+                return SimulatedProcess(self._world, server, pid)
         raise psutil.NoSuchProcess(pid)
 
 
-class Process:
+class SimulatedProcess:
     """A model server's process, or a worker that it started for a GPU."""
 
-    def __init__(self, world: World, server: ServerSpec, pid: int | None = None) -> None:
+    def __init__(self, world: SimulatedWorld, server: ServerSpec, pid: int | None = None) -> None:
         self._world = world
         self._server = server
         self.pid = server.pid if pid is None else pid
@@ -200,14 +200,14 @@ class Process:
         """Return its program."""
         return self._server.kind
 
-    def parent(self) -> Process | None:
+    def parent(self) -> SimulatedProcess | None:
         """Return the process that started a worker."""
-        return None if self.pid == self._server.pid else Process(self._world, self._server)
+        return None if self.pid == self._server.pid else SimulatedProcess(self._world, self._server)
 
-    def children(self, *, recursive: bool) -> list[Process]:
+    def children(self, *, recursive: bool) -> list[SimulatedProcess]:
         """Return the workers, one for each GPU."""
         del recursive
-        return [Process(self._world, self._server, self._server.pid + 10 + gpu) for gpu in self._server.gpus]
+        return [SimulatedProcess(self._world, self._server, self._server.pid + 10 + gpu) for gpu in self._server.gpus]
 
     def memory_info(self) -> Any:
         """Return its memory: half of the server's for itself, the rest for its workers."""

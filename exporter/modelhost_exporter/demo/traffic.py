@@ -32,7 +32,7 @@ _BURST_OF_ERRORS = 0.85
 
 
 @dataclass(eq=False, slots=True)
-class Request:
+class SimulatedRequest:
     """One request's whole life; times are seconds since 1970, known as soon as an engine has accepted it."""
 
     model: ModelSpec
@@ -68,7 +68,7 @@ class Request:
         return self.started > 0
 
 
-class Traffic:
+class SimulatedTraffic:
     """Draws the requests for some models."""
 
     def __init__(
@@ -83,7 +83,7 @@ class Traffic:
         self._rng = rng
         self._phases = [rng.uniform(0, math.tau) for _ in models]
 
-    def between(self, since: float, until: float, situation: Situation) -> Iterator[Request]:
+    def between(self, since: float, until: float, situation: Situation) -> Iterator[SimulatedRequest]:
         """Yield what arrives in a short time, in order."""
         arrivals = [
             (self._rng.uniform(since, until), model)
@@ -108,12 +108,12 @@ class Traffic:
             count += 1
         return count
 
-    def _request(self, model: ModelSpec, at: float, situation: Situation) -> Request:
+    def _request(self, model: ModelSpec, at: float, situation: Situation) -> SimulatedRequest:
         rng = self._rng
         wanted = min(int(self._about(model.input_tokens, 0.8)) + 1, model.context // 2)
         cached = int(wanted * min(0.95, rng.expovariate(1 / model.cache_hit))) if model.cache_hit else 0
         output = int(self._about(model.output_tokens, 0.7)) + 2 if model.output_tokens else 0
-        request = Request(
+        request = SimulatedRequest(
             model,
             at,
             direct=rng.random() < _DIRECT,
@@ -128,7 +128,7 @@ class Traffic:
     def _about(self, mean: float, spread: float) -> float:
         return self._rng.lognormvariate(math.log(mean) - spread**2 / 2, spread)
 
-    def _fate(self, request: Request, situation: Situation) -> tuple[Outcome, str]:
+    def _fate(self, request: SimulatedRequest, situation: Situation) -> tuple[Outcome, str]:
         chance = self._rng.random()
         if situation.has("server_errors", request.model.server) and chance < _BURST_OF_ERRORS:
             return "server_error", "503"

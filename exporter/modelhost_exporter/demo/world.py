@@ -8,19 +8,19 @@ import random
 from typing import TYPE_CHECKING, Protocol
 
 from modelhost_exporter.demo import catalogue
-from modelhost_exporter.demo.engines import Engine
-from modelhost_exporter.demo.gpus import Card
+from modelhost_exporter.demo.engines import SimulatedEngine
+from modelhost_exporter.demo.gpus import SimulatedCard
 from modelhost_exporter.demo.incidents import Situation
-from modelhost_exporter.demo.machine import Load, Machine
-from modelhost_exporter.demo.traffic import Traffic
+from modelhost_exporter.demo.machine import SimulatedLoad, SimulatedMachine
+from modelhost_exporter.demo.traffic import SimulatedTraffic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from modelhost_exporter.demo.catalogue import ModelSpec, ServerSpec
     from modelhost_exporter.demo.clock import SimulatedClock
-    from modelhost_exporter.demo.incidents import Schedule
-    from modelhost_exporter.demo.traffic import Request
+    from modelhost_exporter.demo.incidents import IncidentSchedule
+    from modelhost_exporter.demo.traffic import SimulatedRequest
 
 _REFUSED_SECONDS = {"client_error": 0.012, "server_error": 0.03, "upstream_unreachable": 0.004, "timeout": 120.0}
 
@@ -28,45 +28,45 @@ _REFUSED_SECONDS = {"client_error": 0.012, "server_error": 0.03, "upstream_unrea
 class Audience(Protocol):
     """Who is told of what becomes of each request, as it happens."""
 
-    def arrived(self, request: Request) -> None:
+    def arrived(self, request: SimulatedRequest) -> None:
         """Take note of a request that has come in."""
 
-    def streams(self, request: Request) -> None:
+    def streams(self, request: SimulatedRequest) -> None:
         """Take note of a request's first token."""
 
-    def progressed(self, request: Request, tokens: int) -> None:
+    def progressed(self, request: SimulatedRequest, tokens: int) -> None:
         """Take note of more tokens."""
 
-    def ended(self, request: Request) -> None:
+    def ended(self, request: SimulatedRequest) -> None:
         """Take note of a request that is over."""
 
 
-class World:
+class SimulatedWorld:
     """The machine, its GPUs, its model servers and those who ask them."""
 
-    def __init__(self, clock: SimulatedClock, schedule: Schedule, *, seed: int, models: int) -> None:
+    def __init__(self, clock: SimulatedClock, schedule: IncidentSchedule, *, seed: int, models: int) -> None:
         self.clock = clock
         self.now = clock()
         self.situation = Situation(schedule)
         self.models = catalogue.models(models)
         rng = random.Random(seed)  # noqa: S311 - no secret
         servers = [server for server in catalogue.SERVERS if any(m.server == server.name for m in self.models)]
-        self.engines = {server.name: Engine(server, self.models, rng, self.now) for server in servers}
-        self.machine = Machine(self.now, rng)
-        self.cards = [Card(index, rng) for index in range(catalogue.GPUS)]
+        self.engines = {server.name: SimulatedEngine(server, self.models, rng, self.now) for server in servers}
+        self.machine = SimulatedMachine(self.now, rng)
+        self.cards = [SimulatedCard(index, rng) for index in range(catalogue.GPUS)]
         for engine in self.engines.values():
             for index in engine.spec.gpus:
                 self.cards[index].engine = engine
-        self._traffic = Traffic(self.models, self._overload, rng)
+        self._traffic = SimulatedTraffic(self.models, self._overload, rng)
         self._order = itertools.count()
-        self._refused: list[tuple[float, int, Request]] = []
-        self._first_tokens: list[tuple[float, int, Request]] = []
+        self._refused: list[tuple[float, int, SimulatedRequest]] = []
+        self._first_tokens: list[tuple[float, int, SimulatedRequest]] = []
 
     def running_servers(self) -> Iterator[ServerSpec]:
         """Yield the model servers that are up."""
         return (engine.spec for engine in self.engines.values() if engine.up)
 
-    def step(self, until: float, audience: Audience) -> Sequence[tuple[Card, int]]:
+    def step(self, until: float, audience: Audience) -> Sequence[tuple[SimulatedCard, int]]:
         """Move on to a time, a second or so later; returns the XIDs that were reported meanwhile."""
         since, self.now = self.now, until
         self.situation.go_to(until)
@@ -89,7 +89,7 @@ class World:
         engine = self.engines[model.server]
         return engine.overload(at) if model is engine.models[0] else None
 
-    def _accept(self, request: Request) -> None:
+    def _accept(self, request: SimulatedRequest) -> None:
         """Give a request to its engine, or decide that nobody works on it."""
         engine = self.engines[request.model.server]
         if not engine.up or self.situation.has("upstream_unreachable", engine.spec.name):
@@ -104,9 +104,9 @@ class World:
         request.ended = request.arrived + seconds
         heapq.heappush(self._refused, (request.ended, next(self._order), request))
 
-    def _start_and_stop(self, at: float) -> list[Request]:
+    def _start_and_stop(self, at: float) -> list[SimulatedRequest]:
         """Let engines fall over and come back; returns the requests that this ends."""
-        over: list[Request] = []
+        over: list[SimulatedRequest] = []
         for name, engine in self.engines.items():
             down = self.situation.has("server_down", name) or any(not self.cards[i].on_bus for i in engine.spec.gpus)
             killed = name == "llamacpp" and any(one.kind == "memory_pressure" for one in self.situation.ended)
@@ -118,7 +118,9 @@ class World:
                 engine.evict()
         return over
 
-    def _tell(self, until: float, audience: Audience, arrivals: Sequence[Request], over: Sequence[Request]) -> None:
+    def _tell(
+        self, until: float, audience: Audience, arrivals: Sequence[SimulatedRequest], over: Sequence[SimulatedRequest]
+    ) -> None:
         """Tell what became of requests, in the order of time."""
         events = [(request.arrived, 0, next(self._order), request) for request in arrivals]
         while self._first_tokens and self._first_tokens[0][0] <= until:
@@ -132,12 +134,12 @@ class World:
             tell[kind](request)
         self.clock.go_to(until)
 
-    def _move_hardware(self, until: float, arrivals: int) -> list[tuple[Card, int]]:
+    def _move_hardware(self, until: float, arrivals: int) -> list[tuple[SimulatedCard, int]]:
         reported = [(card, xid) for card in self.cards for xid in card.go_to(until, self.situation)]
         for engine in self.engines.values():
             engine.slowness = max(self.cards[index].slowness for index in engine.spec.gpus)
         work = [engine.work for engine in self.engines.values() if engine.up]
-        load = Load(
+        load = SimulatedLoad(
             tokens=sum(one.generated / one.seconds for one in work),
             requests=arrivals,
             loading_bytes=sum(one.loading_bytes for one in work),

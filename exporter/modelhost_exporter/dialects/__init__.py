@@ -22,14 +22,14 @@ from modelhost_exporter.dialects import (
     openai_rerank,
     openai_responses,
 )
-from modelhost_exporter.dialects.contract import Call, Operation, Progress, Reply, Usage, WireFormat
+from modelhost_exporter.dialects.contract import Call, Dialect, Operation, Progress, Reply, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["FORMATS", "Call", "Operation", "Progress", "Reply", "Usage", "WireFormat", "find"]
+__all__ = ["FORMATS", "Call", "Dialect", "Operation", "Progress", "Reply", "Usage", "find"]
 
-FORMATS: tuple[WireFormat, ...] = (
+FORMATS: tuple[Dialect, ...] = (
     anthropic_messages,
     llamacpp,
     lmstudio,
@@ -43,20 +43,20 @@ FORMATS: tuple[WireFormat, ...] = (
     openai_responses,
 )
 
-_BY_PATH: Mapping[str, tuple[WireFormat, Operation]] = {
+_BY_PATH: Mapping[str, tuple[Dialect, Operation]] = {
     path: (format_, operation) for format_ in FORMATS for path, operation in format_.PATHS.items()
 }
-_MOST_SEGMENTS = max(path.count("/") for path in _BY_PATH)
+_MAX_SEGMENTS = max(path.count("/") for path in _BY_PATH)
 
 
 @lru_cache(maxsize=256)
-def find(path: str) -> tuple[WireFormat, Operation] | None:
+def find(path: str) -> tuple[Dialect, Operation] | None:
     """Return the dialect and the operation of a request path (decoded, without query); None for any other path.
 
     A known path counts below any prefix; the longest one wins, so /api/chat is Ollama's and /api/v1/chat LM Studio's.
     """
     segments = [segment for segment in path.split("/") if segment]
-    for start in range(max(0, len(segments) - _MOST_SEGMENTS), len(segments)):
+    for start in range(max(0, len(segments) - _MAX_SEGMENTS), len(segments)):
         found = _BY_PATH.get("/" + "/".join(segments[start:]))
         if found is not None:
             return found

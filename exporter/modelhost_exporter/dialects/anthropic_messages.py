@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from modelhost_exporter.dialects.contract import ANSWER, NOTHING, THOUGHT, Call, Operation, Progress, Reply
 from modelhost_exporter.dialects.replies import watch
-from modelhost_exporter.dialects.usage_builder import Draft
+from modelhost_exporter.dialects.usage_builder import UsageBuilder
 from modelhost_exporter.dialects.usage_objects import read_error, read_timings
 from modelhost_exporter.dialects.values import model_name, request
 
@@ -39,63 +39,63 @@ class MessagesReader:
     """Reads typed events and whole messages."""
 
     def __init__(self) -> None:
-        self.draft = Draft()
+        self.builder = UsageBuilder()
 
     def frame(self, frame: Mapping[str, object]) -> Progress:
         """Take one event."""
         kind = frame.get("type")
         if kind == "content_block_delta":
-            return self._delta(self.draft.mapping(frame.get("delta")))
+            return self._delta(self.builder.mapping(frame.get("delta")))
         if kind == "message_start":
-            self._start(self.draft.mapping(frame.get("message")))
+            self._start(self.builder.mapping(frame.get("message")))
         elif kind == "message_delta":
             self._end(frame)
         elif kind == "message_stop":
-            self.draft.complete = True
+            self.builder.complete = True
         if frame.get("timings") is not None:
-            read_timings(self.draft, frame["timings"])
-        read_error(self.draft, frame)
+            read_timings(self.builder, frame["timings"])
+        read_error(self.builder, frame)
         return NOTHING
 
     def whole(self, body: object) -> None:
         """Take a reply that is one document."""
-        message = self.draft.mapping(body)
+        message = self.builder.mapping(body)
         self._start(message)
         self._output(message.get("usage"))
-        self.draft.finish(0, message.get("stop_reason"))
+        self.builder.finish(0, message.get("stop_reason"))
         if message.get("timings") is not None:
-            read_timings(self.draft, message["timings"])
-        read_error(self.draft, message)
+            read_timings(self.builder, message["timings"])
+        read_error(self.builder, message)
 
     def _delta(self, delta: Mapping[str, object]) -> Progress:
         kind = delta.get("type")
         field, progress = _DELTAS.get(kind, ("", NOTHING)) if isinstance(kind, str) else ("", NOTHING)
-        return progress if field and self.draft.text(delta.get(field)) else NOTHING
+        return progress if field and self.builder.text(delta.get(field)) else NOTHING
 
     def _start(self, message: Mapping[str, object]) -> None:
         """Take a message's head; its output_tokens are a placeholder."""
-        self.draft.name(message.get("model"))
+        self.builder.name(message.get("model"))
         self._input(message.get("usage"))
 
     def _end(self, frame: Mapping[str, object]) -> None:
-        self.draft.finish(0, self.draft.mapping(frame.get("delta")).get("stop_reason"))
+        self.builder.finish(0, self.builder.mapping(frame.get("delta")).get("stop_reason"))
         self._input(frame.get("usage"))
         self._output(frame.get("usage"))
 
     def _input(self, value: object) -> None:
         """Take input counts; the later and better ones win, but zeros do not replace what the start said."""
-        draft, usage = self.draft, self.draft.mapping(value)
-        fresh = draft.count(usage.get("input_tokens"))
-        hit = draft.count(usage.get("cache_read_input_tokens"))
-        write = draft.count(usage.get("cache_creation_input_tokens"))
+        builder, usage = self.builder, self.builder.mapping(value)
+        fresh = builder.count(usage.get("input_tokens"))
+        hit = builder.count(usage.get("cache_read_input_tokens"))
+        write = builder.count(usage.get("cache_creation_input_tokens"))
         whole = (fresh or 0) + (hit or 0) + (write or 0)
-        if fresh is None or (draft.input_tokens and not whole):
+        if fresh is None or (builder.input_tokens and not whole):
             return
-        draft.input_tokens, draft.input_cache_hit, draft.input_cache_write = whole, hit, write
-        draft.source = "usage"
+        builder.input_tokens, builder.input_cache_hit, builder.input_cache_write = whole, hit, write
+        builder.source = "usage"
 
     def _output(self, value: object) -> None:
-        tokens = self.draft.count(self.draft.mapping(value).get("output_tokens"))
+        tokens = self.builder.count(self.builder.mapping(value).get("output_tokens"))
         if tokens is not None:
-            self.draft.output_tokens = tokens
-            self.draft.source = "usage"
+            self.builder.output_tokens = tokens
+            self.builder.source = "usage"

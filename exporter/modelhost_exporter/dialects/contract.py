@@ -92,7 +92,7 @@ class Reply(Protocol):
         ...
 
 
-class WireFormat(Protocol):
+class Dialect(Protocol):
     """What a module that knows one dialect offers; its file name is NAME and the ``wire`` label."""
 
     @property

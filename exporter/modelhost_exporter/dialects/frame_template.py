@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 _TOKEN = re.compile(rb'"(?:content|text|reasoning_content|reasoning)": ?"([^\x00-\x1f"\\\x80-\xff]+)"')
 _plain = re.compile(rb'[^\x00-\x1f"\\\x80-\xff]+').fullmatch
-_MOST_MISSES = 16
+_MAX_MISSES = 16
 
 
-class Repeats:
+class FrameTemplates:
     """Remembers one frame; after many frames that are all different it gives up."""
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class Repeats:
 
     def learn(self, data: bytes, progress: Progress) -> None:
         """Remember a frame that was parsed, if it carried one token."""
-        if progress.chunks != 1 or self._misses > _MOST_MISSES:
+        if progress.chunks != 1 or self._misses > _MAX_MISSES:
             return
         self._misses += 1
         found = _TOKEN.search(data)

@@ -8,7 +8,7 @@ from modelhost_exporter.dialects import openai_completions
 from modelhost_exporter.dialects.contract import ANSWER, NOTHING, Call, Operation, Progress, Reply
 from modelhost_exporter.dialects.openai_choices import ChoicesReader
 from modelhost_exporter.dialects.replies import watch
-from modelhost_exporter.dialects.usage_builder import Draft
+from modelhost_exporter.dialects.usage_builder import UsageBuilder
 from modelhost_exporter.dialects.usage_objects import read_error, read_timings
 from modelhost_exporter.dialects.values import model_name, request
 
@@ -38,31 +38,31 @@ class CompletionReader:
     """Reads frames, a body, and an array of bodies (one for each of several prompts)."""
 
     def __init__(self) -> None:
-        self.draft = Draft(own_prompts=True)
-        self._openai = ChoicesReader(openai_completions.token, self.draft)
+        self.builder = UsageBuilder(own_prompts=True)
+        self._openai = ChoicesReader(openai_completions.token, self.builder)
 
     def frame(self, frame: Mapping[str, object]) -> Progress:
         """Take one frame of a stream."""
-        draft = self.draft
+        builder = self.builder
         if "choices" in frame:  # other servers speak OpenAI's dialect at a bare /completions
             return self._openai.frame(frame)
         if "error" in frame:
-            read_error(draft, frame)
+            read_error(builder, frame)
             return NOTHING
-        index = draft.choice(frame.get("index"))
-        if draft.flag(frame.get("stop")):
+        index = builder.choice(frame.get("index"))
+        if builder.flag(frame.get("stop")):
             self._end(frame, index)
-        return ANSWER if draft.text(frame.get("content")) else NOTHING
+        return ANSWER if builder.text(frame.get("content")) else NOTHING
 
     def whole(self, body: object) -> None:
         """Take a reply that is one document."""
-        bodies = self.draft.objects(body) if isinstance(body, list) else [self.draft.mapping(body)]
+        bodies = self.builder.objects(body) if isinstance(body, list) else [self.builder.mapping(body)]
         for each in bodies:
             self.frame({**each, "stop": True})
 
     def _end(self, frame: Mapping[str, object], index: int) -> None:
-        draft = self.draft
-        draft.name(frame.get("model"))
-        draft.finish(index, frame.get("stop_type", "other"))
-        draft.complete = draft.complete or draft.all_finished()
-        read_timings(draft, frame.get("timings"), index, frame)
+        builder = self.builder
+        builder.name(frame.get("model"))
+        builder.finish(index, frame.get("stop_type", "other"))
+        builder.complete = builder.complete or builder.all_finished()
+        read_timings(builder, frame.get("timings"), index, frame)

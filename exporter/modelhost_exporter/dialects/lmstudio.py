@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from modelhost_exporter.dialects.contract import ANSWER, NOTHING, THOUGHT, Call, Operation, Progress, Reply
 from modelhost_exporter.dialects.replies import watch
-from modelhost_exporter.dialects.usage_builder import Draft
+from modelhost_exporter.dialects.usage_builder import UsageBuilder
 from modelhost_exporter.dialects.usage_objects import read_error
 from modelhost_exporter.dialects.values import model_name, request
 
@@ -32,34 +32,34 @@ class ChatReader:
     """Reads typed events and whole results."""
 
     def __init__(self) -> None:
-        self.draft = Draft()
+        self.builder = UsageBuilder()
 
     def frame(self, frame: Mapping[str, object]) -> Progress:
         """Take one event."""
-        draft, kind = self.draft, frame.get("type")
-        draft.name(frame.get("model_instance_id"))
+        builder, kind = self.builder, frame.get("type")
+        builder.name(frame.get("model_instance_id"))
         if kind == "message.delta":
-            return ANSWER if draft.text(frame.get("content")) else NOTHING
+            return ANSWER if builder.text(frame.get("content")) else NOTHING
         if kind == "reasoning.delta":
-            return THOUGHT if draft.text(frame.get("content")) else NOTHING
+            return THOUGHT if builder.text(frame.get("content")) else NOTHING
         if kind == "tool_call.arguments":
             return ANSWER
         if kind == "chat.end":
-            draft.complete = True
+            builder.complete = True
             self.whole(frame.get("result"))
-        read_error(draft, frame)
+        read_error(builder, frame)
         return NOTHING
 
     def whole(self, body: object) -> None:
         """Take a result: what a stream ends with, or the whole reply."""
-        draft, body = self.draft, self.draft.mapping(body)
-        draft.name(body.get("model_instance_id"))
-        read_error(draft, body)
-        stats = draft.mapping(body.get("stats"))
-        draft.input_tokens = draft.count(stats.get("input_tokens"))
-        draft.output_tokens = draft.count(stats.get("total_output_tokens"))
-        draft.output_reasoning = draft.count(stats.get("reasoning_output_tokens"))
-        draft.prefill_seconds = draft.seconds(stats.get("time_to_first_token_seconds"))
-        draft.load_seconds = draft.seconds(stats.get("model_load_time_seconds"))
-        if draft.input_tokens is not None or draft.output_tokens is not None:
-            draft.source = "stats"
+        builder, body = self.builder, self.builder.mapping(body)
+        builder.name(body.get("model_instance_id"))
+        read_error(builder, body)
+        stats = builder.mapping(body.get("stats"))
+        builder.input_tokens = builder.count(stats.get("input_tokens"))
+        builder.output_tokens = builder.count(stats.get("total_output_tokens"))
+        builder.output_reasoning = builder.count(stats.get("reasoning_output_tokens"))
+        builder.prefill_seconds = builder.seconds(stats.get("time_to_first_token_seconds"))
+        builder.load_seconds = builder.seconds(stats.get("model_load_time_seconds"))
+        if builder.input_tokens is not None or builder.output_tokens is not None:
+            builder.source = "stats"

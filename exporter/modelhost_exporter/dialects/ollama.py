@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from modelhost_exporter.dialects.contract import ANSWER, NOTHING, THOUGHT, Call, Operation, Progress, Reply
 from modelhost_exporter.dialects.replies import watch
-from modelhost_exporter.dialects.usage_builder import Draft
+from modelhost_exporter.dialects.usage_builder import UsageBuilder
 from modelhost_exporter.dialects.usage_objects import read_error
 from modelhost_exporter.dialects.values import model_name, request
 
@@ -35,52 +35,52 @@ class OllamaReader:
     """Reads lines, and bodies that are one line."""
 
     def __init__(self) -> None:
-        self.draft = Draft()
+        self.builder = UsageBuilder()
         self._called = False
 
     def frame(self, frame: Mapping[str, object]) -> Progress:
         """Take one line."""
-        draft = self.draft
-        if draft.model is None:
-            draft.name(frame.get("model"))
+        builder = self.builder
+        if builder.model is None:
+            builder.name(frame.get("model"))
         progress = self._token(frame)
-        if draft.flag(frame.get("done")):
-            draft.complete = True
+        if builder.flag(frame.get("done")):
+            builder.complete = True
             self._end(frame)
-        read_error(draft, frame)
+        read_error(builder, frame)
         return progress
 
     def whole(self, body: object) -> None:
         """Take a reply that is one document."""
-        self.frame(self.draft.mapping(body))
+        self.frame(self.builder.mapping(body))
 
     def _token(self, frame: Mapping[str, object]) -> Progress:
-        draft = self.draft
-        message = draft.mapping(frame.get("message"))
-        if message.get("tool_calls") and draft.objects(message["tool_calls"]):
+        builder = self.builder
+        message = builder.mapping(frame.get("message"))
+        if message.get("tool_calls") and builder.objects(message["tool_calls"]):
             self._called = True
             return ANSWER
-        if draft.text(message.get("content")) or draft.text(frame.get("response")):
+        if builder.text(message.get("content")) or builder.text(frame.get("response")):
             return ANSWER
-        if draft.text(message.get("thinking")) or draft.text(frame.get("thinking")):
+        if builder.text(message.get("thinking")) or builder.text(frame.get("thinking")):
             return THOUGHT
         return NOTHING
 
     def _end(self, frame: Mapping[str, object]) -> None:
         reason = frame.get("done_reason")
         if reason in _NOT_AN_INFERENCE:
-            self.draft.is_inference = False
+            self.builder.is_inference = False
         else:  # Ollama stops for a tool call without saying so
-            self.draft.finish(0, "tool_calls" if self._called and reason == "stop" else reason)
-        read_final(self.draft, frame)
+            self.builder.finish(0, "tool_calls" if self._called and reason == "stop" else reason)
+        read_final(self.builder, frame)
 
 
-def read_final(draft: Draft, frame: Mapping[str, object]) -> None:
+def read_final(builder: UsageBuilder, frame: Mapping[str, object]) -> None:
     """Take the counts and durations of a final line; the counts do not tell cached tokens from computed ones."""
-    draft.input_tokens = draft.count(frame.get("prompt_eval_count"))
-    draft.output_tokens = draft.count(frame.get("eval_count"))
-    draft.load_seconds = draft.seconds(frame.get("load_duration"), _NANO)
-    draft.prefill_seconds = draft.seconds(frame.get("prompt_eval_duration"), _NANO)
-    draft.decode_seconds = draft.seconds(frame.get("eval_duration"), _NANO)
-    if draft.input_tokens is not None or draft.output_tokens is not None:
-        draft.source = "ollama"
+    builder.input_tokens = builder.count(frame.get("prompt_eval_count"))
+    builder.output_tokens = builder.count(frame.get("eval_count"))
+    builder.load_seconds = builder.seconds(frame.get("load_duration"), _NANO)
+    builder.prefill_seconds = builder.seconds(frame.get("prompt_eval_duration"), _NANO)
+    builder.decode_seconds = builder.seconds(frame.get("eval_duration"), _NANO)
+    if builder.input_tokens is not None or builder.output_tokens is not None:
+        builder.source = "ollama"

@@ -8,7 +8,7 @@ from modelhost_exporter.dialects.contract import NOTHING, Call, Operation, Progr
 from modelhost_exporter.dialects.ollama import read_final
 from modelhost_exporter.dialects.prompt_only import PARSE_LIMIT
 from modelhost_exporter.dialects.replies import watch
-from modelhost_exporter.dialects.usage_builder import Draft
+from modelhost_exporter.dialects.usage_builder import UsageBuilder
 from modelhost_exporter.dialects.usage_objects import read_error
 from modelhost_exporter.dialects.values import model_name, request
 
@@ -34,17 +34,17 @@ class OllamaEmbeddingsReader:
     """Reads bodies; /api/embeddings tells neither model nor counts."""
 
     def __init__(self) -> None:
-        self.draft = Draft()
+        self.builder = UsageBuilder()
 
     def frame(self, frame: Mapping[str, object]) -> Progress:
         """Take the one line that there is."""
-        self.draft.complete = True
+        self.builder.complete = True
         self.whole(frame)
         return NOTHING
 
     def whole(self, body: object) -> None:
         """Take a reply that is one document."""
-        body = self.draft.mapping(body)
-        self.draft.name(body.get("model"))
-        read_final(self.draft, body)
-        read_error(self.draft, body)
+        body = self.builder.mapping(body)
+        self.builder.name(body.get("model"))
+        read_final(self.builder, body)
+        read_error(self.builder, body)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from modelhost_exporter.dialects.contract import ANSWER, NOTHING, Call, Operation, Progress, Reply
 from modelhost_exporter.dialects.form import text_fields
 from modelhost_exporter.dialects.replies import watch
-from modelhost_exporter.dialects.usage_builder import Draft
+from modelhost_exporter.dialects.usage_builder import UsageBuilder
 from modelhost_exporter.dialects.usage_objects import read_error, read_usage
 from modelhost_exporter.dialects.values import model_name, request
 
@@ -43,24 +43,24 @@ class AudioReader:
     """Reads typed events (OpenAI), chunks with choices (vLLM) and whole transcriptions."""
 
     def __init__(self) -> None:
-        self.draft = Draft()
+        self.builder = UsageBuilder()
 
     def frame(self, frame: Mapping[str, object]) -> Progress:
         """Take one event."""
-        draft, kind = self.draft, frame.get("type")
+        builder, kind = self.builder, frame.get("type")
         if isinstance(kind, str) and kind in _TOKENS:
-            return ANSWER if draft.text(frame.get(_TOKENS[kind])) else NOTHING
-        draft.complete = draft.complete or kind in _ENDS
+            return ANSWER if builder.text(frame.get(_TOKENS[kind])) else NOTHING
+        builder.complete = builder.complete or kind in _ENDS
         self.whole(frame)
         heard = False
-        for choice in draft.objects(frame.get("choices", [])):
-            heard = draft.text(draft.mapping(choice.get("delta")).get("content")) or heard
+        for choice in builder.objects(frame.get("choices", [])):
+            heard = builder.text(builder.mapping(choice.get("delta")).get("content")) or heard
         return ANSWER if heard else NOTHING
 
     def whole(self, body: object) -> None:
         """Take a reply that is one document."""
-        body = self.draft.mapping(body)
-        self.draft.name(body.get("model"))
-        read_error(self.draft, body)
+        body = self.builder.mapping(body)
+        self.builder.name(body.get("model"))
+        read_error(self.builder, body)
         if body.get("usage") is not None:  # may count seconds instead of tokens
-            read_usage(self.draft, body["usage"])
+            read_usage(self.builder, body["usage"])

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from modelhost_exporter.dialects.contract import NOTHING, Call, Progress
-from modelhost_exporter.dialects.usage_builder import Draft
+from modelhost_exporter.dialects.usage_builder import UsageBuilder
 from modelhost_exporter.dialects.usage_objects import read_error, read_reports
 from modelhost_exporter.dialects.values import model_name, request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    Token = Callable[[Draft, Mapping[str, object]], Progress]
+    Token = Callable[[UsageBuilder, Mapping[str, object]], Progress]
 
 
 def call(body: bytes) -> Call | None:
@@ -24,41 +24,41 @@ def call(body: bytes) -> Call | None:
 class ChoicesReader:
     """Reads frames and bodies; ``token`` says what a choice of a frame carries."""
 
-    def __init__(self, token: Token, draft: Draft | None = None) -> None:
-        self.draft = draft or Draft()
+    def __init__(self, token: Token, builder: UsageBuilder | None = None) -> None:
+        self.builder = builder or UsageBuilder()
         self._token = token
         self._without_choice = 0
 
     def frame(self, frame: Mapping[str, object]) -> Progress:
         """Take one frame of a stream."""
-        draft = self.draft
-        if draft.model is None:
-            draft.name(frame.get("model"))
+        builder = self.builder
+        if builder.model is None:
+            builder.name(frame.get("model"))
         progress = NOTHING
-        choices = draft.objects(frame.get("choices", []))
+        choices = builder.objects(frame.get("choices", []))
         index = 0 if choices else self._next_index(frame)
         for choice in choices:
             index = self._choice(choice)
-            token = self._token(draft, choice)
+            token = self._token(builder, choice)
             progress = max(progress, token)
-        read_reports(draft, frame, index)
-        read_error(draft, frame)
-        draft.complete = draft.complete or draft.all_finished()
+        read_reports(builder, frame, index)
+        read_error(builder, frame)
+        builder.complete = builder.complete or builder.all_finished()
         return progress
 
     def whole(self, body: object) -> None:
         """Take a reply that is one document."""
-        self.frame(self.draft.mapping(body))
+        self.frame(self.builder.mapping(body))
 
     def _next_index(self, frame: Mapping[str, object]) -> int:
         """Return the index of the choice that a frame without choices speaks of: llama.cpp sends one for each."""
         index = self._without_choice
-        if frame.get("timings") is not None and index < len(self.draft.indexes) - 1:
+        if frame.get("timings") is not None and index < len(self.builder.indexes) - 1:
             self._without_choice += 1
         return index
 
     def _choice(self, choice: Mapping[str, object]) -> int:
-        index = self.draft.choice(choice.get("index"))
+        index = self.builder.choice(choice.get("index"))
         if choice.get("finish_reason") is not None:
-            self.draft.finish(index, choice["finish_reason"])
+            self.builder.finish(index, choice["finish_reason"])
         return index

@@ -11,7 +11,7 @@ from modelhost_exporter.dialects.replies import watch
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from modelhost_exporter.dialects.usage_builder import Draft
+    from modelhost_exporter.dialects.usage_builder import UsageBuilder
 
 NAME = "openai_completions"
 # with a version: llama.cpp speaks its own dialect at a bare /completions
@@ -29,6 +29,6 @@ def reply(content_type: str) -> Reply:
     return watch(content_type, openai_choices.ChoicesReader(token))
 
 
-def token(draft: Draft, choice: Mapping[str, object]) -> Progress:
+def token(builder: UsageBuilder, choice: Mapping[str, object]) -> Progress:
     """Say what a choice of a frame carries."""
-    return ANSWER if draft.text(choice.get("text")) else NOTHING
+    return ANSWER if builder.text(choice.get("text")) else NOTHING

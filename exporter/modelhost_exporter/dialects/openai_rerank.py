@@ -20,4 +20,4 @@ call = prompt_only.call
 
 def reply(content_type: str) -> Reply:
     """Watch a reply."""
-    return watch(content_type, prompt_only.InputsReader(), prompt_only.PARSE_LIMIT)
+    return watch(content_type, prompt_only.PromptReader(), prompt_only.PARSE_LIMIT)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from modelhost_exporter.dialects.contract import ANSWER, NOTHING, THOUGHT, Call, Operation, Progress, Reply
 from modelhost_exporter.dialects.replies import watch
-from modelhost_exporter.dialects.usage_builder import Draft
+from modelhost_exporter.dialects.usage_builder import UsageBuilder
 from modelhost_exporter.dialects.usage_objects import read_error, read_reports
 from modelhost_exporter.dialects.values import model_name, request
 
@@ -50,47 +50,47 @@ class ResponsesReader:
     """Reads typed events and whole responses."""
 
     def __init__(self) -> None:
-        self.draft = Draft()
+        self.builder = UsageBuilder()
 
     def frame(self, frame: Mapping[str, object]) -> Progress:
         """Take one event."""
         kind = frame.get("type")
         if isinstance(kind, str) and kind in _DELTAS:
-            return _DELTAS[kind] if self.draft.text(frame.get("delta")) else NOTHING
+            return _DELTAS[kind] if self.builder.text(frame.get("delta")) else NOTHING
         if "response" in frame:
-            self._response(self.draft.mapping(frame["response"]))
+            self._response(self.builder.mapping(frame["response"]))
         if isinstance(kind, str) and kind in _ENDS:
-            self.draft.complete = True
-            self.draft.failed = self.draft.failed or kind == "response.failed"
-        read_reports(self.draft, frame)
-        read_error(self.draft, frame)
+            self.builder.complete = True
+            self.builder.failed = self.builder.failed or kind == "response.failed"
+        read_reports(self.builder, frame)
+        read_error(self.builder, frame)
         return NOTHING
 
     def whole(self, body: object) -> None:
         """Take a reply that is one document."""
-        self._response(self.draft.mapping(body))
+        self._response(self.builder.mapping(body))
 
     def _response(self, response: Mapping[str, object]) -> None:
-        draft = self.draft
-        draft.name(response.get("model"))
-        read_reports(draft, response)
-        read_error(draft, response)
+        builder = self.builder
+        builder.name(response.get("model"))
+        read_reports(builder, response)
+        read_error(builder, response)
         self._status(response)
         name = response.get("id")
         if isinstance(name, str) and _MADE_UP_DETAILS.fullmatch(name):
-            draft.input_cache_hit = draft.input_cache_hit or None
-            draft.output_reasoning = draft.output_reasoning or None
+            builder.input_cache_hit = builder.input_cache_hit or None
+            builder.output_reasoning = builder.output_reasoning or None
 
     def _status(self, response: Mapping[str, object]) -> None:
-        draft, status = self.draft, response.get("status")
+        builder, status = self.builder, response.get("status")
         if status == "completed":
-            draft.finish(0, "tool_calls" if self._calls(response.get("output")) else "stop")
+            builder.finish(0, "tool_calls" if self._calls(response.get("output")) else "stop")
         elif status == "incomplete":
-            draft.finish(0, draft.mapping(response.get("incomplete_details")).get("reason", "incomplete"))
+            builder.finish(0, builder.mapping(response.get("incomplete_details")).get("reason", "incomplete"))
         elif status == "cancelled":
-            draft.finish(0, "cancelled")
+            builder.finish(0, "cancelled")
         elif status == "failed":
-            draft.failed = True
+            builder.failed = True
 
     def _calls(self, output: object) -> bool:
-        return output is not None and any(item.get("type") in _CALLS for item in self.draft.objects(output))
+        return output is not None and any(item.get("type") in _CALLS for item in self.builder.objects(output))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from modelhost_exporter.dialects.contract import NOTHING, Call, Progress
-from modelhost_exporter.dialects.usage_builder import Draft
+from modelhost_exporter.dialects.usage_builder import UsageBuilder
 from modelhost_exporter.dialects.usage_objects import read_error, read_usage
 from modelhost_exporter.dialects.values import model_name, request
 
@@ -22,11 +22,11 @@ def call(body: bytes) -> Call | None:
     return None if asked is None else Call(model_name(asked.get("model")), stream=False)
 
 
-class InputsReader:
+class PromptReader:
     """Reads bodies with a usage; an array (text-embeddings-inference, llama.cpp's own) has none."""
 
     def __init__(self) -> None:
-        self.draft = Draft()
+        self.builder = UsageBuilder()
 
     def frame(self, frame: Mapping[str, object]) -> Progress:
         """Take a frame of a stream, which this kind of reply does not have."""
@@ -37,17 +37,17 @@ class InputsReader:
         """Take a reply that is one document."""
         if isinstance(body, list):
             return
-        draft, body = self.draft, self.draft.mapping(body)
-        draft.name(body.get("model"))
-        read_error(draft, body)
+        builder, body = self.builder, self.builder.mapping(body)
+        builder.name(body.get("model"))
+        read_error(builder, body)
         self._usage(body)
 
     def _usage(self, body: Mapping[str, object]) -> None:
-        draft = self.draft
-        usage = draft.mapping(body.get("usage")) or draft.mapping(draft.mapping(body.get("meta")).get("tokens"))
+        builder = self.builder
+        usage = builder.mapping(body.get("usage")) or builder.mapping(builder.mapping(body.get("meta")).get("tokens"))
         if usage:
-            read_usage(draft, usage)
-        if draft.input_tokens is None:
-            draft.input_tokens = draft.count(usage.get("total_tokens"))
-        draft.output_tokens = None  # some servers fill the field with 0
-        draft.source = "none" if draft.input_tokens is None else "usage"
+            read_usage(builder, usage)
+        if builder.input_tokens is None:
+            builder.input_tokens = builder.count(usage.get("total_tokens"))
+        builder.output_tokens = None  # some servers fill the field with 0
+        builder.source = "none" if builder.input_tokens is None else "usage"

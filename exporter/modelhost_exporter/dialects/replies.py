@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from modelhost_exporter.dialects.contract import NOTHING, Progress, Usage
-from modelhost_exporter.dialects.frame_template import Repeats
+from modelhost_exporter.dialects.frame_template import FrameTemplates
 from modelhost_exporter.dialects.ndjson import Lines
 from modelhost_exporter.dialects.sse import EventStream
 from modelhost_exporter.dialects.values import loads
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from modelhost_exporter.dialects.contract import ParseError, Reply
-    from modelhost_exporter.dialects.usage_builder import Draft
+    from modelhost_exporter.dialects.usage_builder import UsageBuilder
 
 _NDJSON = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"})
 # what is looked for in a body that is too long to parse
@@ -26,7 +26,7 @@ class Reader(Protocol):
     """Understands the JSON of one dialect and keeps what it learns in a draft."""
 
     @property
-    def draft(self) -> Draft:
+    def builder(self) -> UsageBuilder:
         """What is known so far."""
         ...
 
@@ -76,16 +76,16 @@ def watch(content_type: str, reader: Reader, whole_limit: int = WHOLE_LIMIT) -> 
 class StreamReply:
     """A reply of many frames."""
 
-    def __init__(self, framing: Framing, reader: Reader, repeats: Repeats | None = None) -> None:
+    def __init__(self, framing: Framing, reader: Reader, repeats: FrameTemplates | None = None) -> None:
         self._framing = framing
         self._reader = reader
-        self._repeats = repeats or Repeats()
+        self._repeats = repeats or FrameTemplates()
         self._usage: Usage | None = None
 
     @property
     def model(self) -> str | None:
         """The model's name, as soon as a frame named it."""
-        return self._reader.draft.model
+        return self._reader.builder.model
 
     def feed(self, chunk: bytes) -> Progress:
         """Take the next bytes, split anywhere."""
@@ -103,34 +103,34 @@ class StreamReply:
     def finish(self, *, cut: bool = False) -> Usage:  # noqa: ARG002 - the end of its frames says it
         """Say what is known."""
         if self._usage is None:
-            draft = self._reader.draft
-            draft.failed = draft.failed or self._framing.error_event
+            builder = self._reader.builder
+            builder.failed = builder.failed or self._framing.error_event
             self._flush()
-            self._usage = draft.usage()
+            self._usage = builder.usage()
         return self._usage
 
     def _flush(self) -> None:
         """Take a last frame that is whole but not ended; what is wrong with half a frame is no parse error."""
-        draft = self._reader.draft
-        errors = draft.errors | self._framing.errors
+        builder = self._reader.builder
+        errors = builder.errors | self._framing.errors
         for data in self._framing.flush():
             self._frame(data)
-        draft.errors = errors
+        builder.errors = errors
 
     def _frame(self, data: bytes) -> Progress:
         known = self._repeats.progress(data)
         if known is not None:
             return known
         if data == b"[DONE]":
-            self._reader.draft.complete = True
+            self._reader.builder.complete = True
             return NOTHING
         try:
             frame = loads(data)
         except ValueError:
-            self._reader.draft.errors.add("json")
+            self._reader.builder.errors.add("json")
             return NOTHING
         if not isinstance(frame, dict):
-            self._reader.draft.errors.add("shape")
+            self._reader.builder.errors.add("shape")
             return NOTHING
         progress = self._reader.frame(frame)
         self._repeats.learn(data, progress)
@@ -148,7 +148,7 @@ class WholeReply:
     @property
     def model(self) -> str | None:
         """The model's name; known after finish()."""
-        return self._reader.draft.model
+        return self._reader.builder.model
 
     def feed(self, chunk: bytes) -> Progress:
         """Keep the next bytes."""
@@ -161,21 +161,21 @@ class WholeReply:
         if self._usage is None:
             if not self._body.cut:
                 self._read(cut=cut)
-            self._usage = self._reader.draft.usage()
+            self._usage = self._reader.builder.usage()
         return self._usage
 
     def _read(self, *, cut: bool) -> None:
-        draft = self._reader.draft
+        builder = self._reader.builder
         try:
             body = self._body.excerpt(_EXCERPT) if self._body.too_long else self._body.document()
         except ValueError:
             if not cut:
-                draft.errors.add("json")
+                builder.errors.add("json")
             return
-        draft.complete = True
+        builder.complete = True
         self._reader.whole(body)
-        if self._body.too_long and draft.source == "none":
-            draft.errors.add("too_long")
+        if self._body.too_long and builder.source == "none":
+            builder.errors.add("too_long")
 
 
 class SilentReply:

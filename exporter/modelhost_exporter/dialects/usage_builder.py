@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _LARGEST_COUNT = 2**40
 _LARGEST_INDEX = 4096
 _MAX_OBJECTS = 10_000
-_LONGEST_SECONDS = 1e7
+_MAX_SECONDS = 1e7
 _NOTHING: Mapping[str, object] = {}
 
 _usage_of = attrgetter(*(each.name for each in fields(Usage)))
@@ -61,7 +61,7 @@ class Timing:
 
 
 @dataclass
-class Draft(Usage):
+class UsageBuilder(Usage):
     """Collects what a reply says; the methods that read a value count a ``shape`` error when it lies about its type."""
 
     finishes: dict[int, FinishReason] = field(default_factory=dict)
@@ -199,7 +199,7 @@ class Draft(Usage):
 
 
 def _plausible(value: float, per_second: float) -> bool:
-    return 0 <= value <= _LONGEST_SECONDS * per_second
+    return 0 <= value <= _MAX_SECONDS * per_second
 
 
 def _longest(values: Iterable[float | None]) -> float | None:

@@ -9,69 +9,69 @@ from modelhost_exporter.dialects.usage_builder import Timing
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from modelhost_exporter.dialects.usage_builder import Draft
+    from modelhost_exporter.dialects.usage_builder import UsageBuilder
 
 _MILLI = 1e3
 _NOTHING: Mapping[str, object] = {}
 
 
-def read_reports(draft: Draft, frame: Mapping[str, object], index: int = 0) -> None:
+def read_reports(builder: UsageBuilder, frame: Mapping[str, object], index: int = 0) -> None:
     """Take whatever of these a frame or a body holds; ``timings`` belong to the choice of that index."""
     if frame.get("usage") is not None:
-        read_usage(draft, frame["usage"])
+        read_usage(builder, frame["usage"])
     if frame.get("timings") is not None:
-        read_timings(draft, frame["timings"], index)
+        read_timings(builder, frame["timings"], index)
     if frame.get("metrics") is not None:
-        _read_metrics(draft, draft.mapping(frame["metrics"]))
+        _read_metrics(builder, builder.mapping(frame["metrics"]))
     if frame.get("stats") is not None:
-        _read_stats(draft, draft.mapping(frame["stats"]))
+        _read_stats(builder, builder.mapping(frame["stats"]))
 
 
-def read_error(draft: Draft, frame: Mapping[str, object]) -> None:
+def read_error(builder: UsageBuilder, frame: Mapping[str, object]) -> None:
     """Note an error object, in either of its two spellings."""
     if frame.get("error") or frame.get("object") == "error" or frame.get("type") == "error":
-        draft.failed = True
+        builder.failed = True
 
 
-def read_usage(draft: Draft, value: object) -> None:
+def read_usage(builder: UsageBuilder, value: object) -> None:
     """Take a usage object; the last one counts, since servers may send one with every frame."""
-    usage = draft.mapping(value)
-    draft.input_tokens = draft.count(_first(usage, "prompt_tokens", "input_tokens"))
-    draft.output_tokens = draft.count(_first(usage, "completion_tokens", "output_tokens"))
-    of_input = draft.mapping(_first(usage, "prompt_tokens_details", "input_tokens_details"))
-    of_output = draft.mapping(_first(usage, "completion_tokens_details", "output_tokens_details"))
-    draft.input_cache_hit = draft.count(of_input.get("cached_tokens", usage.get("prompt_cache_hit_tokens")))
-    draft.output_reasoning = draft.count(of_output.get("reasoning_tokens", usage.get("reasoning_tokens")))
-    draft.source = "none" if draft.input_tokens is None and draft.output_tokens is None else "usage"
+    usage = builder.mapping(value)
+    builder.input_tokens = builder.count(_first(usage, "prompt_tokens", "input_tokens"))
+    builder.output_tokens = builder.count(_first(usage, "completion_tokens", "output_tokens"))
+    of_input = builder.mapping(_first(usage, "prompt_tokens_details", "input_tokens_details"))
+    of_output = builder.mapping(_first(usage, "completion_tokens_details", "output_tokens_details"))
+    builder.input_cache_hit = builder.count(of_input.get("cached_tokens", usage.get("prompt_cache_hit_tokens")))
+    builder.output_reasoning = builder.count(of_output.get("reasoning_tokens", usage.get("reasoning_tokens")))
+    builder.source = "none" if builder.input_tokens is None and builder.output_tokens is None else "usage"
 
 
-def read_timings(draft: Draft, value: object, index: int = 0, frame: Mapping[str, object] = _NOTHING) -> None:
+def read_timings(builder: UsageBuilder, value: object, index: int = 0, frame: Mapping[str, object] = _NOTHING) -> None:
     """Take llama.cpp's timings of one choice; the last ones count, since they may come with every frame.
 
     ``frame`` is one of its own dialect, which counts tokens beside the timings too.
     """
-    timings = draft.mapping(value)
-    draft.timings[index] = Timing(
-        cached=draft.count(timings.get("cache_n")),
-        computed=draft.count(timings.get("prompt_n")),
-        output=draft.count(timings.get("predicted_n", frame.get("tokens_predicted"))),
-        prefill_seconds=draft.seconds(timings.get("prompt_ms"), _MILLI),
-        prompt=draft.count(frame.get("tokens_evaluated")),
-        decode_seconds=draft.seconds(timings.get("predicted_ms"), _MILLI),
+    timings = builder.mapping(value)
+    builder.timings[index] = Timing(
+        cached=builder.count(timings.get("cache_n")),
+        computed=builder.count(timings.get("prompt_n")),
+        output=builder.count(timings.get("predicted_n", frame.get("tokens_predicted"))),
+        prefill_seconds=builder.seconds(timings.get("prompt_ms"), _MILLI),
+        prompt=builder.count(frame.get("tokens_evaluated")),
+        decode_seconds=builder.seconds(timings.get("predicted_ms"), _MILLI),
     )
 
 
-def _read_metrics(draft: Draft, metrics: Mapping[str, object]) -> None:
+def _read_metrics(builder: UsageBuilder, metrics: Mapping[str, object]) -> None:
     """Take vLLM's per-request metrics: its first-token time starts when the request left the queue."""
-    draft.prefill_seconds = draft.seconds(metrics.get("time_to_first_token_ms"), _MILLI)
-    draft.decode_seconds = draft.seconds(metrics.get("generation_time_ms"), _MILLI)
-    draft.queue_seconds = draft.seconds(metrics.get("queue_time_ms"), _MILLI)
+    builder.prefill_seconds = builder.seconds(metrics.get("time_to_first_token_ms"), _MILLI)
+    builder.decode_seconds = builder.seconds(metrics.get("generation_time_ms"), _MILLI)
+    builder.queue_seconds = builder.seconds(metrics.get("queue_time_ms"), _MILLI)
 
 
-def _read_stats(draft: Draft, stats: Mapping[str, object]) -> None:
+def _read_stats(builder: UsageBuilder, stats: Mapping[str, object]) -> None:
     """Take LM Studio's stats beside an OpenAI-style reply."""
-    draft.prefill_seconds = draft.seconds(stats.get("time_to_first_token"))
-    draft.decode_seconds = draft.seconds(stats.get("generation_time"))
+    builder.prefill_seconds = builder.seconds(stats.get("time_to_first_token"))
+    builder.decode_seconds = builder.seconds(stats.get("generation_time"))
 
 
 def _first(values: Mapping[str, object], name: str, other: str) -> object:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from modelhost_exporter.engines import kinds
 from modelhost_exporter.engines.polling.fetching import Fetcher
-from modelhost_exporter.engines.polling.poll_session import Visit
+from modelhost_exporter.engines.polling.poll_session import PollSession
 from modelhost_exporter.engines.snapshot import ServerSnapshot
-from modelhost_exporter.json_reading import Care, wants_key
+from modelhost_exporter.json_reading import PollPolicy, wants_key
 from modelhost_exporter.logs.redaction import redact
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from modelhost_exporter.engines.snapshot import Model
 
 _TIMEOUT_SECONDS = 2.0
-_MOST_NAMED = 5
+_MAX_NAMED = 5
 _KEY = "headers: {Authorization: Bearer KEY}"
 
 
@@ -29,7 +29,7 @@ class Found(NamedTuple):
     snapshot: ServerSnapshot
 
 
-class Locked(NamedTuple):
+class KeyRequired(NamedTuple):
     """Something that wants a key before it says what it is."""
 
     url: str
@@ -40,14 +40,14 @@ def usual_ports() -> tuple[int, ...]:
     return tuple(sorted({port for kind in kinds.names() for port in kinds.engine_kind(kind).PORTS}))
 
 
-def discover(host: str, ports: Sequence[int], timeout_seconds: float = _TIMEOUT_SECONDS) -> list[Found | Locked]:
+def discover(host: str, ports: Sequence[int], timeout_seconds: float = _TIMEOUT_SECONDS) -> list[Found | KeyRequired]:
     """Return the model servers on these ports, looked at side by side; takes a few time-outs at most."""
     with ThreadPoolExecutor(max(1, len(ports))) as pool:
         looks = pool.map(lambda port: _look(f"http://{host}:{port}", timeout_seconds), ports)
         return [found for found in looks if found is not None]
 
 
-def report(host: str, ports: Sequence[int], answered: Sequence[Found | Locked]) -> str:
+def report(host: str, ports: Sequence[int], answered: Sequence[Found | KeyRequired]) -> str:
     """Return what was found, in YAML whose comments are for people: what is not known for sure is a comment."""
     looked = f"# looked at ports {', '.join(map(str, ports))} of {redact(host)}"
     if not answered:
@@ -59,7 +59,7 @@ def report(host: str, ports: Sequence[int], answered: Sequence[Found | Locked]) 
         lines.append(f"    kind: {one.snapshot.kind}")
         lines += [] if one.snapshot.models else [f"    # {_KEY}"]
     for locked in answered:
-        if isinstance(locked, Locked):
+        if isinstance(locked, KeyRequired):
             lines += ["  # this answers that it wants a key; if it is a model server, give it one and it is found out:"]
             lines += [
                 f"  # - name: server-{locked.url.rpartition(':')[2]}",
@@ -69,15 +69,15 @@ def report(host: str, ports: Sequence[int], answered: Sequence[Found | Locked]) 
     return "\n".join(lines) + "\n"
 
 
-def _look(url: str, timeout_seconds: float) -> Found | Locked | None:
+def _look(url: str, timeout_seconds: float) -> Found | KeyRequired | None:
     fetcher = Fetcher(url, {}, timeout_seconds)
     kind = None
     try:
-        visit = Visit(fetcher.get, lambda _reason: None)
+        visit = PollSession(fetcher.get, lambda _reason: None)
         kind = kinds.detect(visit)
         if kind is None:
-            return Locked(url) if wants_key(visit) else None
-        return Found(url, kinds.engine_kind(kind).snapshot(visit, Care("off")))
+            return KeyRequired(url) if wants_key(visit) else None
+        return Found(url, kinds.engine_kind(kind).snapshot(visit, PollPolicy("off")))
     except LookupError:  # it says what it is, but not what it has
         return Found(url, ServerSnapshot(kind)) if kind else None
     except (OSError, ValueError):
@@ -104,8 +104,8 @@ def _described(snapshot: ServerSnapshot) -> str:
 
 
 def _counted(loaded: Sequence[Model], listed: int) -> str:
-    names = ", ".join(_plain(model.name) for model in loaded[:_MOST_NAMED])
-    more = f" and {len(loaded) - _MOST_NAMED} more" if len(loaded) > _MOST_NAMED else ""
+    names = ", ".join(_plain(model.name) for model in loaded[:_MAX_NAMED])
+    more = f" and {len(loaded) - _MAX_NAMED} more" if len(loaded) > _MAX_NAMED else ""
     return f"models: {names}{more}" if loaded else f"no model loaded, {listed} listed"
 
 

@@ -16,7 +16,7 @@ from modelhost_exporter.requests.metrics import DURATION, TTFT
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from modelhost_exporter.engines.snapshot import Histogram, Latency, Model, ServerSnapshot
+    from modelhost_exporter.engines.snapshot import EngineHistogram, Latency, Model, ServerSnapshot
 
 UP = gauge(
     "engine_up",
@@ -38,7 +38,7 @@ POLL_FAILURES = counter(
     "server",
     "reason",
 )
-UNOBSERVED = gauge(
+UNPROXIED = gauge(
     "engine_unproxied_tokens_ratio",
     "Share of the engine's tokens of the last hour that did not pass the proxy: requests that went around it, probes,"
     " and requests whose usage the proxy was not told. Absent without traffic and for servers that are not proxied.",
@@ -204,7 +204,7 @@ PROBES = counter(
 )
 PROBE_DURATION = histogram("probe_duration_seconds", "How long probes with outcome ok took.", DURATION, *_OF_MODEL)
 FAMILIES = (
-    *(UP, INFO, POLL_DURATION, LAST_SUCCESS, POLL_FAILURES, UNOBSERVED),
+    *(UP, INFO, POLL_DURATION, LAST_SUCCESS, POLL_FAILURES, UNPROXIED),
     *_GAUGES.values(),
     *(INPUT_TOKENS, *_COUNTERS.values(), FINISHED),
     *_LATENCIES.values(),
@@ -212,7 +212,7 @@ FAMILIES = (
     *(COLD_STARTS, COLD_TTFT, PROBES, PROBE_DURATION),
 )
 
-_LONGEST_LABEL = 128
+_MAX_LABEL = 128
 
 
 @dataclass(frozen=True)
@@ -243,11 +243,11 @@ class ServerState:
     poll_seconds: float | None = None
     last_success: float | None = None
     failures: Mapping[str, int] = field(default_factory=dict)
-    unobserved_ratio: float | None = None
+    unproxied_ratio: float | None = None
 
     def without_answer(self) -> ServerState:
         """Return this state as that of a server that does not answer."""
-        return replace(self, snapshot=None, engine=Engine(), poll_seconds=None, unobserved_ratio=None)
+        return replace(self, snapshot=None, engine=Engine(), poll_seconds=None, unproxied_ratio=None)
 
 
 def families(state: ServerState) -> Iterator[Metric]:
@@ -257,7 +257,7 @@ def families(state: ServerState) -> Iterator[Metric]:
     yield from POLL_DURATION.by([((name,), state.poll_seconds)])
     yield from LAST_SUCCESS.by([((name,), state.last_success)])
     yield from POLL_FAILURES.by(((name, reason), failures) for reason, failures in state.failures.items())
-    yield from UNOBSERVED.by([((name,), state.unobserved_ratio)])
+    yield from UNPROXIED.by([((name,), state.unproxied_ratio)])
     if state.snapshot is not None:
         yield from INFO.by([((name, state.snapshot.kind, _short(state.snapshot.version)), 1)])
         yield from _of_engine(name, state.engine)
@@ -275,7 +275,7 @@ def _of_engine(server: str, engine: Engine) -> Iterator[Metric]:
             yield _histogram(family, server, engine.latencies[latency])
 
 
-def _histogram(family: Family, server: str, measured: Histogram) -> Metric:
+def _histogram(family: Family, server: str, measured: EngineHistogram) -> Metric:
     metric = Metric(family.name, family.help, "histogram")
     labels = {"server": server}
     metric.samples = [
@@ -325,4 +325,4 @@ def _described(model: Model) -> tuple[str, str, str, str]:
 
 def _short(text: str) -> str:
     """Return what fits a label: a server may say anything."""
-    return text[:_LONGEST_LABEL]
+    return text[:_MAX_LABEL]

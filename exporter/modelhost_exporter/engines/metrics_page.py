@@ -11,8 +11,8 @@ import math
 import re
 from typing import TYPE_CHECKING
 
-from modelhost_exporter.engines.snapshot import Histogram
-from modelhost_exporter.json_reading import MAX_NUMBER, NotUnderstood
+from modelhost_exporter.engines.snapshot import EngineHistogram
+from modelhost_exporter.json_reading import MAX_NUMBER, UnexpectedContent
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -31,7 +31,7 @@ _ESCAPES = {r"\\": "\\", r"\"": '"', r"\n": "\n"}
 
 Series = dict[str, float]  # labels as they stand on the page → value
 
-_MOST_BOUNDS = 128  # engines have up to 35; a page that has more may mean to flood
+_MAX_BOUNDS = 128  # engines have up to 35; a page that has more may mean to flood
 
 
 class EnginePage:
@@ -89,7 +89,7 @@ class EnginePage:
         """Return the labels of each series of the first name that is there."""
         return [parse_labels(labels) for labels, _ in self._first(names)]
 
-    def histogram(self, *names: str) -> Histogram | None:
+    def histogram(self, *names: str) -> EngineHistogram | None:
         """Return the first histogram that is there, summed bucket by bucket.
 
         None when it is not whole: series with different bounds, falling counts, no +Inf, a bound below 0 (OpenMetrics
@@ -101,7 +101,7 @@ class EnginePage:
                 if (bound := _bound(labels)) is not None:
                     buckets.setdefault(bound, []).append(value)
             total = self.total(f"{name}_sum")
-            if buckets and total is not None and len(buckets) <= _MOST_BOUNDS:
+            if buckets and total is not None and len(buckets) <= _MAX_BOUNDS:
                 return _whole(buckets, total)
         return None
 
@@ -135,7 +135,7 @@ def _samples(prefix: str, page: bytes) -> Iterator[tuple[str, str, float]]:
             continue
         count += 1
         if count > MAX_SAMPLES:
-            raise NotUnderstood(f"a page of metrics with more than {MAX_SAMPLES} samples of {prefix}")
+            raise UnexpectedContent(f"a page of metrics with more than {MAX_SAMPLES} samples of {prefix}")
         name, labels, written = found.groups("")
         try:
             value = float(written)
@@ -163,10 +163,10 @@ def _bound(labels: str) -> float | None:
     return None if math.isnan(bound) else bound
 
 
-def _whole(buckets: dict[float, list[float]], total: float) -> Histogram | None:
+def _whole(buckets: dict[float, list[float]], total: float) -> EngineHistogram | None:
     summed = tuple((bound, math.fsum(buckets[bound])) for bound in sorted(buckets))
     counts = [count for _, count in summed]
     same = len({len(values) for values in buckets.values()}) == 1
     if not same or counts != sorted(counts) or summed[0][0] < 0 or summed[-1][0] != math.inf:
         return None
-    return Histogram(summed, total)
+    return EngineHistogram(summed, total)

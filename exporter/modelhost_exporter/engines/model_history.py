@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from modelhost_exporter.engines.snapshot import Model, ServerSnapshot
 
-_MOST_STATES = 256
-_LONGEST_NAME = 256
+_MAX_STATES = 256
+_MAX_NAME = 256
 _MAX_LOADED_NAMES, _MAX_LOADED_CHARACTERS = 256, 1 << 14
 """Of a state; with more it is not known what is loaded, since many states are kept: at most 10 MB a server."""
 
@@ -56,7 +56,7 @@ class ModelHistory:
         self._names = ModelNames(max_models)
         self._known: dict[str, Known] = {}
         self._polled = False
-        self._states: deque[_State] = deque(maxlen=_MOST_STATES)
+        self._states: deque[_State] = deque(maxlen=_MAX_STATES)
         self._answered: dict[str, float] = {}
         self._lock = threading.Lock()
 
@@ -131,7 +131,7 @@ class ModelHistory:
 
     def _label(self, model: Model) -> str | None:
         """Return the label of a model; None for one too many, whose name is too long, or that looks like no name."""
-        if len(model.name) > _LONGEST_NAME:
+        if len(model.name) > _MAX_NAME:
             return None
         label = self._names.label(model.name, succeeded=True)
         return None if label == OTHER else label

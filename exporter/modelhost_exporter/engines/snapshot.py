@@ -20,7 +20,7 @@ Latency = Literal[
 
 
 @dataclass(frozen=True)
-class Histogram:
+class EngineHistogram:
     """A histogram as the engine keeps it: upper bounds with cumulative counts, +Inf last, and the sum in seconds."""
 
     buckets: tuple[tuple[float, float], ...]
@@ -52,7 +52,7 @@ class Engine:
     speculative_drafts: float | None = None
     speculative_draft_tokens: float | None = None
     speculative_accepted_tokens: float | None = None
-    latencies: Mapping[Latency, Histogram] = field(default_factory=dict)
+    latencies: Mapping[Latency, EngineHistogram] = field(default_factory=dict)
 
     @property
     def tokens(self) -> float | None:

@@ -36,7 +36,7 @@ class Value(NamedTuple):
     number: float | None
 
 
-class Lost(Exception):
+class DeviceLost(Exception):
     """The GPU fell off the bus."""
 
 
@@ -67,7 +67,7 @@ class Device(Protocol):
         ...
 
     @property
-    def resting(self) -> bool:
+    def polling_paused(self) -> bool:
         """Whether it is left alone for a while, so that it can fall asleep."""
         ...
 
@@ -83,7 +83,7 @@ class Device(Protocol):
         ...
 
 
-class Census(NamedTuple):
+class Enumeration(NamedTuple):
     """The GPUs of one vendor."""
 
     present: Sequence[Device]
@@ -95,14 +95,14 @@ class Census(NamedTuple):
     """How many more there should be: the driver counts them and cannot reach them, and they never said who they are."""
 
 
-class Source(Protocol):
+class GpuSource(Protocol):
     """The GPUs of one vendor, or of one driver."""
 
     def absence(self) -> str:
         """Return why this machine cannot have such GPUs, '' when it may; does not block, and asks no driver."""
         ...
 
-    def census(self) -> Census:
+    def enumerate(self) -> Enumeration:
         """Return the GPUs; may block, possibly for ever; called by one thread at a time.
 
         Raises Unavailable when the machine has none and never had.

@@ -29,7 +29,7 @@ DEVICES_EXPECTED = families.gauge(
 DEVICES_SUSPENDED = families.gauge(
     "gpu_devices_suspended", "GPUs the system has put to sleep. They are not asked anything, so that they sleep on."
 )
-DEVICES_RESTING = families.gauge(
+DEVICES_POLLING_PAUSED = families.gauge(
     "gpu_devices_polling_paused",
     "GPUs that are awake and not asked anything for half a minute, so that they can fall asleep: nobody uses them, and"
     " the system may put them to sleep (laptops).",
@@ -95,7 +95,7 @@ BUSY = _counter(
     "Seconds in which at least one kernel ran, added up from every sample the driver took since the exporter started:"
     " its rate is the mean utilisation, right at any scrape interval. It does not say how much of the GPU was at work.",
 )
-BUSY_READ = _gauge(
+BUSY_UPDATED = _gauge(
     "busy_updated_timestamp_seconds",
     "When the driver's samples were last added to busy_seconds, in seconds since 1970.",
 )
@@ -190,7 +190,7 @@ XID_ERRORS = _counter(
     "xid",
 )
 XID_LAST = _gauge("xid_last_timestamp_seconds", "When this XID was last reported, in seconds since 1970.", "xid")
-XID_WATCHED = _gauge(
+XID_MONITORED = _gauge(
     "xid_monitored", "1 when XIDs of this GPU are waited for: no series of one then means none; else 0."
 )
 RECOVERY_ACTION = _gauge(

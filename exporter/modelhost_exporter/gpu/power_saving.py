@@ -23,7 +23,7 @@ _BETWEEN_SECONDS = 600.0
 _UNUSED_BYTES = 200 * 2**20  # what NVIDIA's driver takes as little enough to switch the memory off, too
 
 
-class Rest:
+class PollingPause:
     """When one GPU sleeps, and when it is left alone so that it can."""
 
     def __init__(

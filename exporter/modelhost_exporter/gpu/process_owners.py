@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-_MOST_ANCESTORS = 16
-_MOST_REMEMBERED = 1000
+_MAX_ANCESTORS = 16
+_MAX_REMEMBERED = 1000
 _LOOK_AGAIN_SECONDS = 15.0
 _CONTAINER = re.compile(r"[0-9a-f]{64}")
 _PORT = re.compile(r"--?port[ =]([0-9]{1,5})(?![0-9])")
@@ -29,7 +29,7 @@ _STARTERS = re.compile(
 )
 
 
-class Server(NamedTuple):
+class LocalServer(NamedTuple):
     """How a model server's processes are known: any of its signs will do; '' and 0 are no sign."""
 
     name: str
@@ -41,7 +41,7 @@ class Server(NamedTuple):
     """The beginning of its container's id."""
 
 
-class Owners:
+class ProcessOwners:
     """Finds the server of a process: the first whose sign the process bears, or one of those that started it.
 
     A worker that holds the GPU was started by the server that listens (vLLM, Ollama). A shell is nobody's sign, and
@@ -53,7 +53,7 @@ class Owners:
 
     def __init__(
         self,
-        servers: Iterable[Server],
+        servers: Iterable[LocalServer],
         procfs: Path,
         source: Any = psutil,
         clock: Callable[[], float] = time.monotonic,
@@ -64,7 +64,7 @@ class Owners:
         self._clock = clock
         self._remembered: dict[tuple[int, float], tuple[str | None, float]] = {}
 
-    def know(self, servers: Iterable[Server]) -> None:
+    def know(self, servers: Iterable[LocalServer]) -> None:
         """Know these servers from now on; what was found with others is looked for anew."""
         if (new := tuple(servers)) != self._servers:
             self._servers = new
@@ -82,7 +82,7 @@ class Owners:
         owner, looked = remembered.get(process, (None, -math.inf))
         if owner is None and self._clock() - looked >= _LOOK_AGAIN_SECONDS:
             owner = self._find(pid)
-            if len(remembered) >= _MOST_REMEMBERED:
+            if len(remembered) >= _MAX_REMEMBERED:
                 remembered.clear()
             remembered[process] = owner, self._clock()
         return owner
@@ -109,7 +109,7 @@ class Owners:
         """Yield the process and those that started it, with their command lines, as far as they are its kin."""
         try:
             process = self._source.Process(pid)
-            for _ in range(_MOST_ANCESTORS):
+            for _ in range(_MAX_ANCESTORS):
                 command = _command(process)
                 if _starts_anything(command):
                     return
@@ -136,7 +136,7 @@ class _Seen(NamedTuple):
     ports: frozenset[int]
     containers: tuple[str, ...]
 
-    def is_of(self, server: Server) -> bool:
+    def is_of(self, server: LocalServer) -> bool:
         """Tell whether it bears any of a server's signs."""
         if server.port and (server.port in self.ports or self._says(server.port)):
             return True

@@ -22,7 +22,7 @@ _MAX_PATH, _MAX_NAME = 4096, 256  # characters; a path and a file's name are no 
 _TAKE_A_WORD = ("-X", "-W", "-cp", "-classpath")
 
 
-class Usage(NamedTuple):
+class ProcessMemory(NamedTuple):
     """What one process holds: memory in bytes, None where the driver does not say."""
 
     pid: int
@@ -36,7 +36,7 @@ def nobody(_pid: int) -> str | None:
     return None
 
 
-class Names:
+class ProcessNames:
     """Names processes: by the configured model server that owns them, else by their program."""
 
     def __init__(self, owner_of: Callable[[int], str | None] = nobody, source: Any = psutil) -> None:
@@ -54,7 +54,7 @@ class Names:
         except (psutil.Error, OSError):
             return UNKNOWN
 
-    def memory(self, usages: Iterable[Usage]) -> dict[str, int]:
+    def memory(self, usages: Iterable[ProcessMemory]) -> dict[str, int]:
         """Return memory in bytes by name, without those of whose processes not every size is known."""
         sizes: dict[str, list[int | None]] = defaultdict(list)
         for pid, memory, _ in usages:

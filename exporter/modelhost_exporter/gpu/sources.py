@@ -12,19 +12,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from modelhost_exporter.collectors import Paths
-    from modelhost_exporter.gpu.contract import Census, Source
+    from modelhost_exporter.gpu.contract import Enumeration, GpuSource
     from modelhost_exporter.metrics.families import Family
 
 _LOOK_AGAIN_SECONDS = 60.0
 
 
-class Later:
+class LazySource:
     """A source that is made once there is reason to: ``make`` raises Unavailable before, and is tried once a minute."""
 
-    def __init__(self, make: Callable[[], Source], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, make: Callable[[], GpuSource], clock: Callable[[], float] = time.monotonic) -> None:
         self._make = make
         self._clock = clock
-        self._source: Source | None = None
+        self._source: GpuSource | None = None
         self._reason = ""
         self._looked: float | None = None
 
@@ -38,11 +38,11 @@ class Later:
                 self._reason = str(reason)
         return self._source.absence() if self._source else self._reason
 
-    def census(self) -> Census:
+    def enumerate(self) -> Enumeration:
         """Return the source's GPUs. Unavailable where there is no source."""
         if self._source is None:
             raise Unavailable(self._reason)
-        return self._source.census()
+        return self._source.enumerate()
 
     def facts(self) -> Iterable[tuple[Family, float]]:
         """Return the source's facts; none before there is one."""
@@ -54,44 +54,44 @@ class Later:
             self._source.close()
 
 
-def all_of(paths: Paths, owner_of: Callable[[int], str | None] | None = None) -> dict[str, Source]:
+def all_of(paths: Paths, owner_of: Callable[[int], str | None] | None = None) -> dict[str, GpuSource]:
     """Return every source, by vendor; ``owner_of`` names the configured model server that a process belongs to."""
     return {
-        "nvidia": Later(lambda: _nvidia(paths, owner_of)),
-        "amd": Later(lambda: _amd(paths)),
-        "intel": Later(lambda: _intel(paths)),
+        "nvidia": LazySource(lambda: _nvidia(paths, owner_of)),
+        "amd": LazySource(lambda: _amd(paths)),
+        "intel": LazySource(lambda: _intel(paths)),
     }
 
 
-def _nvidia(paths: Paths, owner_of: Callable[[int], str | None] | None) -> Source:
+def _nvidia(paths: Paths, owner_of: Callable[[int], str | None] | None) -> GpuSource:
     if not library.exists():
         raise Unavailable(library.MISSING)
-    from modelhost_exporter.gpu.nvidia.device import Surroundings  # noqa: PLC0415 - likewise
+    from modelhost_exporter.gpu.nvidia.device import DeviceDependencies  # noqa: PLC0415 - likewise
     from modelhost_exporter.gpu.nvidia.driver import Nvidia  # noqa: PLC0415 - not for machines without the driver's library
     from modelhost_exporter.gpu.nvidia.nvml import Nvml  # noqa: PLC0415 - likewise
     from modelhost_exporter.gpu.nvidia.xid import XidWatcher  # noqa: PLC0415 - likewise
-    from modelhost_exporter.gpu.processes import Names  # noqa: PLC0415 - likewise
+    from modelhost_exporter.gpu.processes import ProcessNames  # noqa: PLC0415 - likewise
     from modelhost_exporter.gpu.runtime_suspend import PciDevices  # noqa: PLC0415 - likewise
 
     nvml = Nvml()
-    names = Names(owner_of) if owner_of else Names()
-    return Nvidia(Surroundings(nvml, XidWatcher(nvml), PciDevices(paths.sysfs, paths.procfs), names))
+    names = ProcessNames(owner_of) if owner_of else ProcessNames()
+    return Nvidia(DeviceDependencies(nvml, XidWatcher(nvml), PciDevices(paths.sysfs, paths.procfs), names))
 
 
-def _amd(paths: Paths) -> Source:
+def _amd(paths: Paths) -> GpuSource:
     _require_cards(paths, "amd")
     from modelhost_exporter.gpu.sysfs.amd import AMD  # noqa: PLC0415 - likewise
-    from modelhost_exporter.gpu.sysfs.cards import Cards  # noqa: PLC0415 - not for machines without a card
+    from modelhost_exporter.gpu.sysfs.cards import SysfsCards  # noqa: PLC0415 - not for machines without a card
 
-    return Cards(AMD, paths.sysfs)
+    return SysfsCards(AMD, paths.sysfs)
 
 
-def _intel(paths: Paths) -> Source:
+def _intel(paths: Paths) -> GpuSource:
     _require_cards(paths, "intel")
-    from modelhost_exporter.gpu.sysfs.cards import Cards  # noqa: PLC0415 - not for machines without a card
+    from modelhost_exporter.gpu.sysfs.cards import SysfsCards  # noqa: PLC0415 - not for machines without a card
     from modelhost_exporter.gpu.sysfs.intel import INTEL  # noqa: PLC0415 - likewise
 
-    return Cards(INTEL, paths.sysfs)
+    return SysfsCards(INTEL, paths.sysfs)
 
 
 def _require_cards(paths: Paths, vendor: str) -> None:

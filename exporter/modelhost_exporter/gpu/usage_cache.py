@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from modelhost_exporter.gpu.processes import Usage
+    from modelhost_exporter.gpu.processes import ProcessMemory
     from modelhost_exporter.threads import Run
 
 FRESH_SECONDS = 20.0
 """How old a reading may be. Scrapes that are more frequent make all the readings there are."""
-_LONGEST_WAIT_SECONDS = 2.0
+_MAX_WAIT_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,14 @@ class GpuUse:
     memory_by_pid: Mapping[int, float]
 
 
-class Reading(NamedTuple):
+class GpuReading(NamedTuple):
     """All GPUs that answered and say which process holds what, by their uuid, and when that was (monotonic)."""
 
     at: float
     gpus: Mapping[str, GpuUse]
 
 
-class Uses:
+class UsageCache:
     """Gives what the GPU collector read last; may be called by any number of threads.
 
     When that is too old, because nobody scrapes, the collector is run once as a scrape would run it: in its own thread,
@@ -43,10 +43,10 @@ class Uses:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._last: Callable[[], Reading | None] = _nothing
+        self._last: Callable[[], GpuReading | None] = _nothing
         self._read: Callable[[], Run[Any] | None] = _nothing
 
-    def follow(self, last: Callable[[], Reading | None], read: Callable[[], Run[Any] | None]) -> None:
+    def follow(self, last: Callable[[], GpuReading | None], read: Callable[[], Run[Any] | None]) -> None:
         """Take the collector that is in force from now on: what it read last, and what starts a new reading."""
         with self._lock:
             self._last, self._read = last, read
@@ -60,11 +60,11 @@ class Uses:
         with self._lock:
             last, read = self._last, self._read
         if not self._is_fresh(last()) and (run := read()) is not None:
-            run.wait(_LONGEST_WAIT_SECONDS)
+            run.wait(_MAX_WAIT_SECONDS)
         reading = last()
         return reading.gpus if reading is not None and self._is_fresh(reading) else {}
 
-    def _is_fresh(self, reading: Reading | None) -> bool:
+    def _is_fresh(self, reading: GpuReading | None) -> bool:
         return reading is not None and self._clock() - reading.at < FRESH_SECONDS
 
 
@@ -72,7 +72,7 @@ def _nothing() -> None:
     return None
 
 
-def memory_by_pid(usages: Iterable[Usage] | None) -> dict[int, float] | None:
+def memory_by_pid(usages: Iterable[ProcessMemory] | None) -> dict[int, float] | None:
     """Return what each process holds; None where that is not known of all of them, or the GPU is divided (MIG)."""
     held: dict[int, float] = {}
     for usage in usages if usages is not None else ():

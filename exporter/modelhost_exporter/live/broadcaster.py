@@ -12,8 +12,8 @@ from modelhost_exporter import threads
 from modelhost_exporter.live import meter
 from modelhost_exporter.live.history import History
 from modelhost_exporter.live.meter import Meter
-from modelhost_exporter.live.sampler import Sampler
-from modelhost_exporter.live.subscribers import Viewers
+from modelhost_exporter.live.sampler import MessageSampler
+from modelhost_exporter.live.subscribers import Subscribers
 
 if TYPE_CHECKING:
     from modelhost_exporter.config.model import Config
@@ -23,18 +23,18 @@ _AFTER_ASKING_SECONDS = 90.0
 _FIRST_MESSAGE_SECONDS = 5.0
 
 
-class Source(meter.Source, Protocol):
+class MessageSource(meter.FamilySource, Protocol):
     """The running exporter."""
 
     config: Config
 
 
-class Feed:
+class Broadcaster:
     """What is happening now, for whoever watches or asks; used on the event loop."""
 
-    def __init__(self, source: Source, interval_seconds: float) -> None:
+    def __init__(self, source: MessageSource, interval_seconds: float) -> None:
         """Prepare; nothing is measured before ``start``."""
-        self.viewers = Viewers()
+        self.viewers = Subscribers()
         self._source = source
         self._interval = interval_seconds
         self._asked_until = 0.0
@@ -42,7 +42,7 @@ class Feed:
         self._known = asyncio.Event()
         self._history: History | None = None
         self._page: asyncio.Future[bytes] | None = None
-        self._sampler = Sampler(self._meter, self._is_wanted, self._publish, interval_seconds)
+        self._sampler = MessageSampler(self._meter, self._is_wanted, self._publish, interval_seconds)
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:

@@ -8,15 +8,15 @@ import threading
 from array import array
 from typing import TYPE_CHECKING, Any
 
-from modelhost_exporter.live.ring_buffer import BYTES_PER_NUMBER, Ring
+from modelhost_exporter.live.ring_buffer import BYTES_PER_NUMBER, RingBuffer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from modelhost_exporter.live.message import Message
 
-MOST_GPUS = 32
-MOST_MODELS = 100
+MAX_GPUS = 32
+MAX_MODELS = 100
 
 _SERIES = (
     *("cpuUsage", "memoryUsage", "memoryUsed", "networkIn", "networkOut"),
@@ -38,15 +38,15 @@ class History:
         self._rows = int(seconds / interval_seconds) + 1
         self._written = 0
         self._times = array("d", [0.0]) * self._rows
-        self._machine = Ring(_SERIES, self._rows, 1)
-        self._gpus = Ring(_OF_GPU, self._rows, MOST_GPUS)
-        self._models = Ring(_OF_MODEL, self._rows, MOST_MODELS)
+        self._machine = RingBuffer(_SERIES, self._rows, 1)
+        self._gpus = RingBuffer(_OF_GPU, self._rows, MAX_GPUS)
+        self._models = RingBuffer(_OF_MODEL, self._rows, MAX_MODELS)
         self._lock = threading.Lock()
 
     @property
     def most_bytes(self) -> int:
         """How much memory the columns take at most."""
-        columns = 1 + len(_SERIES) + MOST_GPUS * len(_OF_GPU) + MOST_MODELS * len(_OF_MODEL)
+        columns = 1 + len(_SERIES) + MAX_GPUS * len(_OF_GPU) + MAX_MODELS * len(_OF_MODEL)
         return columns * self._rows * BYTES_PER_NUMBER
 
     def add(self, when: float, message: Message) -> None:

@@ -17,7 +17,7 @@ _LOOPBACK = re.compile(r"lo\d*|Loopback.*")
 _STACKED = re.compile(r"(bond|team|br|vmbr|bridge|vlan|macvlan|ipvlan)\d+|.+\.\d+")
 
 Cpus = dict[str, "CpuSeconds"]
-Devices = dict[str, "Traffic"]
+Devices = dict[str, "NetworkTraffic"]
 
 
 class CpuSeconds(NamedTuple):
@@ -27,7 +27,7 @@ class CpuSeconds(NamedTuple):
     total: float
 
 
-class Traffic(NamedTuple):
+class NetworkTraffic(NamedTuple):
     """Bytes of one network interface since it is there."""
 
     received: float | None
@@ -62,14 +62,14 @@ def devices(families: Families) -> Devices:
     sent = families.by("network_transmit_bytes_total", "device")
     names = [device for (device,) in {**received, **sent} if not _LOOPBACK.fullmatch(device)]
     physical = [device for device in names if not _STACKED.fullmatch(device)] or names
-    return {device: Traffic(received.get((device,)), sent.get((device,))) for device in physical}
+    return {device: NetworkTraffic(received.get((device,)), sent.get((device,))) for device in physical}
 
 
-def moved(readings: Sequence[Devices]) -> Traffic:
+def moved(readings: Sequence[Devices]) -> NetworkTraffic:
     """Return the bytes that moved from the first reading to the last; None where the last one does not say."""
     present: Iterable[str] = readings[-1] if readings else ()
-    rows = [[reading.get(device, Traffic(None, None)) for reading in readings] for device in present]
-    return Traffic(
+    rows = [[reading.get(device, NetworkTraffic(None, None)) for reading in readings] for device in present]
+    return NetworkTraffic(
         _sum(increase(traffic.received for traffic in row) for row in rows),
         _sum(increase(traffic.sent for traffic in row) for row in rows),
     )

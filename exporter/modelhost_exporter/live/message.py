@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from modelhost_exporter.live.family_lookup import Families
     from modelhost_exporter.live.gpus import Gpu
-    from modelhost_exporter.live.readings import Readings
+    from modelhost_exporter.live.readings import Measurements
     from modelhost_exporter.live.requests import Counts
 
 Message = dict[str, Any]
@@ -25,7 +25,7 @@ _GPU_INFO = ("id", "name", "usage", "memoryUsed", "memoryTotal", "temperature")
 
 
 def message(
-    families: Families, readings: Readings, gpus: Sequence[Gpu], when: float, about: Mapping[str, Any]
+    families: Families, readings: Measurements, gpus: Sequence[Gpu], when: float, about: Mapping[str, Any]
 ) -> Message:
     """Return everything that is known now; what is not known is None. ``when`` is in seconds since 1970."""
     received, sent = readings.network_rates(RATE_SECONDS)
@@ -49,7 +49,7 @@ def message(
     }
 
 
-def _api_stats(readings: Readings) -> dict[str, Any]:
+def _api_stats(readings: Measurements) -> dict[str, Any]:
     """Return all models' requests together."""
     ever = requests.together(readings.newest.requests.values())
     rate, recent = readings.requests_span(RATE_SECONDS), readings.requests_span(MEAN_SECONDS)

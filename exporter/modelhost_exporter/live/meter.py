@@ -10,7 +10,7 @@ from modelhost_exporter import __version__
 from modelhost_exporter.live import gpus, requests
 from modelhost_exporter.live.family_lookup import Families
 from modelhost_exporter.live.message import MEAN_SECONDS, message
-from modelhost_exporter.live.readings import Readings
+from modelhost_exporter.live.readings import Measurements
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -27,7 +27,7 @@ _COLLECTORS = frozenset({"cpu", "filesystem", "gpu", "load", "memory", "model_se
 _TIMEOUT_SECONDS = 1.5
 
 
-class Source(Protocol):
+class FamilySource(Protocol):
     """Where families come from: the running exporter."""
 
     registry: CollectorRegistry
@@ -56,7 +56,7 @@ class Meter:
         self._clock = clock
         self._now = now
         self._about = about
-        self._readings = Readings(MEAN_SECONDS)
+        self._readings = Measurements(MEAN_SECONDS)
         self._gpus: list[Gpu] = []
 
     def read(self) -> Message:
@@ -81,7 +81,7 @@ def about(interval_seconds: float, demo: bool) -> Mapping[str, object]:
     }
 
 
-def measured_by(source: Source) -> Measured:
+def measured_by(source: FamilySource) -> Measured:
     """Return what the collectors that are needed measure, with what the proxy counts; blocks."""
     measured = source.scrape.measure(_COLLECTORS, min(_TIMEOUT_SECONDS, source.scrape.timeout_seconds))
     counted = source.registry.restricted_registry(requests.SAMPLES).collect()

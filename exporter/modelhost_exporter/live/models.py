@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from modelhost_exporter.live.family_lookup import Families
-    from modelhost_exporter.live.readings import Readings, RequestsSpan
+    from modelhost_exporter.live.readings import Measurements, RequestsSpan
     from modelhost_exporter.live.requests import Counts, Key
 
 Model = dict[str, Any]
@@ -20,7 +20,7 @@ MOST = 100
 """Models in a message: those with the most requests."""
 
 
-def models(families: Families, readings: Readings, rate_seconds: float, mean_seconds: float) -> list[Model]:
+def models(families: Families, readings: Measurements, rate_seconds: float, mean_seconds: float) -> list[Model]:
     """Return the models, those with the most requests first; rates and means are of so many seconds."""
     ever = readings.newest.requests
     memory = families.by("model_memory_bytes", "server", "model")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _TOLERANCE_SECONDS = 1.0
 
 
-class Reading(NamedTuple):
+class Measurement(NamedTuple):
     """The counters of one moment."""
 
     at: float
@@ -27,26 +27,26 @@ class Reading(NamedTuple):
     requests: Mapping[Key, Counts]
 
 
-class Readings:
+class Measurements:
     """The readings of the last ``longest_seconds``, the newest last."""
 
     def __init__(self, longest_seconds: float) -> None:
         self._longest = longest_seconds
-        self._readings: deque[Reading] = deque()
+        self._readings: deque[Measurement] = deque()
         self._requests_from = 0.0
 
     def add(self, at: float, families: Families) -> None:
         """Keep what there is now; requests that were counted down began anew, and are compared with nothing older."""
         before = self._readings[-1].requests if self._readings else {}
         counts = requests.by_model(families, before)
-        self._readings.append(Reading(at, host.cpus(families), host.devices(families), counts))
+        self._readings.append(Measurement(at, host.cpus(families), host.devices(families), counts))
         if not all(counts.get(key, requests.NOTHING).follows(older) for key, older in before.items()):
             self._requests_from = at
         while self._readings[0].at < at - self._longest - _TOLERANCE_SECONDS:
             self._readings.popleft()
 
     @property
-    def newest(self) -> Reading:
+    def newest(self) -> Measurement:
         """The last one that was added."""
         return self._readings[-1]
 
@@ -73,7 +73,7 @@ class Readings:
             return None
         return RequestsSpan(span[0].requests, span[-1].requests, span[-1].at - span[0].at)
 
-    def _last(self, seconds: float) -> Sequence[Reading]:
+    def _last(self, seconds: float) -> Sequence[Measurement]:
         """Return the readings that are at most so old: after a gap nothing is said about what was before it."""
         since = self.newest.at - seconds - _TOLERANCE_SECONDS
         return [reading for reading in self._readings if reading.at >= since]

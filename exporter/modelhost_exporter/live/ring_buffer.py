@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 BYTES_PER_NUMBER = 8
 
 
-class Ring:
+class RingBuffer:
     """A column for each field of each of at most ``most`` things; each new row overwrites the oldest."""
 
     def __init__(self, fields: Sequence[str], rows: int, most: int) -> None:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from aiohttp import HttpVersion11, WSCloseCode, WSMsgType, hdrs, web
 
 from modelhost_exporter.live import models
-from modelhost_exporter.live.broadcaster import Feed
+from modelhost_exporter.live.broadcaster import Broadcaster
 from modelhost_exporter.live.meter import INTERVAL_SECONDS
-from modelhost_exporter.live.subscribers import Viewer, chunked_event, event, websocket_frame
+from modelhost_exporter.live.subscribers import Subscriber, chunked_event, event, websocket_frame
 from modelhost_exporter.proxy.websocket import is_proper
 from modelhost_exporter.web import origin_check
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from aiohttp.typedefs import Handler
 
-    from modelhost_exporter.live.broadcaster import Source
+    from modelhost_exporter.live.broadcaster import MessageSource
     from modelhost_exporter.live.models import Model
     from modelhost_exporter.live.subscribers import Framing
 
@@ -34,8 +34,8 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",  # no image or script elsewhere, where the browser does not say whose
 }
 _EVENT_HEADERS = {hdrs.CONTENT_TYPE: "text/event-stream", "X-Accel-Buffering": "no"}  # nginx would hold events back
-_MOST_HEARD_BYTES = 4096
-_MOST_HEARD = 100
+_MAX_HEARD_BYTES = 4096
+_MAX_HEARD = 100
 _HEARD_SECONDS = 60.0
 _CLOSE_SECONDS = 1.0
 
@@ -48,9 +48,9 @@ class _Problem(Exception):
         self.status = status
 
 
-def add_routes(app: web.Application, source: Source, interval_seconds: float = INTERVAL_SECONDS) -> Handler:
+def add_routes(app: web.Application, source: MessageSource, interval_seconds: float = INTERVAL_SECONDS) -> Handler:
     """Add what is below /api; returns the handler for a request to the metrics path that wants a WebSocket."""
-    routes = _Routes(Feed(source, interval_seconds), source)
+    routes = _Routes(Broadcaster(source, interval_seconds), source)
     app.add_routes(
         [
             web.get("/api/live", routes.guarded(routes.events), allow_head=False),
@@ -68,7 +68,7 @@ def add_routes(app: web.Application, source: Source, interval_seconds: float = I
 class _Routes:
     """The handlers."""
 
-    def __init__(self, feed: Feed, source: Source) -> None:
+    def __init__(self, feed: Broadcaster, source: MessageSource) -> None:
         self._feed = feed
         self._source = source
         self._watching = 0
@@ -148,7 +148,7 @@ class _Routes:
             protocols=[asked] if asked else (),  # whatever it is called
             compress=False,
             autoping=False,
-            max_msg_size=_MOST_HEARD_BYTES,
+            max_msg_size=_MAX_HEARD_BYTES,
             timeout=_CLOSE_SECONDS,
         )
         with self._place(), contextlib.suppress(ConnectionError):
@@ -169,11 +169,11 @@ class _Routes:
             self._watching -= 1
 
     @contextlib.contextmanager
-    def _viewer(self, request: web.Request, framing: Framing) -> Iterator[Viewer]:
+    def _viewer(self, request: web.Request, framing: Framing) -> Iterator[Subscriber]:
         transport: asyncio.Transport | None = request.transport
         if transport is None:
             raise ConnectionResetError("gone before it began")
-        viewer = Viewer(transport, framing)
+        viewer = Subscriber(transport, framing)
         self._feed.viewers.add(viewer)
         self._feed.wake()
         try:
@@ -197,7 +197,7 @@ async def _hear(socket: web.WebSocketResponse) -> None:
         if clock() - since > _HEARD_SECONDS:
             heard, since = 0, clock()
         heard += 1
-        if heard > _MOST_HEARD:
+        if heard > _MAX_HEARD:
             await socket.close(code=WSCloseCode.POLICY_VIOLATION)
         elif message.type is WSMsgType.PING:
             await socket.pong(message.data)

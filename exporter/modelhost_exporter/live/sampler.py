@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class Sampler:
+class MessageSampler:
     """Measures in a thread for as long as ``is_wanted``, with a new meter each time that begins.
 
     ``publish`` is given each message with its JSON, on the event loop, and None when it is wanted no more.

@@ -9,12 +9,12 @@ from yarl import URL
 
 from modelhost_exporter.config.duration import Seconds
 
-_SHORTEST_HISTORY, _LONGEST_HISTORY = 60.0, 86400.0
+_SHORTEST_HISTORY, _MAX_HISTORY = 60.0, 86400.0
 _HOST = re.compile(r"(?P<name>[\w.-]+|\[[0-9a-f:.]+(?:%[\w.%-]+)?\])(:(?P<port>\d{1,5}))?", re.ASCII | re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Live:
+class LiveOptions:
     """The live feed and its history."""
 
     history: bool = True
@@ -23,21 +23,21 @@ class Live:
     max_viewers: int = 200
 
     def __post_init__(self) -> None:
-        if not _SHORTEST_HISTORY <= self.history_length <= _LONGEST_HISTORY:
+        if not _SHORTEST_HISTORY <= self.history_length <= _MAX_HISTORY:
             raise ValueError("history_length must be between 1m and 1d")
         if self.max_viewers < 1:
             raise ValueError("max_viewers must be at least 1")
 
 
 @dataclass(frozen=True)
-class Host:
+class AllowedHost:
     """A host that requests may be sent to: a name and a port, None for any."""
 
     name: str
     port: int | None = None
 
     @classmethod
-    def from_text(cls, text: str) -> Host:
+    def from_text(cls, text: str) -> AllowedHost:
         """Parse ``NAME`` or ``NAME:PORT``, an IPv6 address in brackets; ValueError for anything else."""
         found = _HOST.fullmatch(text)
         if found is None:
@@ -46,13 +46,13 @@ class Host:
 
 
 @dataclass(frozen=True)
-class Origin:
+class AllowedOrigin:
     """A web page's origin as browsers write it: scheme, host and, where it is not the scheme's own, the port."""
 
     text: str
 
     @classmethod
-    def from_text(cls, text: str) -> Origin:
+    def from_text(cls, text: str) -> AllowedOrigin:
         """Parse ``https://HOST`` or ``https://HOST:PORT``; ValueError for anything else."""
         try:
             url = URL(text)

@@ -39,7 +39,7 @@ def chunked_event(message: bytes) -> bytes:
     return f"{len(data):x}\r\n".encode() + data + b"\r\n"
 
 
-class Viewer:
+class Subscriber:
     """One connection that messages are written to; used on the event loop only."""
 
     def __init__(self, transport: asyncio.Transport, framing: Framing) -> None:
@@ -82,23 +82,23 @@ class Viewer:
         self.gone.set()
 
 
-class Viewers:
+class Subscribers:
     """All viewers."""
 
     def __init__(self) -> None:
-        self._viewers: set[Viewer] = set()
+        self._viewers: set[Subscriber] = set()
         self._latest: bytes | None = None
 
     def __len__(self) -> int:
         return len(self._viewers)
 
-    def add(self, viewer: Viewer) -> None:
+    def add(self, viewer: Subscriber) -> None:
         """Show somebody what is known, and from now on what is new."""
         self._viewers.add(viewer)
         if self._latest is not None:
             viewer.offer(viewer.framing(self._latest))
 
-    def remove(self, viewer: Viewer) -> None:
+    def remove(self, viewer: Subscriber) -> None:
         """Forget somebody."""
         self._viewers.discard(viewer)
 

@@ -39,7 +39,7 @@ LOG_DROPPED = counter(
 FAMILIES = (BUILD_INFO, RELOAD_SUCCESSFUL, RELOAD_TIMESTAMP, DEMO, LOG_DROPPED)
 
 
-class OwnMetrics:
+class ExporterMetrics:
     """The exporter's own families, with prometheus_client's process_* and python_*."""
 
     def __init__(self, now: Callable[[], float] = time.time, *, simulated: bool = False) -> None:

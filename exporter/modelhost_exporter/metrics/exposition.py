@@ -28,7 +28,7 @@ class _Families(NamedTuple):
         return self.families
 
 
-class Written(Metric):
+class PrerenderedMetric(Metric):
     """A family whose lines are written already: what is heard once and scraped often is written once."""
 
     lines: bytes = b""
@@ -64,7 +64,7 @@ def write(samples: Iterable[Sample]) -> bytes:
 
 
 def _lines_of(family: Metric) -> bytes:
-    return family.lines if isinstance(family, Written) else write(family.samples)
+    return family.lines if isinstance(family, PrerenderedMetric) else write(family.samples)
 
 
 def _line(sample: Sample) -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 NAMESPACE = "modelhost_"
 
-_MOST_REMEMBERED = 10_000
+_MAX_REMEMBERED = 10_000
 _MAX = sys.float_info.max
 _ESCAPE = re.compile(r"[\ud800-\udfff]|\\(?:x[0-9a-f]{2}|u[0-9a-f]{4})")
 
@@ -72,7 +72,7 @@ def histogram(name: str, help_text: str, buckets: tuple[float, ...], *labels: st
     return Family(NAMESPACE + name, "histogram", help_text, labels, buckets)
 
 
-@lru_cache(_MOST_REMEMBERED)
+@lru_cache(_MAX_REMEMBERED)
 def _labels(names: tuple[str, ...], values: tuple[str, ...]) -> dict[str, str]:
     """Return a sample's labels: the same object scrape after scrape, which nobody changes."""
     return dict(zip(names, map(_printable, values), strict=True))

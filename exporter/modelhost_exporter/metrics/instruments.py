@@ -93,7 +93,7 @@ class _Child(Protocol):
 C = TypeVar("C", bound=_Child)
 
 
-class Live(Generic[C]):
+class Instrument(Generic[C]):
     """One family: a child for each combination of label values that has been asked for, from then on on every page."""
 
     def __init__(self, family: Family, make: Callable[[], C], registry: CollectorRegistry) -> None:
@@ -126,16 +126,16 @@ class Live(Generic[C]):
         yield metric
 
 
-def live_counter(family: Family, registry: CollectorRegistry) -> Live[Counter]:
+def live_counter(family: Family, registry: CollectorRegistry) -> Instrument[Counter]:
     """Return a counter that shows nothing until it has been counted for some labels."""
-    return Live(family, Counter, registry)
+    return Instrument(family, Counter, registry)
 
 
-def live_gauge(family: Family, registry: CollectorRegistry) -> Live[Gauge]:
+def live_gauge(family: Family, registry: CollectorRegistry) -> Instrument[Gauge]:
     """Return a gauge."""
-    return Live(family, Gauge, registry)
+    return Instrument(family, Gauge, registry)
 
 
-def live_histogram(family: Family, registry: CollectorRegistry) -> Live[Histogram]:
+def live_histogram(family: Family, registry: CollectorRegistry) -> Instrument[Histogram]:
     """Return a histogram with the family's bounds; its series exist from the first observation on."""
-    return Live(family, partial(Histogram, family.buckets), registry)
+    return Instrument(family, partial(Histogram, family.buckets), registry)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from modelhost_exporter.metrics.exposition import Written, write
+from modelhost_exporter.metrics.exposition import PrerenderedMetric, write
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -40,7 +40,7 @@ def joined(families: Iterable[Family], parts: Iterable[Mapping[str, Part]]) -> I
     for family in families:
         found = [part for of_one in all_parts if (part := of_one.get(family.name)) is not None]
         if found:
-            metric = Written(family.name.removesuffix("_total"), family.help, family.type)
+            metric = PrerenderedMetric(family.name.removesuffix("_total"), family.help, family.type)
             metric.samples = [sample for part in found for sample in part.samples]
             metric.lines = b"".join([part.lines for part in found])
             yield metric

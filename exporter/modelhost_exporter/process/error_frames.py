@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_LONGEST_CHAIN = 20
+_MAX_CHAIN = 20
 
 
 def without_frames(error: BaseException) -> BaseException:
@@ -28,7 +28,7 @@ def described(error: BaseException) -> str:
 def _chain(error: BaseException) -> Iterator[BaseException]:
     """Yield an error and its causes and contexts."""
     left: list[BaseException | None] = [error]
-    for _ in range(_LONGEST_CHAIN):
+    for _ in range(_MAX_CHAIN):
         one = left.pop() if left else None
         if one is not None:
             yield one

@@ -55,7 +55,7 @@ class Account:
         self._ended: float | None = None
 
     @property
-    def wire_name(self) -> str | None:
+    def dialect(self) -> str | None:
         """The dialect's name."""
         return self.format.NAME if self.format is not None else None
 
@@ -191,7 +191,7 @@ class Account:
         return self._target.names.label(named, succeeded=self._succeeded and answered)
 
     def _count_parse_error(self, reason: str) -> None:
-        self._target.health.parse_error(self._target.name, self.wire_name or "none", reason)
+        self._target.health.parse_error(self._target.name, self.dialect or "none", reason)
 
     def _observed(self, model: str) -> RequestObservation:
         usage = self._watch.finish(cut=not self._whole) if self._watch is not None else dialects.Usage()

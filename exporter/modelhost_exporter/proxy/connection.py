@@ -29,7 +29,12 @@ class Connection(RequestHandler):
     __slots__ = ("_connections", "_refuse", "_server_name")
 
     def __init__(
-        self, server: Server, refuse: Handler, name: str, connections: DownstreamConnections, **options: object
+        self,
+        server: DownstreamServer,
+        refuse: Handler,
+        name: str,
+        connections: DownstreamConnections,
+        **options: object,
     ) -> None:
         super().__init__(server, **options)  # type: ignore[arg-type] # they are checked where the server is made
         self._refuse = refuse
@@ -80,7 +85,7 @@ class Connection(RequestHandler):
         return self._refuse
 
 
-class Server(web.Server):
+class DownstreamServer(web.Server):
     """Makes such connections; ``refuse`` answers what cannot be read, given an empty request in its place.
 
     ``connections`` decides whether a new connection to the server ``name`` may stay.

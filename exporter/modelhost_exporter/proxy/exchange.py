@@ -102,7 +102,7 @@ class Exchange:
         """Tell the client what happened, in its dialect."""
         account = self._account
         account.outcome = failure.outcome
-        body, content_type = error_body(account.wire_name, failure)
+        body, content_type = error_body(account.dialect, failure)
         # where a request ends that is refused, its client may see differently
         last = isinstance(failure, Refused)
         reply = plain_reply(self._request, failure.code, body, content_type, last=last)

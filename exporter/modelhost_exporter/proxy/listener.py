@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 from aiohttp import web
 
 from modelhost_exporter.process import listening
-from modelhost_exporter.proxy.connection import Server
+from modelhost_exporter.proxy.connection import DownstreamServer
 from modelhost_exporter.proxy.exchange import Exchange
 from modelhost_exporter.proxy.upstream import MAX_FIELD_BYTES
 
@@ -34,7 +34,7 @@ class Listener:
         """Prepare; ``stop_seconds`` is how long requests under way may take when it is closed."""
         self.target = target
         self._connections = connections
-        self._http = Server(
+        self._http = DownstreamServer(
             self._forward,
             self._refuse,
             target.name,

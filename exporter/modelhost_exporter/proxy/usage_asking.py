@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 _DIALECTS = frozenset({"openai_chat", "openai_completions"})
 
 
-def may_ask(target: Target, wire_name: str, request: BaseRequest) -> bool:
+def may_ask(target: Target, dialect: str, request: BaseRequest) -> bool:
     """Tell whether this request may be changed: a kind known to accept it, and a plain body that is looked at whole."""
     return (
-        wire_name in _DIALECTS
+        dialect in _DIALECTS
         and kinds.accepts_include_usage(target.settings.kind)
         and target.settings.include_usage == "auto"
         and not target.usage_refused

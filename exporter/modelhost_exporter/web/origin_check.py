@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from aiohttp import hdrs, web
 
-from modelhost_exporter.live.settings import Host
+from modelhost_exporter.live.settings import AllowedHost
 from modelhost_exporter.logs.rate_limit import LineLimit
 from modelhost_exporter.proxy.websocket import is_websocket
 from modelhost_exporter.web.machine_names import MachineNames, is_address, is_loopback
@@ -48,7 +48,7 @@ _MAX_NAME_LENGTH = 100
 _ORIGIN = re.compile(r"(https?)://(.+)", re.IGNORECASE)
 
 
-class Source(Protocol):
+class RequestSource(Protocol):
     """Holds the configuration in force."""
 
     @property
@@ -57,7 +57,7 @@ class Source(Protocol):
         ...
 
 
-class Refused(Exception):
+class RefusedOrigin(Exception):
     """A request that a page of another site may have made: what is wrong, and the flag that allows it."""
 
     def __init__(self, problem: str, flag: str = "") -> None:
@@ -77,7 +77,7 @@ class CheckedRequest(NamedTuple):
     """Whether the listener that it came to is on a loopback address."""
 
 
-def middleware(source: Source, names: MachineNames | None = None) -> Middleware:
+def middleware(source: RequestSource, names: MachineNames | None = None) -> Middleware:
     """Return a middleware that answers 403 to what the check refuses; ``names`` are this machine's."""
     check = OriginCheck(names or MachineNames())
     refusals = RefusalLog()
@@ -87,7 +87,7 @@ def middleware(source: Source, names: MachineNames | None = None) -> Middleware:
         settings = source.config.web
         try:
             reader = check.reader(_described(request, settings), settings)
-        except Refused as refused:
+        except RefusedOrigin as refused:
             refusals.add(request.remote, request.path, refused)
             return _refusal(request, refused)
         if reader is not None:
@@ -117,27 +117,29 @@ class OriginCheck:
             _check_site(request)
             return None
         if len(origins) > 1:
-            raise Refused("more than one Origin")
+            raise RefusedOrigin("more than one Origin")
         return _reader(origins[0], host, request.method, settings)
 
-    def _check_host(self, request: CheckedRequest, settings: Web) -> Host | None:
+    def _check_host(self, request: CheckedRequest, settings: Web) -> AllowedHost | None:
         """Return the host, None for one that is not known where any is answered; raises Refused."""
         hosts = request.headers.getall(hdrs.HOST, [])
         if len(hosts) > 1:
-            raise Refused("more than one Host")
+            raise RefusedOrigin("more than one Host")
         if not hosts:  # HTTP/1.0, as health checkers send it; a browser never leaves it out
             if request.is_scrape:
                 return None
-            raise Refused("no Host")
+            raise RefusedOrigin("no Host")
         host = _parsed(hosts[0])
         if host is not None and self._is_own(host, settings):
             return host
         if request.is_scrape and not request.is_on_loopback and not settings.strict_host:
             return host
         shown = host.name if host is not None else "NAME"
-        raise Refused(f"the host {_shown(hosts[0])} is not known", f"--web.allowed-host={_shown(shown, quote='')}")
+        raise RefusedOrigin(
+            f"the host {_shown(hosts[0])} is not known", f"--web.allowed-host={_shown(shown, quote='')}"
+        )
 
-    def _is_own(self, host: Host, settings: Web) -> bool:
+    def _is_own(self, host: AllowedHost, settings: Web) -> bool:
         if is_address(host.name) or host.name in self._names:
             return True
         return any(host.name == other.name and other.port in (None, host.port) for other in settings.allowed_hosts)
@@ -150,10 +152,10 @@ def _check_site(request: CheckedRequest) -> None:
         return
     is_link = headers.get("Sec-Fetch-Mode") == "navigate" and headers.get("Sec-Fetch-Dest") == "document"
     if not (is_link and request.method in _SAFE_METHODS):
-        raise Refused("requested by a page of another site")
+        raise RefusedOrigin("requested by a page of another site")
 
 
-def _reader(text: str, host: Host | None, method: str, settings: Web) -> str | None:
+def _reader(text: str, host: AllowedHost | None, method: str, settings: Web) -> str | None:
     """Return an allowed origin other than the page's own, None for its own; raises Refused."""
     origin = _parsed_origin(text)
     if origin is not None and host is not None:
@@ -161,18 +163,18 @@ def _reader(text: str, host: Host | None, method: str, settings: Web) -> str | N
         if (name, port) == (host.name, host.port or _DEFAULT_PORTS[scheme]):
             return None
     if method not in _SAFE_METHODS:
-        raise Refused(f"a page of {_shown(text)} may only read")
+        raise RefusedOrigin(f"a page of {_shown(text)} may only read")
     if origin is not None and (is_loopback(origin[1]) or (host is not None and origin[1] == host.name)):
         return text
     if any(text.lower() == allowed.text for allowed in settings.allowed_origins):
         return text
     flag = _shown(text, quote="") if origin is not None else "ORIGIN"
-    raise Refused(f"the origin {_shown(text)} is not known", f"--web.allowed-origin={flag}")
+    raise RefusedOrigin(f"the origin {_shown(text)} is not known", f"--web.allowed-origin={flag}")
 
 
-def _parsed(text: str) -> Host | None:
+def _parsed(text: str) -> AllowedHost | None:
     try:
-        return Host.from_text(text)
+        return AllowedHost.from_text(text)
     except ValueError:
         return None
 
@@ -218,7 +220,7 @@ class RefusalLog:
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._limit = LineLimit(1, now)
 
-    def add(self, client: str | None, path: str, refused: Refused) -> None:
+    def add(self, client: str | None, path: str, refused: RefusedOrigin) -> None:
         """Log a refused request, or count it for the next line."""
         more = self._limit.pass_line()
         if more is None:
@@ -229,7 +231,7 @@ class RefusalLog:
         log.warning("request refused", extra={"fields": fields})
 
 
-def _refusal(request: web.Request, refused: Refused) -> web.Response:
+def _refusal(request: web.Request, refused: RefusedOrigin) -> web.Response:
     """Return a 403 that holds the reason: JSON where JSON is expected, else text."""
     if request.path.startswith("/api/") or is_websocket(request):
         return web.json_response({"error": str(refused)}, status=403, headers=_REFUSAL_HEADERS)

@@ -15,7 +15,7 @@ from modelhost_exporter.live import routes as live
 from modelhost_exporter.metrics.exposition import accepts_gzip, negotiate
 from modelhost_exporter.process.error_frames import without_frames
 from modelhost_exporter.proxy.websocket import is_websocket
-from modelhost_exporter.reloads import NotReloaded
+from modelhost_exporter.reloads import ReloadFailed
 from modelhost_exporter.web import origin_check
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class _Pages:
             raise web.HTTPForbidden(text="reload over HTTP is off (web.enable_lifecycle)\n")
         try:
             await self._service.reloads.request()
-        except NotReloaded as error:
+        except ReloadFailed as error:
             raise web.HTTPInternalServerError(text=f"{error}\n") from error
         return web.Response(text="reloaded\n")
 

@@ -6,7 +6,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from modelhost_exporter.engines import kinds
-from modelhost_exporter.json_reading import Care
+from modelhost_exporter.json_reading import PollPolicy
 from tests.support.pages import SERVERS, pages
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ _ARGUMENTS = {"llama-server-pages": ("llama-server", "--parallel", "2")}
 
 def snapshot(folder: str) -> ServerSnapshot:
     """Return what a captured server says, every page allowed."""
-    care = Care("on", _ARGUMENTS.get(folder, ()))
+    care = PollPolicy("on", _ARGUMENTS.get(folder, ()))
     return kinds.engine_kind(SERVERS[folder]).snapshot(pages(folder).__getitem__, care)
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from modelhost_exporter.engines import kinds
 from modelhost_exporter.engines.snapshot import Engine
-from modelhost_exporter.json_reading import Care
+from modelhost_exporter.json_reading import PollPolicy
 from tests.engines.kinds.captured import said, snapshot
 from tests.engines.kinds.expected_engines import ENGINES
 from tests.engines.kinds.expected_models import MODELS, VERSIONS
@@ -40,7 +40,7 @@ def test_a_prefix_of_ray_changes_nothing() -> None:
 def test_a_missing_page_of_metrics_is_absent_not_zero(folder: str) -> None:
     """Where /metrics is not served nothing of it is made up."""
     served = {path: body for path, body in pages(folder).items() if not path.startswith("/metrics")}
-    engine = kinds.engine_kind(SERVERS[folder]).snapshot(served.__getitem__, Care("on")).engine
+    engine = kinds.engine_kind(SERVERS[folder]).snapshot(served.__getitem__, PollPolicy("on")).engine
     assert said(engine).keys() <= {
         "request_capacity",
         "kv_cache_capacity_tokens",

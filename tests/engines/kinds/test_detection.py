@@ -4,7 +4,7 @@ import pytest
 
 from modelhost_exporter.config.servers import NOT_POLLED, kind_names
 from modelhost_exporter.engines import kinds
-from modelhost_exporter.json_reading import Care
+from modelhost_exporter.json_reading import PollPolicy
 from tests.engines.kinds.captured import snapshot
 from tests.support.pages import SERVERS, Recording, pages
 
@@ -35,7 +35,7 @@ def test_every_kind_can_be_configured() -> None:
 def test_metrics_off_asks_for_no_metrics(folder: str) -> None:
     """With metrics: off no kind asks for a page of metrics or slots; the models stay known."""
     fetch = Recording(folder)
-    found = kinds.engine_kind(SERVERS[folder]).snapshot(fetch, Care("off"))
+    found = kinds.engine_kind(SERVERS[folder]).snapshot(fetch, PollPolicy("off"))
     assert not [path for path in fetch.asked if path.startswith(("/metrics", "/slots"))]
     if folder not in ("triton", "triton-2.40"):
         assert [model.name for model in found.models] == [model.name for model in snapshot(folder).models]

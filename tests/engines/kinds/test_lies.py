@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelhost_exporter.engines import kinds
-from modelhost_exporter.json_reading import Care
+from modelhost_exporter.json_reading import PollPolicy
 from tests.support.pages import SERVERS, pages
 
 WORST = (10**400, "\ud800")  # more than a float holds; text that no page of metrics could carry
@@ -29,7 +29,7 @@ def test_lies_about_types_never_raise_anything_unexpected(data: st.DataObject, f
     broken = data.draw(ANYTHING | st.just(document).map(lambda whole: _replaced(whole, data.draw(ANYTHING))))
     served[path] = json.dumps(broken).encode()
     try:
-        found = kinds.engine_kind(SERVERS[folder]).snapshot(served.__getitem__, Care("on"))
+        found = kinds.engine_kind(SERVERS[folder]).snapshot(served.__getitem__, PollPolicy("on"))
     except (LookupError, ValueError):
         return
     for model in found.models:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from modelhost_exporter.engines.kinds.llamacpp import snapshot
-from modelhost_exporter.json_reading import Care
+from modelhost_exporter.json_reading import PollPolicy
 from tests.support.pages import Recording, pages
 
 STARTED = ("llama-server", "--model", "a.gguf")
@@ -23,9 +23,9 @@ def deep(fetch: Recording) -> list[str]:
     return [path for path in fetch.asked if path.startswith(("/metrics", "/slots"))]
 
 
-def care(*, traffic: bool = False, arguments: tuple[str, ...] = (), metrics: str = "auto") -> Care:
+def care(*, traffic: bool = False, arguments: tuple[str, ...] = (), metrics: str = "auto") -> PollPolicy:
     """Return what may be asked."""
-    return Care(metrics, arguments, lambda _names: traffic)  # type: ignore[arg-type]
+    return PollPolicy(metrics, arguments, lambda _names: traffic)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def care(*, traffic: bool = False, arguments: tuple[str, ...] = (), metrics: str
         (care(metrics="off", traffic=True, arguments=STARTED), []),
     ],
 )
-def test_a_model_that_may_fall_asleep_is_asked_only_after_traffic(told: Care, asked: list[str]) -> None:
+def test_a_model_that_may_fall_asleep_is_asked_only_after_traffic(told: PollPolicy, asked: list[str]) -> None:
     """Pages that keep a model awake are read where it never sleeps, after traffic, or where that is wanted."""
     fetch = single()
     found = snapshot(fetch, told)
@@ -50,7 +50,7 @@ def test_a_model_that_may_fall_asleep_is_asked_only_after_traffic(told: Care, as
 
 
 @pytest.mark.parametrize("told", [care(), care(traffic=True), care(metrics="on"), care(arguments=STARTED)])
-def test_a_sleeping_model_is_never_woken(told: Care) -> None:
+def test_a_sleeping_model_is_never_woken(told: PollPolicy) -> None:
     """Whatever is configured: while the server says that it sleeps, nothing that wakes it is asked for."""
     fetch = single(asleep=True)
     found = snapshot(fetch, told)
@@ -103,7 +103,7 @@ def test_a_router_s_model_that_may_sleep_is_asked_only_after_its_own_traffic() -
         asked_about.append(names)
         return False
 
-    found = snapshot(fetch, Care("auto", (), traffic))
+    found = snapshot(fetch, PollPolicy("auto", (), traffic))
     assert {path.partition("=")[2].partition("&")[0] for path in deep(fetch)} == {"org%2Fbig%3AQ4_K_M"}
     assert asked_about == [frozenset({"small"})]
     assert {model.name: model.loaded for model in found.models} == {

@@ -14,7 +14,7 @@ import pytest
 from modelhost_exporter.config.http_url import ServerUrl
 from modelhost_exporter.engines.metrics import FAMILIES
 from modelhost_exporter.engines.polling.proxy_totals import Passed
-from modelhost_exporter.engines.polling.server_poller import ServerWatch, Surroundings
+from modelhost_exporter.engines.polling.server_poller import PollDependencies, ServerPoller
 from modelhost_exporter.engines.polling.settings import PolledServer
 from modelhost_exporter.metrics.prerendered import joined
 from tests.engines.polling.test_llama_server import COMMAND, needs_command
@@ -76,9 +76,9 @@ class Router:
         pages = [fetch(f"{self.url}/metrics?model={model}&autoload=false").decode() for model in models]
         return sum(float(n) for page in pages for n in re.findall(_PREDICTED, page, re.MULTILINE))
 
-    def watched(self, passed: Callable[[], Passed] = Passed, **settings: Any) -> ServerWatch:
+    def watched(self, passed: Callable[[], Passed] = Passed, **settings: Any) -> ServerPoller:
         """Return a watch over it, whose traffic is as given."""
-        return ServerWatch(PolledServer("s", ServerUrl(self.url), **settings), Surroundings(passed=passed))
+        return ServerPoller(PolledServer("s", ServerUrl(self.url), **settings), PollDependencies(passed=passed))
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def router(program: tuple[str, Path], tmp_path: Path, request: pytest.FixtureReq
         yield Router(url)
 
 
-def shown(watch: ServerWatch) -> Readings:
+def shown(watch: ServerPoller) -> Readings:
     """Poll, and return what a scrape shows."""
     watch.poll()
     return readings(joined(FAMILIES, [watch.parts]))

@@ -19,9 +19,9 @@ from modelhost_exporter.engines.kinds import llamacpp
 from modelhost_exporter.engines.metrics import FAMILIES
 from modelhost_exporter.engines.polling.fetching import Fetcher
 from modelhost_exporter.engines.polling.proxy_totals import Passed
-from modelhost_exporter.engines.polling.server_poller import ServerWatch, Surroundings
+from modelhost_exporter.engines.polling.server_poller import PollDependencies, ServerPoller
 from modelhost_exporter.engines.polling.settings import PolledServer
-from modelhost_exporter.json_reading import Care
+from modelhost_exporter.json_reading import PollPolicy
 from modelhost_exporter.metrics.prerendered import joined
 from tests.support.programs import Program, fetch, free_port, running, wait_until
 from tests.support.readings import readings
@@ -48,13 +48,13 @@ def own_numbers(url: str) -> dict[str, float]:
     return {name: float(value) for name, value in re.findall(r"^llamacpp:(\w+) (\S+)$", page, re.MULTILINE)}
 
 
-def watching(url: str, passed: list[Passed] | None = None, **settings: Any) -> ServerWatch:
+def watching(url: str, passed: list[Passed] | None = None, **settings: Any) -> ServerPoller:
     """Return a watch over a server, whose traffic is as given."""
-    around = Surroundings(passed=lambda: (passed or [Passed()])[0])
-    return ServerWatch(PolledServer("s", ServerUrl(url), **settings), around)
+    dependencies = PollDependencies(passed=lambda: (passed or [Passed()])[0])
+    return ServerPoller(PolledServer("s", ServerUrl(url), **settings), dependencies)
 
 
-def shown(watched: ServerWatch) -> Readings:
+def shown(watched: ServerPoller) -> Readings:
     """Poll, and return what a scrape shows."""
     watched.poll()
     return readings(joined(FAMILIES, [watched.parts]))
@@ -65,7 +65,7 @@ def test_numbers_are_the_server_s_own() -> None:
     """Every counter lies between what the server said just before and just after (others may use it meanwhile)."""
     fetcher = Fetcher(RUNNING, {}, 10)
     before = own_numbers(RUNNING)
-    found = llamacpp.snapshot(fetcher.get, Care("on"))
+    found = llamacpp.snapshot(fetcher.get, PollPolicy("on"))
     after = own_numbers(RUNNING)
     fetcher.close()
     engine = found.engine

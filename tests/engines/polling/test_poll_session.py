@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from modelhost_exporter.engines.polling.fetching import CannotFetch
-from modelhost_exporter.engines.polling.poll_session import Visit
+from modelhost_exporter.engines.polling.poll_session import PollSession
 
 
 class Pages:
@@ -25,7 +25,7 @@ class Pages:
 def test_each_page_is_fetched_once() -> None:
     """Recognising a server and reading it share pages, refusals included."""
     pages = Pages(a=b"1", b=KeyError("b"))
-    visit = Visit(pages, pytest.fail)
+    visit = PollSession(pages, pytest.fail)
     assert (visit("a"), visit("a")) == (b"1", b"1")
     for _ in range(2):
         with pytest.raises(KeyError):
@@ -36,7 +36,7 @@ def test_each_page_is_fetched_once() -> None:
 def test_a_server_that_never_answered_is_away() -> None:
     """While nothing was answered a failure is the server's, and is counted."""
     reasons: list[str] = []
-    visit = Visit(Pages(a=TimeoutError()), reasons.append)
+    visit = PollSession(Pages(a=TimeoutError()), reasons.append)
     with pytest.raises(TimeoutError):
         visit("a")
     assert reasons == ["timeout"]
@@ -46,7 +46,7 @@ def test_a_page_that_times_out_costs_the_others() -> None:
     """Once a page timed out no other is asked for: a half-dead server costs one time-out a poll, and stays up."""
     reasons: list[str] = []
     pages = Pages(a=b"1", slow=TimeoutError(), b=b"2")
-    visit = Visit(pages, reasons.append)
+    visit = PollSession(pages, reasons.append)
     visit("a")
     for path in ("slow", "b"):
         with pytest.raises(LookupError):
@@ -58,7 +58,7 @@ def test_a_page_that_times_out_costs_the_others() -> None:
 def test_a_page_that_is_too_large_costs_itself() -> None:
     """Other failures of one page leave the rest of the poll alone."""
     reasons: list[str] = []
-    visit = Visit(Pages(a=b"1", big=CannotFetch("too_large", "big"), b=b"2"), reasons.append)
+    visit = PollSession(Pages(a=b"1", big=CannotFetch("too_large", "big"), b=b"2"), reasons.append)
     visit("a")
     with pytest.raises(LookupError):
         visit("big")

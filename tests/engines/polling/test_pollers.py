@@ -9,8 +9,8 @@ from prometheus_client import CollectorRegistry
 
 from modelhost_exporter.config.duration import Seconds
 from modelhost_exporter.config.http_url import ServerUrl
-from modelhost_exporter.engines.polling.pollers import Fleet, pause, run_schedule
-from modelhost_exporter.engines.polling.server_poller import Surroundings
+from modelhost_exporter.engines.polling.pollers import Pollers, pause, run_schedule
+from modelhost_exporter.engines.polling.server_poller import PollDependencies
 from modelhost_exporter.engines.polling.settings import PolledServer, Probe
 from modelhost_exporter.process import daemon_thread
 from modelhost_exporter.requests.observation import RequestObservation, ServerSeconds
@@ -28,11 +28,11 @@ HOUR = 3600.0
 
 
 @pytest.fixture
-def fleet() -> Iterator[Fleet]:
+def pollers() -> Iterator[Pollers]:
     """Give a fleet that is closed at the end, when its threads have ended."""
-    fleet = Fleet(CollectorRegistry())
-    yield fleet
-    fleet.close()
+    pollers = Pollers(CollectorRegistry())
+    yield pollers
+    pollers.close()
     wait_until(lambda: not any(map(watches, daemon_thread.names())), "nothing is polled")
 
 
@@ -53,61 +53,61 @@ def configured(name: str, server: StandIn, timeout: float = 5.0, interval: float
     return PolledServer(name, ServerUrl(server.url), timeout=Seconds(timeout), interval=interval)
 
 
-def read(fleet: Fleet) -> Readings:
+def read(pollers: Pollers) -> Readings:
     """Return what a scrape shows."""
-    return readings(fleet.collect())
+    return readings(pollers.collect())
 
 
-def up(fleet: Fleet) -> dict[tuple[str, ...], float]:
+def up(pollers: Pollers) -> dict[tuple[str, ...], float]:
     """Return which servers are up."""
-    return read(fleet).get("engine_up", {})
+    return read(pollers).get("engine_up", {})
 
 
-def test_one_dead_server_delays_nothing(fleet: Fleet, server: StandIn) -> None:
+def test_one_dead_server_delays_nothing(pollers: Pollers, server: StandIn) -> None:
     """While one server hangs in its time-out the others are polled and shown, and a scrape asks nobody."""
     with standing_in({}) as dead:
         dead.pages = dict.fromkeys(("/v1/models", "/props", "/api/ps"), dead.hang)
-        fleet.watch([configured("dead", dead, 20), configured("a", server), configured("b", server)])
-        wait_until(lambda: len(up(fleet)) == 2, "the living are up")
-        assert up(fleet) == {("a",): 1, ("b",): 1}
+        pollers.watch([configured("dead", dead, 20), configured("a", server), configured("b", server)])
+        wait_until(lambda: len(up(pollers)) == 2, "the living are up")
+        assert up(pollers) == {("a",): 1, ("b",): 1}
         asked = len(server.asked)
         for _ in range(5):
-            read(fleet)
+            read(pollers)
         assert len(server.asked) == asked
         dead.released.set()
 
 
-def test_a_reload_keeps_what_did_not_change(fleet: Fleet, server: StandIn) -> None:
+def test_a_reload_keeps_what_did_not_change(pollers: Pollers, server: StandIn) -> None:
     """Servers that stay keep their thread and their counts; new ones start, and those that are gone leave the page."""
     keep, leave = configured("keep", server), configured("leave", server)
-    fleet.watch([keep, leave])
-    wait_until(lambda: len(up(fleet)) == 2, "both are up")
-    before = fleet._by_name["keep"]
+    pollers.watch([keep, leave])
+    wait_until(lambda: len(up(pollers)) == 2, "both are up")
+    before = pollers._by_name["keep"]
     asked = len(server.asked)
-    fleet.watch([configured("new", server), keep])
-    wait_until(lambda: up(fleet).keys() == {("keep",), ("new",)}, "the new one is up, the other gone")
-    assert fleet._by_name["keep"] is before
+    pollers.watch([configured("new", server), keep])
+    wait_until(lambda: up(pollers).keys() == {("keep",), ("new",)}, "the new one is up, the other gone")
+    assert pollers._by_name["keep"] is before
     wait_until(lambda: len(server.asked) >= asked + 4, "the new one has asked")
     wait_until(lambda: "poll-leave" not in daemon_thread.names(), "its thread has ended")
 
 
-def test_a_changed_server_is_watched_anew(fleet: Fleet, server: StandIn) -> None:
+def test_a_changed_server_is_watched_anew(pollers: Pollers, server: StandIn) -> None:
     """New settings of a server of the same name are in force at once."""
-    fleet.watch([configured("a", server)])
-    before = fleet._by_name["a"]
-    fleet.watch([configured("a", server, 7)])
-    assert fleet._by_name["a"] is not before
-    fleet.watch([configured("a", server, 7, 2 * HOUR)])
-    assert fleet._by_name["a"].server.timeout == Seconds(7)
+    pollers.watch([configured("a", server)])
+    before = pollers._by_name["a"]
+    pollers.watch([configured("a", server, 7)])
+    assert pollers._by_name["a"] is not before
+    pollers.watch([configured("a", server, 7, 2 * HOUR)])
+    assert pollers._by_name["a"].server.timeout == Seconds(7)
 
 
 def test_a_closed_fleet_has_no_threads(server: StandIn) -> None:
     """After close nothing polls any more."""
-    fleet = Fleet(CollectorRegistry())
-    fleet.watch([configured("closing", server)])
-    fleet.close()
+    pollers = Pollers(CollectorRegistry())
+    pollers.watch([configured("closing", server)])
+    pollers.close()
     wait_until(lambda: "poll-closing" not in daemon_thread.names(), "the thread has ended")
-    assert read(fleet) == {}
+    assert read(pollers) == {}
 
 
 class OncePolled:
@@ -168,22 +168,22 @@ class Started:
 def test_a_change_that_cannot_be_started_changes_nothing(server: StandIn, schedule: OncePolled) -> None:
     """What was started for it is stopped, probes included, and what is in force stays as it is."""
     schedule.threads_left = 4
-    fleet = Fleet(CollectorRegistry(), schedule=schedule)
-    fleet.watch([configured("a", server), configured("b", server)])
+    pollers = Pollers(CollectorRegistry(), schedule=schedule)
+    pollers.watch([configured("a", server), configured("b", server)])
     with pytest.raises(RuntimeError, match="can't start new thread"):
-        fleet.prepare(
+        pollers.prepare(
             [configured("a", server), configured("c", server), replace(configured("d", server), probe=Probe())],
         )
-    assert up(fleet) == {("a",): 1, ("b",): 1}
+    assert up(pollers) == {("a",): 1, ("b",): 1}
     assert schedule.ended() == {"poll-c", "poll-d"}
 
 
 def test_a_change_is_undone_as_a_whole(server: StandIn, schedule: OncePolled) -> None:
     """Before it is in force nothing of it is shown; undone, its servers are polled no more."""
-    fleet = Fleet(CollectorRegistry(), schedule=schedule)
-    fleet.watch([configured("a", server)])
-    change = fleet.prepare([configured("a", server), configured("b", server)])
-    assert up(fleet) == {("a",): 1}
+    pollers = Pollers(CollectorRegistry(), schedule=schedule)
+    pollers.watch([configured("a", server)])
+    change = pollers.prepare([configured("a", server), configured("b", server)])
+    assert up(pollers) == {("a",): 1}
     change.undo()
     assert schedule.ended() == {"poll-b"}
 
@@ -191,14 +191,14 @@ def test_a_change_is_undone_as_a_whole(server: StandIn, schedule: OncePolled) ->
 def test_overdue_polls_are_no_success(server: StandIn, schedule: OncePolled, caplog: pytest.LogCaptureFixture) -> None:
     """A server whose thread has died is not up any more, with the age of the last poll on the page, logged once."""
     clock = [100.0]
-    fleet = Fleet(CollectorRegistry(), around=Surroundings(now=lambda: clock[0]), schedule=schedule)
-    fleet.watch([configured("a", server, timeout=1, interval=10)])
-    fresh = read(fleet)
+    pollers = Pollers(CollectorRegistry(), dependencies=PollDependencies(now=lambda: clock[0]), schedule=schedule)
+    pollers.watch([configured("a", server, timeout=1, interval=10)])
+    fresh = read(pollers)
     clock[0] += 32
-    assert read(fleet) == fresh, "a poll may take a while"
+    assert read(pollers) == fresh, "a poll may take a while"
     clock[0] += 2
     for _ in range(2):
-        overdue = read(fleet)
+        overdue = read(pollers)
     assert overdue["engine_up"] == {("a",): 0}
     assert overdue["engine_last_success_timestamp_seconds"] == fresh["engine_last_success_timestamp_seconds"]
     assert overdue["model_loads_total"] == fresh["model_loads_total"]
@@ -214,28 +214,28 @@ def test_a_server_that_was_never_polled_is_not_up(server: StandIn) -> None:
     def never(*_: object, **__: object) -> None:
         pass
 
-    fleet = Fleet(CollectorRegistry(), around=Surroundings(now=lambda: clock[0]), schedule=never)
-    fleet.watch([configured("a", server, timeout=1, interval=10)])
-    assert up(fleet) == {}
+    pollers = Pollers(CollectorRegistry(), dependencies=PollDependencies(now=lambda: clock[0]), schedule=never)
+    pollers.watch([configured("a", server, timeout=1, interval=10)])
+    assert up(pollers) == {}
     clock[0] += 34
-    assert up(fleet) == {("a",): 0}
+    assert up(pollers) == {("a",): 0}
 
 
 def test_a_reload_replaces_a_thread_that_has_died(server: StandIn, schedule: OncePolled) -> None:
     """Nothing has changed in the configuration, but the server is polled by a new thread."""
-    fleet = Fleet(CollectorRegistry(), schedule=schedule)
-    fleet.watch([configured("a", server)])
-    before = fleet._by_name["a"]
-    fleet.watch([configured("a", server)])
-    assert fleet._by_name["a"] is before
+    pollers = Pollers(CollectorRegistry(), schedule=schedule)
+    pollers.watch([configured("a", server)])
+    before = pollers._by_name["a"]
+    pollers.watch([configured("a", server)])
+    assert pollers._by_name["a"] is before
     schedule.is_alive = False
-    fleet.watch([configured("a", server)])
-    assert fleet._by_name["a"] is not before
+    pollers.watch([configured("a", server)])
+    assert pollers._by_name["a"] is not before
 
 
-def test_a_server_is_polled_again_and_again(fleet: Fleet, server: StandIn) -> None:
+def test_a_server_is_polled_again_and_again(pollers: Pollers, server: StandIn) -> None:
     """Polls go on on their own clock."""
-    fleet.watch([configured("a", server, interval=0.01)])
+    pollers.watch([configured("a", server, interval=0.01)])
     wait_until(lambda: server.asked.count("/api/ps") >= 3, "several polls")
 
 
@@ -278,15 +278,17 @@ def test_a_schedule_survives_its_action() -> None:
     assert len(runs) == 2
 
 
-def test_probes_wait_for_the_first_poll(fleet: Fleet, server: StandIn) -> None:
+def test_probes_wait_for_the_first_poll(pollers: Pollers, server: StandIn) -> None:
     """The first probes come after an interval, when the models are known, and go on from there."""
     server.pages["/v1/chat/completions"] = b'{"choices":[{}]}'
     probe = Probe(interval=Seconds(0.05))
-    fleet.watch([replace(configured("a", server), probe=probe)])
-    wait_until(lambda: read(fleet).get("probes_total", {}).get(("a", "llama3.2:latest", "ok"), 0) >= 2, "it is probed")
-    fleet.watch([configured("b", server)])
-    wait_until(lambda: up(fleet) == {("b",): 1}, "another server is there")
-    assert "probes_total" not in read(fleet), "a server that is no longer configured has no series"
+    pollers.watch([replace(configured("a", server), probe=probe)])
+    wait_until(
+        lambda: read(pollers).get("probes_total", {}).get(("a", "llama3.2:latest", "ok"), 0) >= 2, "it is probed"
+    )
+    pollers.watch([configured("b", server)])
+    wait_until(lambda: up(pollers) == {("b",): 1}, "another server is there")
+    assert "probes_total" not in read(pollers), "a server that is no longer configured has no series"
 
 
 def observed(model: str, duration: float, ttft: float | None = None, **changes: object) -> RequestObservation:
@@ -303,14 +305,14 @@ def observed(model: str, duration: float, ttft: float | None = None, **changes: 
     )
 
 
-def test_cold_starts_are_marked(fleet: Fleet, server: StandIn) -> None:
+def test_cold_starts_are_marked(pollers: Pollers, server: StandIn) -> None:
     """A request that found its model not loaded counts, with its time to first token and its load; others do not."""
-    fleet.watch([configured("ollama", server)])
-    wait_until(lambda: up(fleet) == {("ollama",): 1}, "it is up")
-    fleet.recorded("ollama", observed("llama3.2", 0.0, 0.0))
-    fleet.recorded("ollama", observed("mistral", 1e-9, 1e-9, server_seconds=ServerSeconds(load=2.5)))
-    fleet.recorded("elsewhere", observed("mistral", 0.0))
-    fleet.recorded("ollama", RequestObservation("mistral", "other", False, "ok", "200", 0.0))
-    shown = read(fleet)
+    pollers.watch([configured("ollama", server)])
+    wait_until(lambda: up(pollers) == {("ollama",): 1}, "it is up")
+    pollers.recorded("ollama", observed("llama3.2", 0.0, 0.0))
+    pollers.recorded("ollama", observed("mistral", 1e-9, 1e-9, server_seconds=ServerSeconds(load=2.5)))
+    pollers.recorded("elsewhere", observed("mistral", 0.0))
+    pollers.recorded("ollama", RequestObservation("mistral", "other", False, "ok", "200", 0.0))
+    shown = read(pollers)
     assert shown["request_cold_starts_total"] == {("ollama", "mistral", "chat"): 1}
     assert shown["request_cold_start_time_to_first_token_seconds_count"] == {("ollama", "mistral", "chat"): 1}

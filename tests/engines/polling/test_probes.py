@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from modelhost_exporter.config.duration import Seconds
 from modelhost_exporter.config.http_url import ServerUrl
 from modelhost_exporter.engines.polling.probes import ProbeMetrics, Prober
-from modelhost_exporter.engines.polling.server_poller import ServerWatch, Surroundings
+from modelhost_exporter.engines.polling.server_poller import PollDependencies, ServerPoller
 from modelhost_exporter.engines.polling.settings import PolledServer, Probe
 from tests.support.pages import pages
 from tests.support.programs import free_port
@@ -36,7 +36,7 @@ def probed(
 ) -> dict[str, dict[tuple[str, ...], float]]:
     """Return the metrics after one round of probes."""
     configured = PolledServer("s", ServerUrl(server.url), probe=Probe(timeout=Seconds(0.3), **settings))
-    watch = ServerWatch(configured, Surroundings())
+    watch = ServerPoller(configured, PollDependencies())
     watch.poll()
     if then_gone:
         server.pages |= dict.fromkeys(("/api/v1/models", "/v1/models"), status(503))

@@ -4,7 +4,7 @@ import tracemalloc
 
 from prometheus_client import CollectorRegistry
 
-from modelhost_exporter.engines.polling.proxy_totals import Passed, ProxyCounts, Traffic, UnobservedShare
+from modelhost_exporter.engines.polling.proxy_totals import Passed, ProxyTotals, ProxyTraffic, UnproxiedShare
 from modelhost_exporter.requests.metrics import RequestMetrics
 from modelhost_exporter.requests.observation import RequestObservation, Tokens
 from modelhost_exporter.requests.slo import Objectives
@@ -25,7 +25,7 @@ def test_the_proxy_s_counters_are_read_by_server() -> None:
     metrics.record("b", observed(), Objectives())
     metrics.in_flight("a", "m", "chat", "waiting").inc()
     metrics.in_flight("a", "unknown", "other", "blocking").inc()
-    counts = ProxyCounts(registry)
+    counts = ProxyTotals(registry)
     assert counts.of("a") == Passed(45, {"m": 2, "n": 1}, {"m": 1})
     assert counts.of("b") == Passed(15, {"m": 1}, {})
     assert counts.of("c") == Passed()
@@ -35,7 +35,7 @@ def test_the_counters_are_read_once_for_everybody() -> None:
     """Fifty servers that poll at once read the proxy's registry once; a second later it is read anew."""
     registry, now = CollectorRegistry(), [0.0]
     metrics = RequestMetrics(registry)
-    counts = ProxyCounts(registry, lambda: now[0])
+    counts = ProxyTotals(registry, lambda: now[0])
     assert counts.of("a").tokens == 0
     metrics.record("a", observed(), Objectives())
     assert counts.of("a").tokens == 0
@@ -45,13 +45,13 @@ def test_the_counters_are_read_once_for_everybody() -> None:
 
 def test_without_a_proxy_nothing_passed() -> None:
     """A registry without the proxy's metrics is no error."""
-    assert ProxyCounts(CollectorRegistry()).of("a") == Passed()
+    assert ProxyTotals(CollectorRegistry()).of("a") == Passed()
 
 
 def test_traffic_is_reported_once() -> None:
     """Requests count as traffic once; one that is under way counts until it is over, and then once more."""
     passed = [Passed()]
-    traffic = Traffic(lambda: passed[0])
+    traffic = ProxyTraffic(lambda: passed[0])
     assert not traffic(None)
     passed[0] = Passed(requests={"m": 1})
     assert [traffic(None), traffic(None)] == [True, False]
@@ -63,7 +63,7 @@ def test_traffic_is_reported_once() -> None:
 
 def test_traffic_is_told_apart_by_model() -> None:
     """Requests for one model are no traffic of another, under any of its names."""
-    traffic = Traffic(lambda: Passed(requests={"big": 1}))
+    traffic = ProxyTraffic(lambda: Passed(requests={"big": 1}))
     assert not traffic(frozenset({"small"}))
     assert traffic(frozenset({"org/big:Q4", "big"}))
     assert traffic(None)
@@ -71,7 +71,7 @@ def test_traffic_is_told_apart_by_model() -> None:
 
 def test_an_engine_that_lists_other_names_in_each_poll_takes_no_memory() -> None:
     """What is kept is bounded by the proxy's labels, not by the engine's models and their aliases."""
-    traffic = Traffic(lambda: Passed(requests={"m": 1}))
+    traffic = ProxyTraffic(lambda: Passed(requests={"m": 1}))
 
     def poll(number: int) -> None:
         for model in range(100):
@@ -89,7 +89,7 @@ def test_an_engine_that_lists_other_names_in_each_poll_takes_no_memory() -> None
 
 def share(*steps: tuple[float, float | None, float]) -> float | None:
     """Return the ratio after these totals."""
-    unobserved = UnobservedShare(window_seconds=100)
+    unobserved = UnproxiedShare(window_seconds=100)
     for at, engine, proxied in steps:
         unobserved.note(at, engine, proxied)
     return unobserved.ratio()

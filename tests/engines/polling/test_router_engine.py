@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from modelhost_exporter.engines.polling.router_engine import MergedEngine
+from modelhost_exporter.engines.polling.router_engine import RouterEngine
 from modelhost_exporter.engines.snapshot import Engine
 
 
@@ -11,7 +11,7 @@ def engine(tokens: float, running: float = 0.0) -> Engine:
 
 def test_models_add_up() -> None:
     """A router's engine is the sum of its models', and nothing is made up that none of them says."""
-    merged = MergedEngine().merge({"a": engine(10, 1), "b": engine(5, 2)}, {"a", "b"})
+    merged = RouterEngine().merge({"a": engine(10, 1), "b": engine(5, 2)}, {"a", "b"})
     assert (merged.output_tokens, merged.requests_running, merged.input_tokens) == (15, 3, {"miss": 30})
     assert merged.requests_waiting is None
     assert merged.kv_cache_usage_ratio is None
@@ -19,7 +19,7 @@ def test_models_add_up() -> None:
 
 def test_an_unloaded_model_s_tokens_stay_counted() -> None:
     """Counters do not fall when a model is unloaded or sleeps; what ran on it no longer runs."""
-    merging = MergedEngine()
+    merging = RouterEngine()
     merging.merge({"a": engine(10, 1), "b": engine(5)}, {"a", "b"})
     merged = merging.merge({"b": engine(6)}, {"b"})
     assert (merged.output_tokens, merged.requests_running) == (16, 0)
@@ -28,14 +28,14 @@ def test_an_unloaded_model_s_tokens_stay_counted() -> None:
 
 def test_a_model_that_started_anew_keeps_what_it_counted() -> None:
     """A fall of one model's counters within a router is a restart of that model, not of the server."""
-    merging = MergedEngine()
+    merging = RouterEngine()
     merging.merge({"a": engine(10), "b": engine(5)}, {"a", "b"})
     assert merging.merge({"a": engine(1), "b": engine(5)}, {"a", "b"}).output_tokens == 16
 
 
 def test_any_counter_that_falls_is_a_new_start() -> None:
     """A model that has no output (embeddings) tells a new start by its input."""
-    merging = MergedEngine()
+    merging = RouterEngine()
     merging.merge({"a": Engine(output_tokens=0, input_tokens={"miss": 100})}, {"a"})
     merged = merging.merge({"a": Engine(output_tokens=0, input_tokens={"miss": 7})}, {"a"})
     assert merged.input_tokens == {"miss": 107}
@@ -43,7 +43,7 @@ def test_any_counter_that_falls_is_a_new_start() -> None:
 
 def test_a_model_that_slept_counts_on() -> None:
     """Asleep its counters stand and its gauges are gone; awake they go on, and nothing counts twice."""
-    merging = MergedEngine()
+    merging = RouterEngine()
     merging.merge({"a": engine(10, 1)}, {"a"})
     merged = merging.merge({}, set(), {"a"})
     assert (merged.output_tokens, merged.requests_running) == (10, None)
@@ -52,14 +52,14 @@ def test_a_model_that_slept_counts_on() -> None:
 
 def test_a_model_that_was_left_alone_keeps_its_numbers() -> None:
     """A loaded model that was not asked this time, for lack of traffic, still counts."""
-    merging = MergedEngine()
+    merging = RouterEngine()
     merging.merge({"a": engine(10)}, {"a"})
     assert merging.merge({}, {"a"}).output_tokens == 10
 
 
 def test_a_page_that_failed_once_takes_nothing_back() -> None:
     """What a model did not tell this time stays counted, or all of it would count again next time."""
-    merging = MergedEngine()
+    merging = RouterEngine()
     merging.merge({"a": engine(10, 1), "b": engine(5)}, {"a", "b"})
     merged = merging.merge({"a": Engine(), "b": engine(6)}, {"a", "b"})
     assert (merged.output_tokens, merged.input_tokens, merged.requests_running) == (16, {"miss": 32}, 0)
@@ -70,4 +70,4 @@ def test_a_page_that_failed_once_takes_nothing_back() -> None:
 def test_usages_are_averaged() -> None:
     """A ratio of several models is their mean, never their sum."""
     engines = {"a": Engine(kv_cache_usage_ratio=0.2), "b": Engine(kv_cache_usage_ratio=0.6)}
-    assert MergedEngine().merge(engines, {"a", "b"}).kv_cache_usage_ratio == 0.4
+    assert RouterEngine().merge(engines, {"a", "b"}).kv_cache_usage_ratio == 0.4

@@ -14,7 +14,7 @@ from modelhost_exporter.config.http_url import ServerUrl
 from modelhost_exporter.engines.local_processes import ServerProcesses
 from modelhost_exporter.engines.metrics import FAMILIES
 from modelhost_exporter.engines.polling.proxy_totals import Passed
-from modelhost_exporter.engines.polling.server_poller import ServerWatch, Surroundings
+from modelhost_exporter.engines.polling.server_poller import PollDependencies, ServerPoller
 from modelhost_exporter.engines.polling.settings import PolledServer
 from modelhost_exporter.gpu.usage_cache import GpuUse
 from modelhost_exporter.metrics.exposition import OPENMETRICS, TEXT
@@ -47,21 +47,21 @@ class Processes:
         self.forgotten += 1
 
 
-def around(found: ServerProcesses | None = None, **changes: Any) -> Surroundings:
+def dependencies(found: ServerProcesses | None = None, **changes: Any) -> PollDependencies:
     """Return surroundings with these processes."""
-    plain = Surroundings(find_processes=lambda _host, _port: Processes(found), wall_clock=lambda: 1.8e9)  # type: ignore[arg-type, return-value]
+    plain = PollDependencies(find_processes=lambda _host, _port: Processes(found), wall_clock=lambda: 1.8e9)  # type: ignore[arg-type, return-value]
     return replace(plain, **changes)
 
 
-def watch(server: StandIn, surroundings: Surroundings | None = None, **settings: Any) -> ServerWatch:
+def watch(server: StandIn, surroundings: PollDependencies | None = None, **settings: Any) -> ServerPoller:
     """Return a watch over a stand-in."""
     configured = PolledServer("s", ServerUrl(server.url), timeout=Seconds(0.3), **settings)
-    watched = ServerWatch(configured, surroundings or around())
+    watched = ServerPoller(configured, surroundings or dependencies())
     server.clients.append(watched.close)
     return watched
 
 
-def shown(watched: ServerWatch) -> Readings:
+def shown(watched: ServerPoller) -> Readings:
     """Return what a scrape shows."""
     return readings(joined(FAMILIES, [watched.parts]))
 
@@ -256,7 +256,7 @@ def test_memory_and_energy_come_from_the_processes() -> None:
         return {"gpu": GpuUse(next(joules), {1: 3e9, 2: 1e9})}
 
     with standing_in(pages("vllm")) as server:
-        watched = watch(server, around(found, gpus=gpus))
+        watched = watch(server, dependencies(found, gpus=gpus))
         watched.poll()
         watched.poll()
         read = shown(watched)
@@ -271,7 +271,7 @@ def test_energy_used_while_the_server_was_away_is_not_its_model_s(vllm: StandIn)
     """What a GPU used while nobody knew who worked on it is nobody's."""
     joules = iter((100.0, 90_000.0, 90_001.0))
     found = ServerProcesses(frozenset({1}), 5e8, ("vllm",))
-    watched = watch(vllm, around(found, gpus=lambda: {"gpu": GpuUse(next(joules), {1: 3e9})}))
+    watched = watch(vllm, dependencies(found, gpus=lambda: {"gpu": GpuUse(next(joules), {1: 3e9})}))
     models = vllm.pages["/v1/models"]
     for page in (models, status(503), models, models):
         vllm.pages["/v1/models"] = page
@@ -282,7 +282,7 @@ def test_energy_used_while_the_server_was_away_is_not_its_model_s(vllm: StandIn)
 def test_processes_are_looked_for_anew_when_other_models_are_loaded(ollama: StandIn) -> None:
     """Ollama starts a process for each model: it is found with the next poll, and looked for only then."""
     processes = Processes(None)
-    watched = watch(ollama, replace(around(), find_processes=lambda _host, _port: processes))  # type: ignore[arg-type, return-value]
+    watched = watch(ollama, replace(dependencies(), find_processes=lambda _host, _port: processes))  # type: ignore[arg-type, return-value]
     pages = (ollama.pages["/api/ps"], ollama.pages["/api/ps"], b'{"models":[]}', b'{"models":[]}')
     looked = []
     for page in pages:
@@ -298,7 +298,7 @@ def test_gpus_that_fail_cost_only_their_numbers(vllm: StandIn) -> None:
     def broken() -> dict[str, GpuUse]:
         raise RuntimeError("NVML")
 
-    watched = watch(vllm, around(ServerProcesses(frozenset({1}), 5e8, ()), gpus=broken))
+    watched = watch(vllm, dependencies(ServerProcesses(frozenset({1}), 5e8, ()), gpus=broken))
     assert watched.poll()
     assert shown(watched)["model_memory_bytes"] == {("s", "Qwen/Qwen3-8B", "ram"): 5e8}
 
@@ -306,8 +306,8 @@ def test_gpus_that_fail_cost_only_their_numbers(vllm: StandIn) -> None:
 def test_tokens_that_went_around_the_proxy_are_a_share(vllm: StandIn) -> None:
     """For a proxied server the unobserved share compares both sides since the last poll; for others it is absent."""
     passed = [Passed(tokens=0)]
-    proxied = watch(vllm, around(passed=lambda: passed[0], is_proxied=True))
-    alone = watch(vllm, around(passed=lambda: passed[0]))
+    proxied = watch(vllm, dependencies(passed=lambda: passed[0], is_proxied=True))
+    alone = watch(vllm, dependencies(passed=lambda: passed[0]))
     for watched in (proxied, alone):
         watched.poll()
     vllm.pages["/metrics"] = pages("vllm")["/metrics"].replace(b"2000.0", b"2100.0")
@@ -324,7 +324,7 @@ def test_a_sleepy_llama_cpp_is_read_after_traffic_only() -> None:
     served["/props"] = served["/props"].replace(b"b0-unknown", b"b9157-dd56a77")
     passed = [Passed()]
     with standing_in(served) as server:
-        watched = watch(server, around(passed=lambda: passed[0], is_proxied=True))
+        watched = watch(server, dependencies(passed=lambda: passed[0], is_proxied=True))
         watched.poll()
         watched.poll()
         assert not [path for path in server.asked if path.startswith(("/metrics", "/slots"))]
@@ -338,6 +338,6 @@ def test_a_sleepy_llama_cpp_is_read_after_traffic_only() -> None:
 def test_a_server_that_was_never_there_is_down() -> None:
     """Nobody on the port: up is 0 from the first poll on."""
     url = ServerUrl(f"http://127.0.0.1:{free_port()}")
-    watched = ServerWatch(PolledServer("s", url), around())
+    watched = ServerPoller(PolledServer("s", url), dependencies())
     assert not watched.poll()
     assert shown(watched)["engine_up"] == {("s",): 0}

@@ -14,7 +14,7 @@ from modelhost_exporter.json_reading import FREE
 
 if TYPE_CHECKING:
     from modelhost_exporter.engines.snapshot import ServerSnapshot
-    from modelhost_exporter.json_reading import Care, Fetch
+    from modelhost_exporter.json_reading import Fetch, PollPolicy
 
 
 class EngineKind(Protocol):
@@ -33,7 +33,7 @@ class EngineKind(Protocol):
         """Return whether a server is of this kind, from pages that are harmless to request of any server."""
         ...
 
-    def snapshot(self, fetch: Fetch, care: Care = FREE) -> ServerSnapshot:
+    def snapshot(self, fetch: Fetch, care: PollPolicy = FREE) -> ServerSnapshot:
         """Return the server's state; a pure function of the fetched pages.
 
         Raises the errors of ``fetch`` and of parsing for the page that the kind requires; other pages are optional.

@@ -9,7 +9,7 @@ from modelhost_exporter.engines.snapshot import Engine, Model, ServerSnapshot
 from modelhost_exporter.json_reading import FREE, known, known_latencies, listed_models, optional_object, page, text
 
 if TYPE_CHECKING:
-    from modelhost_exporter.json_reading import Care, Fetch
+    from modelhost_exporter.json_reading import Fetch, PollPolicy
 
 PORTS = (4000,)
 PROGRAMS = ("litellm",)
@@ -22,7 +22,7 @@ def detect(fetch: Fetch) -> bool:
     return bool(text(optional_object(fetch, "/health/readiness").get("litellm_version")))
 
 
-def snapshot(fetch: Fetch, care: Care = FREE) -> ServerSnapshot:
+def snapshot(fetch: Fetch, care: PollPolicy = FREE) -> ServerSnapshot:
     """Return what LiteLLM says; whether the models behind it are loaded it does not know."""
     models = tuple(Model(entry["id"]) for entry in listed_models(fetch))
     metrics = EnginePage(page(fetch, "/metrics/") if care.metrics != "off" else b"", "litellm_")

@@ -19,7 +19,7 @@ from modelhost_exporter.engines.metrics_page import EnginePage
 from modelhost_exporter.engines.snapshot import Engine, Model, ServerSnapshot
 from modelhost_exporter.json_reading import (
     FREE,
-    NotUnderstood,
+    UnexpectedContent,
     attempt,
     child,
     count,
@@ -36,7 +36,7 @@ from modelhost_exporter.json_reading import (
 )
 
 if TYPE_CHECKING:
-    from modelhost_exporter.json_reading import Care, Fetch
+    from modelhost_exporter.json_reading import Fetch, PollPolicy
 
 PORTS = (8080,)
 PROGRAMS = ("llama-server", "llama_server", "llamafile")
@@ -44,7 +44,7 @@ PRIORITY = 10
 ACCEPTS_INCLUDE_USAGE = False
 
 _HARMLESS_METRICS_BUILD = 10600  # a good while after #27376, merged in August 2026
-_MOST_ASKED = 64  # models of a router: a list without end must not make a poll without end
+_MAX_ASKED = 64  # models of a router: a list without end must not make a poll without end
 _BUILD = re.compile(r"b(\d{1,9})\b")
 _SLEEP_FLAG = "--sleep-idle-seconds"
 
@@ -56,7 +56,7 @@ def detect(fetch: Fetch) -> bool:
     return "default_generation_settings" in optional_object(fetch, "/props")
 
 
-def snapshot(fetch: Fetch, care: Care = FREE) -> ServerSnapshot:
+def snapshot(fetch: Fetch, care: PollPolicy = FREE) -> ServerSnapshot:
     """Return what llama.cpp says, asking /metrics and /slots only where that does no harm."""
     entries = listed_models(fetch)
     props = optional_object(fetch, "/props")
@@ -65,9 +65,9 @@ def snapshot(fetch: Fetch, care: Care = FREE) -> ServerSnapshot:
     return _single(fetch, care, props, entries)
 
 
-def _single(fetch: Fetch, care: Care, props: dict[str, Any], entries: list[dict[str, Any]]) -> ServerSnapshot:
+def _single(fetch: Fetch, care: PollPolicy, props: dict[str, Any], entries: list[dict[str, Any]]) -> ServerSnapshot:
     if not entries:
-        raise NotUnderstood("/v1/models lists no model")
+        raise UnexpectedContent("/v1/models lists no model")
     can_sleep, awake = "is_sleeping" in props, props.get("is_sleeping") is not True
     model = _model(entries[0], loaded=awake, props=props)
     metrics, slots = _deep(fetch, care, awake=awake, can_sleep=can_sleep, build=_build(props))
@@ -81,7 +81,7 @@ def _single(fetch: Fetch, care: Care, props: dict[str, Any], entries: list[dict[
 
 
 def _deep(
-    fetch: Fetch, care: Care, *, awake: bool, can_sleep: bool, build: int
+    fetch: Fetch, care: PollPolicy, *, awake: bool, can_sleep: bool, build: int
 ) -> tuple[EnginePage, list[dict[str, Any]] | None]:
     """Return /metrics and /slots of a server with one model, as far as they may be asked for; none is ever woken."""
     auto = care.metrics == "auto"
@@ -96,12 +96,12 @@ def _deep(
     return EnginePage(b""), None
 
 
-def _router(fetch: Fetch, care: Care, props: dict[str, Any], entries: list[dict[str, Any]]) -> ServerSnapshot:
+def _router(fetch: Fetch, care: PollPolicy, props: dict[str, Any], entries: list[dict[str, Any]]) -> ServerSnapshot:
     models = tuple(_routed_model(entry, child(entry, "status", "value")) for entry in entries)
     harmless = _build(props) >= _HARMLESS_METRICS_BUILD
     engines: dict[str, Engine] = {}
     for model, entry in zip(models, entries, strict=True):
-        if not model.loaded or care.metrics == "off" or len(engines) == _MOST_ASKED:
+        if not model.loaded or care.metrics == "off" or len(engines) == _MAX_ASKED:
             continue
         wanted = f"?model={quote(model.name, safe='')}&autoload=false"
         sleepless = care.metrics == "on" or not _may_sleep(entry)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from modelhost_exporter.engines.snapshot import Model, ServerSnapshot
 from modelhost_exporter.json_reading import (
     FREE,
-    NotUnderstood,
+    UnexpectedContent,
     attempt,
     child,
     count,
@@ -18,7 +18,7 @@ from modelhost_exporter.json_reading import (
 )
 
 if TYPE_CHECKING:
-    from modelhost_exporter.json_reading import Care, Fetch
+    from modelhost_exporter.json_reading import Fetch, PollPolicy
 
 PORTS = (1234,)
 PROGRAMS = ("lm-studio", "LM Studio", "lmstudio")
@@ -33,7 +33,7 @@ def detect(fetch: Fetch) -> bool:
     return "loaded_instances" in first or "compatibility_type" in older
 
 
-def snapshot(fetch: Fetch, _care: Care = FREE) -> ServerSnapshot:
+def snapshot(fetch: Fetch, _care: PollPolicy = FREE) -> ServerSnapshot:
     """Return what LM Studio says: every downloaded model, loaded or not."""
     entries = attempt(lambda: read_object(fetch, "/api/v1/models").get("models"), None)
     if isinstance(entries, list):
@@ -42,7 +42,7 @@ def snapshot(fetch: Fetch, _care: Care = FREE) -> ServerSnapshot:
         )
     older = read_object(fetch, "/api/v0/models").get("data")
     if not isinstance(older, list):
-        raise NotUnderstood("/api/v0/models is no list of models")
+        raise UnexpectedContent("/api/v0/models is no list of models")
     return ServerSnapshot(
         "lmstudio", "", tuple(_older_model(e) for e in objects(older) if text(e.get("id"))), loads_on_request="by_name"
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from modelhost_exporter.engines.snapshot import Model, ServerSnapshot
 from modelhost_exporter.json_reading import (
     FREE,
-    NotUnderstood,
+    UnexpectedContent,
     child,
     count,
     number,
@@ -19,7 +19,7 @@ from modelhost_exporter.json_reading import (
 )
 
 if TYPE_CHECKING:
-    from modelhost_exporter.json_reading import Care, Fetch
+    from modelhost_exporter.json_reading import Fetch, PollPolicy
 
 PORTS = (11434,)
 PROGRAMS = ("ollama",)
@@ -34,11 +34,11 @@ def detect(fetch: Fetch) -> bool:
     return isinstance(optional_object(fetch, "/api/ps").get("models"), list)
 
 
-def snapshot(fetch: Fetch, _care: Care = FREE) -> ServerSnapshot:
+def snapshot(fetch: Fetch, _care: PollPolicy = FREE) -> ServerSnapshot:
     """Return what Ollama says: the models that are loaded now, and no others."""
     running = read_object(fetch, "/api/ps").get("models")
     if not isinstance(running, list):
-        raise NotUnderstood("/api/ps is no list of models")
+        raise UnexpectedContent("/api/ps is no list of models")
     version = text(optional_object(fetch, "/api/version").get("version"))
     models = tuple(_model(entry) for entry in objects(running) if text(entry.get("name") or entry.get("model")))
     return ServerSnapshot("ollama", version, models, loads_on_request="by_name")

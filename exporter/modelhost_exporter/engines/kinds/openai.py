@@ -8,7 +8,7 @@ from modelhost_exporter.engines.snapshot import Model, ServerSnapshot
 from modelhost_exporter.json_reading import FREE, attempt, listed_models
 
 if TYPE_CHECKING:
-    from modelhost_exporter.json_reading import Care, Fetch
+    from modelhost_exporter.json_reading import Fetch, PollPolicy
 
 PORTS = (8000, 8080, 5000)
 PROGRAMS: tuple[str, ...] = ()
@@ -21,6 +21,6 @@ def detect(fetch: Fetch) -> bool:
     return attempt(lambda: listed_models(fetch) is not None, otherwise=False)
 
 
-def snapshot(fetch: Fetch, _care: Care = FREE) -> ServerSnapshot:
+def snapshot(fetch: Fetch, _care: PollPolicy = FREE) -> ServerSnapshot:
     """Return the models that it lists."""
     return ServerSnapshot("openai", "", tuple(Model(entry["id"]) for entry in listed_models(fetch)))

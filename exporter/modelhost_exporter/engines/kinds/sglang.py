@@ -9,7 +9,7 @@ from modelhost_exporter.engines.snapshot import Engine, Model, ServerSnapshot
 from modelhost_exporter.json_reading import FREE, count, known, known_latencies, listed_models, owners, page, wants_key
 
 if TYPE_CHECKING:
-    from modelhost_exporter.json_reading import Care, Fetch
+    from modelhost_exporter.json_reading import Fetch, PollPolicy
 
 PORTS = (30000,)
 PROGRAMS = ("sglang",)
@@ -26,7 +26,7 @@ def detect(fetch: Fetch) -> bool:
     return "sglang" in owners(fetch) or (wants_key(fetch) and bool(EnginePage(page(fetch, "/metrics"), *_PREFIXES)))
 
 
-def snapshot(fetch: Fetch, care: Care = FREE) -> ServerSnapshot:
+def snapshot(fetch: Fetch, care: PollPolicy = FREE) -> ServerSnapshot:
     """Return what SGLang says."""
     text = page(fetch, "/metrics") if care.metrics != "off" else b""
     metrics = EnginePage(text, *_PREFIXES, copies=_COPIES)

@@ -20,7 +20,7 @@ from modelhost_exporter.json_reading import (
 if TYPE_CHECKING:
     from typing import Any
 
-    from modelhost_exporter.json_reading import Care, Fetch
+    from modelhost_exporter.json_reading import Fetch, PollPolicy
 
 PORTS = (8080, 3000)
 PROGRAMS = ("text-generation",)
@@ -34,7 +34,7 @@ def detect(fetch: Fetch) -> bool:
     return bool(text(info.get("model_id"))) and "max_concurrent_requests" in info
 
 
-def snapshot(fetch: Fetch, care: Care = FREE) -> ServerSnapshot:
+def snapshot(fetch: Fetch, care: PollPolicy = FREE) -> ServerSnapshot:
     """Return what TGI says."""
     info = read_object(fetch, "/info")
     metrics = EnginePage(page(fetch, "/metrics") if care.metrics != "off" else b"", "tgi_")

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from modelhost_exporter.engines.metrics_page import EnginePage
 from modelhost_exporter.engines.snapshot import Engine, Model, ServerSnapshot
-from modelhost_exporter.json_reading import FREE, NotUnderstood, known, optional_object, page, text
+from modelhost_exporter.json_reading import FREE, UnexpectedContent, known, optional_object, page, text
 
 if TYPE_CHECKING:
-    from modelhost_exporter.json_reading import Care, Fetch
+    from modelhost_exporter.json_reading import Fetch, PollPolicy
 
 PORTS = (8000,)
 PROGRAMS = ("tritonserver",)
@@ -29,12 +29,12 @@ def detect(fetch: Fetch) -> bool:
     return optional_object(fetch, "/v2").get("name") == "triton"
 
 
-def snapshot(fetch: Fetch, care: Care = FREE) -> ServerSnapshot:
+def snapshot(fetch: Fetch, care: PollPolicy = FREE) -> ServerSnapshot:
     """Return what Triton says; its cumulative times are means at best and stay out."""
     about = optional_object(fetch, "/v2")
     metrics = EnginePage(page(fetch, "/metrics") if care.metrics != "off" else b"", "nv_")
     if not about and not metrics:
-        raise NotUnderstood("neither /v2 nor /metrics is Triton's")
+        raise UnexpectedContent("neither /v2 nor /metrics is Triton's")
     names = metrics.by("model", "inference_request_success")
     models = tuple(Model(name) for name in names if text(name))
     return ServerSnapshot("triton", text(about.get("version")), models, _engine(metrics, alone=len(names) == 1))

@@ -20,7 +20,7 @@ from modelhost_exporter.json_reading import (
 )
 
 if TYPE_CHECKING:
-    from modelhost_exporter.json_reading import Care, Fetch
+    from modelhost_exporter.json_reading import Fetch, PollPolicy
 
 PORTS = (8000,)
 PROGRAMS = ("vllm",)
@@ -36,7 +36,7 @@ def detect(fetch: Fetch) -> bool:
     return "vllm" in owners(fetch) or (wants_key(fetch) and bool(EnginePage(page(fetch, "/metrics"), *_PREFIXES)))
 
 
-def snapshot(fetch: Fetch, care: Care = FREE) -> ServerSnapshot:
+def snapshot(fetch: Fetch, care: PollPolicy = FREE) -> ServerSnapshot:
     """Return what vLLM says."""
     entries = listed_models(fetch)
     metrics = EnginePage(page(fetch, "/metrics") if care.metrics != "off" else b"", *_PREFIXES)

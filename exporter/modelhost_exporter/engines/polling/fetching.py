@@ -24,7 +24,7 @@ from modelhost_exporter.json_reading import NotServed
 
 MAX_BYTES = 8 << 20
 _CHUNK_BYTES = 1 << 16
-_MOST_REDIRECTS = 3
+_MAX_REDIRECTS = 3
 _OK, _REDIRECTS = range(200, 300), (301, 302, 303, 307, 308)
 # uvicorn and llama.cpp close a connection that is idle for 5 s: it is opened anew then
 _IDLE_SECONDS = 4.0
@@ -97,7 +97,7 @@ class Fetcher:
     def request(self, method: str, target: str, body: bytes | None = None) -> bytes:
         """Send a request and follow redirects that stay on this server."""
         deadline = self._now() + self._timeout
-        for _ in range(_MOST_REDIRECTS):
+        for _ in range(_MAX_REDIRECTS):
             status, location, answer = self._exchange(method, target, body, deadline)
             if status in _OK:
                 return answer

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _HOPELESS = ("timeout", "unreachable")
 
 
-class Visit:
+class PollSession:
     """What backends fetch with. After one page that times out no other is asked for: a poll costs one time-out."""
 
     def __init__(self, fetch: Fetch, on_failure: Callable[[str], None]) -> None:

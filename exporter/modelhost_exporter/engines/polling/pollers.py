@@ -12,8 +12,8 @@ from prometheus_client import CollectorRegistry
 
 from modelhost_exporter.engines.metrics import COLD_STARTS, COLD_TTFT, FAMILIES
 from modelhost_exporter.engines.polling.probes import ProbeMetrics, Prober
-from modelhost_exporter.engines.polling.proxy_totals import ProxyCounts
-from modelhost_exporter.engines.polling.server_poller import ServerWatch, Surroundings
+from modelhost_exporter.engines.polling.proxy_totals import ProxyTotals
+from modelhost_exporter.engines.polling.server_poller import PollDependencies, ServerPoller
 from modelhost_exporter.metrics.instruments import live_counter, live_histogram
 from modelhost_exporter.metrics.prerendered import joined
 from modelhost_exporter.process.periodic_thread import PeriodicThread
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from modelhost_exporter.requests.observation import RequestObservation
 
 _JITTER = 0.1
-_LONGEST_BACK_OFF = 16
+_MAX_BACK_OFF = 16
 
 
-class Fleet:
+class Pollers:
     """The model servers that are watched now; a reload replaces those that changed and leaves the others alone."""
 
     def __init__(
@@ -39,7 +39,7 @@ class Fleet:
         proxy_registry: CollectorRegistry,
         gpus: GpuUses | None = None,
         *,
-        around: Surroundings | None = None,
+        dependencies: PollDependencies | None = None,
         schedule: Schedule | None = None,
     ) -> None:
         """Watch nothing yet. ``gpus`` is where energy and memory of models come from; None where there are no GPUs.
@@ -48,27 +48,27 @@ class Fleet:
         """
         self._live = CollectorRegistry()
         """What is counted as it happens."""
-        self._around = around or Surroundings(gpus=gpus)
+        self._dependencies = dependencies or PollDependencies(gpus=gpus)
         self._schedule = schedule or run_schedule
-        self._counts = ProxyCounts(proxy_registry, self._around.now)
+        self._counts = ProxyTotals(proxy_registry, self._dependencies.now)
         self._probe_metrics = ProbeMetrics(self._live)
         self._cold_starts = live_counter(COLD_STARTS, self._live)
         self._cold_ttft = live_histogram(COLD_TTFT, self._live)
         self._watched: list[_Watched] = []
-        self._by_name: dict[str, ServerWatch] = {}
+        self._by_name: dict[str, ServerPoller] = {}
 
     def watch(self, servers: Sequence[PolledServer], proxied: Collection[str] = ()) -> None:
         """Poll these servers and no others; ``proxied`` are the names of those that have a proxy."""
         self.prepare(servers, proxied).put_in_force()
 
-    def prepare(self, servers: Sequence[PolledServer], proxied: Collection[str] = ()) -> Change:
+    def prepare(self, servers: Sequence[PolledServer], proxied: Collection[str] = ()) -> PollChange:
         """Start to poll what is new among these servers; what is in force stays until the change is put in force.
 
         Raises what the schedule does where it cannot start (RuntimeError: no thread left); nothing has changed then.
         """
         wanted = [_Wanted(server, server.name in proxied) for server in servers]
         kept = {one.wanted.server.name: one for one in self._watched if one.wanted in wanted and one.is_polled()}
-        change = Change(self._replace)
+        change = PollChange(self._replace)
         for one in wanted:
             watched = kept.get(one.server.name)
             if watched is None:
@@ -102,7 +102,7 @@ class Fleet:
         watch = self._by_name.get(server)
         if watch is None or not observed.is_inference or observed.outcome != "ok":
             return
-        now = self._around.now()
+        now = self._dependencies.now()
         accepted = now - observed.duration
         first_answer = accepted + (observed.time_to_first_token or observed.duration)
         if watch.history.is_cold(observed.model, accepted, first_answer):
@@ -115,14 +115,16 @@ class Fleet:
 
     def _watched_anew(self, wanted: _Wanted) -> _Watched:
         server = wanted.server
-        around = replace(self._around, is_proxied=wanted.is_proxied, passed=lambda: self._counts.of(server.name))
-        watch = ServerWatch(server, around)
+        dependencies = replace(
+            self._dependencies, is_proxied=wanted.is_proxied, passed=lambda: self._counts.of(server.name)
+        )
+        watch = ServerPoller(server, dependencies)
         prober = self._prober(wanted, watch) if server.probe else None
         return _Watched(wanted, watch, prober, self._schedule)
 
-    def _prober(self, wanted: _Wanted, watch: ServerWatch) -> Prober:
-        around = self._around
-        return Prober(wanted.server, watch, self._probe_metrics, now=around.now, connect=around.connect)
+    def _prober(self, wanted: _Wanted, watch: ServerPoller) -> Prober:
+        dependencies = self._dependencies
+        return Prober(wanted.server, watch, self._probe_metrics, now=dependencies.now, connect=dependencies.connect)
 
 
 class _Wanted(NamedTuple):
@@ -135,7 +137,7 @@ class _Wanted(NamedTuple):
 class _Watched:
     """One server's threads."""
 
-    def __init__(self, wanted: _Wanted, watch: ServerWatch, prober: Prober | None, schedule: Schedule) -> None:
+    def __init__(self, wanted: _Wanted, watch: ServerPoller, prober: Prober | None, schedule: Schedule) -> None:
         self.wanted = wanted
         self.watch = watch
         self._stopped = threading.Event()
@@ -165,7 +167,7 @@ def _always() -> bool:
     return True
 
 
-class Change:
+class PollChange:
     """The servers that are to be watched, the new ones already polled: put in force, or undone."""
 
     def __init__(self, replace_watched: Callable[[list[_Watched]], None]) -> None:
@@ -243,5 +245,5 @@ def run_schedule(  # noqa: PLR0913 - what, when, until when, and how it is calle
 
 def pause(interval_seconds: float, failures: int, chance: float) -> float:
     """Return how long to wait: an interval a tenth longer or shorter; doubled with each failure in a row, up to 16."""
-    factor = min(_LONGEST_BACK_OFF, 2 ** max(0, failures - 1)) if failures else 1
+    factor = min(_MAX_BACK_OFF, 2 ** max(0, failures - 1)) if failures else 1
     return interval_seconds * factor * (1 + _JITTER * (2 * chance - 1))

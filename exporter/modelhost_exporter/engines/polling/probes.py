@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from modelhost_exporter.engines.polling.fetching import Connect
-    from modelhost_exporter.engines.polling.server_poller import ServerWatch
+    from modelhost_exporter.engines.polling.server_poller import ServerPoller
     from modelhost_exporter.engines.polling.settings import PolledServer, Probe
 
 _SERVER_ERROR = 500
@@ -53,7 +53,7 @@ class Prober:
     def __init__(
         self,
         server: PolledServer,
-        watch: ServerWatch,
+        watch: ServerPoller,
         metrics: ProbeMetrics,
         *,
         now: Callable[[], float] = time.perf_counter,

@@ -29,7 +29,7 @@ class Passed(NamedTuple):
     in_flight: Mapping[str, float] = {}
 
 
-class ProxyCounts:
+class ProxyTotals:
     """The proxy's counters, by server; read at most once a second, whoever asks."""
 
     def __init__(self, registry: CollectorRegistry, now: Callable[[], float] = time.monotonic) -> None:
@@ -69,7 +69,7 @@ def _by_server(samples: Iterable[Sample]) -> dict[str, Passed]:
     }
 
 
-class Traffic:
+class ProxyTraffic:
     """Tells whether requests came since it last said so, for a server or for one of its models."""
 
     def __init__(self, passed: Callable[[], Passed]) -> None:
@@ -92,7 +92,7 @@ class Traffic:
         return came or any(count > 0 for name, count in passed.in_flight.items() if name in names)
 
 
-class UnobservedShare:
+class UnproxiedShare:
     """The share of an engine's tokens that did not pass the proxy, over the last hour."""
 
     def __init__(self, window_seconds: float = _WINDOW_SECONDS) -> None:

@@ -23,7 +23,7 @@ _TABLES = ("input_tokens", "requests_finished")
 _GAUGES = ("requests_running", "requests_waiting", "request_capacity", "kv_cache_capacity_tokens")
 
 
-class MergedEngine:
+class RouterEngine:
     """Adds up the engines of one server. What a model counted stays counted when it is unloaded or started anew.
 
     A loaded model that was not asked this time keeps its last numbers: nothing happened to it. One that sleeps goes on

@@ -14,11 +14,11 @@ from modelhost_exporter.engines.local_processes import LocalProcesses
 from modelhost_exporter.engines.metrics import ModelState, ServerState, families
 from modelhost_exporter.engines.model_history import ModelHistory
 from modelhost_exporter.engines.polling.fetching import Fetcher
-from modelhost_exporter.engines.polling.poll_session import Visit
-from modelhost_exporter.engines.polling.proxy_totals import Passed, Traffic, UnobservedShare
-from modelhost_exporter.engines.polling.router_engine import MergedEngine
+from modelhost_exporter.engines.polling.poll_session import PollSession
+from modelhost_exporter.engines.polling.proxy_totals import Passed, ProxyTraffic, UnproxiedShare
+from modelhost_exporter.engines.polling.router_engine import RouterEngine
 from modelhost_exporter.engines.snapshot import Engine
-from modelhost_exporter.json_reading import Care, NotUnderstood
+from modelhost_exporter.json_reading import PollPolicy, UnexpectedContent
 from modelhost_exporter.logs.state_log import StateLog
 from modelhost_exporter.metrics.prerendered import written
 
@@ -45,7 +45,7 @@ def _nothing_passed() -> Passed:
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class PollDependencies:
     """What a server's watch needs of the rest of the machine."""
 
     passed: Callable[[], Passed] = _nothing_passed
@@ -58,26 +58,26 @@ class Surroundings:
     wall_clock: Callable[[], float] = time.time
 
 
-class ServerWatch:
+class ServerPoller:
     """Polls one server. ``parts`` is what a scrape shows, replaced as a whole by each poll."""
 
-    def __init__(self, server: PolledServer, around: Surroundings) -> None:
+    def __init__(self, server: PolledServer, dependencies: PollDependencies) -> None:
         self.server = server
         self.history = ModelHistory(server.max_models)
         self.snapshot: ServerSnapshot | None = None
         self.parts: Parts = {}
         self._state = ServerState(server.name, None)
-        self._polled = around.now()
+        self._polled = dependencies.now()
         self._overdue_logged = StateLog(initial=False)
-        self._around = around
-        self._fetcher = around.connect(server.url.text, server.headers, server.timeout)
-        self._metrics = _metrics_client(server, around.connect)
+        self._dependencies = dependencies
+        self._fetcher = dependencies.connect(server.url.text, server.headers, server.timeout)
+        self._metrics = _metrics_client(server, dependencies.connect)
         self._kind: str | None = None if server.kind == "auto" else server.kind
         parts = urlsplit(server.url.text)
-        self._processes = around.find_processes(parts.hostname or "", parts.port or 0)
-        self._traffic = Traffic(around.passed)
-        self._unobserved = UnobservedShare()
-        self._merged = MergedEngine()
+        self._processes = dependencies.find_processes(parts.hostname or "", parts.port or 0)
+        self._traffic = ProxyTraffic(dependencies.passed)
+        self._unproxied = UnproxiedShare()
+        self._merged = RouterEngine()
         self._energy = ModelEnergy()
         self._failures: dict[str, int] = {}
         self._last_success: float | None = None
@@ -89,7 +89,7 @@ class ServerWatch:
 
     def poll(self) -> bool:
         """Ask the server once and take what it says; tell whether it answered. Blocks, never raises."""
-        began = self._around.now()
+        began = self._dependencies.now()
         problem = ""
         try:
             self.snapshot = self._read()
@@ -99,9 +99,9 @@ class ServerWatch:
             log.exception("a model server could not be read", extra={"fields": {"server": self.server.name}})
             problem = self._failed(error)
         self._report(problem)
-        now = self._around.now()
+        now = self._dependencies.now()
         if self.snapshot is not None:
-            self._last_success = self._around.wall_clock()
+            self._last_success = self._dependencies.wall_clock()
             self._loads_on_request = self.snapshot.loads_on_request != "never"
         self.history.poll(now, self.snapshot)
         self._look_for_new_processes()
@@ -114,7 +114,7 @@ class ServerWatch:
 
         They are once the last poll is three intervals and three time-outs old: its thread hangs, or has died.
         """
-        age = self._around.now() - self._polled
+        age = self._dependencies.now() - self._polled
         limit = _OVERDUE_INTERVALS * interval_seconds + _OVERDUE_TIMEOUTS * self.server.timeout
         down = self.parts and self.snapshot is None  # polls of a server that is down may be further apart
         is_overdue = age > limit and not down
@@ -151,14 +151,14 @@ class ServerWatch:
             self._metrics.close()
 
     def _read(self) -> ServerSnapshot:
-        visit = Visit(self._fetch, self._count)
+        visit = PollSession(self._fetch, self._count)
         kind = self._kind or kinds.detect(visit)
         if kind is None:
-            raise NotUnderstood("no kind of model server that is known")
+            raise UnexpectedContent("no kind of model server that is known")
         engine_kind = kinds.engine_kind(kind)
         self._found = self._processes.find(engine_kind.PROGRAMS)
         arguments = tuple(self._found.arguments) if self._found else ()
-        snapshot = engine_kind.snapshot(visit, Care(self.server.metrics, arguments, self._traffic))
+        snapshot = engine_kind.snapshot(visit, PollPolicy(self.server.metrics, arguments, self._traffic))
         self._kind = kind
         return snapshot
 
@@ -200,8 +200,8 @@ class ServerWatch:
         else:
             engine = self._engine_of(snapshot)
             self._measure_energy()
-            if self._around.is_proxied:
-                self._unobserved.note(self._around.now(), engine.tokens, self._around.passed().tokens)
+            if self._dependencies.is_proxied:
+                self._unproxied.note(self._dependencies.now(), engine.tokens, self._dependencies.passed().tokens)
         self._state = ServerState(
             self.server.name,
             snapshot,
@@ -210,7 +210,7 @@ class ServerWatch:
             poll_seconds=poll_seconds,
             last_success=self._last_success,
             failures=self._failures,
-            unobserved_ratio=self._unobserved.ratio() if snapshot is not None else None,
+            unproxied_ratio=self._unproxied.ratio() if snapshot is not None else None,
         )
         self.parts = written(families(self._state))
 
@@ -228,10 +228,10 @@ class ServerWatch:
         self._energy.note(self._gpus, pids, loaded)
 
     def _ask_gpus(self) -> Mapping[str, GpuUse]:
-        if self._around.gpus is None or self._found is None:
+        if self._dependencies.gpus is None or self._found is None:
             return {}
         try:
-            return self._around.gpus()
+            return self._dependencies.gpus()
         except Exception:  # noqa: BLE001 - the GPU collector says what is wrong with GPUs
             return {}
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 from modelhost_exporter.gpu import families
 from modelhost_exporter.gpu.contract import Value
 from modelhost_exporter.gpu.nvidia import fields as nvidia_fields
-from modelhost_exporter.gpu.nvidia.query import Call, is_blank
-from modelhost_exporter.gpu.processes import Usage
+from modelhost_exporter.gpu.nvidia.query import NvmlCall, is_blank
+from modelhost_exporter.gpu.processes import ProcessMemory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from modelhost_exporter.gpu.nvidia.query import Asker
-    from modelhost_exporter.gpu.nvidia.session import Session
+    from modelhost_exporter.gpu.nvidia.query import DeviceQuery
+    from modelhost_exporter.gpu.nvidia.session import DeviceSession
 
 _PROCESS_LISTS = (
     "nvmlDeviceGetComputeRunningProcesses_v3",
@@ -24,41 +24,41 @@ _PROCESS_LISTS = (
 _NO_INSTANCE = 0xFFFFFFFF
 
 
-def utilization(asker: Asker) -> Iterator[Value]:
+def utilization(query: DeviceQuery) -> Iterator[Value]:
     """Yield both shares that one call gives."""
-    rates = asker.call("nvmlDeviceGetUtilizationRates")
+    rates = query.call("nvmlDeviceGetUtilizationRates")
     if rates is not None:
         for family, percent in ((families.UTILIZATION, rates.gpu), (families.MEMORY_UTILIZATION, rates.memory)):
             yield Value(family, (), percent / 100 if percent <= 100 else None)  # noqa: PLR2004 - percent
 
 
-def fans(asker: Asker) -> Iterator[Value]:
+def fans(query: DeviceQuery) -> Iterator[Value]:
     """Yield each fan's speed, which may be above 1 (nvmlDeviceGetFanSpeed_v2); passive cards have none."""
-    for fan in range(min(asker.call("nvmlDeviceGetNumFans") or 0, 16)):
-        percent = asker.call("nvmlDeviceGetFanSpeed_v2", fan)
+    for fan in range(min(query.call("nvmlDeviceGetNumFans") or 0, 16)):
+        percent = query.call("nvmlDeviceGetFanSpeed_v2", fan)
         if percent is not None and percent <= 200:  # noqa: PLR2004 - percent
             yield Value(families.FAN, (str(fan),), percent / 100)
 
 
-def throttled(session: Session) -> Iterator[Value]:
+def throttled(session: DeviceSession) -> Iterator[Value]:
     """Yield 0 or 1 for each reason that the GPU can give."""
     if session.throttle is None:
         return
     function, supported = session.throttle
-    current = session.asker.call(function)
+    current = session.query.call(function)
     if current is not None and not is_blank(current):
         for bit, reason in nvidia_fields.REASONS.items():
             if supported & bit:
                 yield Value(families.THROTTLED, (reason,), float(bool(current & bit)))
 
 
-def usages(asker: Asker) -> list[Usage] | None:
+def usages(query: DeviceQuery) -> list[ProcessMemory] | None:
     """Return what each process holds; None when the driver does not say. One process may be in several lists.
 
     A list that fails for the moment only makes all of it unknown: the others would look like everything.
     """
-    lists = [asker.call(function) for function in _PROCESS_LISTS]
-    there = [not asker.lacks(Call(function)) for function in _PROCESS_LISTS]
+    lists = [query.call(function) for function in _PROCESS_LISTS]
+    there = [not query.lacks(NvmlCall(function)) for function in _PROCESS_LISTS]
     if not any(there) or any(processes is None and has for processes, has in zip(lists, there, strict=True)):
         return None
     found: dict[tuple[int, int, int], int | None] = {}
@@ -67,6 +67,6 @@ def usages(asker: Asker) -> list[Usage] | None:
         sizes = [size for size in (found.get(key), info.usedGpuMemory) if size is not None]
         found[key] = max(sizes, default=None)
     return [
-        Usage(pid, memory, None if instance == _NO_INSTANCE else instance)
+        ProcessMemory(pid, memory, None if instance == _NO_INSTANCE else instance)
         for (pid, instance, _), memory in found.items()
     ]

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from modelhost_exporter.gpu import families
-from modelhost_exporter.gpu.contract import Identity, Lost, NotAnswering, Value
+from modelhost_exporter.gpu.contract import DeviceLost, Identity, NotAnswering, Value
 from modelhost_exporter.gpu.nvidia import calls, gpm
 from modelhost_exporter.gpu.nvidia import fields as nvidia_fields
 from modelhost_exporter.gpu.nvidia.mig import memory_info
 from modelhost_exporter.gpu.nvidia.nvml import NOT_SUPPORTED, Nvml, NvmlFailure
-from modelhost_exporter.gpu.nvidia.query import Asker, Call
-from modelhost_exporter.gpu.nvidia.sampler import Sampler
-from modelhost_exporter.gpu.nvidia.session import Session
-from modelhost_exporter.gpu.power_saving import Rest
-from modelhost_exporter.gpu.processes import Names, Usage
+from modelhost_exporter.gpu.nvidia.query import DeviceQuery, NvmlCall
+from modelhost_exporter.gpu.nvidia.sampler import DriverSampler
+from modelhost_exporter.gpu.nvidia.session import DeviceSession
+from modelhost_exporter.gpu.power_saving import PollingPause
+from modelhost_exporter.gpu.processes import ProcessMemory, ProcessNames
 from modelhost_exporter.gpu.usage_cache import memory_by_pid
 from modelhost_exporter.logs.state_log import StateLog
 from modelhost_exporter.process.periodic_thread import PeriodicThread
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _SAMPLE_SECONDS = 1.0  # the shortest buffer known holds 2 s
-_MEMORY = Call("nvmlDeviceGetMemoryInfo")
+_MEMORY = NvmlCall("nvmlDeviceGetMemoryInfo")
 _GPM_RATIOS = {
     gpm.SM_UTIL: families.SM_ACTIVE,
     gpm.SM_OCCUPANCY: families.SM_OCCUPANCY,
@@ -45,13 +45,13 @@ _GPM_TRAFFIC = {gpm.PCIE_TX: families.PCIE_TRANSMITTED, gpm.PCIE_RX: families.PC
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class DeviceDependencies:
     """What every NVIDIA GPU of a machine shares; tests put their own in."""
 
     nvml: Nvml
     xids: XidWatcher
     pci: PciDevices
-    names: Names = field(default_factory=Names)
+    names: ProcessNames = field(default_factory=ProcessNames)
     clock: Callable[[], float] = time.monotonic
     now: Callable[[], float] = time.time
     host_memory: Callable[[], int] = lambda: int(psutil.virtual_memory().total)
@@ -69,21 +69,21 @@ class NotAttached(Exception):
 class NvidiaDevice:
     """One NVIDIA GPU, by its UUID; it may be lost and be attached again, and keeps what was added up."""
 
-    def __init__(self, identity: Identity, around: Surroundings) -> None:
+    def __init__(self, identity: Identity, dependencies: DeviceDependencies) -> None:
         self.identity = identity
-        self._around = around
-        self._session: Session | None = None
-        self._sampler = Sampler(around.clock, around.now)
+        self._dependencies = dependencies
+        self._session: DeviceSession | None = None
+        self._sampler = DriverSampler(dependencies.clock, dependencies.now)
         self._sampling: PeriodicThread | None = None
         self._moved = dict.fromkeys(_GPM_TRAFFIC, 0.0)
         self._closed = False
         self._found_logged = StateLog(initial=False)
         self._silent = False
         self._put_down = False
-        self.rest = Rest(
-            lambda: around.pci.is_asleep(self.identity.pci_bus_id),
-            lambda: around.pci.may_sleep(self.identity.pci_bus_id),
-            around.clock,
+        self.rest = PollingPause(
+            lambda: dependencies.pci.is_asleep(self.identity.pci_bus_id),
+            lambda: dependencies.pci.may_sleep(self.identity.pci_bus_id),
+            dependencies.clock,
         )
         """When it sleeps, and when it is left alone so that it can."""
         self.lost = False
@@ -96,28 +96,30 @@ class NvidiaDevice:
         return self.rest.asleep()
 
     @property
-    def resting(self) -> bool:
+    def polling_paused(self) -> bool:
         """Whether it is left alone for a while, so that it can fall asleep."""
         return self.rest.on or self._put_down
 
     @property
     def handle(self) -> Any:
         """The driver's handle; None while the GPU is not attached."""
-        return self._session.asker.handle if self._session else None
+        return self._session.query.handle if self._session else None
 
     def attach(self, generation: int, handle: Any, identity: Identity) -> None:
         """Take the handle that the driver, opened anew, gave for this GPU."""
         self.identity = identity
         self.lost = self._put_down = False
         self._sampler.begin_anew()
-        self._session = Session(generation, self._around.nvml, handle, self._around.clock, self._moved)
+        self._session = DeviceSession(
+            generation, self._dependencies.nvml, handle, self._dependencies.clock, self._moved
+        )
 
     def detach(self) -> None:
         """Forget the handle: the GPU, or the driver, is gone."""
         self._session = None
 
     def put_down(self) -> None:
-        """Forget the handle, because the driver is closed until somebody uses its GPUs; it counts as resting."""
+        """Forget the handle, because the driver is closed until its GPUs are used; its polling counts as paused."""
         self._put_down = True
         self._session = None
 
@@ -131,7 +133,7 @@ class NvidiaDevice:
         """Yield the XIDs and, unless the GPU is gone or silent, what was added up."""
         if not self._silent and (self._session is not None or self._put_down or self.asleep):
             yield from self._sampler.values()
-        yield from self._around.xids.values(self.identity.uuid)
+        yield from self._dependencies.xids.values(self.identity.uuid)
 
     def read(self) -> list[Value]:
         """Ask the GPU everything that it has.
@@ -139,28 +141,28 @@ class NvidiaDevice:
         Raises Lost or NvmlFailure when it, or the driver, is gone, NotAttached before a census has found it again, and
         NotAnswering when no query succeeded; what is cached or fixed does not count.
         """
-        with self._noting_loss(), self._around.nvml.using() as generation:
+        with self._noting_loss(), self._dependencies.nvml.using() as generation:
             session = self._session
             if session is None or session.generation != generation:
                 raise NotAttached("the driver was opened anew and has not said yet whether it is there")
             session.probe(self.identity.driver_version)
-            session.asker.begin_reading()
+            session.query.begin_reading()
             values = list(self._ask(session))
-            self._silent = session.asker.silent
+            self._silent = session.query.silent
             if self._silent:
                 session.expect_more()  # refusals of a reading without any success are not remembered
-                raise _silence(session.asker)
+                raise _silence(session.query)
             if session.mig.switched:  # a divided GPU has no utilisation, say
                 session.begin_anew()
                 self._sampler.begin_anew()
             self._sampler.take(session.sampling, session.pcie)
             values.append(Value(families.FIELDS_LOST, (), session.lost))
-        self._tell(session.asker)
+        self._tell(session.query)
         self.rest.note(values)
         if self._sampling is None:
             self._sampling = PeriodicThread(
                 self.sample,
-                lambda _: self._around.sample_seconds,
+                lambda _: self._dependencies.sample_seconds,
                 f"gpu-samples-{self.identity.gpu}",
                 at_once=False,
             )
@@ -171,9 +173,13 @@ class NvidiaDevice:
     def sample(self) -> None:
         """Add up what is new; not while it sleeps, or is to. Quiet when it is gone: the next reading tells."""
         session = self._session
-        if session is None or self.resting or self.asleep:
+        if session is None or self.polling_paused or self.asleep:
             return
-        with contextlib.suppress(NvmlFailure, Lost), self._noting_loss(), self._around.nvml.using() as generation:
+        with (
+            contextlib.suppress(NvmlFailure, DeviceLost),
+            self._noting_loss(),
+            self._dependencies.nvml.using() as generation,
+        ):
             if session.generation == generation:
                 self._sampler.take(session.sampling, session.pcie)
 
@@ -181,55 +187,55 @@ class NvidiaDevice:
     def _noting_loss(self) -> Iterator[None]:
         try:
             yield
-        except Lost:
+        except DeviceLost:
             self.lost = True
             raise
 
-    def _ask(self, session: Session) -> Iterator[Value]:
-        asker = session.asker
-        usages = calls.usages(asker)
+    def _ask(self, session: DeviceSession) -> Iterator[Value]:
+        query = session.query
+        usages = calls.usages(query)
         yield from session.fixed
         yield from session.questions.ask()
-        yield from calls.utilization(asker)
-        yield from calls.fans(asker)
+        yield from calls.utilization(query)
+        yield from calls.fans(query)
         yield from calls.throttled(session)
-        yield from self._memory(asker, usages)
-        yield from self._energy(asker)
+        yield from self._memory(query, usages)
+        yield from self._energy(query)
         yield from self._activity(session)
-        for name, memory in self._around.names.memory(usages or ()).items():
+        for name, memory in self._dependencies.names.memory(usages or ()).items():
             yield Value(families.PROCESS_MEMORY, (name,), memory)
-        yield from session.mig.read(usages, self._around.names)
-        unified = asker.why(_MEMORY) == NOT_SUPPORTED
+        yield from session.mig.read(usages, self._dependencies.names)
+        unified = query.why(_MEMORY) == NOT_SUPPORTED
         self.memory_by_pid = None if unified else memory_by_pid(usages)
 
-    def _memory(self, asker: Asker, usages: list[Usage] | None) -> Iterator[Value]:
-        info = memory_info(asker)
+    def _memory(self, query: DeviceQuery, usages: list[ProcessMemory] | None) -> Iterator[Value]:
+        info = memory_info(query)
         if info is not None and info.total != 0:
             yield Value(families.MEMORY_TOTAL, (), info.total)
             yield Value(families.MEMORY_USED, (), info.used)
             yield Value(families.MEMORY_FREE, (), info.free)
             yield Value(families.MEMORY_RESERVED, (), info.reserved)
-        elif asker.why(_MEMORY) == NOT_SUPPORTED:
+        elif query.why(_MEMORY) == NOT_SUPPORTED:
             yield from self._unified_memory(usages)
 
-    def _unified_memory(self, usages: list[Usage] | None) -> Iterator[Value]:
+    def _unified_memory(self, usages: list[ProcessMemory] | None) -> Iterator[Value]:
         """Yield the host's memory, and what the processes on the GPU hold of it if all of that is known."""
         yield Value(families.UNIFIED_MEMORY, (), 1)
-        yield Value(families.MEMORY_TOTAL, (), self._around.host_memory())
+        yield Value(families.MEMORY_TOTAL, (), self._dependencies.host_memory())
         sizes = [usage.memory for usage in usages or ()]
         if usages is not None and None not in sizes:
             yield Value(families.MEMORY_USED, (), sum(size or 0 for size in sizes))
 
-    def _energy(self, asker: Asker) -> Iterator[Value]:
+    def _energy(self, query: DeviceQuery) -> Iterator[Value]:
         """Yield the card's own counter; where it has none, power samples are added up from now on."""
         if self._sampler.has_power:
             return
-        value = nvidia_fields.ENERGY.read(asker)
+        value = nvidia_fields.ENERGY.read(query)
         if value is not None:
             yield value
-        self._sampler.wants_power = all(map(asker.lacks, nvidia_fields.ENERGY.ways))
+        self._sampler.wants_power = all(map(query.lacks, nvidia_fields.ENERGY.ways))
 
-    def _activity(self, session: Session) -> Iterator[Value]:
+    def _activity(self, session: DeviceSession) -> Iterator[Value]:
         """Yield what performance monitoring says; PCIe traffic is added up from the driver's counters elsewhere."""
         monitor = session.gpm
         metrics = monitor.read() if monitor else {}
@@ -240,18 +246,18 @@ class NvidiaDevice:
             for metric, family in _GPM_TRAFFIC.items():
                 yield Value(family, (), monitor.moved[metric])
 
-    def _tell(self, asker: Asker) -> None:
+    def _tell(self, query: DeviceQuery) -> None:
         """Log once what the GPU does not have."""
         if self._found_logged.changed(state=True):
-            without = ",".join(asker.lacking_names())
+            without = ",".join(query.lacking_names())
             log.info(
                 "GPU found",
                 extra={"fields": {"gpu": self.identity.gpu, "name": self.identity.name, "without": without}},
             )
 
 
-def _silence(asker: Asker) -> NotAnswering:
+def _silence(query: DeviceQuery) -> NotAnswering:
     """Return the exception for a reading in which every query failed."""
-    if asker.needs_reset:
+    if query.needs_reset:
         return NeedsReset("it answers nothing until it is reset")
-    return NotAnswering(f"every query failed: {asker.errors()}")
+    return NotAnswering(f"every query failed: {query.errors()}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelhost_exporter.collectors import Unavailable
 from modelhost_exporter.gpu import families
-from modelhost_exporter.gpu.contract import Census, Lost
+from modelhost_exporter.gpu.contract import DeviceLost, Enumeration
 from modelhost_exporter.gpu.nvidia.device import NvidiaDevice
 from modelhost_exporter.gpu.nvidia.identity import identify
 from modelhost_exporter.gpu.nvidia.nvml import (
@@ -29,12 +29,12 @@ from modelhost_exporter.logs.state_log import StateLog
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
-    from modelhost_exporter.gpu.nvidia.device import Surroundings
+    from modelhost_exporter.gpu.nvidia.device import DeviceDependencies
     from modelhost_exporter.metrics.families import Family
 
 log = logging.getLogger(__name__)
 
-_RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 30.0, 480.0
+_RETRY_SECONDS, _MAX_RETRY_SECONDS = 30.0, 480.0
 _IDENTIFY_SECONDS = 60.0
 _NOT_OURS = frozenset({INVALID_ARGUMENT, NOT_SUPPORTED, NO_PERMISSION})
 """What the driver answers of a GPU that is not for us (a container). Any other error is of one that it cannot use.
@@ -51,9 +51,9 @@ class Nvidia:
     to 8 min. A sleeping GPU is not asked for its handle, which would wake it.
     """
 
-    def __init__(self, around: Surroundings) -> None:
-        self._around = around
-        self._nvml = around.nvml
+    def __init__(self, dependencies: DeviceDependencies) -> None:
+        self._dependencies = dependencies
+        self._nvml = dependencies.nvml
         self._known: dict[str, NvidiaDevice] = {}
         self._attached: dict[int, NvidiaDevice] = {}
         self._unreachable: list[str] = []
@@ -61,7 +61,7 @@ class Nvidia:
         self._opened_with: frozenset[str] = frozenset()
         self._renew_at = self._identify_at = 0.0
         self._retry_seconds = _RETRY_SECONDS
-        self._opening = Opening(around.nvml, around.clock)
+        self._opening = Opening(dependencies.nvml, dependencies.clock)
         self._driver_version = self._first_version = ""
         self._replaced = False
         self._replaced_logged = StateLog(initial=False)
@@ -73,13 +73,13 @@ class Nvidia:
         """Return '': the census says it all."""
         return ""
 
-    def census(self) -> Census:
+    def enumerate(self) -> Enumeration:
         """Return the GPUs. Unavailable on a machine that has no library, driver or GPU, and never had.
 
         A library that cannot be loaded, or a driver that cannot be opened although it is loaded, is a failure.
         """
         try:
-            census = self._census()
+            enumeration = self._census()
         except NvmlFailure as failure:
             self._note(failure)
             self._lose_all()
@@ -88,9 +88,9 @@ class Nvidia:
             if not self._seen:
                 raise Unavailable(str(failure)) from failure
             self._set_away(True, str(failure))
-            return Census((), tuple(self._known.values()))
+            return Enumeration((), tuple(self._known.values()))
         self._set_away(False)
-        return census
+        return enumeration
 
     def facts(self) -> Iterator[tuple[Family, float]]:
         """Yield whether the exporter must be restarted."""
@@ -100,15 +100,15 @@ class Nvidia:
     def close(self) -> None:
         """Let the threads end, and the library be shut down once they have."""
         self._closed = True
-        self._around.xids.stop()
+        self._dependencies.xids.stop()
         for device in list(self._known.values()):  # a census may add some meanwhile
             device.close()
         self._nvml.retire()
 
-    def _census(self) -> Census:
-        addresses, asleep = self._around.pci.addresses(), self._around.pci.asleep()
-        resting = {device.identity.pci_bus_id for device in self._known.values() if device.rest.on}
-        left_alone = (asleep | resting).intersection(addresses)
+    def _census(self) -> Enumeration:
+        addresses, asleep = self._dependencies.pci.addresses(), self._dependencies.pci.asleep()
+        polling_paused = {device.identity.pci_bus_id for device in self._known.values() if device.rest.on}
+        left_alone = (asleep | polling_paused).intersection(addresses)
         if left_alone and len(left_alone) == len(addresses):  # not a single call, then
             self._put_down()
             count = len(addresses)
@@ -125,7 +125,7 @@ class Nvidia:
         self._schedule_renewal(due=bool(missing or self._nameless or new))
         if not self._seen:
             raise Unavailable("the NVIDIA driver has no GPU")
-        return Census(present, missing, unseen, self._nameless)
+        return Enumeration(present, missing, unseen, self._nameless)
 
     def _present(self, left_alone: frozenset[str]) -> tuple[NvidiaDevice, ...]:
         """Return the GPUs that are attached, and those that are left alone, in the order of their indices."""
@@ -154,7 +154,7 @@ class Nvidia:
             self._attach_new(generation, count, asleep)
             self._complete_identities(asleep)
             awake = (device for device in self._attached.values() if device.identity.pci_bus_id not in asleep)
-            self._around.xids.watch(generation, {device.identity.uuid: device.handle for device in awake})
+            self._dependencies.xids.watch(generation, {device.identity.uuid: device.handle for device in awake})
         return count
 
     def _open_if_due(self) -> None:
@@ -162,12 +162,12 @@ class Nvidia:
         if self._nvml.failure is not None:
             self._note(self._nvml.failure)
             self._lose_all()
-        if self._renew_at and self._around.clock() >= self._renew_at:
+        if self._renew_at and self._dependencies.clock() >= self._renew_at:
             self._renew_at = 0.0
             self._nvml.close()
         if not self._nvml.generation:
             self._lose_all()
-            self._opened_with = frozenset(self._around.pci.addresses())
+            self._opened_with = frozenset(self._dependencies.pci.addresses())
             self._opening.open(was_there=self._seen)
             self._read_driver_version()
 
@@ -176,8 +176,8 @@ class Nvidia:
             self._renew_at = 0.0
             self._retry_seconds = _RETRY_SECONDS
         elif not self._renew_at:
-            self._renew_at = self._around.clock() + self._retry_seconds
-            self._retry_seconds = min(2 * self._retry_seconds, _LONGEST_RETRY_SECONDS)
+            self._renew_at = self._dependencies.clock() + self._retry_seconds
+            self._retry_seconds = min(2 * self._retry_seconds, _MAX_RETRY_SECONDS)
 
     def _read_driver_version(self) -> None:
         """Keep the driver's version; another one than at first belongs to another library than the loaded one."""
@@ -196,7 +196,7 @@ class Nvidia:
                     self._attach(generation, partial(lib.nvmlDeviceGetHandleByIndex, index))
             return
         attached = {device.identity.pci_bus_id for device in self._attached.values()}
-        for address in self._around.pci.addresses():
+        for address in self._dependencies.pci.addresses():
             if address not in asleep and address not in attached:
                 self._attach(generation, partial(lib.nvmlDeviceGetHandleByPciBusId, address), {NOT_FOUND})
 
@@ -206,7 +206,7 @@ class Nvidia:
             handle = self._nvml.ask(get_handle)
             index = int(self._nvml.ask(self._nvml.lib.nvmlDeviceGetIndex, handle))
             identity = identify(self._nvml, handle, index, self._driver_version)
-        except Lost as error:
+        except DeviceLost as error:
             self._unreachable.append(str(error))
             return
         except self._nvml.lib.NVMLError as error:
@@ -215,7 +215,7 @@ class Nvidia:
             return
         device = self._known.get(identity.uuid)
         if device is None:
-            device = self._known[identity.uuid] = NvidiaDevice(identity, self._around)
+            device = self._known[identity.uuid] = NvidiaDevice(identity, self._dependencies)
         if self._closed:  # found by a scrape that a reload overtook
             device.close()
         device.attach(generation, handle, identity)
@@ -223,13 +223,13 @@ class Nvidia:
 
     def _complete_identities(self, asleep: frozenset[str]) -> None:
         """Query, once a minute, the name and address of GPUs that did not give them when they were attached."""
-        if self._around.clock() < self._identify_at:
+        if self._dependencies.clock() < self._identify_at:
             return
-        self._identify_at = self._around.clock() + _IDENTIFY_SECONDS
+        self._identify_at = self._dependencies.clock() + _IDENTIFY_SECONDS
         for index, device in self._attached.items():
             known = device.identity
             if not (known.name and known.pci_bus_id) and known.pci_bus_id not in asleep:
-                with contextlib.suppress(Lost, self._nvml.lib.NVMLError):
+                with contextlib.suppress(DeviceLost, self._nvml.lib.NVMLError):
                     device.identity = identify(self._nvml, device.handle, index, self._driver_version)
 
     def _drop_lost(self) -> None:

@@ -16,7 +16,7 @@ _HEADER_BYTES = 64
 _MAX_SEGMENTS = 512
 
 
-class Damaged(Exception):
+class DamagedLibrary(Exception):
     """The file is no library, or a part of it is missing."""
 
 
@@ -36,17 +36,17 @@ def check(path: Path) -> bool:
     with path.open("rb") as file:
         header = file.read(_HEADER_BYTES)
         if len(header) < _HEADER_BYTES or not header.startswith(_MAGIC):
-            raise Damaged("is not a shared library" if header else "is empty")
+            raise DamagedLibrary("is not a shared library" if header else "is empty")
         if (own := _own_kind()) is not None and _kind(header) != own:
             return False
         layout, order = _LAYOUTS.get(header[4]), _ORDERS.get(header[5])
         if layout is None or order is None or struct.unpack_from(f"{order}H", header, 16)[0] != _SHARED_OBJECT:
-            raise Damaged("is not a shared library")
+            raise DamagedLibrary("is not a shared library")
         offset, entry_bytes, count = struct.unpack_from(order + layout.table, header)
         segment = struct.Struct(order + layout.segment)
         size = path.stat().st_size
         if not 0 < count <= _MAX_SEGMENTS or entry_bytes < segment.size or offset + count * entry_bytes > size:
-            raise Damaged("is truncated: its table of segments is missing")
+            raise DamagedLibrary("is truncated: its table of segments is missing")
         file.seek(offset)
         table = file.read(count * entry_bytes)
     _check_segments([segment.unpack_from(table, index * entry_bytes) for index in range(count)], size)
@@ -56,9 +56,9 @@ def check(path: Path) -> bool:
 def _check_segments(segments: list[tuple[int, int, int]], size: int) -> None:
     ends = [offset + length for kind, offset, length in segments if kind == _LOAD]
     if not ends:
-        raise Damaged("is not a shared library: it has nothing to load")
+        raise DamagedLibrary("is not a shared library: it has nothing to load")
     if max(ends) > size:
-        raise Damaged(f"is truncated: it has {size} bytes of at least {max(ends)}")
+        raise DamagedLibrary(f"is truncated: it has {size} bytes of at least {max(ends)}")
 
 
 def _kind(header: bytes) -> tuple[bytes, bytes]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from modelhost_exporter.gpu import families
 from modelhost_exporter.gpu.contract import Value
-from modelhost_exporter.gpu.nvidia.query import Asker, Call, Field, Way, is_blank
+from modelhost_exporter.gpu.nvidia.query import DeviceQuery, NvmlCall, NvmlField, Way, is_blank
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -31,9 +31,9 @@ class Measure:
     labels: tuple[str, ...] = ()
     least: float = 0.0
 
-    def read(self, asker: Asker) -> Value | None:
+    def read(self, query: DeviceQuery) -> Value | None:
         """Return the value; None when the device has none, or something else in its place."""
-        return self.of(asker.first(self.ways))
+        return self.of(query.first(self.ways))
 
     def of(self, raw: float | None) -> Value | None:
         """Return the value that a raw one stands for."""
@@ -47,50 +47,50 @@ class Measure:
 
 _NUMBER = re.compile(r"\d{1,9}")
 _MILLI, _MEGA, _NANO, _PERCENT, _KIBI = 1e-3, 1e6, 1e-9, 0.01, 1024.0
-_MOST_WATTS, _MOST_HERTZ, _MOST_CELSIUS, _LEAST_CELSIUS = 1e5, 1e11, 250.0, -100.0
+_MAX_WATTS, _MAX_HERTZ, _MAX_CELSIUS, _LEAST_CELSIUS = 1e5, 1e11, 250.0, -100.0
 _DOMAINS = ("graphics", "sm", "memory", "video")  # nvmlClockType_t
 _THRESHOLDS = ("shutdown", "slowdown", "memory_max", "gpu_max")  # nvmlTemperatureThresholds_t, the first four
 
 # Asked in every scrape.
 CURRENT = (
-    Measure(families.ENCODER, (Call("nvmlDeviceGetEncoderUtilization", part=0),), _PERCENT, 1.0),
-    Measure(families.DECODER, (Call("nvmlDeviceGetDecoderUtilization", part=0),), _PERCENT, 1.0),
-    Measure(families.POWER, (Call("nvmlDeviceGetPowerUsage"),), _MILLI, _MOST_WATTS),
-    Measure(families.POWER_LIMIT, (Call("nvmlDeviceGetEnforcedPowerLimit"),), _MILLI, _MOST_WATTS),
+    Measure(families.ENCODER, (NvmlCall("nvmlDeviceGetEncoderUtilization", part=0),), _PERCENT, 1.0),
+    Measure(families.DECODER, (NvmlCall("nvmlDeviceGetDecoderUtilization", part=0),), _PERCENT, 1.0),
+    Measure(families.POWER, (NvmlCall("nvmlDeviceGetPowerUsage"),), _MILLI, _MAX_WATTS),
+    Measure(families.POWER_LIMIT, (NvmlCall("nvmlDeviceGetEnforcedPowerLimit"),), _MILLI, _MAX_WATTS),
     Measure(
         families.TEMPERATURE,
-        (Call("nvmlDeviceGetTemperatureV", (0,)), Call("nvmlDeviceGetTemperature", (0,))),
-        most=_MOST_CELSIUS,
+        (NvmlCall("nvmlDeviceGetTemperatureV", (0,)), NvmlCall("nvmlDeviceGetTemperature", (0,))),
+        most=_MAX_CELSIUS,
         labels=("gpu",),
         least=_LEAST_CELSIUS,
     ),
     # 0 is what cards without that sensor say
-    Measure(families.TEMPERATURE, (Field(82),), most=_MOST_CELSIUS, labels=("memory",), least=1.0),
+    Measure(families.TEMPERATURE, (NvmlField(82),), most=_MAX_CELSIUS, labels=("memory",), least=1.0),
     Measure(
         families.TEMPERATURE_MARGIN,
-        (Call("nvmlDeviceGetMarginTemperature"),),
-        most=_MOST_CELSIUS,
+        (NvmlCall("nvmlDeviceGetMarginTemperature"),),
+        most=_MAX_CELSIUS,
         least=_LEAST_CELSIUS,
     ),
     *(
-        Measure(families.CLOCK, (Call("nvmlDeviceGetClockInfo", (number,)),), _MEGA, _MOST_HERTZ, (domain,))
+        Measure(families.CLOCK, (NvmlCall("nvmlDeviceGetClockInfo", (number,)),), _MEGA, _MAX_HERTZ, (domain,))
         for number, domain in enumerate(_DOMAINS)
     ),
-    Measure(families.PERFORMANCE_STATE, (Call("nvmlDeviceGetPerformanceState"),), most=15),
-    Measure(families.PCIE_GENERATION, (Call("nvmlDeviceGetCurrPcieLinkGeneration"),), most=32, least=1),
-    Measure(families.PCIE_WIDTH, (Call("nvmlDeviceGetCurrPcieLinkWidth"),), most=64, least=1),
-    Measure(families.PCIE_REPLAYS, (Field(94), Call("nvmlDeviceGetPcieReplayCounter"))),
-    Measure(families.ECC_ENABLED, (Field(1), Call("nvmlDeviceGetEccMode", part=0)), most=1),
+    Measure(families.PERFORMANCE_STATE, (NvmlCall("nvmlDeviceGetPerformanceState"),), most=15),
+    Measure(families.PCIE_GENERATION, (NvmlCall("nvmlDeviceGetCurrPcieLinkGeneration"),), most=32, least=1),
+    Measure(families.PCIE_WIDTH, (NvmlCall("nvmlDeviceGetCurrPcieLinkWidth"),), most=64, least=1),
+    Measure(families.PCIE_REPLAYS, (NvmlField(94), NvmlCall("nvmlDeviceGetPcieReplayCounter"))),
+    Measure(families.ECC_ENABLED, (NvmlField(1), NvmlCall("nvmlDeviceGetEccMode", part=0)), most=1),
     *(
         Measure(
             families.ECC_ERRORS_LIFETIME if lifetime else families.ECC_ERRORS,
-            (Field(number), Call("nvmlDeviceGetTotalEccErrors", (uncorrected, lifetime))),
+            (NvmlField(number), NvmlCall("nvmlDeviceGetTotalEccErrors", (uncorrected, lifetime))),
             labels=("uncorrected" if uncorrected else "corrected",),
         )
         for number, uncorrected, lifetime in ((3, 0, 0), (4, 1, 0), (5, 0, 1), (6, 1, 1))
     ),
     *(
-        Measure(family, (Field(number), Call("nvmlDeviceGetRemappedRows", part=part)), labels=labels)
+        Measure(family, (NvmlField(number), NvmlCall("nvmlDeviceGetRemappedRows", part=part)), labels=labels)
         for part, (number, family, labels) in enumerate(
             (
                 (142, families.REMAPPED_ROWS, ("corrected",)),
@@ -100,35 +100,40 @@ CURRENT = (
             )
         )
     ),
-    Measure(families.RETIRED_PAGES, (Field(29),), labels=("corrected",)),
-    Measure(families.RETIRED_PAGES, (Field(30),), labels=("uncorrected",)),
-    Measure(families.RETIRED_PAGES_PENDING, (Field(31), Call("nvmlDeviceGetRetiredPagesPendingStatus")), most=1),
-    Measure(families.RECOVERY_ACTION, (Field(230),), most=255),
+    Measure(families.RETIRED_PAGES, (NvmlField(29),), labels=("corrected",)),
+    Measure(families.RETIRED_PAGES, (NvmlField(30),), labels=("uncorrected",)),
+    Measure(
+        families.RETIRED_PAGES_PENDING, (NvmlField(31), NvmlCall("nvmlDeviceGetRetiredPagesPendingStatus")), most=1
+    ),
+    Measure(families.RECOVERY_ACTION, (NvmlField(230),), most=255),
 )
 
-ENERGY = Measure(families.ENERGY, (Call("nvmlDeviceGetTotalEnergyConsumption"), Field(83)), _MILLI)
-PCIE_COUNTERS = (Measure(families.PCIE_TRANSMITTED, (Field(197),)), Measure(families.PCIE_RECEIVED, (Field(198),)))
-NVLINKS = Field(91)
-_MOST_LINKS = 72
+ENERGY = Measure(families.ENERGY, (NvmlCall("nvmlDeviceGetTotalEnergyConsumption"), NvmlField(83)), _MILLI)
+PCIE_COUNTERS = (
+    Measure(families.PCIE_TRANSMITTED, (NvmlField(197),)),
+    Measure(families.PCIE_RECEIVED, (NvmlField(198),)),
+)
+NVLINKS = NvmlField(91)
+_MAX_LINKS = 72
 
 # Asked once for each time the driver is opened.
 FIXED = (
     *(
-        Measure(families.CLOCK_MAX, (Call("nvmlDeviceGetMaxClockInfo", (number,)),), _MEGA, _MOST_HERTZ, (domain,))
+        Measure(families.CLOCK_MAX, (NvmlCall("nvmlDeviceGetMaxClockInfo", (number,)),), _MEGA, _MAX_HERTZ, (domain,))
         for number, domain in enumerate(_DOMAINS)
     ),
     *(
         Measure(
             families.TEMPERATURE_LIMIT,
-            (Call("nvmlDeviceGetTemperatureThreshold", (number,)),),
-            most=_MOST_CELSIUS,
+            (NvmlCall("nvmlDeviceGetTemperatureThreshold", (number,)),),
+            most=_MAX_CELSIUS,
             labels=(kind,),
             least=1.0,
         )
         for number, kind in enumerate(_THRESHOLDS)
     ),
-    Measure(families.PCIE_GENERATION_MAX, (Call("nvmlDeviceGetMaxPcieLinkGeneration"),), most=32, least=1),
-    Measure(families.PCIE_WIDTH_MAX, (Call("nvmlDeviceGetMaxPcieLinkWidth"),), most=64, least=1),
+    Measure(families.PCIE_GENERATION_MAX, (NvmlCall("nvmlDeviceGetMaxPcieLinkGeneration"),), most=32, least=1),
+    Measure(families.PCIE_WIDTH_MAX, (NvmlCall("nvmlDeviceGetMaxPcieLinkWidth"),), most=64, least=1),
 )
 
 # nvmlClocksEventReason…: bit → reason; 0x1, an idle GPU, holds nothing down
@@ -150,20 +155,20 @@ def _held(reason: str, *ways: Way) -> Measure:
     return Measure(families.THROTTLED_SECONDS, ways, _NANO, labels=(reason,))
 
 
-def _violation(policy: int) -> Call:
-    return Call(_VIOLATION, (policy,), "violationTime")
+def _violation(policy: int) -> NvmlCall:
+    return NvmlCall(_VIOLATION, (policy,), "violationTime")
 
 
 def throttle_counters(driver_version: str) -> tuple[Measure, ...]:
     """Return where a driver counts the time spent throttled: the numbers of three fields depend on its version."""
     numbers = _moved_fields(driver_version)
-    moved = [_held(reason, Field(number)) for reason, number in zip(_MOVED, numbers, strict=False)]
+    moved = [_held(reason, NvmlField(number)) for reason, number in zip(_MOVED, numbers, strict=False)]
     return (
-        _held("sw_power_cap", Field(74), _violation(0)),
-        _held("sync_boost", Field(76), _violation(2)),
-        _held("board_limit", Field(77), _violation(3)),
-        _held("reliability", Field(79), _violation(5)),
-        *(moved or [_held("thermal", Field(75), _violation(1))]),  # older ones do not tell software from hardware
+        _held("sw_power_cap", NvmlField(74), _violation(0)),
+        _held("sync_boost", NvmlField(76), _violation(2)),
+        _held("board_limit", NvmlField(77), _violation(3)),
+        _held("reliability", NvmlField(79), _violation(5)),
+        *(moved or [_held("thermal", NvmlField(75), _violation(1))]),  # older ones do not tell software from hardware
     )
 
 
@@ -175,50 +180,50 @@ def _moved_fields(driver_version: str) -> tuple[int, ...]:
     return (251, 252, 253) if (575,) <= version <= (580, 65) else ()
 
 
-def nvlinks(asker: Asker, count: int) -> tuple[Measure, ...]:
+def nvlinks(query: DeviceQuery, count: int) -> tuple[Measure, ...]:
     """Return what to query of each NVLink. Data first, in KiB; else everything, in bytes."""
     directions = ((families.NVLINK_TRANSMITTED, 138, 202), (families.NVLINK_RECEIVED, 139, 204))
     return tuple(
         measure
-        for link in range(count if count <= _MOST_LINKS else 0)
+        for link in range(count if count <= _MAX_LINKS else 0)
         for family, data, everything in directions
-        for measure in _link(asker, family, str(link), Field(data, link), Field(everything, link))
+        for measure in _link(query, family, str(link), NvmlField(data, link), NvmlField(everything, link))
     )
 
 
-def _link(asker: Asker, family: Family, link: str, data: Field, everything: Field) -> Iterator[Measure]:
+def _link(query: DeviceQuery, family: Family, link: str, data: NvmlField, everything: NvmlField) -> Iterator[Measure]:
     """Yield the one of the two counters, which differ in unit, that this link has."""
     for field, unit in ((data, _KIBI), (everything, 1.0)):
-        asker.first((field,))
-        if not asker.lacks(field):
+        query.first((field,))
+        if not query.lacks(field):
             yield Measure(family, (field,), unit, labels=(link,))
             return
 
 
-class Questions:
+class FieldsToQuery:
     """Measures that one device is asked again and again, each by the best way that this device has."""
 
-    def __init__(self, asker: Asker, measures: Iterable[Measure]) -> None:
-        self._asker = asker
+    def __init__(self, query: DeviceQuery, measures: Iterable[Measure]) -> None:
+        self._query = query
         self._measures = tuple(measures)
-        self._by_field: list[tuple[Measure, Field]] = []
-        self._by_call: list[tuple[Measure, Call]] = []
+        self._by_field: list[tuple[Measure, NvmlField]] = []
+        self._by_call: list[tuple[Measure, NvmlCall]] = []
         self._found_out = -1
 
     def ask(self) -> list[Value]:
         """Return the values of what the device has; all fields are asked for in one call."""
-        if self._found_out != self._asker.found_out:
+        if self._found_out != self._query.found_out:
             self._choose()
-        answers = self._asker.fields([field for _, field in self._by_field])
+        answers = self._query.fields([field for _, field in self._by_field])
         values = [measure.of(raw) for (measure, _), raw in zip(self._by_field, answers, strict=True)]
-        values.extend(measure.of(self._asker.part(call)) for measure, call in self._by_call)
-        if self._found_out != self._asker.found_out:  # some way turned out not to be one: there may be others
+        values.extend(measure.of(self._query.part(call)) for measure, call in self._by_call)
+        if self._found_out != self._query.found_out:  # some way turned out not to be one: there may be others
             asked: list[tuple[Measure, Way]] = [*self._by_field, *self._by_call]
-            values.extend(measure.read(self._asker) for measure, way in asked if self._asker.lacks(way))
+            values.extend(measure.read(self._query) for measure, way in asked if self._query.lacks(way))
         return [value for value in values if value is not None]
 
     def _choose(self) -> None:
-        ways = [(measure, self._asker.best(measure.ways)) for measure in self._measures]
-        self._by_field = [(measure, way) for measure, way in ways if isinstance(way, Field)]
-        self._by_call = [(measure, way) for measure, way in ways if isinstance(way, Call)]
-        self._found_out = self._asker.found_out
+        ways = [(measure, self._query.best(measure.ways)) for measure in self._measures]
+        self._by_field = [(measure, way) for measure, way in ways if isinstance(way, NvmlField)]
+        self._by_call = [(measure, way) for measure, way in ways if isinstance(way, NvmlCall)]
+        self._found_out = self._query.found_out

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from modelhost_exporter.gpu.nvidia.nvml import BELIEVED_SECONDS, UNSUPPORTED, Nvml, check
-from modelhost_exporter.gpu.nvidia.query import Asker, Call
+from modelhost_exporter.gpu.nvidia.query import DeviceQuery, NvmlCall
 from modelhost_exporter.gpu.recent_mean import RecentMean
 
 if TYPE_CHECKING:
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 SM_UTIL, SM_OCCUPANCY, ANY_TENSOR, DRAM_BANDWIDTH, PCIE_TX, PCIE_RX = 2, 3, 5, 10, 20, 21  # nvmlGpmMetricId_t
 _MIB = 2**20
-_MOST_PERCENT = 100.0
-_MOST = dict.fromkeys((SM_UTIL, SM_OCCUPANCY, ANY_TENSOR, DRAM_BANDWIDTH), _MOST_PERCENT) | {
+_MAX_PERCENT = 100.0
+_MOST = dict.fromkeys((SM_UTIL, SM_OCCUPANCY, ANY_TENSOR, DRAM_BANDWIDTH), _MAX_PERCENT) | {
     PCIE_TX: 2.0**40,
     PCIE_RX: 2.0**40,
 }
 """Every metric, and what it can be at most."""
 _METRICS = tuple(_MOST)
 _SHORTEST_SECONDS = 0.1  # below this the hardware's counters say little
-_SUPPORT = Call("nvmlGpmQueryDeviceSupport")
+_SUPPORT = NvmlCall("nvmlGpmQueryDeviceSupport")
 
 
 class Gpm:
@@ -137,12 +137,12 @@ class Gpm:
 
 def ratios(metrics: Mapping[int, float], wanted: Mapping[int, Family]) -> list[tuple[Family, float]]:
     """Return the metrics that are percentages as ratios, by family."""
-    return [(family, metrics[metric] / _MOST_PERCENT) for metric, family in wanted.items() if metric in metrics]
+    return [(family, metrics[metric] / _MAX_PERCENT) for metric, family in wanted.items() if metric in metrics]
 
 
-def is_supported(asker: Asker) -> bool | None:
+def is_supported(query: DeviceQuery) -> bool | None:
     """Tell whether a GPU has GPM and lets us use it; None when it did not say this time."""
-    answer = asker.call(_SUPPORT.function)
+    answer = query.call(_SUPPORT.function)
     if answer is None:
-        return False if asker.lacks(_SUPPORT) else None
+        return False if query.lacks(_SUPPORT) else None
     return bool(answer.isSupportedDevice)

@@ -94,7 +94,7 @@ def _fits(path: Path) -> bool:
     """Return whether a file is a library for this machine; NotLoadable when it is none at all, as the loader would."""
     try:
         return elf.check(path)
-    except (elf.Damaged, OSError) as error:
+    except (elf.DamagedLibrary, OSError) as error:
         raise NotLoadable(f"{path}: {error}; reinstall the NVIDIA driver") from error
 
 

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, NamedTuple
 from modelhost_exporter.gpu import families
 from modelhost_exporter.gpu.contract import Value
 from modelhost_exporter.gpu.nvidia import gpm
-from modelhost_exporter.gpu.nvidia.query import Asker, Call, is_blank
+from modelhost_exporter.gpu.nvidia.query import DeviceQuery, NvmlCall, is_blank
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from modelhost_exporter.gpu.nvidia.nvml import Nvml
-    from modelhost_exporter.gpu.processes import Names, Usage
+    from modelhost_exporter.gpu.processes import ProcessMemory, ProcessNames
 
 _ENABLED = 1
-_MODE = Call("nvmlDeviceGetMigMode")
+_MODE = NvmlCall("nvmlDeviceGetMigMode")
 _MEMORY_INFO = "nvmlDeviceGetMemoryInfo"
 _PROFILE = re.compile(r"\d{1,3}g\.\d{1,5}gb\S*")  # of "NVIDIA H100 80GB HBM3 MIG 1c.3g.40gb"
 _GPM_RATIOS = {
@@ -28,7 +28,7 @@ _GPM_RATIOS = {
 }
 
 
-class Memory(NamedTuple):
+class MigMemory(NamedTuple):
     """A device's memory in bytes; None: not known."""
 
     total: int | None
@@ -42,25 +42,25 @@ class _Instance(NamedTuple):
 
     number: int
     profile: str
-    devices: tuple[tuple[str, Asker], ...]
+    devices: tuple[tuple[str, DeviceQuery], ...]
 
     @property
     def labels(self) -> tuple[str, str]:
         return str(self.number), self.profile
 
 
-class Mig:
+class MigInstances:
     """The MIG instances of one GPU, which may be made and destroyed at any time."""
 
-    def __init__(self, asker: Asker, nvml: Nvml, clock: Callable[[], float]) -> None:
-        self._asker = asker
+    def __init__(self, query: DeviceQuery, nvml: Nvml, clock: Callable[[], float]) -> None:
+        self._query = query
         self._nvml = nvml
         self._clock = clock
         self._enabled: bool | None = None
         self.switched = False
         """Whether MIG was switched on or off between the last two readings."""
         self._most: int | None = None
-        self._parts: dict[int, Asker] = {}
+        self._parts: dict[int, DeviceQuery] = {}
         self._gpm: dict[int, gpm.Gpm] = {}
         self._gpm_supported: bool | None = None
 
@@ -69,13 +69,13 @@ class Mig:
         """How many fields of the instances answered before and failed in this reading."""
         return sum(part.lost for part in self._parts.values()) + sum(monitor.lost for monitor in self._gpm.values())
 
-    def read(self, usages: Sequence[Usage] | None, names: Names) -> Iterator[Value]:
+    def read(self, usages: Sequence[ProcessMemory] | None, names: ProcessNames) -> Iterator[Value]:
         """Yield every instance's values; nothing on a GPU that has no MIG, or has it switched off."""
         instances = self._instances()
         for number in self._gpm.keys() - instances.keys():
             self._gpm.pop(number).free()
         if instances and not self._gpm_supported:
-            self._gpm_supported = gpm.is_supported(self._asker)
+            self._gpm_supported = gpm.is_supported(self._query)
         for instance in instances.values():
             yield from _facts(instance)
             yield from self._activity(instance)
@@ -84,33 +84,33 @@ class Mig:
                 yield Value(families.MIG_PROCESS_MEMORY, (*instance.labels, name), memory)
 
     def _instances(self) -> dict[int, _Instance]:
-        mode = self._asker.call(_MODE.function)
+        mode = self._query.call(_MODE.function)
         last, self.switched = self._enabled, False
-        if mode is not None or self._asker.lacks(_MODE):  # else it is as it was
+        if mode is not None or self._query.lacks(_MODE):  # else it is as it was
             self._enabled = mode is not None and mode[0] == _ENABLED
             self.switched = last is not None and self._enabled != last
         if not self._enabled:
             self._parts.clear()
             return {}
         found: dict[int, _Instance] = {}
-        for asker in self._devices():
-            number = asker.call("nvmlDeviceGetGpuInstanceId")
+        for query in self._devices():
+            number = query.call("nvmlDeviceGetGpuInstanceId")
             if number is not None:
-                uuid = asker.call("nvmlDeviceGetUUID") or ""
+                uuid = query.call("nvmlDeviceGetUUID") or ""
                 before = found[number].devices if number in found else ()
-                found[number] = _Instance(number, _profile(asker), (*before, (uuid, asker)))
+                found[number] = _Instance(number, _profile(query), (*before, (uuid, query)))
         return found
 
-    def _devices(self) -> Iterator[Asker]:
+    def _devices(self) -> Iterator[DeviceQuery]:
         """Yield the MIG devices: indices run up to the most there can be, with gaps."""
         if self._most is None:
-            self._most = self._asker.call("nvmlDeviceGetMaxMigDeviceCount")
+            self._most = self._query.call("nvmlDeviceGetMaxMigDeviceCount")
         for index in range(self._most or 0):
-            handle = self._asker.once("nvmlDeviceGetMigDeviceHandleByIndex", index)
+            handle = self._query.once("nvmlDeviceGetMigDeviceHandleByIndex", index)
             if handle is None:
                 self._parts.pop(index, None)
                 continue
-            part = self._parts.setdefault(index, Asker(self._asker.lib, handle, self._clock))
+            part = self._parts.setdefault(index, DeviceQuery(self._query.lib, handle, self._clock))
             part.handle = handle
             part.begin_reading()
             if part.is_review_due():
@@ -125,7 +125,7 @@ class Mig:
             yield Value(family, instance.labels, ratio)
 
     def _new_monitor(self, number: int) -> gpm.Gpm:
-        lib, handle = self._asker.lib, self._asker.handle
+        lib, handle = self._query.lib, self._query.handle
         return gpm.Gpm(self._nvml, lambda sample: lib.nvmlGpmMigSampleGet(handle, number, sample), self._clock)
 
 
@@ -141,18 +141,18 @@ def _facts(instance: _Instance) -> Iterable[Value]:
         yield Value(families.MIG_MEMORY_RESERVED, instance.labels, info.reserved)
 
 
-def memory_info(asker: Asker) -> Memory | None:
+def memory_info(query: DeviceQuery) -> MigMemory | None:
     """Return a device's memory, with what the driver keeps told apart where the driver can (version 2)."""
-    version_2 = Call(_MEMORY_INFO, (asker.lib.nvmlMemory_v2,))
-    info = asker.call(_MEMORY_INFO, *version_2.arguments)
-    if info is None and asker.lacks(version_2):
-        info = asker.call(_MEMORY_INFO)
+    version_2 = NvmlCall(_MEMORY_INFO, (query.lib.nvmlMemory_v2,))
+    info = query.call(_MEMORY_INFO, *version_2.arguments)
+    if info is None and query.lacks(version_2):
+        info = query.call(_MEMORY_INFO)
     if info is None:
         return None
     sizes = (info.total, info.used, info.free, getattr(info, "reserved", None))
-    return Memory(*(None if size is None or is_blank(size) else size for size in sizes))
+    return MigMemory(*(None if size is None or is_blank(size) else size for size in sizes))
 
 
-def _profile(asker: Asker) -> str:
-    found = _PROFILE.search(asker.call("nvmlDeviceGetName") or "")
+def _profile(query: DeviceQuery) -> str:
+    found = _PROFILE.search(query.call("nvmlDeviceGetName") or "")
     return found[0] if found else ""

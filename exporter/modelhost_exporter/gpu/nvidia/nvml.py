@@ -21,7 +21,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from modelhost_exporter.gpu.contract import Lost
+from modelhost_exporter.gpu.contract import DeviceLost
 from modelhost_exporter.gpu.nvidia import library
 from modelhost_exporter.process.daemon_thread import start
 
@@ -38,7 +38,7 @@ _LOST = frozenset({GPU_IS_LOST, GPU_NOT_FOUND})
 UNSUPPORTED = frozenset(
     {INVALID_ARGUMENT, NOT_SUPPORTED, NO_PERMISSION, FUNCTION_NOT_FOUND, VERSION_MISMATCH, DEPRECATED}
 )
-"""What a card or driver answers that does not have a field; some answer it for a moment only (see asker.py)."""
+"""What a card or driver answers that does not have a field; some answer it for a moment only (see query.py)."""
 BELIEVED_SECONDS = 600.0
 """How long such an answer is believed of what never answered otherwise."""
 
@@ -85,7 +85,7 @@ def check(error: Exception) -> None:
     """Raise what an NVMLError means for the driver or the GPU as a whole; return when it is about one field only."""
     code = getattr(error, "value", None)
     if code in _LOST:
-        raise Lost(str(error)) from error
+        raise DeviceLost(str(error)) from error
     if code in _GONE:
         raise DriverGone(str(error)) from error
     if code == MISMATCH:

@@ -32,14 +32,14 @@ _FIELD_VALUE = struct.Struct("=IIqqII8s")
 _VALUES = tuple(struct.Struct(code) for code in ("=d", "=I", "@L", "=Q", "=q", "=i", "=H"))
 
 
-class Field(NamedTuple):
+class NvmlField(NamedTuple):
     """A value that nvmlDeviceGetFieldValues gives; ``scope`` is the NVLink, say."""
 
     number: int
     scope: int = 0
 
 
-class Call(NamedTuple):
+class NvmlCall(NamedTuple):
     """A value that a function of nvidia-ml-py gives, or a part of what it gives."""
 
     function: str
@@ -47,7 +47,7 @@ class Call(NamedTuple):
     part: int | str | None = None
 
 
-Way = Field | Call
+Way = NvmlField | NvmlCall
 
 
 def number_of(kind: int, raw: bytes) -> float | None:
@@ -63,7 +63,7 @@ def is_blank(raw: float) -> bool:
     return raw <= _LAST_BLANK_32_BIT or raw == _NOT_AVAILABLE_32_BIT or raw >= _BLANK_64_BIT
 
 
-class Asker:
+class DeviceQuery:
     """One device's handle, which fields have answered, and which are not supported. Called by one thread at a time."""
 
     def __init__(self, lib: Any, handle: Any, clock: Callable[[], float] = time.monotonic) -> None:
@@ -81,7 +81,7 @@ class Asker:
 
     def lacking_names(self) -> list[str]:
         """Return what the device does not have: functions and numbers of fields, sorted."""
-        return sorted({f"field {way.number}" if isinstance(way, Field) else way.function for way in self._lacking})
+        return sorted({f"field {way.number}" if isinstance(way, NvmlField) else way.function for way in self._lacking})
 
     def begin_reading(self) -> None:
         """Forget the outcomes of the reading before."""
@@ -146,21 +146,21 @@ class Asker:
 
         Raises Lost or NvmlFailure when the device or the driver is gone.
         """
-        way = Call(function, arguments)
+        way = NvmlCall(function, arguments)
         return None if way in self._lacking else self._call(way, remember=True)
 
     def once(self, function: str, *arguments: int) -> Any | None:
         """Return what a function answers, as ``call``, but ask again next time even when it is not there now."""
-        return self._call(Call(function, arguments), remember=False)
+        return self._call(NvmlCall(function, arguments), remember=False)
 
-    def part(self, way: Call) -> float | None:
+    def part(self, way: NvmlCall) -> float | None:
         """Return a function's answer, or the part of it that is asked for, as a number."""
         answer = self._call(way, remember=True)
         if answer is None or way.part is None:
             return answer
         return float(answer[way.part] if isinstance(way.part, int) else getattr(answer, way.part))
 
-    def fields(self, fields: Sequence[Field]) -> list[float | None]:
+    def fields(self, fields: Sequence[NvmlField]) -> list[float | None]:
         """Return the raw value of each of these fields, asked for in one call; None for one that has none."""
         if not fields:
             return []
@@ -172,7 +172,7 @@ class Asker:
                 self.refused(field, error.value)
             return [None] * len(fields)
         answers: list[float | None] = []
-        succeeded: list[Field] = []
+        succeeded: list[NvmlField] = []
         for field, (_, _, _, _, kind, code, raw) in zip(fields, _FIELD_VALUE.iter_unpack(values), strict=True):
             if code:
                 check(self.lib.NVMLError(code))
@@ -188,12 +188,12 @@ class Asker:
         """Return the raw value of the first way that this device has."""
         for way in ways:
             if way not in self._lacking:
-                value = self.fields([way])[0] if isinstance(way, Field) else self.part(way)
+                value = self.fields([way])[0] if isinstance(way, NvmlField) else self.part(way)
                 if way not in self._lacking:
                     return value
         return None
 
-    def _call(self, way: Call, *, remember: bool) -> Any | None:
+    def _call(self, way: NvmlCall, *, remember: bool) -> Any | None:
         code = FUNCTION_NOT_FOUND  # of an older nvidia-ml-py
         try:
             answer = getattr(self.lib, way.function)(self.handle, *way.arguments)

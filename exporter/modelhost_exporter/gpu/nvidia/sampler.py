@@ -9,15 +9,15 @@ from modelhost_exporter.gpu import families
 from modelhost_exporter.gpu.contract import Value
 from modelhost_exporter.gpu.nvidia import fields as nvidia_fields
 from modelhost_exporter.gpu.nvidia.nvml import NOT_FOUND, UNSUPPORTED, check
-from modelhost_exporter.gpu.nvidia.query import Asker, Call, number_of
+from modelhost_exporter.gpu.nvidia.query import DeviceQuery, NvmlCall, number_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 _POWER, _UTILIZATION = 0, 1  # nvmlSamplingType_t
-_LONGEST_SAMPLE_SECONDS = 1.25  # nvmlDeviceGetUtilizationRates: between 1/6 s and 1 s, depending on the product
+_MAX_SAMPLE_SECONDS = 1.25  # nvmlDeviceGetUtilizationRates: between 1/6 s and 1 s, depending on the product
 _SILENCE_SECONDS = 30.0
-_MOST_WATTS = 1e5
+_MAX_WATTS = 1e5
 _WRAP = 2**32
 
 
@@ -40,7 +40,7 @@ class Integral:
             if when <= self.newest:
                 continue
             seconds = (when - self.newest) / 1e6
-            if self.newest and seconds <= _LONGEST_SAMPLE_SECONDS:
+            if self.newest and seconds <= _MAX_SAMPLE_SECONDS:
                 self._period = seconds
             self.total += value * self._period
             self.newest = when
@@ -55,7 +55,7 @@ class Samples:
 
     def __init__(self, kind: int, unit: float, most: float, clock: Callable[[], float]) -> None:
         self._kind = kind
-        self._way = Call("nvmlDeviceGetSamples", (kind,))
+        self._way = NvmlCall("nvmlDeviceGetSamples", (kind,))
         self._unit = unit
         self._most = most
         self._clock = clock
@@ -77,51 +77,51 @@ class Samples:
         """
         self._opened_anew = True
 
-    def read(self, asker: Asker) -> bool:
+    def read(self, query: DeviceQuery) -> bool:
         """Add what is new; tell whether the driver said. Raises Lost or NvmlFailure when the GPU or it is gone."""
-        if asker.lacks(self._way):
+        if query.lacks(self._way):
             return False
         try:
-            self._read(asker)
-        except asker.lib.NVMLError as error:
+            self._read(query)
+        except query.lib.NVMLError as error:
             check(error)
-            asker.refused(self._way, error.value)
+            query.refused(self._way, error.value)
             self._supported = error.value not in UNSUPPORTED
             return False
-        asker.succeeded(self._way)
+        query.succeeded(self._way)
         self._supported = True
         return True
 
-    def _read(self, asker: Asker) -> None:
+    def _read(self, query: DeviceQuery) -> None:
         if not self.begun:  # what the buffer holds from before is not ours
-            self._integral.start_after(self._newest(asker))
+            self._integral.start_after(self._newest(query))
             self.begun = True
             return
         if self._opened_anew:
             self._opened_anew = False
-            self._follow_clock(asker)
-        samples = self._since(asker, self._integral.newest)
+            self._follow_clock(query)
+        samples = self._since(query, self._integral.newest)
         if samples:
             self._heard = self._clock()
             self._integral.add(samples)
         elif self._clock() - self._heard > _SILENCE_SECONDS:
             self._heard = self._clock()
-            self._follow_clock(asker)
+            self._follow_clock(query)
 
-    def _follow_clock(self, asker: Asker) -> None:
+    def _follow_clock(self, query: DeviceQuery) -> None:
         """Start after the newest sample if the driver's clock was set back: it would be silent until it caught up."""
-        newest = self._newest(asker)
+        newest = self._newest(query)
         if newest < self._integral.newest:
             self._integral.start_after(newest)
 
-    def _newest(self, asker: Asker) -> int:
-        return max((when for when, _ in self._since(asker, 0)), default=0)
+    def _newest(self, query: DeviceQuery) -> int:
+        return max((when for when, _ in self._since(query, 0)), default=0)
 
-    def _since(self, asker: Asker, when: int) -> list[tuple[int, float]]:
+    def _since(self, query: DeviceQuery, when: int) -> list[tuple[int, float]]:
         """Return the samples after a time; none is an error (not found) to the driver."""
-        lib = asker.lib
+        lib = query.lib
         try:
-            kind, samples = lib.nvmlDeviceGetSamples(asker.handle, self._kind, when)
+            kind, samples = lib.nvmlDeviceGetSamples(query.handle, self._kind, when)
         except lib.NVMLError as error:
             if error.value == NOT_FOUND:
                 return []
@@ -131,7 +131,7 @@ class Samples:
         return [(time, value) for time, value in known if 0 <= value <= self._most]
 
 
-class Wrapping:
+class WrappingCounter:
     """A counter of bytes that may wrap at 4 GiB, added up from its first reading on."""
 
     def __init__(self) -> None:
@@ -152,7 +152,7 @@ class Wrapping:
         self._last = raw
 
 
-class Sampler:
+class DriverSampler:
     """What is added up for one GPU. Called by the thread that samples and by the one that reads."""
 
     def __init__(self, clock: Callable[[], float], now: Callable[[], float]) -> None:
@@ -161,8 +161,8 @@ class Sampler:
         self._opened_anew = False
         self._busy = Samples(_UTILIZATION, 0.01, 1.0, clock)
         self._busy_read_at: float | None = None
-        self._power = Samples(_POWER, 1e-3, _MOST_WATTS, clock)
-        self._pcie = {measure.family: Wrapping() for measure in nvidia_fields.PCIE_COUNTERS}
+        self._power = Samples(_POWER, 1e-3, _MAX_WATTS, clock)
+        self._pcie = {measure.family: WrappingCounter() for measure in nvidia_fields.PCIE_COUNTERS}
         self.wants_power = False
         """Set where the card does not count its energy itself."""
         self.wants_pcie = False
@@ -182,7 +182,7 @@ class Sampler:
         """Expect another driver; never blocks, also while a call into the old one does not return."""
         self._opened_anew = True
 
-    def take(self, asker: Asker, pcie: nvidia_fields.Questions) -> None:
+    def take(self, query: DeviceQuery, pcie: nvidia_fields.FieldsToQuery) -> None:
         """Add what is new; nothing while another thread does so. Raises Lost or NvmlFailure."""
         if not self._lock.acquire(blocking=False):
             return
@@ -190,13 +190,13 @@ class Sampler:
             if self._opened_anew:
                 self._opened_anew = False
                 self._expect_another_driver()
-            asker.begin_reading()
-            if asker.is_review_due():
-                asker.forget_refusals()
-            if self._busy.read(asker):
+            query.begin_reading()
+            if query.is_review_due():
+                query.forget_refusals()
+            if self._busy.read(query):
                 self._busy_read_at = self._now()
             if self.wants_power:
-                self._power.read(asker)
+                self._power.read(query)
             if self.wants_pcie:
                 for value in pcie.ask():
                     self._pcie[value.family].add(value.number or 0.0)
@@ -213,7 +213,7 @@ class Sampler:
         """Yield the counters, as far as this GPU has something to add up."""
         if self._busy.total is not None:
             yield Value(families.BUSY, (), self._busy.total)
-            yield Value(families.BUSY_READ, (), self._busy_read_at)
+            yield Value(families.BUSY_UPDATED, (), self._busy_read_at)
         if self.wants_power:
             yield Value(families.ENERGY, (), self._power.total)
         if self.wants_pcie:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from modelhost_exporter.gpu.nvidia import fields as nvidia_fields
 from modelhost_exporter.gpu.nvidia import gpm
-from modelhost_exporter.gpu.nvidia.fields import Questions
-from modelhost_exporter.gpu.nvidia.mig import Mig
-from modelhost_exporter.gpu.nvidia.query import Asker
+from modelhost_exporter.gpu.nvidia.fields import FieldsToQuery
+from modelhost_exporter.gpu.nvidia.mig import MigInstances
+from modelhost_exporter.gpu.nvidia.query import DeviceQuery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
     from modelhost_exporter.gpu.nvidia.nvml import Nvml
 
 
-class Session:
+class DeviceSession:
     """One GPU's handle, and what it turned out to have; ``moved`` is what GPM added up before (see there)."""
 
     def __init__(
         self, generation: int, nvml: Nvml, handle: Any, clock: Callable[[], float], moved: dict[int, float]
     ) -> None:
         self.generation = generation
-        self.asker = Asker(nvml.lib, handle, clock)
-        self.sampling = Asker(nvml.lib, handle, clock)  # another thread's
-        self.pcie = Questions(self.sampling, nvidia_fields.PCIE_COUNTERS)
-        self.mig = Mig(self.asker, nvml, clock)
+        self.query = DeviceQuery(nvml.lib, handle, clock)
+        self.sampling = DeviceQuery(nvml.lib, handle, clock)  # another thread's
+        self.pcie = FieldsToQuery(self.sampling, nvidia_fields.PCIE_COUNTERS)
+        self.mig = MigInstances(self.query, nvml, clock)
         self._probed = False
         self._readings = 0
         self._fixed: dict[tuple[str, tuple[str, ...]], Value] = {}
         self._links: Sequence[Measure] = ()
-        self.questions = Questions(self.asker, ())
+        self.questions = FieldsToQuery(self.query, ())
         self.throttle: tuple[str, int] | None = None
         self.gpm: gpm.Gpm | None = None
         self._nvml = nvml
@@ -48,7 +48,7 @@ class Session:
     @property
     def lost(self) -> int:
         """How many fields answered before and failed in this reading."""
-        return self.asker.lost + self.sampling.lost + self.mig.lost + (self.gpm is not None and self.gpm.lost)
+        return self.query.lost + self.sampling.lost + self.mig.lost + (self.gpm is not None and self.gpm.lost)
 
     def probe(self, driver_version: str) -> None:
         """Find out what the GPU has: once, until no answer was a failure of the moment, and anew every 10 minutes.
@@ -56,33 +56,33 @@ class Session:
         Some cards never say otherwise of a field: it is tried in the first reading, the second, the fourth and so on.
         What answered before is kept where it does not now.
         """
-        if self.asker.is_review_due():
+        if self.query.is_review_due():
             self.expect_more()
         if self._probed:
             return
         self._readings += 1
         if self._readings & (self._readings - 1):
             return
-        self.asker.begin_reading()
+        self.query.begin_reading()
         counters, self._links = nvidia_fields.throttle_counters(driver_version), self._nvlinks()
-        self.questions = Questions(self.asker, (*nvidia_fields.CURRENT, *counters, *self._links))
+        self.questions = FieldsToQuery(self.query, (*nvidia_fields.CURRENT, *counters, *self._links))
         self.throttle = self._throttle_reasons() or self.throttle
-        if self.gpm is None and gpm.is_supported(self.asker):
+        if self.gpm is None and gpm.is_supported(self.query):
             self.gpm = self._new_gpm()
-        fixed = Questions(self.asker, nvidia_fields.FIXED).ask()
+        fixed = FieldsToQuery(self.query, nvidia_fields.FIXED).ask()
         self._fixed.update(((value.family.name, value.labels), value) for value in fixed)
-        self._probed = not self.asker.unsure
+        self._probed = not self.query.unsure
 
     def expect_more(self) -> None:
         """Query again, in the next reading, what was not supported so far."""
-        self.asker.forget_refusals()
+        self.query.forget_refusals()
         self._probed = False
         self._readings = 0
 
     def begin_anew(self) -> None:
         """Find out anew what the GPU has, in the next reading; call it inside ``using()``."""
         self.expect_more()
-        self.asker.forget()
+        self.query.forget()
         self.sampling.forget()
         self._fixed.clear()
         self._links, self.throttle = (), None
@@ -92,17 +92,17 @@ class Session:
 
     def _nvlinks(self) -> Sequence[Measure]:
         """Return what to query of each NVLink; what it was before where the GPU does not give their number now."""
-        count = self.asker.first((nvidia_fields.NVLINKS,))
-        return self._links if count is None else nvidia_fields.nvlinks(self.asker, int(count))
+        count = self.query.first((nvidia_fields.NVLINKS,))
+        return self._links if count is None else nvidia_fields.nvlinks(self.query, int(count))
 
     def _throttle_reasons(self) -> tuple[str, int] | None:
         """Return the function that gives the current reasons, and the mask of those the GPU can give."""
         for word in ("Event", "Throttle"):  # renamed with driver 535
-            supported = self.asker.call(f"nvmlDeviceGetSupportedClocks{word}Reasons")
+            supported = self.query.call(f"nvmlDeviceGetSupportedClocks{word}Reasons")
             if supported is not None:
                 return f"nvmlDeviceGetCurrentClocks{word}Reasons", supported
         return None
 
     def _new_gpm(self) -> gpm.Gpm:
-        lib, handle = self._nvml.lib, self.asker.handle
+        lib, handle = self._nvml.lib, self.query.handle
         return gpm.Gpm(self._nvml, lambda sample: lib.nvmlGpmSampleGet(handle, sample), self._clock, self._moved)

@@ -11,7 +11,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from modelhost_exporter.gpu import families
-from modelhost_exporter.gpu.contract import Lost, Value
+from modelhost_exporter.gpu.contract import DeviceLost, Value
 from modelhost_exporter.gpu.nvidia.nvml import BELIEVED_SECONDS, TIMEOUT, UNSUPPORTED, Nvml, NvmlFailure, check
 from modelhost_exporter.logs.rate_limit import LineLimit
 from modelhost_exporter.process.daemon_thread import start
@@ -78,14 +78,14 @@ class XidWatcher:
         generation = self._nvml.generation
         watched = generation != 0 and generation == self._generation and self._registered.get(uuid) is not None
         watched = watched and not self._failing
-        yield Value(families.XID_WATCHED, (), float(watched))
+        yield Value(families.XID_MONITORED, (), float(watched))
 
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
                 with self._nvml.using() as generation:
                     waited = self._prepare(generation) and self._wait()
-            except Lost:  # as long as it is in the set, nothing is heard of the other GPUs either
+            except DeviceLost:  # as long as it is in the set, nothing is heard of the other GPUs either
                 waited = False
                 self._generation = 0
             except NvmlFailure:  # whoever takes the census opens the driver anew
@@ -110,7 +110,7 @@ class XidWatcher:
         wanted_generation, handles = self._wanted
         for uuid, handle in handles.items() if wanted_generation == generation else ():
             if uuid not in self._registered:
-                with contextlib.suppress(self._nvml.lib.NVMLError, Lost):
+                with contextlib.suppress(self._nvml.lib.NVMLError, DeviceLost):
                     self._registered[uuid] = self._register(handle)
         return any(address is not None for address in self._registered.values())
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from modelhost_exporter.gpu import families
 from modelhost_exporter.gpu.contract import Value
 from modelhost_exporter.gpu.sysfs import kfd
-from modelhost_exporter.gpu.sysfs.cards import Folder, Vendor, pci_name, ratio
+from modelhost_exporter.gpu.sysfs.cards import SysfsFolder, SysfsVendor, pci_name, ratio
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +30,7 @@ _ERRORS = re.compile(r"(ue|ce):[ \t]*+(\d{1,20})")
 _FORMAT_REVISION, _APU_FORMATS = 2, (b"\x02", b"\x03")  # of the header: size (2 bytes), format, content
 
 
-def _read(_card: Folder, device: Folder) -> Iterator[Value]:
+def _read(_card: SysfsFolder, device: SysfsFolder) -> Iterator[Value]:
     yield Value(families.UTILIZATION, (), _share(device, "gpu_busy_percent"))
     yield Value(families.MEMORY_UTILIZATION, (), _share(device, "mem_busy_percent"))
     yield from _memory(device)
@@ -43,13 +43,13 @@ def _read(_card: Folder, device: Folder) -> Iterator[Value]:
         yield from _power_and_fan(hwmon)
 
 
-def _share(device: Folder, name: str) -> float | None:
+def _share(device: SysfsFolder, name: str) -> float | None:
     """Return a percentage as a ratio; None for one that cannot be: some chips say 655 % for 'not available'."""
     share = device.number(name, _PERCENT)
     return share if share is not None and share <= 1 else None
 
 
-def _memory(device: Folder) -> Iterator[Value]:
+def _memory(device: SysfsFolder) -> Iterator[Value]:
     """Yield the card's own memory; for a GPU inside the processor also what it may take of the host's (GTT)."""
     total, used = device.number("mem_info_vram_total"), device.number("mem_info_vram_used")
     if _is_apu(device):
@@ -61,7 +61,7 @@ def _memory(device: Folder) -> Iterator[Value]:
     yield Value(families.MEMORY_FREE, (), total - used if total and used is not None else None)
 
 
-def _is_apu(device: Folder) -> bool:
+def _is_apu(device: SysfsFolder) -> bool:
     """Tell whether the GPU is part of the processor: its gpu_metrics have another format (kgd_pp_interface.h)."""
     return device.start("gpu_metrics", 4)[_FORMAT_REVISION:][:1] in _APU_FORMATS
 
@@ -70,7 +70,7 @@ def _sum(first: float | None, second: float | None) -> float | None:
     return None if first is None or second is None else first + second
 
 
-def _clocks(device: Folder) -> Iterator[Value]:
+def _clocks(device: SysfsFolder) -> Iterator[Value]:
     for domain, name in _CLOCKS.items():
         current, highest = parse_clocks(device.text(name) or "")
         yield Value(families.CLOCK, (domain,), current)
@@ -84,10 +84,10 @@ def parse_clocks(text: str) -> tuple[float | None, float | None]:
     return current, max((int(megahertz) * _MEGA for megahertz, _ in levels), default=None)
 
 
-def _link(device: Folder) -> Iterator[Value]:
+def _link(device: SysfsFolder) -> Iterator[Value]:
     """Yield the state of the PCIe link to the slot, and the best that card and slot allow."""
     card = _at_the_slot(device)
-    slot = Folder(card.path.parent)
+    slot = SysfsFolder(card.path.parent)
     for family, most, of in (
         (families.PCIE_GENERATION, families.PCIE_GENERATION_MAX, _generation),
         (families.PCIE_WIDTH, families.PCIE_WIDTH_MAX, _width),
@@ -96,39 +96,39 @@ def _link(device: Folder) -> Iterator[Value]:
         yield Value(most, (), min(filter(None, (of(card, "max"), of(slot, "max"))), default=None))
 
 
-def _generation(end: Folder, which: str) -> float | None:
+def _generation(end: SysfsFolder, which: str) -> float | None:
     speed = _SPEED.match(end.text(f"{which}_link_speed") or "")
     return _GENERATIONS.get(float(speed[0])) if speed else None
 
 
-def _width(end: Folder, which: str) -> float | None:
+def _width(end: SysfsFolder, which: str) -> float | None:
     width = end.number(f"{which}_link_width")
     return width if width and width <= 64 else None  # noqa: PLR2004 - 255 is 'unknown'
 
 
-def _at_the_slot(device: Folder) -> Folder:
+def _at_the_slot(device: SysfsFolder) -> SysfsFolder:
     """Return the card's end of its link: beyond the switch on it, whose link to the chip is always at its best.
 
     Source: Linux drivers/gpu/drm/amd/amdgpu/amdgpu_device.c, "switches internal to dGPU".
     """
     path = device.path.resolve()
-    while Folder(path.parent).text("vendor") == _VENDOR:
+    while SysfsFolder(path.parent).text("vendor") == _VENDOR:
         path = path.parent
-    return Folder(path)
+    return SysfsFolder(path)
 
 
-def _ecc(device: Folder) -> Iterator[Value]:
+def _ecc(device: SysfsFolder) -> Iterator[Value]:
     """Yield the errors of all blocks, where RAS is there; the files hold ``ue: 0`` and ``ce: 0``."""
     counts = {"ue": [0.0], "ce": [0.0]}
     files = sorted(path.name for path in (device.path / "ras").glob("*_err_count"))
     for name in files:
-        for kind, count in _ERRORS.findall(Folder(device.path / "ras").text(name) or ""):
+        for kind, count in _ERRORS.findall(SysfsFolder(device.path / "ras").text(name) or ""):
             counts[kind].append(float(count))
     for kind, label in (("ce", "corrected"), ("ue", "uncorrected")):
         yield Value(families.ECC_ERRORS, (label,), sum(counts[kind]) if len(counts[kind]) > 1 else None)
 
 
-def _temperatures(hwmon: Folder) -> Iterator[Value]:
+def _temperatures(hwmon: SysfsFolder) -> Iterator[Value]:
     for path in sorted(hwmon.path.glob("temp*_input")):
         prefix = path.name.removesuffix("_input")
         label = hwmon.text(f"{prefix}_label") or prefix
@@ -139,7 +139,7 @@ def _temperatures(hwmon: Folder) -> Iterator[Value]:
             yield Value(families.TEMPERATURE_LIMIT, (f"{sensor}_{kind}",), limit or None)
 
 
-def _power_and_fan(hwmon: Folder) -> Iterator[Value]:
+def _power_and_fan(hwmon: SysfsFolder) -> Iterator[Value]:
     average = hwmon.number("power1_average", _MICRO)
     yield Value(families.POWER, (), hwmon.number("power1_input", _MICRO) if average is None else average)
     yield Value(families.POWER_LIMIT, (), hwmon.number("power1_cap", _MICRO) or None)
@@ -148,19 +148,19 @@ def _power_and_fan(hwmon: Folder) -> Iterator[Value]:
         yield Value(families.FAN, ("0",), ratio(hwmon.number("pwm1"), hwmon.number("pwm1_max")))
 
 
-def _held(classes: Path, device: Folder) -> dict[int, float] | None:
+def _held(classes: Path, device: SysfsFolder) -> dict[int, float] | None:
     if _is_apu(device):  # it shares the host's memory
         return None
     return kfd.memory_by_pid(classes / "kfd/kfd", device.path.resolve().name, device.number("mem_info_vram_used"))
 
 
-def _uuid(device: Folder) -> str | None:
+def _uuid(device: SysfsFolder) -> str | None:
     """Return the chip's own number as ROCm writes it; older chips have none, some say 0."""
     unique = device.text("unique_id")
     return f"GPU-{unique}" if unique and unique.strip("0") else None
 
 
-AMD = Vendor(
+AMD = SysfsVendor(
     "amd",
     frozenset({"amdgpu"}),
     _read,

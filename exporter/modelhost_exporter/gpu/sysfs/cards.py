@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from modelhost_exporter.collectors import Unavailable
 from modelhost_exporter.gpu import families
-from modelhost_exporter.gpu.contract import Census, Identity, NotAnswering, Value
-from modelhost_exporter.gpu.power_saving import Rest
+from modelhost_exporter.gpu.contract import Enumeration, Identity, NotAnswering, Value
+from modelhost_exporter.gpu.power_saving import PollingPause
 from modelhost_exporter.gpu.runtime_suspend import is_asleep, may_sleep
 from modelhost_exporter.linux.kernel_files import PAGE_BYTES, first_page
 
@@ -31,7 +31,7 @@ _NOT_THE_DRIVERS = frozenset(
 """What the kernel gives whatever the card's driver does."""
 
 
-class Folder(NamedTuple):
+class SysfsFolder(NamedTuple):
     """A folder of small files, each of which may be missing or refuse."""
 
     path: Path
@@ -52,36 +52,36 @@ class Folder(NamedTuple):
             return None
         return number if math.isfinite(number) else None
 
-    def folders(self, pattern: str) -> list[Folder]:
+    def folders(self, pattern: str) -> list[SysfsFolder]:
         """Return the folders below that match, sorted."""
-        return [Folder(path) for path in sorted(self.path.glob(pattern)) if path.is_dir()]
+        return [SysfsFolder(path) for path in sorted(self.path.glob(pattern)) if path.is_dir()]
 
 
-class Vendor(NamedTuple):
+class SysfsVendor(NamedTuple):
     """How one vendor's cards are known and asked."""
 
     name: str
     drivers: frozenset[str]
-    read: Callable[[Folder, Folder], Iterable[Value]]
+    read: Callable[[SysfsFolder, SysfsFolder], Iterable[Value]]
     """From the card's folder and the device's below it."""
-    name_of: Callable[[Folder], str]
-    uuid_of: Callable[[Folder], str | None]
-    held: Callable[[Path, Folder], Mapping[int, float] | None] = lambda _classes, _device: None
+    name_of: Callable[[SysfsFolder], str]
+    uuid_of: Callable[[SysfsFolder], str | None]
+    held: Callable[[Path, SysfsFolder], Mapping[int, float] | None] = lambda _classes, _device: None
     """Memory by process, from sysfs's ``class`` and the device's folder; None where it is not told."""
 
 
-class Card:
+class SysfsCard:
     """One GPU in sysfs."""
 
-    def __init__(self, identity: Identity, card: Folder, vendor: Vendor, clock: Callable[[], float]) -> None:
+    def __init__(self, identity: Identity, card: SysfsFolder, vendor: SysfsVendor, clock: Callable[[], float]) -> None:
         self.identity = identity
         self._card = card
-        self._device = Folder(card.path / "device")
+        self._device = SysfsFolder(card.path / "device")
         self._vendor = vendor
         self.memory_by_pid: Mapping[int, float] | None = None
         self._answered: set[tuple[str, tuple[str, ...]]] = set()
         path = self._device.path
-        self._rest = Rest(lambda: is_asleep(path), lambda: may_sleep(path), clock)
+        self._rest = PollingPause(lambda: is_asleep(path), lambda: may_sleep(path), clock)
 
     @property
     def asleep(self) -> bool:
@@ -89,7 +89,7 @@ class Card:
         return self._rest.asleep()
 
     @property
-    def resting(self) -> bool:
+    def polling_paused(self) -> bool:
         """Whether it is left alone for a while: reading its files keeps it awake."""
         return self._rest.on
 
@@ -115,21 +115,21 @@ class Card:
         return ()
 
 
-class Cards:
+class SysfsCards:
     """All cards of one vendor; the driver's version is the kernel's where its module has none of its own."""
 
-    def __init__(self, vendor: Vendor, sysfs: Path, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, vendor: SysfsVendor, sysfs: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._vendor = vendor
         self._sysfs = sysfs
-        self._known: dict[str, Card] = {}
+        self._known: dict[str, SysfsCard] = {}
         self._gone: set[str] = set()
 
     def absence(self) -> str:
         """Return '': the census says it all."""
         return ""
 
-    def census(self) -> Census:
+    def enumerate(self) -> Enumeration:
         """Return the cards. Unavailable on a machine that has none and never had."""
         found = {card.path.name: card for card in self._cards()}
         for name, card in found.items():
@@ -140,7 +140,7 @@ class Cards:
             raise Unavailable(f"no {self._vendor.name} GPU")
         present = [card for name, card in self._known.items() if name in found]
         missing = [card for name, card in self._known.items() if name not in found]
-        return Census(present, missing, len(found) - len(present))
+        return Enumeration(present, missing, len(found) - len(present))
 
     def facts(self) -> Iterable[tuple[Family, float]]:
         """Return nothing: the driver is part of the kernel."""
@@ -149,25 +149,25 @@ class Cards:
     def close(self) -> None:
         """Do nothing: there are no threads."""
 
-    def _cards(self) -> Iterator[Folder]:
-        for folder in Folder(self._sysfs / "class/drm").folders("card*"):
+    def _cards(self) -> Iterator[SysfsFolder]:
+        for folder in SysfsFolder(self._sysfs / "class/drm").folders("card*"):
             if _CARD.fullmatch(folder.path.name) and _driver(folder) in self._vendor.drivers:
                 yield folder
 
-    def _know(self, card: Folder) -> None:
+    def _know(self, card: SysfsFolder) -> None:
         """Note who a card is; the kernel may give another one the name of one that was unplugged."""
         name, identity = card.path.name, self._identity(card)
         if name in self._known:
             self._known[name].identity = identity
             self._known[name].begin_anew()
         else:
-            self._known[name] = Card(identity, card, self._vendor, self._clock)
+            self._known[name] = SysfsCard(identity, card, self._vendor, self._clock)
         self._gone.discard(name)
 
-    def _identity(self, card: Folder) -> Identity:
-        device = Folder(card.path / "device")
+    def _identity(self, card: SysfsFolder) -> Identity:
+        device = SysfsFolder(card.path / "device")
         address = device.path.resolve().name
-        version = Folder(self._sysfs / "module" / _driver(card)).text("version")
+        version = SysfsFolder(self._sysfs / "module" / _driver(card)).text("version")
         return Identity(
             gpu=card.path.name,
             uuid=self._vendor.uuid_of(device) or address,
@@ -179,7 +179,7 @@ class Cards:
         )
 
 
-def pci_name(device: Folder) -> str:
+def pci_name(device: SysfsFolder) -> str:
     """Return vendor and device as PCI numbers (``1002:744c``): the kernel knows no names."""
     numbers = (device.text("vendor") or "", device.text("device") or "")
     return ":".join(number.removeprefix("0x") for number in numbers)
@@ -190,5 +190,5 @@ def ratio(part: float | None, whole: float | None) -> float | None:
     return part / whole if part is not None and whole else None
 
 
-def _driver(card: Folder) -> str:
+def _driver(card: SysfsFolder) -> str:
     return (card.path / "device/driver").resolve().name

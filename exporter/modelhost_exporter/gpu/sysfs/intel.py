@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from modelhost_exporter.gpu import families
 from modelhost_exporter.gpu.contract import Value
-from modelhost_exporter.gpu.sysfs.cards import Folder, Vendor, pci_name, ratio
+from modelhost_exporter.gpu.sysfs.cards import SysfsFolder, SysfsVendor, pci_name, ratio
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,12 +21,12 @@ _DOMAINS = {"gt0": "graphics", "gt1": "media"}
 _SENSOR_NAMES = {"pkg": "gpu", "vram": "memory", "temp1": "gpu"}
 
 
-def _read(card: Folder, device: Folder) -> Iterator[Value]:
+def _read(card: SysfsFolder, device: SysfsFolder) -> Iterator[Value]:
     i915, xe = card.folders("gt/gt*"), device.folders("tile0/gt*")
     for gt in i915:
         yield from _clock(gt, gt.path.name, "rps_act_freq_mhz", "rps_RP0_freq_mhz")
     for gt in xe:
-        yield from _clock(Folder(gt.path / "freq0"), gt.path.name, "act_freq", "rp0_freq")
+        yield from _clock(SysfsFolder(gt.path / "freq0"), gt.path.name, "act_freq", "rp0_freq")
     if not i915 and not xe:  # i915 before Linux 5.18
         yield from _clock(card, "gt0", "gt_act_freq_mhz", "gt_RP0_freq_mhz")
     throttling = [*((gt, "throttle_reason_") for gt in i915), *((gt, "freq0/throttle/reason_") for gt in xe)]
@@ -38,13 +38,13 @@ def _read(card: Folder, device: Folder) -> Iterator[Value]:
         yield from _sensors(hwmon)
 
 
-def _clock(folder: Folder, gt: str, current: str, highest: str) -> Iterator[Value]:
+def _clock(folder: SysfsFolder, gt: str, current: str, highest: str) -> Iterator[Value]:
     domain = _DOMAINS.get(gt, gt)
     yield Value(families.CLOCK, (domain,), folder.number(current, _MEGA))
     yield Value(families.CLOCK_MAX, (domain,), folder.number(highest, _MEGA))
 
 
-def _throttled(places: list[tuple[Folder, str]]) -> Iterator[Value]:
+def _throttled(places: list[tuple[SysfsFolder, str]]) -> Iterator[Value]:
     """Yield 1 for each reason that holds down any part of the GPU, else 0."""
     reasons: dict[str, float] = {}
     for folder, prefix in places:
@@ -57,7 +57,7 @@ def _throttled(places: list[tuple[Folder, str]]) -> Iterator[Value]:
         yield Value(families.THROTTLED, (reason,), active)
 
 
-def _sensors(hwmon: Folder) -> Iterator[Value]:
+def _sensors(hwmon: SysfsFolder) -> Iterator[Value]:
     """Yield the whole card's power and energy, else the package's (xe numbers them 1 and 2)."""
     for family, name in (
         (families.POWER, "power{}_input"),
@@ -79,7 +79,7 @@ def _sensors(hwmon: Folder) -> Iterator[Value]:
         )
 
 
-INTEL = Vendor(
+INTEL = SysfsVendor(
     "intel",
     frozenset({"i915", "xe"}),
     _read,
