@@ -10,7 +10,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from modelhost_exporter.collectors import Unavailable, close
+from modelhost_exporter.collector import Unavailable
+from modelhost_exporter.collectors import close
 from modelhost_exporter.logs.state_log import StateLog
 from modelhost_exporter.metrics.families import gauge
 from modelhost_exporter.process.error_frames import described
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
-    from modelhost_exporter.collectors import Collector
+    from modelhost_exporter.collector import Collector
     from modelhost_exporter.metrics.exposition import Format
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from modelhost_exporter.collectors import Options, Paths
+from modelhost_exporter.collector import CollectorContext, CollectorOptions
 from modelhost_exporter.collectors.clock import ClockCollector, Discipline, adjtimex, create
 from tests.support.machine import psutil_double
 from tests.support.readings import readings
@@ -102,7 +102,9 @@ def test_the_structure_is_the_kernel_s() -> None:
 def test_this_machine() -> None:
     """On the real machine the kernel is really asked: the time is now, the boot before it, the error within 16 s."""
     before = time.time()
-    read = {name: value[()] for name, value in readings(create(Options(), Paths()).collect()).items()}
+    read = {
+        name: value[()] for name, value in readings(create(CollectorOptions(), CollectorContext()).collect()).items()
+    }
     assert before <= read["time_seconds"] <= time.time()
     assert 0 < read["boot_time_seconds"] < before
     if os.uname().sysname == "Linux":

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from modelhost_exporter.collectors import Options, Paths
+from modelhost_exporter.collector import CollectorContext, CollectorOptions
 from modelhost_exporter.collectors.cpu import CpuCollector, create, disjoint_modes
 from tests.support.machine import CpuTimes, psutil_double
 from tests.support.readings import readings
@@ -111,7 +111,7 @@ def test_unknown_frequency_is_absent(cpu_freq: Any) -> None:
 
 def test_this_machine() -> None:
     """On the real machine every CPU has idle and user time, and nothing shrinks from one scrape to the next."""
-    collector = create(Options(), Paths())
+    collector = create(CollectorOptions(), CollectorContext())
     first, second = readings(collector.collect()), readings(collector.collect())
     assert first["cpu_logical_cores"] == {(): os.cpu_count()}
     seconds = first["cpu_seconds_total"]

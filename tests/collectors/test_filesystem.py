@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
-from modelhost_exporter.collectors import Paths, Unavailable
+from modelhost_exporter.collector import CollectorContext, Unavailable
 from modelhost_exporter.collectors.filesystem import (
     FilesystemCollector,
     FilesystemOptions,
@@ -322,7 +322,7 @@ def test_a_mount_point_that_is_gone_is_an_os_error(tmp_path: Path) -> None:
 def test_this_machine() -> None:
     """On the real machine every measured mount has room within its size; with every type included, / is among them."""
     options = FilesystemOptions(fstypes=NameFilter(), mountpoints=NameFilter(include=re.compile("/")))
-    read = readings(create(options, Paths()).collect())
+    read = readings(create(options, CollectorContext()).collect())
     ((labels, size),) = read["filesystem_size_bytes"].items()
     assert labels[1] == "/"
     assert 0 <= read["filesystem_available_bytes"][labels] <= read["filesystem_free_bytes"][labels] <= size

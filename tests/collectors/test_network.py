@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
-from modelhost_exporter.collectors import Paths, Unavailable
+from modelhost_exporter.collector import CollectorContext, Unavailable
 from modelhost_exporter.collectors.network import NetworkCollector, NetworkOptions, bytes_per_second, create
 from modelhost_exporter.config.name_filter import NameFilter
 from tests.support.machine import NicCounts, NicState, psutil_double
@@ -137,7 +137,7 @@ def test_psutil_without_an_answer_is_unavailable() -> None:
 
 def test_this_machine() -> None:
     """On the real machine loopback has received what it has sent, and is up."""
-    collector = create(NetworkOptions(devices=NameFilter(include=re.compile("lo0?"))), Paths())
+    collector = create(NetworkOptions(devices=NameFilter(include=re.compile("lo0?"))), CollectorContext())
     read = {
         name: value for name, (value, *_) in ((n, tuple(s.values())) for n, s in readings(collector.collect()).items())
     }

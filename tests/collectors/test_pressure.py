@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import pytest
 
-from modelhost_exporter.collectors import Options, Paths, Unavailable
+from modelhost_exporter.collector import CollectorContext, CollectorOptions, Unavailable
 from modelhost_exporter.collectors.pressure import PressureCollector, create, parse_totals
 from tests.support.machine import FILES, write
 from tests.support.readings import readings
@@ -72,7 +72,7 @@ def test_any_other_error_is_a_failure() -> None:
 
 def test_this_machine() -> None:
     """On the real machine waiting never falls, and a stalled resource was waited for at least as long."""
-    collector = create(Options(), Paths())
+    collector = create(CollectorOptions(), CollectorContext())
     if not Path("/proc/pressure").exists():
         with pytest.raises(Unavailable):
             list(collector.collect())

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
-    from modelhost_exporter.collectors import Collector
+    from modelhost_exporter.collector import Collector
     from modelhost_exporter.metrics.families import Family
 
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modelhost_exporter.collectors import Collector, Options, Paths, Unavailable, log_once, parts
+from modelhost_exporter.collector import (
+    Collector,
+    CollectorContext,
+    CollectorOptions,
+    SimulatedHost,
+    Unavailable,
+    log_once,
+    parts,
+)
 from modelhost_exporter.linux.kernel_files import count, parse_counts, read
 from modelhost_exporter.metrics.families import counter, gauge
 
@@ -13,8 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from prometheus_client.metrics_core import Metric
-
-__all__ = ["FAMILIES", "CgroupCollector", "Options", "create"]
 
 MEMORY_LIMIT = gauge(
     "cgroup_memory_limit_bytes", "Memory the exporter's container may use: the tightest limit above it."
@@ -110,10 +116,15 @@ def _throttled_seconds(folder: Path) -> float | None:
     return None if throttled is None else throttled / 1e6
 
 
-def create(_options: Options, _paths: Paths) -> Collector:
+def create(_options: CollectorOptions, _context: CollectorContext) -> Collector:
     """Build the cgroup collector.
 
     On the container's own /proc and /sys, wherever the host's are mounted: from inside, /proc/self/cgroup says a path
     below the container's own /sys/fs/cgroup ('/'), which in the host's would be the root, without any limit.
     """
     return CgroupCollector(Path("/proc"), Path("/sys"))
+
+
+def create_simulated(_options: CollectorOptions, context: CollectorContext, _host: SimulatedHost) -> Collector:
+    """Build the collector for ``--demo``."""
+    return CgroupCollector(context.paths.procfs, context.paths.sysfs)

@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psutil
 
-from modelhost_exporter.collectors import Collector, Options, Paths, parts
+from modelhost_exporter.collector import Collector, CollectorContext, CollectorOptions, SimulatedHost, parts
 from modelhost_exporter.metrics.families import gauge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from prometheus_client.metrics_core import Metric
-
-__all__ = ["FAMILIES", "ClockCollector", "Discipline", "Options", "create"]
 
 TIME = gauge("time_seconds", "The machine's clock, in seconds since 1970.")
 BOOT_TIME = gauge("boot_time_seconds", "When the machine was booted, in seconds since 1970.")
@@ -112,6 +110,11 @@ def adjtimex(libc: Any = None) -> Discipline:
     return Discipline(timex.offset * unit, timex.maxerror * 1e-6, synchronized)
 
 
-def create(_options: Options, _paths: Paths) -> Collector:
+def create(_options: CollectorOptions, _context: CollectorContext) -> Collector:
     """Build the clock collector."""
     return ClockCollector(discipline=adjtimex if sys.platform == "linux" else None)
+
+
+def create_simulated(_options: CollectorOptions, _context: CollectorContext, host: SimulatedHost) -> Collector:
+    """Build the collector for ``--demo``."""
+    return ClockCollector(host.psutil, host.now, lambda: Discipline(*host.clock_discipline()))

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from modelhost_exporter.collectors import Collector, Options, Paths, Unavailable, parts
+from modelhost_exporter.collector import (
+    Collector,
+    CollectorContext,
+    CollectorOptions,
+    SimulatedHost,
+    Unavailable,
+    parts,
+)
 from modelhost_exporter.linux.cpus import Cpus
 from modelhost_exporter.linux.kernel_files import parse_ranges, read
 from modelhost_exporter.metrics.families import counter, gauge
@@ -18,8 +25,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from prometheus_client.metrics_core import Metric
-
-__all__ = ["FAMILIES", "CpuCollector", "Options", "create"]
 
 SECONDS = counter(
     "cpu_seconds",
@@ -150,7 +155,12 @@ def disjoint_modes(times: dict[str, float]) -> dict[str, float]:
     return modes
 
 
-def create(_options: Options, paths: Paths) -> Collector:
+def create(_options: CollectorOptions, context: CollectorContext) -> Collector:
     """Build the CPU collector."""
-    kernel = Cpus(paths.procfs, paths.sysfs) if sys.platform == "linux" else None
-    return CpuCollector(sysfs=paths.sysfs, kernel=kernel)
+    kernel = Cpus(context.paths.procfs, context.paths.sysfs) if sys.platform == "linux" else None
+    return CpuCollector(sysfs=context.paths.sysfs, kernel=kernel)
+
+
+def create_simulated(_options: CollectorOptions, _context: CollectorContext, host: SimulatedHost) -> Collector:
+    """Build the collector for ``--demo``."""
+    return CpuCollector(host.psutil)

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from modelhost_exporter import collectors
-from modelhost_exporter.collectors import Collector, Paths, Unavailable
+from modelhost_exporter.collector import Collector, CollectorContext, CollectorOptions, SimulatedHost, Unavailable
 from modelhost_exporter.config.name_filter import NameFilter, all_but
 from modelhost_exporter.linux.disks import Disks
 from modelhost_exporter.metrics.families import counter
@@ -65,7 +64,7 @@ _NO_DEVICES = "no disk device is selected"
 
 
 @dataclass(frozen=True)
-class DiskOptions(collectors.Options):
+class DiskOptions(CollectorOptions):
     """Which disks are measured."""
 
     devices: NameFilter = field(
@@ -74,7 +73,7 @@ class DiskOptions(collectors.Options):
     """Partitions, loop devices, RAM disks and optical drives are left out by default."""
 
 
-Options = DiskOptions
+OPTIONS = DiskOptions
 
 
 class DiskCollector:
@@ -98,7 +97,12 @@ class DiskCollector:
             yield from family.by(((name,), None if value is None else value * unit) for name, value in values)
 
 
-def create(options: DiskOptions, paths: Paths) -> Collector:
+def create(options: DiskOptions, context: CollectorContext) -> Collector:
     """Build the disk collector."""
-    source = Disks(paths.procfs, paths.sysfs) if sys.platform == "linux" else psutil
+    source = Disks(context.paths.procfs, context.paths.sysfs) if sys.platform == "linux" else psutil
     return DiskCollector(options.devices, source)
+
+
+def create_simulated(options: DiskOptions, _context: CollectorContext, host: SimulatedHost) -> Collector:
+    """Build the collector for ``--demo``."""
+    return DiskCollector(options.devices, host.psutil)

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psutil
 
-from modelhost_exporter import collectors
-from modelhost_exporter.collectors import Collector, Paths, Unavailable
+from modelhost_exporter.collector import Collector, CollectorContext, CollectorOptions, SimulatedHost, Unavailable
 from modelhost_exporter.config.duration import Seconds
 from modelhost_exporter.config.name_filter import NameFilter, all_but
 from modelhost_exporter.linux.mounts import Mounts
@@ -68,7 +67,7 @@ _CONTAINER_MOUNTS = (
 
 
 @dataclass(frozen=True)
-class FilesystemOptions(collectors.Options):
+class FilesystemOptions(CollectorOptions):
     """Which file systems are measured, and how long one may take."""
 
     mountpoints: NameFilter = field(default_factory=lambda: all_but(*_CONTAINER_MOUNTS))
@@ -84,7 +83,7 @@ class FilesystemOptions(collectors.Options):
     """
 
 
-Options = FilesystemOptions
+OPTIONS = FilesystemOptions
 
 
 class Space(NamedTuple):
@@ -201,7 +200,12 @@ def host_name(mountpoint: str, rootfs: str) -> str | None:
     return None
 
 
-def create(options: FilesystemOptions, paths: Paths) -> Collector:
+def create(options: FilesystemOptions, context: CollectorContext) -> Collector:
     """Build the file system collector."""
-    source = Mounts(paths.procfs, paths.sysfs) if sys.platform == "linux" else psutil
-    return FilesystemCollector(options, paths.rootfs, source, running=_RUNNING)
+    source = Mounts(context.paths.procfs, context.paths.sysfs) if sys.platform == "linux" else psutil
+    return FilesystemCollector(options, context.paths.rootfs, source, running=_RUNNING)
+
+
+def create_simulated(options: FilesystemOptions, _context: CollectorContext, host: SimulatedHost) -> Collector:
+    """Build the collector for ``--demo``."""
+    return FilesystemCollector(options, source=host.psutil, ask=host.psutil.space, now=host.now)

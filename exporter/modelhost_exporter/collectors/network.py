@@ -8,8 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from modelhost_exporter import collectors
-from modelhost_exporter.collectors import Collector, Paths, Unavailable, parts
+from modelhost_exporter.collector import (
+    Collector,
+    CollectorContext,
+    CollectorOptions,
+    SimulatedHost,
+    Unavailable,
+    parts,
+)
 from modelhost_exporter.config.name_filter import NameFilter, all_but
 from modelhost_exporter.linux.interfaces import Interfaces
 from modelhost_exporter.metrics.families import counter, gauge
@@ -52,14 +58,14 @@ _VIRTUAL = (
 
 
 @dataclass(frozen=True)
-class NetworkOptions(collectors.Options):
+class NetworkOptions(CollectorOptions):
     """Which interfaces are measured."""
 
     devices: NameFilter = field(default_factory=lambda: all_but(*_VIRTUAL))
     """Loopback, tunnels, and the interfaces and bridges of containers are left out by default."""
 
 
-Options = NetworkOptions
+OPTIONS = NetworkOptions
 
 
 class NetworkCollector:
@@ -105,11 +111,16 @@ def bytes_per_second(megabits: int) -> float | None:
     return megabits * _BYTES_PER_MEGABIT if 0 < megabits < 2**31 and megabits != 2**16 - 1 else None
 
 
-def create(options: NetworkOptions, paths: Paths) -> Collector:
+def create(options: NetworkOptions, context: CollectorContext) -> Collector:
     """Build the network collector."""
-    interfaces = Interfaces(paths.procfs, paths.sysfs)
+    interfaces = Interfaces(context.paths.procfs, context.paths.sysfs)
     return (
         NetworkCollector(options.devices, interfaces, interfaces.links)
         if sys.platform == "linux"
         else NetworkCollector(options.devices)
     )
+
+
+def create_simulated(options: NetworkOptions, _context: CollectorContext, host: SimulatedHost) -> Collector:
+    """Build the collector for ``--demo``."""
+    return NetworkCollector(options.devices, host.psutil)

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from modelhost_exporter.collectors import Collector, Options, Paths, Unavailable, parts
+from modelhost_exporter.collector import (
+    Collector,
+    CollectorContext,
+    CollectorOptions,
+    SimulatedHost,
+    Unavailable,
+    parts,
+)
 from modelhost_exporter.linux import sensors as linux
 from modelhost_exporter.metrics.families import gauge
 
@@ -17,8 +24,6 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
     _Reading = tuple[tuple[str, str], float]
-
-__all__ = ["FAMILIES", "Options", "SensorsCollector", "create"]
 
 TEMPERATURE = gauge(
     "sensor_temperature_celsius",
@@ -77,6 +82,11 @@ def _named(chips: dict[str, list[Any]], kind: str) -> Iterator[_Reading]:
             yield (chip, name), sensor.current
 
 
-def create(_options: Options, paths: Paths) -> Collector:
+def create(_options: CollectorOptions, context: CollectorContext) -> Collector:
     """Build the sensor collector."""
-    return SensorsCollector(linux.Sensors(paths.sysfs) if sys.platform == "linux" else psutil)
+    return SensorsCollector(linux.Sensors(context.paths.sysfs) if sys.platform == "linux" else psutil)
+
+
+def create_simulated(_options: CollectorOptions, _context: CollectorContext, host: SimulatedHost) -> Collector:
+    """Build the collector for ``--demo``."""
+    return SensorsCollector(host.psutil)

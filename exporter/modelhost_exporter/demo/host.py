@@ -10,7 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modelhost_exporter.collectors import Paths, gpu
+from modelhost_exporter.collector import Paths
+from modelhost_exporter.collectors import gpu
 from modelhost_exporter.config import model as configuration
 from modelhost_exporter.config.address import Address
 from modelhost_exporter.config.duration import Seconds
@@ -18,12 +19,12 @@ from modelhost_exporter.config.http_url import ServerUrl
 from modelhost_exporter.config.servers import ProxyOptions, Server
 from modelhost_exporter.demo.catalogue import USUAL_MODELS
 from modelhost_exporter.demo.clock import SimulatedClock
-from modelhost_exporter.demo.collecting import Doubles
 from modelhost_exporter.demo.driver import SimulatedDriver
 from modelhost_exporter.demo.incidents import HOURLY
 from modelhost_exporter.demo.kernel import KernelFiles
 from modelhost_exporter.demo.polls import Polls, SimulatedClient, gpu_uses
 from modelhost_exporter.demo.proxied import Proxied
+from modelhost_exporter.demo.sources import SimulatedSources
 from modelhost_exporter.demo.system import SimulatedSystem
 from modelhost_exporter.demo.world import SimulatedWorld
 from modelhost_exporter.engines.local_processes import LocalProcesses
@@ -82,7 +83,7 @@ class DemoHost:
         self._driver = SimulatedDriver(self.world.cards)
         self._system = SimulatedSystem(self.world)
         self._polls = Polls(self._clock)
-        doubles = Doubles(
+        sources = SimulatedSources(
             self.world,
             self._system,
             self._driver,
@@ -91,7 +92,7 @@ class DemoHost:
             xid_wait_ms=500 if live else 20,
             sample_seconds=1.0 if live else _NEVER_SECONDS,
         )
-        machine = Machine(doubles.create, self._surroundings(), self._polls.schedule, simulated=True)
+        machine = Machine(sources.create, self._surroundings(), self._polls.schedule, simulated=True)
         self.service = Service(lambda: self._configured(load()), self._configured(load()), machine)
         self._proxied: Proxied | None = None
         self._thread: Thread | None = None
