@@ -1,4 +1,4 @@
-"""The running exporter: the configuration in force, its collectors, and replacing both on a reload."""
+"""The running exporter: its configuration and collectors, and their replacement on a reload."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ Build = tuple[CollectorOptions, Paths]
 
 @dataclass(frozen=True)
 class Machine:
-    """What is measured: this machine, or one that does not exist."""
+    """The measured machine: this one, or a simulated one."""
 
     create: Callable[[str, CollectorOptions, CollectorContext], Collector] = collectors.create
     """Builds a collector by its name."""
@@ -83,7 +83,7 @@ class _Prepared:
 
 
 class Service:
-    """Holds what a scrape needs; a reload replaces it as a whole or not at all."""
+    """The configuration in force with its collectors and pollers; a reload replaces all of it or nothing."""
 
     def __init__(self, load: Callable[[], Config], config: Config, machine: Machine | None = None) -> None:
         """Take the first configuration; ``load`` reads it anew for a reload, or raises ConfigError."""

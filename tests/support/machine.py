@@ -259,7 +259,7 @@ def every_collector(root: Path) -> dict[str, Collector]:
         "disk": disk.DiskCollector(disk.DiskOptions().devices, Disks(procfs, sysfs)),
         "file_descriptors": file_descriptors.FileDescriptorsCollector(procfs),
         "filesystem": filesystem.FilesystemCollector(
-            filesystem.FilesystemOptions(), source=source, ask=lambda _: filesystem.Space(100, 40, 50, 10, 5)
+            filesystem.FilesystemOptions(), source=source, query=lambda _: filesystem.Space(100, 40, 50, 10, 5)
         ),
         "gpu": gpu.GpuCollector({"every": EveryGpu()}, gpu.GpuOptions()),
         "load": load.LoadCollector(source),

@@ -34,7 +34,7 @@ FAMILIES = (TIME, BOOT_TIME, OFFSET, MAXIMUM_ERROR, SYNCHRONIZED)
 
 
 class Discipline(NamedTuple):
-    """What the kernel says of its clock: offset and largest error in seconds, and whether it is synchronised."""
+    """The kernel's clock discipline: offset and largest error in seconds, and whether the clock is synchronised."""
 
     offset: float
     maximum_error: float
@@ -55,7 +55,7 @@ class ClockCollector:
         self._discipline = discipline
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the clock's families; the discipline's only where the platform has one and lets itself be asked."""
+        """Yield the clock's families; the discipline's only where the platform has one and permits reading it."""
         yield from parts(
             lambda: TIME.of(self._now()),
             lambda: BOOT_TIME.of(self._source.boot_time()),
@@ -99,7 +99,7 @@ def _libc() -> Any:
 
 
 def adjtimex(libc: Any = None) -> Discipline:
-    """Ask the Linux kernel (through the C library), changing nothing; OSError where it refuses."""
+    """Query the Linux kernel (through the C library) without changing anything; OSError where it refuses."""
     libc = libc or _libc()
     timex = _Timex()
     state = libc.adjtimex(ctypes.byref(timex))

@@ -40,12 +40,12 @@ SWITCHES = counter("context_switches", "Context switches since boot.")
 INTERRUPTS = counter("interrupts", "Hardware interrupts serviced since boot.")
 FAMILIES = (SECONDS, LOGICAL, PHYSICAL, FREQUENCY, SWITCHES, INTERRUPTS)
 
-_MODE_NAMES = {"interrupt": "irq", "dpc": "softirq"}  # what Windows calls them
+_MODE_NAMES = {"interrupt": "irq", "dpc": "softirq"}  # their names on Windows
 _HOTPLUG_SECONDS = 3.0
 
 
 class CpuCollector:
-    """CPU times and facts (``kernel`` on Linux, else psutil), with the kernel's small steps back held still.
+    """CPU times, core counts and frequencies (``kernel`` on Linux, else psutil), without the kernel's small steps back.
 
     iowait, idle and guest time can step back a little between two reads (proc(5) warns of it), which
     Prometheus would take for a counter reset and turn into a huge rate. A value that falls by less than three
@@ -118,7 +118,7 @@ class CpuCollector:
     def _frequency_of_each(self, cpus: int) -> Iterator[tuple[str, Any]]:
         """Yield each CPU's number and frequency.
 
-        psutil answers by cpufreq policy, and CPUs that share a clock share a policy (the clusters of an Arm chip).
+        psutil has one entry per cpufreq policy. CPUs that share a clock (the clusters of an Arm chip) share a policy.
         """
         frequencies = self._frequencies()
         shared = self._cpus_by_policy() if len(frequencies) != cpus else []
@@ -138,7 +138,7 @@ class CpuCollector:
             return []
 
     def _frequencies(self) -> list[Any]:
-        """Return psutil's frequencies in MHz, CPU by CPU; empty where the platform does not say."""
+        """Return psutil's frequencies in MHz, CPU by CPU; empty where the platform does not report them."""
         read = getattr(self._source, "cpu_freq", None)
         try:
             return list(read(percpu=True) or []) if read else []

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
-# field of psutil or DiskCounts → (family, what one unit of it is in base units)
+# field of psutil or DiskCounts → (family, factor to base units)
 _COUNTERS = {
     "read_bytes": (counter("disk_read_bytes", "Bytes read from the device.", "device"), 1),
     "write_bytes": (counter("disk_written_bytes", "Bytes written to the device.", "device"), 1),
@@ -65,7 +65,7 @@ _NO_DEVICES = "no disk device is selected"
 
 @dataclass(frozen=True)
 class DiskOptions(CollectorOptions):
-    """Which disks are measured."""
+    """The selected disks."""
 
     devices: NameFilter = field(
         default_factory=lambda: all_but(r"(z?ram|loop|fd|sr)\d+", r"(h|s|v|xv)d[a-z]+\d+", r"(nvme\d+n|mmcblk)\d+p\d+")
@@ -77,7 +77,7 @@ OPTIONS = DiskOptions
 
 
 class DiskCollector:
-    """Disk counters of the selected devices; what a platform does not count is absent."""
+    """Disk counters of the selected devices; counters that a platform lacks are absent."""
 
     def __init__(self, devices: NameFilter, source: Any = psutil) -> None:
         self._devices = devices

@@ -1,4 +1,4 @@
-"""Model servers and the models they have loaded, as their engines say: queues, caches, memory, latencies."""
+"""Model servers and their loaded models, as reported by the engines: queues, caches, memory, latencies."""
 
 from __future__ import annotations
 

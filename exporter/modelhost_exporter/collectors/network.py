@@ -59,7 +59,7 @@ _VIRTUAL = (
 
 @dataclass(frozen=True)
 class NetworkOptions(CollectorOptions):
-    """Which interfaces are measured."""
+    """The selected interfaces."""
 
     devices: NameFilter = field(default_factory=lambda: all_but(*_VIRTUAL))
     """Loopback, tunnels, and the interfaces and bridges of containers are left out by default."""
@@ -71,7 +71,7 @@ OPTIONS = NetworkOptions
 class NetworkCollector:
     """Traffic counters, state and link speed of the selected interfaces.
 
-    ``links`` returns states by interface; by default psutil's, which holds the interpreter while the driver answers.
+    ``links`` returns states by interface; by default psutil's, which holds the interpreter during the driver's call.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ def _traffic(interfaces: Mapping[str, Any]) -> Iterator[Metric]:
 
 
 def bytes_per_second(megabits: int) -> float | None:
-    """Return a link's speed; None where psutil says 0 (unknown) or the driver its 'unknown' of 2³²-1 or 65535."""
+    """Return a link's speed; None for psutil's 0 and the drivers' 2³²-1 and 65535, which mean unknown."""
     return megabits * _BYTES_PER_MEGABIT if 0 < megabits < 2**31 and megabits != 2**16 - 1 else None
 
 

@@ -1,4 +1,4 @@
-"""Which operating system this is."""
+"""Name and version of the operating system."""
 
 from __future__ import annotations
 
