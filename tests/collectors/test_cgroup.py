@@ -83,7 +83,7 @@ def test_the_tightest_limit_of_all_above_counts(tmp_path: Path) -> None:
 
 
 def test_a_neighbour_s_limit_does_not_count(tmp_path: Path) -> None:
-    """Only the way up to the root is looked at."""
+    """Only the cgroups up to the root are read."""
     files = {**below("ours", limits(memory="2000")), **below("theirs", limits(memory="1"))}
     assert measured(tmp_path, "0::/ours\n", files)["cgroup_memory_limit_bytes"] == {(): 2000}
 

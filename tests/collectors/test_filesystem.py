@@ -181,13 +181,13 @@ def test_of_mounts_on_top_of_one_another_the_last_counts() -> None:
 
 
 def test_a_mount_under_a_virtual_one_is_gone() -> None:
-    """A disk that a tmpfs covers cannot be asked any more, and its numbers must not be the tmpfs's."""
+    """A disk below a tmpfs cannot be queried any more, and must not have the tmpfs's numbers."""
     covered = (Partition("/dev/a", "/data", "ext4"), Partition("tmpfs", "/data", "tmpfs"))
     assert mountpoints(measured(Partition(), *covered)) == ["/"]
 
 
 def test_a_name_that_is_not_utf8_can_be_written() -> None:
-    """A mount point of undecodable bytes is asked for as it is and still makes a page."""
+    """A mount point of undecodable bytes is queried unchanged, and the page can be rendered."""
     name = os.fsdecode(b"/mnt/caf\xe9")
     asked: list[str] = []
 
@@ -202,7 +202,7 @@ def test_a_name_that_is_not_utf8_can_be_written() -> None:
 
 
 def test_a_file_system_without_inodes_has_no_files() -> None:
-    """Btrfs and vfat make inodes as needed and say 0: absent."""
+    """Btrfs and vfat create inodes as needed and report 0: absent."""
     read = measured(Partition(fstype="btrfs"), query=lambda _: Space(1000, 400, 500, None, None))
     assert set(read) == {*SPACE_NAMES, *OTHER_NAMES} - {
         "filesystem_files",

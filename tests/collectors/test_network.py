@@ -84,7 +84,7 @@ def test_include_picks_what_the_default_leaves_out() -> None:
 
 
 def test_a_link_that_is_down() -> None:
-    """An interface that is not up says 0."""
+    """An interface that is not up has the value 0."""
     source = with_interfaces("eth0", states={"eth0": NicState(isup=False)})
     assert readings(NetworkCollector(DEFAULT, source).collect())["network_up"] == {("eth0",): 0}
 
@@ -130,7 +130,7 @@ def test_no_interface_is_unavailable(names: tuple[str, ...]) -> None:
 
 
 def test_psutil_without_an_answer_is_unavailable() -> None:
-    """None is what psutil says where there is no interface at all."""
+    """None is returned by psutil where there is no interface at all."""
     with pytest.raises(Unavailable):
         list(NetworkCollector(DEFAULT, psutil_double(net_io_counters=lambda **_: None)).collect())
 

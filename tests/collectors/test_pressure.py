@@ -59,7 +59,7 @@ def test_a_kernel_without_pressure_is_unavailable(tmp_path: Path) -> None:
 
 
 def test_switched_off_is_unavailable() -> None:
-    """Compiled in and switched off (psi=0) is Unavailable, and says how to switch it on."""
+    """Compiled in and switched off (psi=0) is Unavailable, with a hint how to switch it on."""
     with pytest.raises(Unavailable, match="psi=1"):
         list(PressureCollector(Refusing("/proc")).collect())
 

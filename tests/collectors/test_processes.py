@@ -20,7 +20,7 @@ def test_processes_by_state(tmp_path: Path) -> None:
 
 
 def test_a_count_that_is_missing_is_absent(tmp_path: Path) -> None:
-    """A kernel that does not say one of them (gVisor) has no series for it."""
+    """A kernel that lacks one of them (gVisor) has no series for it."""
     read = readings(ProcessesCollector(write(tmp_path, {"stat": "cpu 1\nprocs_running 2\n"})).collect())
     assert read == {"procs_running": {(): 2}}
 

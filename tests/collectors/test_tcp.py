@@ -26,7 +26,7 @@ def test_connections_by_state(tmp_path: Path) -> None:
     ids=["empty", "no tcp", "names without numbers", "no such column"],
 )
 def test_a_summary_without_the_number_says_nothing(snmp: str) -> None:
-    """What the kernel does not say is unknown, not zero."""
+    """What the kernel does not report is unknown, not zero."""
     assert parse_established(snmp) is None
 
 

@@ -119,5 +119,3 @@ HOURLY = IncidentSchedule(
     period=60 * _MINUTE,
 )
 """Every incident once an hour, by the wall clock."""
-QUIET = IncidentSchedule()
-"""No incidents."""
