@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 from modelhost_exporter import collectors, scrape
 from modelhost_exporter.metrics import exporter_metrics
 from modelhost_exporter.process import descriptors
+from modelhost_exporter.proxy import health
+from modelhost_exporter.requests import metrics as request_metrics
 from modelhost_exporter.web import families as web_families
 
 if TYPE_CHECKING:
@@ -46,3 +48,11 @@ def test_families_are_the_golden_ones() -> None:
 
 if __name__ == "__main__":
     GOLDEN.write_text(listing())
+
+
+def test_help_is_one_short_clause() -> None:
+    """At most 120 characters, one sentence; what else is to be said is a note in docs/metrics.md."""
+    texts = [line.strip() for line in listing().splitlines() if line.startswith("    ")]
+    texts += [family.help for family in (*request_metrics.FAMILIES, *health.FAMILIES)]
+    assert len(texts) > 150
+    assert [text for text in texts if len(text) > 120 or ". " in text or "; " in text or not text.endswith(".")] == []

@@ -87,7 +87,10 @@ def buckets_table() -> str:
 
 
 def _families(families: Iterable[Family]) -> str:
-    rows = [(f"`{family.name}`", family.type, ", ".join(family.labels), family.help) for family in families]
+    rows = [
+        (f"`{family.name}`", family.type, ", ".join(family.labels), f"{family.help} {family.note}".strip())
+        for family in families
+    ]
     return _table(("name", "type", "labels", "what it means"), rows)
 
 

@@ -32,20 +32,21 @@ _SHARE_FOR_HEAD_STARTS = 0.3
 
 SUCCESS = gauge(
     "scrape_collector_success",
-    "1 when the collector's metrics are on this page; 0 when it failed, missed its deadline or found nothing to"
-    " measure.",
+    "1 when the collector's metrics are on this page, else 0.",
     "collector",
+    note="0 when it failed, missed its deadline or found nothing to measure.",
 )
 AVAILABLE = gauge(
     "scrape_collector_available",
-    "0 when there is nothing to measure: the machine lacks it, or no device is selected. Success is then 0 too.",
+    "0 when the collector has nothing to measure, else 1.",
     "collector",
+    note="The machine lacks it, or no device is selected. Success is then 0 too.",
 )
 DURATION = gauge(
     "scrape_collector_duration_seconds",
-    "How long the collector ran, rendering not counted; for one that missed its deadline, how long it has been"
-    " running.",
+    "Duration of the collector's run, without rendering.",
     "collector",
+    note="For one that missed its deadline, how long it has been running.",
 )
 TIMEOUT = gauge("scrape_timeout_seconds", "The deadline each collector had in this scrape.")
 FAMILIES = (SUCCESS, AVAILABLE, DURATION, TIMEOUT)

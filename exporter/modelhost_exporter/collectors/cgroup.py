@@ -23,12 +23,18 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
 MEMORY_LIMIT = gauge(
-    "cgroup_memory_limit_bytes", "Memory the exporter's container may use: the tightest limit above it."
+    "cgroup_memory_limit_bytes",
+    "Memory limit of the exporter's container.",
+    note="The tightest limit of its control groups.",
 )
 MEMORY_USED = gauge(
     "cgroup_memory_used_bytes", "Memory in use in the container that has this limit, page cache included."
 )
-CPU_LIMIT = gauge("cgroup_cpu_limit_cores", "CPU time the container may use, in cores: the tightest limit above it.")
+CPU_LIMIT = gauge(
+    "cgroup_cpu_limit_cores",
+    "CPU limit of the exporter's container, in cores.",
+    note="The tightest limit of its control groups.",
+)
 CPU_THROTTLED = counter(
     "cgroup_cpu_throttled_seconds", "Seconds the container's tasks were held back by that CPU limit."
 )

@@ -18,16 +18,17 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
-TIME = gauge("time_seconds", "The machine's clock, in seconds since 1970.")
-BOOT_TIME = gauge("boot_time_seconds", "When the machine was booted, in seconds since 1970.")
+TIME = gauge("time_seconds", "Time of the machine's clock, in seconds since 1970.")
+BOOT_TIME = gauge("boot_time_seconds", "Time at which the machine was booted, in seconds since 1970.")
 OFFSET = gauge(
     "clock_offset_seconds",
-    "How far the clock is off, as far as the kernel's clock discipline was told. Some time daemons (chrony) steer the"
-    " clock without telling: 0 then says nothing.",
+    "Offset of the clock that the kernel's clock discipline was given.",
+    note="0 says nothing where a time daemon such as chrony steers the clock without telling the kernel.",
 )
 MAXIMUM_ERROR = gauge(
     "clock_maximum_error_seconds",
-    "The kernel's bound on the clock's error; it grows while nothing synchronises the clock and stops at 16.",
+    "Upper bound of the clock's error as the kernel estimates it.",
+    note="It grows while nothing synchronises the clock, and stops at 16.",
 )
 SYNCHRONIZED = gauge("clock_synchronized", "1 when a time daemon keeps the clock synchronised, else 0.")
 FAMILIES = (TIME, BOOT_TIME, OFFSET, MAXIMUM_ERROR, SYNCHRONIZED)

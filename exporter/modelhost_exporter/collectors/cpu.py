@@ -28,10 +28,13 @@ if TYPE_CHECKING:
 
 SECONDS = counter(
     "cpu_seconds",
-    "Seconds each logical CPU spent in each mode. Modes are disjoint and add up to all time: guest time is taken out"
-    " of user and nice. iowait is idle time with a disk request outstanding.",
+    "Seconds that each logical CPU spent in each mode.",
     "cpu",
     "mode",
+    note=(
+        "Modes are disjoint and add up to all time: guest time is not part of user and nice. iowait is "
+        "idle time with a disk request outstanding."
+    ),
 )
 LOGICAL = gauge("cpu_logical_cores", "Logical CPUs that are online (hardware threads).")
 PHYSICAL = gauge("cpu_physical_cores", "Physical cores that are online.")

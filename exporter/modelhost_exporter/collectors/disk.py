@@ -27,33 +27,36 @@ _COUNTERS = {
     "read_time": (
         counter(
             "disk_read_time_seconds",
-            "Seconds that all reads took together; over reads: mean read latency.",
+            "Seconds spent reading, summed over requests.",
             "device",
+            note="Divided by the number of reads it is the mean read latency.",
         ),
         1e-3,
     ),
     "write_time": (
         counter(
             "disk_write_time_seconds",
-            "Seconds that all writes took together; over writes: mean latency.",
+            "Seconds spent writing, summed over requests.",
             "device",
+            note="Divided by the number of writes it is the mean write latency.",
         ),
         1e-3,
     ),
     "busy_time": (
         counter(
             "disk_io_time_seconds",
-            "Seconds with at least one request in flight. A rate of 1 is 'always busy', not 'saturated': SSDs serve"
-            " many requests at once.",
+            "Seconds with at least one request in flight.",
             "device",
+            note="A rate of 1 means always busy, not saturated: SSDs serve many requests at the same time.",
         ),
         1e-3,
     ),
     "weighted_time": (
         counter(
             "disk_io_time_weighted_seconds",
-            "Seconds in flight, counted once for each request; its rate is the mean queue length.",
+            "Seconds in flight, summed over requests.",
             "device",
+            note="Its rate is the mean queue length.",
         ),
         1e-3,
     ),

@@ -32,23 +32,28 @@ _SPACE = {
     "size": gauge("filesystem_size_bytes", "Size of the file system.", *_LABELS),
     "available": gauge(
         "filesystem_available_bytes",
-        "Space that ordinary users can still fill; alert on this one, not on free.",
+        "Space that unprivileged users can still fill.",
         *_LABELS,
+        note="Alert on this one rather than on free space.",
     ),
     "free": gauge("filesystem_free_bytes", "Free space, with the part that is reserved for root.", *_LABELS),
-    "files": gauge("filesystem_files", "Inodes; absent where the file system makes them as needed.", *_LABELS),
+    "files": gauge(
+        "filesystem_files", "Number of inodes.", *_LABELS, note="Absent where the file system creates them as needed."
+    ),
     "files_free": gauge("filesystem_files_free", "Inodes that are free.", *_LABELS),
 }
 READONLY = gauge("filesystem_readonly", "1 when mounted read-only, else 0.", *_LABELS)
 DEVICE_ERROR = gauge(
     "filesystem_device_error",
-    "1 when the file system did not answer in time (a dead network mount) or refused: its space is then absent.",
+    "1 when the file system did not answer in time or returned an error, else 0.",
     *_LABELS,
+    note="Such as a dead network mount. Its space is absent meanwhile.",
 )
 UPDATED = gauge(
     "filesystem_updated_timestamp_seconds",
-    "When the file system last answered, in seconds since 1970; a slow one keeps its last answer meanwhile.",
+    "Time of the last successful reading of the file system, in seconds since 1970.",
     *_LABELS,
+    note="A slow file system keeps its last values meanwhile.",
 )
 FAMILIES = (*_SPACE.values(), READONLY, DEVICE_ERROR, UPDATED)
 

@@ -30,16 +30,15 @@ _MEMORY = {
     "total": gauge("memory_total_bytes", "Physical memory that the operating system can use."),
     "available": gauge(
         "memory_available_bytes",
-        "Memory that programs could take without swapping: free memory and the reclaimable part of caches. Watch this"
-        " one, not free.",
+        "Memory that programs can use without swapping.",
+        note="Free memory and the reclaimable part of caches. Watch this one rather than free memory.",
     ),
     "used": gauge(
         "memory_used_bytes",
-        "Memory in use by programs and the kernel, as psutil defines it: total - available.",
+        "Memory used by programs and the kernel (total - available).",
     ),
     "free": gauge(
-        "memory_free_bytes",
-        "Memory nobody uses at all; low on a healthy machine, whose spare memory caches files.",
+        "memory_free_bytes", "Unused memory.", note="Low on a healthy machine, whose spare memory caches files."
     ),
     "cached": gauge(
         "memory_cached_bytes", "Memory that holds cached files (page cache, reclaimable slab, shared memory)."
@@ -51,7 +50,9 @@ _SWAP = {
     "used": gauge("swap_used_bytes", "Swap space in use."),
     "free": gauge("swap_free_bytes", "Swap space free."),
 }
-SWAPPED_IN = counter("swap_in_bytes", "Bytes read back from swap since boot. A steady rate means memory is short.")
+SWAPPED_IN = counter(
+    "swap_in_bytes", "Bytes read back from swap since boot.", note="A steady rate means that memory is short."
+)
 SWAPPED_OUT = counter("swap_out_bytes", "Bytes written to swap since boot.")
 MAJOR_FAULTS = counter("major_page_faults", "Page faults that had to read from disk since boot.")
 OOM_KILLS = counter("oom_kills", "Processes the kernel killed for lack of memory since boot, in every cgroup.")

@@ -39,7 +39,12 @@ _COUNTERS = {
     "dropout": counter("network_transmit_dropped", "Outgoing packets the kernel dropped.", "device"),
 }
 UP = gauge("network_up", "1 when the interface is up and running, else 0.", "device")
-SPEED = gauge("network_speed_bytes", "Link speed in bytes per second; absent where the driver does not say.", "device")
+SPEED = gauge(
+    "network_speed_bytes",
+    "Link speed in bytes per second.",
+    "device",
+    note="Absent where the driver does not report it.",
+)
 FAMILIES = (*_COUNTERS.values(), UP, SPEED)
 
 _BYTES_PER_MEGABIT = 1e6 / 8

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
     from modelhost_exporter.collector import Collector, CollectorContext, CollectorOptions, SimulatedHost
 
-INFO = gauge("os_info", "Always 1; the labels name the operating system.", "system", "release", "machine", "version")
+INFO = gauge(
+    "os_info", "Always 1, with the name and release of the operating system.", "system", "release", "machine", "version"
+)
 FAMILIES = (INFO,)
 
 

@@ -24,9 +24,9 @@ WAITING = counter(
 )
 STALLED = counter(
     "pressure_stalled_seconds",
-    "Seconds in which every runnable task waited for the resource at once (the kernel's 'full'). Not defined for the"
-    " CPU of a whole machine, so absent there.",
+    "Seconds in which all runnable tasks waited for the resource at the same time.",
     "resource",
+    note="The kernel's 'full'. Not defined for the CPU of a whole machine, so absent there.",
 )
 FAMILIES = (WAITING, STALLED)
 

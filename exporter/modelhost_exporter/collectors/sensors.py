@@ -27,10 +27,13 @@ if TYPE_CHECKING:
 
 TEMPERATURE = gauge(
     "sensor_temperature_celsius",
-    "Temperature of each sensor. Several chips of one kind (two NVMe drives) share the chip's name: their sensors are"
-    " numbered in the kernel's order.",
+    "Temperature of each sensor.",
     "chip",
     "sensor",
+    note=(
+        "Several chips of one kind (two NVMe drives) share the chip's name: their sensors are numbered "
+        "in the kernel's order."
+    ),
 )
 FAN = gauge("sensor_fan_rpm", "Speed of each fan in turns per minute.", "chip", "sensor")
 FAMILIES = (TEMPERATURE, FAN)

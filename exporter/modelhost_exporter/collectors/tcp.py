@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 CONNECTIONS = gauge(
     "tcp_connections",
-    "TCP connections, IPv4 and IPv6, in the exporter's network namespace. established includes those the peer has"
-    " already closed (CLOSE-WAIT), as the kernel counts them.",
+    "TCP connections by state, IPv4 and IPv6, in the exporter's network namespace.",
     "state",
+    note=("established includes connections that the peer has already closed (CLOSE-WAIT), as the kernel counts them."),
 )
 FAMILIES = (CONNECTIONS,)
 

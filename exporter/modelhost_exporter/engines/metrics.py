@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
 UP = gauge(
     "engine_up",
-    "1 when the last poll succeeded and the next is not overdue, else 0: what the server says is then absent.",
+    "1 when the last poll succeeded and the next is not overdue, else 0.",
     "server",
+    note="While it is 0 the engine's other series are absent.",
 )
-INFO = gauge(
-    "engine_info", "Always 1; the labels name the kind and version of the model server.", "server", "kind", "version"
-)
-POLL_DURATION = gauge("engine_poll_duration_seconds", "How long the last poll took, failed or not.", "server")
+INFO = gauge("engine_info", "Always 1, with the kind and version of the engine.", "server", "kind", "version")
+POLL_DURATION = gauge("engine_poll_duration_seconds", "Duration of the last poll, failed or not.", "server")
 LAST_SUCCESS = gauge(
     "engine_last_success_timestamp_seconds",
-    "When the server was last polled with success, in seconds since 1970: the age of everything it says here.",
+    "Time of the last successful poll, in seconds since 1970.",
     "server",
+    note="The age of everything that is shown of the engine.",
 )
 POLL_FAILURES = counter(
     "engine_poll_failures",
@@ -40,79 +40,96 @@ POLL_FAILURES = counter(
 )
 UNPROXIED = gauge(
     "engine_unproxied_tokens_ratio",
-    "Share of the engine's tokens of the last hour that did not pass the proxy: requests that went around it, probes,"
-    " and requests whose usage the proxy was not told. Absent without traffic and for servers that are not proxied.",
+    "Share of the engine's tokens of the last hour that did not pass the proxy.",
     "server",
+    note=(
+        "Requests that went around it, probes, and requests whose usage the proxy could not read. Absent "
+        "without traffic and for servers without a proxy."
+    ),
 )
 _GAUGES = {
-    "requests_running": gauge("engine_requests_running", "Requests that the engine works on now.", "server"),
-    "requests_waiting": gauge("engine_requests_waiting", "Requests in the engine's own queue.", "server"),
+    "requests_running": gauge("engine_requests_running", "Requests that the engine is processing.", "server"),
+    "requests_waiting": gauge("engine_requests_waiting", "Requests in the engine's queue.", "server"),
     "request_capacity": gauge(
-        "engine_request_capacity", "Requests that the engine works on at the same time.", "server"
+        "engine_request_capacity", "Requests that the engine can process at the same time.", "server"
     ),
     "kv_cache_usage_ratio": gauge(
         "engine_kv_cache_usage_ratio",
-        "Used share of the KV cache, the mean of several engines. llama.cpp: tokens of the slots that work over all"
-        " that fit, an approximation; absent where it is not known how many fit.",
+        "Share of the KV cache in use, the mean of several engines.",
         "server",
+        note=(
+            "llama.cpp: tokens of the busy slots over all that fit, an approximation; absent where the "
+            "capacity is not known."
+        ),
     ),
     "kv_cache_capacity_tokens": gauge(
         "engine_kv_cache_capacity_tokens",
-        "Tokens that fit in the KV cache of all engines. llama.cpp: the context that its slots share, or that of all"
-        " slots; absent where its command line, which tells the two apart, cannot be seen.",
+        "Tokens that fit in the KV cache of all engines.",
         "server",
+        note=(
+            "llama.cpp: the context that its slots share, or that of all slots; absent where its command "
+            "line, which distinguishes the two, cannot be read."
+        ),
     ),
 }
 INPUT_TOKENS = counter(
     "engine_input_tokens",
-    "Input tokens by cache, disjoint: hit, miss, or unknown where the engine does not say.",
+    "Input tokens by cache result: hit, miss or unknown.",
     "server",
     "cache",
+    note="Disjoint; unknown where the engine does not report it.",
 )
 _COUNTERS = {
     "output_tokens": counter(
         "engine_output_tokens",
-        "Output tokens as the engine counts them; llama.cpp's step at a request's end.",
+        "Output tokens as the engine counts them.",
         "server",
+        note="llama.cpp's counter rises at the end of a request.",
     ),
     "prefill_seconds": counter(
         "engine_prefill_seconds",
-        "Time on prompts as the engine counts it; that of requests worked on side by side may overlap.",
+        "Seconds spent on prompts, as the engine counts them.",
         "server",
+        note="Time of requests that are processed together may overlap.",
     ),
-    "decode_seconds": counter("engine_decode_seconds", "Time on output as the engine counts it; likewise.", "server"),
-    "preemptions": counter(
-        "engine_preemptions", "Requests that had to give up their place in the KV cache to others.", "server"
+    "decode_seconds": counter(
+        "engine_decode_seconds",
+        "Seconds spent on output, as the engine counts them.",
+        "server",
+        note="Time of requests that are processed together may overlap.",
     ),
+    "preemptions": counter("engine_preemptions", "Requests that were preempted to free KV cache for others.", "server"),
     "speculative_drafts": counter(
-        "engine_speculative_drafts", "Speculative decoding: guesses that were verified.", "server"
+        "engine_speculative_drafts", "Drafts of speculative decoding that were verified.", "server"
     ),
     "speculative_draft_tokens": counter(
-        "engine_speculative_draft_tokens", "Speculative decoding: tokens that were guessed.", "server"
+        "engine_speculative_draft_tokens", "Tokens drafted by speculative decoding.", "server"
     ),
     "speculative_accepted_tokens": counter(
-        "engine_speculative_accepted_tokens", "Speculative decoding: guessed tokens that were kept.", "server"
+        "engine_speculative_accepted_tokens", "Drafted tokens that were accepted.", "server"
     ),
 }
 FINISHED = counter(
     "engine_requests_finished",
-    "Requests by the reason they ended: stop, length, abort, error, other; unknown where the engine does not say.",
+    "Finished requests by reason.",
     "server",
     "finish_reason",
+    note="stop, length, abort, error, other; unknown where the engine does not report it.",
 )
 _LATENCIES: Mapping[Latency, Family] = {
     "time_to_first_token": histogram(
         "engine_time_to_first_token_seconds",
-        "Time to first token as the engine sees it, with its own bounds: what happened before the request reached it is"
-        " missing.",
+        "Time to first token as the engine measures it, with the engine's bounds.",
         (),
         "server",
+        note="Time before the request reached the engine is missing.",
     ),
     "inter_token_latency": histogram(
         "engine_inter_token_latency_seconds",
-        "Time between two outputs of a request, with the engine's bounds; one output may hold several tokens.",
+        "Time between two outputs of a request, with the engine's bounds.",
         (),
         "server",
+        note="One output may hold several tokens.",
     ),
     "time_per_output_token": histogram(
         "engine_time_per_output_token_seconds",
@@ -121,7 +138,10 @@ _LATENCIES: Mapping[Latency, Family] = {
         "server",
     ),
     "request_duration": histogram(
-        "engine_request_duration_seconds", "Whole requests as the engine sees them, with its own bounds.", (), "server"
+        "engine_request_duration_seconds",
+        "Duration of requests as the engine measures them, with the engine's bounds.",
+        (),
+        "server",
     ),
     "request_queue": histogram(
         "engine_request_queue_seconds", "Time of requests in the engine's queue, with its own bounds.", (), "server"
@@ -142,67 +162,85 @@ _LATENCIES: Mapping[Latency, Family] = {
 _OF_MODEL = ("server", "model")
 MODEL_INFO = gauge(
     "model_info",
-    "Always 1; the labels describe the model as its server does, empty where it does not say.",
+    "Always 1, with labels that describe the model.",
     *_OF_MODEL,
     "quantization",
     "family",
     "parameters",
     "format",
+    note="As the server describes it; empty where it does not.",
 )
-LOADED = gauge("model_loaded", "1 when the model is loaded, 0 when it is not or sleeps.", *_OF_MODEL)
+LOADED = gauge("model_loaded", "1 when the model is loaded, 0 when it is unloaded or asleep.", *_OF_MODEL)
 MEMORY = gauge(
     "model_memory_bytes",
-    "Memory of a loaded model by type: vram, ram. As its server says; else, for a server on this machine with one"
-    " model, that of its processes: mapped model files count as ram as far as they are resident, and vram is what the"
-    " GPUs' driver tells by process.",
+    "Memory of a loaded model by type (vram, ram).",
     *_OF_MODEL,
     "type",
+    note=(
+        "As its server reports it; else, for a server on this machine with one model, that of its "
+        "processes: mapped model files count as ram as far as they are resident, and vram is what the "
+        "GPU driver reports by process."
+    ),
 )
 CONTEXT = gauge("model_context_length_tokens", "Tokens that one request of this model can hold.", *_OF_MODEL)
 EXPIRES = gauge(
     "model_expires_timestamp_seconds",
-    "When the model will be unloaded unless it is used, in seconds since 1970; absent when it stays.",
+    "Time at which the model will be unloaded unless it is used, in seconds since 1970.",
     *_OF_MODEL,
+    note="Absent when it stays loaded.",
 )
-LOADS = counter("model_loads", "Times the model was loaded, as far as seen between two polls.", *_OF_MODEL)
+LOADS = counter(
+    "model_loads", "Number of times the model was loaded.", *_OF_MODEL, note="As far as seen between two polls."
+)
 UNLOADS = counter(
-    "model_unloads", "Times the model was unloaded or fell asleep, as far as seen between two polls.", *_OF_MODEL
+    "model_unloads",
+    "Number of times the model was unloaded or fell asleep.",
+    *_OF_MODEL,
+    note="As far as seen between two polls.",
 )
 LOAD_DURATION = gauge(
     "model_load_duration_seconds",
-    "How long its last load took: as the engine says, or as it told the request that waited for it.",
+    "Duration of the model's last load.",
     *_OF_MODEL,
+    note="As the engine reports it, or as it reported it to the request that waited for it.",
 )
 ENERGY = counter(
     "model_energy_joules",
-    "Energy of the GPUs a loaded model sits on, of servers on this machine, since the exporter started: exclusive where"
-    " nothing else had memory on the GPU; shared where it is the part that the model's share of the used memory stands"
-    " for, an estimate. Absent where a GPU does not count its energy, or its memory by process, and with MIG.",
+    "Energy of the GPUs that hold the model, while loaded, since the exporter started.",
     *_OF_MODEL,
     "attribution",
+    note=(
+        "For servers on this machine. attribution is exclusive where nothing else had memory on the GPU, "
+        "shared where it is estimated from the model's share of the used memory. Absent where a GPU does "
+        "not count its energy, or its memory by process, and with MIG."
+    ),
 )
 COLD_STARTS = counter(
     "request_cold_starts",
-    "Requests through the proxy that found their model not loaded, as far as the polls knew; the others of a queue that"
-    " waited for the same load count too.",
+    "Proxied requests that found their model not loaded.",
     *_OF_MODEL,
     "operation",
+    note="As far as the polls knew; further requests that waited for the same load count too.",
 )
 COLD_TTFT = histogram(
     "request_cold_start_time_to_first_token_seconds",
-    "Time to first token of these requests alone: what they add to the tail of the time to first token of all.",
+    "Time to first token of requests that found their model not loaded.",
     TTFT,
     *_OF_MODEL,
     "operation",
+    note="What they add to the tail of the time to first token of all requests.",
 )
 PROBES = counter(
     "probes",
-    "Tiny requests that the exporter itself sent, by outcome: ok, client_error, server_error, timeout,"
-    " upstream_unreachable, or not_understood for an answer that is none.",
+    "Requests that the exporter itself sent to check a model, by outcome.",
     *_OF_MODEL,
     "outcome",
+    note=(
+        "ok, client_error, server_error, timeout, upstream_unreachable, or not_understood for a response "
+        "that is no valid one."
+    ),
 )
-PROBE_DURATION = histogram("probe_duration_seconds", "How long probes with outcome ok took.", DURATION, *_OF_MODEL)
+PROBE_DURATION = histogram("probe_duration_seconds", "Duration of probes with outcome ok.", DURATION, *_OF_MODEL)
 FAMILIES = (
     *(UP, INFO, POLL_DURATION, LAST_SUCCESS, POLL_FAILURES, UNPROXIED),
     *_GAUGES.values(),

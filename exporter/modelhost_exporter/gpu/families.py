@@ -8,101 +8,127 @@ from modelhost_exporter.metrics.families import Family
 _DEVICE = ("gpu", "uuid")
 
 
-def _gauge(name: str, help_text: str, *labels: str) -> Family:
-    return families.gauge(f"gpu_{name}", help_text, *_DEVICE, *labels)
+def _gauge(name: str, help_text: str, *labels: str, note: str = "") -> Family:
+    return families.gauge(f"gpu_{name}", help_text, *_DEVICE, *labels, note=note)
 
 
-def _counter(name: str, help_text: str, *labels: str) -> Family:
-    return families.counter(f"gpu_{name}", help_text, *_DEVICE, *labels)
+def _counter(name: str, help_text: str, *labels: str, note: str = "") -> Family:
+    return families.counter(f"gpu_{name}", help_text, *_DEVICE, *labels, note=note)
 
 
 DEVICES = families.gauge(
     "gpu_devices",
-    "GPUs that are there: those that answer, those that sleep and those whose driver hangs; not those that fell off the"
-    " bus.",
+    "Number of GPUs that are present.",
+    note=("Those that answer, those that are suspended and those whose driver hangs; not those that fell off the bus."),
 )
 DEVICES_EXPECTED = families.gauge(
     "gpu_devices_expected",
-    "GPUs that should be there: as configured, else the most at once since the exporter started, those that the driver"
-    " counts and cannot reach included.",
+    "Number of GPUs that should be present.",
+    note=(
+        "As configured, else the highest number since the exporter started, including those that the "
+        "driver counts and cannot reach."
+    ),
 )
 DEVICES_SUSPENDED = families.gauge(
-    "gpu_devices_suspended", "GPUs the system has put to sleep. They are not asked anything, so that they sleep on."
+    "gpu_devices_suspended",
+    "Number of GPUs that the system has suspended.",
+    note="They are not queried, so that they stay suspended.",
 )
 DEVICES_POLLING_PAUSED = families.gauge(
     "gpu_devices_polling_paused",
-    "GPUs that are awake and not asked anything for half a minute, so that they can fall asleep: nobody uses them, and"
-    " the system may put them to sleep (laptops).",
+    "Number of GPUs that are not queried for half a minute, so that the system can suspend them.",
+    note="Only GPUs that may be suspended (laptops) and are not used.",
 )
 RESTART_REQUIRED = families.gauge(
     "gpu_restart_required",
-    "1 when the NVIDIA driver was replaced while the exporter ran: its library stays loaded until the exporter (or,"
-    " where the new driver is not loaded yet, the machine) is restarted; else 0.",
+    "1 when the NVIDIA driver was replaced while the exporter ran, else 0.",
+    note=(
+        "Its library stays loaded until the exporter is restarted, or the machine where the new driver "
+        "is not loaded yet."
+    ),
 )
 INFO = _gauge(
     "info",
-    "Always 1; the labels name the GPU. gpu is the driver's index for NVIDIA, the kernel's card name for others.",
+    "Always 1, with labels that identify the GPU.",
     "vendor",
     "name",
     "driver_version",
     "pci_bus_id",
     "vbios_version",
     "compute_capability",
+    note="gpu is the driver's index for NVIDIA, the kernel's card name for others.",
 )
 UP = _gauge(
     "up",
-    "1 when any query of the GPU succeeded, or it sleeps or is left alone to; 0 when all fail, it hangs or is lost.",
+    "1 when any query of the GPU succeeded, or it is suspended or paused, else 0.",
+    note="0 when all queries fail, it hangs or is lost.",
 )
 FIELDS_LOST = _gauge(
-    "fields_lost", "Fields that the GPU answered before and fails to answer now; their series are absent meanwhile."
+    "fields_lost",
+    "Number of fields that could be read before and cannot be read now.",
+    note="Their series are absent meanwhile.",
 )
 
 MEMORY_TOTAL = _gauge(
     "memory_total_bytes",
-    "Memory of the GPU; where memory is unified, that of the host, or (AMD) as much of it as the GPU may take.",
+    "Memory of the GPU.",
+    note="Where memory is unified, that of the host, or (AMD) as much of it as the GPU may use.",
 )
 MEMORY_USED = _gauge(
     "memory_used_bytes",
-    "Memory in use, without what the driver keeps for itself where it tells the two apart; where memory is unified,"
-    " what all processes on the GPU hold of it. Servers of models take most of it on purpose.",
+    "Memory of the GPU in use.",
+    note=(
+        "Without what the driver reserves, where it reports the two apart; where memory is unified, what "
+        "all processes on the GPU hold of it. Model servers use most of it on purpose."
+    ),
 )
-MEMORY_FREE = _gauge("memory_free_bytes", "Memory nobody holds.")
-MEMORY_RESERVED = _gauge("memory_reserved_bytes", "Memory the driver and the firmware keep for themselves.")
+MEMORY_FREE = _gauge("memory_free_bytes", "Free memory of the GPU.")
+MEMORY_RESERVED = _gauge("memory_reserved_bytes", "Memory that the driver and the firmware reserve.")
 UNIFIED_MEMORY = _gauge(
     "unified_memory",
-    "1 on a GPU without memory of its own, which shares the host's (GB10, Jetson, AMD's APUs); else absent.",
+    "1 on a GPU that shares the host's memory, else absent.",
+    note="Such as GB10, Jetson and AMD's APUs.",
 )
 PROCESS_MEMORY = _gauge(
     "process_memory_bytes",
-    "Memory that the processes of one name hold: a configured model server's name, else the program's, else (processes"
-    " that a container cannot see) unknown. Absent where the system does not say the size of each (WSL2, Windows).",
+    "GPU memory held by the processes of one name.",
     "process",
+    note=(
+        "The name is that of a configured server, else the program's, else unknown (processes that a "
+        "container cannot see). Absent where the system does not report the size of each (WSL2, "
+        "Windows)."
+    ),
 )
 
 UTILIZATION = _gauge(
     "utilization_ratio",
-    "Share of the driver's last sampling period (up to 1 s) in which at least one kernel ran. It does not say how much"
-    " of the GPU was at work: one thread on one of its processors is 1 as well. See sm_active_ratio, and busy_seconds"
-    " for what happens between scrapes.",
+    "Share of the driver's last sampling period (up to 1 s) in which at least one kernel ran.",
+    note=(
+        "It is not the share of the GPU that was at work: one thread on one of its processors is 1 as "
+        "well. See sm_active_ratio, and busy_seconds for what happens between scrapes."
+    ),
 )
 MEMORY_UTILIZATION = _gauge(
     "memory_utilization_ratio",
-    "Share of the driver's last sampling period in which memory was read or written. It is neither how much memory is"
-    " in use nor how much of its bandwidth.",
+    "Share of the driver's last sampling period in which memory was read or written.",
+    note="It is neither the share of memory in use nor the share of its bandwidth.",
 )
 BUSY = _counter(
     "busy_seconds",
-    "Seconds in which at least one kernel ran, added up from every sample the driver took since the exporter started:"
-    " its rate is the mean utilisation, right at any scrape interval. It does not say how much of the GPU was at work.",
+    "Seconds in which at least one kernel ran, since the exporter started.",
+    note=(
+        "Summed over every sample of the driver: its rate is the mean utilisation, correct at any scrape "
+        "interval. It is not the share of the GPU that was at work."
+    ),
 )
 BUSY_UPDATED = _gauge(
     "busy_updated_timestamp_seconds",
-    "When the driver's samples were last added to busy_seconds, in seconds since 1970.",
+    "Time at which busy_seconds was last updated, in seconds since 1970.",
 )
 SM_ACTIVE = _gauge(
     "sm_active_ratio",
-    "Mean share of the streaming multiprocessors that had work, over the last 10 s or, where"
-    " nobody reads that often, since the scrape before (Hopper and later).",
+    "Mean share of the streaming multiprocessors that had work (Hopper and later).",
+    note="Over the last 10 s, or since the last scrape where scrapes are rarer.",
 )
 SM_OCCUPANCY = _gauge("sm_occupancy_ratio", "Mean share of the possible warps that were resident, over the same time.")
 TENSOR_ACTIVE = _gauge(
@@ -110,64 +136,75 @@ TENSOR_ACTIVE = _gauge(
 )
 DRAM_ACTIVE = _gauge(
     "dram_active_ratio",
-    "Share of the memory's bandwidth that was used, over the same time: near 1 while decoding.",
+    "Mean share of the memory bandwidth that was used (Hopper and later).",
+    note="Over the same time as sm_active_ratio; near 1 while decoding.",
 )
 ENCODER = _gauge("encoder_utilization_ratio", "Share of time in which the video encoder was at work.")
 DECODER = _gauge("decoder_utilization_ratio", "Share of time in which the video decoder was at work.")
 
-POWER = _gauge("power_watts", "Power drawn by the whole board; many cards give the mean of the last second.")
+POWER = _gauge("power_watts", "Power drawn by the whole board.", note="Many cards report the mean of the last second.")
 POWER_LIMIT = _gauge("power_limit_watts", "The power limit in force.")
 ENERGY = _counter(
     "energy_joules",
-    "Energy drawn, as the card counts it (since the driver was loaded), else added up from the driver's samples of the"
-    " power (since the exporter started).",
+    "Energy drawn by the GPU.",
+    note=(
+        "As the card counts it (since the driver was loaded), else summed from the driver's power "
+        "samples (since the exporter started)."
+    ),
 )
 TEMPERATURE = _gauge("temperature_celsius", "Temperature of each sensor.", "sensor")
 TEMPERATURE_LIMIT = _gauge(
     "temperature_limit_celsius",
-    "Temperatures at which the GPU does something about it: slows down, shuts down.",
+    "Temperature at which the GPU slows down or shuts down, by type of limit.",
     "type",
 )
 TEMPERATURE_MARGIN = _gauge(
-    "temperature_margin_celsius", "How much warmer the GPU may get before it is slowed down (Ada, Hopper and later)."
+    "temperature_margin_celsius", "Temperature margin before the GPU slows down (Ada, Hopper and later)."
 )
 FAN = _gauge(
     "fan_speed_ratio",
-    "Speed of each fan over its highest: what it is told to run at (NVIDIA, AMD), so that a blocked fan does not show,"
-    " or what is measured (Intel).",
+    "Speed of each fan as a share of its maximum.",
     "fan",
+    note=("The requested speed for NVIDIA and AMD, so that a blocked fan does not show; the measured speed for Intel."),
 )
 CLOCK = _gauge("clock_hertz", "Clock of each domain right now.", "domain")
 CLOCK_MAX = _gauge("clock_max_hertz", "Highest clock of each domain.", "domain")
-PERFORMANCE_STATE = _gauge("performance_state", "Performance state: 0 is the fastest, 15 the slowest.")
+PERFORMANCE_STATE = _gauge("performance_state", "Performance state, from 0 (fastest) to 15 (slowest).")
 THROTTLED = _gauge(
     "throttled",
-    "1 while the clocks are held down for this reason, else 0. An idle GPU's low clocks are none.",
+    "1 while the clocks are held down for this reason, else 0.",
     "reason",
+    note="Low clocks of an idle GPU are no such reason.",
 )
 THROTTLED_SECONDS = _counter(
     "throttled_seconds",
-    "Seconds in which the clocks were held down for this reason, as the driver counts them. Reasons overlap.",
+    "Seconds in which the clocks were held down for this reason.",
     "reason",
+    note="As the driver counts them. Reasons overlap.",
 )
 
 PCIE_RECEIVED = _counter(
     "pcie_receive_bytes",
-    "Bytes the GPU received over PCIe, since the exporter started. Before Hopper the driver's own counter wraps at"
-    " 4 GiB; it is read every second, so that traffic above 4 GiB/s counts too little.",
+    "Bytes the GPU received over PCIe, since the exporter started.",
+    note=(
+        "Before Hopper the driver's counter wraps at 4 GiB; it is read every second, so traffic above 4 "
+        "GiB/s counts too little."
+    ),
 )
 PCIE_TRANSMITTED = _counter(
-    "pcie_transmit_bytes", "Bytes the GPU sent over PCIe, since the exporter started; as pcie_receive_bytes."
+    "pcie_transmit_bytes", "Bytes the GPU sent over PCIe, since the exporter started.", note="See pcie_receive_bytes."
 )
-PCIE_GENERATION = _gauge("pcie_link_generation", "Generation of the PCIe link right now; an idle GPU lowers it.")
+PCIE_GENERATION = _gauge("pcie_link_generation", "Current generation of the PCIe link.", note="An idle GPU lowers it.")
 PCIE_GENERATION_MAX = _gauge("pcie_link_generation_max", "Highest generation that GPU and slot allow.")
 PCIE_WIDTH = _gauge("pcie_link_width", "Lanes of the PCIe link right now.")
-PCIE_WIDTH_MAX = _gauge("pcie_link_width_max", "Most lanes that GPU and slot allow.")
-PCIE_REPLAYS = _counter("pcie_replays", "PCIe packets that were sent again. A steady rate means a bad connection.")
+PCIE_WIDTH_MAX = _gauge("pcie_link_width_max", "Maximum number of lanes that GPU and slot allow.")
+PCIE_REPLAYS = _counter(
+    "pcie_replays", "PCIe packets that were sent again.", note="A steady rate indicates a bad connection."
+)
 NVLINK_RECEIVED = _counter("nvlink_receive_bytes", "Bytes of data received over each NVLink.", "link")
 NVLINK_TRANSMITTED = _counter("nvlink_transmit_bytes", "Bytes of data sent over each NVLink.", "link")
 
-ECC_ENABLED = _gauge("ecc_enabled", "1 while memory errors are found and corrected (ECC), 0 where it is switched off.")
+ECC_ENABLED = _gauge("ecc_enabled", "1 while error correction (ECC) of memory is enabled, else 0.")
 ECC_ERRORS = _counter(
     "ecc_errors",
     "Memory errors since the driver was loaded, corrected and uncorrected.",
@@ -180,36 +217,46 @@ REMAPPED_ROWS = _counter(
     "remapped_rows", "Memory rows replaced by spare ones, after corrected and uncorrected errors.", "type"
 )
 ROW_REMAP_PENDING = _gauge("row_remap_pending", "1 when a reset will replace further memory rows, else 0.")
-ROW_REMAP_FAILED = _gauge("row_remap_failed", "1 when a memory row could not be replaced: no spare row was left.")
+ROW_REMAP_FAILED = _gauge(
+    "row_remap_failed", "1 when a memory row could not be replaced for lack of spare rows, else 0."
+)
 RETIRED_PAGES = _gauge("retired_pages", "Memory pages taken out of use, by cause (before Ampere).", "cause")
 RETIRED_PAGES_PENDING = _gauge("retired_pages_pending", "1 when a reboot will take more pages out of use, else 0.")
 XID_ERRORS = _counter(
     "xid_errors",
-    "Critical errors the driver reported (XID), by code, since the exporter started. NVIDIA's XID catalogue says what"
-    " each means; 13, 31 and 43 are usually a program's own fault.",
+    "Critical errors that the driver reported (XID), by code, since the exporter started.",
     "xid",
+    note="NVIDIA's XID catalogue explains each; 13, 31 and 43 are usually the fault of a program.",
 )
 XID_LAST = _gauge("xid_last_timestamp_seconds", "When this XID was last reported, in seconds since 1970.", "xid")
 XID_MONITORED = _gauge(
-    "xid_monitored", "1 when XIDs of this GPU are waited for: no series of one then means none; else 0."
+    "xid_monitored",
+    "1 when XIDs of this GPU are monitored, else 0.",
+    note="While it is 1, no series of an XID means that there was none.",
 )
 RECOVERY_ACTION = _gauge(
     "recovery_action",
-    "What the driver asks for: 0 nothing, 1 reset the GPU, 2 reboot, 3 drain peer-to-peer, 4 drain and reset, 5 recover"
-    " IMEX, 6 reset the bus, 7 reboot the system.",
+    "Recovery action that the driver requests, as a number.",
+    note=(
+        "0 none, 1 reset the GPU, 2 reboot, 3 drain peer-to-peer, 4 drain and reset, 5 recover IMEX, 6 "
+        "reset the bus, 7 reboot the system."
+    ),
 )
 
 _INSTANCE = ("gpu_instance", "profile")
 MIG_INFO = _gauge(
     "mig_info",
-    "Always 1; gpu_instance is the GPU instance's id, uuid the GPU's, mig_uuid the part's own.",
+    "Always 1, with labels that identify the MIG instance.",
     *_INSTANCE,
     "mig_uuid",
+    note="gpu_instance is the GPU instance's id, uuid the GPU's, mig_uuid the instance's own.",
 )
 MIG_MEMORY_TOTAL = _gauge("mig_memory_total_bytes", "Memory of the MIG instance.", *_INSTANCE)
 MIG_MEMORY_USED = _gauge("mig_memory_used_bytes", "Memory of the MIG instance in use.", *_INSTANCE)
-MIG_MEMORY_FREE = _gauge("mig_memory_free_bytes", "Memory of the MIG instance nobody holds.", *_INSTANCE)
-MIG_MEMORY_RESERVED = _gauge("mig_memory_reserved_bytes", "Memory of the MIG instance the driver keeps.", *_INSTANCE)
+MIG_MEMORY_FREE = _gauge("mig_memory_free_bytes", "Free memory of the MIG instance.", *_INSTANCE)
+MIG_MEMORY_RESERVED = _gauge(
+    "mig_memory_reserved_bytes", "Memory of the MIG instance that the driver reserves.", *_INSTANCE
+)
 MIG_PROCESS_MEMORY = _gauge(
     "mig_process_memory_bytes",
     "As process_memory_bytes, in the MIG instance alone.",

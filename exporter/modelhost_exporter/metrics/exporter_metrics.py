@@ -17,24 +17,23 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
-BUILD_INFO = gauge(
-    "build_info", "Always 1; the labels name the exporter's version and its Python.", "version", "python"
-)
+BUILD_INFO = gauge("build_info", "Always 1, with the versions of the exporter and of Python.", "version", "python")
 RELOAD_SUCCESSFUL = gauge(
     "config_last_reload_successful",
-    "1 when the last attempt to read the configuration succeeded, else 0 (the old one rules).",
+    "1 when the last reload of the configuration succeeded, else 0.",
+    note="After a failure the previous configuration stays in force.",
 )
 RELOAD_TIMESTAMP = gauge(
     "config_last_reload_success_timestamp_seconds",
-    "When a configuration was last read successfully, in seconds since 1970.",
+    "Time of the last successful reload, in seconds since 1970.",
 )
 DEMO = gauge(
     "demo",
-    "1 where everything but the exporter itself is simulated (--demo), else absent: never mistake it for a machine.",
+    "1 when the host is simulated (--demo), else absent.",
 )
 LOG_DROPPED = counter(
     "log_messages_dropped",
-    "Log messages that were not written: standard error was full, closed or not read in time.",
+    "Log messages that were not written because standard error was full, closed or not read.",
 )
 FAMILIES = (BUILD_INFO, RELOAD_SUCCESSFUL, RELOAD_TIMESTAMP, DEMO, LOG_DROPPED)
 

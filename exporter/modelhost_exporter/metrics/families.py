@@ -35,6 +35,8 @@ class Family:
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
     """A histogram's upper bounds, less +Inf."""
+    note: str = ""
+    """What the documents add to the HELP text."""
 
     def of(self, value: float | None) -> Iterator[Metric]:
         """Yield the family with its one unlabelled sample; nothing when the value is unknown (None)."""
@@ -57,19 +59,19 @@ class Family:
             yield metric
 
 
-def gauge(name: str, help_text: str, *labels: str) -> Family:
+def gauge(name: str, help_text: str, *labels: str, note: str = "") -> Family:
     """Declare a gauge ``modelhost_NAME``."""
-    return Family(NAMESPACE + name, "gauge", help_text, labels)
+    return Family(NAMESPACE + name, "gauge", help_text, labels, note=note)
 
 
-def counter(name: str, help_text: str, *labels: str) -> Family:
+def counter(name: str, help_text: str, *labels: str, note: str = "") -> Family:
     """Declare a counter ``modelhost_NAME_total``."""
-    return Family(f"{NAMESPACE}{name}_total", "counter", help_text, labels)
+    return Family(f"{NAMESPACE}{name}_total", "counter", help_text, labels, note=note)
 
 
-def histogram(name: str, help_text: str, buckets: tuple[float, ...], *labels: str) -> Family:
+def histogram(name: str, help_text: str, buckets: tuple[float, ...], *labels: str, note: str = "") -> Family:
     """Declare a histogram ``modelhost_NAME``."""
-    return Family(NAMESPACE + name, "histogram", help_text, labels, buckets)
+    return Family(NAMESPACE + name, "histogram", help_text, labels, buckets, note)
 
 
 @lru_cache(_MAX_REMEMBERED)

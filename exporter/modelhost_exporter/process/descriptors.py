@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LIMIT = gauge(
-    "process_descriptor_limit", "Limit on the exporter's own open file descriptors (soft: the one in force).", "type"
+    "process_descriptor_limit",
+    "Limit on the exporter's open file descriptors, soft and hard.",
+    "type",
+    note="The soft limit is in force.",
 )
 SHORTAGES = counter(
     "process_descriptor_shortages",

@@ -16,23 +16,28 @@ _SHORT = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1)
 
 OVERHEAD = histogram(
     "proxy_overhead_seconds",
-    "What the proxy itself adds: leg request, from the request's head until it is passed on; leg response, the longest"
-    " time a piece of the reply spent here, slow clients included.",
+    "Time that the proxy adds to a request, by leg.",
     _SHORT,
     "server",
     "leg",
+    note=(
+        "request: from the request's headers until it is forwarded; response: the longest time that a "
+        "part of the response spent in the proxy, slow clients included."
+    ),
 )
 PARSE_ERRORS = counter(
     "proxy_parse_errors",
-    "Replies (and requests) that could not be read, by dialect and reason. They were forwarded all the same.",
+    "Messages that could not be parsed, by dialect and reason.",
     "server",
     "api",
     "reason",
+    note="They were forwarded all the same.",
 )
 LOOP_LAG = histogram(
     "proxy_event_loop_lag_seconds",
-    "How late the event loop is, measured twice a second: everything the proxy forwards waits this long.",
+    "Delay of the event loop, measured twice a second.",
     (*_SHORT, 0.25, 0.5, 1.0),
+    note="Everything that the proxy forwards waits this long.",
 )
 CLOSED = counter(
     "proxy_connections_closed",

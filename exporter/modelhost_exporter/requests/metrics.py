@@ -44,114 +44,154 @@ _COMMON = ("server", "model", "operation")
 
 REQUESTS = counter(
     "requests",
-    "Requests that are over. An error is outcome server_error, timeout, upstream_unreachable, stream_error or"
-    " proxy_error (the proxy's own fault); code is the status that the client was sent, 'none' when it was sent"
-    " nothing. Error rates leave operation 'other' out.",
+    "Finished requests by outcome and status code.",
     *_COMMON,
     "stream",
     "outcome",
     "code",
+    note=(
+        "Errors are the outcomes server_error, timeout, upstream_unreachable, stream_error and "
+        "proxy_error (the proxy's own fault). code is the status sent to the client, or 'none'. Leave "
+        "operation 'other' out of error rates."
+    ),
 )
 IN_FLIGHT = gauge(
     "requests_in_flight",
-    "Requests under way: streams that wait for their first token (waiting), streams that run (streaming), and requests"
-    " for a whole reply (blocking). The model is the one the request names, and once tokens come the reply's.",
+    "Requests in progress by state (waiting, streaming, blocking).",
     *_COMMON,
     "state",
+    note=(
+        "waiting: streams before their first token; streaming: streams after it; blocking: requests for "
+        "a whole response. The model is the one that the request names, and once tokens arrive the "
+        "response's."
+    ),
 )
 _SECONDS = {
     "duration": histogram(
         "request_duration_seconds",
-        "From the request's head until the last byte of the reply was handed to the client's socket; outcome is ok or"
-        " error (everything else: the counter of requests has the detail).",
+        "Duration from a request's headers to the last byte of its response, by outcome (ok, error).",
         DURATION,
         *_COMMON,
         "outcome",
+        note=(
+            "Until the byte was written to the client's socket. error is every outcome but ok; "
+            "modelhost_requests_total has each."
+        ),
     ),
     "time_to_first_token": histogram(
         "request_time_to_first_token_seconds",
-        "From the request's head until the first token of any kind (answer, reasoning, tool call): queue, model"
-        " load and prompt included. Successful streams only.",
+        "Time from a request's headers to the first token of its response.",
         TTFT,
         *_COMMON,
+        note=(
+            "A token of any kind (answer, reasoning, tool call); queue, model load and prompt included. "
+            "Successful streams only."
+        ),
     ),
     "time_to_first_answer_token": histogram(
         "request_time_to_first_answer_token_seconds",
-        "Likewise until the first token that is no reasoning: what a person waits for.",
+        "Time from a request's headers to the first token that is not reasoning.",
         TTFT,
         *_COMMON,
+        note="What a person waits for. Successful streams only.",
     ),
     "time_per_output_token": histogram(
         "request_time_per_output_token_seconds",
-        "(Last token - first token) / (output tokens - 1), the tokens as the server counted them, since a chunk is not"
-        " a token. Successful streams of one choice only.",
+        "Mean time between two output tokens of a request.",
         TPOT,
         *_COMMON,
+        note=(
+            "(Last token - first token) / (output tokens - 1), with the server's count of tokens, since a "
+            "chunk is not a token. Successful streams of one choice only."
+        ),
     ),
     "max_gap": histogram(
         "request_stream_max_gap_seconds",
-        "The longest silence between two pieces of a stream that held tokens. Successful streams only.",
+        "Longest pause between two chunks with tokens of a stream.",
         PHASE,
         *_COMMON,
+        note="Successful streams only.",
     ),
 }
 _SERVER_SECONDS = {
     "prefill": histogram(
-        "request_prefill_seconds", "Time on the prompt, as the server itself reports it per request.", PHASE, *_COMMON
-    ),
-    "decode": histogram(
-        "request_decode_seconds", "Time on the output, as the server itself reports it per request.", PHASE, *_COMMON
-    ),
-    "queue": histogram(
-        "request_queue_seconds", "Time in the queue, as the server itself reports it per request.", PHASE, *_COMMON
-    ),
-    "load": histogram(
-        "request_load_seconds",
-        "Time to load the model, as the server itself reports it per request; Ollama's includes waiting for a place.",
+        "request_prefill_seconds",
+        "Time spent on the prompt, as the server reports it for each request.",
         PHASE,
         *_COMMON,
     ),
+    "decode": histogram(
+        "request_decode_seconds",
+        "Time spent on the output, as the server reports it for each request.",
+        PHASE,
+        *_COMMON,
+    ),
+    "queue": histogram(
+        "request_queue_seconds", "Time spent in the queue, as the server reports it for each request.", PHASE, *_COMMON
+    ),
+    "load": histogram(
+        "request_load_seconds",
+        "Time to load the model, as the server reports it for each request.",
+        PHASE,
+        *_COMMON,
+        note="Ollama's includes waiting for a place.",
+    ),
 }
 INPUT_SIZE = histogram(
-    "request_input_tokens", "Input tokens of a request, cached ones included, as the server counted.", TOKENS, *_COMMON
+    "request_input_tokens",
+    "Input tokens of a request, cached ones included.",
+    TOKENS,
+    *_COMMON,
+    note="As the server counts them.",
 )
 OUTPUT_SIZE = histogram(
-    "request_output_tokens", "Output tokens of a request, reasoning included, as the server counted.", TOKENS, *_COMMON
+    "request_output_tokens",
+    "Output tokens of a request, reasoning included.",
+    TOKENS,
+    *_COMMON,
+    note="As the server counts them.",
 )
 INPUT_TOKENS = counter(
     "input_tokens",
-    "Input tokens by cache: hit, miss and write are disjoint and sum to the truth; unknown where the server does not"
-    " say.",
+    "Input tokens by cache result (hit, miss, write, unknown).",
     *_COMMON,
     "cache",
+    note="Disjoint; their sum is all input tokens. unknown where the server does not report it.",
 )
 OUTPUT_TOKENS = counter(
     "output_tokens",
-    "Output tokens by type: response and reasoning are disjoint; unknown where the server does not say.",
+    "Output tokens by type (response, reasoning, unknown).",
     *_COMMON,
     "type",
+    note="Disjoint; unknown where the server does not report it.",
 )
 FINISHED = counter(
-    "choices_finished", "Answers by the reason they ended, one for each choice.", *_COMMON, "finish_reason"
+    "choices_finished",
+    "Finished choices by finish reason.",
+    *_COMMON,
+    "finish_reason",
+    note="A response has one choice unless the request asked for more.",
 )
 CHUNKS = counter(
     "stream_chunks",
-    "Pieces of streams that held tokens, counted while a request still runs: live progress. A chunk is not a token.",
+    "Chunks with tokens, counted while a stream runs.",
     *_COMMON,
+    note="Shows progress before a request ends. A chunk is not a token.",
 )
-SLO_REQUESTS = counter("slo_requests", "Requests that an objective applied to.", *_COMMON, "slo")
-SLO_GOOD = counter("slo_good_requests", "Of these, requests that met it, each decided exactly.", *_COMMON, "slo")
-GOODPUT_REQUESTS = counter("goodput_requests", "Requests that any objective applied to.", *_COMMON)
-GOODPUT_GOOD = counter("goodput_good_requests", "Of these, requests that met every one that applied.", *_COMMON)
-SLO_THRESHOLD = gauge("slo_threshold_seconds", "The configured threshold of an objective.", *_COMMON, "slo")
-SLO_RATIO = gauge(
-    "slo_objective_ratio", "The configured share of requests that shall meet an objective.", *_COMMON, "slo"
+SLO_REQUESTS = counter("slo_requests", "Requests to which an objective applied.", *_COMMON, "slo")
+SLO_GOOD = counter(
+    "slo_good_requests", "Requests that met the objective.", *_COMMON, "slo", note="Decided exactly, per request."
 )
+GOODPUT_REQUESTS = counter("goodput_requests", "Requests to which any objective applied.", *_COMMON)
+GOODPUT_GOOD = counter("goodput_good_requests", "Requests that met all objectives that applied.", *_COMMON)
+SLO_THRESHOLD = gauge("slo_threshold_seconds", "Configured threshold of an objective.", *_COMMON, "slo")
+SLO_RATIO = gauge("slo_objective_ratio", "Configured share of requests that should meet an objective.", *_COMMON, "slo")
 USAGE_SOURCE = counter(
     "requests_by_usage_source",
-    "Successful requests by where their token counts come from; those with 'none' are missing in the token metrics.",
+    "Successful requests by the source of their token counts.",
     *_COMMON,
     "source",
+    note="Those with 'none' are missing from the token metrics.",
 )
 FAMILIES = (
     REQUESTS,
