@@ -13,7 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from modelhost_exporter.collectors import Paths, gpu
+from modelhost_exporter.collector import Paths
+from modelhost_exporter.collectors import gpu
 from modelhost_exporter.gpu import sources
 from modelhost_exporter.process.garbage import collect_less
 from tests.gpu.driver import FULL, Driver, compiled, plug_in

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from grafana.build import BOARDS, FOLDER
 from modelhost_exporter.demo.catalogue import USUAL_MODELS
-from modelhost_exporter.demo.incidents import QUIET, Incident, IncidentSchedule
+from modelhost_exporter.demo.incidents import Incident, IncidentSchedule
 from tests.support import past
 from tools import demo_history
 from tools.render import pictures, query
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _host(folder: Path, number: int) -> Path:
     """Write one host's scrapes to a file: in memory they would be the exporter's, and shown."""
     logging.disable(logging.WARNING)  # of incidents
-    schedule = AFTERNOON if number == 1 else QUIET
+    schedule = AFTERNOON if number == 1 else IncidentSchedule()
     every = demo_history.scrapes(
         number, past.START, past.SECONDS, past.INTERVAL, models=USUAL_MODELS, schedule=schedule
     )

@@ -13,6 +13,7 @@ MODULES = {
     for file in PACKAGE.rglob("*.py")
 }
 INNER = (
+    "modelhost_exporter.collector",
     "modelhost_exporter.collectors",
     "modelhost_exporter.engines.kinds",
     "modelhost_exporter.dialects",
@@ -59,7 +60,7 @@ def test_imports_are_found() -> None:
     }
     assert "modelhost_exporter.config.yaml_file" in IMPORTS["modelhost_exporter.config.model"]
     assert IMPORTS["modelhost_exporter.collectors.filesystem"] >= {
-        "modelhost_exporter.collectors",
+        "modelhost_exporter.collector",
         "modelhost_exporter.parallel_reads",
     }
 

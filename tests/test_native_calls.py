@@ -14,7 +14,7 @@ import pytest
 
 import modelhost_exporter
 from modelhost_exporter import collectors
-from modelhost_exporter.collectors import Paths, Unavailable
+from modelhost_exporter.collector import CollectorContext, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -150,9 +150,8 @@ def test_what_is_not_called_on_linux(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in names:
         monkeypatch.setattr(name, lambda *_, _name=name, **__: forbidden(_name))
     for name in set(collectors.names()) - {"gpu", "model_servers"}:  # these two measure no part of the machine itself
-        module = collectors.module(name)
         try:
-            list(module.create(module.Options(), Paths()).collect())
+            list(collectors.create(name, collectors.options_of(name)(), CollectorContext()).collect())
         except Unavailable:
             continue
     assert called == []

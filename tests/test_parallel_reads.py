@@ -158,7 +158,7 @@ def test_a_key_that_returns_is_read_again(source: Source) -> None:
 
 
 def test_a_slow_key_keeps_its_last_reading(source: Source) -> None:
-    """A key that took long the last time has twice as long: meanwhile its last reading stands, and nobody waits."""
+    """A key that was slow the last time has twice that time; until then its last reading is kept without waiting."""
     source.hang("a")
     subject = reads(source, timeout=LONG, wait=SOON)
     assert states(subject.measure("a")) == {"a": "pending"}
@@ -247,7 +247,7 @@ def test_threads_are_bounded_when_everything_hangs(source: Source) -> None:
 
 
 def test_a_living_key_behind_many_dead_ones_is_read_in_the_end(source: Source) -> None:
-    """From a start with 80 dead mounts on: what cannot be tried yet counts as stuck, and holds nobody up."""
+    """From a start with 80 dead mounts on: what cannot be tried yet counts as stuck, and delays no other key."""
     keys = [f"key{number}" for number in range(80)]
     source.hang(*keys)
     subject = reads(source, timeout=0.01)
@@ -288,7 +288,7 @@ def test_a_successor_does_not_make_a_call_that_hangs_once_more(source: Source) -
 
 
 def test_a_call_that_really_hangs_in_the_kernel(tmp_path: Path) -> None:
-    """A system call that blocks (opening a FIFO that nobody writes to) is given up like any other."""
+    """A system call that blocks (opening a FIFO without a writer) is abandoned like any other."""
     fifo, folder = tmp_path / "fifo", tmp_path / "folder"
     os.mkfifo(fifo)
     folder.mkdir()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from modelhost_exporter.collectors import Unavailable
+from modelhost_exporter.collector import Unavailable
 from modelhost_exporter.metrics.exposition import OPENMETRICS, TEXT
 from modelhost_exporter.process.daemon_thread import names
 from modelhost_exporter.scrape import Scrape
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
-    from modelhost_exporter.collectors import Collector
+    from modelhost_exporter.collector import Collector
 
 GOOD = ("modelhost_good", ())
 
@@ -35,7 +35,7 @@ def hanging() -> Iterator[Hanging]:
 
 
 class _Speechless(Exception):
-    """An error that cannot even say what it is."""
+    """An error whose text cannot be formatted."""
 
     def __str__(self) -> str:
         raise RuntimeError("the driver is gone")
@@ -83,7 +83,7 @@ def test_own_metrics_that_fail_do_not_cost_the_page() -> None:
 
 
 def test_a_hanging_collector_misses_its_deadline_and_comes_back(hanging: Hanging) -> None:
-    """It is reported, not started again while it hangs, delays nobody, and counts again once it has returned."""
+    """It is reported, not started again while it hangs, delays no other collector, and is back once it has returned."""
     scrape = Scrape({"good": Fixed(family("modelhost_good")), "hanging": hanging}, 1.0)
     first = scrape.page(TEXT)
     assert of_collector(first, "success", "hanging") == 0
@@ -123,7 +123,7 @@ def test_collectors_run_side_by_side() -> None:
 
 
 def test_a_scrapes_own_shorter_time_out_wins(hanging: Hanging) -> None:
-    """The deadline is the smaller one of the configured and the requested, and the page says which was in force."""
+    """The deadline is the smaller one of the configured and the requested, and the page has it."""
     scrape = Scrape({"hanging": hanging}, 30.0)
     page = scrape.page(TEXT, timeout_seconds=0.05)
     assert samples(page)["modelhost_scrape_timeout_seconds", ()] == 0.05
@@ -171,7 +171,7 @@ def test_every_format_ends_as_it_should() -> None:
 
 
 def test_a_state_is_logged_once_for_each_change(caplog: pytest.LogCaptureFixture) -> None:
-    """Failing, then unavailable, then well again gives three lines however often it is scraped; being well, none."""
+    """Failed, then unavailable, then ok again makes three lines however often it is scraped; ok makes none."""
 
     class Moody:
         error: Exception | None = None
@@ -220,7 +220,7 @@ def test_a_successor_logs_only_what_changed(caplog: pytest.LogCaptureFixture) ->
 
 
 def test_a_closed_scrape_still_serves_who_had_it_already() -> None:
-    """A page asked of a scrape that was replaced meanwhile is whole, and leaves no thread behind."""
+    """A page of a scrape that was replaced meanwhile is complete, and leaves no thread behind."""
     scrape = Scrape({"closed": Fixed(family("modelhost_good"))}, 5.0)
     scrape.page(TEXT)
     scrape.close()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from modelhost_exporter.collectors import Options, Paths
+from modelhost_exporter.collector import CollectorContext, CollectorOptions, Paths
 from modelhost_exporter.config import model as configuration
 from modelhost_exporter.config.duration import Seconds
 from modelhost_exporter.config.parsing import ConfigError
@@ -54,7 +54,7 @@ class Host:
         self.built: list[Closing] = []
         self.broken: Exception | None = None
 
-    def create(self, name: str, _options: Options, _paths: Paths) -> Closing:
+    def create(self, name: str, _options: CollectorOptions, _context: CollectorContext) -> Closing:
         """Build a collector."""
         if self.broken is not None and name == "memory":
             raise self.broken

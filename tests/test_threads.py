@@ -31,7 +31,7 @@ async def test_call_raises_what_the_function_raised() -> None:
 
 
 async def test_a_cancelled_call_drops_the_late_result() -> None:
-    """Cancelling returns at once; the thread's late result disturbs nobody."""
+    """Cancelling returns at once; the thread's late result is dropped."""
     release, ended = threading.Event(), threading.Event()
 
     def slow() -> None:
@@ -110,7 +110,7 @@ def test_without_a_thread_left_a_run_fails_and_the_next_is_tried() -> None:
 
 
 def test_a_worker_shares_the_run_under_way() -> None:
-    """Whoever asks during a run gets that run, and the function runs once."""
+    """A start during a run returns that run, and the function runs once."""
     release = threading.Event()
     worker = threads.Worker(lambda: release.wait(10), "worker")
     first, second = worker.start(), worker.start()

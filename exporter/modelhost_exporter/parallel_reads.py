@@ -54,7 +54,7 @@ class ParallelReads(Generic[K, T]):
     A call that takes longer than ``timeout_seconds`` is stuck, unless the key's previous call was slow as well: it
     then has twice as long as that one took, at most 10 s. A key that is slow but alive therefore keeps its last
     reading, with its time, while the next call runs. With 64 calls stuck only one more key is tried in each
-    measurement, and with 256 none: those that may be dead, too, must not take all threads.
+    measurement, and with 256 none: so that dead ones do not occupy all threads.
     """
 
     def __init__(
@@ -158,9 +158,9 @@ class ParallelReads(Generic[K, T]):
         began = self._running.get(key) if key not in self._calls else None
         return began is not None and time.monotonic() - began >= self._patience(key)
 
-    def _start_threads(self, most: int) -> None:
+    def _start_threads(self, maximum: int) -> None:
         """Start threads for the queue; those that are stuck do not count."""
-        while len(self._queue) > self._threads - len(self._calls) and self._active() < self._limit(most):
+        while len(self._queue) > self._threads - len(self._calls) and self._active() < self._limit(maximum):
             if self._are_many_stuck() and not self._is_fast(self._queue[0]):
                 if self._has_tried_one:
                     return
@@ -179,16 +179,16 @@ class ParallelReads(Generic[K, T]):
     def _are_many_stuck(self) -> bool:
         return len(self._stuck()) >= _MANY_STUCK_THREADS
 
-    def _limit(self, most: int) -> int:
+    def _limit(self, maximum: int) -> int:
         """Return how many threads may be active.
 
         One more when a key comes next that was fast the last time: slow keys must not keep it waiting. With many
         threads stuck only such keys are worth the risk.
         """
         if self._queue and self._is_fast(self._queue[0]):
-            return most + 1
+            return maximum + 1
         stuck = len(self._stuck())
-        return most if stuck < _MANY_STUCK_THREADS else int(stuck < _MAX_STUCK_THREADS)
+        return maximum if stuck < _MANY_STUCK_THREADS else int(stuck < _MAX_STUCK_THREADS)
 
     def _work(self) -> None:
         """Read keys until none is left, or another thread has taken this one's place."""

@@ -10,7 +10,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from modelhost_exporter.collectors import Unavailable, close
+from modelhost_exporter.collector import Unavailable
+from modelhost_exporter.collectors import close
 from modelhost_exporter.logs.state_log import StateLog
 from modelhost_exporter.metrics.families import gauge
 from modelhost_exporter.process.error_frames import described
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
-    from modelhost_exporter.collectors import Collector
+    from modelhost_exporter.collector import Collector
     from modelhost_exporter.metrics.exposition import Format
 
 log = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ _LEVELS: Mapping[State, int] = {
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What became of one collector in one scrape."""
+    """The outcome of one collector in one scrape."""
 
     state: State
     seconds: float
@@ -71,15 +72,15 @@ class _Outcome:
 
 
 class Measured(NamedTuple):
-    """What some collectors measured just now."""
+    """The result of a measurement between scrapes."""
 
     families: Sequence[Metric]
     silent: Collection[str]
-    """The collectors that failed or missed their deadline: what they measure may be there all the same."""
+    """The collectors that failed or missed their deadline, so that their families are missing."""
 
 
 class Scrape:
-    """Collectors that are measured together, and the page they make."""
+    """Collectors that are run together, and the page of their families."""
 
     def __init__(
         self,
@@ -90,10 +91,10 @@ class Scrape:
     ) -> None:
         """Prepare; nothing runs yet.
 
-        ``own`` are the exporter's own metrics: on every page, measured in the calling thread. Collectors that
-        ``previous`` has too (the same objects) keep their threads, and one that replaces another of its name starts
-        only when that one is done, so that what hangs is never started again. States live on by name, so that a
-        reload logs no state anew.
+        ``own`` are the exporter's own metrics: on every page, collected in the calling thread. Collectors that are also
+        in ``previous`` (the same objects) keep their threads. A collector that replaces another of the same name starts
+        only when that one's run has ended, so that a hanging call is never repeated. States are kept by name, so that
+        a reload does not log them again.
         """
         self.timeout_seconds = timeout_seconds
         self._own = own
@@ -138,7 +139,7 @@ class Scrape:
     def measure(self, only: Collection[str], timeout_seconds: float) -> Measured:
         """Return what the collectors named in ``only`` measure, within the deadline. Blocks; any thread.
 
-        It is no scrape: nothing is rendered, and no state is kept or logged. A run that a scrape started is shared.
+        Unlike a scrape it renders nothing, and neither keeps nor logs a state. A run that a scrape started is shared.
         """
         began = time.monotonic()
         runs = self._start(only, began + timeout_seconds * _SHARE_FOR_HEAD_STARTS)
@@ -163,19 +164,19 @@ class Scrape:
         return runs
 
     def start(self, name: str) -> Run[list[Metric]] | None:
-        """Run a collector between scrapes: one that comes meanwhile shares the run. None when there is no such one."""
+        """Run a collector between scrapes; a scrape during the run shares it. None for an unknown name."""
         worker = self._workers.get(name)
         return worker.start() if worker is not None else None
 
     def successor(self, name: str, collector: Collector) -> Worker[list[Metric]]:
-        """Return who runs a collector after this scrape: the same worker, or one that waits for its predecessor."""
+        """Return a collector's worker after a reload: the same one, or one that waits for its predecessor."""
         before = self._workers.get(name)
         if before is not None and self._collectors[name] is collector:
             return before
         return _worker(name, collector, before)
 
     def close(self, successor: Scrape | None = None) -> None:
-        """Let the threads end, but for those that ``successor`` took over."""
+        """End the threads except those that ``successor`` took over."""
         kept = set() if successor is None else successor.workers()
         self.close_workers(successor)
         for name, worker in self._workers.items():
@@ -183,24 +184,24 @@ class Scrape:
                 close(name, self._collectors[name])
 
     def close_workers(self, other: Scrape | None) -> None:
-        """Let the threads of collectors end, but for those that ``other`` has too."""
+        """End the collectors' threads except those that are also in ``other``."""
         kept = set() if other is None else other.workers()
         for worker in self.workers() - kept:
             worker.close()
 
     def workers(self) -> set[Worker[list[Metric]]]:
-        """Return who runs the collectors."""
+        """Return the workers of the collectors."""
         return set(self._workers.values())
 
     def _missed_only_a_clients_deadline(self, outcome: _Outcome, timeout: float) -> bool:
-        """Return whether a collector missed a deadline that is shorter than the configured one, and no more.
+        """Return whether a collector only missed a deadline that is shorter than the configured one.
 
-        A client chooses it: it must not be able to fill the log.
+        Clients choose such a deadline, and must not be able to fill the log.
         """
         return outcome.state == "timeout" and max(timeout, outcome.seconds) < self.timeout_seconds
 
     def _report(self, name: str, outcome: _Outcome) -> None:
-        """Log a change of a collector's state, once; being well from the start is no change."""
+        """Log a change of a collector's state once; ``ok`` at the start is no change."""
         if self.states.changed(outcome.state, name):
             log.log(
                 _LEVELS[outcome.state],
@@ -211,7 +212,7 @@ class Scrape:
 
 
 class _Page:
-    """Rendered parts, with every family's name on the page once."""
+    """The rendered parts of a page, on which each family's name occurs once."""
 
     def __init__(self, format_: Format) -> None:
         self._format = format_
@@ -219,7 +220,7 @@ class _Page:
         self._owners: dict[str, str] = {}
 
     def add(self, name: str, outcome: _Outcome) -> _Outcome:
-        """Add a collector's families; the outcome is a failure when they clash or cannot be written."""
+        """Add a collector's families; return a failure when names clash or rendering fails."""
         if outcome.state != "ok":
             return outcome
         try:
@@ -253,7 +254,7 @@ _SUFFIXES: Mapping[str, tuple[str, ...]] = {
 
 
 def _sample_names(family: Metric) -> list[str]:
-    """Return the names that a family takes on a page."""
+    """Return the sample names that a family occupies on a page."""
     return [family.name + suffix for suffix in _SUFFIXES.get(family.type, ("",))]
 
 
@@ -268,7 +269,7 @@ def _run_here(collector: Collector) -> Run[list[Metric]]:
 
 
 def _outcome(run: Run[list[Metric]], timeout: float, began: float) -> _Outcome:
-    """Wait for a run, until ``timeout`` seconds after its start or the page's, and say what became of it."""
+    """Wait for a run, until ``timeout`` seconds after its start or the page's, and return its outcome."""
     if not run.wait(timeout - max(0.0, run.started - began)):
         return _Outcome("timeout", run.age(), f"no answer within {timeout:g} s")
     if isinstance(run.error, Unavailable):

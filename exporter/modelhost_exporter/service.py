@@ -1,4 +1,4 @@
-"""The running exporter: the configuration in force, its collectors, and replacing both on a reload."""
+"""The running exporter: its configuration and collectors, and their replacement on a reload."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import psutil
 
 from modelhost_exporter import collectors
-from modelhost_exporter.collectors import gpu
-from modelhost_exporter.collectors.model_servers import ModelServersCollector
+from modelhost_exporter.collector import Collector, CollectorContext, CollectorOptions, Paths
 from modelhost_exporter.config.model import ConfigError
 from modelhost_exporter.engines.local_processes import is_local
 from modelhost_exporter.engines.polling.pollers import Pollers
@@ -34,16 +33,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Build = tuple[collectors.Options, collectors.Paths]
+Build = tuple[CollectorOptions, Paths]
 """What a collector was built from."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What is measured: this machine, or one that does not exist."""
+    """The measured machine: this one, or a simulated one."""
 
-    create: Callable[[str, collectors.Options, collectors.Paths], collectors.Collector] | None = None
-    """Builds a collector by its name; None: as its module does."""
+    create: Callable[[str, CollectorOptions, CollectorContext], Collector] = collectors.create
+    """Builds a collector by its name."""
     dependencies: PollDependencies | None = None
     """What polling model servers needs of it; None: of this machine."""
     schedule: Schedule | None = None
@@ -79,12 +78,12 @@ class _Prepared:
     proxied: ListenersChange | None
     polled: PollChange
     owners: ProcessOwners
-    built: dict[str, tuple[Build, collectors.Collector]]
+    built: dict[str, tuple[Build, Collector]]
     scrape: Scrape
 
 
 class Service:
-    """Holds what a scrape needs; a reload replaces it as a whole or not at all."""
+    """The configuration in force with its collectors and pollers; a reload replaces all of it or nothing."""
 
     def __init__(self, load: Callable[[], Config], config: Config, machine: Machine | None = None) -> None:
         """Take the first configuration; ``load`` reads it anew for a reload, or raises ConfigError."""
@@ -100,9 +99,8 @@ class Service:
             self.registry, self._gpu_uses, dependencies=self._machine.dependencies, schedule=self._machine.schedule
         )
         """The model servers that are watched."""
-        self._given: Mapping[str, collectors.Collector] = {"model_servers": ModelServersCollector(self.pollers.collect)}
         self._owners = ProcessOwners((), config.path.procfs)
-        self._built: dict[str, tuple[Build, collectors.Collector]] = {}
+        self._built: dict[str, tuple[Build, Collector]] = {}
         self.config = config
         self.proxy: Listeners | None = None
         """The listeners of proxied servers, which reloads change; None before they are started."""
@@ -155,18 +153,18 @@ class Service:
                 undo.callback(proxied.undo)
             polled = self._polled(config)
             undo.callback(polled.undo)
-            built: dict[str, tuple[Build, collectors.Collector]] = {}
+            built: dict[str, tuple[Build, Collector]] = {}
             undo.callback(self._end_new, built)
             for name in config.collectors:
                 built[name] = self._collector(name, config, owners)
-            ready: Mapping[str, collectors.Collector] = {name: collector for name, (_, collector) in built.items()}
+            ready: Mapping[str, Collector] = {name: collector for name, (_, collector) in built.items()}
             scrape = Scrape(ready, config.scrape.timeout, own=self._own, previous=previous)
             undo.callback(scrape.close_workers, previous)
             scrape.prepare()
             undo.pop_all()
             return _Prepared(config, proxied, polled, owners, built, scrape)
 
-    def _end_new(self, built: Mapping[str, tuple[Build, collectors.Collector]]) -> None:
+    def _end_new(self, built: Mapping[str, tuple[Build, Collector]]) -> None:
         """End the threads of collectors that are not in use."""
         for name, (_, collector) in built.items():
             if name not in self._built or self._built[name][1] is not collector:
@@ -182,12 +180,13 @@ class Service:
         prepared.polled.put_in_force()
         if prepared.proxied is not None:
             prepared.proxied.put_in_force()
-        built = self._built.get("gpu")
-        self._tell_of_gpus(built[1] if built else None, self.scrape)
+        self._follow_gpus(self.scrape)
 
-    def _tell_of_gpus(self, collector: collectors.Collector | None, scrape: Scrape) -> None:
-        if isinstance(collector, gpu.GpuCollector):
-            self._gpu_uses.follow(lambda: collector.last_reading, lambda: scrape.start("gpu"))
+    def _follow_gpus(self, scrape: Scrape) -> None:
+        """Let pollers use the GPU collector's last reading, or none where the collector is off or keeps none."""
+        _, collector = self._built.get("gpu", (None, None))
+        if hasattr(collector, "last_reading"):
+            self._gpu_uses.follow(lambda: getattr(collector, "last_reading", None), lambda: scrape.start("gpu"))
         else:
             self._gpu_uses.follow_none()
 
@@ -201,19 +200,13 @@ class Service:
             return self.pollers.prepare(())
         return self.pollers.prepare(config.polled, {server.name for server in config.proxied})
 
-    def _collector(self, name: str, config: Config, owners: ProcessOwners) -> tuple[Build, collectors.Collector]:
+    def _collector(self, name: str, config: Config, owners: ProcessOwners) -> tuple[Build, Collector]:
         """Return the collector in use when its options are the same, else a new one."""
         wanted = (config.collectors[name], config.path)
-        if name in self._given:
-            return wanted, self._given[name]
         if name in self._built and self._built[name][0] == wanted:
             return self._built[name]
         options, paths = wanted
-        if self._machine.create is not None:
-            return wanted, self._machine.create(name, options, paths)
-        if isinstance(options, gpu.GpuOptions):
-            return wanted, gpu.create(options, paths, owners)
-        return wanted, collectors.module(name).create(options, paths)
+        return wanted, self._machine.create(name, options, CollectorContext(paths, owners, self.pollers.collect))
 
     def _keeping_what_needs_a_restart(self, config: Config) -> Config:
         """Return the new configuration with the web port's addresses and path in force; a change of them is logged."""

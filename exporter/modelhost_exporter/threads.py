@@ -1,4 +1,4 @@
-"""Daemon threads for calls that block: one that never returns must not hold up the stop.
+"""Daemon threads for blocking calls, so that a call that never returns does not delay the stop.
 
 Those of asyncio and concurrent.futures are joined when the interpreter exits, so a hung call would keep the
 process alive.
@@ -42,7 +42,7 @@ class Pool:
         self._changed = threading.Condition(threading.Lock())
         self._idle = 0
         self.finished = 0
-        """How many calls have ended so far."""
+        """Number of finished calls."""
 
     def prepare(self) -> None:
         """Start the threads that are kept; RuntimeError when the machine has too few. Blocks."""
@@ -94,9 +94,9 @@ class Pool:
 
 
 PAGES = Pool("page", kept=4)
-"""Renders pages: with a thread limit reached, scrapes go on in these."""
+"""Threads that render pages; scrapes continue in them when the thread limit is reached."""
 CALLS = Pool("call", kept=2)
-"""Everything else that the event loop waits for."""
+"""Threads for everything else that the event loop waits for."""
 
 
 def call(function: Callable[[], T], pool: Pool = CALLS) -> asyncio.Future[T]:
@@ -119,7 +119,7 @@ class _Call(Generic[T]):
         self._future = future
         self._function = function
         self.begun = False
-        """Whether it has had the memory to begin."""
+        """Whether there was enough memory to begin."""
 
     def __call__(self) -> None:
         """Run the function and settle the future."""
@@ -157,7 +157,7 @@ def _set_result(future: asyncio.Future[T], value: T) -> None:
 
 def _set_exception(future: asyncio.Future[Any], error: BaseException) -> None:
     if not future.done():
-        if isinstance(error, StopIteration):  # a future does not take it
+        if isinstance(error, StopIteration):  # a future does not accept it
             error = RuntimeError(repr(error))
         future.set_exception(error)
 
@@ -208,7 +208,7 @@ def _failed(error: BaseException) -> Run[Any]:
 
 
 class Worker(Generic[T]):
-    """Runs one function in one daemon thread, one run at a time; whoever asks during a run shares it."""
+    """A daemon thread that runs one function, one run at a time; a start during a run shares that run."""
 
     def __init__(
         self,
@@ -265,31 +265,31 @@ class Worker(Generic[T]):
         return None
 
     def close(self) -> None:
-        """Let the thread end after the run under way."""
+        """End the thread after the current run."""
         with self._lock:
             self._closed = True
             if self._thread is not None:
                 self._orders.put(None)
 
     def _ensure_thread(self) -> None:
-        """Have a thread; once closed, one for a single late run. The lock is held."""
+        """Start a thread if there is none; after ``close``, one for a single late run. The lock must be held."""
         if self._thread is None or self._closed or not self._thread.is_alive():
             self._thread = self._start_thread(self._work, self._name)
 
     def _work(self) -> None:
         while (run := self._orders.get()) is not None:
             try:
-                run.execute(self._run_and_forget)
+                run.execute(self._run_and_reset)
             except MemoryError:  # the run stays unfinished; the next one is another
-                self._forget()
+                self._reset()
             del run  # an idle thread must not keep what was measured
 
-    def _run_and_forget(self) -> T:
+    def _run_and_reset(self) -> T:
         try:
             return self._function()
         finally:
-            self._forget()
+            self._reset()
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
         with self._lock:
             self._current = None

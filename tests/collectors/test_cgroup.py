@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from modelhost_exporter.collectors import Options, Paths, Unavailable
+from modelhost_exporter.collector import CollectorContext, CollectorOptions, Paths, Unavailable
 from modelhost_exporter.collectors.cgroup import CgroupCollector, create, own_path
 from tests.support.machine import write
 from tests.support.readings import readings, readings_or_reason
@@ -52,7 +52,9 @@ def test_a_container_with_a_cgroup_namespace(tmp_path: Path) -> None:
 def test_the_hosts_files_say_nothing_of_the_containers_limits() -> None:
     """With the host's /proc and /sys mounted elsewhere the container's limits are read from its own."""
     host = Paths(Path("/host/proc"), Path("/host/sys"), Path("/host"))
-    assert vars(create(Options(), host)) == vars(CgroupCollector(Path("/proc"), Path("/sys")))
+    assert vars(create(CollectorOptions(), CollectorContext(host))) == vars(
+        CgroupCollector(Path("/proc"), Path("/sys"))
+    )
 
 
 def test_a_container_that_is_told_a_path_it_cannot_see(tmp_path: Path) -> None:
@@ -81,7 +83,7 @@ def test_the_tightest_limit_of_all_above_counts(tmp_path: Path) -> None:
 
 
 def test_a_neighbour_s_limit_does_not_count(tmp_path: Path) -> None:
-    """Only the way up to the root is looked at."""
+    """Only the cgroups up to the root are read."""
     files = {**below("ours", limits(memory="2000")), **below("theirs", limits(memory="1"))}
     assert measured(tmp_path, "0::/ours\n", files)["cgroup_memory_limit_bytes"] == {(): 2000}
 
@@ -137,7 +139,7 @@ def test_off_linux_it_is_unavailable(tmp_path: Path) -> None:
 
 def test_this_machine() -> None:
     """On the real machine a limit is more than nothing and use is no more than a limit, or there is no limit."""
-    read = readings_or_reason(create(Options(), Paths()))
+    read = readings_or_reason(create(CollectorOptions(), CollectorContext()))
     if isinstance(read, str):
         assert "cgroup v2" in read
         return

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from modelhost_exporter.collectors import Options, Paths
+from modelhost_exporter.collector import CollectorContext, CollectorOptions
 from modelhost_exporter.collectors.clock import ClockCollector, Discipline, adjtimex, create
 from tests.support.machine import psutil_double
 from tests.support.readings import readings
@@ -17,7 +17,7 @@ STA_UNSYNC, STA_NANO = 0x40, 0x2000
 
 
 class Libc:
-    """A C library whose kernel gives this answer."""
+    """A C library whose kernel returns these values."""
 
     def __init__(self, state: int, status: int = 0, offset: int = 0, maxerror: int = 0) -> None:
         self._state = state
@@ -58,7 +58,7 @@ def test_a_clock_that_nothing_synchronises() -> None:
 
 @pytest.mark.parametrize("discipline", [None, refused], ids=["none", "refused"])
 def test_without_a_discipline_there_is_still_the_time(discipline: Any) -> None:
-    """A platform without a clock discipline, or a container that may not ask, still has time and boot time."""
+    """Without a clock discipline, or the permission to read it, time and boot time are still there."""
     read = readings(ClockCollector(psutil_double(), lambda: 1.8e9, discipline).collect())
     assert read == {"time_seconds": {(): 1.8e9}, "boot_time_seconds": {(): 1.7e9}}
 
@@ -82,12 +82,12 @@ def test_the_offset_s_unit_is_the_kernel_s() -> None:
     ],
 )
 def test_synchronized(state: int, status: int, synchronized: bool) -> None:
-    """A clock is synchronised when neither the state nor the status says otherwise; a leap second is no error."""
+    """A clock is synchronised unless the state or the status is an error; a leap second is none."""
     assert adjtimex(Libc(state, status)).synchronized is synchronized
 
 
 def test_a_refusal_is_an_error() -> None:
-    """A kernel that refuses makes an OSError, not numbers that nobody wrote."""
+    """A kernel that refuses causes an OSError, not uninitialised numbers."""
     with pytest.raises(OSError, match="adjtimex"):
         adjtimex(Libc(-1))
 
@@ -100,9 +100,11 @@ def test_the_structure_is_the_kernel_s() -> None:
 
 
 def test_this_machine() -> None:
-    """On the real machine the kernel is really asked: the time is now, the boot before it, the error within 16 s."""
+    """On the real machine: the time is now, the boot before it, and the error within 16 s."""
     before = time.time()
-    read = {name: value[()] for name, value in readings(create(Options(), Paths()).collect()).items()}
+    read = {
+        name: value[()] for name, value in readings(create(CollectorOptions(), CollectorContext()).collect()).items()
+    }
     assert before <= read["time_seconds"] <= time.time()
     assert 0 < read["boot_time_seconds"] < before
     if os.uname().sysname == "Linux":

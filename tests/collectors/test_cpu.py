@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from modelhost_exporter.collectors import Options, Paths
+from modelhost_exporter.collector import CollectorContext, CollectorOptions
 from modelhost_exporter.collectors.cpu import CpuCollector, create, disjoint_modes
 from tests.support.machine import CpuTimes, psutil_double
 from tests.support.readings import readings
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def user_seconds(*reads: float) -> list[float]:
-    """Return what successive scrapes say of one CPU's user time when psutil says ``reads``."""
+    """Return one CPU's user time in successive scrapes when psutil returns ``reads``."""
     coming = iter(reads)
     source = psutil_double(cpu_times=lambda **_: [SimpleNamespace(_asdict=lambda: {"user": next(coming)})])
     collector = CpuCollector(source)
@@ -69,7 +69,7 @@ def test_cpus_and_modes_are_held_apart() -> None:
 
 
 def test_cores_and_events() -> None:
-    """Logical and physical cores, context switches and interrupts are what psutil says."""
+    """Logical and physical cores, context switches and interrupts are psutil's."""
     read = readings(CpuCollector(psutil_double()).collect())
     assert (read["cpu_logical_cores"], read["cpu_physical_cores"]) == ({(): 4}, {(): 2})
     assert (read["context_switches_total"], read["interrupts_total"]) == ({(): 1000}, {(): 2000})
@@ -103,7 +103,7 @@ def unreadable(**_: bool) -> Any:
     ids=["no function", "not implemented", "refused", "no answer", "zero"],
 )
 def test_unknown_frequency_is_absent(cpu_freq: Any) -> None:
-    """Where the platform does not say the frequency there is none on the page, and all else still is."""
+    """Where the platform does not report the frequency, it alone is absent."""
     read = readings(CpuCollector(psutil_double(cpu_freq=cpu_freq)).collect())
     assert "cpu_frequency_hertz" not in read
     assert read["interrupts_total"] == {(): 2000}
@@ -111,7 +111,7 @@ def test_unknown_frequency_is_absent(cpu_freq: Any) -> None:
 
 def test_this_machine() -> None:
     """On the real machine every CPU has idle and user time, and nothing shrinks from one scrape to the next."""
-    collector = create(Options(), Paths())
+    collector = create(CollectorOptions(), CollectorContext())
     first, second = readings(collector.collect()), readings(collector.collect())
     assert first["cpu_logical_cores"] == {(): os.cpu_count()}
     seconds = first["cpu_seconds_total"]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
-from modelhost_exporter.collectors import Paths, Unavailable
+from modelhost_exporter.collector import CollectorContext, Unavailable
 from modelhost_exporter.collectors.disk import DiskCollector, DiskOptions, create
 from modelhost_exporter.config.name_filter import NameFilter
 from modelhost_exporter.linux.disks import Disks
@@ -126,7 +126,7 @@ def test_the_weighted_time_is_the_eleventh_statistic(tmp_path: Path) -> None:
 
 def test_this_machine() -> None:
     """On the real machine each disk's counters are finite and its busy time is no longer than the machine is up."""
-    read = readings_or_reason(create(DiskOptions(), Paths()))
+    read = readings_or_reason(create(DiskOptions(), CollectorContext()))
     if isinstance(read, str):
         assert "disk" in read
         return

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from modelhost_exporter.collectors import Options, Paths, Unavailable
+from modelhost_exporter.collector import CollectorContext, CollectorOptions, Unavailable
 from modelhost_exporter.collectors.file_descriptors import FileDescriptorsCollector, create
 from tests.support.machine import FILES, write
 from tests.support.readings import readings
@@ -33,5 +33,5 @@ def test_a_file_that_says_something_else_is_a_failure(tmp_path: Path) -> None:
 
 def test_this_machine() -> None:
     """On the real machine some files are open, and fewer than the kernel allows."""
-    read = readings(create(Options(), Paths()).collect())
+    read = readings(create(CollectorOptions(), CollectorContext()).collect())
     assert 0 < read["file_descriptors_allocated"][()] < read["file_descriptors_maximum"][()]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
-from modelhost_exporter.collectors import Paths, Unavailable
+from modelhost_exporter.collector import CollectorContext, Unavailable
 from modelhost_exporter.collectors.filesystem import (
     FilesystemCollector,
     FilesystemOptions,
@@ -52,12 +52,12 @@ def measured(
     *partitions: Partition,
     options: FilesystemOptions | None = None,
     rootfs: str = "/",
-    ask: Callable[[str], Space] = answer,
+    query: Callable[[str], Space] = answer,
 ) -> Readings:
     """Return what is measured of these mounts."""
     source = psutil_double(disk_partitions=lambda **_: list(partitions))
     return readings(
-        FilesystemCollector(options or FilesystemOptions(), Path(rootfs), source, ask, lambda: 1.8e9).collect()
+        FilesystemCollector(options or FilesystemOptions(), Path(rootfs), source, query, lambda: 1.8e9).collect()
     )
 
 
@@ -137,14 +137,14 @@ def test_below_a_rootfs_the_host_s_names_count() -> None:
     """In a container the host's root loses its prefix, is '/' itself, and the container's own mounts do not count."""
     asked: list[str] = []
 
-    def ask(mount: str) -> Space:
+    def query(mount: str) -> Space:
         asked.append(mount)
         return SPACE
 
     partitions = [
         Partition(mountpoint=name) for name in ("/", "/host", "/host/home", "/hostile", "/data", "/host/proc")
     ]
-    assert mountpoints(measured(*partitions, rootfs="/host", ask=ask)) == ["/", "/home"]
+    assert mountpoints(measured(*partitions, rootfs="/host", query=query)) == ["/", "/home"]
     assert asked == ["/host", "/host/home"]
 
 
@@ -181,29 +181,29 @@ def test_of_mounts_on_top_of_one_another_the_last_counts() -> None:
 
 
 def test_a_mount_under_a_virtual_one_is_gone() -> None:
-    """A disk that a tmpfs covers cannot be asked any more, and its numbers must not be the tmpfs's."""
+    """A disk below a tmpfs cannot be queried any more, and must not have the tmpfs's numbers."""
     covered = (Partition("/dev/a", "/data", "ext4"), Partition("tmpfs", "/data", "tmpfs"))
     assert mountpoints(measured(Partition(), *covered)) == ["/"]
 
 
 def test_a_name_that_is_not_utf8_can_be_written() -> None:
-    """A mount point of undecodable bytes is asked for as it is and still makes a page."""
+    """A mount point of undecodable bytes is queried unchanged, and the page can be rendered."""
     name = os.fsdecode(b"/mnt/caf\xe9")
     asked: list[str] = []
 
-    def ask(mount: str) -> Space:
+    def query(mount: str) -> Space:
         asked.append(mount)
         return SPACE
 
     source = psutil_double(disk_partitions=lambda **_: [Partition(mountpoint=name)])
-    page = TEXT.render(list(FilesystemCollector(FilesystemOptions(), source=source, ask=ask).collect())).decode()
+    page = TEXT.render(list(FilesystemCollector(FilesystemOptions(), source=source, query=query).collect())).decode()
     assert asked == [name]
     assert 'mountpoint="/mnt/caf' in page
 
 
 def test_a_file_system_without_inodes_has_no_files() -> None:
-    """Btrfs and vfat make inodes as needed and say 0: absent."""
-    read = measured(Partition(fstype="btrfs"), ask=lambda _: Space(1000, 400, 500, None, None))
+    """Btrfs and vfat create inodes as needed and report 0: absent."""
+    read = measured(Partition(fstype="btrfs"), query=lambda _: Space(1000, 400, 500, None, None))
     assert set(read) == {*SPACE_NAMES, *OTHER_NAMES} - {
         "filesystem_files",
         "filesystem_files_free",
@@ -225,7 +225,7 @@ def refuse(_mount: str) -> NoReturn:
 
 def test_a_refusal_is_a_device_error() -> None:
     """A mount that refuses has an error and no space; that it is mounted, and how, is still known."""
-    read = measured(Partition(opts="ro"), ask=refuse)
+    read = measured(Partition(opts="ro"), query=refuse)
     labels = ("/dev/sda1", "/", "ext4")
     assert read == {"filesystem_readonly": {labels: 1}, "filesystem_device_error": {labels: 1}}
 
@@ -243,7 +243,7 @@ def test_a_stuck_mount_costs_the_others_nothing(hang: threading.Event) -> None:
     asked: list[str] = []
     returned = threading.Event()
 
-    def ask(mount: str) -> Space:
+    def query(mount: str) -> Space:
         asked.append(mount)
         if mount == "/nfs" and not hang.is_set():
             hang.wait()
@@ -252,7 +252,7 @@ def test_a_stuck_mount_costs_the_others_nothing(hang: threading.Event) -> None:
 
     partitions = [Partition(mountpoint=name) for name in ("/", "/nfs", "/home")]
     source = psutil_double(disk_partitions=lambda **_: partitions)
-    collector = FilesystemCollector(FilesystemOptions(timeout=Seconds(0.2)), source=source, ask=ask)
+    collector = FilesystemCollector(FilesystemOptions(timeout=Seconds(0.2)), source=source, query=query)
     for _ in range(3):
         read = readings(collector.collect())
         errors = {mount: value for (_, mount, _), value in read["filesystem_device_error"].items()}
@@ -276,20 +276,20 @@ def test_a_stuck_mount_costs_the_others_nothing(hang: threading.Event) -> None:
 )
 def test_an_odd_number_of_a_file_system(odd: Space, absent: set[str]) -> None:
     """More free space than there is, and less than none, are absent; the other numbers are there."""
-    assert SPACE_NAMES - set(measured(Partition(), ask=lambda _: odd)) == absent
+    assert SPACE_NAMES - set(measured(Partition(), query=lambda _: odd)) == absent
 
 
 def test_another_device_at_the_same_place(hang: threading.Event) -> None:
     """The last values of a slow file system are never those of another one at its place."""
 
-    def ask(_mount: str) -> Space:
+    def query(_mount: str) -> Space:
         if len(partitions) > 1:
             hang.wait(20)
         return SPACE
 
     partitions = [Partition("/dev/a", "/data")]
     source = psutil_double(disk_partitions=lambda **_: partitions[-1:])
-    collector = FilesystemCollector(FilesystemOptions(timeout=Seconds(0.2)), source=source, ask=ask)
+    collector = FilesystemCollector(FilesystemOptions(timeout=Seconds(0.2)), source=source, query=query)
     assert set(readings(collector.collect())["filesystem_size_bytes"]) == {("/dev/a", "/data", "ext4")}
     partitions.append(Partition("/dev/b", "/data"))
     read = readings(collector.collect())
@@ -322,7 +322,7 @@ def test_a_mount_point_that_is_gone_is_an_os_error(tmp_path: Path) -> None:
 def test_this_machine() -> None:
     """On the real machine every measured mount has room within its size; with every type included, / is among them."""
     options = FilesystemOptions(fstypes=NameFilter(), mountpoints=NameFilter(include=re.compile("/")))
-    read = readings(create(options, Paths()).collect())
+    read = readings(create(options, CollectorContext()).collect())
     ((labels, size),) = read["filesystem_size_bytes"].items()
     assert labels[1] == "/"
     assert 0 <= read["filesystem_available_bytes"][labels] <= read["filesystem_free_bytes"][labels] <= size

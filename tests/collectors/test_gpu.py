@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from modelhost_exporter.collectors import Paths, Unavailable
+from modelhost_exporter.collector import CollectorContext, Unavailable
 from modelhost_exporter.collectors.gpu import GpuCollector, GpuOptions, create
 from modelhost_exporter.config.duration import Seconds
 from modelhost_exporter.config.parsing import ConfigError, parse
@@ -284,7 +284,7 @@ def test_mistakes_in_the_options_are_told(raw: object) -> None:
 
 def test_this_machine() -> None:
     """On the real machine there are GPUs that are up, or a reason why there is none."""
-    read = readings_or_reason(create(GpuOptions(), Paths()))
+    read = readings_or_reason(create(GpuOptions(), CollectorContext()))
     if isinstance(read, str):
         assert "no amd GPU" in read
     else:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import os
 
-from modelhost_exporter.collectors import Options, Paths
+from modelhost_exporter.collector import CollectorContext, CollectorOptions
 from modelhost_exporter.collectors.load import LoadCollector, create
 from tests.support.machine import psutil_double
 from tests.support.readings import readings
@@ -17,5 +17,5 @@ def test_each_average_has_its_name() -> None:
 def test_this_machine() -> None:
     """On the real machine the slow average is the kernel's (which moves every 5 s, and then by little)."""
     before = os.getloadavg()[2]
-    load15 = readings(create(Options(), Paths()).collect())["load15"][()]
+    load15 = readings(create(CollectorOptions(), CollectorContext()).collect())["load15"][()]
     assert abs(load15 - before) < 1

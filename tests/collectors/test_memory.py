@@ -3,7 +3,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
-from modelhost_exporter.collectors import Options, Paths
+from modelhost_exporter.collector import CollectorContext, CollectorOptions
 from modelhost_exporter.collectors.memory import MemoryCollector, create
 from tests.support.machine import FILES, psutil_double, write
 from tests.support.readings import readings
@@ -68,7 +68,9 @@ def test_what_the_platform_does_not_say_is_absent(tmp_path: Path) -> None:
 
 def test_this_machine() -> None:
     """On the real machine the parts of memory lie within the whole."""
-    read = {name: value[()] for name, value in readings(create(Options(), Paths()).collect()).items()}
+    read = {
+        name: value[()] for name, value in readings(create(CollectorOptions(), CollectorContext()).collect()).items()
+    }
     assert 0 < read["memory_available_bytes"] <= read["memory_total_bytes"]
     assert 0 < read["memory_used_bytes"] < read["memory_total_bytes"]
     assert read["swap_used_bytes"] + read["swap_free_bytes"] == read["swap_total_bytes"]

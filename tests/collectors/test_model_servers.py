@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from modelhost_exporter.collectors import Paths, Unavailable
-from modelhost_exporter.collectors.model_servers import ModelServersCollector, Options, create
+from modelhost_exporter.collector import CollectorContext, CollectorOptions, Unavailable
+from modelhost_exporter.collectors.model_servers import ModelServersCollector, create
 from modelhost_exporter.config import model as configuration
 from modelhost_exporter.config.duration import Seconds
 from modelhost_exporter.config.http_url import ServerUrl
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def test_without_servers_there_is_nothing_to_measure() -> None:
     """No servers in the configuration is no failure."""
     with pytest.raises(Unavailable, match="no servers"):
-        create(Options(), Paths()).collect()
+        create(CollectorOptions(), CollectorContext()).collect()
 
 
 def test_what_was_heard_is_shown() -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
-from modelhost_exporter.collectors import Paths, Unavailable
+from modelhost_exporter.collector import CollectorContext, Unavailable
 from modelhost_exporter.collectors.network import NetworkCollector, NetworkOptions, bytes_per_second, create
 from modelhost_exporter.config.name_filter import NameFilter
 from tests.support.machine import NicCounts, NicState, psutil_double
@@ -84,7 +84,7 @@ def test_include_picks_what_the_default_leaves_out() -> None:
 
 
 def test_a_link_that_is_down() -> None:
-    """An interface that is not up says 0."""
+    """An interface that is not up has the value 0."""
     source = with_interfaces("eth0", states={"eth0": NicState(isup=False)})
     assert readings(NetworkCollector(DEFAULT, source).collect())["network_up"] == {("eth0",): 0}
 
@@ -130,14 +130,14 @@ def test_no_interface_is_unavailable(names: tuple[str, ...]) -> None:
 
 
 def test_psutil_without_an_answer_is_unavailable() -> None:
-    """None is what psutil says where there is no interface at all."""
+    """None is returned by psutil where there is no interface at all."""
     with pytest.raises(Unavailable):
         list(NetworkCollector(DEFAULT, psutil_double(net_io_counters=lambda **_: None)).collect())
 
 
 def test_this_machine() -> None:
     """On the real machine loopback has received what it has sent, and is up."""
-    collector = create(NetworkOptions(devices=NameFilter(include=re.compile("lo0?"))), Paths())
+    collector = create(NetworkOptions(devices=NameFilter(include=re.compile("lo0?"))), CollectorContext())
     read = {
         name: value for name, (value, *_) in ((n, tuple(s.values())) for n, s in readings(collector.collect()).items())
     }

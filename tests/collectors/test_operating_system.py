@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 import platform
 
-from modelhost_exporter.collectors import Options, Paths
+from modelhost_exporter.collector import CollectorContext, CollectorOptions
 from modelhost_exporter.collectors.operating_system import OperatingSystemCollector, create
 from tests.support.readings import readings
 
@@ -20,5 +20,5 @@ def test_the_labels_name_the_system() -> None:
 def test_this_machine() -> None:
     """On the real machine the labels are the kernel's own."""
     uname = os.uname()
-    read = readings(create(Options(), Paths()).collect())
+    read = readings(create(CollectorOptions(), CollectorContext()).collect())
     assert read == {"os_info": {(uname.sysname, uname.release, uname.machine, uname.version): 1}}

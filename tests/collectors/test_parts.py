@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
-from modelhost_exporter.collectors import Unavailable, each, log_once, parts
+from modelhost_exporter.collector import Unavailable, each, log_once, parts
 from modelhost_exporter.collectors.cgroup import CgroupCollector
 from modelhost_exporter.collectors.clock import ClockCollector
 from modelhost_exporter.collectors.file_descriptors import FileDescriptorsCollector

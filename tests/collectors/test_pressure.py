@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import pytest
 
-from modelhost_exporter.collectors import Options, Paths, Unavailable
+from modelhost_exporter.collector import CollectorContext, CollectorOptions, Unavailable
 from modelhost_exporter.collectors.pressure import PressureCollector, create, parse_totals
 from tests.support.machine import FILES, write
 from tests.support.readings import readings
@@ -59,7 +59,7 @@ def test_a_kernel_without_pressure_is_unavailable(tmp_path: Path) -> None:
 
 
 def test_switched_off_is_unavailable() -> None:
-    """Compiled in and switched off (psi=0) is Unavailable, and says how to switch it on."""
+    """Compiled in and switched off (psi=0) is Unavailable, with a hint how to switch it on."""
     with pytest.raises(Unavailable, match="psi=1"):
         list(PressureCollector(Refusing("/proc")).collect())
 
@@ -72,7 +72,7 @@ def test_any_other_error_is_a_failure() -> None:
 
 def test_this_machine() -> None:
     """On the real machine waiting never falls, and a stalled resource was waited for at least as long."""
-    collector = create(Options(), Paths())
+    collector = create(CollectorOptions(), CollectorContext())
     if not Path("/proc/pressure").exists():
         with pytest.raises(Unavailable):
             list(collector.collect())

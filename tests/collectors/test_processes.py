@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from modelhost_exporter.collectors import Options, Paths, Unavailable
+from modelhost_exporter.collector import CollectorContext, CollectorOptions, Unavailable
 from modelhost_exporter.collectors.processes import ProcessesCollector, create
 from tests.support.machine import FILES, write
 from tests.support.readings import readings
@@ -20,7 +20,7 @@ def test_processes_by_state(tmp_path: Path) -> None:
 
 
 def test_a_count_that_is_missing_is_absent(tmp_path: Path) -> None:
-    """A kernel that does not say one of them (gVisor) has no series for it."""
+    """A kernel that lacks one of them (gVisor) has no series for it."""
     read = readings(ProcessesCollector(write(tmp_path, {"stat": "cpu 1\nprocs_running 2\n"})).collect())
     assert read == {"procs_running": {(): 2}}
 
@@ -33,4 +33,4 @@ def test_without_stat_it_is_unavailable(tmp_path: Path) -> None:
 
 def test_this_machine() -> None:
     """On the real machine at least this test runs."""
-    assert readings(create(Options(), Paths()).collect())["procs_running"][()] >= 1
+    assert readings(create(CollectorOptions(), CollectorContext()).collect())["procs_running"][()] >= 1

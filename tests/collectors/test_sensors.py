@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelhost_exporter.collectors import Options, Paths, Unavailable
+from modelhost_exporter.collector import CollectorContext, CollectorOptions, Unavailable
 from modelhost_exporter.collectors.sensors import SensorsCollector, create
 from tests.support.machine import Sensor, psutil_double
 from tests.support.readings import readings, readings_or_reason
@@ -91,7 +91,7 @@ def test_temperatures_without_fans() -> None:
 
 def test_this_machine() -> None:
     """On the real machine temperatures are those of a machine that is switched on, or there are no sensors."""
-    read = readings_or_reason(create(Options(), Paths()))
+    read = readings_or_reason(create(CollectorOptions(), CollectorContext()))
     if isinstance(read, str):
         assert read == "no sensors found"
         return

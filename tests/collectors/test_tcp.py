@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from modelhost_exporter.collectors import Options, Paths, Unavailable
+from modelhost_exporter.collector import CollectorContext, CollectorOptions, Unavailable
 from modelhost_exporter.collectors.tcp import TcpCollector, create, parse_established, parse_time_wait
 from tests.support.machine import FILES, write
 from tests.support.readings import readings
@@ -26,7 +26,7 @@ def test_connections_by_state(tmp_path: Path) -> None:
     ids=["empty", "no tcp", "names without numbers", "no such column"],
 )
 def test_a_summary_without_the_number_says_nothing(snmp: str) -> None:
-    """What the kernel does not say is unknown, not zero."""
+    """What the kernel does not report is unknown, not zero."""
     assert parse_established(snmp) is None
 
 
@@ -53,6 +53,6 @@ def test_without_the_kernel_s_summaries_it_is_unavailable(tmp_path: Path) -> Non
 def test_this_machine() -> None:
     """On the real machine a connection of our own is among the established, with both its ends."""
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()):
-        read = readings(create(Options(), Paths()).collect())["tcp_connections"]
+        read = readings(create(CollectorOptions(), CollectorContext()).collect())["tcp_connections"]
     assert read["established",] >= 2
     assert read["time_wait",] >= 0

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from modelhost_exporter import collectors
+from modelhost_exporter.collector import Paths
 from modelhost_exporter.config import model as configuration
 from modelhost_exporter.config.model import Address, ConfigError
 from modelhost_exporter.config.name_filter import NameFilter
@@ -49,12 +50,12 @@ def test_the_example_names_every_key() -> None:
             ("live", configuration.LiveOptions),
             ("scrape", configuration.Scraping),
             ("log", configuration.Log),
-            ("path", collectors.Paths),
+            ("path", Paths),
         )
         for field in vars(kind())
     } | {"collectors.disable_defaults", "servers"}
     for name in collectors.names():
-        for field, value in vars(collectors.module(name).Options()).items():
+        for field, value in vars(collectors.options_of(name)()).items():
             expected.add(f"collectors.{name}.{field}" + (".exclude" if isinstance(value, NameFilter) else ""))
     assert keys == expected
 

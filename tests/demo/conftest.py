@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 
 from modelhost_exporter.demo.host import DemoHost
-from modelhost_exporter.demo.incidents import QUIET
+from modelhost_exporter.demo.incidents import IncidentSchedule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +30,7 @@ def make_host() -> Iterator[MakeHost]:
     with contextlib.ExitStack() as stack:
 
         def make(**wanted: Any) -> DemoHost:
-            host = DemoHost(START, **{"schedule": QUIET, **wanted})
+            host = DemoHost(START, **{"schedule": IncidentSchedule(), **wanted})
             stack.callback(host.close)
             return host
 

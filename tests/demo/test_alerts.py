@@ -38,7 +38,7 @@ _CANNOT = {
 
 
 def name_of(rule: dict[str, Any]) -> str:
-    """Return what tells an alert from its variants."""
+    """Return the labels that distinguish an alert from its variants."""
     labels = rule["labels"]
     return " ".join(filter(None, (rule["alert"], labels["severity"], labels.get("window"))))
 

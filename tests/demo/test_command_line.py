@@ -36,7 +36,7 @@ print([what for what in touched if what != ("open", own)])
 
 
 def test_a_demo_says_that_it_is_one(start_exporter: StartExporter) -> None:
-    """The log, what the live page is told (it then shows "Demo data") and a metric say so."""
+    """The log, the message of the live page (it then shows "Demo data") and a metric mark the demo."""
     exporter = start_exporter("--demo")
     assert any("this is a demo" in line for line in exporter.lines)
     live = f"http://{exporter.address}/api/live"
@@ -66,7 +66,7 @@ def test_time_passes_in_a_demo(start_exporter: StartExporter) -> None:
 
 
 def test_a_demo_neither_proxies_nor_asks_configured_servers(tmp_path: Path, start_exporter: StartExporter) -> None:
-    """What a configuration says of servers does not count, what it says of collectors does."""
+    """The configuration's servers are ignored, its collectors are used."""
     config = tmp_path / "config.yaml"
     config.write_text(
         "servers:\n"

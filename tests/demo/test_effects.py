@@ -17,7 +17,7 @@ BEGIN, SECONDS, SEEN = 30.0, 300.0, 270.0
 
 
 class Effect(NamedTuple):
-    """A number on the page, and the bound beyond which it says that something is wrong."""
+    """A number on the page, and the bound beyond which it shows the incident."""
 
     target: str
     value: Callable[[Page], float]
@@ -83,9 +83,9 @@ def test_every_kind_has_an_effect() -> None:
 def quiet() -> Page:
     """Return the page of the same host, at the same time, when nothing goes wrong."""
     from modelhost_exporter.demo.host import DemoHost  # noqa: PLC0415
-    from modelhost_exporter.demo.incidents import QUIET  # noqa: PLC0415
+    from modelhost_exporter.demo.incidents import IncidentSchedule  # noqa: PLC0415
 
-    host = DemoHost(START, schedule=QUIET)
+    host = DemoHost(START, schedule=IncidentSchedule())
     try:
         host.page(START + 15)
         return Page(host.page(START + BEGIN + SEEN).decode())
@@ -95,7 +95,7 @@ def quiet() -> Page:
 
 @pytest.mark.parametrize("kind", sorted(EFFECTS))
 def test_an_incident_shows(kind: Kind, quiet: Page, make_host: MakeHost) -> None:
-    """While it lasts the page says so, and without it the page does not."""
+    """The page shows the incident while it lasts, and does not without it."""
     effect = EFFECTS[kind]
     host = make_host(schedule=IncidentSchedule((Incident(kind, BEGIN, SECONDS, effect.target),), origin=START))
     host.page(START + 15)  # what watches for XIDs begins with the first scrape

@@ -3,7 +3,7 @@ from __future__ import annotations
 import subprocess
 from typing import TYPE_CHECKING
 
-from modelhost_exporter.demo.incidents import QUIET
+from modelhost_exporter.demo.incidents import IncidentSchedule
 from tests.demo.conftest import START
 from tests.support.programs import installed
 from tools import demo_history
@@ -35,7 +35,7 @@ def test_labels_that_the_target_has_too_give_way() -> None:
 
 def test_the_simulated_process_is_as_old_as_its_host() -> None:
     """Its start and its configuration are of the simulated time, not of the process that simulates it."""
-    page = next(demo_history.scrapes(1, START, 0, 15, models=3, schedule=QUIET)).decode()
+    page = next(demo_history.scrapes(1, START, 0, 15, models=3, schedule=IncidentSchedule())).decode()
     for name in ("process_start_time_seconds", "modelhost_config_last_reload_success_timestamp_seconds"):
         (line,) = (line for line in page.splitlines() if line.startswith(name))
         assert float(line.split()[1]) == START - 120
@@ -47,7 +47,7 @@ def test_promtool_makes_blocks_of_it(tmp_path: Path) -> None:
     samples = 0
     with file.open("wb") as out:
         for number in (1, 2):
-            for scrape in demo_history.scrapes(number, START, 60, 15, models=3, schedule=QUIET):
+            for scrape in demo_history.scrapes(number, START, 60, 15, models=3, schedule=IncidentSchedule()):
                 samples += scrape.count(b"\n")
                 out.write(scrape)
         out.write(demo_history.END)

@@ -10,7 +10,7 @@ import pytest
 
 from modelhost_exporter import collectors, scrape
 from modelhost_exporter.demo.host import DemoHost
-from modelhost_exporter.demo.incidents import HOURLY, QUIET
+from modelhost_exporter.demo.incidents import HOURLY, IncidentSchedule
 from modelhost_exporter.metrics import exporter_metrics
 from modelhost_exporter.metrics.exposition import OPENMETRICS
 from modelhost_exporter.proxy import health
@@ -64,7 +64,7 @@ def hour() -> list[str]:
 @pytest.fixture(scope="module")
 def well() -> Page:
     """Return the page after half an hour in which nothing goes wrong."""
-    host = DemoHost(START, schedule=QUIET)
+    host = DemoHost(START, schedule=IncidentSchedule())
     try:
         for minute in range(1, 31):
             page = host.page(START + 60 * minute)
@@ -74,14 +74,14 @@ def well() -> Page:
 
 
 def test_an_hour_shows_every_family(hour: Sequence[str]) -> None:
-    """Whoever watches for an hour has data for every documented family, but for those that need other hardware."""
+    """Within an hour there is data for every documented family, except those that need other hardware."""
     seen = {name for page in hour for name, _ in _TYPE.findall(page)}
     assert families() - seen == _ABSENT.keys()
 
 
 @pytest.mark.parametrize("text", ["text", "openmetrics"])
 def test_the_page_is_what_prometheus_wants(text: str, make_host: MakeHost) -> None:
-    """Promtool has nothing to say against a page, and the OpenMetrics page ends as it must."""
+    """Promtool accepts a page, and the OpenMetrics page has its end mark."""
     host = make_host()
     if text == "openmetrics":
         assert host.page(START + 60, OPENMETRICS).endswith(b"# EOF\n")
@@ -150,7 +150,7 @@ def test_gpus_keep_to_physics(make_host: MakeHost) -> None:
 
 
 def test_gpus_work_when_their_server_does(make_host: MakeHost) -> None:
-    """The GPUs of the busiest server are busy and draw more than those of the model that nobody asks for anything."""
+    """The GPUs of the busiest server are busy and draw more than those of the model without requests."""
     host = make_host()
     early, page = later(host, 120), later(host, 420)
     busy = {
@@ -165,7 +165,7 @@ def test_gpus_work_when_their_server_does(make_host: MakeHost) -> None:
 
 
 def test_engines_count_at_least_what_passed_the_proxy(well: Page) -> None:
-    """Some requests go around the proxy: engines count more tokens, and the unobserved share says how many more."""
+    """Some requests go around the proxy: engines count more tokens, and the unproxied share is their part."""
     proxied: dict[str, float] = {}
     for (server, _), tokens in well.by("modelhost_output_tokens_total", "server", "model").items():
         proxied[server] = proxied.get(server, 0.0) + tokens
@@ -248,7 +248,7 @@ def test_nothing_is_above_its_limit(hour: list[str]) -> None:
 
 def test_a_live_demo_has_caught_up_before_anybody_looks() -> None:
     """Else the first rates would be those of minutes lived at once."""
-    host = DemoHost(time.time() - 60, schedule=QUIET, live=True)
+    host = DemoHost(time.time() - 60, schedule=IncidentSchedule(), live=True)
     try:
         before = time.time()
         host.run()

@@ -25,7 +25,7 @@ def test_a_schedule_with_a_period_happens_again() -> None:
 
 
 def test_a_situation_knows_what_has_just_begun_and_ended() -> None:
-    """Each step tells its beginnings and ends once, and how far an incident is for its target alone."""
+    """Each step reports its beginnings and ends once, and an incident's progress for its target alone."""
     situation = Situation(IncidentSchedule((HOT,)))
     situation.go_to(9)
     assert (situation.begun, situation.ended, situation.has("gpu_hot", 3)) == ((), (), False)
@@ -40,7 +40,7 @@ def test_a_situation_knows_what_has_just_begun_and_ended() -> None:
 
 
 def test_everything_goes_wrong_once_an_hour() -> None:
-    """Whoever watches the demo for an hour sees every incident begin and end."""
+    """Every incident begins and ends within an hour."""
     assert HOURLY.period == 3600
     assert all(one.start + one.duration <= HOURLY.period for one in HOURLY.incidents)
     assert len({(one.kind, one.target) for one in HOURLY.incidents}) == len(HOURLY.incidents)

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from modelhost_exporter.demo import catalogue
-from modelhost_exporter.demo.incidents import QUIET, Situation
+from modelhost_exporter.demo.incidents import IncidentSchedule, Situation
 from modelhost_exporter.demo.traffic import SimulatedTraffic, day_curve
 
 NOON = 1_800_014_400.0 // 86_400 * 86_400 + 12 * 3600
@@ -22,10 +22,10 @@ def test_a_day_has_a_busy_and_a_quiet_time() -> None:
 
 
 def test_the_rate_is_the_model_s() -> None:
-    """Over an hour a model is asked as often as its rate and the time of the day say, within the draw's spread."""
+    """In an hour a model's requests follow its rate and the time of the day, within the spread of the draw."""
     models = catalogue.models(catalogue.USUAL_MODELS)
     traffic = SimulatedTraffic(models, lambda _model, _at: None, random.Random(1))  # noqa: S311 - no secret
-    situation = Situation(QUIET)
+    situation = Situation(IncidentSchedule())
     requests = [request for at in range(3600) for request in traffic.between(NOON + at, NOON + at + 1, situation)]
     of_llama = [request for request in requests if request.model is models[0]]
     assert len(of_llama) == pytest.approx(3600 * models[0].rate * day_curve(NOON + 1800), rel=0.1)
@@ -36,7 +36,7 @@ def test_the_rate_is_the_model_s() -> None:
 
 
 def test_more_models_are_adapters_of_the_large_ones() -> None:
-    """Any number of models can be asked for; each has a name of its own and a server that there is."""
+    """Any number of models is possible; each has a unique name and an existing server."""
     names = [model.name for model in catalogue.models(20)]
     assert len(set(names)) == 20
     assert {model.server for model in catalogue.models(20)} <= {server.name for server in catalogue.SERVERS}

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from modelhost_exporter import dialects
-from modelhost_exporter.collectors import Unavailable, cgroup, pressure, tcp
+from modelhost_exporter.collector import Unavailable
+from modelhost_exporter.collectors import cgroup, pressure, tcp
 from modelhost_exporter.config.http_url import PageUrl, ServerUrl
 from modelhost_exporter.dialects.form import text_fields
 from modelhost_exporter.dialects.ndjson import Lines

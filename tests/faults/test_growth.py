@@ -7,8 +7,6 @@ of its own beside those made of its pieces, or as ``TRUSTED`` with the reason wh
 from __future__ import annotations
 
 import contextlib
-import importlib
-import pkgutil
 import re
 import tracemalloc
 from dataclasses import fields
@@ -107,12 +105,12 @@ TRUSTED = {
 
 def default_selections() -> Iterator[tuple[str, re.Pattern[str]]]:
     """Yield the patterns that names of devices, interfaces and mounts meet unless the operator gives others."""
-    for module in pkgutil.iter_modules(collectors.__path__):
-        options = importlib.import_module(f"{collectors.__name__}.{module.name}").Options()
+    for name in collectors.names():
+        options = collectors.options_of(name)()
         for option in fields(options):
             value = getattr(options, option.name)
             if isinstance(value, NameFilter) and value.exclude is not None:
-                yield f"{module.name}.{option.name}", value.exclude
+                yield f"{name}.{option.name}", value.exclude
 
 
 def test_every_regular_expression_is_listed() -> None:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from modelhost_exporter.collectors import Paths, Unavailable, gpu
+from modelhost_exporter.collector import Paths, Unavailable
+from modelhost_exporter.collectors import gpu
 from modelhost_exporter.gpu import sources
 from modelhost_exporter.gpu.sysfs.amd import AMD as AMD_CARDS
 from modelhost_exporter.gpu.sysfs.amd import parse_clocks

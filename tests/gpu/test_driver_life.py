@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from modelhost_exporter.collectors import Unavailable
+from modelhost_exporter.collector import Unavailable
 from modelhost_exporter.gpu.nvidia import library
 from modelhost_exporter.gpu.nvidia.nvml import DriverFailed, LibraryMissing, Nvml
 from modelhost_exporter.process.daemon_thread import running

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from modelhost_exporter.collectors import Unavailable, gpu
+from modelhost_exporter.collector import Unavailable
+from modelhost_exporter.collectors import gpu
 from modelhost_exporter.gpu.nvidia.nvml import Nvml
 from tests.gpu.driver import H100, address, plug_in, uuid
 from tests.gpu.querying import FIRST, NAME, SECOND, collected, of_first

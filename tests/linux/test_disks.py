@@ -5,7 +5,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from modelhost_exporter.collectors import Unavailable
+from modelhost_exporter.collector import Unavailable
 from modelhost_exporter.linux.disks import DiskCounts, Disks, parse_diskstats
 from tests.support.machine import FILES, write
 

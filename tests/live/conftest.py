@@ -23,7 +23,7 @@ from tests.support.fakes import Fixed, family
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from modelhost_exporter.collectors import Collector
+    from modelhost_exporter.collector import Collector
 
 INTERVAL_SECONDS = 0.05
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from modelhost_exporter import collectors
+from modelhost_exporter.collector import Paths
 from modelhost_exporter.config import flags
 from modelhost_exporter.config import model as configuration
 from modelhost_exporter.config.http_url import PageUrl, ServerUrl
@@ -115,9 +116,9 @@ SECTIONS: dict[str, Any] = {
     "live": LiveOptions,
     "scrape": Scraping,
     "log": Log,
-    "path": collectors.Paths,
+    "path": Paths,
     "servers": tuple[Server, ...],
-    **{f"collectors.{name}": collectors.module(name).Options for name in collectors.names()},
+    **{f"collectors.{name}": collectors.options_of(name) for name in collectors.names()},
 }
 PLACES = [
     pytest.param(section, place, id=f"{section}-{number}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from modelhost_exporter import collectors, scrape
-from modelhost_exporter.collectors import Options, Paths
+from modelhost_exporter.collector import CollectorContext, CollectorOptions
 from modelhost_exporter.metrics import exporter_metrics
 from modelhost_exporter.metrics.exporter_metrics import ExporterMetrics
 from modelhost_exporter.metrics.exposition import OPENMETRICS, TEXT
@@ -54,14 +54,14 @@ def test_a_collector_emits_what_it_declares(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_module_is_a_collector(name: str) -> None:
-    """A file in the folder offers FAMILIES, frozen Options, create, and says what it is in one sentence."""
-    module = collectors.module(name)
+    """A file in the folder offers FAMILIES, frozen CollectorOptions, create, and says what it is in one sentence."""
+    module, options = collectors.module(name), collectors.options_of(name)
     assert module.FAMILIES
-    assert issubclass(module.Options, Options)
-    assert dataclasses.is_dataclass(module.Options)
+    assert issubclass(options, CollectorOptions)
+    assert dataclasses.is_dataclass(options)
     with pytest.raises(dataclasses.FrozenInstanceError):
-        module.Options().enabled = True  # type: ignore[misc]
-    assert callable(module.create(module.Options(), Paths()).collect)
+        options().enabled = True  # type: ignore[misc]
+    assert callable(module.create(options(), CollectorContext()).collect)
     first_line, second_line, *_ = f"{module.__doc__}\n\n".splitlines()
     assert first_line.endswith(".")
     assert first_line[0].isupper()

@@ -18,7 +18,7 @@ from modelhost_exporter.scrape import Scrape
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator, Mapping, Sequence
 
-    from modelhost_exporter.collectors import Collector
+    from modelhost_exporter.collector import Collector
     from modelhost_exporter.service import Service
 
 DEADLINE_SECONDS = 20.0

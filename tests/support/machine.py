@@ -1,4 +1,4 @@
-"""A machine that does not exist: psutil's answers and the kernel's files, for collectors to measure."""
+"""A stand-in machine for collectors: psutil's values and the kernel's files."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
-    from modelhost_exporter.collectors import Collector
+    from modelhost_exporter.collector import Collector
     from modelhost_exporter.metrics.families import Family
 
 
@@ -187,7 +187,7 @@ def psutil_double(**changes: Any) -> SimpleNamespace:
 
 
 class EveryGpu:
-    """A vendor with one GPU that has a value for every family; tests/gpu asks a stand-in driver for the same."""
+    """A vendor with one GPU that has a value for every family; tests/gpu queries a stand-in driver for the same."""
 
     identity = Identity("0", "GPU-0", "nvidia")
     asleep = polling_paused = False
@@ -221,7 +221,7 @@ class EveryGpu:
 
 
 def every_family_of_model_servers() -> Iterator[Metric]:
-    """Yield what a server says that has all there is to say, and what is counted as it happens."""
+    """Yield the families of a server that has a value for each, and those that are counted as events occur."""
     latency = EngineHistogram(((1.0, 1), (inf, 2)), 3.0)
     engine = Engine(
         *(1, 2, 3, 0.5, 4096),
@@ -249,7 +249,7 @@ def every_family_of_model_servers() -> Iterator[Metric]:
 
 
 def every_collector(root: Path) -> dict[str, Collector]:
-    """Return every collector by its name, on a machine (its files below ``root``) that has all there is to measure."""
+    """Return every collector by its name, on a machine (its files below ``root``) that has a value for every family."""
     write(root, FILES)
     procfs, sysfs, source = root / "proc", root / "sys", psutil_double()
     return {
@@ -259,7 +259,7 @@ def every_collector(root: Path) -> dict[str, Collector]:
         "disk": disk.DiskCollector(disk.DiskOptions().devices, Disks(procfs, sysfs)),
         "file_descriptors": file_descriptors.FileDescriptorsCollector(procfs),
         "filesystem": filesystem.FilesystemCollector(
-            filesystem.FilesystemOptions(), source=source, ask=lambda _: filesystem.Space(100, 40, 50, 10, 5)
+            filesystem.FilesystemOptions(), source=source, query=lambda _: filesystem.Space(100, 40, 50, 10, 5)
         ),
         "gpu": gpu.GpuCollector({"every": EveryGpu()}, gpu.GpuOptions()),
         "load": load.LoadCollector(source),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from modelhost_exporter.collectors import Unavailable
+from modelhost_exporter.collector import Unavailable
 from modelhost_exporter.metrics.families import NAMESPACE
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
-    from modelhost_exporter.collectors import Collector
+    from modelhost_exporter.collector import Collector
 
 Readings = dict[str, dict[tuple[str, ...], float]]
 

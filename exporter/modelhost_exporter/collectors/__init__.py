@@ -1,7 +1,8 @@
-"""Collectors: one file here is one collector, and its file name is its name everywhere.
+"""Collectors: one file here is one collector, and its file name is the collector's name everywhere.
 
 The name in flags (``--collector.NAME``), in the configuration (``collectors.NAME``), in ``collect[]=NAME``, in the
-``collector`` label and in the tests. A new collector is one new file with ``FAMILIES``, ``Options`` and ``create``.
+``collector`` label and in the tests. A new collector is one new file with ``FAMILIES`` and ``create``, and, where it
+needs them, ``OPTIONS`` (a subclass of CollectorOptions) and ``create_simulated`` (what ``--demo`` shows).
 """
 
 from __future__ import annotations
@@ -9,118 +10,38 @@ from __future__ import annotations
 import importlib
 import logging
 import pkgutil
-from dataclasses import dataclass
-from functools import cache, partial
-from itertools import chain
-from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar, cast
+from functools import cache
+from typing import TYPE_CHECKING, Protocol, cast
 
-from modelhost_exporter.logs.state_log import StateLog
+from modelhost_exporter.collector import CollectorOptions, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterable
 
     from prometheus_client.metrics_core import Metric
 
+    from modelhost_exporter.collector import Collector, CollectorContext
     from modelhost_exporter.metrics.families import Family
-
-K = TypeVar("K")
-T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-_left_out = StateLog(initial=False)
-
-
-class Unavailable(Exception):
-    """Says that the machine lacks what the collector measures: expected, and logged once at info."""
-
-
-class Collector(Protocol):
-    """Measures one thing; prometheus_client's own collector protocol."""
-
-    def collect(self) -> Iterable[Metric]:
-        """Return fresh families; may block; called by one thread at a time.
-
-        Raises Unavailable when the machine lacks what is measured, anything else on failure.
-        """
-        ...
-
-
-@dataclass(frozen=True)
-class Options:
-    """What every collector can be told; a collector that has more adds fields to it."""
-
-    enabled: bool | None = None
-    """None: as ``enabled_by_default`` says."""
-
-    enabled_by_default: ClassVar[bool] = True
-
-
-@dataclass(frozen=True)
-class Paths:
-    """Where the kernel's and the host's files are found."""
-
-    procfs: Path = Path("/proc")
-    sysfs: Path = Path("/sys")
-    rootfs: Path = Path("/")
-
-
-AnyOptions = Options
-
 
 class CollectorModule(Protocol):
-    """What each file in this folder offers."""
+    """The contents of each file in this folder; OPTIONS and create_simulated may be left out."""
 
     FAMILIES: tuple[Family, ...]
 
-    @property
-    def Options(self) -> type[AnyOptions]:  # noqa: N802 - a class
-        """The collector's options."""
-        ...
-
-    def create(self, options: AnyOptions, paths: Paths) -> Collector:
+    def create(self, options: CollectorOptions, context: CollectorContext) -> Collector:
         """Build the collector; must not block and must not fail for lack of hardware."""
         ...
 
 
-def parts(*readers: Callable[[], Iterable[Metric]]) -> Iterator[Metric]:
-    """Yield the families of each reader; one that fails costs only its own, unless nothing is left."""
-    lists = {number: partial(_listed, reader) for number, reader in enumerate(readers)}
-    yield from chain.from_iterable(each(lists).values())
+class NotSimulated:
+    """A collector that has no simulated source, in ``--demo``."""
 
-
-def _listed(reader: Callable[[], Iterable[Metric]]) -> list[Metric]:
-    return list(reader())
-
-
-def each(readers: Mapping[K, Callable[[], T]]) -> dict[K, T]:
-    """Return what each reader returns; one that fails costs only its own, unless nothing is left.
-
-    Then the first failure is raised, or Unavailable when there is no other. Whatever is empty is as good as nothing.
-    """
-    results: dict[K, T] = {}
-    problems: list[Exception] = []
-    for key, reader in readers.items():
-        try:
-            results[key] = reader()
-        except Exception as problem:  # noqa: BLE001 - raised or logged below
-            problems.append(problem)
-    try:
-        failures = [failure for failure in problems if not isinstance(failure, Unavailable)]
-        if problems and all(result is None or result in ([], {}) for result in results.values()):
-            raise (failures or problems)[0]
-        for failure in failures:
-            log_once(getattr(failure, "filename", None) or type(failure).__name__, str(failure))
-    finally:
-        problems.clear()  # an exception that holds its own frame is a cycle
-    return results
-
-
-def log_once(source: str, problem: str) -> None:
-    """Log that a part of a collector is left out, once for each source: what is odd may differ in each scrape."""
-    if _left_out.changed(state=True, key=source):
-        log.warning("a part of a collector is left out", extra={"fields": {"source": source, "problem": problem}})
+    def collect(self) -> Iterable[Metric]:
+        """Raise Unavailable."""
+        raise Unavailable("not simulated by --demo")
 
 
 @cache
@@ -134,8 +55,21 @@ def module(name: str) -> CollectorModule:
     return cast("CollectorModule", importlib.import_module(f"{__name__}.{name}"))
 
 
+def options_of(name: str) -> type[CollectorOptions]:
+    """Return the class of a collector's options."""
+    return getattr(module(name), "OPTIONS", CollectorOptions)
+
+
+def create(name: str, options: CollectorOptions, context: CollectorContext) -> Collector:
+    """Build a collector by its name; on a simulated host through its ``create_simulated``, where it has one."""
+    if context.simulated is None:
+        return module(name).create(options, context)
+    simulate = getattr(module(name), "create_simulated", None)
+    return cast("Collector", simulate(options, context, context.simulated)) if simulate else NotSimulated()
+
+
 def close(name: str, collector: Collector) -> None:
-    """Let the threads of a collector end, where it has any of its own; an error is logged."""
+    """End the threads of a collector that has its own; an error is logged."""
     try:
         getattr(collector, "close", _nothing)()
     except Exception:

@@ -5,7 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modelhost_exporter.collectors import Collector, Options, Paths, Unavailable, log_once, parts
+from modelhost_exporter.collector import (
+    Collector,
+    CollectorContext,
+    CollectorOptions,
+    SimulatedHost,
+    Unavailable,
+    log_once,
+    parts,
+)
 from modelhost_exporter.linux.kernel_files import count, parse_counts, read
 from modelhost_exporter.metrics.families import counter, gauge
 
@@ -13,8 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from prometheus_client.metrics_core import Metric
-
-__all__ = ["FAMILIES", "CgroupCollector", "Options", "create"]
 
 MEMORY_LIMIT = gauge(
     "cgroup_memory_limit_bytes", "Memory the exporter's container may use: the tightest limit above it."
@@ -55,7 +61,7 @@ class CgroupCollector:
         root = next((mount for mount in self._mounts if (mount / "cgroup.controllers").exists()), None)
         if root is None:
             raise Unavailable("no cgroup v2 file system")
-        # A container that sees its own cgroup as the root may be told a path that it cannot see: then the root counts.
+        # With a container's own cgroup mounted as the root, the path may lie outside the mount: the root counts.
         own = root / own_path(read(self._own)).lstrip("/")
         return [own, *(folder for folder in own.parents if folder.is_relative_to(root))]
 
@@ -69,7 +75,7 @@ def own_path(text: str) -> str:
 
 
 def _limit_file(path: Path) -> list[str]:
-    """Return the words of a limit file; none where it is absent (the root has none) or says 'max'."""
+    """Return the words of a limit file; none where it is absent (the root has none) or contains 'max'."""
     try:
         words = read(path).split()
     except Unavailable:
@@ -78,7 +84,7 @@ def _limit_file(path: Path) -> list[str]:
 
 
 def _tightest(limit_of: Callable[[Path], float | None], folders: Iterable[Path]) -> tuple[float, Path] | None:
-    """Return the smallest limit and whose it is; a file that cannot be read or parsed has none."""
+    """Return the smallest limit and its folder; files that cannot be read or parsed are skipped."""
     limits = []
     for folder in folders:
         try:
@@ -110,10 +116,15 @@ def _throttled_seconds(folder: Path) -> float | None:
     return None if throttled is None else throttled / 1e6
 
 
-def create(_options: Options, _paths: Paths) -> Collector:
+def create(_options: CollectorOptions, _context: CollectorContext) -> Collector:
     """Build the cgroup collector.
 
-    On the container's own /proc and /sys, wherever the host's are mounted: from inside, /proc/self/cgroup says a path
-    below the container's own /sys/fs/cgroup ('/'), which in the host's would be the root, without any limit.
+    On the container's own /proc and /sys, wherever the host's are mounted: inside, the path in /proc/self/cgroup is
+    relative to the container's own /sys/fs/cgroup ('/'). Below the host's it would be the root, which has no limit.
     """
     return CgroupCollector(Path("/proc"), Path("/sys"))
+
+
+def create_simulated(_options: CollectorOptions, context: CollectorContext, _host: SimulatedHost) -> Collector:
+    """Build the collector for ``--demo``."""
+    return CgroupCollector(context.paths.procfs, context.paths.sysfs)

@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psutil
 
-from modelhost_exporter.collectors import Collector, Options, Paths, parts
+from modelhost_exporter.collector import Collector, CollectorContext, CollectorOptions, SimulatedHost, parts
 from modelhost_exporter.metrics.families import gauge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from prometheus_client.metrics_core import Metric
-
-__all__ = ["FAMILIES", "ClockCollector", "Discipline", "Options", "create"]
 
 TIME = gauge("time_seconds", "The machine's clock, in seconds since 1970.")
 BOOT_TIME = gauge("boot_time_seconds", "When the machine was booted, in seconds since 1970.")
@@ -36,7 +34,7 @@ FAMILIES = (TIME, BOOT_TIME, OFFSET, MAXIMUM_ERROR, SYNCHRONIZED)
 
 
 class Discipline(NamedTuple):
-    """What the kernel says of its clock: offset and largest error in seconds, and whether it is synchronised."""
+    """The kernel's clock discipline: offset and largest error in seconds, and whether the clock is synchronised."""
 
     offset: float
     maximum_error: float
@@ -57,7 +55,7 @@ class ClockCollector:
         self._discipline = discipline
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the clock's families; the discipline's only where the platform has one and lets itself be asked."""
+        """Yield the clock's families; the discipline's only where the platform has one and permits reading it."""
         yield from parts(
             lambda: TIME.of(self._now()),
             lambda: BOOT_TIME.of(self._source.boot_time()),
@@ -101,7 +99,7 @@ def _libc() -> Any:
 
 
 def adjtimex(libc: Any = None) -> Discipline:
-    """Ask the Linux kernel (through the C library), changing nothing; OSError where it refuses."""
+    """Query the Linux kernel (through the C library) without changing anything; OSError where it refuses."""
     libc = libc or _libc()
     timex = _Timex()
     state = libc.adjtimex(ctypes.byref(timex))
@@ -112,6 +110,11 @@ def adjtimex(libc: Any = None) -> Discipline:
     return Discipline(timex.offset * unit, timex.maxerror * 1e-6, synchronized)
 
 
-def create(_options: Options, _paths: Paths) -> Collector:
+def create(_options: CollectorOptions, _context: CollectorContext) -> Collector:
     """Build the clock collector."""
     return ClockCollector(discipline=adjtimex if sys.platform == "linux" else None)
+
+
+def create_simulated(_options: CollectorOptions, _context: CollectorContext, host: SimulatedHost) -> Collector:
+    """Build the collector for ``--demo``."""
+    return ClockCollector(host.psutil, host.now, lambda: Discipline(*host.clock_discipline()))

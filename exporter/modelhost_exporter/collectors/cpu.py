@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from modelhost_exporter.collectors import Collector, Options, Paths, Unavailable, parts
+from modelhost_exporter.collector import (
+    Collector,
+    CollectorContext,
+    CollectorOptions,
+    SimulatedHost,
+    Unavailable,
+    parts,
+)
 from modelhost_exporter.linux.cpus import Cpus
 from modelhost_exporter.linux.kernel_files import parse_ranges, read
 from modelhost_exporter.metrics.families import counter, gauge
@@ -18,8 +25,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from prometheus_client.metrics_core import Metric
-
-__all__ = ["FAMILIES", "CpuCollector", "Options", "create"]
 
 SECONDS = counter(
     "cpu_seconds",
@@ -35,12 +40,12 @@ SWITCHES = counter("context_switches", "Context switches since boot.")
 INTERRUPTS = counter("interrupts", "Hardware interrupts serviced since boot.")
 FAMILIES = (SECONDS, LOGICAL, PHYSICAL, FREQUENCY, SWITCHES, INTERRUPTS)
 
-_MODE_NAMES = {"interrupt": "irq", "dpc": "softirq"}  # what Windows calls them
+_MODE_NAMES = {"interrupt": "irq", "dpc": "softirq"}  # their names on Windows
 _HOTPLUG_SECONDS = 3.0
 
 
 class CpuCollector:
-    """CPU times and facts (``kernel`` on Linux, else psutil), with the kernel's small steps back held still.
+    """CPU times, core counts and frequencies (``kernel`` on Linux, else psutil), without the kernel's small steps back.
 
     iowait, idle and guest time can step back a little between two reads (proc(5) warns of it), which
     Prometheus would take for a counter reset and turn into a huge rate. A value that falls by less than three
@@ -113,7 +118,7 @@ class CpuCollector:
     def _frequency_of_each(self, cpus: int) -> Iterator[tuple[str, Any]]:
         """Yield each CPU's number and frequency.
 
-        psutil answers by cpufreq policy, and CPUs that share a clock share a policy (the clusters of an Arm chip).
+        psutil has one entry per cpufreq policy. CPUs that share a clock (the clusters of an Arm chip) share a policy.
         """
         frequencies = self._frequencies()
         shared = self._cpus_by_policy() if len(frequencies) != cpus else []
@@ -133,7 +138,7 @@ class CpuCollector:
             return []
 
     def _frequencies(self) -> list[Any]:
-        """Return psutil's frequencies in MHz, CPU by CPU; empty where the platform does not say."""
+        """Return psutil's frequencies in MHz, CPU by CPU; empty where the platform does not report them."""
         read = getattr(self._source, "cpu_freq", None)
         try:
             return list(read(percpu=True) or []) if read else []
@@ -150,7 +155,12 @@ def disjoint_modes(times: dict[str, float]) -> dict[str, float]:
     return modes
 
 
-def create(_options: Options, paths: Paths) -> Collector:
+def create(_options: CollectorOptions, context: CollectorContext) -> Collector:
     """Build the CPU collector."""
-    kernel = Cpus(paths.procfs, paths.sysfs) if sys.platform == "linux" else None
-    return CpuCollector(sysfs=paths.sysfs, kernel=kernel)
+    kernel = Cpus(context.paths.procfs, context.paths.sysfs) if sys.platform == "linux" else None
+    return CpuCollector(sysfs=context.paths.sysfs, kernel=kernel)
+
+
+def create_simulated(_options: CollectorOptions, _context: CollectorContext, host: SimulatedHost) -> Collector:
+    """Build the collector for ``--demo``."""
+    return CpuCollector(host.psutil)

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from modelhost_exporter import collectors
-from modelhost_exporter.collectors import Collector, Paths, Unavailable
+from modelhost_exporter.collector import Collector, CollectorContext, CollectorOptions, SimulatedHost, Unavailable
 from modelhost_exporter.config.name_filter import NameFilter, all_but
 from modelhost_exporter.linux.disks import Disks
 from modelhost_exporter.metrics.families import counter
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
-# field of psutil or DiskCounts → (family, what one unit of it is in base units)
+# field of psutil or DiskCounts → (family, factor to base units)
 _COUNTERS = {
     "read_bytes": (counter("disk_read_bytes", "Bytes read from the device.", "device"), 1),
     "write_bytes": (counter("disk_written_bytes", "Bytes written to the device.", "device"), 1),
@@ -65,8 +64,8 @@ _NO_DEVICES = "no disk device is selected"
 
 
 @dataclass(frozen=True)
-class DiskOptions(collectors.Options):
-    """Which disks are measured."""
+class DiskOptions(CollectorOptions):
+    """The selected disks."""
 
     devices: NameFilter = field(
         default_factory=lambda: all_but(r"(z?ram|loop|fd|sr)\d+", r"(h|s|v|xv)d[a-z]+\d+", r"(nvme\d+n|mmcblk)\d+p\d+")
@@ -74,11 +73,11 @@ class DiskOptions(collectors.Options):
     """Partitions, loop devices, RAM disks and optical drives are left out by default."""
 
 
-Options = DiskOptions
+OPTIONS = DiskOptions
 
 
 class DiskCollector:
-    """Disk counters of the selected devices; what a platform does not count is absent."""
+    """Disk counters of the selected devices; counters that a platform lacks are absent."""
 
     def __init__(self, devices: NameFilter, source: Any = psutil) -> None:
         self._devices = devices
@@ -98,7 +97,12 @@ class DiskCollector:
             yield from family.by(((name,), None if value is None else value * unit) for name, value in values)
 
 
-def create(options: DiskOptions, paths: Paths) -> Collector:
+def create(options: DiskOptions, context: CollectorContext) -> Collector:
     """Build the disk collector."""
-    source = Disks(paths.procfs, paths.sysfs) if sys.platform == "linux" else psutil
+    source = Disks(context.paths.procfs, context.paths.sysfs) if sys.platform == "linux" else psutil
     return DiskCollector(options.devices, source)
+
+
+def create_simulated(options: DiskOptions, _context: CollectorContext, host: SimulatedHost) -> Collector:
+    """Build the collector for ``--demo``."""
+    return DiskCollector(options.devices, host.psutil)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from modelhost_exporter.collectors import Collector, Options, Paths, parts
+from modelhost_exporter.collector import Collector, CollectorContext, CollectorOptions, SimulatedHost, parts
 from modelhost_exporter.linux.kernel_files import count, read
 from modelhost_exporter.metrics.families import gauge
 
@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from prometheus_client.metrics_core import Metric
-
-__all__ = ["FAMILIES", "FileDescriptorsCollector", "Options", "create"]
 
 ALLOCATED = gauge("file_descriptors_allocated", "File handles allocated on the whole machine.")
 MAXIMUM = gauge("file_descriptors_maximum", "File handles the kernel allows (fs.file-max).")
@@ -33,6 +31,11 @@ class FileDescriptorsCollector:
         yield from parts(lambda: ALLOCATED.of(count(allocated)), lambda: MAXIMUM.of(count(maximum)))
 
 
-def create(_options: Options, paths: Paths) -> Collector:
+def create(_options: CollectorOptions, context: CollectorContext) -> Collector:
     """Build the file descriptor collector."""
-    return FileDescriptorsCollector(paths.procfs)
+    return FileDescriptorsCollector(context.paths.procfs)
+
+
+def create_simulated(options: CollectorOptions, context: CollectorContext, _host: SimulatedHost) -> Collector:
+    """Build the collector for ``--demo``, which writes the same files."""
+    return create(options, context)

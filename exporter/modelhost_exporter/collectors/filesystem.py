@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psutil
 
-from modelhost_exporter import collectors
-from modelhost_exporter.collectors import Collector, Paths, Unavailable
+from modelhost_exporter.collector import Collector, CollectorContext, CollectorOptions, SimulatedHost, Unavailable
 from modelhost_exporter.config.duration import Seconds
 from modelhost_exporter.config.name_filter import NameFilter, all_but
 from modelhost_exporter.linux.mounts import Mounts
@@ -68,8 +67,8 @@ _CONTAINER_MOUNTS = (
 
 
 @dataclass(frozen=True)
-class FilesystemOptions(collectors.Options):
-    """Which file systems are measured, and how long one may take."""
+class FilesystemOptions(CollectorOptions):
+    """The selected file systems, and their time-out."""
 
     mountpoints: NameFilter = field(default_factory=lambda: all_but(*_CONTAINER_MOUNTS))
     """Kernel folders and mounts of containers are left out by default."""
@@ -78,17 +77,17 @@ class FilesystemOptions(collectors.Options):
     """Virtual file systems are left out by default."""
 
     timeout: Seconds = Seconds(0.5)
-    """A file system that takes longer is reported in filesystem_device_error and left alone until it answers.
+    """A file system that takes longer is in filesystem_device_error, and not queried again until the call returns.
 
-    One that is always slow has twice as long as the last time, at most 10 s.
+    For a file system that was slow the last time, the time-out is twice that time, at most 10 s.
     """
 
 
-Options = FilesystemOptions
+OPTIONS = FilesystemOptions
 
 
 class Space(NamedTuple):
-    """One file system's answer, in bytes and inodes; None for what it does not say."""
+    """A file system's space in bytes and inodes; None for what it does not report."""
 
     size: int
     available: int
@@ -98,7 +97,7 @@ class Space(NamedTuple):
 
 
 def space(path: str) -> Space:
-    """Ask the file system at ``path``; OSError when it refuses, and it may never return."""
+    """Query the file system at ``path``; OSError when it refuses. May never return."""
     if sys.platform == "win32":
         usage = psutil.disk_usage(path)
         return Space(usage.total, usage.free, usage.free, None, None)
@@ -117,7 +116,7 @@ class _Mount(NamedTuple):
     """A mount to measure. Another device at the same place is another mount, with an answer of its own."""
 
     path: str
-    """Where the exporter sees it."""
+    """Its path in the exporter's mount namespace."""
     labels: tuple[str, str, str]
 
 
@@ -137,7 +136,7 @@ class FilesystemCollector:
         options: FilesystemOptions,
         rootfs: PurePath = Path("/"),
         source: Any = psutil,
-        ask: Callable[[str], Space] | None = None,
+        query: Callable[[str], Space] | None = None,
         now: Callable[[], float] = time.time,
         *,
         running: dict[_Mount, float] | None = None,
@@ -145,9 +144,9 @@ class FilesystemCollector:
         self._options = options
         self._rootfs = rootfs.as_posix().rstrip("/")
         self._source = source
-        query = ask or space
+        query_space = query or space
         self._reads: ParallelReads[_Mount, Space] = ParallelReads(
-            lambda mount: query(mount.path),
+            lambda mount: query_space(mount.path),
             options.timeout,
             max(_WAIT_SECONDS, options.timeout + _MARGIN_SECONDS),
             now,
@@ -191,7 +190,7 @@ def _plausible(space: Space, field_name: str) -> int | None:
 
 
 def host_name(mountpoint: str, rootfs: str) -> str | None:
-    """Return what the host calls a mount point seen below ``rootfs`` ('' for the root); None outside it."""
+    """Return the host's name of a mount point below ``rootfs`` ('' for the root); None outside it."""
     if not rootfs:  # also for Windows, whose drives are below no root
         return mountpoint
     if mountpoint == rootfs:
@@ -201,7 +200,12 @@ def host_name(mountpoint: str, rootfs: str) -> str | None:
     return None
 
 
-def create(options: FilesystemOptions, paths: Paths) -> Collector:
+def create(options: FilesystemOptions, context: CollectorContext) -> Collector:
     """Build the file system collector."""
-    source = Mounts(paths.procfs, paths.sysfs) if sys.platform == "linux" else psutil
-    return FilesystemCollector(options, paths.rootfs, source, running=_RUNNING)
+    source = Mounts(context.paths.procfs, context.paths.sysfs) if sys.platform == "linux" else psutil
+    return FilesystemCollector(options, context.paths.rootfs, source, running=_RUNNING)
+
+
+def create_simulated(options: FilesystemOptions, _context: CollectorContext, host: SimulatedHost) -> Collector:
+    """Build the collector for ``--demo``."""
+    return FilesystemCollector(options, source=host.psutil, query=host.psutil.space, now=host.now)

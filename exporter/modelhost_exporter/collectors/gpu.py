@@ -7,8 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from modelhost_exporter import collectors
-from modelhost_exporter.collectors import Collector, Paths, Unavailable
+from modelhost_exporter.collector import Collector, CollectorContext, CollectorOptions, SimulatedHost, Unavailable
 from modelhost_exporter.config.duration import Seconds
 from modelhost_exporter.gpu import families
 from modelhost_exporter.gpu.contract import DeviceLost, Enumeration, Value, merged
@@ -17,7 +16,7 @@ from modelhost_exporter.logs.state_log import StateLog
 from modelhost_exporter.threads import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from prometheus_client.metrics_core import Metric
 
@@ -34,7 +33,7 @@ _PATIENCE_SECONDS = 10.0  # opening a driver that nobody else uses takes some se
 
 
 @dataclass(frozen=True)
-class GpuOptions(collectors.Options):
+class GpuOptions(CollectorOptions):
     """How many GPUs there should be, and how long one may take to answer."""
 
     expected_devices: int | None = None
@@ -47,7 +46,7 @@ class GpuOptions(collectors.Options):
             raise ValueError("expected_devices must be at least 0")
 
 
-Options = GpuOptions
+OPTIONS = GpuOptions
 
 
 class _Answer(NamedTuple):
@@ -210,11 +209,13 @@ def _describe(error: BaseException | None) -> str:
     return f"{type(error).__name__}: {error}" if error else ""
 
 
-def create(options: GpuOptions, paths: Paths, owner_of: Callable[[int], str | None] | None = None) -> Collector:
-    """Build the GPU collector; what a vendor's cards need is imported once such a card, or its driver, is there.
-
-    ``owner_of`` names the configured model server that a process belongs to.
-    """
+def create(options: GpuOptions, context: CollectorContext) -> Collector:
+    """Build the GPU collector; a vendor's modules are imported once such a card, or its driver, is found."""
     from modelhost_exporter.gpu import sources  # noqa: PLC0415 - the declarations above are all that flags and documents need
 
-    return GpuCollector(sources.all_of(paths, owner_of), options)
+    return GpuCollector(sources.all_of(context.paths, context.owner_of), options)
+
+
+def create_simulated(options: GpuOptions, _context: CollectorContext, host: SimulatedHost) -> Collector:
+    """Build the collector for ``--demo``."""
+    return GpuCollector(host.gpu_sources(), options)

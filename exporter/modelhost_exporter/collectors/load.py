@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from modelhost_exporter.collectors import Collector, Options, Paths
 from modelhost_exporter.metrics.families import gauge
 
 if TYPE_CHECKING:
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
-__all__ = ["FAMILIES", "LoadCollector", "Options", "create"]
+    from modelhost_exporter.collector import Collector, CollectorContext, CollectorOptions, SimulatedHost
 
 FAMILIES = tuple(
     gauge(
@@ -37,6 +36,11 @@ class LoadCollector:
             yield from family.of(value)
 
 
-def create(_options: Options, _paths: Paths) -> Collector:
+def create(_options: CollectorOptions, _context: CollectorContext) -> Collector:
     """Build the load collector."""
     return LoadCollector()
+
+
+def create_simulated(_options: CollectorOptions, _context: CollectorContext, host: SimulatedHost) -> Collector:
+    """Build the collector for ``--demo``."""
+    return LoadCollector(host.psutil)

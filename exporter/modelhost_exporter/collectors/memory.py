@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from modelhost_exporter.collectors import Collector, Options, Paths, Unavailable, parts
+from modelhost_exporter.collector import (
+    Collector,
+    CollectorContext,
+    CollectorOptions,
+    SimulatedHost,
+    Unavailable,
+    parts,
+)
 from modelhost_exporter.linux import memory as linux
 from modelhost_exporter.linux.kernel_files import parse_counts, read
 from modelhost_exporter.metrics.families import counter, gauge
@@ -18,8 +25,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from prometheus_client.metrics_core import Metric
-
-__all__ = ["FAMILIES", "MemoryCollector", "Options", "create"]
 
 _MEMORY = {
     "total": gauge("memory_total_bytes", "Physical memory that the operating system can use."),
@@ -96,6 +101,13 @@ class MemoryCollector:
         return None if pages is None else pages * self._page_bytes
 
 
-def create(_options: Options, paths: Paths) -> Collector:
+def create(_options: CollectorOptions, context: CollectorContext) -> Collector:
     """Build the memory collector."""
-    return MemoryCollector(paths.procfs, linux.Memory(paths.procfs) if sys.platform == "linux" else psutil)
+    return MemoryCollector(
+        context.paths.procfs, linux.Memory(context.paths.procfs) if sys.platform == "linux" else psutil
+    )
+
+
+def create_simulated(_options: CollectorOptions, context: CollectorContext, host: SimulatedHost) -> Collector:
+    """Build the collector for ``--demo``."""
+    return MemoryCollector(context.paths.procfs, host.psutil, host.page_bytes)

@@ -1,38 +1,39 @@
-"""Model servers and the models they have loaded, as their engines say: queues, caches, memory, latencies."""
+"""Model servers and their loaded models, as reported by the engines: queues, caches, memory, latencies."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from modelhost_exporter.collectors import Collector, Options, Paths, Unavailable
-from modelhost_exporter.engines.metrics import FAMILIES
+from modelhost_exporter.collector import Collector, CollectorContext, CollectorOptions, SimulatedHost, Unavailable
+from modelhost_exporter.engines import metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from prometheus_client.metrics_core import Metric
 
-__all__ = ["FAMILIES", "ModelServersCollector", "Options", "create"]
+FAMILIES = metrics.FAMILIES
 
 
 class ModelServersCollector:
-    """Shows what was heard last of each server, from wherever they are watched."""
+    """The families of all polled engines, as of the last poll of each."""
 
-    def __init__(self, heard: Callable[[], Iterable[Metric]]) -> None:
-        self._heard = heard
+    def __init__(self, families: Callable[[], Iterable[Metric]]) -> None:
+        self._families = families
 
     def collect(self) -> Iterable[Metric]:
         """Return the families of all servers; Unavailable when none is configured."""
-        families = list(self._heard())
+        families = list(self._families())
         if not families:
             raise Unavailable("no servers are configured, or none has been polled yet")
         return families
 
 
-def _nothing() -> Iterable[Metric]:
-    return ()
+def create(_options: CollectorOptions, context: CollectorContext) -> Collector:
+    """Build the collector of polled engines."""
+    return ModelServersCollector(context.engine_families)
 
 
-def create(_options: Options, _paths: Paths) -> Collector:
-    """Build a collector that watches nothing: the service gives it what its servers say."""
-    return ModelServersCollector(_nothing)
+def create_simulated(options: CollectorOptions, context: CollectorContext, _host: SimulatedHost) -> Collector:
+    """Build the collector for ``--demo``, whose engines are polled like real ones."""
+    return create(options, context)

@@ -8,8 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from modelhost_exporter import collectors
-from modelhost_exporter.collectors import Collector, Paths, Unavailable, parts
+from modelhost_exporter.collector import (
+    Collector,
+    CollectorContext,
+    CollectorOptions,
+    SimulatedHost,
+    Unavailable,
+    parts,
+)
 from modelhost_exporter.config.name_filter import NameFilter, all_but
 from modelhost_exporter.linux.interfaces import Interfaces
 from modelhost_exporter.metrics.families import counter, gauge
@@ -52,20 +58,20 @@ _VIRTUAL = (
 
 
 @dataclass(frozen=True)
-class NetworkOptions(collectors.Options):
-    """Which interfaces are measured."""
+class NetworkOptions(CollectorOptions):
+    """The selected interfaces."""
 
     devices: NameFilter = field(default_factory=lambda: all_but(*_VIRTUAL))
     """Loopback, tunnels, and the interfaces and bridges of containers are left out by default."""
 
 
-Options = NetworkOptions
+OPTIONS = NetworkOptions
 
 
 class NetworkCollector:
     """Traffic counters, state and link speed of the selected interfaces.
 
-    ``links`` returns states by interface; by default psutil's, which holds the interpreter while the driver answers.
+    ``links`` returns states by interface; by default psutil's, which holds the interpreter during the driver's call.
     """
 
     def __init__(
@@ -101,15 +107,20 @@ def _traffic(interfaces: Mapping[str, Any]) -> Iterator[Metric]:
 
 
 def bytes_per_second(megabits: int) -> float | None:
-    """Return a link's speed; None where psutil says 0 (unknown) or the driver its 'unknown' of 2³²-1 or 65535."""
+    """Return a link's speed; None for psutil's 0 and the drivers' 2³²-1 and 65535, which mean unknown."""
     return megabits * _BYTES_PER_MEGABIT if 0 < megabits < 2**31 and megabits != 2**16 - 1 else None
 
 
-def create(options: NetworkOptions, paths: Paths) -> Collector:
+def create(options: NetworkOptions, context: CollectorContext) -> Collector:
     """Build the network collector."""
-    interfaces = Interfaces(paths.procfs, paths.sysfs)
+    interfaces = Interfaces(context.paths.procfs, context.paths.sysfs)
     return (
         NetworkCollector(options.devices, interfaces, interfaces.links)
         if sys.platform == "linux"
         else NetworkCollector(options.devices)
     )
+
+
+def create_simulated(options: NetworkOptions, _context: CollectorContext, host: SimulatedHost) -> Collector:
+    """Build the collector for ``--demo``."""
+    return NetworkCollector(options.devices, host.psutil)

@@ -1,11 +1,10 @@
-"""Which operating system this is."""
+"""Name and version of the operating system."""
 
 from __future__ import annotations
 
 import platform
 from typing import TYPE_CHECKING
 
-from modelhost_exporter.collectors import Collector, Options, Paths
 from modelhost_exporter.metrics.families import gauge
 
 if TYPE_CHECKING:
@@ -13,7 +12,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
-__all__ = ["FAMILIES", "OperatingSystemCollector", "Options", "create"]
+    from modelhost_exporter.collector import Collector, CollectorContext, CollectorOptions, SimulatedHost
 
 INFO = gauge("os_info", "Always 1; the labels name the operating system.", "system", "release", "machine", "version")
 FAMILIES = (INFO,)
@@ -31,6 +30,11 @@ class OperatingSystemCollector:
         yield from INFO.by([((uname.system, uname.release, uname.machine, uname.version), 1)])
 
 
-def create(_options: Options, _paths: Paths) -> Collector:
+def create(_options: CollectorOptions, _context: CollectorContext) -> Collector:
     """Build the operating system collector."""
     return OperatingSystemCollector()
+
+
+def create_simulated(_options: CollectorOptions, _context: CollectorContext, host: SimulatedHost) -> Collector:
+    """Build the collector for ``--demo``."""
+    return OperatingSystemCollector(host.uname)

@@ -7,7 +7,7 @@ import re
 from functools import partial
 from typing import TYPE_CHECKING
 
-from modelhost_exporter.collectors import Collector, Options, Paths, Unavailable, each
+from modelhost_exporter.collector import Collector, CollectorContext, CollectorOptions, SimulatedHost, Unavailable, each
 from modelhost_exporter.linux.kernel_files import count, read
 from modelhost_exporter.metrics.families import counter
 
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from prometheus_client.metrics_core import Metric
-
-__all__ = ["FAMILIES", "Options", "PressureCollector", "create"]
 
 WAITING = counter(
     "pressure_waiting_seconds",
@@ -67,6 +65,11 @@ def parse_totals(text: str) -> dict[str, float]:
     return {kind: count(microseconds) / 1e6 for kind, microseconds in _TOTALS.findall(text)}
 
 
-def create(_options: Options, paths: Paths) -> Collector:
+def create(_options: CollectorOptions, context: CollectorContext) -> Collector:
     """Build the pressure collector."""
-    return PressureCollector(paths.procfs)
+    return PressureCollector(context.paths.procfs)
+
+
+def create_simulated(options: CollectorOptions, context: CollectorContext, _host: SimulatedHost) -> Collector:
+    """Build the collector for ``--demo``, which writes the same files."""
+    return create(options, context)

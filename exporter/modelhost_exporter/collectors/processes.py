@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from modelhost_exporter.collectors import Collector, Options, Paths
 from modelhost_exporter.linux.kernel_files import parse_counts, read
 from modelhost_exporter.metrics.families import gauge
 
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
-__all__ = ["FAMILIES", "Options", "ProcessesCollector", "create"]
+    from modelhost_exporter.collector import Collector, CollectorContext, CollectorOptions, SimulatedHost
 
 RUNNING = gauge("procs_running", "Tasks that run or wait for a CPU.")
 BLOCKED = gauge("procs_blocked", "Tasks that wait for a disk.")
@@ -34,6 +33,11 @@ class ProcessesCollector:
         yield from BLOCKED.of(counts.get("procs_blocked"))
 
 
-def create(_options: Options, paths: Paths) -> Collector:
+def create(_options: CollectorOptions, context: CollectorContext) -> Collector:
     """Build the process collector."""
-    return ProcessesCollector(paths.procfs)
+    return ProcessesCollector(context.paths.procfs)
+
+
+def create_simulated(options: CollectorOptions, context: CollectorContext, _host: SimulatedHost) -> Collector:
+    """Build the collector for ``--demo``, which writes the same files."""
+    return create(options, context)

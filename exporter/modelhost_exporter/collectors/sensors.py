@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from modelhost_exporter.collectors import Collector, Options, Paths, Unavailable, parts
+from modelhost_exporter.collector import (
+    Collector,
+    CollectorContext,
+    CollectorOptions,
+    SimulatedHost,
+    Unavailable,
+    parts,
+)
 from modelhost_exporter.linux import sensors as linux
 from modelhost_exporter.metrics.families import gauge
 
@@ -17,8 +24,6 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
     _Reading = tuple[tuple[str, str], float]
-
-__all__ = ["FAMILIES", "Options", "SensorsCollector", "create"]
 
 TEMPERATURE = gauge(
     "sensor_temperature_celsius",
@@ -31,7 +36,7 @@ FAN = gauge("sensor_fan_rpm", "Speed of each fan in turns per minute.", "chip", 
 FAMILIES = (TEMPERATURE, FAN)
 
 
-# What no sensor of a machine can measure; drivers report such for an input that is not connected.
+# Plausible ranges; drivers report values outside them for inputs that are not connected.
 _CELSIUS = -100.0, 1000.0
 _RPM = 0.0, 200_000.0
 
@@ -61,22 +66,27 @@ class SensorsCollector:
 
 
 def _within(limits: tuple[float, float], readings: Iterable[_Reading]) -> Iterator[_Reading]:
-    least, most = limits
-    return ((name, value) for name, value in readings if least <= value <= most)
+    minimum, maximum = limits
+    return ((name, value) for name, value in readings if minimum <= value <= maximum)
 
 
 def _named(chips: dict[str, list[Any]], kind: str) -> Iterator[_Reading]:
-    """Yield ((chip, sensor), reading), every name once: unlabelled and repeated sensors are numbered."""
+    """Yield ((chip, sensor), reading), with unique names: unlabelled and repeated sensors are numbered."""
     for chip, sensors in chips.items():
-        taken: set[str] = set()
+        used: set[str] = set()
         for number, sensor in enumerate(sensors, start=1):
             name = sensor.label or f"{kind}{number}"
-            while name in taken:
+            while name in used:
                 name = f"{name} {number}"
-            taken.add(name)
+            used.add(name)
             yield (chip, name), sensor.current
 
 
-def create(_options: Options, paths: Paths) -> Collector:
+def create(_options: CollectorOptions, context: CollectorContext) -> Collector:
     """Build the sensor collector."""
-    return SensorsCollector(linux.Sensors(paths.sysfs) if sys.platform == "linux" else psutil)
+    return SensorsCollector(linux.Sensors(context.paths.sysfs) if sys.platform == "linux" else psutil)
+
+
+def create_simulated(_options: CollectorOptions, _context: CollectorContext, host: SimulatedHost) -> Collector:
+    """Build the collector for ``--demo``."""
+    return SensorsCollector(host.psutil)

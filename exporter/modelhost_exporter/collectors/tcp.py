@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from modelhost_exporter.collectors import Collector, Options, Paths, each
+from modelhost_exporter.collector import Collector, CollectorContext, CollectorOptions, SimulatedHost, each
 from modelhost_exporter.linux.kernel_files import count, read
 from modelhost_exporter.metrics.families import gauge
 
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from prometheus_client.metrics_core import Metric
-
-__all__ = ["FAMILIES", "Options", "TcpCollector", "create"]
 
 CONNECTIONS = gauge(
     "tcp_connections",
@@ -60,6 +58,11 @@ def parse_time_wait(sockstat: str) -> int | None:
     return count(found[1]) if found else None
 
 
-def create(_options: Options, paths: Paths) -> Collector:
+def create(_options: CollectorOptions, context: CollectorContext) -> Collector:
     """Build the TCP collector."""
-    return TcpCollector(paths.procfs)
+    return TcpCollector(context.paths.procfs)
+
+
+def create_simulated(options: CollectorOptions, context: CollectorContext, _host: SimulatedHost) -> Collector:
+    """Build the collector for ``--demo``, which writes the same files."""
+    return create(options, context)

@@ -160,7 +160,7 @@ def _web_limits() -> list[Flag]:
 
 def _collector_help(name: str) -> str:
     module = collectors.module(name)
-    state = "enabled" if module.Options.enabled_by_default else "disabled"
+    state = "enabled" if collectors.options_of(name).enabled_by_default else "disabled"
     summary = (module.__doc__ or "").partition("\n")[0]  # python -OO has no docstrings
     return f"{summary} Default {state}.".lstrip()
 

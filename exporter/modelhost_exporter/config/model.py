@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Literal, cast
 
 from modelhost_exporter import collectors
+from modelhost_exporter.collector import CollectorOptions, Paths
 from modelhost_exporter.config.address import Address
 from modelhost_exporter.config.duration import Seconds
 from modelhost_exporter.config.http_url import PageUrl  # noqa: TC001 - read at run time, by the parser
@@ -95,9 +96,9 @@ class Config:
     live: LiveOptions = field(default_factory=LiveOptions)
     scrape: Scraping = field(default_factory=Scraping)
     log: Log = field(default_factory=Log)
-    path: collectors.Paths = field(default_factory=collectors.Paths)
+    path: Paths = field(default_factory=Paths)
     servers: tuple[Server, ...] = ()
-    collectors: Mapping[str, collectors.Options] = field(default_factory=dict)
+    collectors: Mapping[str, CollectorOptions] = field(default_factory=dict)
     """The options of each enabled collector."""
 
     @property
@@ -136,7 +137,7 @@ def read(raw: object, watched: Sequence[str] = (), proxied: Sequence[str] = ()) 
         live=parse(LiveOptions, sections.get("live"), "live"),
         scrape=parse(Scraping, sections.get("scrape"), "scrape"),
         log=parse(Log, sections.get("log"), "log"),
-        path=parse(collectors.Paths, sections.get("path"), "path"),
+        path=parse(Paths, sections.get("path"), "path"),
         servers=parse_servers(sections.get("servers"), watched, proxied),
         collectors=_enabled(sections.get("collectors")),
     )
@@ -158,9 +159,9 @@ def _overlaid(raw: object, path: list[str], value: object) -> object:
     return {**before, path[0]: _overlaid(before.get(path[0]), path[1:], value)}
 
 
-def _enabled(raw: object) -> dict[str, collectors.Options]:
+def _enabled(raw: object) -> dict[str, CollectorOptions]:
     """Return the options of each enabled collector, by name."""
-    kinds = {name: collectors.module(name).Options for name in collectors.names()}
+    kinds = {name: collectors.options_of(name) for name in collectors.names()}
     chosen = parse_keys({**kinds, _DISABLE_DEFAULTS: bool}, raw, "collectors")
     by_default = not chosen.pop(_DISABLE_DEFAULTS, False)
     options = {name: chosen.get(name, kind()) for name, kind in kinds.items()}

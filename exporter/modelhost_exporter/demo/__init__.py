@@ -1,4 +1,4 @@
-"""A machine that does not exist, behind the real collectors: eight GPUs, several models, a day's traffic, incidents.
+"""A simulated machine behind the real collectors: eight GPUs, several models, a day's traffic, incidents.
 
 Nothing else in the exporter needs this package; only the command line imports it, and only for ``--demo``.
 """

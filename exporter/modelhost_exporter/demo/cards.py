@@ -1,4 +1,4 @@
-"""What the simulated driver answers about one GPU: what an H100 has no answer for, it has none for either."""
+"""The simulated driver's functions for one GPU; what an H100 does not support is not supported here either."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def handle_of(card: SimulatedCard) -> ctypes.c_void_p:
 
 
 def instance_of(handle: ctypes.c_void_p) -> int | None:
-    """Return which MIG device of its GPU a handle is; None for a whole GPU."""
+    """Return the index of a handle's MIG device in its GPU; None for a whole GPU."""
     number = (handle.value or 0) - 1
     return number % MIG_HANDLE if number >= MIG_HANDLE else None
 
@@ -108,7 +108,7 @@ def _instance_id(_card: SimulatedCard, instance: int | None = None) -> int:
     return _INSTANCES[instance][0] if instance is not None else _refuse()
 
 
-# fields by number, each what it says of a GPU (and of a link)
+# field number → its value for a GPU (and a link)
 _FIELDS: dict[int, Callable[[SimulatedCard, int], float]] = {
     1: lambda _card, _link: 1,
     3: lambda card, _link: card.corrected,
@@ -136,13 +136,13 @@ _FIELDS: dict[int, Callable[[SimulatedCard, int], float]] = {
 
 
 def _field_values(card: SimulatedCard, fields: Sequence[tuple[int, int]]) -> bytes:
-    """Return nvmlFieldValue_t after nvmlFieldValue_t."""
-    written = []
+    """Return an array of nvmlFieldValue_t."""
+    values = []
     for number, scope in fields:
-        answer = _FIELDS.get(number)
-        code, value = (NOT_SUPPORTED, 0) if answer is None else (0, int(answer(card, scope)))
-        written.append(_FIELD.pack(number, scope, 0, 0, _LONG_LONG, code, struct.pack("=Q", value)))
-    return b"".join(written)
+        field = _FIELDS.get(number)
+        code, value = (NOT_SUPPORTED, 0) if field is None else (0, int(field(card, scope)))
+        values.append(_FIELD.pack(number, scope, 0, 0, _LONG_LONG, code, struct.pack("=Q", value)))
+    return b"".join(values)
 
 
 def _take_sample(card: SimulatedCard, sample: Any, share: float = 1.0) -> None:

@@ -1,4 +1,4 @@
-"""What runs on the simulated machine: model servers, their models, and the GPUs they sit on."""
+"""The simulated machine's model servers, their models and their GPUs."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ Kind = Literal["vllm", "sglang", "tgi", "llamacpp", "ollama"]
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """One model: what is asked of it, and how fast it is when it has its GPUs for itself."""
+    """One model: its traffic, and its speed on otherwise idle GPUs."""
 
     name: str
     server: str
     rate: float
-    """Requests a second at the busiest time of the day."""
+    """Requests per second at the busiest time of the day."""
     input_tokens: float
     output_tokens: float
     prefill_rate: float
-    """Tokens a second."""
+    """Tokens per second."""
     token_seconds: float
     operation: str = "chat"
     cache_hit: float = 0.3
-    """Mean share of the input that the engine has cached."""
+    """Mean share of input tokens that are in the engine's cache."""
     reasoning: float = 0.0
-    """Share of the output."""
+    """Share of output tokens that are reasoning."""
     in_bursts: bool = False
-    """Whether there are minutes without a request, in which a server unloads it."""
+    """Whether there are minutes without a request, in which a server unloads the model."""
     bytes: int = 0
     load_seconds: float = 0.0
     context: int = 131_072
@@ -53,14 +53,14 @@ class ServerSpec:
     command: str
     gpus: tuple[int, ...]
     capacity: int
-    """Requests that it works on at the same time."""
+    """Requests that run at the same time."""
     kv_tokens: int
     """Tokens that fit in its KV cache."""
     gpu_bytes: int = 0
-    """What it takes of each GPU from its start on; 0: what its loaded models need."""
+    """Memory allocated on each GPU at the start; 0: as its loaded models need."""
     ram_bytes: int = 4 * GIB
     ttft_objective: tuple[float, float] = (2.0, 0.95)
-    """Threshold in seconds, share of the requests."""
+    """Threshold in seconds, and target share of requests."""
     duration_objective: tuple[float, float] = (60.0, 0.99)
 
 
@@ -144,7 +144,7 @@ _GPT_OSS = ModelSpec(
     parameters="20.9B",
     quantization="MXFP4",
 )
-# loaded and forgotten: nobody asks it anything
+# loaded, but without any request
 _MISTRAL = ModelSpec(
     "mistralai/Mistral-7B-Instruct-v0.3",
     *("tgi", 0.0, 500, 200, 20_000, 0.008),
@@ -195,7 +195,7 @@ _ADAPTER_RATE = 0.06
 
 
 def models(count: int) -> tuple[ModelSpec, ...]:
-    """Return so many models: the first of the usual ones, and beyond these adapters (LoRA) of the two large ones."""
+    """Return ``count`` models: the usual ones first, then adapters (LoRA) of the two large ones."""
     adapters = (
         replace(base, name=f"{base.name}-team-{number:02}", rate=_ADAPTER_RATE)
         for number, base in ((number, _ADAPTED[number % 2]) for number in range(1, count - USUAL_MODELS + 1))

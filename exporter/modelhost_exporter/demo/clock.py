@@ -1,10 +1,10 @@
-"""A clock that stands still until it is moved."""
+"""A clock that only advances when it is set."""
 
 from __future__ import annotations
 
 
 class SimulatedClock:
-    """Seconds since 1970; never goes back."""
+    """A clock in seconds since 1970 that never goes back."""
 
     def __init__(self, at: float) -> None:
         self._at = at
@@ -14,9 +14,9 @@ class SimulatedClock:
         return self._at
 
     def go_to(self, at: float) -> None:
-        """Move on to a time; one that has passed already changes nothing."""
+        """Advance to a time; an earlier time changes nothing."""
         self._at = max(self._at, at)
 
     def spend(self, seconds: float) -> None:
-        """Let time pass while something is done."""
+        """Advance by ``seconds``."""
         self._at += seconds

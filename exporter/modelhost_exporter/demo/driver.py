@@ -1,4 +1,4 @@
-"""A stand-in for nvidia-ml-py that tells of simulated GPUs: the library as a whole, its handles and events."""
+"""A stand-in for nvidia-ml-py with simulated GPUs: the library, its handles and events."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MAX_DELIVERY_SECONDS = 1.0
 
 
 class SimulatedDriver:
-    """The library, as far as it is called; functions about one GPU are found in cards.py."""
+    """The library's functions that the exporter calls; those for one GPU are in cards.py."""
 
     NVMLError = DriverError
     NVML_ERROR_LIBRARY_NOT_FOUND = 12
@@ -36,7 +36,7 @@ class SimulatedDriver:
         self._events = _Events()
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        """Return a function of the library; AttributeError for one that it does not have."""
+        """Return a function of the library; AttributeError for a missing one."""
         if name in _OF_LIBRARY:
             return partial(_OF_LIBRARY[name], self)
         if name in OF_CARD:
@@ -44,7 +44,7 @@ class SimulatedDriver:
         raise AttributeError(name)
 
     def report(self, card: SimulatedCard, xid: int) -> None:
-        """Report an XID to whoever waits for one; returns once it has been taken, or after a second."""
+        """Report an XID; returns once a waiting thread has received it, or after a second."""
         self._events.push(handle_of(card), xid)
 
     def wait(self, milliseconds: int) -> Any:
@@ -57,18 +57,18 @@ class SimulatedDriver:
 
     @property
     def count(self) -> int:
-        """How many GPUs the driver counts, with those that fell off the bus."""
+        """Number of GPUs that the driver counts, those that fell off the bus included."""
         return len(self._cards)
 
     def handle(self, index: int) -> ctypes.c_void_p:
-        """Return the handle of a GPU that is there."""
+        """Return the handle of a GPU that is on the bus."""
         card = self._cards[index]
         if not card.on_bus:
             raise DriverError(GPU_IS_LOST)
         return handle_of(card)
 
     def card(self, handle: ctypes.c_void_p) -> SimulatedCard:
-        """Return the GPU of a handle, or the one that a MIG instance is a part of."""
+        """Return the GPU of a handle; for a MIG instance, its parent."""
         number = (handle.value or 0) - 1
         card = self._cards[number // MIG_HANDLE - 1 if number >= MIG_HANDLE else number]
         if not card.on_bus:
@@ -81,7 +81,7 @@ class SimulatedDriver:
 
 
 class _Events:
-    """XIDs on their way to the one thread that waits for them."""
+    """XIDs that the waiting thread has not received yet."""
 
     def __init__(self) -> None:
         self._queue: deque[tuple[ctypes.c_void_p, int]] = deque()
@@ -105,7 +105,7 @@ class _Events:
 
 
 def _metrics(_driver: SimulatedDriver, request: Any) -> None:
-    """Fill a request with the means between its two samples."""
+    """Fill a request's values with the means between its two samples."""
     older: Activity = request.sample1.activity
     newer: Activity = request.sample2.activity
     seconds, share = max(newer.at - older.at, 1e-9), request.sample2.share

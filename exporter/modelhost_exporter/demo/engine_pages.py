@@ -1,4 +1,4 @@
-"""What a simulated model server answers: the pages of its kind, in its kind's own words."""
+"""The pages of a simulated model server, in the format of its engine kind."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BLOCK = 16
 
 
 def pages(engine: SimulatedEngine, at: float) -> Mapping[str, Callable[[], Page]]:
-    """Return what writes each page that a server serves, by path."""
+    """Return the function that writes each of a server's pages, by path."""
     return {path: lambda write=write: write(engine, at) for path, write in _PAGES[engine.spec.kind].items()}  # type: ignore[misc]
 
 

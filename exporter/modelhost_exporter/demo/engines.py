@@ -1,4 +1,4 @@
-"""A simulated model server: its queue, its batch, its models, and everything that it counts."""
+"""A simulated model server: its queue, batch, models and counters."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from modelhost_exporter.requests.observation import Outcome
 
 KEEP_ALIVE_SECONDS = 180.0
-_BATCH_COST = 1.0  # how much longer a token takes in a full batch than alone
-_RUSH, _GROWTH = 1.3, 0.3  # times what it can take until requests wait, then so many more a second
+_BATCH_COST = 1.0  # additional time per token in a full batch, as a share
+_RUSH, _GROWTH = 1.3, 0.3  # overload: multiple of the capacity until a queue forms, then its growth per second
 _PACE_SHARE = 0.02
 _DRAFT_TOKENS, _DRAFT_KEPT = 3, 0.7
 _PREEMPTED = 0.02
@@ -30,24 +30,24 @@ _SECONDS = (0.001, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 
 
 
 class Distribution:
-    """A histogram as an engine keeps it, in seconds."""
+    """An engine's histogram, in seconds."""
 
     def __init__(self) -> None:
         self._counts = [0.0] * (len(_SECONDS) + 1)
         self.sum = 0.0
 
     def add(self, seconds: float, times: float = 1.0) -> None:
-        """Count a value so many times."""
+        """Add a value ``count`` times."""
         self._counts[bisect_left(_SECONDS, seconds)] += times
         self.sum += seconds * times
 
     def buckets(self) -> Iterator[tuple[str, float]]:
-        """Yield bounds as they are written, with cumulative counts."""
+        """Yield formatted bounds with cumulative counts."""
         return zip((*map(str, _SECONDS), "+Inf"), accumulate(self._counts), strict=True)
 
     @property
     def count(self) -> float:
-        """All values."""
+        """The number of values."""
         return sum(self._counts)
 
 
@@ -55,7 +55,7 @@ LATENCIES = ("ttft", "inter_token", "per_output_token", "duration", "queue", "pr
 
 
 class Tally:
-    """What an engine has counted since its start."""
+    """An engine's counters since its start."""
 
     def __init__(self) -> None:
         self.prompt_miss = self.prompt_hit = self.generated = 0
@@ -64,7 +64,7 @@ class Tally:
         self.latencies = {name: Distribution() for name in LATENCIES}
 
     def finish(self, request: SimulatedRequest) -> None:
-        """Count a request that is over."""
+        """Count a finished request."""
         reason = {"ok": "stop", "client_disconnect": "abort"}.get(request.outcome, "error")
         self.finished["length" if reason == "stop" and request.output_tokens % 13 == 0 else reason] += 1
         times = {
@@ -83,7 +83,7 @@ class Tally:
 
 @dataclass
 class Loaded:
-    """A model in memory: until when, unless it is used."""
+    """A model in memory, with the time at which it is unloaded unless it is used."""
 
     model: ModelSpec
     ready: float
@@ -91,13 +91,13 @@ class Loaded:
 
     @property
     def expires(self) -> float:
-        """When a server that unloads its models will do so."""
+        """Time at which the server unloads it."""
         return self.used + KEEP_ALIVE_SECONDS
 
 
 @dataclass
 class Work:
-    """What an engine did in the last step, in tokens and seconds."""
+    """An engine's work in the last step, in tokens and seconds."""
 
     prefilled: int = 0
     generated: int = 0
@@ -106,19 +106,19 @@ class Work:
 
 
 class SimulatedEngine:
-    """One model server."""
+    """A simulated model server."""
 
     def __init__(self, spec: ServerSpec, models: Sequence[ModelSpec], rng: random.Random, started: float) -> None:
         self.spec = spec
         self.models = tuple(model for model in models if model.server == spec.name)
         self.unloads = spec.kind == "ollama"
         self.slowness = 1.0
-        """How much longer everything takes than on GPUs that are well."""
+        """Factor by which everything is slower than on healthy GPUs."""
         self._rng = rng
         self.start(started)
 
     def start(self, at: float) -> None:
-        """Start (anew): everything is counted from zero, and only a server that loads on request has no model."""
+        """Start with all counters at zero and every model loaded, except on a server that loads on request."""
         self.up = True
         self.tally = Tally()
         self.requests: list[SimulatedRequest] = []
@@ -128,7 +128,7 @@ class SimulatedEngine:
         self._pace = 0.0
 
     def stop(self, at: float) -> list[SimulatedRequest]:
-        """Fall over; returns the requests that this ends."""
+        """Stop at once; return the requests that this ends."""
         self.up = False
         self.loaded = {}
         ended, self.requests = self.requests, []
@@ -139,7 +139,7 @@ class SimulatedEngine:
         return ended
 
     def accept(self, request: SimulatedRequest) -> None:
-        """Decide a request's whole life."""
+        """Set all times of a request."""
         request.load = self._load(request)
         while self._slots and self._slots[0] <= request.arrived:
             heapq.heappop(self._slots)
@@ -158,7 +158,7 @@ class SimulatedEngine:
         self.requests.append(request)
 
     def run(self, since: float, until: float) -> list[SimulatedRequest]:
-        """Work from one time to another; returns the requests that ended, in order. Call after all were accepted."""
+        """Simulate an interval; return the requests that ended, in order. Call it after all were accepted."""
         self.work = Work(seconds=until - since)
         for loaded in self.loaded.values():
             start = loaded.ready - loaded.model.load_seconds
@@ -180,25 +180,25 @@ class SimulatedEngine:
         return sorted(over, key=lambda request: request.ended)
 
     def running(self, at: float) -> int:
-        """Return how many requests it works on."""
+        """Return the number of running requests."""
         return sum(request.started <= at for request in self.requests)
 
     def waiting(self, at: float) -> int:
-        """Return how many requests stand in its queue."""
+        """Return the number of queued requests."""
         return sum(request.started > at for request in self.requests)
 
     def kv_tokens(self, at: float) -> int:
-        """Return how many tokens its KV cache holds."""
+        """Return the number of tokens in the KV cache."""
         held = sum(r.input_tokens + r.produced for r in self.requests if r.started <= at)
         return min(held, self.spec.kv_tokens)
 
     def resident_bytes(self, at: float) -> int:
-        """Return the memory that its models need on GPUs, those that are being loaded included."""
-        loaded = list(self.loaded.values())  # a scrape asks while the world moves on
+        """Return the GPU memory of its models in bytes, those that are being loaded included."""
+        loaded = list(self.loaded.values())  # a scrape reads it while the world advances
         return sum(one.model.bytes for one in loaded if at >= one.ready - one.model.load_seconds)
 
     def overload(self, at: float) -> float:
-        """Return how many requests a second, of its first model, make its queue grow: fast at first, then steadily."""
+        """Return the request rate of its first model that makes the queue grow: fast at first, then steadily."""
         if self.waiting(at):
             return self._pace + _GROWTH
         model = self.models[0]
@@ -206,7 +206,7 @@ class SimulatedEngine:
         return _RUSH * self.spec.capacity / max(seconds, 1.0)
 
     def evict(self) -> None:
-        """Unload every model that nobody uses now."""
+        """Unload every model without a running request."""
         busy = {request.model.name for request in self.requests}
         self.loaded = {name: loaded for name, loaded in self.loaded.items() if name in busy}
 
@@ -214,7 +214,7 @@ class SimulatedEngine:
         return request.stream and request.first <= at
 
     def _load(self, request: SimulatedRequest) -> float:
-        """Return how long a request waits for its model, which is loaded if it has to be."""
+        """Return how long a request waits for its model; start to load it if necessary."""
         name, at = request.model.name, request.arrived
         loaded = self.loaded.get(name)
         if loaded is None:
@@ -231,7 +231,7 @@ class SimulatedEngine:
                 del self.loaded[name]
 
     def _progress(self, request: SimulatedRequest, until: float) -> None:
-        """Count a request's tokens that are new: its input with its first one."""
+        """Count a request's new tokens; its input counts with the first output token."""
         if request.first > until:
             return
         if not request.produced:
@@ -251,6 +251,6 @@ class SimulatedEngine:
 
     @property
     def draft_tokens(self) -> tuple[int, int]:
-        """Return the tokens that were guessed, and those that were kept."""
+        """Return the numbers of drafted and accepted tokens."""
         guessed = self.tally.drafts * _DRAFT_TOKENS
         return guessed, int(guessed * _DRAFT_KEPT)

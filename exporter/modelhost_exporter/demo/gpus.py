@@ -1,4 +1,4 @@
-"""Simulated GPUs: what the work of a model server does to activity, memory, power, temperature and links."""
+"""Simulated GPUs: activity, memory, power, temperature and links under the load of a model server."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ POWER_LIMIT_WATTS, _CAPPED_WATTS = 700.0, 300.0
 _IDLE_WATTS, _BUSY_WATTS, _ACTIVE_WATTS = 72.0, 160.0, 470.0
 _INLET_CELSIUS, _CELSIUS_PER_WATT, _COOLING_SECONDS = 28.0, 0.06, 45.0
 SLOWDOWN_CELSIUS = 87.0
-_HOT_CELSIUS = 36.0  # how much warmer with its fans blocked
+_HOT_CELSIUS = 36.0  # additional temperature with blocked fans
 _BOOST_MHZ, _IDLE_MHZ, _HOT_MHZ = 1980, 345, 1170
-_POWER_SECONDS = 6.0  # the mean that the card reports
-_REST_SECONDS = 20.0  # how long an idle card keeps its clocks up
-_CLOCK_BOUND = 0.3  # the share of the work that the clock holds up
-_CORRECTED = 1e-4  # memory errors in a step
+_POWER_SECONDS = 6.0  # time constant of the reported mean
+_REST_SECONDS = 20.0  # time until an idle card lowers its clocks
+_CLOCK_BOUND = 0.3  # share of the work that depends on the clock
+_CORRECTED = 1e-4  # corrected memory errors per step
 _RESERVED_BYTES = int(0.6 * GIB)
-_CONTEXT_BYTES = int(0.5 * GIB)  # what a process takes besides its model
+_CONTEXT_BYTES = int(0.5 * GIB)  # memory of a process besides its model
 _LINK_BYTES_PER_TOKEN = 1.1e6
 LINKS = 18
 _REMEMBERED_SAMPLES = 600
@@ -40,7 +40,7 @@ SW_POWER_CAP, HW_SLOWDOWN, HW_THERMAL = 0x4, 0x8, 0x40
 
 
 class Activity(NamedTuple):
-    """Seconds (shares of time) and MiB, added up since the start; what performance monitoring takes samples of."""
+    """Cumulative seconds of activity and MiB since the start, which performance monitoring samples."""
 
     at: float = 0.0
     sm: float = 0.0
@@ -56,7 +56,7 @@ class Activity(NamedTuple):
 
 
 class SimulatedCard:
-    """One H100."""
+    """A simulated H100."""
 
     def __init__(self, index: int, rng: random.Random) -> None:
         self.index = index
@@ -79,16 +79,16 @@ class SimulatedCard:
         self.nvlink_bytes = rng.uniform(1e12, 9e12)
         self.activity = Activity()
         self.samples: deque[tuple[int, int]] = deque(maxlen=_REMEMBERED_SAMPLES)
-        """Times in µs, and how busy it was, in percent."""
+        """Times in µs, and utilisation in percent."""
 
     @property
     def mig(self) -> bool:
-        """Whether it is divided."""
+        """Whether it is divided into MIG instances."""
         return self.index == MIG_GPU
 
     @property
     def processes(self) -> Sequence[tuple[int, int]]:
-        """Process ids, each with its memory in bytes."""
+        """Process IDs, each with its memory in bytes."""
         engine = self.engine
         if engine is None or not engine.up:
             return ()
@@ -98,26 +98,26 @@ class SimulatedCard:
 
     @property
     def reserved_bytes(self) -> int:
-        """Memory that the driver keeps."""
+        """Memory reserved by the driver, in bytes."""
         return _RESERVED_BYTES
 
     @property
     def used_bytes(self) -> int:
-        """Memory of its processes."""
+        """Memory of its processes, in bytes."""
         return sum(held for _, held in self.processes)
 
     @property
     def free_bytes(self) -> int:
-        """Memory nobody holds."""
+        """Free memory, in bytes."""
         return GPU_MEMORY_BYTES - self.reserved_bytes - self.used_bytes
 
     @property
     def slowness(self) -> float:
-        """How much longer its work takes than at full clock: what waits for memory takes no longer."""
+        """Factor by which work is slower than at full clock; work bound by memory is not."""
         return 1 + _CLOCK_BOUND * (_BOOST_MHZ / self.sm_mhz - 1) if self.reasons else 1.0
 
     def go_to(self, at: float, situation: Situation) -> list[int]:
-        """Move on; returns the XIDs that the driver reports meanwhile."""
+        """Advance to a time; return the XIDs reported in between."""
         seconds = min(at - self.activity.at, 60.0) if self.activity.at else 1.0
         xids = self._mishaps(situation)
         self._work(at, seconds)

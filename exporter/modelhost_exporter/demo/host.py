@@ -1,4 +1,4 @@
-"""A whole demo: the simulated world, and a real exporter that watches it, moved on together."""
+"""The whole demo: a simulated world and a real exporter that measures it, advanced together."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modelhost_exporter.collectors import Paths, gpu
+from modelhost_exporter.collector import Paths
+from modelhost_exporter.collectors import gpu
 from modelhost_exporter.config import model as configuration
 from modelhost_exporter.config.address import Address
 from modelhost_exporter.config.duration import Seconds
@@ -18,12 +19,12 @@ from modelhost_exporter.config.http_url import ServerUrl
 from modelhost_exporter.config.servers import ProxyOptions, Server
 from modelhost_exporter.demo.catalogue import USUAL_MODELS
 from modelhost_exporter.demo.clock import SimulatedClock
-from modelhost_exporter.demo.collecting import Doubles
 from modelhost_exporter.demo.driver import SimulatedDriver
 from modelhost_exporter.demo.incidents import HOURLY
 from modelhost_exporter.demo.kernel import KernelFiles
 from modelhost_exporter.demo.polls import Polls, SimulatedClient, gpu_uses
 from modelhost_exporter.demo.proxied import Proxied
+from modelhost_exporter.demo.sources import SimulatedSources
 from modelhost_exporter.demo.system import SimulatedSystem
 from modelhost_exporter.demo.world import SimulatedWorld
 from modelhost_exporter.engines.local_processes import LocalProcesses
@@ -55,10 +56,10 @@ _PROBE = Probe(Seconds(120.0))
 
 
 class DemoHost:
-    """One simulated host with its exporter, from a start on, the same again from the same seed and start.
+    """A simulated host with its exporter, reproducible from seed and start.
 
-    Without ``live`` it stands still until it is told to go on, and a scrape waits for every collector; with it, time
-    passes by itself once ``run`` was called, and scrapes have the deadlines that are configured.
+    Without ``live`` time only advances through ``advance`` and ``page``, and a scrape waits for every collector. With
+    it, a thread advances the time after ``run``, and scrapes have the configured deadlines.
     """
 
     def __init__(  # noqa: PLR0913 - each has a default
@@ -82,7 +83,7 @@ class DemoHost:
         self._driver = SimulatedDriver(self.world.cards)
         self._system = SimulatedSystem(self.world)
         self._polls = Polls(self._clock)
-        doubles = Doubles(
+        sources = SimulatedSources(
             self.world,
             self._system,
             self._driver,
@@ -91,19 +92,19 @@ class DemoHost:
             xid_wait_ms=500 if live else 20,
             sample_seconds=1.0 if live else _NEVER_SECONDS,
         )
-        machine = Machine(doubles.create, self._surroundings(), self._polls.schedule, simulated=True)
+        machine = Machine(sources.create, self._surroundings(), self._polls.schedule, simulated=True)
         self.service = Service(lambda: self._configured(load()), self._configured(load()), machine)
         self._proxied: Proxied | None = None
         self._thread: Thread | None = None
 
     def feed(self, metrics: RequestMetrics, health: ProxyHealth) -> None:
-        """Tell these metrics of the simulated requests from now on."""
+        """Record the simulated requests in these metrics from now on."""
         servers = {server.name: server for server in self.service.config.proxied}
         self._health = health
         self._proxied = Proxied(servers, metrics, health, self._rng)
 
     def advance(self, until: float) -> None:
-        """Move the world on to a time, step by step; of a gap of more than five minutes only the end is lived."""
+        """Advance the world to a time, step by step; only the last five minutes of a longer gap are simulated."""
         if self._proxied is None:
             registry = self.service.registry
             self.feed(RequestMetrics(registry, self.service.pollers.recorded), ProxyHealth(registry))
@@ -112,19 +113,19 @@ class DemoHost:
             self._step(self.world.now + _STEP_SECONDS)
 
     def page(self, at: float | None = None, format_: Format = TEXT) -> bytes:
-        """Move on to a time and return what is scraped then. For a demo that does not run by itself."""
+        """Advance to a time and return the page that is scraped then. For a demo without ``live``."""
         if at is not None:
             self.advance(at)
         self._show()
         return self.service.scrape.page(format_)
 
     def run(self) -> None:
-        """Catch up with the time, lest rates begin with a jump, and let it pass in a thread until it is closed."""
+        """Catch up with the time, so that rates do not begin with a jump, and advance in a thread until ``close``."""
         self._catch_up()
         self._thread = start(self._run, "demo")
 
     def close(self) -> None:
-        """Stop, and remove what was written."""
+        """Stop, and remove the written files."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join(_MAX_STOP_SECONDS)
@@ -162,7 +163,7 @@ class DemoHost:
         )
 
     def _configured(self, given: Config) -> Config:
-        """Return a configuration with the simulated servers in the place of any other."""
+        """Return a configuration with the simulated servers in place of the configured ones."""
         servers = [engine.spec for engine in self.world.engines.values()]
         config = replace(given, servers=tuple(map(_configured_server, servers)))
         return config if self._live else _patient(config)
@@ -175,7 +176,7 @@ def _configured_server(server: ServerSpec) -> Server:
         ServerUrl(f"http://127.0.0.1:{server.port}"),
         kind=server.kind,
         proxy=ProxyOptions(Address("127.0.0.1", 0)),
-        probe=None if server.kind == "tgi" else _PROBE,  # probes would use the model that nobody uses
+        probe=None if server.kind == "tgi" else _PROBE,  # probes would use the model that is to stay unused
         slo=Objectives(
             ttft=Objective(Seconds(ttft), ttft_target),
             tpot=Objective(Seconds(0.06), 0.95),
@@ -185,7 +186,7 @@ def _configured_server(server: ServerSpec) -> Server:
 
 
 def _patient(config: Config) -> Config:
-    """Return a configuration whose collectors have time: what is on a page must not depend on the machine's load."""
+    """Return a configuration with long time-outs, so that a page does not depend on the machine's load."""
     options = dict(config.collectors)
     if isinstance(wanted := options.get("gpu"), gpu.GpuOptions):
         options["gpu"] = replace(wanted, timeout=_SLOW_SCRAPE)

@@ -1,4 +1,4 @@
-"""What goes wrong, and when: a schedule that repeats every hour, or one that a test gives."""
+"""Incidents and their schedule: one that repeats every hour, or a test's own."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ Kind = Literal[
 
 @dataclass(frozen=True)
 class Incident:
-    """One thing that goes wrong, from ``start`` on, for ``duration`` seconds.
+    """A fault that begins at ``start`` and lasts ``duration`` seconds.
 
-    ``target`` is what it happens to: the index of a GPU, a model server, a collector, a device.
+    ``target`` is the affected part: the index of a GPU, a model server, a collector or a device.
     """
 
     kind: Kind
@@ -46,14 +46,14 @@ class Incident:
 
 @dataclass(frozen=True)
 class IncidentSchedule:
-    """Incidents, timed from ``origin`` (seconds since 1970) on, and again after every ``period`` seconds."""
+    """Incidents relative to ``origin`` (seconds since 1970), repeated every ``period`` seconds."""
 
     incidents: tuple[Incident, ...] = ()
     period: float = math.inf
     origin: float = 0.0
 
     def at(self, time: float) -> dict[Incident, float]:
-        """Return what is wrong at a time, each with how much of it has passed (0 to 1)."""
+        """Return the incidents at a time, each with its progress (0 to 1)."""
         phase = (time - self.origin) % self.period if time >= self.origin else -math.inf
         return {
             incident: (phase - incident.start) / incident.duration
@@ -63,7 +63,7 @@ class IncidentSchedule:
 
 
 class Situation:
-    """What is wrong now, and what has just begun or ended."""
+    """The current incidents, and those that have just begun or ended."""
 
     def __init__(self, schedule: IncidentSchedule) -> None:
         self._schedule = schedule
@@ -72,24 +72,24 @@ class Situation:
         self.ended: tuple[Incident, ...] = ()
 
     def go_to(self, time: float) -> None:
-        """Move on to a time."""
+        """Advance to a time."""
         before, self._now = self._now, self._schedule.at(time)
         self.begun = tuple(incident for incident in self._now if incident not in before)
         self.ended = tuple(incident for incident in before if incident not in self._now)
 
     def progress(self, kind: Kind, target: object = "") -> float | None:
-        """Return how much of an incident has passed (0 to 1); None while there is none of this kind."""
+        """Return an incident's progress (0 to 1); None when there is none of this kind."""
         wanted = str(target)
         return next((part for one, part in self._now.items() if one.kind == kind and one.target == wanted), None)
 
     def has(self, kind: Kind, target: object = "") -> bool:
-        """Tell whether there is an incident of this kind now."""
+        """Return whether there is an incident of this kind now."""
         return self.progress(kind, target) is not None
 
 
 _MINUTE = 60.0
 
-# kind, target, first minute, minutes: each as long as the alert that it is for waits, where that fits into an hour
+# kind, target, first minute, minutes: each lasts as long as its alert's `for`, where that fits into an hour
 _EVERY_HOUR: tuple[tuple[Kind, str, float, float], ...] = (
     ("collector_failing", "sensors", 0, 13),
     ("gpu_hot", "1", 2, 10),
@@ -118,6 +118,4 @@ HOURLY = IncidentSchedule(
     tuple(Incident(kind, start * _MINUTE, minutes * _MINUTE, target) for kind, target, start, minutes in _EVERY_HOUR),
     period=60 * _MINUTE,
 )
-"""Everything that can go wrong, once an hour, by the wall clock."""
-QUIET = IncidentSchedule()
-"""Nothing goes wrong."""
+"""Every incident once an hour, by the wall clock."""

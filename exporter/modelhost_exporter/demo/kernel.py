@@ -1,4 +1,4 @@
-"""How collectors see the simulated host through the kernel's files."""
+"""The kernel's files of the simulated host."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
     from modelhost_exporter.demo.machine import SimulatedMachine
 
-_MAX_FILES = 2**20  # as set on many servers; kernels of today have no limit in practice
+_MAX_FILES = 2**20  # common on servers; recent kernels have no practical limit
 _CONTAINER_BYTES = 2 * 2**30
 
 
 class KernelFiles:
-    """The files of /proc and /sys below a folder, as far as collectors read them."""
+    """The files of /proc and /sys that collectors read, below a folder."""
 
     def __init__(self, root: Path) -> None:
         for name in ("proc/pressure", "proc/net", "proc/sys/fs", "proc/self", "sys/fs/cgroup"):
@@ -25,7 +25,7 @@ class KernelFiles:
         self._written: dict[str, str] = {}
 
     def write(self, machine: SimulatedMachine) -> None:
-        """Write what has changed, over what was there, never shorter: a reader sees no half of it.
+        """Write changed files in place, never shorter than before, so that a reader never sees half a file.
 
         To empty a file first takes a disk several milliseconds.
         """

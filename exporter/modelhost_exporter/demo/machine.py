@@ -1,4 +1,4 @@
-"""The simulated host: CPUs, memory, disks, network and the rest, as the work of its model servers makes them."""
+"""The simulated host: CPUs, memory, disks and network under the load of its model servers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MAX_STEP_SECONDS = 60.0
 
 @dataclass
 class SimulatedLoad:
-    """What the model servers ask of the host in one step, a second."""
+    """The load of the model servers in one step of a second."""
 
     tokens: float = 0.0
     requests: int = 0
@@ -39,7 +39,7 @@ class SimulatedLoad:
 
 @dataclass
 class SimulatedDisk:
-    """One disk's counters, since boot."""
+    """A disk's counters since boot."""
 
     read_bytes: float = 0.0
     written_bytes: float = 0.0
@@ -51,7 +51,7 @@ class SimulatedDisk:
     weighted_seconds: float = 0.0
 
     def work(self, seconds: float, read: float, written: float, *, queue: float) -> None:
-        """Move so many bytes; ``queue`` requests wait on average besides the one that is served."""
+        """Count transferred bytes, with a mean queue of ``queue`` waiting requests."""
         reads, writes = read / 131_072, written / 65_536
         self.read_bytes += read
         self.written_bytes += written
@@ -66,7 +66,7 @@ class SimulatedDisk:
 
 @dataclass
 class SimulatedInterface:
-    """One interface's counters, since boot."""
+    """A network interface's counters since boot."""
 
     received: float = 0.0
     sent: float = 0.0
@@ -78,7 +78,7 @@ class SimulatedInterface:
     dropped_out: float = 0.0
 
     def work(self, received: float, sent: float, bad: float) -> None:
-        """Move so many bytes, a share of whose packets is bad."""
+        """Count transferred bytes, with a share of bad packets."""
         packets_in, packets_out = received / _PACKET_BYTES, sent / _PACKET_BYTES
         self.received += received
         self.sent += sent
@@ -92,7 +92,7 @@ class SimulatedInterface:
 
 @dataclass
 class SimulatedMount:
-    """One file system."""
+    """A mounted file system."""
 
     device: str
     mountpoint: str
@@ -100,11 +100,11 @@ class SimulatedMount:
     size: int
     used: float
     files_used: float = 0.02
-    """Share of its inodes."""
+    """Share of its inodes that is in use."""
 
 
 class SimulatedMachine:
-    """The host. ``go_to`` moves it on; everything else is what it is now."""
+    """The current state of the host, which ``go_to`` advances."""
 
     def __init__(self, at: float, rng: random.Random) -> None:
         self._at = at
@@ -142,7 +142,7 @@ class SimulatedMachine:
         self.fans = 6_200.0
 
     def go_to(self, at: float, load: SimulatedLoad, situation: Situation) -> None:
-        """Move on to a time; ``load`` is what the model servers asked of it meanwhile."""
+        """Advance to a time; ``load`` is the model servers' load in between."""
         seconds = min(at - self._at, _MAX_STEP_SECONDS)
         self._at = at
         if seconds <= 0:

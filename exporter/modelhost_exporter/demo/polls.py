@@ -1,4 +1,4 @@
-"""Polling simulated model servers: when, by the simulated clock, and what they answer."""
+"""Polling of simulated model servers, scheduled by the simulated clock."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
     from modelhost_exporter.demo.world import SimulatedWorld
 
-_PAGE_SECONDS, _BUSY_SECONDS = 0.002, 0.0003  # a page, and how much later for each request under way
+_PAGE_SECONDS, _BUSY_SECONDS = 0.002, 0.0003  # response time of a page, and its increase per running request
 _EVEN = 0.5
 _OK = json.dumps({"choices": [{"finish_reason": "length"}], "data": [{"embedding": [0.0]}]}).encode()
 
 
 class _Job(NamedTuple):
-    """Something that is done again and again."""
+    """An action that is repeated."""
 
     due: float
     action: Callable[[], bool]
@@ -33,7 +33,7 @@ class _Job(NamedTuple):
 
 
 class Polls:
-    """Does what is due, in the thread of whoever moves the world: no thread, no chance."""
+    """A scheduler that runs due actions in the thread that advances the world, so that runs are reproducible."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -49,13 +49,13 @@ class Polls:
         *,
         at_once: bool = True,
     ) -> None:
-        """Do an action at once, or after an interval, and then every so often."""
+        """Schedule an action at once, or after an interval, and then at every interval."""
         del name
         due = self._clock() + (0.0 if at_once else interval_seconds)
         self._jobs.append(_Job(due, action, interval_seconds, stopped, close))
 
     def run_due(self) -> None:
-        """Do everything that is due by now, and forget what was stopped."""
+        """Run all due actions, and drop stopped ones."""
         now, jobs = self._clock(), self._jobs
         self._jobs = []
         for job in jobs:
@@ -70,7 +70,7 @@ class Polls:
 
 
 class SimulatedClient:
-    """Asks one simulated server, found by its port."""
+    """An HTTP client of one simulated server, found by its port."""
 
     def __init__(self, world: SimulatedWorld, url: str) -> None:
         self._world = world
@@ -78,7 +78,7 @@ class SimulatedClient:
         self._engine = next(engine for engine in world.engines.values() if engine.spec.port == port)
 
     def get(self, path: str) -> bytes:
-        """Return a page as the server's kind writes it."""
+        """Return a page in the format of the server's kind."""
         self._reach()
         write = engine_pages.pages(self._engine, self._world.now).get(path)
         if write is None:
@@ -86,7 +86,7 @@ class SimulatedClient:
         return write()
 
     def post(self, path: str, body: bytes) -> bytes:
-        """Answer a request for one token."""
+        """Return the response to a request for one token."""
         del path
         self._reach()
         wanted = json.loads(body)["model"]

@@ -1,4 +1,4 @@
-"""What the proxy would have counted of the simulated requests, told to its own metrics."""
+"""Record the simulated requests in the proxy's own metrics."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from modelhost_exporter.proxy.settings import ProxiedServer
     from modelhost_exporter.requests.metrics import RequestMetrics
 
-_ASIDE = 0.02  # requests for no model (a list of models, a health check), for each one that is for a model
+_ASIDE = 0.02  # requests without a model (a list of models, a health check) per request with one
 _UNREADABLE = 0.0006
-_OWN_TIMES = frozenset({"llamacpp", "ollama"})  # kinds that tell each request how long its parts took
+_OWN_TIMES = frozenset({"llamacpp", "ollama"})  # kinds whose responses contain their own times
 _CHUNK_TOKENS = 1.25
 
 
 class Proxied:
-    """Tells the proxy's metrics of every request that does not go around the proxy."""
+    """Records every request that passes the proxy in its metrics."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class Proxied:
         self._phases: dict[SimulatedRequest, Gauge] = {}
 
     def arrived(self, request: SimulatedRequest) -> None:
-        """Count it as under way."""
+        """Count a request as waiting."""
         if request.direct:
             return
         self._enter(request, "waiting" if request.stream else "blocking")
@@ -49,19 +49,19 @@ class Proxied:
             self._record(request.model.server, aside)
 
     def streams(self, request: SimulatedRequest) -> None:
-        """Count it as a stream that runs."""
+        """Count a request as streaming."""
         if not request.direct and request in self._phases:
             self._phases.pop(request).dec()
             self._enter(request, "streaming")
 
     def progressed(self, request: SimulatedRequest, tokens: int) -> None:
-        """Count the pieces of a stream."""
+        """Count the chunks of a stream."""
         if not request.direct and request.stream:
             model = request.model
             self._metrics.chunks(model.server, model.name, model.operation).inc(int(tokens / _CHUNK_TOKENS + 0.5))
 
     def ended(self, request: SimulatedRequest) -> None:
-        """Record it."""
+        """Record a finished request."""
         if request.direct:
             return
         self._phases.pop(request).dec()

@@ -1,4 +1,4 @@
-"""How collectors see the simulated host through psutil."""
+"""A stand-in for psutil on the simulated host."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class CpuTimes(NamedTuple):
 
 
 class SimulatedSystem:
-    """psutil, as far as collectors call it."""
+    """The functions of psutil that collectors call."""
 
     Error = psutil.Error
     CONN_LISTEN = psutil.CONN_LISTEN
@@ -50,7 +50,7 @@ class SimulatedSystem:
         return self._world.machine
 
     def boot_time(self) -> float:
-        """Return when the host was booted."""
+        """Return the time of boot, in seconds since 1970."""
         return self._machine.booted
 
     def cpu_times(self, *, percpu: bool) -> list[CpuTimes]:
@@ -123,7 +123,7 @@ class SimulatedSystem:
         ]
 
     def space(self, path: str) -> Space:
-        """Return what a file system says of itself (statvfs)."""
+        """Return a file system's space and inodes (statvfs)."""
         mount = next(mount for mount in self._machine.mounts if mount.mountpoint == path)
         free = mount.size - int(mount.used)
         inodes = mount.size // 16_384
@@ -169,11 +169,11 @@ class SimulatedSystem:
             raise OSError(5, "Input/output error")
 
     def process_iter(self) -> Iterator[SimulatedProcess]:
-        """Yield the processes that listen."""
+        """Yield the processes that listen on a port."""
         return (SimulatedProcess(self._world, server) for server in self._world.running_servers())
 
     def Process(self, pid: int) -> SimulatedProcess:  # noqa: N802 - psutil's name
-        """Return a process, a model server's or one that it started."""
+        """Return a model server's process or one of its workers."""
         for server in self._world.running_servers():
             if server.pid <= pid < server.pid + 100:
                 return SimulatedProcess(self._world, server, pid)
@@ -181,7 +181,7 @@ class SimulatedSystem:
 
 
 class SimulatedProcess:
-    """A model server's process, or a worker that it started for a GPU."""
+    """A model server's process, or its worker for one GPU."""
 
     def __init__(self, world: SimulatedWorld, server: ServerSpec, pid: int | None = None) -> None:
         self._world = world
@@ -189,7 +189,7 @@ class SimulatedProcess:
         self.pid = server.pid if pid is None else pid
 
     def create_time(self) -> float:
-        """Return when it was started."""
+        """Return the time of its start, in seconds since 1970."""
         return self._world.machine.booted
 
     def cmdline(self) -> list[str]:
@@ -197,7 +197,7 @@ class SimulatedProcess:
         return self._server.command.split()
 
     def name(self) -> str:
-        """Return its program."""
+        """Return the name of its program."""
         return self._server.kind
 
     def parent(self) -> SimulatedProcess | None:

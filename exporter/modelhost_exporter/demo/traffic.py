@@ -1,4 +1,4 @@
-"""Who asks what, and when: a day's traffic, drawn from a seed."""
+"""The requests of a day, drawn from a seed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BURST_PERIOD = 900.0
 _BURST_SHARE = 0.6
 _DIRECT = 0.08
 _STREAMS = 0.9
-# what becomes of a request when nothing is wrong; the rest is ok
+# outcome, status code and share of requests without an incident; the rest is ok
 _MISHAPS: tuple[tuple[Outcome, str, float], ...] = (
     ("client_error", "400", 0.006),
     ("client_disconnect", "200", 0.005),
@@ -33,12 +33,12 @@ _BURST_OF_ERRORS = 0.85
 
 @dataclass(eq=False, slots=True)
 class SimulatedRequest:
-    """One request's whole life; times are seconds since 1970, known as soon as an engine has accepted it."""
+    """A simulated request; its times (seconds since 1970) are set when an engine accepts it."""
 
     model: ModelSpec
     arrived: float
     direct: bool
-    """It goes around the proxy."""
+    """Whether it bypasses the proxy."""
     stream: bool
     input_tokens: int
     cached: int
@@ -46,15 +46,15 @@ class SimulatedRequest:
     outcome: Outcome = "ok"
     code: str = "200"
     load: float = 0.0
-    """Seconds that it waited for its model to be loaded."""
+    """Seconds that it waits for its model to be loaded."""
     started: float = 0.0
-    """The engine began to work on it: it left the queue."""
+    """Time at which it leaves the queue."""
     first: float = 0.0
-    """Its first token."""
+    """Time of its first token."""
     ended: float = 0.0
     token_seconds: float = 0.0
     produced: int = 0
-    """Tokens until now."""
+    """Output tokens so far."""
     over: bool = False
 
     @property
@@ -64,19 +64,19 @@ class SimulatedRequest:
 
     @property
     def works(self) -> bool:
-        """Tell whether an engine works on it at all."""
+        """Return whether an engine processes it at all."""
         return self.started > 0
 
 
 class SimulatedTraffic:
-    """Draws the requests for some models."""
+    """A generator of requests for some models."""
 
     def __init__(
         self, models: Sequence[ModelSpec], overload: Callable[[ModelSpec, float], float | None], rng: random.Random
     ) -> None:
-        """Prepare; ``overload`` says what a model has to be asked a second at a time, so that its server's queue grows.
+        """Prepare; ``overload`` returns a model's request rate at a time at which its server's queue grows.
 
-        It is None for a model that has no part in it.
+        None for a model that does not cause the overload.
         """
         self._models = models
         self._overload = overload
@@ -84,7 +84,7 @@ class SimulatedTraffic:
         self._phases = [rng.uniform(0, math.tau) for _ in models]
 
     def between(self, since: float, until: float, situation: Situation) -> Iterator[SimulatedRequest]:
-        """Yield what arrives in a short time, in order."""
+        """Yield the requests of a short interval, in order."""
         arrivals = [
             (self._rng.uniform(since, until), model)
             for model, phase in zip(self._models, self._phases, strict=True)
@@ -140,6 +140,6 @@ class SimulatedTraffic:
 
 
 def day_curve(at: float) -> float:
-    """Return the share of the busiest hour's traffic (UTC) that there is at a time of the day."""
+    """Return the traffic at a time of the day (UTC) as a share of the busiest hour's."""
     hours = at % _DAY / _HOUR
     return _QUIETEST + (1 - _QUIETEST) * (0.5 + 0.5 * math.cos((hours - _BUSIEST_HOUR) / 24 * math.tau))

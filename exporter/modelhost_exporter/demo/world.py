@@ -1,4 +1,4 @@
-"""The simulated world: moved on in small steps, the same from the same seed and start."""
+"""The simulated world, advanced in small steps and reproducible from seed and start."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ if TYPE_CHECKING:
 _REFUSED_SECONDS = {"client_error": 0.012, "server_error": 0.03, "upstream_unreachable": 0.004, "timeout": 120.0}
 
 
-class Audience(Protocol):
-    """Who is told of what becomes of each request, as it happens."""
+class RequestListener(Protocol):
+    """A listener for the progress of each request."""
 
     def arrived(self, request: SimulatedRequest) -> None:
-        """Take note of a request that has come in."""
+        """Handle the arrival of a request."""
 
     def streams(self, request: SimulatedRequest) -> None:
-        """Take note of a request's first token."""
+        """Handle a request's first token."""
 
     def progressed(self, request: SimulatedRequest, tokens: int) -> None:
-        """Take note of more tokens."""
+        """Handle more tokens of a request."""
 
     def ended(self, request: SimulatedRequest) -> None:
-        """Take note of a request that is over."""
+        """Handle the end of a request."""
 
 
 class SimulatedWorld:
-    """The machine, its GPUs, its model servers and those who ask them."""
+    """The machine, its GPUs, model servers and clients."""
 
     def __init__(self, clock: SimulatedClock, schedule: IncidentSchedule, *, seed: int, models: int) -> None:
         self.clock = clock
@@ -63,11 +63,11 @@ class SimulatedWorld:
         self._first_tokens: list[tuple[float, int, SimulatedRequest]] = []
 
     def running_servers(self) -> Iterator[ServerSpec]:
-        """Yield the model servers that are up."""
+        """Yield the running model servers."""
         return (engine.spec for engine in self.engines.values() if engine.up)
 
-    def step(self, until: float, audience: Audience) -> Sequence[tuple[SimulatedCard, int]]:
-        """Move on to a time, a second or so later; returns the XIDs that were reported meanwhile."""
+    def step(self, until: float, listener: RequestListener) -> Sequence[tuple[SimulatedCard, int]]:
+        """Advance to a time, about a second later; return the XIDs reported in between."""
         since, self.now = self.now, until
         self.situation.go_to(until)
         over = self._start_and_stop(until)
@@ -81,8 +81,8 @@ class SimulatedWorld:
             over.append(heapq.heappop(self._refused)[2])
         for request, before in working:
             if request.produced > before:
-                audience.progressed(request, request.produced - before)
-        self._tell(until, audience, arrivals, over)
+                listener.progressed(request, request.produced - before)
+        self._notify(until, listener, arrivals, over)
         return self._move_hardware(until, len(arrivals))
 
     def _overload(self, model: ModelSpec, at: float) -> float | None:
@@ -90,7 +90,7 @@ class SimulatedWorld:
         return engine.overload(at) if model is engine.models[0] else None
 
     def _accept(self, request: SimulatedRequest) -> None:
-        """Give a request to its engine, or decide that nobody works on it."""
+        """Pass a request to its engine, or mark it as refused."""
         engine = self.engines[request.model.server]
         if not engine.up or self.situation.has("upstream_unreachable", engine.spec.name):
             request.outcome, request.code = "upstream_unreachable", "502"
@@ -105,7 +105,7 @@ class SimulatedWorld:
         heapq.heappush(self._refused, (request.ended, next(self._order), request))
 
     def _start_and_stop(self, at: float) -> list[SimulatedRequest]:
-        """Let engines fall over and come back; returns the requests that this ends."""
+        """Stop and start engines; return the requests that this ends."""
         over: list[SimulatedRequest] = []
         for name, engine in self.engines.items():
             down = self.situation.has("server_down", name) or any(not self.cards[i].on_bus for i in engine.spec.gpus)
@@ -118,20 +118,24 @@ class SimulatedWorld:
                 engine.evict()
         return over
 
-    def _tell(
-        self, until: float, audience: Audience, arrivals: Sequence[SimulatedRequest], over: Sequence[SimulatedRequest]
+    def _notify(
+        self,
+        until: float,
+        listener: RequestListener,
+        arrivals: Sequence[SimulatedRequest],
+        over: Sequence[SimulatedRequest],
     ) -> None:
-        """Tell what became of requests, in the order of time."""
+        """Notify the listener of all events, in the order of time."""
         events = [(request.arrived, 0, next(self._order), request) for request in arrivals]
         while self._first_tokens and self._first_tokens[0][0] <= until:
             first, order, request = heapq.heappop(self._first_tokens)
-            if first <= request.ended:  # it was not cut off before
+            if first <= request.ended:  # otherwise it was cut off before
                 events.append((first, 1, order, request))
         events += [(request.ended, 2, next(self._order), request) for request in over]
-        tell = (audience.arrived, audience.streams, audience.ended)
+        handlers = (listener.arrived, listener.streams, listener.ended)
         for at, kind, _, request in sorted(events):
             self.clock.go_to(at)
-            tell[kind](request)
+            handlers[kind](request)
         self.clock.go_to(until)
 
     def _move_hardware(self, until: float, arrivals: int) -> list[tuple[SimulatedCard, int]]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from modelhost_exporter.collectors import Unavailable
+from modelhost_exporter.collector import Unavailable
 from modelhost_exporter.gpu.nvidia import library
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from modelhost_exporter.collectors import Paths
+    from modelhost_exporter.collector import Paths
     from modelhost_exporter.gpu.contract import Enumeration, GpuSource
     from modelhost_exporter.metrics.families import Family
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from modelhost_exporter.collectors import Unavailable
+from modelhost_exporter.collector import Unavailable
 from modelhost_exporter.linux.kernel_files import count, each_line, read, read_if_possible
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from modelhost_exporter.collectors import Unavailable, log_once
+from modelhost_exporter.collector import Unavailable, log_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable

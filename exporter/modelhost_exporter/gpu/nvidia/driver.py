@@ -7,7 +7,7 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from modelhost_exporter.collectors import Unavailable
+from modelhost_exporter.collector import Unavailable
 from modelhost_exporter.gpu import families
 from modelhost_exporter.gpu.contract import DeviceLost, Enumeration
 from modelhost_exporter.gpu.nvidia.device import NvidiaDevice

@@ -8,7 +8,7 @@ import re
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from modelhost_exporter.collectors import Unavailable
+from modelhost_exporter.collector import Unavailable
 from modelhost_exporter.gpu import families
 from modelhost_exporter.gpu.contract import Enumeration, Identity, NotAnswering, Value
 from modelhost_exporter.gpu.power_saving import PollingPause
