@@ -20,10 +20,11 @@ stack: .venv/run.stamp ## exporter, Prometheus and Grafana without Docker (make 
 test: .venv/dev.stamp test-programs ## run the tests (some of them: make test ARGS="-k scrape")
 	@$(BIN)/pytest $(PARALLEL) $(ARGS)
 
-check: .venv/dev.stamp test-programs ## format, lint, types, documents, tests with coverage, promtool
+check: .venv/dev.stamp test-programs ## format, lint, types, retired words, documents, tests with coverage, promtool
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python -m tools.check_words
 	$(BIN)/python -m tools.generate_docs --check
 	$(BIN)/python -m grafana.build --check
 	$(BIN)/coverage erase

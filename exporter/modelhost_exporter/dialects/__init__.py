@@ -1,7 +1,7 @@
-"""The dialects that model servers speak, watched without I/O: one file with NAME and PATHS is one dialect.
+"""The API dialects of model servers, parsed without I/O: one file with NAME and PATHS is one dialect.
 
-A transparent proxy asks ``find`` for the dialect of a path, lets it read the request (``call``), and feeds the reply's
-bytes to a ``Reply``. Nothing here raises on what comes over the wire.
+The proxy finds the dialect of a path with ``find``, parses the request body with ``call`` and feeds the response to a
+``Reply``. Nothing here raises, whatever a client or a server sends.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Anthropic messages: the counts come in two halves, and cached tokens stand beside input_tokens, not inside."""
+"""Anthropic messages: counts come in two events, and input_tokens does not include cached tokens."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ _DELTAS: Mapping[object, tuple[str, Progress]] = {
 
 
 def call(body: bytes) -> Call | None:
-    """Read a request: model and stream."""
+    """Parse a request body: model and stream."""
     asked = request(body)
     return None if asked is None else Call(model_name(asked.get("model")), asked.get("stream") is True)
 
 
 def reply(content_type: str) -> Reply:
-    """Watch a reply."""
+    """Return a parser of the response."""
     return watch(content_type, MessagesReader())
 
 
 class MessagesReader:
-    """Reads typed events and whole messages."""
+    """Parser of typed events and whole messages."""
 
     def __init__(self) -> None:
         self.builder = UsageBuilder()
 
     def frame(self, frame: Mapping[str, object]) -> Progress:
-        """Take one event."""
+        """Process one event."""
         kind = frame.get("type")
         if kind == "content_block_delta":
             return self._delta(self.builder.mapping(frame.get("delta")))
@@ -58,7 +58,7 @@ class MessagesReader:
         return NOTHING
 
     def whole(self, body: object) -> None:
-        """Take a reply that is one document."""
+        """Process a response that is one JSON document."""
         message = self.builder.mapping(body)
         self._start(message)
         self._output(message.get("usage"))
@@ -73,7 +73,7 @@ class MessagesReader:
         return progress if field and self.builder.text(delta.get(field)) else NOTHING
 
     def _start(self, message: Mapping[str, object]) -> None:
-        """Take a message's head; its output_tokens are a placeholder."""
+        """Process the start of a message; its output_tokens are a placeholder."""
         self.builder.name(message.get("model"))
         self._input(message.get("usage"))
 
@@ -83,7 +83,7 @@ class MessagesReader:
         self._output(frame.get("usage"))
 
     def _input(self, value: object) -> None:
-        """Take input counts; the later and better ones win, but zeros do not replace what the start said."""
+        """Process input counts; later ones replace earlier ones, but zeros do not replace those of the start."""
         builder, usage = self.builder, self.builder.mapping(value)
         fresh = builder.count(usage.get("input_tokens"))
         hit = builder.count(usage.get("cache_read_input_tokens"))

@@ -1,4 +1,4 @@
-"""What the parsers of this package take and give: plain data, no I/O, no clock."""
+"""Types and protocols of the dialects: plain data, no I/O, no clock."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ ParseError = Literal["json", "framing", "shape", "too_long"]
 
 @dataclass(frozen=True)
 class Call:
-    """What a request body says."""
+    """The parsed part of a request body."""
 
     model: str | None
     stream: bool
-    """What the client will get: the dialect's default is applied (Ollama streams unless told not to)."""
+    """Whether the response is a stream, with the dialect's default applied (Ollama streams by default)."""
 
 
 class Progress(NamedTuple):
-    """What one fed piece of bytes contained."""
+    """What the bytes of one ``Reply.feed`` contained."""
 
     chunks: int
     """Frames with at least one token (answer, reasoning, tool call, refusal, audio); a chunk is not a token."""
     answer: bool
-    """Some of them carried what the user waits for: content, tool call, refusal; not reasoning."""
+    """Whether some of them were part of the answer (content, tool call, refusal) rather than reasoning."""
 
 
 NOTHING = Progress(0, answer=False)
@@ -39,7 +39,7 @@ ANSWER = Progress(1, answer=True)
 
 @dataclass
 class Usage:
-    """What is known of a reply at its end; None or empty where the server did not say, never 0 for unknown."""
+    """Tokens, durations and outcome of one response; None or empty where the server did not report them, never 0."""
 
     model: str | None = None
     input_tokens: int | None = None
@@ -55,45 +55,45 @@ class Usage:
     finish_reasons: tuple[FinishReason, ...] = ()
     """One per choice that has finished, in the order of their index."""
     choices: int = 1
-    """How many answers the reply held; with more than one, time per output token makes no sense."""
+    """Number of answers in the response; with more than one, there is no meaningful time per output token."""
     complete: bool = False
-    """The reply ended the way its protocol ends."""
+    """Whether the response ended as its protocol defines."""
     failed: bool = False
-    """The reply held an error, also inside a 200."""
+    """Whether the response contained an error, possibly with status 200."""
     is_inference: bool = True
-    """False for replies that only loaded or unloaded a model."""
+    """False for responses to requests that only loaded or unloaded a model."""
     source: Source = "none"
-    """Where the token counts come from."""
+    """The part of the response that the token counts come from."""
     prefill_seconds: float | None = None
     decode_seconds: float | None = None
     queue_seconds: float | None = None
     load_seconds: float | None = None
     parse_errors: tuple[ParseError, ...] = ()
-    """What could not be understood, each reason once, sorted."""
+    """Reasons of parse errors, each once, sorted."""
 
 
 class Reply(Protocol):
-    """Watches one reply; never raises, holds a bounded number of bytes."""
+    """A parser of one response; never raises, keeps a bounded number of bytes."""
 
     @property
     def model(self) -> str | None:
-        """The model's name, as soon as a frame named it."""
+        """The model's name, once a frame has contained it."""
         ...
 
     def feed(self, chunk: bytes) -> Progress:
-        """Take the next bytes, split anywhere; ignored after finish()."""
+        """Parse the next bytes, split anywhere; ignored after finish()."""
         ...
 
     def finish(self, *, cut: bool = False) -> Usage:
-        """Say what is known; legal at any time, the same each time.
+        """Return the result; may be called at any time, and returns the same each time.
 
-        ``cut`` when the reply is known to have broken off: half a document is then no parse error.
+        ``cut`` is set when the response was cut off: an incomplete document is then no parse error.
         """
         ...
 
 
 class Dialect(Protocol):
-    """What a module that knows one dialect offers; its file name is NAME and the ``wire`` label."""
+    """The interface of a dialect's module. NAME is its file name and the value of the label ``api``."""
 
     @property
     def NAME(self) -> str:  # noqa: N802 - a module's constant
@@ -102,13 +102,13 @@ class Dialect(Protocol):
 
     @property
     def PATHS(self) -> Mapping[str, Operation]:  # noqa: N802 - a module's constant
-        """Which paths (or ends of paths) speak it, and what is done there."""
+        """The operation of each path, or end of a path, of this dialect."""
         ...
 
     def call(self, body: bytes) -> Call | None:
-        """Read a request body (linear in its size, some milliseconds per MB); None when it cannot be understood."""
+        """Parse a request body; None when it is not valid. Linear in its size, some milliseconds per MB."""
         ...
 
     def reply(self, content_type: str) -> Reply:
-        """Watch a reply of that Content-Type; one that this dialect does not have gives a Reply that says nothing."""
+        """Return a parser for a response of this Content-Type; it reports nothing for types of other dialects."""
         ...

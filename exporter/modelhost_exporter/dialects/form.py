@@ -1,4 +1,4 @@
-"""Multipart forms (RFC 7578), as far as their short text fields go; time and memory are bounded whatever is sent."""
+"""Parse the short text fields of multipart forms (RFC 7578), in bounded time and memory."""
 
 from __future__ import annotations
 

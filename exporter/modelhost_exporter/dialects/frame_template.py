@@ -1,4 +1,4 @@
-"""Recognising the frames of a stream that differ from an earlier one in the text of one token alone.
+"""Detect the frames of a stream that differ from an earlier one in the text of one token alone.
 
 Nearly every frame of an OpenAI stream is the one before with another ``content``. Once such a frame has been parsed,
 one with the same bytes before and after that text means the same: a JSON parser is in the same state at each of them,
@@ -20,7 +20,7 @@ _MAX_MISSES = 16
 
 
 class FrameTemplates:
-    """Remembers one frame; after many frames that are all different it gives up."""
+    """The template of the latest parsed frame; disabled after many frames that do not match."""
 
     def __init__(self) -> None:
         self._before = b""
@@ -29,7 +29,7 @@ class FrameTemplates:
         self._misses = 0
 
     def progress(self, data: bytes) -> Progress | None:
-        """Return what a frame carries if it repeats the one remembered; None when it has to be parsed."""
+        """Return the progress of a frame that matches the template; None for one that must be parsed."""
         before, after = self._before, self._after
         if (
             self._progress is not None
@@ -42,7 +42,7 @@ class FrameTemplates:
         return None
 
     def learn(self, data: bytes, progress: Progress) -> None:
-        """Remember a frame that was parsed, if it carried one token."""
+        """Make a parsed frame the template if it contained one token."""
         if progress.chunks != 1 or self._misses > _MAX_MISSES:
             return
         self._misses += 1

@@ -1,4 +1,4 @@
-"""llama.cpp's own completion and infill."""
+"""llama.cpp's native completion and infill."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ if TYPE_CHECKING:
 NAME = "llamacpp"
 PATHS: Mapping[str, Operation] = {
     "/completion": "text_completion",
-    "/completions": "text_completion",  # with /v1 it is OpenAI's
+    "/completions": "text_completion",  # below /v1 it is OpenAI's
     "/infill": "text_completion",
 }
 
 
 def call(body: bytes) -> Call | None:
-    """Read a request: model and stream."""
+    """Parse a request body: model and stream."""
     asked = request(body)
     return None if asked is None else Call(model_name(asked.get("model")), asked.get("stream") is True)
 
 
 def reply(content_type: str) -> Reply:
-    """Watch a reply."""
+    """Return a parser of the response."""
     return watch(content_type, CompletionReader())
 
 
 class CompletionReader:
-    """Reads frames, a body, and an array of bodies (one for each of several prompts)."""
+    """Parser of frames, of a body, and of an array of bodies (one for each of several prompts)."""
 
     def __init__(self) -> None:
         self.builder = UsageBuilder(own_prompts=True)
         self._openai = ChoicesReader(openai_completions.token, self.builder)
 
     def frame(self, frame: Mapping[str, object]) -> Progress:
-        """Take one frame of a stream."""
+        """Process one frame of a stream."""
         builder = self.builder
-        if "choices" in frame:  # other servers speak OpenAI's dialect at a bare /completions
+        if "choices" in frame:  # other servers use OpenAI's dialect at /completions without /v1
             return self._openai.frame(frame)
         if "error" in frame:
             read_error(builder, frame)
@@ -55,7 +55,7 @@ class CompletionReader:
         return ANSWER if builder.text(frame.get("content")) else NOTHING
 
     def whole(self, body: object) -> None:
-        """Take a reply that is one document."""
+        """Process a response that is one JSON document."""
         bodies = self.builder.objects(body) if isinstance(body, list) else [self.builder.mapping(body)]
         for each in bodies:
             self.frame({**each, "stop": True})

@@ -1,4 +1,4 @@
-"""LM Studio's own chat (its OpenAI-style paths are read as such): typed events, the last one with ``stats``."""
+"""LM Studio's native chat: typed events, the last one with ``stats``. Its OpenAI-style paths use OpenAI's dialects."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ PATHS: Mapping[str, Operation] = {"/api/v1/chat": "chat"}
 
 
 def call(body: bytes) -> Call | None:
-    """Read a request: model and stream."""
+    """Parse a request body: model and stream."""
     asked = request(body)
     return None if asked is None else Call(model_name(asked.get("model")), asked.get("stream") is True)
 
 
 def reply(content_type: str) -> Reply:
-    """Watch a reply."""
+    """Return a parser of the response."""
     return watch(content_type, ChatReader())
 
 
 class ChatReader:
-    """Reads typed events and whole results."""
+    """Parser of typed events and whole results."""
 
     def __init__(self) -> None:
         self.builder = UsageBuilder()
 
     def frame(self, frame: Mapping[str, object]) -> Progress:
-        """Take one event."""
+        """Process one event."""
         builder, kind = self.builder, frame.get("type")
         builder.name(frame.get("model_instance_id"))
         if kind == "message.delta":
@@ -51,7 +51,7 @@ class ChatReader:
         return NOTHING
 
     def whole(self, body: object) -> None:
-        """Take a result: what a stream ends with, or the whole reply."""
+        """Process a result: the last event of a stream, or a whole response."""
         builder, body = self.builder, self.builder.mapping(body)
         builder.name(body.get("model_instance_id"))
         read_error(builder, body)

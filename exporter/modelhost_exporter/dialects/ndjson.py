@@ -1,4 +1,4 @@
-"""JSON objects, one a line, from bytes that are split anywhere."""
+"""Split a byte stream into lines of JSON (NDJSON)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LINE_LIMIT = 1024 * 1024
 
 
 class Lines:
-    """Turns bytes into lines that are not blank; holds at most one line, of ``limit`` bytes."""
+    """A splitter of bytes into non-blank lines; keeps at most one line, of ``limit`` bytes."""
 
     def __init__(self, limit: int = LINE_LIMIT) -> None:
         self.errors: set[ParseError] = set()
@@ -35,7 +35,7 @@ class Lines:
         return lines
 
     def flush(self) -> list[bytes]:
-        """Return the line that the end of the stream left without its line end."""
+        """Return the last line, at the end of a stream that does not end with a line break."""
         line = bytes(self._line).strip()
         self._line.clear()
         self._too_long = False

@@ -1,4 +1,4 @@
-"""Ollama's own chat and generate: JSON lines, the last one with counts and durations."""
+"""Ollama's native chat and generate: JSON lines, the last one with counts and durations."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ _NOT_AN_INFERENCE = ("load", "unload")
 
 
 def call(body: bytes) -> Call | None:
-    """Read a request: model, and stream, which is on unless the client switched it off."""
+    """Parse a request body: model and stream, which is on by default."""
     asked = request(body)
     return None if asked is None else Call(model_name(asked.get("model")), asked.get("stream") is not False)
 
 
 def reply(content_type: str) -> Reply:
-    """Watch a reply."""
+    """Return a parser of the response."""
     return watch(content_type, OllamaReader())
 
 
 class OllamaReader:
-    """Reads lines, and bodies that are one line."""
+    """Parser of lines, and of bodies that are one line."""
 
     def __init__(self) -> None:
         self.builder = UsageBuilder()
         self._called = False
 
     def frame(self, frame: Mapping[str, object]) -> Progress:
-        """Take one line."""
+        """Process one line."""
         builder = self.builder
         if builder.model is None:
             builder.name(frame.get("model"))
@@ -51,7 +51,7 @@ class OllamaReader:
         return progress
 
     def whole(self, body: object) -> None:
-        """Take a reply that is one document."""
+        """Process a response that is one JSON document."""
         self.frame(self.builder.mapping(body))
 
     def _token(self, frame: Mapping[str, object]) -> Progress:
@@ -70,13 +70,13 @@ class OllamaReader:
         reason = frame.get("done_reason")
         if reason in _NOT_AN_INFERENCE:
             self.builder.is_inference = False
-        else:  # Ollama stops for a tool call without saying so
+        else:  # Ollama reports no reason of its own for a tool call
             self.builder.finish(0, "tool_calls" if self._called and reason == "stop" else reason)
         read_final(self.builder, frame)
 
 
 def read_final(builder: UsageBuilder, frame: Mapping[str, object]) -> None:
-    """Take the counts and durations of a final line; the counts do not tell cached tokens from computed ones."""
+    """Process the counts and durations of a final line; the counts include cached tokens without reporting them."""
     builder.input_tokens = builder.count(frame.get("prompt_eval_count"))
     builder.output_tokens = builder.count(frame.get("eval_count"))
     builder.load_seconds = builder.seconds(frame.get("load_duration"), _NANO)

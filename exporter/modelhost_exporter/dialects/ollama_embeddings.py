@@ -1,4 +1,4 @@
-"""Ollama's own embeddings, which never stream."""
+"""Ollama's native embeddings, which are never streamed."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ PATHS: Mapping[str, Operation] = {"/api/embed": "embeddings", "/api/embeddings":
 
 
 def call(body: bytes) -> Call | None:
-    """Read a request: the model."""
+    """Parse a request body: the model."""
     asked = request(body)
     return None if asked is None else Call(model_name(asked.get("model")), stream=False)
 
 
 def reply(content_type: str) -> Reply:
-    """Watch a reply."""
+    """Return a parser of the response."""
     return watch(content_type, OllamaEmbeddingsReader(), PARSE_LIMIT)
 
 
 class OllamaEmbeddingsReader:
-    """Reads bodies; /api/embeddings tells neither model nor counts."""
+    """Parser of bodies; those of /api/embeddings contain neither model nor counts."""
 
     def __init__(self) -> None:
         self.builder = UsageBuilder()
 
     def frame(self, frame: Mapping[str, object]) -> Progress:
-        """Take the one line that there is."""
+        """Process the only line."""
         self.builder.complete = True
         self.whole(frame)
         return NOTHING
 
     def whole(self, body: object) -> None:
-        """Take a reply that is one document."""
+        """Process a response that is one JSON document."""
         body = self.builder.mapping(body)
         self.builder.name(body.get("model"))
         read_final(self.builder, body)

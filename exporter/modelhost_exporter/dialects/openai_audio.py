@@ -1,4 +1,4 @@
-"""OpenAI speech and transcription, as far as they say a model and count tokens."""
+"""OpenAI speech and transcription: model and token counts, where a response contains them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ENDS = ("transcript.text.done", "speech.audio.done")
 
 
 def call(body: bytes) -> Call | None:
-    """Read a request, JSON or a form, of which the beginning may be all that is given."""
+    """Parse a request body, JSON or a form; a form may be cut off."""
     asked: Mapping[str, object] | None = text_fields(body) if body.startswith(b"--") else request(body)
     if asked is None:
         return None
@@ -35,18 +35,18 @@ def call(body: bytes) -> Call | None:
 
 
 def reply(content_type: str) -> Reply:
-    """Watch a reply; sound and plain text say nothing."""
+    """Return a parser of the response; audio and plain text contain nothing to parse."""
     return watch(content_type, AudioReader())
 
 
 class AudioReader:
-    """Reads typed events (OpenAI), chunks with choices (vLLM) and whole transcriptions."""
+    """Parser of typed events (OpenAI), chunks with choices (vLLM) and whole transcriptions."""
 
     def __init__(self) -> None:
         self.builder = UsageBuilder()
 
     def frame(self, frame: Mapping[str, object]) -> Progress:
-        """Take one event."""
+        """Process one event."""
         builder, kind = self.builder, frame.get("type")
         if isinstance(kind, str) and kind in _TOKENS:
             return ANSWER if builder.text(frame.get(_TOKENS[kind])) else NOTHING
@@ -58,7 +58,7 @@ class AudioReader:
         return ANSWER if heard else NOTHING
 
     def whole(self, body: object) -> None:
-        """Take a reply that is one document."""
+        """Process a response that is one JSON document."""
         body = self.builder.mapping(body)
         self.builder.name(body.get("model"))
         read_error(self.builder, body)

@@ -1,4 +1,4 @@
-"""OpenAI chat completions, as most servers speak them."""
+"""OpenAI chat completions."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ call = openai_choices.call
 
 
 def reply(content_type: str) -> Reply:
-    """Watch a reply."""
+    """Return a parser of the response."""
     return watch(content_type, openai_choices.ChoicesReader(_token))
 
 
 def _token(builder: UsageBuilder, choice: Mapping[str, object]) -> Progress:
-    """Say what a choice of a frame carries; a role, an empty or an absent content is no token."""
+    """Return the progress of a choice in a frame; a role, or empty or absent content, is no token."""
     delta = builder.mapping(choice.get("delta"))
     if builder.text(delta.get("content")) or builder.text(delta.get("refusal")):
         return ANSWER

@@ -1,4 +1,4 @@
-"""What OpenAI's chat and text completions share: frames and bodies with ``choices``."""
+"""Common code of OpenAI's chat and text completions: frames and bodies with ``choices``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def call(body: bytes) -> Call | None:
 
 
 class ChoicesReader:
-    """Reads frames and bodies; ``token`` says what a choice of a frame carries."""
+    """Parser of frames and bodies; ``token`` returns the progress of a choice in a frame."""
 
     def __init__(self, token: Token, builder: UsageBuilder | None = None) -> None:
         self.builder = builder or UsageBuilder()
@@ -30,7 +30,7 @@ class ChoicesReader:
         self._without_choice = 0
 
     def frame(self, frame: Mapping[str, object]) -> Progress:
-        """Take one frame of a stream."""
+        """Process one frame of a stream."""
         builder = self.builder
         if builder.model is None:
             builder.name(frame.get("model"))
@@ -47,11 +47,11 @@ class ChoicesReader:
         return progress
 
     def whole(self, body: object) -> None:
-        """Take a reply that is one document."""
+        """Process a response that is one JSON document."""
         self.frame(self.builder.mapping(body))
 
     def _next_index(self, frame: Mapping[str, object]) -> int:
-        """Return the index of the choice that a frame without choices speaks of: llama.cpp sends one for each."""
+        """Return the index of the choice that a frame without choices belongs to: llama.cpp sends one for each."""
         index = self._without_choice
         if frame.get("timings") is not None and index < len(self.builder.indexes) - 1:
             self._without_choice += 1

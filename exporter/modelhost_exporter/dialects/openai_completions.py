@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from modelhost_exporter.dialects.usage_builder import UsageBuilder
 
 NAME = "openai_completions"
-# with a version: llama.cpp speaks its own dialect at a bare /completions
+# with a version: /completions alone is llama.cpp's native dialect
 PATHS: Mapping[str, Operation] = {
     "/v1/completions": "text_completion",
     "/v3/completions": "text_completion",  # OpenVINO model server
@@ -25,10 +25,10 @@ call = openai_choices.call
 
 
 def reply(content_type: str) -> Reply:
-    """Watch a reply."""
+    """Return a parser of the response."""
     return watch(content_type, openai_choices.ChoicesReader(token))
 
 
 def token(builder: UsageBuilder, choice: Mapping[str, object]) -> Progress:
-    """Say what a choice of a frame carries."""
+    """Return the progress of a choice in a frame."""
     return ANSWER if builder.text(choice.get("text")) else NOTHING

@@ -23,5 +23,5 @@ call = prompt_only.call
 
 
 def reply(content_type: str) -> Reply:
-    """Watch a reply."""
+    """Return a parser of the response."""
     return watch(content_type, prompt_only.PromptReader(), prompt_only.PARSE_LIMIT)

@@ -1,4 +1,4 @@
-"""Reranking as Jina, Cohere, vLLM, llama.cpp and text-embeddings-inference offer it, and vLLM's scoring."""
+"""Reranking in the format of Jina, Cohere, vLLM, llama.cpp and text-embeddings-inference, and vLLM's scoring."""
 
 from __future__ import annotations
 
@@ -19,5 +19,5 @@ call = prompt_only.call
 
 
 def reply(content_type: str) -> Reply:
-    """Watch a reply."""
+    """Return a parser of the response."""
     return watch(content_type, prompt_only.PromptReader(), prompt_only.PARSE_LIMIT)

@@ -1,4 +1,4 @@
-"""OpenAI responses: typed events, ended by an event of its own rather than [DONE]."""
+"""OpenAI responses: typed events, the last of which ends the stream instead of [DONE]."""
 
 from __future__ import annotations
 
@@ -31,29 +31,29 @@ _DELTAS: Mapping[object, Progress] = {
 }
 _ENDS = frozenset({"response.completed", "response.incomplete", "response.failed", "response.cancelled"})
 _CALLS = ("function_call", "custom_tool_call")
-# Ollama numbers its responses and always says that no token was cached and none was reasoning
+# Ollama numbers its responses and always reports 0 cached and 0 reasoning tokens
 _MADE_UP_DETAILS = re.compile(r"resp_\d+")
 
 
 def call(body: bytes) -> Call | None:
-    """Read a request: model and stream."""
+    """Parse a request body: model and stream."""
     asked = request(body)
     return None if asked is None else Call(model_name(asked.get("model")), asked.get("stream") is True)
 
 
 def reply(content_type: str) -> Reply:
-    """Watch a reply."""
+    """Return a parser of the response."""
     return watch(content_type, ResponsesReader())
 
 
 class ResponsesReader:
-    """Reads typed events and whole responses."""
+    """Parser of typed events and whole responses."""
 
     def __init__(self) -> None:
         self.builder = UsageBuilder()
 
     def frame(self, frame: Mapping[str, object]) -> Progress:
-        """Take one event."""
+        """Process one event."""
         kind = frame.get("type")
         if isinstance(kind, str) and kind in _DELTAS:
             return _DELTAS[kind] if self.builder.text(frame.get("delta")) else NOTHING
@@ -67,7 +67,7 @@ class ResponsesReader:
         return NOTHING
 
     def whole(self, body: object) -> None:
-        """Take a reply that is one document."""
+        """Process a response that is one JSON document."""
         self._response(self.builder.mapping(body))
 
     def _response(self, response: Mapping[str, object]) -> None:

@@ -1,4 +1,4 @@
-"""Replies that cost input tokens only: embeddings and reranking."""
+"""Responses without output tokens: embeddings and reranking."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PARSE_LIMIT = 64 * 1024
-"""Larger bodies are long arrays of numbers: parsing them would hold up the event loop, their ends say it all."""
+"""Larger bodies are long arrays of numbers, which would block the event loop; the counts are near their ends."""
 
 
 def call(body: bytes) -> Call | None:
-    """Read a request: the model."""
+    """Parse a request body: the model."""
     asked = request(body)
     return None if asked is None else Call(model_name(asked.get("model")), stream=False)
 
 
 class PromptReader:
-    """Reads bodies with a usage; an array (text-embeddings-inference, llama.cpp's own) has none."""
+    """Parser of bodies with a usage object; arrays (text-embeddings-inference, native llama.cpp) have none."""
 
     def __init__(self) -> None:
         self.builder = UsageBuilder()
 
     def frame(self, frame: Mapping[str, object]) -> Progress:
-        """Take a frame of a stream, which this kind of reply does not have."""
+        """Ignore a frame: these responses are never streamed."""
         self.whole(frame)
         return NOTHING
 
     def whole(self, body: object) -> None:
-        """Take a reply that is one document."""
+        """Process a response that is one JSON document."""
         if isinstance(body, list):
             return
         builder, body = self.builder, self.builder.mapping(body)

@@ -1,4 +1,4 @@
-"""Replies: bytes come in, a dialect's Reader sees parsed JSON, a Usage comes out."""
+"""Parse responses: bytes are split into frames, a dialect's Reader processes their JSON, the result is a Usage."""
 
 from __future__ import annotations
 
@@ -18,38 +18,38 @@ if TYPE_CHECKING:
     from modelhost_exporter.dialects.usage_builder import UsageBuilder
 
 _NDJSON = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"})
-# what is looked for in a body that is too long to parse
+# members that are extracted from a body that is too long to parse
 _EXCERPT = ("model", "usage", "timings", "metrics", "stats", "error", "prompt_eval_count", "load_duration")
 
 
 class Reader(Protocol):
-    """Understands the JSON of one dialect and keeps what it learns in a draft."""
+    """A dialect's processor of parsed JSON, which collects its result in a builder."""
 
     @property
     def builder(self) -> UsageBuilder:
-        """What is known so far."""
+        """The result so far."""
         ...
 
     def frame(self, frame: Mapping[str, object]) -> Progress:
-        """Take one frame of a stream."""
+        """Process one frame of a stream."""
         ...
 
     def whole(self, body: object) -> None:
-        """Take a reply that is one document."""
+        """Process a response that is one JSON document."""
         ...
 
 
 class Framing(Protocol):
-    """Finds the frames in bytes."""
+    """A splitter of bytes into frames."""
 
     @property
     def errors(self) -> set[ParseError]:
-        """What was wrong with the bytes."""
+        """Errors in the framing so far."""
         ...
 
     @property
     def error_event(self) -> bool:
-        """Say whether the framing itself named an error."""
+        """Whether the framing itself reported an error."""
         ...
 
     def feed(self, chunk: bytes) -> list[bytes]:
@@ -57,12 +57,12 @@ class Framing(Protocol):
         ...
 
     def flush(self) -> list[bytes]:
-        """Return the frame that the end of the stream left open."""
+        """Return the last frame, at the end of a stream that does not terminate it."""
         ...
 
 
 def watch(content_type: str, reader: Reader, whole_limit: int = WHOLE_LIMIT) -> Reply:
-    """Return the Reply for a Content-Type."""
+    """Return the parser for a Content-Type."""
     kind = content_type.partition(";")[0].strip().lower()
     if kind == "text/event-stream":
         return StreamReply(EventStream(), reader)
@@ -74,7 +74,7 @@ def watch(content_type: str, reader: Reader, whole_limit: int = WHOLE_LIMIT) -> 
 
 
 class StreamReply:
-    """A reply of many frames."""
+    """A parser of a streamed response."""
 
     def __init__(self, framing: Framing, reader: Reader, repeats: FrameTemplates | None = None) -> None:
         self._framing = framing
@@ -84,11 +84,11 @@ class StreamReply:
 
     @property
     def model(self) -> str | None:
-        """The model's name, as soon as a frame named it."""
+        """The model's name, once a frame has contained it."""
         return self._reader.builder.model
 
     def feed(self, chunk: bytes) -> Progress:
-        """Take the next bytes, split anywhere."""
+        """Parse the next bytes, split anywhere."""
         if self._usage is not None:
             return NOTHING
         total = NOTHING
@@ -100,8 +100,8 @@ class StreamReply:
                 total = Progress(total.chunks + progress.chunks, total.answer or progress.answer)
         return total
 
-    def finish(self, *, cut: bool = False) -> Usage:  # noqa: ARG002 - the end of its frames says it
-        """Say what is known."""
+    def finish(self, *, cut: bool = False) -> Usage:  # noqa: ARG002 - known from its last frame
+        """Return the result."""
         if self._usage is None:
             builder = self._reader.builder
             builder.failed = builder.failed or self._framing.error_event
@@ -110,7 +110,7 @@ class StreamReply:
         return self._usage
 
     def _flush(self) -> None:
-        """Take a last frame that is whole but not ended; what is wrong with half a frame is no parse error."""
+        """Process a last frame without its terminator; errors of an incomplete frame are not counted."""
         builder = self._reader.builder
         errors = builder.errors | self._framing.errors
         for data in self._framing.flush():
@@ -138,7 +138,7 @@ class StreamReply:
 
 
 class WholeReply:
-    """A reply that is one JSON document; understood at its end."""
+    """A parser of a response that is one JSON document, parsed at its end."""
 
     def __init__(self, reader: Reader, limit: int) -> None:
         self._reader = reader
@@ -157,7 +157,7 @@ class WholeReply:
         return NOTHING
 
     def finish(self, *, cut: bool = False) -> Usage:
-        """Parse the body and say what it says."""
+        """Parse the body and return the result."""
         if self._usage is None:
             if not self._body.cut:
                 self._read(cut=cut)
@@ -179,14 +179,14 @@ class WholeReply:
 
 
 class SilentReply:
-    """A reply in a format that says nothing: an HTML page, audio, text; its end is HTTP's business, so never cut."""
+    """A response without anything to parse, such as HTML, audio or text. It is complete once HTTP ended it."""
 
     model = None
 
-    def feed(self, chunk: bytes) -> Progress:  # noqa: ARG002 - nothing in it can be understood
+    def feed(self, chunk: bytes) -> Progress:  # noqa: ARG002 - nothing in them is parsed
         """Ignore the bytes."""
         return NOTHING
 
     def finish(self, *, cut: bool = False) -> Usage:  # noqa: ARG002 - likewise
-        """Say that nothing is known."""
+        """Return an empty result."""
         return Usage(complete=True)

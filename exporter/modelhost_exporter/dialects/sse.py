@@ -1,4 +1,4 @@
-"""Server-sent events from bytes that are split anywhere.
+"""Split a byte stream into server-sent events.
 
 https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
 """
@@ -16,7 +16,7 @@ _FIELDS = (b"event", b"id", b"retry", b"")
 
 
 class EventStream:
-    """Turns bytes into the data of events; holds at most one event, of ``limit`` bytes.
+    """A splitter of bytes into the data of events; keeps at most one event, of ``limit`` bytes.
 
     A longer one is dropped and counted; the stream goes on after the next blank line.
     """
@@ -24,7 +24,7 @@ class EventStream:
     def __init__(self, limit: int = EVENT_LIMIT) -> None:
         self.errors: set[ParseError] = set()
         self.error_event = False
-        """An event was named ``error``."""
+        """Whether an event had the name ``error``."""
         self._limit = limit
         self._line = bytearray()  # the beginning of a line that has not ended
         self._data: list[bytes] = []  # the data lines of an event that has not ended
@@ -54,7 +54,7 @@ class EventStream:
         return events
 
     def flush(self) -> list[bytes]:
-        """Return the data of an event that the end of the stream left without its blank line."""
+        """Return the data of the last event, at the end of a stream without a blank line after it."""
         events: list[bytes] = []
         self._end_line(b"", events)
         self._end_line(b"", events)
@@ -104,7 +104,7 @@ class EventStream:
         name, _, value = line.partition(b":")
         if name == b"event":
             self.error_event = self.error_event or value.strip() == b"error"
-        elif name == b"error":  # older llama.cpp writes its errors as a field of their own
+        elif name == b"error":  # older llama.cpp versions send errors in a field of that name
             self.error_event = True
         elif name not in _FIELDS and name != b"data":
             self.errors.add("framing")

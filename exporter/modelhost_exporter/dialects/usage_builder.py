@@ -1,4 +1,4 @@
-"""A Usage in the making: what the frames of a reply said so far, read with suspicion."""
+"""Mutable builder for ``Usage`` that validates untrusted values."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from modelhost_exporter.dialects.contract import FinishReason, ParseError
 
-_LARGEST_COUNT = 2**40
-_LARGEST_INDEX = 4096
+_MAX_COUNT = 2**40
+_MAX_INDEX = 4096
 _MAX_OBJECTS = 10_000
 _MAX_SECONDS = 1e7
 _NOTHING: Mapping[str, object] = {}
@@ -52,7 +52,7 @@ class Timing:
     prefill_seconds: float | None
     decode_seconds: float | None
     prompt: int | None = None
-    """The whole input, for servers too old to say how much of it was cached."""
+    """The whole input, from older servers that do not report how much of it was cached."""
 
     @property
     def input_tokens(self) -> int | None:
@@ -62,36 +62,39 @@ class Timing:
 
 @dataclass
 class UsageBuilder(Usage):
-    """Collects what a reply says; the methods that read a value count a ``shape`` error when it lies about its type."""
+    """Collects the values of a response; methods that read a value add the error ``shape`` when its type is wrong."""
 
     finishes: dict[int, FinishReason] = field(default_factory=dict)
     indexes: set[int] = field(default_factory=set)
-    """The choices that were seen."""
+    """Indexes of the choices so far."""
     timings: dict[int, Timing] = field(default_factory=dict)
     own_prompts: bool = False
     """Each choice answers a prompt of its own, so that their input tokens add up."""
     errors: set[ParseError] = field(default_factory=set)
 
     def name(self, value: object) -> None:
-        """Take a model's name; the first one stays."""
+        """Set the model's name unless it is set."""
         if self.model is None and value is not None:
             self.model = model_name(value)
             if self.model is None and not isinstance(value, str):
                 self.errors.add("shape")
 
     def count(self, value: object) -> int | None:
-        """Return a number of things; None when it is absent or absurd."""
+        """Return a count; None when it is absent or out of range."""
         if value is None:
             return None
         if isinstance(value, float) and value.is_integer():
             value = int(value)
-        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LARGEST_COUNT:
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_COUNT:
             return value
         self.errors.add("shape")
         return None
 
     def seconds(self, value: object, per_second: float = 1.0) -> float | None:
-        """Return a duration given in units of which ``per_second`` make a second; None when absent or absurd."""
+        """Return a duration in seconds; None when it is absent or out of range.
+
+        The value is in units of 1/``per_second`` s.
+        """
         if value is None:
             return None
         if isinstance(value, int | float) and not isinstance(value, bool) and _plausible(value, per_second):
@@ -100,7 +103,7 @@ class UsageBuilder(Usage):
         return None
 
     def mapping(self, value: object) -> Mapping[str, object]:
-        """Return an object as it is, and an empty one for null or anything else."""
+        """Return an object unchanged; an empty one for null or any other type."""
         if isinstance(value, dict):
             return value
         if value is not None:
@@ -108,7 +111,7 @@ class UsageBuilder(Usage):
         return _NOTHING
 
     def objects(self, value: object) -> Sequence[Mapping[str, object]]:
-        """Return the objects of an array, the first ones of a very long one."""
+        """Return the objects of an array, at most the first ``_MAX_OBJECTS`` of it."""
         if not isinstance(value, list):
             self.errors.add("shape")
             return ()
@@ -118,29 +121,29 @@ class UsageBuilder(Usage):
         return objects
 
     def text(self, value: object) -> bool:
-        """Say whether the value is text that is not empty."""
+        """Return whether the value is non-empty text."""
         if value and not isinstance(value, str):
             self.errors.add("shape")
             return False
         return bool(value)
 
     def flag(self, value: object) -> bool:
-        """Say whether the value is true."""
+        """Return whether the value is true."""
         if value is not None and not isinstance(value, bool):
             self.errors.add("shape")
         return value is True
 
     def choice(self, value: object) -> int:
-        """Note that a choice exists and return its index."""
+        """Add a choice and return its index."""
         index = self.count(value) or 0
-        if index >= _LARGEST_INDEX:
+        if index >= _MAX_INDEX:
             self.errors.add("shape")
             index = 0
         self.indexes.add(index)
         return index
 
     def finish(self, index: int, value: object) -> None:
-        """Take a choice's finish reason."""
+        """Set the finish reason of a choice."""
         if value is None:
             return
         if isinstance(value, str):
@@ -149,11 +152,11 @@ class UsageBuilder(Usage):
             self.errors.add("shape")
 
     def all_finished(self) -> bool:
-        """Say whether every choice that was seen has finished."""
+        """Return whether every choice so far has finished."""
         return bool(self.indexes) and self.indexes <= self.finishes.keys()
 
     def usage(self) -> Usage:
-        """Sum up."""
+        """Return the result."""
         if self.timings:
             self._apply_timings(list(self.timings.values()))
         self._check_parts()
@@ -163,7 +166,7 @@ class UsageBuilder(Usage):
         return Usage(*_usage_of(self))
 
     def _apply_timings(self, timings: list[Timing]) -> None:
-        """Take durations from llama.cpp's timings, and counts where no usage gave them."""
+        """Set durations from llama.cpp's timings, and counts where there was no usage object."""
         last = timings[-1]
         # choices run side by side: the request's phase lasts as long as its longest
         self.prefill_seconds = _longest(timing.prefill_seconds for timing in timings)
@@ -179,7 +182,7 @@ class UsageBuilder(Usage):
             self.source = "timings"
 
     def _complete_usage(self, timings: list[Timing]) -> None:
-        """Add to a usage what it lacks."""
+        """Add counts that the usage object lacks."""
         if len(timings) > 1:  # llama.cpp sends a usage with each choice that counts this choice's output alone
             self.output_tokens = max(self.output_tokens or 0, _sum(timing.output for timing in timings) or 0)
         elif self.input_cache_hit is None and timings[0].input_tokens == self.input_tokens:

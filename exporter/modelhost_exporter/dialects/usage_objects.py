@@ -1,4 +1,4 @@
-"""What OpenAI-style servers report beside the answer: ``usage``, ``timings``, ``metrics``, ``stats``."""
+"""Process objects that OpenAI-style servers send beside the answer: ``usage``, ``timings``, ``metrics``, ``stats``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NOTHING: Mapping[str, object] = {}
 
 
 def read_reports(builder: UsageBuilder, frame: Mapping[str, object], index: int = 0) -> None:
-    """Take whatever of these a frame or a body holds; ``timings`` belong to the choice of that index."""
+    """Process those that a frame or a body contains; ``timings`` belong to the choice with this index."""
     if frame.get("usage") is not None:
         read_usage(builder, frame["usage"])
     if frame.get("timings") is not None:
@@ -28,13 +28,13 @@ def read_reports(builder: UsageBuilder, frame: Mapping[str, object], index: int 
 
 
 def read_error(builder: UsageBuilder, frame: Mapping[str, object]) -> None:
-    """Note an error object, in either of its two spellings."""
+    """Set ``failed`` for an error object, which servers write in two ways."""
     if frame.get("error") or frame.get("object") == "error" or frame.get("type") == "error":
         builder.failed = True
 
 
 def read_usage(builder: UsageBuilder, value: object) -> None:
-    """Take a usage object; the last one counts, since servers may send one with every frame."""
+    """Process a usage object; the last one counts, since servers may send one with every frame."""
     usage = builder.mapping(value)
     builder.input_tokens = builder.count(_first(usage, "prompt_tokens", "input_tokens"))
     builder.output_tokens = builder.count(_first(usage, "completion_tokens", "output_tokens"))
@@ -46,7 +46,7 @@ def read_usage(builder: UsageBuilder, value: object) -> None:
 
 
 def read_timings(builder: UsageBuilder, value: object, index: int = 0, frame: Mapping[str, object] = _NOTHING) -> None:
-    """Take llama.cpp's timings of one choice; the last ones count, since they may come with every frame.
+    """Process llama.cpp's timings of one choice; the last ones count, since they may come with every frame.
 
     ``frame`` is one of its own dialect, which counts tokens beside the timings too.
     """
@@ -62,14 +62,14 @@ def read_timings(builder: UsageBuilder, value: object, index: int = 0, frame: Ma
 
 
 def _read_metrics(builder: UsageBuilder, metrics: Mapping[str, object]) -> None:
-    """Take vLLM's per-request metrics: its first-token time starts when the request left the queue."""
+    """Process vLLM's per-request metrics; the time to the first token does not include the time in the queue."""
     builder.prefill_seconds = builder.seconds(metrics.get("time_to_first_token_ms"), _MILLI)
     builder.decode_seconds = builder.seconds(metrics.get("generation_time_ms"), _MILLI)
     builder.queue_seconds = builder.seconds(metrics.get("queue_time_ms"), _MILLI)
 
 
 def _read_stats(builder: UsageBuilder, stats: Mapping[str, object]) -> None:
-    """Take LM Studio's stats beside an OpenAI-style reply."""
+    """Process LM Studio's stats in an OpenAI-style response."""
     builder.prefill_seconds = builder.seconds(stats.get("time_to_first_token"))
     builder.decode_seconds = builder.seconds(stats.get("generation_time"))
 

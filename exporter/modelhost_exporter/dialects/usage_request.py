@@ -1,9 +1,9 @@
-"""Asking an OpenAI-style stream for its usage on behalf of a client that did not, and hiding the answer from it.
+"""Request usage from an OpenAI-style stream when the client did not, and remove the extra frame from the response.
 
-The one place where the proxy changes bytes, and an option. With ``include_usage`` servers send one more frame, which
-``UsageFrameFilter`` takes out again; they may also add ``"usage":null`` to the other frames, which stays, since taking
-it out would mean to rewrite every frame. llama.cpp then moves its ``timings`` from the last choice's frame to the usage
-frame: do not ask a llama.cpp server, its timings say the same.
+This is the only place where the proxy changes bytes, and it is optional. With ``include_usage`` servers send one more
+frame, which ``UsageFrameFilter`` removes; they may also add ``"usage":null`` to the other frames, which stays, since
+removing it would mean rewriting every frame. llama.cpp then moves its ``timings`` from the last choice's frame to the
+usage frame: do not request usage from a llama.cpp server, whose timings contain the same numbers.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _decoder = json.JSONDecoder()
 
 @dataclass(frozen=True)
 class _Member:
-    """One key of a JSON object: its value, and where that value stands in the text."""
+    """A member of a JSON object: its value and the position of that value in the text."""
 
     value: object
     start: int
@@ -32,10 +32,10 @@ class _Member:
 
 
 def ask(body: bytes) -> bytes | None:
-    """Return a request body that asks for usage, otherwise byte for byte the client's.
+    """Return a request body that requests usage and otherwise is byte for byte the client's.
 
-    None when there is nothing to ask: no stream, the client has decided itself, or not a JSON object that every parser
-    reads alike (keys that come twice), or one of very many keys.
+    None when the body must stay as it is: it requests no stream, sets ``include_usage`` itself, has duplicate keys,
+    which parsers treat differently, has very many keys, or is not a JSON object.
     """
     try:
         text = body.decode("utf-8")
@@ -73,7 +73,7 @@ def _skip_space(text: str, position: int) -> int:
 
 
 def _members(text: str, position: int) -> tuple[dict[str, _Member], int]:
-    """Return the members of the JSON object at a position, and where it ends; ValueError when it is none."""
+    """Return the members of the JSON object at a position, and its end; ValueError when there is none."""
     if text[position : position + 1] != "{":
         raise ValueError("not an object")
     members: dict[str, _Member] = {}
@@ -91,7 +91,7 @@ def _members(text: str, position: int) -> tuple[dict[str, _Member], int]:
 
 
 def _member(text: str, position: int, members: dict[str, _Member]) -> int:
-    """Add the member at a position and return where the next mark stands."""
+    """Add the member at a position and return the position of the next delimiter."""
     key, position = _decoder.raw_decode(text, position)
     position = _skip_space(text, position)
     if (
@@ -108,7 +108,7 @@ def _member(text: str, position: int, members: dict[str, _Member]) -> int:
 
 
 class UsageFrameFilter:
-    """Takes the frames that hold nothing but usage out of an event stream; all other bytes pass as they are.
+    """Removes the frames that contain only usage from an event stream; all other bytes pass unchanged.
 
     Holds back at most one frame that has not ended, and not more than ``limit`` bytes of it.
     """
@@ -116,11 +116,11 @@ class UsageFrameFilter:
     def __init__(self, limit: int = 64 * 1024) -> None:
         self._limit = limit
         self._held = b""
-        self._passing = False  # a frame that was too long to hold is on its way
+        self._passing = False  # a frame that was too long to hold is being passed on
         self._dropped_cr = False
 
     def feed(self, chunk: bytes) -> bytes:
-        """Return what may go to the client now."""
+        """Return the bytes that can be sent to the client now."""
         if self._dropped_cr and chunk:
             self._dropped_cr = False
             chunk = chunk.removeprefix(b"\n")  # the second half of the dropped frame's line end
@@ -130,7 +130,7 @@ class UsageFrameFilter:
         position = 0
         for end in _frame_ends(data, searched):
             frame = data[position:end]
-            out.append(frame if self._passing else self._judge(frame))
+            out.append(frame if self._passing else self._filtered(frame))
             self._dropped_cr = end == len(data) and len(out[-1]) < len(frame) and frame.endswith(b"\r")
             self._passing = False
             position = end
@@ -142,16 +142,16 @@ class UsageFrameFilter:
     def flush(self) -> bytes:
         """Return what is held back, at the end of the stream."""
         held, self._held = self._held, b""
-        return held if self._passing else self._judge(held)
+        return held if self._passing else self._filtered(held)
 
     def _pass(self, out: list[bytes]) -> None:
-        """Let a long frame go, but for its last byte: it may be the first half of a blank line."""
+        """Release a long frame except its last byte, which may be the first half of a blank line."""
         self._passing = True
         out.append(self._held[:-1])
         self._held = self._held[-1:]
 
-    def _judge(self, frame: bytes) -> bytes:
-        """Return the frame, or nothing when it holds usage only (but the blank lines before it)."""
+    def _filtered(self, frame: bytes) -> bytes:
+        """Return the frame; only the blank lines before it when it contains nothing but usage."""
         if b'"usage"' not in frame or not _is_usage_only(frame):
             return frame
         return frame[: len(frame) - len(frame.lstrip(_LINE_ENDS))]

@@ -1,4 +1,4 @@
-"""Reading JSON and single values that may be anything."""
+"""Parse untrusted JSON and single values."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def loads(data: bytes) -> object:
 
 
 def request(body: bytes) -> dict[str, object] | None:
-    """Return a request body's JSON object, None when it is not one."""
+    """Return the JSON object of a request body; None for anything else."""
     try:
         parsed = loads(body)
     except ValueError:
@@ -36,7 +36,7 @@ def request(body: bytes) -> dict[str, object] | None:
 
 
 def model_name(value: object) -> str | None:
-    """Return a model's name, stripped and cut to a sane length; None for what is no name."""
+    """Return a model's name, stripped and truncated; None for a value that is no name."""
     if not isinstance(value, str):
         return None
     return value.strip()[:MODEL_LENGTH].rstrip() or None

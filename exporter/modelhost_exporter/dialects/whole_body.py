@@ -1,4 +1,4 @@
-"""A reply that is one JSON document: kept up to a limit, and beyond it only its two ends."""
+"""A response that is one JSON document: kept up to a limit; of a longer one only both ends."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class WholeBody:
         self._head = b""
 
     def add(self, chunk: bytes) -> None:
-        """Take the next bytes."""
+        """Append the next bytes."""
         self._kept += chunk
         if len(self._kept) > self._limit:
             self._shorten()
@@ -43,7 +43,7 @@ class WholeBody:
 
     @property
     def cut(self) -> bool:
-        """Say whether the bytes begin like JSON and stop in the middle."""
+        """Whether the bytes begin like JSON and are incomplete."""
         start = (self._head or self._kept).lstrip()[:1]
         closing = _CLOSING.get(bytes(start))
         return not start or (closing is not None and not self._kept.rstrip().endswith(closing))
@@ -75,6 +75,6 @@ def _members(keys: Collection[str], text: str) -> Iterator[tuple[str, object]]:
         if found[1] in keys:
             try:
                 value, position = _decoder.raw_decode(text, position)
-            except (ValueError, RecursionError):  # cut off, and with it all that follows
+            except (ValueError, RecursionError):  # cut off here: nothing follows
                 return
             yield found[1], value

@@ -51,7 +51,7 @@ class QueueingHandler(logging.Handler):
 
 
 class _Log:
-    """The queue in use, and how many lines earlier ones dropped."""
+    """The current queue, and the number of lines that earlier ones dropped."""
 
     def __init__(self) -> None:
         self._stream: object = None
@@ -102,7 +102,7 @@ def flush() -> None:
 
 
 def log_uncaught_errors() -> None:
-    """Log exceptions that nothing caught, and warnings; Python would print them, and block where nobody reads."""
+    """Log uncaught exceptions and warnings; Python would print them and block when nothing reads standard error."""
     logging.captureWarnings(capture=True)
     sys.excepthook = _log_fatal
     threading.excepthook = _log_thread_error
@@ -158,5 +158,5 @@ class _Logfmt(_Formatter):
 
 
 def _quoted(value: str) -> str:
-    """Return a value in quotes where it needs them; what no terminal should see (controls) is escaped."""
+    """Return a value in quotes where it needs them; control characters are escaped."""
     return value if _PLAIN.fullmatch(value) else json.dumps(value, ensure_ascii=not value.isprintable())

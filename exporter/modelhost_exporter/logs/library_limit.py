@@ -21,8 +21,8 @@ _OWN = "modelhost_exporter"
 class LogLimit:
     """A filter for handlers: at most three lines a minute from each place of a library, and of each traceback.
 
-    The exporter's own lines without a traceback pass: they are logged once per change. A request that is no HTTP is its
-    client's mistake and passes at level debug only. The first line of the next minute holds the number of those that
+    The exporter's own lines without a traceback pass: they are logged once per change. Errors about requests
+    that are not HTTP pass at level debug only. The first line of the next minute holds the number of those that
     were suppressed, in the field ``suppressed``.
     """
 

@@ -1,4 +1,4 @@
-"""A bounded queue in front of the log's file descriptor, so that whoever does not read the log blocks nothing."""
+"""A bounded queue in front of the log's file descriptor, so that a slow reader of the log blocks nothing."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class LogQueue:
         self.notice: Callable[[int], bytes] = lambda count: b"%d log messages dropped\n" % count
         """Returns the line that reports so many dropped messages."""
         self.dropped = 0
-        """How many lines were dropped so far."""
+        """Number of lines dropped so far."""
         self._max_lines, self._max_bytes = max_lines, max_bytes
         self._items: queue.SimpleQueue[tuple[int, bytes] | threading.Event] = queue.SimpleQueue()
         self._lock = threading.RLock()

@@ -1,4 +1,4 @@
-"""Limit how often the same thing is logged: a few lines a minute, and the number of those that were left out."""
+"""Limit repeated log lines to a few a minute, with the number of suppressed ones."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class _Period:
 
 
 class LineLimit:
-    """At most so many lines a minute for each key, counted from the first line after the minute before."""
+    """At most ``max_lines`` a minute for each key; a minute begins with the first line after the previous one."""
 
     def __init__(self, max_lines: int, now: Callable[[], float] = time.monotonic) -> None:
         """Prepare; ``now`` is a clock in seconds."""
@@ -33,7 +33,7 @@ class LineLimit:
         self._periods: dict[Hashable, _Period] = {}
 
     def pass_line(self, key: Hashable = None) -> int | None:
-        """Return how many lines were suppressed in the minute before; None when this line is suppressed too.
+        """Return the number of lines suppressed in the previous minute; None when this line is suppressed too.
 
         The number is returned once, with the first line of the next minute, and 0 with the others.
         """

@@ -1,4 +1,4 @@
-"""Remove what may be secret from text that is shown: users, passwords and queries of URLs."""
+"""Remove possible secrets from text: users, passwords and queries of URLs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _BEFORE_QUERY = re.compile(r"(?<![^\s?#'\"])[^\s?#'\"]*+[?#]")
 
 
 def redact_url(url: str) -> str:
-    """Return one URL, or what somebody took for one, without user, password, query and fragment."""
+    """Return a URL, valid or not, without user, password, query and fragment."""
     return redact(re.sub(r"([?#]).+", rf"\1{_HIDDEN}", _without_user(url), count=1, flags=re.DOTALL))
 
 

@@ -1,4 +1,4 @@
-"""One daemon thread, whose start cannot wait for ever."""
+"""Daemon threads whose start cannot block forever."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _running: set[Thread] = set()
 
 
 class Thread:
-    """One daemon thread, started without the wait in ``threading.Thread.start``.
+    """A daemon thread, started without the wait in ``threading.Thread.start``.
 
     That wait never ends when the new thread runs out of memory before it has begun (python/cpython issue 140746).
     """
@@ -28,7 +28,7 @@ class Thread:
         self.name = name
         self._work = work
         self._claim = _thread.allocate_lock()
-        """Held by the thread once it has begun, or by whoever gave up waiting for it."""
+        """Held by the thread once it has begun, or by the caller that stopped waiting for it."""
         self._begun = _thread.allocate_lock()
         self._ended = _thread.allocate_lock()
         self._begun.acquire()

@@ -1,4 +1,4 @@
-"""File descriptors of this process: raise the limit, notice when they run short, and report it once."""
+"""File descriptors of this process: raise the limit, detect shortages and log them once."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def is_shortage(error: BaseException) -> bool:
 
 
 class Descriptors:
-    """Reserve of file descriptors: proxied connections may not use it, web connections may use half of it.
+    """A reserve of file descriptors: proxied connections may not use it, web connections may use half of it.
 
     Connections are counted as they come and go; whatever else is open is counted on each scrape.
     """
@@ -117,11 +117,11 @@ class Descriptors:
         self.connections += 1
 
     def closed(self) -> None:
-        """Count a connection no more."""
+        """Stop counting a connection."""
         self.connections -= 1
 
     def make_room(self, operation: str, close_one: Callable[[], bool], *, share: float = 1.0) -> bool:
-        """Return whether a connection may stay; while all but this share of the reserve is in use, one is closed."""
+        """Return whether a connection may stay; when only this share of the reserve is free, another one is closed."""
         allowed = self._soft - self._reserve * share
         if self.connections + self._others < allowed:
             return True
@@ -133,18 +133,18 @@ class Descriptors:
         return close_one()
 
     def _measure(self) -> None:
-        """Count what else is open."""
+        """Count the descriptors that are not connections."""
         if self._limit is None:
             return
         self._measured = self._now()
         connections = self.connections
         try:
             self._others = max(0, len(os.listdir(_OPEN)) - connections)  # noqa: PTH208 - only their number is needed
-        except OSError:  # there is none left to read it with
+        except OSError:  # no descriptor is left to list them
             self._others = max(self._others, self._soft - connections)
 
     def note(self, operation: str) -> None:
-        """Count a shortage; the first one is logged."""
+        """Count a shortage; log the first one."""
         with self._lock:
             self._counts[operation] += 1
             self._last_shortage = self._now()
@@ -154,7 +154,7 @@ class Descriptors:
             log.warning("file descriptors are short", extra={"fields": fields})
 
     async def watch(self) -> None:
-        """Notice, until cancelled, that none is left: uvloop then closes new connections without a word."""
+        """Detect, until cancelled, that no descriptor is left: uvloop then closes new connections without an error."""
         while self._limit is not None:
             await asyncio.sleep(_WATCH_SECONDS)
             try:
@@ -164,7 +164,7 @@ class Descriptors:
                     self.note(ACCEPT)
 
     def handle_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
-        """Count an accept that failed for want of descriptors; the event loop reports each attempt, many a second."""
+        """Count an accept that failed without a free descriptor, instead of logging each of many attempts a second."""
         error = context.get("exception")
         if isinstance(error, OSError) and error.errno in _OUT_OF_RESOURCES and "accept" in str(context.get("message")):
             self.note(ACCEPT)
@@ -172,7 +172,7 @@ class Descriptors:
             loop.default_exception_handler(context)
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the limit and the shortages so far; count what else is open, and log the end of a shortage."""
+        """Yield the limit and the shortages so far; measure again, and log the end of a shortage."""
         self._measure()
         self._note_end()
         if self._limit is not None:
@@ -180,7 +180,7 @@ class Descriptors:
         yield from SHORTAGES.by((((operation,), count) for operation, count in self._counts.items()))
 
     def _note_end(self) -> None:
-        """Log, once, that a minute has passed without a shortage."""
+        """Log once that a minute has passed without a shortage."""
         with self._lock:
             is_over = self._now() - self._last_shortage >= _QUIET_SECONDS and self._short.changed(state=False)
         if is_over:

@@ -1,4 +1,4 @@
-"""Errors that are kept or reported: without the frames that would make them reference cycles, and as text."""
+"""Store and format errors without traceback frames, which would create reference cycles."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _MAX_CHAIN = 20
 
 
 def without_frames(error: BaseException) -> BaseException:
-    """Drop the tracebacks of an error and of those it came from; return it."""
+    """Remove the tracebacks of an error and of its causes; return it."""
     for one in _chain(error):
         one.__traceback__ = None
     return error
 
 
 def described(error: BaseException) -> str:
-    """Return an error's kind and text; the text of some (NVML's, which queries the driver) can fail as well."""
+    """Return an error's type and text; formatting can fail as well (NVML's queries the driver)."""
     try:
         return f"{type(error).__name__}: {error}"
     except Exception:  # noqa: BLE001 - any text is better than none

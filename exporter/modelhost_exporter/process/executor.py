@@ -1,4 +1,4 @@
-"""The event loop's default executor, in which asyncio looks names up."""
+"""The event loop's default executor, which asyncio uses for name look-ups."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Executor(ThreadPoolExecutor):
-    """An event loop's default executor, for its name look-ups: their threads are not joined at the end."""
+    """A default executor for name look-ups, whose threads are not joined at the end."""
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """Run a function in a thread of ``CALLS``; RuntimeError when the machine has no thread left."""
@@ -37,7 +37,7 @@ class Executor(ThreadPoolExecutor):
 
 
 def use_for_name_look_ups(loop: asyncio.AbstractEventLoop) -> None:
-    """Let an event loop look names up in ``CALLS``, and join no thread when it ends: that would take a new thread."""
+    """Make an event loop use ``CALLS`` and join no thread when it ends, which would need a new thread."""
     loop.set_default_executor(Executor())
     loop.shutdown_default_executor = _nothing_to_join  # type: ignore[method-assign]
 

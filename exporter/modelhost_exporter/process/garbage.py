@@ -1,4 +1,4 @@
-"""Garbage in reference cycles: collected often, in pauses that a streamed response does not show."""
+"""Collect garbage often, in pauses too short to be visible in a streamed response."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _YOUNG, _ALL = 1, 2
 
 
 def collect_less() -> None:
-    """Collect after more allocations than usual, and never what lives since the start: that stops streams for 30 ms."""
+    """Raise the collector's threshold and exclude all objects so far: traversing them would take 30 ms."""
     gc.freeze()
     gc.set_threshold(_THRESHOLD)
 
 
 class Garbage:
-    """Collects everything on a timer, as long as that is quick or nothing is under way; else only what is young.
+    """Runs full collections on a timer while they are quick or no request is in flight, else young ones only.
 
     asyncio leaves a cycle for each connection. Those that outlive a young collection waited for a full one, which an
     almost idle process starts once an hour.

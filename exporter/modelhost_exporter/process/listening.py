@@ -21,11 +21,11 @@ _BACKLOG = 4096
 _DISCARDED_BYTES = 1 << 16
 _ACCEPTS_AT_ONCE = 4
 _NO_SUCH_FAMILY = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
-"""What a machine without IPv6 answers for ``::``, which does not keep us from listening on ``0.0.0.0``."""
+"""Errors for ``::`` on a machine without IPv6, where listening on ``0.0.0.0`` still works."""
 
 
 class CannotListen(Exception):
-    """Why something cannot listen, with its address and name."""
+    """An address that cannot be listened on, with the reason."""
 
 
 async def listen(runner: web.BaseRunner, address: Address) -> None:
@@ -62,7 +62,7 @@ def _bound_sockets(address: Address) -> list[socket.socket]:
 
 
 def _bound_socket(family: int, where: tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]) -> socket.socket:
-    """Return a listening socket's beginning, with the options that asyncio sets."""
+    """Return an unbound socket with the options that asyncio sets."""
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
         if os.name == "posix":
@@ -105,7 +105,7 @@ def url_address(address: Address, port: int) -> Address:
 
 
 def reason(error: OSError | ValueError) -> str:
-    """Return why listening failed, in the system's words: asyncio's own text repeats the address."""
+    """Return the system's reason why listening failed: asyncio's text repeats the address."""
     if isinstance(error, ValueError):
         return str(error)
     if error.errno and not isinstance(error, socket.gaierror):

@@ -1,4 +1,4 @@
-"""Notifications for systemd, as sd_notify(3) describes them: datagrams to the socket that NOTIFY_SOCKET names."""
+"""Notify systemd as in sd_notify(3): datagrams to the socket in NOTIFY_SOCKET."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _BUSY_ATTEMPTS, _BUSY_PAUSE_SECONDS = 50, 0.1
 
 
 class Systemd:
-    """The service manager, where there is one; nothing here raises, and only ``ping`` blocks."""
+    """A client of the service manager, if there is one. Nothing here raises, and only ``ping`` blocks."""
 
     def __init__(self, address: str = "", watchdog_seconds: float | None = None) -> None:
         """Prepare; without an address nothing is sent. An address that begins with @ is an abstract socket."""
         self.watchdog_seconds = watchdog_seconds
-        """How long systemd waits for a ping until it restarts the service; None where it does not."""
+        """Seconds without a ping after which systemd restarts the service; None without a watchdog."""
         self._address = address
         self._socket: socket.socket | None = None
         self._failing = StateLog(initial=False)
@@ -54,7 +54,7 @@ class Systemd:
 
     @contextlib.contextmanager
     def reloading(self) -> Iterator[None]:
-        """Report the begin and the end of a reload, whatever comes of it."""
+        """Report the beginning and the end of a reload, successful or not."""
         self._send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
         try:
             yield
@@ -83,7 +83,7 @@ class Systemd:
 
 
 def from_environment(environment: MutableMapping[str, str]) -> Systemd:
-    """Return what these variables describe, and remove them: they are not meant for child processes."""
+    """Return the client that these variables describe, and remove them: they are not for child processes."""
     address = environment.pop("NOTIFY_SOCKET", "")
     microseconds = environment.pop("WATCHDOG_USEC", "")
     process = environment.pop("WATCHDOG_PID", "")

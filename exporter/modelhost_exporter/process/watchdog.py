@@ -1,4 +1,4 @@
-"""The watchdog: pings for as long as the event loop turns and a page is served over HTTP.
+"""The watchdog: pings while the event loop runs and a page is served over HTTP.
 
 A page that is not served within half the watchdog's time is a page that hangs. A slow collector is not: the exporter
 scrapes itself without any.
@@ -29,18 +29,18 @@ _NO_CONNECTION = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno
 
 
 class Check(Protocol):
-    """Something that works while the exporter does."""
+    """A health check of the exporter."""
 
     def __call__(self, seconds: float) -> bool:
-        """Return whether it works; blocks for this many seconds at most."""
+        """Return whether the check passes; blocks for at most this many seconds."""
         ...
 
 
 class Watchdog:
-    """Runs checks in a thread of its own and pings after each round in which all of them passed."""
+    """Runs checks in its own thread and pings after each round in which all of them passed."""
 
     def __init__(self, ping: Callable[[], None], limit_seconds: float, checks: Iterable[Check]) -> None:
-        """Prepare; whoever counts on the pings gives up after ``limit_seconds`` without one.
+        """Prepare; the receiver expects a ping at least every ``limit_seconds``.
 
         Each half of that has one ping, at a moment that depends on how long the checks take: a tenth is spare.
         """
@@ -93,7 +93,7 @@ class LoopTurns:
         self._loop = loop
 
     def __call__(self, seconds: float) -> bool:
-        """Return whether the loop has turned."""
+        """Return whether the callback ran in time."""
         turned = threading.Event()
         self._loop.call_soon_threadsafe(turned.set)
         return turned.wait(seconds)

@@ -56,12 +56,12 @@ def failure_of(error: Exception) -> Failure | None:
     return None
 
 
-def error_body(wire: str | None, failure: Failure) -> tuple[bytes, str]:
+def error_body(dialect: str | None, failure: Failure) -> tuple[bytes, str]:
     """Return body and content type of an error in the dialect's format; plain text without a dialect."""
     message = str(failure)
-    if wire is None:
+    if dialect is None:
         return f"{message}\n".encode(), "text/plain; charset=utf-8"
-    shape = _SHAPES.get(wire, _openai)
+    shape = _SHAPES.get(dialect, _openai)
     return json.dumps(shape(message, failure.outcome, failure.code)).encode(), "application/json"
 
 
