@@ -29,7 +29,7 @@ GREEN, AMBER, RED, BLUE, GREY = "green", "orange", "red", "blue", "text"
 
 RATIO, SECONDS, BYTES, BYTES_PER_SECOND, COUNT = "percentunit", "s", "bytes", "Bps", "short"
 REQUESTS, TOKENS, OPERATIONS, WATTS, CELSIUS, HERTZ = "reqps", "cps", "iops", "watt", "celsius", "hertz"
-JOULES, PACKETS, YES_NO, TURNS, AGO, WHEN = "joule", "pps", "bool_yes_no", "rotrpm", "s", "dateTimeFromNow"
+JOULES, PACKETS, YES_NO, TURNS = "joule", "pps", "bool_yes_no", "rotrpm"
 
 Limits = tuple[tuple[float | None, str], ...]
 NONE: Limits = ((None, BLUE),)

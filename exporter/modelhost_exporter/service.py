@@ -99,7 +99,7 @@ class Service:
             self.registry, self._gpu_uses, dependencies=self._machine.dependencies, schedule=self._machine.schedule
         )
         """The model servers that are watched."""
-        self._owners = ProcessOwners((), config.path.procfs)
+        self._owners = ProcessOwners(())
         self._built: dict[str, tuple[Build, Collector]] = {}
         self.config = config
         self.proxy: Listeners | None = None
@@ -145,7 +145,7 @@ class Service:
         """Build and start what a configuration needs; undone as a whole when anything fails."""
         before = psutil.PROCFS_PATH
         psutil.PROCFS_PATH = str(config.path.procfs)  # collectors may read it when they are built
-        owners = self._owners if config.path == self.config.path else ProcessOwners((), config.path.procfs)
+        owners = self._owners if config.path == self.config.path else ProcessOwners(())
         with contextlib.ExitStack() as undo:
             undo.callback(setattr, psutil, "PROCFS_PATH", before)
             proxied = self._proxied(config)
@@ -176,7 +176,7 @@ class Service:
         self.scrape = prepared.scrape
         self._built = prepared.built
         self._owners = prepared.owners
-        self._owners.know(_local_servers(self.config))  # so that other servers cost the GPUs no counters
+        self._owners.replace_servers(_local_servers(self.config))  # so that other servers cost the GPUs no counters
         prepared.polled.put_in_force()
         if prepared.proxied is not None:
             prepared.proxied.put_in_force()

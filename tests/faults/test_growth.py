@@ -55,7 +55,6 @@ FOREIGN: dict[str, tuple[str, Sequence[Make]]] = {
     "modelhost_exporter.gpu.sysfs.kfd._PROPERTY": ("findall", ()),
     "modelhost_exporter.gpu.nvidia.mig._PROFILE": ("search", ()),
     "modelhost_exporter.gpu.nvidia.fields._NUMBER": ("findall", ()),
-    "modelhost_exporter.gpu.process_owners._CONTAINER": ("findall", ()),
     "modelhost_exporter.gpu.process_owners._PORT": ("findall", ()),
     "modelhost_exporter.gpu.process_owners._STARTERS": ("fullmatch", ()),
     "modelhost_exporter.gpu.processes._DRIVE": ("match", ()),

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import socket
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +12,6 @@ from modelhost_exporter.gpu.process_owners import LocalServer, ProcessOwners
 from modelhost_exporter.gpu.processes import UNKNOWN, ProcessNames
 from tests.gpu.conftest import Clock
 
-CONTAINER = "0123456789abcdef" * 4
 VLLM = LocalServer("chat", port=8000)
 
 
@@ -51,18 +49,18 @@ class Process:
         return [SimpleNamespace(status=psutil.CONN_LISTEN, laddr=at) for at in address]
 
 
-def owner(process: Process, *servers: LocalServer, procfs: Path = Path("/nonexistent")) -> str | None:
-    """Return who owns a process."""
-    return ProcessOwners(servers, procfs, SimpleNamespace(Process=lambda _: process))(process.pid)
+def owner(process: Process, *servers: LocalServer) -> str | None:
+    """Return the owner of a process."""
+    return ProcessOwners(servers, SimpleNamespace(Process=lambda _: process))(process.pid)
 
 
 def test_a_server_is_known_by_its_port() -> None:
     """Whoever listens on a configured port is that server, also when only its command line can be seen."""
-    assert owner(Process(1, "vllm serve m", (8000,)), LocalServer("other", port=9000), VLLM) == "chat"
+    assert owner(Process(1, "vllm serve m", (8000,)), LocalServer("other", 9000), VLLM) == "chat"
     assert owner(Process(1, "vllm serve m --port 8000", (0,)), VLLM) == "chat"
     assert owner(Process(1, "vllm serve m --port=8000", (0,)), VLLM) == "chat"
     assert owner(Process(1, "vllm serve m --port 80001", (0,)), VLLM) is None
-    assert owner(Process(1, "train.py"), VLLM, LocalServer("nothing to know it by")) is None
+    assert owner(Process(1, "train.py"), VLLM) is None
 
 
 def test_a_worker_belongs_to_the_server_that_started_it() -> None:
@@ -106,23 +104,10 @@ def test_a_worker_started_through_a_shell_is_kin() -> None:
     assert owner(Process(3, "worker", parent=Process(2, "/bin/sh -c worker", parent=server)), VLLM) == "chat"
 
 
-def test_a_server_is_known_by_its_command_line() -> None:
-    """A part of the command line is a sign."""
-    assert owner(Process(1, "llama-server -m /m/qwen.gguf"), LocalServer("qwen", command="qwen.gguf")) == "qwen"
-
-
-@pytest.mark.parametrize(("given", "expected"), [(CONTAINER[:12], "box"), ("ffff", None)])
-def test_a_server_is_known_by_its_container(given: str, expected: str | None, tmp_path: Path) -> None:
-    """The container's id stands in the process's cgroup."""
-    (tmp_path / "7").mkdir()
-    (tmp_path / "7/cgroup").write_text(f"0::/system.slice/docker-{CONTAINER}.scope\n")
-    assert owner(Process(7, "x"), LocalServer("box", container=given), procfs=tmp_path) == expected
-
-
 def test_an_owner_is_remembered_and_a_missing_one_looked_for_again() -> None:
     """A server that listens only after a while is found then; while it runs it is not looked for again."""
     clock, process = Clock(), Process(1, "vllm serve m")
-    owners = ProcessOwners([VLLM], Path("/nonexistent"), SimpleNamespace(Process=lambda _: process), clock)
+    owners = ProcessOwners([VLLM], SimpleNamespace(Process=lambda _: process), clock)
     assert owners(1) is None
     process.listen(8000)
     assert owners(1) is None
@@ -139,7 +124,7 @@ def test_a_process_that_is_gone_has_no_owner() -> None:
     def gone(pid: int) -> Process:
         raise psutil.NoSuchProcess(pid)
 
-    assert ProcessOwners([VLLM], Path("/nonexistent"), SimpleNamespace(Process=gone))(1) is None
+    assert ProcessOwners([VLLM], SimpleNamespace(Process=gone))(1) is None
 
 
 class Zombie(Process):
@@ -158,7 +143,7 @@ def test_a_zombie_has_no_owner_but_what_started_it_may_be_one() -> None:
     """The driver lists a process until it is reaped; looking at it must not cost the GPU's other values."""
     assert owner(Zombie(2, ""), VLLM) is None
     psutil_ = SimpleNamespace(Process=lambda _: Zombie(2, ""))
-    assert ProcessNames(ProcessOwners([VLLM], Path("/nonexistent"), psutil_), psutil_).of(2) == UNKNOWN
+    assert ProcessNames(ProcessOwners([VLLM], psutil_), psutil_).of(2) == UNKNOWN
     assert owner(Zombie(2, "", parent=Process(1, "vllm serve m", (8000,))), VLLM) == "chat"
 
 
@@ -179,11 +164,11 @@ def test_a_process_is_looked_at_once_however_many_servers_there_are() -> None:
 def test_servers_may_change_while_processes_run() -> None:
     """A reload that adds, renames or removes a model server shows, also for a process whose owner was known."""
     process = Process(1, "vllm serve m", (8000,))
-    owners = ProcessOwners([VLLM], Path("/nonexistent"), SimpleNamespace(Process=lambda _: process), Clock())
+    owners = ProcessOwners([VLLM], SimpleNamespace(Process=lambda _: process), Clock())
     assert owners(1) == "chat"
-    owners.know([LocalServer("renamed", port=8000)])
+    owners.replace_servers([LocalServer("renamed", port=8000)])
     assert owners(1) == "renamed"
-    owners.know([])
+    owners.replace_servers([])
     assert owners(1) is None
 
 
@@ -195,10 +180,10 @@ def test_an_owner_that_is_no_server_any_more_is_not_remembered() -> None:
     def reloading() -> float:
         times.append(1000.0)
         if len(times) > 1:  # before that it is not yet looked for
-            owners.know([LocalServer("renamed", port=8000)])
+            owners.replace_servers([LocalServer("renamed", port=8000)])
         return times[-1]
 
-    owners = ProcessOwners([VLLM], Path("/nonexistent"), SimpleNamespace(Process=lambda _: process), reloading)
+    owners = ProcessOwners([VLLM], SimpleNamespace(Process=lambda _: process), reloading)
     assert owners(1) == "chat"
     assert owners(1) == "renamed"
 
@@ -207,4 +192,4 @@ def test_this_very_process_is_found_by_its_port() -> None:
     """On the real machine the process that listens is found, and its memory carries the server's name."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         server = LocalServer("tests", port=listening.getsockname()[1])
-        assert ProcessNames(ProcessOwners([server], Path("/proc"))).of(os.getpid()) == "tests"
+        assert ProcessNames(ProcessOwners([server])).of(os.getpid()) == "tests"

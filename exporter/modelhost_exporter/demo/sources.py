@@ -60,7 +60,7 @@ class SimulatedSources:
         """Return NVIDIA's driver with the simulated library below it."""
         world, nvml = self.world, Nvml(lambda: self.driver)
         servers = [LocalServer(engine.spec.name, port=engine.spec.port) for engine in world.engines.values()]
-        owners = ProcessOwners(servers, self.paths.procfs, self.psutil, world.clock)
+        owners = ProcessOwners(servers, self.psutil, world.clock)
         dependencies = DeviceDependencies(
             nvml,
             XidWatcher(nvml, world.clock, self.xid_wait_ms),

@@ -1,4 +1,4 @@
-"""Which configured model server a process belongs to: by listening port, command line or container."""
+"""Find the configured server that a process belongs to, by the port that its program listens on."""
 
 from __future__ import annotations
 
@@ -12,15 +12,13 @@ import psutil
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from pathlib import Path
 
 _MAX_ANCESTORS = 16
 _MAX_REMEMBERED = 1000
-_LOOK_AGAIN_SECONDS = 15.0
-_CONTAINER = re.compile(r"[0-9a-f]{64}")
+_RETRY_SECONDS = 15.0
 _PORT = re.compile(r"--?port[ =]([0-9]{1,5})(?![0-9])")
 _SHELLS = frozenset({"sh", "bash", "dash", "zsh", "fish", "ksh", "tcsh", "csh", "busybox"})
-# What starts things that have nothing to do with one another; a command line of theirs is one of those things.
+# Programs that start unrelated programs; their own command line may be that of one of these.
 _STARTERS = re.compile(
     r"init|systemd|launchd|tini|dumb-init|docker-init|catatonit|s6-svscan|runsv(dir)?|supervisord|pm2|cron|atd|su|sudo"
     r"|login|sshd?(-session)?|mosh-server|tmux|screen|zellij|byobu|dtach|abduco"
@@ -30,48 +28,38 @@ _STARTERS = re.compile(
 
 
 class LocalServer(NamedTuple):
-    """How a model server's processes are known: any of its signs will do; '' and 0 are no sign."""
+    """A configured server that may run on this machine, and the port of its URL."""
 
     name: str
-    port: int = 0
-    """It listens there, or its command line says so (``--port 8000``)."""
-    command: str = ""
-    """A part of its command line."""
-    container: str = ""
-    """The beginning of its container's id."""
+    port: int
 
 
 class ProcessOwners:
-    """Finds the server of a process: the first whose sign the process bears, or one of those that started it.
+    """Find the server of a process: the first whose port it, or one of its ancestors, listens on.
 
-    A worker that holds the GPU was started by the server that listens (vLLM, Ollama). A shell is nobody's sign, and
-    neither an interactive one nor what starts unrelated things (init, a terminal multiplexer) is looked beyond: its
-    other children are no kin. What listens on a port is visible only for processes of the same user, or as root; the
-    command line always is. Looking takes a while: an owner is remembered as long as the process runs, and that there is
-    none for 15 s (a server listens once its model is loaded).
+    A port in the command line (``--port 8000``) counts as well: what listens on a port is visible only for processes of
+    the same user, or as root. The process that holds the GPU is often a child of the one that listens (vLLM, Ollama).
+    Shells are skipped, and the search ends at an interactive one and at programs that start unrelated programs (init, a
+    terminal multiplexer). The search takes a while: an owner is remembered as long as the process runs, and that there
+    is none for 15 s (a server listens once its model is loaded).
     """
 
     def __init__(
-        self,
-        servers: Iterable[LocalServer],
-        procfs: Path,
-        source: Any = psutil,
-        clock: Callable[[], float] = time.monotonic,
+        self, servers: Iterable[LocalServer], source: Any = psutil, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._servers = tuple(servers)
-        self._procfs = procfs
         self._source = source
         self._clock = clock
         self._remembered: dict[tuple[int, float], tuple[str | None, float]] = {}
 
-    def know(self, servers: Iterable[LocalServer]) -> None:
-        """Know these servers from now on; what was found with others is looked for anew."""
+    def replace_servers(self, servers: Iterable[LocalServer]) -> None:
+        """Search for these servers from now on; owners among others are forgotten."""
         if (new := tuple(servers)) != self._servers:
             self._servers = new
             self._remembered = {}
 
     def __call__(self, pid: int) -> str | None:
-        """Return the server's name; None for a process that belongs to none, or cannot be seen."""
+        """Return the server's name; None for a process that belongs to none, or cannot be read."""
         if not self._servers:
             return None
         try:
@@ -80,7 +68,7 @@ class ProcessOwners:
             return None
         remembered = self._remembered  # of the servers of now: others may come while it is looked for
         owner, looked = remembered.get(process, (None, -math.inf))
-        if owner is None and self._clock() - looked >= _LOOK_AGAIN_SECONDS:
+        if owner is None and self._clock() - looked >= _RETRY_SECONDS:
             owner = self._find(pid)
             if len(remembered) >= _MAX_REMEMBERED:
                 remembered.clear()
@@ -89,29 +77,19 @@ class ProcessOwners:
 
     def _find(self, pid: int) -> str | None:
         for process, command in self._family(pid):
-            seen = self._look_at(process, command)
+            ports = _ports(process) | _ports_in(command)
             for server in self._servers:
-                if seen.is_of(server):
+                if server.port in ports:
                     return server.name
         return None
 
-    def _look_at(self, process: Any, command: Sequence[str]) -> _Seen:
-        """Return one process's signs, each read once however many servers there are."""
-        with_port = any(server.port for server in self._servers)
-        with_container = any(server.container for server in self._servers)
-        return _Seen(
-            " ".join(command),
-            _ports(process) if with_port else frozenset(),
-            self._containers(process) if with_container else (),
-        )
-
     def _family(self, pid: int) -> Iterator[tuple[Any, Sequence[str]]]:
-        """Yield the process and those that started it, with their command lines, as far as they are its kin."""
+        """Yield the process and its ancestors with their command lines, as far as they belong to one program."""
         try:
             process = self._source.Process(pid)
             for _ in range(_MAX_ANCESTORS):
                 command = _command(process)
-                if _starts_anything(command):
+                if _starts_unrelated(command):
                     return
                 if _program(command) not in _SHELLS:
                     yield process, command
@@ -120,32 +98,6 @@ class ProcessOwners:
                     return
         except (psutil.Error, OSError):
             return
-
-    def _containers(self, process: Any) -> tuple[str, ...]:
-        try:
-            cgroup = (self._procfs / str(process.pid) / "cgroup").read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            return ()
-        return tuple(_CONTAINER.findall(cgroup))
-
-
-class _Seen(NamedTuple):
-    """What can be seen of one process."""
-
-    command: str
-    ports: frozenset[int]
-    containers: tuple[str, ...]
-
-    def is_of(self, server: LocalServer) -> bool:
-        """Tell whether it bears any of a server's signs."""
-        if server.port and (server.port in self.ports or self._says(server.port)):
-            return True
-        if server.command and server.command in self.command:
-            return True
-        return server.container != "" and any(found.startswith(server.container) for found in self.containers)
-
-    def _says(self, port: int) -> bool:
-        return any(int(found) == port for found in _PORT.findall(self.command))
 
 
 def _command(process: Any) -> list[str]:
@@ -157,21 +109,26 @@ def _command(process: Any) -> list[str]:
 
 
 def _program(command: Sequence[str]) -> str:
-    """Return the name of what runs, without the dash of a login shell and what it calls itself after a colon."""
+    """Return the program's name, without the dash of a login shell and what follows a colon in a process title."""
     return PurePosixPath(command[0].partition(":")[0]).name.removeprefix("-") if command else ""
 
 
-def _starts_anything(command: Sequence[str]) -> bool:
-    """Tell whether what it started has nothing else in common: not so a shell that runs a script or ``-c``."""
+def _starts_unrelated(command: Sequence[str]) -> bool:
+    """Return whether a program starts unrelated programs; a shell that runs a script or ``-c`` does not."""
     program, words = _program(command), command[1:]
     interactive = "-i" in words or all(word.startswith("-") for word in words)
     return _STARTERS.fullmatch(program) is not None or (program in _SHELLS and interactive)
 
 
 def _ports(process: Any) -> frozenset[int]:
-    """Return the ports that it listens on; none for another user's process."""
+    """Return the ports that a process listens on; none for another user's process."""
     try:
         connections = process.net_connections("tcp")
     except (psutil.Error, OSError):
         return frozenset()
     return frozenset(c.laddr.port for c in connections if c.status == psutil.CONN_LISTEN)
+
+
+def _ports_in(command: Sequence[str]) -> frozenset[int]:
+    """Return the ports that a command line names."""
+    return frozenset(map(int, _PORT.findall(" ".join(command))))
