@@ -61,10 +61,10 @@ class _Answer(NamedTuple):
 
 
 class GpuCollector:
-    """The GPUs of several sources, each GPU and each source asked in a daemon thread of its own.
+    """The GPUs of several sources; each GPU and each source is queried in a daemon thread of its own.
 
-    A call into a driver that never returns keeps its own thread: the GPU is reported as not up, and is asked again once
-    the call has returned.
+    A call into a driver that never returns keeps its own thread: the GPU is reported as not up, and is queried again
+    once the call has returned.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class GpuCollector:
         self._most = options.expected_devices or 0
         self._closed = False
         self.last_reading: GpuReading | None = None
-        """What the last collection found that says whose work a GPU does; any thread may look."""
+        """Values of the last collection that show whose work a GPU does; any thread may read them."""
 
     def collect(self) -> Iterator[Metric]:
         """Yield every GPU's families; Unavailable on a machine that has none and should have none."""
@@ -133,7 +133,7 @@ class GpuCollector:
         return list(self._last.values())
 
     def _counted(self, name: str, run: Run[Enumeration]) -> BaseException | None:
-        """Keep a source's census; returns why there is none."""
+        """Keep a source's enumeration; return why there is none."""
         seconds = 0.0 if name in self._counted_once else _FIRST_SECONDS
         if not run.wait(max(self._options.timeout, seconds)):
             if run.age() < self._patience_seconds:
@@ -145,7 +145,7 @@ class GpuCollector:
         return run.error
 
     def _ask(self, devices: Iterable[Device]) -> list[_Answer]:
-        """Ask side by side, each as soon as the one before is done or has had its head start (see Scrape)."""
+        """Query side by side, each as soon as the previous one is done or has had its head start (see Scrape)."""
         asked: list[_Answer | tuple[Device, Run[list[Value]]]] = []
         for device in devices:
             if device.asleep:

@@ -1,4 +1,4 @@
-"""What a GPU said in one scrape, whoever made it, and turning that into families."""
+"""The contract between GPU sources and the collector: devices, their values, and the families made of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Identity(NamedTuple):
-    """Which GPU it is; '' where the system does not say."""
+    """The identity of a GPU; '' where the system does not report a part of it."""
 
     gpu: str
     uuid: str
@@ -54,15 +54,15 @@ class Device(Protocol):
 
     @property
     def asleep(self) -> bool:
-        """Whether the system has put it to sleep; answering does not wake it."""
+        """Whether the system has suspended it; reading this does not wake it."""
         ...
 
     @property
     def memory_by_pid(self) -> Mapping[int, float] | None:
-        """The memory that processes held when it was last read, in bytes.
+        """Memory in bytes by process ID at the last reading.
 
-        None where that is not known of all of them, and where it would not tell the GPU's work apart: MIG, unified
-        memory.
+        None where it is not known for all processes, and where it does not show whose work the GPU does (MIG, unified
+        memory).
         """
         ...
 
@@ -79,7 +79,7 @@ class Device(Protocol):
         ...
 
     def remembered(self) -> Iterable[Value]:
-        """Return what is known of it without asking; never blocks."""
+        """Return the values that need no query; never blocks."""
         ...
 
 
@@ -90,16 +90,16 @@ class Enumeration(NamedTuple):
     missing: Sequence[Device] = ()
     """Those that were there once."""
     unseen: int = 0
-    """How many more there are, which sleep and were never asked who they are."""
+    """Number of further GPUs that are suspended and were never identified."""
     nameless: int = 0
-    """How many more there should be: the driver counts them and cannot reach them, and they never said who they are."""
+    """Number of further GPUs that the driver counts and cannot reach, and that were never identified."""
 
 
 class GpuSource(Protocol):
     """The GPUs of one vendor, or of one driver."""
 
     def absence(self) -> str:
-        """Return why this machine cannot have such GPUs, '' when it may; does not block, and asks no driver."""
+        """Return why this machine cannot have such GPUs, '' when it can; does not block and queries no driver."""
         ...
 
     def enumerate(self) -> Enumeration:

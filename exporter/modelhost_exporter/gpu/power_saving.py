@@ -1,9 +1,9 @@
-"""Leaving a GPU alone for a while, so that it can fall asleep: questions, and an open driver, keep it awake.
+"""Pause the polling of a GPU, so that the system can suspend it: queries and an open driver keep it awake.
 
-Known of NVIDIA's driver: NVML holds the device open, which counts as a use, and every question starts the wait for
-sleep (about 10 s) anew; a program that closes it sees the GPU fall asleep within seconds. amdgpu waits 5 s after any
-file was read. So a GPU that nobody uses is given a chance now and then; whether it takes it depends on others (a
-display, a program that holds it open), which is why it is asked as ever in between.
+Known of NVIDIA's driver: NVML holds the device open, which counts as a use, and every query restarts the wait for
+suspension (about 10 s); once it is closed the GPU is suspended within seconds. amdgpu waits 5 s after any
+file was read. So the polling of an unused GPU is paused now and then; whether it is suspended depends on others (a
+display, a program that holds it open), which is why it is polled as usual in between.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class PollingPause:
     def __init__(
         self, is_asleep: Callable[[], bool], may_sleep: Callable[[], bool], clock: Callable[[], float]
     ) -> None:
-        """Prepare; ``is_asleep`` and ``may_sleep`` tell what the system says, without waking the GPU."""
+        """Prepare; ``is_asleep`` and ``may_sleep`` return the system's state without waking the GPU."""
         self._is_asleep = is_asleep
         self._may_sleep = may_sleep
         self._clock = clock
@@ -41,14 +41,14 @@ class PollingPause:
         return self._clock() < self._until
 
     def asleep(self) -> bool:
-        """Tell whether it sleeps. A GPU that does is asked as soon as it wakes, and then may rest at once."""
+        """Return whether it is suspended. Once awake it is polled at once, and may be paused again at once."""
         asleep = self._is_asleep()
         if asleep:
             self._until = self._next = -math.inf
         return asleep
 
     def note(self, values: Iterable[Value]) -> None:
-        """Take what was read: of a GPU that may sleep and that nobody uses a rest begins, if one is due."""
+        """Evaluate a reading: for an unused GPU that may be suspended a pause begins, if one is due."""
         now = self._clock()
         if now >= self._next and _unused(values) and self._may_sleep():
             self._until = now + _CHANCE_SECONDS
@@ -56,7 +56,7 @@ class PollingPause:
 
 
 def _unused(values: Iterable[Value]) -> bool:
-    """Tell whether it is known that nothing runs; a loaded model is a use, and a little memory is always taken."""
+    """Return whether the GPU is known to be unused; a loaded model is a use, and a little memory is always in use."""
     utilization = used = None
     for family, _, number in values:
         if family is families.UTILIZATION:

@@ -23,7 +23,7 @@ _TAKE_A_WORD = ("-X", "-W", "-cp", "-classpath")
 
 
 class ProcessMemory(NamedTuple):
-    """What one process holds: memory in bytes, None where the driver does not say."""
+    """Memory of one process in bytes; None where the driver does not report it."""
 
     pid: int
     memory: int | None
@@ -32,7 +32,7 @@ class ProcessMemory(NamedTuple):
 
 
 def nobody(_pid: int) -> str | None:
-    """Know of no owner."""
+    """Return None: there are no owners."""
     return None
 
 
@@ -64,9 +64,9 @@ class ProcessNames:
 
 
 def program(command: Sequence[str]) -> str:
-    """Return the program of a command line: what an interpreter runs, not the interpreter.
+    """Return the program of a command line: the script or module that an interpreter runs, not the interpreter.
 
-    ``python -m vllm.entrypoints.openai.api_server`` is vllm. A title that a process gave itself (``VLLM::Worker_TP0``,
+    ``python -m vllm.entrypoints.openai.api_server`` is vllm. A process title (``VLLM::Worker_TP0``,
     ``nginx: worker process``) counts up to its first colon or blank, so that numbered workers share a name.
     """
     words = [word for word in command if word]

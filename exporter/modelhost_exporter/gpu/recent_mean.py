@@ -19,8 +19,8 @@ class _Piece(NamedTuple):
 class RecentMean:
     """Means over the last ten seconds, or over the last piece where that is longer.
 
-    One reader that comes every 15 s gets the mean since it was last here. Where others read in between, every two
-    seconds say, it does not get the mean of the last two only.
+    A reader that comes every 15 s gets the mean since its last reading. Where others read in between, such as every
+    two seconds, it does not get the mean of the last two seconds only.
     """
 
     def __init__(self) -> None:

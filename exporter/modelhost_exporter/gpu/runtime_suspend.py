@@ -16,12 +16,12 @@ _STATUS = re.compile(r"Runtime D3 status:[ \t]*+(\S+)")
 
 
 def is_asleep(device: Path) -> bool:
-    """Tell whether a PCI device sleeps; reading this file does not wake it (Linux, power/runtime_pm.rst)."""
+    """Return whether a PCI device is suspended; reading this file does not wake it (Linux, power/runtime_pm.rst)."""
     return _word(device / "power/runtime_status") == "suspended"
 
 
 def may_sleep(device: Path) -> bool:
-    """Tell whether the system may put a PCI device to sleep at all; most servers' GPUs it may not."""
+    """Return whether the system may suspend a PCI device at all; most servers' GPUs it may not."""
     return _word(device / "power/control") == "auto"
 
 
@@ -44,14 +44,14 @@ class PciDevices:
         return frozenset(address for address in self.addresses() if self.is_asleep(address))
 
     def is_asleep(self, address: str) -> bool:
-        """Tell whether one device sleeps."""
+        """Return whether one device is suspended."""
         return is_asleep(self._devices / address)
 
     def may_sleep(self, address: str) -> bool:
-        """Tell whether one device may be put to sleep: the system lets it, and the driver says that it can.
+        """Return whether one device may be suspended: the system permits it, and the driver supports it.
 
-        Many distributions let all of them; on servers and most desktops the driver then says ``Not supported``, and
-        drivers from before it could (435) say nothing.
+        Many distributions permit it for all; on servers and most desktops the driver then reports ``Not supported``,
+        and drivers before 435 report nothing.
         """
         status = _STATUS.search(_word(self._driver / address / "power"))
         return may_sleep(self._devices / address) and status is not None and status[1] == "Enabled"

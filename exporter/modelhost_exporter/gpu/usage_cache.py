@@ -1,4 +1,4 @@
-"""What models want to know of GPUs: the energy counter, and the memory of each process, as the collector last read."""
+"""The last reading of GPUs for the metrics of models: energy counters, and the memory of each process."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ class GpuUse:
 
 
 class GpuReading(NamedTuple):
-    """All GPUs that answered and say which process holds what, by their uuid, and when that was (monotonic)."""
+    """All GPUs that answered and report memory by process, by UUID, and the time of the reading (monotonic)."""
 
     at: float
     gpus: Mapping[str, GpuUse]
 
 
 class UsageCache:
-    """Gives what the GPU collector read last; may be called by any number of threads.
+    """Provide the last reading of the GPU collector; may be called by any number of threads.
 
-    When that is too old, because nobody scrapes, the collector is run once as a scrape would run it: in its own thread,
-    which a scrape that comes meanwhile shares. A driver that hangs holds up that thread, and costs the caller 2 s.
+    When it is too old, for lack of scrapes, the collector is run once as a scrape would run it: in its own thread,
+    which a concurrent scrape shares. A driver that hangs holds up that thread, and costs the caller 2 s.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -52,7 +52,7 @@ class UsageCache:
             self._last, self._read = last, read
 
     def follow_none(self) -> None:
-        """Know of no GPUs: the collector is switched off."""
+        """Report no GPUs: the collector is switched off."""
         self.follow(_nothing, _nothing)
 
     def __call__(self) -> Mapping[str, GpuUse]:

@@ -40,7 +40,7 @@ class Mounts:
         return [self._with_real_device(mount) for mount in mounts]
 
     def _with_real_device(self, mount: Mount) -> Mount:
-        """Return the mount with the name of the root's device, for which some kernels say /dev/root."""
+        """Return the mount with the real name of the root device, which some kernels call /dev/root."""
         if mount.device not in _ROOT_ALIASES:
             return mount._replace(device="" if mount.device == "none" else mount.device)
         try:

@@ -1,4 +1,4 @@
-"""What an NVIDIA GPU tells in calls that no table of fields fits: several values in one, or one for each fan."""
+"""Queries of NVIDIA GPUs that fit no table of fields: several values in one call, or one for each fan."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _NO_INSTANCE = 0xFFFFFFFF
 
 
 def utilization(query: DeviceQuery) -> Iterator[Value]:
-    """Yield both shares that one call gives."""
+    """Yield both ratios that one call returns."""
     rates = query.call("nvmlDeviceGetUtilizationRates")
     if rates is not None:
         for family, percent in ((families.UTILIZATION, rates.gpu), (families.MEMORY_UTILIZATION, rates.memory)):
@@ -41,7 +41,7 @@ def fans(query: DeviceQuery) -> Iterator[Value]:
 
 
 def throttled(session: DeviceSession) -> Iterator[Value]:
-    """Yield 0 or 1 for each reason that the GPU can give."""
+    """Yield 0 or 1 for each reason that the GPU supports."""
     if session.throttle is None:
         return
     function, supported = session.throttle
@@ -53,9 +53,9 @@ def throttled(session: DeviceSession) -> Iterator[Value]:
 
 
 def usages(query: DeviceQuery) -> list[ProcessMemory] | None:
-    """Return what each process holds; None when the driver does not say. One process may be in several lists.
+    """Return the memory of each process; None when the driver does not report it. A process may be in several lists.
 
-    A list that fails for the moment only makes all of it unknown: the others would look like everything.
+    When one list fails temporarily the result is None: the others would look complete.
     """
     lists = [query.call(function) for function in _PROCESS_LISTS]
     there = [not query.lacks(NvmlCall(function)) for function in _PROCESS_LISTS]

@@ -1,4 +1,4 @@
-"""One NVIDIA GPU: what it is asked in a scrape, and what is added up for it between scrapes."""
+"""One NVIDIA GPU: its queries during a scrape, and its counters between scrapes."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class NvidiaDevice:
         )
         """When it sleeps, and when it is left alone so that it can."""
         self.lost = False
-        """Whether the driver said so since the GPU was attached."""
+        """Whether the driver reported this since the GPU was attached."""
         self.memory_by_pid: dict[int, float] | None = None
 
     @property
@@ -106,7 +106,7 @@ class NvidiaDevice:
         return self._session.query.handle if self._session else None
 
     def attach(self, generation: int, handle: Any, identity: Identity) -> None:
-        """Take the handle that the driver, opened anew, gave for this GPU."""
+        """Use the handle that the reopened driver returned for this GPU."""
         self.identity = identity
         self.lost = self._put_down = False
         self._sampler.begin_anew()
@@ -136,7 +136,7 @@ class NvidiaDevice:
         yield from self._dependencies.xids.values(self.identity.uuid)
 
     def read(self) -> list[Value]:
-        """Ask the GPU everything that it has.
+        """Query everything that the GPU supports.
 
         Raises Lost or NvmlFailure when it, or the driver, is gone, NotAttached before a census has found it again, and
         NotAnswering when no query succeeded; what is cached or fixed does not count.
@@ -171,7 +171,7 @@ class NvidiaDevice:
         return values
 
     def sample(self) -> None:
-        """Add up what is new; not while it sleeps, or is to. Quiet when it is gone: the next reading tells."""
+        """Add new samples to the counters, unless suspended or paused. The next reading reports a lost GPU."""
         session = self._session
         if session is None or self.polling_paused or self.asleep:
             return
@@ -236,7 +236,7 @@ class NvidiaDevice:
         self._sampler.wants_power = all(map(query.lacks, nvidia_fields.ENERGY.ways))
 
     def _activity(self, session: DeviceSession) -> Iterator[Value]:
-        """Yield what performance monitoring says; PCIe traffic is added up from the driver's counters elsewhere."""
+        """Yield the values of performance monitoring; PCIe traffic comes from the driver's counters instead."""
         monitor = session.gpm
         metrics = monitor.read() if monitor else {}
         for family, ratio in gpm.ratios(metrics, _GPM_RATIOS):

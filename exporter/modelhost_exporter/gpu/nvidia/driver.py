@@ -37,18 +37,18 @@ log = logging.getLogger(__name__)
 _RETRY_SECONDS, _MAX_RETRY_SECONDS = 30.0, 480.0
 _IDENTIFY_SECONDS = 60.0
 _NOT_OURS = frozenset({INVALID_ARGUMENT, NOT_SUPPORTED, NO_PERMISSION})
-"""What the driver answers of a GPU that is not for us (a container). Any other error is of one that it cannot use.
+"""Errors for a GPU that this container may not use. Any other error is that of a GPU that the driver cannot use.
 
-Of one that fell off the bus a library that was started later says ``Unknown Error``.
+For one that fell off the bus, a library that was loaded later returns ``Unknown Error``.
 """
 
 
 class Nvidia:
-    """The GPUs of NVIDIA's driver. A census opens the driver when it is closed, and anew when a GPU is missing or new.
+    """The GPUs of NVIDIA's driver. ``enumerate`` opens it when it is closed, and again when a GPU is missing or new.
 
     Finding a GPU takes a new start of the library, which takes a moment and closes every handle, so that the
     other GPUs' means since the scrape before are lost for a scrape: after 30 s, then each time after twice as long, up
-    to 8 min. A sleeping GPU is not asked for its handle, which would wake it.
+    to 8 min. The handle of a suspended GPU is not queried, since that would wake it.
     """
 
     def __init__(self, dependencies: DeviceDependencies) -> None:
@@ -70,7 +70,7 @@ class Nvidia:
         self._closed = False
 
     def absence(self) -> str:
-        """Return '': the census says it all."""
+        """Return '' always: ``enumerate`` reports absence."""
         return ""
 
     def enumerate(self) -> Enumeration:
@@ -222,7 +222,7 @@ class Nvidia:
         self._attached[index] = device
 
     def _complete_identities(self, asleep: frozenset[str]) -> None:
-        """Query, once a minute, the name and address of GPUs that did not give them when they were attached."""
+        """Query once a minute the name and address of GPUs for which they failed when these were attached."""
         if self._dependencies.clock() < self._identify_at:
             return
         self._identify_at = self._dependencies.clock() + _IDENTIFY_SECONDS
@@ -244,7 +244,7 @@ class Nvidia:
             device.detach()
 
     def _note(self, failure: NvmlFailure) -> None:
-        """Say once that the driver was replaced; make sure that the next census opens it anew."""
+        """Log once that the driver was replaced, and have the next enumeration reopen it."""
         if isinstance(failure, DriverReplaced):
             self._seen = True
             self._set_replaced(True, str(failure))

@@ -1,7 +1,8 @@
-"""What an NVIDIA GPU is asked, as tables: family, where the value comes from, its unit, and what it can be at most.
+"""The queries of an NVIDIA GPU, as tables: family, source of the value, unit and limits.
 
-Field numbers are written out: three of them moved between two releases of driver 580, so that a number means what the
-loaded driver says, not what the installed nvidia-ml-py says. Source: nvml.h and pynvml.py of 12.575, 13.580 and 13.615.
+Field numbers are written out: three of them moved between two releases of driver 580, so that a number has the
+meaning of the loaded driver, not of the installed nvidia-ml-py. Source: nvml.h and pynvml.py of 12.575, 13.580 and
+13.615.
 """
 
 from __future__ import annotations
@@ -201,7 +202,7 @@ def _link(query: DeviceQuery, family: Family, link: str, data: NvmlField, everyt
 
 
 class FieldsToQuery:
-    """Measures that one device is asked again and again, each by the best way that this device has."""
+    """Measures that are queried from one device repeatedly, each in the best way that the device supports."""
 
     def __init__(self, query: DeviceQuery, measures: Iterable[Measure]) -> None:
         self._query = query
@@ -211,7 +212,7 @@ class FieldsToQuery:
         self._found_out = -1
 
     def ask(self) -> list[Value]:
-        """Return the values of what the device has; all fields are asked for in one call."""
+        """Return the values that the device supports; all fields are queried in one call."""
         if self._found_out != self._query.found_out:
             self._choose()
         answers = self._query.fields([field for _, field in self._by_field])

@@ -53,7 +53,7 @@ class Gpm:
         self.moved = {PCIE_TX: 0.0, PCIE_RX: 0.0} if moved is None else moved
         """Bytes moved so far, by metric: those metrics are rates."""
         self.moves: bool | None = None
-        """Whether it tells those rates; None before two samples. Once true it stays so: one bad sample adds nothing."""
+        """Whether the device reports those rates; None before two samples. Once true, it stays true."""
         self.lost = False
         """Whether it answered before and does not now."""
 
@@ -78,7 +78,7 @@ class Gpm:
         return self._recent.means()
 
     def free(self) -> None:
-        """Give back the samples of an instance that is gone; the others' are freed with the library."""
+        """Free the samples of an instance that is gone; the others are freed with the library."""
         for number in self._allocated:
             self._nvml.free(number)
 
@@ -141,7 +141,7 @@ def ratios(metrics: Mapping[int, float], wanted: Mapping[int, Family]) -> list[t
 
 
 def is_supported(query: DeviceQuery) -> bool | None:
-    """Tell whether a GPU has GPM and lets us use it; None when it did not say this time."""
+    """Return whether a GPU supports GPM and permits its use; None when the query failed temporarily."""
     answer = query.call(_SUPPORT.function)
     if answer is None:
         return False if query.lacks(_SUPPORT) else None

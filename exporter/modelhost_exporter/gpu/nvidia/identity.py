@@ -1,4 +1,4 @@
-"""Who an NVIDIA GPU is, as the driver tells it."""
+"""The identity of an NVIDIA GPU, as the driver reports it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def identify(nvml: Nvml, handle: Any, index: int, driver_version: str) -> Identity:
-    """Return who a GPU is; '' for what the driver does not say. Raises as ``Nvml.ask`` for one without a UUID."""
+    """Return the identity of a GPU; '' for unknown parts. Raises as ``Nvml.ask`` for one without a UUID."""
     lib = nvml.lib
     capability = nvml.maybe(lib.nvmlDeviceGetCudaComputeCapability, handle)
     pci = nvml.maybe(lib.nvmlDeviceGetPciInfo, handle)

@@ -143,7 +143,7 @@ _LIBRARY = Library(search)
 
 
 def exists() -> bool:
-    """Return whether this machine has the library. On Windows nvidia-ml-py alone knows where it is."""
+    """Return whether this machine has the library. On Windows only nvidia-ml-py finds it."""
     return sys.platform == "win32" or _is_loaded(NAME) or _LIBRARY.exists()
 
 

@@ -142,7 +142,7 @@ def _facts(instance: _Instance) -> Iterable[Value]:
 
 
 def memory_info(query: DeviceQuery) -> MigMemory | None:
-    """Return a device's memory, with what the driver keeps told apart where the driver can (version 2)."""
+    """Return a device's memory; reserved memory is separate where the driver supports it (version 2)."""
     version_2 = NvmlCall(_MEMORY_INFO, (query.lib.nvmlMemory_v2,))
     info = query.call(_MEMORY_INFO, *version_2.arguments)
     if info is None and query.lacks(version_2):

@@ -56,7 +56,7 @@ class LibraryBroken(NvmlFailure):
 
 
 class DriverFailed(NvmlFailure):
-    """The driver is loaded and cannot be opened: a container that lost its access to it, say."""
+    """The driver is loaded and cannot be opened, such as in a container that lost access to it."""
 
 
 class DriverGone(NvmlFailure):
@@ -95,7 +95,7 @@ def check(error: Exception) -> None:
 class Nvml:
     """The library: loaded once, initialised, and initialised again when the driver has gone and come back.
 
-    Whoever calls into it does so inside ``using()``, so that it is not shut down under a call. ``lib`` is nvidia-ml-py.
+    Calls are made inside ``using()``, so that it is not shut down during a call. ``lib`` is nvidia-ml-py.
     """
 
     lib: Any
@@ -116,7 +116,7 @@ class Nvml:
         self.generation = 0
         """0 while closed, else how often it was opened: handles of another generation are void."""
         self.failure: NvmlFailure | None = None
-        """What the last call said that concerns the whole driver, since it was opened."""
+        """The last error that concerns the whole driver, since it was opened."""
         self._opened = 0
         self._numbers = 0
         self._last_use = 0.0
@@ -153,16 +153,16 @@ class Nvml:
             raise
 
     def maybe(self, function: Callable[..., Any], *arguments: Any) -> Any | None:
-        """Call a function of the library, as ``ask``; None when it has no answer, or no text that can be read."""
+        """Call a function of the library, as ``ask`` does; None when it returns no readable text."""
         try:
             return self.ask(function, *arguments)
         except (self.lib.NVMLError, UnicodeDecodeError):
             return None
 
     def retire(self) -> None:
-        """Shut down once nobody has called for a while, if ever; does not block.
+        """Shut down once it has been unused for a while, if ever; does not block.
 
-        Whoever opens it then uses the library anew: one that is never shut down does not find a GPU that came back.
+        Opening it then initialises the library again: one that is never shut down does not find a GPU that came back.
         """
         self._retired = True
         _aside(self._close_when_unused)
@@ -188,7 +188,7 @@ class Nvml:
     def close(self) -> bool:
         """Shut down once no call is under way; False, and still open, when one does not return in time.
 
-        A call that has been under way for longer than that already is not waited for: nobody else could call meanwhile.
+        A call that has taken longer than that already is not waited for: no other call could be made meanwhile.
         """
         with self._turning:
             return self._close()
@@ -216,7 +216,7 @@ class Nvml:
             free(thing)
 
     def _close_when_unused(self) -> None:
-        """Wait as long as it takes, for ever while a call hangs; ends when somebody else has closed it."""
+        """Wait until it can be closed, for ever while a call hangs; ends when it has been closed elsewhere."""
         while self.generation:
             with self._state:
                 left = self._last_use + self._retire_seconds - time.monotonic()

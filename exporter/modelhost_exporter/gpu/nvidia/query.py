@@ -1,7 +1,7 @@
 """Query one NVIDIA device, each field on its own, and remember which fields it has.
 
-A field that answered once is queried in every reading, whatever it answers now. "Not supported" is believed only for a
-field that never answered, and for 10 minutes only: drivers answer it for a moment too (a reset, a MIG switch).
+A field that succeeded once is queried in every reading, whatever its result now. "Not supported" counts only for a
+field that never succeeded, and for 10 minutes: drivers return it temporarily too (a reset, a MIG switch).
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _VALUES = tuple(struct.Struct(code) for code in ("=d", "=I", "@L", "=Q", "=q", "
 
 
 class NvmlField(NamedTuple):
-    """A value that nvmlDeviceGetFieldValues gives; ``scope`` is the NVLink, say."""
+    """A value of nvmlDeviceGetFieldValues; ``scope`` is, for example, the NVLink."""
 
     number: int
     scope: int = 0
 
 
 class NvmlCall(NamedTuple):
-    """A value that a function of nvidia-ml-py gives, or a part of what it gives."""
+    """The result of a function of nvidia-ml-py, or a part of it."""
 
     function: str
     arguments: tuple[int, ...] = ()
@@ -51,13 +51,13 @@ Way = NvmlField | NvmlCall
 
 
 def number_of(kind: int, raw: bytes) -> float | None:
-    """Return the number in a union of 8 bytes by the type that the driver says it has; None for an unknown type."""
+    """Return the number in a union of 8 bytes by the type that the driver reports; None for an unknown type."""
     number: float | None = _VALUES[kind].unpack_from(raw)[0] if kind < len(_VALUES) else None
     return number
 
 
 def is_blank(raw: float) -> bool:
-    """Tell whether a raw value stands for 'not available'."""
+    """Return whether a raw value stands for 'not available'."""
     if raw < _BLANK_32_BIT:
         return False
     return raw <= _LAST_BLANK_32_BIT or raw == _NOT_AVAILABLE_32_BIT or raw >= _BLANK_64_BIT
@@ -95,7 +95,7 @@ class DeviceQuery:
 
     @property
     def unsure(self) -> bool:
-        """Whether some answer was a failure of the moment: what was asked for may be there all the same."""
+        """Whether a query failed temporarily: its value may exist all the same."""
         return not self.outcomes <= {OK, *UNSUPPORTED}
 
     @property
@@ -130,7 +130,7 @@ class DeviceQuery:
         return bool(self._lacking) and self._clock() >= self._review_at
 
     def lacks(self, way: Way) -> bool:
-        """Tell whether the device is known not to have it."""
+        """Return whether the device is known not to support it."""
         return way in self._lacking
 
     def why(self, way: Way) -> int | None:
@@ -150,18 +150,18 @@ class DeviceQuery:
         return None if way in self._lacking else self._call(way, remember=True)
 
     def once(self, function: str, *arguments: int) -> Any | None:
-        """Return what a function answers, as ``call``, but ask again next time even when it is not there now."""
+        """Return a function's result, as ``call`` does, but query again next time even when it is not supported now."""
         return self._call(NvmlCall(function, arguments), remember=False)
 
     def part(self, way: NvmlCall) -> float | None:
-        """Return a function's answer, or the part of it that is asked for, as a number."""
+        """Return a function's result, or the requested part of it, as a number."""
         answer = self._call(way, remember=True)
         if answer is None or way.part is None:
             return answer
         return float(answer[way.part] if isinstance(way.part, int) else getattr(answer, way.part))
 
     def fields(self, fields: Sequence[NvmlField]) -> list[float | None]:
-        """Return the raw value of each of these fields, asked for in one call; None for one that has none."""
+        """Return the raw value of each of these fields, queried in one call; None for one without a value."""
         if not fields:
             return []
         try:
@@ -216,7 +216,7 @@ class DeviceQuery:
             self._answered.update(ways)
 
     def refused(self, way: Way, code: int) -> None:
-        """Note an error. A field that never answered is not supported if the code says so; else it is lost for now."""
+        """Record an error. A field that never succeeded is unsupported if the code says so; else it is lost for now."""
         self.outcomes.add(code)
         if way in self._answered:
             self._lost.add(way)

@@ -31,7 +31,7 @@ class Integral:
     def __init__(self) -> None:
         self.total = 0.0
         self.newest = 0
-        """The time of the newest sample so far, in µs of whatever clock the driver uses; 0 before the first."""
+        """Time of the newest sample so far, in µs of the driver's clock; 0 before the first."""
         self._period = 0.0
 
     def add(self, samples: Iterable[tuple[int, float]]) -> None:
@@ -78,7 +78,7 @@ class Samples:
         self._opened_anew = True
 
     def read(self, query: DeviceQuery) -> bool:
-        """Add what is new; tell whether the driver said. Raises Lost or NvmlFailure when the GPU or it is gone."""
+        """Add new samples; return whether there are any. Raises Lost or NvmlFailure when the GPU or it is gone."""
         if query.lacks(self._way):
             return False
         try:
@@ -166,7 +166,7 @@ class DriverSampler:
         self.wants_power = False
         """Set where the card does not count its energy itself."""
         self.wants_pcie = False
-        """Set where performance monitoring does not tell the PCIe traffic."""
+        """Set where performance monitoring does not report the PCIe traffic."""
 
     @property
     def has_power(self) -> bool:

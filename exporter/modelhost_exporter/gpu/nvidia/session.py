@@ -51,10 +51,10 @@ class DeviceSession:
         return self.query.lost + self.sampling.lost + self.mig.lost + (self.gpm is not None and self.gpm.lost)
 
     def probe(self, driver_version: str) -> None:
-        """Find out what the GPU has: once, until no answer was a failure of the moment, and anew every 10 minutes.
+        """Detect what the GPU supports: until no query fails temporarily, and again every 10 minutes.
 
-        Some cards never say otherwise of a field: it is tried in the first reading, the second, the fourth and so on.
-        What answered before is kept where it does not now.
+        Some cards always fail temporarily for a field: it is tried in the first reading, the second, the fourth and so
+        on. What succeeded before is kept where it fails now.
         """
         if self.query.is_review_due():
             self.expect_more()
@@ -91,12 +91,12 @@ class DeviceSession:
             self.gpm = None
 
     def _nvlinks(self) -> Sequence[Measure]:
-        """Return what to query of each NVLink; what it was before where the GPU does not give their number now."""
+        """Return the queries of each NVLink; those of before where the GPU does not report their number now."""
         count = self.query.first((nvidia_fields.NVLINKS,))
         return self._links if count is None else nvidia_fields.nvlinks(self.query, int(count))
 
     def _throttle_reasons(self) -> tuple[str, int] | None:
-        """Return the function that gives the current reasons, and the mask of those the GPU can give."""
+        """Return the function that returns the current reasons, and the mask of those that the GPU supports."""
         for word in ("Event", "Throttle"):  # renamed with driver 535
             supported = self.query.call(f"nvmlDeviceGetSupportedClocks{word}Reasons")
             if supported is not None:

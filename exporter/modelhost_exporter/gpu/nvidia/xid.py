@@ -69,7 +69,7 @@ class XidWatcher:
         self._stop.set()
 
     def values(self, uuid: str) -> Iterator[Value]:
-        """Yield one GPU's counters, their times, and whether it is watched."""
+        """Yield one GPU's counters, their times, and whether it is monitored."""
         with self._lock:
             counts = dict(self._counts.get(uuid, {}))
         for xid, count in sorted(counts.items()):
@@ -94,9 +94,9 @@ class XidWatcher:
                 self._stop.wait(_PAUSE_SECONDS)
 
     def _prepare(self, generation: int) -> bool:
-        """Register what is not yet registered; tell whether there is anything to wait for.
+        """Register what is not yet registered; return whether there is anything to wait for.
 
-        What fails for the moment only is tried again in the next round, what is not supported after 10 minutes.
+        A temporary failure is retried in the next round, what is not supported after 10 minutes.
         """
         self._expect_more()
         with contextlib.suppress(self._nvml.lib.NVMLError):
@@ -134,9 +134,9 @@ class XidWatcher:
         return events
 
     def _register(self, handle: Any) -> int | None:
-        """Ask for a GPU's XIDs; returns the handle's address, None when the GPU has none (vGPU).
+        """Register for a GPU's XIDs; return the handle's address, None when the GPU has none (vGPU).
 
-        Raises NVMLError on a failure of the moment.
+        Raises NVMLError on a temporary failure.
         """
         lib = self._nvml.lib
         try:

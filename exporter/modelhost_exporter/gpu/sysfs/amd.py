@@ -1,7 +1,7 @@
 """AMD's GPUs through amdgpu's files in sysfs; source: Linux Documentation/gpu/amdgpu/thermal.rst and driver-misc.rst.
 
-pcie_bw is left out: reading it takes a second. Memory by process is what ROCm's driver knows (see kfd.py): that of
-programs that draw would take a walk over all processes.
+pcie_bw is left out: reading it takes a second. Memory by process is that of ROCm's driver (see kfd.py): that of
+graphics programs would take a walk over all processes.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _read(_card: SysfsFolder, device: SysfsFolder) -> Iterator[Value]:
 
 
 def _share(device: SysfsFolder, name: str) -> float | None:
-    """Return a percentage as a ratio; None for one that cannot be: some chips say 655 % for 'not available'."""
+    """Return a percentage as a ratio; None for an impossible one: some chips report 655 % for 'not available'."""
     share = device.number(name, _PERCENT)
     return share if share is not None and share <= 1 else None
 
@@ -62,7 +62,7 @@ def _memory(device: SysfsFolder) -> Iterator[Value]:
 
 
 def _is_apu(device: SysfsFolder) -> bool:
-    """Tell whether the GPU is part of the processor: its gpu_metrics have another format (kgd_pp_interface.h)."""
+    """Return whether the GPU is part of the processor: its gpu_metrics have another format (kgd_pp_interface.h)."""
     return device.start("gpu_metrics", 4)[_FORMAT_REVISION:][:1] in _APU_FORMATS
 
 
@@ -155,7 +155,7 @@ def _held(classes: Path, device: SysfsFolder) -> dict[int, float] | None:
 
 
 def _uuid(device: SysfsFolder) -> str | None:
-    """Return the chip's own number as ROCm writes it; older chips have none, some say 0."""
+    """Return the chip's unique ID as ROCm writes it; older chips have none, some report 0."""
     unique = device.text("unique_id")
     return f"GPU-{unique}" if unique and unique.strip("0") else None
 

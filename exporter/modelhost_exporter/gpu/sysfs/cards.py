@@ -28,7 +28,7 @@ _NOT_THE_DRIVERS = frozenset(
         families.UNIFIED_MEMORY,
     }
 )
-"""What the kernel gives whatever the card's driver does."""
+"""Values that the kernel provides for every driver."""
 
 
 class SysfsFolder(NamedTuple):
@@ -58,7 +58,7 @@ class SysfsFolder(NamedTuple):
 
 
 class SysfsVendor(NamedTuple):
-    """How one vendor's cards are known and asked."""
+    """How the cards of one vendor are detected and read."""
 
     name: str
     drivers: frozenset[str]
@@ -67,7 +67,7 @@ class SysfsVendor(NamedTuple):
     name_of: Callable[[SysfsFolder], str]
     uuid_of: Callable[[SysfsFolder], str | None]
     held: Callable[[Path, SysfsFolder], Mapping[int, float] | None] = lambda _classes, _device: None
-    """Memory by process, from sysfs's ``class`` and the device's folder; None where it is not told."""
+    """Memory by process, from sysfs's ``class`` and the device's folder; None where it is not reported."""
 
 
 class SysfsCard:
@@ -85,7 +85,7 @@ class SysfsCard:
 
     @property
     def asleep(self) -> bool:
-        """Whether the system has put it to sleep; many of its files would wake it."""
+        """Whether the system has suspended it; reading many of its files would wake it."""
         return self._rest.asleep()
 
     @property
@@ -126,7 +126,7 @@ class SysfsCards:
         self._gone: set[str] = set()
 
     def absence(self) -> str:
-        """Return '': the census says it all."""
+        """Return '' always: ``enumerate`` reports absence."""
         return ""
 
     def enumerate(self) -> Enumeration:
@@ -155,7 +155,7 @@ class SysfsCards:
                 yield folder
 
     def _know(self, card: SysfsFolder) -> None:
-        """Note who a card is; the kernel may give another one the name of one that was unplugged."""
+        """Record the identity of a card; the kernel may reuse the name of one that was unplugged."""
         name, identity = card.path.name, self._identity(card)
         if name in self._known:
             self._known[name].identity = identity
@@ -180,7 +180,7 @@ class SysfsCards:
 
 
 def pci_name(device: SysfsFolder) -> str:
-    """Return vendor and device as PCI numbers (``1002:744c``): the kernel knows no names."""
+    """Return vendor and device as PCI IDs (``1002:744c``): the kernel has no names."""
     numbers = (device.text("vendor") or "", device.text("device") or "")
     return ":".join(number.removeprefix("0x") for number in numbers)
 

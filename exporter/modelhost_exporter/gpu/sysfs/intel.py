@@ -1,8 +1,8 @@
 """Intel's GPUs through the files of i915 and xe in sysfs.
 
 Sources: Linux Documentation/ABI/testing/sysfs-driver-intel-i915-hwmon, sysfs-driver-intel-xe-hwmon, gpu/xe/xe_gt_freq.
-Utilisation is left out: the kernel gives it to perf only, which takes privileges. The PCIe link is left out: a card's
-chip says 2.5 GT/s and one lane of the link to the switch on the card, whatever the slot has.
+Utilisation is left out: the kernel provides it to perf only, which takes privileges. The PCIe link is left out: a
+card's chip reports 2.5 GT/s and one lane, those of the link to the switch on the card, whatever the slot has.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which process holds how much memory of an AMD GPU: what ROCm's driver (KFD) says in sysfs, without asking the GPU.
+"""Memory of an AMD GPU by process, as ROCm's driver (KFD) reports it in sysfs, without querying the GPU.
 
 Source: Linux drivers/gpu/drm/amd/amdkfd, kfd_process.c (``proc/PID/vram_GPUID``) and kfd_topology.c.
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _PROPERTY = re.compile(r"^(\w{1,64}) (\d{1,20})$", re.MULTILINE)
 _NUMBER = re.compile(r"[0-9]{1,20}")
 NOBODY_KNOWN = 0
-"""Stands for whoever holds the rest: the driver, and programs that draw, which KFD does not know. No process has it."""
+"""Stands for the owners of the rest: the driver, and graphics programs, which KFD does not list. No process has it."""
 
 
 def memory_by_pid(kfd: Path, address: str, used: float | None) -> dict[int, float] | None:
