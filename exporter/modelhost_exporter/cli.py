@@ -1,4 +1,4 @@
-"""The program: wires the parts together, runs until it is told to stop, and turns outcomes into exit codes.
+"""The program: wires the parts together, runs until it is stopped, and returns the exit code.
 
 0 after a clean stop, 1 when it cannot run (an address in use), 2 for a mistake in flags or configuration.
 """
@@ -94,7 +94,7 @@ def _main(words: Sequence[str]) -> int:
 
 
 def _discover(host: str) -> int:
-    """Say what model servers there are; 0 when there is one."""
+    """Print the engines that were found; return 0 when there is one."""
     ports = discovery.usual_ports()
     found = discovery.discover(host, ports)
     print(discovery.report(host, ports, found), end="")  # noqa: T201 - the answer to a question

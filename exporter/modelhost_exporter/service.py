@@ -98,7 +98,7 @@ class Service:
         self.pollers = Pollers(
             self.registry, self._gpu_uses, dependencies=self._machine.dependencies, schedule=self._machine.schedule
         )
-        """The model servers that are watched."""
+        """The pollers of the configured servers."""
         self._owners = ProcessOwners(())
         self._built: dict[str, tuple[Build, Collector]] = {}
         self.config = config
@@ -113,8 +113,8 @@ class Service:
     def reload(self) -> None:
         """Read the configuration anew and put it in force; blocks.
 
-        Everything new is built and started before anything old ends. NotReloaded, for whatever reason, leaves
-        everything as it was, is logged, and shows in a metric.
+        Everything new is built and started before anything old ends. After ReloadFailed, for whatever reason,
+        everything is as it was; the failure is logged and shown in a metric.
         """
         with self._lock:
             try:

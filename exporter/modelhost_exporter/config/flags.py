@@ -167,7 +167,7 @@ def _collector_help(name: str) -> str:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong in one line and exit with 2."""
+        """Print the mistake in one line and exit with 2."""
         self.exit(2, f"{PROGRAM}: {redact(message)} (see --help)\n")
 
 
@@ -201,7 +201,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def parse_discover(arguments: Sequence[str]) -> str:
-    """Parse what follows ``discover`` and return the host to look at; exits with 2 and one line on a mistake."""
+    """Parse the arguments of ``discover`` and return the host; exits with 2 and one line on a mistake."""
     discover = _Parser(
         prog=f"{PROGRAM} {DISCOVER}",
         description="Look once at the ports where model servers usually listen, and print the configuration for them.",

@@ -1,4 +1,4 @@
-"""The configuration: frozen dataclasses, read from strict YAML; what a flag says goes on top."""
+"""The configuration: frozen dataclasses, read from strict YAML; flags override the file."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ _DISABLE_DEFAULTS = "disable_defaults"
 def load(file: Path | None, overrides: Mapping[str, object]) -> Config:
     """Read the file (None: all defaults) with the overrides (dotted path → value) on top.
 
-    ConfigError says in one line what is wrong, in the file or in an override.
+    Raises ConfigError, whose text is one line, for a mistake in the file or in an override.
     """
     raw = _read_file(file) if file else None
     for path, value in overrides.items():

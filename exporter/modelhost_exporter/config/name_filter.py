@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class NameFilter:
-    """Keeps the names a pattern picks; a pattern must match the whole name.
+    """A filter of names by regular expression, which must match the whole name.
 
     Give ``include`` (only these) or ``exclude`` (all but these), never both: ValueError.
     """
@@ -21,7 +21,7 @@ class NameFilter:
             raise ValueError("give include or exclude, not both")
 
     def keeps(self, name: str) -> bool:
-        """Tell whether ``name`` is measured."""
+        """Return whether ``name`` is measured."""
         if self.include is not None:
             return self.include.fullmatch(name) is not None
         return self.exclude is None or self.exclude.fullmatch(name) is None

@@ -66,7 +66,7 @@ class _StrictLoader(yaml.SafeLoader):
         return self._sizes[id(node)]
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        """Build a value; what looks like a date or a number and is none (``2001-99-99``) is an error with a place."""
+        """Build a value; an invalid date or number (``2001-99-99``) is an error with its place."""
         kind = node.tag.rpartition(":")[2]
         problem = f"not a YAML {kind}"  # without the value, which may be a key or a password
         if kind in ("int", "float") and len(node.value) > _MAX_NUMBER:
@@ -112,7 +112,7 @@ def read(file: Path) -> object:
 
 
 def _content(file: Path) -> bytes:
-    """Return the file's first bytes, one more than are allowed; TimeoutError for a pipe that nobody writes to.
+    """Return the file's first bytes, one more than are allowed; TimeoutError for a pipe without a writer.
 
     A pipe (``--config.file <(…)``) has no writer any more when it is opened again: that would wait for ever.
     """
@@ -139,5 +139,5 @@ def _open_at_once(path: str, flags: int) -> int:
 
 
 def _without_values(problem: str) -> str:
-    """Return PyYAML's words without what it quotes, but for a single character: it may be a password."""
+    """Return PyYAML's message without what it quotes, which may be a password, but for a single character."""
     return problem if problem.startswith("key ") else re.sub(r"'(?!<)[^']{2,}'", "***", problem)

@@ -30,7 +30,7 @@ class MessageSource(meter.FamilySource, Protocol):
 
 
 class Broadcaster:
-    """What is happening now, for whoever watches or asks; used on the event loop."""
+    """The live feed for subscribers and single requests; used on the event loop."""
 
     def __init__(self, source: MessageSource, interval_seconds: float) -> None:
         """Prepare; nothing is measured before ``start``."""
@@ -50,7 +50,7 @@ class Broadcaster:
         self._task = asyncio.get_running_loop().create_task(self._sampler.run())
 
     async def stop(self) -> None:
-        """Measure no more, and say good-bye to the viewers."""
+        """Stop measuring, and close the subscribers' connections."""
         self.viewers.end()
         if self._task is not None:
             self._task.cancel()
@@ -62,9 +62,9 @@ class Broadcaster:
         self._sampler.wake()
 
     async def message(self) -> Message | None:
-        """Return the newest message, measured for who asks where nobody watches; None where that takes too long.
+        """Return the newest message, measured now where there are no subscribers; None where that takes too long.
 
-        Who asks again within 90 s finds rates as well.
+        A second request within 90 s has rates as well.
         """
         self._asked_until = time.monotonic() + _AFTER_ASKING_SECONDS
         if self._message is None:
@@ -75,7 +75,7 @@ class Broadcaster:
         return self._message
 
     async def history(self) -> bytes:
-        """Return the history as JSON, empty where it is off; whoever asks between two messages shares one."""
+        """Return the history as JSON, empty where it is off; requests between two messages share one."""
         if self._page is None:
             history = self._history or History(self._interval, self._interval)
             self._page = threads.call(history.encode)

@@ -1,4 +1,4 @@
-"""Looking things up in the families of one moment."""
+"""Look up samples in the families of one reading."""
 
 from __future__ import annotations
 

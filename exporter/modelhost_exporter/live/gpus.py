@@ -1,4 +1,4 @@
-"""The GPUs in numbers; what a card does not say is None."""
+"""The GPUs' part of the message; None for what a card does not report."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def gpus(families: Families) -> list[Gpu]:
 
 
 def missing(families: Families) -> int | None:
-    """Return how many GPUs should be there and are not; None where nobody can say."""
+    """Return the number of missing GPUs; None where it is unknown."""
     there, expected = families.one("gpu_devices"), families.one("gpu_devices_expected")
     return None if there is None or expected is None else max(int(expected - there), 0)
 
 
 def silent(known: Iterable[Gpu]) -> list[Gpu]:
-    """Return the GPUs that were there when nobody can say how they are."""
+    """Return the GPUs of the last reading while they cannot be read."""
     return [
         {field: value if field in ("id", "uuid", "name") else None for field, value in gpu.items()} for gpu in known
     ]

@@ -66,7 +66,7 @@ def devices(families: Families) -> Devices:
 
 
 def moved(readings: Sequence[Devices]) -> NetworkTraffic:
-    """Return the bytes that moved from the first reading to the last; None where the last one does not say."""
+    """Return the bytes transferred between the first and the last reading; None where the last one has none."""
     present: Iterable[str] = readings[-1] if readings else ()
     rows = [[reading.get(device, NetworkTraffic(None, None)) for reading in readings] for device in present]
     return NetworkTraffic(

@@ -1,4 +1,4 @@
-"""The message that viewers get, by the names that dashboards know."""
+"""The message of the live feed, with the field names that dashboards use."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ class Meter:
         self._gpus: list[Gpu] = []
 
     def read(self) -> Message:
-        """Measure and return what is known now; a first message knows no rates."""
+        """Measure and return a message; the first one has no rates."""
         measured = self._measured()
         families = Families(measured.families)
         self._readings.add(self._clock(), families)

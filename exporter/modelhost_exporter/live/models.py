@@ -1,4 +1,4 @@
-"""Each model in numbers: what the proxy saw of it, and what its server says."""
+"""The models' part of the message: requests from the proxy, state from their servers."""
 
 from __future__ import annotations
 

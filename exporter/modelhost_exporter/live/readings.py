@@ -74,7 +74,7 @@ class Measurements:
         return RequestsSpan(span[0].requests, span[-1].requests, span[-1].at - span[0].at)
 
     def _last(self, seconds: float) -> Sequence[Measurement]:
-        """Return the readings that are at most so old: after a gap nothing is said about what was before it."""
+        """Return the readings of at most this age: after a gap, older ones do not count."""
         since = self.newest.at - seconds - _TOLERANCE_SECONDS
         return [reading for reading in self._readings if reading.at >= since]
 

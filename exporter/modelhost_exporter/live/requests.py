@@ -1,4 +1,4 @@
-"""Requests that passed the proxy: running totals of each model, and what they say of a span of time."""
+"""Proxied requests: running totals by model, and their rates and quantiles over a span of time."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _SIZE = _WITHIN + len(_BOUNDS)
 
 
 def _outcome_at(labels: Mapping[str, str]) -> int:
-    """Return where a request counts: what clients did wrong or gave up is neither good nor bad."""
+    """Return where a request counts: client errors and disconnects are neither good nor bad."""
     outcome = labels["outcome"]
     return _GOOD if outcome == "ok" else _BAD if outcome in ERRORS else _NEITHER
 
@@ -73,7 +73,7 @@ class Counts:
         return hash(self._numbers)
 
     def follows(self, before: Counts) -> bool:
-        """Tell whether these totals can have grown out of those."""
+        """Return whether these totals are at least as large as those, so that no counter was reset."""
         return all(now >= then for now, then in zip(self._numbers, before._numbers, strict=True))
 
     @property

@@ -1,4 +1,4 @@
-"""Numbers of the last so many moments, in columns of fixed length: bounded whatever comes."""
+"""Fixed-size ring buffer of samples, one column per field."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The live feed over HTTP: a WebSocket on the metrics path, server-sent events, and what is asked once."""
+"""The live feed over HTTP: a WebSocket on the metrics path, server-sent events, and a JSON API."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class _Routes:
             raise _Problem(503, str(error)) from error
 
     async def nothing(self, request: web.Request) -> bytes:
-        """Say that there is nothing here."""
+        """Return 404."""
         raise _Problem(404, f"Not Found: {request.method} {request.path}")
 
     async def events(self, request: web.Request, headers: Mapping[str, str]) -> web.StreamResponse:
@@ -190,7 +190,7 @@ class _Routes:
 
 
 async def _hear(socket: web.WebSocketResponse) -> None:
-    """Answer pings and ignore everything else, until the client closes or says more than anybody needs to."""
+    """Answer pings and ignore everything else, until the client closes or sends too much."""
     clock = asyncio.get_running_loop().time
     heard, since = 0, clock()
     async for message in socket:

@@ -1,4 +1,4 @@
-"""When to measure: every two seconds while somebody watches, or for the history; once for all."""
+"""The clock of the live feed: measure every two seconds while there are subscribers or a history."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class MessageSampler:
         self._failing = StateLog(initial=False)
 
     def wake(self) -> None:
-        """Look at once whether it is wanted."""
+        """Check at once whether to measure."""
         self._woken.set()
 
     async def run(self) -> None:

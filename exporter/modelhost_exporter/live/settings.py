@@ -1,4 +1,4 @@
-"""What the live feed can be told in the configuration."""
+"""The live feed's part of the configuration."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class LiveOptions:
     """The live feed and its history."""
 
     history: bool = True
-    """Off: nothing is sampled while nobody watches, and there is no past to look at."""
+    """Off: nothing is measured without subscribers, and there is no history."""
     history_length: Seconds = Seconds(3600.0)
     max_viewers: int = 200
 

@@ -1,4 +1,4 @@
-"""Whoever watches: each message is encoded and framed once, and handed to all of them without waiting for any."""
+"""Subscribers of the live feed: each message is encoded and framed once, and sent to all without waiting for any."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Subscriber:
         self.gone.set()
 
     def end(self) -> None:
-        """Say good-bye, without waiting for the answer."""
+        """Send a close frame, without waiting for the answer."""
         if self.framing is websocket_frame and not self._transport.is_closing():
             self._transport.write(_CLOSE_FRAME)
         if self._transport.get_write_buffer_size():
@@ -93,13 +93,13 @@ class Subscribers:
         return len(self._viewers)
 
     def add(self, viewer: Subscriber) -> None:
-        """Show somebody what is known, and from now on what is new."""
+        """Send the newest message to a subscriber, and from now on each new one."""
         self._viewers.add(viewer)
         if self._latest is not None:
             viewer.offer(viewer.framing(self._latest))
 
     def remove(self, viewer: Subscriber) -> None:
-        """Forget somebody."""
+        """Remove a subscriber."""
         self._viewers.discard(viewer)
 
     def publish(self, message: bytes | None) -> None:

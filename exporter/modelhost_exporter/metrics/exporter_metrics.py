@@ -1,4 +1,4 @@
-"""What the exporter says about itself: version, reloads, its process and its Python."""
+"""Metrics of the exporter itself: version, reloads, its process and its Python."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class ExporterMetrics:
             self._read_at = self._now()
 
     def collect(self) -> Iterator[Metric]:
-        """Yield everything the exporter says about itself."""
+        """Yield the metrics of the exporter itself."""
         yield from BUILD_INFO.by([(self._build, 1)])
         yield from RELOAD_SUCCESSFUL.of(float(self._successful))
         yield from RELOAD_TIMESTAMP.of(self._read_at)

@@ -1,4 +1,4 @@
-"""The page's formats: which one a client asked for, and rendering families into it."""
+"""Exposition formats: negotiate one, and render families into it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class _Families(NamedTuple):
 
 
 class PrerenderedMetric(Metric):
-    """A family whose lines are written already: what is heard once and scraped often is written once."""
+    """A family with prerendered lines: values that change rarely are rendered once and scraped often."""
 
     lines: bytes = b""
 
@@ -123,7 +123,7 @@ def negotiate(accept: str) -> Format:
 
 
 def accepts_gzip(accept_encoding: str) -> bool:
-    """Tell whether an Accept-Encoding header welcomes gzip (q-values honoured)."""
+    """Return whether an Accept-Encoding header accepts gzip (q-values honoured)."""
     qualities = {element.value: element.quality for element in _parse(accept_encoding)}
     return qualities.get("gzip", qualities.get("*", 0.0)) > 0
 

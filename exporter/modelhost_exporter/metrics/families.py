@@ -76,7 +76,7 @@ def histogram(name: str, help_text: str, buckets: tuple[float, ...], *labels: st
 
 @lru_cache(_MAX_REMEMBERED)
 def _labels(names: tuple[str, ...], values: tuple[str, ...]) -> dict[str, str]:
-    """Return a sample's labels: the same object scrape after scrape, which nobody changes."""
+    """Return a sample's labels: the same immutable object in every scrape."""
     return dict(zip(names, map(_printable, values), strict=True))
 
 

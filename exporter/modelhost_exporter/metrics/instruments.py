@@ -94,7 +94,7 @@ C = TypeVar("C", bound=_Child)
 
 
 class Instrument(Generic[C]):
-    """One family: a child for each combination of label values that has been asked for, from then on on every page."""
+    """One family with a child for each combination of label values that was requested once."""
 
     def __init__(self, family: Family, make: Callable[[], C], registry: CollectorRegistry) -> None:
         self._family = family
@@ -114,7 +114,7 @@ class Instrument(Generic[C]):
         return child
 
     def describe(self) -> Iterator[Metric]:
-        """Yield the family without samples: its registry can then be asked for it by name."""
+        """Yield the family without samples, by which its registry finds it by name."""
         yield Metric(self._family.name.removesuffix("_total"), self._family.help, self._family.type)
 
     def collect(self) -> Iterator[Metric]:

@@ -1,4 +1,4 @@
-"""Families made of parts that are written ahead of the scrape, each by whoever has something new to say."""
+"""Families made of parts that are rendered ahead of the scrape, when their values change."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ class _Page:
             log.warning("the live page has no charts: install again where npm's registry can be reached")
 
     async def index(self, request: web.Request) -> web.Response:
-        """Serve the page, with the links that the configuration in force gives."""
+        """Serve the page, with the links of the configuration in force."""
         return _File(self._index().encode(), ".html").answer(request)
 
     async def file(self, request: web.Request) -> web.Response:

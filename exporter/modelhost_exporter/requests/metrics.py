@@ -1,4 +1,4 @@
-"""The only request histograms and counters: one record() per request, whatever became of it."""
+"""Histograms and counters of requests: one record() per request, whatever its outcome."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from modelhost_exporter.requests.slo import Objectives
 
     Recorded = Callable[[str, RequestObservation], None]
-    """Is told the server and the request."""
+    """Called with the server and the request."""
 
 # Supersets of the bounds that OpenTelemetry's GenAI conventions advise, so that queries written for those stay exact.
 # Bounds in between keep the error of a median small: see largest_median_error.
@@ -207,7 +207,7 @@ class RequestMetrics:
     """Counts requests of every proxied server into one registry."""
 
     def __init__(self, registry: CollectorRegistry, recorded: Recorded | None = None) -> None:
-        """Prepare; ``recorded`` is told of every request as well: it must neither block nor raise."""
+        """Prepare; ``recorded`` is called with every request as well: it must neither block nor raise."""
         self._recorded = recorded
         self._requests = live_counter(REQUESTS, registry)
         self._in_flight = live_gauge(IN_FLIGHT, registry)

@@ -12,9 +12,10 @@ UNKNOWN = "unknown"
 
 
 class ModelNames:
-    """The places of one server. A client can ask for any name; only a reply with success gives it a place.
+    """The model names of one server that become labels, a bounded number.
 
-    Names that the configuration knows have theirs from the start, so that a model which never answers is named too.
+    A client can send any name: a name becomes a label after a successful response. Names in the configuration are
+    labels from the start, so that a model that never succeeds has its own series too.
     """
 
     def __init__(self, max_models: int, known: Iterable[str] = ()) -> None:

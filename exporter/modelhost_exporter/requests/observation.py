@@ -66,5 +66,5 @@ class RequestObservation(NamedTuple):
 
     @property
     def is_inference(self) -> bool:
-        """Tell whether a model was asked for something."""
+        """Return whether the request was for inference."""
         return self.operation != "other"

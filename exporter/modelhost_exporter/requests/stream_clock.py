@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class StreamClock:
-    """Marks of one reply, in seconds of the monotonic clock of whoever calls it.
+    """Times of one response, in seconds of the caller's monotonic clock.
 
     A chunk here is a piece of the reply that held at least one token; it is not a token.
     """

@@ -67,7 +67,7 @@ class Limiter(Protocol):
 class LimitedConnection(RequestHandler):
     """aiohttp's connection with time-outs for head, body, idling and sending, and a bound on its headers.
 
-    aiohttp itself only closes connections that wait for a request, and gives one that sends a head slowly as long as
+    aiohttp itself only closes connections that wait for a request, and allows one that sends headers slowly as long as
     one that is idle.
     """
 

@@ -18,14 +18,14 @@ _INSTALLERS_NAMES = frozenset(
 """Names that many machines have: an attacker's domain may have such a name in it, to pass for this machine."""
 
 _NAMES_IN_CONTAINERS = ("host.docker.internal", "host.containers.internal")
-"""What containers call the machine that they run on; ``.internal`` is nobody's to register."""
+"""Names of the host inside containers; nobody can register ``.internal``."""
 
 
 class MachineNames:
     """Names that lead to this machine: its own, the short form of that, and the short form with any domain."""
 
     def __init__(self, *names: str) -> None:
-        """Start with these, none: the system's; the name that the resolver gives is added when it is known."""
+        """Start with these names (None: the system's); the resolver's name is added when it is known."""
         self._exact: set[str] = {LOCALHOST, *_NAMES_IN_CONTAINERS}
         self._shorts: set[str] = set()
         self._is_of_system = not names

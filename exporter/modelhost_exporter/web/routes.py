@@ -65,7 +65,7 @@ class _Pages:
         return await (self._websocket(request) if is_websocket(request) else self._page(request))
 
     async def _page(self, request: web.Request) -> web.Response:
-        """Serve a page of the chosen collectors in the format the client asked for."""
+        """Serve the chosen collectors in the format that the client requested."""
         scrape = self._service.scrape
         only = chosen_collectors(request.query, scrape.names)
         format_ = negotiate(_joined(request.headers, "Accept"))
