@@ -40,23 +40,23 @@ class NotServed(LookupError):
 
 
 class UnexpectedContent(ValueError):
-    """The server's answer is not what its kind would say."""
+    """The response is not one of the server's kind."""
 
 
 def never(_models: frozenset[str] | None = None) -> bool:
-    """Say that no traffic is known of."""
+    """Return False: no traffic is known of."""
     return False
 
 
 @dataclass(frozen=True)
 class PollPolicy:
-    """What may be asked of a server whose models must not be loaded, woken or kept awake by asking."""
+    """Which pages may be read, so that polling neither loads, wakes nor keeps a model awake."""
 
     metrics: Literal["auto", "on", "off"] = "auto"
     arguments: tuple[str, ...] = ()
     """The command line of the server's process; empty where it cannot be seen."""
     traffic: Callable[[frozenset[str] | None], bool] = never
-    """Tell whether requests for a model of these names (None: any) came since this was last answered with yes."""
+    """Returns whether requests for a model of these names (None: any) came since the last True."""
 
 
 FREE = PollPolicy()
@@ -115,7 +115,7 @@ def number(value: object) -> float | None:
 
 
 def count(value: object) -> float | None:
-    """Return a number greater than zero: what servers write as 0 when they do not know."""
+    """Return a number greater than zero; servers write 0 for unknown ones."""
     return number(value) or None
 
 
@@ -146,7 +146,7 @@ def listed_models(fetch: Fetch) -> list[dict[str, Any]]:
 
 
 def wants_key(fetch: Fetch) -> bool:
-    """Tell whether /v1/models is there for those who have a key."""
+    """Return whether /v1/models requires a key."""
     try:
         fetch("/v1/models")
     except LookupError as refusal:

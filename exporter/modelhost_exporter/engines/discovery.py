@@ -1,4 +1,4 @@
-"""``modelhost-exporter discover``: looks once at the ports where model servers usually are, and prints their YAML."""
+"""``modelhost-exporter discover``: try the default ports of all engines once, and print the YAML for what answers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Found(NamedTuple):
 
 
 class KeyRequired(NamedTuple):
-    """Something that wants a key before it says what it is."""
+    """A server that requires a key before its kind can be detected."""
 
     url: str
 
@@ -41,7 +41,7 @@ def usual_ports() -> tuple[int, ...]:
 
 
 def discover(host: str, ports: Sequence[int], timeout_seconds: float = _TIMEOUT_SECONDS) -> list[Found | KeyRequired]:
-    """Return the model servers on these ports, looked at side by side; takes a few time-outs at most."""
+    """Return the engines on these ports, tried side by side; takes a few time-outs at most."""
     with ThreadPoolExecutor(max(1, len(ports))) as pool:
         looks = pool.map(lambda port: _look(f"http://{host}:{port}", timeout_seconds), ports)
         return [found for found in looks if found is not None]

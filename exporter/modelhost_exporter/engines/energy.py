@@ -14,11 +14,11 @@ Attribution = Literal["exclusive", "shared"]
 
 
 GpuUses = Callable[[], "Mapping[str, GpuUse]"]
-"""Returns every GPU by its uuid; may block, may be called by several threads, raises OSError when it cannot say."""
+"""Returns every GPU by UUID; may block, may be called by several threads, raises OSError when they cannot be read."""
 
 
 class _Noted(NamedTuple):
-    """A GPU's energy counter, and the models that have had its memory since it said that; None: others, too."""
+    """A GPU's energy counter, and the models that have held its memory since then; None: others, too."""
 
     joules: float
     holders: frozenset[str] | None
@@ -52,7 +52,7 @@ class ModelEnergy:
                 self._share_out(part, "exclusive" if since is not None and len(since) == 1 else "shared", models)
 
     def pause(self) -> None:
-        """Leave out what is used until the next note: nobody knows by whom."""
+        """Leave out the energy used until the next reading, whose user is not known."""
         self._noted = {}
 
     def of(self, model: str) -> Mapping[str, float]:

@@ -1,4 +1,4 @@
-"""How many tokens fit in llama.cpp's KV cache: it depends on how the server was started, which /props does not say.
+"""Capacity of llama.cpp's KV cache in tokens: it depends on start arguments that /props does not report.
 
 Source: llama.cpp tools/server/server.cpp and src/llama-context.cpp (b11434). By default four slots share one cache, and
 the context that a slot shows is that of all; with ``--parallel 4`` each slot has a part of its own, and shows that.
@@ -40,7 +40,7 @@ def capacity(
 
 
 def _is_shared(arguments: Sequence[str], slots: float) -> bool | None:
-    """Tell whether all slots share one cache; None when that is not known."""
+    """Return whether all slots share one cache; None when that is not known."""
     if any(flag in arguments for flag in _SHARED):
         return True
     if any(flag in arguments for flag in _APART):

@@ -16,7 +16,7 @@ _LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
 def is_local(host: str) -> bool:
-    """Tell whether a URL's host is this machine's loopback."""
+    """Return whether a URL's host is this machine's loopback."""
     return host in _LOCAL or host.startswith("127.")
 
 
@@ -42,7 +42,7 @@ class LocalProcesses:
         self._family: list[Any] = []
 
     def find(self, programs: Sequence[str]) -> ServerProcesses | None:
-        """Return the processes of a server whose command line has one of these words; None elsewhere, and unseen."""
+        """Return the local processes whose command line has one of these words; None when there are none."""
         if not self._here or not programs:
             return None
         if self._looked is None or self._now() - self._looked >= _LOOK_AGAIN_SECONDS:
@@ -51,7 +51,7 @@ class LocalProcesses:
         return self._measured()
 
     def forget(self) -> None:
-        """Look anew next time: the server was away, and may be another."""
+        """Search again next time: the server was away, and may be another process."""
         self._looked = None
 
     def _measured(self) -> ServerProcesses | None:
@@ -87,7 +87,7 @@ class LocalProcesses:
 
 
 def _is_one(words: Sequence[str], programs: Sequence[str]) -> bool:
-    """Tell by the program, or an interpreter's script or module; the arguments of a tunnel or a proxy do not count."""
+    """Return whether the program, or an interpreter's script or module, matches; other arguments do not count."""
     interpreted = words[0].rpartition("/")[2].startswith("python")
     candidates = words[:3] if interpreted else words[:1]
     return any(program.casefold() in word.casefold() for word in candidates for program in programs)

@@ -255,7 +255,7 @@ _MAX_LABEL = 128
 
 @dataclass(frozen=True)
 class ModelState:
-    """One model as it is shown: what its server said, and what was seen over time."""
+    """One model's metrics: the state that its server reported, and what was counted over time."""
 
     model: Model
     loaded: bool | None
@@ -362,5 +362,5 @@ def _described(model: Model) -> tuple[str, str, str, str]:
 
 
 def _short(text: str) -> str:
-    """Return what fits a label: a server may say anything."""
+    """Return a bounded label value: a server may report anything."""
     return text[:_MAX_LABEL]

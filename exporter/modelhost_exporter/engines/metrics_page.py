@@ -1,7 +1,7 @@
-"""Reading an engine's page of metrics: only its own names, summed or averaged over the labels nobody asked for.
+"""Parse an engine's metrics page: only its own names, summed or averaged over unneeded labels.
 
 prometheus_client's parser takes 18 ms for a vLLM page on a small machine, this one 1 ms: labels are parsed only where
-they are asked for.
+they are needed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class EnginePage:
     """The samples of one engine, by the name after its prefix.
 
     Lines that cannot be read or are longer than 4 kB are left out, and so are values that are NaN, negative or above
-    ``MAX_NUMBER``; ``_created`` is never asked for.
+    ``MAX_NUMBER``; ``_created`` is never read.
     """
 
     def __init__(self, text: bytes, *prefixes: str, copies: Collection[str] = ()) -> None:

@@ -30,11 +30,11 @@ class Known:
     unloads: int = 0
     load_seconds: float | None = None
     load_noted_since: float | None = None
-    """From when on the model was not loaded, as far as polls saw, before the load that a request told of."""
+    """Since when the model was not loaded, as far as polls saw, before the load that a request reported."""
 
     @property
     def has_states(self) -> bool:
-        """Tell whether its server ever said that it is loaded, or not."""
+        """Return whether its server ever reported whether it is loaded."""
         return self.loaded is not None
 
 
@@ -50,7 +50,7 @@ class _State:
 
 
 class ModelHistory:
-    """The models of one server. Polled in one thread, asked about requests in another."""
+    """The models of one server. Updated by polls in one thread, read for requests in another."""
 
     def __init__(self, max_models: int) -> None:
         self._names = ModelNames(max_models)
@@ -68,13 +68,13 @@ class ModelHistory:
             self._remember(at, snapshot)
 
     def models(self) -> Iterator[tuple[str, Known]]:
-        """Yield the models and their labels, in the order in which they were first seen; any thread may look."""
+        """Yield the models and their labels, in the order in which they were first seen; for any thread."""
         with self._lock:
             known = list(self._known.items())
         yield from known
 
     def is_cold(self, name: str, accepted: float, first_answer: float) -> bool:
-        """Tell whether a request that was accepted then found its model not loaded; False when that is not known.
+        """Return whether a request accepted at that time found its model not loaded; False when that is not known.
 
         Once one request was answered the model is loaded, also before the next poll sees it.
         """
@@ -90,9 +90,9 @@ class ModelHistory:
             return not loaded and not seen <= answered < accepted
 
     def note_load(self, name: str, accepted: float, seconds: float) -> None:
-        """Note how long a load took, as a request that was accepted then and waited for it was told.
+        """Record a load's duration, as reported to a request that was accepted at that time and waited for it.
 
-        Of several requests that waited for one load, the first was told the whole of it.
+        Of several requests that waited for one load, the first was reported the whole duration.
         """
         with self._lock:
             state = self._state_at(accepted)
@@ -130,7 +130,7 @@ class ModelHistory:
             known.load_seconds = model.load_seconds
 
     def _label(self, model: Model) -> str | None:
-        """Return the label of a model; None for one too many, whose name is too long, or that looks like no name."""
+        """Return the label of a model; None beyond the limit, and for names that are too long or invalid."""
         if len(model.name) > _MAX_NAME:
             return None
         label = self._names.label(model.name, succeeded=True)

@@ -1,4 +1,4 @@
-"""What a model server says of itself at one moment: plain data; None and empty wherever it does not say, never 0."""
+"""The state of an engine at one poll: plain data; None or empty where it is not reported, never 0."""
 
 from __future__ import annotations
 

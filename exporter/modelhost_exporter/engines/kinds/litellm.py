@@ -1,4 +1,4 @@
-"""LiteLLM's proxy: /v1/models, /metrics/ and /health/readiness; never /health, which asks every model for an answer."""
+"""LiteLLM's proxy: /v1/models, /metrics/ and /health/readiness; never /health, which sends a request to every model."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ ACCEPTS_INCLUDE_USAGE = False
 
 
 def detect(fetch: Fetch) -> bool:
-    """Tell by its version, which it says without a key."""
+    """Return whether its version is there, which needs no key."""
     return bool(text(optional_object(fetch, "/health/readiness").get("litellm_version")))
 
 
 def snapshot(fetch: Fetch, care: PollPolicy = FREE) -> ServerSnapshot:
-    """Return what LiteLLM says; whether the models behind it are loaded it does not know."""
+    """Return LiteLLM's state; it does not know whether the models behind it are loaded."""
     models = tuple(Model(entry["id"]) for entry in listed_models(fetch))
     metrics = EnginePage(page(fetch, "/metrics/") if care.metrics != "off" else b"", "litellm_")
     version = text(optional_object(fetch, "/health/readiness").get("litellm_version"))

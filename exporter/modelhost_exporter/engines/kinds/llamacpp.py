@@ -2,9 +2,9 @@
 
 /props and /v1/models neither load, wake nor keep a model awake. Of the others (llama.cpp #18228, #23096, #27376):
 
-- builds before ``_HARMLESS_METRICS_BUILD`` wake a sleeping model for /metrics, and begin to wait anew with each;
+- builds before ``_HARMLESS_METRICS_BUILD`` wake a sleeping model for /metrics, and each request restarts the idle time;
 - every build does so for /slots;
-- a router loads the model that either is asked for, unless told not to.
+- a router loads the model that either is requested for, unless configured not to.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ _SLEEP_FLAG = "--sleep-idle-seconds"
 
 
 def detect(fetch: Fetch) -> bool:
-    """Tell by the owner of its models, or by its properties."""
+    """Return whether the owner of its models, or its properties, are llama.cpp's."""
     if "llamacpp" in owners(fetch):
         return True
     return "default_generation_settings" in optional_object(fetch, "/props")
 
 
 def snapshot(fetch: Fetch, care: PollPolicy = FREE) -> ServerSnapshot:
-    """Return what llama.cpp says, asking /metrics and /slots only where that does no harm."""
+    """Return llama.cpp's state, with /metrics and /slots only where reading them does no harm."""
     entries = listed_models(fetch)
     props = optional_object(fetch, "/props")
     if props.get("role") == "router" or any("status" in entry for entry in entries):
@@ -83,7 +83,7 @@ def _single(fetch: Fetch, care: PollPolicy, props: dict[str, Any], entries: list
 def _deep(
     fetch: Fetch, care: PollPolicy, *, awake: bool, can_sleep: bool, build: int
 ) -> tuple[EnginePage, list[dict[str, Any]] | None]:
-    """Return /metrics and /slots of a server with one model, as far as they may be asked for; none is ever woken."""
+    """Return /metrics and /slots of a server with one model, as far as they may be read; no model is ever woken."""
     auto = care.metrics == "auto"
     if awake and (care.metrics == "on" or (auto and (not can_sleep or _stays_loaded(care.arguments)))):
         return _metrics(fetch), _slots(fetch)
@@ -116,12 +116,12 @@ def _router(fetch: Fetch, care: PollPolicy, props: dict[str, Any], entries: list
 
 
 def _may_sleep(entry: dict[str, Any]) -> bool:
-    """Tell whether a router's model may fall asleep: what it was started with says so, or does not say."""
+    """Return whether a router's model may fall asleep: its start arguments say so, or are not known."""
     return not _stays_loaded(texts(child(entry, "status", "args")))
 
 
 def _stays_loaded(arguments: tuple[str, ...]) -> bool:
-    """Tell whether a server that was started like this never sleeps; False when that is not known."""
+    """Return whether a server with these start arguments never sleeps; False when that is not known."""
     return bool(arguments) and not any(argument.startswith(_SLEEP_FLAG) for argument in arguments)
 
 
@@ -152,7 +152,7 @@ def _parameters(exact: float | None) -> str:
 
 
 def _build(props: dict[str, Any]) -> int:
-    """Return the number of the build (``b11434-abc``); 0 when it does not say."""
+    """Return the build number (``b11434-abc``); 0 when it is not known."""
     found = _BUILD.match(text(props.get("build_info")))
     return int(found[1]) if found else 0
 
@@ -167,7 +167,7 @@ def _slots(fetch: Fetch, query: str = "") -> list[dict[str, Any]] | None:
 
 
 class _Room(NamedTuple):
-    """What is known of a model's slots without asking them."""
+    """The state of a model's slots, as far as it is known without reading them."""
 
     arguments: tuple[str, ...]
     slots: float | None
@@ -203,7 +203,7 @@ def _engine(metrics: EnginePage, slots: list[dict[str, Any]] | None, room: _Room
 
 
 def _usage(metrics: EnginePage, slots: list[dict[str, Any]] | None, whole: float | None) -> float | None:
-    """Return what the server says (before #13660), else the tokens of the slots that work over all that fit."""
+    """Return the server's ratio (before #13660), else the tokens of the busy slots over all that fit."""
     said = metrics.ratio("kv_cache_usage_ratio")
     if said is not None or slots is None or not whole:
         return said

@@ -27,14 +27,14 @@ ACCEPTS_INCLUDE_USAGE = True
 
 
 def detect(fetch: Fetch) -> bool:
-    """Tell by either of its own lists, whose entries say whether they are loaded (it answers 200 to any path)."""
+    """Return whether either of its own lists has entries with a loaded state (it answers 200 to any path)."""
     first = next(objects(optional_object(fetch, "/api/v1/models").get("models")), {})
     older = next(objects(optional_object(fetch, "/api/v0/models").get("data")), {})
     return "loaded_instances" in first or "compatibility_type" in older
 
 
 def snapshot(fetch: Fetch, _care: PollPolicy = FREE) -> ServerSnapshot:
-    """Return what LM Studio says: every downloaded model, loaded or not."""
+    """Return LM Studio's state: every downloaded model, loaded or not."""
     entries = attempt(lambda: read_object(fetch, "/api/v1/models").get("models"), None)
     if isinstance(entries, list):
         return ServerSnapshot(

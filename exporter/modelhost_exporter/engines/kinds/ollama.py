@@ -1,4 +1,4 @@
-"""Ollama: /api/ps, which loads nothing and wakes nobody, and /api/version. It has no metrics; the proxy has."""
+"""Ollama: /api/ps, which neither loads nor wakes a model, and /api/version. It has no metrics of its own."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _FIRST_YEAR, _LAST_YEAR = 2000, 2200  # a model that never expires is written wi
 
 
 def detect(fetch: Fetch) -> bool:
-    """Tell by its own list of running models."""
+    """Return whether its own list of running models is there."""
     return isinstance(optional_object(fetch, "/api/ps").get("models"), list)
 
 
 def snapshot(fetch: Fetch, _care: PollPolicy = FREE) -> ServerSnapshot:
-    """Return what Ollama says: the models that are loaded now, and no others."""
+    """Return Ollama's state: the models that are loaded now, and no others."""
     running = read_object(fetch, "/api/ps").get("models")
     if not isinstance(running, list):
         raise UnexpectedContent("/api/ps is no list of models")

@@ -1,4 +1,4 @@
-"""Anything that serves OpenAI's /v1/models and says no more of itself."""
+"""Any server with OpenAI's /v1/models."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ACCEPTS_INCLUDE_USAGE = True
 
 
 def detect(fetch: Fetch) -> bool:
-    """Tell by its list of models."""
+    """Return whether its list of models is there."""
     return attempt(lambda: listed_models(fetch) is not None, otherwise=False)
 
 

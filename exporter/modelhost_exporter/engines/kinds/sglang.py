@@ -22,12 +22,12 @@ _COPIES = ("tp_rank", "pp_rank", "moe_ep_rank")
 
 
 def detect(fetch: Fetch) -> bool:
-    """Tell by the owner of its models; one that wants a key for them shows its metrics to anybody."""
+    """Return whether the owner of its models is SGLang; one that requires a key for them has public metrics."""
     return "sglang" in owners(fetch) or (wants_key(fetch) and bool(EnginePage(page(fetch, "/metrics"), *_PREFIXES)))
 
 
 def snapshot(fetch: Fetch, care: PollPolicy = FREE) -> ServerSnapshot:
-    """Return what SGLang says."""
+    """Return SGLang's state."""
     text = page(fetch, "/metrics") if care.metrics != "off" else b""
     metrics = EnginePage(text, *_PREFIXES, copies=_COPIES)
     load_seconds = metrics.longest("engine_load_weights_time")

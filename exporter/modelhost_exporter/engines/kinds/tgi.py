@@ -29,13 +29,13 @@ ACCEPTS_INCLUDE_USAGE = True
 
 
 def detect(fetch: Fetch) -> bool:
-    """Tell by /info: no other kind names a model and the limit of its requests there."""
+    """Return whether /info has a model and the limit of its requests, as no other kind has."""
     info = optional_object(fetch, "/info")
     return bool(text(info.get("model_id"))) and "max_concurrent_requests" in info
 
 
 def snapshot(fetch: Fetch, care: PollPolicy = FREE) -> ServerSnapshot:
-    """Return what TGI says."""
+    """Return TGI's state."""
     info = read_object(fetch, "/info")
     metrics = EnginePage(page(fetch, "/metrics") if care.metrics != "off" else b"", "tgi_")
     name = text(info.get("model_id"))

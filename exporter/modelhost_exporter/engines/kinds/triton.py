@@ -1,7 +1,7 @@
 """NVIDIA Triton, with and without the TensorRT-LLM backend: /v2 and /metrics (on another port: ``metrics_url``).
 
-A request to an ensemble counts for the ensemble and for each model in it, and nothing says which models are ensembles:
-requests of a server with several models are not added up.
+A request to an ensemble counts for the ensemble and for each model in it, and which models are ensembles is not
+known: requests of a server with several models are not added up.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _BLOCKS = "trt_llm_kv_cache_block_metrics"
 
 
 def detect(fetch: Fetch) -> bool:
-    """Tell by what it calls itself."""
+    """Return whether its name is Triton's."""
     return optional_object(fetch, "/v2").get("name") == "triton"
 
 
 def snapshot(fetch: Fetch, care: PollPolicy = FREE) -> ServerSnapshot:
-    """Return what Triton says; its cumulative times are means at best and stay out."""
+    """Return Triton's state; its cumulative times, which give means only, are left out."""
     about = optional_object(fetch, "/v2")
     metrics = EnginePage(page(fetch, "/metrics") if care.metrics != "off" else b"", "nv_")
     if not about and not metrics:

@@ -32,12 +32,12 @@ _FINISH_REASONS = {"stop": "stop", "length": "length", "abort": "abort", "error"
 
 
 def detect(fetch: Fetch) -> bool:
-    """Tell by the owner of its models; one that wants a key for them shows its metrics to anybody."""
+    """Return whether the owner of its models is vLLM; one that requires a key for them has public metrics."""
     return "vllm" in owners(fetch) or (wants_key(fetch) and bool(EnginePage(page(fetch, "/metrics"), *_PREFIXES)))
 
 
 def snapshot(fetch: Fetch, care: PollPolicy = FREE) -> ServerSnapshot:
-    """Return what vLLM says."""
+    """Return vLLM's state."""
     entries = listed_models(fetch)
     metrics = EnginePage(page(fetch, "/metrics") if care.metrics != "off" else b"", *_PREFIXES)
     models = _models(entries, awake=metrics.total("engine_sleep_state", sleep_state="awake") != 0)

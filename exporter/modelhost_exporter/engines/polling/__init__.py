@@ -1,1 +1,1 @@
-"""Asking model servers on a clock of our own: a scrape reads what was heard last."""
+"""Poll engines on the exporter's own clock: a scrape reads the last result."""

@@ -1,10 +1,10 @@
-"""One GET at a time over a connection that is kept: bounded in size and in time, redirected only within the server.
+"""One GET at a time over a persistent connection: bounded in size and time, redirected only within the server.
 
 Exceptions (the reason of each is a label):
-    LookupError             the server answers, but not with success
+    LookupError             the server responds, but without success
     └── NotServed
     OSError
-    ├── CannotFetch         the server does not answer as HTTP says: too_large, redirect, not_http
+    ├── CannotFetch         the response is no valid one: too_large, redirect, not_http
     ├── TimeoutError        timeout
     └── OSError             unreachable
 """
@@ -31,7 +31,7 @@ _IDLE_SECONDS = 4.0
 
 
 class CannotFetch(OSError):
-    """The server cannot be read, for a reason that is a word."""
+    """The server cannot be read; the reason is one word."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
@@ -46,7 +46,7 @@ def reason_of(error: OSError) -> str:
 
 
 class Client(Protocol):
-    """What asks one server; used by one thread at a time. Raises as the module says."""
+    """A client of one server; used by one thread at a time. Raises as the module's docstring says."""
 
     def get(self, path: str) -> bytes:
         """Return the body of a reply with success."""
@@ -62,7 +62,7 @@ class Client(Protocol):
 
 
 Connect = Callable[[str, Mapping[str, str], float], Client]
-"""Returns a client of the server at a URL, with headers and a time-out in seconds; asks nothing yet."""
+"""Returns a client of the server at a URL, with headers and a time-out in seconds; sends nothing yet."""
 
 
 class Fetcher:
@@ -87,7 +87,7 @@ class Fetcher:
         self._used = 0.0
 
     def get(self, path: str) -> bytes:
-        """Return the body of a reply with success; raises as the module says. Takes at most the time-out."""
+        """Return the body of a successful response, within the time-out; raises as the module's docstring says."""
         return self.request("GET", self._base + path)
 
     def post(self, path: str, body: bytes) -> bytes:

@@ -16,7 +16,7 @@ _HOPELESS = ("timeout", "unreachable")
 
 
 class PollSession:
-    """What backends fetch with. After one page that times out no other is asked for: a poll costs one time-out."""
+    """The fetches of one poll. After one page that times out no other is requested: a poll costs one time-out."""
 
     def __init__(self, fetch: Fetch, on_failure: Callable[[str], None]) -> None:
         self._fetch = fetch

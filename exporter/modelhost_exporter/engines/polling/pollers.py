@@ -32,7 +32,7 @@ _MAX_BACK_OFF = 16
 
 
 class Pollers:
-    """The model servers that are watched now; a reload replaces those that changed and leaves the others alone."""
+    """The pollers of all servers; a reload replaces those of changed servers and leaves the others alone."""
 
     def __init__(
         self,
@@ -42,9 +42,9 @@ class Pollers:
         dependencies: PollDependencies | None = None,
         schedule: Schedule | None = None,
     ) -> None:
-        """Watch nothing yet. ``gpus`` is where energy and memory of models come from; None where there are no GPUs.
+        """Start without servers. ``gpus`` provides energy and memory of models; None where there are no GPUs.
 
-        ``around`` takes the place of the whole rest of the machine, and ``schedule`` that of the threads.
+        ``dependencies`` replaces the rest of the machine, and ``schedule`` the threads.
         """
         self._live = CollectorRegistry()
         """What is counted as it happens."""
@@ -90,7 +90,7 @@ class Pollers:
         self.watch(())
 
     def collect(self) -> Iterable[Metric]:
-        """Yield what was heard last of every server; asks nobody."""
+        """Yield the last result of every server; polls nothing."""
         yield from joined(FAMILIES, [one.watch.current_parts(one.wanted.server.interval) for one in self._watched])
         for family in self._live.collect():
             family.samples = [sample for sample in family.samples if sample.labels["server"] in self._by_name]
@@ -128,7 +128,7 @@ class Pollers:
 
 
 class _Wanted(NamedTuple):
-    """A server that is to be watched, and how."""
+    """A server that is to be polled."""
 
     server: PolledServer
     is_proxied: bool
@@ -168,7 +168,7 @@ def _always() -> bool:
 
 
 class PollChange:
-    """The servers that are to be watched, the new ones already polled: put in force, or undone."""
+    """The servers of a new configuration, the new ones already polled: put in force, or undone."""
 
     def __init__(self, replace_watched: Callable[[list[_Watched]], None]) -> None:
         self._replace_watched = replace_watched

@@ -1,4 +1,4 @@
-"""Probes: a tiny request on a schedule, so that silence and breakage can be told apart. Off unless configured."""
+"""Probes: a request for one token on a schedule, to distinguish silence from breakage. Off unless configured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What passed the proxy, read from its own counters: for who must know of traffic, and of tokens that went around."""
+"""Per-server proxy totals, used to detect traffic and tokens that bypassed the proxy."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Passed(NamedTuple):
 
 
 class ProxyTotals:
-    """The proxy's counters, by server; read at most once a second, whoever asks."""
+    """The proxy's counters by server, read at most once a second."""
 
     def __init__(self, registry: CollectorRegistry, now: Callable[[], float] = time.monotonic) -> None:
         self._registry = registry
@@ -40,7 +40,7 @@ class ProxyTotals:
         self._passed: dict[str, Passed] = {}
 
     def of(self, server: str) -> Passed:
-        """Return what passed for a server; nothing for one that the proxy does not know."""
+        """Return the totals of a server; zero for one without a proxy."""
         with self._lock:
             if self._read_at is None or self._now() - self._read_at >= _FRESH_SECONDS:
                 self._passed = _by_server(self._samples())
@@ -70,7 +70,7 @@ def _by_server(samples: Iterable[Sample]) -> dict[str, Passed]:
 
 
 class ProxyTraffic:
-    """Tells whether requests came since it last said so, for a server or for one of its models."""
+    """Detects requests since the last check, for a server or for one of its models."""
 
     def __init__(self, passed: Callable[[], Passed]) -> None:
         self._passed = passed
@@ -79,7 +79,7 @@ class ProxyTraffic:
         self._seen_of_all = 0.0
 
     def __call__(self, names: frozenset[str] | None) -> bool:
-        """Tell whether requests for a model of these names (None: for any) came, or are under way."""
+        """Return whether requests for a model of these names (None: for any) came, or are in progress."""
         passed = self._passed()
         if names is None:
             requests = sum(passed.requests.values())

@@ -24,10 +24,10 @@ _GAUGES = ("requests_running", "requests_waiting", "request_capacity", "kv_cache
 
 
 class RouterEngine:
-    """Adds up the engines of one server. What a model counted stays counted when it is unloaded or started anew.
+    """The sum of a router's engines. Counts of a model stay when it is unloaded or restarted.
 
-    A loaded model that was not asked this time keeps its last numbers: nothing happened to it. One that sleeps goes on
-    counting where it was when it wakes, one that was unloaded begins at 0.
+    A loaded model that was not read this time keeps its last numbers. One that sleeps continues its counters when it
+    wakes, one that was unloaded begins at 0.
     """
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ class RouterEngine:
 
 
 def _added(engines: Collection[Engine], numbers: Collection[str], tables: Collection[str]) -> Engine:
-    """Return sums of some fields; None where no engine says."""
+    """Return sums of some fields; None where no engine reports one."""
     values = {name: [v for engine in engines if (v := getattr(engine, name)) is not None] for name in numbers}
     sums = {name: sum(found) for name, found in values.items() if found}
     added: dict[str, dict[str, float]] = {table: {} for table in tables}
@@ -72,7 +72,7 @@ def _added(engines: Collection[Engine], numbers: Collection[str], tables: Collec
 
 
 def _fell(last: Engine, engine: Engine) -> bool:
-    """Tell whether any counter is smaller than it was: the model was started anew."""
+    """Return whether any counter is smaller than it was: the model was restarted."""
     pairs = [(getattr(last, name), getattr(engine, name)) for name in _COUNTERS]
     for table in _TABLES:
         now = getattr(engine, table)
@@ -81,7 +81,7 @@ def _fell(last: Engine, engine: Engine) -> bool:
 
 
 def _completed(engine: Engine, last: Engine) -> Engine:
-    """Return an engine; counters it did not tell this time (a page failed) are as they were: a sum must not fall."""
+    """Return an engine; counters missing this time (a page failed) keep their values: a sum must not fall."""
     numbers = {name: getattr(last, name) for name in _COUNTERS if getattr(engine, name) is None}
     tables = {table: {**getattr(last, table), **getattr(engine, table)} for table in _TABLES}
     return replace(engine, **numbers, **cast("dict[str, Any]", tables))

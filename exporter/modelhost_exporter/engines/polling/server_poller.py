@@ -46,7 +46,7 @@ def _nothing_passed() -> Passed:
 
 @dataclass(frozen=True)
 class PollDependencies:
-    """What a server's watch needs of the rest of the machine."""
+    """The dependencies of a server's poller."""
 
     passed: Callable[[], Passed] = _nothing_passed
     """What passed the proxy for this server."""
@@ -88,7 +88,7 @@ class ServerPoller:
         self._gpus: Mapping[str, GpuUse] = {}
 
     def poll(self) -> bool:
-        """Ask the server once and take what it says; tell whether it answered. Blocks, never raises."""
+        """Poll the server once and store the result; return whether it responded. Blocks, never raises."""
         began = self._dependencies.now()
         problem = ""
         try:
@@ -134,11 +134,11 @@ class ServerPoller:
             log.info("polls go on", extra={"fields": fields})
 
     def may_load_unseen(self) -> bool:
-        """Tell whether a request may load a model: the server does so on request, and what is loaded is not known."""
+        """Return whether a request may load a model: the server loads on request, and what is loaded is not known."""
         return self.snapshot is None and self._loads_on_request
 
     def _look_for_new_processes(self) -> None:
-        """Look anew when other models are loaded than before: some servers start a process for each."""
+        """Search again when other models are loaded than before: some servers start a process for each."""
         loaded = frozenset(label for label, known in self.history.models() if known.loaded)
         if loaded != self._loaded:
             self._loaded = loaded
@@ -171,7 +171,7 @@ class ServerPoller:
         self._failures[reason] = self._failures.get(reason, 0) + 1
 
     def _failed(self, error: Exception) -> str:
-        """Forget what was heard before; return what went wrong."""
+        """Discard the previous result; return the error."""
         if isinstance(error, LookupError):
             self._count("refused")
         elif not isinstance(error, OSError):  # those are counted where they happen
@@ -249,7 +249,7 @@ class ServerPoller:
         )
 
     def _memory(self, model: Model) -> tuple[float | None, float | None]:
-        """Return a model's memory on GPUs and beside them: as its server says, else that of the server's processes."""
+        """Return a model's memory on GPUs and on the host: as reported, else that of the server's processes."""
         found: ServerProcesses | None = self._found
         loaded = [m for m in self.snapshot.models if m.loaded] if self.snapshot else []
         if model.vram_bytes is not None or model.ram_bytes is not None or found is None or loaded != [model]:
