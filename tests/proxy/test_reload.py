@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.observed import Stream, proxy_address, streaming_server
+from tests.faults.observed import STREAM_PATH, Stream, proxy_address, streaming_server
+from tests.support.pages import pages
 from tests.support.programs import DEADLINE_SECONDS, free_port, wait_until
 from tests.support.readings import Page
 from tests.support.stand_in import standing_in
@@ -147,3 +148,20 @@ def test_a_restart_is_not_needed(start_exporter: StartExporter, tmp_path: Path, 
         last = [json.loads(line) for line in exporter.lines if '"msg": "proxying"' in line][-1]
         assert get(str(last["address"])) == b"models"
         assert "Traceback" not in exporter.output()
+
+
+def test_a_detected_kind_is_the_proxy_s(start_exporter: StartExporter, tmp_path: Path) -> None:
+    """With kind auto token usage is requested once polling has found an engine that accepts it."""
+    file = tmp_path / "config.yaml"
+    with standing_in(pages("vllm")) as server:
+        server.pages[STREAM_PATH] = b"{}"
+        both = entry("a", server.url, "127.0.0.1:0") | {"poll": {"interval": "1h"}}
+        write(file, both)
+        exporter = start_exporter(f"--config.file={file}")
+        wait_until(lambda: b'modelhost_engine_up{server="a"} 1.0' in exporter.page(), "it is detected")
+        connection = http.client.HTTPConnection(proxy_address(exporter, "a"), timeout=DEADLINE_SECONDS)
+        body = json.dumps({"model": "m", "stream": True, "messages": []})
+        connection.request("POST", STREAM_PATH, body, {"Content-Type": "application/json"})
+        assert connection.getresponse().read() == b"{}"
+        connection.close()
+    assert json.loads(server.bodies[0])["stream_options"] == {"include_usage": True}

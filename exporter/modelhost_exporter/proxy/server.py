@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from functools import partial
 from typing import TYPE_CHECKING
 
 from modelhost_exporter.config.address import Address
@@ -16,7 +17,7 @@ from modelhost_exporter.proxy.target import target_for
 from modelhost_exporter.requests.metrics import RequestMetrics
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
     from prometheus_client import CollectorRegistry
 
@@ -39,8 +40,13 @@ class Proxy:
         stop_seconds: float,
         recorded: Recorded | None = None,
         descriptors: Descriptors | None = None,
+        detected_kind: Callable[[str], str | None] = lambda _: None,
     ) -> None:
-        """Prepare; ``recorded`` is called with every finished request. None for ``descriptors``: there is no limit."""
+        """Prepare; ``recorded`` is called with every finished request. None for ``descriptors``: there is no limit.
+
+        ``detected_kind`` returns the kind of a server's engine where polling has detected it.
+        """
+        self._detected_kind = detected_kind
         self._stop_seconds = stop_seconds
         self.metrics = RequestMetrics(registry, recorded)
         self.health = ProxyHealth(registry)
@@ -95,7 +101,7 @@ class Proxy:
     async def _listener(self, server: ProxiedServer) -> Listener:
         if self._lag is None:
             self._lag = asyncio.ensure_future(self.health.watch_loop())
-        target = target_for(server, self.metrics, self.health, self.connections)
+        target = self._target(server)
         listener = Listener(target, self.connections, self._stop_seconds)
         try:
             await listener.listen()
@@ -105,11 +111,16 @@ class Proxy:
         _log_listening(server, listener.port)
         return listener
 
+    def _target(self, server: ProxiedServer) -> Target:
+        target = target_for(server, self.metrics, self.health, self.connections)
+        target.detected_kind = partial(self._detected_kind, server.name)
+        return target
+
     def put_in_force(self, change: ProxyChange) -> None:
         """Use new settings for the requests to come; stop listening for what is gone, and let its requests end."""
         for listener, server in change.kept:
             if listener.target.settings != server:
-                target = target_for(server, self.metrics, self.health, self.connections)
+                target = self._target(server)
                 self._in_background(_closed_once_idle(listener.replace_target(target)))
         for listener in change.removed:
             fields = {"server": listener.target.name, "address": str(Address(listener.address.host, listener.port))}

@@ -14,12 +14,14 @@ from modelhost_exporter.proxy.upstream import MAX_FIELD_BYTES, Upstream
 from modelhost_exporter.requests.model_names import ModelNames
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from modelhost_exporter.proxy.connections import DownstreamConnections
     from modelhost_exporter.proxy.health import ProxyHealth
     from modelhost_exporter.proxy.settings import ProxiedServer
     from modelhost_exporter.requests.metrics import RequestMetrics
+
+AUTO = "auto"
 
 
 @dataclass
@@ -34,6 +36,8 @@ class Target:
     health: ProxyHealth
     connections: DownstreamConnections
     names: ModelNames
+    detected_kind: Callable[[], str | None] = lambda: None
+    """Returns the kind of the engine as polling detected it; None where it is not known."""
     late_parsing: LateParsing = field(default_factory=LateParsing)
     usage_refused: bool = False
     """The server once refused a request that asked for usage: it is not asked again."""
@@ -44,6 +48,12 @@ class Target:
     def name(self) -> str:
         """The server's name in the configuration."""
         return self.settings.name
+
+    @property
+    def kind(self) -> str:
+        """The engine's kind: as configured, else as detected, else 'auto'."""
+        configured = self.settings.kind
+        return configured if configured != AUTO else self.detected_kind() or AUTO
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator[Target]:

@@ -24,7 +24,7 @@ def may_ask(target: Target, dialect: str, request: BaseRequest) -> bool:
     """Tell whether this request may be changed: a kind known to accept it, and a plain body that is looked at whole."""
     return (
         dialect in _DIALECTS
-        and kinds.accepts_include_usage(target.settings.kind)
+        and kinds.accepts_include_usage(target.kind)
         and target.settings.include_usage == "auto"
         and not target.usage_refused
         and (length := request.content_length) is not None

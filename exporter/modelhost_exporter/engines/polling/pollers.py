@@ -113,6 +113,11 @@ class Pollers:
             if observed.server_seconds.load is not None:
                 watch.history.note_load(observed.model, accepted, observed.server_seconds.load)
 
+    def kind_of(self, server: str) -> str | None:
+        """Return the kind of a server's engine that its last successful poll found; None where there was none."""
+        poller = self._by_name.get(server)
+        return poller.snapshot.kind if poller is not None and poller.snapshot is not None else None
+
     def _watched_anew(self, wanted: _Wanted) -> _Watched:
         server = wanted.server
         dependencies = replace(
