@@ -176,3 +176,27 @@ def test_the_new_form_reads_well() -> None:
             listen: :1
           poll: false
         """)
+
+
+def test_servers_that_are_in_the_new_list_stay() -> None:
+    """What replaces an old key beside the new list is the whole list, so that pasting it loses nothing."""
+    old = """
+    servers: [{name: a, url: "http://h:1", headers: {X: SECRET}}, {name: b, url: "http://h:2", poll: false}]
+    model_servers: [{name: c, url: "http://h:3"}]
+    collectors: {model_servers: {poll_interval: 30s}}
+    """
+    with pytest.raises(ConfigError) as caught:
+        configuration.read(yaml.safe_load(old))
+    assert yaml.safe_load(caught.value.hint)["servers"] == [
+        {"name": "a", "url": "http://h:1", "headers": {"X": "***"}, "poll": {"interval": "30s"}},
+        {"name": "b", "url": "http://h:2", "poll": False},
+        {"name": "c", "url": "http://h:3", "poll": {"interval": "30s"}},
+    ]
+
+
+def test_the_old_flag_names_the_new_one(capsys: pytest.CaptureFixture[str]) -> None:
+    """In one line."""
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["--proxy.server=a=:1=http://h"])
+    assert caught.value.code == cli.EXIT_CONFIG
+    assert "replaced by --proxy=[NAME=]LISTEN=URL" in capsys.readouterr().err

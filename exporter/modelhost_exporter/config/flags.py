@@ -45,6 +45,7 @@ class Flag:
     """argparse's keywords for its value."""
 
 
+_REPLACED = "--proxy.server"
 _SWITCH = {"action": argparse.BooleanOptionalAction}
 
 
@@ -168,7 +169,8 @@ def _collector_help(name: str) -> str:
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print the mistake in one line and exit with 2."""
-        self.exit(2, f"{PROGRAM}: {redact(message)} (see --help)\n")
+        hint = f"{_REPLACED} was replaced by --proxy=[NAME=]LISTEN=URL; " if _REPLACED in message else ""
+        self.exit(2, f"{PROGRAM}: {redact(message)} ({hint}see --help)\n")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -47,8 +47,8 @@ def _interval(raw: dict[Any, Any]) -> object:
 
 
 def _servers(raw: dict[Any, Any], interval: object) -> list[dict[str, Any]]:
-    """Return the new list: servers of both old lists, those of one name joined."""
-    new: dict[str, dict[str, Any]] = {}
+    """Return the new list: the servers that are in it already, then those of both old lists, joined by name."""
+    new = {str(entry.get("name")): _with_interval(entry, interval) for entry in _entries(raw.get("servers"))}
     section = raw.get("proxy")
     for old in _entries(section.get("servers") if isinstance(section, dict) else None):
         entry = new.setdefault(str(old.get("name")), {"name": old.get("name")})
@@ -66,6 +66,16 @@ def _servers(raw: dict[Any, Any], interval: object) -> list[dict[str, Any]]:
         if poll:
             entry["poll"] = poll
     return list(new.values())
+
+
+def _with_interval(entry: dict[Any, Any], interval: object) -> dict[str, Any]:
+    """Return an entry of the new list, with the old interval of polls unless it has one."""
+    shown = dict(entry)
+    _convert(entry, shown, "headers", "headers", _without_values)
+    poll = entry.get("poll")
+    if interval is not None and (poll is None or isinstance(poll, dict)):
+        shown["poll"] = {"interval": interval, **(poll or {})}
+    return shown
 
 
 def _entries(raw: object) -> Iterable[dict[Any, Any]]:
