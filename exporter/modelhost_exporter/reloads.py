@@ -21,7 +21,7 @@ class Reloads:
     """Run a reload in a thread for each request, or one for all requests that come during another."""
 
     def __init__(self, reload: Callable[[], None], not_started: Callable[[Exception], ReloadFailed]) -> None:
-        """Prepare; ``reload`` blocks and may raise NotReloaded, and is never run twice at the same time.
+        """Prepare; ``reload`` blocks and may raise ReloadFailed, and is never run twice at the same time.
 
         ``not_started`` is given any other error (no thread left), and returns the one for those that wait.
         """

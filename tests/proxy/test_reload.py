@@ -104,8 +104,11 @@ def test_new_settings_apply_to_the_requests_to_come(start_exporter: StartExporte
                 write(file, entry(name, server.url, address))
                 reload(exporter)
                 wait_until(lambda answer=answer: get(address) == answer, f"{name} is in force")  # type: ignore[misc]
+            write(file)
+            reload(exporter)
+            wait_until(lambda: is_refused(address), "nothing is listened for")
             count = stream.chunks
-            wait_until(lambda: stream.chunks > count + 10, "the stream goes on")
+            wait_until(lambda: stream.chunks > count + 30, "the stream goes on")
         finally:
             stream.close()
         page = Page(exporter.page().decode())
@@ -165,3 +168,21 @@ def test_a_detected_kind_is_the_proxy_s(start_exporter: StartExporter, tmp_path:
         assert connection.getresponse().read() == b"{}"
         connection.close()
     assert json.loads(server.bodies[0])["stream_options"] == {"include_usage": True}
+
+
+def test_it_stops_while_a_removed_server_has_a_stream(start_exporter: StartExporter, tmp_path: Path) -> None:
+    """The stream is cut then, and nothing is left open."""
+    file = tmp_path / "config.yaml"
+    with streaming_server() as streaming:
+        write(file, entry("leaves", streaming.url, "127.0.0.1:0"))
+        exporter = start_exporter(f"--config.file={file}")
+        stream = Stream(proxy_address(exporter, "leaves"))
+        try:
+            write(file)
+            reload(exporter)
+            assert stream.is_alive()
+            assert exporter.stop() < 5
+        finally:
+            stream.close()
+    assert exporter.process.returncode == 0
+    assert not [word for word in ("Unclosed", "Traceback", "never awaited") if word in exporter.output()]

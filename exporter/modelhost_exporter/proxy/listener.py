@@ -11,6 +11,7 @@ from modelhost_exporter.process import listening
 from modelhost_exporter.proxy.connection import DownstreamServer
 from modelhost_exporter.proxy.exchange import Exchange
 from modelhost_exporter.proxy.upstream import MAX_FIELD_BYTES
+from modelhost_exporter.proxy.use_count import UseCount
 
 if TYPE_CHECKING:
     from modelhost_exporter.config.address import Address
@@ -33,6 +34,7 @@ class Listener:
     def __init__(self, target: Target, connections: DownstreamConnections, stop_seconds: float) -> None:
         """Prepare; ``stop_seconds`` is how long requests under way may take when it is closed."""
         self.target = target
+        self._uses = UseCount()  # of requests to this target and those before it
         self._connections = connections
         self._http = DownstreamServer(
             self._forward,
@@ -81,12 +83,14 @@ class Listener:
         return before
 
     async def drain(self) -> None:
-        """Stop listening, let all requests under way end, and close."""
+        """Stop listening, let all requests under way end, and close; when cancelled, close at once."""
         for site in list(self._runner.sites):
             await site.stop()
         self._http.pre_shutdown()
-        await self.target.idle()
-        await self.close()
+        try:
+            await self._uses.idle()
+        finally:
+            await self.close()
 
     async def close(self) -> None:
         """Stop listening; requests under way have ``stop_seconds`` to end."""
@@ -95,9 +99,11 @@ class Listener:
         await self.target.close()
 
     async def _forward(self, request: web.BaseRequest) -> web.StreamResponse:
-        with self.target.in_use() as target:
+        target = self.target
+        with self._uses, target.uses:
             return cast("web.StreamResponse", await Exchange(target, request).run())
 
     async def _refuse(self, request: web.BaseRequest) -> web.StreamResponse:
-        with self.target.in_use() as target:
+        target = self.target
+        with self._uses, target.uses:
             return cast("web.StreamResponse", await Exchange(target, request).refuse())

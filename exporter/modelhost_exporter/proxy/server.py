@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from modelhost_exporter.config.address import Address
 from modelhost_exporter.process import listening
@@ -61,10 +60,10 @@ class Proxy:
             self._lag.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._lag
-        draining = asyncio.gather(*self._draining, return_exceptions=True)
+        for task in self._draining:
+            task.cancel()  # each closes what it waited for
         await asyncio.gather(*(listener.close() for listener in self._listeners))
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(draining, self._stop_seconds)
+        await asyncio.gather(*self._draining, return_exceptions=True)
 
     async def listen(self, server: ProxiedServer) -> int:
         """Listen for one more server and return the port; CannotListen when that is not possible."""
@@ -96,7 +95,7 @@ class Proxy:
             for listener in started:
                 await listener.close()
             raise
-        return ProxyChange(self, kept, started, free)
+        return ProxyChange(kept, started, free)
 
     async def _listener(self, server: ProxiedServer) -> Listener:
         if self._lag is None:
@@ -112,16 +111,14 @@ class Proxy:
         return listener
 
     def _target(self, server: ProxiedServer) -> Target:
-        target = target_for(server, self.metrics, self.health, self.connections)
-        target.detected_kind = partial(self._detected_kind, server.name)
-        return target
+        return target_for(server, self.metrics, self.health, self.connections, self._detected_kind)
 
     def put_in_force(self, change: ProxyChange) -> None:
         """Use new settings for the requests to come; stop listening for what is gone, and let its requests end."""
         for listener, server in change.kept:
             if listener.target.settings != server:
                 target = self._target(server)
-                self._in_background(_closed_once_idle(listener.replace_target(target)))
+                self._in_background(_close_once_idle(listener.replace_target(target)))
         for listener in change.removed:
             fields = {"server": listener.target.name, "address": str(Address(listener.address.host, listener.port))}
             log.info("no longer proxying", extra={"fields": fields})
@@ -139,28 +136,12 @@ class Proxy:
         task.add_done_callback(self._draining.discard)
 
 
-class ProxyChange:
+class ProxyChange(NamedTuple):
     """The listeners after a reload: those that stay, with their settings, the new ones, and those that are gone."""
 
-    def __init__(
-        self,
-        proxy: Proxy,
-        kept: Sequence[tuple[Listener, ProxiedServer]],
-        started: Sequence[Listener],
-        removed: Sequence[Listener],
-    ) -> None:
-        self._proxy = proxy
-        self.kept = kept
-        self.started = started
-        self.removed = removed
-
-    def put_in_force(self) -> None:
-        """Put the change in force, on the event loop."""
-        self._proxy.put_in_force(self)
-
-    def undo(self) -> None:
-        """Undo what was started, on the event loop."""
-        self._proxy.undo(self)
+    kept: Sequence[tuple[Listener, ProxiedServer]]
+    started: Sequence[Listener]
+    removed: Sequence[Listener]
 
 
 class ReloadedProxy:
@@ -174,31 +155,34 @@ class ReloadedProxy:
         """Listen for new servers; blocks. CannotListen, or TimeoutError, when that fails; nothing has changed then."""
         preparing = asyncio.run_coroutine_threadsafe(self._proxy.prepare(servers), self._loop)
         try:
-            return ThreadsafeChange(preparing.result(_PREPARE_SECONDS), self._loop)
+            change = preparing.result(_PREPARE_SECONDS)
         except TimeoutError:
             preparing.cancel()
             raise
+        return ThreadsafeChange(self._proxy, change, self._loop)
 
 
-class ThreadsafeChange:
+class ThreadsafeChange(NamedTuple):
     """A change of listeners that another thread puts in force or undoes."""
 
-    def __init__(self, change: ProxyChange, loop: asyncio.AbstractEventLoop) -> None:
-        self._change = change
-        self._loop = loop
+    proxy: Proxy
+    change: ProxyChange
+    loop: asyncio.AbstractEventLoop
 
     def put_in_force(self) -> None:
-        """Put the change in force soon."""
-        self._loop.call_soon_threadsafe(self._change.put_in_force)
+        """Put the change in force soon, on the event loop."""
+        self.loop.call_soon_threadsafe(self.proxy.put_in_force, self.change)
 
     def undo(self) -> None:
-        """Undo the change soon."""
-        self._loop.call_soon_threadsafe(self._change.undo)
+        """Undo the change soon, on the event loop."""
+        self.loop.call_soon_threadsafe(self.proxy.undo, self.change)
 
 
-async def _closed_once_idle(target: Target) -> None:
-    await target.idle()
-    await target.close()
+async def _close_once_idle(target: Target) -> None:
+    try:
+        await target.uses.idle()
+    finally:
+        await target.close()
 
 
 def _serves(listener: Listener, server: ProxiedServer) -> bool:

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import aiohttp
 
+from modelhost_exporter.engines.kinds import AUTO
 from modelhost_exporter.proxy.late_parsing import LateParsing
 from modelhost_exporter.proxy.upstream import MAX_FIELD_BYTES, Upstream
+from modelhost_exporter.proxy.use_count import UseCount
 from modelhost_exporter.requests.model_names import ModelNames
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from modelhost_exporter.proxy.connections import DownstreamConnections
     from modelhost_exporter.proxy.health import ProxyHealth
     from modelhost_exporter.proxy.settings import ProxiedServer
     from modelhost_exporter.requests.metrics import RequestMetrics
-
-AUTO = "auto"
 
 
 @dataclass
@@ -36,13 +35,13 @@ class Target:
     health: ProxyHealth
     connections: DownstreamConnections
     names: ModelNames
-    detected_kind: Callable[[], str | None] = lambda: None
+    detected_kind: Callable[[], str | None]
     """Returns the kind of the engine as polling detected it; None where it is not known."""
     late_parsing: LateParsing = field(default_factory=LateParsing)
     usage_refused: bool = False
     """The server once refused a request that asked for usage: it is not asked again."""
-    _requests: int = 0
-    _waiting: asyncio.Event | None = None
+    uses: UseCount = field(default_factory=UseCount)
+    """Entered by each request to the server."""
 
     @property
     def name(self) -> str:
@@ -55,23 +54,6 @@ class Target:
         configured = self.settings.kind
         return configured if configured != AUTO else self.detected_kind() or AUTO
 
-    @contextlib.contextmanager
-    def in_use(self) -> Iterator[Target]:
-        """Give the target to one request."""
-        self._requests += 1
-        try:
-            yield self
-        finally:
-            self._requests -= 1
-            if not self._requests and self._waiting is not None:
-                self._waiting.set()
-
-    async def idle(self) -> None:
-        """Return once no request uses it; no further one may begin meanwhile."""
-        if self._requests:
-            self._waiting = asyncio.Event()
-            await self._waiting.wait()
-
     async def close(self) -> None:
         """Close what is open to the server."""
         self.late_parsing.close()
@@ -80,7 +62,11 @@ class Target:
 
 
 def target_for(
-    settings: ProxiedServer, metrics: RequestMetrics, health: ProxyHealth, connections: DownstreamConnections
+    settings: ProxiedServer,
+    metrics: RequestMetrics,
+    health: ProxyHealth,
+    connections: DownstreamConnections,
+    detected_kind: Callable[[str], str | None],
 ) -> Target:
     """Prepare for one server; must be called on the event loop, and closed."""
     session = aiohttp.ClientSession(
@@ -97,4 +83,6 @@ def target_for(
     )
     upstream = Upstream(settings.upstream, settings.connect_timeout, settings.idle_timeout)
     names = ModelNames(settings.max_models, settings.models)
-    return Target(settings, upstream, session, metrics, health, connections, names)
+    return Target(
+        settings, upstream, session, metrics, health, connections, names, partial(detected_kind, settings.name)
+    )

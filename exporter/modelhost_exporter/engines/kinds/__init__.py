@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from modelhost_exporter.json_reading import Fetch, PollPolicy
 
 
+AUTO = "auto"
+"""The ``kind:`` of a server whose kind is detected."""
+
+
 class EngineKind(Protocol):
     """The facts and functions that each file in this folder provides."""
 

@@ -72,7 +72,7 @@ class ServerPoller:
         self._dependencies = dependencies
         self._fetcher = dependencies.connect(server.url.text, server.headers, server.timeout)
         self._metrics = _metrics_client(server, dependencies.connect)
-        self._kind: str | None = None if server.kind == "auto" else server.kind
+        self._kind: str | None = None if server.kind == kinds.AUTO else server.kind
         parts = urlsplit(server.url.text)
         self._processes = dependencies.find_processes(parts.hostname or "", parts.port or 0)
         self._traffic = ProxyTraffic(dependencies.passed)
@@ -177,7 +177,7 @@ class ServerPoller:
         elif not isinstance(error, OSError):  # those are counted where they happen
             self._count("not_understood")
         self.snapshot = None
-        if self.server.kind == "auto":
+        if self.server.kind == kinds.AUTO:
             self._kind = None
         self._processes.forget()
         return f"{type(error).__name__}: {error}"
