@@ -14,6 +14,7 @@ from modelhost_exporter.process import descriptors
 from modelhost_exporter.proxy import health
 from modelhost_exporter.requests import metrics as request_metrics
 from modelhost_exporter.web import families as web_families
+from tools.bucket_error import largest_median_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -77,8 +78,8 @@ def buckets_table() -> str:
             f"`{family.name}`",
             str(len(family.buckets)),
             f"{family.buckets[0]:g} to {family.buckets[-1]:,g} s",
-            f"{request_metrics.largest_median_error(family.buckets):.0%}",
-            f"{request_metrics.largest_median_error(family.buckets, 0.01, 60):.0%}",
+            f"{largest_median_error(family.buckets):.0%}",
+            f"{largest_median_error(family.buckets, 0.01, 60):.0%}",
         )
         for family in request_metrics.FAMILIES
         if family.type == "histogram" and family.name.endswith("_seconds")

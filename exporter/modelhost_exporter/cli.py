@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import sys
@@ -30,7 +31,7 @@ from modelhost_exporter.web.connection_limits import ConnectionLimits, LimitedRu
 from modelhost_exporter.web.routes import build_app
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from aiohttp import web
 
@@ -129,30 +130,25 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 def _start_threads() -> None:
     """Start the threads that write the log and serve pages, while the machine has some."""
-    try:
+    with _needing_threads():
         logs.prepare()
         threads.PAGES.prepare()
         threads.CALLS.prepare()
-    except RuntimeError as error:
-        raise _no_thread(error) from error
-
-
-async def _start_threads_of_loop(loop: asyncio.AbstractEventLoop) -> None:
-    try:
-        await executor.start_threads_of_uvloop(loop)
-    except RuntimeError as error:
-        raise _no_thread(error) from error
 
 
 def _service(load: Callable[[], Config], first: Config) -> Service:
-    try:
+    with _needing_threads():
         return Service(load, first)
+
+
+@contextlib.contextmanager
+def _needing_threads() -> Iterator[None]:
+    """Turn the RuntimeError of a machine without a free thread into the reason why the exporter cannot start."""
+    try:
+        yield
     except RuntimeError as error:
-        raise _no_thread(error) from error
-
-
-def _no_thread(error: RuntimeError) -> _CannotStart:
-    return _CannotStart(f"cannot start a thread: {error} (a limit such as ulimit -u, ulimit -v or TasksMax)")
+        limits = "a limit such as ulimit -u, ulimit -v or TasksMax"
+        raise _CannotStart(f"cannot start a thread: {error} ({limits})") from error
 
 
 async def _serve_demo(load: Callable[[], Config], manager: Systemd, descriptors: Descriptors) -> None:
@@ -171,7 +167,8 @@ async def _serve(service: Service, manager: Systemd, descriptors: Descriptors, d
     """Serve until SIGTERM or SIGINT."""
     loop = asyncio.get_running_loop()
     executor.use_for_name_look_ups(loop)
-    await _start_threads_of_loop(loop)
+    with _needing_threads():
+        await executor.start_threads_of_uvloop(loop)
     service.registry.register(descriptors)
     loop.set_exception_handler(descriptors.handle_loop_error)
     proxy = Proxy(service.registry, _STOP_SECONDS, service.pollers.recorded, descriptors, service.pollers.kind_of)
@@ -225,10 +222,8 @@ def _start_watchdog(manager: Systemd, service: Service, runner: web.AppRunner) -
     )
     watchdog = Watchdog(manager.ping, manager.watchdog_seconds or 0.0, checks)
     if manager.watchdog_seconds is not None:
-        try:
+        with _needing_threads():
             watchdog.start()
-        except RuntimeError as error:
-            raise _no_thread(error) from error
     return watchdog
 
 

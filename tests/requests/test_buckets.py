@@ -10,8 +10,8 @@ from modelhost_exporter.requests.metrics import (
     DURATION,
     FAMILIES,
     TTFT,
-    largest_median_error,
 )
+from tools.bucket_error import largest_median_error
 
 GENAI_DURATION = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 GENAI_TTFT = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)

@@ -9,7 +9,7 @@ Seconds = NewType("Seconds", float)
 """A duration in seconds; in the configuration a number or a Prometheus duration."""
 
 _UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
-_LONGEST = 3650 * 86400.0  # a wait longer than 292 years is an OverflowError in the middle of a scrape
+_MAX_SECONDS = 3650 * 86400.0  # a wait longer than 292 years is an OverflowError in the middle of a scrape
 _DURATION = re.compile(r"(\d+d)?(\d+h)?(\d+m(?!s))?(\d+(?:\.\d+)?s)?(\d+ms)?")
 _PART = re.compile(r"([\d.]+)([a-z]+)")
 
@@ -24,6 +24,6 @@ def parse_seconds(text: str | float) -> Seconds:
         raise ValueError(f"{text!r} is not a duration such as 5s, 500ms or 1m30s")
     if not seconds > 0:
         raise ValueError(f"{text!r} is not a duration greater than zero")
-    if seconds > _LONGEST:
+    if seconds > _MAX_SECONDS:
         raise ValueError(f"{text!r} is longer than ten years")
     return Seconds(float(seconds))

@@ -20,7 +20,9 @@ _OF_PROXY = {
     "connect_timeout": "connect_timeout",
     "idle_timeout": "idle_timeout",
 }
-_OF_POLL = {"timeout": "timeout", "metrics": "metrics", "metrics_url": "metrics_url"}
+_OF_PROXIED = {"upstream": "url", "kind": "kind", "max_models": "max_models"}
+_OF_POLL = {key: key for key in ("timeout", "metrics", "metrics_url")}
+_OF_POLLED = {key: key for key in ("url", "kind", "max_models", "probe")}
 
 
 def reject(raw: object) -> None:
@@ -52,7 +54,7 @@ def _servers(raw: dict[Any, Any], interval: object) -> list[dict[str, Any]]:
     section = raw.get("proxy")
     for old in _entries(section.get("servers") if isinstance(section, dict) else None):
         entry = new.setdefault(str(old.get("name")), {"name": old.get("name")})
-        entry.update(_copied(old, {"upstream": "url", "kind": "kind", "max_models": "max_models"}))
+        entry.update(_copied(old, _OF_PROXIED))
         entry["proxy"] = _copied(old, _OF_PROXY)
         entry["poll"] = False
         _convert(old, entry, "objectives", "slo", _objectives)
@@ -60,7 +62,7 @@ def _servers(raw: dict[Any, Any], interval: object) -> list[dict[str, Any]]:
     for old in _entries(raw.get("model_servers")):
         entry = new.setdefault(str(old.get("name")), {"name": old.get("name")})
         entry.pop("poll", None)
-        entry.update(_copied(old, dict.fromkeys(("url", "kind", "max_models", "probe"))))
+        entry.update(_copied(old, _OF_POLLED))
         _convert(old, entry, "headers", "headers", _without_values)
         poll = _copied(old, _OF_POLL) | ({"interval": interval} if interval is not None else {})
         if poll:
@@ -87,8 +89,8 @@ def _entries(raw: object) -> Iterable[dict[Any, Any]]:
             yield {"name": name, "listen": listen, "upstream": upstream}
 
 
-def _copied(old: dict[Any, Any], names: dict[str, str] | dict[str, None]) -> dict[str, Any]:
-    return {new or name: old[name] for name, new in names.items() if name in old}
+def _copied(old: dict[Any, Any], names: dict[str, str]) -> dict[str, Any]:
+    return {new: old[name] for name, new in names.items() if name in old}
 
 
 def _convert(

@@ -13,14 +13,14 @@ from modelhost_exporter.config.http_url import ServerUrl
 from modelhost_exporter.config.parsing import SECRET, ConfigError, parse
 from modelhost_exporter.config.size import Bytes
 from modelhost_exporter.engines import kinds
+from modelhost_exporter.engines.kinds import AUTO
 from modelhost_exporter.engines.polling.settings import PolledServer, Probe
 from modelhost_exporter.proxy.settings import ProxiedServer
 from modelhost_exporter.requests.slo import Objectives
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-AUTO = "auto"
 NOT_POLLED = ("anthropic", "other")
 """Kinds of servers that have nothing to poll, only requests to measure."""
 
@@ -114,16 +114,16 @@ class Server:
         if self.url is None or self.poll is False or self.kind in NOT_POLLED:
             return None
         return PolledServer(
-            self.name,
-            self.url,
-            self.kind,
-            self.headers,
-            self.poll.interval,
-            self.poll.timeout,
-            self.poll.metrics,
-            self.poll.metrics_url,
-            self.max_models,
-            self.probe,
+            name=self.name,
+            url=self.url,
+            kind=self.kind,
+            headers=self.headers,
+            interval=self.poll.interval,
+            timeout=self.poll.timeout,
+            metrics=self.poll.metrics,
+            metrics_url=self.poll.metrics_url,
+            max_models=self.max_models,
+            probe=self.probe,
         )
 
     @property
@@ -132,17 +132,17 @@ class Server:
         if self.url is None or self.proxy is None:
             return None
         return ProxiedServer(
-            self.name,
-            self.proxy.listen,
-            self.url,
-            self.kind,
-            self.proxy.include_usage,
-            self.max_models,
-            self.proxy.max_inspected_body_bytes,
-            self.proxy.connect_timeout,
-            self.proxy.idle_timeout,
-            self.slo,
-            {name: model.slo for name, model in self.models.items()},
+            name=self.name,
+            listen=self.proxy.listen,
+            upstream=self.url,
+            kind=self.kind,
+            include_usage=self.proxy.include_usage,
+            max_models=self.max_models,
+            max_inspected_body_bytes=self.proxy.max_inspected_body_bytes,
+            connect_timeout=self.proxy.connect_timeout,
+            idle_timeout=self.proxy.idle_timeout,
+            slo=self.slo,
+            models={name: model.slo for name, model in self.models.items()},
         )
 
 
@@ -152,8 +152,8 @@ def parse_servers(raw: object, watched: Sequence[str] = (), proxied: Sequence[st
     ConfigError names the entry, or the flag, of a mistake.
     """
     listed = parse(tuple[Server, ...], [] if raw is None else raw, "servers")
-    servers = [replica for server in listed for replica in server.replicas()]
-    places = [f"servers[{number}]" for number in range(len(servers))]
+    replicas = [(f"servers[{number}]", one) for number, server in enumerate(listed) for one in server.replicas()]
+    places, servers = [place for place, _ in replicas], [server for _, server in replicas]
     of_flags = _from_flags(watched, proxied)
     places += ["--server" if server.poll else "--proxy" for server in of_flags]
     servers += of_flags
@@ -189,12 +189,11 @@ def _from_flags(watched: Sequence[str], proxied: Sequence[str]) -> list[Server]:
     return list(found.values())
 
 
-def _flag(flag: str, parse_text: object, text: str) -> Server:
+def _flag(flag: str, parse_text: Callable[[str], Server], text: str) -> Server:
     try:
-        server: Server = parse_text(text)  # type: ignore[operator]
+        return parse_text(text)
     except ValueError as error:
         raise ConfigError(flag, str(error)) from None
-    return server
 
 
 def _watched(text: str) -> Server:

@@ -62,7 +62,7 @@ def _bound_sockets(address: Address) -> list[socket.socket]:
 
 
 def _bound_socket(family: int, where: tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]) -> socket.socket:
-    """Return an unbound socket with the options that asyncio sets."""
+    """Return a bound socket with the options that asyncio sets."""
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
         if os.name == "posix":

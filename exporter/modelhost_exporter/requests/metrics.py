@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 from typing import TYPE_CHECKING
 
 from modelhost_exporter.metrics.families import counter, gauge, histogram
@@ -11,7 +9,7 @@ from modelhost_exporter.metrics.instruments import live_counter, live_gauge, liv
 from modelhost_exporter.requests.model_names import UNKNOWN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from prometheus_client import CollectorRegistry
 
@@ -23,7 +21,7 @@ if TYPE_CHECKING:
     """Called with the server and the request."""
 
 # Supersets of the bounds that OpenTelemetry's GenAI conventions advise, so that queries written for those stay exact.
-# Bounds in between keep the error of a median small: see largest_median_error.
+# Bounds in between keep the error of a median small (docs/metrics.md).
 DURATION = (
     *(0.0025, 0.005, 0.01, 0.014, 0.02, 0.028, 0.04, 0.056, 0.08, 0.1, 0.13, 0.16, 0.23, 0.32, 0.4, 0.5, 0.64, 0.8),
     *(1, 1.28, 1.8, 2.56, 3.6, 5, 5.12, 7.2, 10.24, 15, 20.48, 30, 40.96, 60, 81.92, 120, 240, 480, 900),
@@ -299,16 +297,6 @@ class RequestMetrics:
         if verdicts:
             all_requests.inc()
             all_good.inc(all(verdicts.values()))
-
-
-def largest_median_error(bounds: Sequence[float], low: float = 0.0, high: float = math.inf) -> float:
-    """Return the largest error of a median that Prometheus computes from these buckets, as a ratio of that median.
-
-    It is half of a bucket's width over its middle: the truth when all requests take the time of one of its bounds.
-    Only buckets that reach into the range from ``low`` to ``high`` (seconds) count, and none before the first bound.
-    """
-    buckets = [(lower, upper) for lower, upper in itertools.pairwise(bounds) if lower < high and upper > low]
-    return max((upper - lower) / (upper + lower) for lower, upper in buckets)
 
 
 def input_parts(tokens: Tokens) -> Iterator[tuple[str, int]]:
