@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from modelhost_exporter import collectors, scrape
 from modelhost_exporter.config import flags
+from modelhost_exporter.engines import kinds
 from modelhost_exporter.metrics import exporter_metrics
 from modelhost_exporter.process import descriptors
 from modelhost_exporter.proxy import health
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from modelhost_exporter.metrics.families import Family
 
-DOCUMENTS = (Path("docs/configuration.md"), Path("docs/metrics.md"))
+DOCUMENTS = (Path("docs/configuration.md"), Path("docs/engines.md"), Path("docs/metrics.md"))
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -42,7 +43,7 @@ def filled(document: str) -> str:
 
     KeyError for a name that nothing here generates.
     """
-    parts = {"flags": flags_table, "metrics": metrics_tables, "buckets": buckets_table}
+    parts = {"flags": flags_table, "kinds": kinds_table, "metrics": metrics_tables, "buckets": buckets_table}
     return re.sub(
         r"(<!-- (\w+): generated -->\n).*?(<!-- end -->)",
         lambda found: f"{found[1]}{parts[found[2]]()}{found[3]}",
@@ -59,6 +60,19 @@ def flags_table() -> str:
         if action.dest != "help"
     ]
     return _table(("flag", "what it does"), rows)
+
+
+def kinds_table() -> str:
+    """Return every engine kind in the order of detection, as a Markdown table."""
+    return _table(
+        ("engine", "`kind`", "ports that `discover` tries", "pages that are read", "`include_usage: auto`"),
+        (_kind_row(name, kinds.engine_kind(name)) for name in kinds.by_priority()),
+    )
+
+
+def _kind_row(name: str, kind: kinds.EngineKind) -> tuple[str, ...]:
+    usage = "added to streams" if kind.ACCEPTS_INCLUDE_USAGE else "never added"
+    return kind.TITLE, f"`{name}`", ", ".join(map(str, kind.PORTS)), kind.PAGES, usage
 
 
 def metrics_tables() -> str:

@@ -20,7 +20,7 @@ from modelhost_exporter.dialects.sse import EventStream
 from modelhost_exporter.dialects.usage_request import UsageFrameFilter, ask
 from modelhost_exporter.dialects.whole_body import WholeBody
 from modelhost_exporter.engines import kinds
-from modelhost_exporter.engines.llamacpp_cache import capacity
+from modelhost_exporter.engines.kinds.llamacpp.kv_cache import capacity
 from modelhost_exporter.engines.polling.fetching import Fetcher
 from modelhost_exporter.gpu import processes
 from modelhost_exporter.gpu.sysfs import amd

@@ -23,12 +23,14 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent.parent
 CONFIGURATION = (ROOT / "docs/configuration.md").read_text()
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "prometheus/runbook.md"]
+ENGINES = (ROOT / "docs/engines.md").read_text()
 METRICS = (ROOT / "docs/metrics.md").read_text()
 
 
 def test_the_generated_tables_are_up_to_date() -> None:
-    """The metrics and flags in the documents are those of the code."""
+    """The metrics, flags and engine kinds in the documents are those of the code."""
     assert generate_docs.filled(CONFIGURATION) == CONFIGURATION
+    assert generate_docs.filled(ENGINES) == ENGINES
     assert generate_docs.filled(METRICS) == METRICS
 
 
@@ -39,6 +41,7 @@ def test_check_fails_when_a_table_is_stale(tmp_path: Path, monkeypatch: pytest.M
     stale = METRICS.replace("`modelhost_load1`", "`modelhost_load_one`")
     assert stale != METRICS
     Path("docs/configuration.md").write_text(CONFIGURATION)
+    Path("docs/engines.md").write_text(ENGINES)
     Path("docs/metrics.md").write_text(stale)
     assert generate_docs.main(["--check"]) == 1
     assert Path("docs/metrics.md").read_text() == stale

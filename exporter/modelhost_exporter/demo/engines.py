@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Iterator, Sequence
 
-    from modelhost_exporter.demo.catalogue import ModelSpec, ServerSpec
+    from modelhost_exporter.demo.specs import ModelSpec, ServerSpec
     from modelhost_exporter.demo.traffic import SimulatedRequest
     from modelhost_exporter.requests.observation import Outcome
 
@@ -111,7 +111,6 @@ class SimulatedEngine:
     def __init__(self, spec: ServerSpec, models: Sequence[ModelSpec], rng: random.Random, started: float) -> None:
         self.spec = spec
         self.models = tuple(model for model in models if model.server == spec.name)
-        self.unloads = spec.kind == "ollama"
         self.slowness = 1.0
         """Factor by which everything is slower than on healthy GPUs."""
         self._rng = rng
@@ -123,7 +122,9 @@ class SimulatedEngine:
         self.tally = Tally()
         self.requests: list[SimulatedRequest] = []
         self.work = Work()
-        self.loaded = {} if self.unloads else {model.name: Loaded(model, at, math.inf) for model in self.models}
+        self.loaded = (
+            {} if self.spec.loads_on_request else {model.name: Loaded(model, at, math.inf) for model in self.models}
+        )
         self._slots: list[float] = []
         self._pace = 0.0
 
@@ -175,7 +176,7 @@ class SimulatedEngine:
         self._pace += (len(over) / self.work.seconds - self._pace) * _PACE_SHARE
         if over:
             self.requests = [request for request in self.requests if not request.over]
-        if self.unloads:
+        if self.spec.loads_on_request:
             self._expire(until)
         return sorted(over, key=lambda request: request.ended)
 

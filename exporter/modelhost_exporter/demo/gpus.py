@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
-from modelhost_exporter.demo.catalogue import GIB, GPU_MEMORY_BYTES, MIG_GPU
+from modelhost_exporter.demo.catalogue import GPU_MEMORY_BYTES
+from modelhost_exporter.demo.specs import GIB, MIG_GPU
 
 if TYPE_CHECKING:
     import random

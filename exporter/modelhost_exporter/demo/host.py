@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from modelhost_exporter.config.model import Config
-    from modelhost_exporter.demo.catalogue import ServerSpec
     from modelhost_exporter.demo.incidents import IncidentSchedule
+    from modelhost_exporter.demo.specs import ServerSpec
     from modelhost_exporter.metrics.exposition import Format
     from modelhost_exporter.process.daemon_thread import Thread
 
@@ -176,7 +176,7 @@ def _configured_server(server: ServerSpec) -> Server:
         ServerUrl(f"http://127.0.0.1:{server.port}"),
         kind=server.kind,
         proxy=ProxyOptions(Address("127.0.0.1", 0)),
-        probe=None if server.kind == "tgi" else _PROBE,  # probes would use the model that is to stay unused
+        probe=_PROBE if server.is_probed else None,
         slo=Objectives(
             ttft=Objective(Seconds(ttft), ttft_target),
             tpot=Objective(Seconds(0.06), 0.95),

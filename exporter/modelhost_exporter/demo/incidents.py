@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from modelhost_exporter.demo.catalogue import KINDS
+
 Kind = Literal[
     "clock_unsynchronised",
     "collector_failing",
@@ -90,32 +92,36 @@ class Situation:
 _MINUTE = 60.0
 
 # kind, target, first minute, minutes: each lasts as long as its alert's `for`, where that fits into an hour
-_EVERY_HOUR: tuple[tuple[Kind, str, float, float], ...] = (
+_OF_MACHINE: tuple[tuple[Kind, str, float, float], ...] = (
     ("collector_failing", "sensors", 0, 13),
     ("gpu_hot", "1", 2, 10),
     ("disk_filling", "/data", 2, 56),
     ("memory_pressure", "", 3, 20),
     ("gpu_power_capped", "0", 6, 39),
     ("disk_busy", "nvme0n1", 8, 36),
-    ("queue_growing", "vllm", 10, 23),
     ("gpu_program_fault", "5", 19, 1),
     ("cpu_busy", "", 25, 24),
-    ("server_errors", "sglang", 28, 14),
     ("gpu_memory_errors", "3", 30, 12),
     ("network_errors", "eth1", 33, 20),
     ("gpu_contained_error", "2", 34, 1),
     ("gpu_link_narrow", "2", 36, 22),
-    ("models_evicted", "ollama", 39, 9),
     ("clock_unsynchronised", "", 40, 18),
     ("files_filling", "/", 42, 12),
     ("gpu_remap_failed", "6", 44, 5),
-    ("upstream_unreachable", "llamacpp", 45, 4),
     ("gpu_lost", "4", 48, 7),
-    ("server_down", "ollama", 55, 4),
+)
+
+_OF_SERVERS = tuple(
+    (kind, simulated.SERVER.name, start, minutes)
+    for simulated in KINDS.values()
+    for kind, start, minutes in simulated.INCIDENTS
 )
 
 HOURLY = IncidentSchedule(
-    tuple(Incident(kind, start * _MINUTE, minutes * _MINUTE, target) for kind, target, start, minutes in _EVERY_HOUR),
+    tuple(
+        Incident(kind, start * _MINUTE, minutes * _MINUTE, target)
+        for kind, target, start, minutes in sorted((*_OF_MACHINE, *_OF_SERVERS), key=lambda incident: incident[2])
+    ),
     period=60 * _MINUTE,
 )
 """Every incident once an hour, by the wall clock."""

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from modelhost_exporter.demo.catalogue import GIB
+from modelhost_exporter.demo.specs import GIB
 
 if TYPE_CHECKING:
     import random

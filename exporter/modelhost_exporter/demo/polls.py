@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, NamedTuple
 
-from modelhost_exporter.demo import engine_pages
+from modelhost_exporter.demo.catalogue import KINDS
 from modelhost_exporter.engines.polling.pollers import pause
 from modelhost_exporter.gpu.usage_cache import GpuUse
 from modelhost_exporter.json_reading import NotServed
@@ -80,10 +80,10 @@ class SimulatedClient:
     def get(self, path: str) -> bytes:
         """Return a page in the format of the server's kind."""
         self._reach()
-        write = engine_pages.pages(self._engine, self._world.now).get(path)
+        write = KINDS[self._engine.spec.kind].PAGES.get(path)
         if write is None:
             raise NotServed(f"{path} answers 404", 404)
-        return write()
+        return write(self._engine, self._world.now)
 
     def post(self, path: str, body: bytes) -> bytes:
         """Return the response to a request for one token."""

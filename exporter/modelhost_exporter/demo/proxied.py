@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from modelhost_exporter.demo.catalogue import SERVERS
 from modelhost_exporter.requests.model_names import UNKNOWN
 from modelhost_exporter.requests.observation import NO_REPLY, RequestObservation, ServerSeconds, Tokens
 
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
 
 _ASIDE = 0.02  # requests without a model (a list of models, a health check) per request with one
 _UNREADABLE = 0.0006
-_OWN_TIMES = frozenset({"llamacpp", "ollama"})  # kinds whose responses contain their own times
 _CHUNK_TOKENS = 1.25
+_LOADED_SECONDS = 0.0005  # what a response reports as load time when the model is loaded
+_SERVERS = {server.name: server for server in SERVERS}
 
 
 class Proxied:
@@ -114,14 +116,11 @@ class Proxied:
         )
 
     def _server_seconds(self, request: SimulatedRequest) -> ServerSeconds:
-        kind = self._servers[request.model.server].kind
-        if kind in _OWN_TIMES:
-            load = request.load or 0.0005
-            return ServerSeconds(
-                prefill=request.first - request.started,
-                decode=request.ended - request.first if request.output_tokens else None,
-                load=load if kind == "ollama" else None,
-            )
-        if kind == "vllm":
-            return ServerSeconds(queue=request.started - request.arrived)
-        return ServerSeconds()
+        times = {
+            "queue": request.started - request.arrived,
+            "prefill": request.first - request.started,
+            "decode": request.ended - request.first if request.output_tokens else None,
+            "load": request.load or _LOADED_SECONDS,
+        }
+        contained = _SERVERS[request.model.server].response_times
+        return ServerSeconds(**{name: seconds for name, seconds in times.items() if name in contained})

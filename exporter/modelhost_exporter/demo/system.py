@@ -13,8 +13,8 @@ from modelhost_exporter.demo.machine import CPUS, MEMORY_BYTES, PAGE_BYTES, SWAP
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from modelhost_exporter.demo.catalogue import ServerSpec
     from modelhost_exporter.demo.machine import SimulatedMachine
+    from modelhost_exporter.demo.specs import ServerSpec
     from modelhost_exporter.demo.world import SimulatedWorld
 
 _MEGABITS = {"lo": 0, "eth0": 25_000, "eth1": 25_000}

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Iterator, Sequence
 
-    from modelhost_exporter.demo.catalogue import ModelSpec
     from modelhost_exporter.demo.incidents import Situation
+    from modelhost_exporter.demo.specs import ModelSpec
     from modelhost_exporter.requests.observation import Outcome
 
 _DAY, _HOUR, _BUSIEST_HOUR = 86_400.0, 3_600.0, 15

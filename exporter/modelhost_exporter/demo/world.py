@@ -17,9 +17,9 @@ from modelhost_exporter.demo.traffic import SimulatedTraffic
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from modelhost_exporter.demo.catalogue import ModelSpec, ServerSpec
     from modelhost_exporter.demo.clock import SimulatedClock
     from modelhost_exporter.demo.incidents import IncidentSchedule
+    from modelhost_exporter.demo.specs import ModelSpec, ServerSpec
     from modelhost_exporter.demo.traffic import SimulatedRequest
 
 _REFUSED_SECONDS = {"client_error": 0.012, "server_error": 0.03, "upstream_unreachable": 0.004, "timeout": 120.0}
@@ -109,7 +109,8 @@ class SimulatedWorld:
         over: list[SimulatedRequest] = []
         for name, engine in self.engines.items():
             down = self.situation.has("server_down", name) or any(not self.cards[i].on_bus for i in engine.spec.gpus)
-            killed = name == "llamacpp" and any(one.kind == "memory_pressure" for one in self.situation.ended)
+            pressed = any(one.kind == "memory_pressure" for one in self.situation.ended)
+            killed = pressed and engine.spec.is_killed_by_memory_pressure
             if engine.up and (down or killed):
                 over += engine.stop(at)
             elif not engine.up and not down:

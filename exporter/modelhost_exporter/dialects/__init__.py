@@ -27,7 +27,7 @@ from modelhost_exporter.dialects.contract import Call, Dialect, Operation, Progr
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["FORMATS", "Call", "Dialect", "Operation", "Progress", "Reply", "Usage", "find"]
+__all__ = ["FORMATS", "Call", "Dialect", "Operation", "Progress", "Reply", "Usage", "error_object", "find"]
 
 FORMATS: tuple[Dialect, ...] = (
     anthropic_messages,
@@ -61,3 +61,14 @@ def find(path: str) -> tuple[Dialect, Operation] | None:
         if found is not None:
             return found
     return None
+
+
+def error_object(dialect: str, message: str, outcome: str, code: int) -> object:
+    """Return a proxy's own error as the JSON object that clients of a dialect expect; OpenAI's unless it has another.
+
+    Sources: the error objects in the API references of OpenAI, Anthropic and Ollama.
+    """
+    write = next((getattr(format_, "error_object", None) for format_ in FORMATS if dialect == format_.NAME), None)
+    if write is not None:
+        return write(message)
+    return {"error": {"message": message, "type": outcome, "param": None, "code": code}}

@@ -30,6 +30,11 @@ def call(body: bytes) -> Call | None:
     return None if asked is None else Call(model_name(asked.get("model")), asked.get("stream") is True)
 
 
+def error_object(message: str) -> object:
+    """Return an error in this dialect's format."""
+    return {"type": "error", "error": {"type": "api_error", "message": message}}
+
+
 def reply(content_type: str) -> Reply:
     """Return a parser of the response."""
     return watch(content_type, MessagesReader())

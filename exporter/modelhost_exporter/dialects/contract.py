@@ -93,7 +93,10 @@ class Reply(Protocol):
 
 
 class Dialect(Protocol):
-    """The interface of a dialect's module. NAME is its file name and the value of the label ``api``."""
+    """The interface of a dialect's module. NAME is its file name and the value of the label ``api``.
+
+    A module may also have ``error_object(message)``, which returns an error in its format; by default it is OpenAI's.
+    """
 
     @property
     def NAME(self) -> str:  # noqa: N802 - a module's constant

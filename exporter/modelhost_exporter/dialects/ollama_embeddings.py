@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from modelhost_exporter.dialects.contract import NOTHING, Call, Operation, Progress, Reply
-from modelhost_exporter.dialects.ollama import read_final
+from modelhost_exporter.dialects.ollama import error_object, read_final
 from modelhost_exporter.dialects.prompt_only import PARSE_LIMIT
 from modelhost_exporter.dialects.replies import watch
 from modelhost_exporter.dialects.usage_builder import UsageBuilder
@@ -14,6 +14,8 @@ from modelhost_exporter.dialects.values import model_name, request
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+__all__ = ["NAME", "PATHS", "call", "error_object", "reply"]
 
 NAME = "ollama_embeddings"
 PATHS: Mapping[str, Operation] = {"/api/embed": "embeddings", "/api/embeddings": "embeddings"}

@@ -97,10 +97,10 @@ class ServerSnapshot:
     version: str = ""
     models: tuple[Model, ...] = ()
     engine: Engine = Engine()
-    engine_by_model: Mapping[str, Engine] = field(default_factory=dict)
-    """Instead of ``engine`` where each loaded model has counters of its own, that end with it (llama.cpp's router).
+    engine_by_model: Mapping[str, Engine] | None = None
+    """Instead of ``engine`` where each loaded model has counters of its own, which end with it (a router).
 
-    Holds what was read in this poll: a loaded model that is missing here was left alone.
+    The engines that this poll read: a loaded model that is missing here was not polled.
     """
     loads_on_request: Literal["never", "by_name", "by_any_name"] = "never"
     """Whether a request may find its model not loaded, and which it then loads: that of its name, or the only one."""

@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING
 import aiohttp
 from aiohttp.http import HttpProcessingError
 
+from modelhost_exporter.dialects import error_object
 from modelhost_exporter.process.descriptors import is_shortage
 from modelhost_exporter.proxy.upstream import ConnectTimeout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from modelhost_exporter.requests.observation import Outcome
-
-    Shape = Callable[[str, str, int], object]
 
 CLIENT_ERROR, SERVER_ERROR = 400, 500
 
@@ -61,20 +58,4 @@ def error_body(dialect: str | None, failure: Failure) -> tuple[bytes, str]:
     message = str(failure)
     if dialect is None:
         return f"{message}\n".encode(), "text/plain; charset=utf-8"
-    shape = _SHAPES.get(dialect, _openai)
-    return json.dumps(shape(message, failure.outcome, failure.code)).encode(), "application/json"
-
-
-def _openai(message: str, kind: str, code: int) -> object:
-    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
-
-
-def _anthropic(message: str, _kind: str, _code: int) -> object:
-    return {"type": "error", "error": {"type": "api_error", "message": message}}
-
-
-def _ollama(message: str, _kind: str, _code: int) -> object:
-    return {"error": message}
-
-
-_SHAPES: Mapping[str, Shape] = {"anthropic_messages": _anthropic, "ollama": _ollama, "ollama_embeddings": _ollama}
+    return json.dumps(error_object(dialect, message, failure.outcome, failure.code)).encode(), "application/json"

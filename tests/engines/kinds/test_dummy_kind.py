@@ -19,6 +19,8 @@ _DUMMY = '''"""A dummy engine: /dummy."""
 
 from modelhost_exporter.engines.snapshot import ServerSnapshot
 
+TITLE = "Dummy"
+PAGES = "`/dummy`"
 PORTS = (4711,)
 PROGRAMS = ("dummyd",)
 PRIORITY = 5

@@ -122,7 +122,7 @@ def test_a_router_s_models_count_for_themselves() -> None:
     fetch.pages["/metrics?model=org%2Fbig%3AQ4_K_M&autoload=false"] = page
     fetch.pages["/metrics?model=small&autoload=false"] = page.replace(b"_total 340", b"_total 7")
     found = snapshot(fetch, care(traffic=True))
-    assert {name: engine.output_tokens for name, engine in found.engine_by_model.items()} == {
+    assert {name: engine.output_tokens for name, engine in (found.engine_by_model or {}).items()} == {
         "org/big:Q4_K_M": 340,
         "small": 7,
     }

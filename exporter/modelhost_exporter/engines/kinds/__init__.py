@@ -1,6 +1,7 @@
-"""Engine kinds: each file in this folder is one kind, and the file's name is its ``kind:`` in the configuration.
+"""Engine kinds: each file or folder here is one kind, and its name is the ``kind:`` in the configuration.
 
-A new kind is one new file that provides what ``EngineKind`` lists.
+A new kind is one new file that provides what ``EngineKind`` lists. No other part of the package names a kind, except
+``demo/kinds``, which may simulate it.
 """
 
 from __future__ import annotations
@@ -22,8 +23,12 @@ AUTO = "auto"
 
 
 class EngineKind(Protocol):
-    """The facts and functions that each file in this folder provides."""
+    """The facts and functions that each kind provides."""
 
+    TITLE: str
+    """The engine's name in documents."""
+    PAGES: str
+    """The pages that are read, in Markdown, for documents."""
     PORTS: tuple[int, ...]
     """Default ports of the server."""
     PROGRAMS: tuple[str, ...]

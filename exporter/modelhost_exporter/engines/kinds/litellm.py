@@ -11,6 +11,8 @@ from modelhost_exporter.json_reading import FREE, known, known_latencies, listed
 if TYPE_CHECKING:
     from modelhost_exporter.json_reading import Fetch, PollPolicy
 
+TITLE = "LiteLLM"
+PAGES = "`/v1/models`, `/metrics/`, `/health/readiness`; never `/health`, which sends a request to every model"
 PORTS = (4000,)
 PROGRAMS = ("litellm",)
 PRIORITY = 70

@@ -20,6 +20,8 @@ from modelhost_exporter.json_reading import (
 if TYPE_CHECKING:
     from modelhost_exporter.json_reading import Fetch, PollPolicy
 
+TITLE = "LM Studio"
+PAGES = "`/api/v1/models`, before 0.4 `/api/v0/models`; it has no metrics"
 PORTS = (1234,)
 PROGRAMS = ("lm-studio", "LM Studio", "lmstudio")
 PRIORITY = 60

@@ -21,6 +21,8 @@ from modelhost_exporter.json_reading import (
 if TYPE_CHECKING:
     from modelhost_exporter.json_reading import Fetch, PollPolicy
 
+TITLE = "Ollama"
+PAGES = "`/api/ps`, `/api/version`; it has no metrics"
 PORTS = (11434,)
 PROGRAMS = ("ollama",)
 PRIORITY = 20

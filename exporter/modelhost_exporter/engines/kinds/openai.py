@@ -10,6 +10,8 @@ from modelhost_exporter.json_reading import FREE, attempt, listed_models
 if TYPE_CHECKING:
     from modelhost_exporter.json_reading import Fetch, PollPolicy
 
+TITLE = "anything with `/v1/models`"
+PAGES = "`/v1/models`"
 PORTS = (8000, 8080, 5000)
 PROGRAMS: tuple[str, ...] = ()
 PRIORITY = 1000  # last: every other kind may serve /v1/models too

@@ -11,6 +11,8 @@ from modelhost_exporter.json_reading import FREE, count, known, known_latencies,
 if TYPE_CHECKING:
     from modelhost_exporter.json_reading import Fetch, PollPolicy
 
+TITLE = "SGLang"
+PAGES = "`/v1/models`, `/metrics` (with `--enable-metrics`)"
 PORTS = (30000,)
 PROGRAMS = ("sglang",)
 PRIORITY = 40

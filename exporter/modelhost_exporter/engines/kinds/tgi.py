@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from modelhost_exporter.json_reading import Fetch, PollPolicy
 
+TITLE = "TGI"
+PAGES = "`/info`, `/metrics`"
 PORTS = (8080, 3000)
 PROGRAMS = ("text-generation",)
 PRIORITY = 50

@@ -15,6 +15,8 @@ from modelhost_exporter.json_reading import FREE, UnexpectedContent, known, opti
 if TYPE_CHECKING:
     from modelhost_exporter.json_reading import Fetch, PollPolicy
 
+TITLE = "Triton"
+PAGES = "`/v2`, `/metrics` (on another port: `metrics_url`)"
 PORTS = (8000,)
 PROGRAMS = ("tritonserver",)
 PRIORITY = 80

@@ -22,6 +22,8 @@ from modelhost_exporter.json_reading import (
 if TYPE_CHECKING:
     from modelhost_exporter.json_reading import Fetch, PollPolicy
 
+TITLE = "vLLM"
+PAGES = "`/v1/models`, `/version`, `/metrics`"
 PORTS = (8000,)
 PROGRAMS = ("vllm",)
 PRIORITY = 30

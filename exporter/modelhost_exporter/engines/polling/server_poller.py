@@ -215,11 +215,11 @@ class ServerPoller:
         self.parts = written(families(self._state))
 
     def _engine_of(self, snapshot: ServerSnapshot) -> Engine:
-        if snapshot.loads_on_request == "by_name" and snapshot.kind == "llamacpp":
-            loaded = [model.name for model in snapshot.models if model.loaded]
-            asleep = [model.name for model in snapshot.models if model.asleep]
-            return self._merged.merge(snapshot.engine_by_model, loaded, asleep)
-        return snapshot.engine
+        if snapshot.engine_by_model is None:
+            return snapshot.engine
+        loaded = [model.name for model in snapshot.models if model.loaded]
+        asleep = [model.name for model in snapshot.models if model.asleep]
+        return self._merged.merge(snapshot.engine_by_model, loaded, asleep)
 
     def _measure_energy(self) -> None:
         self._gpus = self._ask_gpus()

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import quote
 
-from modelhost_exporter.engines.llamacpp_cache import capacity
+from modelhost_exporter.engines.kinds.llamacpp.kv_cache import capacity
 from modelhost_exporter.engines.metrics_page import EnginePage
 from modelhost_exporter.engines.snapshot import Engine, Model, ServerSnapshot
 from modelhost_exporter.json_reading import (
@@ -38,6 +38,8 @@ from modelhost_exporter.json_reading import (
 if TYPE_CHECKING:
     from modelhost_exporter.json_reading import Fetch, PollPolicy
 
+TITLE = "llama.cpp"
+PAGES = "`/props`, `/v1/models`, `/metrics`, `/slots`; the last two only where no model is woken or kept awake"
 PORTS = (8080,)
 PROGRAMS = ("llama-server", "llama_server", "llamafile")
 PRIORITY = 10

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from modelhost_exporter.engines.llamacpp_cache import capacity
+from modelhost_exporter.engines.kinds.llamacpp.kv_cache import capacity
 
 SERVER = ("llama-server", "--model", "a.gguf")
 
