@@ -9,6 +9,7 @@ import psutil
 import pytest
 
 from modelhost_exporter.engines.local_processes import LocalProcesses
+from modelhost_exporter.gpu.process_owners import LocalServer, ProcessOwners
 
 LISTEN = "LISTEN"
 
@@ -16,13 +17,17 @@ LISTEN = "LISTEN"
 def process(pid: int, words: list[str], port: int = 0, children: tuple[Any, ...] = (), rss: int = 100) -> Any:
     """Return a stand-in for psutil's Process."""
     listening = [SimpleNamespace(status=LISTEN, laddr=SimpleNamespace(port=port))] if port else []
-    return SimpleNamespace(
+    made = SimpleNamespace(
         pid=pid,
         cmdline=lambda: words,
         net_connections=lambda _kind: listening,
+        parent=lambda: None,
         children=lambda recursive: list(children) if recursive else [],
         memory_info=lambda: SimpleNamespace(rss=rss),
     )
+    for child in children:
+        child.parent = lambda: made
+    return made
 
 
 def machine(*processes: Any) -> Any:
@@ -43,6 +48,24 @@ def test_a_server_is_the_process_that_listens_and_its_children() -> None:
     assert set(found.pids) == {11, 12}
     assert found.resident_bytes == 1100
     assert list(found.arguments) == ["/usr/bin/ollama", "serve"]
+
+
+def test_both_directions_agree() -> None:
+    """The processes of a server are those whose owner it is, with the same rules for shells and unseen ports."""
+    unrelated = process(14, ["python", "train.py"])
+    shell = process(13, ["bash", "-i"], children=(unrelated,))
+    worker = process(12, ["VLLM::Worker"])
+    server = process(11, ["vllm", "serve", "--port", "8000"], children=(worker, shell))
+    server.children = lambda recursive: [worker, shell, unrelated] if recursive else [worker, shell]
+    everything = {one.pid: one for one in (server, worker, shell, unrelated)}
+    source = machine(*everything.values())
+    source.Process = everything.__getitem__
+    for one in everything.values():
+        one.create_time = lambda: 1.0
+    found = LocalProcesses("127.0.0.1", 8000, source).find(["vllm"])
+    owners = ProcessOwners([LocalServer("chat", port=8000)], source)
+    assert found is not None
+    assert found.pids == {pid for pid in everything if owners(pid) == "chat"} == {11, 12}
 
 
 @pytest.mark.parametrize("host", ["10.0.0.7", "gpu.example", ""])

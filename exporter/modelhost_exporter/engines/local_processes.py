@@ -1,4 +1,4 @@
-"""The processes of a model server on this machine: found by their program and port, then known by their number."""
+"""Find the processes of a server on this machine by program and port."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from modelhost_exporter.server_processes import descends_from, ports_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-_LOOK_AGAIN_SECONDS = 60.0
+_SEARCH_INTERVAL_SECONDS = 60.0
 _LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
@@ -27,63 +29,62 @@ class ServerProcesses:
     pids: frozenset[int]
     resident_bytes: float
     arguments: Sequence[str]
-    """The command line of the process that listens."""
+    """The command line of the process that serves the port."""
 
 
 class LocalProcesses:
-    """Finds one server's processes (psutil). Walking the machine's processes is not cheap: it is done once a minute."""
+    """The processes of one server (psutil), searched once a minute, since listing all processes is expensive."""
 
     def __init__(self, host: str, port: int, source: Any = psutil, now: Callable[[], float] = time.monotonic) -> None:
         self._here = is_local(host)
         self._port = port
         self._source = source
         self._now = now
-        self._looked: float | None = None
-        self._family: list[Any] = []
+        self._searched: float | None = None
+        self._processes: list[Any] = []
 
     def find(self, programs: Sequence[str]) -> ServerProcesses | None:
         """Return the local processes whose command line has one of these words; None when there are none."""
         if not self._here or not programs:
             return None
-        if self._looked is None or self._now() - self._looked >= _LOOK_AGAIN_SECONDS:
-            self._family = self._search(programs)
-            self._looked = self._now()
+        if self._searched is None or self._now() - self._searched >= _SEARCH_INTERVAL_SECONDS:
+            self._processes = self._search(programs)
+            self._searched = self._now()
         return self._measured()
 
     def forget(self) -> None:
-        """Search again next time: the server was away, and may be another process."""
-        self._looked = None
+        """Search again next time, since a server that was restarted is another process."""
+        self._searched = None
 
     def _measured(self) -> ServerProcesses | None:
         resident: dict[int, float] = {}
         arguments: Sequence[str] = ()
-        for process in self._family:
+        for process in self._processes:
             try:
                 resident[process.pid] = process.memory_info().rss
                 arguments = arguments or process.cmdline()
             except (self._source.Error, OSError):
                 continue
-        if not resident or self._family[0].pid not in resident:
+        if not resident or self._processes[0].pid not in resident:
             return None
         return ServerProcesses(frozenset(resident), sum(resident.values()), tuple(arguments))
 
     def _search(self, programs: Sequence[str]) -> list[Any]:
-        """Return the process that listens on the port, and its children."""
+        """Return the process that serves the port, and what it started."""
         for process in self._source.process_iter():
             try:
-                words = process.cmdline()
-                if words and _is_one(words, programs) and self._listens(process):
-                    return [process, *process.children(recursive=True)]
+                if self._serves(process, programs):
+                    started = process.children(recursive=True)
+                    return [process, *(child for child in started if descends_from(child, process.pid))]
             except (self._source.Error, OSError):
                 continue
         return []
 
-    def _listens(self, process: Any) -> bool:
-        ask = getattr(process, "net_connections", None) or process.connections
-        return any(
-            connection.status == self._source.CONN_LISTEN and connection.laddr.port == self._port
-            for connection in ask("tcp")
-        )
+    def _serves(self, process: Any, programs: Sequence[str]) -> bool:
+        words = process.cmdline()
+        if not words or not _is_one(words, programs):
+            return False
+        return self._port in ports_of(process, words) and descends_from(process, process.pid)
 
 
 def _is_one(words: Sequence[str], programs: Sequence[str]) -> bool:
