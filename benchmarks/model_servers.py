@@ -21,10 +21,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from benchmarks.measuring import ROOT, exporter, table, verdict
 from modelhost_exporter.config.http_url import ServerUrl
 from modelhost_exporter.engines.kinds import engine_kind
+from modelhost_exporter.engines.pages import PollPolicy
 from modelhost_exporter.engines.polling.fetching import Fetcher
 from modelhost_exporter.engines.polling.server_poller import PollDependencies, ServerPoller
 from modelhost_exporter.engines.polling.settings import PolledServer
-from modelhost_exporter.json_reading import PollPolicy
 from tests.support.pages import pages as captured
 
 if TYPE_CHECKING:

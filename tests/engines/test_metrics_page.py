@@ -10,8 +10,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.parser import text_string_to_metric_families
 
 from modelhost_exporter.engines.metrics_page import MAX_LINE_BYTES, MAX_SAMPLES, EnginePage, parse_labels
+from modelhost_exporter.engines.pages import UnexpectedContent
 from modelhost_exporter.engines.snapshot import EngineHistogram as Buckets
-from modelhost_exporter.json_reading import UnexpectedContent
 from tests.support.pages import CAPTURES
 
 if TYPE_CHECKING:

@@ -7,18 +7,8 @@ import math
 
 import pytest
 
-from modelhost_exporter.json_reading import (
-    MAX_JSON_BYTES,
-    MAX_OBJECTS,
-    MAX_TEXT,
-    UnexpectedContent,
-    listed_models,
-    number,
-    objects,
-    read_json,
-    text,
-    texts,
-)
+from modelhost_exporter.engines.pages import MAX_JSON_BYTES, UnexpectedContent, listed_models, read_json
+from modelhost_exporter.untrusted_json import MAX_OBJECTS, MAX_TEXT, number, objects, text, texts
 
 
 @pytest.mark.parametrize(

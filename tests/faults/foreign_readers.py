@@ -21,10 +21,10 @@ from modelhost_exporter.dialects.usage_request import UsageFrameFilter, ask
 from modelhost_exporter.dialects.whole_body import WholeBody
 from modelhost_exporter.engines import kinds
 from modelhost_exporter.engines.kinds.llamacpp.kv_cache import capacity
+from modelhost_exporter.engines.pages import PollPolicy
 from modelhost_exporter.engines.polling.fetching import Fetcher
 from modelhost_exporter.gpu import processes
 from modelhost_exporter.gpu.sysfs import amd
-from modelhost_exporter.json_reading import PollPolicy
 from modelhost_exporter.linux import disks, kernel_files
 from modelhost_exporter.live.settings import AllowedHost, AllowedOrigin
 from modelhost_exporter.metrics.exposition import accepts_gzip, negotiate

@@ -23,7 +23,7 @@ from modelhost_exporter.dialects.sse import EventStream
 from modelhost_exporter.dialects.usage_request import UsageFrameFilter
 from modelhost_exporter.dialects.whole_body import WholeBody
 from modelhost_exporter.engines.metrics_page import EnginePage
-from modelhost_exporter.json_reading import UnexpectedContent
+from modelhost_exporter.engines.pages import UnexpectedContent
 from modelhost_exporter.proxy.inflate import CannotInflate, inflater
 from tests.faults.foreign_readers import JSON, NDJSON, SSE, readers
 from tests.faults.growth import MAX_FACTOR, attacks, constant, factor, fail_unless_linear, regular_expressions
@@ -55,8 +55,8 @@ FOREIGN: dict[str, tuple[str, Sequence[Make]]] = {
     "modelhost_exporter.gpu.sysfs.kfd._PROPERTY": ("findall", ()),
     "modelhost_exporter.gpu.nvidia.mig._PROFILE": ("search", ()),
     "modelhost_exporter.gpu.nvidia.fields._NUMBER": ("findall", ()),
-    "modelhost_exporter.gpu.process_owners._PORT": ("findall", ()),
-    "modelhost_exporter.gpu.process_owners._STARTERS": ("fullmatch", ()),
+    "modelhost_exporter.server_processes._PORT": ("findall", ()),
+    "modelhost_exporter.server_processes._STARTERS": ("fullmatch", ()),
     "modelhost_exporter.gpu.processes._DRIVE": ("match", ()),
     "modelhost_exporter.gpu.processes._INTERPRETERS": ("fullmatch", ()),
     "modelhost_exporter.gpu.processes._TITLE_END": ("split", ()),

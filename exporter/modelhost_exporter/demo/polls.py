@@ -6,9 +6,9 @@ import json
 from typing import TYPE_CHECKING, NamedTuple
 
 from modelhost_exporter.demo.catalogue import KINDS
+from modelhost_exporter.engines.pages import NotServed
 from modelhost_exporter.engines.polling.pollers import pause
 from modelhost_exporter.gpu.usage_cache import GpuUse
-from modelhost_exporter.json_reading import NotServed
 
 if TYPE_CHECKING:
     import threading

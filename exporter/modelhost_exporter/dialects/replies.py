@@ -8,8 +8,8 @@ from modelhost_exporter.dialects.contract import NOTHING, Progress, Usage
 from modelhost_exporter.dialects.frame_template import FrameTemplates
 from modelhost_exporter.dialects.ndjson import Lines
 from modelhost_exporter.dialects.sse import EventStream
-from modelhost_exporter.dialects.values import loads
 from modelhost_exporter.dialects.whole_body import WHOLE_LIMIT, WholeBody
+from modelhost_exporter.untrusted_json import parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -125,7 +125,7 @@ class StreamReply:
             self._reader.builder.complete = True
             return NOTHING
         try:
-            frame = loads(data)
+            frame = parse_json(data)
         except ValueError:
             self._reader.builder.errors.add("json")
             return NOTHING

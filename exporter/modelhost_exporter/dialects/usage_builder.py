@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 from modelhost_exporter.dialects.contract import Usage
 from modelhost_exporter.dialects.values import model_name
+from modelhost_exporter.untrusted_json import is_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -97,7 +98,7 @@ class UsageBuilder(Usage):
         """
         if value is None:
             return None
-        if isinstance(value, int | float) and not isinstance(value, bool) and _plausible(value, per_second):
+        if is_number(value) and _plausible(value, per_second):
             return value / per_second
         self.errors.add("shape")
         return None

@@ -12,7 +12,7 @@ import json
 import re
 from dataclasses import dataclass
 
-from modelhost_exporter.dialects.values import loads
+from modelhost_exporter.untrusted_json import parse_json
 
 _MAX_MEMBERS = 1000
 _INCLUDE = '"include_usage":true'
@@ -166,7 +166,7 @@ def _is_usage_only(frame: bytes) -> bool:
     if not all(line.startswith(b"data:") for line in lines):
         return False
     try:
-        event = loads(b"\n".join(line[5:] for line in lines))
+        event = parse_json(b"\n".join(line[5:] for line in lines))
     except ValueError:
         return False
     return isinstance(event, dict) and event.get("choices") == [] and isinstance(event.get("usage"), dict)

@@ -6,7 +6,7 @@ import json
 import re
 from typing import TYPE_CHECKING
 
-from modelhost_exporter.dialects.values import loads
+from modelhost_exporter.untrusted_json import parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -50,7 +50,7 @@ class WholeBody:
 
     def document(self) -> object:
         """Parse the whole body; ValueError when it is not JSON."""
-        return loads(bytes(self._kept))
+        return parse_json(bytes(self._kept))
 
     def excerpt(self, keys: Collection[str]) -> dict[str, object]:
         """Return the values of these keys as far as they stand near the ends of a body that was too long to keep.

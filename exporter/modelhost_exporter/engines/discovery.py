@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
 from modelhost_exporter.engines import kinds
+from modelhost_exporter.engines.pages import PollPolicy, wants_key
 from modelhost_exporter.engines.polling.fetching import Fetcher
 from modelhost_exporter.engines.polling.poll_session import PollSession
 from modelhost_exporter.engines.snapshot import ServerSnapshot
-from modelhost_exporter.json_reading import PollPolicy, wants_key
 from modelhost_exporter.logs.redaction import redact
 
 if TYPE_CHECKING:

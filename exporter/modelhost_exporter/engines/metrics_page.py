@@ -11,8 +11,9 @@ import math
 import re
 from typing import TYPE_CHECKING
 
+from modelhost_exporter.engines.pages import UnexpectedContent
 from modelhost_exporter.engines.snapshot import EngineHistogram
-from modelhost_exporter.json_reading import MAX_NUMBER, UnexpectedContent
+from modelhost_exporter.untrusted_json import MAX_NUMBER
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator

@@ -1,42 +1,37 @@
-"""Reading a model server's answers without trusting them: what is not what it should be is None or empty.
+"""Read the pages of an engine, required or optional ones.
 
 Exceptions:
     LookupError             the server does not serve this path (a dictionary's KeyError will do in tests)
     └── NotServed
     ValueError
-    └── NotUnderstood       it serves it, but that is not what was expected
-    OSError                 it does not answer at all
+    └── UnexpectedContent   it serves the path, but not with the expected content
+    OSError                 the server does not respond
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping
+import codecs
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+
+from modelhost_exporter.untrusted_json import objects, parse_json, text
 
 if TYPE_CHECKING:
     from modelhost_exporter.engines.snapshot import EngineHistogram, Latency
 
 T = TypeVar("T")
 
-MAX_NUMBER = 1e100
-"""Larger numbers are left out: sums and products of those that are left do not overflow."""
 MAX_JSON_BYTES = 2 << 20
-"""Of a page of JSON; the parser holds up every thread for as long as it runs."""
-MAX_TEXT = 256
-"""Characters of a text, which may become a label."""
-MAX_OBJECTS = 1000
-"""Objects of a list, such as models."""
-
+"""Size of a page of JSON; the parser blocks all threads while it runs."""
 _KEY_NEEDED = (401, 403)
 
 Fetch = Callable[[str], bytes]
-"""Path → body of a reply with success; LookupError for a path that is not served, OSError for a server that is away."""
+"""Path → body of a successful response; LookupError for a path that is not served, OSError for no response."""
 
 
 class NotServed(LookupError):
-    """The server answers, but not with success: unknown path, switched off, key needed."""
+    """The server responds, but not with success: unknown path, switched off, key required."""
 
 
 class UnexpectedContent(ValueError):
@@ -44,7 +39,7 @@ class UnexpectedContent(ValueError):
 
 
 def never(_models: frozenset[str] | None = None) -> bool:
-    """Return False: no traffic is known of."""
+    """Return False: no traffic is known."""
     return False
 
 
@@ -63,18 +58,18 @@ FREE = PollPolicy()
 
 
 def read_json(fetch: Fetch, path: str) -> Any:
-    """Return a page's JSON; NotUnderstood when it is none or too large, and what ``fetch`` raises."""
+    """Return a page's JSON; raises UnexpectedContent for anything else or too much, and the errors of ``fetch``."""
     body = fetch(path)
     if len(body) > MAX_JSON_BYTES:
         raise UnexpectedContent(f"{path} is larger than {MAX_JSON_BYTES} bytes of JSON")
     try:
-        return json.loads(body)
-    except (ValueError, RecursionError) as error:
+        return parse_json(body.removeprefix(codecs.BOM_UTF8))
+    except ValueError as error:
         raise UnexpectedContent(f"{path} is not JSON") from error
 
 
 def read_object(fetch: Fetch, path: str) -> dict[str, Any]:
-    """Return a page's JSON object; NotUnderstood when it is none, and what ``fetch`` raises."""
+    """Return a page's JSON object; raises UnexpectedContent for anything else, and the errors of ``fetch``."""
     found = read_json(fetch, path)
     if not isinstance(found, dict):
         raise UnexpectedContent(f"{path} is not a JSON object")
@@ -82,7 +77,7 @@ def read_object(fetch: Fetch, path: str) -> dict[str, Any]:
 
 
 def attempt(read: Callable[[], T], otherwise: T) -> T:
-    """Return what is read; ``otherwise`` when the server does not serve it, or not as expected."""
+    """Return the result of ``read``; ``otherwise`` when the server does not serve it, or not as expected."""
     try:
         return read()
     except (LookupError, ValueError):
@@ -90,55 +85,17 @@ def attempt(read: Callable[[], T], otherwise: T) -> T:
 
 
 def page(fetch: Fetch, path: str) -> bytes:
-    """Return a page that may be missing: empty then."""
+    """Return a page; empty when it is missing."""
     return attempt(lambda: fetch(path), b"")
 
 
 def optional_object(fetch: Fetch, path: str) -> dict[str, Any]:
-    """Return the JSON object of a page that may be missing: empty then."""
+    """Return the JSON object of a page; empty when it is missing."""
     return attempt(lambda: read_object(fetch, path), {})
 
 
-def text(value: object) -> str:
-    """Return text, cut at ``MAX_TEXT``, and '' for anything else; half a surrogate pair becomes ``?``."""
-    if not isinstance(value, str):
-        return ""
-    value = value[:MAX_TEXT]
-    return value if value.isascii() else value.encode("utf-8", "replace").decode()
-
-
-def number(value: object) -> float | None:
-    """Return a number from 0 to ``MAX_NUMBER``; None for anything else (true is no number)."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_NUMBER:
-        return None
-    return float(value)
-
-
-def count(value: object) -> float | None:
-    """Return a number greater than zero; servers write 0 for unknown ones."""
-    return number(value) or None
-
-
-def child(value: object, *keys: str) -> Any:
-    """Return what is found along the keys of nested objects; None when there is none."""
-    for key in keys:
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value
-
-
-def objects(value: object) -> Iterator[dict[str, Any]]:
-    """Yield the objects among the first ``MAX_OBJECTS`` items of a list; nothing for anything else."""
-    if isinstance(value, list):
-        yield from (item for item in value[:MAX_OBJECTS] if isinstance(item, dict))
-
-
-def texts(value: object) -> tuple[str, ...]:
-    """Return the texts among the first ``MAX_OBJECTS`` items of a list that are not empty."""
-    return tuple(text(item) for item in value[:MAX_OBJECTS] if text(item)) if isinstance(value, list) else ()
-
-
 def listed_models(fetch: Fetch) -> list[dict[str, Any]]:
-    """Return the entries of /v1/models that have an id; NotUnderstood when it is no list of models."""
+    """Return the entries of /v1/models that have an id; raises UnexpectedContent when it is no list of models."""
     data = read_object(fetch, "/v1/models").get("data")
     if not isinstance(data, list):
         raise UnexpectedContent("/v1/models is no list of models")
@@ -155,13 +112,13 @@ def wants_key(fetch: Fetch) -> bool:
 
 
 def owners(fetch: Fetch) -> set[str]:
-    """Return who owns the models of /v1/models: most engines put their own name there."""
+    """Return the owners of the models in /v1/models, where most engines write their own name."""
     nothing: list[dict[str, Any]] = []
     return {text(entry.get("owned_by")) for entry in attempt(lambda: listed_models(fetch), nothing)}
 
 
 def known_latencies(**values: EngineHistogram | None) -> dict[Latency, EngineHistogram]:
-    """Return the histograms that there are, by what they measure."""
+    """Return the histograms that are not None, by what they measure."""
     return cast("dict[Latency, EngineHistogram]", known(**values))
 
 

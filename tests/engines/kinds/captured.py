@@ -6,7 +6,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from modelhost_exporter.engines import kinds
-from modelhost_exporter.json_reading import PollPolicy
+from modelhost_exporter.engines.pages import PollPolicy
 from tests.support.pages import SERVERS, pages
 
 if TYPE_CHECKING:

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from modelhost_exporter.engines import kinds
+from modelhost_exporter.engines.pages import PollPolicy
 from modelhost_exporter.engines.snapshot import Engine
-from modelhost_exporter.json_reading import PollPolicy
 from tests.engines.kinds.captured import said, snapshot
 from tests.engines.kinds.expected_engines import ENGINES
 from tests.engines.kinds.expected_models import MODELS, VERSIONS

@@ -4,7 +4,7 @@ import pytest
 
 from modelhost_exporter.config.servers import NOT_POLLED, kind_names
 from modelhost_exporter.engines import kinds
-from modelhost_exporter.json_reading import PollPolicy
+from modelhost_exporter.engines.pages import PollPolicy
 from tests.engines.kinds.captured import snapshot
 from tests.support.pages import SERVERS, Recording, pages
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelhost_exporter.engines import kinds
-from modelhost_exporter.json_reading import PollPolicy
+from modelhost_exporter.engines.pages import PollPolicy
 from tests.support.pages import SERVERS, pages
 
 WORST = (10**400, "\ud800")  # more than a float holds; text that no page of metrics could carry

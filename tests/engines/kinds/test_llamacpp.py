@@ -5,7 +5,7 @@ import json
 import pytest
 
 from modelhost_exporter.engines.kinds.llamacpp import snapshot
-from modelhost_exporter.json_reading import PollPolicy
+from modelhost_exporter.engines.pages import PollPolicy
 from tests.support.pages import Recording, pages
 
 STARTED = ("llama-server", "--model", "a.gguf")

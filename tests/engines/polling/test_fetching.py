@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from modelhost_exporter.engines.pages import NotServed
 from modelhost_exporter.engines.polling.fetching import CannotFetch, Fetcher, reason_of
-from modelhost_exporter.json_reading import NotServed
 from tests.support.programs import free_port
 from tests.support.stand_in import StandIn, cut_off, huge, not_http, standing_in, status
 

@@ -17,11 +17,11 @@ import pytest
 from modelhost_exporter.config.http_url import ServerUrl
 from modelhost_exporter.engines.kinds import llamacpp
 from modelhost_exporter.engines.metrics import FAMILIES
+from modelhost_exporter.engines.pages import PollPolicy
 from modelhost_exporter.engines.polling.fetching import Fetcher
 from modelhost_exporter.engines.polling.proxy_totals import Passed
 from modelhost_exporter.engines.polling.server_poller import PollDependencies, ServerPoller
 from modelhost_exporter.engines.polling.settings import PolledServer
-from modelhost_exporter.json_reading import PollPolicy
 from modelhost_exporter.metrics.prerendered import joined
 from tests.support.programs import Program, fetch, free_port, running, wait_until
 from tests.support.readings import readings

@@ -11,11 +11,11 @@ import pkgutil
 from functools import cache
 from typing import TYPE_CHECKING, Protocol, cast
 
-from modelhost_exporter.json_reading import FREE
+from modelhost_exporter.engines.pages import FREE
 
 if TYPE_CHECKING:
+    from modelhost_exporter.engines.pages import Fetch, PollPolicy
     from modelhost_exporter.engines.snapshot import ServerSnapshot
-    from modelhost_exporter.json_reading import Fetch, PollPolicy
 
 
 AUTO = "auto"

@@ -4,21 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from modelhost_exporter.engines.pages import FREE, UnexpectedContent, attempt, optional_object, read_object
 from modelhost_exporter.engines.snapshot import Model, ServerSnapshot
-from modelhost_exporter.json_reading import (
-    FREE,
-    UnexpectedContent,
-    attempt,
-    child,
-    count,
-    objects,
-    optional_object,
-    read_object,
-    text,
-)
+from modelhost_exporter.untrusted_json import child, count, objects, text
 
 if TYPE_CHECKING:
-    from modelhost_exporter.json_reading import Fetch, PollPolicy
+    from modelhost_exporter.engines.pages import Fetch, PollPolicy
 
 TITLE = "LM Studio"
 PAGES = "`/api/v1/models`, before 0.4 `/api/v0/models`; it has no metrics"

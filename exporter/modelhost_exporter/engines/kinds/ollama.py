@@ -5,21 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from modelhost_exporter.engines.pages import FREE, UnexpectedContent, optional_object, read_object
 from modelhost_exporter.engines.snapshot import Model, ServerSnapshot
-from modelhost_exporter.json_reading import (
-    FREE,
-    UnexpectedContent,
-    child,
-    count,
-    number,
-    objects,
-    optional_object,
-    read_object,
-    text,
-)
+from modelhost_exporter.untrusted_json import child, count, number, objects, text
 
 if TYPE_CHECKING:
-    from modelhost_exporter.json_reading import Fetch, PollPolicy
+    from modelhost_exporter.engines.pages import Fetch, PollPolicy
 
 TITLE = "Ollama"
 PAGES = "`/api/ps`, `/api/version`; it has no metrics"

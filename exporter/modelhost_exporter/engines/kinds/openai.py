@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from modelhost_exporter.engines.pages import FREE, attempt, listed_models
 from modelhost_exporter.engines.snapshot import Model, ServerSnapshot
-from modelhost_exporter.json_reading import FREE, attempt, listed_models
 
 if TYPE_CHECKING:
-    from modelhost_exporter.json_reading import Fetch, PollPolicy
+    from modelhost_exporter.engines.pages import Fetch, PollPolicy
 
 TITLE = "anything with `/v1/models`"
 PAGES = "`/v1/models`"

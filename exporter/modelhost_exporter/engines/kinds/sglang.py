@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from modelhost_exporter.engines.metrics_page import EnginePage
+from modelhost_exporter.engines.pages import FREE, known, known_latencies, listed_models, owners, page, wants_key
 from modelhost_exporter.engines.snapshot import Engine, Model, ServerSnapshot
-from modelhost_exporter.json_reading import FREE, count, known, known_latencies, listed_models, owners, page, wants_key
+from modelhost_exporter.untrusted_json import count
 
 if TYPE_CHECKING:
-    from modelhost_exporter.json_reading import Fetch, PollPolicy
+    from modelhost_exporter.engines.pages import Fetch, PollPolicy
 
 TITLE = "SGLang"
 PAGES = "`/v1/models`, `/metrics` (with `--enable-metrics`)"

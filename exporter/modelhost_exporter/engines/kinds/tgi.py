@@ -5,22 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from modelhost_exporter.engines.metrics_page import EnginePage
+from modelhost_exporter.engines.pages import FREE, known, known_latencies, optional_object, page, read_object
 from modelhost_exporter.engines.snapshot import Engine, Model, ServerSnapshot
-from modelhost_exporter.json_reading import (
-    FREE,
-    count,
-    known,
-    known_latencies,
-    optional_object,
-    page,
-    read_object,
-    text,
-)
+from modelhost_exporter.untrusted_json import count, text
 
 if TYPE_CHECKING:
     from typing import Any
 
-    from modelhost_exporter.json_reading import Fetch, PollPolicy
+    from modelhost_exporter.engines.pages import Fetch, PollPolicy
 
 TITLE = "TGI"
 PAGES = "`/info`, `/metrics`"

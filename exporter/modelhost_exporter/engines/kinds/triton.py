@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from modelhost_exporter.engines.metrics_page import EnginePage
+from modelhost_exporter.engines.pages import FREE, UnexpectedContent, known, optional_object, page
 from modelhost_exporter.engines.snapshot import Engine, Model, ServerSnapshot
-from modelhost_exporter.json_reading import FREE, UnexpectedContent, known, optional_object, page, text
+from modelhost_exporter.untrusted_json import text
 
 if TYPE_CHECKING:
-    from modelhost_exporter.json_reading import Fetch, PollPolicy
+    from modelhost_exporter.engines.pages import Fetch, PollPolicy
 
 TITLE = "Triton"
 PAGES = "`/v2`, `/metrics` (on another port: `metrics_url`)"

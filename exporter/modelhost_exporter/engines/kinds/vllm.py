@@ -5,22 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from modelhost_exporter.engines.metrics_page import EnginePage
-from modelhost_exporter.engines.snapshot import Engine, Model, ServerSnapshot
-from modelhost_exporter.json_reading import (
+from modelhost_exporter.engines.pages import (
     FREE,
     attempt,
-    count,
     known_latencies,
     listed_models,
     optional_object,
     owners,
     page,
-    text,
     wants_key,
 )
+from modelhost_exporter.engines.snapshot import Engine, Model, ServerSnapshot
+from modelhost_exporter.untrusted_json import count, text
 
 if TYPE_CHECKING:
-    from modelhost_exporter.json_reading import Fetch, PollPolicy
+    from modelhost_exporter.engines.pages import Fetch, PollPolicy
 
 TITLE = "vLLM"
 PAGES = "`/v1/models`, `/version`, `/metrics`"

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 from urllib.parse import urljoin, urlsplit
 
-from modelhost_exporter.json_reading import NotServed
+from modelhost_exporter.engines.pages import NotServed
 
 MAX_BYTES = 8 << 20
 _CHUNK_BYTES = 1 << 16

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from modelhost_exporter.engines.pages import NotServed
 from modelhost_exporter.engines.polling.fetching import reason_of
-from modelhost_exporter.json_reading import NotServed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from modelhost_exporter.json_reading import Fetch
+    from modelhost_exporter.engines.pages import Fetch
 
 _HOPELESS = ("timeout", "unreachable")
 

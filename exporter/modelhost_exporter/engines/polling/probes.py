@@ -7,9 +7,10 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from modelhost_exporter.engines.metrics import PROBE_DURATION, PROBES
+from modelhost_exporter.engines.pages import read_json
 from modelhost_exporter.engines.polling.fetching import CannotFetch, Fetcher
-from modelhost_exporter.json_reading import child, read_json
 from modelhost_exporter.metrics.instruments import live_counter, live_histogram
+from modelhost_exporter.untrusted_json import child
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

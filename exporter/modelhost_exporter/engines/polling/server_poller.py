@@ -13,12 +13,12 @@ from modelhost_exporter.engines.energy import ModelEnergy
 from modelhost_exporter.engines.local_processes import LocalProcesses
 from modelhost_exporter.engines.metrics import ModelState, ServerState, families
 from modelhost_exporter.engines.model_history import ModelHistory
+from modelhost_exporter.engines.pages import PollPolicy, UnexpectedContent
 from modelhost_exporter.engines.polling.fetching import Fetcher
 from modelhost_exporter.engines.polling.poll_session import PollSession
 from modelhost_exporter.engines.polling.proxy_totals import Passed, ProxyTraffic, UnproxiedShare
 from modelhost_exporter.engines.polling.router_engine import RouterEngine
 from modelhost_exporter.engines.snapshot import Engine
-from modelhost_exporter.json_reading import PollPolicy, UnexpectedContent
 from modelhost_exporter.logs.state_log import StateLog
 from modelhost_exporter.metrics.prerendered import written
 

@@ -16,27 +16,22 @@ from urllib.parse import quote
 
 from modelhost_exporter.engines.kinds.llamacpp.kv_cache import capacity
 from modelhost_exporter.engines.metrics_page import EnginePage
-from modelhost_exporter.engines.snapshot import Engine, Model, ServerSnapshot
-from modelhost_exporter.json_reading import (
+from modelhost_exporter.engines.pages import (
     FREE,
     UnexpectedContent,
     attempt,
-    child,
-    count,
     known,
     listed_models,
-    number,
-    objects,
     optional_object,
     owners,
     page,
     read_json,
-    text,
-    texts,
 )
+from modelhost_exporter.engines.snapshot import Engine, Model, ServerSnapshot
+from modelhost_exporter.untrusted_json import child, count, number, objects, text, texts
 
 if TYPE_CHECKING:
-    from modelhost_exporter.json_reading import Fetch, PollPolicy
+    from modelhost_exporter.engines.pages import Fetch, PollPolicy
 
 TITLE = "llama.cpp"
 PAGES = "`/props`, `/v1/models`, `/metrics`, `/slots`; the last two only where no model is woken or kept awake"
