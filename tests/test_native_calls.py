@@ -149,7 +149,7 @@ def test_what_is_not_called_on_linux(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(names) > 8
     for name in names:
         monkeypatch.setattr(name, lambda *_, _name=name, **__: forbidden(_name))
-    for name in set(collectors.names()) - {"gpu", "model_servers"}:  # these two measure no part of the machine itself
+    for name in set(collectors.names()) - {"gpu", "engines"}:  # these two measure no part of the machine itself
         try:
             list(collectors.create(name, collectors.options_of(name)(), CollectorContext()).collect())
         except Unavailable:

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("_needs_prometheus")
 
 LOOPBACK = "collectors: {network: {devices: {include: lo}}}"
 # collectors that a machine may have nothing for
-OPTIONAL = {"cgroup", "sensors", "pressure", "gpu", "model_servers"}
+OPTIONAL = {"cgroup", "sensors", "pressure", "gpu", "engines"}
 
 
 @pytest.fixture

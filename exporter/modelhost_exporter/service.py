@@ -196,7 +196,7 @@ class Service:
 
     def _polled(self, config: Config) -> PollChange:
         """Start to poll the servers that are new in a configuration."""
-        if "model_servers" not in config.collectors:  # switched off: nothing is polled
+        if "engines" not in config.collectors:  # switched off: nothing is polled
             return self.pollers.prepare(())
         return self.pollers.prepare(config.polled, {server.name for server in config.proxied})
 

@@ -55,6 +55,12 @@ def test_a_renamed_key_of_a_collector_names_the_new_key(collector: str) -> None:
     assert str(error) == f"collectors.{collector}: unknown key 'stuck_after': it is timeout now"
 
 
+def test_the_renamed_collector_names_the_new_key() -> None:
+    """It is named after what it measures."""
+    error = _error("collectors: {model_servers: {enabled: true}}")
+    assert str(error) == "collectors: unknown key 'model_servers': it is engines now"
+
+
 @pytest.mark.parametrize(
     "written", ["servers: 5", "servers: [5]", "servers: {a: 5}", "servers: [{slo: 5}]", "collectors: {gpu: 5}"]
 )

@@ -194,12 +194,20 @@ def test_servers_that_are_in_the_new_list_stay() -> None:
     ]
 
 
-def test_the_old_flag_names_the_new_one(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("--proxy.server=a=:1=http://h", "--proxy=[NAME=]LISTEN=URL"),
+        ("--collector.model_servers", "--collector.engines"),
+        ("--no-collector.model_servers", "--no-collector.engines"),
+    ],
+)
+def test_an_old_flag_names_the_new_one(old: str, new: str, capsys: pytest.CaptureFixture[str]) -> None:
     """In one line."""
     with pytest.raises(SystemExit) as caught:
-        cli.main(["--proxy.server=a=:1=http://h"])
+        cli.main([old])
     assert caught.value.code == cli.EXIT_CONFIG
-    assert "replaced by --proxy=[NAME=]LISTEN=URL" in capsys.readouterr().err
+    assert f"{old.partition('=')[0]} was replaced by {new}; see --help" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ servers:
 collectors:
   disable_defaults: true
   gpu: {{enabled: true, timeout: 5s}}
-  model_servers: {{enabled: true}}
+  engines: {{enabled: true}}
 """
 
 
@@ -56,7 +56,7 @@ def test_energy_and_memory_of_a_process_are_those_of_its_model(
         exporter = start_exporter(f"--config.file={config}")
 
         def shown(name: str, label: str) -> dict[tuple[str, ...], float]:
-            return Page(exporter.page("?collect[]=model_servers").decode()).by(name, "server", "model", label)
+            return Page(exporter.page("?collect[]=engines").decode()).by(name, "server", "model", label)
 
         wait_until(lambda: (*MODEL, "vram") in shown("modelhost_model_memory_bytes", "type"), "memory")
         assert shown("modelhost_model_memory_bytes", "type")[*MODEL, "vram"] == 5 * GIB

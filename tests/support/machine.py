@@ -14,12 +14,12 @@ from modelhost_exporter.collectors import (
     clock,
     cpu,
     disk,
+    engines,
     file_descriptors,
     filesystem,
     gpu,
     load,
     memory,
-    model_servers,
     network,
     operating_system,
     pressure,
@@ -220,7 +220,7 @@ class EveryGpu:
         """Do nothing."""
 
 
-def every_family_of_model_servers() -> Iterator[Metric]:
+def every_family_of_engines() -> Iterator[Metric]:
     """Yield the families of a server that has a value for each, and those that are counted as events occur."""
     latency = EngineHistogram(((1.0, 1), (inf, 2)), 3.0)
     engine = Engine(
@@ -240,7 +240,7 @@ def every_family_of_model_servers() -> Iterator[Metric]:
     state = ModelState(model, True, 1, 2, 3e9, 1e9, 2.5, {"exclusive": 100})
     snapshot = ServerSnapshot("vllm", "1", (model,), engine)
     seen = ServerState("s", snapshot, engine, {"m": state}, 0.01, 1.8e9, {"timeout": 1}, 0.5)
-    yield from joined(model_servers.FAMILIES, [written(families(seen))])
+    yield from joined(engines.FAMILIES, [written(families(seen))])
     registry = CollectorRegistry()
     live_counter(COLD_STARTS, registry).labels("s", "m", "chat").inc()
     live_histogram(COLD_TTFT, registry).labels("s", "m", "chat").observe(1)
@@ -264,7 +264,7 @@ def every_collector(root: Path) -> dict[str, Collector]:
         "gpu": gpu.GpuCollector({"every": EveryGpu()}, gpu.GpuOptions()),
         "load": load.LoadCollector(source),
         "memory": memory.MemoryCollector(procfs, source),
-        "model_servers": model_servers.ModelServersCollector(every_family_of_model_servers),
+        "engines": engines.EnginesCollector(every_family_of_engines),
         "network": network.NetworkCollector(network.NetworkOptions().devices, source),
         "operating_system": operating_system.OperatingSystemCollector(platform.uname),
         "pressure": pressure.PressureCollector(procfs),

@@ -45,7 +45,11 @@ class Flag:
     """argparse's keywords for its value."""
 
 
-_REPLACED = "--proxy.server"
+_REPLACED = {
+    "--proxy.server": "--proxy=[NAME=]LISTEN=URL",
+    "--collector.model_servers": "--collector.engines",
+    "--no-collector.model_servers": "--no-collector.engines",
+}
 _SWITCH = {"action": argparse.BooleanOptionalAction}
 
 
@@ -169,8 +173,8 @@ def _collector_help(name: str) -> str:
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print the mistake in one line and exit with 2."""
-        hint = f"{_REPLACED} was replaced by --proxy=[NAME=]LISTEN=URL; " if _REPLACED in message else ""
-        self.exit(2, f"{PROGRAM}: {redact(message)} ({hint}see --help)\n")
+        hints = [f"{old} was replaced by {new}; " for old, new in _REPLACED.items() if old in message]
+        self.exit(2, f"{PROGRAM}: {redact(message)} ({''.join(hints)}see --help)\n")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -41,6 +41,7 @@ _RENAMED: Mapping[str, Mapping[str, str]] = {
     "servers.*.slo.*": {"ratio": "target"},
     "servers.*.models.*": {"objectives": "slo", **{key: f"slo.{key}" for key in _OBJECTIVES}},
     "servers.*.models.*.slo.*": {"ratio": "target"},
+    "collectors": {"model_servers": "engines"},
     "collectors.filesystem": {"stuck_after": "timeout"},
     "collectors.gpu": {"stuck_after": "timeout"},
 }

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 INTERVAL_SECONDS = 2
 
-_COLLECTORS = frozenset({"cpu", "filesystem", "gpu", "load", "memory", "model_servers", "network"})
+_COLLECTORS = frozenset({"cpu", "engines", "filesystem", "gpu", "load", "memory", "network"})
 _TIMEOUT_SECONDS = 1.5
 
 

@@ -1,4 +1,4 @@
-"""Model servers and their loaded models, as reported by the engines: queues, caches, memory, latencies."""
+"""Engines and their loaded models, as polled: queues, caches, memory, latencies."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 FAMILIES = metrics.FAMILIES
 
 
-class ModelServersCollector:
+class EnginesCollector:
     """The families of all polled engines, as of the last poll of each."""
 
     def __init__(self, families: Callable[[], Iterable[Metric]]) -> None:
@@ -31,7 +31,7 @@ class ModelServersCollector:
 
 def create(_options: CollectorOptions, context: CollectorContext) -> Collector:
     """Build the collector of polled engines."""
-    return ModelServersCollector(context.engine_families)
+    return EnginesCollector(context.engine_families)
 
 
 def create_simulated(options: CollectorOptions, context: CollectorContext, _host: SimulatedHost) -> Collector:

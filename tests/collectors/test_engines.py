@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from modelhost_exporter.collector import CollectorContext, CollectorOptions, Unavailable
-from modelhost_exporter.collectors.model_servers import ModelServersCollector, create
+from modelhost_exporter.collectors.engines import EnginesCollector, create
 from modelhost_exporter.config import model as configuration
 from modelhost_exporter.config.duration import Seconds
 from modelhost_exporter.config.http_url import ServerUrl
@@ -34,7 +34,7 @@ def test_without_servers_there_is_nothing_to_measure() -> None:
 def test_what_was_heard_is_shown() -> None:
     """The collector adds and leaves out nothing."""
     heard = [family("modelhost_engine_up")]
-    assert list(ModelServersCollector(lambda: heard).collect()) == heard
+    assert list(EnginesCollector(lambda: heard).collect()) == heard
 
 
 def test_the_real_exporter_polls_and_shows(start_exporter: StartExporter, tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_the_real_exporter_polls_and_shows(start_exporter: StartExporter, tmp_pa
         down = ("modelhost_engine_up", (("server", "dead"),))
         wait_until(lambda: samples(exporter.page()).get(down) == 0, "the dead is down")
         page = exporter.page()
-        assert of_collector(page, "success", "model_servers") == 1
+        assert of_collector(page, "success", "engines") == 1
         assert samples(page)["modelhost_engine_requests_running", (("server", "v"),)] == 7
         asked = len(server.asked)
         exporter.page()
