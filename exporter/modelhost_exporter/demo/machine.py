@@ -227,11 +227,11 @@ class SimulatedMachine:
 
     def _use_network(self, seconds: float, load: SimulatedLoad, situation: Situation) -> None:
         noise = self._rng.uniform(0.8, 1.2)
-        streamed, asked = 220.0 * load.tokens * noise, 9_000.0 * load.requests * noise
+        streamed, received = 220.0 * load.tokens * noise, 9_000.0 * load.requests * noise
         for name, share in (("eth0", 1.0), ("eth1", 0.4)):
             bad = 0.03 if situation.has("network_errors", name) else 0.0
             base = 250_000 * share * seconds
-            self.nics[name].work(base + asked * share * seconds, base + streamed * share * seconds, bad)
+            self.nics[name].work(base + received * share * seconds, base + streamed * share * seconds, bad)
         self.nics["lo"].work(streamed * seconds, streamed * seconds, 0.0)
         self.connections = 38 + load.connections + round(4 * noise)
         self.time_wait = 8 + 6 * load.requests

@@ -55,7 +55,7 @@ class SimulatedSystem:
 
     def cpu_times(self, *, percpu: bool) -> list[CpuTimes]:
         """Return the times of each CPU."""
-        assert percpu  # noqa: S101 - it is never asked for the sum
+        assert percpu  # noqa: S101 - the sum is never requested
         return [CpuTimes(*times) for times in self._machine.cpu_seconds]
 
     def cpu_count(self, *, logical: bool = True) -> int:

@@ -26,8 +26,8 @@ _DELTAS: Mapping[object, tuple[str, Progress]] = {
 
 def call(body: bytes) -> Call | None:
     """Parse a request body: model and stream."""
-    asked = request(body)
-    return None if asked is None else Call(model_name(asked.get("model")), asked.get("stream") is True)
+    parsed = request(body)
+    return None if parsed is None else Call(model_name(parsed.get("model")), parsed.get("stream") is True)
 
 
 def error_object(message: str) -> object:

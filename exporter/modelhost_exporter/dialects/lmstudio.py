@@ -19,8 +19,8 @@ PATHS: Mapping[str, Operation] = {"/api/v1/chat": "chat"}
 
 def call(body: bytes) -> Call | None:
     """Parse a request body: model and stream."""
-    asked = request(body)
-    return None if asked is None else Call(model_name(asked.get("model")), asked.get("stream") is True)
+    parsed = request(body)
+    return None if parsed is None else Call(model_name(parsed.get("model")), parsed.get("stream") is True)
 
 
 def reply(content_type: str) -> Reply:

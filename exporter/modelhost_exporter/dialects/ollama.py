@@ -22,8 +22,8 @@ _NOT_AN_INFERENCE = ("load", "unload")
 
 def call(body: bytes) -> Call | None:
     """Parse a request body: model and stream, which is on by default."""
-    asked = request(body)
-    return None if asked is None else Call(model_name(asked.get("model")), asked.get("stream") is not False)
+    parsed = request(body)
+    return None if parsed is None else Call(model_name(parsed.get("model")), parsed.get("stream") is not False)
 
 
 def error_object(message: str) -> object:

@@ -23,8 +23,8 @@ PATHS: Mapping[str, Operation] = {"/api/embed": "embeddings", "/api/embeddings":
 
 def call(body: bytes) -> Call | None:
     """Parse a request body: the model."""
-    asked = request(body)
-    return None if asked is None else Call(model_name(asked.get("model")), stream=False)
+    parsed = request(body)
+    return None if parsed is None else Call(model_name(parsed.get("model")), stream=False)
 
 
 def reply(content_type: str) -> Reply:

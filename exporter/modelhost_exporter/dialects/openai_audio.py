@@ -27,11 +27,11 @@ _ENDS = ("transcript.text.done", "speech.audio.done")
 
 def call(body: bytes) -> Call | None:
     """Parse a request body, JSON or a form; a form may be cut off."""
-    asked: Mapping[str, object] | None = text_fields(body) if body.startswith(b"--") else request(body)
-    if asked is None:
+    parsed: Mapping[str, object] | None = text_fields(body) if body.startswith(b"--") else request(body)
+    if parsed is None:
         return None
-    streams = asked.get("stream") in (True, "true", "True", "1") or asked.get("stream_format") == "sse"
-    return Call(model_name(asked.get("model")), streams)
+    streams = parsed.get("stream") in (True, "true", "True", "1") or parsed.get("stream_format") == "sse"
+    return Call(model_name(parsed.get("model")), streams)
 
 
 def reply(content_type: str) -> Reply:

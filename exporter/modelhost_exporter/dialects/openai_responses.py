@@ -37,8 +37,8 @@ _MADE_UP_DETAILS = re.compile(r"resp_\d+")
 
 def call(body: bytes) -> Call | None:
     """Parse a request body: model and stream."""
-    asked = request(body)
-    return None if asked is None else Call(model_name(asked.get("model")), asked.get("stream") is True)
+    parsed = request(body)
+    return None if parsed is None else Call(model_name(parsed.get("model")), parsed.get("stream") is True)
 
 
 def reply(content_type: str) -> Reply:

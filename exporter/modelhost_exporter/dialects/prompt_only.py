@@ -18,8 +18,8 @@ PARSE_LIMIT = 64 * 1024
 
 def call(body: bytes) -> Call | None:
     """Parse a request body: the model."""
-    asked = request(body)
-    return None if asked is None else Call(model_name(asked.get("model")), stream=False)
+    parsed = request(body)
+    return None if parsed is None else Call(model_name(parsed.get("model")), stream=False)
 
 
 class PromptReader:

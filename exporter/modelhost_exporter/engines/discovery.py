@@ -1,4 +1,4 @@
-"""``modelhost-exporter discover``: try the default ports of all engines once, and print the YAML for what answers."""
+"""``modelhost-exporter discover``: try the default ports of all engines once, and print YAML for those that respond."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def usual_ports() -> tuple[int, ...]:
 def discover(host: str, ports: Sequence[int], timeout_seconds: float = _TIMEOUT_SECONDS) -> list[Found | KeyRequired]:
     """Return the engines on these ports, tried side by side; takes a few time-outs at most."""
     with ThreadPoolExecutor(max(1, len(ports))) as pool:
-        looks = pool.map(lambda port: _look(f"http://{host}:{port}", timeout_seconds), ports)
-        return [found for found in looks if found is not None]
+        results = pool.map(lambda port: _try_port(f"http://{host}:{port}", timeout_seconds), ports)
+        return [found for found in results if found is not None]
 
 
 def report(host: str, ports: Sequence[int], answered: Sequence[Found | KeyRequired]) -> str:
-    """Return what was found, in YAML whose comments are for people: what is not known for sure is a comment."""
+    """Return the servers that were found as YAML, with comments on what is uncertain."""
     looked = f"# looked at ports {', '.join(map(str, ports))} of {redact(host)}"
     if not answered:
         return f"{looked}: no model server answers there\n"
@@ -69,7 +69,7 @@ def report(host: str, ports: Sequence[int], answered: Sequence[Found | KeyRequir
     return "\n".join(lines) + "\n"
 
 
-def _look(url: str, timeout_seconds: float) -> Found | KeyRequired | None:
+def _try_port(url: str, timeout_seconds: float) -> Found | KeyRequired | None:
     fetcher = Fetcher(url, {}, timeout_seconds)
     kind = None
     try:
@@ -78,7 +78,7 @@ def _look(url: str, timeout_seconds: float) -> Found | KeyRequired | None:
         if kind is None:
             return KeyRequired(url) if wants_key(visit) else None
         return Found(url, kinds.engine_kind(kind).snapshot(visit, PollPolicy("off")))
-    except LookupError:  # it says what it is, but not what it has
+    except LookupError:  # its kind was detected, but not its models
         return Found(url, ServerSnapshot(kind)) if kind else None
     except (OSError, ValueError):
         return None

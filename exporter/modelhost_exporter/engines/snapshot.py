@@ -1,4 +1,4 @@
-"""The state of an engine at one poll: plain data; None or empty where it is not reported, never 0."""
+"""The state of an engine at one poll, as plain data. Values that are not reported are None or empty, never 0."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Model:
 
     @property
     def names(self) -> frozenset[str]:
-        """Every name that it answers to."""
+        """Its name and aliases."""
         return frozenset((self.name, *self.aliases))
 
 

@@ -66,9 +66,9 @@ def _engine(metrics: EnginePage, *, alone: bool) -> Engine:
 
 
 def _usage(metrics: EnginePage) -> float | None:
-    said = metrics.ratio(_BLOCKS, kv_cache_block_type="fraction")
+    reported = metrics.ratio(_BLOCKS, kv_cache_block_type="fraction")
     used, most = metrics.total(_BLOCKS, kv_cache_block_type="used"), metrics.total(_BLOCKS, kv_cache_block_type="max")
-    return said if said is not None or used is None or not most or used > most else used / most
+    return reported if reported is not None or used is None or not most or used > most else used / most
 
 
 def _capacity(metrics: EnginePage) -> float | None:

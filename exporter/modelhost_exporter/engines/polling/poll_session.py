@@ -36,7 +36,7 @@ class PollSession:
 
     def _ask(self, path: str) -> bytes | LookupError:
         if self._hopeless:
-            return NotServed(f"{path} is not asked for: an earlier page did not come")
+            return NotServed(f"{path} is not requested: an earlier page was not received")
         try:
             page: bytes | LookupError = self._fetch(path)
         except LookupError as refusal:

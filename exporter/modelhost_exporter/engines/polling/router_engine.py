@@ -1,4 +1,4 @@
-"""One engine made of several: a router's models count for themselves, and their counters end when they are unloaded."""
+"""Merge the engines of a router's models, whose counters end when a model is unloaded, into one."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ class RouterEngine:
         self._gone = Engine()
 
     def merge(self, engines: Mapping[str, Engine], loaded: Collection[str], asleep: Collection[str] = ()) -> Engine:
-        """Take what this poll read, and which models are loaded or sleep; return the server's engine."""
+        """Return the server's engine after a poll, from the engines that it read and the loaded and sleeping models."""
         for name, engine in engines.items():
             last = self._last.get(name)
             if last is not None and _fell(last, engine):
-                self._bury(last)
+                self._retire(last)
                 last = None
             self._last[name] = engine if last is None else _completed(engine, last)
         for name in self._last.keys() - {*loaded, *asleep}:
-            self._bury(self._last.pop(name))
+            self._retire(self._last.pop(name))
         return self._sum([engine for name, engine in self._last.items() if name in loaded])
 
-    def _bury(self, engine: Engine) -> None:
+    def _retire(self, engine: Engine) -> None:
         self._gone = _added([self._gone, engine], _COUNTERS, _TABLES)
 
     def _sum(self, awake: Collection[Engine]) -> Engine:

@@ -1,4 +1,4 @@
-"""Everything that is known of one model server: polled in a thread of its own, read by every scrape."""
+"""Poll one server in a thread of its own, and keep its state for scrapes."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class PollDependencies:
 
 
 class ServerPoller:
-    """Polls one server. ``parts`` is what a scrape shows, replaced as a whole by each poll."""
+    """A poller of one server. ``parts`` is what a scrape returns, replaced as a whole by each poll."""
 
     def __init__(self, server: PolledServer, dependencies: PollDependencies) -> None:
         self.server = server
@@ -104,7 +104,7 @@ class ServerPoller:
             self._last_success = self._dependencies.wall_clock()
             self._loads_on_request = self.snapshot.loads_on_request != "never"
         self.history.poll(now, self.snapshot)
-        self._look_for_new_processes()
+        self._search_new_processes()
         self._show(now - began)
         self._polled = now
         return self.snapshot is not None
@@ -134,11 +134,11 @@ class ServerPoller:
             log.info("polls go on", extra={"fields": fields})
 
     def may_load_unseen(self) -> bool:
-        """Return whether a request may load a model: the server loads on request, and what is loaded is not known."""
+        """Return whether a request may load a model: the server does so, and its loaded models are unknown."""
         return self.snapshot is None and self._loads_on_request
 
-    def _look_for_new_processes(self) -> None:
-        """Search again when other models are loaded than before: some servers start a process for each."""
+    def _search_new_processes(self) -> None:
+        """Search processes again after a change of loaded models: some servers start a process for each."""
         loaded = frozenset(label for label, known in self.history.models() if known.loaded)
         if loaded != self._loaded:
             self._loaded = loaded
@@ -193,7 +193,7 @@ class ServerPoller:
             log.warning("model server does not answer", extra={"fields": {**fields, "detail": problem}})
 
     def _show(self, poll_seconds: float) -> None:
-        """Put together what a scrape shows."""
+        """Store the state that a scrape returns."""
         snapshot, engine = self.snapshot, Engine()
         if snapshot is None:
             self._energy.pause()
@@ -222,17 +222,17 @@ class ServerPoller:
         return self._merged.merge(snapshot.engine_by_model, loaded, asleep)
 
     def _measure_energy(self) -> None:
-        self._gpus = self._ask_gpus()
+        self._gpus = self._read_gpus()
         loaded = {label: known.model.vram_bytes for label, known in self.history.models() if known.loaded}
         pids = self._found.pids if self._found is not None else ()
         self._energy.note(self._gpus, pids, loaded)
 
-    def _ask_gpus(self) -> Mapping[str, GpuUse]:
+    def _read_gpus(self) -> Mapping[str, GpuUse]:
         if self._dependencies.gpus is None or self._found is None:
             return {}
         try:
             return self._dependencies.gpus()
-        except Exception:  # noqa: BLE001 - the GPU collector says what is wrong with GPUs
+        except Exception:  # noqa: BLE001 - the GPU collector reports errors of GPUs
             return {}
 
     def _model_state(self, label: str, known: Known) -> ModelState:

@@ -1,4 +1,4 @@
-"""The settings of a polled server, as the configuration gives them."""
+"""Settings of a polled server."""
 
 from __future__ import annotations
 

@@ -201,9 +201,9 @@ def _engine(metrics: EnginePage, slots: list[dict[str, Any]] | None, room: _Room
 
 def _usage(metrics: EnginePage, slots: list[dict[str, Any]] | None, whole: float | None) -> float | None:
     """Return the server's ratio (before #13660), else the tokens of the busy slots over all that fit."""
-    said = metrics.ratio("kv_cache_usage_ratio")
-    if said is not None or slots is None or not whole:
-        return said
+    reported = metrics.ratio("kv_cache_usage_ratio")
+    if reported is not None or slots is None or not whole:
+        return reported
     working = [slot for slot in slots if slot.get("is_processing") is True]
     held = [number(slot.get("n_prompt_tokens")) for slot in working]
     if any(tokens is None for tokens in held):
