@@ -96,7 +96,9 @@ class Machine:
         return Measured([*map(self._family, self._values), *self.registry.collect()], self.silent)
 
     def _family(self, name: str) -> Metric:
-        metric = Metric(f"modelhost_{name}".removesuffix("_total"), "", "counter" if "_total" in name else "gauge")
+        metric = Metric(
+            f"modelhost_{name}".removesuffix("_total"), "", "counter" if name.endswith("_total") else "gauge"
+        )
         for labels, value in self._values[name].items():
             metric.add_sample(f"modelhost_{name}", dict(labels), value)
         return metric

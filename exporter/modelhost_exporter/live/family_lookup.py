@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from modelhost_exporter.metrics.families import NAMESPACE
+from modelhost_exporter.metrics.families import NAMESPACE, exposed_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,11 +18,11 @@ class Families:
     """Families by name, the namespace left out; a family that is not there has no samples."""
 
     def __init__(self, families: Iterable[Metric]) -> None:
-        self._samples: dict[str, Sequence[Sample]] = {family.name: family.samples for family in families}
+        self._samples: dict[str, Sequence[Sample]] = {exposed_name(family): family.samples for family in families}
 
     def samples(self, name: str) -> Iterator[Sample]:
         """Yield a family's samples whose values are finite: what is no number is not known."""
-        for sample in self._samples.get(NAMESPACE + name.removesuffix("_total"), ()):
+        for sample in self._samples.get(NAMESPACE + name, ()):
             if math.isfinite(sample.value):
                 yield sample
 
