@@ -20,11 +20,12 @@ from prometheus_client import CollectorRegistry
 
 from benchmarks.measuring import EXPORTER, Program, event_loop, exporter, machine, table, verdict, version
 from modelhost_exporter.live.history import History
-from modelhost_exporter.live.meter import INTERVAL_SECONDS, Meter
+from modelhost_exporter.live.meter import INTERVAL_SECONDS, MachineReading, Meter
+from modelhost_exporter.live.request_totals import RequestTotals
+from modelhost_exporter.requests.in_flight import in_flight_by_model
 from modelhost_exporter.requests.metrics import RequestMetrics
-from modelhost_exporter.requests.observation import RequestObservation, Tokens
+from modelhost_exporter.requests.observation import RequestLabels, RequestObservation, Tokens
 from modelhost_exporter.requests.slo import Objectives
-from modelhost_exporter.scrape import Measured
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -133,10 +134,10 @@ async def _share(program: Program, viewers: int, seconds: float, kind: Kind = _K
 def _messages() -> list[list[str]]:
     """Return what a message about many models costs, and an hour of them."""
     registry = CollectorRegistry()
-    metrics = RequestMetrics(registry)
+    totals = RequestTotals()
+    metrics = RequestMetrics(registry, (totals.add,))
     observed = RequestObservation(
-        "m0",
-        "chat",
+        RequestLabels("s", "m0", "chat"),
         stream=True,
         outcome="ok",
         code="200",
@@ -146,11 +147,17 @@ def _messages() -> list[list[str]]:
     )
     history = History(3600.0, INTERVAL_SECONDS)
     clock = iter(range(0, 1 << 20, INTERVAL_SECONDS))
-    meter = Meter(lambda: Measured(list(registry.collect()), ()), history.add, {}, clock=lambda: next(clock))
+    meter = Meter(
+        lambda: MachineReading((), (), totals.by_model(), in_flight_by_model(registry)),
+        history.add,
+        {},
+        clock=lambda: next(clock),
+    )
     taken = []
     for _ in range(100):
         for number in range(_MODELS):
-            metrics.record("s", observed._replace(model=f"m{number}"), Objectives())
+            labels = RequestLabels("s", f"m{number}", "chat")
+            metrics.record(observed._replace(labels=labels), Objectives())
         before = time.process_time()
         message = json.dumps(meter.read())
         taken.append((time.process_time() - before) * 1e3)

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
 
-from modelhost_exporter.live.meter import INTERVAL_SECONDS, Meter, about
+from modelhost_exporter.live.meter import INTERVAL_SECONDS, MachineReading, Meter, about
+from modelhost_exporter.live.request_totals import RequestTotals
+from modelhost_exporter.requests.in_flight import in_flight_by_model
 from modelhost_exporter.requests.metrics import RequestMetrics
-from modelhost_exporter.requests.observation import RequestObservation, Tokens
+from modelhost_exporter.requests.observation import RequestLabels, RequestObservation, Tokens
 from modelhost_exporter.requests.slo import Objectives
-from modelhost_exporter.scrape import Measured
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,7 +33,8 @@ class Machine:
         self.kept: list[tuple[float, Message]] = []
         self._values: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
         self.registry = CollectorRegistry()
-        self.metrics = RequestMetrics(self.registry)
+        self.totals = RequestTotals()
+        self.metrics = RequestMetrics(self.registry, (self.totals.add,))
         self.meter = Meter(
             self.measured,
             lambda when, message: self.kept.append((when, message)),
@@ -81,9 +83,15 @@ class Machine:
         """Let a request pass."""
         tokens = Tokens(output=observed.pop("output_tokens", None))
         observation = RequestObservation(
-            model, operation, stream=False, outcome=outcome, code="200", duration=seconds, tokens=tokens, **observed
+            RequestLabels(server, model, operation),
+            stream=False,
+            outcome=outcome,
+            code="200",
+            duration=seconds,
+            tokens=tokens,
+            **observed,
         )
-        self.metrics.record(server, observation, Objectives())
+        self.metrics.record(observation, Objectives())
 
     def read(self, *, after: float = INTERVAL_SECONDS) -> Message:
         """Let time pass and read."""
@@ -91,9 +99,14 @@ class Machine:
         self.wall += after
         return self.meter.read()
 
-    def measured(self) -> Measured:
-        """Return the families as collectors give them."""
-        return Measured([*map(self._family, self._values), *self.registry.collect()], self.silent)
+    def measured(self) -> MachineReading:
+        """Return the families as collectors return them, with the totals of requests."""
+        return MachineReading(
+            [self._family(name) for name in self._values],
+            self.silent,
+            self.totals.by_model(),
+            in_flight_by_model(self.registry),
+        )
 
     def _family(self, name: str) -> Metric:
         metric = Metric(

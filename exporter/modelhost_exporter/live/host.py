@@ -65,7 +65,7 @@ def devices(families: Families) -> Devices:
     return {device: NetworkTraffic(received.get((device,)), sent.get((device,))) for device in physical}
 
 
-def moved(readings: Sequence[Devices]) -> NetworkTraffic:
+def transferred(readings: Sequence[Devices]) -> NetworkTraffic:
     """Return the bytes transferred between the first and the last reading; None where the last one has none."""
     present: Iterable[str] = readings[-1] if readings else ()
     rows = [[reading.get(device, NetworkTraffic(None, None)) for reading in readings] for device in present]

@@ -5,16 +5,17 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from modelhost_exporter.live import host, models, requests
+from modelhost_exporter.live import host, models
 from modelhost_exporter.live.gpus import missing
+from modelhost_exporter.live.request_totals import NO_REQUESTS, total
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from modelhost_exporter.live.family_lookup import Families
     from modelhost_exporter.live.gpus import Gpu
-    from modelhost_exporter.live.readings import Measurements
-    from modelhost_exporter.live.requests import Counts
+    from modelhost_exporter.live.measurements import Measurements
+    from modelhost_exporter.live.request_totals import RequestCounts
 
 Message = dict[str, Any]
 
@@ -51,9 +52,9 @@ def message(
 
 def _api_stats(readings: Measurements) -> dict[str, Any]:
     """Return all models' requests together."""
-    ever = requests.together(readings.newest.requests.values())
+    ever = total(readings.newest.requests.values())
     rate, recent = readings.requests_span(RATE_SECONDS), readings.requests_span(MEAN_SECONDS)
-    lately: Counts = recent.total() if recent else requests.NOTHING
+    lately: RequestCounts = recent.total() if recent else NO_REQUESTS
     by_range = ever.by_range()
     return {
         "totalRequests": int(ever.requests),

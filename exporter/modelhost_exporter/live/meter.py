@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import platform
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from modelhost_exporter import __version__
-from modelhost_exporter.live import gpus, requests
+from modelhost_exporter.live import gpus, host
 from modelhost_exporter.live.family_lookup import Families
+from modelhost_exporter.live.measurements import Measurement, Measurements
 from modelhost_exporter.live.message import MEAN_SECONDS, message
-from modelhost_exporter.live.readings import Measurements
+from modelhost_exporter.requests.in_flight import in_flight_by_model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from prometheus_client import CollectorRegistry
+    from prometheus_client.metrics_core import Metric
 
     from modelhost_exporter.live.gpus import Gpu
     from modelhost_exporter.live.message import Message
-    from modelhost_exporter.scrape import Measured, Scrape
+    from modelhost_exporter.live.request_totals import ModelKey, RequestCounts, RequestTotals
+    from modelhost_exporter.requests.in_flight import InFlight
+    from modelhost_exporter.scrape import Scrape
 
 INTERVAL_SECONDS = 2
 
@@ -32,8 +36,19 @@ class FamilySource(Protocol):
 
     registry: CollectorRegistry
     """Where the proxy counts."""
+    request_totals: RequestTotals
     scrape: Scrape
     demo: bool
+
+
+class MachineReading(NamedTuple):
+    """What one message is computed from."""
+
+    families: Iterable[Metric]
+    silent: Collection[str]
+    """Collectors that did not finish in time."""
+    requests: Mapping[ModelKey, RequestCounts]
+    in_flight: InFlight
 
 
 class Meter:
@@ -41,7 +56,7 @@ class Meter:
 
     def __init__(
         self,
-        measured: Callable[[], Measured],
+        measured: Callable[[], MachineReading],
         keep: Callable[[float, Message], None],
         about: Mapping[str, object],
         clock: Callable[[], float] = time.monotonic,
@@ -63,7 +78,11 @@ class Meter:
         """Measure and return a message; the first one has no rates."""
         measured = self._measured()
         families = Families(measured.families)
-        self._readings.add(self._clock(), families)
+        self._readings.add(
+            Measurement(
+                self._clock(), host.cpus(families), host.devices(families), measured.requests, measured.in_flight
+            )
+        )
         self._gpus = gpus.silent(self._gpus) if "gpu" in measured.silent else gpus.gpus(families)
         when = self._now()
         result = message(families, self._readings, self._gpus, when, self._about)
@@ -81,8 +100,9 @@ def about(interval_seconds: float, demo: bool) -> Mapping[str, object]:
     }
 
 
-def measured_by(source: FamilySource) -> Measured:
-    """Return what the collectors that are needed measure, with what the proxy counts; blocks."""
+def measured_by(source: FamilySource) -> MachineReading:
+    """Run the collectors that the message needs and read the totals of requests; blocks."""
     measured = source.scrape.measure(_COLLECTORS, min(_TIMEOUT_SECONDS, source.scrape.timeout_seconds))
-    counted = source.registry.restricted_registry(requests.SAMPLES).collect()
-    return measured._replace(families=[*measured.families, *counted])
+    return MachineReading(
+        measured.families, measured.silent, source.request_totals.by_model(), in_flight_by_model(source.registry)
+    )
