@@ -20,6 +20,7 @@ from prometheus_client import CollectorRegistry
 
 from benchmarks.measuring import EXPORTER, Program, event_loop, exporter, machine, table, verdict, version
 from modelhost_exporter.live.history import History
+from modelhost_exporter.live.message_builder import MessageConstants
 from modelhost_exporter.live.meter import INTERVAL_SECONDS, MachineReading, Meter
 from modelhost_exporter.live.request_totals import RequestTotals
 from modelhost_exporter.requests.in_flight import in_flight_by_model
@@ -149,8 +150,7 @@ def _messages() -> list[list[str]]:
     clock = iter(range(0, 1 << 20, INTERVAL_SECONDS))
     meter = Meter(
         lambda: MachineReading((), (), totals.by_model(), in_flight_by_model(registry)),
-        history.add,
-        {},
+        MessageConstants.of_this_exporter(INTERVAL_SECONDS, demo=False),
         clock=lambda: next(clock),
     )
     taken = []
@@ -159,7 +159,9 @@ def _messages() -> list[list[str]]:
             labels = RequestLabels("s", f"m{number}", "chat")
             metrics.record(observed._replace(labels=labels), Objectives())
         before = time.process_time()
-        message = json.dumps(meter.read())
+        timed = meter.measure()
+        history.add(*timed)
+        message = json.dumps(timed.message)
         taken.append((time.process_time() - before) * 1e3)
     before = time.process_time()
     encoded = history.encode()
@@ -167,7 +169,7 @@ def _messages() -> list[list[str]]:
         [f"message about {_MODELS} busy models, {len(message) / 1e3:.0f} kB", f"{statistics.median(taken):.1f} ms", ""],
         [f"history of {len(taken)} such messages as JSON", f"{(time.process_time() - before) * 1e3:.0f} ms", ""],
         ["  its size", f"{len(encoded) / 1e3:.0f} kB", ""],
-        ["  memory of an hour at most", f"{history.most_bytes / 1e6:.1f} MB", ""],
+        ["  memory of an hour at most", f"{history.max_bytes / 1e6:.1f} MB", ""],
     ]
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from modelhost_exporter.engines.polling.pollers import PollChange, Schedule
     from modelhost_exporter.engines.polling.server_poller import PollDependencies
     from modelhost_exporter.proxy.settings import ProxiedServer
-    from modelhost_exporter.requests.listener import RequestListener
+    from modelhost_exporter.requests.listener import ObservationListener
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ class Service:
             self.registry, self._gpu_uses, dependencies=self._machine.dependencies, schedule=self._machine.schedule
         )
         self.request_totals = RequestTotals()
-        self.request_listeners: Sequence[RequestListener] = (self.request_totals.add, self.pollers.note_request)
+        self.request_listeners: Sequence[ObservationListener] = (self.request_totals.add, self.pollers.note_request)
         """What receives every finished request of the proxy."""
         """The pollers of the configured servers."""
         self._owners = ProcessOwners(())

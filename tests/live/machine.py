@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
 
-from modelhost_exporter.live.meter import INTERVAL_SECONDS, MachineReading, Meter, about
+from modelhost_exporter.live.message_builder import MessageConstants
+from modelhost_exporter.live.meter import INTERVAL_SECONDS, MachineReading, Meter, TimedMessage
 from modelhost_exporter.live.request_totals import RequestTotals
 from modelhost_exporter.requests.in_flight import in_flight_by_model
 from modelhost_exporter.requests.metrics import RequestMetrics
@@ -17,7 +18,6 @@ from modelhost_exporter.requests.slo import Objectives
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from modelhost_exporter.live.message import Message
     from modelhost_exporter.requests.observation import Outcome
 
     Labels = Mapping[str, str]
@@ -30,15 +30,14 @@ class Machine:
         self.monotonic = 1000.0
         self.wall = 1.8e9
         self.silent: list[str] = []
-        self.kept: list[tuple[float, Message]] = []
+        self.kept: list[TimedMessage] = []
         self._values: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
         self.registry = CollectorRegistry()
         self.totals = RequestTotals()
         self.metrics = RequestMetrics(self.registry, (self.totals.add,))
         self.meter = Meter(
-            self.measured,
-            lambda when, message: self.kept.append((when, message)),
-            about(INTERVAL_SECONDS, demo=False),
+            self.reading,
+            MessageConstants.of_this_exporter(INTERVAL_SECONDS, demo=False),
             clock=lambda: self.monotonic,
             now=lambda: self.wall,
         )
@@ -93,13 +92,14 @@ class Machine:
         )
         self.metrics.record(observation, Objectives())
 
-    def read(self, *, after: float = INTERVAL_SECONDS) -> Message:
-        """Let time pass and read."""
+    def read(self, *, after: float = INTERVAL_SECONDS) -> dict[str, Any]:
+        """Advance the clocks and measure."""
         self.monotonic += after
         self.wall += after
-        return self.meter.read()
+        self.kept.append(self.meter.measure())
+        return cast("dict[str, Any]", self.kept[-1].message)
 
-    def measured(self) -> MachineReading:
+    def reading(self) -> MachineReading:
         """Return the families as collectors return them, with the totals of requests."""
         return MachineReading(
             [self._family(name) for name in self._values],

@@ -10,8 +10,8 @@ import pytest
 
 from modelhost_exporter import collectors
 from modelhost_exporter.live.family_lookup import Families
-from modelhost_exporter.live.message import RATE_SECONDS
-from modelhost_exporter.live.models import MOST
+from modelhost_exporter.live.message_builder import RATE_SECONDS
+from modelhost_exporter.live.models import MAX_MODELS
 from modelhost_exporter.requests import metrics as request_metrics
 from modelhost_exporter.requests.observation import RequestLabels
 from tests.live.machine import Machine
@@ -378,12 +378,12 @@ def test_a_model_is_what_proxy_and_server_say_of_it() -> None:
 def test_models_are_sorted_and_bounded() -> None:
     """Those with the most requests first, then by id; no more than a hundred."""
     machine = Machine()
-    for number in range(MOST + 20):
+    for number in range(MAX_MODELS + 20):
         machine.request(f"m{number:03}", server="b" if number % 2 else "a")
     for _ in range(2):
         machine.request("m119", server="b")
     models = machine.read()["models"]
-    assert len(models) == MOST
+    assert len(models) == MAX_MODELS
     assert [model["id"] for model in models[:3]] == ["b/m119", "a/m000", "a/m002"]
 
 
@@ -393,7 +393,7 @@ def test_memory_stays_bounded_when_nothing_happens() -> None:
     machine.request()
     for _ in range(100):
         machine.read()
-    readings = machine.meter._readings._measurements
+    readings = machine.meter._measurements._measurements
     assert len(readings) <= 31
     assert len({id(reading.requests["s", "m"]) for reading in readings}) == 1
 

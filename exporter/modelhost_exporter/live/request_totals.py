@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from itertools import accumulate
 from operator import add, sub
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from modelhost_exporter.live.quantiles import quantile
 from modelhost_exporter.requests.metrics import DURATION, output_parts
@@ -20,12 +20,20 @@ ModelKey = tuple[str, str]
 """Server and model."""
 
 _RANGES = {"<100ms": 0.1, "100-500ms": 0.5, "500ms-1s": 1.0, "1-5s": 5.0, ">5s": float("inf")}
-_QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+_QUANTILES = (0.5, 0.95, 0.99)
 _MS = 1e3
 
 _OK, _ERRORS, _OTHER_OUTCOMES, _SECONDS, _FIRST_TOKENS, _FIRST_TOKEN_SECONDS, _OUTPUT_TOKENS, _BUCKETS = range(8)
 _BOUNDS = (*DURATION, float("inf"))
 _SIZE = _BUCKETS + len(_BOUNDS)
+
+
+class Quantiles(NamedTuple):
+    """Quantiles of the duration of requests; None without requests."""
+
+    p50: float | None
+    p95: float | None
+    p99: float | None
 
 
 class RequestCounts:
@@ -78,13 +86,11 @@ class RequestCounts:
         """Return the mean time to the first token in milliseconds; None without streams."""
         return _mean_ms(self._numbers[_FIRST_TOKEN_SECONDS], self._numbers[_FIRST_TOKENS])
 
-    def quantiles_ms(self) -> dict[str, float | None]:
-        """Return quantiles of the duration in milliseconds by name, computed as histogram_quantile() does."""
+    def quantiles_ms(self) -> Quantiles:
+        """Return quantiles of the duration in milliseconds, computed like histogram_quantile() does."""
         cumulative = self._cumulative()
-        return {
-            name: None if (seconds := quantile(share, _BOUNDS, cumulative)) is None else seconds * _MS
-            for name, share in _QUANTILES.items()
-        }
+        seconds = (quantile(wanted, _BOUNDS, cumulative) for wanted in _QUANTILES)
+        return Quantiles(*(None if value is None else value * _MS for value in seconds))
 
     def by_range(self) -> dict[str, int]:
         """Return the number of requests in each range of durations."""

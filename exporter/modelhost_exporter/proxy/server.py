@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from modelhost_exporter.process.descriptors import Descriptors
     from modelhost_exporter.proxy.settings import ProxiedServer
     from modelhost_exporter.proxy.target import Target
-    from modelhost_exporter.requests.listener import RequestListener
+    from modelhost_exporter.requests.listener import ObservationListener
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class Proxy:
         self,
         registry: CollectorRegistry,
         stop_seconds: float,
-        listeners: Sequence[RequestListener] = (),
+        listeners: Sequence[ObservationListener] = (),
         descriptors: Descriptors | None = None,
         detected_kind: Callable[[str], str | None] = lambda _: None,
     ) -> None:

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from modelhost_exporter.requests.observation import RequestObservation
 
 
-class RequestListener(Protocol):
+class ObservationListener(Protocol):
     """A callable that receives every finished request.
 
     It is called on the proxy's event loop (with ``--demo`` in the thread of the simulation), from one thread at a time.

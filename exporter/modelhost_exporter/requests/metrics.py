@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from modelhost_exporter.metrics.instruments import Counter, Gauge
-    from modelhost_exporter.requests.listener import RequestListener
+    from modelhost_exporter.requests.listener import ObservationListener
     from modelhost_exporter.requests.observation import RequestObservation, Tokens
     from modelhost_exporter.requests.slo import Objectives
 
@@ -203,7 +203,7 @@ FAMILIES = (
 class RequestMetrics:
     """The metrics of all proxied requests in one registry; counted by one thread, read by any."""
 
-    def __init__(self, registry: CollectorRegistry, listeners: Sequence[RequestListener] = ()) -> None:
+    def __init__(self, registry: CollectorRegistry, listeners: Sequence[ObservationListener] = ()) -> None:
         """Register the metrics. Each listener receives every finished request, in the thread that records it."""
         self._listeners = tuple(listeners)
         self._requests = live_counter(REQUESTS, registry)

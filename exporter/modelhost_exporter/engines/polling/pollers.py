@@ -98,7 +98,7 @@ class Pollers:
                 yield family
 
     def note_request(self, observed: RequestObservation) -> None:
-        """Add a request that passed the proxy to its server's totals and cold starts; a ``RequestListener``."""
+        """Add a request that passed the proxy to its server's totals and cold starts; a ``ObservationListener``."""
         self._counts.add(observed)
         labels = observed.labels
         watch = self._by_name.get(labels.server)
