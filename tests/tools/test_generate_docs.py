@@ -25,6 +25,7 @@ CONFIGURATION = (ROOT / "docs/configuration.md").read_text()
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "prometheus/runbook.md"]
 ENGINES = (ROOT / "docs/engines.md").read_text()
 METRICS = (ROOT / "docs/metrics.md").read_text()
+LIVE_API = (ROOT / "docs/live-api.md").read_text()
 
 
 def test_the_generated_tables_are_up_to_date() -> None:
@@ -32,6 +33,7 @@ def test_the_generated_tables_are_up_to_date() -> None:
     assert generate_docs.filled(CONFIGURATION) == CONFIGURATION
     assert generate_docs.filled(ENGINES) == ENGINES
     assert generate_docs.filled(METRICS) == METRICS
+    assert generate_docs.filled(LIVE_API) == LIVE_API
 
 
 def test_check_fails_when_a_table_is_stale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,6 +44,7 @@ def test_check_fails_when_a_table_is_stale(tmp_path: Path, monkeypatch: pytest.M
     assert stale != METRICS
     Path("docs/configuration.md").write_text(CONFIGURATION)
     Path("docs/engines.md").write_text(ENGINES)
+    Path("docs/live-api.md").write_text(LIVE_API)
     Path("docs/metrics.md").write_text(stale)
     assert generate_docs.main(["--check"]) == 1
     assert Path("docs/metrics.md").read_text() == stale
