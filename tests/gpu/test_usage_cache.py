@@ -75,9 +75,9 @@ def test_a_card_that_is_left_alone_says_nothing_old() -> None:
     card = Card("0")
     collector = GpuCollector({"x": Vendor(card)}, GpuOptions())
     assert read_by(collector) == {"GPU-0": GpuUse(None, {1: 8.0})}
-    card.asleep = True
+    card.suspended = True
     assert read_by(collector) == {}
-    card.asleep, card.polling_paused = False, True
+    card.suspended, card.polling_paused = False, True
     assert read_by(collector) == {}
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from modelhost_exporter.collector import Collector, CollectorContext, CollectorOptions, SimulatedHost, Unavailable
 from modelhost_exporter.config.duration import Seconds
 from modelhost_exporter.gpu import families
-from modelhost_exporter.gpu.contract import DeviceLost, Enumeration, Value, merged
+from modelhost_exporter.gpu.contract import DeviceLost, Enumeration, Value, device_families
 from modelhost_exporter.gpu.usage_cache import GpuReading, GpuUse
 from modelhost_exporter.logs.state_log import StateLog
 from modelhost_exporter.threads import Worker
@@ -56,7 +56,7 @@ class _Answer(NamedTuple):
     values: Iterable[Value] = ()
     problem: str = ""
     lost: bool = False
-    asleep: bool = False
+    suspended: bool = False
     polling_paused: bool = False
 
 
@@ -91,20 +91,24 @@ class GpuCollector:
         answers = self._ask([device for enumeration in censuses for device in enumeration.present])
         rows = [(answer, list(_row(answer))) for answer in answers]
         self.last_reading = GpuReading(began, dict(_uses(rows)))
-        there = sum(enumeration.unseen for enumeration in censuses) + sum(not answer.lost for answer in answers)
+        there = sum(enumeration.unidentified for enumeration in censuses) + sum(not answer.lost for answer in answers)
         if self._options.expected_devices is None:
-            self._most = max(self._most, there + sum(enumeration.nameless for enumeration in censuses))
-        asleep = sum(enumeration.unseen for enumeration in censuses) + sum(answer.asleep for answer in answers)
+            self._most = max(self._most, there + sum(enumeration.unreachable for enumeration in censuses))
+        suspended = sum(enumeration.unidentified for enumeration in censuses) + sum(
+            answer.suspended for answer in answers
+        )
         polling_paused = sum(answer.polling_paused for answer in answers)
         yield from families.DEVICES.of(there)
         yield from families.DEVICES_EXPECTED.of(self._most)
-        yield from families.DEVICES_SUSPENDED.of(asleep)
+        yield from families.DEVICES_SUSPENDED.of(suspended)
         yield from families.DEVICES_POLLING_PAUSED.of(polling_paused)
-        for family, number in dict(fact for source in self._sources.values() for fact in source.facts()).items():
+        for family, number in dict(
+            fact for source in self._sources.values() for fact in source.driver_values()
+        ).items():
             yield from family.of(number)
         gone = [_Answer(device, lost=True) for enumeration in censuses for device in enumeration.missing]
         rows += [(answer, list(_row(answer))) for answer in gone]
-        yield from merged((answer.device.identity, row) for answer, row in rows)
+        yield from device_families((answer.device.identity, row) for answer, row in rows)
 
     def close(self) -> None:
         """Let the threads end, as far as their calls return."""
@@ -118,7 +122,7 @@ class GpuCollector:
 
     def _take_censuses(self) -> list[Enumeration]:
         """Return what each source has, or had last where it does not answer. Raises when no source has anything."""
-        absences = {name: source.absence() for name, source in self._sources.items()}
+        absences = {name: source.unavailable_reason() for name, source in self._sources.items()}
         runs = {name: self._censuses[name].start() for name, absence in absences.items() if not absence}
         failures: dict[str, BaseException] = {
             name: Unavailable(absence) for name, absence in absences.items() if absence
@@ -148,8 +152,8 @@ class GpuCollector:
         """Query side by side, each as soon as the previous one is done or has had its head start (see Scrape)."""
         asked: list[_Answer | tuple[Device, Run[list[Value]]]] = []
         for device in devices:
-            if device.asleep:
-                asked.append(_Answer(device, asleep=True))
+            if device.suspended:
+                asked.append(_Answer(device, suspended=True))
             elif device.polling_paused:
                 asked.append(_Answer(device, polling_paused=True))
             else:
@@ -192,7 +196,7 @@ def _row(answer: _Answer) -> Iterator[Value]:
         yield Value(families.INFO, identity[2:], 1)
     yield Value(families.UP, (), float(up))
     yield from answer.values
-    yield from answer.device.remembered()
+    yield from answer.device.accumulated()
 
 
 def _uses(rows: Iterable[tuple[_Answer, Iterable[Value]]]) -> Iterator[tuple[str, GpuUse]]:

@@ -53,7 +53,7 @@ class Device(Protocol):
         ...
 
     @property
-    def asleep(self) -> bool:
+    def suspended(self) -> bool:
         """Whether the system has suspended it; reading this does not wake it."""
         ...
 
@@ -68,7 +68,7 @@ class Device(Protocol):
 
     @property
     def polling_paused(self) -> bool:
-        """Whether it is left alone for a while, so that it can fall asleep."""
+        """Whether it is left alone for a while, so that the system can suspend it."""
         ...
 
     def read(self) -> list[Value]:
@@ -78,7 +78,7 @@ class Device(Protocol):
         """
         ...
 
-    def remembered(self) -> Iterable[Value]:
+    def accumulated(self) -> Iterable[Value]:
         """Return the values that need no query; never blocks."""
         ...
 
@@ -89,16 +89,16 @@ class Enumeration(NamedTuple):
     present: Sequence[Device]
     missing: Sequence[Device] = ()
     """Those that were there once."""
-    unseen: int = 0
+    unidentified: int = 0
     """Number of further GPUs that are suspended and were never identified."""
-    nameless: int = 0
+    unreachable: int = 0
     """Number of further GPUs that the driver counts and cannot reach, and that were never identified."""
 
 
 class GpuSource(Protocol):
     """The GPUs of one vendor, or of one driver."""
 
-    def absence(self) -> str:
+    def unavailable_reason(self) -> str:
         """Return why this machine cannot have such GPUs, '' when it can; does not block and queries no driver."""
         ...
 
@@ -109,7 +109,7 @@ class GpuSource(Protocol):
         """
         ...
 
-    def facts(self) -> Iterable[tuple[Family, float]]:
+    def driver_values(self) -> Iterable[tuple[Family, float]]:
         """Return what is known of the driver as a whole; never blocks."""
         ...
 
@@ -118,7 +118,7 @@ class GpuSource(Protocol):
         ...
 
 
-def merged(rows: Iterable[tuple[Identity, Iterable[Value]]]) -> Iterator[Metric]:
+def device_families(rows: Iterable[tuple[Identity, Iterable[Value]]]) -> Iterator[Metric]:
     """Yield the families of all GPUs' values, in the order they are declared; unknown values and NaN are left out."""
     by_family: dict[str, list[tuple[tuple[str, ...], float | None]]] = {family.name: [] for family in families.ALL}
     for identity, values in rows:

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 _STATUS = re.compile(r"Runtime D3 status:[ \t]*+(\S+)")
 
 
-def is_asleep(device: Path) -> bool:
+def is_suspended(device: Path) -> bool:
     """Return whether a PCI device is suspended; reading this file does not wake it (Linux, power/runtime_pm.rst)."""
     return _word(device / "power/runtime_status") == "suspended"
 
 
-def may_sleep(device: Path) -> bool:
+def may_suspend(device: Path) -> bool:
     """Return whether the system may suspend a PCI device at all; most servers' GPUs it may not."""
     return _word(device / "power/control") == "auto"
 
@@ -39,22 +39,22 @@ class PciDevices:
             return sorted(entry.name for entry in self._bound.iterdir() if ":" in entry.name)
         return []
 
-    def asleep(self) -> frozenset[str]:
+    def suspended(self) -> frozenset[str]:
         """Return the addresses of those that sleep."""
-        return frozenset(address for address in self.addresses() if self.is_asleep(address))
+        return frozenset(address for address in self.addresses() if self.is_suspended(address))
 
-    def is_asleep(self, address: str) -> bool:
+    def is_suspended(self, address: str) -> bool:
         """Return whether one device is suspended."""
-        return is_asleep(self._devices / address)
+        return is_suspended(self._devices / address)
 
-    def may_sleep(self, address: str) -> bool:
+    def may_suspend(self, address: str) -> bool:
         """Return whether one device may be suspended: the system permits it, and the driver supports it.
 
         Many distributions permit it for all; on servers and most desktops the driver then reports ``Not supported``,
         and drivers before 435 report nothing.
         """
         status = _STATUS.search(_word(self._driver / address / "power"))
-        return may_sleep(self._devices / address) and status is not None and status[1] == "Enabled"
+        return may_suspend(self._devices / address) and status is not None and status[1] == "Enabled"
 
 
 def _word(file: Path) -> str:

@@ -28,7 +28,7 @@ class LazySource:
         self._reason = ""
         self._looked: float | None = None
 
-    def absence(self) -> str:
+    def unavailable_reason(self) -> str:
         """Return why there is no source, '' once there is."""
         if self._source is None and (self._looked is None or self._clock() - self._looked >= _LOOK_AGAIN_SECONDS):
             self._looked = self._clock()
@@ -36,7 +36,7 @@ class LazySource:
                 self._source = self._make()
             except Unavailable as reason:
                 self._reason = str(reason)
-        return self._source.absence() if self._source else self._reason
+        return self._source.unavailable_reason() if self._source else self._reason
 
     def enumerate(self) -> Enumeration:
         """Return the source's GPUs. Unavailable where there is no source."""
@@ -44,9 +44,9 @@ class LazySource:
             raise Unavailable(self._reason)
         return self._source.enumerate()
 
-    def facts(self) -> Iterable[tuple[Family, float]]:
+    def driver_values(self) -> Iterable[tuple[Family, float]]:
         """Return the source's facts; none before there is one."""
-        return self._source.facts() if self._source else ()
+        return self._source.driver_values() if self._source else ()
 
     def close(self) -> None:
         """Let the source's threads end."""
@@ -67,15 +67,15 @@ def _nvidia(paths: Paths, owner_of: Callable[[int], str | None] | None) -> GpuSo
     if not library.exists():
         raise Unavailable(library.MISSING)
     from modelhost_exporter.gpu.nvidia.device import DeviceDependencies  # noqa: PLC0415 - likewise
-    from modelhost_exporter.gpu.nvidia.driver import Nvidia  # noqa: PLC0415 - not for machines without the driver's library
     from modelhost_exporter.gpu.nvidia.nvml import Nvml  # noqa: PLC0415 - likewise
-    from modelhost_exporter.gpu.nvidia.xid import XidWatcher  # noqa: PLC0415 - likewise
+    from modelhost_exporter.gpu.nvidia.source import NvidiaSource  # noqa: PLC0415 - not for machines without the driver's library
+    from modelhost_exporter.gpu.nvidia.xid import XidMonitor  # noqa: PLC0415 - likewise
     from modelhost_exporter.gpu.processes import ProcessNames  # noqa: PLC0415 - likewise
     from modelhost_exporter.gpu.runtime_suspend import PciDevices  # noqa: PLC0415 - likewise
 
     nvml = Nvml()
     names = ProcessNames(owner_of) if owner_of else ProcessNames()
-    return Nvidia(DeviceDependencies(nvml, XidWatcher(nvml), PciDevices(paths.sysfs, paths.procfs), names))
+    return NvidiaSource(DeviceDependencies(nvml, XidMonitor(nvml), PciDevices(paths.sysfs, paths.procfs), names))
 
 
 def _amd(paths: Paths) -> GpuSource:

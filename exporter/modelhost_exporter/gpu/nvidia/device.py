@@ -19,7 +19,7 @@ from modelhost_exporter.gpu.nvidia.nvml import NOT_SUPPORTED, Nvml, NvmlFailure
 from modelhost_exporter.gpu.nvidia.query import DeviceQuery, NvmlCall
 from modelhost_exporter.gpu.nvidia.sampler import DriverSampler
 from modelhost_exporter.gpu.nvidia.session import DeviceSession
-from modelhost_exporter.gpu.power_saving import PollingPause
+from modelhost_exporter.gpu.polling_pause import PollingPause
 from modelhost_exporter.gpu.processes import ProcessMemory, ProcessNames
 from modelhost_exporter.gpu.usage_cache import memory_by_pid
 from modelhost_exporter.logs.state_log import StateLog
@@ -28,7 +28,7 @@ from modelhost_exporter.process.periodic_thread import PeriodicThread
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from modelhost_exporter.gpu.nvidia.xid import XidWatcher
+    from modelhost_exporter.gpu.nvidia.xid import XidMonitor
     from modelhost_exporter.gpu.runtime_suspend import PciDevices
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class DeviceDependencies:
     """What every NVIDIA GPU of a machine shares; tests put their own in."""
 
     nvml: Nvml
-    xids: XidWatcher
+    xids: XidMonitor
     pci: PciDevices
     names: ProcessNames = field(default_factory=ProcessNames)
     clock: Callable[[], float] = time.monotonic
@@ -79,10 +79,10 @@ class NvidiaDevice:
         self._closed = False
         self._found_logged = StateLog(initial=False)
         self._silent = False
-        self._put_down = False
-        self.rest = PollingPause(
-            lambda: dependencies.pci.is_asleep(self.identity.pci_bus_id),
-            lambda: dependencies.pci.may_sleep(self.identity.pci_bus_id),
+        self._driver_closed = False
+        self.polling_pause = PollingPause(
+            lambda: dependencies.pci.is_suspended(self.identity.pci_bus_id),
+            lambda: dependencies.pci.may_suspend(self.identity.pci_bus_id),
             dependencies.clock,
         )
         """When it sleeps, and when it is left alone so that it can."""
@@ -91,14 +91,14 @@ class NvidiaDevice:
         self.memory_by_pid: dict[int, float] | None = None
 
     @property
-    def asleep(self) -> bool:
+    def suspended(self) -> bool:
         """Whether the system has put it to sleep."""
-        return self.rest.asleep()
+        return self.polling_pause.is_suspended()
 
     @property
     def polling_paused(self) -> bool:
-        """Whether it is left alone for a while, so that it can fall asleep."""
-        return self.rest.on or self._put_down
+        """Whether it is left alone for a while, so that the system can suspend it."""
+        return self.polling_pause.active or self._driver_closed
 
     @property
     def handle(self) -> Any:
@@ -108,8 +108,8 @@ class NvidiaDevice:
     def attach(self, generation: int, handle: Any, identity: Identity) -> None:
         """Use the handle that the reopened driver returned for this GPU."""
         self.identity = identity
-        self.lost = self._put_down = False
-        self._sampler.begin_anew()
+        self.lost = self._driver_closed = False
+        self._sampler.expect_restart()
         self._session = DeviceSession(
             generation, self._dependencies.nvml, handle, self._dependencies.clock, self._moved
         )
@@ -118,9 +118,9 @@ class NvidiaDevice:
         """Forget the handle: the GPU, or the driver, is gone."""
         self._session = None
 
-    def put_down(self) -> None:
+    def detach_until_reopened(self) -> None:
         """Forget the handle, because the driver is closed until its GPUs are used; its polling counts as paused."""
-        self._put_down = True
+        self._driver_closed = True
         self._session = None
 
     def close(self) -> None:
@@ -129,9 +129,9 @@ class NvidiaDevice:
         if self._sampling is not None:
             self._sampling.stop()
 
-    def remembered(self) -> Iterator[Value]:
+    def accumulated(self) -> Iterator[Value]:
         """Yield the XIDs and, unless the GPU is gone or silent, what was added up."""
-        if not self._silent and (self._session is not None or self._put_down or self.asleep):
+        if not self._silent and (self._session is not None or self._driver_closed or self.suspended):
             yield from self._sampler.values()
         yield from self._dependencies.xids.values(self.identity.uuid)
 
@@ -141,24 +141,24 @@ class NvidiaDevice:
         Raises Lost or NvmlFailure when it, or the driver, is gone, NotAttached before a census has found it again, and
         NotAnswering when no query succeeded; what is cached or fixed does not count.
         """
-        with self._noting_loss(), self._dependencies.nvml.using() as generation:
+        with self._recording_loss(), self._dependencies.nvml.using() as generation:
             session = self._session
             if session is None or session.generation != generation:
                 raise NotAttached("the driver was opened anew and has not said yet whether it is there")
             session.probe(self.identity.driver_version)
             session.query.begin_reading()
-            values = list(self._ask(session))
+            values = list(self._values(session))
             self._silent = session.query.silent
             if self._silent:
-                session.expect_more()  # refusals of a reading without any success are not remembered
-                raise _silence(session.query)
+                session.retry_unsupported()  # a reading without any success proves nothing unsupported
+                raise _not_answering(session.query)
             if session.mig.switched:  # a divided GPU has no utilisation, say
-                session.begin_anew()
-                self._sampler.begin_anew()
-            self._sampler.take(session.sampling, session.pcie)
+                session.reset()
+                self._sampler.expect_restart()
+            self._sampler.update(session.sampling, session.pcie)
             values.append(Value(families.FIELDS_LOST, (), session.lost))
-        self._tell(session.query)
-        self.rest.note(values)
+        self._log_found(session.query)
+        self.polling_pause.update(values)
         if self._sampling is None:
             self._sampling = PeriodicThread(
                 self.sample,
@@ -173,29 +173,29 @@ class NvidiaDevice:
     def sample(self) -> None:
         """Add new samples to the counters, unless suspended or paused. The next reading reports a lost GPU."""
         session = self._session
-        if session is None or self.polling_paused or self.asleep:
+        if session is None or self.polling_paused or self.suspended:
             return
         with (
             contextlib.suppress(NvmlFailure, DeviceLost),
-            self._noting_loss(),
+            self._recording_loss(),
             self._dependencies.nvml.using() as generation,
         ):
             if session.generation == generation:
-                self._sampler.take(session.sampling, session.pcie)
+                self._sampler.update(session.sampling, session.pcie)
 
     @contextlib.contextmanager
-    def _noting_loss(self) -> Iterator[None]:
+    def _recording_loss(self) -> Iterator[None]:
         try:
             yield
         except DeviceLost:
             self.lost = True
             raise
 
-    def _ask(self, session: DeviceSession) -> Iterator[Value]:
+    def _values(self, session: DeviceSession) -> Iterator[Value]:
         query = session.query
         usages = calls.usages(query)
         yield from session.fixed
-        yield from session.questions.ask()
+        yield from session.measures.read()
         yield from calls.utilization(query)
         yield from calls.fans(query)
         yield from calls.throttled(session)
@@ -246,7 +246,7 @@ class NvidiaDevice:
             for metric, family in _GPM_TRAFFIC.items():
                 yield Value(family, (), monitor.moved[metric])
 
-    def _tell(self, query: DeviceQuery) -> None:
+    def _log_found(self, query: DeviceQuery) -> None:
         """Log once what the GPU does not have."""
         if self._found_logged.changed(state=True):
             without = ",".join(query.lacking_names())
@@ -256,7 +256,7 @@ class NvidiaDevice:
             )
 
 
-def _silence(query: DeviceQuery) -> NotAnswering:
+def _not_answering(query: DeviceQuery) -> NotAnswering:
     """Return the exception for a reading in which every query failed."""
     if query.needs_reset:
         return NeedsReset("it answers nothing until it is reset")

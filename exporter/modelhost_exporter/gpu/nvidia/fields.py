@@ -201,7 +201,7 @@ def _link(query: DeviceQuery, family: Family, link: str, data: NvmlField, everyt
             return
 
 
-class FieldsToQuery:
+class MeasureBatch:
     """Measures that are queried from one device repeatedly, each in the best way that the device supports."""
 
     def __init__(self, query: DeviceQuery, measures: Iterable[Measure]) -> None:
@@ -211,7 +211,7 @@ class FieldsToQuery:
         self._by_call: list[tuple[Measure, NvmlCall]] = []
         self._found_out = -1
 
-    def ask(self) -> list[Value]:
+    def read(self) -> list[Value]:
         """Return the values that the device supports; all fields are queried in one call."""
         if self._found_out != self._query.found_out:
             self._choose()

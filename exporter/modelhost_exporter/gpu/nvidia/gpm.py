@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from modelhost_exporter.gpu.nvidia.nvml import BELIEVED_SECONDS, UNSUPPORTED, Nvml, check
+from modelhost_exporter.gpu.nvidia.nvml import RETRY_UNSUPPORTED_SECONDS, UNSUPPORTED, Nvml, check
 from modelhost_exporter.gpu.nvidia.query import DeviceQuery, NvmlCall
 from modelhost_exporter.gpu.recent_mean import RecentMean
 
@@ -71,7 +71,7 @@ class Gpm:
             check(error)
             self.lost = self._answered
             if error.value in UNSUPPORTED and not self._answered:
-                self._refused_until = self._clock() + BELIEVED_SECONDS
+                self._refused_until = self._clock() + RETRY_UNSUPPORTED_SECONDS
                 self.moves = False
             self._recent.clear()
             self._put_older(None)

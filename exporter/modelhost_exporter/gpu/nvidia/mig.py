@@ -77,7 +77,7 @@ class MigInstances:
         if instances and not self._gpm_supported:
             self._gpm_supported = gpm.is_supported(self._query)
         for instance in instances.values():
-            yield from _facts(instance)
+            yield from _identity_and_memory(instance)
             yield from self._activity(instance)
             own = [usage for usage in usages or () if usage.instance == instance.number]
             for name, memory in names.memory(own).items():
@@ -129,7 +129,7 @@ class MigInstances:
         return gpm.Gpm(self._nvml, lambda sample: lib.nvmlGpmMigSampleGet(handle, number, sample), self._clock)
 
 
-def _facts(instance: _Instance) -> Iterable[Value]:
+def _identity_and_memory(instance: _Instance) -> Iterable[Value]:
     """Yield identity and memory; every compute instance reports the memory of its whole GPU instance."""
     for uuid in dict.fromkeys(uuid for uuid, _ in instance.devices):  # '' where the driver does not say
         yield Value(families.MIG_INFO, (*instance.labels, uuid), 1)

@@ -39,7 +39,7 @@ UNSUPPORTED = frozenset(
     {INVALID_ARGUMENT, NOT_SUPPORTED, NO_PERMISSION, FUNCTION_NOT_FOUND, VERSION_MISMATCH, DEPRECATED}
 )
 """What a card or driver answers that does not have a field; some answer it for a moment only (see query.py)."""
-BELIEVED_SECONDS = 600.0
+RETRY_UNSUPPORTED_SECONDS = 600.0
 """How long such an answer is believed of what never answered otherwise."""
 
 
@@ -144,7 +144,7 @@ class Nvml:
             self.generation = self._opened
             self._last_use = time.monotonic()
 
-    def ask(self, function: Callable[..., Any], *arguments: Any) -> Any:
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call a function of the library. Raises Lost or NvmlFailure, else NVMLError; call it inside ``using()``."""
         try:
             return function(*arguments)
@@ -152,10 +152,10 @@ class Nvml:
             check(error)
             raise
 
-    def maybe(self, function: Callable[..., Any], *arguments: Any) -> Any | None:
-        """Call a function of the library, as ``ask`` does; None when it returns no readable text."""
+    def call_or_none(self, function: Callable[..., Any], *arguments: Any) -> Any | None:
+        """Call a function of the library, as ``call`` does; None when it returns no readable text."""
         try:
-            return self.ask(function, *arguments)
+            return self.call(function, *arguments)
         except (self.lib.NVMLError, UnicodeDecodeError):
             return None
 
@@ -165,11 +165,11 @@ class Nvml:
         Opening it then initialises the library again: one that is never shut down does not find a GPU that came back.
         """
         self._retired = True
-        _aside(self._close_when_unused)
+        _in_background(self._close_when_unused)
 
-    def close_aside(self) -> None:
+    def close_in_background(self) -> None:
         """Close, as ``close``, but do not wait for it."""
-        _aside(self.close)
+        _in_background(self.close)
 
     def keep(self, free: Callable[[Any], None], thing: Any) -> int:
         """Keep what the library allocated; it is freed before the library is shut down. Returns its number."""
@@ -247,7 +247,7 @@ class Nvml:
                 self._state.notify_all()
 
 
-def _aside(function: Callable[[], object]) -> None:
+def _in_background(function: Callable[[], object]) -> None:
     """Run a function in a daemon thread; where the machine has no thread left it does not run."""
     with contextlib.suppress(RuntimeError):
         start(function, "gpu-nvml-close")

@@ -11,10 +11,10 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from modelhost_exporter.gpu.nvidia.nvml import (
-    BELIEVED_SECONDS,
     FUNCTION_NOT_FOUND,
     OK,
     RESET_REQUIRED,
+    RETRY_UNSUPPORTED_SECONDS,
     UNSUPPORTED,
     check,
 )
@@ -73,7 +73,7 @@ class DeviceQuery:
         self._lacking: dict[Way, int] = {}
         self._answered: set[Way] = set()
         self._lost: set[Way] = set()
-        self._review_at = clock() + BELIEVED_SECONDS
+        self._review_at = clock() + RETRY_UNSUPPORTED_SECONDS
         self.found_out = 0
         """Changes whenever something turned out not to be there."""
         self.outcomes: set[int] = set()
@@ -122,7 +122,7 @@ class DeviceQuery:
     def forget_refusals(self) -> None:
         """Query again what was not supported."""
         self._lacking.clear()
-        self._review_at = self._clock() + BELIEVED_SECONDS
+        self._review_at = self._clock() + RETRY_UNSUPPORTED_SECONDS
         self.found_out += 1
 
     def is_review_due(self) -> bool:

@@ -70,7 +70,7 @@ class Samples:
         """The sum since the first reading; None where there is nothing to add up, and while it is not supported."""
         return self._integral.total if self.begun and self._supported else None
 
-    def begin_anew(self) -> None:
+    def expect_restart(self) -> None:
         """Expect another driver, with other abilities and perhaps another clock; the total stays.
 
         What the driver's buffer holds since the last reading still counts, unless that clock was set back.
@@ -138,7 +138,7 @@ class WrappingCounter:
         self.total: float | None = None
         self._last: float | None = None
 
-    def begin_anew(self) -> None:
+    def expect_restart(self) -> None:
         """Expect the counter to start again; the total stays."""
         self._last = None
 
@@ -178,11 +178,11 @@ class DriverSampler:
         """Whether the driver's counters of the PCIe traffic were added up: likewise."""
         return any(counter.total is not None for counter in self._pcie.values())
 
-    def begin_anew(self) -> None:
+    def expect_restart(self) -> None:
         """Expect another driver; never blocks, also while a call into the old one does not return."""
         self._opened_anew = True
 
-    def take(self, query: DeviceQuery, pcie: nvidia_fields.FieldsToQuery) -> None:
+    def update(self, query: DeviceQuery, pcie: nvidia_fields.MeasureBatch) -> None:
         """Add what is new; nothing while another thread does so. Raises Lost or NvmlFailure."""
         if not self._lock.acquire(blocking=False):
             return
@@ -198,16 +198,16 @@ class DriverSampler:
             if self.wants_power:
                 self._power.read(query)
             if self.wants_pcie:
-                for value in pcie.ask():
+                for value in pcie.read():
                     self._pcie[value.family].add(value.number or 0.0)
         finally:
             self._lock.release()
 
     def _expect_another_driver(self) -> None:
-        self._busy.begin_anew()
-        self._power.begin_anew()
+        self._busy.expect_restart()
+        self._power.expect_restart()
         for counter in self._pcie.values():
-            counter.begin_anew()
+            counter.expect_restart()
 
     def values(self) -> Iterator[Value]:
         """Yield the counters, as far as this GPU has something to add up."""

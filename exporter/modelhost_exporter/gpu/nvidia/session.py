@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelhost_exporter.gpu.nvidia import fields as nvidia_fields
 from modelhost_exporter.gpu.nvidia import gpm
-from modelhost_exporter.gpu.nvidia.fields import FieldsToQuery
+from modelhost_exporter.gpu.nvidia.fields import MeasureBatch
 from modelhost_exporter.gpu.nvidia.mig import MigInstances
 from modelhost_exporter.gpu.nvidia.query import DeviceQuery
 
@@ -27,13 +27,13 @@ class DeviceSession:
         self.generation = generation
         self.query = DeviceQuery(nvml.lib, handle, clock)
         self.sampling = DeviceQuery(nvml.lib, handle, clock)  # another thread's
-        self.pcie = FieldsToQuery(self.sampling, nvidia_fields.PCIE_COUNTERS)
+        self.pcie = MeasureBatch(self.sampling, nvidia_fields.PCIE_COUNTERS)
         self.mig = MigInstances(self.query, nvml, clock)
         self._probed = False
         self._readings = 0
         self._fixed: dict[tuple[str, tuple[str, ...]], Value] = {}
         self._links: Sequence[Measure] = ()
-        self.questions = FieldsToQuery(self.query, ())
+        self.measures = MeasureBatch(self.query, ())
         self.throttle: tuple[str, int] | None = None
         self.gpm: gpm.Gpm | None = None
         self._nvml = nvml
@@ -57,7 +57,7 @@ class DeviceSession:
         on. What succeeded before is kept where it fails now.
         """
         if self.query.is_review_due():
-            self.expect_more()
+            self.retry_unsupported()
         if self._probed:
             return
         self._readings += 1
@@ -65,23 +65,23 @@ class DeviceSession:
             return
         self.query.begin_reading()
         counters, self._links = nvidia_fields.throttle_counters(driver_version), self._nvlinks()
-        self.questions = FieldsToQuery(self.query, (*nvidia_fields.CURRENT, *counters, *self._links))
+        self.measures = MeasureBatch(self.query, (*nvidia_fields.CURRENT, *counters, *self._links))
         self.throttle = self._throttle_reasons() or self.throttle
         if self.gpm is None and gpm.is_supported(self.query):
             self.gpm = self._new_gpm()
-        fixed = FieldsToQuery(self.query, nvidia_fields.FIXED).ask()
+        fixed = MeasureBatch(self.query, nvidia_fields.FIXED).read()
         self._fixed.update(((value.family.name, value.labels), value) for value in fixed)
         self._probed = not self.query.unsure
 
-    def expect_more(self) -> None:
+    def retry_unsupported(self) -> None:
         """Query again, in the next reading, what was not supported so far."""
         self.query.forget_refusals()
         self._probed = False
         self._readings = 0
 
-    def begin_anew(self) -> None:
+    def reset(self) -> None:
         """Find out anew what the GPU has, in the next reading; call it inside ``using()``."""
-        self.expect_more()
+        self.retry_unsupported()
         self.query.forget()
         self.sampling.forget()
         self._fixed.clear()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelhost_exporter.gpu import families
 from modelhost_exporter.gpu.contract import DeviceLost, Value
-from modelhost_exporter.gpu.nvidia.nvml import BELIEVED_SECONDS, TIMEOUT, UNSUPPORTED, Nvml, NvmlFailure, check
+from modelhost_exporter.gpu.nvidia.nvml import RETRY_UNSUPPORTED_SECONDS, TIMEOUT, UNSUPPORTED, Nvml, NvmlFailure, check
 from modelhost_exporter.logs.rate_limit import LineLimit
 from modelhost_exporter.process.daemon_thread import start
 
@@ -28,7 +28,7 @@ _PAUSE_SECONDS = 1.0
 _MAX_LOGGED = 3  # a minute, of each GPU and code: a program that fails again and again makes thousands of some XIDs
 
 
-class XidWatcher:
+class XidMonitor:
     """Waits for the XIDs of all GPUs in one daemon thread; counts them by GPU and code, across losses of either."""
 
     def __init__(
@@ -57,11 +57,11 @@ class XidWatcher:
         self._review_at = 0.0
         self._thread: Thread | None = None
 
-    def watch(self, generation: int, handles: Mapping[str, Any]) -> None:
+    def monitor(self, generation: int, handles: Mapping[str, Any]) -> None:
         """Wait for these GPUs' XIDs (handle by UUID) from now on, in the generation that the handles belong to."""
         self._wanted = (generation, dict(handles))
-        is_watched = self._thread is not None and self._thread.is_alive()
-        if handles and not is_watched and not self._stop.is_set():
+        is_running = self._thread is not None and self._thread.is_alive()
+        if handles and not is_running and not self._stop.is_set():
             self._thread = start(self._run, "gpu-xid")
 
     def stop(self) -> None:
@@ -76,9 +76,9 @@ class XidWatcher:
             yield Value(families.XID_ERRORS, (str(xid),), count)
             yield Value(families.XID_LAST, (str(xid),), self._last[uuid, xid])
         generation = self._nvml.generation
-        watched = generation != 0 and generation == self._generation and self._registered.get(uuid) is not None
-        watched = watched and not self._failing
-        yield Value(families.XID_MONITORED, (), float(watched))
+        monitored = generation != 0 and generation == self._generation and self._registered.get(uuid) is not None
+        monitored = monitored and not self._failing
+        yield Value(families.XID_MONITORED, (), float(monitored))
 
     def _run(self) -> None:
         while not self._stop.is_set():
@@ -98,7 +98,7 @@ class XidWatcher:
 
         A temporary failure is retried in the next round, what is not supported after 10 minutes.
         """
-        self._expect_more()
+        self._retry_unsupported()
         with contextlib.suppress(self._nvml.lib.NVMLError):
             if generation != self._generation:
                 self._registered = {}
@@ -114,11 +114,11 @@ class XidWatcher:
                     self._registered[uuid] = self._register(handle)
         return any(address is not None for address in self._registered.values())
 
-    def _expect_more(self) -> None:
+    def _retry_unsupported(self) -> None:
         """Forget, when it is time, what was not supported."""
         if self._clock() < self._review_at:
             return
-        self._review_at = self._clock() + BELIEVED_SECONDS
+        self._review_at = self._clock() + RETRY_UNSUPPORTED_SECONDS
         self._registered = {uuid: address for uuid, address in self._registered.items() if address is not None}
         if self._events is None:
             self._generation = 0

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from modelhost_exporter.collector import Unavailable
 from modelhost_exporter.gpu import families
 from modelhost_exporter.gpu.contract import Enumeration, Identity, NotAnswering, Value
-from modelhost_exporter.gpu.power_saving import PollingPause
-from modelhost_exporter.gpu.runtime_suspend import is_asleep, may_sleep
+from modelhost_exporter.gpu.polling_pause import PollingPause
+from modelhost_exporter.gpu.runtime_suspend import is_suspended, may_suspend
 from modelhost_exporter.linux.kernel_files import PAGE_BYTES, first_page
 
 if TYPE_CHECKING:
@@ -81,17 +81,17 @@ class SysfsCard:
         self.memory_by_pid: Mapping[int, float] | None = None
         self._answered: set[tuple[str, tuple[str, ...]]] = set()
         path = self._device.path
-        self._rest = PollingPause(lambda: is_asleep(path), lambda: may_sleep(path), clock)
+        self._polling_pause = PollingPause(lambda: is_suspended(path), lambda: may_suspend(path), clock)
 
     @property
-    def asleep(self) -> bool:
+    def suspended(self) -> bool:
         """Whether the system has suspended it; reading many of its files would wake it."""
-        return self._rest.asleep()
+        return self._polling_pause.is_suspended()
 
     @property
     def polling_paused(self) -> bool:
         """Whether it is left alone for a while: reading its files keeps it awake."""
-        return self._rest.on
+        return self._polling_pause.active
 
     def read(self) -> list[Value]:
         """Read every file that this card has. NotAnswering when it had some before and none can be read now."""
@@ -103,14 +103,14 @@ class SysfsCard:
         lost = len(self._answered - series)
         self._answered |= series
         self.memory_by_pid = self._vendor.held(self._card.path.parents[1], self._device)
-        self._rest.note(values)
+        self._polling_pause.update(values)
         return [*values, Value(families.FIELDS_LOST, (), lost)]
 
-    def begin_anew(self) -> None:
+    def reset(self) -> None:
         """Expect another card, with other files."""
         self._answered.clear()
 
-    def remembered(self) -> Iterable[Value]:
+    def accumulated(self) -> Iterable[Value]:
         """Return nothing: the kernel keeps what there is."""
         return ()
 
@@ -125,7 +125,7 @@ class SysfsCards:
         self._known: dict[str, SysfsCard] = {}
         self._gone: set[str] = set()
 
-    def absence(self) -> str:
+    def unavailable_reason(self) -> str:
         """Return '' always: ``enumerate`` reports absence."""
         return ""
 
@@ -133,8 +133,8 @@ class SysfsCards:
         """Return the cards. Unavailable on a machine that has none and never had."""
         found = {card.path.name: card for card in self._cards()}
         for name, card in found.items():
-            if (name not in self._known or name in self._gone) and not is_asleep(card.path / "device"):
-                self._know(card)
+            if (name not in self._known or name in self._gone) and not is_suspended(card.path / "device"):
+                self._identify(card)
         self._gone |= self._known.keys() - found.keys()
         if not found and not self._known:
             raise Unavailable(f"no {self._vendor.name} GPU")
@@ -142,7 +142,7 @@ class SysfsCards:
         missing = [card for name, card in self._known.items() if name not in found]
         return Enumeration(present, missing, len(found) - len(present))
 
-    def facts(self) -> Iterable[tuple[Family, float]]:
+    def driver_values(self) -> Iterable[tuple[Family, float]]:
         """Return nothing: the driver is part of the kernel."""
         return ()
 
@@ -154,12 +154,12 @@ class SysfsCards:
             if _CARD.fullmatch(folder.path.name) and _driver(folder) in self._vendor.drivers:
                 yield folder
 
-    def _know(self, card: SysfsFolder) -> None:
+    def _identify(self, card: SysfsFolder) -> None:
         """Record the identity of a card; the kernel may reuse the name of one that was unplugged."""
         name, identity = card.path.name, self._identity(card)
         if name in self._known:
             self._known[name].identity = identity
-            self._known[name].begin_anew()
+            self._known[name].reset()
         else:
             self._known[name] = SysfsCard(identity, card, self._vendor, self._clock)
         self._gone.discard(name)

@@ -27,30 +27,30 @@ class PollingPause:
     """When one GPU sleeps, and when it is left alone so that it can."""
 
     def __init__(
-        self, is_asleep: Callable[[], bool], may_sleep: Callable[[], bool], clock: Callable[[], float]
+        self, is_suspended: Callable[[], bool], may_suspend: Callable[[], bool], clock: Callable[[], float]
     ) -> None:
-        """Prepare; ``is_asleep`` and ``may_sleep`` return the system's state without waking the GPU."""
-        self._is_asleep = is_asleep
-        self._may_sleep = may_sleep
+        """Prepare; ``is_suspended`` and ``may_suspend`` return the system's state without waking the GPU."""
+        self._is_suspended = is_suspended
+        self._may_suspend = may_suspend
         self._clock = clock
         self._until = self._next = -math.inf
 
     @property
-    def on(self) -> bool:
+    def active(self) -> bool:
         """Whether it is left alone now."""
         return self._clock() < self._until
 
-    def asleep(self) -> bool:
+    def is_suspended(self) -> bool:
         """Return whether it is suspended. Once awake it is polled at once, and may be paused again at once."""
-        asleep = self._is_asleep()
-        if asleep:
+        suspended = self._is_suspended()
+        if suspended:
             self._until = self._next = -math.inf
-        return asleep
+        return suspended
 
-    def note(self, values: Iterable[Value]) -> None:
+    def update(self, values: Iterable[Value]) -> None:
         """Evaluate a reading: for an unused GPU that may be suspended a pause begins, if one is due."""
         now = self._clock()
-        if now >= self._next and _unused(values) and self._may_sleep():
+        if now >= self._next and _unused(values) and self._may_suspend():
             self._until = now + _CHANCE_SECONDS
             self._next = self._until + _BETWEEN_SECONDS
 

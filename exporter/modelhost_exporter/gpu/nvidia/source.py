@@ -43,7 +43,7 @@ For one that fell off the bus, a library that was loaded later returns ``Unknown
 """
 
 
-class Nvidia:
+class NvidiaSource:
     """The GPUs of NVIDIA's driver. ``enumerate`` opens it when it is closed, and again when a GPU is missing or new.
 
     Finding a GPU takes a new start of the library, which takes a moment and closes every handle, so that the
@@ -56,8 +56,8 @@ class Nvidia:
         self._nvml = dependencies.nvml
         self._known: dict[str, NvidiaDevice] = {}
         self._attached: dict[int, NvidiaDevice] = {}
-        self._unreachable: list[str] = []
-        self._nameless = 0
+        self._attach_errors: list[str] = []
+        self._unreachable = 0
         self._opened_with: frozenset[str] = frozenset()
         self._renew_at = self._identify_at = 0.0
         self._retry_seconds = _RETRY_SECONDS
@@ -69,7 +69,7 @@ class Nvidia:
         self._away_logged = StateLog(initial=False)
         self._closed = False
 
-    def absence(self) -> str:
+    def unavailable_reason(self) -> str:
         """Return '' always: ``enumerate`` reports absence."""
         return ""
 
@@ -79,7 +79,7 @@ class Nvidia:
         A library that cannot be loaded, or a driver that cannot be opened although it is loaded, is a failure.
         """
         try:
-            enumeration = self._census()
+            enumeration = self._enumerate()
         except NvmlFailure as failure:
             self._note(failure)
             self._lose_all()
@@ -92,7 +92,7 @@ class Nvidia:
         self._set_away(False)
         return enumeration
 
-    def facts(self) -> Iterator[tuple[Family, float]]:
+    def driver_values(self) -> Iterator[tuple[Family, float]]:
         """Yield whether the exporter must be restarted."""
         if self._seen:
             yield families.RESTART_REQUIRED, float(self._replaced)
@@ -105,27 +105,27 @@ class Nvidia:
             device.close()
         self._nvml.retire()
 
-    def _census(self) -> Enumeration:
-        addresses, asleep = self._dependencies.pci.addresses(), self._dependencies.pci.asleep()
-        polling_paused = {device.identity.pci_bus_id for device in self._known.values() if device.rest.on}
-        left_alone = (asleep | polling_paused).intersection(addresses)
+    def _enumerate(self) -> Enumeration:
+        addresses, suspended = self._dependencies.pci.addresses(), self._dependencies.pci.suspended()
+        polling_paused = {device.identity.pci_bus_id for device in self._known.values() if device.polling_pause.active}
+        left_alone = (suspended | polling_paused).intersection(addresses)
         if left_alone and len(left_alone) == len(addresses):  # not a single call, then
-            self._put_down()
+            self._close_driver()
             count = len(addresses)
         else:
-            count = self._attach_all(asleep)
-            left_alone = asleep  # one that rests is attached by now, or cannot be
+            count = self._attach_all(suspended)
+            left_alone = suspended  # one that rests is attached by now, or cannot be
         present = self._present(left_alone)
-        others = max(count - len(present) - len(self._unreachable), 0)
-        unseen = min(len(asleep - {d.identity.pci_bus_id for d in present}), others)
+        others = max(count - len(present) - len(self._attach_errors), 0)
+        unidentified = min(len(suspended - {d.identity.pci_bus_id for d in present}), others)
         missing = tuple(device for device in self._known.values() if device not in present)
-        self._set_nameless(max(len(self._unreachable) - len(missing), 0))
-        self._seen = self._seen or bool(present) or bool(unseen) or bool(self._nameless)
+        self._report_unreachable(max(len(self._attach_errors) - len(missing), 0))
+        self._seen = self._seen or bool(present) or bool(unidentified) or bool(self._unreachable)
         new = self._nvml.generation and not self._opened_with.issuperset(addresses)
-        self._schedule_renewal(due=bool(missing or self._nameless or new))
+        self._schedule_renewal(due=bool(missing or self._unreachable or new))
         if not self._seen:
             raise Unavailable("the NVIDIA driver has no GPU")
-        return Enumeration(present, missing, unseen, self._nameless)
+        return Enumeration(present, missing, unidentified, self._unreachable)
 
     def _present(self, left_alone: frozenset[str]) -> tuple[NvidiaDevice, ...]:
         """Return the GPUs that are attached, and those that are left alone, in the order of their indices."""
@@ -133,28 +133,28 @@ class Nvidia:
         there = (d for d in self._known.values() if d in attached or d.identity.pci_bus_id in left_alone)
         return tuple(sorted(there, key=lambda device: int(device.identity.gpu)))
 
-    def _put_down(self) -> None:
+    def _close_driver(self) -> None:
         """Close the driver, which would keep its GPUs awake."""
-        self._unreachable.clear()
+        self._attach_errors.clear()
         if self._nvml.generation:
             for device in self._attached.values():
-                device.put_down()
+                device.detach_until_reopened()
             self._attached.clear()
-            self._nvml.close_aside()
+            self._nvml.close_in_background()
 
-    def _attach_all(self, asleep: frozenset[str]) -> int:
+    def _attach_all(self, suspended: frozenset[str]) -> int:
         """Get the handles that are missing, of GPUs that are awake; returns how many GPUs the driver counts."""
         self._open_if_due()
         with self._nvml.using() as generation:
-            count = int(self._nvml.ask(self._nvml.lib.nvmlDeviceGetCount))
+            count = int(self._nvml.call(self._nvml.lib.nvmlDeviceGetCount))
             if not self._driver_version:
                 self._read_driver_version()
             self._drop_lost()
-            self._unreachable.clear()
-            self._attach_new(generation, count, asleep)
-            self._complete_identities(asleep)
-            awake = (device for device in self._attached.values() if device.identity.pci_bus_id not in asleep)
-            self._dependencies.xids.watch(generation, {device.identity.uuid: device.handle for device in awake})
+            self._attach_errors.clear()
+            self._attach_new(generation, count, suspended)
+            self._complete_identities(suspended)
+            awake = (device for device in self._attached.values() if device.identity.pci_bus_id not in suspended)
+            self._dependencies.xids.monitor(generation, {device.identity.uuid: device.handle for device in awake})
         return count
 
     def _open_if_due(self) -> None:
@@ -181,37 +181,39 @@ class Nvidia:
 
     def _read_driver_version(self) -> None:
         """Keep the driver's version; another one than at first belongs to another library than the loaded one."""
-        self._driver_version = str(self._nvml.maybe(self._nvml.lib.nvmlSystemGetDriverVersion) or self._driver_version)
+        self._driver_version = str(
+            self._nvml.call_or_none(self._nvml.lib.nvmlSystemGetDriverVersion) or self._driver_version
+        )
         self._first_version = self._first_version or self._driver_version
         self._set_replaced(self._driver_version != self._first_version, f"it was {self._first_version}")
 
-    def _attach_new(self, generation: int, count: int, asleep: frozenset[str]) -> None:
+    def _attach_new(self, generation: int, count: int, suspended: frozenset[str]) -> None:
         """Get the handles that are missing: by index, or by address those that are awake when some are not."""
         lib = self._nvml.lib
         if len(self._attached) >= count:
             return
-        if not asleep:
+        if not suspended:
             for index in range(count):
                 if index not in self._attached:
                     self._attach(generation, partial(lib.nvmlDeviceGetHandleByIndex, index))
             return
         attached = {device.identity.pci_bus_id for device in self._attached.values()}
         for address in self._dependencies.pci.addresses():
-            if address not in asleep and address not in attached:
+            if address not in suspended and address not in attached:
                 self._attach(generation, partial(lib.nvmlDeviceGetHandleByPciBusId, address), {NOT_FOUND})
 
     def _attach(self, generation: int, get_handle: Callable[[], Any], not_ours: Collection[int] = ()) -> None:
         """Attach one GPU; one that cannot be had (lost, or not for us) is left out."""
         try:
-            handle = self._nvml.ask(get_handle)
-            index = int(self._nvml.ask(self._nvml.lib.nvmlDeviceGetIndex, handle))
+            handle = self._nvml.call(get_handle)
+            index = int(self._nvml.call(self._nvml.lib.nvmlDeviceGetIndex, handle))
             identity = identify(self._nvml, handle, index, self._driver_version)
         except DeviceLost as error:
-            self._unreachable.append(str(error))
+            self._attach_errors.append(str(error))
             return
         except self._nvml.lib.NVMLError as error:
             if error.value not in (*_NOT_OURS, *not_ours):
-                self._unreachable.append(str(error))
+                self._attach_errors.append(str(error))
             return
         device = self._known.get(identity.uuid)
         if device is None:
@@ -221,14 +223,14 @@ class Nvidia:
         device.attach(generation, handle, identity)
         self._attached[index] = device
 
-    def _complete_identities(self, asleep: frozenset[str]) -> None:
+    def _complete_identities(self, suspended: frozenset[str]) -> None:
         """Query once a minute the name and address of GPUs for which they failed when these were attached."""
         if self._dependencies.clock() < self._identify_at:
             return
         self._identify_at = self._dependencies.clock() + _IDENTIFY_SECONDS
         for index, device in self._attached.items():
             known = device.identity
-            if not (known.name and known.pci_bus_id) and known.pci_bus_id not in asleep:
+            if not (known.name and known.pci_bus_id) and known.pci_bus_id not in suspended:
                 with contextlib.suppress(DeviceLost, self._nvml.lib.NVMLError):
                     device.identity = identify(self._nvml, device.handle, index, self._driver_version)
 
@@ -251,13 +253,13 @@ class Nvidia:
         if not isinstance(failure, LibraryMissing):
             self._nvml.close()
 
-    def _set_nameless(self, nameless: int) -> None:
-        if nameless > self._nameless:
+    def _report_unreachable(self, unreachable: int) -> None:
+        if unreachable > self._unreachable:
             log.warning(
                 "the NVIDIA driver counts GPUs that it cannot reach",
-                extra={"fields": {"gpus": nameless, "detail": "; ".join(sorted(set(self._unreachable)))}},
+                extra={"fields": {"gpus": unreachable, "detail": "; ".join(sorted(set(self._attach_errors)))}},
             )
-        self._nameless = nameless
+        self._unreachable = unreachable
 
     def _set_away(self, away: bool, detail: str = "") -> None:
         if self._away_logged.changed(away):
