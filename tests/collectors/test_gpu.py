@@ -16,7 +16,7 @@ from modelhost_exporter.gpu.sources import LazySource
 from modelhost_exporter.metrics.exposition import TEXT
 from modelhost_exporter.process.daemon_thread import running
 from modelhost_exporter.scrape import Scrape
-from modelhost_exporter.threads import Worker
+from modelhost_exporter.worker import Worker
 from tests.support.programs import wait_until
 from tests.support.readings import readings, readings_or_reason
 
@@ -50,7 +50,7 @@ class Card:
 
 
 class Vendor:
-    """A source whose census is what it was last told, or a failure."""
+    """A source whose enumeration is what the test sets, or a failure."""
 
     def __init__(self, *cards: Card, missing: tuple[Card, ...] = (), unidentified: int = 0) -> None:
         self.answer: Enumeration | Exception = Enumeration(cards, missing, unidentified)
@@ -177,7 +177,7 @@ def test_a_source_that_fails_does_not_cost_the_others(caplog: pytest.LogCaptureF
 
 
 def test_a_source_that_hangs_has_what_it_had() -> None:
-    """While a census hangs, the GPUs of the last one are asked; without one, it is the collector's failure."""
+    """While an enumeration hangs, the GPUs of the last one are queried; without one, it is the collector's failure."""
     vendor = Vendor(Card("0"))
     collector = GpuCollector({"x": vendor}, QUICK)
     list(collector.collect())

@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelhost_exporter.gpu.contract import DeviceLost
-from modelhost_exporter.gpu.nvidia.fields import MeasureBatch
-from modelhost_exporter.gpu.nvidia.nvml import DriverGone
+from modelhost_exporter.gpu.nvidia.counters import Integral, WrappingCounter
+from modelhost_exporter.gpu.nvidia.errors import DriverGone
+from modelhost_exporter.gpu.nvidia.measures import MeasureBatch
 from modelhost_exporter.gpu.nvidia.query import DeviceQuery
-from modelhost_exporter.gpu.nvidia.sampler import DriverSampler, Integral, Samples, WrappingCounter
+from modelhost_exporter.gpu.nvidia.sampler import DriverSampler, Samples
 from tests.gpu.conftest import Clock
 
 STEPS = st.lists(st.tuples(st.integers(20_000, 1_000_000), st.floats(0, 1)), min_size=1, max_size=40)
@@ -232,7 +233,7 @@ def test_a_wide_counter_that_starts_again_is_no_wrap() -> None:
 def test_a_new_driver_does_not_wait_for_a_call_into_the_old_one(
     buffer: Buffer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One GPU's call that hangs does not hold up the census, which attaches all of them."""
+    """One GPU's call that hangs does not hold up the enumeration, which attaches all of them."""
     sampler, query = DriverSampler(Clock(), lambda: 0.0), DeviceQuery(buffer, None)
     under_way, may_return = threading.Event(), threading.Event()
 

@@ -141,7 +141,7 @@ def test_a_gpu_that_is_used_or_cannot_sleep_is_asked_all_the_time(
 def test_a_gpu_that_was_put_down_is_not_asked_before_the_driver_is_open_again(
     driver: Driver, clock: Clock, tmp_path: Path
 ) -> None:
-    """A rest may end between the census and the questions: that is no loss."""
+    """A pause may end between the enumeration and the queries: that is no loss."""
     plug_in(driver, 1, IDLE, NAME)
     put_to_sleep(tmp_path / "sys", 0, "active", "auto")
     nvml = Nvml()

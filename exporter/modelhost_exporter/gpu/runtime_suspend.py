@@ -1,4 +1,4 @@
-"""Which GPUs the system has put to sleep (PCI runtime power management), without waking them."""
+"""Which GPUs the system has suspended (PCI runtime power management), read without waking them."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def is_suspended(device: Path) -> bool:
 
 
 def may_suspend(device: Path) -> bool:
-    """Return whether the system may suspend a PCI device at all; most servers' GPUs it may not."""
+    """Return whether the system may suspend a PCI device; on most servers it may not suspend GPUs."""
     return _word(device / "power/control") == "auto"
 
 
 class PciDevices:
-    """NVIDIA's PCI devices, by address (``0000:01:00.0``)."""
+    """The PCI devices of NVIDIA's driver, by address (``0000:01:00.0``)."""
 
     def __init__(self, sysfs: Path, procfs: Path) -> None:
         self._devices = sysfs / "bus/pci/devices"
@@ -34,13 +34,13 @@ class PciDevices:
         self._driver = procfs / "driver/nvidia/gpus"
 
     def addresses(self) -> list[str]:
-        """Return every device's address, sorted; none on a system without PCI (WSL2, Windows)."""
+        """Return every device's address, sorted; [] on a system without PCI (WSL2, Windows)."""
         with contextlib.suppress(OSError):
             return sorted(entry.name for entry in self._bound.iterdir() if ":" in entry.name)
         return []
 
     def suspended(self) -> frozenset[str]:
-        """Return the addresses of those that sleep."""
+        """Return the addresses of suspended devices."""
         return frozenset(address for address in self.addresses() if self.is_suspended(address))
 
     def is_suspended(self, address: str) -> bool:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def identify(nvml: Nvml, handle: Any, index: int, driver_version: str) -> Identity:
-    """Return the identity of a GPU; '' for unknown parts. Raises as ``Nvml.call`` for one without a UUID."""
+    """Return the identity of a GPU; '' for unknown parts. Raises as ``Nvml.call`` does where the UUID is unknown."""
     lib = nvml.lib
     capability = nvml.call_or_none(lib.nvmlDeviceGetCudaComputeCapability, handle)
     pci = nvml.call_or_none(lib.nvmlDeviceGetPciInfo, handle)

@@ -1,4 +1,4 @@
-"""NVIDIA's GPUs: opening the driver, finding the GPUs, and noticing when either is gone or back."""
+"""NVIDIA's GPUs: enumerating them, and noticing when one of them, or the driver, is gone or back."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from modelhost_exporter.collector import Unavailable
 from modelhost_exporter.gpu import families
 from modelhost_exporter.gpu.contract import DeviceLost, Enumeration
 from modelhost_exporter.gpu.nvidia.device import NvidiaDevice
-from modelhost_exporter.gpu.nvidia.identity import identify
-from modelhost_exporter.gpu.nvidia.nvml import (
+from modelhost_exporter.gpu.nvidia.errors import (
     INVALID_ARGUMENT,
     NO_PERMISSION,
     NOT_FOUND,
@@ -23,7 +22,8 @@ from modelhost_exporter.gpu.nvidia.nvml import (
     LibraryMissing,
     NvmlFailure,
 )
-from modelhost_exporter.gpu.nvidia.opening import Opening
+from modelhost_exporter.gpu.nvidia.identity import identify
+from modelhost_exporter.gpu.nvidia.open_schedule import DriverOpener, RenewalSchedule
 from modelhost_exporter.logs.state_log import StateLog
 
 if TYPE_CHECKING:
@@ -34,10 +34,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_RETRY_SECONDS, _MAX_RETRY_SECONDS = 30.0, 480.0
 _IDENTIFY_SECONDS = 60.0
 _NOT_OURS = frozenset({INVALID_ARGUMENT, NOT_SUPPORTED, NO_PERMISSION})
-"""Errors for a GPU that this container may not use. Any other error is that of a GPU that the driver cannot use.
+"""Errors for a GPU that this container may not use. Any other error means that the driver cannot use the GPU.
 
 For one that fell off the bus, a library that was loaded later returns ``Unknown Error``.
 """
@@ -46,9 +45,8 @@ For one that fell off the bus, a library that was loaded later returns ``Unknown
 class NvidiaSource:
     """The GPUs of NVIDIA's driver. ``enumerate`` opens it when it is closed, and again when a GPU is missing or new.
 
-    Finding a GPU takes a new start of the library, which takes a moment and closes every handle, so that the
-    other GPUs' means since the scrape before are lost for a scrape: after 30 s, then each time after twice as long, up
-    to 8 min. The handle of a suspended GPU is not queried, since that would wake it.
+    Finding a missing GPU takes a new initialisation of the library (see RenewalSchedule). Suspended GPUs are not
+    queried, since a query would wake them.
     """
 
     def __init__(self, dependencies: DeviceDependencies) -> None:
@@ -59,82 +57,82 @@ class NvidiaSource:
         self._attach_errors: list[str] = []
         self._unreachable = 0
         self._opened_with: frozenset[str] = frozenset()
-        self._renew_at = self._identify_at = 0.0
-        self._retry_seconds = _RETRY_SECONDS
-        self._opening = Opening(dependencies.nvml, dependencies.clock)
+        self._identify_at = 0.0
+        self._opener = DriverOpener(dependencies.nvml, dependencies.clock)
+        self._renewal = RenewalSchedule(dependencies.clock)
         self._driver_version = self._first_version = ""
         self._replaced = False
         self._replaced_logged = StateLog(initial=False)
-        self._seen = False
+        self._had_gpus = False
         self._away_logged = StateLog(initial=False)
         self._closed = False
 
     def unavailable_reason(self) -> str:
-        """Return '' always: ``enumerate`` reports absence."""
+        """Return '' always: ``enumerate`` raises Unavailable."""
         return ""
 
     def enumerate(self) -> Enumeration:
         """Return the GPUs. Unavailable on a machine that has no library, driver or GPU, and never had.
 
-        A library that cannot be loaded, or a driver that cannot be opened although it is loaded, is a failure.
+        Raises LibraryBroken or DriverFailed when the library cannot be loaded, or the loaded driver not be opened.
         """
         try:
             enumeration = self._enumerate()
         except NvmlFailure as failure:
-            self._note(failure)
-            self._lose_all()
-            if not self._seen and isinstance(failure, (DriverFailed, LibraryBroken)):
+            self._handle(failure)
+            self._detach_all()
+            if not self._had_gpus and isinstance(failure, (DriverFailed, LibraryBroken)):
                 raise
-            if not self._seen:
+            if not self._had_gpus:
                 raise Unavailable(str(failure)) from failure
-            self._set_away(True, str(failure))
+            self._log_away(True, str(failure))
             return Enumeration((), tuple(self._known.values()))
-        self._set_away(False)
+        self._log_away(False)
         return enumeration
 
     def driver_values(self) -> Iterator[tuple[Family, float]]:
         """Yield whether the exporter must be restarted."""
-        if self._seen:
+        if self._had_gpus:
             yield families.RESTART_REQUIRED, float(self._replaced)
 
     def close(self) -> None:
-        """Let the threads end, and the library be shut down once they have."""
+        """End the threads, and shut the library down after them."""
         self._closed = True
         self._dependencies.xids.stop()
-        for device in list(self._known.values()):  # a census may add some meanwhile
+        for device in list(self._known.values()):  # an enumeration may add some meanwhile
             device.close()
         self._nvml.retire()
 
     def _enumerate(self) -> Enumeration:
         addresses, suspended = self._dependencies.pci.addresses(), self._dependencies.pci.suspended()
-        polling_paused = {device.identity.pci_bus_id for device in self._known.values() if device.polling_pause.active}
-        left_alone = (suspended | polling_paused).intersection(addresses)
-        if left_alone and len(left_alone) == len(addresses):  # not a single call, then
+        paused = {device.identity.pci_bus_id for device in self._known.values() if device.polling_pause.active}
+        unqueried = (suspended | paused).intersection(addresses)
+        if unqueried and len(unqueried) == len(addresses):  # then the driver is not called at all
             self._close_driver()
             count = len(addresses)
         else:
             count = self._attach_all(suspended)
-            left_alone = suspended  # one that rests is attached by now, or cannot be
-        present = self._present(left_alone)
+            unqueried = suspended  # a paused one is attached by now, or cannot be
+        present = self._present(unqueried)
         others = max(count - len(present) - len(self._attach_errors), 0)
-        unidentified = min(len(suspended - {d.identity.pci_bus_id for d in present}), others)
+        unidentified = min(len(suspended - {device.identity.pci_bus_id for device in present}), others)
         missing = tuple(device for device in self._known.values() if device not in present)
-        self._report_unreachable(max(len(self._attach_errors) - len(missing), 0))
-        self._seen = self._seen or bool(present) or bool(unidentified) or bool(self._unreachable)
+        self._set_unreachable(max(len(self._attach_errors) - len(missing), 0))
+        self._had_gpus = self._had_gpus or bool(present) or bool(unidentified) or bool(self._unreachable)
         new = self._nvml.generation and not self._opened_with.issuperset(addresses)
-        self._schedule_renewal(due=bool(missing or self._unreachable or new))
-        if not self._seen:
+        self._renewal.update(wanted=bool(missing or self._unreachable or new))
+        if not self._had_gpus:
             raise Unavailable("the NVIDIA driver has no GPU")
         return Enumeration(present, missing, unidentified, self._unreachable)
 
-    def _present(self, left_alone: frozenset[str]) -> tuple[NvidiaDevice, ...]:
-        """Return the GPUs that are attached, and those that are left alone, in the order of their indices."""
+    def _present(self, unqueried: frozenset[str]) -> tuple[NvidiaDevice, ...]:
+        """Return the GPUs that are attached, and those at ``unqueried`` addresses, in the order of their indices."""
         attached = self._attached.values()
-        there = (d for d in self._known.values() if d in attached or d.identity.pci_bus_id in left_alone)
-        return tuple(sorted(there, key=lambda device: int(device.identity.gpu)))
+        present = (d for d in self._known.values() if d in attached or d.identity.pci_bus_id in unqueried)
+        return tuple(sorted(present, key=lambda device: int(device.identity.gpu)))
 
     def _close_driver(self) -> None:
-        """Close the driver, which would keep its GPUs awake."""
+        """Close the driver: an open one keeps its GPUs from being suspended."""
         self._attach_errors.clear()
         if self._nvml.generation:
             for device in self._attached.values():
@@ -143,13 +141,13 @@ class NvidiaSource:
             self._nvml.close_in_background()
 
     def _attach_all(self, suspended: frozenset[str]) -> int:
-        """Get the handles that are missing, of GPUs that are awake; returns how many GPUs the driver counts."""
+        """Get the missing handles of GPUs that are not suspended; return how many GPUs the driver counts."""
         self._open_if_due()
         with self._nvml.using() as generation:
             count = int(self._nvml.call(self._nvml.lib.nvmlDeviceGetCount))
             if not self._driver_version:
                 self._read_driver_version()
-            self._drop_lost()
+            self._detach_lost()
             self._attach_errors.clear()
             self._attach_new(generation, count, suspended)
             self._complete_identities(suspended)
@@ -158,37 +156,28 @@ class NvidiaSource:
         return count
 
     def _open_if_due(self) -> None:
-        """Open the driver when it is closed; close it first when it failed, or a GPU was missing for long enough."""
+        """Open the driver where it is closed; close it first where it failed, or a renewal is due."""
         if self._nvml.failure is not None:
-            self._note(self._nvml.failure)
-            self._lose_all()
-        if self._renew_at and self._dependencies.clock() >= self._renew_at:
-            self._renew_at = 0.0
+            self._handle(self._nvml.failure)
+            self._detach_all()
+        if self._renewal.is_due():
+            self._renewal.begin()
             self._nvml.close()
         if not self._nvml.generation:
-            self._lose_all()
+            self._detach_all()
             self._opened_with = frozenset(self._dependencies.pci.addresses())
-            self._opening.open(was_there=self._seen)
+            self._opener.open(was_loaded=self._had_gpus)
             self._read_driver_version()
 
-    def _schedule_renewal(self, *, due: bool) -> None:
-        if not due:
-            self._renew_at = 0.0
-            self._retry_seconds = _RETRY_SECONDS
-        elif not self._renew_at:
-            self._renew_at = self._dependencies.clock() + self._retry_seconds
-            self._retry_seconds = min(2 * self._retry_seconds, _MAX_RETRY_SECONDS)
-
     def _read_driver_version(self) -> None:
-        """Keep the driver's version; another one than at first belongs to another library than the loaded one."""
-        self._driver_version = str(
-            self._nvml.call_or_none(self._nvml.lib.nvmlSystemGetDriverVersion) or self._driver_version
-        )
+        """Read the driver's version. Where it changes, the loaded library belongs to the replaced driver."""
+        version = self._nvml.call_or_none(self._nvml.lib.nvmlSystemGetDriverVersion)
+        self._driver_version = str(version or self._driver_version)
         self._first_version = self._first_version or self._driver_version
         self._set_replaced(self._driver_version != self._first_version, f"it was {self._first_version}")
 
     def _attach_new(self, generation: int, count: int, suspended: frozenset[str]) -> None:
-        """Get the handles that are missing: by index, or by address those that are awake when some are not."""
+        """Attach the GPUs without a handle: by index, or by address where some are suspended."""
         lib = self._nvml.lib
         if len(self._attached) >= count:
             return
@@ -203,7 +192,7 @@ class NvidiaSource:
                 self._attach(generation, partial(lib.nvmlDeviceGetHandleByPciBusId, address), {NOT_FOUND})
 
     def _attach(self, generation: int, get_handle: Callable[[], Any], not_ours: Collection[int] = ()) -> None:
-        """Attach one GPU; one that cannot be had (lost, or not for us) is left out."""
+        """Attach one GPU; skip one that is lost, or that this container may not use."""
         try:
             handle = self._nvml.call(get_handle)
             index = int(self._nvml.call(self._nvml.lib.nvmlDeviceGetIndex, handle))
@@ -218,13 +207,13 @@ class NvidiaSource:
         device = self._known.get(identity.uuid)
         if device is None:
             device = self._known[identity.uuid] = NvidiaDevice(identity, self._dependencies)
-        if self._closed:  # found by a scrape that a reload overtook
+        if self._closed:  # a reload closed this source during the scrape
             device.close()
         device.attach(generation, handle, identity)
         self._attached[index] = device
 
     def _complete_identities(self, suspended: frozenset[str]) -> None:
-        """Query once a minute the name and address of GPUs for which they failed when these were attached."""
+        """Query again, once a minute, names and addresses that could not be read when the GPU was attached."""
         if self._dependencies.clock() < self._identify_at:
             return
         self._identify_at = self._dependencies.clock() + _IDENTIFY_SECONDS
@@ -234,34 +223,35 @@ class NvidiaSource:
                 with contextlib.suppress(DeviceLost, self._nvml.lib.NVMLError):
                     device.identity = identify(self._nvml, device.handle, index, self._driver_version)
 
-    def _drop_lost(self) -> None:
+    def _detach_lost(self) -> None:
         for index, device in list(self._attached.items()):
             if device.lost:
                 del self._attached[index]
                 device.detach()
 
-    def _lose_all(self) -> None:
+    def _detach_all(self) -> None:
         self._attached.clear()
         for device in self._known.values():
             device.detach()
 
-    def _note(self, failure: NvmlFailure) -> None:
-        """Log once that the driver was replaced, and have the next enumeration reopen it."""
+    def _handle(self, failure: NvmlFailure) -> None:
+        """Close the driver after a failure, so that the next enumeration opens it; log once that it was replaced."""
         if isinstance(failure, DriverReplaced):
-            self._seen = True
+            self._had_gpus = True
             self._set_replaced(True, str(failure))
         if not isinstance(failure, LibraryMissing):
             self._nvml.close()
 
-    def _report_unreachable(self, unreachable: int) -> None:
-        if unreachable > self._unreachable:
+    def _set_unreachable(self, count: int) -> None:
+        """Record how many GPUs the driver counts and cannot use; log when there are more."""
+        if count > self._unreachable:
             log.warning(
                 "the NVIDIA driver counts GPUs that it cannot reach",
-                extra={"fields": {"gpus": unreachable, "detail": "; ".join(sorted(set(self._attach_errors)))}},
+                extra={"fields": {"gpus": count, "detail": "; ".join(sorted(set(self._attach_errors)))}},
             )
-        self._unreachable = unreachable
+        self._unreachable = count
 
-    def _set_away(self, away: bool, detail: str = "") -> None:
+    def _log_away(self, away: bool, detail: str = "") -> None:
         if self._away_logged.changed(away):
             level = logging.WARNING if away else logging.INFO
             log.log(level, "the NVIDIA driver is %s", "away" if away else "back", extra={"fields": {"detail": detail}})
