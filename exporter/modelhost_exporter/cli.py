@@ -1,4 +1,4 @@
-"""The command line: wires the parts together, runs until it is stopped, and returns the exit code.
+"""The program: wires the parts together, runs until it is stopped, and returns the exit code.
 
 0 after a clean stop, 1 when it cannot run (an address in use), 2 for a mistake in flags or configuration.
 """
@@ -45,15 +45,15 @@ EXIT_OK, EXIT_RUN_TIME, EXIT_CONFIG = 0, 1, 2
 
 _SWITCH_INTERVAL_SECONDS = 0.0001
 _STOP_SECONDS = 0.3
-_SIMULATED_SECONDS = 120.0  # the demo starts with this much traffic behind it
+_LIVED_SECONDS = 120.0  # a demo begins in the middle of the traffic
 
 
 class _CannotStart(Exception):
-    """The exporter cannot run here: an address is in use, or no thread is left."""
+    """Why the exporter cannot run here: an address in use, no thread left."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the exporter with these command line arguments (default: sys.argv); return the exit code."""
+    """Run the exporter with these command line arguments (None: the process's own); return the exit code."""
     open_standard_streams()
     try:
         return _main(list(sys.argv[1:] if arguments is None else arguments))
@@ -71,13 +71,13 @@ def _main(words: Sequence[str]) -> int:
     except ConfigError as error:
         return _fail(str(error), EXIT_CONFIG, error.hint)
     if given.config_check:
-        print(f"{given.config_file or 'configuration'}: valid")  # noqa: T201 - the output of the command
+        print(f"{given.config_file or 'configuration'}: valid")  # noqa: T201 - the answer to a question
         return EXIT_OK
     logs.set_up(first.log)
     logs.log_uncaught_errors()
-    # How long the event loop waits each time for a thread that renders a page (default 5 ms).
+    # While a page is rendered in a thread the event loop waits for the interpreter this long at a time (default 5 ms).
     sys.setswitchinterval(_SWITCH_INTERVAL_SECONDS)
-    logging.logThreads = False  # would keep the name of each thread that logs for ever; no line shows it
+    logging.logThreads = False  # the name of each thread that logs, kept for ever, and shown nowhere
     allocator.return_large_blocks()
     manager = systemd.from_environment(os.environ)
     descriptors = Descriptors(raise_limit())
@@ -95,15 +95,15 @@ def _main(words: Sequence[str]) -> int:
 
 
 def _discover(host: str) -> int:
-    """Print the engines that are found; return 0 when there is one."""
+    """Print the engines that were found; return 0 when there is one."""
     ports = discovery.usual_ports()
     found = discovery.discover(host, ports)
-    print(discovery.report(host, ports, found), end="")  # noqa: T201 - the output of the command
+    print(discovery.report(host, ports, found), end="")  # noqa: T201 - the answer to a question
     return EXIT_OK if found else EXIT_RUN_TIME
 
 
 def _load(given: flags.Arguments) -> Config:
-    """Load the configuration; report a mistake in a flag under the flag's name."""
+    """Read the configuration; a mistake that a flag made is reported under the flag's name."""
     try:
         return configuration.load(given.config_file, given.overrides)
     except ConfigError as error:
@@ -129,7 +129,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def _start_threads() -> None:
-    """Start the threads that write the log and serve pages, before others use up the limit."""
+    """Start the threads that write the log and serve pages, while the machine has some."""
     with _needing_threads():
         logs.prepare()
         threads.PAGES.prepare()
@@ -143,7 +143,7 @@ def _service(load: Callable[[], Config], first: Config) -> Service:
 
 @contextlib.contextmanager
 def _needing_threads() -> Iterator[None]:
-    """Raise _CannotStart in place of the RuntimeError of a machine without a free thread."""
+    """Turn the RuntimeError of a machine without a free thread into the reason why the exporter cannot start."""
     try:
         yield
     except RuntimeError as error:
@@ -152,11 +152,11 @@ def _needing_threads() -> Iterator[None]:
 
 
 async def _serve_demo(load: Callable[[], Config], manager: Systemd, descriptors: Descriptors) -> None:
-    """Serve the simulated machine."""
-    from modelhost_exporter.demo.host import DemoHost  # noqa: PLC0415 - only needed here
+    """Serve a machine that does not exist."""
+    from modelhost_exporter.demo.host import DemoHost  # noqa: PLC0415 - nothing else needs it
 
-    log.warning("this is a demo: every number is simulated")
-    demo = DemoHost(time.time() - _SIMULATED_SECONDS, load=load, live=True)
+    log.warning("this is a demo: every number is made up")
+    demo = DemoHost(time.time() - _LIVED_SECONDS, load=load, live=True)
     try:
         await _serve(demo.service, manager, descriptors, demo)
     finally:
@@ -207,7 +207,7 @@ async def _serve(service: Service, manager: Systemd, descriptors: Descriptors, d
 
 
 def _start_watchdog(manager: Systemd, service: Service, runner: web.AppRunner) -> Watchdog:
-    """Create the watchdog, and start it where systemd expects pings."""
+    """Start to ping systemd, where it waits for that."""
     host, port = runner.addresses[0][:2]
     path = service.config.web.telemetry_path
     checks = (
@@ -230,14 +230,14 @@ def _start_watchdog(manager: Systemd, service: Service, runner: web.AppRunner) -
 async def _listen(runner: web.AppRunner, address: Address, path: str) -> None:
     try:
         await listening.listen(runner, address)
-    except (OSError, ValueError) as error:  # ValueError: not a valid host name (a label of 70 letters)
+    except (OSError, ValueError) as error:  # ValueError: a host that cannot be a name (a label of 70 letters)
         raise _CannotStart(f"cannot listen on {address}: {listening.reason(error)}") from error
     shown = listening.url_address(address, runner.addresses[-1][1])
     log.info("listening", extra={"fields": {"address": str(address), "url": f"http://{shown}{path}"}})
 
 
 async def _start_proxy(proxy: Proxy, service: Service) -> None:
-    """Listen for every proxied server; from then on reloads change the listeners."""
+    """Listen for every proxied server; reloads change the listeners from now on."""
     for server in service.config.proxied:
         try:
             await proxy.listen(server)

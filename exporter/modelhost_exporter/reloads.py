@@ -14,30 +14,30 @@ if TYPE_CHECKING:
 
 
 class ReloadFailed(Exception):
-    """A reload failed, for a reason of one line; the old configuration stays in force."""
+    """Why a reload failed, in one line; the old configuration is in force."""
 
 
 class Reloads:
-    """Run requested reloads in a thread; all requests during one reload share the next."""
+    """Run a reload in a thread for each request, or one for all requests that come during another."""
 
     def __init__(self, reload: Callable[[], None], not_started: Callable[[Exception], ReloadFailed]) -> None:
-        """Prepare; ``reload`` blocks, may raise ReloadFailed, and is never run twice at the same time.
+        """Prepare; ``reload`` blocks and may raise ReloadFailed, and is never run twice at the same time.
 
-        ``not_started`` turns any other error (no thread left) into the ReloadFailed of the requests.
+        ``not_started`` is given any other error (no thread left), and returns the one for those that wait.
         """
         self._reload = reload
         self._not_started = not_started
         self._running: asyncio.Task[None] | None = None
         self._next: asyncio.Future[None] | None = None
         self.during: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext
-        """Returns a context in which each reload runs, on the event loop."""
+        """What surrounds each reload, on the event loop."""
 
     async def request(self) -> None:
-        """Wait for a reload that begins after this call. Raises ReloadFailed."""
+        """Return once a reload is over that began after this call; raises what that reload raised."""
         await asyncio.shield(self.start())
 
     def start(self) -> asyncio.Future[None]:
-        """Request a reload; return a future of one that begins after this call."""
+        """Request a reload; the future holds the outcome of one that begins after this call."""
         if self._next is None:
             self._next = asyncio.get_running_loop().create_future()
             self._next.add_done_callback(_retrieve)
@@ -54,15 +54,15 @@ class Reloads:
                     await threads.call(self._reload)
             except ReloadFailed as error:
                 outcome.set_exception(error)
-            except Exception as error:  # noqa: BLE001 - such as no thread left
+            except Exception as error:  # noqa: BLE001 - no thread left, say
                 outcome.set_exception(self._not_started(error))
             else:
                 outcome.set_result(None)
-            del outcome  # an error refers to this frame: a reference cycle
+            del outcome  # the frames of an error are this one
         self._running = None
 
 
 def _retrieve(outcome: asyncio.Future[None]) -> None:
-    """Mark an error as retrieved: after a signal no one awaits the outcome."""
+    """Mark an error as seen: a signal waits for no outcome."""
     if not outcome.cancelled():
         outcome.exception()

@@ -1,4 +1,4 @@
-"""The configuration in force with its collectors and pollers, and their replacement on a reload."""
+"""The running exporter: its configuration and collectors, and their replacement on a reload."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Build = tuple[CollectorOptions, Paths]
-"""The options and paths that a collector was built with."""
+"""What a collector was built from."""
 
 
 @dataclass(frozen=True)
@@ -44,21 +44,21 @@ class Machine:
     create: Callable[[str, CollectorOptions, CollectorContext], Collector] = collectors.create
     """Builds a collector by its name."""
     dependencies: PollDependencies | None = None
-    """The dependencies of polling; None: those of this machine."""
+    """What polling model servers needs of it; None: of this machine."""
     schedule: Schedule | None = None
-    """Runs the polls repeatedly; None: in threads."""
+    """What polls model servers again and again; None: threads."""
     simulated: bool = False
 
 
 class ListenersChange(Protocol):
-    """Listeners prepared for a configuration that is not in force yet."""
+    """Listeners that are prepared for a configuration."""
 
     def put_in_force(self) -> None:
-        """Use the prepared listeners, and stop removed ones; must not fail."""
+        """Use them, and stop what is gone; must not fail."""
         ...
 
     def undo(self) -> None:
-        """Stop the listeners that were started."""
+        """Stop what was started."""
         ...
 
 
@@ -66,13 +66,13 @@ class Listeners(Protocol):
     """The listeners of proxied servers."""
 
     def prepare(self, servers: Sequence[ProxiedServer]) -> ListenersChange:
-        """Start new listeners; blocks. Raises CannotListen."""
+        """Start what is new; blocks, and raises what a reload reports."""
         ...
 
 
 @dataclass(frozen=True)
 class _Prepared:
-    """The parts that a configuration needs: built and started, not in force yet."""
+    """What a configuration needs, built and started, not yet in force."""
 
     config: Config
     proxied: ListenersChange | None
@@ -83,20 +83,20 @@ class _Prepared:
 
 
 class Service:
-    """The configuration in force with its collectors and pollers, all of which a reload replaces, or none."""
+    """The configuration in force with its collectors and pollers; a reload replaces all of it or nothing."""
 
     def __init__(self, load: Callable[[], Config], config: Config, machine: Machine | None = None) -> None:
-        """Build what ``config`` needs; ``load`` returns a new configuration for a reload, or raises ConfigError."""
+        """Take the first configuration; ``load`` reads it anew for a reload, or raises ConfigError."""
         self._load = load
         self._lock = threading.Lock()
         self._machine = machine or Machine()
         self.demo = self._machine.simulated
-        """Whether the machine is simulated."""
+        """Whether what is measured is made up."""
         self._own = ExporterMetrics(simulated=self.demo)
         self.registry = self._own.registry
-        self._gpu_usage = UsageCache()
+        self._gpu_uses = UsageCache()
         self.pollers = Pollers(
-            self.registry, self._gpu_usage, dependencies=self._machine.dependencies, schedule=self._machine.schedule
+            self.registry, self._gpu_uses, dependencies=self._machine.dependencies, schedule=self._machine.schedule
         )
         """The pollers of the configured servers."""
         self._owners = ProcessOwners(())
@@ -111,16 +111,16 @@ class Service:
         self._put_in_force(first)
 
     def reload(self) -> None:
-        """Load the configuration again and put it in force; blocks.
+        """Read the configuration anew and put it in force; blocks.
 
         Everything new is built and started before anything old ends. After ReloadFailed, for whatever reason,
-        everything is as before; the failure is logged and shown in a metric.
+        everything is as it was; the failure is logged and shown in a metric.
         """
         with self._lock:
             try:
                 config = self._keeping_what_needs_a_restart(self._load())
                 prepared = self._prepared(config, self.scrape)
-            except Exception as error:  # noqa: BLE001 - whatever failed, the old configuration stays
+            except Exception as error:  # noqa: BLE001 - whatever it is, the old configuration stays
                 raise self._not_reloaded(error) from None
             before = self.scrape
             self._put_in_force(prepared)
@@ -130,7 +130,7 @@ class Service:
             log.info("configuration reloaded", extra={"fields": {"collectors": ",".join(config.collectors)}})
 
     def _not_reloaded(self, error: Exception) -> ReloadFailed:
-        """Log why a reload failed, set the metric, and return the reason as one line."""
+        """Note and log why a reload failed; return it as one line."""
         self._own.reloaded(successful=False)
         reason = str(error) if isinstance(error, (ConfigError, CannotListen)) else f"{type(error).__name__}: {error}"
         reason = " ".join(reason.split()).removesuffix(":")
@@ -142,9 +142,9 @@ class Service:
         return ReloadFailed(reason)
 
     def _prepared(self, config: Config, previous: Scrape | None) -> _Prepared:
-        """Build and start what a configuration needs; undo all of it when anything fails."""
+        """Build and start what a configuration needs; undone as a whole when anything fails."""
         before = psutil.PROCFS_PATH
-        psutil.PROCFS_PATH = str(config.path.procfs)  # collectors may use it when they are built
+        psutil.PROCFS_PATH = str(config.path.procfs)  # collectors may read it when they are built
         owners = self._owners if config.path == self.config.path else ProcessOwners(())
         with contextlib.ExitStack() as undo:
             undo.callback(setattr, psutil, "PROCFS_PATH", before)
@@ -165,44 +165,43 @@ class Service:
             return _Prepared(config, proxied, polled, owners, built, scrape)
 
     def _end_new(self, built: Mapping[str, tuple[Build, Collector]]) -> None:
-        """Close collectors that were built and are not in use."""
+        """End the threads of collectors that are not in use."""
         for name, (_, collector) in built.items():
             if name not in self._built or self._built[name][1] is not collector:
                 collectors.close(name, collector)
 
     def _put_in_force(self, prepared: _Prepared) -> None:
-        """Replace the parts in force; must not fail."""
+        """Replace what was in force; nothing here can fail."""
         self.config = prepared.config
         self.scrape = prepared.scrape
         self._built = prepared.built
         self._owners = prepared.owners
-        # the GPU collector keeps this object: a new collector would lose its counters
-        self._owners.replace_servers(_local_servers(self.config))
+        self._owners.replace_servers(_local_servers(self.config))  # so that other servers cost the GPUs no counters
         prepared.polled.put_in_force()
         if prepared.proxied is not None:
             prepared.proxied.put_in_force()
         self._follow_gpus(self.scrape)
 
     def _follow_gpus(self, scrape: Scrape) -> None:
-        """Provide the GPU collector's last reading to the pollers; none where the collector is off, or keeps none."""
+        """Let pollers use the GPU collector's last reading, or none where the collector is off or keeps none."""
         _, collector = self._built.get("gpu", (None, None))
         if hasattr(collector, "last_reading"):
-            self._gpu_usage.follow(lambda: getattr(collector, "last_reading", None), lambda: scrape.start("gpu"))
+            self._gpu_uses.follow(lambda: getattr(collector, "last_reading", None), lambda: scrape.start("gpu"))
         else:
-            self._gpu_usage.follow_none()
+            self._gpu_uses.follow_none()
 
     def _proxied(self, config: Config) -> ListenersChange | None:
-        """Start listeners for proxied servers that are new in a configuration."""
+        """Listen for the proxied servers that are new in a configuration."""
         return self.proxy.prepare(config.proxied) if self.proxy is not None else None
 
     def _polled(self, config: Config) -> PollChange:
-        """Prepare polling of the servers that are new in a configuration."""
-        if "model_servers" not in config.collectors:  # polling is switched off
+        """Start to poll the servers that are new in a configuration."""
+        if "model_servers" not in config.collectors:  # switched off: nothing is polled
             return self.pollers.prepare(())
         return self.pollers.prepare(config.polled, {server.name for server in config.proxied})
 
     def _collector(self, name: str, config: Config, owners: ProcessOwners) -> tuple[Build, Collector]:
-        """Return the collector in use where its options and paths are the same, else a new one."""
+        """Return the collector in use when its options are the same, else a new one."""
         wanted = (config.collectors[name], config.path)
         if name in self._built and self._built[name][0] == wanted:
             return self._built[name]
@@ -210,7 +209,7 @@ class Service:
         return wanted, self._machine.create(name, options, CollectorContext(paths, owners, self.pollers.collect))
 
     def _keeping_what_needs_a_restart(self, config: Config) -> Config:
-        """Return the configuration with the web port's present addresses and path, and log where they differ."""
+        """Return the new configuration with the web port's addresses and path in force; a change of them is logged."""
         served = {key: getattr(self.config.web, key) for key in ("listen_addresses", "telemetry_path")}
         changed = [f"web.{key}" for key, value in served.items() if getattr(config.web, key) != value]
         for key in changed:
@@ -219,7 +218,7 @@ class Service:
 
 
 def _local_servers(config: Config) -> tuple[LocalServer, ...]:
-    """Return the servers with a local address, by whose ports GPU processes are attributed to them."""
+    """Return the model servers that may run here, known by their port, so that GPU memory carries their names."""
     urls = {server.name: server.url.url for server in config.servers if server.url}
     return tuple(
         LocalServer(name, port=url.port) for name, url in urls.items() if url.port and is_local(url.host or "")

@@ -61,8 +61,8 @@ def test_a_damaged_library_is_an_error_that_names_it(kind: str, standin: Path, t
         "empty": "is empty",
         "text": "is not a shared library",
         "directory": "Is a directory",
-        "hangs": "loading it does not end within 1 s",
-        "crashes": "loading it ends a process with SIGABRT",
+        "hangs": "loading does not finish within 1 s",
+        "crashes": "loading crashes with SIGABRT",
         "incomplete": "standin_has_no_such_function",
     }
     found = Library(lambda: [file], lambda path: library_trial.attempt(path, 1.0))
@@ -116,7 +116,7 @@ def test_a_library_that_is_replaced_while_it_is_tried(standin: Path, tmp_path: P
         path.write_bytes(b"something else")
         return ""
 
-    with pytest.raises(NotLoadable, match="was replaced while it was checked"):
+    with pytest.raises(NotLoadable, match="was replaced during the check"):
         Library(lambda: [file], replace).load()
 
 

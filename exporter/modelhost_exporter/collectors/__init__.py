@@ -73,7 +73,7 @@ def close(name: str, collector: Collector) -> None:
     try:
         getattr(collector, "close", _nothing)()
     except Exception:
-        log.exception("collector not closed", extra={"fields": {"collector": name}})
+        log.exception("collector could not be closed", extra={"fields": {"collector": name}})
 
 
 def _nothing() -> None:

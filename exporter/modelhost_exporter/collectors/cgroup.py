@@ -1,4 +1,4 @@
-"""Memory and CPU limits of the container (cgroup v2) in which the exporter runs."""
+"""The limits of the container (cgroup v2) that the exporter runs in."""
 
 from __future__ import annotations
 

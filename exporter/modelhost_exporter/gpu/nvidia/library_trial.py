@@ -58,4 +58,4 @@ def attempt(path: Path, deadline_seconds: float = DEADLINE_SECONDS) -> str:
             child.stderr.close()
     if -child.returncode in _CRASHES:
         return f"loading crashes with {signal.Signals(-child.returncode).name}"
-    return (error.decode(errors="replace").strip() or "cannot be loaded") if child.returncode == _NOT_LOADED else ""
+    return (error.decode(errors="replace").strip() or "it cannot be loaded") if child.returncode == _NOT_LOADED else ""
