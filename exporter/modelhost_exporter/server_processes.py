@@ -69,7 +69,7 @@ def _command(process: Any) -> list[str]:
 
 
 def _program(command: Sequence[str]) -> str:
-    """Return the program's name, without the dash of a login shell and what follows a colon in a process title."""
+    """Return the program's name, without a login shell's dash, and without what follows a colon in a process title."""
     return PurePosixPath(command[0].partition(":")[0]).name.removeprefix("-") if command else ""
 
 

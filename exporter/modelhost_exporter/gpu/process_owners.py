@@ -1,4 +1,4 @@
-"""Find the configured server that a process belongs to, by the port that its program listens on."""
+"""Find the configured server that a process belongs to, by the port that it or an ancestor listens on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from modelhost_exporter.server_processes import lineage, ports_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-_MAX_REMEMBERED = 1000
+_MAX_CACHED = 1000
 _RETRY_SECONDS = 15.0
 
 
@@ -27,9 +27,9 @@ class LocalServer(NamedTuple):
 class ProcessOwners:
     """Find the server of a process: the first whose port it, or one of its ancestors, serves.
 
-    The process that holds the GPU is often a child of the one that listens (vLLM, Ollama). The search takes a while: an
-    owner is remembered as long as the process runs, and that there is none for 15 s (a server listens once its model is
-    loaded).
+    Ancestors count because the process that holds the GPU is often a child of the one that listens (vLLM, Ollama). The
+    search is slow, so that its result is cached: an owner as long as the process runs, the lack of one for 15 s (a
+    server listens once its model is loaded).
     """
 
     def __init__(
@@ -38,13 +38,13 @@ class ProcessOwners:
         self._servers = tuple(servers)
         self._source = source
         self._clock = clock
-        self._remembered: dict[tuple[int, float], tuple[str | None, float]] = {}
+        self._cache: dict[tuple[int, float], tuple[str | None, float]] = {}
 
     def replace_servers(self, servers: Iterable[LocalServer]) -> None:
-        """Search for these servers from now on; owners among others are forgotten."""
+        """Search for these servers from now on, and clear the cache where they changed."""
         if (new := tuple(servers)) != self._servers:
             self._servers = new
-            self._remembered = {}
+            self._cache = {}
 
     def __call__(self, pid: int) -> str | None:
         """Return the server's name; None for a process that belongs to none, or cannot be read."""
@@ -54,13 +54,13 @@ class ProcessOwners:
             process = pid, float(self._source.Process(pid).create_time())
         except (psutil.Error, OSError):
             return None
-        remembered = self._remembered  # of the servers of now: others may come while it is looked for
-        owner, looked = remembered.get(process, (None, -math.inf))
-        if owner is None and self._clock() - looked >= _RETRY_SECONDS:
+        cache = self._cache  # of the current servers: a reload may replace them during the search
+        owner, searched_at = cache.get(process, (None, -math.inf))
+        if owner is None and self._clock() - searched_at >= _RETRY_SECONDS:
             owner = self._find(pid)
-            if len(remembered) >= _MAX_REMEMBERED:
-                remembered.clear()
-            remembered[process] = owner, self._clock()
+            if len(cache) >= _MAX_CACHED:
+                cache.clear()
+            cache[process] = owner, self._clock()
         return owner
 
     def _find(self, pid: int) -> str | None:
