@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support import dead_mount
+from tests.faults import dead_mount
+from tests.faults.mount_namespace import CANNOT_MOUNT
 from tests.support.programs import Program, fetch, running, wait_until
 from tests.support.readings import Page
 
@@ -68,8 +69,8 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
         env={"PYTHONPATH": os.pathsep.join(sys.path)},
     )
     with running(program):
-        line = program.wait_for_line(lambda line: '"msg": "listening"' in line or "no dead mount" in line)
-        if "no dead mount" in line:
+        line = program.wait_for_line(lambda line: '"msg": "listening"' in line or CANNOT_MOUNT in line)
+        if CANNOT_MOUNT in line:
             pytest.skip(line.strip())
         yield Machine(program, json.loads(line)["url"], folder, fifo)
 
