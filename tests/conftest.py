@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
+import shutil
 import sys
 import threading
 from typing import TYPE_CHECKING, Protocol
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 from modelhost_exporter.logs.formatting import QueueingHandler
-from tests.support.past import Past, incidents, recorded
+from tests.support.past import Past, incidents, record, serving
 from tests.support.programs import Exporter, running
 
 if TYPE_CHECKING:
@@ -54,7 +56,18 @@ def start_exporter() -> Iterator[StartExporter]:
 
 
 @pytest.fixture(scope="session")
-def past(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Past]:
-    """Give a Prometheus with an hour and a half of incidents, recorded and judged by the rules."""
-    with recorded(tmp_path_factory.mktemp("past"), incidents()) as server:
+def past(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[Past]:
+    """Serve an hour and a half of incidents, judged by the rules, from a Prometheus; recorded once for all workers."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own if worker_id == "master" else own.parent
+    recorded = shared / "past"
+    with (shared / "past.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not recorded.exists():
+            folder = tmp_path_factory.mktemp("recording")
+            record(folder, incidents())
+            folder.rename(recorded)
+    copy = own / "past-copy"
+    shutil.copytree(recorded, copy)  # a Prometheus writes to its folder
+    with serving(copy) as server:
         yield server

@@ -76,20 +76,17 @@ def incidents() -> Iterator[bytes]:
     return demo_history.scrapes(1, START, SECONDS, INTERVAL, models=USUAL_MODELS, schedule=HOURLY)
 
 
-@contextlib.contextmanager
-def recorded(folder: Path, scrapes: Iterable[bytes]) -> Iterator[Past]:
-    """Start a Prometheus on the scrapes of that time, with what the recording rules and the alerts made of them."""
+def record(folder: Path, scrapes: Iterable[bytes]) -> None:
+    """Write the scrapes of that time, with what the recording rules and the alerts made of them, for `serving`."""
     _blocks(folder, scrapes)
     times = (f"--start={START:.0f}", f"--end={START + SECONDS:.0f}", f"--eval-interval={INTERVAL}s")
     for _ in range(_DEPTH):
-        with _serving(folder) as server:
+        with serving(folder) as server:
             kind = ("rules", *times, f"--url={server.url}", f"--output-dir={folder / 'data'}")
             _create(*kind, FOLDER / "rules/recording.yml")
-    with _serving(folder) as server:
+    with serving(folder) as server:
         fired = [sample.encode() for rule in ALERTS for sample in server.firing(rule)]
     _blocks(folder, fired)
-    with _serving(folder) as server:
-        yield server
 
 
 def _blocks(folder: Path, scrapes: Iterable[bytes]) -> None:
@@ -105,7 +102,7 @@ def _create(*arguments: str | Path) -> None:
 
 
 @contextlib.contextmanager
-def _serving(folder: Path) -> Iterator[Past]:
+def serving(folder: Path) -> Iterator[Past]:
     """Start a Prometheus on the blocks of a folder."""
     settings = folder / "prometheus.yml"
     settings.write_text("{}")
