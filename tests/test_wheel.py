@@ -100,10 +100,10 @@ def test_the_metadata_has_the_readme(wheel: Path) -> None:
 def test_the_installed_wheel_runs_outside_the_checkout(wheel: Path, tmp_path: Path) -> None:
     """Installed into a fresh environment, the console script runs from any folder and finds its collectors."""
     environment = tmp_path / "venv"
-    venv.create(environment, with_pip=True)
+    venv.create(environment)
     python = environment / "bin/python"
     subprocess.run(
-        [python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", wheel],
+        [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", "--no-index", wheel],
         check=True,
         capture_output=True,
         timeout=6 * DEADLINE_SECONDS,
