@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from modelhost_exporter.gpu.nvidia.device import DeviceDependencies
-from modelhost_exporter.gpu.nvidia.driver import Nvidia
 from modelhost_exporter.gpu.nvidia.nvml import Nvml
-from modelhost_exporter.gpu.nvidia.xid import XidWatcher
+from modelhost_exporter.gpu.nvidia.source import NvidiaSource
+from modelhost_exporter.gpu.nvidia.xid import XidMonitor
 from modelhost_exporter.gpu.runtime_suspend import PciDevices
 from tests.gpu.driver import GIB, H100, Lines, plug_in
 from tests.gpu.querying import FIRST, NAME, SECOND, collected, of_first, write_power_state, write_runtime_d3
@@ -144,7 +144,7 @@ def test_a_pause_ends_only_with_an_enumeration(driver: Driver, clock: Clock, tmp
     write_power_state(tmp_path / "sys", 0, "active", "auto")
     nvml = Nvml()
     pci = PciDevices(tmp_path / "sys", tmp_path / "proc")
-    source = Nvidia(DeviceDependencies(nvml, XidWatcher(nvml, wait_ms=10), pci, clock=clock))
+    source = NvidiaSource(DeviceDependencies(nvml, XidMonitor(nvml, wait_ms=10), pci, clock=clock))
     (device,) = source.enumerate().present
     device.read()
     source.enumerate()
