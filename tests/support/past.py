@@ -89,6 +89,14 @@ def record(folder: Path, scrapes: Iterable[bytes]) -> None:
     _blocks(folder, fired)
 
 
+@contextlib.contextmanager
+def recorded(folder: Path, scrapes: Iterable[bytes]) -> Iterator[Past]:
+    """Start a Prometheus on the scrapes of that time, and on what the rules made of them."""
+    record(folder, scrapes)
+    with serving(folder) as server:
+        yield server
+
+
 def _blocks(folder: Path, scrapes: Iterable[bytes]) -> None:
     scraped = folder / "scraped.om"
     with scraped.open("wb") as file:
