@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(autouse=True)
-def logging_of_its_own() -> Iterator[None]:
-    """Take back what a test that runs the exporter in this process sets up: the next one has another standard error."""
+def restored_logging() -> Iterator[None]:
+    """Undo the logging set-up of a test that runs the exporter in this process: the next has another standard error."""
     root = logging.getLogger()
     level = root.level
     hooks = sys.excepthook, threading.excepthook, sys.unraisablehook
@@ -35,16 +35,16 @@ def logging_of_its_own() -> Iterator[None]:
 
 
 class StartExporter(Protocol):
-    """Starts the real exporter with the given flags; it is stopped when the test ends."""
+    """A function that starts the real exporter with the given flags; it is stopped when the test ends."""
 
     def __call__(self, *arguments: str, under: Sequence[str] = ()) -> Exporter:
-        """Start it and wait until it is ready."""
+        """Start the exporter and wait until it is ready."""
         ...
 
 
 @pytest.fixture
 def start_exporter() -> Iterator[StartExporter]:
-    """Give a function that starts real exporters."""
+    """Return a function that starts real exporters."""
     with contextlib.ExitStack() as stack:
 
         def start(*arguments: str, under: Sequence[str] = ()) -> Exporter:

@@ -51,7 +51,7 @@ if __name__ == "__main__":
 
 
 def test_help_is_one_short_clause() -> None:
-    """At most 120 characters, one sentence; what else is to be said is a note in docs/metrics.md."""
+    """At most 120 characters, one sentence; details are a note in docs/metrics.md."""
     texts = [line.strip() for line in listing().splitlines() if line.startswith("    ")]
     texts += [family.help for family in (*request_metrics.FAMILIES, *health.FAMILIES)]
     assert len(texts) > 150

@@ -1,4 +1,4 @@
-"""The wheel that is built from the tree is whole."""
+"""The wheel and the sdist that are built from this tree."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_a_release_needs_a_home(tmp_path: Path) -> None:
 
 
 def test_the_metadata_has_the_readme(wheel: Path) -> None:
-    """As Markdown, and no URL is invented."""
+    """The README is the description, as Markdown; without a home there are no project URLs."""
     metadata = email.message_from_bytes(zipfile.ZipFile(wheel).read(f"{DIST_INFO}/METADATA"))
     assert metadata["Description-Content-Type"] == "text/markdown"
     assert "# modelhost-exporter" in metadata.get_payload()

@@ -99,7 +99,7 @@ def _give_up(_number: int, _frame: FrameType | None) -> None:
 
 
 def regular_expressions() -> set[str]:
-    """Return where the package uses ``re``: ``module.NAME`` of a constant, ``module:function`` of a use within one."""
+    """Return the uses of ``re`` in the package: ``module.NAME`` for a constant, else ``module:function``."""
     found: set[str] = set()
     for file in PACKAGE.rglob("*.py"):
         module = ".".join(("modelhost_exporter", *file.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(

@@ -39,7 +39,7 @@ class Machine:
         return Page(fetch(self._url).decode())
 
     def end_calls(self) -> None:
-        """Let the mount's calls fail, as they do when a dead server is given up."""
+        """End the mount's server, so that calls on the mount fail."""
         with self._fifo.open("wb"):
             pass
 
@@ -76,7 +76,7 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
 
 
 def test_a_mount_that_hangs_in_the_kernel(machine: Machine) -> None:
-    """A dead mount costs one scrape its time-out and later ones nothing, never the page, a thread more or the stop."""
+    """A dead mount delays one scrape by its time-out; not later ones, nor the stop; it costs one thread and no page."""
     dead, root = (str(machine.folder),), ("/",)
     assert machine.errors() == {root: 0, dead: 1}
     for _ in range(5):

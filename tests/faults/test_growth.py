@@ -113,7 +113,7 @@ def default_selections() -> Iterator[tuple[str, re.Pattern[str]]]:
 
 
 def test_every_regular_expression_is_listed() -> None:
-    """A new one is listed here before it meets foreign bytes; one that is gone is listed no longer."""
+    """The lists hold every regular expression of the package and no other."""
     assert regular_expressions() == FOREIGN.keys() | TRUSTED.keys()
 
 
@@ -129,7 +129,7 @@ def test_patterns(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "pattern"), [*default_selections()])
 def test_default_selections(name: str, pattern: re.Pattern[str]) -> None:
-    """So do the patterns that choose devices and mounts, whose names are anybody's."""
+    """The default filters take linear time too: users choose the names of mounts and devices."""
     assert name
     for make in attacks(pattern):
         fail_unless_linear(pattern.fullmatch, make)
@@ -166,7 +166,7 @@ def _is_slow(pattern: re.Pattern[Any], make: Make) -> bool:
 
 
 def test_squares_are_found_and_lines_are_not() -> None:
-    """The measuring tells a square from a line."""
+    """The measurement distinguishes quadratic from linear time."""
     squares = [factor(lambda data: sum(repeat(1, len(data) ** 2 // 64)), bytes) for _ in range(5)]
     assert max(squares) > MAX_FACTOR  # a pause in the first run of one makes it smaller
     assert factor(lambda data: [None for _ in data], bytes) < MAX_FACTOR

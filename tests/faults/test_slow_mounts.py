@@ -59,7 +59,7 @@ def mount_points(exporter: Exporter, name: str) -> dict[str, float]:
 
 
 def test_twenty_mounts_that_take_long(tmp_path: Path) -> None:
-    """Every scrape is answered with the root; after two seconds each mount has its space, and none has an error."""
+    """Every page has the root; after two seconds each mount has its space, and none has an error."""
     folder, config = tmp_path / "slow", tmp_path / "config.yaml"
     folder.mkdir()
     config.write_text(CONFIG.format(folder=folder))
@@ -77,7 +77,7 @@ def test_twenty_mounts_that_take_long(tmp_path: Path) -> None:
                 lambda: all(
                     when > first[mount] for mount, when in mount_points(exporter, "updated_timestamp_seconds").items()
                 ),
-                "a newer answer of every mount",
+                "a newer reading of every mount",
             )
         assert Page(exporter.page().decode()).by("modelhost_scrape_collector_success", "collector")["filesystem",] == 1
         wait_until_normal(exporter, before, spare=6)

@@ -25,14 +25,14 @@ _DEPTH = 3  # recorded series are made of recorded series
 
 
 class Past:
-    """A Prometheus that has nothing but the past."""
+    """A Prometheus that serves recorded history and scrapes nothing."""
 
     def __init__(self, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self.api = query.Prometheus(self.url)
 
     def ready(self) -> bool:
-        """Tell whether it can be asked."""
+        """Return whether it accepts queries."""
         try:
             return bool(fetch(f"{self.url}/-/ready"))
         except OSError:
