@@ -70,8 +70,10 @@ def error_ratio_by_model() -> q.Query:
     """Ask for the share of requests that failed, by server and model: the highest few."""
 
     def share(series: str, select: Callable[[str], str]) -> str:
-        failed, judged = (q.total(select(f"{series}requests_{what}:rate5m"), *MODELS) for what in ("failed", "judged"))
-        return q.ratio(failed, f"({judged} > 0)")
+        failed, eligible = (
+            q.total(select(f"{series}requests_{kind}:rate5m"), *MODELS) for kind in ("failed", "eligible")
+        )
+        return q.ratio(failed, f"({eligible} > 0)")
 
     return _of_models(_either(share("model:", _of_hosts), share("", _of_job)))
 

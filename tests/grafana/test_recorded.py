@@ -32,9 +32,9 @@ SERIES = {
     f'model:request_duration_seconds:mean_5m{{instance="a:8585",{MODEL}}}': 3.0,
     f"job_model:request_duration_seconds_sum:rate5m{{{MODEL}}}": 7.0,
     f'model:requests_failed:rate5m{{instance="a:8585",{MODEL}}}': 0.0,
-    f'model:requests_judged:rate5m{{instance="a:8585",{MODEL}}}': 1.0,
+    f'model:requests_eligible:rate5m{{instance="a:8585",{MODEL}}}': 1.0,
     f"job_model:requests_failed:rate5m{{{MODEL}}}": 15.0,
-    f"job_model:requests_judged:rate5m{{{MODEL}}}": 30.0,
+    f"job_model:requests_eligible:rate5m{{{MODEL}}}": 30.0,
 }
 
 

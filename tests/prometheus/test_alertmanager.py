@@ -60,7 +60,7 @@ INHIBITED = {
     ),
     "a hardware ticket does as well": (
         ("GpuHardwareSlowdown", "warning", {"gpu": "0"}),
-        ("ModelSloBurn", "warning", {**CHAT, "slo": "ttft", "window": "3d"}),
+        ("ModelSloBudgetBurn", "warning", {**CHAT, "slo": "ttft", "window": "3d"}),
     ),
     "a server that is down explains its models' pages": (
         ("ModelServerDown", "critical", {"server": "chat"}),
@@ -80,7 +80,7 @@ INHIBITED = {
     ),
     "errors are missed objectives": (
         ("ModelErrorBudgetBurn", "critical", {**CHAT, "window": "6h"}),
-        ("ModelSloBurn", "critical", {**CHAT, "slo": "ttft", "window": "6h"}),
+        ("ModelSloBudgetBurn", "critical", {**CHAT, "slo": "ttft", "window": "6h"}),
     ),
     "a page replaces the ticket": (
         ("HostFilesystemFull", "critical", {"mountpoint": "/models"}),
