@@ -1,4 +1,4 @@
-"""Recorded series (prometheus/rules/recording.yml): what panels over many hosts or days read instead of raw ones."""
+"""Recorded series (prometheus/rules/recording.yml): read by panels over many hosts or days instead of raw ones."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ IN_FLIGHT = "instance:requests_in_flight:sum"
 JOB = 'job=~"$job"'
 MODELS = ("server", "model")
 DRAWN = 20
-"""Models or hosts that one panel draws: the highest at each moment."""
+"""Maximum number of models or hosts in a panel: the highest at each moment."""
 
 
 def by_host(series: str, legend: str = "{{instance}}") -> q.Query:
-    """Ask for a series by host: the highest few."""
+    """Return a query for a series by host: the highest few."""
     return q.Query(q.top(DRAWN, q.select(series)), legend)
 
 
@@ -42,7 +42,7 @@ ALL_HOSTS, SOME_HOSTS = 'job=~"$instance"', 'job!~"$instance"'
 
 
 def by_model(series: str) -> q.Query:
-    """Ask for a series by server and model, the sum over hosts: the highest few."""
+    """Return a query for a series by server and model, the sum over hosts: the highest few."""
     chosen = q.total(_of_hosts(f"model:{series}"), *MODELS)
     return _of_models(_either(chosen, q.total(_of_job(series), *MODELS)))
 
@@ -55,19 +55,19 @@ def quantile_by(series: str, *by: str, quantile: str = "p95", matchers: tuple[st
 
 
 def quantile_by_model(series: str) -> q.Query:
-    """Ask for p95 by server and model: the highest few."""
+    """Return a query for p95 by server and model: the highest few."""
     return _of_models(quantile_by(series, *MODELS))
 
 
 def mean_by_model(series: str) -> q.Query:
-    """Ask for the mean of a histogram by server and model: the highest few."""
+    """Return a query for the mean of a histogram by server and model: the highest few."""
     chosen = q.highest(_of_hosts(f"model:{series}:mean_5m"), *MODELS)
     count = q.total(_of_job(f"{series}_bucket:rate5m", *q.MODEL, 'le="+Inf"'), *MODELS)
     return _of_models(_either(chosen, q.ratio(q.total(_of_job(f"{series}_sum:rate5m"), *MODELS), f"({count} > 0)")))
 
 
 def error_ratio_by_model() -> q.Query:
-    """Ask for the share of requests that failed, by server and model: the highest few."""
+    """Return a query for the share of requests that failed, by server and model: the highest few."""
 
     def share(series: str, select: Callable[[str], str]) -> str:
         failed, eligible = (
@@ -83,7 +83,7 @@ def _of_models(expr: str) -> q.Query:
 
 
 def _either(chosen: str, everything: str) -> str:
-    """Return what is asked of the chosen hosts, or where All is chosen what is recorded for all of a job together.
+    """Return what is asked of the selected hosts, or where All is chosen what is recorded for all of a job together.
 
     All would else be ten thousand series for 500 hosts of 20 models; now it is twenty. One side always selects nothing.
     """
@@ -99,7 +99,7 @@ def _of_job(series: str, *matchers: str) -> str:
 
 
 def heat(series: str) -> q.Query:
-    """Ask for a heatmap from recorded buckets of all hosts of the job together (they have no instance)."""
+    """Return a query for a heatmap from recorded buckets of all hosts of the job together (they have no instance)."""
     matchers = ",".join((JOB, *q.MODEL))
     return q.Query(q.total(f"job_model:{series}_bucket:rate5m{{{matchers}}}", "le"), "{{le}}", form="heatmap")
 

@@ -1,4 +1,4 @@
-"""Panels over many hosts: All reads what is recorded for all of them together, a choice what is recorded for each."""
+"""Panels over many hosts read the series of the job for All, and those of each host for a selection."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ SERIES = {
 
 @pytest.fixture(scope="module")
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[asking.Prometheus]:
-    """Give a real Prometheus that has these recorded series, in the past."""
+    """Start a real Prometheus with these recorded series in the past."""
     folder = tmp_path_factory.mktemp("prometheus")
     lines = [f"{name} {value} {BEGIN + minute * 60:.0f}" for name, value in SERIES.items() for minute in range(MINUTES)]
     (folder / "past").write_text("\n".join([*lines, "# EOF", ""]))
