@@ -1,4 +1,4 @@
-"""Rules read what the exporter writes: names, labels and outcomes."""
+"""Rules use the names, labels and outcomes of the exporter."""
 
 from __future__ import annotations
 
