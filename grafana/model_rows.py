@@ -40,21 +40,21 @@ def latencies() -> tuple[s.Builder, ...]:
         heat(
             f"{title}, heatmap",
             f"Distribution of the time {text}. Good: one narrow band.",
-            q.buckets(name, *chosen),
+            q.buckets(name, *matchers),
             unit=s.SECONDS,
             empty=empty,
         )
-        for title, name, chosen, _, empty, text in kinds
+        for title, name, matchers, _, empty, text in kinds
     )
     lines = (
         per_request(
             f"{title}, quantiles",
             f"Time {text}. Good: p99 near p95, both below the objective.",
-            *q.quantiles(name, *chosen),
+            *q.quantiles(name, *matchers),
             Query(q.highest(q.select("modelhost_slo_threshold_seconds", *q.MODEL, f'slo="{slo}"')), "objective"),
             empty=empty,
         )
-        for title, name, chosen, slo, empty, text in kinds
+        for title, name, matchers, slo, empty, text in kinds
     )
     return (*heatmaps, *lines)
 

@@ -12,8 +12,8 @@ WINDOWS = {
 }
 """Panels whose rate() or increase() has another window than $__rate_interval."""
 
-_JOB_MODEL = "reads recorded buckets of all hosts of a job together, which have no instance: its row says so"
-_EITHER = "where All is chosen, reads what is recorded for all hosts of a job together, which has no instance"
+_JOB_MODEL = "reads recorded buckets of all hosts of a job together, which have no instance"
+_EITHER = "if All is selected, reads what is recorded for all hosts of a job together, which has no instance"
 
 NO_INSTANCE = {
     **dict.fromkeys(

@@ -38,7 +38,7 @@ AT_ONCE = {
 
 
 def rows(api: query.Prometheus, question: Question, board: dict[str, Any], view: View) -> Iterator[View]:
-    """Yield the view of each row that a question is asked in: one for each value where its row is repeated."""
+    """Yield the view of each row of a question: one per value if its row is repeated."""
     variable = next(
         (each for each in query.questions(board) if (each.kind, each.where) == ("variable", question.repeat)), None
     )

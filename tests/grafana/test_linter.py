@@ -112,7 +112,7 @@ def test_panel_title_description(board: dict[str, Any]) -> None:
 
 @boards
 def test_panel_units(board: dict[str, Any]) -> None:
-    """panel-units-rule: a unit that Grafana knows on every panel and in every override."""
+    """panel-units-rule: a unit of Grafana on every panel and in every override."""
     for panel in panels(board):
         overrides = panel["fieldConfig"]["overrides"]
         own = [each["value"] for override in overrides for each in override["properties"] if each["id"] == "unit"]
@@ -125,8 +125,8 @@ def test_a_panel_without_data_has_a_text(board: dict[str, Any]) -> None:
     for panel in panels(board):
         words = panel["fieldConfig"]["defaults"]["noValue"]
         assert words
-        asked = " ".join(target["expr"] for target in panel["targets"])
-        if board["uid"] in ("modelhost-gpu", "modelhost-overview") and asked.startswith(
+        queried = " ".join(target["expr"] for target in panel["targets"])
+        if board["uid"] in ("modelhost-gpu", "modelhost-overview") and queried.startswith(
             "max by (instance, gpu) (modelhost_gpu"
         ):
             assert "No GPU" in words or "No XID" in words
@@ -164,7 +164,7 @@ def test_target_rate_interval() -> None:
 
 
 def test_target_job_and_instance() -> None:
-    """target-job-rule, target-instance-rule: each selector is limited to the chosen job and instance."""
+    """target-job-rule, target-instance-rule: each selector is limited to the selected job and instance."""
     without = set()
     for question in QUERIES:
         for each in selectors(question):

@@ -62,7 +62,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[asking.Prom
 def test_all_hosts_or_those_chosen(
     prometheus: asking.Prometheus, hosts: list[str], expected: list[float | None]
 ) -> None:
-    """All reads the series of the job; of chosen hosts the sum or the slowest counts; an unknown one has nothing."""
+    """All reads the series of the job, a selection the sum or the slowest of its hosts; an unknown host has no data."""
     view = View(BEGIN, BEGIN + 120, chosen={"instance": hosts})
 
     def last(query: Query) -> float | None:

@@ -150,7 +150,7 @@ def test_an_alert_is_inhibited_by_its_cause(
 
 @pytest.mark.parametrize(("severity", "receiver"), [("critical", "pages"), ("warning", "tickets"), ("info", "nobody")])
 def test_severity_selects_the_receiver(server: Server, severity: str, receiver: str) -> None:
-    """Pages, tickets and what is only shown go their own ways, one group for each host and area."""
+    """Each severity has its own receiver, and alerts are grouped by host and area."""
     labels = _labels(f"routed-{severity}:8585", "HostCpuHigh", severity)
     server.post("/api/v2/alerts", [{"labels": {**labels, "cpu": number}} for number in ("0", "1")])
 

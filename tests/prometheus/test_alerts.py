@@ -51,9 +51,9 @@ def test_an_alert_has_complete_annotations(rule: dict[str, Any]) -> None:
 @pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: "-".join(filter(None, _shipped(rule))))
 def test_an_alerts_link_selects_its_labels(rule: dict[str, Any]) -> None:
     """Each variable in it is one of that dashboard, and lists the label's values in metrics of the alert's kind."""
-    board, _, chosen = rule["annotations"]["dashboard"].removeprefix("/d/modelhost-").partition("?")
+    board, _, variables_set = rule["annotations"]["dashboard"].removeprefix("/d/modelhost-").partition("?")
     variables = {one["name"]: one for one in BOARDS[board]["templating"]["list"]}
-    for variable, label in re.findall(r"var-(\w+)=\{\{ \$labels\.(\w+)", chosen):
+    for variable, label in re.findall(r"var-(\w+)=\{\{ \$labels\.(\w+)", variables_set):
         listed = re.fullmatch(
             r"label_values\((modelhost_[a-z]+)\w*[,{].* (\w+)\)", variables[variable]["query"]["query"]
         )

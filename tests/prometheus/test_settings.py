@@ -35,9 +35,9 @@ def test_what_is_sent_to_a_long_term_store_is_enough_for_fleet(name: str) -> Non
     (relabelling,) = settings["remote_write"][0]["write_relabel_configs"]
     assert relabelling["action"] == "keep"
     title = BOARDS["fleet"]["title"]
-    asked = {one.metric for question in queries() if question.board == title for one in selectors(question)}
-    assert "modelhost_build_info" in asked
-    assert [metric for metric in sorted(asked) if not re.fullmatch(relabelling["regex"], metric)] == []
+    queried = {one.metric for question in queries() if question.board == title for one in selectors(question)}
+    assert "modelhost_build_info" in queried
+    assert [metric for metric in sorted(queried) if not re.fullmatch(relabelling["regex"], metric)] == []
 
 
 def _targets(server: Server) -> dict[str, str]:
