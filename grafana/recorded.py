@@ -85,7 +85,7 @@ def _of_models(expr: str) -> q.Query:
 def _either(selected: str, everything: str) -> str:
     """Return an expression for the selected hosts, or for all hosts of the job together if All is selected.
 
-    Reading each host for All would be 10,000 series for 500 hosts with 20 models, instead of 20. One side is always empty.
+    Reading each host for All would be 10,000 series for 500 hosts of 20 models, not 20. One side is always empty.
     """
     return f"{selected} or {everything}"
 
