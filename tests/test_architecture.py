@@ -23,7 +23,7 @@ OUTER = {"modelhost_exporter.web", "modelhost_exporter.proxy", "modelhost_export
 
 
 def imported_by(module: str) -> set[str]:
-    """Return what a module imports of ours, wherever the import stands and however it is written."""
+    """Return the modules of the package that a module imports, at any place and in any form."""
     found = set()
     for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -46,12 +46,12 @@ IMPORTS = {module: imported_by(module) for module in MODULES}
 
 
 def within(module: str, package: str) -> bool:
-    """Tell whether a module is a package or lies in it."""
+    """Return whether a module is a package or a part of it."""
     return module == package or module.startswith(f"{package}.")
 
 
 def test_imports_are_found() -> None:
-    """The parsing below sees plain, nested, relative and type-only imports (known ones, so it cannot pass unseeing)."""
+    """Plain, nested, relative and type-only imports are found: these are known to exist."""
     assert IMPORTS["modelhost_exporter.web.routes"] >= {
         "modelhost_exporter",
         "modelhost_exporter.threads",
@@ -66,7 +66,7 @@ def test_imports_are_found() -> None:
 
 
 @pytest.mark.parametrize("module", sorted(module for module in MODULES if any(within(module, p) for p in INNER)))
-def test_what_measures_and_parses_knows_nothing_of_what_serves(module: str) -> None:
+def test_measuring_and_parsing_do_not_import_serving(module: str) -> None:
     """Collectors, model servers, dialects and observations import neither web, proxy, cli nor service."""
     assert not {found for found in IMPORTS[module] if any(within(found, outer) for outer in OUTER)}
 
@@ -75,19 +75,19 @@ def test_what_measures_and_parses_knows_nothing_of_what_serves(module: str) -> N
     "module", sorted(module for module in MODULES if module.startswith("modelhost_exporter.collectors."))
 )
 def test_collectors_do_not_import_one_another(module: str) -> None:
-    """One file is one collector: it can be read, changed and taken away alone."""
+    """One file is one collector: it can be read, changed and removed alone."""
     assert not {found for found in IMPORTS[module] - {module} if found.startswith("modelhost_exporter.collectors.")}
 
 
 def test_only_main_imports_the_command_line() -> None:
-    """Nothing hangs on the command line but ``python -m modelhost_exporter``."""
+    """Nothing depends on the command line but ``python -m modelhost_exporter``."""
     assert {module for module, found in IMPORTS.items() if "modelhost_exporter.cli" in found} == {
         "modelhost_exporter.__main__"
     }
 
 
-def test_only_the_command_line_knows_of_the_demo() -> None:
-    """What measures a real machine does without the simulated one."""
+def test_only_the_command_line_imports_the_demo() -> None:
+    """Modules that measure a real machine do not depend on the simulated one."""
     outside = {module for module in MODULES if not within(module, "modelhost_exporter.demo")}
     assert {m for m in outside if any(within(found, "modelhost_exporter.demo") for found in IMPORTS[m])} == {
         "modelhost_exporter.cli"
@@ -123,7 +123,7 @@ def test_collectors_may_be_imported_in_any_order() -> None:
 
 
 def _runtime_imports(module: str) -> set[str]:
-    """Return our modules that stand in a module's own top-level imports."""
+    """Return the package's modules that a module imports at its top level, type-only imports left out."""
     found = set()
     for node in ast.parse(MODULES[module].read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ImportFrom):
@@ -149,8 +149,51 @@ def test_threads_are_started_in_one_place(module: str) -> None:
     assert not names & started
 
 
+OPENS_FILES = {
+    "modelhost_exporter.config.yaml_file": "the configuration",
+    "modelhost_exporter.demo.kernel": "writes the simulated machine's /proc and /sys",
+    "modelhost_exporter.gpu.nvidia.library": "the loader's cache",
+    "modelhost_exporter.gpu.nvidia.library_headers": "a library that is larger than a page",
+    "modelhost_exporter.linux.kernel_files": "the small files of /proc and /sys",
+    "modelhost_exporter.page": "the page's static files",
+    "modelhost_exporter.process.descriptors": "/dev/null",
+}
+_PATHS = {"Path", "os", "io", "path", "file", "folder", "cache", "_root"}
+
+
+def test_small_kernel_files_are_read_in_one_place() -> None:
+    """Only linux/kernel_files.py opens files of the kernel; every other module that opens a file has a reason."""
+    found = {
+        module
+        for module, file in MODULES.items()
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and _opens_a_file(node.func)
+    }
+    assert found == OPENS_FILES.keys()
+
+
+def _opens_a_file(function: ast.expr) -> bool:
+    """Return whether a called function is ``open``, or a method of a path that opens or reads it."""
+    if isinstance(function, ast.Name):
+        return function.id == "open"
+    return (
+        isinstance(function, ast.Attribute)
+        and function.attr in ("open", "read_text", "read_bytes")
+        and _is_path(function.value)
+    )
+
+
+def _is_path(node: ast.expr) -> bool:
+    """Return whether an expression is a path, an operation on paths, or the os module, by its name."""
+    if isinstance(node, ast.BinOp):
+        return True
+    if isinstance(node, ast.Call):
+        return _is_path(node.func)
+    return (node.id if isinstance(node, ast.Name) else getattr(node, "attr", "")) in _PATHS
+
+
 def test_a_public_class_name_occurs_once() -> None:
-    """Whoever reads or searches for a class finds one thing."""
+    """A search for a class name finds one definition."""
     found: dict[str, list[str]] = {}
     for module, file in MODULES.items():
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):

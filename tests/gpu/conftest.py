@@ -9,9 +9,9 @@ import pytest
 
 from modelhost_exporter.collectors import gpu
 from modelhost_exporter.gpu.nvidia.device import DeviceDependencies
-from modelhost_exporter.gpu.nvidia.driver import Nvidia
 from modelhost_exporter.gpu.nvidia.nvml import Nvml
-from modelhost_exporter.gpu.nvidia.xid import XidWatcher
+from modelhost_exporter.gpu.nvidia.source import NvidiaSource
+from modelhost_exporter.gpu.nvidia.xid import XidMonitor
 from modelhost_exporter.gpu.processes import ProcessNames
 from modelhost_exporter.gpu.runtime_suspend import PciDevices
 from tests.gpu.driver import Driver, compiled
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Clock:
-    """A clock that stands still until it is told to go on."""
+    """A clock that stands still; a test adds to its ``seconds``."""
 
     def __init__(self) -> None:
         self.seconds = 1000.0
@@ -34,22 +34,22 @@ class Clock:
 
 
 class MakeGpu(Protocol):
-    """Makes a collector of the stand-in's GPUs; closed when the test ends."""
+    """A function that makes a collector of the stand-in's GPUs; it is closed when the test ends."""
 
     def __call__(self, options: gpu.GpuOptions | None = None, **dependencies: Any) -> gpu.GpuCollector:
-        """Make it; ``around`` replaces parts of the surroundings."""
+        """Make a collector; ``dependencies`` replaces some of its dependencies."""
         ...
 
 
 @pytest.fixture(scope="session")
 def standin(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the stand-in, compiled."""
+    """Return the path of the compiled stand-in driver."""
     return compiled(tmp_path_factory.mktemp("standin"))
 
 
 @pytest.fixture
 def driver(standin: Path, tmp_path: Path) -> Iterator[Driver]:
-    """Give the stand-in, without GPUs; what hangs in it at the end is let go."""
+    """Return the stand-in driver, without GPUs; calls that hang in it are released at the end."""
     made = Driver(standin, tmp_path / "script")
     yield made
     made.forget_all()
@@ -59,19 +59,19 @@ def driver(standin: Path, tmp_path: Path) -> Iterator[Driver]:
 
 @pytest.fixture
 def clock() -> Clock:
-    """Give a clock."""
+    """Return a clock."""
     return Clock()
 
 
 @pytest.fixture
 def make_gpu(driver: Driver, tmp_path: Path, clock: Clock) -> Iterator[MakeGpu]:
-    """Give a function that makes collectors; no thread samples on its own in them."""
+    """Return a function that makes collectors; none of them samples in a thread unless ``sample_seconds`` is given."""
     with contextlib.ExitStack() as stack:
 
         def make(options: gpu.GpuOptions | None = None, **dependencies: Any) -> gpu.GpuCollector:
             nvml = dependencies.pop("nvml", None) or Nvml()
             settings: dict[str, Any] = {
-                "xids": XidWatcher(nvml, lambda: 1.8e9, wait_ms=10),
+                "xids": XidMonitor(nvml, lambda: 1.8e9, wait_ms=10),
                 "pci": PciDevices(tmp_path / "sys", tmp_path / "proc"),
                 "names": ProcessNames(lambda pid: f"program {pid}"),
                 "clock": clock,
@@ -80,7 +80,7 @@ def make_gpu(driver: Driver, tmp_path: Path, clock: Clock) -> Iterator[MakeGpu]:
                 **dependencies,
             }
             collector = gpu.GpuCollector(
-                {"nvidia": Nvidia(DeviceDependencies(nvml, **settings))}, options or gpu.GpuOptions()
+                {"nvidia": NvidiaSource(DeviceDependencies(nvml, **settings))}, options or gpu.GpuOptions()
             )
 
             def end() -> None:
