@@ -128,7 +128,7 @@ def test_collectors_are_chosen_by_name(overrides: dict[str, object], expected: s
             "web: {listen_addresses: [localhost]}",
             "web.listen_addresses[0]: 'localhost' is not an address such as 127.0.0.1:8585, :8585 or [::1]:8585",
         ),
-        ("web: {listen_addresses: ['a:99999']}", "web.listen_addresses[0]: 'a:99999': a port is at most 65535"),
+        ("web: {listen_addresses: ['a:99999']}", "web.listen_addresses[0]: 'a:99999': the port must be at most 65535"),
         ("web: {max_requests: 0}", "web: max_requests must be at least 1"),
         (
             "web: {telemetry_path: metrics}",
@@ -139,9 +139,9 @@ def test_collectors_are_chosen_by_name(overrides: dict[str, object], expected: s
         ("collectors: {cpu: {enabeld: true}}", "collectors.cpu: unknown key 'enabeld'; known: enabled"),
         (
             "collectors: {disk: {devices: {include: a, exclude: b}}}",
-            "collectors.disk.devices: give include or exclude, not both",
+            "collectors.disk.devices: set include or exclude, not both",
         ),
-        ("web: {a: 1, a: 2}", ":1:13: key 'a' stands twice"),
+        ("web: {a: 1, a: 2}", ":1:13: duplicate key 'a'"),
         ("web: {", ":1:7: "),
         ("? [a]\n: b", ":1:3: a key must be text"),
         ("a: \x01", "config.yaml: "),
