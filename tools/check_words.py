@@ -48,6 +48,7 @@ EXEMPT = (
     "LICENSE",
     "exporter/modelhost_exporter/config/old_keys.py",
     "tests/captures/",
+    "tests/config/test_old_keys.py",
     "tests/tools/test_check_words.py",
     "tools/check_words.py",
 )

@@ -200,3 +200,57 @@ def test_the_old_flag_names_the_new_one(capsys: pytest.CaptureFixture[str]) -> N
         cli.main(["--proxy.server=a=:1=http://h"])
     assert caught.value.code == cli.EXIT_CONFIG
     assert "replaced by --proxy=[NAME=]LISTEN=URL" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (
+            "urls: ['http://h:1'], poll: {metrics_url: 'http://h:2'}",
+            "poll.metrics_url is one page, which would be read",
+        ),
+        ("url: 'http://h', poll: false, probe: {}", "probe never runs with poll: false, since only polls find"),
+        ("url: 'http://h', kind: anthropic, probe: {}", "probe never runs for kind anthropic, which is not polled"),
+    ],
+)
+def test_options_that_would_have_no_effect_or_a_wrong_one(entry: str, message: str) -> None:
+    """They are errors that say why."""
+    with pytest.raises(ConfigError) as caught:
+        flags(file=f"servers: [{{name: a, {entry}}}]")
+    assert str(caught.value).startswith(f"servers[0]: {message}")
+
+
+@pytest.mark.parametrize(
+    ("length", "rest", "fits"),
+    [
+        (128, "url: 'http://h'", True),
+        (129, "url: 'http://h'", False),
+        (126, "urls: ['http://h']", True),
+        (127, "urls: ['http://h']", False),
+    ],
+)
+def test_a_name_is_bounded(length: int, rest: str, *, fits: bool) -> None:
+    """Those of replicas too."""
+    text = f"servers: [{{name: {'a' * length}, {rest}}}]"
+    if fits:
+        assert len(flags(file=text).servers[0].name) == 128
+        return
+    with pytest.raises(ConfigError, match=r"servers\[0\]: name must not be longer than 128 characters"):
+        flags(file=text)
+
+
+@pytest.mark.parametrize(("server", "proxy"), [(("http://%s",), ()), ((), (":0=http://%s",))])
+def test_a_derived_name_is_bounded(server: tuple[str, ...], proxy: tuple[str, ...]) -> None:
+    """A long host needs a name of its own."""
+    host = "h" * 200
+    with pytest.raises(ConfigError, match="name must not be longer than 128 characters"):
+        flags(server=tuple(text % host for text in server), proxy=tuple(text % host for text in proxy))
+
+
+def test_the_place_of_an_error_is_an_entry_of_the_file() -> None:
+    """Replicas of an entry before it do not count."""
+    text = "servers: [{name: r, urls: ['http://h:1', 'http://h:2']}, {name: a, url: 'http://h'}, %s]"
+    for entry, place in (("{name: a, url: 'http://h'}", "servers[2]"), ("{name: r-2, url: 'http://h'}", "servers[2]")):
+        with pytest.raises(ConfigError) as caught:
+            flags(file=text % entry)
+        assert caught.value.where == place

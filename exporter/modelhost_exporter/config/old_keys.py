@@ -1,4 +1,4 @@
-"""Keys of the configuration that were replaced: an error that shows the new form of what was written."""
+"""Reject replaced keys of the configuration, with an error that shows or names the new form."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from modelhost_exporter.config.parsing import ConfigError
 from modelhost_exporter.logs.redaction import redact
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 OLD = ("proxy", "model_servers")
 _SECRET = "***"  # noqa: S105 - what is shown in place of one
@@ -24,9 +24,63 @@ _OF_PROXIED = {"upstream": "url", "kind": "kind", "max_models": "max_models"}
 _OF_POLL = {key: key for key in ("timeout", "metrics", "metrics_url")}
 _OF_POLLED = {key: key for key in ("url", "kind", "max_models", "probe")}
 
+_OBJECTIVES = ("ttft", "tpot", "duration")
+_OPTIONS = {"usage": "include_usage", "inspect_bytes": "max_inspected_body_bytes"}
+# path of a mapping (* is any key or position) → its old keys, and what each is now, relative to that mapping
+_RENAMED: Mapping[str, Mapping[str, str]] = {
+    "servers.*": {
+        "upstream": "url",
+        "objectives": "slo",
+        "poll_interval": "poll.interval",
+        **{key: f"proxy.{key}" for key in ("listen", "connect_timeout", "idle_timeout")},
+        **{key: f"proxy.{new}" for key, new in _OPTIONS.items()},
+        **{key: f"poll.{key}" for key in ("interval", *_OF_POLL)},
+    },
+    "servers.*.proxy": _OPTIONS,
+    "servers.*.poll": {"poll_interval": "interval"},
+    "servers.*.slo.*": {"ratio": "target"},
+    "servers.*.models.*": {"objectives": "slo", **{key: f"slo.{key}" for key in _OBJECTIVES}},
+    "servers.*.models.*.slo.*": {"ratio": "target"},
+    "collectors.filesystem": {"stuck_after": "timeout"},
+    "collectors.gpu": {"stuck_after": "timeout"},
+}
+
 
 def reject(raw: object) -> None:
-    """Raise ConfigError where a replaced key is in the configuration, with the new form of it as the error's hint."""
+    """Raise ConfigError for the first replaced key of a configuration.
+
+    The error's hint is the new form of replaced lists; the error for a renamed key names the new key.
+    """
+    _reject_lists(raw)
+    _reject_renamed(raw)
+
+
+def _reject_renamed(raw: object) -> None:
+    for path, renamed in _RENAMED.items():
+        for where, found in _mappings(raw, path.split(".")):
+            for key, new in renamed.items():
+                if key in found:
+                    raise ConfigError(where, f"unknown key {key!r}: it is {new} now")
+
+
+def _mappings(raw: object, path: list[str], where: str = "") -> Iterator[tuple[str, dict[Any, Any]]]:
+    """Yield each mapping at a path, with its place in the file such as ``servers[0].proxy``."""
+    if not path:
+        if isinstance(raw, dict):
+            yield where, raw
+        return
+    key, *rest = path
+    if key == "*" and isinstance(raw, list):
+        below = [(f"{where}[{position}]", item) for position, item in enumerate(raw)]
+    elif isinstance(raw, dict):
+        below = [(f"{where}.{name}".lstrip("."), value) for name, value in raw.items() if key in ("*", name)]
+    else:
+        below = []
+    for place, value in below:
+        yield from _mappings(value, rest, place)
+
+
+def _reject_lists(raw: object) -> None:
     if not isinstance(raw, dict):
         return
     found = [key for key in OLD if key in raw]
@@ -49,25 +103,45 @@ def _interval(raw: dict[Any, Any]) -> object:
 
 
 def _servers(raw: dict[Any, Any], interval: object) -> list[dict[str, Any]]:
-    """Return the new list: the servers that are in it already, then those of both old lists, joined by name."""
+    """Return the new list: the servers that are in it already, then those of both old lists, joined by name.
+
+    Entries of one name whose URLs differ cannot be one server: the polled one becomes NAME-polled.
+    """
     new = {str(entry.get("name")): _with_interval(entry, interval) for entry in _entries(raw.get("servers"))}
     section = raw.get("proxy")
+    listed = set(new)
     for old in _entries(section.get("servers") if isinstance(section, dict) else None):
-        entry = new.setdefault(str(old.get("name")), {"name": old.get("name")})
-        entry.update(_copied(old, _OF_PROXIED))
+        entry = _entry_of(new, old, _OF_PROXIED, "proxied")
         entry["proxy"] = _copied(old, _OF_PROXY)
-        entry["poll"] = False
+        if str(entry["name"]) not in listed:
+            entry["poll"] = False
         _convert(old, entry, "objectives", "slo", _objectives)
         _convert(old, entry, "models", "models", _models)
     for old in _entries(raw.get("model_servers")):
-        entry = new.setdefault(str(old.get("name")), {"name": old.get("name")})
+        entry = _entry_of(new, old, _OF_POLLED, "polled")
         entry.pop("poll", None)
-        entry.update(_copied(old, _OF_POLLED))
         _convert(old, entry, "headers", "headers", _without_values)
         poll = _copied(old, _OF_POLL) | ({"interval": interval} if interval is not None else {})
         if poll:
             entry["poll"] = poll
     return list(new.values())
+
+
+def _entry_of(
+    new: dict[str, dict[str, Any]], old: dict[Any, Any], names: dict[str, str], suffix: str
+) -> dict[str, Any]:
+    """Return the new entry of an old one's name, or another where that name has a different URL."""
+    copied, name = _copied(old, names), old.get("name")
+    before = new.get(str(name), {})
+    if _is_other_url(before.get("url"), copied.get("url")):
+        name = f"{name}-{suffix}"
+    entry = new.setdefault(str(name), {"name": name})
+    entry.update(copied)
+    return entry
+
+
+def _is_other_url(before: object, url: object) -> bool:
+    return isinstance(before, str) and isinstance(url, str) and before.rstrip("/") != url.rstrip("/")
 
 
 def _with_interval(entry: dict[Any, Any], interval: object) -> dict[str, Any]:

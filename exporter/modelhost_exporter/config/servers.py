@@ -1,4 +1,4 @@
-"""The ``servers:`` list: engines that are polled and, where ``proxy`` is given, whose requests are measured."""
+"""The ``servers:`` list: servers whose engines are polled and, with ``proxy``, whose requests are measured."""
 
 from __future__ import annotations
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 NOT_POLLED = ("anthropic", "other")
 """Kinds of servers that have nothing to poll, only requests to measure."""
+
+MAX_NAME = 128
+"""Characters of a server's name, which is a label of most metrics."""
 
 _FIELD_NAME = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)  # RFC 9110, section 5.1
 _PROXY_FORM = "[NAME=]LISTEN=URL, such as ollama=127.0.0.1:8434=http://127.0.0.1:11434"
@@ -86,10 +89,12 @@ class Server:
     def __post_init__(self) -> None:
         if not self.name:
             raise ValueError("name must not be empty")
+        if len(self._replica_name(len(self.urls)) if self.urls else self.name) > MAX_NAME:
+            raise ValueError(f"name must not be longer than {MAX_NAME} characters, the number of a replica included")
         if (self.url is None) == (not self.urls):
             raise ValueError("url is missing" if self.url is None else "give url or urls, not both")
-        if self.urls and self.proxy is not None:
-            raise ValueError("a proxy forwards to one url: give each replica an entry of its own instead of urls")
+        self._reject_single_options()
+        self._reject_probe_without_polls()
         if self.kind not in kind_names():
             raise ValueError(f"kind must be one of {', '.join(kind_names())}, not {self.kind!r}")
         if self.max_models < 1:
@@ -100,12 +105,34 @@ class Server:
                 shown = name if is_name else "***"  # a name that is none may hold the value
                 raise ValueError(f"headers: {shown!r} is not a header field of plain text")
 
+    def _reject_single_options(self) -> None:
+        """Reject what can only be given to a server with one ``url``."""
+        if self.urls and self.proxy is not None:
+            raise ValueError("a proxy forwards to one url: give each replica an entry of its own instead of urls")
+        if self.urls and self.poll and self.poll.metrics_url is not None:
+            raise ValueError(
+                "poll.metrics_url is one page, which would be read for every replica:"
+                " give each replica an entry of its own instead of urls"
+            )
+
+    def _reject_probe_without_polls(self) -> None:
+        """Reject a probe that would never run: which models it may use is known from polls."""
+        if self.probe is None:
+            return
+        if self.poll is False:
+            raise ValueError("probe never runs with poll: false, since only polls find the models: remove one of them")
+        if self.kind in NOT_POLLED:
+            raise ValueError(f"probe never runs for kind {self.kind}, which is not polled: remove probe")
+
+    def _replica_name(self, number: int) -> str:
+        return f"{self.name}-{number}"
+
     def replicas(self) -> tuple[Server, ...]:
         """Return a server for each of ``urls``; itself where it has one ``url``."""
         if self.url is not None:
             return (self,)
         return tuple(
-            replace(self, name=f"{self.name}-{number}", url=url, urls=()) for number, url in enumerate(self.urls, 1)
+            replace(self, name=self._replica_name(number), url=url, urls=()) for number, url in enumerate(self.urls, 1)
         )
 
     @property
