@@ -129,7 +129,7 @@ async def test_a_query_chooses_collectors(served: tuple[str, ClientSession], que
     [
         ("?collect[]=c", "no enabled collector 'c'; enabled: a, b\n"),
         ("?exclude[]=", "no enabled collector ''; enabled: a, b\n"),
-        ("?collect[]=a&exclude[]=b", "give collect[] or exclude[], not both\n"),
+        ("?collect[]=a&exclude[]=b", "use collect[] or exclude[], not both\n"),
     ],
 )
 async def test_a_wrong_choice_is_refused(served: tuple[str, ClientSession], query: str, message: str) -> None:
