@@ -68,7 +68,9 @@ def _where(given: Options, chosen: dict[str, Program | None]) -> str:
     rows = [
         f"  {title:<13} {given.url(name) + '/' if chosen[name] else absent[name]}" for name, title in titles.items()
     ]
-    return "\n".join(["", *rows, "", f"  data in {given.data}, logs in {given.data / 'logs'}; Ctrl-C stops everything", ""])
+    return "\n".join(
+        ["", *rows, "", f"  data in {given.data}, logs in {given.data / 'logs'}; Ctrl-C stops everything", ""]
+    )
 
 
 if __name__ == "__main__":

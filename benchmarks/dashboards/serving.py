@@ -43,7 +43,7 @@ def address(program: Program) -> str:
 
 
 def settled(data: Path) -> Iterator[Program]:
-    """Start Prometheus with its defaults and wait until it has compacted the blocks, which shows as a longer idle time."""
+    """Start Prometheus with its defaults and wait until it has compacted the blocks: until it is idle for a while."""
     with prometheus(data, f"--storage.tsdb.retention.time={_RETENTION}", "--query.timeout=10m") as program:
         _wait_until_idle(program)
         yield program

@@ -1,4 +1,4 @@
-"""A stand-in for vLLM with faults: it refuses connections, does not respond, or responds with bytes that are not HTTP."""
+"""A stand-in for vLLM with faults: it refuses connections, hangs, or responds with bytes that are not HTTP."""
 
 from __future__ import annotations
 

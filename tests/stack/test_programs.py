@@ -68,7 +68,7 @@ def test_without_a_prometheus_the_error_says_where_one_is(tmp_path: Path, monkey
 
 def test_a_home_without_a_grafana_is_an_error(tmp_path: Path) -> None:
     """A home without a grafana is an error."""
-    with pytest.raises(StackError, match=r"GRAFANA_HOME=.*: there is no program bin/grafana in it"):
+    with pytest.raises(StackError, match=r"GRAFANA_HOME=.*: no executable bin/grafana"):
         programs.grafana(GIVEN, tmp_path, {"GRAFANA_HOME": str(tmp_path)})
 
 
@@ -78,5 +78,5 @@ def test_a_grafana_whose_home_cannot_be_found_is_an_error(tmp_path: Path, monkey
     (tmp_path / "conf" / "defaults.ini").unlink()
     monkeypatch.setenv("PATH", str(binary.parent))
     monkeypatch.setattr(programs, "_GRAFANA_HOMES", ())
-    with pytest.raises(StackError, match=r"its home .* was not found; say GRAFANA_HOME"):
+    with pytest.raises(StackError, match=r"its home .* was not found; set GRAFANA_HOME"):
         programs.grafana(GIVEN, tmp_path, {})

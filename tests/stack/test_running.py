@@ -46,7 +46,7 @@ def test_a_port_that_is_taken_is_named_with_the_flag_that_takes_another(tmp_path
     """A port that is taken is named with the flag that takes another."""
     with socket.create_server(("127.0.0.1", 0)) as taken, Running(tmp_path, lambda: False) as running:
         port = taken.getsockname()[1]
-        with pytest.raises(StackError, match=f"127.0.0.1:{port} is in use, prometheus cannot .* --prometheus-port"):
+        with pytest.raises(StackError, match=f"prometheus: 127.0.0.1:{port} is in use; .* --prometheus-port"):
             running.start(program(SERVE, port))
 
 
