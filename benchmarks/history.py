@@ -1,7 +1,7 @@
 """Write the history of simulated hosts as Prometheus blocks: ``python -m benchmarks.history FOLDER [--hosts=20]``.
 
-The raw series of every host, as scraped; ``--storage.tsdb.path=FOLDER`` shows them. Takes promtool, and two cores about
-seven minutes for 20 hosts with 20 models and an hour.
+The blocks have the raw series of every host, as scraped; run Prometheus with ``--storage.tsdb.path=FOLDER`` to query
+them. Requires promtool, and takes about seven minutes on two cores for 20 hosts with 20 models and an hour.
 """
 
 from __future__ import annotations

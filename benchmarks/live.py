@@ -1,7 +1,7 @@
 """Cost of the live feed: without viewers, with one, with a hundred, and of a message of maximum size.
 
 Run from the repository's root: ``python -m benchmarks.live``. Shares of a core are user and system time of the
-exporter's process over the wall time; viewers are connections of this process, which read everything.
+exporter's process divided by wall time; viewers are connections of this process that read everything.
 """
 
 from __future__ import annotations

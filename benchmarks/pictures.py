@@ -1,7 +1,7 @@
 """Draw the dashboards for the documentation: ``python -m benchmarks.pictures [FOLDER] [NAME …]``.
 
-From an afternoon of three simulated hosts, on the first of which something goes wrong now and then, recorded and judged
-by the real rules in a real Prometheus. Takes two cores some three minutes.
+The data is an afternoon of three simulated hosts, the first of which has incidents, recorded in a real Prometheus with
+the shipped rules. Takes about three minutes on two cores.
 """
 
 from __future__ import annotations

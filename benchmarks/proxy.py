@@ -1,7 +1,7 @@
 """Cost of the proxy: direct, nginx, a bare aiohttp proxy, this proxy and LiteLLM, with the same upstream and load.
 
 Run with ``python -m benchmarks.proxy``. The ways are measured in turn, round after round, and each figure is the median
-of its rounds. Figures that are to be reached are marked PASS or MISS; the exit code is 0 either way.
+of its rounds. Figures with a target are marked PASS or MISS; the exit code is 0 either way.
 """
 
 from __future__ import annotations

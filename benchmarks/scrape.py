@@ -1,8 +1,8 @@
 """Cost of a scrape: this exporter and node_exporter, scraped in turn on one machine as Prometheus does.
 
-Run with ``python -m benchmarks.scrape``. Figures that are to be reached are marked PASS or MISS; the exit
-code is 0 either way. CPU time is the process's own (user and system, every thread) between the first and the last
-measured scrape, pauses included.
+Run with ``python -m benchmarks.scrape``. Figures with a target are marked PASS or MISS; the exit code is 0 either way.
+CPU time is user and system time of all threads of the process between the first and the last measured scrape, including
+pauses.
 """
 
 from __future__ import annotations

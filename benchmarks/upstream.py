@@ -1,7 +1,8 @@
 """A model server with minimal cost: chat completions from fixed bytes, whole or as a stream at a given rate.
 
-``python -m benchmarks.upstream PORT``. A request's ``max_tokens`` says how many frames a stream has, ``rate`` how many
-of them come each second. Each frame's token is the monotonic clock of its moment: its reader knows its age.
+``python -m benchmarks.upstream PORT``. A request's ``max_tokens`` is the number of frames of a stream, ``rate`` the
+number of frames a second. Each frame's token is the monotonic time at which it was sent, from which the reader computes
+its age.
 """
 
 from __future__ import annotations

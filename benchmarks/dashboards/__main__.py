@@ -1,8 +1,8 @@
 """Query times of the dashboards with the data of many hosts: ``python -m benchmarks.dashboards [--full]``.
 
-One Prometheus holds the recorded series of many demo hosts over days, every 5 minutes, and the raw series of some of
-them over an hour. Every panel of every dashboard is asked for, over an hour and over the days, of all hosts and models
-and of one. Figures that are to be reached are marked PASS or MISS; the exit code is 0 either way.
+One Prometheus has the recorded series of many demo hosts over days, every 5 minutes, and the raw series of some of them
+over an hour. Every panel of every dashboard is queried over an hour and over the days, for all hosts and models and for
+one. Figures with a target are marked PASS or MISS; the exit code is 0 either way.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def _write(wanted: Wanted, data: Path) -> dict[str, Any]:
     series = template.recorded(wanted.models, end)
     samples = multiply.write(series, multiply.Scale(wanted.hosts, wanted.days, end, wanted.every_model), data)
     took = time.monotonic() - began
-    few = "no dashboard reads" if wanted.every_model else "no panel below asks for"
+    few = "no dashboard reads" if wanted.every_model else "no panel below queries"
     said = (
         f"{wanted.hosts} hosts, {wanted.models} models, {wanted.days:g} d of recorded series",
         f"every {multiply.STEP} s; what {few}: every {multiply.SPARSE_STEP} s",

@@ -1,8 +1,7 @@
 """Multiply a host's recorded series to many hosts and days, with values that vary by host and time.
 
-Series that no panel asks for are in the index, with few samples: what is never read costs only there. Panels over all
-hosts read what is recorded for each host or for all of them together, and for one model at a time what is recorded for
-each model of each host.
+Series that no panel queries have few samples, since they cost only space in the index. Panels over all hosts query
+series of each host or of all hosts together, and, for one model at a time, series of each model of each host.
 """
 
 from __future__ import annotations
