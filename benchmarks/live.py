@@ -20,11 +20,13 @@ from prometheus_client import CollectorRegistry
 
 from benchmarks.measuring import EXPORTER, Program, event_loop, exporter, machine, table, verdict, version
 from modelhost_exporter.live.history import History
-from modelhost_exporter.live.meter import INTERVAL_SECONDS, Meter
+from modelhost_exporter.live.message_builder import MessageConstants
+from modelhost_exporter.live.meter import INTERVAL_SECONDS, MachineReading, Meter
+from modelhost_exporter.live.request_totals import RequestTotals
+from modelhost_exporter.requests.in_flight import in_flight_by_model
 from modelhost_exporter.requests.metrics import RequestMetrics
-from modelhost_exporter.requests.observation import RequestObservation, Tokens
+from modelhost_exporter.requests.observation import RequestLabels, RequestObservation, Tokens
 from modelhost_exporter.requests.slo import Objectives
-from modelhost_exporter.scrape import Measured
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -133,10 +135,10 @@ async def _share(program: Program, viewers: int, seconds: float, kind: Kind = _K
 def _messages() -> list[list[str]]:
     """Return the cost of a message about many models, and of an hour of history."""
     registry = CollectorRegistry()
-    metrics = RequestMetrics(registry)
+    totals = RequestTotals()
+    metrics = RequestMetrics(registry, (totals.add,))
     observed = RequestObservation(
-        "m0",
-        "chat",
+        RequestLabels("s", "m0", "chat"),
         stream=True,
         outcome="ok",
         code="200",
@@ -146,13 +148,20 @@ def _messages() -> list[list[str]]:
     )
     history = History(3600.0, INTERVAL_SECONDS)
     clock = iter(range(0, 1 << 20, INTERVAL_SECONDS))
-    meter = Meter(lambda: Measured(list(registry.collect()), ()), history.add, {}, clock=lambda: next(clock))
+    meter = Meter(
+        lambda: MachineReading((), (), totals.by_model(), in_flight_by_model(registry)),
+        MessageConstants.of_this_exporter(INTERVAL_SECONDS, demo=False),
+        clock=lambda: next(clock),
+    )
     taken = []
     for _ in range(100):
         for number in range(_MODELS):
-            metrics.record("s", observed._replace(model=f"m{number}"), Objectives())
+            labels = RequestLabels("s", f"m{number}", "chat")
+            metrics.record(observed._replace(labels=labels), Objectives())
         before = time.process_time()
-        message = json.dumps(meter.read())
+        timed = meter.measure()
+        history.add(*timed)
+        message = json.dumps(timed.message)
         taken.append((time.process_time() - before) * 1e3)
     before = time.process_time()
     encoded = history.encode()
@@ -160,7 +169,7 @@ def _messages() -> list[list[str]]:
         [f"message about {_MODELS} busy models, {len(message) / 1e3:.0f} kB", f"{statistics.median(taken):.1f} ms", ""],
         [f"history of {len(taken)} such messages as JSON", f"{(time.process_time() - before) * 1e3:.0f} ms", ""],
         ["  its size", f"{len(encoded) / 1e3:.0f} kB", ""],
-        ["  memory of an hour at most", f"{history.most_bytes / 1e6:.1f} MB", ""],
+        ["  memory of an hour at most", f"{history.max_bytes / 1e6:.1f} MB", ""],
     ]
 
 

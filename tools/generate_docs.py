@@ -15,13 +15,14 @@ from modelhost_exporter.proxy import health
 from modelhost_exporter.requests import metrics as request_metrics
 from modelhost_exporter.web import families as web_families
 from tools.bucket_error import largest_median_error
+from tools.message_tables import message_parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from modelhost_exporter.metrics.families import Family
 
-DOCUMENTS = (Path("docs/configuration.md"), Path("docs/metrics.md"))
+DOCUMENTS = (Path("docs/configuration.md"), Path("docs/live-api.md"), Path("docs/metrics.md"))
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -42,7 +43,7 @@ def filled(document: str) -> str:
 
     KeyError for a name that nothing here generates.
     """
-    parts = {"flags": flags_table, "metrics": metrics_tables, "buckets": buckets_table}
+    parts = {"flags": flags_table, "metrics": metrics_tables, "buckets": buckets_table, "message": message_tables}
     return re.sub(
         r"(<!-- (\w+): generated -->\n).*?(<!-- end -->)",
         lambda found: f"{found[1]}{parts[found[2]]()}{found[3]}",
@@ -85,6 +86,15 @@ def buckets_table() -> str:
         if family.type == "histogram" and family.name.endswith("_seconds")
     ]
     return _table(("histogram", "buckets", "range", "largest error", "from 10 ms to 60 s"), rows)
+
+
+def message_tables() -> str:
+    """Return the fields of the live feed's message, a Markdown table for each of its objects."""
+    return "\n".join(
+        f"**`{part.name}`**: {part.description}\n\n"
+        + _table(("field", "type", "what it is"), [(f"`{name}`", kind, text) for name, kind, text in part.fields])
+        for part in message_parts()
+    )
 
 
 def _families(families: Iterable[Family]) -> str:

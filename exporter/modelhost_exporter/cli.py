@@ -172,7 +172,7 @@ async def _serve(service: Service, manager: Systemd, descriptors: Descriptors, d
         await executor.start_threads_of_uvloop(loop)
     service.registry.register(descriptors)
     loop.set_exception_handler(descriptors.handle_loop_error)
-    proxy = Proxy(service.registry, _STOP_SECONDS, service.pollers.recorded, descriptors, service.pollers.kind_of)
+    proxy = Proxy(service.registry, _STOP_SECONDS, service.request_listeners, descriptors, service.pollers.kind_of)
     limits = ConnectionLimits(lambda: service.config.web, service.registry, descriptors, proxy.connections.close_idle)
     runner = LimitedRunner(build_app(service), limits, _STOP_SECONDS)
     if demo is not None:

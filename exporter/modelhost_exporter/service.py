@@ -17,6 +17,7 @@ from modelhost_exporter.engines.local_processes import is_local
 from modelhost_exporter.engines.polling.pollers import Pollers
 from modelhost_exporter.gpu.process_owners import LocalServer, ProcessOwners
 from modelhost_exporter.gpu.usage_cache import UsageCache
+from modelhost_exporter.live.request_totals import RequestTotals
 from modelhost_exporter.logs import formatting as logs
 from modelhost_exporter.metrics.exporter_metrics import ExporterMetrics
 from modelhost_exporter.process.listening import CannotListen
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from modelhost_exporter.engines.polling.pollers import PollChange, Schedule
     from modelhost_exporter.engines.polling.server_poller import PollDependencies
     from modelhost_exporter.proxy.settings import ProxiedServer
+    from modelhost_exporter.requests.listener import ObservationListener
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +100,9 @@ class Service:
         self.pollers = Pollers(
             self.registry, self._gpu_uses, dependencies=self._machine.dependencies, schedule=self._machine.schedule
         )
+        self.request_totals = RequestTotals()
+        self.request_listeners: Sequence[ObservationListener] = (self.request_totals.add, self.pollers.note_request)
+        """What receives every finished request of the proxy."""
         """The pollers of the configured servers."""
         self._owners = ProcessOwners(())
         self._built: dict[str, tuple[Build, Collector]] = {}

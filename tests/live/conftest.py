@@ -12,9 +12,10 @@ from prometheus_client import CollectorRegistry
 
 from modelhost_exporter.config.model import Config
 from modelhost_exporter.live import routes
+from modelhost_exporter.live.request_totals import RequestTotals
 from modelhost_exporter.live.settings import LiveOptions
 from modelhost_exporter.requests.metrics import RequestMetrics
-from modelhost_exporter.requests.observation import RequestObservation
+from modelhost_exporter.requests.observation import RequestLabels, RequestObservation
 from modelhost_exporter.requests.slo import Objectives
 from modelhost_exporter.scrape import Scrape
 from modelhost_exporter.web import origin_check
@@ -35,15 +36,17 @@ class Source:
     scrape: Scrape
     config: Config = field(default_factory=lambda: Config(live=LiveOptions(history=False)))
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+    request_totals: RequestTotals = field(default_factory=RequestTotals)
     demo: bool = False
 
     def __post_init__(self) -> None:
-        self.metrics = RequestMetrics(self.registry)
+        self.metrics = RequestMetrics(self.registry, (self.request_totals.add,))
 
     def request(self, server: str, model: str) -> None:
         """Let a request pass."""
-        observed = RequestObservation(model, "chat", stream=False, outcome="ok", code="200", duration=0.3)
-        self.metrics.record(server, observed, Objectives())
+        labels = RequestLabels(server, model, "chat")
+        observed = RequestObservation(labels, stream=False, outcome="ok", code="200", duration=0.3)
+        self.metrics.record(observed, Objectives())
 
 
 class Served:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
 
-from modelhost_exporter.live.meter import INTERVAL_SECONDS, Meter, about
+from modelhost_exporter.live.message_builder import MessageConstants
+from modelhost_exporter.live.meter import INTERVAL_SECONDS, MachineReading, Meter, TimedMessage
+from modelhost_exporter.live.request_totals import RequestTotals
+from modelhost_exporter.requests.in_flight import in_flight_by_model
 from modelhost_exporter.requests.metrics import RequestMetrics
-from modelhost_exporter.requests.observation import RequestObservation, Tokens
+from modelhost_exporter.requests.observation import RequestLabels, RequestObservation, Tokens
 from modelhost_exporter.requests.slo import Objectives
-from modelhost_exporter.scrape import Measured
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from modelhost_exporter.live.message import Message
     from modelhost_exporter.requests.observation import Outcome
 
     Labels = Mapping[str, str]
@@ -29,14 +30,14 @@ class Machine:
         self.monotonic = 1000.0
         self.wall = 1.8e9
         self.silent: list[str] = []
-        self.kept: list[tuple[float, Message]] = []
+        self.kept: list[TimedMessage] = []
         self._values: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
         self.registry = CollectorRegistry()
-        self.metrics = RequestMetrics(self.registry)
+        self.totals = RequestTotals()
+        self.metrics = RequestMetrics(self.registry, (self.totals.add,))
         self.meter = Meter(
-            self.measured,
-            lambda when, message: self.kept.append((when, message)),
-            about(INTERVAL_SECONDS, demo=False),
+            self.reading,
+            MessageConstants.of_this_exporter(INTERVAL_SECONDS, demo=False),
             clock=lambda: self.monotonic,
             now=lambda: self.wall,
         )
@@ -81,22 +82,36 @@ class Machine:
         """Let a request pass."""
         tokens = Tokens(output=observed.pop("output_tokens", None))
         observation = RequestObservation(
-            model, operation, stream=False, outcome=outcome, code="200", duration=seconds, tokens=tokens, **observed
+            RequestLabels(server, model, operation),
+            stream=False,
+            outcome=outcome,
+            code="200",
+            duration=seconds,
+            tokens=tokens,
+            **observed,
         )
-        self.metrics.record(server, observation, Objectives())
+        self.metrics.record(observation, Objectives())
 
-    def read(self, *, after: float = INTERVAL_SECONDS) -> Message:
-        """Let time pass and read."""
+    def read(self, *, after: float = INTERVAL_SECONDS) -> dict[str, Any]:
+        """Advance the clocks and measure."""
         self.monotonic += after
         self.wall += after
-        return self.meter.read()
+        self.kept.append(self.meter.measure())
+        return cast("dict[str, Any]", self.kept[-1].message)
 
-    def measured(self) -> Measured:
-        """Return the families as collectors give them."""
-        return Measured([*map(self._family, self._values), *self.registry.collect()], self.silent)
+    def reading(self) -> MachineReading:
+        """Return the families as collectors return them, with the totals of requests."""
+        return MachineReading(
+            [self._family(name) for name in self._values],
+            self.silent,
+            self.totals.by_model(),
+            in_flight_by_model(self.registry),
+        )
 
     def _family(self, name: str) -> Metric:
-        metric = Metric(f"modelhost_{name}".removesuffix("_total"), "", "counter" if "_total" in name else "gauge")
+        metric = Metric(
+            f"modelhost_{name}".removesuffix("_total"), "", "counter" if name.endswith("_total") else "gauge"
+        )
         for labels, value in self._values[name].items():
             metric.add_sample(f"modelhost_{name}", dict(labels), value)
         return metric

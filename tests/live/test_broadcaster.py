@@ -180,7 +180,10 @@ async def test_places_are_limited_and_given_back(serve: Serve) -> None:
         await (await second.listen()).event()
         for path, fields in (("/metrics", UPGRADE), ("/api/live", ())):
             status, told = await get(served.address, path, *fields)
-            assert (status, told) == (503, {"error": "2 are watching already (live.max_viewers)"})
+            assert (status, told) == (
+                503,
+                {"error": "too many connections to the live feed: the limit is 2 (live.max_viewers)"},
+            )
     async with asyncio.timeout(DEADLINE_SECONDS):
         while True:
             async with Connection(served.address) as third:
@@ -264,7 +267,7 @@ async def test_a_broken_handshake_is_refused(serve: Serve, spoiled: str) -> None
     name = spoiled.partition(":")[0]
     fields = [spoiled if field.startswith(name) else field for field in UPGRADE]
     status, told = await get(served.address, "/metrics", *fields)
-    assert (status, told) == (400, {"error": "not the handshake of a WebSocket (version 13)"})
+    assert (status, told) == (400, {"error": "invalid WebSocket handshake (version 13 is required)"})
 
 
 async def test_pings_are_answered_and_messages_ignored(serve: Serve) -> None:

@@ -3,12 +3,15 @@ from __future__ import annotations
 import gc
 import json
 import tracemalloc
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from modelhost_exporter.live.history import MAX_GPUS, MAX_MODELS, History
 from tests.live.machine import Machine
+
+if TYPE_CHECKING:
+    from modelhost_exporter.live.message import LiveMessage
 
 SERIES = (
     *("cpuUsage", "memoryUsage", "memoryUsed", "networkIn", "networkOut", "requestsPerSecond", "avgResponseTime"),
@@ -26,7 +29,7 @@ def _decoded(history: History) -> dict[str, Any]:
     return decoded
 
 
-def _message(cpu: float | None = None, models: dict[str, float] | None = None, gpus: int = 0) -> dict[str, Any]:
+def _message(cpu: float | None = None, models: dict[str, float] | None = None, gpus: int = 0) -> LiveMessage:
     message = Machine().read()
     message["cpuUsage"] = cpu
     message["gpus"] = [{"id": str(n), "usage": n, "memoryUsed": None, "temperature": 1.0} for n in range(gpus)]
@@ -34,7 +37,7 @@ def _message(cpu: float | None = None, models: dict[str, float] | None = None, g
         {"id": name, "p50": p50, "p95": None, "p99": None, "requestsPerSecond": 0.0, "tokensPerSecond": None}
         for name, p50 in (models or {}).items()
     ]
-    return message
+    return cast("LiveMessage", message)
 
 
 def test_an_empty_history_has_every_column() -> None:
@@ -84,7 +87,7 @@ def test_all_series_come_from_the_message() -> None:
         machine.traffic("eth0", 20.0 * moment, 40.0 * moment)
         machine.request(seconds=0.3)
         message = machine.read()
-        history.add(machine.wall, message)
+        history.add(machine.wall, cast("LiveMessage", message))
     last = {name: column[-1] for name, column in _decoded(history)["series"].items()}
     stats = message["apiStats"]
     assert last == pytest.approx(
@@ -158,7 +161,7 @@ def test_a_model_without_requests_in_the_whole_history_is_gone() -> None:
 
 
 def test_memory_is_what_is_promised() -> None:
-    """An hour of as much as there can be takes no more than most_bytes and a little, and does not grow."""
+    """An hour of as much as there can be takes no more than max_bytes and a little, and does not grow."""
     everything = _message(1.0, {f"s/m{number}": 1.0 for number in range(MAX_MODELS)}, gpus=MAX_GPUS)
     tracemalloc.start()
     history = History(3600, 2)
@@ -170,6 +173,6 @@ def test_memory_is_what_is_promised() -> None:
     gc.collect()
     last, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert history.most_bytes < 9e6
-    assert first < history.most_bytes * 1.05
+    assert history.max_bytes < 9e6
+    assert first < history.max_bytes * 1.05
     assert last < first + 100_000

@@ -10,9 +10,10 @@ import pytest
 
 from modelhost_exporter import collectors
 from modelhost_exporter.live.family_lookup import Families
-from modelhost_exporter.live.message import RATE_SECONDS
-from modelhost_exporter.live.models import MOST
+from modelhost_exporter.live.message_builder import RATE_SECONDS
+from modelhost_exporter.live.models import MAX_MODELS
 from modelhost_exporter.requests import metrics as request_metrics
+from modelhost_exporter.requests.observation import RequestLabels
 from tests.live.machine import Machine
 
 
@@ -296,20 +297,15 @@ def test_what_was_before_anybody_watched_is_in_totals_only() -> None:
     assert message["apiStats"]["p50"] is None
 
 
-def test_counts_that_fell_are_compared_with_nothing_older() -> None:
-    """When requests begin anew rates are unknown for one message, not negative and not huge."""
+def test_totals_that_were_read_stay_as_they_were() -> None:
+    """Later requests do not change the totals of an earlier measurement, from which rates are computed."""
     machine = Machine()
-    for _ in range(50):
-        machine.request()
-    machine.read()
-    before, machine.registry = machine.registry, Machine().registry
-    assert before is not machine.registry
-    message = machine.read()
-    assert message["apiStats"]["requestsPerSecond"] is message["apiStats"]["avgResponseTime"] is None
-    assert message["apiStats"]["totalRequests"] == 0
-    machine.registry = before
     machine.request()
-    assert machine.read()["apiStats"]["requestsPerSecond"] == pytest.approx(25.5)
+    before = machine.totals.by_model()
+    first = before["s", "m"]
+    machine.request()
+    assert (before["s", "m"], first.requests) == (first, 1)
+    assert machine.totals.by_model()["s", "m"].requests == 2
 
 
 def test_the_distribution_counts_since_the_start() -> None:
@@ -366,9 +362,9 @@ def test_a_model_is_what_proxy_and_server_say_of_it() -> None:
     machine.set("model_loaded", 0, server="s", model="asleep")
     machine.read()
     machine.request()
-    machine.metrics.in_flight("s", "m", "chat", "waiting").inc()
-    machine.metrics.in_flight("s", "m", "chat", "streaming").inc()
-    machine.metrics.in_flight("s", "m", "other", "blocking").inc()
+    machine.metrics.in_flight(RequestLabels("s", "m", "chat"), "waiting").inc()
+    machine.metrics.in_flight(RequestLabels("s", "m", "chat"), "streaming").inc()
+    machine.metrics.in_flight(RequestLabels("s", "m", "other"), "blocking").inc()
     message = machine.read()
     assert [model["id"] for model in message["models"]] == ["s/m", "s/asleep", "s/idle"]
     asked, asleep, idle = message["models"]
@@ -382,12 +378,12 @@ def test_a_model_is_what_proxy_and_server_say_of_it() -> None:
 def test_models_are_sorted_and_bounded() -> None:
     """Those with the most requests first, then by id; no more than a hundred."""
     machine = Machine()
-    for number in range(MOST + 20):
+    for number in range(MAX_MODELS + 20):
         machine.request(f"m{number:03}", server="b" if number % 2 else "a")
     for _ in range(2):
         machine.request("m119", server="b")
     models = machine.read()["models"]
-    assert len(models) == MOST
+    assert len(models) == MAX_MODELS
     assert [model["id"] for model in models[:3]] == ["b/m119", "a/m000", "a/m002"]
 
 
@@ -397,7 +393,7 @@ def test_memory_stays_bounded_when_nothing_happens() -> None:
     machine.request()
     for _ in range(100):
         machine.read()
-    readings = machine.meter._readings._readings
+    readings = machine.meter._measurements._measurements
     assert len(readings) <= 31
     assert len({id(reading.requests["s", "m"]) for reading in readings}) == 1
 

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from modelhost_exporter.config.duration import Seconds
 from modelhost_exporter.requests.metrics import RequestMetrics, input_parts, output_parts
-from modelhost_exporter.requests.observation import RequestObservation, Tokens
+from modelhost_exporter.requests.observation import RequestLabels, RequestObservation, Tokens
 from modelhost_exporter.requests.slo import Objective, Objectives
 from modelhost_exporter.requests.stream_clock import StreamClock
 from tests.proxy.client import request
@@ -174,7 +174,7 @@ async def test_objectives_count_over_the_wire(start_proxied: StartProxied) -> No
 
 
 def _observation(outcome: Outcome = "ok", *, stream: bool = True, **times: float | None) -> RequestObservation:
-    return RequestObservation("m", "chat", stream, outcome, "200", **{"duration": 1.0, **times})  # type: ignore[arg-type]
+    return RequestObservation(RequestLabels("s", "m", "chat"), stream, outcome, "200", **{"duration": 1.0, **times})  # type: ignore[arg-type]
 
 
 ALL = Objectives(Objective(Seconds(0.5)), Objective(Seconds(0.05)), Objective(Seconds(2.0)))
@@ -223,7 +223,7 @@ def test_objectives_start_at_zero() -> None:
     """Every series of an objective is there from a server's first inference on, at 0, also if that one is left out."""
     registry = CollectorRegistry()
     metrics = RequestMetrics(registry)
-    metrics.record("s", _observation("client_error"), ALL)
+    metrics.record(_observation("client_error"), ALL)
     common = {"server": "s", "model": "m", "operation": "chat"}
     for slo in ("ttft", "tpot", "duration"):
         for name in ("slo_requests_total", "slo_good_requests_total"):
@@ -237,10 +237,10 @@ def test_goodput_needs_every_objective() -> None:
     registry = CollectorRegistry()
     metrics = RequestMetrics(registry)
     for ttft, tpot in ((0.1, 0.01), (0.1, 0.9), (0.9, 0.01)):
-        metrics.record("s", _observation(time_to_first_token=ttft, time_per_output_token=tpot), ALL)
-    metrics.record("s", _observation(stream=False), ALL)
-    metrics.record("s", _observation("client_disconnect"), ALL)
-    metrics.record("s", _observation("timeout"), ALL)
+        metrics.record(_observation(time_to_first_token=ttft, time_per_output_token=tpot), ALL)
+    metrics.record(_observation(stream=False), ALL)
+    metrics.record(_observation("client_disconnect"), ALL)
+    metrics.record(_observation("timeout"), ALL)
     common = {"server": "s", "model": "m", "operation": "chat"}
     assert registry.get_sample_value("modelhost_goodput_requests_total", common) == 5
     assert registry.get_sample_value("modelhost_goodput_good_requests_total", common) == 2

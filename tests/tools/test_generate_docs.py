@@ -24,12 +24,14 @@ ROOT = Path(__file__).parent.parent.parent
 CONFIGURATION = (ROOT / "docs/configuration.md").read_text()
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "prometheus/runbook.md"]
 METRICS = (ROOT / "docs/metrics.md").read_text()
+LIVE_API = (ROOT / "docs/live-api.md").read_text()
 
 
 def test_the_generated_tables_are_up_to_date() -> None:
     """The metrics and flags in the documents are those of the code."""
     assert generate_docs.filled(CONFIGURATION) == CONFIGURATION
     assert generate_docs.filled(METRICS) == METRICS
+    assert generate_docs.filled(LIVE_API) == LIVE_API
 
 
 def test_check_fails_when_a_table_is_stale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,6 +41,7 @@ def test_check_fails_when_a_table_is_stale(tmp_path: Path, monkeypatch: pytest.M
     stale = METRICS.replace("`modelhost_load1`", "`modelhost_load_one`")
     assert stale != METRICS
     Path("docs/configuration.md").write_text(CONFIGURATION)
+    Path("docs/live-api.md").write_text(LIVE_API)
     Path("docs/metrics.md").write_text(stale)
     assert generate_docs.main(["--check"]) == 1
     assert Path("docs/metrics.md").read_text() == stale

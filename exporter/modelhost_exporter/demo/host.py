@@ -107,7 +107,7 @@ class DemoHost:
         """Advance the world to a time, step by step; only the last five minutes of a longer gap are simulated."""
         if self._proxied is None:
             registry = self.service.registry
-            self.feed(RequestMetrics(registry, self.service.pollers.recorded), ProxyHealth(registry))
+            self.feed(RequestMetrics(registry, self.service.request_listeners), ProxyHealth(registry))
         self.world.now = max(self.world.now, until - _MAX_GAP_SECONDS)
         while self.world.now + _STEP_SECONDS <= until and not self._stop.is_set():
             self._step(self.world.now + _STEP_SECONDS)

@@ -5,12 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from modelhost_exporter.requests.model_names import UNKNOWN
-from modelhost_exporter.requests.observation import NO_REPLY, RequestObservation, ServerSeconds, Tokens
+from modelhost_exporter.requests.observation import (
+    NO_REPLY,
+    OTHER_OPERATION,
+    RequestLabels,
+    RequestObservation,
+    ServerSeconds,
+    Tokens,
+)
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Mapping
 
+    from modelhost_exporter.demo.catalogue import ModelSpec
     from modelhost_exporter.demo.traffic import SimulatedRequest
     from modelhost_exporter.metrics.instruments import Gauge
     from modelhost_exporter.proxy.health import ProxyHealth
@@ -45,8 +53,14 @@ class Proxied:
             return
         self._enter(request, "waiting" if request.stream else "blocking")
         if self._rng.random() < _ASIDE:
-            aside = RequestObservation(UNKNOWN, "other", False, "ok", "200", self._rng.uniform(0.002, 0.009))
-            self._record(request.model.server, aside)
+            aside = RequestObservation(
+                RequestLabels(request.model.server, UNKNOWN, OTHER_OPERATION),
+                stream=False,
+                outcome="ok",
+                code="200",
+                duration=self._rng.uniform(0.002, 0.009),
+            )
+            self._record(aside)
 
     def streams(self, request: SimulatedRequest) -> None:
         """Count a request as streaming."""
@@ -57,8 +71,7 @@ class Proxied:
     def progressed(self, request: SimulatedRequest, tokens: int) -> None:
         """Count the chunks of a stream."""
         if not request.direct and request.stream:
-            model = request.model
-            self._metrics.chunks(model.server, model.name, model.operation).inc(int(tokens / _CHUNK_TOKENS + 0.5))
+            self._metrics.chunks(_labels(request.model)).inc(int(tokens / _CHUNK_TOKENS + 0.5))
 
     def ended(self, request: SimulatedRequest) -> None:
         """Record a finished request."""
@@ -66,7 +79,7 @@ class Proxied:
             return
         self._phases.pop(request).dec()
         server = request.model.server
-        self._record(server, self._observation(request))
+        self._record(self._observation(request))
         self._health.overhead(server, "request", self._rng.lognormvariate(-8.1, 0.4))
         if request.outcome == "ok":
             self._health.overhead(server, "response", self._rng.lognormvariate(-8.6, 0.6))
@@ -74,20 +87,19 @@ class Proxied:
             self._health.parse_error(server, "openai_chat", "json")
 
     def _enter(self, request: SimulatedRequest, phase: str) -> None:
-        model = request.model
-        gauge = self._phases[request] = self._metrics.in_flight(model.server, model.name, model.operation, phase)
+        gauge = self._phases[request] = self._metrics.in_flight(_labels(request.model), phase)
         gauge.inc()
 
-    def _record(self, server: str, observed: RequestObservation) -> None:
-        self._metrics.record(server, observed, self._servers[server].objectives_of(observed.model))
+    def _record(self, observed: RequestObservation) -> None:
+        server, model = observed.labels.server, observed.labels.model
+        self._metrics.record(observed, self._servers[server].objectives_of(model))
 
     def _observation(self, request: SimulatedRequest) -> RequestObservation:
         duration = max(0.0, request.ended - request.arrived)
         code = request.code
         if request.outcome == "client_disconnect" and request.ended <= request.first:
             code = NO_REPLY
-        model = request.model
-        plain = RequestObservation(model.name, model.operation, request.stream, request.outcome, code, duration)
+        plain = RequestObservation(_labels(request.model), request.stream, request.outcome, code, duration)
         return self._with_answer(plain, request) if request.outcome == "ok" else plain
 
     def _with_answer(self, plain: RequestObservation, request: SimulatedRequest) -> RequestObservation:
@@ -125,3 +137,7 @@ class Proxied:
         if kind == "vllm":
             return ServerSeconds(queue=request.started - request.arrived)
         return ServerSeconds()
+
+
+def _labels(model: ModelSpec) -> RequestLabels:
+    return RequestLabels(model.server, model.name, model.operation)

@@ -1,4 +1,5 @@
-"""The live feed: what the machine and its models do right now, with the last hour behind it, for the page and others.
+"""The live feed: the current state of the machine and its models with the last hour, for the live page and others.
 
-Everything is computed from the families that /metrics shows, by one sampler for all viewers.
+``broadcaster`` measures in one loop for all subscribers, from the families of /metrics and the totals of requests;
+``message`` defines what is sent.
 """

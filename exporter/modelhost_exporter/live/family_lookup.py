@@ -1,11 +1,11 @@
-"""Look up samples in the families of one reading."""
+"""Look up samples by family name."""
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING
 
-from modelhost_exporter.metrics.families import NAMESPACE
+from modelhost_exporter.metrics.families import NAMESPACE, exposed_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,23 +15,23 @@ if TYPE_CHECKING:
 
 
 class Families:
-    """Families by name, the namespace left out; a family that is not there has no samples."""
+    """Families by name without the namespace; an absent family has no samples."""
 
     def __init__(self, families: Iterable[Metric]) -> None:
-        self._samples: dict[str, Sequence[Sample]] = {family.name: family.samples for family in families}
+        self._samples: dict[str, Sequence[Sample]] = {exposed_name(family): family.samples for family in families}
 
     def samples(self, name: str) -> Iterator[Sample]:
-        """Yield a family's samples whose values are finite: what is no number is not known."""
-        for sample in self._samples.get(NAMESPACE + name.removesuffix("_total"), ()):
+        """Yield the samples of a family whose values are finite."""
+        for sample in self._samples.get(NAMESPACE + name, ()):
             if math.isfinite(sample.value):
                 yield sample
 
     def one(self, name: str) -> float | None:
-        """Return the value of a family without labels; None where it is not there."""
+        """Return the value of a family without labels; None where it is absent."""
         return next((sample.value for sample in self.samples(name)), None)
 
     def by(self, name: str, *labels: str) -> Mapping[tuple[str, ...], float]:
-        """Return the sums of a family's samples by some of its labels."""
+        """Return the sums of a family's samples grouped by some of its labels."""
         sums: dict[tuple[str, ...], float] = {}
         for sample in self.samples(name):
             key = tuple([sample.labels[label] for label in labels])

@@ -1,8 +1,8 @@
-"""The GPUs' part of the message; None for what a card does not report."""
+"""The GPUs of the message."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from modelhost_exporter.live.host import percent
 
@@ -10,58 +10,68 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from modelhost_exporter.live.family_lookup import Families
-
-Gpu = dict[str, Any]
+    from modelhost_exporter.live.message import GpuMessage
 
 _SENSORS = ("gpu", "edge", "junction")
-_CARD = ("gpu", "uuid")
-_PLAIN = {
-    "memoryUsed": "gpu_memory_used_bytes",
-    "memoryTotal": "gpu_memory_total_bytes",
-    "powerWatts": "gpu_power_watts",
-    "powerLimitWatts": "gpu_power_limit_watts",
-}
+"""Sensors of the chip's temperature, the preferred one first."""
+_GPU_LABELS = ("gpu", "uuid")
 
 
-def gpus(families: Families) -> list[Gpu]:
-    """Return every GPU, also those that do not answer: of these only who they are."""
-    names = families.by("gpu_info", *_CARD, "name")
-    name_of = {key[:2]: key[2] for key in names}
-    usage = families.by("gpu_utilization_ratio", *_CARD)
-    numbers = {field: families.by(family, *_CARD) for field, family in _PLAIN.items()}
-    warmth = families.by("gpu_temperature_celsius", *_CARD, "sensor")
+def gpus(families: Families) -> list[GpuMessage]:
+    """Return all GPUs by index; those that do not respond have no numbers."""
+    names = {key[:2]: key[2] for key in families.by("gpu_info", *_GPU_LABELS, "name")}
+    usage = families.by("gpu_utilization_ratio", *_GPU_LABELS)
+    memory_used = families.by("gpu_memory_used_bytes", *_GPU_LABELS)
+    memory_total = families.by("gpu_memory_total_bytes", *_GPU_LABELS)
+    power = families.by("gpu_power_watts", *_GPU_LABELS)
+    power_limit = families.by("gpu_power_limit_watts", *_GPU_LABELS)
+    temperatures = families.by("gpu_temperature_celsius", *_GPU_LABELS, "sensor")
     return [
         {
-            "id": card[0],
-            "uuid": card[1],
-            "name": name_of.get(card),
-            "usage": percent(usage.get(card), 1.0),
-            **{field: values.get(card) for field, values in numbers.items()},
-            "temperature": _temperature({key[2]: value for key, value in warmth.items() if key[:2] == card}),
+            "id": gpu[0],
+            "uuid": gpu[1],
+            "name": names.get(gpu),
+            "usage": percent(usage.get(gpu), 1.0),
+            "memoryUsed": memory_used.get(gpu),
+            "memoryTotal": memory_total.get(gpu),
+            "powerWatts": power.get(gpu),
+            "powerLimitWatts": power_limit.get(gpu),
+            "temperature": _chip_temperature({key[2]: value for key, value in temperatures.items() if key[:2] == gpu}),
         }
-        for card in sorted(families.by("gpu_up", *_CARD), key=_in_order)
+        for gpu in sorted(families.by("gpu_up", *_GPU_LABELS), key=_by_index)
     ]
 
 
-def missing(families: Families) -> int | None:
-    """Return the number of missing GPUs; None where it is unknown."""
-    there, expected = families.one("gpu_devices"), families.one("gpu_devices_expected")
-    return None if there is None or expected is None else max(int(expected - there), 0)
+def missing_gpus(families: Families) -> int | None:
+    """Return the number of expected GPUs that are absent; None where it is not known."""
+    present, expected = families.one("gpu_devices"), families.one("gpu_devices_expected")
+    return None if present is None or expected is None else max(int(expected - present), 0)
 
 
-def silent(known: Iterable[Gpu]) -> list[Gpu]:
-    """Return the GPUs of the last reading while they cannot be read."""
+def without_numbers(known: Iterable[GpuMessage]) -> list[GpuMessage]:
+    """Return GPUs with their identity only, for as long as they cannot be read."""
     return [
-        {field: value if field in ("id", "uuid", "name") else None for field, value in gpu.items()} for gpu in known
+        {
+            "id": gpu["id"],
+            "uuid": gpu["uuid"],
+            "name": gpu["name"],
+            "usage": None,
+            "memoryUsed": None,
+            "memoryTotal": None,
+            "powerWatts": None,
+            "powerLimitWatts": None,
+            "temperature": None,
+        }
+        for gpu in known
     ]
 
 
-def _temperature(by_sensor: Mapping[str, float]) -> float | None:
-    """Return the chip's temperature, however its sensor is called."""
+def _chip_temperature(by_sensor: Mapping[str, float]) -> float | None:
+    """Return the temperature of the preferred sensor, or of any; None without sensors."""
     chosen = next((sensor for sensor in _SENSORS if sensor in by_sensor), None)
     return by_sensor[chosen] if chosen else next(iter(by_sensor.values()), None)
 
 
-def _in_order(card: tuple[str, ...]) -> tuple[int, str]:
-    """Sort by index: 10 after 9."""
-    return (int(card[0]) if card[0].isdigit() else len(card[0]), card[0])
+def _by_index(gpu: tuple[str, ...]) -> tuple[int, str]:
+    """Return the sort key of a GPU: 10 comes after 9."""
+    return (int(gpu[0]) if gpu[0].isdigit() else len(gpu[0]), gpu[0])

@@ -1,4 +1,4 @@
-"""The last hour of messages, so that a page can show what was before it was opened."""
+"""The numbers of the last hour, so that a page can show the time before it was opened."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import json
 import math
 import threading
 from array import array
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 from modelhost_exporter.live.ring_buffer import BYTES_PER_NUMBER, RingBuffer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from modelhost_exporter.live.message import Message
+    from modelhost_exporter.live.message import LiveMessage, ModelMessage
 
 MAX_GPUS = 32
 MAX_MODELS = 100
@@ -22,46 +22,53 @@ _SERIES = (
     *("cpuUsage", "memoryUsage", "memoryUsed", "networkIn", "networkOut"),
     *("requestsPerSecond", "avgResponseTime", "p50", "p95", "p99", "errorRate"),
 )
-_OF_GPU = ("usage", "memoryUsed", "temperature")
-_OF_MODEL = ("p50", "p95", "p99", "requestsPerSecond", "tokensPerSecond")
+_GPU_SERIES: tuple[Literal["usage", "memoryUsed", "temperature"], ...] = ("usage", "memoryUsed", "temperature")
+_MODEL_SERIES: tuple[Literal["p50", "p95", "p99", "requestsPerSecond", "tokensPerSecond"], ...] = (
+    *("p50", "p95", "p99"),
+    *("requestsPerSecond", "tokensPerSecond"),
+)
 _DECIMALS = 3
 _MACHINE = ""
 
 
 class History:
-    """Columns of numbers, a row for each message; any thread."""
+    """Columns of numbers with a row for each message; thread-safe."""
 
     def __init__(self, seconds: float, interval_seconds: float) -> None:
-        """Prepare for the last ``seconds`` of messages that come every ``interval_seconds``."""
+        """Start empty, with room for ``seconds`` of messages that arrive every ``interval_seconds``."""
         self.seconds = seconds
         self._interval = interval_seconds
         self._rows = int(seconds / interval_seconds) + 1
         self._written = 0
         self._times = array("d", [0.0]) * self._rows
         self._machine = RingBuffer(_SERIES, self._rows, 1)
-        self._gpus = RingBuffer(_OF_GPU, self._rows, MAX_GPUS)
-        self._models = RingBuffer(_OF_MODEL, self._rows, MAX_MODELS)
+        self._gpus = RingBuffer(_GPU_SERIES, self._rows, MAX_GPUS)
+        self._models = RingBuffer(_MODEL_SERIES, self._rows, MAX_MODELS)
         self._lock = threading.Lock()
 
     @property
-    def most_bytes(self) -> int:
-        """How much memory the columns take at most."""
-        columns = 1 + len(_SERIES) + MAX_GPUS * len(_OF_GPU) + MAX_MODELS * len(_OF_MODEL)
+    def max_bytes(self) -> int:
+        """Upper bound of the memory of the columns."""
+        columns = 1 + len(_SERIES) + MAX_GPUS * len(_GPU_SERIES) + MAX_MODELS * len(_MODEL_SERIES)
         return columns * self._rows * BYTES_PER_NUMBER
 
-    def add(self, when: float, message: Message) -> None:
-        """Keep a message's numbers; ``when`` is in seconds since 1970."""
+    def add(self, when: float, message: LiveMessage) -> None:
+        """Append the numbers of a message; ``when`` is its time in seconds since 1970."""
         with self._lock:
-            self._keep_times_rising(when)
+            self._keep_times_ascending(when)
             self._times[self._written % self._rows] = when
             self._machine.put(self._written, {_MACHINE: _series_of(message)})
-            self._gpus.put(self._written, {gpu["id"]: gpu for gpu in message["gpus"]})
-            asked = {model["id"]: model for model in message["models"] if _had_requests(model)}
-            self._models.put(self._written, asked)
+            self._gpus.put(
+                self._written, {gpu["id"]: {name: gpu[name] for name in _GPU_SERIES} for gpu in message["gpus"]}
+            )
+            models = [model for model in message["models"] if _had_requests(model)]
+            self._models.put(
+                self._written, {model["id"]: {name: model[name] for name in _MODEL_SERIES} for model in models}
+            )
             self._written += 1
 
     def encode(self) -> bytes:
-        """Return everything as JSON: columns, as long as the timestamps (ms since 1970), the oldest row first."""
+        """Return the history as JSON: timestamps (ms since 1970) and columns as long as these, the oldest row first."""
         with self._lock:
             times = self._times_in_order()
             skipped = next((index for index, at in enumerate(times) if at >= times[-1] - self.seconds), 0)
@@ -76,8 +83,8 @@ class History:
         }
         return _object(parts).encode()
 
-    def _keep_times_rising(self, when: float) -> None:
-        """Move the past when the clock was set back, by as much."""
+    def _keep_times_ascending(self, when: float) -> None:
+        """Shift the earlier times when the clock was set back."""
         if not self._written:
             return
         last = self._times[(self._written - 1) % self._rows]
@@ -96,21 +103,28 @@ def _unknown(rows: int) -> array[float]:
     return array("d", [math.nan]) * rows
 
 
-def _series_of(message: Message) -> dict[str, float | None]:
+def _series_of(message: LiveMessage) -> dict[str, float | None]:
     network, requests = message["networkStats"], message["apiStats"]
     return {
-        **{name: message[name] for name in ("cpuUsage", "memoryUsage", "memoryUsed")},
+        "cpuUsage": message["cpuUsage"],
+        "memoryUsage": message["memoryUsage"],
+        "memoryUsed": message["memoryUsed"],
         "networkIn": network["bytesInPerSecond"],
         "networkOut": network["bytesOutPerSecond"],
-        **{name: requests[name] for name in _SERIES if name in requests},
+        "requestsPerSecond": requests["requestsPerSecond"],
+        "avgResponseTime": requests["avgResponseTime"],
+        "p50": requests["p50"],
+        "p95": requests["p95"],
+        "p99": requests["p99"],
+        "errorRate": requests["errorRate"],
     }
 
 
-def _had_requests(model: Mapping[str, Any]) -> bool:
+def _had_requests(model: ModelMessage) -> bool:
     return model["p50"] is not None or bool(model["requestsPerSecond"])
 
 
-# Column by column: one call that encodes an hour of everything would keep the interpreter from all other threads.
+# Encoded column by column: one json.dumps() of everything would hold the interpreter and stall all other threads.
 
 
 def _array(values: Iterable[object]) -> str:

@@ -1,4 +1,4 @@
-"""The machine in numbers: CPU, memory, network and disk."""
+"""CPU, memory, network and disk of the message."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from modelhost_exporter.live.quantiles import increase
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from modelhost_exporter.live.family_lookup import Families
+    from modelhost_exporter.live.message import DiskUsage
 
 _IDLE = ("idle", "iowait")
 _LOOPBACK = re.compile(r"lo\d*|Loopback.*")
@@ -21,21 +22,21 @@ Devices = dict[str, "NetworkTraffic"]
 
 
 class CpuSeconds(NamedTuple):
-    """What one CPU has done since boot."""
+    """Seconds of one CPU since boot."""
 
     idle: float
     total: float
 
 
 class NetworkTraffic(NamedTuple):
-    """Bytes of one network interface since it is there."""
+    """Bytes of one network interface since it appeared."""
 
     received: float | None
     sent: float | None
 
 
 def cpus(families: Families) -> Cpus:
-    """Return each CPU's seconds; waiting for a disk is idle."""
+    """Return the seconds of each CPU; time spent waiting for I/O counts as idle."""
     found: Cpus = {}
     for (cpu, mode), seconds in families.by("cpu_seconds_total", "cpu", "mode").items():
         idle, total = found.get(cpu, (0.0, 0.0))
@@ -44,19 +45,19 @@ def cpus(families: Families) -> Cpus:
 
 
 def cpu_percent(first: Cpus, last: Cpus) -> float | None:
-    """Return the busy share of CPU time between two moments, of the CPUs that were there at both."""
+    """Return the busy CPU time between two moments in percent, of the CPUs that were online at both."""
     idle = total = 0.0
     for cpu in first.keys() & last.keys():
         idle_of_one, total_of_one = (now - then for now, then in zip(last[cpu], first[cpu], strict=True))
-        if 0 <= idle_of_one <= total_of_one:  # else it was taken offline and came back
+        if 0 <= idle_of_one <= total_of_one:  # else the CPU was offline in between
             idle, total = idle + idle_of_one, total + total_of_one
     return 100.0 * (1.0 - idle / total) if total > 0 else None
 
 
 def devices(families: Families) -> Devices:
-    """Return the traffic of each network interface that is measured, but for loopback.
+    """Return the traffic of each measured network interface except loopback.
 
-    What lies on top of other interfaces counts only where there is nothing else: each byte once.
+    Interfaces on top of others (bonds, bridges, VLANs) count only where there are no others: each byte counts once.
     """
     received = families.by("network_receive_bytes_total", "device")
     sent = families.by("network_transmit_bytes_total", "device")
@@ -65,7 +66,7 @@ def devices(families: Families) -> Devices:
     return {device: NetworkTraffic(received.get((device,)), sent.get((device,))) for device in physical}
 
 
-def moved(readings: Sequence[Devices]) -> NetworkTraffic:
+def transferred(readings: Sequence[Devices]) -> NetworkTraffic:
     """Return the bytes transferred between the first and the last reading; None where the last one has none."""
     present: Iterable[str] = readings[-1] if readings else ()
     rows = [[reading.get(device, NetworkTraffic(None, None)) for reading in readings] for device in present]
@@ -75,19 +76,30 @@ def moved(readings: Sequence[Devices]) -> NetworkTraffic:
     )
 
 
-def memory(families: Families) -> dict[str, float | None]:
-    """Return memory in bytes, and its use in percent."""
-    used, total = families.one("memory_used_bytes"), families.one("memory_total_bytes")
-    return {
-        "memoryUsage": percent(used, total),
-        "memoryUsed": used,
-        "memoryAvailable": families.one("memory_available_bytes"),
-        "memoryTotal": total,
-    }
+class MemoryUse(NamedTuple):
+    """Memory in bytes, and its use in percent."""
+
+    used: float | None
+    available: float | None
+    total: float | None
+
+    @property
+    def percent(self) -> float | None:
+        """Used memory in percent."""
+        return percent(self.used, self.total)
 
 
-def disk(families: Families) -> Mapping[str, float | None] | None:
-    """Return the space of the file system at ``/``, or of the largest where that is not measured, as df does."""
+def memory_use(families: Families) -> MemoryUse:
+    """Return the memory of the machine."""
+    return MemoryUse(
+        used=families.one("memory_used_bytes"),
+        available=families.one("memory_available_bytes"),
+        total=families.one("memory_total_bytes"),
+    )
+
+
+def disk_usage(families: Families) -> DiskUsage | None:
+    """Return the space of the file system at ``/``, or of the largest where that is not measured, computed like df."""
     labels = ("device", "mountpoint", "fstype")
     sizes = families.by("filesystem_size_bytes", *labels)
     if not sizes:
@@ -101,7 +113,7 @@ def disk(families: Families) -> Mapping[str, float | None] | None:
 
 
 def percent(part: float | None, whole: float | None) -> float | None:
-    """Return a share in percent; None where either is not known."""
+    """Return a share in percent; None where either is not known or the whole is 0."""
     return None if part is None or not whole else 100.0 * part / whole
 
 

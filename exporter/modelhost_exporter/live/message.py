@@ -1,70 +1,183 @@
-"""The message of the live feed, with the field names that dashboards use."""
+"""The message of the live feed: fields, types and units.
+
+The tables of docs/live-api.md are generated from these classes and the strings below their fields. A number is null
+where it is not known.
+"""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
-
-from modelhost_exporter.live import host, models, requests
-from modelhost_exporter.live.gpus import missing
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from modelhost_exporter.live.family_lookup import Families
-    from modelhost_exporter.live.gpus import Gpu
-    from modelhost_exporter.live.readings import Measurements
-    from modelhost_exporter.live.requests import Counts
-
-Message = dict[str, Any]
-
-RATE_SECONDS = 10.0
-MEAN_SECONDS = 60.0
-
-_GPU_INFO = ("id", "name", "usage", "memoryUsed", "memoryTotal", "temperature")
+from typing import TypedDict
 
 
-def message(
-    families: Families, readings: Measurements, gpus: Sequence[Gpu], when: float, about: Mapping[str, Any]
-) -> Message:
-    """Return everything that is known now; what is not known is None. ``when`` is in seconds since 1970."""
-    received, sent = readings.network_rates(RATE_SECONDS)
-    load = [families.one(f"load{minutes}") for minutes in (1, 5, 15)]
-    return {
-        "timestamp": _iso(when),
-        **about,
-        "cpuUsage": readings.cpu_percent(RATE_SECONDS),
-        "cpuCores": families.one("cpu_logical_cores"),
-        "loadAverage": load[0],
-        "loadAverages": None if None in load else load,
-        **host.memory(families),
-        "gpuUsage": gpus[0]["usage"] if gpus else None,
-        "gpuInfo": {field: gpus[0][field] for field in _GPU_INFO} if gpus else None,
-        "gpus": gpus,
-        "gpusMissing": missing(families),
-        "networkStats": {"bytesInPerSecond": received, "bytesOutPerSecond": sent},
-        "diskUsage": host.disk(families),
-        "apiStats": _api_stats(readings),
-        "models": models.models(families, readings, RATE_SECONDS, MEAN_SECONDS),
-    }
+class LiveMessage(TypedDict):
+    """One message of the live feed."""
+
+    timestamp: str
+    """Time of the measurement: ISO 8601, UTC, with milliseconds."""
+    interval: float
+    """Seconds between two messages."""
+    demo: bool
+    """Whether the machine is simulated (`--demo`)."""
+    version: str
+    """Version of the exporter."""
+    host: HostIdentity
+    """Name and operating system of the machine."""
+    cpuUsage: float | None
+    """CPU time that was not idle, in percent of all CPUs, over the last 10 s."""
+    cpuCores: float | None
+    """Number of logical CPUs."""
+    loadAverage: float | None
+    """Load average of 1 minute."""
+    loadAverages: list[float] | None
+    """Load averages of 1, 5 and 15 minutes."""
+    memoryUsage: float | None
+    """Used memory in percent."""
+    memoryUsed: float | None
+    """Used memory in bytes."""
+    memoryAvailable: float | None
+    """Available memory in bytes."""
+    memoryTotal: float | None
+    """Total memory in bytes."""
+    gpuUsage: float | None
+    """`usage` of the first GPU."""
+    gpuInfo: GpuSummary | None
+    """The first GPU; null without one."""
+    gpus: list[GpuMessage]
+    """All GPUs, by index."""
+    gpusMissing: int | None
+    """Number of GPUs that were expected and are absent; null where no GPU is expected."""
+    networkStats: NetworkRates
+    """Traffic of all measured interfaces; each byte is counted once."""
+    diskUsage: DiskUsage | None
+    """The file system at `/`, or the largest where that one is not measured."""
+    apiStats: ApiStats
+    """Requests for inference that passed the proxy, all models together."""
+    models: list[ModelMessage]
+    """Models with requests or a known state, at most 100; those with the most requests first."""
 
 
-def _api_stats(readings: Measurements) -> dict[str, Any]:
-    """Return all models' requests together."""
-    ever = requests.together(readings.newest.requests.values())
-    rate, recent = readings.requests_span(RATE_SECONDS), readings.requests_span(MEAN_SECONDS)
-    lately: Counts = recent.total() if recent else requests.NOTHING
-    by_range = ever.by_range()
-    return {
-        "totalRequests": int(ever.requests),
-        "requestsPerSecond": rate.total().requests / rate.seconds if rate else None,
-        "avgResponseTime": lately.mean_ms(),
-        "errorRate": lately.error_percent(),
-        **lately.quantiles_ms(),
-        "responseTimeDistribution": by_range,
-        "maxDistributionCount": max(by_range.values()),
-    }
+class HostIdentity(TypedDict):
+    """The machine."""
+
+    name: str
+    """Host name."""
+    system: str
+    """Operating system, such as Linux."""
 
 
-def _iso(when: float) -> str:
-    return datetime.fromtimestamp(when, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+class GpuSummary(TypedDict):
+    """The most important numbers of a GPU."""
+
+    id: str
+    """Index of the GPU."""
+    name: str | None
+    """Product name."""
+    usage: float | None
+    """Utilization in percent."""
+    memoryUsed: float | None
+    """Used memory in bytes."""
+    memoryTotal: float | None
+    """Total memory in bytes."""
+    temperature: float | None
+    """Temperature of the chip in °C."""
+
+
+class GpuMessage(TypedDict):
+    """One GPU. A GPU that does not respond keeps its identity, and its numbers are null."""
+
+    id: str
+    """Index of the GPU."""
+    uuid: str
+    """Unique id of the GPU."""
+    name: str | None
+    """Product name."""
+    usage: float | None
+    """Utilization in percent."""
+    memoryUsed: float | None
+    """Used memory in bytes."""
+    memoryTotal: float | None
+    """Total memory in bytes."""
+    powerWatts: float | None
+    """Power in watts."""
+    powerLimitWatts: float | None
+    """Power limit in watts."""
+    temperature: float | None
+    """Temperature of the chip in °C."""
+
+
+class NetworkRates(TypedDict):
+    """Network traffic over the last 10 s."""
+
+    bytesInPerSecond: float | None
+    """Received bytes per second."""
+    bytesOutPerSecond: float | None
+    """Sent bytes per second."""
+
+
+class DiskUsage(TypedDict):
+    """Space of one file system, computed like `df` does."""
+
+    used: float | None
+    """Used space in bytes."""
+    total: float
+    """Size in bytes."""
+    percent: float | None
+    """Used space in percent of what unprivileged users can use."""
+
+
+class ApiStats(TypedDict):
+    """Requests of all models. Rates cover the last 10 s; means, quantiles and shares the last 60 s."""
+
+    totalRequests: int
+    """Requests since the exporter started."""
+    requestsPerSecond: float | None
+    """Requests per second."""
+    avgResponseTime: float | None
+    """Mean duration in ms."""
+    errorRate: float | None
+    """Errors in percent; client errors and disconnects are left out."""
+    p50: float | None
+    """Median of the duration in ms."""
+    p95: float | None
+    """95th percentile of the duration in ms."""
+    p99: float | None
+    """99th percentile of the duration in ms."""
+    responseTimeDistribution: dict[str, int]
+    """Requests since the start by duration: `<100ms`, `100-500ms`, `500ms-1s`, `1-5s`, `>5s`."""
+    maxDistributionCount: int
+    """The largest number in `responseTimeDistribution`."""
+
+
+class ModelMessage(TypedDict):
+    """One model. Rates cover the last 10 s; means, quantiles and shares the last 60 s."""
+
+    id: str
+    """`SERVER/MODEL`."""
+    server: str
+    """Name of the server in the configuration."""
+    model: str
+    """Name of the model."""
+    requestsPerSecond: float | None
+    """Requests per second."""
+    avgResponseTime: float | None
+    """Mean duration in ms."""
+    p50: float | None
+    """Median of the duration in ms."""
+    p95: float | None
+    """95th percentile of the duration in ms."""
+    p99: float | None
+    """99th percentile of the duration in ms."""
+    successRate: float | None
+    """Successes in percent; client errors and disconnects are left out."""
+    tokensPerSecond: float | None
+    """Output tokens per second; null where the server does not report tokens."""
+    timeToFirstToken: float | None
+    """Mean time to the first token of streams in ms."""
+    inFlight: int | None
+    """Requests in progress."""
+    totalRequests: int | None
+    """Requests since the exporter started."""
+    memoryUsage: float | None
+    """Memory of the model in bytes, as its server reports it."""
+    loaded: bool | None
+    """Whether the server has the model loaded."""

@@ -1,25 +1,27 @@
-"""Turns families into messages, one after the other, and remembers what that takes."""
+"""Measure the machine and compute one message after the other."""
 
 from __future__ import annotations
 
-import platform
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from modelhost_exporter import __version__
-from modelhost_exporter.live import gpus, requests
+from modelhost_exporter.live import gpus, host
 from modelhost_exporter.live.family_lookup import Families
-from modelhost_exporter.live.message import MEAN_SECONDS, message
-from modelhost_exporter.live.readings import Measurements
+from modelhost_exporter.live.measurements import Measurement, Measurements
+from modelhost_exporter.live.message_builder import MEAN_SECONDS, build_message
+from modelhost_exporter.requests.in_flight import in_flight_by_model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from prometheus_client import CollectorRegistry
+    from prometheus_client.metrics_core import Metric
 
-    from modelhost_exporter.live.gpus import Gpu
-    from modelhost_exporter.live.message import Message
-    from modelhost_exporter.scrape import Measured, Scrape
+    from modelhost_exporter.live.message import GpuMessage, LiveMessage
+    from modelhost_exporter.live.message_builder import MessageConstants
+    from modelhost_exporter.live.request_totals import ModelKey, RequestCounts, RequestTotals
+    from modelhost_exporter.requests.in_flight import InFlight
+    from modelhost_exporter.scrape import Scrape
 
 INTERVAL_SECONDS = 2
 
@@ -27,62 +29,66 @@ _COLLECTORS = frozenset({"cpu", "filesystem", "gpu", "load", "memory", "model_se
 _TIMEOUT_SECONDS = 1.5
 
 
-class FamilySource(Protocol):
-    """Where families come from: the running exporter."""
+class MeterSource(Protocol):
+    """The parts of the running exporter that a message is computed from."""
 
     registry: CollectorRegistry
-    """Where the proxy counts."""
+    """The registry of the proxy's metrics."""
+    request_totals: RequestTotals
     scrape: Scrape
     demo: bool
 
 
+class MachineReading(NamedTuple):
+    """The values that one message is computed from."""
+
+    families: Iterable[Metric]
+    silent: Collection[str]
+    """The collectors that did not finish in time or failed."""
+    requests: Mapping[ModelKey, RequestCounts]
+    in_flight: InFlight
+
+
+class TimedMessage(NamedTuple):
+    """A message with its time in seconds since 1970."""
+
+    when: float
+    message: LiveMessage
+
+
 class Meter:
-    """One message after the other; to be used by one thread at a time."""
+    """Measures for as long as messages are wanted; used by one thread at a time."""
 
     def __init__(
         self,
-        measured: Callable[[], Measured],
-        keep: Callable[[float, Message], None],
-        about: Mapping[str, object],
+        read: Callable[[], MachineReading],
+        constants: MessageConstants,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """Prepare; ``measured`` may block, ``keep`` is given each message with its time in seconds since 1970.
-
-        ``about`` is what is the same in every message.
-        """
-        self._measured = measured
-        self._keep = keep
+        """Start without measurements. ``read`` may block; ``clock`` is monotonic, ``now`` is the time of day."""
+        self._read = read
+        self._constants = constants
         self._clock = clock
         self._now = now
-        self._about = about
-        self._readings = Measurements(MEAN_SECONDS)
-        self._gpus: list[Gpu] = []
+        self._measurements = Measurements(MEAN_SECONDS)
+        self._gpus: list[GpuMessage] = []
 
-    def read(self) -> Message:
-        """Measure and return a message; the first one has no rates."""
-        measured = self._measured()
-        families = Families(measured.families)
-        self._readings.add(self._clock(), families)
-        self._gpus = gpus.silent(self._gpus) if "gpu" in measured.silent else gpus.gpus(families)
+    def measure(self) -> TimedMessage:
+        """Measure and return the message; the first one has no rates. Blocks."""
+        reading = self._read()
+        families = Families(reading.families)
+        self._measurements.add(
+            Measurement(self._clock(), host.cpus(families), host.devices(families), reading.requests, reading.in_flight)
+        )
+        self._gpus = gpus.without_numbers(self._gpus) if "gpu" in reading.silent else gpus.gpus(families)
         when = self._now()
-        result = message(families, self._readings, self._gpus, when, self._about)
-        self._keep(when, result)
-        return result
+        return TimedMessage(when, build_message(families, self._measurements, self._gpus, when, self._constants))
 
 
-def about(interval_seconds: float, demo: bool) -> Mapping[str, object]:
-    """Return what is the same in every message."""
-    return {
-        "interval": interval_seconds,
-        "demo": demo,
-        "version": __version__,
-        "host": {"name": platform.node(), "system": platform.system()},
-    }
-
-
-def measured_by(source: FamilySource) -> Measured:
-    """Return what the collectors that are needed measure, with what the proxy counts; blocks."""
+def read_source(source: MeterSource) -> MachineReading:
+    """Run the collectors that the message needs, and read the totals of requests. Blocks."""
     measured = source.scrape.measure(_COLLECTORS, min(_TIMEOUT_SECONDS, source.scrape.timeout_seconds))
-    counted = source.registry.restricted_registry(requests.SAMPLES).collect()
-    return measured._replace(families=[*measured.families, *counted])
+    return MachineReading(
+        measured.families, measured.silent, source.request_totals.by_model(), in_flight_by_model(source.registry)
+    )

@@ -1,74 +1,97 @@
-"""The models' part of the message: requests from the proxy, state from their servers."""
+"""The models of the message: requests from the proxy, state from the model servers."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
-from modelhost_exporter.live import requests
+from modelhost_exporter.live.request_totals import NO_REQUESTS
 from modelhost_exporter.requests.model_names import UNKNOWN
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from modelhost_exporter.live.family_lookup import Families
-    from modelhost_exporter.live.readings import Measurements, RequestsSpan
-    from modelhost_exporter.live.requests import Counts, Key
+    from modelhost_exporter.live.measurements import Measurements, RequestsSpan
+    from modelhost_exporter.live.message import ModelMessage
+    from modelhost_exporter.live.request_totals import ModelKey, RequestCounts
+    from modelhost_exporter.requests.in_flight import InFlight
 
-Model = dict[str, Any]
-
-MOST = 100
+MAX_MODELS = 100
 """Models in a message: those with the most requests."""
 
 
-def models(families: Families, readings: Measurements, rate_seconds: float, mean_seconds: float) -> list[Model]:
-    """Return the models, those with the most requests first; rates and means are of so many seconds."""
-    ever = readings.newest.requests
-    memory = families.by("model_memory_bytes", "server", "model")
-    loaded = families.by("model_loaded", "server", "model")
-    under_way = requests.in_flight(families)
-    found = {*ever, *memory, *loaded, *(key for key, count in under_way.items() if count)}
-    chosen = sorted((key for key in found if key[1] != UNKNOWN), key=lambda key: (-_requests(ever, key), "/".join(key)))
-    rate, recent = readings.requests_span(rate_seconds), readings.requests_span(mean_seconds)
-    return [
-        {
+def models(
+    families: Families, measurements: Measurements, rate_seconds: float, mean_seconds: float
+) -> list[ModelMessage]:
+    """Return the models, those with the most requests first; rates and means cover that many seconds."""
+    data = _ModelData(
+        measurements.newest.requests,
+        measurements.newest.in_flight,
+        memory=_by_model(families, "model_memory_bytes"),
+        loaded=_by_model(families, "model_loaded"),
+        rate_span=measurements.requests_span(rate_seconds),
+        mean_span=measurements.requests_span(mean_seconds),
+    )
+    known = {*data.totals, *data.memory, *data.loaded, *(key for key, count in data.in_flight.items() if count)}
+    chosen = sorted((key for key in known if key[1] != UNKNOWN), key=data.order)
+    return [data.message(key) for key in chosen[:MAX_MODELS]]
+
+
+class _ModelData(NamedTuple):
+    """What the messages of all models are computed from."""
+
+    totals: Mapping[ModelKey, RequestCounts]
+    in_flight: InFlight
+    memory: Mapping[ModelKey, float]
+    loaded: Mapping[ModelKey, float]
+    rate_span: RequestsSpan | None
+    mean_span: RequestsSpan | None
+
+    def order(self, key: ModelKey) -> tuple[float, str]:
+        """Return the sort key of a model: most requests first, then by id."""
+        return (-self.totals[key].requests if key in self.totals else 0.0, "/".join(key))
+
+    def message(self, key: ModelKey) -> ModelMessage:
+        """Return one model."""
+        since_start = self.totals.get(key)
+        requests_per_second, tokens_per_second = self._rates(key)
+        recent = self.mean_span.of(key) if self.mean_span else NO_REQUESTS
+        errors, quantiles = recent.error_percent(), recent.quantiles_ms()
+        return {
             "id": "/".join(key),
             "server": key[0],
             "model": key[1],
-            **_traffic(key, ever.get(key), rate, recent),
-            "inFlight": _whole(under_way.get(key)),
-            "totalRequests": int(ever[key].requests) if key in ever else None,
-            "memoryUsage": memory.get(key),
-            "loaded": bool(loaded[key]) if key in loaded else None,
+            "requestsPerSecond": requests_per_second,
+            "avgResponseTime": recent.mean_ms(),
+            "p50": quantiles.p50,
+            "p95": quantiles.p95,
+            "p99": quantiles.p99,
+            "successRate": None if errors is None else 100.0 - errors,
+            "tokensPerSecond": tokens_per_second,
+            "timeToFirstToken": recent.first_token_ms(),
+            "inFlight": int(self.in_flight[key]) if key in self.in_flight else None,
+            "totalRequests": int(since_start.requests) if since_start else None,
+            "memoryUsage": self.memory.get(key),
+            "loaded": bool(self.loaded[key]) if key in self.loaded else None,
         }
-        for key in chosen[:MOST]
+
+    def _rates(self, key: ModelKey) -> tuple[float | None, float | None]:
+        """Return requests and output tokens per second; None for what the model never had."""
+        since_start, span = self.totals.get(key), self.rate_span
+        if since_start is None or span is None:
+            return None, None
+        counts = span.of(key)
+        tokens = counts.output_tokens / span.seconds if since_start.output_tokens else None
+        return counts.requests / span.seconds, tokens
+
+
+def find_model(models: Sequence[ModelMessage], wanted: str) -> ModelMessage | None:
+    """Return the model with this id, or with this name where only one server has it; None for neither."""
+    found = [model for model in models if wanted == model["id"]] or [
+        model for model in models if wanted == model["model"]
     ]
+    return found[0] if len(found) == 1 else None
 
 
-def find(found: list[Model], wanted: str) -> Model | None:
-    """Return the model with this id, or with this name where only one server has it."""
-    named = [model for model in found if wanted == model["id"]] or [
-        model for model in found if wanted == model["model"]
-    ]
-    return named[0] if len(named) == 1 else None
-
-
-def _traffic(key: Key, ever: Counts | None, rate: RequestsSpan | None, recent: RequestsSpan | None) -> Model:
-    """Return what the proxy saw; None for what it never saw, and for means of no requests."""
-    lately = recent.of(key) if recent else requests.NOTHING
-    errors = lately.error_percent()
-    return {
-        "requestsPerSecond": rate.of(key).requests / rate.seconds if rate and ever else None,
-        "avgResponseTime": lately.mean_ms(),
-        **lately.quantiles_ms(),
-        "successRate": None if errors is None else 100.0 - errors,
-        "tokensPerSecond": rate.of(key).output_tokens / rate.seconds if rate and ever and ever.output_tokens else None,
-        "timeToFirstToken": lately.first_token_ms(),
-    }
-
-
-def _requests(ever: Mapping[Key, Counts], key: Key) -> float:
-    return ever[key].requests if key in ever else 0.0
-
-
-def _whole(number: float | None) -> int | None:
-    return None if number is None else int(number)
+def _by_model(families: Families, name: str) -> dict[ModelKey, float]:
+    return {(server, model): value for (server, model), value in families.by(name, "server", "model").items()}

@@ -1,4 +1,4 @@
-"""Rises of counters and quantiles of histograms, computed as Prometheus does."""
+"""Increases of counters and quantiles of histograms, computed like Prometheus does."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ if TYPE_CHECKING:
 
 
 def increase(values: Iterable[float | None]) -> float | None:
-    """Return how much a counter rose from its first to its last value; one that fell started again at 0.
+    """Return the increase of a counter from its first to its last value; a lower value is a reset to 0.
 
-    None where there are no two values; those that are missing (None) are passed over.
+    Unknown values (None) are skipped. None with fewer than two values.
     """
     known = [value for value in values if value is not None]
-    if len(known) < 2:  # noqa: PLR2004 - a rise has two ends
+    if len(known) < 2:  # noqa: PLR2004 - an increase has two ends
         return None
     return sum(after - before if after >= before else after for before, after in pairwise(known))
 
 
 def quantile(wanted: float, bounds: Sequence[float], counts: Sequence[float]) -> float | None:
-    """Return the value that a share ``wanted`` of what a histogram counted does not exceed; None when it is empty.
+    """Return the quantile ``wanted`` (0 to 1) of a histogram; None when it is empty.
 
-    ``counts`` are cumulative, one for each upper bound, the last bound +Inf. Within a bucket values are taken as evenly
-    spread, and beyond the last finite bound as that bound: histogram_quantile(), for bounds above 0.
+    ``counts`` are cumulative, one for each upper bound; the last bound is +Inf and the others are above 0. Values are
+    assumed to be evenly spread in their bucket, and those in the last one to equal the highest finite bound.
+    Source: histogram_quantile() of Prometheus.
     """
     total = counts[-1] if counts else 0.0
     if total <= 0:

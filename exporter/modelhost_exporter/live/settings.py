@@ -1,4 +1,4 @@
-"""The live feed's part of the configuration."""
+"""Options of the live feed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from yarl import URL
 
 from modelhost_exporter.config.duration import Seconds
 
-_SHORTEST_HISTORY, _MAX_HISTORY = 60.0, 86400.0
+_MIN_HISTORY, _MAX_HISTORY = 60.0, 86400.0
 _HOST = re.compile(r"(?P<name>[\w.-]+|\[[0-9a-f:.]+(?:%[\w.%-]+)?\])(:(?P<port>\d{1,5}))?", re.ASCII | re.IGNORECASE)
 
 
@@ -18,12 +18,12 @@ class LiveOptions:
     """The live feed and its history."""
 
     history: bool = True
-    """Off: nothing is measured without subscribers, and there is no history."""
+    """False: there is no history, and nothing is measured without subscribers."""
     history_length: Seconds = Seconds(3600.0)
     max_viewers: int = 200
 
     def __post_init__(self) -> None:
-        if not _SHORTEST_HISTORY <= self.history_length <= _MAX_HISTORY:
+        if not _MIN_HISTORY <= self.history_length <= _MAX_HISTORY:
             raise ValueError("history_length must be between 1m and 1d")
         if self.max_viewers < 1:
             raise ValueError("max_viewers must be at least 1")
@@ -31,7 +31,7 @@ class LiveOptions:
 
 @dataclass(frozen=True)
 class AllowedHost:
-    """A host that requests may be sent to: a name and a port, None for any."""
+    """A value that the ``Host`` header may have: a name, and a port or None for any."""
 
     name: str
     port: int | None = None
@@ -47,7 +47,7 @@ class AllowedHost:
 
 @dataclass(frozen=True)
 class AllowedOrigin:
-    """A web page's origin as browsers write it: scheme, host and, where it is not the scheme's own, the port."""
+    """An origin as browsers send it: scheme, host, and the port where it is not the default."""
 
     text: str
 

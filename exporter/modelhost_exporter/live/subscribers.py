@@ -1,4 +1,4 @@
-"""Subscribers of the live feed: each message is encoded and framed once, and sent to all without waiting for any."""
+"""Subscribers of the live feed: each message is framed once and sent to all, without waiting for any of them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from collections.abc import Callable
 log = logging.getLogger(__name__)
 
 Framing = Callable[[bytes], bytes]
-"""How a message is put on the wire."""
+"""Returns the bytes that carry a message."""
 
-_MISSES = 3
+_MAX_MISSES = 3
 _SEND_BUFFER_BYTES = 1 << 15
 _SHORT, _MEDIUM = 126, 1 << 16
 _TEXT_FRAME, _CLOSE_FRAME = 0x81, b"\x88\x02\x03\xe9"  # 1001: going away
@@ -34,7 +34,7 @@ def event(message: bytes) -> bytes:
 
 
 def chunked_event(message: bytes) -> bytes:
-    """Return the same as a chunk of an HTTP/1.1 reply."""
+    """Return a server-sent event as a chunk of an HTTP/1.1 response (RFC 9112, section 7.1)."""
     data = event(message)
     return f"{len(data):x}\r\n".encode() + data + b"\r\n"
 
@@ -43,18 +43,18 @@ class Subscriber:
     """One connection that messages are written to; used on the event loop only."""
 
     def __init__(self, transport: asyncio.Transport, framing: Framing) -> None:
-        """Take over a connection whose reply has begun."""
+        """Use a connection whose response headers were sent."""
         self.framing = framing
         self.gone = asyncio.Event()
-        """Set once it was dropped."""
+        """Set when the connection is closed."""
         self._transport = transport
         self._misses = 0
         bare = transport.get_extra_info("socket")
-        if bare is not None:  # what a viewer that does not read makes the kernel hold
+        if bare is not None:  # bounds what the kernel buffers for a client that does not read
             bare.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
 
     def offer(self, frame: bytes) -> None:
-        """Write a frame, or pass this viewer over while an earlier one has not left; drop it when that goes on."""
+        """Write a frame, or skip it while an earlier one is still buffered; drop the subscriber after three skips."""
         if self._transport.is_closing():
             self.gone.set()
         elif not self._transport.get_write_buffer_size():
@@ -62,17 +62,17 @@ class Subscriber:
             self._transport.write(frame)
         else:
             self._misses += 1
-            if self._misses >= _MISSES:
-                log.debug("a viewer that does not keep up was dropped")
+            if self._misses >= _MAX_MISSES:
+                log.debug("dropped a subscriber that does not keep up")
                 self.drop()
 
     def drop(self) -> None:
-        """Break the connection."""
+        """Abort the connection."""
         self._transport.abort()
         self.gone.set()
 
     def end(self) -> None:
-        """Send a close frame, without waiting for the answer."""
+        """Close the connection, a WebSocket with a close frame; does not wait for the client."""
         if self.framing is websocket_frame and not self._transport.is_closing():
             self._transport.write(_CLOSE_FRAME)
         if self._transport.get_write_buffer_size():
@@ -83,38 +83,40 @@ class Subscriber:
 
 
 class Subscribers:
-    """All viewers."""
+    """All subscribers, and the newest message."""
 
     def __init__(self) -> None:
-        self._viewers: set[Subscriber] = set()
+        self._subscribers: set[Subscriber] = set()
         self._latest: bytes | None = None
 
     def __len__(self) -> int:
-        return len(self._viewers)
+        return len(self._subscribers)
 
-    def add(self, viewer: Subscriber) -> None:
-        """Send the newest message to a subscriber, and from now on each new one."""
-        self._viewers.add(viewer)
+    def add(self, subscriber: Subscriber) -> None:
+        """Send the newest message to a subscriber, and each later one."""
+        self._subscribers.add(subscriber)
         if self._latest is not None:
-            viewer.offer(viewer.framing(self._latest))
+            subscriber.offer(subscriber.framing(self._latest))
 
-    def remove(self, viewer: Subscriber) -> None:
+    def remove(self, subscriber: Subscriber) -> None:
         """Remove a subscriber."""
-        self._viewers.discard(viewer)
+        self._subscribers.discard(subscriber)
 
-    def publish(self, message: bytes | None) -> None:
-        """Hand a message to everybody; None: nothing is known any more."""
+    def forget(self) -> None:
+        """Drop the newest message, which new subscribers would be sent."""
+        self._latest = None
+
+    def publish(self, message: bytes) -> None:
+        """Send a message to all subscribers."""
         self._latest = message
-        if message is None:
-            return
         frames: dict[Framing, bytes] = {}
-        for viewer in self._viewers:
-            frame = frames.get(viewer.framing)
+        for subscriber in self._subscribers:
+            frame = frames.get(subscriber.framing)
             if frame is None:
-                frame = frames[viewer.framing] = viewer.framing(message)
-            viewer.offer(frame)
+                frame = frames[subscriber.framing] = subscriber.framing(message)
+            subscriber.offer(frame)
 
     def end(self) -> None:
-        """End every connection."""
-        for viewer in self._viewers:
-            viewer.end()
+        """Close all connections."""
+        for subscriber in self._subscribers:
+            subscriber.end()

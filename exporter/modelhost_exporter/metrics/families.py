@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 NAMESPACE = "modelhost_"
 
+_COUNTER_SUFFIX = "_total"
+
 _MAX_REMEMBERED = 10_000
 _MAX = sys.float_info.max
 _ESCAPE = re.compile(r"[\ud800-\udfff]|\\(?:x[0-9a-f]{2}|u[0-9a-f]{4})")
@@ -38,6 +40,15 @@ class Family:
     note: str = ""
     """What the documents add to the HELP text."""
 
+    @property
+    def base_name(self) -> str:
+        """The name that ``prometheus_client`` uses for the family: a counter's without ``_total``."""
+        return self.name.removesuffix(_COUNTER_SUFFIX)
+
+    def empty(self) -> Metric:
+        """Return the family without samples."""
+        return Metric(self.base_name, self.help, self.type)
+
     def of(self, value: float | None) -> Iterator[Metric]:
         """Yield the family with its one unlabelled sample; nothing when the value is unknown (None)."""
         return self.by([((), value)])
@@ -49,7 +60,7 @@ class Family:
         sample remains: absent beats zero.
         """
         least = 0.0 if self.type == "counter" else -_MAX
-        metric = Metric(self.name.removesuffix("_total"), self.help, self.type)
+        metric = self.empty()
         metric.samples = [
             Sample(self.name, _labels(self.labels, values), value)
             for values, value in samples
@@ -66,12 +77,17 @@ def gauge(name: str, help_text: str, *labels: str, note: str = "") -> Family:
 
 def counter(name: str, help_text: str, *labels: str, note: str = "") -> Family:
     """Declare a counter ``modelhost_NAME_total``."""
-    return Family(f"{NAMESPACE}{name}_total", "counter", help_text, labels, note=note)
+    return Family(f"{NAMESPACE}{name}{_COUNTER_SUFFIX}", "counter", help_text, labels, note=note)
 
 
 def histogram(name: str, help_text: str, buckets: tuple[float, ...], *labels: str, note: str = "") -> Family:
     """Declare a histogram ``modelhost_NAME``."""
     return Family(NAMESPACE + name, "histogram", help_text, labels, buckets, note)
+
+
+def exposed_name(metric: Metric) -> str:
+    """Return a family's name as scraped: a counter's with ``_total``, which ``prometheus_client`` leaves out."""
+    return metric.name + _COUNTER_SUFFIX if metric.type == "counter" else metric.name
 
 
 @lru_cache(_MAX_REMEMBERED)

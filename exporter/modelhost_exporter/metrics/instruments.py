@@ -10,7 +10,6 @@ from functools import cache, partial
 from itertools import accumulate
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
-from prometheus_client.metrics_core import Metric
 from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from prometheus_client import CollectorRegistry
+    from prometheus_client.metrics_core import Metric
 
     from modelhost_exporter.metrics.families import Family
 
@@ -115,12 +115,12 @@ class Instrument(Generic[C]):
 
     def describe(self) -> Iterator[Metric]:
         """Yield the family without samples, by which its registry finds it by name."""
-        yield Metric(self._family.name.removesuffix("_total"), self._family.help, self._family.type)
+        yield self._family.empty()
 
     def collect(self) -> Iterator[Metric]:
         """Yield the family as it is now."""
         family = self._family
-        metric = Metric(family.name.removesuffix("_total"), family.help, family.type)
+        metric = family.empty()
         for values, child in self._children.copy().items():
             metric.samples += child.samples(family.name, dict(zip(family.labels, values, strict=True)))
         yield metric

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from modelhost_exporter.metrics.exposition import PrerenderedMetric, write
+from modelhost_exporter.metrics.families import exposed_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -28,10 +29,7 @@ Parts = dict[str, Part]
 
 def written(families: Iterable[Metric]) -> Parts:
     """Return families' samples with their lines; raises for values that cannot be written."""
-    return {
-        family.name + ("_total" if family.type == "counter" else ""): Part(family.samples, write(family.samples))
-        for family in families
-    }
+    return {exposed_name(family): Part(family.samples, write(family.samples)) for family in families}
 
 
 def joined(families: Iterable[Family], parts: Iterable[Mapping[str, Part]]) -> Iterable[Metric]:
@@ -40,7 +38,7 @@ def joined(families: Iterable[Family], parts: Iterable[Mapping[str, Part]]) -> I
     for family in families:
         found = [part for of_one in all_parts if (part := of_one.get(family.name)) is not None]
         if found:
-            metric = PrerenderedMetric(family.name.removesuffix("_total"), family.help, family.type)
+            metric = PrerenderedMetric(family.base_name, family.help, family.type)
             metric.samples = [sample for part in found for sample in part.samples]
             metric.lines = b"".join([part.lines for part in found])
             yield metric

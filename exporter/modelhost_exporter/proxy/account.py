@@ -11,7 +11,14 @@ from modelhost_exporter import dialects
 from modelhost_exporter.proxy.failures import CLIENT_ERROR, SERVER_ERROR
 from modelhost_exporter.proxy.watch import Watch
 from modelhost_exporter.requests.model_names import UNKNOWN
-from modelhost_exporter.requests.observation import NO_REPLY, RequestObservation, ServerSeconds, Tokens
+from modelhost_exporter.requests.observation import (
+    NO_REPLY,
+    OTHER_OPERATION,
+    RequestLabels,
+    RequestObservation,
+    ServerSeconds,
+    Tokens,
+)
 from modelhost_exporter.requests.stream_clock import StreamClock
 
 if TYPE_CHECKING:
@@ -37,7 +44,7 @@ class Account:
         found = dialects.find(request.path) if request.method == hdrs.METH_POST else None
         self.format = found[0] if found else None
         """The dialect; None for a path that belongs to none."""
-        self._operation = found[1] if found else "other"
+        self._operation = found[1] if found else OTHER_OPERATION
         self._looked = False
         self._call: Call | None = None
         self.stream = False
@@ -63,7 +70,7 @@ class Account:
         """Count the request in a phase and no longer in the one before."""
         if self._phase is not None:
             self._phase.dec()
-        self._phase = self._target.metrics.in_flight(self._target.name, self._model(), self._operation, phase)
+        self._phase = self._target.metrics.in_flight(self._labels(), phase)
         self._phase.inc()
 
     def waits(self) -> None:
@@ -138,7 +145,7 @@ class Account:
             return
         self._clock.chunk(self._seen_at, answer=answer)
         if self._chunks is None:
-            self._chunks = self._target.metrics.chunks(self._target.name, self._model(), self._operation)
+            self._chunks = self._target.metrics.chunks(self._labels())
             self.enter("streaming")
         self._chunks.inc(chunks)
 
@@ -172,9 +179,13 @@ class Account:
         target = self._target
         if self._succeeded:
             target.health.overhead(target.name, "response", self._slowest_piece)
-        model = self._model()
-        target.metrics.record(target.name, self._observed(model), target.settings.objectives_of(model))
+        observed = self._observed()
+        target.metrics.record(observed, target.settings.objectives_of(observed.labels.model))
         self._watch = None  # its callback refers to this account: a cycle for each request
+
+    def _labels(self) -> RequestLabels:
+        """Return the labels as far as they are known."""
+        return RequestLabels(server=self._target.name, model=self._model(), operation=self._operation)
 
     def _model(self) -> str:
         """Return the label of the model: what the reply names, else what the request named.
@@ -193,13 +204,13 @@ class Account:
     def _count_parse_error(self, reason: str) -> None:
         self._target.health.parse_error(self._target.name, self.dialect or "none", reason)
 
-    def _observed(self, model: str) -> RequestObservation:
+    def _observed(self) -> RequestObservation:
+        labels = self._labels()
         usage = self._watch.finish(cut=not self._whole) if self._watch is not None else dialects.Usage()
         timed = self.stream and self.outcome == "ok"
         clock, ended = self._clock, self._ended or 0.0
         return RequestObservation(
-            model=model,
-            operation=self._operation if usage.is_inference else "other",
+            labels=labels if usage.is_inference else labels._replace(operation=OTHER_OPERATION),
             stream=self.stream,
             outcome=self.outcome,
             code=self.code,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from modelhost_exporter.process.descriptors import Descriptors
     from modelhost_exporter.proxy.settings import ProxiedServer
     from modelhost_exporter.proxy.target import Target
-    from modelhost_exporter.requests.metrics import Recorded
+    from modelhost_exporter.requests.listener import ObservationListener
 
 log = logging.getLogger(__name__)
 
@@ -37,17 +37,17 @@ class Proxy:
         self,
         registry: CollectorRegistry,
         stop_seconds: float,
-        recorded: Recorded | None = None,
+        listeners: Sequence[ObservationListener] = (),
         descriptors: Descriptors | None = None,
         detected_kind: Callable[[str], str | None] = lambda _: None,
     ) -> None:
-        """Prepare; ``recorded`` is called with every finished request. None for ``descriptors``: there is no limit.
+        """Prepare; ``listeners`` receive every finished request. None for ``descriptors``: there is no limit.
 
         ``detected_kind`` returns the kind of a server's engine where polling has detected it.
         """
         self._detected_kind = detected_kind
         self._stop_seconds = stop_seconds
-        self.metrics = RequestMetrics(registry, recorded)
+        self.metrics = RequestMetrics(registry, listeners)
         self.health = ProxyHealth(registry)
         self.connections = DownstreamConnections(descriptors, self.health)
         self._listeners: list[Listener] = []

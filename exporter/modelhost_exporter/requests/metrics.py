@@ -1,4 +1,4 @@
-"""Histograms and counters of requests: one record() per request, whatever its outcome."""
+"""Metric families of requests, and ``RequestMetrics``, which counts each request once."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ from typing import TYPE_CHECKING
 from modelhost_exporter.metrics.families import counter, gauge, histogram
 from modelhost_exporter.metrics.instruments import live_counter, live_gauge, live_histogram
 from modelhost_exporter.requests.model_names import UNKNOWN
+from modelhost_exporter.requests.observation import RequestLabels
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator, Sequence
 
     from prometheus_client import CollectorRegistry
 
     from modelhost_exporter.metrics.instruments import Counter, Gauge
+    from modelhost_exporter.requests.listener import ObservationListener
     from modelhost_exporter.requests.observation import RequestObservation, Tokens
     from modelhost_exporter.requests.slo import Objectives
-
-    Recorded = Callable[[str, RequestObservation], None]
-    """Called with the server and the request."""
 
 # Supersets of the bounds that OpenTelemetry's GenAI conventions advise, so that queries written for those stay exact.
 # Bounds in between keep the error of a median small (docs/metrics.md).
@@ -38,7 +37,7 @@ TPOT = (
 PHASE = (0.005, 0.01, 0.02, 0.04, 0.07, 0.1, 0.2, 0.3, 0.5, 1, 2, 3, 5, 10, 20, 30, 60, 120, 240, 480)
 TOKENS = (1, 4, 16, 64, 256, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072, 262144, 1048576)
 
-_COMMON = ("server", "model", "operation")
+_COMMON = RequestLabels._fields
 
 REQUESTS = counter(
     "requests",
@@ -202,11 +201,11 @@ FAMILIES = (
 
 
 class RequestMetrics:
-    """Counts requests of every proxied server into one registry."""
+    """The metrics of all proxied requests in one registry; counted by one thread, read by any."""
 
-    def __init__(self, registry: CollectorRegistry, recorded: Recorded | None = None) -> None:
-        """Prepare; ``recorded`` is called with every request as well: it must neither block nor raise."""
-        self._recorded = recorded
+    def __init__(self, registry: CollectorRegistry, listeners: Sequence[ObservationListener] = ()) -> None:
+        """Register the metrics. Each listener receives every finished request, in the thread that records it."""
+        self._listeners = tuple(listeners)
         self._requests = live_counter(REQUESTS, registry)
         self._in_flight = live_gauge(IN_FLIGHT, registry)
         self._seconds = {name: live_histogram(family, registry) for name, family in _SECONDS.items()}
@@ -226,81 +225,81 @@ class RequestMetrics:
         self._usage_source = live_counter(USAGE_SOURCE, registry)
 
     def is_idle(self) -> bool:
-        """Return whether no request is under way."""
+        """Return whether no request is in progress."""
         return not any(sample.value for family in self._in_flight.collect() for sample in family.samples)
 
-    def in_flight(self, server: str, model: str, operation: str, phase: str) -> Gauge:
-        """Return the gauge of one phase, for inc() and dec()."""
-        return self._in_flight.labels(server, model, operation, phase)
+    def in_flight(self, labels: RequestLabels, state: str) -> Gauge:
+        """Return the gauge of the requests in progress in one state, for inc() and dec()."""
+        return self._in_flight.labels(*labels, state)
 
-    def chunks(self, server: str, model: str, operation: str) -> Counter:
-        """Return the counter of a stream's chunks, for inc()."""
-        return self._chunks.labels(server, model, operation)
+    def chunks(self, labels: RequestLabels) -> Counter:
+        """Return the counter of streamed chunks, for inc()."""
+        return self._chunks.labels(*labels)
 
-    def record(self, server: str, observed: RequestObservation, objectives: Objectives) -> None:
-        """Count one request that is over."""
-        if self._recorded is not None:
-            self._recorded(server, observed)
-        common = (server, observed.model, observed.operation)
+    def record(self, observed: RequestObservation, objectives: Objectives) -> None:
+        """Count one finished request and pass it to the listeners."""
+        for listener in self._listeners:
+            listener(observed)
+        labels = observed.labels
         stream = "true" if observed.stream else "false"
-        self._requests.labels(*common, stream, observed.outcome, observed.code).inc()
-        self._seconds["duration"].labels(*common, "ok" if observed.outcome == "ok" else "error").observe(
+        self._requests.labels(*labels, stream, observed.outcome, observed.code).inc()
+        self._seconds["duration"].labels(*labels, "ok" if observed.outcome == "ok" else "error").observe(
             observed.duration
         )
-        if not observed.is_inference:
+        if not labels.is_inference:
             return
         if observed.outcome == "ok":
-            self._record_success(common, observed)
-        self._record_tokens(common, observed.tokens)
+            self._record_success(observed)
+        self._record_tokens(labels, observed.tokens)
         for reason in observed.finish_reasons:
-            self._finished.labels(*common, reason).inc()
-        if observed.model != UNKNOWN:
-            self._record_objectives(common, observed, objectives)
+            self._finished.labels(*labels, reason).inc()
+        if labels.model != UNKNOWN:
+            self._record_objectives(observed, objectives)
 
-    def _record_success(self, common: tuple[str, str, str], observed: RequestObservation) -> None:
-        self._usage_source.labels(*common, observed.tokens.source).inc()
+    def _record_success(self, observed: RequestObservation) -> None:
+        labels = observed.labels
+        self._usage_source.labels(*labels, observed.tokens.source).inc()
         for name in ("time_to_first_token", "time_to_first_answer_token", "time_per_output_token", "max_gap"):
             seconds = getattr(observed, name)
             if seconds is not None:
-                self._seconds[name].labels(*common).observe(seconds)
+                self._seconds[name].labels(*labels).observe(seconds)
         for name, metric in self._server_seconds.items():
             seconds = getattr(observed.server_seconds, name)
             if seconds is not None:
-                metric.labels(*common).observe(seconds)
+                metric.labels(*labels).observe(seconds)
 
-    def _record_tokens(self, common: tuple[str, str, str], tokens: Tokens) -> None:
+    def _record_tokens(self, labels: RequestLabels, tokens: Tokens) -> None:
         if tokens.input is not None:
-            self._input_size.labels(*common).observe(tokens.input)
+            self._input_size.labels(*labels).observe(tokens.input)
         if tokens.output is not None:
-            self._output_size.labels(*common).observe(tokens.output)
+            self._output_size.labels(*labels).observe(tokens.output)
         for cache, count in input_parts(tokens):
-            self._input_tokens.labels(*common, cache).inc(count)
-        for phase, count in output_parts(tokens):
-            self._output_tokens.labels(*common, phase).inc(count)
+            self._input_tokens.labels(*labels, cache).inc(count)
+        for type_, count in output_parts(tokens):
+            self._output_tokens.labels(*labels, type_).inc(count)
 
-    def _record_objectives(
-        self, common: tuple[str, str, str], observed: RequestObservation, objectives: Objectives
-    ) -> None:
+    def _record_objectives(self, observed: RequestObservation, objectives: Objectives) -> None:
+        labels = observed.labels
         given = list(objectives.given())
         if not given:
             return
-        for slo, objective in given:  # every series from 0 on, so that the first bad request is a rise
-            self._slo_requests.labels(*common, slo)
-            self._slo_good.labels(*common, slo)
-            self._slo_threshold.labels(*common, slo).set(objective.threshold)
-            self._slo_ratio.labels(*common, slo).set(objective.target)
-        all_requests, all_good = self._goodput_requests.labels(*common), self._goodput_good.labels(*common)
+        for slo, objective in given:  # all series start at 0, so that increase() includes the first request
+            self._slo_requests.labels(*labels, slo)
+            self._slo_good.labels(*labels, slo)
+            self._slo_threshold.labels(*labels, slo).set(objective.threshold)
+            self._slo_ratio.labels(*labels, slo).set(objective.target)
+        counted, met_all = self._goodput_requests.labels(*labels), self._goodput_good.labels(*labels)
         verdicts = objectives.verdicts(observed)
         for slo, good in verdicts.items():
-            self._slo_requests.labels(*common, slo).inc()
-            self._slo_good.labels(*common, slo).inc(good)
+            self._slo_requests.labels(*labels, slo).inc()
+            self._slo_good.labels(*labels, slo).inc(good)
         if verdicts:
-            all_requests.inc()
-            all_good.inc(all(verdicts.values()))
+            counted.inc()
+            met_all.inc(all(verdicts.values()))
 
 
 def input_parts(tokens: Tokens) -> Iterator[tuple[str, int]]:
-    """Yield disjoint parts of the input that sum to it, those that are not zero."""
+    """Yield (``cache`` label, tokens) for the disjoint parts of the input; parts that are 0 are left out."""
     if tokens.input is None:
         return
     if tokens.input_cache_hit is None and tokens.input_cache_write is None:
@@ -313,13 +312,13 @@ def input_parts(tokens: Tokens) -> Iterator[tuple[str, int]]:
 
 
 def output_parts(tokens: Tokens) -> Iterator[tuple[str, int]]:
-    """Yield disjoint parts of the output that sum to it, those that are not zero."""
+    """Yield (``type`` label, tokens) for the disjoint parts of the output; parts that are 0 are left out."""
     if tokens.output is None:
         return
     if tokens.output_reasoning is None:
         yield "unknown", tokens.output
         return
     parts = (("reasoning", tokens.output_reasoning), ("response", tokens.output - tokens.output_reasoning))
-    for phase, count in parts:
+    for type_, count in parts:
         if count > 0:
-            yield phase, count
+            yield type_, count

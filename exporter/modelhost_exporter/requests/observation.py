@@ -1,4 +1,4 @@
-"""What is known of one request once it is over: plain data, decided once, recorded once."""
+"""One finished request as plain data: labels, outcome, durations and token counts."""
 
 from __future__ import annotations
 
@@ -18,17 +18,36 @@ Outcome = Literal[
 ERRORS: frozenset[Outcome] = frozenset(
     {"server_error", "timeout", "upstream_unreachable", "stream_error", "proxy_error"}
 )
-"""Outcomes that count as errors; client_error and client_disconnect count neither for nor against.
+"""Outcomes that count as errors. Error rates leave client_error and client_disconnect out.
 
-proxy_error is the proxy's own fault: it is an error of the service that clients see, and none of the server.
+proxy_error is a fault of the proxy: clients receive an error that the server did not cause.
 """
 
 NO_REPLY = "none"
-"""The code of a request that was never answered."""
+"""The code of a request that received no response."""
+
+OTHER_OPERATION = "other"
+"""The operation of a request that is not for inference, such as a list of models or a health check."""
+
+
+class RequestLabels(NamedTuple):
+    """The labels that all metrics of requests share, in the order of their declaration."""
+
+    server: str
+    model: str
+    operation: str
+
+    @property
+    def is_inference(self) -> bool:
+        """Whether the request is for inference."""
+        return self.operation != OTHER_OPERATION
 
 
 class Tokens(NamedTuple):
-    """Token counts that the server reported; parts are disjoint once recorded, None is unknown."""
+    """Token counts that the server reported; None where it did not.
+
+    ``input`` and ``output`` are totals, the other counts are parts of them.
+    """
 
     input: int | None = None
     input_cache_hit: int | None = None
@@ -36,10 +55,11 @@ class Tokens(NamedTuple):
     output: int | None = None
     output_reasoning: int | None = None
     source: str = "none"
+    """Where the counts come from; 'none' where there are none."""
 
 
 class ServerSeconds(NamedTuple):
-    """Durations that the server itself reported; None where it did not."""
+    """Durations in seconds that the server reported; None where it did not."""
 
     prefill: float | None = None
     decode: float | None = None
@@ -48,14 +68,14 @@ class ServerSeconds(NamedTuple):
 
 
 class RequestObservation(NamedTuple):
-    """One request as the proxy saw it; seconds, None for what does not apply or is not known."""
+    """One finished request. Durations are in seconds; None where they do not apply or are not known."""
 
-    model: str
-    operation: str
+    labels: RequestLabels
     stream: bool
     outcome: Outcome
     code: str
     duration: float
+    """From the request's headers to the last byte of its response."""
     time_to_first_token: float | None = None
     time_to_first_answer_token: float | None = None
     time_per_output_token: float | None = None
@@ -63,8 +83,3 @@ class RequestObservation(NamedTuple):
     finish_reasons: tuple[str, ...] = ()
     tokens: Tokens = Tokens()
     server_seconds: ServerSeconds = ServerSeconds()
-
-    @property
-    def is_inference(self) -> bool:
-        """Return whether the request was for inference."""
-        return self.operation != "other"

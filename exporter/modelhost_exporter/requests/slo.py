@@ -48,7 +48,7 @@ class Objectives:
         neither for nor against, nor does a success that cannot be measured (one token has no time per token).
         """
         failed = observed.outcome in ERRORS
-        if not observed.is_inference or (observed.outcome != "ok" and not failed):
+        if not observed.labels.is_inference or (observed.outcome != "ok" and not failed):
             return {}
         measured = {
             "ttft": observed.time_to_first_token,

@@ -13,7 +13,7 @@ from modelhost_exporter.engines.polling.pollers import Pollers, pause, run_sched
 from modelhost_exporter.engines.polling.server_poller import PollDependencies
 from modelhost_exporter.engines.polling.settings import PolledServer, Probe
 from modelhost_exporter.process import daemon_thread
-from modelhost_exporter.requests.observation import RequestObservation, ServerSeconds
+from modelhost_exporter.requests.observation import RequestLabels, RequestObservation, ServerSeconds
 from tests.support.pages import pages
 from tests.support.programs import wait_until
 from tests.support.readings import readings
@@ -291,11 +291,12 @@ def test_probes_wait_for_the_first_poll(pollers: Pollers, server: StandIn) -> No
     assert "probes_total" not in read(pollers), "a server that is no longer configured has no series"
 
 
-def observed(model: str, duration: float, ttft: float | None = None, **changes: object) -> RequestObservation:
+def observed(
+    model: str, duration: float, ttft: float | None = None, *, server: str = "ollama", **changes: object
+) -> RequestObservation:
     """Return a request that went well."""
     return RequestObservation(
-        model,
-        "chat",
+        RequestLabels(server, model, "chat"),
         ttft is not None,
         "ok",
         "200",
@@ -309,10 +310,10 @@ def test_cold_starts_are_marked(pollers: Pollers, server: StandIn) -> None:
     """A request that found its model not loaded counts, with its time to first token and its load; others do not."""
     pollers.watch([configured("ollama", server)])
     wait_until(lambda: up(pollers) == {("ollama",): 1}, "it is up")
-    pollers.recorded("ollama", observed("llama3.2", 0.0, 0.0))
-    pollers.recorded("ollama", observed("mistral", 1e-9, 1e-9, server_seconds=ServerSeconds(load=2.5)))
-    pollers.recorded("elsewhere", observed("mistral", 0.0))
-    pollers.recorded("ollama", RequestObservation("mistral", "other", False, "ok", "200", 0.0))
+    pollers.note_request(observed("llama3.2", 0.0, 0.0))
+    pollers.note_request(observed("mistral", 1e-9, 1e-9, server_seconds=ServerSeconds(load=2.5)))
+    pollers.note_request(observed("mistral", 0.0, server="elsewhere"))
+    pollers.note_request(observed("mistral", 0.0)._replace(labels=RequestLabels("ollama", "mistral", "other")))
     shown = read(pollers)
     assert shown["request_cold_starts_total"] == {("ollama", "mistral", "chat"): 1}
     assert shown["request_cold_start_time_to_first_token_seconds_count"] == {("ollama", "mistral", "chat"): 1}

@@ -6,45 +6,58 @@ from prometheus_client import CollectorRegistry
 
 from modelhost_exporter.engines.polling.proxy_totals import Passed, ProxyTotals, ProxyTraffic, UnproxiedShare
 from modelhost_exporter.requests.metrics import RequestMetrics
-from modelhost_exporter.requests.observation import RequestObservation, Tokens
+from modelhost_exporter.requests.observation import RequestLabels, RequestObservation, Tokens
 from modelhost_exporter.requests.slo import Objectives
 
 
-def observed(model: str = "m", operation: str = "chat", tokens: Tokens | None = None) -> RequestObservation:
-    """Return a request that went well."""
-    return RequestObservation(model, operation, False, "ok", "200", 1.0, tokens=tokens or Tokens(10, output=5))
+def observed(
+    model: str = "m", operation: str = "chat", tokens: Tokens | None = None, *, server: str = "a"
+) -> RequestObservation:
+    """Return a successful request."""
+    labels = RequestLabels(server, model, operation)
+    return RequestObservation(labels, False, "ok", "200", 1.0, tokens=tokens or Tokens(10, output=5))
 
 
-def test_the_proxy_s_counters_are_read_by_server() -> None:
+def test_totals_are_counted_by_server() -> None:
     """Tokens, requests and requests under way are those of RequestMetrics; polls of clients are no traffic."""
     registry = CollectorRegistry()
-    metrics = RequestMetrics(registry)
-    for model in ("m", "m", "n"):
-        metrics.record("a", observed(model, tokens=Tokens(10, input_cache_hit=4, output=5)), Objectives())
-    metrics.record("a", observed("unknown", "other", Tokens()), Objectives())
-    metrics.record("b", observed(), Objectives())
-    metrics.in_flight("a", "m", "chat", "waiting").inc()
-    metrics.in_flight("a", "unknown", "other", "blocking").inc()
     counts = ProxyTotals(registry)
+    metrics = RequestMetrics(registry, (counts.add,))
+    for model in ("m", "m", "n"):
+        metrics.record(observed(model, tokens=Tokens(10, input_cache_hit=4, output=5)), Objectives())
+    metrics.record(observed("unknown", "other", Tokens()), Objectives())
+    metrics.record(observed(server="b"), Objectives())
+    metrics.in_flight(RequestLabels("a", "m", "chat"), "waiting").inc()
+    metrics.in_flight(RequestLabels("a", "unknown", "other"), "blocking").inc()
     assert counts.of("a") == Passed(45, {"m": 2, "n": 1}, {"m": 1})
     assert counts.of("b") == Passed(15, {"m": 1}, {})
     assert counts.of("c") == Passed()
 
 
-def test_the_counters_are_read_once_for_everybody() -> None:
-    """Fifty servers that poll at once read the proxy's registry once; a second later it is read anew."""
+def test_requests_in_progress_are_read_once_for_all_servers() -> None:
+    """Fifty servers that are polled at once read the registry once; a second later it is read again."""
     registry, now = CollectorRegistry(), [0.0]
-    metrics = RequestMetrics(registry)
     counts = ProxyTotals(registry, lambda: now[0])
-    assert counts.of("a").tokens == 0
-    metrics.record("a", observed(), Objectives())
-    assert counts.of("a").tokens == 0
+    metrics = RequestMetrics(registry, (counts.add,))
+    assert counts.of("a").in_flight == {}
+    metrics.in_flight(RequestLabels("a", "m", "chat"), "waiting").inc()
+    metrics.record(observed(), Objectives())
+    assert counts.of("a") == Passed(15, {"m": 1}, {})
     now[0] = 1.0
-    assert counts.of("a").tokens == 15
+    assert counts.of("a").in_flight == {"m": 1}
 
 
-def test_without_a_proxy_nothing_passed() -> None:
-    """A registry without the proxy's metrics is no error."""
+def test_totals_that_were_read_stay_as_they_were() -> None:
+    """Requests that finish later do not change what a poll compares with."""
+    counts = ProxyTotals(CollectorRegistry())
+    counts.add(observed())
+    before = counts.of("a")
+    counts.add(observed())
+    assert (before.requests, counts.of("a").requests) == ({"m": 1}, {"m": 2})
+
+
+def test_totals_are_zero_without_a_proxy() -> None:
+    """A registry without the metrics of requests is no error."""
     assert ProxyTotals(CollectorRegistry()).of("a") == Passed()
 
 

@@ -97,21 +97,26 @@ class Pollers:
             if family.samples:
                 yield family
 
-    def recorded(self, server: str, observed: RequestObservation) -> None:
-        """Take note of a request that passed the proxy: whether it found its model not loaded."""
-        watch = self._by_name.get(server)
-        if watch is None or not observed.is_inference or observed.outcome != "ok":
-            return
+    def note_request(self, observed: RequestObservation) -> None:
+        """Add a request that passed the proxy to its server's totals and cold starts; a ``ObservationListener``."""
+        self._counts.add(observed)
+        labels = observed.labels
+        watch = self._by_name.get(labels.server)
+        if watch is not None and labels.is_inference and observed.outcome == "ok":
+            self._note_cold_start(watch, observed)
+
+    def _note_cold_start(self, watch: ServerPoller, observed: RequestObservation) -> None:
+        """Count a successful request whose model was not loaded when it was accepted."""
+        labels = observed.labels
         now = self._dependencies.now()
         accepted = now - observed.duration
         first_answer = accepted + (observed.time_to_first_token or observed.duration)
-        if watch.history.is_cold(observed.model, accepted, first_answer):
-            labels = (server, observed.model, observed.operation)
+        if watch.history.is_cold(labels.model, accepted, first_answer):
             self._cold_starts.labels(*labels).inc()
             if observed.time_to_first_token is not None:
                 self._cold_ttft.labels(*labels).observe(observed.time_to_first_token)
             if observed.server_seconds.load is not None:
-                watch.history.note_load(observed.model, accepted, observed.server_seconds.load)
+                watch.history.note_load(labels.model, accepted, observed.server_seconds.load)
 
     def kind_of(self, server: str) -> str | None:
         """Return the kind of a server's engine that its last successful poll found; None where there was none."""

@@ -7,66 +7,69 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
-from modelhost_exporter.requests.metrics import IN_FLIGHT, INPUT_TOKENS, OUTPUT_TOKENS, REQUESTS
+from modelhost_exporter.requests.in_flight import in_flight_by_model
+from modelhost_exporter.requests.metrics import input_parts, output_parts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
     from prometheus_client import CollectorRegistry
-    from prometheus_client.samples import Sample
 
-_FRESH_SECONDS = 1.0
+    from modelhost_exporter.requests.in_flight import InFlight
+    from modelhost_exporter.requests.observation import RequestObservation
+
+_IN_FLIGHT_MAX_AGE_SECONDS = 1.0
 _WINDOW_SECONDS = 3600.0
-_NAMES = tuple(family.name for family in (REQUESTS, IN_FLIGHT, INPUT_TOKENS, OUTPUT_TOKENS))
 
 
 class Passed(NamedTuple):
     """What passed the proxy for one server since the exporter started."""
 
     tokens: float = 0.0
+    """Input and output tokens."""
     requests: Mapping[str, float] = {}
-    """Requests for inference that are over, by the label of the model."""
+    """Finished requests for inference, by the label of the model."""
     in_flight: Mapping[str, float] = {}
+    """Requests for inference in progress, likewise."""
 
 
 class ProxyTotals:
-    """The proxy's counters by server, read at most once a second."""
+    """Totals of proxied requests by server: a request listener, read by the threads of the pollers.
+
+    Memory is bounded like the metrics of requests, by the number of model labels.
+    """
 
     def __init__(self, registry: CollectorRegistry, now: Callable[[], float] = time.monotonic) -> None:
+        """Start at zero. Requests in progress are read from ``registry``, at most once a second for all servers."""
+        self._tokens: dict[str, int] = {}
+        self._requests: dict[str, dict[str, int]] = {}
         self._registry = registry
         self._now = now
         self._lock = threading.Lock()
         self._read_at: float | None = None
-        self._passed: dict[str, Passed] = {}
+        self._in_flight: InFlight = {}
+
+    def add(self, observed: RequestObservation) -> None:
+        """Count a finished request; called by one thread at a time, without a lock."""
+        labels, tokens = observed.labels, observed.tokens
+        if not labels.is_inference:
+            return
+        count = sum(count for _, count in (*input_parts(tokens), *output_parts(tokens)))
+        self._tokens[labels.server] = self._tokens.get(labels.server, 0) + count
+        requests = self._requests.setdefault(labels.server, {})
+        requests[labels.model] = requests.get(labels.model, 0) + 1
 
     def of(self, server: str) -> Passed:
         """Return the totals of a server; zero for one without a proxy."""
+        in_flight = {model: count for (name, model), count in self._current_in_flight().items() if name == server}
+        return Passed(self._tokens.get(server, 0), self._requests.get(server, {}).copy(), in_flight)
+
+    def _current_in_flight(self) -> InFlight:
         with self._lock:
-            if self._read_at is None or self._now() - self._read_at >= _FRESH_SECONDS:
-                self._passed = _by_server(self._samples())
+            if self._read_at is None or self._now() - self._read_at >= _IN_FLIGHT_MAX_AGE_SECONDS:
+                self._in_flight = in_flight_by_model(self._registry)
                 self._read_at = self._now()
-            return self._passed.get(server, Passed())
-
-    def _samples(self) -> Iterable[Sample]:
-        for family in self._registry.restricted_registry(_NAMES).collect():
-            yield from family.samples
-
-
-def _by_server(samples: Iterable[Sample]) -> dict[str, Passed]:
-    tokens: dict[str, float] = {}
-    requests: dict[str, dict[str, float]] = {}
-    in_flight: dict[str, dict[str, float]] = {}
-    for sample in samples:
-        server, model = sample.labels["server"], sample.labels["model"]
-        if sample.name in (INPUT_TOKENS.name, OUTPUT_TOKENS.name):
-            tokens[server] = tokens.get(server, 0.0) + sample.value
-        elif sample.labels["operation"] != "other":
-            counts = (requests if sample.name == REQUESTS.name else in_flight).setdefault(server, {})
-            counts[model] = counts.get(model, 0.0) + sample.value
-    return {
-        server: Passed(tokens.get(server, 0.0), requests.get(server, {}), in_flight.get(server, {}))
-        for server in {*tokens, *requests, *in_flight}
-    }
+            return self._in_flight
 
 
 class ProxyTraffic:

@@ -1,0 +1,92 @@
+"""Counters of the last minute, from which rates, means and quantiles are computed."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple
+
+from modelhost_exporter.live import host
+from modelhost_exporter.live.request_totals import NO_REQUESTS, total
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from modelhost_exporter.live.host import Cpus, Devices
+    from modelhost_exporter.live.request_totals import ModelKey, RequestCounts
+    from modelhost_exporter.requests.in_flight import InFlight
+
+_TOLERANCE_SECONDS = 1.0
+
+
+class Measurement(NamedTuple):
+    """The counters at one moment."""
+
+    at: float
+    """Seconds of the monotonic clock, which changes of the time of day do not affect."""
+    cpus: Cpus
+    devices: Devices
+    requests: Mapping[ModelKey, RequestCounts]
+    in_flight: InFlight
+
+
+class Measurements:
+    """The measurements of the last ``max_age_seconds``, the newest last."""
+
+    def __init__(self, max_age_seconds: float) -> None:
+        self._max_age = max_age_seconds
+        self._measurements: deque[Measurement] = deque()
+
+    def add(self, measurement: Measurement) -> None:
+        """Append the newest measurement and drop those that are too old."""
+        self._measurements.append(measurement)
+        while self._measurements[0].at < measurement.at - self._max_age - _TOLERANCE_SECONDS:
+            self._measurements.popleft()
+
+    @property
+    def newest(self) -> Measurement:
+        """The measurement that was added last; IndexError before the first."""
+        return self._measurements[-1]
+
+    def cpu_percent(self, seconds: float) -> float | None:
+        """Return the mean CPU use in percent over the last seconds; None without two measurements."""
+        span = [measurement for measurement in self._last(seconds) if measurement.cpus]
+        if len(span) < 2 or not self.newest.cpus:  # noqa: PLR2004 - a span has two ends
+            return None
+        return host.cpu_percent(span[0].cpus, span[-1].cpus)
+
+    def network_rates(self, seconds: float) -> tuple[float | None, float | None]:
+        """Return the bytes received and sent per second over the last seconds; None without two measurements."""
+        span = [measurement for measurement in self._last(seconds) if measurement.devices]
+        if len(span) < 2 or not self.newest.devices:  # noqa: PLR2004 - likewise
+            return None, None
+        duration = span[-1].at - span[0].at
+        received, sent = host.transferred([measurement.devices for measurement in span])
+        return (None if received is None else received / duration, None if sent is None else sent / duration)
+
+    def requests_span(self, seconds: float) -> RequestsSpan | None:
+        """Return the requests of the last seconds; None without two measurements."""
+        span = self._last(seconds)
+        if len(span) < 2:  # noqa: PLR2004 - likewise
+            return None
+        return RequestsSpan(span[0].requests, span[-1].requests, span[-1].at - span[0].at)
+
+    def _last(self, seconds: float) -> Sequence[Measurement]:
+        """Return the measurements of at most this age: after a pause, older ones do not count."""
+        since = self.newest.at - seconds - _TOLERANCE_SECONDS
+        return [measurement for measurement in self._measurements if measurement.at >= since]
+
+
+class RequestsSpan(NamedTuple):
+    """The requests of a span of time. A model that is new in it counts from 0."""
+
+    first: Mapping[ModelKey, RequestCounts]
+    last: Mapping[ModelKey, RequestCounts]
+    seconds: float
+
+    def of(self, key: ModelKey) -> RequestCounts:
+        """Return the requests of one model."""
+        return self.last.get(key, NO_REQUESTS) - self.first.get(key, NO_REQUESTS)
+
+    def total(self) -> RequestCounts:
+        """Return the requests of all models."""
+        return total(self.last.values()) - total(self.first.values())

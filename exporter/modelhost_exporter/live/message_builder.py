@@ -1,0 +1,112 @@
+"""Compute the message of the live feed from families and measurements."""
+
+from __future__ import annotations
+
+import platform
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, NamedTuple
+
+from modelhost_exporter import __version__
+from modelhost_exporter.live import host, models
+from modelhost_exporter.live.gpus import missing_gpus
+from modelhost_exporter.live.request_totals import NO_REQUESTS, total
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from modelhost_exporter.live.family_lookup import Families
+    from modelhost_exporter.live.measurements import Measurements
+    from modelhost_exporter.live.message import ApiStats, GpuMessage, GpuSummary, HostIdentity, LiveMessage
+
+RATE_SECONDS = 10.0
+MEAN_SECONDS = 60.0
+
+
+class MessageConstants(NamedTuple):
+    """The fields that are the same in every message."""
+
+    interval_seconds: float
+    demo: bool
+    version: str
+    host: HostIdentity
+
+    @classmethod
+    def of_this_exporter(cls, interval_seconds: float, *, demo: bool) -> MessageConstants:
+        """Return the constants of this process and machine."""
+        return cls(interval_seconds, demo, __version__, {"name": platform.node(), "system": platform.system()})
+
+
+def build_message(
+    families: Families,
+    measurements: Measurements,
+    gpus: Sequence[GpuMessage],
+    when: float,
+    constants: MessageConstants,
+) -> LiveMessage:
+    """Return the message of the newest measurement; ``when`` is its time in seconds since 1970."""
+    received, sent = measurements.network_rates(RATE_SECONDS)
+    load = [families.one(f"load{minutes}") for minutes in (1, 5, 15)]
+    memory = host.memory_use(families)
+    return {
+        "timestamp": _iso(when),
+        "interval": constants.interval_seconds,
+        "demo": constants.demo,
+        "version": constants.version,
+        "host": constants.host,
+        "cpuUsage": measurements.cpu_percent(RATE_SECONDS),
+        "cpuCores": families.one("cpu_logical_cores"),
+        "loadAverage": load[0],
+        "loadAverages": _if_all_known(load),
+        "memoryUsage": memory.percent,
+        "memoryUsed": memory.used,
+        "memoryAvailable": memory.available,
+        "memoryTotal": memory.total,
+        "gpuUsage": gpus[0]["usage"] if gpus else None,
+        "gpuInfo": _summary(gpus[0]) if gpus else None,
+        "gpus": list(gpus),
+        "gpusMissing": missing_gpus(families),
+        "networkStats": {"bytesInPerSecond": received, "bytesOutPerSecond": sent},
+        "diskUsage": host.disk_usage(families),
+        "apiStats": _api_stats(measurements),
+        "models": models.models(families, measurements, RATE_SECONDS, MEAN_SECONDS),
+    }
+
+
+def _if_all_known(values: Sequence[float | None]) -> list[float] | None:
+    known = [value for value in values if value is not None]
+    return known if len(known) == len(values) else None
+
+
+def _summary(gpu: GpuMessage) -> GpuSummary:
+    return {
+        "id": gpu["id"],
+        "name": gpu["name"],
+        "usage": gpu["usage"],
+        "memoryUsed": gpu["memoryUsed"],
+        "memoryTotal": gpu["memoryTotal"],
+        "temperature": gpu["temperature"],
+    }
+
+
+def _api_stats(measurements: Measurements) -> ApiStats:
+    """Return the requests of all models."""
+    since_start = total(measurements.newest.requests.values())
+    rate_span, mean_span = measurements.requests_span(RATE_SECONDS), measurements.requests_span(MEAN_SECONDS)
+    recent = mean_span.total() if mean_span else NO_REQUESTS
+    quantiles = recent.quantiles_ms()
+    by_range = since_start.by_range()
+    return {
+        "totalRequests": int(since_start.requests),
+        "requestsPerSecond": rate_span.total().requests / rate_span.seconds if rate_span else None,
+        "avgResponseTime": recent.mean_ms(),
+        "errorRate": recent.error_percent(),
+        "p50": quantiles.p50,
+        "p95": quantiles.p95,
+        "p99": quantiles.p99,
+        "responseTimeDistribution": by_range,
+        "maxDistributionCount": max(by_range.values()),
+    }
+
+
+def _iso(when: float) -> str:
+    return datetime.fromtimestamp(when, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,20 @@
+"""The protocol of request listeners."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from modelhost_exporter.requests.observation import RequestObservation
+
+
+class ObservationListener(Protocol):
+    """A callable that receives every finished request.
+
+    It is called on the proxy's event loop (with ``--demo`` in the thread of the simulation), from one thread at a time.
+    It must neither block nor raise: the next request waits for it.
+    """
+
+    def __call__(self, observed: RequestObservation) -> None:
+        """Process one finished request."""
+        ...
