@@ -160,7 +160,7 @@ def test_a_screen_reader_hears_changes_of_the_connection_only(serve: Serve, open
     expect(page.locator("#cpu .value")).to_have_text("95.0%")
     assert live.all_inner_texts() == texts
     feed.close()
-    expect(page.get_by_role("status")).to_have_text("Not connected. The page tries again every 5 seconds.")
+    expect(page.get_by_role("status")).to_have_text("Not connected. The page reconnects every 5 seconds.")
 
 
 def test_it_follows_a_change_of_the_scheme(serve: Serve, open_page: OpenPage) -> None:
