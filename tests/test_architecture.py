@@ -149,6 +149,49 @@ def test_threads_are_started_in_one_place(module: str) -> None:
     assert not names & started
 
 
+OPENS_FILES = {
+    "modelhost_exporter.config.yaml_file": "the configuration",
+    "modelhost_exporter.demo.kernel": "writes the simulated machine's /proc and /sys",
+    "modelhost_exporter.gpu.nvidia.library": "the loader's cache",
+    "modelhost_exporter.gpu.nvidia.library_headers": "a library that is larger than a page",
+    "modelhost_exporter.linux.kernel_files": "the small files of /proc and /sys",
+    "modelhost_exporter.page": "the page's static files",
+    "modelhost_exporter.process.descriptors": "/dev/null",
+}
+_PATHS = {"Path", "os", "io", "path", "file", "folder", "cache", "_root"}
+
+
+def test_small_kernel_files_are_read_in_one_place() -> None:
+    """Only linux/kernel_files.py opens files of the kernel; every other module that opens a file has a reason."""
+    found = {
+        module
+        for module, file in MODULES.items()
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and _opens_a_file(node.func)
+    }
+    assert found == OPENS_FILES.keys()
+
+
+def _opens_a_file(function: ast.expr) -> bool:
+    """Return whether a called function is ``open``, or a method of a path that opens or reads it."""
+    if isinstance(function, ast.Name):
+        return function.id == "open"
+    return (
+        isinstance(function, ast.Attribute)
+        and function.attr in ("open", "read_text", "read_bytes")
+        and _is_path(function.value)
+    )
+
+
+def _is_path(node: ast.expr) -> bool:
+    """Return whether an expression is a path, an operation on paths, or the os module, by its name."""
+    if isinstance(node, ast.BinOp):
+        return True
+    if isinstance(node, ast.Call):
+        return _is_path(node.func)
+    return (node.id if isinstance(node, ast.Name) else getattr(node, "attr", "")) in _PATHS
+
+
 def test_a_public_class_name_occurs_once() -> None:
     """Whoever reads or searches for a class finds one thing."""
     found: dict[str, list[str]] = {}

@@ -13,6 +13,7 @@ import pytest
 
 from modelhost_exporter import threads
 from modelhost_exporter.process import daemon_thread, executor
+from modelhost_exporter.worker import Worker, _failed
 from tests.support.programs import wait_until
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def test_without_a_thread_left_a_run_fails_and_the_next_is_tried() -> None:
     """A thread that cannot be started fails that run only; once threads are there again the worker works."""
     machine = Machine()
     machine.is_full = True
-    worker = threads.Worker(threading.get_ident, "worker", start_thread=machine.start)
+    worker = Worker(threading.get_ident, "worker", start_thread=machine.start)
     with pytest.raises(RuntimeError, match="can't start new thread"):
         worker.prepare()
     refused = worker.start()
@@ -112,7 +113,7 @@ def test_without_a_thread_left_a_run_fails_and_the_next_is_tried() -> None:
 def test_a_worker_shares_the_run_under_way() -> None:
     """A start during a run returns that run, and the function runs once."""
     release = threading.Event()
-    worker = threads.Worker(lambda: release.wait(10), "worker")
+    worker = Worker(lambda: release.wait(10), "worker")
     first, second = worker.start(), worker.start()
     assert first is second
     release.set()
@@ -122,7 +123,7 @@ def test_a_worker_shares_the_run_under_way() -> None:
 
 def test_a_worker_keeps_its_thread_for_the_next_run() -> None:
     """Runs one after the other happen in one thread."""
-    worker = threads.Worker(threading.get_ident, "worker")
+    worker = Worker(threading.get_ident, "worker")
     runs = []
     for _ in range(3):
         run = worker.start()
@@ -135,7 +136,7 @@ def test_a_worker_keeps_its_thread_for_the_next_run() -> None:
 def test_a_prepared_worker_needs_no_new_thread() -> None:
     """Once its thread is there, a worker runs on a machine without a free thread."""
     machine = Machine()
-    worker = threads.Worker(threading.get_ident, "worker", start_thread=machine.start)
+    worker = Worker(threading.get_ident, "worker", start_thread=machine.start)
     worker.prepare()
     machine.is_full = True
     run = worker.start()
@@ -146,9 +147,9 @@ def test_a_prepared_worker_needs_no_new_thread() -> None:
 
 def test_a_worker_survives_the_end_of_its_thread() -> None:
     """A thread that died is replaced with the next run."""
-    worker = threads.Worker(threading.get_ident, "dying-worker")
+    worker = Worker(threading.get_ident, "dying-worker")
     worker.prepare()
-    worker._orders.put(None)
+    worker._queue.put(None)
     wait_until(lambda: "dying-worker" not in daemon_thread.names(), "the thread has ended")
     assert worker.start().wait(10)
     worker.close()
@@ -156,8 +157,8 @@ def test_a_worker_survives_the_end_of_its_thread() -> None:
 
 def test_a_finished_run_is_never_shared() -> None:
     """A run that failed before the function was called (no memory for its frame) is followed by another."""
-    worker = threads.Worker(threading.get_ident, "worker")
-    worker._current = threads._failed(MemoryError())
+    worker = Worker(threading.get_ident, "worker")
+    worker._current = _failed(MemoryError())
     run = worker.start()
     assert run.wait(10)
     assert run.error is None
@@ -267,7 +268,7 @@ def test_a_failed_run_keeps_no_frame() -> None:
             raise OSError("outer") from error
 
     with without_garbage_collection():
-        worker = threads.Worker(fail, "worker")
+        worker = Worker(fail, "worker")
         run = worker.start()
         assert run.wait(10)
         assert isinstance(run.error, OSError)
@@ -306,10 +307,10 @@ def without_garbage_collection() -> Iterator[None]:
 def test_thousands_of_replacements_wait_for_a_run_that_hangs() -> None:
     """As many reloads may come while a collector hangs; its run is found without a recursion."""
     release = threading.Event()
-    first = worker = threads.Worker(lambda: release.wait(10), "hangs")
+    first = worker = Worker(lambda: release.wait(10), "hangs")
     run = first.start()
     for _ in range(5000):
-        worker = threads.Worker(lambda: release.wait(10), "next", worker)
+        worker = Worker(lambda: release.wait(10), "next", worker)
     assert worker.start() is worker.current() is run
     release.set()
     first.close()

@@ -1,4 +1,4 @@
-"""The protocol of collectors, their options and paths, and the context in which they are created."""
+"""The protocol of collectors, their options, and the context in which they are created."""
 
 from __future__ import annotations
 
@@ -28,33 +28,33 @@ _left_out = StateLog(initial=False)
 
 
 class Unavailable(Exception):
-    """The machine lacks what the collector measures: expected, and logged once at info."""
+    """The machine does not have what the collector measures. This is no failure; it is logged once at level info."""
 
 
 class Collector(Protocol):
-    """Measures one subject; prometheus_client's own collector protocol."""
+    """A source of metric families: prometheus_client's own collector protocol."""
 
     def collect(self) -> Iterable[Metric]:
-        """Return fresh families; may block; called by one thread at a time.
+        """Return current families; may block. Called by one thread at a time.
 
-        Raises Unavailable when the machine lacks what is measured, anything else on failure.
+        Raises Unavailable when the machine does not have what is measured, anything else on failure.
         """
         ...
 
 
 @dataclass(frozen=True)
 class CollectorOptions:
-    """Options of every collector; a collector that has more adds fields in a subclass."""
+    """The options that every collector has; a subclass adds those of one collector."""
 
     enabled: bool | None = None
-    """None: as ``enabled_by_default``."""
+    """None: ``enabled_by_default``."""
 
     enabled_by_default: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
 class Paths:
-    """Where the kernel's and the host's files are found."""
+    """Where /proc, /sys and the host's root file system are mounted."""
 
     procfs: Path = Path("/proc")
     sysfs: Path = Path("/sys")
@@ -62,7 +62,7 @@ class Paths:
 
 
 class SimulatedHost(Protocol):
-    """The sources that ``--demo`` offers to collectors in place of the machine."""
+    """The sources that ``--demo`` provides to collectors in place of the machine."""
 
     @property
     def psutil(self) -> Any:
@@ -83,7 +83,7 @@ class SimulatedHost(Protocol):
         ...
 
     def uname(self) -> platform.uname_result:
-        """Return the names of the operating system."""
+        """Return the name and release of the operating system."""
         ...
 
     def gpu_sources(self) -> Mapping[str, GpuSource]:
@@ -97,11 +97,11 @@ def _no_families() -> Iterable[Metric]:
 
 @dataclass(frozen=True)
 class CollectorContext:
-    """What a collector can use besides its options; the defaults are those of this machine."""
+    """What collectors use besides their options. The defaults measure this machine."""
 
     paths: Paths = field(default_factory=Paths)
     owner_of: Callable[[int], str | None] | None = None
-    """Returns the configured server that a process belongs to, by process ID; None when there is none."""
+    """Returns the configured server that a process ID belongs to; None when there is none."""
     engine_families: Callable[[], Iterable[Metric]] = _no_families
     """Returns the families of all polled engines."""
     simulated: SimulatedHost | None = None
@@ -109,7 +109,7 @@ class CollectorContext:
 
 
 def parts(*readers: Callable[[], Iterable[Metric]]) -> Iterator[Metric]:
-    """Yield the families of each reader; a failure costs only that reader's families, unless nothing is left."""
+    """Yield the families of each reader; a failure costs only its own families, unless nothing is left (see each)."""
     lists = {number: partial(_listed, reader) for number, reader in enumerate(readers)}
     yield from chain.from_iterable(each(lists).values())
 
@@ -121,7 +121,7 @@ def _listed(reader: Callable[[], Iterable[Metric]]) -> list[Metric]:
 def each(readers: Mapping[K, Callable[[], T]]) -> dict[K, T]:
     """Return the result of each reader; a failure costs only that reader's result, unless nothing is left.
 
-    When every result is missing or empty, the first failure is raised, or Unavailable when there is no other.
+    When every result is missing or empty, raise the first failure; Unavailable where there is no other.
     """
     results: dict[K, T] = {}
     problems: list[Exception] = []
@@ -137,11 +137,11 @@ def each(readers: Mapping[K, Callable[[], T]]) -> dict[K, T]:
         for failure in failures:
             log_once(getattr(failure, "filename", None) or type(failure).__name__, str(failure))
     finally:
-        problems.clear()  # an exception that holds its own frame is a cycle
+        problems.clear()  # an exception that refers to its own frame would be a reference cycle
     return results
 
 
 def log_once(source: str, problem: str) -> None:
-    """Log that a part of a collector is left out, once for each source, since the problem may differ in each scrape."""
+    """Log once for each source that a part of a collector is left out; the problem may differ in each scrape."""
     if _left_out.changed(state=True, key=source):
         log.warning("a part of a collector is left out", extra={"fields": {"source": source, "problem": problem}})

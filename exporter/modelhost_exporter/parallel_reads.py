@@ -1,8 +1,7 @@
-"""Read many things of which any may be slow or never return, on a few threads.
+"""Make many calls, any of which may be slow or never return, on a few threads.
 
-Used for what can block in the kernel: file systems (statvfs), link speeds and sensor chips. A call that hangs cannot
-be ended, so the thread that made it is left behind, another takes its place, and the key is not read again before
-the call returns.
+Used for what can block in the kernel: file systems (statvfs), link speeds, frequencies and sensor chips. A call that
+hangs cannot be ended: its thread is abandoned and replaced, and its key is not read again before the call returns.
 """
 
 from __future__ import annotations
@@ -25,15 +24,15 @@ _MANY_STUCK_THREADS, _MAX_STUCK_THREADS = 64, 256
 _HEAD_START_SECONDS = 0.01
 _FAST_SECONDS = 0.05
 _WAIT_FOR_SLOW_SECONDS = 0.25
-_MAX_PATIENCE_SECONDS = 10.0
+_MAX_TIME_LIMIT_SECONDS = 10.0
 
 
 class Reading(NamedTuple, Generic[T]):
     """The last result for one key.
 
     ``state`` is ``ok`` (``value`` was read at ``time``, in seconds since 1970), ``error`` (the last call failed),
-    ``stuck`` (a call has been running for too long, or so many do that there is none for this key) or ``pending`` (no
-    call has returned yet). ``value`` is None unless it is ``ok``.
+    ``stuck`` (the call has been running for too long, or too many others have for it to be made) or ``pending`` (no
+    call has returned yet). ``value`` is None unless ``state`` is ``ok``.
     """
 
     state: Literal["ok", "error", "stuck", "pending"]
@@ -42,7 +41,7 @@ class Reading(NamedTuple, Generic[T]):
 
 
 class _Result(NamedTuple, Generic[T]):
-    """What one call returned, and how long it took."""
+    """The reading that one call returned, and its duration."""
 
     reading: Reading[T]
     seconds: float
@@ -51,10 +50,10 @@ class _Result(NamedTuple, Generic[T]):
 class ParallelReads(Generic[K, T]):
     """Call ``read(key)`` for many keys on four threads (five for fast keys), and keep the last reading of each key.
 
-    A call that takes longer than ``timeout_seconds`` is stuck, unless the key's previous call was slow as well: it
-    then has twice as long as that one took, at most 10 s. A key that is slow but alive therefore keeps its last
-    reading, with its time, while the next call runs. With 64 calls stuck only one more key is tried in each
-    measurement, and with 256 none: so that dead ones do not occupy all threads.
+    A call is stuck after ``timeout_seconds``, or after twice the duration of the key's previous call (at most 10 s)
+    where that is longer. A key that is slow but alive therefore keeps its last reading, with its time, while the next
+    call runs. With 64 calls stuck only one more slow key is read in each measurement, and with 256 none, to bound the
+    number of threads.
     """
 
     def __init__(
@@ -65,10 +64,10 @@ class ParallelReads(Generic[K, T]):
         now: Callable[[], float] = time.time,
         running: dict[K, float] | None = None,
     ) -> None:
-        """Prepare; ``wait_seconds`` is the longest that ``measure`` waits, after which the calls go on without it.
+        """Prepare; ``measure`` waits at most ``wait_seconds``, after which calls go on without it.
 
-        ``running`` is when each call under way began, of this and of earlier objects for the same keys: one that hangs
-        there is not made again here.
+        ``running`` maps the key of each running call to its start (monotonic). Objects that share it do not make a call
+        that hangs in another one.
         """
         self._read = read
         self._timeout = timeout_seconds
@@ -80,23 +79,23 @@ class ParallelReads(Generic[K, T]):
         self._running = {} if running is None else running
         self._results: dict[K, _Result[T]] = {}
         self._threads = 0
-        self._has_tried_one = False
+        self._has_risked_one = False
 
     def measure(self, keys: Iterable[K]) -> dict[K, Reading[T]]:
-        """Read every key that is not being read already, and return the last reading of each; used by one thread.
+        """Read every key that is not being read, and return the last reading of each. Called by one thread at a time.
 
-        RuntimeError when there is no thread to read with.
+        Raises RuntimeError when no thread can be started.
         """
         wanted = list(dict.fromkeys(keys))
         with self._changed:
             self._results = {key: self._results[key] for key in wanted if key in self._results}
             self._queue = deque(self._ordered(wanted))
-            self._has_tried_one = False
+            self._has_risked_one = False
             self._wait_for(wanted)
             return {key: self._reading(key) for key in wanted}
 
     def _ordered(self, wanted: Iterable[K]) -> Sequence[K]:
-        """Return the keys to read: the fast ones first, then those that have waited longest for a reading."""
+        """Return the keys to read: fast ones first, then those with the oldest reading."""
         return sorted((key for key in wanted if key not in self._calls and key not in self._running), key=self._rank)
 
     def _is_fast(self, key: K) -> bool:
@@ -114,10 +113,10 @@ class ParallelReads(Generic[K, T]):
         return (False, result.seconds) if self._is_fast(key) else (True, result.reading.time)
 
     def _wait_for(self, wanted: Sequence[K]) -> None:
-        """Wait until each key is read, failed or stuck, at most for ``wait_seconds``.
+        """Wait until each key is read, failed or stuck, at most ``wait_seconds``.
 
-        One thread starts alone: where everything answers at once more would only contend for the interpreter. A key
-        that was slow the last time and has a reading is not worth more than a quarter of a second.
+        One thread starts alone: where every call returns at once, more threads would only contend for the interpreter.
+        The wait for keys that were slow the last time, and have a reading, is at most a quarter of a second.
         """
         began = time.monotonic()
         self._start_threads(1)
@@ -127,24 +126,24 @@ class ParallelReads(Generic[K, T]):
             if not running or (waited >= _WAIT_FOR_SLOW_SECONDS and all(map(self._is_slow, running))):
                 return
             self._start_threads(_THREADS)
-            due = [self._calls[key] + self._patience(key) - time.monotonic() for key in running if key in self._calls]
+            due = [self._calls[key] + self._time_limit(key) - time.monotonic() for key in running if key in self._calls]
             step = min(self._wait, _WAIT_FOR_SLOW_SECONDS) if waited < _WAIT_FOR_SLOW_SECONDS else self._wait
-            # a call that starts from now on is not due before the timeout
+            # calls that start from now on are not stuck before the timeout
             self._changed.wait(max(0.0, min([step - waited, self._timeout, *due])))
 
     def _open(self, wanted: Iterable[K]) -> list[K]:
-        """Return the keys that wait for a thread, or whose call may still return in time."""
+        """Return the keys that wait for a thread, or whose call is not stuck yet."""
         stuck = self._stuck()
         waiting = set(self._queue) if self._active() > 0 or not self._are_many_stuck() else set()
         return [key for key in wanted if key in waiting or (key in self._calls and key not in stuck)]
 
-    def _patience(self, key: K) -> float:
+    def _time_limit(self, key: K) -> float:
         result = self._results.get(key)
-        return max(self._timeout, min(2 * result.seconds, _MAX_PATIENCE_SECONDS)) if result else self._timeout
+        return max(self._timeout, min(2 * result.seconds, _MAX_TIME_LIMIT_SECONDS)) if result else self._timeout
 
     def _stuck(self) -> set[K]:
         now = time.monotonic()
-        return {key for key, began in self._calls.items() if now - began >= self._patience(key)}
+        return {key for key, began in self._calls.items() if now - began >= self._time_limit(key)}
 
     def _reading(self, key: K) -> Reading[T]:
         if key in self._stuck() or self._is_stuck_elsewhere(key):
@@ -156,19 +155,19 @@ class ParallelReads(Generic[K, T]):
 
     def _is_stuck_elsewhere(self, key: K) -> bool:
         began = self._running.get(key) if key not in self._calls else None
-        return began is not None and time.monotonic() - began >= self._patience(key)
+        return began is not None and time.monotonic() - began >= self._time_limit(key)
 
     def _start_threads(self, maximum: int) -> None:
-        """Start threads for the queue; those that are stuck do not count."""
+        """Start threads for the queue, at most ``maximum`` active ones: stuck threads do not count."""
         while len(self._queue) > self._threads - len(self._calls) and self._active() < self._limit(maximum):
             if self._are_many_stuck() and not self._is_fast(self._queue[0]):
-                if self._has_tried_one:
+                if self._has_risked_one:
                     return
-                self._has_tried_one = True
+                self._has_risked_one = True
             try:
                 start(self._work, "parallel-reads")
             except RuntimeError:
-                if self._active() > 0:  # these go on with the queue
+                if self._active() > 0:  # the active ones read the rest of the queue
                     return
                 raise
             self._threads += 1
@@ -182,8 +181,8 @@ class ParallelReads(Generic[K, T]):
     def _limit(self, maximum: int) -> int:
         """Return how many threads may be active.
 
-        One more when a key comes next that was fast the last time: slow keys must not keep it waiting. With many
-        threads stuck only such keys are worth the risk.
+        One more when the next key was fast the last time, so that it does not wait for slow keys. With many threads
+        stuck, only such keys are read.
         """
         if self._queue and self._is_fast(self._queue[0]):
             return maximum + 1
@@ -191,7 +190,7 @@ class ParallelReads(Generic[K, T]):
         return maximum if stuck < _MANY_STUCK_THREADS else int(stuck < _MAX_STUCK_THREADS)
 
     def _work(self) -> None:
-        """Read keys until none is left, or another thread has taken this one's place."""
+        """Read keys until none is left, or until this thread was stuck and another one replaced it."""
         with self._changed:
             while self._queue and self._active() <= self._limit(_THREADS):
                 key = self._queue.popleft()
@@ -210,5 +209,5 @@ class ParallelReads(Generic[K, T]):
     def _call(self, key: K) -> Reading[T]:
         try:
             return Reading("ok", self._read(key), self._now())
-        except Exception:  # noqa: BLE001 - one key's failure must not end the thread that reads the others
+        except Exception:  # noqa: BLE001 - one key's failure must not end the thread, which reads others
             return Reading("error", None, self._now())

@@ -1,21 +1,20 @@
-"""Running collectors side by side, each with a deadline, and containing their failures.
+"""Run collectors in parallel, each with a deadline, and render the page of their families.
 
-The only place that catches what a collector raises: prometheus_client loses the whole page to one exception.
+A failure of a collector costs only its own families, while in prometheus_client one exception costs the whole page.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from modelhost_exporter.collector import Unavailable
+from modelhost_exporter.collector_outcome import Outcome, outcome_of
 from modelhost_exporter.collectors import close
 from modelhost_exporter.logs.state_log import StateLog
 from modelhost_exporter.metrics.families import gauge
-from modelhost_exporter.process.error_frames import described
-from modelhost_exporter.threads import Run, Worker
+from modelhost_exporter.scrape_page import ScrapePage
+from modelhost_exporter.worker import Run, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
     from modelhost_exporter.collector import Collector
+    from modelhost_exporter.collector_outcome import State
     from modelhost_exporter.metrics.exposition import Format
 
 log = logging.getLogger(__name__)
@@ -40,20 +40,18 @@ AVAILABLE = gauge(
     "scrape_collector_available",
     "0 when the collector has nothing to measure, else 1.",
     "collector",
-    note="The machine lacks it, or no device is selected. Success is then 0 too.",
+    note="The machine lacks it, or no device is selected. scrape_collector_success is then 0 as well.",
 )
 DURATION = gauge(
     "scrape_collector_duration_seconds",
     "Duration of the collector's run, without rendering.",
     "collector",
-    note="For one that missed its deadline, how long it has been running.",
+    note="For one that missed its deadline, the time since its start.",
 )
-TIMEOUT = gauge("scrape_timeout_seconds", "The deadline each collector had in this scrape.")
+TIMEOUT = gauge("scrape_timeout_seconds", "Deadline of each collector in this scrape.")
 FAMILIES = (SUCCESS, AVAILABLE, DURATION, TIMEOUT)
 
-State = Literal["ok", "unavailable", "failed", "timeout"]
-
-# how a change into each state is logged
+# the level at which a change to each state is logged
 _LEVELS: Mapping[State, int] = {
     "ok": logging.INFO,
     "unavailable": logging.INFO,
@@ -62,22 +60,12 @@ _LEVELS: Mapping[State, int] = {
 }
 
 
-@dataclass(frozen=True)
-class _Outcome:
-    """The outcome of one collector in one scrape."""
-
-    state: State
-    seconds: float
-    detail: str = ""
-    families: Sequence[Metric] = ()
-
-
 class Measured(NamedTuple):
     """The result of a measurement between scrapes."""
 
     families: Sequence[Metric]
     silent: Collection[str]
-    """The collectors that failed or missed their deadline, so that their families are missing."""
+    """Names of collectors that failed or missed their deadline, so that their families are missing."""
 
 
 class Scrape:
@@ -92,10 +80,10 @@ class Scrape:
     ) -> None:
         """Prepare; nothing runs yet.
 
-        ``own`` are the exporter's own metrics: on every page, collected in the calling thread. Collectors that are also
-        in ``previous`` (the same objects) keep their threads. A collector that replaces another of the same name starts
-        only when that one's run has ended, so that a hanging call is never repeated. States are kept by name, so that
-        a reload does not log them again.
+        ``own`` collects the exporter's own metrics, which are on every page, in the calling thread. Collectors that are
+        also in ``previous`` (the same objects) keep their threads. A collector that replaces another of the same name
+        starts only once that one's run has ended, so that a hanging call is never repeated. States are kept by name, so
+        that a reload does not log them again.
         """
         self.timeout_seconds = timeout_seconds
         self._own = own
@@ -109,7 +97,7 @@ class Scrape:
     def prepare(self) -> None:
         """Start the threads of the collectors, so that no scrape needs a new one.
 
-        RuntimeError when the machine has none left; close() ends those that were started.
+        Raises RuntimeError when the machine has no thread left; close() ends those that were started.
         """
         for worker in self._workers.values():
             worker.prepare()
@@ -120,41 +108,41 @@ class Scrape:
         return tuple(self._workers)
 
     def page(self, format_: Format, only: Collection[str] | None = None, timeout_seconds: float | None = None) -> bytes:
-        """Return a page of the collectors named in ``only`` (None: all), within the deadline. Blocks; any thread.
+        """Return the page of the collectors in ``only`` (None: all), within the deadline. Blocks; for any thread.
 
-        ``timeout_seconds`` shortens the configured deadline, it never lengthens it.
+        ``timeout_seconds`` can shorten the configured deadline, not lengthen it.
         """
         timeout = min(self.timeout_seconds, timeout_seconds or self.timeout_seconds)
         began = time.monotonic()
         runs = self._start(only, began + timeout * _SHARE_FOR_HEAD_STARTS)
-        page = _Page(format_)
+        page = ScrapePage(format_)
         if self._own is not None:
-            self._report("exporter", page.add("exporter", _outcome(_run_here(self._own), timeout, began)))
-        outcomes = {name: page.add(name, _outcome(run, timeout, began)) for name, run in runs.items()}
+            self._report("exporter", page.add("exporter", outcome_of(_run_here(self._own), timeout, began)))
+        outcomes = {name: page.add(name, outcome_of(run, timeout, began)) for name, run in runs.items()}
         for name, outcome in outcomes.items():
             if not self._missed_only_a_clients_deadline(outcome, timeout):
                 self._report(name, outcome)
-        page.add("scrape", _Outcome("ok", 0.0, families=list(_self_metrics(outcomes, timeout))))
+        page.add("scrape", Outcome("ok", 0.0, families=list(_self_metrics(outcomes, timeout))))
         return page.bytes()
 
     def measure(self, only: Collection[str], timeout_seconds: float) -> Measured:
-        """Return what the collectors named in ``only`` measure, within the deadline. Blocks; any thread.
+        """Return what the collectors in ``only`` measure, within the deadline. Blocks; for any thread.
 
-        Unlike a scrape it renders nothing, and neither keeps nor logs a state. A run that a scrape started is shared.
+        Unlike a scrape it renders nothing, and neither keeps nor logs states. It shares runs that a scrape started.
         """
         began = time.monotonic()
         runs = self._start(only, began + timeout_seconds * _SHARE_FOR_HEAD_STARTS)
-        outcomes = {name: _outcome(run, timeout_seconds, began) for name, run in runs.items()}
+        outcomes = {name: outcome_of(run, timeout_seconds, began) for name, run in runs.items()}
         return Measured(
             [family for outcome in outcomes.values() for family in outcome.families],
             [name for name, outcome in outcomes.items() if outcome.state in ("failed", "timeout")],
         )
 
     def _start(self, only: Collection[str] | None, head_starts_until: float) -> dict[str, Run[list[Metric]]]:
-        """Start the collectors side by side, each as soon as the one before is done or has had its head start.
+        """Start the collectors in parallel, each as soon as the one before is done or has had its head start (10 ms).
 
-        Started all at once, a dozen threads that need a fraction of a millisecond each fight for the interpreter, which
-        costs twice the CPU of the whole page. After ``head_starts_until`` (monotonic) there are none any more.
+        If all started at once, a dozen threads that need a fraction of a millisecond each would contend for the
+        interpreter, which doubles the CPU time of the page. Head starts end at ``head_starts_until`` (monotonic).
         """
         runs = {}
         for name, worker in self._workers.items():
@@ -165,19 +153,19 @@ class Scrape:
         return runs
 
     def start(self, name: str) -> Run[list[Metric]] | None:
-        """Run a collector between scrapes; a scrape during the run shares it. None for an unknown name."""
+        """Run a collector between scrapes; a scrape during the run shares it. Return None for an unknown name."""
         worker = self._workers.get(name)
         return worker.start() if worker is not None else None
 
     def successor(self, name: str, collector: Collector) -> Worker[list[Metric]]:
-        """Return a collector's worker after a reload: the same one, or one that waits for its predecessor."""
+        """Return the worker for a collector after a reload: the present one, or a new one that waits for it."""
         before = self._workers.get(name)
         if before is not None and self._collectors[name] is collector:
             return before
         return _worker(name, collector, before)
 
     def close(self, successor: Scrape | None = None) -> None:
-        """End the threads except those that ``successor`` took over."""
+        """Close the collectors and end their threads, except those that are also in ``successor``."""
         kept = set() if successor is None else successor.workers()
         self.close_workers(successor)
         for name, worker in self._workers.items():
@@ -194,15 +182,15 @@ class Scrape:
         """Return the workers of the collectors."""
         return set(self._workers.values())
 
-    def _missed_only_a_clients_deadline(self, outcome: _Outcome, timeout: float) -> bool:
-        """Return whether a collector only missed a deadline that is shorter than the configured one.
+    def _missed_only_a_clients_deadline(self, outcome: Outcome, timeout: float) -> bool:
+        """Return whether a collector only missed a deadline shorter than the configured one.
 
-        Clients choose such a deadline, and must not be able to fill the log.
+        Clients choose such deadlines, and must not be able to fill the log.
         """
         return outcome.state == "timeout" and max(timeout, outcome.seconds) < self.timeout_seconds
 
-    def _report(self, name: str, outcome: _Outcome) -> None:
-        """Log a change of a collector's state once; ``ok`` at the start is no change."""
+    def _report(self, name: str, outcome: Outcome) -> None:
+        """Log a change of a collector's state once; the initial state is ``ok``."""
         if self.states.changed(outcome.state, name):
             log.log(
                 _LEVELS[outcome.state],
@@ -210,53 +198,6 @@ class Scrape:
                 "recovered" if outcome.state == "ok" else outcome.state,
                 extra={"fields": {"collector": name, "detail": outcome.detail}},
             )
-
-
-class _Page:
-    """The rendered parts of a page, on which each family's name occurs once."""
-
-    def __init__(self, format_: Format) -> None:
-        self._format = format_
-        self._parts: list[bytes] = []
-        self._owners: dict[str, str] = {}
-
-    def add(self, name: str, outcome: _Outcome) -> _Outcome:
-        """Add a collector's families; return a failure when names clash or rendering fails."""
-        if outcome.state != "ok":
-            return outcome
-        try:
-            self._claim(name, outcome.families)
-            self._parts.append(self._format.render(outcome.families))
-        except Exception as error:  # noqa: BLE001 - a collector's bad value must not cost the page
-            return _Outcome("failed", outcome.seconds, described(error))
-        return outcome
-
-    def bytes(self) -> bytes:
-        """Return the page."""
-        return self._format.page(self._parts)
-
-    def _claim(self, name: str, families: Iterable[Metric]) -> None:
-        claimed: dict[str, str] = {}
-        for family in families:
-            for sample_name in _sample_names(family):
-                owner = claimed.get(sample_name) or self._owners.get(sample_name)
-                if owner is not None:
-                    raise ValueError(f"{family.name} is already on the page, from {owner}")
-                claimed[sample_name] = name
-        self._owners |= claimed
-
-
-_SUFFIXES: Mapping[str, tuple[str, ...]] = {
-    "counter": ("", "_total"),
-    "histogram": ("", "_bucket", "_count", "_sum"),
-    "summary": ("", "_count", "_sum"),
-    "info": ("", "_info"),
-}
-
-
-def _sample_names(family: Metric) -> list[str]:
-    """Return the sample names that a family occupies on a page."""
-    return [family.name + suffix for suffix in _SUFFIXES.get(family.type, ("",))]
 
 
 def _worker(name: str, collector: Collector, before: Worker[list[Metric]] | None = None) -> Worker[list[Metric]]:
@@ -269,20 +210,7 @@ def _run_here(collector: Collector) -> Run[list[Metric]]:
     return run
 
 
-def _outcome(run: Run[list[Metric]], timeout: float, began: float) -> _Outcome:
-    """Wait for a run, until ``timeout`` seconds after its start or the page's, and return its outcome."""
-    if not run.wait(timeout - max(0.0, run.started - began)):
-        return _Outcome("timeout", run.age(), f"no answer within {timeout:g} s")
-    if isinstance(run.error, Unavailable):
-        return _Outcome("unavailable", run.seconds, str(run.error))
-    if run.error is not None:
-        return _Outcome("failed", run.seconds, described(run.error))
-    if not run.value:
-        return _Outcome("unavailable", run.seconds, "nothing to measure")
-    return _Outcome("ok", run.seconds, families=run.value)
-
-
-def _self_metrics(outcomes: Mapping[str, _Outcome], timeout: float) -> Iterable[Metric]:
+def _self_metrics(outcomes: Mapping[str, Outcome], timeout: float) -> Iterable[Metric]:
     yield from SUCCESS.by(((name,), float(outcome.state == "ok")) for name, outcome in outcomes.items())
     yield from AVAILABLE.by(((name,), float(outcome.state != "unavailable")) for name, outcome in outcomes.items())
     yield from DURATION.by(((name,), outcome.seconds) for name, outcome in outcomes.items())

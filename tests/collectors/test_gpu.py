@@ -16,7 +16,7 @@ from modelhost_exporter.gpu.sources import LazySource
 from modelhost_exporter.metrics.exposition import TEXT
 from modelhost_exporter.process.daemon_thread import running
 from modelhost_exporter.scrape import Scrape
-from modelhost_exporter.threads import Worker
+from modelhost_exporter.worker import Worker
 from tests.support.programs import wait_until
 from tests.support.readings import readings, readings_or_reason
 
@@ -35,7 +35,7 @@ class Card:
     def __init__(self, gpu: str, read: Callable[[], list[Value]] | None = None) -> None:
         self.identity = Identity(gpu, f"GPU-{gpu}", "nvidia")
         self.memory_by_pid = {1: 8.0}
-        self.asleep = self.polling_paused = False
+        self.suspended = self.polling_paused = False
         self.does = read
         self.runs = 0
 
@@ -44,20 +44,20 @@ class Card:
         self.runs += 1
         return self.does() if self.does else [Value(families.POWER, (), 100.0)]
 
-    def remembered(self) -> list[Value]:
+    def accumulated(self) -> list[Value]:
         """Remember the busy seconds."""
         return [Value(families.BUSY, (), 7)]
 
 
 class Vendor:
-    """A source whose census is what it was last told, or a failure."""
+    """A source whose enumeration is what the test sets, or a failure."""
 
-    def __init__(self, *cards: Card, missing: tuple[Card, ...] = (), unseen: int = 0) -> None:
-        self.answer: Enumeration | Exception = Enumeration(cards, missing, unseen)
+    def __init__(self, *cards: Card, missing: tuple[Card, ...] = (), unidentified: int = 0) -> None:
+        self.answer: Enumeration | Exception = Enumeration(cards, missing, unidentified)
         self.hangs: threading.Event | None = None
         self.closed = False
 
-    def absence(self) -> str:
+    def unavailable_reason(self) -> str:
         """Be there."""
         return ""
 
@@ -69,7 +69,7 @@ class Vendor:
             raise self.answer
         return self.answer
 
-    def facts(self) -> list[tuple[Family, float]]:
+    def driver_values(self) -> list[tuple[Family, float]]:
         """Know of one fact."""
         return [(families.RESTART_REQUIRED, 0)]
 
@@ -141,7 +141,7 @@ def test_a_gpu_that_is_lost_is_not_there() -> None:
 
 def test_expected_is_the_most_that_were_there() -> None:
     """Nothing needs to be configured for a missing GPU to show."""
-    vendor, card = Vendor(Card("0"), unseen=2), Card("0")
+    vendor, card = Vendor(Card("0"), unidentified=2), Card("0")
     collector = GpuCollector({"x": vendor}, QUICK)
     assert devices(readings(collector.collect())) == (3, 3)
     vendor.answer = Enumeration([card])
@@ -177,7 +177,7 @@ def test_a_source_that_fails_does_not_cost_the_others(caplog: pytest.LogCaptureF
 
 
 def test_a_source_that_hangs_has_what_it_had() -> None:
-    """While a census hangs, the GPUs of the last one are asked; without one, it is the collector's failure."""
+    """While an enumeration hangs, the GPUs of the last one are queried; without one, it is the collector's failure."""
     vendor = Vendor(Card("0"))
     collector = GpuCollector({"x": vendor}, QUICK)
     list(collector.collect())
@@ -206,7 +206,7 @@ def test_a_source_that_takes_its_time_is_no_failure(caplog: pytest.LogCaptureFix
 def test_a_sleeping_gpu_is_up_and_is_not_asked() -> None:
     """Sleeping is no failure; what is remembered is still there."""
     card = Card("0")
-    card.asleep = True
+    card.suspended = True
     read = readings(GpuCollector({"x": Vendor(card)}, QUICK).collect())
     assert (card.runs, read["gpu_up"], read["gpu_devices_suspended"]) == (0, {("0", "GPU-0"): 1}, {(): 1})
     assert "gpu_busy_seconds_total" in read
@@ -263,15 +263,15 @@ def test_what_is_not_there_is_looked_for_once_a_minute() -> None:
 
     later = LazySource(make, lambda: now[0])
     for now[0] in (0.0, 30.0, 59.0, 61.0):
-        assert later.absence() == "no library"
+        assert later.unavailable_reason() == "no library"
         with pytest.raises(Unavailable, match="no library"):
             later.enumerate()
-    assert (looked, list(later.facts())) == ([0.0, 61.0], [])
+    assert (looked, list(later.driver_values())) == ([0.0, 61.0], [])
     later.close()
     now[0] = 130.0
-    assert not later.absence()
+    assert not later.unavailable_reason()
     assert len(later.enumerate().present) == 1
-    assert list(later.facts())
+    assert list(later.driver_values())
     later.close()
 
 

@@ -54,7 +54,7 @@ FOREIGN: dict[str, tuple[str, Sequence[Make]]] = {
     "modelhost_exporter.gpu.sysfs.kfd._NUMBER": ("fullmatch", ()),
     "modelhost_exporter.gpu.sysfs.kfd._PROPERTY": ("findall", ()),
     "modelhost_exporter.gpu.nvidia.mig._PROFILE": ("search", ()),
-    "modelhost_exporter.gpu.nvidia.fields._NUMBER": ("findall", ()),
+    "modelhost_exporter.gpu.nvidia.throttling._VERSION_PART": ("findall", ()),
     "modelhost_exporter.gpu.process_owners._PORT": ("findall", ()),
     "modelhost_exporter.gpu.process_owners._STARTERS": ("fullmatch", ()),
     "modelhost_exporter.gpu.processes._DRIVE": ("match", ()),

@@ -9,9 +9,9 @@ import pytest
 
 from modelhost_exporter.collectors import gpu
 from modelhost_exporter.gpu.nvidia.device import DeviceDependencies
-from modelhost_exporter.gpu.nvidia.driver import Nvidia
 from modelhost_exporter.gpu.nvidia.nvml import Nvml
-from modelhost_exporter.gpu.nvidia.xid import XidWatcher
+from modelhost_exporter.gpu.nvidia.source import NvidiaSource
+from modelhost_exporter.gpu.nvidia.xid import XidMonitor
 from modelhost_exporter.gpu.processes import ProcessNames
 from modelhost_exporter.gpu.runtime_suspend import PciDevices
 from tests.gpu.driver import Driver, compiled
@@ -71,7 +71,7 @@ def make_gpu(driver: Driver, tmp_path: Path, clock: Clock) -> Iterator[MakeGpu]:
         def make(options: gpu.GpuOptions | None = None, **dependencies: Any) -> gpu.GpuCollector:
             nvml = dependencies.pop("nvml", None) or Nvml()
             settings: dict[str, Any] = {
-                "xids": XidWatcher(nvml, lambda: 1.8e9, wait_ms=10),
+                "xids": XidMonitor(nvml, lambda: 1.8e9, wait_ms=10),
                 "pci": PciDevices(tmp_path / "sys", tmp_path / "proc"),
                 "names": ProcessNames(lambda pid: f"program {pid}"),
                 "clock": clock,
@@ -80,7 +80,7 @@ def make_gpu(driver: Driver, tmp_path: Path, clock: Clock) -> Iterator[MakeGpu]:
                 **dependencies,
             }
             collector = gpu.GpuCollector(
-                {"nvidia": Nvidia(DeviceDependencies(nvml, **settings))}, options or gpu.GpuOptions()
+                {"nvidia": NvidiaSource(DeviceDependencies(nvml, **settings))}, options or gpu.GpuOptions()
             )
 
             def end() -> None:

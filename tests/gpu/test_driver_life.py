@@ -6,7 +6,8 @@ import pytest
 
 from modelhost_exporter.collector import Unavailable
 from modelhost_exporter.gpu.nvidia import library
-from modelhost_exporter.gpu.nvidia.nvml import DriverFailed, LibraryMissing, Nvml
+from modelhost_exporter.gpu.nvidia.errors import DriverFailed, LibraryMissing
+from modelhost_exporter.gpu.nvidia.nvml import Nvml
 from modelhost_exporter.process.daemon_thread import running
 from tests.gpu.driver import H100, plug_in
 from tests.gpu.querying import FIRST, NAME, SECOND, collected, of_first
@@ -52,7 +53,7 @@ def test_a_driver_that_cannot_be_opened_is_a_failure(
 def test_what_a_driver_did_not_give_at_the_start_is_queried_again(
     driver: Driver, make_gpu: MakeGpu, clock: Clock
 ) -> None:
-    """Its version in the next census, a GPU's name and address within a minute."""
+    """Its version in the next enumeration, a GPU's name and address within a minute."""
     plug_in(driver, 1, H100, NAME)
     driver.say("-", DriverVersion="!3")
     driver.say(0, Name="!3", PciInfo="!3")

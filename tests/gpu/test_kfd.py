@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from modelhost_exporter.gpu.sysfs.kfd import NOBODY_KNOWN, memory_by_pid
+from modelhost_exporter.gpu.sysfs.kfd import UNLISTED_PID, memory_by_pid
 from tests.support.machine import write
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def kfd(folder: Path, **changes: str) -> Path:
 def test_processes_of_the_card_at_an_address(tmp_path: Path) -> None:
     """Each process's memory on this GPU and no other; what nobody there holds is somebody's whom nobody knows."""
     held = memory_by_pid(kfd(tmp_path), ADDRESS, 5 * GIB)
-    assert held == {11: 3 * GIB, 12: GIB, NOBODY_KNOWN: GIB}
+    assert held == {11: 3 * GIB, 12: GIB, UNLISTED_PID: GIB}
     assert memory_by_pid(tmp_path, ADDRESS, 4 * GIB) == {11: 3 * GIB, 12: GIB}
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from modelhost_exporter.gpu.nvidia import elf, library, load_trial
+from modelhost_exporter.gpu.nvidia import library, library_headers, library_trial
 from modelhost_exporter.gpu.nvidia.library import Library, NotLoadable, search
 from tests.gpu import damaged
 from tests.gpu.conftest import Clock
@@ -30,8 +30,8 @@ class Trial:
 
 def test_a_whole_library_is_loaded(standin: Path) -> None:
     """Its headers are right, a child process loads it, and then this one does."""
-    assert elf.check(standin)
-    assert load_trial.attempt(standin) == ""
+    assert library_headers.check(standin)
+    assert library_trial.attempt(standin) == ""
     assert Library(lambda: [standin]).load() == standin
 
 
@@ -42,12 +42,12 @@ def test_a_truncated_library_is_never_loaded(standin: Path, tmp_path: Path) -> N
     for end in (*range(0, size, size // 40), 63, 64, 65, 120, size - 1):
         damaged.truncate(standin, file, end)
         try:
-            fits = elf.check(file)
-        except elf.DamagedLibrary as error:
+            fits = library_headers.check(file)
+        except library_headers.DamagedLibrary as error:
             found.add(str(error).partition(":")[0])
         else:
             assert fits
-            assert load_trial.attempt(file) == ""
+            assert library_trial.attempt(file) == ""
     assert found == {"is empty", "is not a shared library", "is truncated"}
 
 
@@ -61,11 +61,11 @@ def test_a_damaged_library_is_an_error_that_names_it(kind: str, standin: Path, t
         "empty": "is empty",
         "text": "is not a shared library",
         "directory": "Is a directory",
-        "hangs": "loading it does not end within 1 s",
-        "crashes": "loading it ends a process with SIGABRT",
+        "hangs": "loading does not finish within 1 s",
+        "crashes": "loading crashes with SIGABRT",
         "incomplete": "standin_has_no_such_function",
     }
-    found = Library(lambda: [file], lambda path: load_trial.attempt(path, 1.0))
+    found = Library(lambda: [file], lambda path: library_trial.attempt(path, 1.0))
     with pytest.raises(NotLoadable, match=f"{file}.*{reasons[kind]}.*; reinstall the NVIDIA driver"):
         found.load()
     assert found.exists()
@@ -85,8 +85,8 @@ def test_an_executable_is_no_library(tmp_path: Path, standin: Path) -> None:
     data = bytearray(standin.read_bytes())
     data[16:18] = b"\x02\x00"
     (tmp_path / "program").write_bytes(data)
-    with pytest.raises(elf.DamagedLibrary, match="is not a shared library"):
-        elf.check(tmp_path / "program")
+    with pytest.raises(library_headers.DamagedLibrary, match="is not a shared library"):
+        library_headers.check(tmp_path / "program")
 
 
 def test_a_library_that_failed_is_tried_again_when_it_has_changed(standin: Path, tmp_path: Path) -> None:
@@ -116,23 +116,23 @@ def test_a_library_that_is_replaced_while_it_is_tried(standin: Path, tmp_path: P
         path.write_bytes(b"something else")
         return ""
 
-    with pytest.raises(NotLoadable, match="was replaced while it was checked"):
+    with pytest.raises(NotLoadable, match="was replaced during the check"):
         Library(lambda: [file], replace).load()
 
 
 def test_without_a_child_process_the_headers_have_to_do(standin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A program that is frozen, or may start no other, is not without GPUs for that."""
     monkeypatch.setattr(sys, "executable", "")
-    assert load_trial.attempt(standin) == ""
+    assert library_trial.attempt(standin) == ""
     monkeypatch.setattr(sys, "executable", "/no/such/python")
-    assert load_trial.attempt(standin) == ""
+    assert library_trial.attempt(standin) == ""
 
 
 def test_a_child_process_that_is_ended_from_outside_proves_nothing(tmp_path: Path) -> None:
     """No memory left, or a system call that is not allowed, is not the library's fault."""
     file = tmp_path / "library"
     damaged.build(damaged.CRASHES.replace("abort()", "raise(SIGKILL)").replace("stdlib", "signal"), file)
-    assert load_trial.attempt(file) == ""
+    assert library_trial.attempt(file) == ""
 
 
 def test_libraries_are_searched_as_the_loader_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +157,7 @@ def test_the_search_finds_what_the_loader_finds() -> None:
     if not sys.platform.startswith("linux"):
         pytest.skip("not Linux")
     (found, *_) = search("libc.so.6")
-    assert elf.check(found)
+    assert library_headers.check(found)
 
 
 def test_a_library_that_is_already_loaded_is_there(standin: Path) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from modelhost_exporter.gpu.contract import DeviceLost
+from modelhost_exporter.gpu.nvidia.errors import DriverFailed, DriverGone, DriverReplaced, LibraryMissing, check
 from modelhost_exporter.gpu.nvidia.identity import kernel_address
-from modelhost_exporter.gpu.nvidia.nvml import DriverFailed, DriverGone, DriverReplaced, LibraryMissing, Nvml, check
+from modelhost_exporter.gpu.nvidia.nvml import Nvml
 from modelhost_exporter.process.daemon_thread import running
 from tests.support.programs import wait_until
 
@@ -191,7 +192,7 @@ def test_errors_that_concern_one_field() -> None:
 
 
 def test_a_failure_of_the_driver_is_kept_until_it_is_opened_anew() -> None:
-    """Whichever thread meets it, the next census knows; a lost GPU is not the driver's failure."""
+    """Whichever thread meets it, the next enumeration handles it; a lost GPU is not the driver's failure."""
     nvml = opened(binding())
     for error in (DeviceLost(), DriverGone()):
         with pytest.raises(type(error)), nvml.using():

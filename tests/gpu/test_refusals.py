@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from modelhost_exporter.gpu.nvidia.nvml import Nvml
-from modelhost_exporter.gpu.nvidia.xid import XidWatcher
+from modelhost_exporter.gpu.nvidia.xid import XidMonitor
 from tests.gpu.driver import FULL, GIB, H100, RTX, Lines, plug_in
 from tests.gpu.querying import FIRST, NAME, SECOND, collected, of_first
 from tests.support.programs import wait_until
@@ -182,7 +182,7 @@ def test_xids_that_were_not_supported_are_registered_later(driver: Driver, make_
     plug_in(driver, 1, H100, NAME)
     nvml = Nvml()
     driver.say("-", EventSetCreate="!4")
-    collector = make_gpu(nvml=nvml, xids=XidWatcher(nvml, time.time, 10, clock))
+    collector = make_gpu(nvml=nvml, xids=XidMonitor(nvml, time.time, 10, clock))
     collected(collector)
     wait_until(lambda: driver.calls(-1, "EventSetCreate") > 0, "it was refused")
     driver.forget("-", "EventSetCreate")

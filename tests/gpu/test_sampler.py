@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelhost_exporter.gpu.contract import DeviceLost
-from modelhost_exporter.gpu.nvidia.fields import FieldsToQuery
-from modelhost_exporter.gpu.nvidia.nvml import DriverGone
+from modelhost_exporter.gpu.nvidia.counters import Integral, WrappingCounter
+from modelhost_exporter.gpu.nvidia.errors import DriverGone
+from modelhost_exporter.gpu.nvidia.measures import MeasureBatch
 from modelhost_exporter.gpu.nvidia.query import DeviceQuery
-from modelhost_exporter.gpu.nvidia.sampler import DriverSampler, Integral, Samples, WrappingCounter
+from modelhost_exporter.gpu.nvidia.sampler import DriverSampler, Samples
 from tests.gpu.conftest import Clock
 
 STEPS = st.lists(st.tuples(st.integers(20_000, 1_000_000), st.floats(0, 1)), min_size=1, max_size=40)
@@ -120,7 +121,7 @@ def test_a_card_without_samples_is_queried_once(buffer: Buffer) -> None:
     samples.read(query)
     samples.read(query)
     assert (samples.total, buffer.asked) == (None, 1)
-    samples.begin_anew()
+    samples.expect_restart()
     buffer.error = 0
     samples.read(DeviceQuery(buffer, None))
     assert samples.total == 0
@@ -186,7 +187,7 @@ def test_samples_taken_while_the_driver_is_opened_anew_count(buffer: Buffer) -> 
     buffer.samples = [(1_000_000, 0)]
     samples.read(query)
     buffer.samples += [(1_500_000, 100)]
-    samples.begin_anew()
+    samples.expect_restart()
     buffer.samples += [(2_000_000, 50)]
     samples.read(query)
     assert samples.total == pytest.approx(0.75)
@@ -199,7 +200,7 @@ def test_a_driver_that_is_opened_anew_begins_anew(buffer: Buffer) -> None:
     samples.read(query)
     buffer.samples += [(2_000_000, 100)]
     samples.read(query)
-    samples.begin_anew()
+    samples.expect_restart()
     buffer.samples = [(500_000, 100), (1_000_000, 100)]
     samples.read(query)
     buffer.samples += [(1_250_000, 100)]
@@ -224,7 +225,7 @@ def test_a_wide_counter_that_starts_again_is_no_wrap() -> None:
     for raw in (2**40, 2**40 + 5, 7):
         counter.add(raw)
     assert counter.total == 12
-    counter.begin_anew()
+    counter.expect_restart()
     counter.add(1000)
     assert counter.total == 12
 
@@ -232,7 +233,7 @@ def test_a_wide_counter_that_starts_again_is_no_wrap() -> None:
 def test_a_new_driver_does_not_wait_for_a_call_into_the_old_one(
     buffer: Buffer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One GPU's call that hangs does not hold up the census, which attaches all of them."""
+    """One GPU's call that hangs does not hold up the enumeration, which attaches all of them."""
     sampler, query = DriverSampler(Clock(), lambda: 0.0), DeviceQuery(buffer, None)
     under_way, may_return = threading.Event(), threading.Event()
 
@@ -242,8 +243,8 @@ def test_a_new_driver_does_not_wait_for_a_call_into_the_old_one(
         return 1, []
 
     monkeypatch.setattr(buffer, "nvmlDeviceGetSamples", hang, raising=False)
-    taking = threading.Thread(target=lambda: sampler.take(query, FieldsToQuery(query, ())), daemon=True)
-    attaching = threading.Thread(target=sampler.begin_anew, daemon=True)
+    taking = threading.Thread(target=lambda: sampler.update(query, MeasureBatch(query, ())), daemon=True)
+    attaching = threading.Thread(target=sampler.expect_restart, daemon=True)
     taking.start()
     assert under_way.wait(10)
     attaching.start()

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from modelhost_exporter.gpu.nvidia.device import DeviceDependencies
-from modelhost_exporter.gpu.nvidia.driver import Nvidia
 from modelhost_exporter.gpu.nvidia.nvml import Nvml
-from modelhost_exporter.gpu.nvidia.xid import XidWatcher
+from modelhost_exporter.gpu.nvidia.source import NvidiaSource
+from modelhost_exporter.gpu.nvidia.xid import XidMonitor
 from modelhost_exporter.gpu.runtime_suspend import PciDevices
 from tests.gpu.driver import GIB, H100, Lines, plug_in
 from tests.gpu.querying import FIRST, NAME, SECOND, collected, of_first, put_to_sleep, runtime_d3
@@ -141,12 +141,12 @@ def test_a_gpu_that_is_used_or_cannot_sleep_is_asked_all_the_time(
 def test_a_gpu_that_was_put_down_is_not_asked_before_the_driver_is_open_again(
     driver: Driver, clock: Clock, tmp_path: Path
 ) -> None:
-    """A rest may end between the census and the questions: that is no loss."""
+    """A pause may end between the enumeration and the queries: that is no loss."""
     plug_in(driver, 1, IDLE, NAME)
     put_to_sleep(tmp_path / "sys", 0, "active", "auto")
     nvml = Nvml()
     pci = PciDevices(tmp_path / "sys", tmp_path / "proc")
-    source = Nvidia(DeviceDependencies(nvml, XidWatcher(nvml, wait_ms=10), pci, clock=clock))
+    source = NvidiaSource(DeviceDependencies(nvml, XidMonitor(nvml, wait_ms=10), pci, clock=clock))
     (device,) = source.enumerate().present
     device.read()
     source.enumerate()

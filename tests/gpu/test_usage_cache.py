@@ -7,10 +7,10 @@ import pytest
 
 from modelhost_exporter.collectors.gpu import GpuCollector, GpuOptions
 from modelhost_exporter.config.duration import Seconds
-from modelhost_exporter.gpu.processes import ProcessMemory
-from modelhost_exporter.gpu.usage_cache import FRESH_SECONDS, GpuReading, GpuUse, UsageCache, memory_by_pid
+from modelhost_exporter.gpu.processes import ProcessMemory, memory_by_pid
+from modelhost_exporter.gpu.usage_cache import FRESH_SECONDS, GpuReading, GpuUse, UsageCache
 from modelhost_exporter.scrape import Scrape
-from modelhost_exporter.threads import Run
+from modelhost_exporter.worker import Run
 from tests.collectors.test_gpu import Card, Vendor
 from tests.gpu.conftest import Clock
 from tests.gpu.driver import GIB, H100, plug_in, uuid
@@ -75,9 +75,9 @@ def test_a_card_that_is_left_alone_says_nothing_old() -> None:
     card = Card("0")
     collector = GpuCollector({"x": Vendor(card)}, GpuOptions())
     assert read_by(collector) == {"GPU-0": GpuUse(None, {1: 8.0})}
-    card.asleep = True
+    card.suspended = True
     assert read_by(collector) == {}
-    card.asleep, card.polling_paused = False, True
+    card.suspended, card.polling_paused = False, True
     assert read_by(collector) == {}
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from modelhost_exporter.gpu import families
-from modelhost_exporter.gpu.nvidia.fields import throttle_counters
+from modelhost_exporter.gpu.nvidia.throttling import throttle_counters
 from tests.gpu.driver import FULL, GIB, H100, RTX, Lines, plug_in, uuid
 from tests.gpu.querying import FIRST, NAME, collected, of_first
 from tests.support.programs import wait_until
@@ -103,7 +103,7 @@ def test_throttle_reasons_are_series_of_their_own(driver: Driver, make_gpu: Make
 )
 def test_three_fields_are_numbered_by_the_driver(version: str, numbers: set[int]) -> None:
     """The thermal counters moved from 251… to 269… within driver 580; between and before, the older field is asked."""
-    asked = {measure.ways[0][0] for measure in throttle_counters(version)}
+    asked = {measure.sources[0][0] for measure in throttle_counters(version)}
     assert asked - {74, 76, 77, 79} == numbers
 
 

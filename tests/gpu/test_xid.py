@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from modelhost_exporter.gpu.nvidia.nvml import Nvml
-from modelhost_exporter.gpu.nvidia.xid import XidWatcher
+from modelhost_exporter.gpu.nvidia.xid import XidMonitor
 from tests.gpu.driver import H100, Lines, plug_in, uuid
 from tests.gpu.querying import FIRST, NAME, SECOND, collected, of_first
 from tests.support.programs import wait_until
@@ -34,7 +34,7 @@ def test_a_storm_of_xids_does_not_fill_the_log(
     """Each is counted; a few a minute are logged of each GPU and code, with their number so far."""
     plug_in(driver, 1, H100, NAME)
     nvml = Nvml()
-    collector = make_gpu(nvml=nvml, xids=XidWatcher(nvml, lambda: 1.8e9, 10, clock))
+    collector = make_gpu(nvml=nvml, xids=XidMonitor(nvml, lambda: 1.8e9, 10, clock))
 
     def pushed(count: int, total: int) -> list[int]:
         caplog.clear()

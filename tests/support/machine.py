@@ -190,9 +190,9 @@ class EveryGpu:
     """A vendor with one GPU that has a value for every family; tests/gpu queries a stand-in driver for the same."""
 
     identity = Identity("0", "GPU-0", "nvidia")
-    asleep = polling_paused = False
+    suspended = polling_paused = False
 
-    def absence(self) -> str:
+    def unavailable_reason(self) -> str:
         """Be there."""
         return ""
 
@@ -200,7 +200,7 @@ class EveryGpu:
         """Return the GPU."""
         return Enumeration([self])
 
-    def facts(self) -> list[tuple[Family, float]]:
+    def driver_values(self) -> list[tuple[Family, float]]:
         """Return the driver's one fact."""
         return [(gpu_families.RESTART_REQUIRED, 0)]
 
@@ -212,7 +212,7 @@ class EveryGpu:
 
     memory_by_pid = None
 
-    def remembered(self) -> list[Value]:
+    def accumulated(self) -> list[Value]:
         """Remember nothing."""
         return []
 

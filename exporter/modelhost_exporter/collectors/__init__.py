@@ -1,8 +1,8 @@
-"""Collectors: one file here is one collector, and its file name is the collector's name everywhere.
+"""Collectors: one file is one collector, and its file name is the collector's name.
 
-The name in flags (``--collector.NAME``), in the configuration (``collectors.NAME``), in ``collect[]=NAME``, in the
-``collector`` label and in the tests. A new collector is one new file with ``FAMILIES`` and ``create``, and, where it
-needs them, ``OPTIONS`` (a subclass of CollectorOptions) and ``create_simulated`` (what ``--demo`` shows).
+It is the name in flags (``--collector.NAME``), in the configuration (``collectors.NAME``), in ``collect[]=NAME`` and in
+the label ``collector``. A file has ``FAMILIES`` and ``create`` and, where needed, ``OPTIONS`` (a subclass of
+CollectorOptions) and ``create_simulated`` (the collector of ``--demo``).
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ log = logging.getLogger(__name__)
 
 
 class CollectorModule(Protocol):
-    """The contents of each file in this folder; OPTIONS and create_simulated may be left out."""
+    """The contents of each file in this folder; OPTIONS and create_simulated are optional."""
 
     FAMILIES: tuple[Family, ...]
 
     def create(self, options: CollectorOptions, context: CollectorContext) -> Collector:
-        """Build the collector; must not block and must not fail for lack of hardware."""
+        """Build the collector; must neither block, nor fail for lack of hardware."""
         ...
 
 
 class NotSimulated:
-    """A collector that has no simulated source, in ``--demo``."""
+    """The stand-in for a collector without a simulated source, in ``--demo``."""
 
     def collect(self) -> Iterable[Metric]:
         """Raise Unavailable."""
@@ -46,7 +46,7 @@ class NotSimulated:
 
 @cache
 def names() -> tuple[str, ...]:
-    """Return every collector's name, sorted: the files of this folder."""
+    """Return the names of all collectors, sorted."""
     return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
 
 
@@ -61,7 +61,7 @@ def options_of(name: str) -> type[CollectorOptions]:
 
 
 def create(name: str, options: CollectorOptions, context: CollectorContext) -> Collector:
-    """Build a collector by its name; on a simulated host through its ``create_simulated``, where it has one."""
+    """Build a collector by its name; on a simulated host with its ``create_simulated``, if it has one."""
     if context.simulated is None:
         return module(name).create(options, context)
     simulate = getattr(module(name), "create_simulated", None)
@@ -69,11 +69,11 @@ def create(name: str, options: CollectorOptions, context: CollectorContext) -> C
 
 
 def close(name: str, collector: Collector) -> None:
-    """End the threads of a collector that has its own; an error is logged."""
+    """Close a collector that has a ``close``, to end its threads; log an error."""
     try:
         getattr(collector, "close", _nothing)()
     except Exception:
-        log.exception("collector not closed", extra={"fields": {"collector": name}})
+        log.exception("collector could not be closed", extra={"fields": {"collector": name}})
 
 
 def _nothing() -> None:

@@ -27,29 +27,27 @@ MEMORY_LIMIT = gauge(
     "Memory limit of the exporter's container.",
     note="The tightest limit of its control groups.",
 )
-MEMORY_USED = gauge(
-    "cgroup_memory_used_bytes", "Memory in use in the container that has this limit, page cache included."
-)
+MEMORY_USED = gauge("cgroup_memory_used_bytes", "Memory in use in the container with that limit, page cache included.")
 CPU_LIMIT = gauge(
     "cgroup_cpu_limit_cores",
     "CPU limit of the exporter's container, in cores.",
     note="The tightest limit of its control groups.",
 )
 CPU_THROTTLED = counter(
-    "cgroup_cpu_throttled_seconds", "Seconds the container's tasks were held back by that CPU limit."
+    "cgroup_cpu_throttled_seconds", "Seconds in which the CPU limit held back tasks of the container."
 )
 FAMILIES = (MEMORY_LIMIT, MEMORY_USED, CPU_LIMIT, CPU_THROTTLED)
 
 
 class CgroupCollector:
-    """The tightest memory and CPU limits from the exporter's own cgroup up to the root (cgroup v2 files)."""
+    """The tightest memory and CPU limits of the exporter's own cgroup and those above it."""
 
     def __init__(self, procfs: Path, sysfs: Path) -> None:
         self._own = procfs / "self/cgroup"
         self._mounts = (sysfs / "fs/cgroup", sysfs / "fs/cgroup/unified")
 
     def collect(self) -> Iterator[Metric]:
-        """Yield limits and use; Unavailable outside a limited cgroup v2."""
+        """Yield limits and use; Unavailable where no cgroup v2 has a limit."""
         folders = self._folders()
         memory = _tightest(_memory_limit, folders)
         cpu = _tightest(_cpu_limit, folders)
@@ -63,17 +61,17 @@ class CgroupCollector:
             yield from parts(lambda: CPU_LIMIT.of(cores), lambda: CPU_THROTTLED.of(_throttled_seconds(cpu_folder)))
 
     def _folders(self) -> list[Path]:
-        """Return the exporter's cgroup and those above it, as far as they are visible."""
+        """Return the folders of the exporter's cgroup and of the visible ones above it."""
         root = next((mount for mount in self._mounts if (mount / "cgroup.controllers").exists()), None)
         if root is None:
             raise Unavailable("no cgroup v2 file system")
-        # With a container's own cgroup mounted as the root, the path may lie outside the mount: the root counts.
+        # Where a container's own cgroup is mounted as the root, the path may be outside it: then the root counts.
         own = root / own_path(read(self._own)).lstrip("/")
         return [own, *(folder for folder in own.parents if folder.is_relative_to(root))]
 
 
 def own_path(text: str) -> str:
-    """Return the cgroup v2 path of /proc/self/cgroup ('0::/path'); Unavailable on a pure v1 system."""
+    """Return the cgroup v2 path in /proc/self/cgroup ('0::/path'); Unavailable on a pure v1 system."""
     for line in text.splitlines():
         if line.startswith("0::"):
             return line.removeprefix("0::")
@@ -81,7 +79,7 @@ def own_path(text: str) -> str:
 
 
 def _limit_file(path: Path) -> list[str]:
-    """Return the words of a limit file; none where it is absent (the root has none) or contains 'max'."""
+    """Return the words of a limit file; [] where it is absent (in the root) or 'max'."""
     try:
         words = read(path).split()
     except Unavailable:
@@ -125,8 +123,8 @@ def _throttled_seconds(folder: Path) -> float | None:
 def create(_options: CollectorOptions, _context: CollectorContext) -> Collector:
     """Build the cgroup collector.
 
-    On the container's own /proc and /sys, wherever the host's are mounted: inside, the path in /proc/self/cgroup is
-    relative to the container's own /sys/fs/cgroup ('/'). Below the host's it would be the root, which has no limit.
+    It always reads the container's own /proc and /sys: the path in /proc/self/cgroup is relative to the container's own
+    /sys/fs/cgroup. Below the host's, the same path ('/') is the root, which has no limit.
     """
     return CgroupCollector(Path("/proc"), Path("/sys"))
 

@@ -22,8 +22,8 @@ TIME = gauge("time_seconds", "Time of the machine's clock, in seconds since 1970
 BOOT_TIME = gauge("boot_time_seconds", "Time at which the machine was booted, in seconds since 1970.")
 OFFSET = gauge(
     "clock_offset_seconds",
-    "Offset of the clock that the kernel's clock discipline was given.",
-    note="0 says nothing where a time daemon such as chrony steers the clock without telling the kernel.",
+    "Offset of the clock that the kernel is correcting.",
+    note="Always 0 where a time daemon, such as chrony, steers the clock without reporting an offset to the kernel.",
 )
 MAXIMUM_ERROR = gauge(
     "clock_maximum_error_seconds",
@@ -56,7 +56,7 @@ class ClockCollector:
         self._discipline = discipline
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the clock's families; the discipline's only where the platform has one and permits reading it."""
+        """Yield the clock's families; those of the discipline only where the platform permits reading it."""
         yield from parts(
             lambda: TIME.of(self._now()),
             lambda: BOOT_TIME.of(self._source.boot_time()),
@@ -68,7 +68,7 @@ class ClockCollector:
             return
         try:
             offset, maximum_error, synchronized = self._discipline()
-        except OSError:  # a strict container, or a kernel without it (gVisor)
+        except OSError:  # forbidden in a container, or unknown to the kernel (gVisor)
             return
         yield from OFFSET.of(offset)
         yield from MAXIMUM_ERROR.of(maximum_error)
@@ -100,7 +100,7 @@ def _libc() -> Any:
 
 
 def adjtimex(libc: Any = None) -> Discipline:
-    """Query the Linux kernel (through the C library) without changing anything; OSError where it refuses."""
+    """Return the state of the Linux kernel's clock discipline; OSError where the kernel refuses. Changes nothing."""
     libc = libc or _libc()
     timex = _Timex()
     state = libc.adjtimex(ctypes.byref(timex))

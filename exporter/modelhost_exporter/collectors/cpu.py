@@ -38,21 +38,21 @@ SECONDS = counter(
 )
 LOGICAL = gauge("cpu_logical_cores", "Logical CPUs that are online (hardware threads).")
 PHYSICAL = gauge("cpu_physical_cores", "Physical cores that are online.")
-FREQUENCY = gauge("cpu_frequency_hertz", "Clock frequency of each CPU right now.", "cpu")
+FREQUENCY = gauge("cpu_frequency_hertz", "Current clock frequency of each CPU.", "cpu")
 SWITCHES = counter("context_switches", "Context switches since boot.")
 INTERRUPTS = counter("interrupts", "Hardware interrupts serviced since boot.")
 FAMILIES = (SECONDS, LOGICAL, PHYSICAL, FREQUENCY, SWITCHES, INTERRUPTS)
 
-_MODE_NAMES = {"interrupt": "irq", "dpc": "softirq"}  # their names on Windows
+_MODE_NAMES = {"interrupt": "irq", "dpc": "softirq"}  # names on Windows
 _HOTPLUG_SECONDS = 3.0
 
 
 class CpuCollector:
-    """CPU times, core counts and frequencies (``kernel`` on Linux, else psutil), without the kernel's small steps back.
+    """CPU times, core counts and frequencies: from ``kernel`` on Linux, else from psutil.
 
-    iowait, idle and guest time can step back a little between two reads (proc(5) warns of it), which
-    Prometheus would take for a counter reset and turn into a huge rate. A value that falls by less than three
-    seconds is held until it has caught up; a larger fall is a CPU that was taken offline and starts again.
+    iowait, idle and guest time can decrease a little between two reads (proc(5)), which Prometheus would treat as a
+    counter reset and turn into a huge rate. A value that falls by less than three seconds is held until it has caught
+    up; a larger fall means that the CPU was taken offline and starts again.
     """
 
     def __init__(self, source: Any = psutil, sysfs: Path | None = None, kernel: Cpus | None = None) -> None:
@@ -103,7 +103,7 @@ class CpuCollector:
         yield from INTERRUPTS.of(stats.interrupts)
 
     def _numbered(self, per_cpu: Sequence[Any]) -> Iterator[tuple[str, Any]]:
-        """Yield each CPU's number and value; psutil leaves out CPUs that are offline, and their numbers with them."""
+        """Yield each CPU's number and value. psutil skips CPUs that are offline, and returns no numbers."""
         numbers: Sequence[int] = range(len(per_cpu))
         if self._online is not None:
             with contextlib.suppress(OSError, ValueError, Unavailable):
@@ -121,7 +121,7 @@ class CpuCollector:
     def _frequency_of_each(self, cpus: int) -> Iterator[tuple[str, Any]]:
         """Yield each CPU's number and frequency.
 
-        psutil has one entry per cpufreq policy. CPUs that share a clock (the clusters of an Arm chip) share a policy.
+        psutil has one entry for each cpufreq policy, which CPUs with a common clock share (a cluster of an Arm chip).
         """
         frequencies = self._frequencies()
         shared = self._cpus_by_policy() if len(frequencies) != cpus else []
@@ -132,7 +132,7 @@ class CpuCollector:
             yield from ((cpu, frequency) for cpu in numbers)
 
     def _cpus_by_policy(self) -> list[list[str]]:
-        """Return the online CPUs of each cpufreq policy, in psutil's order: by the policy's number."""
+        """Return the online CPUs of each cpufreq policy, in psutil's order: by number of the policy."""
         folders = self._policies.glob("policy[0-9]*") if self._policies else ()
         ordered = sorted(folders, key=lambda folder: int(folder.name.removeprefix("policy")))
         try:
@@ -141,7 +141,7 @@ class CpuCollector:
             return []
 
     def _frequencies(self) -> list[Any]:
-        """Return psutil's frequencies in MHz, CPU by CPU; empty where the platform does not report them."""
+        """Return psutil's frequencies in MHz; [] where the platform does not report them."""
         read = getattr(self._source, "cpu_freq", None)
         try:
             return list(read(percpu=True) or []) if read else []
@@ -150,7 +150,7 @@ class CpuCollector:
 
 
 def disjoint_modes(times: dict[str, float]) -> dict[str, float]:
-    """Return seconds by mode with guest time taken out of user and nice, where the kernel counts it twice."""
+    """Return seconds by mode, without guest time in user and nice, where the kernel counts it again."""
     modes = {_MODE_NAMES.get(mode, mode): seconds for mode, seconds in times.items()}
     for mode, guest in (("user", "guest"), ("nice", "guest_nice")):
         if guest in modes:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
-# field of psutil or DiskCounts → (family, factor to base units)
+# field of psutil or DiskCounts → family, and factor to base units
 _COUNTERS = {
     "read_bytes": (counter("disk_read_bytes", "Bytes read from the device.", "device"), 1),
     "write_bytes": (counter("disk_written_bytes", "Bytes written to the device.", "device"), 1),
@@ -80,7 +80,7 @@ OPTIONS = DiskOptions
 
 
 class DiskCollector:
-    """Disk counters of the selected devices; counters that a platform lacks are absent."""
+    """Disk counters of the selected devices, as far as the platform has them."""
 
     def __init__(self, devices: NameFilter, source: Any = psutil) -> None:
         self._devices = devices

@@ -1,4 +1,4 @@
-"""Open files of the whole machine against the kernel's limit."""
+"""Open files of the whole machine, and the kernel's limit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FAMILIES = (ALLOCATED, MAXIMUM)
 
 
 class FileDescriptorsCollector:
-    """Allocated and maximum file handles (/proc/sys/fs/file-nr)."""
+    """Allocated and maximum file handles, from /proc/sys/fs/file-nr."""
 
     def __init__(self, procfs: Path) -> None:
         self._file_nr = procfs / "sys/fs/file-nr"

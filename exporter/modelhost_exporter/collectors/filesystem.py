@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
 _WAIT_SECONDS = 1.0
-_MARGIN_SECONDS = 0.1  # so that the scrape which finds a dead mount reports it
+_MARGIN_SECONDS = 0.1  # so that the first scrape with a dead mount already reports it
 
 _LABELS = ("device", "mountpoint", "fstype")
 _SPACE = {
@@ -36,7 +36,7 @@ _SPACE = {
         *_LABELS,
         note="Alert on this one rather than on free space.",
     ),
-    "free": gauge("filesystem_free_bytes", "Free space, with the part that is reserved for root.", *_LABELS),
+    "free": gauge("filesystem_free_bytes", "Free space, including the part reserved for root.", *_LABELS),
     "files": gauge(
         "filesystem_files", "Number of inodes.", *_LABELS, note="Absent where the file system creates them as needed."
     ),
@@ -53,7 +53,7 @@ UPDATED = gauge(
     "filesystem_updated_timestamp_seconds",
     "Time of the last successful reading of the file system, in seconds since 1970.",
     *_LABELS,
-    note="A slow file system keeps its last values meanwhile.",
+    note="A file system whose reading takes long keeps its last values meanwhile.",
 )
 FAMILIES = (*_SPACE.values(), READONLY, DEVICE_ERROR, UPDATED)
 
@@ -82,9 +82,9 @@ class FilesystemOptions(CollectorOptions):
     """Virtual file systems are left out by default."""
 
     timeout: Seconds = Seconds(0.5)
-    """A file system that takes longer is in filesystem_device_error, and not queried again until the call returns.
+    """A file system that takes longer has a device error, and is not queried again before the call returns.
 
-    For a file system that was slow the last time, the time-out is twice that time, at most 10 s.
+    For one that took long the last time, the time-out is twice that time, at most 10 s.
     """
 
 
@@ -92,7 +92,7 @@ OPTIONS = FilesystemOptions
 
 
 class Space(NamedTuple):
-    """A file system's space in bytes and inodes; None for what it does not report."""
+    """A file system's space in bytes, and inodes; None where it does not report them."""
 
     size: int
     available: int
@@ -106,34 +106,34 @@ def space(path: str) -> Space:
     if sys.platform == "win32":
         usage = psutil.disk_usage(path)
         return Space(usage.total, usage.free, usage.free, None, None)
-    answer = os.statvfs(path)
-    unit = answer.f_frsize
+    stat = os.statvfs(path)
+    unit = stat.f_frsize
     return Space(
-        size=answer.f_blocks * unit,
-        available=answer.f_bavail * unit,
-        free=answer.f_bfree * unit,
-        files=answer.f_files or None,
-        files_free=answer.f_ffree if answer.f_files else None,
+        size=stat.f_blocks * unit,
+        available=stat.f_bavail * unit,
+        free=stat.f_bfree * unit,
+        files=stat.f_files or None,
+        files_free=stat.f_ffree if stat.f_files else None,
     )
 
 
 class _Mount(NamedTuple):
-    """A mount to measure. Another device at the same place is another mount, with an answer of its own."""
+    """A mount to measure. Another device at the same path is another mount."""
 
     path: str
-    """Its path in the exporter's mount namespace."""
+    """The path in the exporter's mount namespace."""
     labels: tuple[str, str, str]
 
 
 _RUNNING: dict[_Mount, float] = {}
-"""The calls under way of all file system collectors: a reload must not hang on each dead mount once more."""
+"""Running calls of all file system collectors, so that a reload does not call into each dead mount again."""
 
 
 class FilesystemCollector:
-    """Size, space and inodes (statvfs; on Windows psutil) of the selected mounts.
+    """Size, space and inodes of the selected mounts: from statvfs, on Windows from psutil.
 
-    With a ``rootfs`` other than ``/`` (a container that has the host's root mounted there) only mounts at or below it
-    are measured, under the names they have on the host.
+    With a ``rootfs`` other than ``/`` (where a container has the host's root mounted) only mounts at or below it are
+    measured, under their names on the host.
     """
 
     def __init__(  # noqa: PLR0913 - three of them for tests
@@ -178,7 +178,7 @@ class FilesystemCollector:
     def _selected(self) -> Iterable[tuple[_Mount, str]]:
         """Yield each selected mount and its options.
 
-        Of mounts on top of one another only the last is reachable, and only it counts.
+        Of several mounts at one path only the last is reachable.
         """
         reachable = {part.mountpoint: part for part in self._source.disk_partitions(all=True)}
         for mount, part in reachable.items():
@@ -188,15 +188,15 @@ class FilesystemCollector:
 
 
 def _plausible(space: Space, field_name: str) -> int | None:
-    """Return a value; None for one below 0, and for free space or inodes beyond the file system's size."""
+    """Return a value; None for one that is negative, or larger than the file system's size or inodes."""
     value: int | None = getattr(space, field_name)
     whole = space.files if field_name.startswith("files") else space.size
     return value if value is not None and whole is not None and 0 <= value <= whole else None
 
 
 def host_name(mountpoint: str, rootfs: str) -> str | None:
-    """Return the host's name of a mount point below ``rootfs`` ('' for the root); None outside it."""
-    if not rootfs:  # also for Windows, whose drives are below no root
+    """Return a mount point's name on the host, given ``rootfs`` ('' for the root); None outside ``rootfs``."""
+    if not rootfs:  # also on Windows, where drives have no common root
         return mountpoint
     if mountpoint == rootfs:
         return "/"

@@ -1,4 +1,4 @@
-"""GPUs: memory, activity, power, temperatures, clocks, links and errors of NVIDIA's, AMD's and Intel's cards."""
+"""GPUs of NVIDIA, AMD and Intel: memory, activity, power, temperatures, clocks, links and errors."""
 
 from __future__ import annotations
 
@@ -10,36 +10,36 @@ from typing import TYPE_CHECKING, NamedTuple
 from modelhost_exporter.collector import Collector, CollectorContext, CollectorOptions, SimulatedHost, Unavailable
 from modelhost_exporter.config.duration import Seconds
 from modelhost_exporter.gpu import families
-from modelhost_exporter.gpu.contract import DeviceLost, Enumeration, Value, merged
+from modelhost_exporter.gpu.contract import DeviceLost, Enumeration, Value, device_families
 from modelhost_exporter.gpu.usage_cache import GpuReading, GpuUse
 from modelhost_exporter.logs.state_log import StateLog
-from modelhost_exporter.threads import Worker
+from modelhost_exporter.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from prometheus_client.metrics_core import Metric
 
     from modelhost_exporter.gpu.contract import Device, GpuSource
-    from modelhost_exporter.threads import Run
+    from modelhost_exporter.worker import Run
 
 log = logging.getLogger(__name__)
 
 FAMILIES = families.ALL
 
 _HEAD_START_SECONDS = 0.005
-_FIRST_SECONDS = 2.0  # the first census imports, and loads the driver's library in a child process
-_PATIENCE_SECONDS = 10.0  # opening a driver that nobody else uses takes some seconds
+_FIRST_SECONDS = 2.0  # the first enumeration imports modules, and loads the driver's library in a child process
+_PATIENCE_SECONDS = 10.0  # opening a driver that no other program uses takes some seconds
 
 
 @dataclass(frozen=True)
 class GpuOptions(CollectorOptions):
-    """How many GPUs there should be, and how long one may take to answer."""
+    """The expected number of GPUs, and their time-out."""
 
     expected_devices: int | None = None
-    """None: the most at once since the exporter started, those that the driver counts and cannot reach included."""
+    """None: the highest number since the exporter started, with those that the driver counts and cannot reach."""
     timeout: Seconds = Seconds(0.5)
-    """A GPU whose driver takes longer costs its own metrics, and no other GPU's."""
+    """A GPU whose driver takes longer is not up; other GPUs are not affected."""
 
     def __post_init__(self) -> None:
         if self.expected_devices is not None and self.expected_devices < 0:
@@ -49,134 +49,138 @@ class GpuOptions(CollectorOptions):
 OPTIONS = GpuOptions
 
 
-class _Answer(NamedTuple):
-    """What one GPU answered: its values, or the problem that it has."""
+class _Result(NamedTuple):
+    """The result for one GPU: its values, or why there are none."""
 
     device: Device
     values: Iterable[Value] = ()
     problem: str = ""
     lost: bool = False
-    asleep: bool = False
+    suspended: bool = False
     polling_paused: bool = False
 
 
 class GpuCollector:
-    """The GPUs of several sources; each GPU and each source is queried in a daemon thread of its own.
+    """The GPUs of several sources. Each GPU and each source is queried in a daemon thread of its own.
 
-    A call into a driver that never returns keeps its own thread: the GPU is reported as not up, and is queried again
-    once the call has returned.
+    A call into a driver that never returns blocks that thread only: the GPU is not up, and is not queried again before
+    the call returns.
     """
 
     def __init__(
         self, sources: Mapping[str, GpuSource], options: GpuOptions, patience_seconds: float = _PATIENCE_SECONDS
     ) -> None:
-        """Prepare; a source that does not answer is slow at first, and fails after ``patience_seconds`` only."""
+        """Prepare; a source that does not answer has failed only after ``patience_seconds``."""
         self._patience_seconds = patience_seconds
         self._sources = sources
         self._options = options
-        self._censuses = {name: Worker(source.enumerate, f"gpu-{name}") for name, source in sources.items()}
-        self._last: dict[str, Enumeration] = {}
-        self._counted_once: set[str] = set()
+        self._enumerating = {name: Worker(source.enumerate, f"gpu-{name}") for name, source in sources.items()}
+        self._last_enumerations: dict[str, Enumeration] = {}
+        self._answered_once: set[str] = set()
         self._workers: dict[Device, Worker[list[Value]]] = {}
         self._failing = StateLog(initial=False)
-        self._most = options.expected_devices or 0
+        self._max_devices = options.expected_devices or 0
         self._closed = False
         self.last_reading: GpuReading | None = None
-        """Values of the last collection that show whose work a GPU does; any thread may read them."""
+        """Energy and memory by process at the last collection; any thread may read it."""
 
     def collect(self) -> Iterator[Metric]:
-        """Yield every GPU's families; Unavailable on a machine that has none and should have none."""
-        censuses = self._take_censuses()
+        """Yield every GPU's families. Unavailable on a machine without GPUs, unless some are expected."""
+        enumerations = self._enumerate()
         began = time.monotonic()
-        answers = self._ask([device for enumeration in censuses for device in enumeration.present])
-        rows = [(answer, list(_row(answer))) for answer in answers]
+        results = self._query([device for enumeration in enumerations for device in enumeration.present])
+        rows = [(result, list(_row(result))) for result in results]
         self.last_reading = GpuReading(began, dict(_uses(rows)))
-        there = sum(enumeration.unseen for enumeration in censuses) + sum(not answer.lost for answer in answers)
-        if self._options.expected_devices is None:
-            self._most = max(self._most, there + sum(enumeration.nameless for enumeration in censuses))
-        asleep = sum(enumeration.unseen for enumeration in censuses) + sum(answer.asleep for answer in answers)
-        polling_paused = sum(answer.polling_paused for answer in answers)
-        yield from families.DEVICES.of(there)
-        yield from families.DEVICES_EXPECTED.of(self._most)
-        yield from families.DEVICES_SUSPENDED.of(asleep)
-        yield from families.DEVICES_POLLING_PAUSED.of(polling_paused)
-        for family, number in dict(fact for source in self._sources.values() for fact in source.facts()).items():
+        yield from self._counts(enumerations, results)
+        for family, number in dict(
+            fact for source in self._sources.values() for fact in source.driver_values()
+        ).items():
             yield from family.of(number)
-        gone = [_Answer(device, lost=True) for enumeration in censuses for device in enumeration.missing]
-        rows += [(answer, list(_row(answer))) for answer in gone]
-        yield from merged((answer.device.identity, row) for answer, row in rows)
+        gone = [_Result(device, lost=True) for enumeration in enumerations for device in enumeration.missing]
+        rows += [(result, list(_row(result))) for result in gone]
+        yield from device_families((result.device.identity, row) for result, row in rows)
+
+    def _counts(self, enumerations: Sequence[Enumeration], results: Sequence[_Result]) -> Iterator[Metric]:
+        """Yield the numbers of GPUs that are present, expected, suspended and paused."""
+        unidentified = sum(enumeration.unidentified for enumeration in enumerations)
+        present = unidentified + sum(not result.lost for result in results)
+        if self._options.expected_devices is None:
+            unreachable = sum(enumeration.unreachable for enumeration in enumerations)
+            self._max_devices = max(self._max_devices, present + unreachable)
+        yield from families.DEVICES.of(present)
+        yield from families.DEVICES_EXPECTED.of(self._max_devices)
+        yield from families.DEVICES_SUSPENDED.of(unidentified + sum(result.suspended for result in results))
+        yield from families.DEVICES_POLLING_PAUSED.of(sum(result.polling_paused for result in results))
 
     def close(self) -> None:
-        """Let the threads end, as far as their calls return."""
+        """End the threads, once their calls have returned."""
         self._closed = True
         for source in self._sources.values():
             source.close()
-        for enumeration in self._censuses.values():
-            enumeration.close()
+        for enumerating in self._enumerating.values():
+            enumerating.close()
         for worker in list(self._workers.values()):  # a scrape may add some meanwhile
             worker.close()
 
-    def _take_censuses(self) -> list[Enumeration]:
-        """Return what each source has, or had last where it does not answer. Raises when no source has anything."""
-        absences = {name: source.absence() for name, source in self._sources.items()}
-        runs = {name: self._censuses[name].start() for name, absence in absences.items() if not absence}
-        failures: dict[str, BaseException] = {
-            name: Unavailable(absence) for name, absence in absences.items() if absence
-        }
-        failures |= {name: failure for name, run in runs.items() if (failure := self._counted(name, run))}
-        if not self._last and not self._options.expected_devices:
+    def _enumerate(self) -> list[Enumeration]:
+        """Return each source's enumeration, the last one where it does not answer. Raises when no source has one."""
+        reasons = {name: source.unavailable_reason() for name, source in self._sources.items()}
+        runs = {name: self._enumerating[name].start() for name, reason in reasons.items() if not reason}
+        failures: dict[str, BaseException] = {name: Unavailable(reason) for name, reason in reasons.items() if reason}
+        failures |= {name: failure for name, run in runs.items() if (failure := self._enumerated(name, run))}
+        if not self._last_enumerations and not self._options.expected_devices:
             errors = [error for error in failures.values() if not isinstance(error, Unavailable)]
             raise errors[0] if errors else Unavailable("; ".join(map(str, failures.values())))
         for name in self._sources:
             failure = failures.get(name)
             self._report(name, "" if isinstance(failure, Unavailable) else _describe(failure))
-        return list(self._last.values())
+        return list(self._last_enumerations.values())
 
-    def _counted(self, name: str, run: Run[Enumeration]) -> BaseException | None:
-        """Keep a source's enumeration; return why there is none."""
-        seconds = 0.0 if name in self._counted_once else _FIRST_SECONDS
+    def _enumerated(self, name: str, run: Run[Enumeration]) -> BaseException | None:
+        """Wait for a source's enumeration and keep it; return why there is none."""
+        seconds = 0.0 if name in self._answered_once else _FIRST_SECONDS
         if not run.wait(max(self._options.timeout, seconds)):
             if run.age() < self._patience_seconds:
                 return Unavailable(f"{name} has not answered yet")
             return TimeoutError(f"{name}: no answer within {self._options.timeout:g} s")
-        self._counted_once.add(name)
+        self._answered_once.add(name)
         if run.error is None:
-            self._last[name] = run.value
+            self._last_enumerations[name] = run.value
         return run.error
 
-    def _ask(self, devices: Iterable[Device]) -> list[_Answer]:
-        """Query side by side, each as soon as the previous one is done or has had its head start (see Scrape)."""
-        asked: list[_Answer | tuple[Device, Run[list[Value]]]] = []
+    def _query(self, devices: Iterable[Device]) -> list[_Result]:
+        """Query the devices in parallel, each as soon as the one before is done or had its head start (see Scrape)."""
+        started: list[_Result | tuple[Device, Run[list[Value]]]] = []
         for device in devices:
-            if device.asleep:
-                asked.append(_Answer(device, asleep=True))
+            if device.suspended:
+                started.append(_Result(device, suspended=True))
             elif device.polling_paused:
-                asked.append(_Answer(device, polling_paused=True))
+                started.append(_Result(device, polling_paused=True))
             else:
                 run = self._worker(device).start()
                 run.wait(_HEAD_START_SECONDS)
-                asked.append((device, run))
-        return [one if isinstance(one, _Answer) else self._answer(*one) for one in asked]
+                started.append((device, run))
+        return [one if isinstance(one, _Result) else self._result(*one) for one in started]
 
     def _worker(self, device: Device) -> Worker[list[Value]]:
         if device not in self._workers:
             self._workers[device] = Worker(device.read, f"gpu-{device.identity.gpu}")
-            if self._closed:  # a scrape that a reload overtook
+            if self._closed:  # a reload closed this collector during the scrape
                 self._workers[device].close()
         return self._workers[device]
 
-    def _answer(self, device: Device, run: Run[list[Value]]) -> _Answer:
+    def _result(self, device: Device, run: Run[list[Value]]) -> _Result:
         if not run.wait(self._options.timeout):
-            answer = _Answer(device, problem=f"no answer within {self._options.timeout:g} s")
+            result = _Result(device, problem=f"no answer within {self._options.timeout:g} s")
         elif run.error is not None:
-            answer = _Answer(device, problem=_describe(run.error), lost=isinstance(run.error, DeviceLost))
+            result = _Result(device, problem=_describe(run.error), lost=isinstance(run.error, DeviceLost))
         else:
-            answer = _Answer(device, run.value)
-        self._report(f"GPU {device.identity.gpu} {device.identity.uuid}", answer.problem)
-        return answer
+            result = _Result(device, run.value)
+        self._report(f"GPU {device.identity.gpu} {device.identity.uuid}", result.problem)
+        return result
 
     def _report(self, what: str, problem: str) -> None:
-        """Log a problem that is new, and its end, once."""
+        """Log a problem once when it begins, and once when it ends."""
         if self._failing.changed(bool(problem), what):
             level = logging.WARNING if problem else logging.INFO
             log.log(
@@ -184,25 +188,25 @@ class GpuCollector:
             )
 
 
-def _row(answer: _Answer) -> Iterator[Value]:
-    """Yield everything that is known of one GPU."""
-    identity = answer.device.identity
-    up = not answer.problem and not answer.lost
-    if not answer.lost:
+def _row(result: _Result) -> Iterator[Value]:
+    """Yield all values of one GPU."""
+    identity = result.device.identity
+    up = not result.problem and not result.lost
+    if not result.lost:
         yield Value(families.INFO, identity[2:], 1)
     yield Value(families.UP, (), float(up))
-    yield from answer.values
-    yield from answer.device.remembered()
+    yield from result.values
+    yield from result.device.accumulated()
 
 
-def _uses(rows: Iterable[tuple[_Answer, Iterable[Value]]]) -> Iterator[tuple[str, GpuUse]]:
-    """Yield what is known of the GPUs that answered: who holds their memory, and the energy they have used."""
-    for answer, row in rows:
-        memory = answer.device.memory_by_pid
-        if answer.values and memory is not None:
+def _uses(rows: Iterable[tuple[_Result, Iterable[Value]]]) -> Iterator[tuple[str, GpuUse]]:
+    """Yield energy and memory by process of the GPUs that could be read and report memory by process."""
+    for result, row in rows:
+        memory = result.device.memory_by_pid
+        if result.values and memory is not None:
             numbers = (value.number for value in row if value.family is families.ENERGY)
             energy = next((number for number in numbers if number is not None), None)
-            yield answer.device.identity.uuid, GpuUse(energy, memory)
+            yield result.device.identity.uuid, GpuUse(energy, memory)
 
 
 def _describe(error: BaseException | None) -> str:
@@ -211,7 +215,7 @@ def _describe(error: BaseException | None) -> str:
 
 def create(options: GpuOptions, context: CollectorContext) -> Collector:
     """Build the GPU collector; a vendor's modules are imported once such a card, or its driver, is found."""
-    from modelhost_exporter.gpu import sources  # noqa: PLC0415 - the declarations above are all that flags and documents need
+    from modelhost_exporter.gpu import sources  # noqa: PLC0415 - flags and documents only need the declarations above
 
     return GpuCollector(sources.all_of(context.paths, context.owner_of), options)
 

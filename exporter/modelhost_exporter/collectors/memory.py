@@ -1,4 +1,4 @@
-"""Memory, swap, major page faults and kills by the kernel for lack of memory."""
+"""Memory, swap, major page faults, and kills by the kernel for lack of memory."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _MEMORY = {
     "available": gauge(
         "memory_available_bytes",
         "Memory that programs can use without swapping.",
-        note="Free memory and the reclaimable part of caches. Watch this one rather than free memory.",
+        note="Free memory and the reclaimable part of caches. Alert on this one rather than on free memory.",
     ),
     "used": gauge(
         "memory_used_bytes",
@@ -62,8 +62,8 @@ FAMILIES = (*_MEMORY.values(), *_SWAP.values(), SWAPPED_IN, SWAPPED_OUT, MAJOR_F
 class MemoryCollector:
     """Memory, swap and the kernel's paging counters (/proc/vmstat).
 
-    Swapped pages are read from vmstat as well where it exists: psutil counts every page as 4 KiB, which is
-    wrong on kernels with larger pages (Grace, some arm64 and ppc64 distributions).
+    Swapped pages are read from vmstat where it exists: psutil counts every page as 4 KiB, which is wrong on kernels
+    with larger pages (Grace, some arm64 and ppc64 distributions).
     """
 
     def __init__(self, procfs: Path, source: Any = psutil, page_bytes: int = mmap.PAGESIZE) -> None:
@@ -89,7 +89,7 @@ class MemoryCollector:
         try:
             paging = parse_counts(read(self._vmstat))
         except Unavailable:
-            swap = self._source.swap_memory()  # where this is not Linux; there without the two
+            swap = self._source.swap_memory()  # psutil's on other systems; Linux without vmstat has no sin and sout
             yield from SWAPPED_IN.of(getattr(swap, "sin", None))
             yield from SWAPPED_OUT.of(getattr(swap, "sout", None))
             return

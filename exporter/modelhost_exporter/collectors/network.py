@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
-# psutil's field → family
+# field of psutil → family
 _COUNTERS = {
     "bytes_recv": counter("network_receive_bytes", "Bytes received.", "device"),
     "bytes_sent": counter("network_transmit_bytes", "Bytes sent.", "device"),
     "packets_recv": counter("network_receive_packets", "Packets received.", "device"),
     "packets_sent": counter("network_transmit_packets", "Packets sent.", "device"),
     "errin": counter("network_receive_errors", "Packets received with an error.", "device"),
-    "errout": counter("network_transmit_errors", "Packets that could not be sent for an error.", "device"),
+    "errout": counter("network_transmit_errors", "Packets that could not be sent because of an error.", "device"),
     "dropin": counter(
         "network_receive_dropped", "Received packets the kernel dropped, often for lack of buffers.", "device"
     ),
@@ -67,7 +67,7 @@ class NetworkOptions(CollectorOptions):
     """The selected interfaces."""
 
     devices: NameFilter = field(default_factory=lambda: all_but(*_VIRTUAL))
-    """Loopback, tunnels, and the interfaces and bridges of containers are left out by default."""
+    """Loopback, tunnels, and interfaces and bridges of containers are left out by default."""
 
 
 OPTIONS = NetworkOptions
@@ -76,7 +76,7 @@ OPTIONS = NetworkOptions
 class NetworkCollector:
     """Traffic counters, state and link speed of the selected interfaces.
 
-    ``links`` returns states by interface; by default psutil's, which holds the interpreter during the driver's call.
+    ``links`` returns states by interface; by default psutil's, which holds the interpreter while it calls the driver.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ def _traffic(interfaces: Mapping[str, Any]) -> Iterator[Metric]:
 
 
 def bytes_per_second(megabits: int) -> float | None:
-    """Return a link's speed; None for psutil's 0 and the drivers' 2³²-1 and 65535, which mean unknown."""
+    """Return a link's speed; None for 0 (psutil), 2³²-1 and 65535 (drivers), which mean unknown."""
     return megabits * _BYTES_PER_MEGABIT if 0 < megabits < 2**31 and megabits != 2**16 - 1 else None
 
 

@@ -21,13 +21,13 @@ FAMILIES = (INFO,)
 
 
 class OperatingSystemCollector:
-    """The operating system's names (uname)."""
+    """The operating system's name and release, from uname."""
 
     def __init__(self, uname: Callable[[], platform.uname_result] = platform.uname) -> None:
         self._uname = uname
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the one sample."""
+        """Yield the sample with the names as labels."""
         uname = self._uname()
         yield from INFO.by([((uname.system, uname.release, uname.machine, uname.version), 1)])
 

@@ -1,4 +1,4 @@
-"""Pressure stall information: time lost waiting for CPU, memory and disk."""
+"""Pressure stall information: time lost while waiting for CPU, memory and disk."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class PressureCollector:
         try:
             return read(self._folder / resource)
         except OSError as error:
-            if error.errno == errno.EOPNOTSUPP:  # compiled in, switched off (psi=0)
+            if error.errno == errno.EOPNOTSUPP:  # compiled in, and switched off (psi=0)
                 raise Unavailable("pressure accounting is switched off (boot with psi=1)") from error
             raise
 

@@ -1,4 +1,4 @@
-"""Processes that run or are blocked, from the kernel's own summary."""
+"""Numbers of tasks that run or are blocked, from the kernel's own summary."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FAMILIES = (RUNNING, BLOCKED)
 
 
 class ProcessesCollector:
-    """Runnable and blocked tasks (/proc/stat), without walking every process."""
+    """Runnable and blocked tasks from /proc/stat, without reading every process."""
 
     def __init__(self, procfs: Path) -> None:
         self._stat = procfs / "stat"

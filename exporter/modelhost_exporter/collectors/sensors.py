@@ -31,7 +31,7 @@ TEMPERATURE = gauge(
     "chip",
     "sensor",
     note=(
-        "Several chips of one kind (two NVMe drives) share the chip's name: their sensors are numbered "
+        "Chips of one type (two NVMe drives) share their name: sensors with the same name are numbered "
         "in the kernel's order."
     ),
 )
@@ -45,13 +45,13 @@ _RPM = 0.0, 200_000.0
 
 
 class SensorsCollector:
-    """Temperatures and fan speeds (Linux, and FreeBSD for temperatures)."""
+    """Temperatures (Linux, FreeBSD) and fan speeds (Linux)."""
 
     def __init__(self, source: Any = psutil) -> None:
         self._source = source
 
     def collect(self) -> Iterator[Metric]:
-        """Yield every sensor's reading; Unavailable on a machine (or platform) without sensors."""
+        """Yield every sensor's reading; Unavailable on a machine or platform without sensors."""
         families = list(parts(self._temperatures, self._fans))
         if not families:
             raise Unavailable("no sensors found")
@@ -74,7 +74,7 @@ def _within(limits: tuple[float, float], readings: Iterable[_Reading]) -> Iterat
 
 
 def _named(chips: dict[str, list[Any]], kind: str) -> Iterator[_Reading]:
-    """Yield ((chip, sensor), reading), with unique names: unlabelled and repeated sensors are numbered."""
+    """Yield ((chip, sensor), reading). Names are made unique: sensors without or with the same label are numbered."""
     for chip, sensors in chips.items():
         used: set[str] = set()
         for number, sensor in enumerate(sensors, start=1):

@@ -27,7 +27,7 @@ _TIME_WAIT = re.compile(r"^TCP: .*\btw (\d+)", re.MULTILINE)
 
 
 class TcpCollector:
-    """Established and time-wait connections (/proc/net/snmp and sockstat), without walking every socket."""
+    """Established and time-wait connections from /proc/net/snmp and sockstat, without reading every socket."""
 
     def __init__(self, procfs: Path) -> None:
         self._net = procfs / "net"
@@ -44,7 +44,7 @@ class TcpCollector:
 
 
 def parse_established(snmp: str) -> int | None:
-    """Return Tcp CurrEstab of /proc/net/snmp, whose lines come in pairs: names, then numbers."""
+    """Return CurrEstab of /proc/net/snmp, which has pairs of lines: names, then numbers."""
     rows = [line.split() for line in snmp.split("\n") if line.startswith("Tcp:")]
     if len(rows) != 2:  # noqa: PLR2004 - the pair
         return None
@@ -53,7 +53,7 @@ def parse_established(snmp: str) -> int | None:
 
 
 def parse_time_wait(sockstat: str) -> int | None:
-    """Return the sockets in TIME-WAIT of /proc/net/sockstat, which counts IPv6's among them."""
+    """Return the number of sockets in TIME-WAIT from /proc/net/sockstat, which includes IPv6."""
     found = _TIME_WAIT.search(sockstat)
     return count(found[1]) if found else None
 

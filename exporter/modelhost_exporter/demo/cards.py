@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelhost_exporter.demo.catalogue import GIB, GPU_MEMORY_BYTES
 from modelhost_exporter.demo.gpus import HW_THERMAL, LINKS, SLOWDOWN_CELSIUS, SW_POWER_CAP
-from modelhost_exporter.gpu.nvidia.nvml import INVALID_ARGUMENT, NOT_FOUND, NOT_SUPPORTED
+from modelhost_exporter.gpu.nvidia.errors import INVALID_ARGUMENT, NOT_FOUND, NOT_SUPPORTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

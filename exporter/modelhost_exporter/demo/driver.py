@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from modelhost_exporter.demo.cards import BY_HANDLE, MIG_HANDLE, OF_CARD, XID_EVENT, DriverError, handle_of, instance_of
 from modelhost_exporter.demo.gpus import Activity
 from modelhost_exporter.gpu.nvidia import gpm
-from modelhost_exporter.gpu.nvidia.nvml import GPU_IS_LOST, TIMEOUT
+from modelhost_exporter.gpu.nvidia.errors import GPU_IS_LOST, TIMEOUT
 
 if TYPE_CHECKING:
     import ctypes

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from modelhost_exporter import collectors
 from modelhost_exporter.demo.machine import MEMORY_BYTES, PAGE_BYTES
 from modelhost_exporter.gpu.nvidia.device import DeviceDependencies
-from modelhost_exporter.gpu.nvidia.driver import Nvidia
 from modelhost_exporter.gpu.nvidia.nvml import Nvml
-from modelhost_exporter.gpu.nvidia.xid import XidWatcher
+from modelhost_exporter.gpu.nvidia.source import NvidiaSource
+from modelhost_exporter.gpu.nvidia.xid import XidMonitor
 from modelhost_exporter.gpu.process_owners import LocalServer, ProcessOwners
 from modelhost_exporter.gpu.processes import ProcessNames
 from modelhost_exporter.gpu.runtime_suspend import PciDevices
@@ -63,7 +63,7 @@ class SimulatedSources:
         owners = ProcessOwners(servers, self.psutil, world.clock)
         dependencies = DeviceDependencies(
             nvml,
-            XidWatcher(nvml, world.clock, self.xid_wait_ms),
+            XidMonitor(nvml, world.clock, self.xid_wait_ms),
             PciDevices(self.paths.sysfs, self.paths.procfs),
             ProcessNames(owners, self.psutil),
             world.clock,
@@ -71,4 +71,4 @@ class SimulatedSources:
             lambda: MEMORY_BYTES,
             self.sample_seconds,
         )
-        return {"nvidia": Nvidia(dependencies)}
+        return {"nvidia": NvidiaSource(dependencies)}

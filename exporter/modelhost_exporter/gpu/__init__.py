@@ -1,1 +1,1 @@
-"""What the GPU collector needs: the cards of each vendor, and the door to the driver's library."""
+"""GPUs: the sources of each vendor, and what they have in common."""

@@ -1,4 +1,4 @@
-"""The contract between GPU sources and the collector: devices, their values, and the families made of them."""
+"""The contract between GPU sources and the GPU collector: sources, devices and their values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Identity(NamedTuple):
-    """The identity of a GPU; '' where the system does not report a part of it."""
+    """The identity of a GPU; '' for parts that the system does not report."""
 
     gpu: str
     uuid: str
@@ -29,7 +29,7 @@ class Identity(NamedTuple):
 
 
 class Value(NamedTuple):
-    """One value of one GPU: its family, the labels beyond gpu and uuid, and the number (None: unknown)."""
+    """One value of one GPU: its family, the labels after gpu and uuid, and the number (None: unknown)."""
 
     family: Family
     labels: tuple[str, ...]
@@ -41,45 +41,45 @@ class DeviceLost(Exception):
 
 
 class NotAnswering(Exception):
-    """The GPU is there, and no query of a reading succeeded."""
+    """The GPU is present, and no query of a reading succeeded."""
 
 
 class Device(Protocol):
-    """One GPU, for as long as the exporter runs: it may be lost and come back."""
+    """One GPU as long as the exporter runs: the same object after it was lost and is back."""
 
     @property
     def identity(self) -> Identity:
-        """Which GPU it is."""
+        """The GPU's identity."""
         ...
 
     @property
-    def asleep(self) -> bool:
-        """Whether the system has suspended it; reading this does not wake it."""
+    def suspended(self) -> bool:
+        """Whether the system has suspended the GPU; determined without waking it."""
         ...
 
     @property
     def memory_by_pid(self) -> Mapping[int, float] | None:
         """Memory in bytes by process ID at the last reading.
 
-        None where it is not known for all processes, and where it does not show whose work the GPU does (MIG, unified
-        memory).
+        None where it is not known for all processes, and where it does not show which process uses the GPU (MIG,
+        unified memory).
         """
         ...
 
     @property
     def polling_paused(self) -> bool:
-        """Whether it is left alone for a while, so that it can fall asleep."""
+        """Whether it is not queried for a while, so that the system can suspend it."""
         ...
 
     def read(self) -> list[Value]:
         """Query the GPU; may block, possibly for ever.
 
-        Raises Lost, NotAnswering, and anything else on failure.
+        Raises DeviceLost, NotAnswering, or anything else on failure.
         """
         ...
 
-    def remembered(self) -> Iterable[Value]:
-        """Return the values that need no query; never blocks."""
+    def accumulated(self) -> Iterable[Value]:
+        """Return the values that are added up between readings; never blocks."""
         ...
 
 
@@ -88,38 +88,38 @@ class Enumeration(NamedTuple):
 
     present: Sequence[Device]
     missing: Sequence[Device] = ()
-    """Those that were there once."""
-    unseen: int = 0
-    """Number of further GPUs that are suspended and were never identified."""
-    nameless: int = 0
-    """Number of further GPUs that the driver counts and cannot reach, and that were never identified."""
+    """Those that were present once."""
+    unidentified: int = 0
+    """Number of further GPUs that are suspended, and were never identified."""
+    unreachable: int = 0
+    """Number of further GPUs that the driver counts and cannot reach, and were never identified."""
 
 
 class GpuSource(Protocol):
     """The GPUs of one vendor, or of one driver."""
 
-    def absence(self) -> str:
-        """Return why this machine cannot have such GPUs, '' when it can; does not block and queries no driver."""
+    def unavailable_reason(self) -> str:
+        """Return why this machine cannot have such GPUs, '' when it can; neither blocks nor queries a driver."""
         ...
 
     def enumerate(self) -> Enumeration:
-        """Return the GPUs; may block, possibly for ever; called by one thread at a time.
+        """Return the GPUs; may block, possibly for ever. Called by one thread at a time.
 
         Raises Unavailable when the machine has none and never had.
         """
         ...
 
-    def facts(self) -> Iterable[tuple[Family, float]]:
-        """Return what is known of the driver as a whole; never blocks."""
+    def driver_values(self) -> Iterable[tuple[Family, float]]:
+        """Return the values of the driver as a whole; never blocks."""
         ...
 
     def close(self) -> None:
-        """Let the threads that wait or sample end; never blocks."""
+        """End the threads of the source; never blocks."""
         ...
 
 
-def merged(rows: Iterable[tuple[Identity, Iterable[Value]]]) -> Iterator[Metric]:
-    """Yield the families of all GPUs' values, in the order they are declared; unknown values and NaN are left out."""
+def device_families(rows: Iterable[tuple[Identity, Iterable[Value]]]) -> Iterator[Metric]:
+    """Yield the families of all GPUs' values in the order of declaration, without unknown values and NaN."""
     by_family: dict[str, list[tuple[tuple[str, ...], float | None]]] = {family.name: [] for family in families.ALL}
     for identity, values in rows:
         device = (identity.gpu, identity.uuid)

@@ -19,7 +19,7 @@ def _counter(name: str, help_text: str, *labels: str, note: str = "") -> Family:
 DEVICES = families.gauge(
     "gpu_devices",
     "Number of GPUs that are present.",
-    note=("Those that answer, those that are suspended and those whose driver hangs; not those that fell off the bus."),
+    note=("Including those that are suspended and those whose driver hangs, without those that fell off the bus."),
 )
 DEVICES_EXPECTED = families.gauge(
     "gpu_devices_expected",
@@ -37,15 +37,12 @@ DEVICES_SUSPENDED = families.gauge(
 DEVICES_POLLING_PAUSED = families.gauge(
     "gpu_devices_polling_paused",
     "Number of GPUs that are not queried for half a minute, so that the system can suspend them.",
-    note="Only GPUs that may be suspended (laptops) and are not used.",
+    note="Only unused GPUs that the system may suspend (laptops).",
 )
 RESTART_REQUIRED = families.gauge(
     "gpu_restart_required",
     "1 when the NVIDIA driver was replaced while the exporter ran, else 0.",
-    note=(
-        "Its library stays loaded until the exporter is restarted, or the machine where the new driver "
-        "is not loaded yet."
-    ),
+    note=("The old library stays loaded: restart the exporter, or the machine where the new driver is not loaded yet."),
 )
 INFO = _gauge(
     "info",
@@ -61,7 +58,7 @@ INFO = _gauge(
 UP = _gauge(
     "up",
     "1 when any query of the GPU succeeded, or it is suspended or paused, else 0.",
-    note="0 when all queries fail, it hangs or is lost.",
+    note="0 when all queries fail, or it hangs or is lost.",
 )
 FIELDS_LOST = _gauge(
     "fields_lost",
@@ -72,14 +69,14 @@ FIELDS_LOST = _gauge(
 MEMORY_TOTAL = _gauge(
     "memory_total_bytes",
     "Memory of the GPU.",
-    note="Where memory is unified, that of the host, or (AMD) as much of it as the GPU may use.",
+    note="Where memory is unified, that of the host, or (AMD) the part of it that the GPU may use.",
 )
 MEMORY_USED = _gauge(
     "memory_used_bytes",
     "Memory of the GPU in use.",
     note=(
-        "Without what the driver reserves, where it reports the two apart; where memory is unified, what "
-        "all processes on the GPU hold of it. Model servers use most of it on purpose."
+        "Without the memory that the driver reserves, where it reports both; where memory is unified, the "
+        "part held by processes on the GPU. Model servers use most of it on purpose."
     ),
 )
 MEMORY_FREE = _gauge("memory_free_bytes", "Free memory of the GPU.")
@@ -94,8 +91,8 @@ PROCESS_MEMORY = _gauge(
     "GPU memory held by the processes of one name.",
     "process",
     note=(
-        "The name is that of a configured server, else the program's, else unknown (processes that a "
-        "container cannot see). Absent where the system does not report the size of each (WSL2, "
+        "The name is that of a configured server, else of the program, else unknown (for processes outside "
+        "the exporter's container). Absent where the system does not report the size of each (WSL2, "
         "Windows)."
     ),
 )
@@ -104,8 +101,8 @@ UTILIZATION = _gauge(
     "utilization_ratio",
     "Share of the driver's last sampling period (up to 1 s) in which at least one kernel ran.",
     note=(
-        "It is not the share of the GPU that was at work: one thread on one of its processors is 1 as "
-        "well. See sm_active_ratio, and busy_seconds for what happens between scrapes."
+        "It is not the share of the GPU that was active: one thread on one of its processors also counts as 1. "
+        "See sm_active_ratio, and busy_seconds for the time between scrapes."
     ),
 )
 MEMORY_UTILIZATION = _gauge(
@@ -118,7 +115,7 @@ BUSY = _counter(
     "Seconds in which at least one kernel ran, since the exporter started.",
     note=(
         "Summed over every sample of the driver: its rate is the mean utilisation, correct at any scrape "
-        "interval. It is not the share of the GPU that was at work."
+        "interval. It is not the share of the GPU that was active."
     ),
 )
 BUSY_UPDATED = _gauge(
@@ -127,28 +124,28 @@ BUSY_UPDATED = _gauge(
 )
 SM_ACTIVE = _gauge(
     "sm_active_ratio",
-    "Mean share of the streaming multiprocessors that had work (Hopper and later).",
-    note="Over the last 10 s, or since the last scrape where scrapes are rarer.",
+    "Mean share of the streaming multiprocessors that were active (Hopper and later).",
+    note="Over the last 10 s, or since the last scrape where that is longer.",
 )
 SM_OCCUPANCY = _gauge("sm_occupancy_ratio", "Mean share of the possible warps that were resident, over the same time.")
 TENSOR_ACTIVE = _gauge(
-    "tensor_active_ratio", "Mean share of time in which the tensor cores were at work, over the same time."
+    "tensor_active_ratio", "Mean share of time in which the tensor cores were active, over the same time."
 )
 DRAM_ACTIVE = _gauge(
     "dram_active_ratio",
     "Mean share of the memory bandwidth that was used (Hopper and later).",
     note="Over the same time as sm_active_ratio; near 1 while decoding.",
 )
-ENCODER = _gauge("encoder_utilization_ratio", "Share of time in which the video encoder was at work.")
-DECODER = _gauge("decoder_utilization_ratio", "Share of time in which the video decoder was at work.")
+ENCODER = _gauge("encoder_utilization_ratio", "Share of time in which the video encoder was active.")
+DECODER = _gauge("decoder_utilization_ratio", "Share of time in which the video decoder was active.")
 
 POWER = _gauge("power_watts", "Power drawn by the whole board.", note="Many cards report the mean of the last second.")
-POWER_LIMIT = _gauge("power_limit_watts", "The power limit in force.")
+POWER_LIMIT = _gauge("power_limit_watts", "Power limit in force.")
 ENERGY = _counter(
     "energy_joules",
     "Energy drawn by the GPU.",
     note=(
-        "As the card counts it (since the driver was loaded), else summed from the driver's power "
+        "From the card's counter (since the driver was loaded), else summed from the driver's power "
         "samples (since the exporter started)."
     ),
 )
@@ -165,30 +162,30 @@ FAN = _gauge(
     "fan_speed_ratio",
     "Speed of each fan as a share of its maximum.",
     "fan",
-    note=("The requested speed for NVIDIA and AMD, so that a blocked fan does not show; the measured speed for Intel."),
+    note=("The requested speed for NVIDIA and AMD, which does not reveal a blocked fan; the measured speed for Intel."),
 )
-CLOCK = _gauge("clock_hertz", "Clock of each domain right now.", "domain")
+CLOCK = _gauge("clock_hertz", "Current clock of each domain.", "domain")
 CLOCK_MAX = _gauge("clock_max_hertz", "Highest clock of each domain.", "domain")
 PERFORMANCE_STATE = _gauge("performance_state", "Performance state, from 0 (fastest) to 15 (slowest).")
 THROTTLED = _gauge(
     "throttled",
     "1 while the clocks are held down for this reason, else 0.",
     "reason",
-    note="Low clocks of an idle GPU are no such reason.",
+    note="The low clocks of an idle GPU have no reason.",
 )
 THROTTLED_SECONDS = _counter(
     "throttled_seconds",
     "Seconds in which the clocks were held down for this reason.",
     "reason",
-    note="As the driver counts them. Reasons overlap.",
+    note="From the driver's counters. Reasons overlap.",
 )
 
 PCIE_RECEIVED = _counter(
     "pcie_receive_bytes",
     "Bytes the GPU received over PCIe, since the exporter started.",
     note=(
-        "Before Hopper the driver's counter wraps at 4 GiB; it is read every second, so traffic above 4 "
-        "GiB/s counts too little."
+        "Before Hopper the driver's counter wraps at 4 GiB. It is read every second, so that faster traffic "
+        "is not counted in full."
     ),
 )
 PCIE_TRANSMITTED = _counter(
@@ -196,8 +193,8 @@ PCIE_TRANSMITTED = _counter(
 )
 PCIE_GENERATION = _gauge("pcie_link_generation", "Current generation of the PCIe link.", note="An idle GPU lowers it.")
 PCIE_GENERATION_MAX = _gauge("pcie_link_generation_max", "Highest generation that GPU and slot allow.")
-PCIE_WIDTH = _gauge("pcie_link_width", "Lanes of the PCIe link right now.")
-PCIE_WIDTH_MAX = _gauge("pcie_link_width_max", "Maximum number of lanes that GPU and slot allow.")
+PCIE_WIDTH = _gauge("pcie_link_width", "Current number of lanes of the PCIe link.")
+PCIE_WIDTH_MAX = _gauge("pcie_link_width_max", "Highest number of lanes that GPU and slot allow.")
 PCIE_REPLAYS = _counter(
     "pcie_replays", "PCIe packets that were sent again.", note="A steady rate indicates a bad connection."
 )
@@ -226,13 +223,15 @@ XID_ERRORS = _counter(
     "xid_errors",
     "Critical errors that the driver reported (XID), by code, since the exporter started.",
     "xid",
-    note="NVIDIA's XID catalogue explains each; 13, 31 and 43 are usually the fault of a program.",
+    note="Codes: NVIDIA's XID catalogue. 13, 31 and 43 are usually the fault of a program.",
 )
-XID_LAST = _gauge("xid_last_timestamp_seconds", "When this XID was last reported, in seconds since 1970.", "xid")
+XID_LAST = _gauge(
+    "xid_last_timestamp_seconds", "Time at which this XID was last reported, in seconds since 1970.", "xid"
+)
 XID_MONITORED = _gauge(
     "xid_monitored",
     "1 when XIDs of this GPU are monitored, else 0.",
-    note="While it is 1, no series of an XID means that there was none.",
+    note="While it is 1, an XID without a series has not occurred.",
 )
 RECOVERY_ACTION = _gauge(
     "recovery_action",
@@ -259,14 +258,14 @@ MIG_MEMORY_RESERVED = _gauge(
 )
 MIG_PROCESS_MEMORY = _gauge(
     "mig_process_memory_bytes",
-    "As process_memory_bytes, in the MIG instance alone.",
+    "As process_memory_bytes, for the MIG instance.",
     *_INSTANCE,
     "process",
 )
-MIG_SM_ACTIVE = _gauge("mig_sm_active_ratio", "As sm_active_ratio, of the instance's processors.", *_INSTANCE)
-MIG_SM_OCCUPANCY = _gauge("mig_sm_occupancy_ratio", "As sm_occupancy_ratio, of the instance.", *_INSTANCE)
-MIG_TENSOR_ACTIVE = _gauge("mig_tensor_active_ratio", "As tensor_active_ratio, of the instance.", *_INSTANCE)
-MIG_DRAM_ACTIVE = _gauge("mig_dram_active_ratio", "As dram_active_ratio, of the instance.", *_INSTANCE)
+MIG_SM_ACTIVE = _gauge("mig_sm_active_ratio", "As sm_active_ratio, for the MIG instance.", *_INSTANCE)
+MIG_SM_OCCUPANCY = _gauge("mig_sm_occupancy_ratio", "As sm_occupancy_ratio, for the MIG instance.", *_INSTANCE)
+MIG_TENSOR_ACTIVE = _gauge("mig_tensor_active_ratio", "As tensor_active_ratio, for the MIG instance.", *_INSTANCE)
+MIG_DRAM_ACTIVE = _gauge("mig_dram_active_ratio", "As dram_active_ratio, for the MIG instance.", *_INSTANCE)
 
 ALL: tuple[Family, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Family))
 """Every family, in the order of the page."""

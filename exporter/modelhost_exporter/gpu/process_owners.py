@@ -1,4 +1,4 @@
-"""Find the configured server that a process belongs to, by the port that its program listens on."""
+"""Find the configured server that a process belongs to, by the port that it or an ancestor listens on."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
 _MAX_ANCESTORS = 16
-_MAX_REMEMBERED = 1000
+_MAX_CACHED = 1000
 _RETRY_SECONDS = 15.0
 _PORT = re.compile(r"--?port[ =]([0-9]{1,5})(?![0-9])")
 _SHELLS = frozenset({"sh", "bash", "dash", "zsh", "fish", "ksh", "tcsh", "csh", "busybox"})
-# Programs that start unrelated programs; their own command line may be that of one of these.
+# Programs that start unrelated programs.
 _STARTERS = re.compile(
     r"init|systemd|launchd|tini|dumb-init|docker-init|catatonit|s6-svscan|runsv(dir)?|supervisord|pm2|cron|atd|su|sudo"
     r"|login|sshd?(-session)?|mosh-server|tmux|screen|zellij|byobu|dtach|abduco"
@@ -37,11 +37,11 @@ class LocalServer(NamedTuple):
 class ProcessOwners:
     """Find the server of a process: the first whose port it, or one of its ancestors, listens on.
 
-    A port in the command line (``--port 8000``) counts as well: what listens on a port is visible only for processes of
-    the same user, or as root. The process that holds the GPU is often a child of the one that listens (vLLM, Ollama).
-    Shells are skipped, and the search ends at an interactive one and at programs that start unrelated programs (init, a
-    terminal multiplexer). The search takes a while: an owner is remembered as long as the process runs, and that there
-    is none for 15 s (a server listens once its model is loaded).
+    A port in the command line (``--port 8000``) counts as well, since other users' listening ports are visible to root
+    only. Ancestors count because the process that holds the GPU is often a child of the one that listens (vLLM,
+    Ollama). Shells are skipped, and the search ends at an interactive one and at programs that start unrelated programs
+    (init, a terminal multiplexer). The search is slow, so that its result is cached: an owner as long as the process
+    runs, the lack of one for 15 s (a server listens once its model is loaded).
     """
 
     def __init__(
@@ -50,13 +50,13 @@ class ProcessOwners:
         self._servers = tuple(servers)
         self._source = source
         self._clock = clock
-        self._remembered: dict[tuple[int, float], tuple[str | None, float]] = {}
+        self._cache: dict[tuple[int, float], tuple[str | None, float]] = {}
 
     def replace_servers(self, servers: Iterable[LocalServer]) -> None:
-        """Search for these servers from now on; owners among others are forgotten."""
+        """Search for these servers from now on, and clear the cache where they changed."""
         if (new := tuple(servers)) != self._servers:
             self._servers = new
-            self._remembered = {}
+            self._cache = {}
 
     def __call__(self, pid: int) -> str | None:
         """Return the server's name; None for a process that belongs to none, or cannot be read."""
@@ -66,25 +66,25 @@ class ProcessOwners:
             process = pid, float(self._source.Process(pid).create_time())
         except (psutil.Error, OSError):
             return None
-        remembered = self._remembered  # of the servers of now: others may come while it is looked for
-        owner, looked = remembered.get(process, (None, -math.inf))
-        if owner is None and self._clock() - looked >= _RETRY_SECONDS:
+        cache = self._cache  # of the current servers: a reload may replace them during the search
+        owner, searched_at = cache.get(process, (None, -math.inf))
+        if owner is None and self._clock() - searched_at >= _RETRY_SECONDS:
             owner = self._find(pid)
-            if len(remembered) >= _MAX_REMEMBERED:
-                remembered.clear()
-            remembered[process] = owner, self._clock()
+            if len(cache) >= _MAX_CACHED:
+                cache.clear()
+            cache[process] = owner, self._clock()
         return owner
 
     def _find(self, pid: int) -> str | None:
-        for process, command in self._family(pid):
+        for process, command in self._with_ancestors(pid):
             ports = _ports(process) | _ports_in(command)
             for server in self._servers:
                 if server.port in ports:
                     return server.name
         return None
 
-    def _family(self, pid: int) -> Iterator[tuple[Any, Sequence[str]]]:
-        """Yield the process and its ancestors with their command lines, as far as they belong to one program."""
+    def _with_ancestors(self, pid: int) -> Iterator[tuple[Any, Sequence[str]]]:
+        """Yield the process and its ancestors, as far as they belong to one program, with their command lines."""
         try:
             process = self._source.Process(pid)
             for _ in range(_MAX_ANCESTORS):
@@ -101,7 +101,7 @@ class ProcessOwners:
 
 
 def _command(process: Any) -> list[str]:
-    """Return the command line; [] for a process that ended meanwhile or is a zombie, which has none."""
+    """Return the command line; [] for a process that has ended or is a zombie, which has none."""
     try:
         return list(process.cmdline())
     except (psutil.Error, OSError):
@@ -109,12 +109,12 @@ def _command(process: Any) -> list[str]:
 
 
 def _program(command: Sequence[str]) -> str:
-    """Return the program's name, without the dash of a login shell and what follows a colon in a process title."""
+    """Return the program's name, without a login shell's dash, and without what follows a colon in a process title."""
     return PurePosixPath(command[0].partition(":")[0]).name.removeprefix("-") if command else ""
 
 
 def _starts_unrelated(command: Sequence[str]) -> bool:
-    """Return whether a program starts unrelated programs; a shell that runs a script or ``-c`` does not."""
+    """Return whether a program starts unrelated programs; of shells only interactive ones do."""
     program, words = _program(command), command[1:]
     interactive = "-i" in words or all(word.startswith("-") for word in words)
     return _STARTERS.fullmatch(program) is not None or (program in _SHELLS and interactive)
@@ -130,5 +130,5 @@ def _ports(process: Any) -> frozenset[int]:
 
 
 def _ports_in(command: Sequence[str]) -> frozenset[int]:
-    """Return the ports that a command line names."""
+    """Return the ports in a command line."""
     return frozenset(map(int, _PORT.findall(" ".join(command))))

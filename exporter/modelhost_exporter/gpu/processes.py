@@ -1,4 +1,4 @@
-"""Whose processes they are: from a process to the name of what it belongs to, never its number."""
+"""The processes that hold GPU memory, and the names under which they are exported: never a process ID."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 UNKNOWN = "unknown"
-"""The name of a process that cannot be seen: it has just ended, or it is in another PID namespace."""
+"""The name of a process that is not visible: it has just ended, or is in another PID namespace."""
 
 _INTERPRETERS = re.compile(r"(python|pypy|node|ruby|perl|java|bash|sh)[\d.]*(\.exe)?")
 _DRIVE = re.compile(r"[A-Za-z]:\\")
 _TITLE_END = re.compile(r"[:\s]")
-_MAX_PATH, _MAX_NAME = 4096, 256  # characters; a path and a file's name are no longer
-_TAKE_A_WORD = ("-X", "-W", "-cp", "-classpath")
+_MAX_PATH, _MAX_NAME = 4096, 256  # characters; longer paths and names are cut
+_OPTIONS_WITH_VALUE = ("-X", "-W", "-cp", "-classpath")
 
 
 class ProcessMemory(NamedTuple):
@@ -28,23 +28,23 @@ class ProcessMemory(NamedTuple):
     pid: int
     memory: int | None
     instance: int | None = None
-    """The MIG GPU instance."""
+    """The MIG GPU instance; None on a GPU without MIG."""
 
 
-def nobody(_pid: int) -> str | None:
-    """Return None: there are no owners."""
+def no_owner(_pid: int) -> str | None:
+    """Return None: no process has an owner."""
     return None
 
 
 class ProcessNames:
-    """Names processes: by the configured model server that owns them, else by their program."""
+    """The names of processes: the configured server that a process belongs to, else its program."""
 
-    def __init__(self, owner_of: Callable[[int], str | None] = nobody, source: Any = psutil) -> None:
+    def __init__(self, owner_of: Callable[[int], str | None] = no_owner, source: Any = psutil) -> None:
         self._owner_of = owner_of
         self._source = source
 
     def of(self, pid: int) -> str:
-        """Return a process's name; ``unknown`` for one that cannot be seen."""
+        """Return a process's name; ``unknown`` for one that is not visible."""
         return self._owner_of(pid) or self._program_of(pid)
 
     def _program_of(self, pid: int) -> str:
@@ -54,10 +54,10 @@ class ProcessNames:
         except (psutil.Error, OSError):
             return UNKNOWN
 
-    def memory(self, usages: Iterable[ProcessMemory]) -> dict[str, int]:
-        """Return memory in bytes by name, without those of whose processes not every size is known."""
+    def memory(self, processes: Iterable[ProcessMemory]) -> dict[str, int]:
+        """Return memory in bytes by name; names with a process of unknown size are left out."""
         sizes: dict[str, list[int | None]] = defaultdict(list)
-        for pid, memory, _ in usages:
+        for pid, memory, _ in processes:
             sizes[self.of(pid)].append(memory)
         known = {name: [size for size in every if size is not None] for name, every in sizes.items()}
         return {name: sum(known[name]) for name, every in sizes.items() if len(known[name]) == len(every)}
@@ -81,7 +81,7 @@ def program(command: Sequence[str]) -> str:
             return word.partition(".")[0]
         if word == "-c":
             return name
-        if not word.startswith("-") and before not in _TAKE_A_WORD:
+        if not word.startswith("-") and before not in _OPTIONS_WITH_VALUE:
             return _file_name(word)
         before = word
     return name
@@ -91,3 +91,15 @@ def _file_name(word: str) -> str:
     word = word[:_MAX_PATH]
     path = PureWindowsPath(word) if _DRIVE.match(word) else PurePosixPath(_TITLE_END.split(word, maxsplit=1)[0])
     return path.name or word
+
+
+def memory_by_pid(processes: Iterable[ProcessMemory] | None) -> dict[int, float] | None:
+    """Return memory in bytes by process ID; None where a part of it is unknown, or the GPU is divided (MIG)."""
+    if processes is None:
+        return None
+    held: dict[int, float] = {}
+    for process in processes:
+        if process.memory is None or process.instance is not None:
+            return None
+        held[process.pid] = held.get(process.pid, 0.0) + process.memory
+    return held

@@ -1,4 +1,4 @@
-"""The mean of what was measured piece by piece, over a stretch of time that does not depend on who reads how often."""
+"""The mean of successive measurements, over a time that does not depend on how often they are read."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ if TYPE_CHECKING:
 WINDOW_SECONDS = 10.0
 
 
-class _Piece(NamedTuple):
+class _Measurement(NamedTuple):
     seconds: float
     means: Mapping[int, float]
 
 
 class RecentMean:
-    """Means over the last ten seconds, or over the last piece where that is longer.
+    """Means over the last ten seconds, or over the last measurement where that is longer.
 
-    A reader that comes every 15 s gets the mean since its last reading. Where others read in between, such as every
-    two seconds, it does not get the mean of the last two seconds only.
+    With one reader every 15 s, each reading is the mean of those 15 s. With another reader every two seconds, readings
+    still cover ten seconds instead of two.
     """
 
     def __init__(self) -> None:
-        self._pieces: deque[_Piece] = deque()
+        self._measurements: deque[_Measurement] = deque()
         self._means: dict[int, float] = {}
 
     def add(self, seconds: float, means: Mapping[int, float]) -> None:
-        """Add the means, by metric, of the ``seconds`` since the piece before."""
-        self._pieces.append(_Piece(seconds, means))
-        covered = sum(piece.seconds for piece in self._pieces)
-        while covered - self._pieces[0].seconds >= WINDOW_SECONDS:
-            covered -= self._pieces.popleft().seconds
+        """Add a measurement: the means, by metric, of the ``seconds`` since the one before."""
+        self._measurements.append(_Measurement(seconds, means))
+        covered = sum(measurement.seconds for measurement in self._measurements)
+        while covered - self._measurements[0].seconds >= WINDOW_SECONDS:
+            covered -= self._measurements.popleft().seconds
         self._means = {metric: self._mean(metric) for metric in means}
 
     def clear(self) -> None:
-        """Forget everything: what comes next does not join on to it."""
-        self._pieces.clear()
+        """Discard all measurements: the next one does not follow on from them."""
+        self._measurements.clear()
         self._means = {}
 
     def means(self) -> dict[int, float]:
-        """Return the mean by metric, each piece weighing what it lasted; only metrics that the last piece has."""
+        """Return the mean by metric, weighted by duration, of the metrics in the last measurement."""
         return self._means
 
     def _mean(self, metric: int) -> float:
-        pieces = [piece for piece in self._pieces if metric in piece.means]
-        return sum(piece.seconds * piece.means[metric] for piece in pieces) / sum(piece.seconds for piece in pieces)
+        means = [(seconds, means[metric]) for seconds, means in self._measurements if metric in means]
+        return sum(seconds * mean for seconds, mean in means) / sum(seconds for seconds, _ in means)

@@ -1,4 +1,4 @@
-"""Which GPUs the system has put to sleep (PCI runtime power management), without waking them."""
+"""Which GPUs the system has suspended (PCI runtime power management), read without waking them."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 _STATUS = re.compile(r"Runtime D3 status:[ \t]*+(\S+)")
 
 
-def is_asleep(device: Path) -> bool:
+def is_suspended(device: Path) -> bool:
     """Return whether a PCI device is suspended; reading this file does not wake it (Linux, power/runtime_pm.rst)."""
     return _word(device / "power/runtime_status") == "suspended"
 
 
-def may_sleep(device: Path) -> bool:
-    """Return whether the system may suspend a PCI device at all; most servers' GPUs it may not."""
+def may_suspend(device: Path) -> bool:
+    """Return whether the system may suspend a PCI device; on most servers it may not suspend GPUs."""
     return _word(device / "power/control") == "auto"
 
 
 class PciDevices:
-    """NVIDIA's PCI devices, by address (``0000:01:00.0``)."""
+    """The PCI devices of NVIDIA's driver, by address (``0000:01:00.0``)."""
 
     def __init__(self, sysfs: Path, procfs: Path) -> None:
         self._devices = sysfs / "bus/pci/devices"
@@ -34,27 +34,27 @@ class PciDevices:
         self._driver = procfs / "driver/nvidia/gpus"
 
     def addresses(self) -> list[str]:
-        """Return every device's address, sorted; none on a system without PCI (WSL2, Windows)."""
+        """Return every device's address, sorted; [] on a system without PCI (WSL2, Windows)."""
         with contextlib.suppress(OSError):
             return sorted(entry.name for entry in self._bound.iterdir() if ":" in entry.name)
         return []
 
-    def asleep(self) -> frozenset[str]:
-        """Return the addresses of those that sleep."""
-        return frozenset(address for address in self.addresses() if self.is_asleep(address))
+    def suspended(self) -> frozenset[str]:
+        """Return the addresses of suspended devices."""
+        return frozenset(address for address in self.addresses() if self.is_suspended(address))
 
-    def is_asleep(self, address: str) -> bool:
+    def is_suspended(self, address: str) -> bool:
         """Return whether one device is suspended."""
-        return is_asleep(self._devices / address)
+        return is_suspended(self._devices / address)
 
-    def may_sleep(self, address: str) -> bool:
+    def may_suspend(self, address: str) -> bool:
         """Return whether one device may be suspended: the system permits it, and the driver supports it.
 
         Many distributions permit it for all; on servers and most desktops the driver then reports ``Not supported``,
         and drivers before 435 report nothing.
         """
         status = _STATUS.search(_word(self._driver / address / "power"))
-        return may_sleep(self._devices / address) and status is not None and status[1] == "Enabled"
+        return may_suspend(self._devices / address) and status is not None and status[1] == "Enabled"
 
 
 def _word(file: Path) -> str:

@@ -1,4 +1,4 @@
-"""Where GPUs can come from; what a vendor's GPUs need is imported on a machine that may have one."""
+"""The sources of GPUs by vendor. A vendor's modules are imported only on a machine that may have such a GPU."""
 
 from __future__ import annotations
 
@@ -15,47 +15,47 @@ if TYPE_CHECKING:
     from modelhost_exporter.gpu.contract import Enumeration, GpuSource
     from modelhost_exporter.metrics.families import Family
 
-_LOOK_AGAIN_SECONDS = 60.0
+_RETRY_SECONDS = 60.0
 
 
 class LazySource:
-    """A source that is made once there is reason to: ``make`` raises Unavailable before, and is tried once a minute."""
+    """A source that is created when it is available: until then ``create`` raises Unavailable, once a minute."""
 
-    def __init__(self, make: Callable[[], GpuSource], clock: Callable[[], float] = time.monotonic) -> None:
-        self._make = make
+    def __init__(self, create: Callable[[], GpuSource], clock: Callable[[], float] = time.monotonic) -> None:
+        self._create = create
         self._clock = clock
         self._source: GpuSource | None = None
         self._reason = ""
-        self._looked: float | None = None
+        self._tried_at: float | None = None
 
-    def absence(self) -> str:
+    def unavailable_reason(self) -> str:
         """Return why there is no source, '' once there is."""
-        if self._source is None and (self._looked is None or self._clock() - self._looked >= _LOOK_AGAIN_SECONDS):
-            self._looked = self._clock()
+        if self._source is None and (self._tried_at is None or self._clock() - self._tried_at >= _RETRY_SECONDS):
+            self._tried_at = self._clock()
             try:
-                self._source = self._make()
+                self._source = self._create()
             except Unavailable as reason:
                 self._reason = str(reason)
-        return self._source.absence() if self._source else self._reason
+        return self._source.unavailable_reason() if self._source else self._reason
 
     def enumerate(self) -> Enumeration:
-        """Return the source's GPUs. Unavailable where there is no source."""
+        """Return the source's GPUs. Raises Unavailable where there is no source."""
         if self._source is None:
             raise Unavailable(self._reason)
         return self._source.enumerate()
 
-    def facts(self) -> Iterable[tuple[Family, float]]:
-        """Return the source's facts; none before there is one."""
-        return self._source.facts() if self._source else ()
+    def driver_values(self) -> Iterable[tuple[Family, float]]:
+        """Return the source's driver values; none before there is a source."""
+        return self._source.driver_values() if self._source else ()
 
     def close(self) -> None:
-        """Let the source's threads end."""
+        """End the source's threads."""
         if self._source is not None:
             self._source.close()
 
 
 def all_of(paths: Paths, owner_of: Callable[[int], str | None] | None = None) -> dict[str, GpuSource]:
-    """Return every source, by vendor; ``owner_of`` names the configured model server that a process belongs to."""
+    """Return every source by vendor; ``owner_of`` returns the configured server that a process (PID) belongs to."""
     return {
         "nvidia": LazySource(lambda: _nvidia(paths, owner_of)),
         "amd": LazySource(lambda: _amd(paths)),
@@ -67,28 +67,28 @@ def _nvidia(paths: Paths, owner_of: Callable[[int], str | None] | None) -> GpuSo
     if not library.exists():
         raise Unavailable(library.MISSING)
     from modelhost_exporter.gpu.nvidia.device import DeviceDependencies  # noqa: PLC0415 - likewise
-    from modelhost_exporter.gpu.nvidia.driver import Nvidia  # noqa: PLC0415 - not for machines without the driver's library
     from modelhost_exporter.gpu.nvidia.nvml import Nvml  # noqa: PLC0415 - likewise
-    from modelhost_exporter.gpu.nvidia.xid import XidWatcher  # noqa: PLC0415 - likewise
+    from modelhost_exporter.gpu.nvidia.source import NvidiaSource  # noqa: PLC0415 - only on machines with the driver's library
+    from modelhost_exporter.gpu.nvidia.xid import XidMonitor  # noqa: PLC0415 - likewise
     from modelhost_exporter.gpu.processes import ProcessNames  # noqa: PLC0415 - likewise
     from modelhost_exporter.gpu.runtime_suspend import PciDevices  # noqa: PLC0415 - likewise
 
     nvml = Nvml()
     names = ProcessNames(owner_of) if owner_of else ProcessNames()
-    return Nvidia(DeviceDependencies(nvml, XidWatcher(nvml), PciDevices(paths.sysfs, paths.procfs), names))
+    return NvidiaSource(DeviceDependencies(nvml, XidMonitor(nvml), PciDevices(paths.sysfs, paths.procfs), names))
 
 
 def _amd(paths: Paths) -> GpuSource:
     _require_cards(paths, "amd")
     from modelhost_exporter.gpu.sysfs.amd import AMD  # noqa: PLC0415 - likewise
-    from modelhost_exporter.gpu.sysfs.cards import SysfsCards  # noqa: PLC0415 - not for machines without a card
+    from modelhost_exporter.gpu.sysfs.cards import SysfsCards  # noqa: PLC0415 - only on machines with a card
 
     return SysfsCards(AMD, paths.sysfs)
 
 
 def _intel(paths: Paths) -> GpuSource:
     _require_cards(paths, "intel")
-    from modelhost_exporter.gpu.sysfs.cards import SysfsCards  # noqa: PLC0415 - not for machines without a card
+    from modelhost_exporter.gpu.sysfs.cards import SysfsCards  # noqa: PLC0415 - only on machines with a card
     from modelhost_exporter.gpu.sysfs.intel import INTEL  # noqa: PLC0415 - likewise
 
     return SysfsCards(INTEL, paths.sysfs)

@@ -1,4 +1,4 @@
-"""The last reading of GPUs for the metrics of models: energy counters, and the memory of each process."""
+"""The last reading of the GPUs, for the metrics of models: energy, and memory by process."""
 
 from __future__ import annotations
 
@@ -8,36 +8,35 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
-    from modelhost_exporter.gpu.processes import ProcessMemory
-    from modelhost_exporter.threads import Run
+    from modelhost_exporter.worker import Run
 
 FRESH_SECONDS = 20.0
-"""How old a reading may be. Scrapes that are more frequent make all the readings there are."""
+"""The maximum age of a reading. Where scrapes are more frequent, they are the only readings."""
 _MAX_WAIT_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
 class GpuUse:
-    """One GPU at one moment: its energy counter (None: it has none), and the memory of its processes, in bytes."""
+    """One GPU in one reading: its energy counter (None: it has none), and memory in bytes by process ID."""
 
     energy_joules: float | None
     memory_by_pid: Mapping[int, float]
 
 
 class GpuReading(NamedTuple):
-    """All GPUs that answered and report memory by process, by UUID, and the time of the reading (monotonic)."""
+    """One reading: its time (monotonic), and by UUID the GPUs that could be read and report memory by process."""
 
     at: float
     gpus: Mapping[str, GpuUse]
 
 
 class UsageCache:
-    """Provide the last reading of the GPU collector; may be called by any number of threads.
+    """The last reading of the GPU collector; may be called by any thread.
 
-    When it is too old, for lack of scrapes, the collector is run once as a scrape would run it: in its own thread,
-    which a concurrent scrape shares. A driver that hangs holds up that thread, and costs the caller 2 s.
+    When the reading is too old, for lack of scrapes, the collector runs once as in a scrape: in its own thread, and a
+    concurrent scrape shares the run. A driver that hangs blocks that thread, and delays the caller by 2 s.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -47,16 +46,16 @@ class UsageCache:
         self._read: Callable[[], Run[Any] | None] = _nothing
 
     def follow(self, last: Callable[[], GpuReading | None], read: Callable[[], Run[Any] | None]) -> None:
-        """Take the collector that is in force from now on: what it read last, and what starts a new reading."""
+        """Use another collector from now on: ``last`` returns its last reading, ``read`` starts a new one."""
         with self._lock:
             self._last, self._read = last, read
 
     def follow_none(self) -> None:
-        """Report no GPUs: the collector is switched off."""
+        """Report no GPUs from now on: the collector is switched off."""
         self.follow(_nothing, _nothing)
 
     def __call__(self) -> Mapping[str, GpuUse]:
-        """Return the GPUs by uuid; none of which is not known how it is now."""
+        """Return current usage by GPU UUID; GPUs without a fresh reading are omitted."""
         with self._lock:
             last, read = self._last, self._read
         if not self._is_fresh(last()) and (run := read()) is not None:
@@ -70,13 +69,3 @@ class UsageCache:
 
 def _nothing() -> None:
     return None
-
-
-def memory_by_pid(usages: Iterable[ProcessMemory] | None) -> dict[int, float] | None:
-    """Return what each process holds; None where that is not known of all of them, or the GPU is divided (MIG)."""
-    held: dict[int, float] = {}
-    for usage in usages if usages is not None else ():
-        if usage.memory is None or usage.instance is not None:
-            return None
-        held[usage.pid] = held.get(usage.pid, 0.0) + usage.memory
-    return held if usages is not None else None

@@ -1,5 +1,5 @@
-"""What Linux reports about the machine in /proc and /sys, in the shape of psutil's functions.
+"""Readers of /proc and /sys on Linux, with psutil's function names and fields.
 
-psutil's own readers lose everything to one odd line, and some call into the kernel without releasing the interpreter
-(see docs/architecture.md). These read files only, and leave out what cannot be parsed.
+psutil's own readers fail on one line that they cannot parse, and some hold the interpreter while they wait for the
+kernel (see docs/architecture.md). These read files only, and skip lines that they cannot parse.
 """

@@ -22,7 +22,7 @@ _KILOHERTZ, _MEGAHERTZ = 1e3, 1e6
 class Cpus:
     """The CPUs below the given /proc and /sys.
 
-    A frequency may be read from firmware, which can take long: frequencies are read by threads of their own.
+    Frequencies are read in threads of their own, since some come from firmware, which can take long.
     """
 
     def __init__(self, procfs: Path, sysfs: Path, wait_seconds: float = _WAIT_SECONDS) -> None:
@@ -32,17 +32,17 @@ class Cpus:
         self._policy_reads = ParallelReads(_read_policy, _SLOW_SECONDS, wait_seconds)
 
     def times(self) -> dict[str, dict[str, float]]:
-        """Return each online CPU's seconds by mode, by the CPU's number."""
+        """Return seconds by number of each online CPU and by mode."""
         return parse_times(read(self._stat))
 
     def events(self) -> Mapping[str, int]:
-        """Return the kernel's counters: ``ctxt``, ``intr`` …."""
+        """Return the kernel's counters by name, such as ``ctxt`` and ``intr``."""
         return parse_counts(read(self._stat))
 
     def hertz(self) -> dict[str, float]:
-        """Return each CPU's frequency, by its number.
+        """Return the frequency of each CPU, by its number.
 
-        cpuinfo has that of each CPU (x86); elsewhere the CPUs of one clock share a cpufreq policy.
+        On x86 cpuinfo has one for each CPU; elsewhere CPUs with a common clock share a cpufreq policy.
         """
         if found := parse_cpuinfo(read_if_possible(self._cpuinfo) or ""):
             return found
@@ -63,7 +63,7 @@ def _parse_times(line: str) -> tuple[str, dict[str, float]]:
 
 
 def parse_cpuinfo(text: str) -> dict[str, float]:
-    """Return the hertz of each CPU whose section of /proc/cpuinfo has ``cpu MHz``."""
+    """Return the frequency in hertz of each CPU that has ``cpu MHz`` in /proc/cpuinfo, by its number."""
     hertz: dict[str, float] = {}
     cpu = ""
     for line in text.split("\n"):
@@ -79,7 +79,7 @@ def parse_cpuinfo(text: str) -> dict[str, float]:
 
 
 def _read_policy(folder: Path) -> dict[str, float]:
-    """Return the hertz of a policy's online CPUs, by number."""
+    """Return the frequency in hertz of a policy's online CPUs, by number."""
     text = read_if_possible(folder / "scaling_cur_freq") or read(folder / "cpuinfo_cur_freq").strip()
     hertz = whole_number(text) * _KILOHERTZ
     return dict.fromkeys(read(folder / "affected_cpus").split(), hertz)

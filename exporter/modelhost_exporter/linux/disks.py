@@ -10,7 +10,7 @@ from modelhost_exporter.linux.kernel_files import count, each_line, read, read_i
 if TYPE_CHECKING:
     from pathlib import Path
 
-_SECTOR_BYTES = 512  # whatever the device's own is; source: Linux Documentation/block/stat.rst
+_SECTOR_BYTES = 512  # whatever the device's own size; source: Linux Documentation/block/stat.rst
 _PARTITION_FIELDS = 4  # of kernels before 2.6.25
 
 
@@ -25,18 +25,18 @@ class DiskCounts(NamedTuple):
     write_time: int | None = None
     busy_time: int | None = None
     weighted_time: int | None = None
-    """Time in flight, counted once for each request; not in psutil."""
+    """Time in flight, summed over requests; not in psutil."""
 
 
 class Disks:
-    """Disk counters below the given /proc; below /sys where a kernel has them only there."""
+    """Disk counters from the given /proc, or from /sys on kernels without /proc/diskstats."""
 
     def __init__(self, procfs: Path, sysfs: Path) -> None:
         self._diskstats = procfs / "diskstats"
         self._blocks = sysfs / "block"
 
     def disk_io_counters(self, *, perdisk: bool, nowrap: bool) -> dict[str, DiskCounts]:
-        """Return the counters of every disk and partition; Unavailable where the kernel has none."""
+        """Return the counters of every disk and partition. Raises Unavailable where the kernel has none."""
         del perdisk, nowrap
         try:
             return parse_diskstats(read(self._diskstats))

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _HEADER_LINES = 2
-_RUNNING = ("up", "unknown")  # what the kernel's IFF_RUNNING stands for: netif_oper_up() in include/linux/netdevice.h
+_RUNNING = ("up", "unknown")  # the kernel's IFF_RUNNING: netif_oper_up() in include/linux/netdevice.h
 _SLOW_SECONDS = 0.5
 _WAIT_SECONDS = 0.1
 
@@ -40,8 +40,9 @@ class Link(NamedTuple):
 class Interfaces:
     """Interface counters, states and speeds below the given /proc and /sys.
 
-    ``operstate`` is the kernel's memory. ``speed`` calls the driver under the lock of all network configuration, which
-    a slow driver holds for seconds: it is read by threads of its own. ``links`` waits at most ``wait_seconds``.
+    ``operstate`` comes from the kernel's memory. ``speed`` calls the driver under the lock of all network
+    configuration, which a slow driver holds for seconds: it is read in threads of its own, and ``links`` waits at most
+    ``wait_seconds``.
     """
 
     def __init__(self, procfs: Path, sysfs: Path, wait_seconds: float = _WAIT_SECONDS) -> None:
@@ -55,7 +56,7 @@ class Interfaces:
         return parse_dev(read(self._dev))
 
     def links(self, names: Iterable[str]) -> dict[str, Link]:
-        """Return the state of these interfaces, as far as the kernel shows it, and the speed of those that are up."""
+        """Return the state of each interface that has one, and the speed of those that are up."""
         states = {name: read_if_possible(self._folder / name / "operstate") for name in names}
         running = {name: state in _RUNNING for name, state in states.items() if state}
         speeds = self._speeds.measure([name for name, is_running in running.items() if is_running])
@@ -65,7 +66,7 @@ class Interfaces:
         }
 
     def _speed(self, name: str) -> int:
-        """Read the speed; OSError (EINVAL) where the driver has none."""
+        """Read the speed in Mbit/s; OSError (EINVAL) where the driver has none."""
         return whole_number(read(self._folder / name / "speed").strip())
 
 
@@ -77,7 +78,7 @@ def parse_dev(text: str) -> dict[str, NicCounts]:
 
 def _parse_line(line: str) -> tuple[str, NicCounts]:
     name, _, rest = line.rpartition(":")
-    name = name.strip(" ")  # what else Python takes for a blank (U+001C, U+0085 …) may be a part of it
+    name = name.strip(" ")  # other characters that Python strips (U+001C, U+0085 …) may be part of the name
     if not name:
         raise ValueError("no name")
     # receive: bytes packets errs drop fifo frame compressed multicast; transmit: bytes packets errs drop …

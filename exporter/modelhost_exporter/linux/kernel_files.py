@@ -1,6 +1,6 @@
-"""Reading the small text files of /proc and /sys; parsing apart from reading.
+"""Read and parse the small text files of /proc and /sys: the only place of the package that opens them.
 
-One odd line, number or file costs only itself: what cannot be parsed is left out, and logged once.
+What cannot be parsed is skipped and logged once, so that one odd line, number or file does not cost the others.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PAGE_BYTES = 4096
-"""The most that an attribute in sysfs holds (Linux Documentation/filesystems/sysfs.rst)."""
+"""The maximum size of a file in sysfs (Linux Documentation/filesystems/sysfs.rst)."""
 
 _MAX_DIGITS = 20  # of 2⁶⁴
 _MAX_NUMBERS = 1 << 16
@@ -24,7 +24,7 @@ _LOGGED_CHARACTERS = 120
 
 
 def read(path: Path) -> str:
-    """Return a kernel file's text; Unavailable where this kernel does not have it, OSError otherwise."""
+    """Return a kernel file's text. Raises Unavailable where it does not exist, OSError where it cannot be read."""
     try:
         return path.read_bytes().decode("utf-8", "surrogateescape")  # read_text would end lines at \r in names
     except (FileNotFoundError, NotADirectoryError) as missing:
@@ -32,7 +32,7 @@ def read(path: Path) -> str:
 
 
 def read_if_possible(path: Path) -> str | None:
-    """Return a kernel file's text without surrounding blanks; None where it is absent or cannot be read."""
+    """Return a kernel file's text, stripped; None where it is absent or cannot be read."""
     try:
         return read(path).strip()
     except (OSError, ValueError, Unavailable):
@@ -40,7 +40,7 @@ def read_if_possible(path: Path) -> str | None:
 
 
 def first_page(path: Path, size: int = PAGE_BYTES) -> bytes:
-    """Return the first bytes of a kernel file, a page unless ``size`` is given; b'' where it is absent or refuses."""
+    """Return the first ``size`` bytes of a file (default: a page); b'' where it is absent or cannot be read."""
     try:
         with path.open("rb") as file:
             return file.read(size)
@@ -49,9 +49,9 @@ def first_page(path: Path, size: int = PAGE_BYTES) -> bytes:
 
 
 def whole_number(text: str) -> int:
-    """Parse a number of the kernel, of ASCII digits with an optional minus; ValueError for anything else.
+    """Parse ASCII digits with an optional minus sign; ValueError for anything else.
 
-    ``int`` also parses blanks, underscores and other scripts' digits, in any length.
+    Unlike ``int``, which also accepts blanks, underscores and other scripts' digits, in any length.
     """
     digits = text.removeprefix("-")
     if not (digits.isascii() and digits.isdigit() and len(digits) <= _MAX_DIGITS):
@@ -60,7 +60,7 @@ def whole_number(text: str) -> int:
 
 
 def count(text: str) -> int:
-    """Parse a number that cannot be negative; ValueError for anything else."""
+    """Parse a whole number that is not negative; ValueError for anything else."""
     number = whole_number(text)
     if number < 0:
         raise ValueError(f"negative: {text}")
@@ -68,16 +68,16 @@ def count(text: str) -> int:
 
 
 def each_line(text: str, parse: Callable[[str], T], source: str) -> list[T]:
-    """Parse each line that is not empty, and leave out those for which ``parse`` raises ValueError or IndexError.
+    """Parse each line that is not empty, and skip those for which ``parse`` raises ValueError or IndexError.
 
-    Lines end with a newline alone: names in them may hold what ``str.splitlines`` also takes for an end.
+    Lines end with a newline only: names in them may contain what ``str.splitlines`` also treats as the end of a line.
     """
     parsed = []
     for line in filter(None, text.split("\n")):
         try:
             parsed.append(parse(line))
         except (ValueError, IndexError):
-            log_once(source, f"not understood: {line[:_LOGGED_CHARACTERS]!r}")
+            log_once(source, f"cannot be parsed: {line[:_LOGGED_CHARACTERS]!r}")
     return parsed
 
 
@@ -88,13 +88,13 @@ def parse_counts(text: str) -> dict[str, int]:
         words = line.split(maxsplit=2)
         try:
             counts[words[0]] = count(words[1])
-        except (ValueError, IndexError):  # text, or a line of another kind
+        except (ValueError, IndexError):  # the line has another form
             continue
     return counts
 
 
 def parse_ranges(text: str) -> list[int]:
-    """Parse a list of numbers as the kernel writes it: ``0-3,8``; ValueError for anything else."""
+    """Parse a list of numbers in the kernel's form, such as ``0-3,8``; ValueError for anything else."""
     numbers: list[int] = []
     for part in text.strip().split(","):
         first, _, last = part.partition("-")

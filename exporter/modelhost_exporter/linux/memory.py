@@ -32,17 +32,17 @@ class SwapMemory(NamedTuple):
 
 
 class Memory:
-    """The memory below the given /proc."""
+    """Memory and swap from the given /proc."""
 
     def __init__(self, procfs: Path) -> None:
         self._meminfo = procfs / "meminfo"
 
     def virtual_memory(self) -> VirtualMemory:
-        """Return the use of memory; ``used`` is all that is not available, and ``cached`` includes reclaimable slab."""
+        """Return memory in bytes; ``used`` is what is not available, and ``cached`` includes reclaimable slab."""
         found = parse_meminfo(read(self._meminfo))
         total, free, cached = found.get("MemTotal"), found.get("MemFree"), found.get("Cached")
-        available = found.get("MemAvailable") or _sum(free, cached)  # 0: a kernel's bug
-        if total is not None and available is not None and available > total:  # a container with a distorted view
+        available = found.get("MemAvailable") or _sum(free, cached)  # 0 is a bug of some kernels
+        if total is not None and available is not None and available > total:  # in a container with a smaller total
             available = free
         return VirtualMemory(
             total=total,
@@ -54,14 +54,14 @@ class Memory:
         )
 
     def swap_memory(self) -> SwapMemory:
-        """Return the use of swap."""
+        """Return swap in bytes."""
         found = parse_meminfo(read(self._meminfo))
         total, free = found.get("SwapTotal"), found.get("SwapFree")
         return SwapMemory(total, _difference(total, free), free)
 
 
 def parse_meminfo(text: str) -> dict[str, int]:
-    """Return bytes by name."""
+    """Return bytes by name from /proc/meminfo."""
     return dict(each_line(text, _parse_line, "meminfo"))
 
 

@@ -25,8 +25,8 @@ class Mount(NamedTuple):
 class Mounts:
     """The mounts of this process.
 
-    Reading them takes a lock of the kernel that a mount in progress holds, and calls the file systems for their
-    options: psutil (getmntent) does so without releasing the interpreter.
+    Reading them waits for a kernel lock that a mount in progress holds, and calls file systems for their options.
+    psutil (getmntent) holds the interpreter meanwhile; reading a file does not.
     """
 
     def __init__(self, procfs: Path, sysfs: Path) -> None:
@@ -40,7 +40,7 @@ class Mounts:
         return [self._with_real_device(mount) for mount in mounts]
 
     def _with_real_device(self, mount: Mount) -> Mount:
-        """Return the mount with the real name of the root device, which some kernels call /dev/root."""
+        """Return the mount with the real name of the root device, which some kernels name /dev/root."""
         if mount.device not in _ROOT_ALIASES:
             return mount._replace(device="" if mount.device == "none" else mount.device)
         try:

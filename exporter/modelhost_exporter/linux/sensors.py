@@ -1,4 +1,4 @@
-"""Temperatures and fans from /sys/class/hwmon; from /sys/class/thermal where no chip of hwmon has a temperature."""
+"""Temperatures and fans from /sys/class/hwmon, or temperatures from /sys/class/thermal where hwmon has none."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Sensor(NamedTuple):
 
 
 class _Chip(NamedTuple):
-    """The sensors of one kind that one folder of hwmon has."""
+    """The name of a chip, and its sensors of one kind."""
 
     name: str
     sensors: list[Sensor]
@@ -34,9 +34,9 @@ class _Chip(NamedTuple):
 class Sensors:
     """The sensor chips below the given /sys.
 
-    A chip on a slow bus takes tenths of a second a sensor, and a broken one does not answer: each chip is read by
-    itself, and one that does not answer in time costs only its own sensors. What cannot be read is NaN, so that the
-    sensors after it keep their numbers.
+    A chip on a slow bus takes tenths of a second for each sensor, and a broken one never returns: each chip is read in
+    a thread, and one that does not return in time costs only its own sensors. Sensors that cannot be read are NaN, so
+    that those after them keep their numbers.
     """
 
     def __init__(self, sysfs: Path) -> None:
@@ -48,7 +48,7 @@ class Sensors:
         self._known: dict[tuple[int, Path], _Chip] = {}
 
     def sensors_temperatures(self) -> dict[str, list[Sensor]]:
-        """Return temperatures in degrees Celsius by the chip's name; several chips may share one name."""
+        """Return temperatures in degrees Celsius by name of the chip; several chips may have the same name."""
         folders = self._folders("temp")
         if not folders:
             return self._by_name(self._zones, sorted(self._thermal.glob("thermal_zone*")))
@@ -59,11 +59,11 @@ class Sensors:
         }
 
     def sensors_fans(self) -> dict[str, list[Sensor]]:
-        """Return turns per minute by the chip's name."""
+        """Return turns per minute by name of the chip."""
         return self._by_name(self._fans, self._folders("fan"))
 
     def _folders(self, kind: str) -> list[Path]:
-        """Return the folders with sensors of a kind; some kernels have them one level lower."""
+        """Return the folders with sensors of one kind; some kernels have them one level lower."""
         files = self._hwmon.glob(f"hwmon*/{kind}*_input"), self._hwmon.glob(f"hwmon*/device/{kind}*_input")
         return sorted({file.parent for found in files for file in found})
 

@@ -1,90 +1,91 @@
-"""What the GPU's parts really did (GPU performance monitoring: Hopper and later), between two of our own samples."""
+"""GPU performance monitoring (GPM; Hopper and later): means over the time between two samples of the exporter."""
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING, Any
 
-from modelhost_exporter.gpu.nvidia.nvml import BELIEVED_SECONDS, UNSUPPORTED, Nvml, check
+from modelhost_exporter.gpu.nvidia.errors import RETRY_UNSUPPORTED_SECONDS, UNSUPPORTED, check
 from modelhost_exporter.gpu.nvidia.query import DeviceQuery, NvmlCall
 from modelhost_exporter.gpu.recent_mean import RecentMean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from modelhost_exporter.gpu.nvidia.nvml import Nvml
     from modelhost_exporter.metrics.families import Family
 
 SM_UTIL, SM_OCCUPANCY, ANY_TENSOR, DRAM_BANDWIDTH, PCIE_TX, PCIE_RX = 2, 3, 5, 10, 20, 21  # nvmlGpmMetricId_t
 _MIB = 2**20
 _MAX_PERCENT = 100.0
-_MOST = dict.fromkeys((SM_UTIL, SM_OCCUPANCY, ANY_TENSOR, DRAM_BANDWIDTH), _MAX_PERCENT) | {
+_MAXIMUM = dict.fromkeys((SM_UTIL, SM_OCCUPANCY, ANY_TENSOR, DRAM_BANDWIDTH), _MAX_PERCENT) | {
     PCIE_TX: 2.0**40,
     PCIE_RX: 2.0**40,
 }
-"""Every metric, and what it can be at most."""
-_METRICS = tuple(_MOST)
-_SHORTEST_SECONDS = 0.1  # below this the hardware's counters say little
+"""Every metric, and its highest possible value: percent, or MiB/s."""
+_METRICS = tuple(_MAXIMUM)
+_MIN_SECONDS = 0.1  # over less time the hardware's counters are too coarse
 _SUPPORT = NvmlCall("nvmlGpmQueryDeviceSupport")
 
 
 class Gpm:
-    """One GPU's, or one of its MIG instances', activity; ``take_sample(sample)`` fills a sample."""
+    """The GPM of one GPU or MIG instance."""
 
     def __init__(
         self,
         nvml: Nvml,
         take_sample: Callable[[Any], Any],
         clock: Callable[[], float],
-        moved: dict[int, float] | None = None,
+        transferred: dict[int, float] | None = None,
     ) -> None:
-        """Prepare; ``moved`` is what was moved before (see there), and is added to."""
+        """Prepare; ``take_sample`` fills a sample, and the bytes in ``transferred`` are added to."""
         self._nvml = nvml
         self._lib = nvml.lib
         self._take_sample = take_sample
         self._clock = clock
-        self._answered = False
-        self._refused_until = -math.inf
+        self._succeeded = False
+        self._unsupported_until = -math.inf
         self._older: Any = None
         self._spare: list[Any] = []
         self._allocated: list[int] = []
         self._taken_at = 0.0
         self._request: Any = None
         self._recent = RecentMean()
-        self.moved = {PCIE_TX: 0.0, PCIE_RX: 0.0} if moved is None else moved
-        """Bytes moved so far, by metric: those metrics are rates."""
-        self.moves: bool | None = None
-        """Whether the device reports those rates; None before two samples. Once true, it stays true."""
+        self.transferred = {PCIE_TX: 0.0, PCIE_RX: 0.0} if transferred is None else transferred
+        """Bytes transferred so far, by metric: summed from the rates that GPM reports."""
+        self.reports_traffic: bool | None = None
+        """Whether the device reports those rates; None before two samples. Once True, it stays True."""
         self.lost = False
-        """Whether it answered before and does not now."""
+        """Whether it succeeded before and failed in this reading."""
 
     def read(self) -> Mapping[int, float]:
-        """Return the mean of each metric (see RecentMean); nothing at first, and where there is no GPM.
+        """Return the mean of each metric (see RecentMean); nothing before two samples, and where GPM is unsupported.
 
-        "Not supported" is believed for 10 minutes, and only where it never answered.
+        "Not supported" counts for 10 minutes, and only where no sample ever succeeded.
         """
-        if self._clock() < self._refused_until:
+        if self._clock() < self._unsupported_until:
             return {}
         self.lost = False
         try:
             self._read()
         except self._lib.NVMLError as error:
             check(error)
-            self.lost = self._answered
-            if error.value in UNSUPPORTED and not self._answered:
-                self._refused_until = self._clock() + BELIEVED_SECONDS
-                self.moves = False
+            self.lost = self._succeeded
+            if error.value in UNSUPPORTED and not self._succeeded:
+                self._unsupported_until = self._clock() + RETRY_UNSUPPORTED_SECONDS
+                self.reports_traffic = False
             self._recent.clear()
-            self._put_older(None)
+            self._set_older(None)
         return self._recent.means()
 
     def free(self) -> None:
-        """Free the samples of an instance that is gone; the others are freed with the library."""
+        """Free the samples now, for an instance that is gone; others are freed when the library is shut down."""
         for number in self._allocated:
             self._nvml.free(number)
 
     def _read(self) -> None:
         now = self._clock()
-        if self._older is not None and now - self._taken_at < _SHORTEST_SECONDS:
+        if self._older is not None and now - self._taken_at < _MIN_SECONDS:
             return
         sample = self._spare.pop() if self._spare else self._new_sample()
         try:
@@ -94,8 +95,8 @@ class Gpm:
         except self._lib.NVMLError:
             self._spare.append(sample)
             raise
-        self._answered = True
-        self._put_older(sample)
+        self._succeeded = True
+        self._set_older(sample)
         self._taken_at = now
 
     def _new_sample(self) -> Any:
@@ -103,27 +104,27 @@ class Gpm:
         self._allocated.append(self._nvml.keep(self._lib.nvmlGpmSampleFree, sample))
         return sample
 
-    def _put_older(self, sample: Any) -> None:
+    def _set_older(self, sample: Any) -> None:
         if self._older is not None:
             self._spare.append(self._older)
         self._older = sample
 
     def _add(self, metrics: dict[int, float], seconds: float) -> None:
         self._recent.add(seconds, metrics)
-        if not self.moves:
-            self.moves = self.moved.keys() <= metrics.keys()
-        for metric in self.moved.keys() & metrics.keys() if self.moves else ():
-            self.moved[metric] += metrics[metric] * _MIB * seconds
+        if not self.reports_traffic:
+            self.reports_traffic = self.transferred.keys() <= metrics.keys()
+        for metric in self.transferred.keys() & metrics.keys() if self.reports_traffic else ():
+            self.transferred[metric] += metrics[metric] * _MIB * seconds
 
     def _between(self, older: Any, newer: Any) -> dict[int, float]:
         request = self._request = self._request or self._new_request()
         request.sample1, request.sample2 = older, newer
         self._lib.nvmlGpmMetricsGet(request)
-        answers = (request.metrics[index] for index in range(len(_METRICS)))
+        results = (request.metrics[index] for index in range(len(_METRICS)))
         return {
-            answer.metricId: value
-            for answer in answers
-            if not answer.nvmlReturn and 0 <= (value := answer.value) <= _MOST[answer.metricId]  # not so NaN
+            result.metricId: value
+            for result in results
+            if not result.nvmlReturn and 0 <= (value := result.value) <= _MAXIMUM[result.metricId]  # leaves out NaN
         }
 
     def _new_request(self) -> Any:
@@ -136,13 +137,13 @@ class Gpm:
 
 
 def ratios(metrics: Mapping[int, float], wanted: Mapping[int, Family]) -> list[tuple[Family, float]]:
-    """Return the metrics that are percentages as ratios, by family."""
+    """Return the wanted metrics, which are percentages, as ratios by family."""
     return [(family, metrics[metric] / _MAX_PERCENT) for metric, family in wanted.items() if metric in metrics]
 
 
 def is_supported(query: DeviceQuery) -> bool | None:
-    """Return whether a GPU supports GPM and permits its use; None when the query failed temporarily."""
-    answer = query.call(_SUPPORT.function)
-    if answer is None:
-        return False if query.lacks(_SUPPORT) else None
-    return bool(answer.isSupportedDevice)
+    """Return whether a GPU supports GPM and permits it; None when the query failed temporarily."""
+    support = query.call(_SUPPORT.function)
+    if support is None:
+        return False if query.is_unsupported(_SUPPORT) else None
+    return bool(support.isSupportedDevice)

@@ -11,18 +11,18 @@ if TYPE_CHECKING:
 
 
 def identify(nvml: Nvml, handle: Any, index: int, driver_version: str) -> Identity:
-    """Return the identity of a GPU; '' for unknown parts. Raises as ``Nvml.ask`` for one without a UUID."""
+    """Return the identity of a GPU; '' for unknown parts. Raises as ``Nvml.call`` does where the UUID is unknown."""
     lib = nvml.lib
-    capability = nvml.maybe(lib.nvmlDeviceGetCudaComputeCapability, handle)
-    pci = nvml.maybe(lib.nvmlDeviceGetPciInfo, handle)
+    capability = nvml.call_or_none(lib.nvmlDeviceGetCudaComputeCapability, handle)
+    pci = nvml.call_or_none(lib.nvmlDeviceGetPciInfo, handle)
     return Identity(
         gpu=str(index),
-        uuid=str(nvml.ask(lib.nvmlDeviceGetUUID, handle)),
+        uuid=str(nvml.call(lib.nvmlDeviceGetUUID, handle)),
         vendor="nvidia",
-        name=str(nvml.maybe(lib.nvmlDeviceGetName, handle) or ""),
+        name=str(nvml.call_or_none(lib.nvmlDeviceGetName, handle) or ""),
         driver_version=driver_version,
         pci_bus_id=kernel_address(pci.busId) if pci else "",
-        vbios_version=str(nvml.maybe(lib.nvmlDeviceGetVbiosVersion, handle) or ""),
+        vbios_version=str(nvml.call_or_none(lib.nvmlDeviceGetVbiosVersion, handle) or ""),
         compute_capability=".".join(map(str, capability)) if capability else "",
     )
 

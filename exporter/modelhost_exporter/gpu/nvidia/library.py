@@ -1,8 +1,9 @@
-"""Load the library of NVIDIA's driver, after checking that this cannot end or freeze this process.
+"""Load the library of NVIDIA's driver, after checking that this cannot crash or freeze this process.
 
-The loader maps a file before it is checked: a truncated one ends the process (SIGBUS), and a constructor that hangs
-freezes it, since ctypes loads with the interpreter held. So the file's headers are checked first, and then a child
-process loads it. A file that is truncated in place after it was loaded cannot be helped; package managers replace it.
+The loader maps a file before it checks it: a truncated one crashes the process (SIGBUS), and a constructor that hangs
+freezes it, since ctypes holds the interpreter while it loads. So the file's headers are checked first
+(library_headers.py), then a child process loads it (library_trial.py). Nothing helps against a file that is truncated
+in place after it was loaded; package managers replace files instead.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modelhost_exporter.gpu.nvidia import elf, load_trial
+from modelhost_exporter.gpu.nvidia import library_headers, library_trial
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -25,31 +26,32 @@ NAME = "libnvidia-ml.so.1"
 MISSING = f"no NVIDIA driver library ({NAME})"
 
 _CACHE = Path("/etc/ld.so.cache")
-# Those of the loader, and where it does not find it by name: WSL2, NixOS. nvidia-ml-py, which loads by name, is given
-# the library that is already loaded.
+# The loader's folders, and those where the loader does not find the library by name: WSL2, NixOS. Once it is loaded
+# from there, nvidia-ml-py, which loads by name, gets the same one.
 _FOLDERS = (
     *("/lib", "/usr/lib", "/lib64", "/usr/lib64", "/usr/local/lib"),
     *(f"{folder}/{machine}-linux-gnu" for folder in ("/lib", "/usr/lib") for machine in ("x86_64", "aarch64")),
     *("/usr/lib/wsl/lib", "/run/opengl-driver/lib"),
 )
-_BELIEVED_SECONDS = 600.0
+_RETRY_SECONDS = 600.0
 _Signature = tuple[int, int, int, int]
 
 
 class NotLoadable(Exception):
-    """The library is there and cannot be loaded."""
+    """The library exists and cannot be loaded."""
 
 
 class Library:
-    """The library, found as the loader finds it; one file that does not load is tried again when it has changed.
+    """The library, found as the loader finds it.
 
-    Tried again, too, after 10 minutes: a child process may have been too slow.
+    A file that could not be loaded is tried again once it has changed, or after 10 minutes: the child process may have
+    been too slow.
     """
 
     def __init__(
         self,
         search: Callable[[], Iterable[Path]],
-        trial: Callable[[Path], str] = load_trial.attempt,
+        trial: Callable[[Path], str] = library_trial.attempt,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._search = search
@@ -59,11 +61,11 @@ class Library:
         self._refused: tuple[_Signature, str, float] | None = None
 
     def exists(self) -> bool:
-        """Return whether there is a file to load; nothing is loaded."""
+        """Return whether there is a file to load, without loading it."""
         return next(iter(self._search()), None) is not None
 
     def load(self) -> Path | None:
-        """Load the library into this process; None where there is none for this machine. NotLoadable if that fails."""
+        """Load the library and return its path; None where there is none for this machine. Raises NotLoadable."""
         with self._lock:
             path = next(filter(_fits, self._search()), None)
             if path is None:
@@ -79,7 +81,7 @@ class Library:
         signature = _signature(path)
         if self._refused is not None:
             refused, problem, when = self._refused
-            if refused == signature and self._clock() - when < _BELIEVED_SECONDS:
+            if refused == signature and self._clock() - when < _RETRY_SECONDS:
                 raise NotLoadable(problem)
         if problem := self._trial(path):
             problem = f"{path}: {problem}; reinstall the NVIDIA driver"
@@ -87,14 +89,14 @@ class Library:
             raise NotLoadable(problem)
         self._refused = None
         if _signature(path) != signature:
-            raise NotLoadable(f"{path}: was replaced while it was checked")
+            raise NotLoadable(f"{path}: was replaced during the check; it is tried again")
 
 
 def _fits(path: Path) -> bool:
-    """Return whether a file is a library for this machine; NotLoadable when it is none at all, as the loader would."""
+    """Return whether a file is a library for this machine. Raises NotLoadable for a file that is no library."""
     try:
-        return elf.check(path)
-    except (elf.DamagedLibrary, OSError) as error:
+        return library_headers.check(path)
+    except (library_headers.DamagedLibrary, OSError) as error:
         raise NotLoadable(f"{path}: {error}; reinstall the NVIDIA driver") from error
 
 
@@ -128,7 +130,7 @@ def _cached(name: str, cache: Path) -> list[Path]:
 
 
 def _is_loaded(name: str) -> bool:
-    """Return whether this process has loaded it already; opens no file that it has not."""
+    """Return whether this process has already loaded the library, without opening a file."""
     no_load = getattr(os, "RTLD_NOLOAD", None)
     if no_load is None:
         return False
@@ -143,10 +145,10 @@ _LIBRARY = Library(search)
 
 
 def exists() -> bool:
-    """Return whether this machine has the library. On Windows only nvidia-ml-py finds it."""
+    """Return whether this machine has the library. Always True on Windows, where only nvidia-ml-py finds it."""
     return sys.platform == "win32" or _is_loaded(NAME) or _LIBRARY.exists()
 
 
 def load() -> bool:
-    """Load the library; False where there is none. NotLoadable where it is damaged, or hangs when it is loaded."""
+    """Load the library; return False where there is none. Raises NotLoadable where it is damaged or hangs."""
     return sys.platform == "win32" or _is_loaded(NAME) or _LIBRARY.load() is not None

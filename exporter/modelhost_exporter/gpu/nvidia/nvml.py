@@ -1,16 +1,4 @@
-"""The one door to NVIDIA's management library (NVML), through nvidia-ml-py.
-
-Errors as a tree::
-
-    NvmlFailure                 a call failed, and no other call on this driver will do better
-    ├── LibraryMissing          no libnvidia-ml: a machine without NVIDIA's driver
-    ├── LibraryBroken           the library is there and cannot be loaded
-    ├── DriverGone              the library is there and the driver is not (any more)
-    ├── DriverFailed            the driver is loaded and cannot be opened
-    └── DriverReplaced          the driver is not the one that the loaded library belongs to
-    reading.Lost                this one GPU is gone
-    nvidia-ml-py's NVMLError    one field failed
-"""
+"""NVIDIA's management library (NVML), through nvidia-ml-py: loading, opening, calling and closing it."""
 
 from __future__ import annotations
 
@@ -21,56 +9,25 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from modelhost_exporter.gpu.contract import DeviceLost
 from modelhost_exporter.gpu.nvidia import library
+from modelhost_exporter.gpu.nvidia.errors import (
+    DriverFailed,
+    DriverGone,
+    LibraryBroken,
+    LibraryMissing,
+    NvmlFailure,
+    check,
+)
 from modelhost_exporter.process.daemon_thread import start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-OK, UNINITIALIZED, INVALID_ARGUMENT, NOT_SUPPORTED, NO_PERMISSION, NOT_FOUND = 0, 1, 2, 3, 4, 6
-INSUFFICIENT_POWER, DRIVER_NOT_LOADED, TIMEOUT, IRQ_ISSUE, FUNCTION_NOT_FOUND = 8, 9, 10, 11, 13
-GPU_IS_LOST, RESET_REQUIRED, MISMATCH = 15, 16, 18
-VERSION_MISMATCH, DEPRECATED, GPU_NOT_FOUND, UNKNOWN = 25, 26, 28, 999
-
-_GONE = frozenset({UNINITIALIZED, DRIVER_NOT_LOADED})
-_LOST = frozenset({GPU_IS_LOST, GPU_NOT_FOUND})
-UNSUPPORTED = frozenset(
-    {INVALID_ARGUMENT, NOT_SUPPORTED, NO_PERMISSION, FUNCTION_NOT_FOUND, VERSION_MISMATCH, DEPRECATED}
-)
-"""What a card or driver answers that does not have a field; some answer it for a moment only (see query.py)."""
-BELIEVED_SECONDS = 600.0
-"""How long such an answer is believed of what never answered otherwise."""
-
-
-class NvmlFailure(Exception):
-    """A call failed in a way that concerns the whole driver."""
-
-
-class LibraryMissing(NvmlFailure):
-    """The machine has no NVIDIA driver library."""
-
-
-class LibraryBroken(NvmlFailure):
-    """The library is there and cannot be loaded."""
-
-
-class DriverFailed(NvmlFailure):
-    """The driver is loaded and cannot be opened, such as in a container that lost access to it."""
-
-
-class DriverGone(NvmlFailure):
-    """The library is there, the driver is not loaded."""
-
-
-class DriverReplaced(NvmlFailure):
-    """The driver is another version than the library that this process has loaded."""
-
 
 def load() -> Any:
     """Return nvidia-ml-py, its library loaded.
 
-    LibraryMissing or LibraryBroken, without importing it (3 MB), where the library is missing or cannot be loaded.
+    Raises LibraryMissing or LibraryBroken before nvidia-ml-py (3 MB) is imported.
     """
     try:
         found = library.load()
@@ -81,21 +38,10 @@ def load() -> Any:
     return importlib.import_module("pynvml")
 
 
-def check(error: Exception) -> None:
-    """Raise what an NVMLError means for the driver or the GPU as a whole; return when it is about one field only."""
-    code = getattr(error, "value", None)
-    if code in _LOST:
-        raise DeviceLost(str(error)) from error
-    if code in _GONE:
-        raise DriverGone(str(error)) from error
-    if code == MISMATCH:
-        raise DriverReplaced(str(error)) from error
-
-
 class Nvml:
-    """The library: loaded once, initialised, and initialised again when the driver has gone and come back.
+    """The library: loaded once, and initialised again whenever the driver was unloaded and is back.
 
-    Calls are made inside ``using()``, so that it is not shut down during a call. ``lib`` is nvidia-ml-py.
+    Calls are made inside ``using()``, so that the library is not shut down during a call. ``lib`` is nvidia-ml-py.
     """
 
     lib: Any
@@ -103,26 +49,26 @@ class Nvml:
     def __init__(
         self, loader: Callable[[], Any] = load, drain_seconds: float = 1.0, retire_seconds: float = 5.0
     ) -> None:
-        """Prepare; closing waits ``drain_seconds`` for calls, a retired one shuts down once unused for that long."""
+        """Prepare; ``close`` waits ``drain_seconds`` for calls, ``retire`` until none came for ``retire_seconds``."""
         self._loader = loader
         self._drain_seconds = drain_seconds
         self._retire_seconds = retire_seconds
         self._retired = False
-        self._kept: dict[int, tuple[Callable[[Any], None], Any]] = {}
+        self._allocations: dict[int, tuple[Callable[[Any], None], Any]] = {}
+        self._last_allocation = 0
         self._turning = threading.Lock()
-        """Held while it is opened or closed, so that what is being closed is not opened in between."""
+        """Held while the library is opened or closed, so that one does not happen during the other."""
         self._state = threading.Condition()
         self._users: dict[object, float] = {}
         self.generation = 0
-        """0 while closed, else how often it was opened: handles of another generation are void."""
+        """0 while closed, else the number of times it was opened. Handles of another generation are void."""
         self.failure: NvmlFailure | None = None
-        """The last error that concerns the whole driver, since it was opened."""
+        """The last error since the library was opened that concerns the whole driver."""
         self._opened = 0
-        self._numbers = 0
         self._last_use = 0.0
 
     def open(self) -> None:
-        """Load and initialise; NvmlFailure when that cannot be done. Waits while another thread is closing it."""
+        """Load and initialise the library; waits while another thread is closing it. Raises NvmlFailure."""
         with self._turning:
             if not self.generation:
                 self._open()
@@ -144,91 +90,9 @@ class Nvml:
             self.generation = self._opened
             self._last_use = time.monotonic()
 
-    def ask(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Call a function of the library. Raises Lost or NvmlFailure, else NVMLError; call it inside ``using()``."""
-        try:
-            return function(*arguments)
-        except self.lib.NVMLError as error:
-            check(error)
-            raise
-
-    def maybe(self, function: Callable[..., Any], *arguments: Any) -> Any | None:
-        """Call a function of the library, as ``ask`` does; None when it returns no readable text."""
-        try:
-            return self.ask(function, *arguments)
-        except (self.lib.NVMLError, UnicodeDecodeError):
-            return None
-
-    def retire(self) -> None:
-        """Shut down once it has been unused for a while, if ever; does not block.
-
-        Opening it then initialises the library again: one that is never shut down does not find a GPU that came back.
-        """
-        self._retired = True
-        _aside(self._close_when_unused)
-
-    def close_aside(self) -> None:
-        """Close, as ``close``, but do not wait for it."""
-        _aside(self.close)
-
-    def keep(self, free: Callable[[Any], None], thing: Any) -> int:
-        """Keep what the library allocated; it is freed before the library is shut down. Returns its number."""
-        with self._state:
-            number = self._numbers = self._numbers + 1
-            self._kept[number] = free, thing
-        return number
-
-    def free(self, number: int) -> None:
-        """Free one thing that is kept now; nothing when that was done. Call it inside ``using()``."""
-        with self._state:
-            free, thing = self._kept.pop(number, (None, None))
-        if free is not None:
-            self._free(free, thing)
-
-    def close(self) -> bool:
-        """Shut down once no call is under way; False, and still open, when one does not return in time.
-
-        A call that has taken longer than that already is not waited for: no other call could be made meanwhile.
-        """
-        with self._turning:
-            return self._close()
-
-    def _close(self) -> bool:
-        with self._state:
-            if not self.generation:
-                return True
-            if min(self._users.values(), default=math.inf) < time.monotonic() - self._drain_seconds:
-                return False
-            generation, self.generation = self.generation, 0
-            if not self._state.wait_for(lambda: not self._users, self._drain_seconds):
-                self.generation = generation
-                return False
-            kept, self._kept = self._kept, {}
-            self._state.notify_all()
-        for free, thing in kept.values():
-            self._free(free, thing)
-        with contextlib.suppress(self.lib.NVMLError):  # the driver may be gone
-            self.lib.nvmlShutdown()
-        return True
-
-    def _free(self, free: Callable[[Any], None], thing: Any) -> None:
-        with contextlib.suppress(self.lib.NVMLError):
-            free(thing)
-
-    def _close_when_unused(self) -> None:
-        """Wait until it can be closed, for ever while a call hangs; ends when it has been closed elsewhere."""
-        while self.generation:
-            with self._state:
-                left = self._last_use + self._retire_seconds - time.monotonic()
-                waits = bool(self._users) or left > 0
-                if waits:
-                    self._state.wait(None if self._users else left)
-            if not waits:
-                self.close()
-
     @contextlib.contextmanager
     def using(self) -> Iterator[int]:
-        """Keep it open meanwhile; yields the generation. DriverGone while it is closed."""
+        """Keep the library open during the block, and yield the generation. DriverGone while it is closed."""
         with self._state:
             if not self.generation:
                 raise DriverGone("not initialised")
@@ -246,8 +110,91 @@ class Nvml:
                 self._last_use = time.monotonic()
                 self._state.notify_all()
 
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a function of the library, inside ``using()``. Raises DeviceLost, NvmlFailure or NVMLError."""
+        try:
+            return function(*arguments)
+        except self.lib.NVMLError as error:
+            check(error)
+            raise
 
-def _aside(function: Callable[[], object]) -> None:
-    """Run a function in a daemon thread; where the machine has no thread left it does not run."""
+    def call_or_none(self, function: Callable[..., Any], *arguments: Any) -> Any | None:
+        """Call a function as ``call`` does; return None for an NVMLError, and for text that is not UTF-8."""
+        try:
+            return self.call(function, *arguments)
+        except (self.lib.NVMLError, UnicodeDecodeError):
+            return None
+
+    def keep(self, free: Callable[[Any], None], thing: Any) -> int:
+        """Register an allocation of the library, freed at the latest before shutdown; return its number."""
+        with self._state:
+            number = self._last_allocation = self._last_allocation + 1
+            self._allocations[number] = free, thing
+        return number
+
+    def free(self, number: int) -> None:
+        """Free an allocation now, inside ``using()``; do nothing where it is free already."""
+        with self._state:
+            free, thing = self._allocations.pop(number, (None, None))
+        if free is not None:
+            self._free(free, thing)
+
+    def close(self) -> bool:
+        """Shut the library down once no call is running; return False, still open, when a call does not return in time.
+
+        Calls that already run longer than ``drain_seconds`` are not waited for: no other call could start meanwhile.
+        """
+        with self._turning:
+            return self._close()
+
+    def close_in_background(self) -> None:
+        """Close as ``close`` does, in a thread."""
+        _in_background(self.close)
+
+    def retire(self) -> None:
+        """Shut the library down in a thread once it has been unused for a while; it may hang for ever in a call.
+
+        A later ``open`` then initialises it again. A library that is never shut down does not find a GPU that was lost
+        and is back.
+        """
+        self._retired = True
+        _in_background(self._close_when_unused)
+
+    def _close(self) -> bool:
+        with self._state:
+            if not self.generation:
+                return True
+            if min(self._users.values(), default=math.inf) < time.monotonic() - self._drain_seconds:
+                return False
+            generation, self.generation = self.generation, 0
+            if not self._state.wait_for(lambda: not self._users, self._drain_seconds):
+                self.generation = generation
+                return False
+            allocations, self._allocations = self._allocations, {}
+            self._state.notify_all()
+        for free, thing in allocations.values():
+            self._free(free, thing)
+        with contextlib.suppress(self.lib.NVMLError):  # the driver may be gone
+            self.lib.nvmlShutdown()
+        return True
+
+    def _free(self, free: Callable[[Any], None], thing: Any) -> None:
+        with contextlib.suppress(self.lib.NVMLError):
+            free(thing)
+
+    def _close_when_unused(self) -> None:
+        """Close once unused for long enough; wait for ever while a call hangs; return when closed elsewhere."""
+        while self.generation:
+            with self._state:
+                left = self._last_use + self._retire_seconds - time.monotonic()
+                waits = bool(self._users) or left > 0
+                if waits:
+                    self._state.wait(None if self._users else left)
+            if not waits:
+                self.close()
+
+
+def _in_background(function: Callable[[], object]) -> None:
+    """Run a function in a daemon thread; on a machine without a free thread it does not run."""
     with contextlib.suppress(RuntimeError):
         start(function, "gpu-nvml-close")

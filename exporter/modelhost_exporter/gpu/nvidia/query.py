@@ -1,4 +1,4 @@
-"""Query one NVIDIA device, each field on its own, and remember which fields it has.
+"""Query one NVIDIA device, each field on its own, and remember which fields it supports.
 
 A field that succeeded once is queried in every reading, whatever its result now. "Not supported" counts only for a
 field that never succeeded, and for 10 minutes: drivers return it temporarily too (a reset, a MIG switch).
@@ -10,11 +10,11 @@ import struct
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from modelhost_exporter.gpu.nvidia.nvml import (
-    BELIEVED_SECONDS,
+from modelhost_exporter.gpu.nvidia.errors import (
     FUNCTION_NOT_FOUND,
     OK,
     RESET_REQUIRED,
+    RETRY_UNSUPPORTED_SECONDS,
     UNSUPPORTED,
     check,
 )
@@ -22,11 +22,11 @@ from modelhost_exporter.gpu.nvidia.nvml import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-_BLANK_32_BIT, _LAST_BLANK_32_BIT = 0x7FFFFFF0, 0x7FFFFFFF  # DCGM's blanks, which some drivers hand on
+_BLANK_32_BIT, _LAST_BLANK_32_BIT = 0x7FFFFFF0, 0x7FFFFFFF  # DCGM's blanks, which some drivers return
 _NOT_AVAILABLE_32_BIT = 0xFFFFFFFF
 _BLANK_64_BIT = 0x7FFFFFFFFFFFFFF0  # and everything above, NVML's "not available" included
 
-# nvmlFieldValue_t; attribute by attribute, nvidia-ml-py's structure takes ten times as long to read
+# nvmlFieldValue_t. Reading nvidia-ml-py's structure attribute by attribute takes ten times as long
 _FIELD_VALUE = struct.Struct("=IIqqII8s")
 # nvmlValueType_t → how the union nvmlValue_t is read: dVal, uiVal, ulVal, ullVal, sllVal, siVal, usVal
 _VALUES = tuple(struct.Struct(code) for code in ("=d", "=I", "@L", "=Q", "=q", "=i", "=H"))
@@ -47,12 +47,12 @@ class NvmlCall(NamedTuple):
     part: int | str | None = None
 
 
-Way = NvmlField | NvmlCall
+ValueSource = NvmlField | NvmlCall
 
 
-def number_of(kind: int, raw: bytes) -> float | None:
+def number_of(type_: int, raw: bytes) -> float | None:
     """Return the number in a union of 8 bytes by the type that the driver reports; None for an unknown type."""
-    number: float | None = _VALUES[kind].unpack_from(raw)[0] if kind < len(_VALUES) else None
+    number: float | None = _VALUES[type_].unpack_from(raw)[0] if type_ < len(_VALUES) else None
     return number
 
 
@@ -64,104 +64,112 @@ def is_blank(raw: float) -> bool:
 
 
 class DeviceQuery:
-    """One device's handle, which fields have answered, and which are not supported. Called by one thread at a time."""
+    """Queries of one device by its handle, and which of them it supports. Used by one thread at a time."""
 
     def __init__(self, lib: Any, handle: Any, clock: Callable[[], float] = time.monotonic) -> None:
         self.lib = lib
         self.handle = handle
         self._clock = clock
-        self._lacking: dict[Way, int] = {}
-        self._answered: set[Way] = set()
-        self._lost: set[Way] = set()
-        self._review_at = clock() + BELIEVED_SECONDS
-        self.found_out = 0
-        """Changes whenever something turned out not to be there."""
-        self.outcomes: set[int] = set()
-        """The codes of all answers since the reading began."""
+        self._unsupported: dict[ValueSource, int] = {}
+        self._succeeded: set[ValueSource] = set()
+        self._lost: set[ValueSource] = set()
+        self._review_at = clock() + RETRY_UNSUPPORTED_SECONDS
+        self.revision = 0
+        """Changes whenever the unsupported sources change."""
+        self.codes: set[int] = set()
+        """The codes of all results since the reading began."""
 
-    def lacking_names(self) -> list[str]:
-        """Return what the device does not have: functions and numbers of fields, sorted."""
-        return sorted({f"field {way.number}" if isinstance(way, NvmlField) else way.function for way in self._lacking})
+    def unsupported_names(self) -> list[str]:
+        """Return the functions and field numbers that the device does not support, sorted."""
+        return sorted(
+            {
+                f"field {source.number}" if isinstance(source, NvmlField) else source.function
+                for source in self._unsupported
+            }
+        )
 
     def begin_reading(self) -> None:
-        """Forget the outcomes of the reading before."""
-        self.outcomes.clear()
+        """Discard the result codes of the reading before."""
+        self.codes.clear()
         self._lost.clear()
 
     @property
     def lost(self) -> int:
-        """How many fields answered before and failed in this reading."""
+        """Number of fields that succeeded before and failed in this reading."""
         return len(self._lost)
 
     @property
-    def unsure(self) -> bool:
-        """Whether a query failed temporarily: its value may exist all the same."""
-        return not self.outcomes <= {OK, *UNSUPPORTED}
+    def failed_temporarily(self) -> bool:
+        """Whether a query failed for another reason than lack of support, so that a later one may succeed."""
+        return not self.codes <= {OK, *UNSUPPORTED}
 
     @property
-    def silent(self) -> bool:
+    def all_failed(self) -> bool:
         """Whether no query of this reading succeeded."""
-        return OK not in self.outcomes
+        return OK not in self.codes
 
     @property
     def needs_reset(self) -> bool:
-        """Whether the device answered nothing, because it has to be reset first."""
-        return self.silent and RESET_REQUIRED in self.outcomes
+        """Whether every query failed because the device has to be reset first."""
+        return self.all_failed and RESET_REQUIRED in self.codes
 
     def errors(self) -> str:
         """Return the errors of this reading, with their codes."""
-        codes = sorted(self.outcomes - {OK})
+        codes = sorted(self.codes - {OK})
         return ", ".join(f"{self.lib.NVMLError(code)} ({code})" for code in codes) or "nothing could be queried"
 
-    def forget(self) -> None:
-        """Expect it to have other fields now."""
-        self._answered.clear()
+    def reset(self) -> None:
+        """Forget which fields succeeded, and which are unsupported."""
+        self._succeeded.clear()
         self._lost.clear()
-        self.forget_refusals()
+        self.retry_unsupported()
 
-    def forget_refusals(self) -> None:
-        """Query again what was not supported."""
-        self._lacking.clear()
-        self._review_at = self._clock() + BELIEVED_SECONDS
-        self.found_out += 1
+    def retry_unsupported(self) -> None:
+        """Query again, from now on, the fields that were not supported."""
+        self._unsupported.clear()
+        self._review_at = self._clock() + RETRY_UNSUPPORTED_SECONDS
+        self.revision += 1
 
-    def is_review_due(self) -> bool:
-        """Return whether what is not supported was believed for long enough."""
-        return bool(self._lacking) and self._clock() >= self._review_at
+    def review_unsupported(self) -> bool:
+        """Retry unsupported fields if 10 minutes have passed; return whether they have."""
+        due = bool(self._unsupported) and self._clock() >= self._review_at
+        if due:
+            self.retry_unsupported()
+        return due
 
-    def lacks(self, way: Way) -> bool:
-        """Return whether the device is known not to support it."""
-        return way in self._lacking
+    def is_unsupported(self, source: ValueSource) -> bool:
+        """Return whether the device is known not to support a source."""
+        return source in self._unsupported
 
-    def why(self, way: Way) -> int | None:
-        """Return the error code of what it lacks."""
-        return self._lacking.get(way)
+    def unsupported_code(self, source: ValueSource) -> int | None:
+        """Return the error code of an unsupported source; None for one that is not known to be unsupported."""
+        return self._unsupported.get(source)
 
-    def best(self, ways: Iterable[Way]) -> Way | None:
-        """Return the first way that the device is not known to lack."""
-        return next((way for way in ways if way not in self._lacking), None)
+    def first_supported(self, sources: Iterable[ValueSource]) -> ValueSource | None:
+        """Return the first source that is not known to be unsupported."""
+        return next((source for source in sources if source not in self._unsupported), None)
 
     def call(self, function: str, *arguments: int) -> Any | None:
-        """Return what a function answers about this device; None when it has no answer, now or ever.
+        """Return a function's result for this device; None when it fails, or is known to be unsupported.
 
-        Raises Lost or NvmlFailure when the device or the driver is gone.
+        Raises DeviceLost or NvmlFailure when the device or the driver is gone.
         """
-        way = NvmlCall(function, arguments)
-        return None if way in self._lacking else self._call(way, remember=True)
+        source = NvmlCall(function, arguments)
+        return None if source in self._unsupported else self._call(source, remember=True)
 
-    def once(self, function: str, *arguments: int) -> Any | None:
-        """Return a function's result, as ``call`` does, but query again next time even when it is not supported now."""
+    def call_always(self, function: str, *arguments: int) -> Any | None:
+        """Return a function's result as ``call`` does, and call it again next time even where it is unsupported now."""
         return self._call(NvmlCall(function, arguments), remember=False)
 
-    def part(self, way: NvmlCall) -> float | None:
+    def number(self, source: NvmlCall) -> float | None:
         """Return a function's result, or the requested part of it, as a number."""
-        answer = self._call(way, remember=True)
-        if answer is None or way.part is None:
-            return answer
-        return float(answer[way.part] if isinstance(way.part, int) else getattr(answer, way.part))
+        result = self._call(source, remember=True)
+        if result is None or source.part is None:
+            return result
+        return float(result[source.part] if isinstance(source.part, int) else getattr(result, source.part))
 
     def fields(self, fields: Sequence[NvmlField]) -> list[float | None]:
-        """Return the raw value of each of these fields, queried in one call; None for one without a value."""
+        """Return the raw value of each field, all queried in one call; None for one without a value."""
         if not fields:
             return []
         try:
@@ -169,57 +177,57 @@ class DeviceQuery:
         except self.lib.NVMLError as error:
             check(error)
             for field in fields:
-                self.refused(field, error.value)
+                self.record_error(field, error.value)
             return [None] * len(fields)
-        answers: list[float | None] = []
+        raw_values: list[float | None] = []
         succeeded: list[NvmlField] = []
-        for field, (_, _, _, _, kind, code, raw) in zip(fields, _FIELD_VALUE.iter_unpack(values), strict=True):
+        for field, (_, _, _, _, type_, code, raw) in zip(fields, _FIELD_VALUE.iter_unpack(values), strict=True):
             if code:
                 check(self.lib.NVMLError(code))
-                self.refused(field, code)
-                answers.append(None)
+                self.record_error(field, code)
+                raw_values.append(None)
             else:
                 succeeded.append(field)
-                answers.append(number_of(kind, raw))
-        self.succeeded(*succeeded)
-        return answers
+                raw_values.append(number_of(type_, raw))
+        self.record_success(*succeeded)
+        return raw_values
 
-    def first(self, ways: Iterable[Way]) -> float | None:
-        """Return the raw value of the first way that this device has."""
-        for way in ways:
-            if way not in self._lacking:
-                value = self.fields([way])[0] if isinstance(way, NvmlField) else self.part(way)
-                if way not in self._lacking:
+    def first(self, sources: Iterable[ValueSource]) -> float | None:
+        """Return the raw value of the first source that this device supports."""
+        for source in sources:
+            if source not in self._unsupported:
+                value = self.fields([source])[0] if isinstance(source, NvmlField) else self.number(source)
+                if source not in self._unsupported:
                     return value
         return None
 
-    def _call(self, way: NvmlCall, *, remember: bool) -> Any | None:
-        code = FUNCTION_NOT_FOUND  # of an older nvidia-ml-py
+    def _call(self, source: NvmlCall, *, remember: bool) -> Any | None:
+        code = FUNCTION_NOT_FOUND  # what an older nvidia-ml-py without the function amounts to
         try:
-            answer = getattr(self.lib, way.function)(self.handle, *way.arguments)
+            result = getattr(self.lib, source.function)(self.handle, *source.arguments)
         except AttributeError:
             pass
         except self.lib.NVMLError as error:
             check(error)
             code = error.value
         else:
-            self.succeeded(way)
-            return answer
+            self.record_success(source)
+            return result
         if remember:
-            self.refused(way, code)
+            self.record_error(source, code)
         return None
 
-    def succeeded(self, *ways: Way) -> None:
-        """Note that fields answered: from now on they are queried in every reading."""
-        if ways:
-            self.outcomes.add(OK)
-            self._answered.update(ways)
+    def record_success(self, *sources: ValueSource) -> None:
+        """Record that sources succeeded: from now on they are queried in every reading."""
+        if sources:
+            self.codes.add(OK)
+            self._succeeded.update(sources)
 
-    def refused(self, way: Way, code: int) -> None:
-        """Record an error. A field that never succeeded is unsupported if the code says so; else it is lost for now."""
-        self.outcomes.add(code)
-        if way in self._answered:
-            self._lost.add(way)
+    def record_error(self, source: ValueSource, code: int) -> None:
+        """Record an error: a source that succeeded before is lost, another one unsupported where the code says so."""
+        self.codes.add(code)
+        if source in self._succeeded:
+            self._lost.add(source)
         elif code in UNSUPPORTED:
-            self._lacking[way] = code
-            self.found_out += 1
+            self._unsupported[source] = code
+            self.revision += 1

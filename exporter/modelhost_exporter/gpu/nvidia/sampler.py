@@ -1,4 +1,4 @@
-"""What the driver forgets, read more often than it forgets it, and added up to counters."""
+"""Counters from samples that the driver keeps for a few seconds only: busy time, energy and PCIe traffic."""
 
 from __future__ import annotations
 
@@ -7,109 +7,82 @@ from typing import TYPE_CHECKING
 
 from modelhost_exporter.gpu import families
 from modelhost_exporter.gpu.contract import Value
-from modelhost_exporter.gpu.nvidia import fields as nvidia_fields
-from modelhost_exporter.gpu.nvidia.nvml import NOT_FOUND, UNSUPPORTED, check
+from modelhost_exporter.gpu.nvidia.counters import Integral, WrappingCounter
+from modelhost_exporter.gpu.nvidia.errors import NOT_FOUND, UNSUPPORTED, check
+from modelhost_exporter.gpu.nvidia.fields import PCIE_COUNTERS
 from modelhost_exporter.gpu.nvidia.query import DeviceQuery, NvmlCall, number_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
+
+    from modelhost_exporter.gpu.nvidia.measures import MeasureBatch
 
 _POWER, _UTILIZATION = 0, 1  # nvmlSamplingType_t
-_MAX_SAMPLE_SECONDS = 1.25  # nvmlDeviceGetUtilizationRates: between 1/6 s and 1 s, depending on the product
-_SILENCE_SECONDS = 30.0
 _MAX_WATTS = 1e5
-_WRAP = 2**32
-
-
-class Integral:
-    """Adds up samples: each value, times the time since the sample before.
-
-    A GPU without work stops sampling (the driver's buffer runs dry), and samples may be lost: the first one after a
-    gap counts for as long as one before the gap did, and the gap for nothing.
-    """
-
-    def __init__(self) -> None:
-        self.total = 0.0
-        self.newest = 0
-        """Time of the newest sample so far, in µs of the driver's clock; 0 before the first."""
-        self._period = 0.0
-
-    def add(self, samples: Iterable[tuple[int, float]]) -> None:
-        """Add samples (µs, value) in any order; those that were added before do not count again."""
-        for when, value in sorted(samples):
-            if when <= self.newest:
-                continue
-            seconds = (when - self.newest) / 1e6
-            if self.newest and seconds <= _MAX_SAMPLE_SECONDS:
-                self._period = seconds
-            self.total += value * self._period
-            self.newest = when
-
-    def start_after(self, when: int) -> None:
-        """Count only what comes after; the total stays."""
-        self.newest = when
+_CHECK_CLOCK_SECONDS = 30.0
 
 
 class Samples:
-    """One kind of one GPU's samples, added up from the first reading on; ``unit`` makes raw values base units."""
+    """The sum of one GPU's samples of one type since the first reading; ``unit`` converts raw values to base units."""
 
-    def __init__(self, kind: int, unit: float, most: float, clock: Callable[[], float]) -> None:
-        self._kind = kind
-        self._way = NvmlCall("nvmlDeviceGetSamples", (kind,))
+    def __init__(self, type_: int, unit: float, maximum: float, clock: Callable[[], float]) -> None:
+        self._type = type_
+        self._call = NvmlCall("nvmlDeviceGetSamples", (type_,))
         self._unit = unit
-        self._most = most
+        self._maximum = maximum
         self._clock = clock
         self._integral = Integral()
-        self._heard = clock()
-        self._opened_anew = False
+        self._last_samples_at = clock()
+        self._was_reopened = False
         self._supported = True
-        self.begun = False
+        self.started = False
+        """Whether there was a first reading."""
 
     @property
     def total(self) -> float | None:
-        """The sum since the first reading; None where there is nothing to add up, and while it is not supported."""
-        return self._integral.total if self.begun and self._supported else None
+        """The sum since the first reading; None before it, and while the device does not support samples."""
+        return self._integral.total if self.started and self._supported else None
 
-    def begin_anew(self) -> None:
+    def expect_restart(self) -> None:
         """Expect another driver, with other abilities and perhaps another clock; the total stays.
 
-        What the driver's buffer holds since the last reading still counts, unless that clock was set back.
+        Samples since the last reading that the driver still keeps count, unless its clock was set back.
         """
-        self._opened_anew = True
+        self._was_reopened = True
 
     def read(self, query: DeviceQuery) -> bool:
-        """Add new samples; return whether there are any. Raises Lost or NvmlFailure when the GPU or it is gone."""
-        if query.lacks(self._way):
+        """Add new samples; return whether the query succeeded. Raises DeviceLost or NvmlFailure."""
+        if query.is_unsupported(self._call):
             return False
         try:
             self._read(query)
         except query.lib.NVMLError as error:
             check(error)
-            query.refused(self._way, error.value)
+            query.record_error(self._call, error.value)
             self._supported = error.value not in UNSUPPORTED
             return False
-        query.succeeded(self._way)
+        query.record_success(self._call)
         self._supported = True
         return True
 
     def _read(self, query: DeviceQuery) -> None:
-        if not self.begun:  # what the buffer holds from before is not ours
+        if not self.started:  # samples from before the first reading do not count
             self._integral.start_after(self._newest(query))
-            self.begun = True
+            self.started = True
             return
-        if self._opened_anew:
-            self._opened_anew = False
+        if self._was_reopened:
+            self._was_reopened = False
             self._follow_clock(query)
         samples = self._since(query, self._integral.newest)
         if samples:
-            self._heard = self._clock()
+            self._last_samples_at = self._clock()
             self._integral.add(samples)
-        elif self._clock() - self._heard > _SILENCE_SECONDS:
-            self._heard = self._clock()
+        elif self._clock() - self._last_samples_at > _CHECK_CLOCK_SECONDS:
+            self._last_samples_at = self._clock()
             self._follow_clock(query)
 
     def _follow_clock(self, query: DeviceQuery) -> None:
-        """Start after the newest sample if the driver's clock was set back: it would be silent until it caught up."""
+        """Start after the newest sample if the driver's clock was set back: else no sample would count until then."""
         newest = self._newest(query)
         if newest < self._integral.newest:
             self._integral.start_after(newest)
@@ -118,102 +91,80 @@ class Samples:
         return max((when for when, _ in self._since(query, 0)), default=0)
 
     def _since(self, query: DeviceQuery, when: int) -> list[tuple[int, float]]:
-        """Return the samples after a time; none is an error (not found) to the driver."""
+        """Return the samples after ``when`` (µs); the driver reports 'not found' where there are none."""
         lib = query.lib
         try:
-            kind, samples = lib.nvmlDeviceGetSamples(query.handle, self._kind, when)
+            value_type, samples = lib.nvmlDeviceGetSamples(query.handle, self._type, when)
         except lib.NVMLError as error:
             if error.value == NOT_FOUND:
                 return []
             raise
-        raw = ((sample.timeStamp, number_of(kind, bytes(sample.sampleValue))) for sample in samples)
+        raw = ((sample.timeStamp, number_of(value_type, bytes(sample.sampleValue))) for sample in samples)
         known = ((time, value * self._unit) for time, value in raw if time > when and value is not None)
-        return [(time, value) for time, value in known if 0 <= value <= self._most]
-
-
-class WrappingCounter:
-    """A counter of bytes that may wrap at 4 GiB, added up from its first reading on."""
-
-    def __init__(self) -> None:
-        self.total: float | None = None
-        self._last: float | None = None
-
-    def begin_anew(self) -> None:
-        """Expect the counter to start again; the total stays."""
-        self._last = None
-
-    def add(self, raw: float) -> None:
-        """Take a reading; a step back is a wrap for one that never went beyond 32 bits, else a new start."""
-        last = raw if self._last is None else self._last
-        step = raw - last
-        if step < 0:
-            step = step + _WRAP if last < _WRAP else raw
-        self.total = (self.total or 0.0) + step
-        self._last = raw
+        return [(time, value) for time, value in known if 0 <= value <= self._maximum]
 
 
 class DriverSampler:
-    """What is added up for one GPU. Called by the thread that samples and by the one that reads."""
+    """The counters of one GPU that are added up between scrapes; used by the sampling and the reading thread."""
 
     def __init__(self, clock: Callable[[], float], now: Callable[[], float]) -> None:
         self._now = now
         self._lock = threading.Lock()
-        self._opened_anew = False
+        self._was_reopened = False
         self._busy = Samples(_UTILIZATION, 0.01, 1.0, clock)
-        self._busy_read_at: float | None = None
+        self._busy_updated_at: float | None = None
         self._power = Samples(_POWER, 1e-3, _MAX_WATTS, clock)
-        self._pcie = {measure.family: WrappingCounter() for measure in nvidia_fields.PCIE_COUNTERS}
+        self._pcie = {measure.family: WrappingCounter() for measure in PCIE_COUNTERS}
         self.wants_power = False
         """Set where the card does not count its energy itself."""
         self.wants_pcie = False
-        """Set where performance monitoring does not report the PCIe traffic."""
+        """Set where GPM does not report the PCIe traffic."""
 
     @property
     def has_power(self) -> bool:
-        """Whether energy was added up from samples: a counter that begins elsewhere would jump."""
-        return self._power.begun
+        """Whether energy was added up from samples: another source would make the counter jump."""
+        return self._power.started
 
     @property
     def has_pcie(self) -> bool:
-        """Whether the driver's counters of the PCIe traffic were added up: likewise."""
+        """Whether PCIe traffic was added up from the driver's counters: another source would make it jump."""
         return any(counter.total is not None for counter in self._pcie.values())
 
-    def begin_anew(self) -> None:
-        """Expect another driver; never blocks, also while a call into the old one does not return."""
-        self._opened_anew = True
+    def expect_restart(self) -> None:
+        """Expect another driver; never blocks, even while a call into the old one hangs."""
+        self._was_reopened = True
 
-    def take(self, query: DeviceQuery, pcie: nvidia_fields.FieldsToQuery) -> None:
-        """Add what is new; nothing while another thread does so. Raises Lost or NvmlFailure."""
+    def update(self, query: DeviceQuery, pcie: MeasureBatch) -> None:
+        """Add what is new; do nothing while another thread does so. Raises DeviceLost or NvmlFailure."""
         if not self._lock.acquire(blocking=False):
             return
         try:
-            if self._opened_anew:
-                self._opened_anew = False
-                self._expect_another_driver()
+            if self._was_reopened:
+                self._was_reopened = False
+                self._restart_counters()
             query.begin_reading()
-            if query.is_review_due():
-                query.forget_refusals()
+            query.review_unsupported()
             if self._busy.read(query):
-                self._busy_read_at = self._now()
+                self._busy_updated_at = self._now()
             if self.wants_power:
                 self._power.read(query)
             if self.wants_pcie:
-                for value in pcie.ask():
+                for value in pcie.read():
                     self._pcie[value.family].add(value.number or 0.0)
         finally:
             self._lock.release()
 
-    def _expect_another_driver(self) -> None:
-        self._busy.begin_anew()
-        self._power.begin_anew()
+    def _restart_counters(self) -> None:
+        self._busy.expect_restart()
+        self._power.expect_restart()
         for counter in self._pcie.values():
-            counter.begin_anew()
+            counter.expect_restart()
 
     def values(self) -> Iterator[Value]:
-        """Yield the counters, as far as this GPU has something to add up."""
+        """Yield the counters that this GPU supports."""
         if self._busy.total is not None:
             yield Value(families.BUSY, (), self._busy.total)
-            yield Value(families.BUSY_UPDATED, (), self._busy_read_at)
+            yield Value(families.BUSY_UPDATED, (), self._busy_updated_at)
         if self.wants_power:
             yield Value(families.ENERGY, (), self._power.total)
         if self.wants_pcie:

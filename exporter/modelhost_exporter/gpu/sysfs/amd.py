@@ -1,7 +1,8 @@
-"""AMD's GPUs through amdgpu's files in sysfs; source: Linux Documentation/gpu/amdgpu/thermal.rst and driver-misc.rst.
+"""AMD's GPUs through amdgpu's files in sysfs.
 
-pcie_bw is left out: reading it takes a second. Memory by process is that of ROCm's driver (see kfd.py): that of
-graphics programs would take a walk over all processes.
+Source: Linux Documentation/gpu/amdgpu/thermal.rst and driver-misc.rst. pcie_bw is not read, since reading takes a
+second. Memory by process comes from ROCm's driver (kfd.py); that of graphics programs would take a walk over all
+processes.
 """
 
 from __future__ import annotations
@@ -12,18 +13,21 @@ from typing import TYPE_CHECKING
 from modelhost_exporter.gpu import families
 from modelhost_exporter.gpu.contract import Value
 from modelhost_exporter.gpu.sysfs import kfd
-from modelhost_exporter.gpu.sysfs.cards import SysfsFolder, SysfsVendor, pci_name, ratio
+from modelhost_exporter.gpu.sysfs.cards import SysfsVendor
+from modelhost_exporter.gpu.sysfs.folder import SysfsFolder, pci_name, ratio
+from modelhost_exporter.gpu.sysfs.hwmon import temperatures
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-_MILLI, _MICRO, _MEGA, _PERCENT = 1e-3, 1e-6, 1e6, 0.01
+_MICRO, _MEGA, _PERCENT = 1e-6, 1e6, 0.01
 # GT/s → generation; source: PCI Express Base Specification
 _GENERATIONS = {2.5: 1, 5.0: 2, 8.0: 3, 16.0: 4, 32.0: 5, 64.0: 6}
-_VENDOR = "0x1002"  # not that of AMD's processors and chipsets
+_VENDOR = "0x1002"  # AMD's GPUs and their switches; its processors and chipsets have another
 _CLOCKS = {"graphics": "pp_dpm_sclk", "memory": "pp_dpm_mclk"}
-_SENSOR_NAMES = {"mem": "memory"}
+_SENSORS = {"mem": "memory"}
+_LIMITS = {"crit": "critical", "emergency": "emergency"}
 _LEVEL = re.compile(r"^[ \t]*+\w++:[ \t]*+(\d{1,6})[ \t]*+MHz[ \t]*+(\*?)", re.MULTILINE | re.IGNORECASE)
 _SPEED = re.compile(r"\d{1,3}(?:\.\d{1,3})?")
 _ERRORS = re.compile(r"(ue|ce):[ \t]*+(\d{1,20})")
@@ -39,18 +43,18 @@ def _read(_card: SysfsFolder, device: SysfsFolder) -> Iterator[Value]:
     yield Value(families.PCIE_REPLAYS, (), device.number("pcie_replay_count"))
     yield from _ecc(device)
     for hwmon in device.folders("hwmon/hwmon*")[:1]:
-        yield from _temperatures(hwmon)
+        yield from temperatures(hwmon, _SENSORS, _LIMITS)
         yield from _power_and_fan(hwmon)
 
 
 def _share(device: SysfsFolder, name: str) -> float | None:
-    """Return a percentage as a ratio; None for an impossible one: some chips report 655 % for 'not available'."""
+    """Return a percentage as a ratio; None above 100 %: some chips report 655 % for 'not available'."""
     share = device.number(name, _PERCENT)
     return share if share is not None and share <= 1 else None
 
 
 def _memory(device: SysfsFolder) -> Iterator[Value]:
-    """Yield the card's own memory; for a GPU inside the processor also what it may take of the host's (GTT)."""
+    """Yield the card's own memory; for a GPU in the processor, with the part of the host's that it may use (GTT)."""
     total, used = device.number("mem_info_vram_total"), device.number("mem_info_vram_used")
     if _is_apu(device):
         total = _sum(total, device.number("mem_info_gtt_total"))
@@ -85,8 +89,8 @@ def parse_clocks(text: str) -> tuple[float | None, float | None]:
 
 
 def _link(device: SysfsFolder) -> Iterator[Value]:
-    """Yield the state of the PCIe link to the slot, and the best that card and slot allow."""
-    card = _at_the_slot(device)
+    """Yield the state of the PCIe link to the slot, and the best that both card and slot allow."""
+    card = _slot_end(device)
     slot = SysfsFolder(card.path.parent)
     for family, most, of in (
         (families.PCIE_GENERATION, families.PCIE_GENERATION_MAX, _generation),
@@ -106,8 +110,8 @@ def _width(end: SysfsFolder, which: str) -> float | None:
     return width if width and width <= 64 else None  # noqa: PLR2004 - 255 is 'unknown'
 
 
-def _at_the_slot(device: SysfsFolder) -> SysfsFolder:
-    """Return the card's end of its link: beyond the switch on it, whose link to the chip is always at its best.
+def _slot_end(device: SysfsFolder) -> SysfsFolder:
+    """Return the card's end of the link to the slot; a switch on the card is between it and the chip.
 
     Source: Linux drivers/gpu/drm/amd/amdgpu/amdgpu_device.c, "switches internal to dGPU".
     """
@@ -118,7 +122,7 @@ def _at_the_slot(device: SysfsFolder) -> SysfsFolder:
 
 
 def _ecc(device: SysfsFolder) -> Iterator[Value]:
-    """Yield the errors of all blocks, where RAS is there; the files hold ``ue: 0`` and ``ce: 0``."""
+    """Yield the errors of all blocks, where the kernel has RAS; its files contain ``ue: 0`` and ``ce: 0``."""
     counts = {"ue": [0.0], "ce": [0.0]}
     files = sorted(path.name for path in (device.path / "ras").glob("*_err_count"))
     for name in files:
@@ -126,17 +130,6 @@ def _ecc(device: SysfsFolder) -> Iterator[Value]:
             counts[kind].append(float(count))
     for kind, label in (("ce", "corrected"), ("ue", "uncorrected")):
         yield Value(families.ECC_ERRORS, (label,), sum(counts[kind]) if len(counts[kind]) > 1 else None)
-
-
-def _temperatures(hwmon: SysfsFolder) -> Iterator[Value]:
-    for path in sorted(hwmon.path.glob("temp*_input")):
-        prefix = path.name.removesuffix("_input")
-        label = hwmon.text(f"{prefix}_label") or prefix
-        sensor = _SENSOR_NAMES.get(label, label)
-        yield Value(families.TEMPERATURE, (sensor,), hwmon.number(path.name, _MILLI))
-        for file, kind in (("crit", "critical"), ("emergency", "emergency")):
-            limit = hwmon.number(f"{prefix}_{file}", _MILLI)
-            yield Value(families.TEMPERATURE_LIMIT, (f"{sensor}_{kind}",), limit or None)
 
 
 def _power_and_fan(hwmon: SysfsFolder) -> Iterator[Value]:
@@ -148,14 +141,14 @@ def _power_and_fan(hwmon: SysfsFolder) -> Iterator[Value]:
         yield Value(families.FAN, ("0",), ratio(hwmon.number("pwm1"), hwmon.number("pwm1_max")))
 
 
-def _held(classes: Path, device: SysfsFolder) -> dict[int, float] | None:
-    if _is_apu(device):  # it shares the host's memory
+def _memory_by_pid(classes: Path, device: SysfsFolder) -> dict[int, float] | None:
+    if _is_apu(device):  # GPU memory of its processes is part of the host's
         return None
     return kfd.memory_by_pid(classes / "kfd/kfd", device.path.resolve().name, device.number("mem_info_vram_used"))
 
 
 def _uuid(device: SysfsFolder) -> str | None:
-    """Return the chip's unique ID as ROCm writes it; older chips have none, some report 0."""
+    """Return the chip's unique ID in ROCm's form; None for older chips, which have none or report 0."""
     unique = device.text("unique_id")
     return f"GPU-{unique}" if unique and unique.strip("0") else None
 
@@ -166,5 +159,5 @@ AMD = SysfsVendor(
     _read,
     lambda device: device.text("product_name") or f"AMD {pci_name(device)}",
     _uuid,
-    _held,
+    _memory_by_pid,
 )

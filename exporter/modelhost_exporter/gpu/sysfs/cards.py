@@ -1,8 +1,7 @@
-"""GPUs that the kernel shows in sysfs: the cards of one driver (AMD, Intel)."""
+"""The GPUs of one vendor in sysfs (AMD, Intel): a source whose devices are cards."""
 
 from __future__ import annotations
 
-import math
 import platform
 import re
 import time
@@ -11,9 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from modelhost_exporter.collector import Unavailable
 from modelhost_exporter.gpu import families
 from modelhost_exporter.gpu.contract import Enumeration, Identity, NotAnswering, Value
-from modelhost_exporter.gpu.power_saving import PollingPause
-from modelhost_exporter.gpu.runtime_suspend import is_asleep, may_sleep
-from modelhost_exporter.linux.kernel_files import PAGE_BYTES, first_page
+from modelhost_exporter.gpu.polling_pause import PollingPause
+from modelhost_exporter.gpu.runtime_suspend import is_suspended, may_suspend
+from modelhost_exporter.gpu.sysfs.folder import SysfsFolder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -22,52 +21,26 @@ if TYPE_CHECKING:
     from modelhost_exporter.metrics.families import Family
 
 _CARD = re.compile(r"card\d+")
-_NOT_THE_DRIVERS = frozenset(
+_NOT_FROM_DRIVER = frozenset(
     {
         *(families.PCIE_GENERATION, families.PCIE_GENERATION_MAX, families.PCIE_WIDTH, families.PCIE_WIDTH_MAX),
         families.UNIFIED_MEMORY,
     }
 )
-"""Values that the kernel provides for every driver."""
-
-
-class SysfsFolder(NamedTuple):
-    """A folder of small files, each of which may be missing or refuse."""
-
-    path: Path
-
-    def text(self, name: str) -> str | None:
-        """Return the text of a file's first page, stripped; None where it is missing, refuses or is empty."""
-        return self.start(name, PAGE_BYTES).decode("utf-8", "replace").strip() or None
-
-    def start(self, name: str, size: int) -> bytes:
-        """Return the first bytes of a file; b'' where it is missing or refuses."""
-        return first_page(self.path / name, size)
-
-    def number(self, name: str, unit: float = 1.0) -> float | None:
-        """Return a file's number in base units; None where there is none, or one that is not finite."""
-        try:
-            number = float(self.text(name) or "nan") * unit
-        except ValueError:
-            return None
-        return number if math.isfinite(number) else None
-
-    def folders(self, pattern: str) -> list[SysfsFolder]:
-        """Return the folders below that match, sorted."""
-        return [SysfsFolder(path) for path in sorted(self.path.glob(pattern)) if path.is_dir()]
+"""Values that do not come from the driver, so that they are present while it does not answer."""
 
 
 class SysfsVendor(NamedTuple):
-    """How the cards of one vendor are detected and read."""
+    """How to detect and read the cards of one vendor."""
 
     name: str
     drivers: frozenset[str]
     read: Callable[[SysfsFolder, SysfsFolder], Iterable[Value]]
-    """From the card's folder and the device's below it."""
+    """Reads the values, from the card's folder and the device's folder below it."""
     name_of: Callable[[SysfsFolder], str]
     uuid_of: Callable[[SysfsFolder], str | None]
-    held: Callable[[Path, SysfsFolder], Mapping[int, float] | None] = lambda _classes, _device: None
-    """Memory by process, from sysfs's ``class`` and the device's folder; None where it is not reported."""
+    memory_by_pid: Callable[[Path, SysfsFolder], Mapping[int, float] | None] = lambda _classes, _device: None
+    """Reads memory in bytes by process ID, from the folders ``class`` and of the device; None where unreported."""
 
 
 class SysfsCard:
@@ -79,44 +52,44 @@ class SysfsCard:
         self._device = SysfsFolder(card.path / "device")
         self._vendor = vendor
         self.memory_by_pid: Mapping[int, float] | None = None
-        self._answered: set[tuple[str, tuple[str, ...]]] = set()
+        self._read_before: set[tuple[str, tuple[str, ...]]] = set()
         path = self._device.path
-        self._rest = PollingPause(lambda: is_asleep(path), lambda: may_sleep(path), clock)
+        self._polling_pause = PollingPause(lambda: is_suspended(path), lambda: may_suspend(path), clock)
 
     @property
-    def asleep(self) -> bool:
-        """Whether the system has suspended it; reading many of its files would wake it."""
-        return self._rest.asleep()
+    def suspended(self) -> bool:
+        """Whether the system has suspended it; reading most of its files would wake it."""
+        return self._polling_pause.is_suspended()
 
     @property
     def polling_paused(self) -> bool:
-        """Whether it is left alone for a while: reading its files keeps it awake."""
-        return self._rest.on
+        """Whether it is not read for a while: reading its files keeps it from being suspended."""
+        return self._polling_pause.active
 
     def read(self) -> list[Value]:
-        """Read every file that this card has. NotAnswering when it had some before and none can be read now."""
+        """Read every file of the card. Raises NotAnswering when some could be read before, and none can now."""
         values = list(self._vendor.read(self._card, self._device))
-        known = [value for value in values if value.number is not None and value.family not in _NOT_THE_DRIVERS]
-        if self._answered and not known:
+        known = [value for value in values if value.number is not None and value.family not in _NOT_FROM_DRIVER]
+        if self._read_before and not known:
             raise NotAnswering("none of the driver's files can be read")
         series = {(value.family.name, value.labels) for value in known}
-        lost = len(self._answered - series)
-        self._answered |= series
-        self.memory_by_pid = self._vendor.held(self._card.path.parents[1], self._device)
-        self._rest.note(values)
+        lost = len(self._read_before - series)
+        self._read_before |= series
+        self.memory_by_pid = self._vendor.memory_by_pid(self._card.path.parents[1], self._device)
+        self._polling_pause.update(values)
         return [*values, Value(families.FIELDS_LOST, (), lost)]
 
-    def begin_anew(self) -> None:
-        """Expect another card, with other files."""
-        self._answered.clear()
+    def reset(self) -> None:
+        """Expect other files: another card has this name now."""
+        self._read_before.clear()
 
-    def remembered(self) -> Iterable[Value]:
-        """Return nothing: the kernel keeps what there is."""
+    def accumulated(self) -> Iterable[Value]:
+        """Return nothing: the kernel keeps the counters."""
         return ()
 
 
 class SysfsCards:
-    """All cards of one vendor; the driver's version is the kernel's where its module has none of its own."""
+    """All cards of one vendor."""
 
     def __init__(self, vendor: SysfsVendor, sysfs: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -125,16 +98,16 @@ class SysfsCards:
         self._known: dict[str, SysfsCard] = {}
         self._gone: set[str] = set()
 
-    def absence(self) -> str:
-        """Return '' always: ``enumerate`` reports absence."""
+    def unavailable_reason(self) -> str:
+        """Return '' always: ``enumerate`` raises Unavailable."""
         return ""
 
     def enumerate(self) -> Enumeration:
         """Return the cards. Unavailable on a machine that has none and never had."""
         found = {card.path.name: card for card in self._cards()}
         for name, card in found.items():
-            if (name not in self._known or name in self._gone) and not is_asleep(card.path / "device"):
-                self._know(card)
+            if (name not in self._known or name in self._gone) and not is_suspended(card.path / "device"):
+                self._identify(card)
         self._gone |= self._known.keys() - found.keys()
         if not found and not self._known:
             raise Unavailable(f"no {self._vendor.name} GPU")
@@ -142,7 +115,7 @@ class SysfsCards:
         missing = [card for name, card in self._known.items() if name not in found]
         return Enumeration(present, missing, len(found) - len(present))
 
-    def facts(self) -> Iterable[tuple[Family, float]]:
+    def driver_values(self) -> Iterable[tuple[Family, float]]:
         """Return nothing: the driver is part of the kernel."""
         return ()
 
@@ -154,12 +127,12 @@ class SysfsCards:
             if _CARD.fullmatch(folder.path.name) and _driver(folder) in self._vendor.drivers:
                 yield folder
 
-    def _know(self, card: SysfsFolder) -> None:
-        """Record the identity of a card; the kernel may reuse the name of one that was unplugged."""
+    def _identify(self, card: SysfsFolder) -> None:
+        """Read the identity of a new card; the kernel may reuse the name of one that was unplugged."""
         name, identity = card.path.name, self._identity(card)
         if name in self._known:
             self._known[name].identity = identity
-            self._known[name].begin_anew()
+            self._known[name].reset()
         else:
             self._known[name] = SysfsCard(identity, card, self._vendor, self._clock)
         self._gone.discard(name)
@@ -173,21 +146,10 @@ class SysfsCards:
             uuid=self._vendor.uuid_of(device) or address,
             vendor=self._vendor.name,
             name=self._vendor.name_of(device),
-            driver_version=version or platform.release(),
+            driver_version=version or platform.release(),  # a module without a version has the kernel's
             pci_bus_id=address,
             vbios_version=device.text("vbios_version") or "",
         )
-
-
-def pci_name(device: SysfsFolder) -> str:
-    """Return vendor and device as PCI IDs (``1002:744c``): the kernel has no names."""
-    numbers = (device.text("vendor") or "", device.text("device") or "")
-    return ":".join(number.removeprefix("0x") for number in numbers)
-
-
-def ratio(part: float | None, whole: float | None) -> float | None:
-    """Return part over whole; None when either is unknown."""
-    return part / whole if part is not None and whole else None
 
 
 def _driver(card: SysfsFolder) -> str:

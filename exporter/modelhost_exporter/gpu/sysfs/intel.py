@@ -1,8 +1,8 @@
 """Intel's GPUs through the files of i915 and xe in sysfs.
 
 Sources: Linux Documentation/ABI/testing/sysfs-driver-intel-i915-hwmon, sysfs-driver-intel-xe-hwmon, gpu/xe/xe_gt_freq.
-Utilisation is left out: the kernel provides it to perf only, which takes privileges. The PCIe link is left out: a
-card's chip reports 2.5 GT/s and one lane, those of the link to the switch on the card, whatever the slot has.
+Utilisation is left out: the kernel provides it through perf only, which needs privileges. The PCIe link is left out:
+its files describe the link to the switch on the card (2.5 GT/s, one lane), whatever the link to the slot is.
 """
 
 from __future__ import annotations
@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING
 
 from modelhost_exporter.gpu import families
 from modelhost_exporter.gpu.contract import Value
-from modelhost_exporter.gpu.sysfs.cards import SysfsFolder, SysfsVendor, pci_name, ratio
+from modelhost_exporter.gpu.sysfs.cards import SysfsVendor
+from modelhost_exporter.gpu.sysfs.folder import SysfsFolder, pci_name, ratio
+from modelhost_exporter.gpu.sysfs.hwmon import temperatures
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_MILLI, _MICRO, _MEGA = 1e-3, 1e-6, 1e6
+_MICRO, _MEGA = 1e-6, 1e6
 _DOMAINS = {"gt0": "graphics", "gt1": "media"}
-_SENSOR_NAMES = {"pkg": "gpu", "vram": "memory", "temp1": "gpu"}
+_SENSORS = {"pkg": "gpu", "vram": "memory", "temp1": "gpu"}
+_LIMITS = {"crit": "critical"}
 
 
 def _read(card: SysfsFolder, device: SysfsFolder) -> Iterator[Value]:
@@ -45,7 +48,7 @@ def _clock(folder: SysfsFolder, gt: str, current: str, highest: str) -> Iterator
 
 
 def _throttled(places: list[tuple[SysfsFolder, str]]) -> Iterator[Value]:
-    """Yield 1 for each reason that holds down any part of the GPU, else 0."""
+    """Yield 1 for each reason that holds down the clock of any part of the GPU, else 0."""
     reasons: dict[str, float] = {}
     for folder, prefix in places:
         for path in sorted(folder.path.glob(f"{prefix}*")):
@@ -58,7 +61,7 @@ def _throttled(places: list[tuple[SysfsFolder, str]]) -> Iterator[Value]:
 
 
 def _sensors(hwmon: SysfsFolder) -> Iterator[Value]:
-    """Yield the whole card's power and energy, else the package's (xe numbers them 1 and 2)."""
+    """Yield the card's power and energy, else the package's (channels 1 and 2 of xe); temperatures and fans."""
     for family, name in (
         (families.POWER, "power{}_input"),
         (families.POWER_LIMIT, "power{}_max"),
@@ -66,12 +69,7 @@ def _sensors(hwmon: SysfsFolder) -> Iterator[Value]:
     ):
         numbers = (hwmon.number(name.format(channel), _MICRO) for channel in (1, 2))
         yield Value(family, (), next((number for number in numbers if number), None))
-    for path in sorted(hwmon.path.glob("temp*_input")):
-        prefix = path.name.removesuffix("_input")
-        label = hwmon.text(f"{prefix}_label") or prefix
-        sensor = _SENSOR_NAMES.get(label, label)
-        yield Value(families.TEMPERATURE, (sensor,), hwmon.number(path.name, _MILLI))
-        yield Value(families.TEMPERATURE_LIMIT, (f"{sensor}_critical",), hwmon.number(f"{prefix}_crit", _MILLI) or None)
+    yield from temperatures(hwmon, _SENSORS, _LIMITS)
     for path in sorted(hwmon.path.glob("fan[1-9]_max")):
         number = path.name.removeprefix("fan").removesuffix("_max")
         yield Value(

@@ -5,42 +5,41 @@ Source: Linux drivers/gpu/drm/amd/amdkfd, kfd_process.c (``proc/PID/vram_GPUID``
 
 from __future__ import annotations
 
-import contextlib
 import re
 from typing import TYPE_CHECKING
 
-from modelhost_exporter.linux.kernel_files import first_page
+from modelhost_exporter.gpu.sysfs.folder import SysfsFolder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 _PROPERTY = re.compile(r"^(\w{1,64}) (\d{1,20})$", re.MULTILINE)
 _NUMBER = re.compile(r"[0-9]{1,20}")
-NOBODY_KNOWN = 0
-"""Stands for the owners of the rest: the driver, and graphics programs, which KFD does not list. No process has it."""
+UNLISTED_PID = 0
+"""Stands for what KFD does not list: the driver and graphics programs. No process has this ID."""
 
 
 def memory_by_pid(kfd: Path, address: str, used: float | None) -> dict[int, float] | None:
-    """Return memory in bytes by process of the GPU at a PCI address, of which so much is ``used`` in all.
+    """Return memory in bytes by process ID of the GPU at a PCI address, adding up to ``used``.
 
     None without KFD, for a GPU that shares the processor's memory, and for one that is divided into several.
     """
-    nodes = [node for node in _folders(kfd / "topology/nodes") if _address(_properties(node)) == address]
+    folder = SysfsFolder(kfd)
+    nodes = [node for node in folder.folders("topology/nodes/*") if _address(_properties(node)) == address]
     if len(nodes) != 1 or used is None or _properties(nodes[0]).get("cpu_cores_count"):
         return None
-    gpu = _text(nodes[0] / "gpu_id")
+    gpu = nodes[0].text("gpu_id") or ""
     held: dict[int, float] = {}
-    for process in _folders(kfd / "proc"):
-        memory = _text(process / f"vram_{gpu}")
-        if _NUMBER.fullmatch(process.name) and _NUMBER.fullmatch(memory) and int(memory):
-            held[int(process.name)] = float(memory)
-    rest = used - sum(held.values())
-    return {**held, NOBODY_KNOWN: rest} if rest > 0 else held
+    for process in folder.folders("proc/*"):
+        memory = process.text(f"vram_{gpu}") or ""
+        if _NUMBER.fullmatch(process.path.name) and _NUMBER.fullmatch(memory) and int(memory):
+            held[int(process.path.name)] = float(memory)
+    unlisted = used - sum(held.values())
+    return {**held, UNLISTED_PID: unlisted} if unlisted > 0 else held
 
 
-def _properties(node: Path) -> dict[str, int]:
-    return {name: int(value) for name, value in _PROPERTY.findall(_text(node / "properties"))}
+def _properties(node: SysfsFolder) -> dict[str, int]:
+    return {name: int(value) for name, value in _PROPERTY.findall(node.text("properties") or "")}
 
 
 def _address(properties: dict[str, int]) -> str:
@@ -50,12 +49,3 @@ def _address(properties: dict[str, int]) -> str:
         return ""
     bus, device, function = location >> 8 & 0xFF, location >> 3 & 0x1F, location & 7
     return f"{properties.get('domain', 0):04x}:{bus:02x}:{device:02x}.{function}"
-
-
-def _folders(path: Path) -> Iterator[Path]:
-    with contextlib.suppress(OSError):
-        yield from sorted(path.iterdir())
-
-
-def _text(path: Path) -> str:
-    return first_page(path).decode("ascii", "replace").strip()

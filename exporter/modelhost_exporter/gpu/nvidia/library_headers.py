@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from modelhost_exporter.linux.kernel_files import first_page
+
 _MAGIC = b"\x7fELF"
 _SHARED_OBJECT, _LOAD = 3, 1  # ET_DYN, PT_LOAD
 _HEADER_BYTES = 64
@@ -17,11 +19,11 @@ _MAX_SEGMENTS = 512
 
 
 class DamagedLibrary(Exception):
-    """The file is no library, or a part of it is missing."""
+    """The file is no shared library, or a part of it is missing."""
 
 
 class _Layout(NamedTuple):
-    """Where the fields are: e_phoff to e_phnum, and of a segment p_type, p_offset and p_filesz."""
+    """struct formats: the header from e_phoff to e_phnum, and a segment's p_type, p_offset and p_filesz."""
 
     table: str
     segment: str
@@ -32,7 +34,7 @@ _ORDERS = {1: "<", 2: ">"}
 
 
 def check(path: Path) -> bool:
-    """Return whether a library is for this machine, and whole. Damaged when it is no library or is truncated."""
+    """Return whether a library is for this machine. Raises DamagedLibrary when it is no library or truncated."""
     with path.open("rb") as file:
         header = file.read(_HEADER_BYTES)
         if len(header) < _HEADER_BYTES or not header.startswith(_MAGIC):
@@ -56,21 +58,18 @@ def check(path: Path) -> bool:
 def _check_segments(segments: list[tuple[int, int, int]], size: int) -> None:
     ends = [offset + length for kind, offset, length in segments if kind == _LOAD]
     if not ends:
-        raise DamagedLibrary("is not a shared library: it has nothing to load")
+        raise DamagedLibrary("is not a shared library: it has no segment to load")
     if max(ends) > size:
         raise DamagedLibrary(f"is truncated: it has {size} bytes of at least {max(ends)}")
 
 
 def _kind(header: bytes) -> tuple[bytes, bytes]:
-    """Return class and byte order, and the machine."""
+    """Return the bytes of class and byte order, and those of the machine."""
     return header[4:6], header[18:20]
 
 
 def _own_kind() -> tuple[bytes, bytes] | None:
-    """Return what the libraries of this process are; None where the interpreter's own file cannot be read."""
-    try:
-        with Path("/proc/self/exe" if Path("/proc/self/exe").exists() else sys.executable).open("rb") as file:
-            header = file.read(_HEADER_BYTES)
-    except OSError:
-        return None
+    """Return the kind of the running interpreter; None where its own file cannot be read."""
+    own = Path("/proc/self/exe")
+    header = first_page(own if own.exists() else Path(sys.executable), _HEADER_BYTES)
     return _kind(header) if len(header) == _HEADER_BYTES and header.startswith(_MAGIC) else None

@@ -1,4 +1,4 @@
-"""Load a library in a child process, to see whether that ends or hangs it."""
+"""Load a library in a child process, to detect whether loading it crashes or hangs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 DEADLINE_SECONDS = 5.0
 _KILL_SECONDS = 1.0
-# The alarm ends the child when this process has ended meanwhile. A crash shall leave no core file.
+# The alarm ends a child whose parent has ended meanwhile. The limit prevents a core file after a crash.
 _PROGRAM = """
 import ctypes, resource, signal, sys
 signal.alarm(int(sys.argv[2]))
@@ -26,13 +26,13 @@ except OSError as error:
 """
 _NOT_LOADED = 70
 _CRASHES = frozenset({signal.SIGBUS, signal.SIGSEGV, signal.SIGABRT, signal.SIGILL, signal.SIGFPE, signal.SIGTRAP})
-"""How a library ends a process. Other signals come from outside: no memory left (SIGKILL), no permission (SIGSYS)."""
+"""Signals that a library's own fault causes. Others come from outside: no memory (SIGKILL), no permission (SIGSYS)."""
 
 
 def attempt(path: Path, deadline_seconds: float = DEADLINE_SECONDS) -> str:
-    """Load a library in a child process; return why that fails, '' when it does not.
+    """Load a library in a child process; return why that fails, '' when it succeeds.
 
-    '' also where a child process cannot run Python: then the check of its headers has to do.
+    Also '' where no child process can run Python: then the check of the library's headers has to suffice.
     """
     if getattr(sys, "frozen", False) or not sys.executable:
         return ""
@@ -50,12 +50,12 @@ def attempt(path: Path, deadline_seconds: float = DEADLINE_SECONDS) -> str:
         _, error = child.communicate(timeout=deadline_seconds)
     except subprocess.TimeoutExpired:
         child.kill()
-        with contextlib.suppress(subprocess.TimeoutExpired):  # it may hang in the kernel
+        with contextlib.suppress(subprocess.TimeoutExpired):  # a child that hangs in the kernel cannot be killed
             child.wait(_KILL_SECONDS)
-        return f"loading it does not end within {deadline_seconds:g} s"
+        return f"loading does not finish within {deadline_seconds:g} s"
     finally:
         if child.stderr is not None:
             child.stderr.close()
     if -child.returncode in _CRASHES:
-        return f"loading it ends a process with {signal.Signals(-child.returncode).name}"
-    return (error.decode(errors="replace").strip() or "cannot be loaded") if child.returncode == _NOT_LOADED else ""
+        return f"loading crashes with {signal.Signals(-child.returncode).name}"
+    return (error.decode(errors="replace").strip() or "it cannot be loaded") if child.returncode == _NOT_LOADED else ""

@@ -1,0 +1,45 @@
+"""The traffic of an NVIDIA GPU's NVLinks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from modelhost_exporter.gpu import families
+from modelhost_exporter.gpu.nvidia.measures import Measure
+from modelhost_exporter.gpu.nvidia.query import NvmlField
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from modelhost_exporter.gpu.nvidia.query import DeviceQuery
+    from modelhost_exporter.metrics.families import Family
+
+_LINK_COUNT = NvmlField(91)
+_MAX_LINKS = 72
+_KIBI = 1024.0
+
+
+def link_measures(query: DeviceQuery) -> tuple[Measure, ...] | None:
+    """Return the measures of each NVLink; None when the GPU does not report the number of links, now or ever.
+
+    The counters of data (in KiB) are preferred; where a link has none, those of data and protocol (in bytes).
+    """
+    count = query.first((_LINK_COUNT,))
+    if count is None:
+        return None
+    directions = ((families.NVLINK_TRANSMITTED, 138, 202), (families.NVLINK_RECEIVED, 139, 204))
+    return tuple(
+        measure
+        for link in range(int(count) if count <= _MAX_LINKS else 0)
+        for family, data, everything in directions
+        for measure in _link(query, family, str(link), NvmlField(data, link), NvmlField(everything, link))
+    )
+
+
+def _link(query: DeviceQuery, family: Family, link: str, data: NvmlField, everything: NvmlField) -> Iterator[Measure]:
+    """Yield the one of the two counters that this link supports; they differ in unit."""
+    for field, unit in ((data, _KIBI), (everything, 1.0)):
+        query.first((field,))
+        if not query.is_unsupported(field):
+            yield Measure(family, (field,), unit, labels=(link,))
+            return
