@@ -1,6 +1,6 @@
-# The exporter: built in one stage, run in another that has neither compiler nor package index. The base is pinned by
-# the digest of its image for every platform, as docker-library/repo-info states it (repos/python/remote/3.13.14-slim-trixie.md);
-# every package is checked by its hash.
+# The exporter, built in one stage and run in another, whose environment has no pip. The base image is pinned by the digest
+# of its multi-platform index in docker-library/repo-info (repos/python/remote/3.13.14-slim-trixie.md); every package is
+# checked by its hash.
 FROM python:3.13.14-slim@sha256:9662417aace5ae7b8e2609cce472b72a8958e134ba372808abe9cc1a0c0125e6 AS build
 WORKDIR /src
 COPY requirements requirements

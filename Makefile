@@ -1,4 +1,4 @@
-# Every target sets itself up: a virtual environment in .venv, and Debian packages where it may install them.
+# Every target installs what it needs: a virtual environment in .venv, and, as root, Debian packages.
 .DEFAULT_GOAL := help
 .PHONY: release help run stack test check bench soak format constraints clean test-programs
 SHELL := /bin/sh
@@ -7,7 +7,7 @@ BIN := .venv/bin
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 BUILD := pyproject.toml hatch_build.py $(wildcard npm/* requirements/*.txt)
 
-help: ## show the targets
+help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/	/' | expand -t 13
 
 run: .venv/run.stamp ## start the exporter (more flags: make run ARGS="--log.level=debug")
@@ -20,7 +20,7 @@ stack: .venv/run.stamp ## exporter, Prometheus and Grafana without Docker (make 
 test: .venv/dev.stamp test-programs ## run the tests (some of them: make test ARGS="-k scrape")
 	@$(BIN)/pytest $(PARALLEL) $(ARGS)
 
-check: .venv/dev.stamp test-programs ## format, lint, types, retired words, documents, tests with coverage, promtool
+check: .venv/dev.stamp test-programs ## format, lint, types, retired names, generated files, tests with coverage, promtool
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -44,10 +44,10 @@ bench: .venv/dev.stamp ## measure speed and memory, side by side with node_expor
 	$(BIN)/python -m benchmarks.live
 	$(BIN)/python -m benchmarks.dashboards
 
-soak: .venv/dev.stamp test-programs ## run the exporter under load and faults for 20 minutes; fails on growth (a trial: make soak ARGS="--minutes=3")
+soak: .venv/dev.stamp test-programs ## run the exporter under load and faults for 20 minutes; fails on growth (shorter: make soak ARGS="--minutes=3")
 	$(BIN)/python -m benchmarks.soak $(ARGS)
 
-format: .venv/dev.stamp ## format the code and write the generated parts of documents and dashboards
+format: .venv/dev.stamp ## format the code, write the generated parts of the documentation and the dashboards
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	$(BIN)/python -m tools.generate_docs
@@ -59,10 +59,10 @@ release: .venv/dev.stamp ## build the wheel and the sdist of a release in dist/;
 constraints: .venv/made.stamp ## write requirements/*.txt with versions and hashes (newest versions: make constraints ARGS=--upgrade)
 	@.ci/lock $(BIN)/python $(ARGS)
 
-clean: ## remove what the targets made
+clean: ## remove everything that the targets created
 	rm -rf .venv dist exporter/modelhost_exporter/page/static/uPlot.* .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-test-programs: # real ones that tests run against
+test-programs: # programs that tests run against
 	@-.ci/need promtool prometheus
 	@-.ci/need prometheus-alertmanager prometheus-alertmanager
 	@-.ci/need cc build-essential

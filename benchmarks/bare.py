@@ -1,4 +1,4 @@
-"""What the proxy is measured against: the same forwarding with the same library, done well, observing nothing.
+"""A bare aiohttp proxy that measures nothing, to compare the exporter's proxy with.
 
 ``python -m benchmarks.bare PORT UPSTREAM``
 """

@@ -1,8 +1,7 @@
-"""What a reading of eight GPUs costs, against the stand-in driver of the tests: NVML's own time is not in it.
+"""Cost of a reading of eight GPUs, with the stand-in driver of the tests: NVML's own time is not included.
 
-Run it as ``python -m benchmarks.gpu``. Figures that are to be reached are marked PASS or MISS; the exit code is 0
-either way. CPU time is the process's own, every thread, with garbage collected as the exporter does; rendering the
-page is not counted.
+Run it as ``python -m benchmarks.gpu``. Figures with a target are marked PASS or MISS; the exit code is 0 either way.
+CPU time is that of all threads of the process, with garbage collected as in the exporter, without rendering the page.
 """
 
 from __future__ import annotations

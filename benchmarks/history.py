@@ -1,7 +1,7 @@
-"""Writes the past of simulated hosts as blocks for a Prometheus: ``python -m benchmarks.history FOLDER [--hosts=20]``.
+"""Write the history of simulated hosts as Prometheus blocks: ``python -m benchmarks.history FOLDER [--hosts=20]``.
 
-The raw series of every host, as scraped; ``--storage.tsdb.path=FOLDER`` shows them. Takes promtool, and two cores about
-seven minutes for 20 hosts with 20 models and an hour.
+The blocks have the raw series of every host, as scraped; run Prometheus with ``--storage.tsdb.path=FOLDER`` to query
+them. Requires promtool, and takes about seven minutes on two cores for 20 hosts with 20 models and an hour.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Write the blocks and say what they hold."""
+    """Write the blocks and print their contents."""
     given = _parser().parse_args(arguments)
     end = given.end or time.time() // given.interval * given.interval
     given.folder.mkdir(parents=True, exist_ok=True)
@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _host(given: argparse.Namespace, start: float, number: int) -> int:
-    """Write one host's blocks; returns how many samples they hold."""
+    """Write one host's blocks; return their number of samples."""
     logging.disable(logging.WARNING)  # of incidents
     samples = 0
     with tempfile.NamedTemporaryFile(suffix=".om") as file:

@@ -1,7 +1,7 @@
-"""What the live feed costs: nobody watching, one viewer, a hundred, and a message about as much as there can be.
+"""Cost of the live feed: without viewers, with one, with a hundred, and of a message of maximum size.
 
 Run from the repository's root: ``python -m benchmarks.live``. Shares of a core are user and system time of the
-exporter's process over the wall time; viewers are connections of this process, which read everything.
+exporter's process divided by wall time; viewers are connections of this process that read everything.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _UPGRADE = ("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version:
 
 
 class Kind(NamedTuple):
-    """A way to watch: the request for it, and what begins each message."""
+    """A type of viewer: its request, and the bytes that start each message."""
 
     name: str
     path: str
@@ -54,7 +54,7 @@ _KINDS = (
 
 
 class Viewer(asyncio.Protocol):
-    """Reads and counts."""
+    """A viewer that counts messages."""
 
     def __init__(self, request: bytes, mark: bytes) -> None:
         self.messages = 0
@@ -62,12 +62,12 @@ class Viewer(asyncio.Protocol):
         self._mark = mark
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Ask."""
+        """Send the request."""
         if isinstance(transport, asyncio.WriteTransport):
             transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
-        """Count."""
+        """Count messages."""
         self.messages += data.count(self._mark)
 
 
@@ -111,7 +111,7 @@ def _arguments() -> argparse.Namespace:
 
 
 async def _share(program: Program, viewers: int, seconds: float, kind: Kind = _KINDS[0]) -> float:
-    """Return the exporter's share of a core in percent while so many watch."""
+    """Return the exporter's share of a core in percent for a number of viewers."""
     url = urlsplit(program.url)
     request = "\r\n".join((f"GET {kind.path} HTTP/1.1", f"Host: {url.netloc}", *kind.fields, "", "")).encode()
     loop = asyncio.get_running_loop()
@@ -133,7 +133,7 @@ async def _share(program: Program, viewers: int, seconds: float, kind: Kind = _K
 
 
 def _messages() -> list[list[str]]:
-    """Return what a message about many models costs, and an hour of them."""
+    """Return the cost of a message about many models, and of an hour of history."""
     registry = CollectorRegistry()
     totals = RequestTotals()
     metrics = RequestMetrics(registry, (totals.add,))

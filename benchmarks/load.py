@@ -1,4 +1,4 @@
-"""Clients of a model server over raw connections, so cheap that they do not hide what they measure."""
+"""Clients of a model server over raw connections, cheap enough not to distort the measurement."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _FRAME = b"data: {"
 
 
 class Chunk(NamedTuple):
-    """When a piece of a stream left the upstream and when it was here, in seconds of the monotonic clock."""
+    """Times at which a chunk of a stream was sent by the upstream and received, in seconds of the monotonic clock."""
 
     sent: float
     arrived: float
 
 
 def question(url: str, model: str, frames: int = 0, rate: float = 20.0) -> bytes:
-    """Return a whole request; with ``frames`` for a stream of so many, ``rate`` of them each second."""
+    """Return the bytes of a request; with ``frames`` for a stream of that many, ``rate`` a second."""
     asked: dict[str, object] = {"model": model, "messages": [{"role": "user", "content": _PROMPT}]}
     if frames:
         asked |= {"stream": True, "max_tokens": frames, "rate": rate}
@@ -41,13 +41,13 @@ def question(url: str, model: str, frames: int = 0, rate: float = 20.0) -> bytes
 
 
 class Connection(asyncio.Protocol):
-    """A connection that is kept open, for one request at a time."""
+    """A persistent connection, for one request at a time."""
 
     def __init__(self) -> None:
         self.frames = 0
-        """How many frames of streams came so far."""
+        """Number of received stream frames."""
         self.chunks: list[Chunk] | None = None
-        """Filled where it is a list."""
+        """Times of chunks; recorded if this is a list."""
         self._done: asyncio.Future[None] | None = None
 
     @classmethod
@@ -57,7 +57,7 @@ class Connection(asyncio.Protocol):
         return connection
 
     async def ask(self, request: bytes) -> None:
-        """Send a request and wait for the reply's last byte."""
+        """Send a request and wait for the last byte of the response."""
         self._done = asyncio.get_running_loop().create_future()
         self._head: bytes | None = b""
         self._tail = b""
@@ -66,7 +66,7 @@ class Connection(asyncio.Protocol):
         await self._done
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -74,12 +74,12 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Fail the request under way."""
+        """Fail the request in progress."""
         if self._done is not None and not self._done.done():
             self._done.set_exception(error or ConnectionResetError("closed in the middle of a reply"))
 
     def data_received(self, data: bytes) -> None:
-        """Read as much as is needed to know where the reply ends."""
+        """Parse as much as is needed to find the end of the response."""
         if self._head is not None:
             self._head += data
             head, end, data = self._head.partition(b"\r\n\r\n")
@@ -100,7 +100,7 @@ class Connection(asyncio.Protocol):
             self._done.set_result(None)
 
     def _stream(self, data: bytes) -> bool:
-        """Count frames, also one that lies across two pieces; tell whether the stream is over."""
+        """Count frames, including one split across two chunks; return whether the stream is over."""
         if self.chunks is not None:
             now = time.monotonic()
             self.chunks += [Chunk(int(sent) / 1e9, now) for sent in _SENT.findall(data)]
@@ -115,7 +115,7 @@ class Connection(asyncio.Protocol):
 
 
 async def latencies(url: str, model: str, seconds: float) -> list[float]:
-    """Ask one after the other over one connection for so long; return each request's seconds."""
+    """Send requests one after the other on one connection for a time; return the seconds of each."""
     connection = await Connection.to(url)
     request = question(url, model)
     taken = []
@@ -128,7 +128,7 @@ async def latencies(url: str, model: str, seconds: float) -> list[float]:
 
 
 async def throughput(url: str, model: str, clients: int, seconds: float) -> float:
-    """Return the requests per second that so many clients get answered."""
+    """Return the requests per second of a number of clients."""
     request = question(url, model)
     connections = [await Connection.to(url) for _ in range(clients)]
     began = time.perf_counter()
@@ -137,7 +137,7 @@ async def throughput(url: str, model: str, clients: int, seconds: float) -> floa
 
 
 async def requests(url: str, model: str, clients: int, count: int) -> None:
-    """Ask so often, from so many clients."""
+    """Send a number of requests from a number of clients."""
     request = question(url, model)
 
     async def some() -> None:
@@ -150,7 +150,7 @@ async def requests(url: str, model: str, clients: int, count: int) -> None:
 
 
 async def streams(url: str, requests: Sequence[bytes], rate: float, chunks: list[Chunk] | None = None) -> int:
-    """Run streams side by side, their frames spread evenly over time; return how many frames came."""
+    """Run streams in parallel, with their frames spread evenly over time; return the number of frames."""
 
     async def one(number: int, request: bytes) -> int:
         connection = await Connection.to(url)
@@ -164,7 +164,7 @@ async def streams(url: str, requests: Sequence[bytes], rate: float, chunks: list
 
 
 async def large_body(url: str, size: int) -> None:
-    """Send a body of so many bytes and wait for the answer."""
+    """Send a body of a number of bytes and wait for the response."""
     reader, writer = await asyncio.open_connection(*_address(url))
     writer.write(_HEAD.format(PATH, urlsplit(url).netloc, "application/octet-stream", size).encode())
     for start in range(0, size, len(_PIECE)):

@@ -1,4 +1,4 @@
-"""The event loop that everything here runs on: uvloop's where it is installed, as in the exporter."""
+"""The event loop of the benchmarks: uvloop's if it is installed, as in the exporter."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Return uvloop's factory; None for asyncio's own."""
+    """Return uvloop's factory; None for asyncio's own loop."""
     try:
         import uvloop  # noqa: PLC0415 - not on Windows
     except ImportError:
@@ -22,6 +22,6 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def run(work: Coroutine[None, None, T]) -> T:
-    """Run something in an event loop of its own."""
+    """Run a coroutine in a new event loop."""
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(work)

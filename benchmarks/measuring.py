@@ -1,4 +1,4 @@
-"""What every benchmark needs: starting the programs to measure, asking what they use, and printing a table."""
+"""Common code of the benchmarks: start programs, read their resource usage, print a table."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ _POLL_SECONDS = 0.02
 
 
 class CannotStart(Exception):
-    """A program that ended, or did not listen, while it was waited for; its own words follow."""
+    """A program ended, or did not listen in time; the text contains its output."""
 
 
 class Program:
-    """A running program: where its metrics are, and what it has used so far."""
+    """A running program: the URL of its metrics, and its resource usage."""
 
     def __init__(self, process: psutil.Popen, url: str, log: IO[bytes]) -> None:
         self._process = process
@@ -47,7 +47,7 @@ class Program:
         self.pid: int = process.pid
 
     def log(self) -> str:
-        """Return what the program has logged so far."""
+        """Return the program's log."""
         return _text(self._log)
 
     def logged(self, message: str) -> dict[str, str]:
@@ -64,7 +64,7 @@ class Program:
         return int(self._process.memory_info().rss)
 
     def connect(self, timeout_seconds: float) -> HTTPConnection:
-        """Return a connection for the metrics' host; it opens with the first request."""
+        """Return a connection to the metrics' host, which opens with the first request."""
         return HTTPConnection(urlsplit(self.url).netloc, timeout=timeout_seconds)
 
     @property
@@ -75,7 +75,7 @@ class Program:
 
 @contextlib.contextmanager
 def exporter(*flags: str, environment: Mapping[str, str] | None = None) -> Iterator[Program]:
-    """Run this exporter on a free port of its own choice, with more flags and environment variables if given."""
+    """Run this exporter on a free port, with additional flags and environment variables."""
     command = [*EXPORTER, "--web.listen-address=127.0.0.1:0", "--log.format=json", *flags]
     with _running(command, _logged_url, environment=environment) as program:
         yield program
@@ -85,7 +85,7 @@ def exporter(*flags: str, environment: Mapping[str, str] | None = None) -> Itera
 def listening(
     command: Sequence[str], port: int, path: str = "/metrics", start_seconds: float = _START_SECONDS
 ) -> Iterator[Program]:
-    """Run a program that was told to listen on ``port`` of 127.0.0.1."""
+    """Run a program whose command makes it listen on ``port`` of 127.0.0.1."""
 
     def url(_log: str) -> str | None:
         return f"http://127.0.0.1:{port}{path}" if _accepts(port) else None
@@ -101,7 +101,7 @@ def _running(
     start_seconds: float = _START_SECONDS,
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[Program]:
-    """Start a program, wait until ``find_url`` finds its URL (it is given what the program has logged), stop it."""
+    """Run a program for the duration of a context, which starts once ``find_url`` has found a URL in its log."""
     with tempfile.TemporaryFile() as log:
         env = {**os.environ, **(environment or {})}
         process = psutil.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=log, env=env)
@@ -128,7 +128,7 @@ def _wait_for_url(
 
 
 def _text(log: IO[bytes]) -> str:
-    """Return what is in the log so far; the program writes at the file's offset, which must not move."""
+    """Return the log's contents without moving the file's offset, at which the program writes."""
     return os.pread(log.fileno(), os.fstat(log.fileno()).st_size, 0).decode(errors="replace")
 
 
@@ -139,7 +139,7 @@ def _logged_url(log: str) -> str | None:
 
 
 def _entries(log: str) -> Iterator[dict[str, str]]:
-    """Yield the JSON lines that are whole."""
+    """Yield the complete JSON lines."""
     for line in log.splitlines(keepends=True):
         if line.startswith("{") and line.endswith("\n"):
             yield json.loads(line)
@@ -163,24 +163,24 @@ def _stop(process: psutil.Popen) -> None:
 
 
 def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on, for programs that cannot choose one themselves."""
+    """Return a free port of 127.0.0.1, for programs that cannot choose one themselves."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
 
 
 def version(*command: str) -> str:
-    """Return the first line of what ``command --version`` says."""
+    """Return the first line of the output of ``command --version``."""
     done = subprocess.run([*command, "--version"], cwd=ROOT, check=True, capture_output=True, text=True)
     return (done.stdout or done.stderr).splitlines()[0]
 
 
 def event_loop() -> str:
-    """Return which event loop the exporter runs on here."""
+    """Return the name of the event loop that the exporter uses here."""
     return f"uvloop {metadata.version('uvloop')}" if importlib.util.find_spec("uvloop") else "asyncio's event loop"
 
 
 def machine() -> str:
-    """Return what the figures were taken on."""
+    """Describe the machine and its software."""
     return f"{platform.system()} {platform.release()}, {platform.machine()}, {psutil.cpu_count()} CPUs"
 
 
@@ -190,7 +190,7 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """Lay rows out in columns: the first to the left, the others to the right, the last as it is."""
+    """Format rows as columns: the first left-aligned, the last unchanged, the others right-aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(_line(row, widths) for row in rows)
 
@@ -202,10 +202,10 @@ def _line(row: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def ratio(ours: float, theirs: float | None) -> str:
-    """Return ours over theirs as text; empty without theirs."""
+    """Return ``ours / theirs`` as text; '' without ``theirs``."""
     return f"{ours / theirs:.2f}" if theirs else ""
 
 
 def verdict(*, reached: bool) -> str:
-    """Return how a figure that is to be reached is marked in a table."""
+    """Return the mark of a figure that has a target, for a table."""
     return "PASS" if reached else "MISS"

@@ -1,4 +1,4 @@
-"""What polling model servers costs, and what 50 of them add to a scrape.
+"""Cost of polling model servers, and of 50 of them in a scrape.
 
 Run from the repository's root: ``python -m benchmarks.model_servers``. Servers are stand-ins with captured pages, in a
 process of their own. CPU time is user and system time of this process (polls) or of the exporter's (scrapes).
@@ -35,7 +35,7 @@ _MAX_SCRAPE_MS = 10.0
 
 
 class Capture(NamedTuple):
-    """A captured server and what one poll of it may cost."""
+    """A captured server and the limit for the cost of one poll."""
 
     folder: str
     kind: str
@@ -69,7 +69,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _poll_rows(capture: Capture, url: str, polls: int) -> list[list[str]]:
-    """Return what a poll costs: with everything that is done with it, and its parts."""
+    """Return the cost of a poll, in total and of its parts."""
     page = captured(capture.folder)["/metrics"].decode()
     samples = sum(1 for line in page.splitlines() if line and not line.startswith("#"))
     fetcher = Fetcher(url, {}, 10.0)
@@ -98,7 +98,7 @@ def _poll_rows(capture: Capture, url: str, polls: int) -> list[list[str]]:
 
 
 def _scrape_row(capture: Capture, url: str, scrapes: int) -> list[str]:
-    """Return what the servers add to the CPU time of a scrape, in an exporter of its own."""
+    """Return the CPU time that the servers add to a scrape, in a separate exporter."""
     without = _scrape_ms("", scrapes)
     options = "poll: {metrics: on, interval: 1h}"
     servers = "\n".join(
@@ -144,7 +144,7 @@ def _reached(value: float, most: float) -> str:
 
 @contextlib.contextmanager
 def _served(folder: str) -> Iterator[str]:
-    """Serve a folder's pages from another process."""
+    """Serve a folder's pages in another process."""
     command = [sys.executable, "-m", "benchmarks.model_servers", "--serve", folder]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None  # noqa: S101 - asked for above

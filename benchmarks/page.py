@@ -1,4 +1,4 @@
-"""What the live page costs in a browser: a minute of messages on top of an hour of history, in Chromium."""
+"""Cost of the live page in Chromium: a minute of messages, after an hour of history."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def processes() -> Counter[str]:
 
 
 def main_thread(session: CDPSession) -> dict[str, float]:
-    """Return the seconds that the page's main thread has spent, as Chromium counts them."""
+    """Return the CPU seconds of the page's main thread, as Chromium counts them."""
     metrics = session.send("Performance.getMetrics")["metrics"]
     return {metric["name"]: metric["value"] for metric in metrics if metric["name"] in METRICS}
 
 
 def measure(browser: Browser, gpus: int) -> dict[str, float]:
-    """Return percent of a core by what used it."""
+    """Return percent of a core by kind of process."""
     now = time.time()
     feed = StandInFeed(
         message(now, gpus=[gpu(number) for number in range(gpus)], models=[model(name) for name in MODELS]),

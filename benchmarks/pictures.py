@@ -1,7 +1,7 @@
-"""Draws the dashboards for the documents: ``python -m benchmarks.pictures [FOLDER] [NAME …]``.
+"""Draw the dashboards for the documentation: ``python -m benchmarks.pictures [FOLDER] [NAME …]``.
 
-From an afternoon of three simulated hosts, on the first of which something goes wrong now and then, recorded and judged
-by the real rules in a real Prometheus. Takes two cores some three minutes.
+The data is an afternoon of three simulated hosts, the first of which has incidents, recorded in a real Prometheus with
+the shipped rules. Takes about three minutes on two cores.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _host(folder: Path, number: int) -> Path:
-    """Write one host's scrapes to a file: in memory they would be the exporter's, and shown."""
+    """Write one host's scrapes to a file; in memory they would appear in the exporter's memory usage."""
     logging.disable(logging.WARNING)  # of incidents
     schedule = AFTERNOON if number == 1 else IncidentSchedule()
     every = demo_history.scrapes(

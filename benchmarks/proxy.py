@@ -1,7 +1,7 @@
-"""What the proxy costs: direct, nginx, a bare aiohttp pass-through, this proxy and LiteLLM, one upstream, one load.
+"""Cost of the proxy: direct, nginx, a bare aiohttp proxy, this proxy and LiteLLM, with the same upstream and load.
 
 Run with ``python -m benchmarks.proxy``. The ways are measured in turn, round after round, and each figure is the median
-of its rounds. Figures that are to be reached are marked PASS or MISS; the exit code is 0 either way.
+of its rounds. Figures with a target are marked PASS or MISS; the exit code is 0 either way.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Size(NamedTuple):
-    """How much is measured."""
+    """The amount of measurements."""
 
     rounds: int
     seconds: float
@@ -124,20 +124,20 @@ def _how(size: Size) -> str:
 
 
 def _hide_uvloop(stack: contextlib.ExitStack) -> None:
-    """Let the programs find a uvloop that cannot be imported."""
+    """Make uvloop fail to import in the measured programs."""
     folder = stack.enter_context(tempfile.TemporaryDirectory())
     Path(folder, "uvloop.py").write_text('raise ImportError("hidden")\n', encoding="utf-8")
     os.environ["PYTHONPATH"] = folder
 
 
 def _rotated(ways: Sequence[Way], number: int) -> list[Way]:
-    """Return the ways so that each round begins with another one."""
+    """Return the compared ways, rotated so that each round starts with another one."""
     start = number % len(ways)
     return [*ways[start:], *ways[:start]]
 
 
 def _measure(way: Way, size: Size) -> None:
-    """Take one round's figures of whole replies."""
+    """Measure whole responses for one round."""
     run(load.latencies(way.url, MODEL, size.seconds / 10))
     seconds = run(load.latencies(way.url, MODEL, size.seconds))
     way.figures[_LATENCY_50].append(percentile(seconds, 50) * 1e3)
@@ -152,7 +152,7 @@ def _measure(way: Way, size: Size) -> None:
 
 
 def _compare_with_direct(ways: Sequence[Way]) -> None:
-    """Note what each way adds to the round's direct latency."""
+    """Record the latency that each way adds to the round's direct latency."""
     direct, *others = ways
     for way in others:
         for latency, added in ((_LATENCY_50, _ADDED_50), (_LATENCY_99, _ADDED_99)):
@@ -160,7 +160,7 @@ def _compare_with_direct(ways: Sequence[Way]) -> None:
 
 
 def _measure_streams(way: Way, size: Size) -> None:
-    """Take the CPU time that a program spends on a frame that it passes on."""
+    """Measure the CPU time that a program spends on each forwarded frame."""
     if way.program is None:
         return
     requests = [load.question(way.url, MODEL, size.frames, size.rate)] * size.streams

@@ -1,4 +1,4 @@
-"""What becomes of the proxy's resident memory over many requests and over one large body."""
+"""The proxy's resident memory during many requests and one large body."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MAX_GROWTH_MB = {"requests": 4.0, "body": 16.0}
 
 
 def report(url: str, program: Program, requests: int, body_bytes: int) -> Iterator[str]:
-    """Yield lines: what becomes of the resident memory over many requests and over one large body."""
+    """Yield lines about the resident memory during many requests and one large body."""
     run(load.requests(url, MODEL, CLIENTS, requests // 5))
     before = program.resident_bytes() / 1e6
     run(load.requests(url, MODEL, CLIENTS, requests))
@@ -33,7 +33,7 @@ def _memory_line(what: str, before: float, after: float, most: float) -> str:
 
 
 async def _peak_while(work: Coroutine[None, None, None], program: Program) -> float:
-    """Return the most memory that is resident while something is done."""
+    """Return the highest resident memory while a coroutine runs."""
     task = asyncio.ensure_future(work)
     peak = 0
     while not task.done():

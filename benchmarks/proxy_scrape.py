@@ -1,4 +1,4 @@
-"""How much later the chunks of many streams come while a large page is scraped."""
+"""Delay of the chunks of many streams while a large page is scraped."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MAX_DELAY_MS = 5.0
 
 
 def report(url: str, program: Program) -> str:
-    """Return a line: how much later chunks come while a large page is scraped."""
+    """Return a line about the delay of chunks while a large page is scraped."""
     series = run(_make_series(url, program))
     with_scrape, without = run(_scrape_while_streaming(url, program))
     added = (statistics.median(with_scrape) - statistics.median(without)) * 1e3
@@ -37,7 +37,7 @@ def report(url: str, program: Program) -> str:
 
 
 async def _make_series(url: str, program: Program) -> int:
-    """Stream from one model after the other until the page has enough series; return how many it has."""
+    """Stream from one model after the other until the page has enough series; return their number."""
     series = 0
     for number in range(_MAX_MODELS):
         await load.streams(url, [load.question(url, f"model-{number}", 5, 1000.0)], 1000.0)
@@ -48,7 +48,7 @@ async def _make_series(url: str, program: Program) -> int:
 
 
 async def _scrape_while_streaming(url: str, program: Program) -> tuple[list[float], list[float]]:
-    """Return the worst delay of a chunk in every scrape, and in as long a time before each without one."""
+    """Return the largest delay of a chunk during each scrape, and during an equally long time before it."""
     chunks: list[load.Chunk] = []
     requests = [load.question(url, MODEL, int(_RATE * 60), _RATE)] * _STREAMS
     running = asyncio.ensure_future(load.streams(url, requests, _RATE, chunks))
@@ -75,7 +75,7 @@ def _worst(chunks: Sequence[load.Chunk], start: float, end: float) -> float:
 
 
 async def _scraped(program: Program) -> bytes:
-    """Scrape as Prometheus does, but for gzip's CPU time in this process: the load runs in it."""
+    """Scrape as Prometheus does, but without decompression, whose CPU time would delay the load in this process."""
     parts = program.url.removeprefix("http://").partition("/")
     host, _, port = parts[0].rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port))

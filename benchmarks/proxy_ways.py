@@ -1,4 +1,4 @@
-"""The ways to one upstream that are compared: direct, nginx, a bare aiohttp pass-through, this proxy, LiteLLM."""
+"""The compared ways to an upstream: direct, nginx, a bare aiohttp proxy, this proxy, LiteLLM."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ model_list:
 
 @dataclass
 class Way:
-    """One way to the upstream, and what was measured on it, by figure."""
+    """A way to the upstream, and its measurements by figure."""
 
     name: str
     url: str
@@ -67,13 +67,13 @@ class Way:
     figures: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
     def median(self, figure: str) -> float | None:
-        """Return the median of a figure's rounds; None where it was not taken."""
+        """Return the median of a figure's rounds; None if it was not measured."""
         values = self.figures.get(figure)
         return statistics.median(values) if values else None
 
 
 def start(stack: contextlib.ExitStack, litellm: str | None) -> Iterator[Way]:
-    """Start everything that is installed."""
+    """Start all ways whose program is installed."""
     port = free_port()
     stack.enter_context(listening([sys.executable, "-m", "benchmarks.upstream", str(port)], port))
     upstream = f"127.0.0.1:{port}"

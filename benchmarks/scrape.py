@@ -1,8 +1,8 @@
-"""What a scrape costs: this exporter beside node_exporter, scraped in turn on one machine as Prometheus does it.
+"""Cost of a scrape: this exporter and node_exporter, scraped in turn on one machine as Prometheus does.
 
-Run with ``python -m benchmarks.scrape``. Figures that are to be reached are marked PASS or MISS; the exit
-code is 0 either way. CPU time is the process's own (user and system, every thread) between the first and the last
-measured scrape, pauses included.
+Run with ``python -m benchmarks.scrape``. Figures with a target are marked PASS or MISS; the exit code is 0 either way.
+CPU time is user and system time of all threads of the process between the first and the last measured scrape, including
+pauses.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _MAX_CPU_RATIO = 1.0
 
 
 class Page(NamedTuple):
-    """A scraped page, as it came and unpacked."""
+    """A scraped page, compressed and decompressed."""
 
     received: bytes
     plain: bytes
@@ -61,7 +61,7 @@ class Page(NamedTuple):
 
 @dataclass
 class Target:
-    """A program under measurement, scraped over one connection that is kept open."""
+    """A measured program, scraped over one persistent connection."""
 
     name: str
     program: Program
@@ -72,7 +72,7 @@ class Target:
         self._connection = self.program.connect(_TIMEOUT_SECONDS)
 
     def scrape(self) -> None:
-        """Scrape once; keeps the time until the whole page was there, and the last page."""
+        """Scrape once; record the time until the whole page was received, and keep the page."""
         started = time.perf_counter()
         self._connection.request("GET", self.program.path, headers=_HEADERS)
         response = self._connection.getresponse()
@@ -84,12 +84,12 @@ class Target:
         self.page = Page(received, gzip.decompress(received) if zipped else received)
 
     def forget(self) -> None:
-        """Drop the warm-up's times and take CPU time from here on."""
+        """Discard the times of the warm-up, and start to measure CPU time."""
         self.seconds.clear()
         self._cpu_before = self.program.cpu_seconds()
 
     def figures(self) -> Figures:
-        """Return what was measured since ``forget``."""
+        """Return the measurements since ``forget``."""
         cpu = self.program.cpu_seconds() - self._cpu_before
         samples = self.page.samples()
         return Figures(
@@ -105,7 +105,7 @@ class Target:
 
 
 class Figures(NamedTuple):
-    """What the scrapes of one program cost."""
+    """The cost of one program's scrapes."""
 
     cpu_ms: float
     cpu_us_per_sample: float
@@ -118,7 +118,7 @@ class Figures(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One line of the table: which figure, how it is written, and when it is good enough (None: only for the eye)."""
+    """A line of the table: its figure, format, and target (None: no target)."""
 
     title: str
     of: Callable[[Figures], float]

@@ -1,7 +1,8 @@
-"""A model server that costs next to nothing: chat completions from fixed bytes, whole or as a stream at a given rate.
+"""A model server with minimal cost: chat completions from fixed bytes, whole or as a stream at a given rate.
 
-``python -m benchmarks.upstream PORT``. A request's ``max_tokens`` says how many frames a stream has, ``rate`` how many
-of them come each second. Each frame's token is the monotonic clock of its moment: its reader knows its age.
+``python -m benchmarks.upstream PORT``. A request's ``max_tokens`` is the number of frames of a stream, ``rate`` the
+number of frames a second. Each frame's token is the monotonic time at which it was sent, from which the reader computes
+its age.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from benchmarks.loops import loop_factory
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _MAX_BODY = 1 << 16
-"""A longer one is read and dropped."""
+"""A longer body is read and discarded."""
 _DEFAULT_RATE = 20.0
 _USAGE = (
     b'"usage":{"prompt_tokens":58,"completion_tokens":%d,"total_tokens":%d,'
@@ -45,7 +46,7 @@ _HEAD = b"HTTP/1.1 200 OK\r\nServer: upstream\r\nContent-Type: %s\r\n%s\r\n\r\n"
 
 
 class ModelServer(asyncio.Protocol):
-    """One connection; the next request may come when its reply is over."""
+    """A connection, for one request at a time."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start."""
@@ -56,12 +57,12 @@ class ModelServer(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_lost(self, _error: Exception | None) -> None:
-        """Stop a stream that runs."""
+        """Stop a running stream."""
         if self._timer is not None:
             self._timer.cancel()
 
     def data_received(self, data: bytes) -> None:
-        """Answer when the body's last byte is there."""
+        """Respond when the last byte of the body has arrived."""
         if not self._left:
             self._head += data
             head, end, data = self._head.partition(b"\r\n\r\n")
@@ -94,7 +95,7 @@ class ModelServer(asyncio.Protocol):
 
 
 class _Stream:
-    """One streamed reply; called once for each frame, on a fixed schedule."""
+    """A streamed response; called once for each frame, on a fixed schedule."""
 
     def __init__(self, server: ModelServer, model: bytes, frames: int, interval: float) -> None:
         self._server = server

@@ -1,1 +1,1 @@
-"""Grafana's dashboards as code; development only, the package that people install does not have it."""
+"""Grafana dashboards as code. Used in development; not part of the installed package."""

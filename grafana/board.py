@@ -1,4 +1,4 @@
-"""A dashboard put together: variables, annotations, links, and rows of panels whose lines fill the width."""
+"""Assembly of a dashboard: variables, annotations, links, and rows of panels."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 TAG = "modelhost"
 SCHEMA = 41
-"""What Grafana 11.6 and 12.0 write; later ones read it as well."""
+"""Schema version of Grafana 11.6 and 12.0; later versions read it as well."""
 COLUMNS = 24
 REFRESH = ["1s", "2s", "5s", "10s", "30s", "1m", "5m", "15m"]
 
 
 @dataclass(frozen=True)
 class Row:
-    """A titled row of panels; ``repeat`` draws it once for each value of a variable."""
+    """A titled row of panels; ``repeat`` is a variable for each value of which the row is repeated."""
 
     title: str
     panels: tuple[Builder, ...]
@@ -35,13 +35,13 @@ class Row:
 
 
 def row(title: str, *panels: Builder, repeat: str = "", collapsed: bool = False) -> Row:
-    """Name a row and list its panels in reading order."""
+    """Return a row with its panels in reading order."""
     return Row(title, panels, repeat, collapsed)
 
 
 @dataclass(frozen=True)
 class Variable:
-    """A variable of a dashboard, filled by a query; one that is not ``multi`` has one value at a time."""
+    """A query variable of a dashboard; without ``multi`` one value is selected at a time."""
 
     name: str
     label: str
@@ -57,7 +57,7 @@ MODEL = Variable("model", "Model", queries.values_of("model", "modelhost_request
 
 @dataclass(frozen=True)
 class Board:
-    """One dashboard: its fixed uid, title, what it is for, its variables beside job and instance, and its rows."""
+    """A dashboard: fixed uid, title, description, rows, and variables in addition to job and instance."""
 
     uid: str
     title: str
@@ -67,7 +67,7 @@ class Board:
     since: str = "now-1h"
 
     def json(self) -> dict[str, Any]:
-        """Return the dashboard as Classic JSON; the same for the same code."""
+        """Return the dashboard in Grafana's classic JSON model."""
         built = dashboard.Dashboard(self.title).uid(self.uid).description(self.description).tags([TAG]).readonly()
         built.time(self.since, "now").refresh("5s").timezone("browser").tooltip(models.DashboardCursorSync.CROSSHAIR)
         built.timepicker(dashboard.TimePicker().refresh_intervals(REFRESH)).link(_dropdown())
@@ -78,13 +78,13 @@ class Board:
             built.annotation(annotation)
         model = built.build()
         model.schema_version = SCHEMA
-        model.panels = list(_laid_out(self.rows))
+        model.panels = list(_arrange(self.rows))
         plain: dict[str, Any] = json.loads(json.dumps(model, cls=JSONEncoder))
         return plain
 
 
-def _laid_out(rows: Iterable[Row]) -> Iterator[models.Panel | models.RowPanel]:
-    """Yield rows and panels with ids and positions; lines that are not full are stretched."""
+def _arrange(rows: Iterable[Row]) -> Iterator[models.Panel | models.RowPanel]:
+    """Yield rows and panels with ids and positions; panels are widened to fill each line."""
     top, number = 0, 0
     for line in rows:
         number += 1
@@ -92,7 +92,7 @@ def _laid_out(rows: Iterable[Row]) -> Iterator[models.Panel | models.RowPanel]:
         head.grid_pos(models.GridPos(x=0, y=top, w=COLUMNS, h=1))
         if line.repeat:
             head.repeat(line.repeat)
-        placed, top = _placed(line.panels, number, top + 1)
+        placed, top = _place(line.panels, number, top + 1)
         number += len(placed)
         built = head.build()
         if line.collapsed:
@@ -102,8 +102,8 @@ def _laid_out(rows: Iterable[Row]) -> Iterator[models.Panel | models.RowPanel]:
             yield from placed
 
 
-def _placed(panels: Iterable[Builder], number: int, top: int) -> tuple[list[models.Panel], int]:
-    """Return panels with ids from NUMBER + 1 on, and where the next row begins."""
+def _place(panels: Iterable[Builder], number: int, top: int) -> tuple[list[models.Panel], int]:
+    """Return panels with ids from ``number`` + 1, and the vertical position of the next row."""
     built = [panel.id(number + index).build() for index, panel in enumerate(panels, 1)]
     for line in _lines(built):
         left, spare = 0, COLUMNS - sum(at.w for at in line)
@@ -116,7 +116,7 @@ def _placed(panels: Iterable[Builder], number: int, top: int) -> tuple[list[mode
 
 
 def _lines(panels: Iterable[models.Panel]) -> Iterator[list[models.GridPos]]:
-    """Yield the panels' places line by line: a new one where the next panel does not fit."""
+    """Yield the positions of panels line by line; a new line starts where the next panel does not fit."""
     line: list[models.GridPos] = []
     for panel in panels:
         at = panel.grid_pos
@@ -145,9 +145,12 @@ def _variable(variable: Variable) -> dashboard.QueryVariable:
 
 
 def _annotations() -> Iterator[dashboard.AnnotationQuery]:
-    """Yield what may explain a bend in a curve: alerts that fire, models that come and go."""
+    """Yield the annotations: firing alerts, loaded and unloaded models."""
     alerts = queries.highest(
-        queries.ours(queries.select("ALERTS", 'alertstate="firing"')), "alertname", "severity", "instance"
+        queries.limited_to_exporter(queries.select("ALERTS", 'alertstate="firing"')),
+        "alertname",
+        "severity",
+        "instance",
     )
     yield _annotation("Alerts", style.RED, alerts, "{{alertname}}", "{{instance}} {{severity}}")
     for name, color, counter in (

@@ -1,4 +1,4 @@
-"""Writes the dashboards: ``python -m grafana.build [--check]``."""
+"""Write the JSON of the dashboards: ``python -m grafana.build [--check]``."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ BOARDS = {
 
 
 def main(arguments: Sequence[str], folder: Path = FOLDER) -> int:
-    """Write each dashboard to a file of its own; with ``--check`` exit with 1 when a file would change."""
-    made = {folder / f"{name}.json": json.dumps(board().json(), indent=2) + "\n" for name, board in BOARDS.items()}
-    stale = [path for path, text in made.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
-    strange = sorted(set(folder.glob("*.json")) - set(made))
+    """Write each dashboard to a file of its own; with ``--check`` return 1 when a file would change."""
+    texts = {folder / f"{name}.json": json.dumps(board().json(), indent=2) + "\n" for name, board in BOARDS.items()}
+    stale = [path for path, text in texts.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
+    unknown = sorted(set(folder.glob("*.json")) - set(texts))
     if "--check" in arguments:
-        for path in (*stale, *strange):
+        for path in (*stale, *unknown):
             print(f"{path.name} is not up to date: run python -m grafana.build", file=sys.stderr)  # noqa: T201 - for a person
-        return 1 if stale or strange else 0
+        return 1 if stale or unknown else 0
     for path in stale:
-        path.write_text(made[path], encoding="utf-8")
-    for path in strange:
+        path.write_text(texts[path], encoding="utf-8")
+    for path in unknown:
         path.unlink()
     return 0
 

@@ -1,16 +1,16 @@
-"""The part of the Model servers dashboard about models: which are loaded, with how much memory and energy."""
+"""Panels of the Model servers dashboard about models: loaded models, memory and energy."""
 
 from __future__ import annotations
 
 from grafana import queries as q
 from grafana import style as s
-from grafana.panels import graph, listing, number, states
+from grafana.panels import NOT_REPORTED, graph, listing, number, states
 from grafana.queries import Query, now
 
 CHOSEN = 'server=~"$server"'
 KEYS = ("instance", "server", "model")
 LEGEND = "{{instance}} {{server}} {{model}}"
-NO_MODEL, UNTOLD = "No model is known", "The servers do not say"
+NO_MODEL = "No model found"
 
 
 def loaded() -> tuple[s.Builder, ...]:
@@ -18,30 +18,30 @@ def loaded() -> tuple[s.Builder, ...]:
     return (
         number(
             "Models loaded",
-            "Models that are loaded now. Good: those that are used.",
+            "Models that are loaded. Good: those in use.",
             now(q.or_zero(q.total(q.select("modelhost_model_loaded", CHOSEN)))),
             unit=s.COUNT,
         ),
         number(
             "GPU memory of models",
-            "Memory of loaded models on GPUs. Good: all of a model; what is in ram is slow.",
+            "Memory of loaded models on GPUs. Good: all memory of a model; the part in ram is slow.",
             now(q.total(q.select("modelhost_model_memory_bytes", CHOSEN, 'type="vram"'))),
             unit=s.BYTES,
-            empty=UNTOLD,
+            empty=NOT_REPORTED,
         ),
         number(
             "Other memory of models",
-            "Memory of loaded models in the host's memory. Good: little beside that on GPUs.",
+            "Memory of loaded models in the host's memory. Good: little compared with that on GPUs.",
             now(q.total(q.select("modelhost_model_memory_bytes", CHOSEN, 'type="ram"'))),
             unit=s.BYTES,
-            empty=UNTOLD,
+            empty=NOT_REPORTED,
         ),
         number(
-            "Went around the proxy",
-            "Share of the busiest engine's tokens that the proxy did not see. Good: near 0.",
+            "Unproxied tokens",
+            "Highest share of a server's tokens that did not pass the proxy. Good: near 0.",
             now(q.highest(q.select("modelhost_engine_unproxied_tokens_ratio", CHOSEN))),
             unit=s.RATIO,
-            empty="Not known",
+            empty="No proxied server that counts tokens",
         ),
     )
 
@@ -55,7 +55,7 @@ def loads() -> s.Builder:
     """Draw when models were loaded."""
     return states(
         "Loaded",
-        "When each model was loaded. Good: no comb: loading again and again costs users the wait.",
+        "When each model was loaded. Good: no frequent changes, since users wait for each load.",
         Query(q.highest(q.select("modelhost_model_loaded", CHOSEN), *KEYS), LEGEND),
         texts={0: ("not loaded", s.GREY), 1: ("loaded", s.GREEN)},
         empty=NO_MODEL,
@@ -67,10 +67,10 @@ def memory() -> s.Builder:
     held = q.total(q.select("modelhost_model_memory_bytes", CHOSEN), "server", "model", "type")
     return graph(
         "Memory by model",
-        "Of loaded models, by type. Good: vram; ram is what did not fit.",
+        "Memory of loaded models by type. Good: vram; ram holds the part that did not fit.",
         Query(held, "{{server}} {{model}} {{type}}"),
         unit=s.BYTES,
-        empty=UNTOLD,
+        empty=NOT_REPORTED,
         stacked=True,
     )
 
@@ -79,7 +79,7 @@ def moves() -> s.Builder:
     """Draw loads and unloads."""
     return graph(
         "Loads and unloads",
-        "Models that came and went. Good: seldom.",
+        "Models that were loaded and unloaded. Good: rare.",
         *(
             Query(q.total(q.increase(f"modelhost_model_{way}_total", CHOSEN), *KEYS), f"{way} {LEGEND}")
             for way in ("loads", "unloads")
@@ -96,10 +96,10 @@ def energy() -> s.Builder:
     tokens = q.total(q.rate("modelhost_output_tokens_total", CHOSEN), *by)
     return graph(
         "Energy per output token",
-        "Energy of the GPUs a model sits on, over the tokens it wrote. Good: low; small batches cost the most.",
+        "Energy of the GPUs of a model per generated token. Good: low; small batches need the most.",
         Query(q.ratio(joules, f"({tokens} > 0)"), "{{server}} {{model}}"),
         unit=s.JOULES,
-        empty=UNTOLD,
+        empty=NOT_REPORTED,
     )
 
 
@@ -108,10 +108,10 @@ def energy_by_attribution() -> s.Builder:
     joules = q.total(q.rate("modelhost_model_energy_joules_total", CHOSEN), "server", "model", "attribution")
     return graph(
         "Power by model",
-        "Joules a second; shared is an estimate by memory. Good: it follows the tokens.",
+        "Power by model; shared is estimated from memory. Good: follows the tokens.",
         Query(joules, "{{server}} {{model}} {{attribution}}"),
         unit=s.WATTS,
-        empty=UNTOLD,
+        empty=NOT_REPORTED,
     )
 
 
@@ -120,18 +120,18 @@ def listed() -> s.Builder:
     labels = (*KEYS, "family", "parameters", "quantization", "format")
     info = q.total(q.select("modelhost_model_info", CHOSEN), *labels)
 
-    def told(metric: str) -> Query:
+    def joined(metric: str) -> Query:
         value = q.highest(q.select(f"modelhost_model_{metric}", CHOSEN), *KEYS)
         return now(f"{value} * on (instance, server, model) group_right () {info}")
 
-    expires = now(f"({told('expires_timestamp_seconds').expr} - time()) > 0")
+    expires = now(f"({joined('expires_timestamp_seconds').expr} - time()) > 0")
     return (
         listing(
             "Models",
-            "What each server has. Good: the quantisation that you meant, and a context that fits your prompts.",
-            ("Loaded", s.YES_NO, told("loaded"), s.NONE),
-            ("Context", s.COUNT, told("context_length_tokens"), s.NONE),
-            ("Last load took", s.SECONDS, told("load_duration_seconds"), s.NONE),
+            "Models of each server. Good: the intended quantisation, and a context that fits your prompts.",
+            ("Loaded", s.YES_NO, joined("loaded"), s.NONE),
+            ("Context", s.COUNT, joined("context_length_tokens"), s.NONE),
+            ("Last load took", s.SECONDS, joined("load_duration_seconds"), s.NONE),
             ("Unloaded in", "dtdurations", expires, s.NONE),
             labels=labels,
             empty=NO_MODEL,

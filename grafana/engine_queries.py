@@ -1,4 +1,4 @@
-"""What the panels about engines share: which servers, and how their lines are called."""
+"""Queries and texts shared by the panels about engines."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ from grafana.queries import Query
 CHOSEN = 'server=~"$server"'
 KEYS = ("instance", "server")
 LEGEND = "{{instance}} {{server}}"
-NO_SERVER = "No model server is watched"
-UNTOLD = "The engines do not say"
+NO_SERVER = "No model server configured"
 
 
-def line(metric: str) -> Query:
-    """Ask for a gauge of the chosen servers."""
+def gauge(metric: str) -> Query:
+    """Return a query for a gauge of the selected servers."""
     return Query(q.highest(q.select(f"modelhost_engine_{metric}", CHOSEN), *KEYS), LEGEND)
 
 
-def flow(counter: str, *by: str) -> Query:
-    """Ask for the rate of a counter of the chosen servers."""
+def rate(counter: str, *by: str) -> Query:
+    """Return a query for the rate of a counter of the selected servers."""
     legend = " ".join((LEGEND, *(f"{{{{{label}}}}}" for label in by)))
     return Query(q.total(q.rate(f"modelhost_engine_{counter}_total", CHOSEN), *KEYS, *by), legend)

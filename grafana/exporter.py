@@ -1,4 +1,4 @@
-"""The exporter about itself: whether its numbers can be trusted, and what it costs."""
+"""The Exporter dashboard: health and resource usage of the exporter itself."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from grafana.queries import Query, now
 
 HOST = "{{instance}}"
 BY_COLLECTOR = ("instance", "collector")
-NO_PROXY = "No server is proxied"
+NO_PROXY = "No proxied server"
 
 
 def board() -> Board:
@@ -18,7 +18,7 @@ def board() -> Board:
     return Board(
         "modelhost-exporter",
         "Model host / Exporter",
-        "Whether the exporter's numbers can be trusted, and what it costs.",
+        "Health and resource usage of the exporter itself.",
         (
             row("Now", up(), age(), failing(), lag_now(), reload(), version()),
             row("Scrapes", scrape(), samples(), collectors(), collector_states()),
@@ -30,15 +30,15 @@ def board() -> Board:
 
 
 def line(metric: str, legend: str = HOST) -> Query:
-    """Ask for a gauge by host."""
+    """Return a query for a gauge by host."""
     return Query(q.highest(q.select(metric), "instance"), legend)
 
 
 def up() -> s.Builder:
-    """Show whether exporters answer."""
+    """Show whether exporters are up."""
     return number(
         "Up",
-        "Share of the exporters that answered the last scrape. Good: all.",
+        "Share of the exporters whose last scrape succeeded. Good: all.",
         now(q.over("avg", q.up())),
         unit=s.RATIO,
         steps=s.ALL_IS_WELL,
@@ -48,20 +48,20 @@ def up() -> s.Builder:
 def age() -> s.Builder:
     """Show how long exporters have been running."""
     return number(
-        "Running for",
-        "Time since the youngest exporter started. Good: since you started it; else something restarts it.",
+        "Uptime",
+        "Time since the last start of an exporter. Good: since you started it; otherwise something restarts it.",
         now(q.over("min", f"time() - {q.own('process_start_time_seconds')}")),
         unit="dtdurations",
     ).span(4)
 
 
 def failing() -> s.Builder:
-    """Count collectors that fail though there is something to measure."""
+    """Show the number of failing collectors."""
     failed = f"{q.select('modelhost_scrape_collector_success')} == 0"
     broken = q.over("count", f"({failed}) unless ({q.select('modelhost_scrape_collector_available')} == 0)")
     return number(
         "Collectors failing",
-        "Collectors that failed or missed their deadline; those with nothing to measure do not count. Good: 0.",
+        "Collectors that failed or missed their deadline, without those that have nothing to measure. Good: 0.",
         now(q.or_zero(broken)),
         unit=s.COUNT,
         steps=s.ANY_IS_BAD,
@@ -73,7 +73,7 @@ def lag_now() -> s.Builder:
     return (
         number(
             "Event loop lag p99",
-            "How late the event loop is: everything the proxy forwards waits this long. Good: below 10 ms.",
+            "Lag of the event loop, which delays everything that the proxy forwards. Good: below 10 ms.",
             now(q.quantile(0.99, "modelhost_proxy_event_loop_lag_seconds")),
             unit=s.SECONDS,
             empty=NO_PROXY,
@@ -85,14 +85,14 @@ def lag_now() -> s.Builder:
 
 
 def reload() -> s.Builder:
-    """Show whether the configuration is the file's."""
+    """Show whether the last reload succeeded."""
     since = f"time() - {q.over('min', q.select('modelhost_config_last_reload_success_timestamp_seconds'))}"
     return (
         number(
             "Configuration",
-            "Whether the last attempt to read the configuration succeeded, and how old what rules now is. "
-            "Good: yes; else the old one rules, and the log says why.",
-            now(q.over("min", q.select("modelhost_config_last_reload_successful")), "read well"),
+            "Whether the last reload succeeded, and the age of the configuration in use. Good: yes; otherwise the "
+            "previous one is in use, and the log contains the reason.",
+            now(q.over("min", q.select("modelhost_config_last_reload_successful")), "reloaded"),
             now(since, "age"),
             unit=s.YES_NO,
             steps=s.ALL_IS_WELL,
@@ -107,7 +107,7 @@ def version() -> s.Builder:
     return (
         listing(
             "Versions",
-            "Which version runs on how many hosts, in which Python. Good: one version.",
+            "Number of hosts by version of the exporter and of Python. Good: one version.",
             ("Hosts", s.COUNT, now(q.over("count", q.select("modelhost_build_info"), "version", "python")), s.NONE),
             labels=("version", "python"),
         )
@@ -120,8 +120,7 @@ def scrape() -> s.Builder:
     """Draw how long scrapes take."""
     return graph(
         "Scrape duration",
-        "How long Prometheus waited for the page, and the deadline of its collectors. Good: below 0.1 s, far "
-        "below the deadline.",
+        "Duration of scrapes, and the deadline of the collectors. Good: below 0.1 s, and well below the deadline.",
         Query(q.highest(q.own("scrape_duration_seconds"), "instance"), HOST),
         line("modelhost_scrape_timeout_seconds", "deadline {{instance}}"),
         unit=s.SECONDS,
@@ -129,10 +128,10 @@ def scrape() -> s.Builder:
 
 
 def samples() -> s.Builder:
-    """Draw the size of the page."""
+    """Draw the number of samples per scrape."""
     return graph(
         "Samples per scrape",
-        "Series on the page. Good: steady; growth means labels that have no bound.",
+        "Samples in each scrape. Good: steady; growth means unbounded labels.",
         Query(q.highest(q.own("scrape_samples_scraped"), "instance"), HOST),
         unit=s.COUNT,
     )
@@ -143,7 +142,7 @@ def collectors() -> s.Builder:
     took = q.highest(q.select("modelhost_scrape_collector_duration_seconds"), *BY_COLLECTOR)
     return graph(
         "Collector duration",
-        "How long each collector ran; the 20 slowest. Good: milliseconds.",
+        "Duration of the 20 slowest collectors. Good: milliseconds.",
         Query(q.top(20, took), "{{instance}} {{collector}}"),
         unit=s.SECONDS,
     )
@@ -155,7 +154,7 @@ def collector_states() -> s.Builder:
     there = q.highest(q.select("modelhost_scrape_collector_available"), "collector")
     return states(
         "Collectors",
-        "Whether each collector's metrics are on the page of all chosen hosts. Good: yes, or nothing to measure.",
+        "Whether each collector works on all selected hosts. Good: yes, or nothing to measure.",
         Query(f"{worked} + ({there} == 0) * 2 or {worked}", "{{collector}}"),
         texts={0: ("failing", s.RED), 1: ("yes", s.GREEN), 2: ("nothing to measure", s.GREY)},
     ).span(24)
@@ -166,7 +165,7 @@ def cpu() -> s.Builder:
     return graph(
         "CPU",
         "CPU time of the exporter, in cores. Good: below 0.01 without traffic.",
-        Query(q.total(q.ours(q.rate("process_cpu_seconds_total"), "job", "instance"), "instance"), HOST),
+        Query(q.total(q.limited_to_exporter(q.rate("process_cpu_seconds_total"), "job", "instance"), "instance"), HOST),
         unit=s.COUNT,
     ).span(6)
 
@@ -183,10 +182,10 @@ def memory() -> s.Builder:
 
 def files() -> s.Builder:
     """Draw open files."""
-    share = q.ours(q.ratio(q.select("process_open_fds"), q.select("process_max_fds")), "job", "instance")
+    share = q.limited_to_exporter(q.ratio(q.select("process_open_fds"), q.select("process_max_fds")), "job", "instance")
     return graph(
         "Open files",
-        "Share of the files that it may open; the proxy needs two for each request. Good: below 50 %.",
+        "Open files as a share of the limit; the proxy uses two per request. Good: below 50 %.",
         Query(q.highest(share, "instance"), HOST),
         unit=s.RATIO,
     ).span(6)
@@ -206,14 +205,14 @@ def closed() -> s.Builder:
     """Draw how many connections were closed for a limit."""
     return graph(
         "Connections closed for a limit",
-        "Connections refused or closed, by port and reason. Good: idle_timeout only; else clients that are slow, "
-        "or more of them than a cap allows.",
+        "Connections refused or closed, by port and reason. Good: idle_timeout only; other reasons mean slow "
+        "clients or too many connections.",
         *(
             Query(q.total(q.rate(f"modelhost_{port}_connections_closed_total"), "reason"), f"{port} {{{{reason}}}}")
             for port in ("web", "proxy")
         ),
         unit=s.OPERATIONS,
-        empty="None seen",
+        empty="None yet",
     )
 
 
@@ -222,11 +221,11 @@ def shortages() -> s.Builder:
     short = q.total(q.rate("modelhost_process_descriptor_shortages_total"), "instance", "operation")
     return graph(
         "Shortages of file descriptors",
-        "Times that too few were left: accept, for a client's connection; connect, for one to a model server. "
-        "Good: 0; else raise the limit.",
+        "Shortages per second, by operation: accept for client connections, connect for connections to model "
+        "servers. Good: 0; otherwise raise the limit.",
         Query(short, "{{instance}} {{operation}}"),
         unit=s.OPERATIONS,
-        empty="None seen",
+        empty="None yet",
     )
 
 
@@ -234,20 +233,19 @@ def dropped_messages() -> s.Builder:
     """Draw how many log messages were dropped."""
     return graph(
         "Log messages dropped",
-        "Messages that were not written, since nothing reads standard error in time, or it is full or closed. Good: 0.",
+        "Messages that could not be written to standard error in time. Good: 0.",
         Query(q.total(q.rate("modelhost_log_messages_dropped_total"), "instance"), HOST),
         unit=s.OPERATIONS,
     )
 
 
 def overhead() -> s.Builder:
-    """Draw what the proxy adds."""
+    """Draw the overhead of the proxy."""
     name = "modelhost_proxy_overhead_seconds"
     return per_request(
         "Proxy overhead",
-        "What the proxy itself adds: leg request, until the request is passed on; leg response, the longest a "
-        "piece of the "
-        "reply spent here, slow clients included. Good: p95 below 5 ms.",
+        "Time added by the proxy. Leg request: until the request is forwarded. Leg response: the longest time that "
+        "a chunk of the response stayed in the proxy, including slow clients. Good: p95 below 5 ms.",
         *(
             Query(q.quantile(share, name, by=("leg",)), f"p{share * 100:.0f} {{{{leg}}}}")
             for share in (0.5, 0.95, 0.99)
@@ -260,7 +258,7 @@ def overhead_heat() -> s.Builder:
     """Draw the proxy's overhead as a heatmap."""
     return heat(
         "Proxy overhead, heatmap",
-        "How many requests were held back how long on their way in. Good: all at the bottom.",
+        "Distribution of the time until requests are forwarded. Good: all at the bottom.",
         q.buckets("modelhost_proxy_overhead_seconds", 'leg="request"'),
         unit=s.SECONDS,
         empty=NO_PROXY,
@@ -271,19 +269,19 @@ def lag() -> s.Builder:
     """Draw the event loop's lag."""
     return per_request(
         "Event loop lag",
-        "How late the event loop is. Good: p99 below 10 ms; more means that a CPU is missing.",
+        "Lag of the event loop. Good: p99 below 10 ms; more means too little CPU.",
         *q.quantiles("modelhost_proxy_event_loop_lag_seconds"),
         empty=NO_PROXY,
     )
 
 
 def parse_errors() -> s.Builder:
-    """Draw what could not be read."""
+    """Draw responses that could not be parsed."""
     failed = q.total(q.rate("modelhost_proxy_parse_errors_total"), "server", "api", "reason")
     return graph(
-        "Replies that could not be read",
-        "By dialect and reason; they were forwarded all the same. Good: 0.",
+        "Response parse errors",
+        "Responses that could not be parsed, by dialect and reason; they were forwarded unchanged. Good: 0.",
         Query(failed, "{{server}} {{api}} {{reason}}"),
         unit=s.REQUESTS,
-        empty="None seen",
+        empty="None yet",
     )

@@ -1,4 +1,4 @@
-"""Values as Grafana writes them: units and value mappings, for the pictures."""
+"""Format values as Grafana does (units and value mappings), for the rendered pictures."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SCALES = {"s": _DURATIONS, "dtdurations": _DURATIONS, "bytes": _BYTES} | {
 
 
 def text(value: float, field: Mapping[str, Any]) -> str:
-    """Return a value as a panel's field configuration shows it: by its mappings, else in its unit."""
+    """Format a value by the mappings of a panel's field configuration, or else in its unit."""
     for mapping in field.get("mappings", ()):
         if mapping["type"] == "value" and f"{value:g}" in mapping["options"]:
             return str(mapping["options"][f"{value:g}"]["text"])
@@ -40,7 +40,7 @@ def text(value: float, field: Mapping[str, Any]) -> str:
 
 
 def in_unit(value: float, unit: str) -> str:
-    """Return a number in one of Grafana's units, with three digits."""
+    """Format a number in one of Grafana's units, with three digits."""
     if not math.isfinite(value):
         return "–"
     if unit == "bool_yes_no":
@@ -53,7 +53,7 @@ def in_unit(value: float, unit: str) -> str:
 
 
 def _scaled(value: float, sizes: tuple[tuple[float, str], ...]) -> str:
-    """Return a number in the largest unit that it fills, else in the last one."""
+    """Format a number in the largest unit not above it, or else in the smallest."""
     if not value:
         return f"0 {next(name for size, name in sizes if size == 1)}".rstrip()
     size, name = next(((size, name) for size, name in sizes if abs(value) >= size), sizes[-1])

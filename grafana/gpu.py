@@ -1,16 +1,16 @@
-"""GPUs: what they do, what they need, what holds them back, and what is wrong with them."""
+"""The GPU dashboard: activity, memory, power, throttling and errors."""
 
 from __future__ import annotations
 
 from grafana import gpu_activity as activity
 from grafana import gpu_health as health
 from grafana import gpu_power as power
-from grafana import mig
+from grafana import mig, stats
 from grafana import queries as q
 from grafana import style as s
 from grafana.board import Board, Variable, row
-from grafana.gpu_queries import CHOSEN, NO_GPU, line
-from grafana.panels import MINUTE, listing, number
+from grafana.gpu_queries import CHOSEN, gauge
+from grafana.panels import MINUTE, NO_GPU, listing, number
 from grafana.queries import Query, now
 
 GPU = Variable("gpu", "GPU", q.values_of("gpu", "modelhost_gpu_info"))
@@ -21,9 +21,18 @@ def board() -> Board:
     return Board(
         "modelhost-gpu",
         "Model host / GPU",
-        "What the GPUs do, what they need, what holds them back, and what is wrong with them.",
+        "Activity, memory, power, throttling and errors of the GPUs.",
         (
-            row("Now", devices(), missing(), answering(), asleep(), driver(), energy_per_token(), cards()),
+            row(
+                "Now",
+                stats.gpus(),
+                stats.gpus_missing(),
+                not_responding(),
+                suspended(),
+                driver(),
+                energy_per_token(),
+                cards(),
+            ),
             row(
                 "Activity",
                 activity.utilization().span(12),
@@ -54,58 +63,35 @@ def board() -> Board:
     )
 
 
-def devices() -> s.Builder:
-    """Count GPUs."""
+def not_responding() -> s.Builder:
+    """Show the number of GPUs that do not respond."""
+    down = q.over("count", f"{q.select('modelhost_gpu_up')} == 0")
     return number(
-        "GPUs",
-        "GPUs that are there on the chosen hosts. Good: as many as you built in.",
-        now(q.or_zero(q.total(q.select("modelhost_gpu_devices")))),
-        unit=s.COUNT,
-        texts={0: (NO_GPU, s.GREY)},
-    )
-
-
-def missing() -> s.Builder:
-    """Count GPUs that fell off the bus."""
-    expected, there = (q.total(q.select(f"modelhost_gpu_devices{end}")) for end in ("_expected", ""))
-    return number(
-        "Missing",
-        "GPUs that should be there and are not. Good: 0.",
-        now(q.or_zero(f"{expected} - {there}")),
+        "Not responding",
+        "GPUs whose driver does not respond. Good: 0.",
+        now(q.or_zero(down)),
         unit=s.COUNT,
         steps=s.ANY_IS_BAD,
     )
 
 
-def answering() -> s.Builder:
-    """Count GPUs that hang."""
-    hanging = q.over("count", f"{q.select('modelhost_gpu_up')} == 0")
+def suspended() -> s.Builder:
+    """Show the number of GPUs that are suspended or not polled."""
     return number(
-        "Hanging",
-        "GPUs whose driver does not answer. Good: 0.",
-        now(q.or_zero(hanging)),
-        unit=s.COUNT,
-        steps=s.ANY_IS_BAD,
-    )
-
-
-def asleep() -> s.Builder:
-    """Count GPUs that sleep or are let rest."""
-    return number(
-        "Asleep, resting",
-        "GPUs that the system has put to sleep, and GPUs that the exporter leaves alone so that they can fall asleep. "
-        "Good: any number; 0 on servers.",
-        now(q.or_zero(q.total(q.select("modelhost_gpu_devices_suspended"))), "asleep"),
-        now(q.or_zero(q.total(q.select("modelhost_gpu_devices_polling_paused"))), "resting"),
+        "Suspended, polling paused",
+        "GPUs that the system has suspended, and GPUs that the exporter does not poll so that they can be "
+        "suspended. Good: any number; 0 on servers.",
+        now(q.or_zero(q.total(q.select("modelhost_gpu_devices_suspended"))), "suspended"),
+        now(q.or_zero(q.total(q.select("modelhost_gpu_devices_polling_paused"))), "paused"),
         unit=s.COUNT,
     )
 
 
 def driver() -> s.Builder:
-    """Say whether the exporter needs a restart."""
+    """Show whether the exporter needs a restart."""
     return number(
         "Restart needed",
-        "Whether the driver was replaced while the exporter ran. Good: no; else restart the exporter.",
+        "Whether the driver was replaced while the exporter runs. Good: no; otherwise restart the exporter.",
         now(q.or_zero(q.highest(q.select("modelhost_gpu_restart_required")))),
         unit=s.COUNT,
         texts={0: ("no", s.GREEN), 1: ("yes", s.RED)},
@@ -113,15 +99,14 @@ def driver() -> s.Builder:
 
 
 def energy_per_token() -> s.Builder:
-    """Show what a token costs."""
+    """Show the energy per token."""
     watts = q.total(q.rate("modelhost_gpu_energy_joules_total"))
     tokens = q.total(q.rate("modelhost_output_tokens_total"))
     return (
         number(
             "Energy per output token",
-            "Energy of all GPUs of the chosen hosts over all tokens that their models wrote. Good: low; it falls "
-            "with load, "
-            "since an idle GPU draws power too.",
+            "Energy of all GPUs of the selected hosts per token that their models generated. Good: low; it falls "
+            "with load, since idle GPUs also draw power.",
             now(q.ratio(watts, f"({tokens} > 0)")),
             unit=s.JOULES,
             empty="No tokens, or no energy counter",
@@ -136,15 +121,15 @@ def cards() -> s.Builder:
     labels = ("instance", "gpu", "vendor", "name", "driver_version", "compute_capability")
     info = q.total(q.select("modelhost_gpu_info", CHOSEN), *labels)
 
-    def told(metric: str) -> Query:
-        return now(f"{line(metric).expr} * on (instance, gpu) group_right () {info}")
+    def joined(metric: str) -> Query:
+        return now(f"{gauge(metric).expr} * on (instance, gpu) group_right () {info}")
 
     return listing(
         "Cards",
-        "The cards and their drivers. Good: all up, one driver.",
-        ("Up", s.YES_NO, told("up"), s.ALL_IS_WELL),
-        ("Memory", s.BYTES, told("memory_total_bytes"), s.NONE),
-        ("Shares the host's memory", s.YES_NO, told("unified_memory"), s.NONE),
+        "GPUs and their drivers. Good: all up, with the same driver.",
+        ("Up", s.YES_NO, joined("up"), s.ALL_IS_WELL),
+        ("Memory", s.BYTES, joined("memory_total_bytes"), s.NONE),
+        ("Shares the host's memory", s.YES_NO, joined("unified_memory"), s.NONE),
         labels=labels,
         empty=NO_GPU,
     ).height(7)

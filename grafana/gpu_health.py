@@ -1,4 +1,4 @@
-"""The part of the GPU dashboard that says what is wrong: throttling, links, errors."""
+"""Panels of the GPU dashboard about throttling, links and errors."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ ACTIONS = {
 
 
 def throttling() -> tuple[s.Builder, ...]:
-    """Draw what holds the clocks down."""
+    """Draw throttling by reason."""
     reasons = q.highest(q.select("modelhost_gpu_throttled", CHOSEN), "reason")
     seconds = q.highest(q.rate("modelhost_gpu_throttled_seconds_total", CHOSEN), "instance", "gpu", "reason")
     state = q.highest(q.select("modelhost_gpu_performance_state", CHOSEN), *KEYS)
     return (
         states(
             "Throttle reasons",
-            "Why the clocks of any chosen GPU are held down. Good: none; a power limit under full load is normal, "
-            "hardware reasons are not.",
+            "Reasons why the clocks of any selected GPU are reduced. Good: none; a power limit under full load is "
+            "normal, hardware reasons are not.",
             Query(reasons, "{{reason}}"),
-            texts={0: ("no", s.GREEN), 1: ("held down", s.RED)},
+            texts={0: ("no", s.GREEN), 1: ("throttled", s.RED)},
             empty=NOT_MEASURED,
         ),
         graph(
-            "Time held down",
-            "Share of time, by reason, as the driver counts it: short ones are seen too. Good: 0, save for the "
-            "power limit.",
+            "Time throttled",
+            "Share of time by reason, from the driver's counters, which include short events. Good: 0, except for "
+            "the power limit.",
             Query(q.top(20, seconds), f"{LEGEND} {{{{reason}}}}"),
             unit=s.RATIO,
             empty=NOT_MEASURED,
@@ -64,8 +64,8 @@ def links() -> tuple[s.Builder, ...]:
     return (
         graph(
             "PCIe link",
-            "Lanes and generation, as shares of what GPU and slot allow. Good: 1; an idle GPU lowers the generation, "
-            "a narrow link under load is a bad contact.",
+            "Lanes and generation, as shares of what GPU and slot support. Good: 1; an idle GPU lowers the "
+            "generation, fewer lanes under load mean a bad contact.",
             Query(width, f"lanes {LEGEND}"),
             Query(generation, f"generation {LEGEND}"),
             unit=s.RATIO,
@@ -73,7 +73,7 @@ def links() -> tuple[s.Builder, ...]:
         ),
         graph(
             "PCIe replays",
-            "Packets that were sent again, per second. Good: 0; a steady rate is a bad connection.",
+            "Packets sent again per second. Good: 0; a steady rate means a bad connection.",
             Query(q.total(q.rate("modelhost_gpu_pcie_replays_total", CHOSEN), *KEYS), LEGEND),
             unit=s.PACKETS,
             empty=NOT_MEASURED,
@@ -82,7 +82,7 @@ def links() -> tuple[s.Builder, ...]:
 
 
 def errors() -> tuple[s.Builder, ...]:
-    """Show memory errors, XIDs and what the driver asks for."""
+    """Show memory errors, XIDs and the recovery action."""
     return (ecc().span(12), xids().span(12), recovery(), xid_list(), memory_health())
 
 
@@ -91,7 +91,7 @@ def ecc() -> s.Builder:
     found = q.total(q.increase("modelhost_gpu_ecc_errors_total", CHOSEN), *KEYS, "type")
     return graph(
         "Memory errors",
-        "New errors (ECC), by type. Good: 0; corrected ones now and then are harmless, uncorrected ones are not.",
+        "New ECC errors by type. Good: 0; occasional corrected errors are harmless, uncorrected ones are not.",
         Query(found, f"{LEGEND} {{{{type}}}}"),
         unit=s.COUNT,
         empty=NOT_MEASURED,
@@ -102,19 +102,18 @@ def xids() -> s.Builder:
     """Draw XIDs."""
     return graph(
         "XID errors",
-        "Critical errors that the driver reported, by code. Good: none; 13, 31 and 43 are usually a program's "
-        "own fault.",
+        "Errors reported by the driver, by XID. Good: none; 13, 31 and 43 are usually faults of a program.",
         Query(q.total(q.increase("modelhost_gpu_xid_errors_total", CHOSEN), *KEYS, "xid"), f"{LEGEND} XID {{{{xid}}}}"),
         unit=s.COUNT,
-        empty="No XID errors seen",
+        empty="No XID errors yet",
     )
 
 
 def recovery() -> s.Builder:
-    """Draw what the driver asks for."""
+    """Draw the action that the driver requests."""
     return states(
         "Recovery action",
-        "What the driver asks for. Good: none.",
+        "Action that the driver requests. Good: none.",
         Query(q.highest(q.select("modelhost_gpu_recovery_action", CHOSEN), *KEYS), LEGEND),
         texts=ACTIONS,
         empty=NOT_MEASURED,
@@ -135,9 +134,8 @@ def memory_health() -> s.Builder:
     return (
         listing(
             "Memory repairs",
-            "Rows and pages taken out of use for errors, and repairs that wait for a reset. Good: 0 pending, no "
-            "failure; "
-            "a card whose remapping failed is to be replaced.",
+            "Memory rows and pages retired after errors, and repairs pending until a reset. Good: 0 pending, no "
+            "failure; replace a card whose remapping failed.",
             ("ECC", s.YES_NO, now(q.highest(q.select("modelhost_gpu_ecc_enabled", CHOSEN), *KEYS)), s.NONE),
             ("Rows, corrected", s.COUNT, now(rows["corrected"]), s.NONE),
             ("Rows, uncorrected", s.COUNT, now(rows["uncorrected"]), s.ANY_IS_BAD),
@@ -154,18 +152,18 @@ def memory_health() -> s.Builder:
 
 
 def xid_list() -> s.Builder:
-    """List the XIDs that were seen."""
+    """List the XIDs reported so far."""
     since = f"time() - {q.highest(q.select('modelhost_gpu_xid_last_timestamp_seconds', CHOSEN), *KEYS, 'xid')}"
-    watched = q.highest(q.select("modelhost_gpu_xid_monitored", CHOSEN), *KEYS)
+    monitored = q.highest(q.select("modelhost_gpu_xid_monitored", CHOSEN), *KEYS)
     return (
         listing(
             "XID errors, last seen",
-            "How long ago each XID was last reported, and whether the GPU is watched for them. Good: watched, "
+            "Time since each XID was last reported, and whether the GPU is monitored for them. Good: monitored, "
             "and none.",
             ("Ago", "dtdurations", now(since), s.NONE),
-            ("Watched", s.YES_NO, now(watched), s.ALL_IS_WELL),
+            ("Monitored", s.YES_NO, now(monitored), s.ALL_IS_WELL),
             labels=(*KEYS, "xid"),
-            empty="No GPU detected, or it reports no XIDs",
+            empty="No GPU detected, or no XID reported",
         )
         .span(12)
         .height(8)

@@ -1,10 +1,10 @@
-"""The part of the GPU dashboard about what GPUs need: power, cooling, and their links."""
+"""Panels of the GPU dashboard about power, cooling and links."""
 
 from __future__ import annotations
 
 from grafana import queries as q
 from grafana import style as s
-from grafana.gpu_queries import CHOSEN, KEYS, LEGEND, NOT_MEASURED, flow, line
+from grafana.gpu_queries import CHOSEN, KEYS, LEGEND, NOT_MEASURED, gauge, rate
 from grafana.panels import graph
 from grafana.queries import Query
 
@@ -13,10 +13,9 @@ def power() -> s.Builder:
     """Draw power beside its limit."""
     return graph(
         "Power against limit",
-        "Power drawn by each board, and the limit in force. Good: below the limit; at the limit the clocks are "
-        "held down.",
-        line("power_watts"),
-        line("power_limit_watts", f"limit {LEGEND}"),
+        "Power of each board, and its limit. Good: below the limit; at the limit the clocks are reduced.",
+        gauge("power_watts"),
+        gauge("power_limit_watts", f"limit {LEGEND}"),
         unit=s.WATTS,
         empty=NOT_MEASURED,
     )
@@ -24,18 +23,22 @@ def power() -> s.Builder:
 
 def power_share() -> s.Builder:
     """Draw power as a share of the limit."""
-    share = q.ratio(line("power_watts").expr, line("power_limit_watts").expr)
+    share = q.ratio(gauge("power_watts").expr, gauge("power_limit_watts").expr)
     return graph(
-        "Share of the power limit", "Good: below 95 %.", Query(share, LEGEND), unit=s.RATIO, empty=NOT_MEASURED
+        "Share of the power limit",
+        "Power as a share of the limit. Good: below 95 %.",
+        Query(share, LEGEND),
+        unit=s.RATIO,
+        empty=NOT_MEASURED,
     )
 
 
 def energy() -> s.Builder:
     """Draw energy."""
     return graph(
-        "Mean power by energy",
-        "Joules a second as the card counts them: right at any scrape interval. Good: it follows the tokens.",
-        flow("energy_joules"),
+        "Mean power from energy",
+        "Mean power from the card's energy counter, exact at any scrape interval. Good: follows the tokens.",
+        rate("energy_joules"),
         unit=s.WATTS,
         empty=NOT_MEASURED,
     )
@@ -45,8 +48,8 @@ def temperature() -> s.Builder:
     """Draw temperatures beside their limits."""
     return graph(
         "Temperature against its limits",
-        "Each sensor, and the lowest temperature at which each kind of limit acts. Good: 10 °C below the slowdown.",
-        line("temperature_celsius", f"{LEGEND} {{{{sensor}}}}", by=(*KEYS, "sensor")),
+        "Each sensor, and the lowest limit of each type. Good: 10 °C below the slowdown.",
+        gauge("temperature_celsius", f"{LEGEND} {{{{sensor}}}}", by=(*KEYS, "sensor")),
         Query(q.over("min", q.select("modelhost_gpu_temperature_limit_celsius", CHOSEN), "type"), "limit: {{type}}"),
         unit=s.CELSIUS,
         empty=NOT_MEASURED,
@@ -54,11 +57,11 @@ def temperature() -> s.Builder:
 
 
 def limits() -> s.Builder:
-    """Draw what is left until slowdown."""
+    """Draw the temperature margin until slowdown."""
     return graph(
         "Degrees until slowdown",
-        "How much warmer each GPU may get (Ada, Hopper and later). Good: above 10 °C.",
-        line("temperature_margin_celsius"),
+        "Temperature margin of each GPU until slowdown (Ada, Hopper and later). Good: above 10 °C.",
+        gauge("temperature_margin_celsius"),
         unit=s.CELSIUS,
         empty=NOT_MEASURED,
     )
@@ -67,10 +70,11 @@ def limits() -> s.Builder:
 def clocks() -> s.Builder:
     """Draw clocks."""
     keys = (*KEYS, "domain")
-    share = q.ratio(line("clock_hertz", by=keys).expr, line("clock_max_hertz", by=keys).expr)
+    share = q.ratio(gauge("clock_hertz", by=keys).expr, gauge("clock_max_hertz", by=keys).expr)
     return graph(
         "Clocks",
-        "Clock of each domain as a share of its highest. Good: near 1 while requests run; an idle GPU clocks down.",
+        "Clock of each domain as a share of its maximum. Good: near 1 while requests run; an idle GPU lowers its "
+        "clocks.",
         Query(share, f"{LEGEND} {{{{domain}}}}"),
         unit=s.RATIO,
         empty=NOT_MEASURED,
@@ -81,10 +85,10 @@ def fans() -> s.Builder:
     """Draw fans."""
     return graph(
         "Fans",
-        "Speed each fan is told to run at. Good: below 1; absent on cards without fans.",
-        line("fan_speed_ratio", f"{LEGEND} fan {{{{fan}}}}", by=(*KEYS, "fan")),
+        "Target speed of each fan. Good: below 1; absent on cards without fans.",
+        gauge("fan_speed_ratio", f"{LEGEND} fan {{{{fan}}}}", by=(*KEYS, "fan")),
         unit=s.RATIO,
-        empty="No GPU with fans of its own",
+        empty="No GPU with fans",
     )
 
 
@@ -96,18 +100,18 @@ def pcie() -> s.Builder:
 def nvlink() -> s.Builder:
     """Draw NVLink traffic."""
     return _ways(
-        "NVLink traffic", "All links of a GPU. Good: alike on GPUs that serve one model together.", "nvlink", KEYS
+        "NVLink traffic", "All links of a GPU. Good: similar on GPUs that serve one model together.", "nvlink", KEYS
     )
 
 
 def _ways(title: str, text: str, bus: str, keys: tuple[str, ...]) -> s.Builder:
-    sent = flow(f"{bus}_transmit_bytes", by=keys)
+    sent = rate(f"{bus}_transmit_bytes", by=keys)
     return graph(
         title,
-        f"Bytes per second received; sent ones are below zero. {text}",
-        flow(f"{bus}_receive_bytes", f"in {LEGEND}", by=keys),
+        f"Bytes per second received; sent bytes are negative. {text}",
+        rate(f"{bus}_receive_bytes", f"in {LEGEND}", by=keys),
         Query(f"-{sent.expr}", f"out {LEGEND}"),
         unit=s.BYTES_PER_SECOND,
         empty=NOT_MEASURED,
-        least=None,
+        min_=None,
     )

@@ -1,4 +1,4 @@
-"""What the panels about GPUs share: which GPUs, and how their lines are called."""
+"""Queries and texts shared by the panels about GPUs."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from grafana.queries import Query
 CHOSEN = 'gpu=~"$gpu"'
 KEYS = ("instance", "gpu")
 LEGEND = "{{instance}} GPU {{gpu}}"
-NO_GPU = "No GPU detected"
-NOT_MEASURED = "No GPU detected, or it does not measure this"
+NOT_MEASURED = "No GPU detected, or not reported by the driver"
 
 
-def line(metric: str, legend: str = LEGEND, *, by: tuple[str, ...] = KEYS) -> Query:
-    """Ask for a gauge of the chosen GPUs."""
+def gauge(metric: str, legend: str = LEGEND, *, by: tuple[str, ...] = KEYS) -> Query:
+    """Return a query for a gauge of the selected GPUs."""
     return Query(q.highest(q.select(f"modelhost_gpu_{metric}", CHOSEN), *by), legend)
 
 
-def flow(counter: str, legend: str = LEGEND, *, by: tuple[str, ...] = KEYS) -> Query:
-    """Ask for the rate of a counter of the chosen GPUs."""
+def rate(counter: str, legend: str = LEGEND, *, by: tuple[str, ...] = KEYS) -> Query:
+    """Return a query for the rate of a counter of the selected GPUs."""
     return Query(q.total(q.rate(f"modelhost_gpu_{counter}_total", CHOSEN), *by), legend)

@@ -1,4 +1,4 @@
-"""The host: CPU, memory, disks, file systems, network, sensors."""
+"""The Host dashboard: CPU, memory, disks, file systems, network, sensors."""
 
 from __future__ import annotations
 
@@ -42,20 +42,23 @@ def board() -> Board:
 
 
 def facts() -> tuple[s.Builder, ...]:
-    """Name the machine."""
+    """Show facts about the machine."""
     up = q.select("modelhost_time_seconds") + " - " + q.select("modelhost_boot_time_seconds")
     info = ("modelhost_os_info", "instance", "system", "release", "machine")
     return (
         number(
             "Operating system",
-            "What the machine runs. Good: the same release on machines of one kind.",
+            "Operating system, release and architecture. Good: the same release on similar machines.",
             now(q.total(q.select(info[0]), *info[1:]), "{{system}} {{release}} {{machine}}"),
             unit=s.COUNT,
         )
         .text_mode(BigValueTextMode.NAME)
         .span(8),
         number(
-            "Up for", "Time since the boot. Good: as long as you think.", now(over_hosts("min", up)), unit="dtdurations"
+            "Uptime",
+            "Time since boot. Good: since your last planned reboot.",
+            now(over_hosts("min", up)),
+            unit="dtdurations",
         ).span(4),
         number(
             "Cores",
@@ -71,9 +74,9 @@ def facts() -> tuple[s.Builder, ...]:
             unit=s.BYTES,
         ).span(4),
         number(
-            "Killed for lack of memory",
-            "Processes that the kernel killed within the time range above. Good: 0; one of them may be your "
-            "model server.",
+            "OOM kills",
+            "Processes that the kernel killed for lack of memory in the selected time range. Good: 0; it may have "
+            "been a model server.",
             now(q.total(q.increase("modelhost_oom_kills_total", window=q.RANGE))),
             unit=s.COUNT,
             steps=s.ANY_IS_BAD,
@@ -82,7 +85,7 @@ def facts() -> tuple[s.Builder, ...]:
 
 
 def over_hosts(operator: str, expr: str) -> str:
-    """Aggregate over the chosen hosts."""
+    """Aggregate over the selected hosts."""
     return q.over(operator, expr)
 
 
@@ -90,9 +93,8 @@ def modes() -> s.Builder:
     """Draw CPU time by mode."""
     return graph(
         "CPU by mode",
-        "CPUs at work, by what they did. Good: mostly user; much system or softirq is overhead, steal belongs to "
-        "another "
-        "guest, iowait is idle time with a disk request outstanding.",
+        "CPUs in use, by mode. Good: mostly user; high system or softirq is overhead, steal is used by other "
+        "virtual machines, iowait is idle time with a disk request outstanding.",
         Query(q.total(q.rate("modelhost_cpu_seconds_total", 'mode!="idle"'), "mode"), "{{mode}}"),
         unit=s.COUNT,
         stacked=True,
@@ -103,11 +105,11 @@ def cores() -> s.Builder:
     """Draw each core."""
     return graph(
         "CPU per core",
-        "Share of time in which each core had work; the 32 busiest. Good: alike; one at 100 % is a program with "
-        "one thread.",
+        "Share of time in which each core was in use, for the 32 busiest. Good: similar; one at 100 % is a "
+        "single-threaded program.",
         Query(q.top(32, q.core_busy()), "{{instance}} {{cpu}}"),
         unit=s.RATIO,
-        most=1,
+        max_=1,
     ).max_data_points(FEWER)
 
 
@@ -127,13 +129,16 @@ def load() -> s.Builder:
 
 def pressure() -> s.Builder:
     """Draw pressure stall information."""
-    return _pressure("Pressure: somebody waits", "waiting", "at least one task waited", "below 10 %")
+    return _pressure("Pressure: some tasks wait", "waiting", "at least one task waited", "below 10 %")
 
 
 def stalls() -> s.Builder:
     """Draw full stalls."""
     return _pressure(
-        "Pressure: all wait", "stalled", "every task that could run waited at once", "0; above 10 % the machine crawls"
+        "Pressure: all tasks wait",
+        "stalled",
+        "every task that could run waited at once",
+        "0; above 10 % the machine is very slow",
     )
 
 
@@ -146,12 +151,12 @@ def _pressure(title: str, kind: str, text: str, good: str) -> s.Builder:
             "{{instance}} {{resource}}",
         ),
         unit=s.RATIO,
-        empty="The kernel does not measure it",
+        empty="Not reported by the kernel",
     )
 
 
 def switches() -> s.Builder:
-    """Draw the kernel's busywork."""
+    """Draw context switches and interrupts."""
     return graph(
         "Context switches and interrupts",
         "Per second. Good: steady; a jump without more requests is overhead.",
@@ -166,8 +171,7 @@ def memory() -> s.Builder:
     parts = ("used", "buffers", "cached", "free")
     return graph(
         "Memory",
-        "What memory is used for. Good: free or cached memory is left; cached files are given back when programs "
-        "need them.",
+        "Memory by use. Good: some is free or cached; the kernel frees caches when programs need memory.",
         *(Query(q.total(q.select(f"modelhost_memory_{part}_bytes")), part) for part in parts),
         unit=s.BYTES,
         stacked=True,
@@ -178,7 +182,7 @@ def swap() -> s.Builder:
     """Draw swap."""
     return graph(
         "Swap",
-        "Swap space, in use and free. Good: little in use; a model that was swapped out is slow.",
+        "Swap space in use and free. Good: little in use; a swapped-out model is slow.",
         *(Query(q.total(q.select(f"modelhost_swap_{part}_bytes")), part) for part in ("used", "free", "total")),
         unit=s.BYTES,
         empty="No swap space",
@@ -205,11 +209,10 @@ def container() -> s.Builder:
     cpus = q.total(q.select("modelhost_cgroup_cpu_limit_cores"), "instance")
     return graph(
         "Container limits",
-        "Share of the container's memory limit in use, and seconds a second that its CPU limit of so many cores "
-        "held it back. "
-        "Good: below 90 %, and 0.",
+        "Share of the container's memory limit in use, and throttled CPU time per core of its CPU limit. Good: "
+        "below 90 %, and 0.",
         Query(q.ratio(used, limit), "memory {{instance}}"),
-        Query(q.ratio(throttled, cpus), "held back, per core {{instance}}"),
+        Query(q.ratio(throttled, cpus), "throttled per core {{instance}}"),
         unit=s.RATIO,
         empty="Not in a container with limits",
     )
@@ -233,8 +236,8 @@ def files() -> s.Builder:
     allocated, maximum = (q.select(f"modelhost_file_descriptors_{what}") for what in ("allocated", "maximum"))
     return graph(
         "Open files",
-        "File handles in use, and their share of what the kernel allows. Good: steady; a climb without an end is a "
-        "leak. Most kernels of today have no limit in practice: the share is then 0.",
+        "File handles in use, and their share of what the kernel allows. Good: steady; continuous growth is a "
+        "leak. Most current kernels have no limit in practice; the share is then 0.",
         Query(q.highest(allocated, "instance"), "{{instance}}"),
         Query(q.highest(q.ratio(allocated, maximum), "instance"), "share {{instance}}"),
         unit=s.COUNT,
@@ -245,11 +248,11 @@ def clock_offset() -> s.Builder:
     """Draw the clock's offset."""
     return graph(
         "Clock",
-        "How far the clock is off, as far as the kernel was told, and its bound on the error. Good: below 50 ms.",
+        "Clock offset that the time daemon last reported to the kernel, and the bound on the error. Good: below 50 ms.",
         Query(q.highest(q.select("modelhost_clock_offset_seconds"), "instance"), "offset {{instance}}"),
         Query(q.highest(q.select("modelhost_clock_maximum_error_seconds"), "instance"), "error bound {{instance}}"),
         unit=s.SECONDS,
-        least=None,
+        min_=None,
     )
 
 
@@ -257,7 +260,7 @@ def clock_states() -> s.Builder:
     """Show whether the clock is synchronised."""
     return states(
         "Clock synchronised",
-        "Whether a time daemon keeps the clock. Good: yes; else timestamps of hosts cannot be compared.",
+        "Whether a time daemon synchronises the clock. Good: yes; otherwise timestamps of hosts are not comparable.",
         Query(q.highest(q.select("modelhost_clock_synchronized"), "instance"), "{{instance}}"),
         texts={0: ("no", s.RED), 1: ("yes", s.GREEN)},
     )

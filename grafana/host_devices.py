@@ -1,4 +1,4 @@
-"""The host's devices: disks, file systems, network interfaces, sensors."""
+"""Panels of the Host dashboard about disks, file systems, network interfaces and sensors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from grafana.queries import Query, now
 
 DISK, DEVICE = 'device=~"$disk"', 'device=~"$device"'
 DISK_KEYS = ("instance", "device")
-NO_DISK = "No disk seen"
+NO_DISK = "No disk detected"
 _YEAR = 365 * 24 * 3600
 SOON = ((None, s.RED), (4 * 3600, s.AMBER), (24 * 3600, s.GREEN))
 OLD = ((None, s.GREEN), (180, s.AMBER), (600, s.RED))
@@ -41,15 +41,16 @@ def disks() -> tuple[s.Builder, ...]:
         ),
         graph(
             "Disk utilisation",
-            "Share of time with a request in flight. Good: room is left; an SSD at 100 % may still take more: "
-            "see the queue.",
+            "Share of time with a request in flight. Good: below 80 %; an SSD at 100 % may still accept more "
+            "requests: see the queue.",
             Query(q.total(q.rate("modelhost_disk_io_time_seconds_total", DISK), *DISK_KEYS), "{{instance}} {{device}}"),
             unit=s.RATIO,
             empty=NO_DISK,
         ),
         graph(
             "Disk queue",
-            "Requests in flight, the mean. Good: below 10; more for long means that the disk cannot keep up.",
+            "Mean number of requests in flight. Good: below 10; a longer queue over time means that the disk is "
+            "saturated.",
             Query(
                 q.total(q.rate("modelhost_disk_io_time_weighted_seconds_total", DISK), *DISK_KEYS),
                 "{{instance}} {{device}}",
@@ -63,14 +64,14 @@ def disks() -> tuple[s.Builder, ...]:
 def _both(title: str, text: str, read: str, written: str, unit: str) -> s.Builder:
     return graph(
         title,
-        f"{text} Writes are below zero.",
+        f"{text} Writes are negative.",
         Query(q.total(q.rate(f"modelhost_disk_{read}_total", DISK), *DISK_KEYS), "read {{instance}} {{device}}"),
         Query(
             "-" + q.total(q.rate(f"modelhost_disk_{written}_total", DISK), *DISK_KEYS), "write {{instance}} {{device}}"
         ),
         unit=unit,
         empty=NO_DISK,
-        least=None,
+        min_=None,
     )
 
 
@@ -81,7 +82,7 @@ def _latency(kind: str, count: str) -> Query:
 
 
 def filesystems() -> tuple[s.Builder, ...]:
-    """Show space, and when it will be gone."""
+    """Show space, and the time until it is full."""
     keys = ("instance", "mountpoint")
     size, available = (
         q.highest(q.select(f"modelhost_filesystem_{what}_bytes"), *keys) for what in ("size", "available")
@@ -91,19 +92,17 @@ def filesystems() -> tuple[s.Builder, ...]:
     return (
         graph(
             "Space in use",
-            "Used share of each file system. Good: below 80 %; models are large and downloads fail in the middle.",
+            "Used share of each file system. Good: below 80 %; a model download fails when space runs out.",
             Query(f"1 - {q.ratio(available, f'({size} > 0)')}", "{{instance}} {{mountpoint}}"),
             unit=s.RATIO,
-            most=1,
+            max_=1,
             steps=s.FULL,
         ),
         listing(
             "Space",
-            "Each file system: its size, what ordinary users can still fill, what is free for root too, and "
-            "whether it can be "
-            "written to; and when the space would be gone if it went on as in the last 6 hours (empty: not "
-            "within a year). "
-            "Age: how old these values are; a slow file system keeps its last ones. Good: green, and days.",
+            "Size, space available to users and free for root, and whether the file system is read-only. Full in: "
+            "time until it is full at the rate of the last 6 hours (empty: more than a year). Age: time since the "
+            "last reading; a slow file system keeps its last values. Good: green, and full in days.",
             ("Size", s.BYTES, now(size), s.NONE),
             ("Available", s.BYTES, now(available), s.NONE),
             ("Free", s.BYTES, now(free), s.NONE),
@@ -125,7 +124,7 @@ def _inodes_used(keys: tuple[str, ...]) -> str:
 
 
 def until_full(available: str, keys: tuple[str, ...]) -> str:
-    """Return seconds until the space is gone at the pace of the last 6 hours, where that is within a year."""
+    """Return seconds until the space is full at the rate of the last 6 hours, where that is within a year."""
     pace = q.over("min", f"deriv({q.select('modelhost_filesystem_available_bytes')}[6h:5m])", *keys)
     return f"{q.ratio(available, f'-({pace} < 0)')} < {_YEAR}"
 
@@ -133,12 +132,12 @@ def until_full(available: str, keys: tuple[str, ...]) -> str:
 def network() -> tuple[s.Builder, ...]:
     """Draw traffic, errors, links and connections."""
     traffic = _directions(
-        "Network traffic", "Bytes per second. Good: far from the link's speed.", "bytes", s.BYTES_PER_SECOND
+        "Network traffic", "Bytes per second. Good: well below the link speed.", "bytes", s.BYTES_PER_SECOND
     )
     speed = q.highest(q.select("modelhost_network_speed_bytes", DEVICE), "instance", "device")
     return (
         traffic,
-        _directions("Packets", "Packets per second. Good: it follows the bytes.", "packets", s.PACKETS),
+        _directions("Packets", "Packets per second. Good: follows the bytes.", "packets", s.PACKETS),
         _directions(
             "Network errors",
             "Packets with errors per second. Good: 0; a cable or a card is failing.",
@@ -151,11 +150,11 @@ def network() -> tuple[s.Builder, ...]:
             "Traffic of the busier direction, as a share of the link's speed. Good: below 80 %.",
             Query(q.ratio(_busier(), speed), "{{instance}} {{device}}"),
             unit=s.RATIO,
-            empty="The drivers do not say their speed",
+            empty="Link speed not reported by the drivers",
         ).span(8),
         states(
             "Links",
-            "Whether each interface is up. Good: up, where a cable is in.",
+            "Whether each interface is up. Good: up where a cable is connected.",
             Query(q.highest(q.select("modelhost_network_up", DEVICE), "instance", "device"), "{{instance}} {{device}}"),
             texts={0: ("down", s.RED), 1: ("up", s.GREEN)},
         ).span(8),
@@ -175,11 +174,11 @@ def _directions(title: str, text: str, what: str, unit: str) -> s.Builder:
     )
     return graph(
         title,
-        f"{text} Outgoing ones are below zero.",
+        f"{text} Sent traffic is negative.",
         Query(received, "in {{instance}} {{device}}"),
         Query("-" + sent, "out {{instance}} {{device}}"),
         unit=unit,
-        least=None,
+        min_=None,
     ).span(6)
 
 
@@ -206,10 +205,10 @@ def sensors() -> tuple[s.Builder, ...]:
         ),
         graph(
             "Fans",
-            "Turns per minute. Good: they follow the temperature; 0 with a hot machine is a dead fan.",
+            "Revolutions per minute. Good: follows the temperature; 0 on a hot machine means a failed fan.",
             Query(q.highest(q.select("modelhost_sensor_fan_rpm"), *keys), "{{instance}} {{chip}} {{sensor}}"),
             unit=s.TURNS,
-            empty="No fans that tell their speed",
+            empty="No fans detected",
         ),
         graph(
             "CPU clocks",
@@ -222,6 +221,6 @@ def sensors() -> tuple[s.Builder, ...]:
                 for operator in ("max", "avg", "min")
             ),
             unit=s.HERTZ,
-            empty="The machine does not say",
+            empty="Not reported by the machine",
         ),
     )

@@ -1,4 +1,4 @@
-"""The part of the GPU dashboard about MIG: parts of a GPU that are used like GPUs of their own."""
+"""Panels of the GPU dashboard about MIG instances, which are partitions of a GPU."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ NO_MIG = "No MIG instances"
 def panels() -> tuple[s.Builder, ...]:
     """Draw memory and activity of each instance."""
     ratios = (
-        ("Processors with work", "sm_active_ratio", "near 1 under load"),
-        ("Occupancy", "sm_occupancy_ratio", "no number of its own"),
-        ("Tensor cores at work", "tensor_active_ratio", "high while prompts are read"),
-        ("Memory bandwidth in use", "dram_active_ratio", "near 1 while answers are written"),
+        ("SM activity", "sm_active_ratio", "near 1 under load"),
+        ("Occupancy", "sm_occupancy_ratio", "no value in general; compare versions of an engine"),
+        ("Tensor core activity", "tensor_active_ratio", "high during prefill"),
+        ("Memory bandwidth usage", "dram_active_ratio", "near 1 during decode"),
     )
     drawn = tuple(
         graph(
-            title, f"Mean share in each instance. Good: {good}.", _line(metric), unit=s.RATIO, empty=NO_MIG, most=1
+            title, f"Mean share in each instance. Good: {good}.", _line(metric), unit=s.RATIO, empty=NO_MIG, max_=1
         ).span(6)
         for title, metric, good in ratios
     )
@@ -45,16 +45,16 @@ def memory() -> s.Builder:
         Query(q.ratio(used, size), legend),
         unit=s.RATIO,
         empty=NO_MIG,
-        most=1,
+        max_=1,
     )
 
 
 def holders() -> s.Builder:
-    """Draw who holds the memory."""
+    """Draw memory by process."""
     held = q.total(q.select("modelhost_gpu_mig_process_memory_bytes", CHOSEN), *KEYS, "process")
     return graph(
         "Memory by model server",
-        "What the processes of each name hold in each instance. Good: only those you know.",
+        "Memory held by the processes of each name in each instance. Good: only expected ones.",
         Query(held, "GPU {{gpu}}.{{exported_instance}} {{process}}"),
         unit=s.BYTES,
         empty=NO_MIG,
@@ -67,7 +67,7 @@ def listed() -> s.Builder:
     return (
         listing(
             "Instances",
-            "The instances and their memory. Good: as you cut the GPU.",
+            "MIG instances and their memory. Good: as configured.",
             ("Parts", s.COUNT, now(q.over("count", q.select("modelhost_gpu_mig_info", CHOSEN), *KEYS)), s.NONE),
             ("Memory", s.BYTES, now(_line("memory_total_bytes").expr), s.NONE),
             ("Free", s.BYTES, now(_line("memory_free_bytes").expr), s.NONE),

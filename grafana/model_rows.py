@@ -1,14 +1,13 @@
-"""The row of one model: drawn once for each model that is chosen, from raw series of the chosen hosts."""
+"""The row of the Models dashboard that is repeated for each selected model, from raw series of the selected hosts."""
 
 from __future__ import annotations
 
 from grafana import queries as q
 from grafana import style as s
-from grafana.panels import graph, heat, per_request
+from grafana.panels import NO_REQUESTS, NOT_REPORTED, graph, heat, per_request
 from grafana.queries import Query
 
-NO_REQUESTS, NO_STREAMS = "No requests seen yet", "No streamed answers yet"
-UNTOLD = "Its server does not say"
+NO_STREAMS = "No streamed responses yet"
 TTFT = "modelhost_request_time_to_first_token_seconds"
 ANSWER = "modelhost_request_time_to_first_answer_token_seconds"
 TPOT = "modelhost_request_time_per_output_token_seconds"
@@ -17,9 +16,9 @@ SUCCESSFUL = (*q.MODEL, q.API, q.OK)
 
 
 def latencies() -> tuple[s.Builder, ...]:
-    """Draw what users wait for: heatmaps, and below them quantiles with the configured threshold."""
+    """Draw latencies: heatmaps, and below them quantiles with the configured threshold."""
     kinds = (
-        ("Response time", DURATION, SUCCESSFUL, "duration", NO_REQUESTS, "until the last byte of the answer"),
+        ("Response time", DURATION, SUCCESSFUL, "duration", NO_REQUESTS, "until the last byte of the response"),
         (
             "Time to first token",
             TTFT,
@@ -40,33 +39,32 @@ def latencies() -> tuple[s.Builder, ...]:
     heatmaps = (
         heat(
             f"{title}, heatmap",
-            f"How many requests took how long {text}. Good: one narrow band.",
-            q.buckets(name, *chosen),
+            f"Distribution of the time {text}. Good: one narrow band.",
+            q.buckets(name, *matchers),
             unit=s.SECONDS,
             empty=empty,
         )
-        for title, name, chosen, _, empty, text in kinds
+        for title, name, matchers, _, empty, text in kinds
     )
     lines = (
         per_request(
             f"{title}, quantiles",
             f"Time {text}. Good: p99 near p95, both below the objective.",
-            *q.quantiles(name, *chosen),
+            *q.quantiles(name, *matchers),
             Query(q.highest(q.select("modelhost_slo_threshold_seconds", *q.MODEL, f'slo="{slo}"')), "objective"),
             empty=empty,
         )
-        for title, name, chosen, slo, empty, text in kinds
+        for title, name, matchers, slo, empty, text in kinds
     )
     return (*heatmaps, *lines)
 
 
 def work() -> tuple[s.Builder, ...]:
-    """Draw how much the model does."""
+    """Draw the throughput of the model."""
     return (
         per_request(
             "Output tokens/s",
-            "Tokens written, by type; reasoning is what it thinks before it answers. Good: high while requests "
-            "are in flight.",
+            "Tokens generated, by type; reasoning tokens precede the answer. Good: high while requests are in flight.",
             Query(q.total(q.rate("modelhost_output_tokens_total", *q.MODEL), "type"), "{{type}}"),
             unit=s.TOKENS,
             empty=NO_REQUESTS,
@@ -74,8 +72,8 @@ def work() -> tuple[s.Builder, ...]:
         ),
         per_request(
             "Input tokens/s by cache",
-            "Tokens read: hit came from the prefix cache and cost almost nothing. Good: mostly hits where "
-            "prompts share a beginning.",
+            "Prompt tokens: hits come from the prefix cache and cost almost nothing. Good: mostly hits if prompts "
+            "share a prefix.",
             Query(q.total(q.rate("modelhost_input_tokens_total", *q.MODEL), "cache"), "{{cache}}"),
             unit=s.TOKENS,
             empty=NO_REQUESTS,
@@ -83,8 +81,7 @@ def work() -> tuple[s.Builder, ...]:
         ),
         per_request(
             "Tokens per request",
-            "Mean tokens of a request. Good: steady; longer prompts make the first token late, longer answers "
-            "the whole.",
+            "Mean tokens of a request. Good: steady; longer prompts delay the first token, longer answers the end.",
             Query(q.mean("modelhost_request_input_tokens", *q.MODEL), "input"),
             Query(q.mean("modelhost_request_output_tokens", *q.MODEL), "output"),
             unit=s.COUNT,
@@ -92,7 +89,8 @@ def work() -> tuple[s.Builder, ...]:
         ),
         graph(
             "In flight and queue",
-            "Requests under way: waiting for the first token, streaming, or for a whole reply. Good: few wait.",
+            "Requests in progress: waiting for the first token, streaming, or waiting for a whole response. Good: "
+            "few wait.",
             Query(q.total(q.select("modelhost_requests_in_flight", *q.MODEL, q.API), "state"), "{{state}}"),
             unit=s.COUNT,
             empty=NO_REQUESTS,
@@ -100,17 +98,16 @@ def work() -> tuple[s.Builder, ...]:
         ),
         per_request(
             "Cache hit share",
-            "Share of the input tokens that came from the prefix cache, where the server says. Good: as high as "
+            "Share of the input tokens from the prefix cache, where the server reports it. Good: as high as "
             "prompts repeat.",
             Query(cache_hits(), "hits"),
             unit=s.RATIO,
-            empty=UNTOLD,
-            most=1,
+            empty=NOT_REPORTED,
+            max_=1,
         ),
         graph(
             "Stream chunks/s",
-            "Pieces of streams, counted while requests still run: live progress. Good: above zero while anything "
-            "is in flight.",
+            "Chunks of streamed responses, counted while requests run. Good: above 0 while requests are in flight.",
             Query(q.total(q.rate("modelhost_stream_chunks_total", *q.MODEL)), "chunks"),
             unit=s.TOKENS,
             empty=NO_STREAMS,
@@ -119,12 +116,12 @@ def work() -> tuple[s.Builder, ...]:
 
 
 def cache_hits() -> str:
-    """Return the share of input tokens that were cached; absent where the server does not tell."""
-    hits, told = (
+    """Return the share of cached input tokens; absent where the server does not report it."""
+    hits, reported = (
         q.total(q.rate("modelhost_input_tokens_total", *q.MODEL, f'cache=~"{cache}"'))
         for cache in ("hit", "hit|miss|write")
     )
-    return q.ratio(hits, f"({told} > 0)")
+    return q.ratio(hits, f"({reported} > 0)")
 
 
 def ends() -> tuple[s.Builder, ...]:
@@ -140,7 +137,7 @@ def ends() -> tuple[s.Builder, ...]:
         ),
         per_request(
             "Finish reasons",
-            "Answers by the reason they ended. Good: stop and tool_calls; length means that answers were cut off.",
+            "Responses by finish reason. Good: stop and tool_calls; length means that they were cut off.",
             Query(q.total(q.rate("modelhost_choices_finished_total", *q.MODEL), "finish_reason"), "{{finish_reason}}"),
             unit=s.REQUESTS,
             empty=NO_REQUESTS,
@@ -148,7 +145,7 @@ def ends() -> tuple[s.Builder, ...]:
         ),
         per_request(
             "Error rate",
-            "Share of requests that failed for a reason on the server's side. Good: below 1 %.",
+            "Share of requests that failed because of the server. Good: below 1 %.",
             Query(q.error_ratio(*q.MODEL), "errors"),
             unit=s.RATIO,
             empty=NO_REQUESTS,
@@ -158,21 +155,21 @@ def ends() -> tuple[s.Builder, ...]:
 
 
 def details() -> tuple[s.Builder, ...]:
-    """Draw where the time goes."""
+    """Draw the phases of requests, cold starts and token sources."""
     cold = "modelhost_request_cold_start_time_to_first_token_seconds"
     return (
         per_request(
-            "Prefill against decode",
-            "Mean time of a request in its phases, as the server itself reports. Good: no queue; prefill grows "
+            "Prefill and decode time",
+            "Mean time of a request in each phase, as reported by the server. Good: no queue; prefill grows "
             "with the prompt, "
             "decode with the answer.",
             *phases("queue", "load", "prefill", "decode"),
-            empty=UNTOLD,
+            empty=NOT_REPORTED,
             stacked=True,
         ),
         graph(
             "Cold starts",
-            "Requests that found their model not loaded, per second. Good: 0; keep the model loaded where they hurt.",
+            "Requests per second whose model was not loaded. Good: 0; otherwise keep the model loaded.",
             Query(q.total(q.rate("modelhost_request_cold_starts_total", *q.MODEL)), "cold starts"),
             unit=s.REQUESTS,
             empty="No cold starts yet",
@@ -185,20 +182,20 @@ def details() -> tuple[s.Builder, ...]:
         ),
         per_request(
             "First answer token p95",
-            "As time to first token, but without reasoning: what a person waits for. Good: near the first token's.",
+            "Time to the first token that is not reasoning. Good: near the time to first token.",
             Query(q.quantile(0.95, ANSWER, *q.MODEL), "answer"),
             Query(q.quantile(0.95, TTFT, *q.MODEL), "any token"),
             empty=NO_STREAMS,
         ),
         per_request(
-            "Longest silence in a stream p95",
-            "The longest gap between two pieces of a stream. Good: below 0.5 s; more looks like a stall.",
+            "Longest gap in a stream p95",
+            "The longest gap between two chunks of a stream. Good: below 0.5 s; more looks like a stall.",
             Query(q.quantile(0.95, "modelhost_request_stream_max_gap_seconds", *q.MODEL), "p95"),
             empty=NO_STREAMS,
         ),
         per_request(
-            "Where token counts come from",
-            "Successful requests by the source of their token counts. Good: no 'none': those are missing in the "
+            "Sources of token counts",
+            "Successful requests by the source of their token counts. Good: no 'none', which are missing in the "
             "token metrics.",
             Query(q.total(q.rate("modelhost_requests_by_usage_source_total", *q.MODEL), "source"), "{{source}}"),
             unit=s.REQUESTS,
@@ -209,5 +206,5 @@ def details() -> tuple[s.Builder, ...]:
 
 
 def phases(*names: str) -> tuple[Query, ...]:
-    """Ask for the mean time in each phase of a request."""
+    """Return a query for the mean time in each phase of a request."""
     return tuple(Query(q.mean(f"modelhost_request_{name}_seconds", *q.MODEL), name) for name in names)

@@ -1,4 +1,4 @@
-"""Model servers: what the engines say, beside what users felt at the proxy."""
+"""The Model servers dashboard: metrics of the engines, compared with those of the proxy."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from grafana import queries as q
 from grafana import style as s
 from grafana.board import Board, Variable, row
 from grafana.engine_models import loaded, models
-from grafana.engine_queries import CHOSEN, KEYS, LEGEND, NO_SERVER, UNTOLD, flow, line
-from grafana.panels import graph, listing, number, per_request, states
+from grafana.engine_queries import CHOSEN, KEYS, LEGEND, NO_SERVER, gauge, rate
+from grafana.panels import NOT_REPORTED, graph, listing, number, per_request, states
 from grafana.queries import Query, now
 
 SERVER = Variable("server", "Server", q.values_of("server", "modelhost_engine_up"))
@@ -19,11 +19,11 @@ def board() -> Board:
     return Board(
         "modelhost-model-servers",
         "Model host / Model servers",
-        "What the engines say: queues, caches, latencies, loaded models.",
+        "Metrics reported by the engines: queues, caches, latencies, loaded models.",
         (
             row("Now", up(), running_now(), waiting_now(), preempted_now(), *loaded(), servers()),
             row("Load", up_states(), running(), waiting(), cache(), capacity(), preemptions()),
-            row("Latency: engine beside proxy", *work.latencies(), work.queue(), work.phases(), work.inter_token()),
+            row("Latency: engine and proxy", *work.latencies(), work.queue(), work.phases(), work.inter_token()),
             row(
                 "Tokens",
                 work.tokens_in(),
@@ -41,10 +41,10 @@ def board() -> Board:
 
 
 def up() -> s.Builder:
-    """Count servers that answer."""
+    """Show the share of servers that are up."""
     return number(
         "Servers up",
-        "Model servers whose last poll succeeded, as a share of those watched. Good: all.",
+        "Share of the configured model servers whose last poll succeeded. Good: all.",
         now(q.over("avg", q.select("modelhost_engine_up", CHOSEN))),
         unit=s.RATIO,
         steps=s.ALL_IS_WELL,
@@ -54,16 +54,20 @@ def up() -> s.Builder:
 
 def running_now() -> s.Builder:
     """Show requests that run."""
-    return _now("Running", "Requests that the engines work on. Good: more than 0 while users wait.", "requests_running")
+    return _now("Running", "Requests that the engines process. Good: above 0 while users wait.", "requests_running")
 
 
 def waiting_now() -> s.Builder:
     """Show requests that wait."""
-    return _now("Waiting", "Requests in the engines' own queues. Good: 0, or soon again 0.", "requests_waiting")
+    return _now(
+        "Waiting", "Requests in the queues of the engines. Good: 0, except for short peaks.", "requests_waiting"
+    )
 
 
 def _now(title: str, text: str, metric: str) -> s.Builder:
-    return number(title, text, now(q.total(q.select(f"modelhost_engine_{metric}", CHOSEN))), unit=s.COUNT, empty=UNTOLD)
+    return number(
+        title, text, now(q.total(q.select(f"modelhost_engine_{metric}", CHOSEN))), unit=s.COUNT, empty=NOT_REPORTED
+    )
 
 
 def preempted_now() -> s.Builder:
@@ -71,10 +75,10 @@ def preempted_now() -> s.Builder:
     moved = q.total(q.increase("modelhost_engine_preemptions_total", CHOSEN, window=q.RANGE))
     return number(
         "Preemptions",
-        "Requests within the time range above that had to give up their place in the KV cache. Good: 0.",
+        "Requests that lost their place in the KV cache in the selected time range. Good: 0.",
         now(moved),
         unit=s.COUNT,
-        empty=UNTOLD,
+        empty=NOT_REPORTED,
         decimals=0,
     )
 
@@ -84,16 +88,15 @@ def servers() -> s.Builder:
     labels = (*KEYS, "kind", "version")
     info = q.total(q.select("modelhost_engine_info", CHOSEN), *labels)
 
-    def told(metric: str) -> Query:
-        return now(f"{line(metric).expr} * on (instance, server) group_right () {info}")
+    def joined(metric: str) -> Query:
+        return now(f"{gauge(metric).expr} * on (instance, server) group_right () {info}")
 
     return listing(
         "Servers",
-        "What runs where, how many requests it works on at a time, and how many tokens fit in its KV cache. "
-        "Good: all up.",
-        ("Up", s.YES_NO, told("up"), s.ALL_IS_WELL),
-        ("Requests at a time", s.COUNT, told("request_capacity"), s.NONE),
-        ("KV cache tokens", s.COUNT, told("kv_cache_capacity_tokens"), s.NONE),
+        "Engine kind and version, parallel requests, and size of the KV cache in tokens. Good: all up.",
+        ("Up", s.YES_NO, joined("up"), s.ALL_IS_WELL),
+        ("Requests at a time", s.COUNT, joined("request_capacity"), s.NONE),
+        ("KV cache tokens", s.COUNT, joined("kv_cache_capacity_tokens"), s.NONE),
         labels=labels,
         empty=NO_SERVER,
     ).height(6)
@@ -103,8 +106,8 @@ def up_states() -> s.Builder:
     """Draw when servers were up."""
     return states(
         "Up",
-        "Whether each server answered its last poll. Good: up all the time.",
-        line("up"),
+        "Whether the last poll of each server succeeded. Good: always up.",
+        gauge("up"),
         texts={0: ("down", s.RED), 1: ("up", s.GREEN)},
         empty=NO_SERVER,
     ).span(8)
@@ -114,10 +117,10 @@ def running() -> s.Builder:
     """Draw requests that run."""
     return graph(
         "Running",
-        "Requests that each engine works on. Good: below its capacity.",
-        line("requests_running"),
+        "Requests that each engine processes. Good: below its capacity.",
+        gauge("requests_running"),
         unit=s.COUNT,
-        empty=UNTOLD,
+        empty=NOT_REPORTED,
     )
 
 
@@ -125,10 +128,10 @@ def waiting() -> s.Builder:
     """Draw requests that wait."""
     return graph(
         "Waiting",
-        "Requests in each engine's queue. Good: 0, or short peaks; a queue that grows needs another server.",
-        line("requests_waiting"),
+        "Requests in each engine's queue. Good: 0, or short peaks; add a server if the queue grows.",
+        gauge("requests_waiting"),
         unit=s.COUNT,
-        empty=UNTOLD,
+        empty=NOT_REPORTED,
     )
 
 
@@ -136,24 +139,24 @@ def cache() -> s.Builder:
     """Draw the KV cache."""
     return graph(
         "KV cache in use",
-        "Used share of the KV cache. Good: below 90 %; a full one makes requests wait or lose their place.",
-        line("kv_cache_usage_ratio"),
+        "Used share of the KV cache. Good: below 90 %; when it is full, requests wait or lose their place.",
+        gauge("kv_cache_usage_ratio"),
         unit=s.RATIO,
-        empty=UNTOLD,
-        most=1,
+        empty=NOT_REPORTED,
+        max_=1,
         steps=s.FULL,
     )
 
 
 def capacity() -> s.Builder:
     """Draw how full the engines are."""
-    share = q.ratio(line("requests_running").expr, f"({line('request_capacity').expr} > 0)")
+    share = q.ratio(gauge("requests_running").expr, f"({gauge('request_capacity').expr} > 0)")
     return graph(
         "Share of the slots in use",
-        "Running requests over those that fit. Good: below 1.",
+        "Running requests as a share of the capacity. Good: below 1.",
         Query(share, LEGEND),
         unit=s.RATIO,
-        empty=UNTOLD,
+        empty=NOT_REPORTED,
     )
 
 
@@ -161,20 +164,20 @@ def preemptions() -> s.Builder:
     """Draw preemptions."""
     return graph(
         "Preemptions",
-        "Requests that lost their place in the KV cache, per second. Good: 0; else lower the number of requests "
-        "or lengths.",
-        flow("preemptions"),
+        "Requests that lost their place in the KV cache, per second. Good: 0; otherwise reduce parallel requests "
+        "or their lengths.",
+        rate("preemptions"),
         unit=s.REQUESTS,
-        empty=UNTOLD,
+        empty=NOT_REPORTED,
     )
 
 
 def age() -> s.Builder:
-    """Draw the age of what servers said."""
+    """Draw the age of the poll data."""
     return graph(
-        "Age of what the servers said",
-        "Time since the last successful poll. Good: below the poll interval and a little.",
-        Query(f"time() - {line('last_success_timestamp_seconds').expr}", LEGEND),
+        "Age of poll data",
+        "Time since the last successful poll. Good: at most slightly above the poll interval.",
+        Query(f"time() - {gauge('last_success_timestamp_seconds').expr}", LEGEND),
         unit=s.SECONDS,
         empty=NO_SERVER,
     )
@@ -184,8 +187,8 @@ def polls() -> s.Builder:
     """Draw how long polls take."""
     return graph(
         "Poll duration",
-        "How long the last poll took. Good: milliseconds; an engine that is busy answers late.",
-        line("poll_duration_seconds"),
+        "Duration of the last poll. Good: milliseconds; a busy engine responds late.",
+        gauge("poll_duration_seconds"),
         unit=s.SECONDS,
         empty=NO_SERVER,
     ).span(4)
@@ -196,9 +199,9 @@ def failures() -> s.Builder:
     return graph(
         "Poll failures",
         "Polls or pages that failed, per second, by reason. Good: 0.",
-        flow("poll_failures", "reason"),
+        rate("poll_failures", "reason"),
         unit=s.REQUESTS,
-        empty="No failures seen",
+        empty="No failures yet",
     ).span(4)
 
 
@@ -207,7 +210,7 @@ def probes() -> s.Builder:
     ended = q.total(q.rate("modelhost_probes_total", CHOSEN), "server", "model", "outcome")
     return graph(
         "Probes",
-        "Tiny requests that the exporter sent, by outcome. Good: ok alone.",
+        "Requests for one token sent by the exporter, by outcome. Good: ok only.",
         Query(ended, "{{server}} {{model}} {{outcome}}"),
         unit=s.REQUESTS,
         empty="Probes are off",
@@ -219,7 +222,7 @@ def probe_time() -> s.Builder:
     took = q.mean("modelhost_probe_duration_seconds", CHOSEN, by=("server", "model"))
     return per_request(
         "Probe duration",
-        "Mean time of a request for one token. Good: steady; it is the floor of the time to first token.",
+        "Mean time of a request for one token. Good: steady; it is the lower bound of the time to first token.",
         Query(took, "{{server}} {{model}}"),
         empty="Probes are off",
     ).span(4)

@@ -1,4 +1,4 @@
-"""The part of a model's row about objectives: how many requests met them, and how fast the error budget burns."""
+"""Panels of a model's row about its objectives: attainment, burn rates of the error budget, goodput."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from grafana.panels import POINTS, graph, history
 from grafana.queries import Query
 
 NO_OBJECTIVES = "No objectives configured"
-WHOSE = "Of the chosen host that fares worst, or of all together."
+SCOPE = "For the worst of the selected hosts, or for all hosts together."
 
 
 def panels() -> tuple[s.Builder, ...]:
@@ -18,14 +18,14 @@ def panels() -> tuple[s.Builder, ...]:
 
 
 def attainment() -> s.Builder:
-    """Draw the share of requests that met their objective."""
-    promised = q.highest(q.select("modelhost_slo_objective_ratio", *q.MODEL), "slo")
+    """Draw the attainment of each objective."""
+    target = q.highest(q.select("modelhost_slo_objective_ratio", *q.MODEL), "slo")
     return history(
-        "Objectives met",
-        f"Share of requests of the last 5 minutes that met each objective, beside what was promised. {WHOSE} "
-        "Good: above the promise.",
+        "SLO attainment",
+        f"Share of requests of the last 5 minutes within each objective, and its target. {SCOPE} Good: above the "
+        "target.",
         Query(r.attained(), "{{slo}}"),
-        Query(promised, "promised: {{slo}}"),
+        Query(target, "target: {{slo}}"),
         unit=s.RATIO,
         empty=NO_OBJECTIVES,
     ).span(6)
@@ -33,24 +33,24 @@ def attainment() -> s.Builder:
 
 def burn_fast() -> s.Builder:
     """Draw the burn rate that pages."""
-    return _burn("Budget burn over 1 hour", "1h", 14.4, "it would be gone within two days of thirty")
+    return _burn("Budget burn over 1 hour", "1h", 14.4, "the budget of 30 days would last two days")
 
 
 def burn_slow() -> s.Builder:
     """Draw the slower burn rate."""
-    return _burn("Budget burn over 6 hours", "6h", 6, "it would be gone within five days of thirty")
+    return _burn("Budget burn over 6 hours", "6h", 6, "the budget of 30 days would last five days")
 
 
-def _burn(title: str, window: str, most: float, meaning: str) -> s.Builder:
+def _burn(title: str, window: str, red: float, meaning: str) -> s.Builder:
     return (
         graph(
             title,
-            f"How many times faster than allowed the error budget is used. {WHOSE} "
-            f"Good: below 1. At {most}, {meaning}.",
+            f"Burn rate: how many times faster than allowed the error budget is used. {SCOPE} "
+            f"Good: below 1. At {red}, {meaning}.",
             Query(r.burn(window), "{{slo}}"),
             unit=s.COUNT,
             empty=NO_OBJECTIVES,
-            steps=((None, s.GREEN), (1, s.AMBER), (most, s.RED)),
+            steps=((None, s.GREEN), (1, s.AMBER), (red, s.RED)),
         )
         .span(6)
         .max_data_points(POINTS)
@@ -62,8 +62,8 @@ def goodput() -> s.Builder:
     worst = q.over("min", q.select("model:goodput:ratio_rate5m", *q.MODEL), "server")
     return history(
         "Goodput",
-        "Share of requests that met every objective that applies to them, on the chosen host that fares worst. "
-        "Good: above the strictest objective.",
+        "Share of requests within every objective that applies to them, for the worst of the selected hosts. Good: "
+        "above the highest target.",
         Query(worst, "{{server}}"),
         unit=s.RATIO,
         empty=NO_OBJECTIVES,

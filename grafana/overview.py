@@ -1,13 +1,14 @@
-"""The home dashboard, which says whether this machine is well and the models are fast."""
+"""The Overview dashboard (Grafana's home): state of the machine and speed of the models."""
 
 from __future__ import annotations
 
 from grafana import queries as q
+from grafana import stats
 from grafana import style as s
 from grafana.board import MODEL, Board, Variable, row
-from grafana.overview_api import DURATION, NO_REQUESTS, distribution, statistics
+from grafana.overview_api import DURATION, distribution, statistics
 from grafana.overview_machine import details, graphs
-from grafana.panels import MINUTE, graph, number, per_request
+from grafana.panels import MINUTE, NO_REQUESTS, graph, number, per_request
 from grafana.queries import Query, now
 
 MODEL_NAME = 'model=~"$model"'
@@ -21,7 +22,7 @@ def board() -> Board:
         last_scrape(),
         hosts_up(),
         hosts(),
-        alerts(),
+        stats.alerts_firing().span(4).height(3),
         tokens_now(),
         in_flight(),
         *graphs(),
@@ -30,49 +31,39 @@ def board() -> Board:
     model = row(
         "Model performance: $model",
         response_times(),
-        number(
+        stats.of_requests(
             "Requests/s",
-            "Requests to the model that ended, per second. Good: as many as its users send.",
-            now(q.request_rate(MODEL_NAME)),
-            unit=s.REQUESTS,
-            empty=NO_REQUESTS,
-        )
-        .height(6)
-        .interval(MINUTE),
-        number(
+            "Finished requests to the model per second. Good: as many as users send.",
+            q.request_rate(MODEL_NAME),
+            s.REQUESTS,
+        ),
+        stats.of_requests(
             "Average response time",
-            "Mean time from the request until the last byte of the answer, of successful requests. "
-            "Good: steady; it grows with the length of the answers.",
-            now(q.mean(DURATION, *PICKED)),
-            unit=s.SECONDS,
-            empty=NO_REQUESTS,
-        )
-        .height(6)
-        .interval(MINUTE),
-        number(
+            "Mean time from the request to the last byte of the response, for successful requests. "
+            "Good: steady; it grows with the length of the responses.",
+            q.mean(DURATION, *PICKED),
+            s.SECONDS,
+        ),
+        stats.of_requests(
             "Success rate",
-            "Share of requests that the server answered well; errors of clients count neither way. Good: above 99 %.",
-            now(q.success_ratio(MODEL_NAME)),
-            unit=s.RATIO,
-            empty=NO_REQUESTS,
+            "Share of requests that succeeded; client errors do not count. Good: above 99 %.",
+            q.success_ratio(MODEL_NAME),
+            s.RATIO,
             steps=s.SUCCEEDING,
-        )
-        .height(6)
-        .interval(MINUTE),
-        number(
+        ),
+        stats.of_requests(
             "Model memory",
-            "Memory that the loaded model takes, as its server says. Good: within the GPU's memory (vram), not in ram.",
-            now(q.total(q.select("modelhost_model_memory_bytes", MODEL_NAME), "type"), "{{type}}"),
-            unit=s.BYTES,
-            empty="Not loaded, or its server does not say",
-        )
-        .height(6)
-        .interval(MINUTE),
+            "Memory of the loaded model, as reported by its server. Good: in GPU memory (vram), not in ram.",
+            q.total(q.select("modelhost_model_memory_bytes", MODEL_NAME), "type"),
+            s.BYTES,
+            legend="{{type}}",
+            empty="Not loaded, or not reported by the model server",
+        ),
     )
     return Board(
         "modelhost-overview",
         "Model host / Overview",
-        "Is this machine well, and are the models fast?",
+        "State of the machine and speed of the models.",
         (header, model, row("Network and API", network(), *statistics(), distribution())),
         (Variable(MODEL.name, MODEL.label, q.values_of("model", "modelhost_requests_total"), multi=False),),
         since="now-30m",
@@ -80,13 +71,12 @@ def board() -> Board:
 
 
 def last_scrape() -> s.Builder:
-    """Show how old the data is."""
+    """Show the age of the data."""
     return (
         number(
             "Data age",
-            "Time since the oldest of the hosts' last scrapes. Good: less than two scrape intervals; more is no "
-            "longer live.",
-            now(q.highest(q.ours(f"time() - timestamp({q.select('up')})"))),
+            "Time since the last scrape, of the host scraped longest ago. Good: less than two scrape intervals.",
+            now(q.highest(q.limited_to_exporter(f"time() - timestamp({q.select('up')})"))),
             unit=s.SECONDS,
             steps=((None, s.GREEN), (35, s.AMBER), (120, s.RED)),
             decimals=1,
@@ -97,11 +87,11 @@ def last_scrape() -> s.Builder:
 
 
 def hosts_up() -> s.Builder:
-    """Show whether the exporters answer."""
+    """Show whether the exporters are up."""
     return (
         number(
             "Live",
-            "Share of the chosen exporters that answered Prometheus' last scrape. Good: LIVE, all of them.",
+            "Share of the selected exporters whose last scrape succeeded. Good: LIVE, which is all of them.",
             now(q.over("avg", q.up())),
             unit=s.RATIO,
             steps=((None, s.RED), (1, s.GREEN)),
@@ -118,24 +108,9 @@ def hosts() -> s.Builder:
     return (
         number(
             "Hosts",
-            "Hosts that are scraped, as chosen above. Good: as many as you have.",
+            "Selected hosts that Prometheus scrapes. Good: all of yours.",
             now(q.over("count", q.up())),
             unit=s.COUNT,
-        )
-        .span(4)
-        .height(3)
-    )
-
-
-def alerts() -> s.Builder:
-    """Count the alerts that fire."""
-    return (
-        number(
-            "Alerts firing",
-            "Alerts of these hosts that fire now. Good: 0. The bars in the graphs show when they fired.",
-            now(q.or_zero(q.alerts_firing())),
-            unit=s.COUNT,
-            steps=s.ANY_IS_BAD,
         )
         .span(4)
         .height(3)
@@ -147,7 +122,7 @@ def tokens_now() -> s.Builder:
     return (
         number(
             "Output tokens/s",
-            "Tokens that all models write, per second. Good: near what your GPUs can do while requests wait.",
+            "Tokens generated by all models per second. Good: near the maximum of the GPUs while requests wait.",
             now(q.total(q.rate("modelhost_output_tokens_total"))),
             unit=s.TOKENS,
             empty=NO_REQUESTS,
@@ -159,11 +134,11 @@ def tokens_now() -> s.Builder:
 
 
 def in_flight() -> s.Builder:
-    """Show requests under way."""
+    """Show the number of requests in progress."""
     return (
         number(
             "Requests in flight",
-            "Requests under way now. Good: below what the servers work on at a time; more of them wait.",
+            "Requests in progress. Good: below the number that the servers process at a time; others wait.",
             now(q.or_zero(q.total(q.select("modelhost_requests_in_flight", q.API)))),
             unit=s.COUNT,
         )
@@ -173,13 +148,12 @@ def in_flight() -> s.Builder:
 
 
 def response_times() -> s.Builder:
-    """Draw the picked model's response times."""
+    """Draw response times of the selected model."""
     return (
         per_request(
             "Response times of $model",
-            "From the request until the last byte of the answer, of successful requests: half of them were "
-            "faster than p50, "
-            "one in a hundred slower than p99. Good: p99 near p95, and both steady.",
+            "Time from the request to the last byte of the response, for successful requests: half are faster than "
+            "p50, one in a hundred is slower than p99. Good: p99 near p95, and both steady.",
             *q.quantiles(DURATION, *PICKED),
             empty=NO_REQUESTS,
         )
@@ -192,13 +166,12 @@ def network() -> s.Builder:
     """Draw the network."""
     return graph(
         "Network",
-        "Bytes per second over all devices but the loopback; outgoing ones below zero. Good: far from the link's "
-        "speed.",
+        "Bytes per second of all interfaces except loopback; sent bytes are negative. Good: well below the link speed.",
         Query(q.total(q.rate("modelhost_network_receive_bytes_total", 'device!="lo"'), "instance"), "in {{instance}}"),
         Query(
             "-" + q.total(q.rate("modelhost_network_transmit_bytes_total", 'device!="lo"'), "instance"),
             "out {{instance}}",
         ),
         unit=s.BYTES_PER_SECOND,
-        least=None,
+        min_=None,
     ).height(6)

@@ -1,70 +1,56 @@
-"""The part of the Overview about all models: totals, rates, and how response times are distributed."""
+"""Panels of the Overview about all models: totals, rates, and the distribution of response times."""
 
 from __future__ import annotations
 
 from grafana import queries as q
+from grafana import stats
 from grafana import style as s
-from grafana.panels import MINUTE, bars, number
+from grafana.panels import NO_REQUESTS, bars
 from grafana.queries import now
 
 DURATION = "modelhost_request_duration_seconds"
-NO_REQUESTS = "No requests seen yet"
 
 
 def statistics() -> tuple[s.Builder, ...]:
-    """Show the API's numbers over all models."""
-    return (
-        number(
+    """Return the stat panels of all models together."""
+    total = q.total(q.increase("modelhost_requests_total", q.API, window=q.RANGE))
+    panels = (
+        stats.of_requests(
             "Total requests",
-            "Requests to models within the time range above. Good: what you expect of your users.",
-            now(q.total(q.increase("modelhost_requests_total", q.API, window=q.RANGE))),
-            unit=s.COUNT,
-            empty=NO_REQUESTS,
+            "Requests to models in the selected time range. Good: as many as expected.",
+            total,
+            s.COUNT,
             decimals=0,
-        )
-        .span(2)
-        .height(6)
-        .interval(MINUTE),
-        number(
+        ),
+        stats.of_requests(
             "All requests/s",
-            "Requests to all models, per second. Good: as many as your users send.",
-            now(q.request_rate()),
-            unit=s.REQUESTS,
-            empty=NO_REQUESTS,
-        )
-        .span(2)
-        .height(6)
-        .interval(MINUTE),
-        number(
+            "Requests to all models per second. Good: as many as users send.",
+            q.request_rate(),
+            s.REQUESTS,
+        ),
+        stats.of_requests(
             "Mean response time",
-            "Mean time of successful requests to all models. Good: steady.",
-            now(q.mean(DURATION, q.API, q.OK)),
-            unit=s.SECONDS,
-            empty=NO_REQUESTS,
-        )
-        .span(2)
-        .height(6)
-        .interval(MINUTE),
-        number(
+            "Mean duration of successful requests to all models. Good: steady.",
+            q.mean(DURATION, q.API, q.OK),
+            s.SECONDS,
+        ),
+        stats.of_requests(
             "Error rate",
-            "Share of requests that failed for a reason on the server's side. Good: below 1 %; red above 5 %.",
-            now(q.error_ratio()),
-            unit=s.RATIO,
-            empty=NO_REQUESTS,
+            "Share of requests that failed because of the server. Good: below 1 %; red above 5 %.",
+            q.error_ratio(),
+            s.RATIO,
             steps=s.FAILING,
-        )
-        .span(2)
-        .height(6)
-        .interval(MINUTE),
+        ),
     )
+    return tuple(panel.span(2) for panel in panels)
 
 
 def distribution() -> s.Builder:
-    """Show how many requests fell into each range of response times."""
+    """Show the number of requests in each range of response times."""
     return (
         bars(
             "Response time distribution",
-            "Successful requests within the time range above, by how long they took. Good: nothing in the last bar.",
+            "Successful requests in the selected time range, by duration. Good: none in the last bar.",
             *(now(within(above, up_to), label) for label, above, up_to in RANGES),
             unit=s.COUNT,
             empty=NO_REQUESTS,

@@ -1,4 +1,4 @@
-"""The kinds of panels that the dashboards use, each in the house style."""
+"""Constructors for each type of panel in the common style."""
 
 from __future__ import annotations
 
@@ -16,13 +16,16 @@ if TYPE_CHECKING:
     from grafana.style import Limits, Texts
 
 NO_DATA = "No data yet"
+NO_GPU = "No GPU detected"
+NO_REQUESTS = "No requests yet"
+NOT_REPORTED = "Not reported by the model server"
 SMOOTH, MINUTE = "15s", "60s"
-"""The shortest steps of panels about single requests: of courses, and of values now."""
+"""Minimum intervals of panels about single requests: of time series, and of current values."""
 FEWER = 120
-"""Points of a panel over each core of many hosts: thousands of raw series."""
+"""Maximum data points of a panel of every core of many hosts, which reads thousands of raw series."""
 _INITIALS = frozenset({"gpu", "mig", "uuid", "xid"})
 POINTS = 300
-"""Points of a heatmap or a panel over many series: more would not be seen and would cost."""
+"""Maximum data points of a heatmap or of a panel over many series: more are not visible and slow the query."""
 
 
 def graph(
@@ -31,21 +34,21 @@ def graph(
     *queries: Query,
     unit: str,
     empty: str = NO_DATA,
-    most: float | None = None,
+    max_: float | None = None,
     stacked: bool = False,
     steps: Limits = (),
-    least: float | None = 0,
+    min_: float | None = 0,
 ) -> timeseries.Panel:
-    """Draw courses over time: lines, or areas that add up; ``steps`` draws thresholds, ``most`` ends the axis."""
-    panel = style.dressed(timeseries.Panel(), title, description, queries, unit=unit, empty=empty, texts=None)
+    """Draw time series as lines or stacked areas; ``steps`` are thresholds, ``min_`` and ``max_`` bound the axis."""
+    panel = style.styled(timeseries.Panel(), title, description, queries, unit=unit, empty=empty, texts=None)
     panel.legend(style.legend()).tooltip(style.all_values()).line_width(1).fill_opacity(60 if stacked else 8)
     panel.show_points(common_models.VisibilityMode.NEVER).color_scheme(_palette())
     if stacked:
         panel.stacking(common.StackingConfig().mode(common_models.StackingMode.NORMAL).group("A"))
-    if least is not None:
-        panel.min(least)
-    if most is not None:
-        panel.max(most)
+    if min_ is not None:
+        panel.min(min_)
+    if max_ is not None:
+        panel.max(max_)
     if steps:
         dashed = common.GraphThresholdsStyleConfig().mode(common_models.GraphThresholdsStyleMode.DASHED)
         panel.thresholds(style.limits(steps)).thresholds_style(dashed)
@@ -53,7 +56,7 @@ def graph(
 
 
 def history(title: str, description: str, *queries: Query, unit: str, empty: str = NO_DATA) -> timeseries.Panel:
-    """Draw recorded series: fewer points, since they stand for minutes and may reach back for weeks."""
+    """Draw recorded series with fewer points, since each covers minutes and a time range may be weeks."""
     return graph(title, description, *queries, unit=unit, empty=empty).max_data_points(POINTS)
 
 
@@ -64,11 +67,11 @@ def per_request(
     unit: str = style.SECONDS,
     empty: str = NO_DATA,
     stacked: bool = False,
-    most: float | None = None,
+    max_: float | None = None,
     steps: Limits = (),
 ) -> timeseries.Panel:
-    """Draw what requests are like, over at least 15 s each time: one or two requests would be noise."""
-    panel = graph(title, description, *queries, unit=unit, empty=empty, stacked=stacked, most=most, steps=steps)
+    """Draw properties of requests, averaged over at min_ 15 s, since one or two requests are noise."""
+    panel = graph(title, description, *queries, unit=unit, empty=empty, stacked=stacked, max_=max_, steps=steps)
     return panel.interval(SMOOTH)
 
 
@@ -82,8 +85,8 @@ def number(
     texts: Texts | None = None,
     decimals: int | None = None,
 ) -> stat.Panel:
-    """Show values now, each in the colour of its threshold."""
-    panel = style.dressed(stat.Panel(), title, description, queries, unit=unit, empty=empty, texts=texts)
+    """Show current values, each in the colour of its threshold."""
+    panel = style.styled(stat.Panel(), title, description, queries, unit=unit, empty=empty, texts=texts)
     panel.thresholds(style.limits(steps)).color_scheme(style.by_threshold()).reduce_options(style.last())
     panel.color_mode(common_models.BigValueColorMode.VALUE).graph_mode(common_models.BigValueGraphMode.NONE)
     if decimals is not None:
@@ -92,7 +95,7 @@ def number(
 
 
 def facts(title: str, description: str, *named: tuple[Query, str], empty: str = NO_DATA) -> stat.Panel:
-    """Show small facts side by side, each with its own unit."""
+    """Show small current values side by side, each with its own unit."""
     queries = tuple(query for query, _ in named)
     panel = number(title, description, *queries, unit=style.COUNT, empty=empty)
     for index, (_, unit) in enumerate(named):
@@ -108,21 +111,21 @@ def bars(
     unit: str,
     empty: str = NO_DATA,
     steps: Limits = style.NONE,
-    most: float | None = None,
+    max_: float | None = None,
 ) -> bargauge.Panel:
-    """Show values now as bars beside each other."""
-    panel = style.dressed(bargauge.Panel(), title, description, queries, unit=unit, empty=empty, texts=None)
+    """Show current values as horizontal bars."""
+    panel = style.styled(bargauge.Panel(), title, description, queries, unit=unit, empty=empty, texts=None)
     panel.thresholds(style.limits(steps)).color_scheme(style.by_threshold()).reduce_options(style.last()).min(0)
     panel.orientation(common_models.VizOrientation.HORIZONTAL)
     panel.display_mode(common_models.BarGaugeDisplayMode.BASIC)
-    if most is not None:
-        panel.max(most)
+    if max_ is not None:
+        panel.max(max_)
     return panel.span(8).height(8)
 
 
 def heat(title: str, description: str, query: Query, *, unit: str, empty: str = NO_DATA) -> heatmap.Panel:
-    """Draw how often each range of values was observed, over time, from a histogram's buckets."""
-    panel = style.dressed(heatmap.Panel(), title, description, (query,), unit=unit, empty=empty, texts=None)
+    """Draw a heatmap of a histogram's buckets over time."""
+    panel = style.styled(heatmap.Panel(), title, description, (query,), unit=unit, empty=empty, texts=None)
     colors = heatmap.HeatmapColorOptions().scheme("Turbo").steps(64)
     axis = heatmap.YAxisConfig().unit(unit).axis_placement(common_models.AxisPlacement.LEFT)
     tooltip = heatmap.HeatmapTooltip().mode(common_models.TooltipDisplayMode.SINGLE).y_histogram(True)
@@ -133,10 +136,8 @@ def heat(title: str, description: str, query: Query, *, unit: str, empty: str = 
 
 
 def states(title: str, description: str, *queries: Query, texts: Texts, empty: str = NO_DATA) -> statetimeline.Panel:
-    """Draw states over time as bands."""
-    panel = style.dressed(
-        statetimeline.Panel(), title, description, queries, unit=style.COUNT, empty=empty, texts=texts
-    )
+    """Draw states over time as coloured bands."""
+    panel = style.styled(statetimeline.Panel(), title, description, queries, unit=style.COUNT, empty=empty, texts=texts)
     panel.color_scheme(style.by_threshold()).thresholds(style.limits(((None, style.GREY),))).merge_values(True)
     panel.show_value(common_models.VisibilityMode.NEVER).row_height(0.8).fill_opacity(80)
     hidden = common.VizLegendOptions().show_legend(False).display_mode(common_models.LegendDisplayMode.LIST)
@@ -151,12 +152,12 @@ def listing(
     empty: str = NO_DATA,
     links: dict[str, dashboard.DashboardLink] | None = None,
 ) -> tables.Panel:
-    """Show one line for each combination of labels: the labels, then a column for each query.
+    """Show a table with one row per combination of labels: the labels, then a column per query.
 
-    A column is (name, unit, query, thresholds); ``links`` are those of its cells, by the name of a column or label.
+    A column is (name, unit, query, thresholds); ``links`` maps a column or label to the link of its cells.
     """
     queries = tuple(_cell(query) for *_, query, _ in columns)
-    panel = style.dressed(tables.Panel(), title, description, queries, unit=style.COUNT, empty=empty, texts=None)
+    panel = style.styled(tables.Panel(), title, description, queries, unit=style.COUNT, empty=empty, texts=None)
     values = {f"Value #{chr(ord('A') + index)}": name for index, (name, *_) in enumerate(columns)}
     if len(columns) == 1:
         values = {"Value": columns[0][0], **values}
@@ -174,7 +175,7 @@ def listing(
 
 
 def _heading(label: str) -> str:
-    """Return what a column of a label's values is called."""
+    """Return the heading of a label's column."""
     words = label.replace("_", " ")
     return words.upper() if label in _INITIALS else f"{words[0].upper()}{words[1:]}"
 

@@ -1,6 +1,6 @@
-"""PromQL from one place: every panel, variable and annotation asks through these functions.
+"""Build the PromQL of every panel, variable and annotation.
 
-Each selector carries ``job`` and ``instance``, each rate ``$__rate_interval``; what differs says so where it is called.
+Selectors match ``job`` and ``instance``, and rates use ``$__rate_interval``, unless the call passes something else.
 """
 
 from __future__ import annotations
@@ -9,21 +9,21 @@ from dataclasses import dataclass
 
 RATE = "$__rate_interval"
 RANGE = "$__range"
-"""The whole time range of the dashboard: for totals and distributions, each named in tests/grafana/exceptions.py."""
+"""The time range of the dashboard, for totals and distributions; tests/grafana/exceptions.py lists each use."""
 SCOPE = ('job=~"$job"', 'instance=~"$instance"')
 
 API = 'operation!="other"'
-"""Requests to a model: polls of /health and lists of models would flatter the rates."""
+"""Matches requests to models, not polls of /health or lists of models."""
 MODEL = ('server=~"$server"', 'model=~"$model"')
 OK = 'outcome="ok"'
 ERRORS = 'outcome=~"server_error|timeout|upstream_unreachable|stream_error|proxy_error"'
 COUNTED = 'outcome!~"client_error|client_disconnect"'
-"""Requests that count for or against the server."""
+"""Matches requests that count towards the error rate."""
 
 
 @dataclass(frozen=True)
 class Query:
-    """One query of a panel: PromQL, what its legend says (``{{label}}``), and whether only the last value is asked."""
+    """A query of a panel: PromQL, legend format (``{{label}}``), instant or range, and result format."""
 
     expr: str
     legend: str = ""
@@ -32,12 +32,12 @@ class Query:
 
 
 def now(expr: str, legend: str = "") -> Query:
-    """Ask for the value now, not for its course."""
+    """Return an instant query: the current value only."""
     return Query(expr, legend, instant=True)
 
 
 def select(metric: str, *matchers: str) -> str:
-    """Return the series of a metric on the chosen hosts."""
+    """Return a selector of a metric on the selected hosts."""
     return f"{metric}{{{','.join((*SCOPE, *matchers))}}}"
 
 
@@ -72,22 +72,22 @@ def ratio(part: str, whole: str) -> str:
 
 
 def top(number: int, expr: str) -> str:
-    """Return the highest few: what a person can read and a browser can draw."""
+    """Return the highest ``number`` of series."""
     return f"topk({number}, {expr})"
 
 
 def or_zero(expr: str) -> str:
-    """Return 0 where there is nothing to count."""
+    """Return the expression, or 0 where it has no result."""
     return f"({expr}) or vector(0)"
 
 
 def quantile(share: float, histogram: str, *matchers: str, by: tuple[str, ...] = ()) -> str:
-    """Estimate a quantile of what was observed in the rate's window."""
+    """Return a quantile of the values observed in the rate's window."""
     return f"histogram_quantile({share}, {total(rate(f'{histogram}_bucket', *matchers), *by, 'le')})"
 
 
 def mean(histogram: str, *matchers: str, by: tuple[str, ...] = ()) -> str:
-    """Return the mean of what was observed in the rate's window."""
+    """Return the mean of the values observed in the rate's window."""
     return ratio(
         total(rate(f"{histogram}_sum", *matchers), *by),
         total(rate(f"{histogram}_count", *matchers), *by),
@@ -95,12 +95,12 @@ def mean(histogram: str, *matchers: str, by: tuple[str, ...] = ()) -> str:
 
 
 def buckets(histogram: str, *matchers: str) -> Query:
-    """Ask for a heatmap: observations per second by bucket."""
+    """Return a heatmap query: observations per second by bucket."""
     return Query(total(rate(f"{histogram}_bucket", *matchers), "le"), "{{le}}", form="heatmap")
 
 
 def quantiles(histogram: str, *matchers: str) -> tuple[Query, ...]:
-    """Ask for p50, p95, p99 and the mean of a histogram."""
+    """Return queries for p50, p95, p99 and the mean of a histogram."""
     return (
         *(Query(quantile(share, histogram, *matchers), f"p{share * 100:.0f}") for share in (0.5, 0.95, 0.99)),
         Query(mean(histogram, *matchers), "mean"),
@@ -159,28 +159,28 @@ def gpu_memory_ratio(*matchers: str, by: tuple[str, ...] = ("instance",)) -> str
     )
 
 
-def ours(expr: str, *on: str) -> str:
-    """Keep what belongs to jobs that have been this exporter within the hour.
+def limited_to_exporter(expr: str, *on: str) -> str:
+    """Limit series such as ``up`` and alerts to jobs that exported modelhost_build_info within the last hour.
 
-    Other targets have ``up``, alerts and process metrics too, and All jobs means all of them. ``on`` are the labels to
-    go by: the job alone keeps a host that is down.
+    They exist for all targets, and the variable ``job`` may select all jobs. ``on`` are the labels to join on: the job
+    alone keeps a host that is down.
     """
     return f"{expr} and on ({', '.join(on or ('job',))}) last_over_time({select('modelhost_build_info')}[1h])"
 
 
 def up() -> str:
-    """Return 1 for each exporter that answered the last scrape, 0 for each that did not."""
-    return ours(select("up"))
+    """Return 1 for each exporter whose last scrape succeeded, 0 for each whose scrape failed."""
+    return limited_to_exporter(select("up"))
 
 
 def own(metric: str) -> str:
-    """Return a metric that every exporter of whatever kind has, of this one alone."""
-    return ours(select(metric), "job", "instance")
+    """Return a metric that all targets have, limited to this exporter."""
+    return limited_to_exporter(select(metric), "job", "instance")
 
 
 def alerts_firing(*by: str) -> str:
-    """Return how many alerts fire."""
-    return over("count", ours(select("ALERTS", 'alertstate="firing"')), *by)
+    """Return the number of firing alerts."""
+    return over("count", limited_to_exporter(select("ALERTS", 'alertstate="firing"')), *by)
 
 
 def values_of(label: str, metric: str, *matchers: str) -> str:

@@ -1,4 +1,4 @@
-"""Recorded series (prometheus/rules/recording.yml): what panels over many hosts or days read instead of raw ones."""
+"""Recorded series (prometheus/rules/recording.yml): read by panels over many hosts or days instead of raw ones."""
 
 from __future__ import annotations
 
@@ -29,49 +29,51 @@ IN_FLIGHT = "instance:requests_in_flight:sum"
 JOB = 'job=~"$job"'
 MODELS = ("server", "model")
 DRAWN = 20
-"""Models or hosts that one panel draws: the highest at each moment."""
+"""Maximum number of models or hosts in a panel: the highest at each moment."""
 
 
 def by_host(series: str, legend: str = "{{instance}}") -> q.Query:
-    """Ask for a series by host: the highest few."""
+    """Return a query for a series by host: the highest few."""
     return q.Query(q.top(DRAWN, q.select(series)), legend)
 
 
-# Where All is chosen, $instance is ".+", which matches the name of any job; a host's name matches none.
+# If All is selected, $instance is ".+", which matches the name of any job; the name of a host matches no job.
 ALL_HOSTS, SOME_HOSTS = 'job=~"$instance"', 'job!~"$instance"'
 
 
 def by_model(series: str) -> q.Query:
-    """Ask for a series by server and model, the sum over hosts: the highest few."""
-    chosen = q.total(_of_hosts(f"model:{series}"), *MODELS)
-    return _of_models(_either(chosen, q.total(_of_job(series), *MODELS)))
+    """Return a query for a series by server and model, the sum over hosts: the highest few."""
+    selected = q.total(_of_hosts(f"model:{series}"), *MODELS)
+    return _of_models(_either(selected, q.total(_of_job(series), *MODELS)))
 
 
 def quantile_by(series: str, *by: str, quantile: str = "p95", matchers: tuple[str, ...] = q.MODEL) -> str:
-    """Return a quantile over 5 minutes: of the slowest chosen host, or of all hosts of the job together."""
-    chosen = q.highest(_of_hosts(f"model:{series}:{quantile}_5m", *matchers), *by)
+    """Return a quantile over 5 minutes: of the slowest selected host, or of all hosts of the job together."""
+    selected = q.highest(_of_hosts(f"model:{series}:{quantile}_5m", *matchers), *by)
     buckets = q.total(_of_job(f"{series}_bucket:rate5m", *matchers), *by, "le")
-    return _either(chosen, f"histogram_quantile(0.{quantile[1:]}, {buckets}) >= 0")
+    return _either(selected, f"histogram_quantile(0.{quantile[1:]}, {buckets}) >= 0")
 
 
 def quantile_by_model(series: str) -> q.Query:
-    """Ask for p95 by server and model: the highest few."""
+    """Return a query for p95 by server and model: the highest few."""
     return _of_models(quantile_by(series, *MODELS))
 
 
 def mean_by_model(series: str) -> q.Query:
-    """Ask for the mean of a histogram by server and model: the highest few."""
-    chosen = q.highest(_of_hosts(f"model:{series}:mean_5m"), *MODELS)
+    """Return a query for the mean of a histogram by server and model: the highest few."""
+    selected = q.highest(_of_hosts(f"model:{series}:mean_5m"), *MODELS)
     count = q.total(_of_job(f"{series}_bucket:rate5m", *q.MODEL, 'le="+Inf"'), *MODELS)
-    return _of_models(_either(chosen, q.ratio(q.total(_of_job(f"{series}_sum:rate5m"), *MODELS), f"({count} > 0)")))
+    return _of_models(_either(selected, q.ratio(q.total(_of_job(f"{series}_sum:rate5m"), *MODELS), f"({count} > 0)")))
 
 
 def error_ratio_by_model() -> q.Query:
-    """Ask for the share of requests that failed, by server and model: the highest few."""
+    """Return a query for the share of requests that failed, by server and model: the highest few."""
 
     def share(series: str, select: Callable[[str], str]) -> str:
-        failed, judged = (q.total(select(f"{series}requests_{what}:rate5m"), *MODELS) for what in ("failed", "judged"))
-        return q.ratio(failed, f"({judged} > 0)")
+        failed, eligible = (
+            q.total(select(f"{series}requests_{kind}:rate5m"), *MODELS) for kind in ("failed", "eligible")
+        )
+        return q.ratio(failed, f"({eligible} > 0)")
 
     return _of_models(_either(share("model:", _of_hosts), share("", _of_job)))
 
@@ -80,12 +82,12 @@ def _of_models(expr: str) -> q.Query:
     return q.Query(q.top(DRAWN, expr), "{{server}} · {{model}}")
 
 
-def _either(chosen: str, everything: str) -> str:
-    """Return what is asked of the chosen hosts, or where All is chosen what is recorded for all of a job together.
+def _either(selected: str, everything: str) -> str:
+    """Return an expression for the selected hosts, or for all hosts of the job together if All is selected.
 
-    All would else be ten thousand series for 500 hosts of 20 models; now it is twenty. One side always selects nothing.
+    Reading each host for All would be 10,000 series for 500 hosts of 20 models, not 20. One side is always empty.
     """
-    return f"{chosen} or {everything}"
+    return f"{selected} or {everything}"
 
 
 def _of_hosts(series: str, *matchers: str) -> str:
@@ -97,13 +99,13 @@ def _of_job(series: str, *matchers: str) -> str:
 
 
 def heat(series: str) -> q.Query:
-    """Ask for a heatmap from recorded buckets of all hosts of the job together (they have no instance)."""
+    """Return a query for a heatmap from recorded buckets of all hosts of the job together (they have no instance)."""
     matchers = ",".join((JOB, *q.MODEL))
     return q.Query(q.total(f"job_model:{series}_bucket:rate5m{{{matchers}}}", "le"), "{{le}}", form="heatmap")
 
 
 def attained() -> str:
-    """Return the share of requests that met each objective: on the chosen host that fares worst, or of all together."""
+    """Return the share of requests that met each objective: for the worst of the selected hosts, or for all hosts."""
     return f"1 - {_missed('5m')}"
 
 
@@ -115,5 +117,5 @@ def burn(window: str) -> str:
 
 def _missed(window: str) -> str:
     series = f"slo_missed:ratio_rate{window}"
-    chosen, together = (q.highest(asked, "slo") for asked in (_of_hosts(f"model:{series}"), _of_job(series)))
-    return f"({_either(chosen, together)})"
+    selected, together = (q.highest(missed, "slo") for missed in (_of_hosts(f"model:{series}"), _of_job(series)))
+    return f"({_either(selected, together)})"

@@ -1,4 +1,4 @@
-"""The house style: colours, thresholds, units, legends, in one place."""
+"""The common style: colours, thresholds, units and legends."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ ANY_IS_BAD: Limits = ((None, GREEN), (1, RED))
 ALL_IS_WELL: Limits = ((None, RED), (1, GREEN))
 
 Texts = Mapping[int, tuple[str, str]]
-"""What a value means: its text and its colour."""
+"""Text and colour of each value."""
 
 Builder = bargauge.Panel | heatmap.Panel | stat.Panel | statetimeline.Panel | tables.Panel | timeseries.Panel
 P = TypeVar("P", bound=Builder)
 
 
-def dressed(
+def styled(
     panel: P, title: str, description: str, queries: tuple[Query, ...], *, unit: str, empty: str, texts: Texts | None
 ) -> P:
-    """Give a panel what every panel has: title, datasource, queries A, B, C …, unit, and words for no data."""
+    """Set what every panel has: title, data source, queries A, B, C …, unit, and the text for no data."""
     panel.title(title).description(description).datasource(DATASOURCE).unit(unit).no_value(empty)
     panel.mappings([*_values(texts or {}), _unknown()])
     for number, query in enumerate(queries):
@@ -73,7 +73,7 @@ def _values(texts: Texts) -> list[models.ValueMapping]:
 
 
 def _unknown() -> models.ValueMapping:
-    """0 / 0 is no number: say that there was nothing to measure."""
+    """Map NaN (0 / 0) to a dash: nothing was measured."""
     nothing = models.ValueMappingResult(text="–", color=GREY, index=99)
     return models.SpecialValueMap(
         options=models.DashboardSpecialValueMapOptions(match=models.SpecialValueMatch.NA_N, result=nothing)
@@ -81,12 +81,12 @@ def _unknown() -> models.ValueMapping:
 
 
 def limits(steps: Limits) -> dashboard.ThresholdsConfig:
-    """Return thresholds: from each value on its colour."""
+    """Return thresholds; each colour applies from its value upwards."""
     return dashboard.ThresholdsConfig().steps([models.Threshold(value=value, color=color) for value, color in steps])
 
 
 def by_threshold() -> dashboard.FieldColor:
-    """Colour by the value's threshold."""
+    """Return a colour mode: by the threshold of the value."""
     return dashboard.FieldColor().mode(models.FieldColorModeId.THRESHOLDS)
 
 
@@ -104,10 +104,10 @@ def all_values() -> common.VizTooltipOptions:
 
 
 def last() -> common.ReduceDataOptions:
-    """Show the last value that there is."""
+    """Return options that show the last value that is not null."""
     return common.ReduceDataOptions().calcs(["lastNotNull"]).values(False)
 
 
 def unit_of(unit: str) -> list[models.DynamicConfigValue]:
-    """Return an override: the unit of some of a panel's values."""
+    """Return the properties of an override that sets the unit."""
     return [models.DynamicConfigValue(id_val="unit", value=unit)]

@@ -1,1 +1,1 @@
-"""The whole stack without Docker: exporter, Prometheus, Alertmanager and Grafana from the programs on this machine."""
+"""The stack without Docker: exporter, Prometheus, Alertmanager and Grafana, with the programs of this machine."""

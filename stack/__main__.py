@@ -1,4 +1,4 @@
-"""``make stack``: start everything, say where it is, run until Ctrl-C, stop cleanly."""
+"""``make stack``: start all programs, print their addresses, run until Ctrl-C, stop cleanly."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 _ROOT = Path(__file__).resolve().parent.parent
 _NO_GRAFANA = "not found on PATH; set GRAFANA_HOME, or open the live page and Prometheus"
-_NO_ALERTMANAGER = "not found on PATH; alerts are shown by Prometheus, nobody is told"
+_NO_ALERTMANAGER = "not found on PATH; Prometheus shows alerts, but no notifications are sent"
 
 
 def main() -> int:
-    """Run the stack; 0 after a clean stop, 1 when it cannot run, 2 for a mistake on the command line."""
+    """Run the stack; return 0 after a clean stop, 1 when it cannot run. Exits with 2 for an invalid command line."""
     given = options.parse(sys.argv[1:])
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -34,17 +34,17 @@ def main() -> int:
                     running.start(program)
                     running.wait_until_ready(program)
             if not stop.is_set():
-                print(_where(given, chosen), flush=True)  # noqa: T201 - what the person waits for
+                print(_where(given, chosen), flush=True)  # noqa: T201 - the command's output
             running.watch()
-            print("\nstopping", flush=True)  # noqa: T201 - the answer to Ctrl-C
+            print("\nstopping", flush=True)  # noqa: T201 - the command's output
     except StackError as error:
-        print(f"stack: {error}", file=sys.stderr)  # noqa: T201 - one message for a person
+        print(f"stack: {error}", file=sys.stderr)  # noqa: T201 - the command's output
         return 1
     return 0
 
 
 def _programs(given: Options) -> dict[str, Program | None]:
-    """Write the settings and return what is to be started, in order; None for what this machine does not have."""
+    """Write Prometheus' settings and return the programs in the order of their start; None for a missing one."""
     (given.data / "logs").mkdir(parents=True, exist_ok=True)
     settings = given.data / "prometheus.yml"
     settings.write_text(prometheus_settings(_ROOT / SHIPPED, given))
@@ -57,7 +57,7 @@ def _programs(given: Options) -> dict[str, Program | None]:
 
 
 def _where(given: Options, chosen: dict[str, Program | None]) -> str:
-    """Return the table of addresses."""
+    """Return a table of the programs' addresses."""
     absent = {"grafana": _NO_GRAFANA, "alertmanager": _NO_ALERTMANAGER}
     titles = {
         "exporter": "Live page",
@@ -68,7 +68,9 @@ def _where(given: Options, chosen: dict[str, Program | None]) -> str:
     rows = [
         f"  {title:<13} {given.url(name) + '/' if chosen[name] else absent[name]}" for name, title in titles.items()
     ]
-    return "\n".join(["", *rows, "", f"  data in {given.data}, logs in {given.data / 'logs'}; Ctrl-C stops it all", ""])
+    return "\n".join(
+        ["", *rows, "", f"  data in {given.data}, logs in {given.data / 'logs'}; Ctrl-C stops everything", ""]
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the stack can be told on its command line."""
+"""The command line of ``make stack``: run exporter, Prometheus, Alertmanager and Grafana without Docker."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 PORTS = {"exporter": 8585, "prometheus": 9090, "alertmanager": 9093, "grafana": 3000}
-"""Each program and the port it listens on, on the loopback address; as in docker-compose.yml."""
+"""Each program and its port on the loopback address, as in docker-compose.yml."""
 
 NORMAL_INTERVAL, LIVE_INTERVAL = "15s", "2s"
-"""How often Prometheus scrapes; prometheus.yml says the first."""
+"""Prometheus' scrape interval; prometheus.yml has the first."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """Where the stack keeps its data, which ports it takes, and how it runs."""
+    """The stack's data folder, ports, scrape interval and retention, and options for the exporter."""
 
     data: Path
     ports: dict[str, int]
@@ -28,16 +28,16 @@ class Options:
     exporter_arguments: tuple[str, ...]
 
     def url(self, program: str) -> str:
-        """Return the address a browser opens."""
+        """Return a program's URL."""
         return f"http://127.0.0.1:{self.ports[program]}"
 
     def address(self, program: str) -> str:
-        """Return HOST:PORT."""
+        """Return a program's address as HOST:PORT."""
         return f"127.0.0.1:{self.ports[program]}"
 
 
 def parse(arguments: Sequence[str]) -> Options:
-    """Read the command line; what follows ``--`` goes to the exporter as it is. Exits with 2 for a mistake."""
+    """Parse the command line; arguments after ``--`` are passed to the exporter. Exits with 2 for an invalid one."""
     parser = argparse.ArgumentParser(
         prog="make stack", description=__doc__, usage="make stack ARGS='[OPTION]... [-- EXPORTER OPTION...]'"
     )

@@ -1,4 +1,4 @@
-"""The programs of the stack: where they are found on this machine, and how each is started."""
+"""The programs of the stack: find them on this machine, and build their command lines."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def exporter(options: Options) -> Program:
 
 
 def prometheus(options: Options, settings: Path) -> Program:
-    """Return the Prometheus on PATH; StackError when there is none."""
+    """Return the Prometheus on PATH; raises StackError when there is none."""
     binary = _on_path("prometheus")
     if binary is None:
         raise StackError(
@@ -55,7 +55,7 @@ def alertmanager(options: Options, settings: Path) -> Program | None:
         f"--storage.path={options.data / 'alertmanager'}",
         f"--web.listen-address={options.address('alertmanager')}",
         f"--web.external-url={options.url('alertmanager')}",
-        "--cluster.listen-address=",  # one is enough here: no gossip port
+        "--cluster.listen-address=",  # a single instance needs no gossip port
     ]
     return _program(options, "alertmanager", command, "/-/ready")
 
@@ -63,8 +63,8 @@ def alertmanager(options: Options, settings: Path) -> Program | None:
 def grafana(options: Options, folder: Path, environment: Mapping[str, str] = os.environ) -> Program | None:
     """Return GRAFANA_HOME's Grafana, or the one on PATH; None when there is none.
 
-    ``folder`` is the one with Grafana's settings, provisioning files and dashboards. StackError when GRAFANA_HOME has
-    no Grafana in it, or the one on PATH has no home that could be found.
+    ``folder`` contains Grafana's settings, provisioning files and dashboards. Raises StackError when GRAFANA_HOME
+    contains no Grafana, or the home of the one on PATH is not found.
     """
     found = _grafana(environment)
     if found is None:
@@ -75,11 +75,11 @@ def grafana(options: Options, folder: Path, environment: Mapping[str, str] = os.
 
 
 def grafana_environment(options: Options, folder: Path) -> dict[str, str]:
-    """Return what Grafana's settings and provisioning files ask the environment for."""
+    """Return the environment variables that Grafana's settings and provisioning files use."""
     return {
         "GF_SERVER_HTTP_ADDR": "127.0.0.1",
         "GF_SERVER_HTTP_PORT": str(options.ports["grafana"]),
-        "GF_AUTH_ANONYMOUS_ENABLED": "true",  # who is on this machine may look; changing things needs the password
+        "GF_AUTH_ANONYMOUS_ENABLED": "true",  # everyone on this machine may view; changes need the password
         "GF_PATHS_DATA": str(options.data / "grafana"),
         "GF_PATHS_LOGS": str(options.data / "logs"),
         "GF_PATHS_PROVISIONING": str(folder / "provisioning"),
@@ -90,11 +90,11 @@ def grafana_environment(options: Options, folder: Path) -> dict[str, str]:
 
 
 def _grafana(environment: Mapping[str, str]) -> tuple[Path, Path] | None:
-    """Return the binary and its home."""
+    """Return Grafana's binary and home; None when there is none."""
     if home := environment.get("GRAFANA_HOME"):
         binary = Path(home) / "bin" / "grafana"
         if not os.access(binary, os.X_OK):
-            raise StackError(f"GRAFANA_HOME={home}: there is no program bin/grafana in it")
+            raise StackError(f"GRAFANA_HOME={home}: no executable bin/grafana")
         return binary, Path(home)
     on_path = _on_path("grafana")
     if on_path is None:
@@ -103,7 +103,7 @@ def _grafana(environment: Mapping[str, str]) -> tuple[Path, Path] | None:
     for candidate in (binary.resolve().parent.parent, *map(Path, _GRAFANA_HOMES)):
         if (candidate / "conf" / "defaults.ini").is_file():
             return binary, candidate
-    raise StackError(f"{on_path}: its home (with conf/defaults.ini) was not found; say GRAFANA_HOME=...")
+    raise StackError(f"{on_path}: its home (with conf/defaults.ini) was not found; set GRAFANA_HOME=...")
 
 
 def _program(

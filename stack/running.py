@@ -1,4 +1,4 @@
-"""Starting programs together, waiting until they answer, and stopping them all, in order, whatever happens."""
+"""Start programs, wait until they respond, and stop all of them in order, also after an error."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _LAST_LINES = 15
 
 
 class StackError(Exception):
-    """Why the stack cannot run, in words for the person who started it."""
+    """The stack cannot run; the text is for the user."""
 
 
 @dataclass(frozen=True)
 class Program:
-    """One program: how it is started, where it listens, and the URL that answers once it is ready."""
+    """A program: its command, its address, and a URL that responds once it is ready."""
 
     name: str
     command: Sequence[str | Path]
@@ -36,12 +36,12 @@ class Program:
 
 
 class Running:
-    """Programs that were started; leave the context and they are stopped, the last one first."""
+    """A context of started programs, which are stopped at its end, the last one first."""
 
     def __init__(self, logs: Path, stopped: Callable[[], bool], stop_seconds: float = _STOP_SECONDS) -> None:
-        """Write each program's output into ``logs``; ``stopped`` says that somebody wants to end it.
+        """Write each program's output to ``logs``; ``stopped`` returns whether the user wants to stop.
 
-        What does not end within ``stop_seconds`` of being told to is killed.
+        Programs that have not ended ``stop_seconds`` after SIGTERM are killed.
         """
         self._stop_seconds = stop_seconds
         self._logs = logs
@@ -63,7 +63,7 @@ class Running:
                 process.wait()
 
     def start(self, program: Program) -> None:
-        """Start a program; StackError when its port is taken or it cannot be executed."""
+        """Start a program; raises StackError when its port is in use or it cannot be executed."""
         _check_free(program)
         with (self._logs / f"{program.name}.log").open("wb") as log:
             try:
@@ -73,13 +73,13 @@ class Running:
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     env={**os.environ, **program.environment},
-                    start_new_session=True,  # Ctrl-C is for the stack, which then stops them in order
+                    start_new_session=True,  # Ctrl-C reaches the stack only, which then stops programs in order
                 )
             except OSError as error:
                 raise StackError(f"{program.name}: {error}") from error
 
     def wait_until_ready(self, program: Program, seconds: float = READY_SECONDS) -> None:
-        """Wait until a program answers; StackError when it ends or stays silent."""
+        """Wait until a program responds; raises StackError when it ends, or after ``seconds``."""
         end = time.monotonic() + seconds
         while not self._stopped() and not _answers(program.ready_url):
             self.check()
@@ -88,7 +88,7 @@ class Running:
             time.sleep(_POLL_SECONDS)
 
     def watch(self) -> None:
-        """Return when somebody wants to end it; StackError when a program ends by itself."""
+        """Wait until the user stops the stack; raises StackError when a program ends by itself."""
         while not self._stopped():
             self.check()
             time.sleep(_POLL_SECONDS)
@@ -106,7 +106,7 @@ class Running:
 
 
 def _check_free(program: Program) -> None:
-    """Say which program cannot have its port: its own complaint would be in a log."""
+    """Raise StackError when a program's port is in use; its own error would only be in its log."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -114,7 +114,7 @@ def _check_free(program: Program) -> None:
         except OSError as error:
             host, port = program.address
             raise StackError(
-                f"{host}:{port} is in use, {program.name} cannot have it: --{program.name}-port takes another"
+                f"{program.name}: {host}:{port} is in use; choose another port with --{program.name}-port"
             ) from error
 
 

@@ -1,4 +1,4 @@
-"""Prometheus's settings for this stack: the shipped file with the addresses, paths and interval that apply here."""
+"""Prometheus' settings for the stack: the shipped file with this stack's addresses, paths and interval."""
 
 from __future__ import annotations
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
+import shutil
 import sys
 import threading
 from typing import TYPE_CHECKING, Protocol
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 from modelhost_exporter.logs.formatting import QueueingHandler
-from tests.support.past import Past, incidents, recorded
+from tests.support.past import Past, incidents, record, serving
 from tests.support.programs import Exporter, running
 
 if TYPE_CHECKING:
@@ -19,8 +21,8 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(autouse=True)
-def logging_of_its_own() -> Iterator[None]:
-    """Take back what a test that runs the exporter in this process sets up: the next one has another standard error."""
+def restored_logging() -> Iterator[None]:
+    """Undo the logging set-up of a test that runs the exporter in this process: the next has another standard error."""
     root = logging.getLogger()
     level = root.level
     hooks = sys.excepthook, threading.excepthook, sys.unraisablehook
@@ -33,16 +35,16 @@ def logging_of_its_own() -> Iterator[None]:
 
 
 class StartExporter(Protocol):
-    """Starts the real exporter with the given flags; it is stopped when the test ends."""
+    """A function that starts the real exporter with the given flags; it is stopped when the test ends."""
 
     def __call__(self, *arguments: str, under: Sequence[str] = ()) -> Exporter:
-        """Start it and wait until it is ready."""
+        """Start the exporter and wait until it is ready."""
         ...
 
 
 @pytest.fixture
 def start_exporter() -> Iterator[StartExporter]:
-    """Give a function that starts real exporters."""
+    """Return a function that starts real exporters."""
     with contextlib.ExitStack() as stack:
 
         def start(*arguments: str, under: Sequence[str] = ()) -> Exporter:
@@ -54,7 +56,18 @@ def start_exporter() -> Iterator[StartExporter]:
 
 
 @pytest.fixture(scope="session")
-def past(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Past]:
-    """Give a Prometheus with an hour and a half of incidents, recorded and judged by the rules."""
-    with recorded(tmp_path_factory.mktemp("past"), incidents()) as server:
+def past(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[Past]:
+    """Serve an hour and a half of incidents, judged by the rules, from a Prometheus; recorded once for all workers."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own if worker_id == "master" else own.parent
+    recorded = shared / "past"
+    with (shared / "past.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not recorded.exists():
+            folder = tmp_path_factory.mktemp("recording")
+            record(folder, incidents())
+            folder.rename(recorded)
+    copy = own / "past-copy"
+    shutil.copytree(recorded, copy)  # a Prometheus writes to its folder
+    with serving(copy) as server:
         yield server

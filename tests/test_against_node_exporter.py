@@ -60,7 +60,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
 
 
 def answers(url: str) -> bool:
-    """Tell whether a server answers yet."""
+    """Return whether a server responds yet."""
     try:
         return bool(fetch(url))
     except urllib.error.URLError:

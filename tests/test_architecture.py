@@ -23,7 +23,7 @@ OUTER = {"modelhost_exporter.web", "modelhost_exporter.proxy", "modelhost_export
 
 
 def imported_by(module: str) -> set[str]:
-    """Return what a module imports of ours, wherever the import stands and however it is written."""
+    """Return the modules of the package that a module imports, at any place and in any form."""
     found = set()
     for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -46,12 +46,12 @@ IMPORTS = {module: imported_by(module) for module in MODULES}
 
 
 def within(module: str, package: str) -> bool:
-    """Tell whether a module is a package or lies in it."""
+    """Return whether a module is a package or a part of it."""
     return module == package or module.startswith(f"{package}.")
 
 
 def test_imports_are_found() -> None:
-    """The parsing below sees plain, nested, relative and type-only imports (known ones, so it cannot pass unseeing)."""
+    """Plain, nested, relative and type-only imports are found: these are known to exist."""
     assert IMPORTS["modelhost_exporter.web.routes"] >= {
         "modelhost_exporter",
         "modelhost_exporter.threads",
@@ -66,7 +66,7 @@ def test_imports_are_found() -> None:
 
 
 @pytest.mark.parametrize("module", sorted(module for module in MODULES if any(within(module, p) for p in INNER)))
-def test_what_measures_and_parses_knows_nothing_of_what_serves(module: str) -> None:
+def test_measuring_and_parsing_do_not_import_serving(module: str) -> None:
     """Collectors, model servers, dialects and observations import neither web, proxy, cli nor service."""
     assert not {found for found in IMPORTS[module] if any(within(found, outer) for outer in OUTER)}
 
@@ -75,19 +75,19 @@ def test_what_measures_and_parses_knows_nothing_of_what_serves(module: str) -> N
     "module", sorted(module for module in MODULES if module.startswith("modelhost_exporter.collectors."))
 )
 def test_collectors_do_not_import_one_another(module: str) -> None:
-    """One file is one collector: it can be read, changed and taken away alone."""
+    """One file is one collector: it can be read, changed and removed alone."""
     assert not {found for found in IMPORTS[module] - {module} if found.startswith("modelhost_exporter.collectors.")}
 
 
 def test_only_main_imports_the_command_line() -> None:
-    """Nothing hangs on the command line but ``python -m modelhost_exporter``."""
+    """Nothing depends on the command line but ``python -m modelhost_exporter``."""
     assert {module for module, found in IMPORTS.items() if "modelhost_exporter.cli" in found} == {
         "modelhost_exporter.__main__"
     }
 
 
-def test_only_the_command_line_knows_of_the_demo() -> None:
-    """What measures a real machine does without the simulated one."""
+def test_only_the_command_line_imports_the_demo() -> None:
+    """Modules that measure a real machine do not depend on the simulated one."""
     outside = {module for module in MODULES if not within(module, "modelhost_exporter.demo")}
     assert {m for m in outside if any(within(found, "modelhost_exporter.demo") for found in IMPORTS[m])} == {
         "modelhost_exporter.cli"
@@ -123,7 +123,7 @@ def test_collectors_may_be_imported_in_any_order() -> None:
 
 
 def _runtime_imports(module: str) -> set[str]:
-    """Return our modules that stand in a module's own top-level imports."""
+    """Return the package's modules that a module imports at its top level, type-only imports left out."""
     found = set()
     for node in ast.parse(MODULES[module].read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ImportFrom):
@@ -193,7 +193,7 @@ def _is_path(node: ast.expr) -> bool:
 
 
 def test_a_public_class_name_occurs_once() -> None:
-    """Whoever reads or searches for a class finds one thing."""
+    """A search for a class name finds one definition."""
     found: dict[str, list[str]] = {}
     for module, file in MODULES.items():
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):

@@ -1,4 +1,4 @@
-"""The program as a user starts it: exit codes, one-line errors, signals, reloads."""
+"""The command line program: exit codes, one-line errors, signals, reloads."""
 
 from __future__ import annotations
 
@@ -60,14 +60,14 @@ def _value(exporter: Exporter, name: str) -> float:
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(arguments: list[str], message: str) -> None:
-    """A wrong flag or configuration is named in one line on standard error, never a traceback."""
+    """An invalid flag or configuration is one line on standard error, never a traceback."""
     result = _run(*arguments)
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr == f"modelhost-exporter: {message}\n"
 
 
 def test_an_unknown_key_is_named_with_the_legal_ones(tmp_path: Path) -> None:
-    """The message holds the path of the mistake and the keys that would be legal there."""
+    """The message contains the path of the unknown key and the keys that are valid there."""
     file = tmp_path / "config.yaml"
     file.write_text("web: {max_request: 3}")
     result = _run("--config.file", file)
@@ -81,7 +81,7 @@ def test_an_unknown_key_is_named_with_the_legal_ones(tmp_path: Path) -> None:
 
 
 def test_config_check_validates_and_exits(tmp_path: Path) -> None:
-    """A good configuration is confirmed with exit code 0 and nothing started; a bad one is exit code 2."""
+    """A valid configuration is confirmed with exit code 0, without a start; an invalid one is exit code 2."""
     file = tmp_path / "config.yaml"
     file.write_text("log: {level: debug}")
     good = _run("--config.file", file, "--config.check")
@@ -100,7 +100,7 @@ def test_version_and_help() -> None:
 
 @pytest.mark.parametrize("level", ["-O", "-OO"])
 def test_it_runs_without_docstrings_and_assertions(level: str) -> None:
-    """Optimised Python has neither; the help and the metrics are there all the same."""
+    """Help and metrics work without docstrings and assertions."""
     python = [sys.executable, level, "-m", "modelhost_exporter"]
     shown = subprocess.run([*python, "--help"], capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=True)
     assert "--no-collector.cpu" in shown.stdout
@@ -113,7 +113,7 @@ def test_it_runs_without_docstrings_and_assertions(level: str) -> None:
 
 
 def test_a_port_in_use_is_one_line_and_exit_code_1() -> None:
-    """When an address is taken the exporter says so and ends; no traceback."""
+    """An address in use is reported without a traceback, with exit code 1."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -124,7 +124,7 @@ def test_a_port_in_use_is_one_line_and_exit_code_1() -> None:
 
 
 def test_an_address_of_another_machine_is_one_line_and_exit_code_1() -> None:
-    """An address that this machine does not have, a name nobody knows or can have, is a clear run-time error."""
+    """An address of another machine, and a name that is unknown or invalid, is a run-time error in one line."""
     for address in ("192.0.2.1:0", "no-such-host.invalid:0", "a" * 70 + ":0", "a..b:0"):
         result = _run(f"--web.listen-address={address}", "--log.level=warning")
         assert result.returncode == 1
@@ -143,7 +143,7 @@ def test_every_listen_address_is_served(start_exporter: StartExporter) -> None:
 
 
 def test_flags_win_over_the_file(start_exporter: StartExporter, tmp_path: Path) -> None:
-    """The file's value counts until a flag says otherwise."""
+    """The file's value is used unless a flag overrides it."""
     file = tmp_path / "config.yaml"
     file.write_text("web: {telemetry_path: /from-file}\nscrape: {timeout: 3s}\ncollectors: {load: {enabled: false}}")
     exporter = start_exporter(f"--config.file={file}", "--scrape.timeout=2s", "--no-collector.cpu")
@@ -188,7 +188,7 @@ def test_it_stops_cleanly_within_a_second(start_exporter: StartExporter, number:
 
 
 def test_it_stops_within_a_second_while_a_collector_hangs(start_exporter: StartExporter, tmp_path: Path) -> None:
-    """A collector that hangs in the kernel (a FIFO in place of a /proc file) holds up neither a scrape nor the stop."""
+    """A collector that hangs in the kernel (a FIFO in place of a /proc file) delays neither a scrape nor the stop."""
     (tmp_path / "pressure").mkdir()
     os.mkfifo(tmp_path / "pressure/cpu")
     exporter = start_exporter(f"--path.procfs={tmp_path}", "--scrape.timeout=300ms")
@@ -230,7 +230,7 @@ def _page_or_error(exporter: Exporter) -> object:
 def test_sighup_reloads_and_keeps_the_old_configuration_when_the_new_is_bad(
     start_exporter: StartExporter, tmp_path: Path
 ) -> None:
-    """A good file takes effect; a bad one changes nothing, is logged in one line, and shows in a metric."""
+    """A valid file takes effect; an invalid one changes nothing, is logged in one line, and sets a metric."""
     file = tmp_path / "config.yaml"
     file.write_text("scrape: {timeout: 3s}")
     exporter = start_exporter(f"--config.file={file}")
@@ -254,7 +254,7 @@ def test_sighup_reloads_and_keeps_the_old_configuration_when_the_new_is_bad(
 
 
 def test_a_reload_names_what_needs_a_restart(start_exporter: StartExporter, tmp_path: Path) -> None:
-    """A new telemetry path is not in force after a reload, the log says so each time, and / links to the old one."""
+    """A new telemetry path needs a restart: each reload logs that, and / links to the old one."""
     file = tmp_path / "config.yaml"
     file.write_text("")
     exporter = start_exporter(f"--config.file={file}")
@@ -291,7 +291,7 @@ def test_a_reload_changes_what_is_logged(start_exporter: StartExporter, tmp_path
 
 
 def test_post_reloads_where_it_is_enabled(start_exporter: StartExporter, tmp_path: Path) -> None:
-    """POST /-/reload reads the file anew."""
+    """POST /-/reload reads the file again."""
     file = tmp_path / "config.yaml"
     file.write_text("scrape: {timeout: 3s}")
     exporter = start_exporter(f"--config.file={file}", "--web.enable-lifecycle")

@@ -53,7 +53,7 @@ if __name__ == "__main__":
 
 
 def test_help_is_one_short_clause() -> None:
-    """At most 120 characters, one sentence; what else is to be said is a note in docs/metrics.md."""
+    """At most 120 characters, one sentence; details are a note in docs/metrics.md."""
     texts = [line.strip() for line in listing().splitlines() if line.startswith("    ")]
     assert len(texts) > 150
     assert [text for text in texts if len(text) > 120 or ". " in text or "; " in text or not text.endswith(".")] == []

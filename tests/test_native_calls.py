@@ -76,7 +76,7 @@ def qualified(name: str) -> str:
 
 
 def calls_of(source: str) -> Iterator[str]:
-    """Yield the native calls in a module's source, those of psutil under whatever name it is held.
+    """Yield the native calls in a module's source, those of psutil under any name.
 
     A function of psutil that is fetched by its name (getattr) is a text of that name.
     """
@@ -115,7 +115,7 @@ def used() -> dict[str, set[str]]:
 
 
 def test_calls_are_found() -> None:
-    """The parsing sees plain calls, those of a psutil that was handed in, and names that are looked up."""
+    """Plain calls, those of a psutil that was passed in, and ``getattr`` with a name are found."""
     source = "import os, psutil\nos.statvfs('/')\nself._source.cpu_count()\ngetattr(x, 'sensors_fans')\np.cmdline()"
     assert set(calls_of(source)) == {"os.statvfs", "psutil.cpu_count", "psutil.sensors_fans", "Process.cmdline"}
     assert {"os.statvfs", "psutil.disk_partitions", "psutil.net_connections", "socket.getaddrinfo"} <= used().keys()
@@ -128,7 +128,7 @@ def test_every_native_call_is_listed() -> None:
 
 
 def test_what_holds_the_interpreter_does_not_wait() -> None:
-    """Each row says held or released; one that is held waits for nothing, or is not called on Linux."""
+    """Each row has 'held' or 'released'; one that is held waits for nothing, or is not called on Linux."""
     rows = table()
     assert len(rows) > 20
     for row in rows:
@@ -138,7 +138,7 @@ def test_what_holds_the_interpreter_does_not_wait() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="about Linux")
 def test_what_is_not_called_on_linux(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No collector calls what the table says is not called here."""
+    """No collector calls a function that the table marks as not called on Linux."""
     called: list[str] = []
 
     def forbidden(name: str) -> NoReturn:

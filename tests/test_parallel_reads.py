@@ -32,17 +32,17 @@ class Source:
         self._gates: dict[str, threading.Event] = {}
 
     def hang(self, *keys: str) -> None:
-        """Let calls for these keys hang from now on."""
+        """Hang in calls for these keys from now on."""
         for key in keys:
             self._gates[key] = threading.Event()
 
     def release(self, *keys: str) -> None:
-        """Let the calls for these keys return, and those to come."""
+        """Return from the calls for these keys, now and later."""
         for key in keys:
             self._gates.pop(key).set()
 
     def release_all(self) -> None:
-        """Let every call return."""
+        """Return from every call."""
         self.release(*self._gates)
 
     def read(self, key: str) -> str:
@@ -61,7 +61,7 @@ class Source:
 
 @pytest.fixture
 def source() -> Iterator[Source]:
-    """Give a source whose calls all return in the end."""
+    """Return a source whose calls all return at the end of the test."""
     source = Source()
     yield source
     source.release_all()
@@ -134,7 +134,7 @@ def test_more_keys_hang_than_there_are_threads(source: Source) -> None:
 
 
 def test_a_stuck_key_is_not_read_again(source: Source) -> None:
-    """While its call hangs a key is left alone: one call and one thread, and no scrape waits for it again."""
+    """While its call hangs a key is not read: one call and one thread, and no scrape waits for it again."""
     source.hang("a")
     subject = reads(source)
     subject.measure("ab")
@@ -170,7 +170,7 @@ def test_a_slow_key_keeps_its_last_reading(source: Source) -> None:
 
 
 def test_a_slow_key_that_dies_is_stuck_in_the_end(source: Source) -> None:
-    """Having been slow once is no licence."""
+    """A key that was slow before and then hangs is stuck too."""
     source.hang("a")
     subject = reads(source, timeout=0.01, wait=0.1)
     subject.measure("a")
@@ -181,7 +181,7 @@ def test_a_slow_key_that_dies_is_stuck_in_the_end(source: Source) -> None:
 
 
 def test_what_is_not_read_in_time_goes_on_without_the_caller(source: Source) -> None:
-    """The caller waits no longer than it wants; what was not read yet is pending, and there the next time."""
+    """The caller waits no longer than ``wait``; keys that were not read are pending until the next time."""
     keys = [f"key{number}" for number in range(20)]
     source.hang(*keys)
     subject = reads(source, timeout=LONG, wait=0.1)
@@ -221,7 +221,7 @@ def test_a_key_that_is_gone_is_forgotten(source: Source) -> None:
 
 
 def test_without_a_thread_it_fails_and_recovers(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine that has no thread left costs one measurement, not the ones after it."""
+    """A thread that cannot be started costs one measurement, not those after it."""
 
     def refuse(*_: object) -> NoReturn:
         raise RuntimeError("can't start new thread")
@@ -258,7 +258,7 @@ def test_a_living_key_behind_many_dead_ones_is_read_in_the_end(source: Source) -
 
 
 def test_dead_keys_without_end_take_a_bounded_number_of_threads(source: Source) -> None:
-    """However often they are measured."""
+    """The number of threads stays bounded however often they are measured."""
     keys = [f"key{number}" for number in range(300)]
     source.hang(*keys)
     subject = reads(source, timeout=0.001)

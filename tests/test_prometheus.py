@@ -37,7 +37,7 @@ def _needs_prometheus() -> None:
 
 @pytest.fixture
 def exporter(start_exporter: StartExporter, tmp_path: Path) -> Exporter:
-    """Give a real exporter that measures the loopback interface too."""
+    """Start the real exporter, which measures the loopback interface too."""
     file = tmp_path / "exporter.yaml"
     file.write_text(LOOPBACK)
     return start_exporter(f"--config.file={file}")
@@ -45,7 +45,7 @@ def exporter(start_exporter: StartExporter, tmp_path: Path) -> Exporter:
 
 @pytest.fixture
 def prometheus(exporter: Exporter, tmp_path: Path) -> Iterator[Prometheus]:
-    """Give a real Prometheus that scrapes it."""
+    """Start a real Prometheus that scrapes it."""
     with running_prometheus(exporter.address, tmp_path) as server:
         yield server
 

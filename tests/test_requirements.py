@@ -60,7 +60,7 @@ def test_locked_versions_are_allowed(name: str) -> None:
 
 @pytest.mark.parametrize("name", DECLARED)
 def test_every_package_has_hashes(name: str) -> None:
-    """They are of SHA-256: pip then takes no file without one of them."""
+    """The hashes are SHA-256: pip then installs no file without one of them."""
     assert locked(name)
     for package, pin in locked(name).items():
         assert pin.version

@@ -1,4 +1,4 @@
-"""Fault tests: whatever a collector does, a page is served, in time, with everybody else on it."""
+"""Whatever a collector does, a page with the other collectors is served in time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ GOOD = ("modelhost_good", ())
 
 @pytest.fixture
 def hanging() -> Iterator[Hanging]:
-    """Give a hanging collector, released at the end."""
+    """Return a hanging collector, which is released at the end."""
     collector = Hanging()
     yield collector
     collector.release.set()
@@ -251,7 +251,7 @@ def test_many_hung_collectors_do_not_add_up(hanging: Hanging) -> None:
     assert time.monotonic() - began < 0.4 + 100 * _HEAD_START_SECONDS / 2
 
 
-def test_a_measurement_says_who_is_silent_and_logs_nothing(hanging: Hanging, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_measurement_names_the_missing_and_logs_nothing(hanging: Hanging, caplog: pytest.LogCaptureFixture) -> None:
     """Families of those that answered; failed and late ones by name, unlike those that lack what they measure."""
     left_out = Fixed(family("modelhost_left_out"))
     collectors: dict[str, Collector] = {

@@ -1,4 +1,4 @@
-"""A reload of the running exporter: all or nothing, whatever goes wrong."""
+"""A reload of the running exporter: all or nothing, after any error."""
 
 from __future__ import annotations
 
@@ -150,14 +150,14 @@ class Reloading:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Let the event loop turn until a condition holds."""
+    """Run the event loop until a condition holds."""
     async with asyncio.timeout(10):
         while not condition():  # noqa: ASYNC110 - the condition belongs to a thread
             await asyncio.sleep(0.001)
 
 
 async def test_requests_during_a_reload_share_the_next_one() -> None:
-    """Whoever comes while a reload runs gets the outcome of one that began later, and there is only one of it."""
+    """Requests during a reload share the next one and get its outcome."""
     reload = Reloading()
     reloads = Reloads(reload, lambda error: ReloadFailed(str(error)))
     first = asyncio.create_task(reloads.request())
@@ -176,7 +176,7 @@ async def test_requests_during_a_reload_share_the_next_one() -> None:
 
 
 async def test_a_reload_that_cannot_begin_is_an_outcome_and_the_next_one_works() -> None:
-    """An error besides NotReloaded is turned into one; a request that nobody waits for is no error of the loop."""
+    """Other errors are converted to ReloadFailed; a reload that nothing awaits logs no error of the event loop."""
     reload = Reloading()
     reload.error = RuntimeError("can't start new thread")
     reload.release.release(3)

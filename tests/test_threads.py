@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 
 async def test_call_returns_the_result() -> None:
-    """What the function returns comes back, from another thread."""
+    """A call returns the function's result, computed in another thread."""
     assert await threads.call(threading.get_ident) != threading.get_ident()
 
 
 async def test_call_raises_what_the_function_raised() -> None:
-    """An error in the thread is the caller's."""
+    """An error in the thread is raised to the caller."""
     with pytest.raises(ZeroDivisionError):
         await threads.call(lambda: 1 // 0)
 
@@ -256,7 +256,7 @@ class Payload:
 
 
 def test_a_failed_run_keeps_no_frame() -> None:
-    """What the function had in hand is free as soon as it has failed, without a garbage collection."""
+    """The function's local objects are freed as soon as it has failed, without a garbage collection."""
     seen: list[weakref.ref[Payload]] = []
 
     def fail() -> None:

@@ -1,4 +1,4 @@
-"""The wheel that is built from the tree is whole."""
+"""The wheel and the sdist that are built from this tree."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_a_release_needs_a_home(tmp_path: Path) -> None:
 
 
 def test_the_metadata_has_the_readme(wheel: Path) -> None:
-    """As Markdown, and no URL is invented."""
+    """The README is the description, as Markdown; without a home there are no project URLs."""
     metadata = email.message_from_bytes(zipfile.ZipFile(wheel).read(f"{DIST_INFO}/METADATA"))
     assert metadata["Description-Content-Type"] == "text/markdown"
     assert "# modelhost-exporter" in metadata.get_payload()
@@ -100,10 +100,10 @@ def test_the_metadata_has_the_readme(wheel: Path) -> None:
 def test_the_installed_wheel_runs_outside_the_checkout(wheel: Path, tmp_path: Path) -> None:
     """Installed into a fresh environment, the console script runs from any folder and finds its collectors."""
     environment = tmp_path / "venv"
-    venv.create(environment, with_pip=True)
+    venv.create(environment)
     python = environment / "bin/python"
     subprocess.run(
-        [python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", wheel],
+        [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", "--no-index", wheel],
         check=True,
         capture_output=True,
         timeout=6 * DEADLINE_SECONDS,

@@ -1,6 +1,6 @@
-"""Fail where a retired word comes back: ``python -m tools.check_words``.
+"""Fail if a retired name is used again: ``python -m tools.check_words``.
 
-Only unambiguous names are listed: private coinages that plain words have replaced, and old names of metrics and
+Only unambiguous names are listed: names in code that were replaced by plain words, and old names of metrics and
 settings. Ordinary English words are left to the reviewer.
 """
 
@@ -19,12 +19,19 @@ RETIRED: Mapping[str, str] = {
     # names in code: pattern of the whole word, and what to write
     r"Asker": "Query…",
     r"Draft": "UsageBuilder",
+    r"InputsReader|inputs_only": "PromptReader, prompt_only",
     r"MergedEngine|merged_engine": "RouterEngine, router_engine",
+    r"MountSweep|mount_sweep": "ParallelReads, parallel_reads",
+    r"NotReloaded": "ReloadFailed",
+    r"OwnMetrics|own_metrics": "ExporterMetrics, exporter_metrics",
+    r"ProxyCounts": "ProxyTotals",
+    r"UnobservedShare": "UnproxiedShare",
     r"ServerWatch|server_watch": "ServerPoller, server_poller",
     r"Surroundings": "…Dependencies",
     r"WireFormat": "Dialect",
     r"asks_usage": "nothing: removed",
-    r"inputs_only": "prompt_only",
+    r"engine_page": "metrics_page",
+    r"log_limit|log_queue": "library_limit, logs.queue",
     r"recognises?": "detect",
     r"_(?:MOST|LONGEST|LARGEST)_\w+": "_MAX_…",
     # settings

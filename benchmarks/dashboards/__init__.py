@@ -1,1 +1,1 @@
-"""How fast the dashboards are on the data of many hosts, asked of a real Prometheus."""
+"""Query times of the dashboards with the data of many hosts, in a real Prometheus."""

@@ -1,8 +1,8 @@
-"""How fast the dashboards are on the data of many hosts: ``python -m benchmarks.dashboards [--full]``.
+"""Query times of the dashboards with the data of many hosts: ``python -m benchmarks.dashboards [--full]``.
 
-One Prometheus holds the recorded series of many demo hosts over days, every 5 minutes, and the raw series of some of
-them over an hour. Every panel of every dashboard is asked for, over an hour and over the days, of all hosts and models
-and of one. Figures that are to be reached are marked PASS or MISS; the exit code is 0 either way.
+One Prometheus has the recorded series of many demo hosts over days, every 5 minutes, and the raw series of some of them
+over an hour. Every panel of every dashboard is queried over an hour and over the days, for all hosts and models and for
+one. Figures with a target are marked PASS or MISS; the exit code is 0 either way.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ if TYPE_CHECKING:
 
 _DAY, _HOUR = 86_400, 3600
 _AN_HOUR_WITHIN, _DAYS_WITHIN = 1.0, 3.0
-"""Seconds that a panel may take."""
+"""Time limit of a panel in seconds."""
 _SCALE = "scale.json"
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """How much data there is to be."""
+    """The amount of data."""
 
     hosts: int = 50
     models: int = 20
@@ -56,7 +56,7 @@ FULL = Wanted(hosts=500, raw_hosts=20)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Write the data unless it is there, ask, and print."""
+    """Write the data if it does not exist, run the queries, and print the times."""
     logging.disable(logging.WARNING)  # of incidents
     given = _parser().parse_args(arguments)
     usual = FULL if given.full else Wanted()
@@ -91,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _written(wanted: Wanted, data: Path) -> int:
-    """Return when the data ends (seconds since 1970); writes it unless it is there."""
+    """Write the data if it does not exist; return its end (seconds since 1970)."""
     data.mkdir(parents=True, exist_ok=True)
     note = data / _SCALE
     if note.exists():
@@ -115,7 +115,7 @@ def _write(wanted: Wanted, data: Path) -> dict[str, Any]:
     series = template.recorded(wanted.models, end)
     samples = multiply.write(series, multiply.Scale(wanted.hosts, wanted.days, end, wanted.every_model), data)
     took = time.monotonic() - began
-    few = "no dashboard reads" if wanted.every_model else "no panel below asks for"
+    few = "no dashboard reads" if wanted.every_model else "no panel below queries"
     said = (
         f"{wanted.hosts} hosts, {wanted.models} models, {wanted.days:g} d of recorded series",
         f"every {multiply.STEP} s; what {few}: every {multiply.SPARSE_STEP} s",
@@ -125,7 +125,7 @@ def _write(wanted: Wanted, data: Path) -> dict[str, Any]:
 
 
 def _over(server: Program, view: View, allowed: float) -> Iterator[Timed]:
-    """Yield what every panel takes over a time range, for each choice of hosts and models."""
+    """Yield the time of every panel over a time range, for each selection of hosts and models."""
     api = query.Prometheus(address(server))
     for chosen, values in _choices().items():
         for path in sorted((ROOT / "grafana/dashboards").glob("*.json")):

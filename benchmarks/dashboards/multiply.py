@@ -1,8 +1,7 @@
-"""A host's recorded series for many hosts and days: other values for each host, over the day and from moment to moment.
+"""Multiply a host's recorded series to many hosts and days, with values that vary by host and time.
 
-Series that no panel asks for are in the index, with few samples: what is never read costs only there. Panels over all
-hosts read what is recorded for each host or for all of them together, and for one model at a time what is recorded for
-each model of each host.
+Series that no panel queries have few samples, since they cost only space in the index. Panels over all hosts query
+series of each host or of all hosts together, and, for one model at a time, series of each model of each host.
 """
 
 from __future__ import annotations
@@ -29,9 +28,9 @@ STEP = 300
 """Seconds between two samples."""
 SPARSE_STEP = 6 * 3600
 BLOCK_SECONDS = 54 * 3600
-"""A block's length: what Prometheus makes of them in a month of retention."""
+"""Length of a block, as Prometheus compacts them with a month of retention."""
 ASKED_HOST, ASKED_MODEL = 1, "Qwen/Qwen3-32B-FP8"
-"""The host and the model that are chosen where one is; the model is also the first by name, whose row is drawn."""
+"""The host and the model of selections of one; the model is also the first by name, whose row is drawn."""
 _DAY = 86_400
 _COURSES = 50  # different courses of a series; hosts share them
 _AT_A_TIME = 2
@@ -39,13 +38,13 @@ _AT_A_TIME = 2
 
 @dataclass(frozen=True)
 class Scale:
-    """How much there is: hosts, and days up to an end (seconds since 1970)."""
+    """The amount of data: hosts, and days up to an end (seconds since 1970)."""
 
     hosts: int
     days: float
     end: int
     every_model: bool = False
-    """Whether models of hosts have all their samples even where no panel asks for them."""
+    """Whether models of hosts have all their samples, including those that no panel queries."""
 
     def ranges(self) -> Iterator[tuple[int, int]]:
         """Yield the first and the last moment of each block."""
@@ -57,13 +56,13 @@ class Scale:
 
 
 def names_read() -> set[str]:
-    """Return the names of recorded series that dashboards read."""
+    """Return the names of recorded series that dashboards query."""
     texts = (path.read_text() for path in (ROOT / "grafana/dashboards").glob("*.json"))
     return {name for text in texts for name in re.findall(r"\b[a-z_]+:\w+:\w+", text)}
 
 
 def write(template: Sequence[Series], scale: Scale, data: Path) -> int:
-    """Write the blocks; returns how many samples they hold."""
+    """Write the blocks; return their number of samples."""
     one = partial(_block, template, scale, data)
     with ThreadPoolExecutor(_AT_A_TIME) as pool:
         return sum(pool.map(one, scale.ranges()))
@@ -84,7 +83,7 @@ def _block(template: Sequence[Series], scale: Scale, data: Path, times: tuple[in
 
 
 def exposition(template: Sequence[Series], scale: Scale, start: int, end: int) -> Iterator[bytes]:
-    """Yield the text of each host's series from a start to an end: one series after the other, without an end."""
+    """Yield the text of each host's series from a start to an end, one after the other, without an EOF mark."""
     read = names_read()
     for index, series in enumerate(template):
         is_read = series.name in read or ":" not in series.name
@@ -109,7 +108,7 @@ def _lines(series: Series, host: str, course: Sequence[str]) -> bytes:
 
 
 def _course(series: Series, times: range, seed: str, as_much: float = 1) -> list[str]:
-    """Return a value and a time for each moment: higher by day, and never quite the same."""
+    """Return a value and a time for each moment: higher by day, with random variation."""
     if ":" not in series.name:
         return [f"{series.value:g} {time}\n" for time in times]
     chance = random.Random(seed)  # noqa: S311 - no secret

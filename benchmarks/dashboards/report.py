@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def report(measured: Mapping[str, Sequence[Timed]], allowed: Mapping[str, float]) -> str:
-    """Return the table of what was measured over each time range; so many seconds are allowed over each."""
+    """Return the table of measurements over each time range, with a limit in seconds for each."""
     boards = dict.fromkeys(one.board for many in measured.values() for one in many)
     rows = [["", *(cell for over in allowed for cell in (f"{over}, s", "CPU, s")), "to reach"]]
     for board in boards:

@@ -1,4 +1,4 @@
-"""A real Prometheus that shows a folder of blocks, and scrapes nothing."""
+"""A real Prometheus that serves a folder of blocks and scrapes nothing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _BUSY_SHARE = 0.02
 
 @contextlib.contextmanager
 def prometheus(data: Path, *flags: str) -> Iterator[Program]:
-    """Start Prometheus on the blocks of a folder, with more flags if given."""
+    """Start Prometheus on the blocks of a folder, with additional flags."""
     with tempfile.TemporaryDirectory() as folder:
         settings = Path(folder) / "prometheus.yml"
         settings.write_text("{}")
@@ -43,7 +43,7 @@ def address(program: Program) -> str:
 
 
 def settled(data: Path) -> Iterator[Program]:
-    """Start Prometheus as it ships and wait until it has merged the blocks: it is idle for longer than it pauses."""
+    """Start Prometheus with its defaults and wait until it has compacted the blocks: until it is idle for a while."""
     with prometheus(data, f"--storage.tsdb.retention.time={_RETENTION}", "--query.timeout=10m") as program:
         _wait_until_idle(program)
         yield program

@@ -18,11 +18,11 @@ RULES = ROOT / "prometheus/rules/recording.yml"
 _SECONDS, _INTERVAL, _EVALUATION = 1800, 15, 60
 _DEPTH = 3  # recorded series are made of recorded series
 _ALSO = "up|modelhost_build_info"
-"""Scraped series that tell hosts apart: panels over many hosts join them."""
+"""Scraped series that distinguish hosts: panels over many hosts join with them."""
 
 
 class Series(NamedTuple):
-    """One series of a host, and a value that it had."""
+    """A series of a host, and one of its values."""
 
     name: str
     labels: dict[str, str]
@@ -30,7 +30,7 @@ class Series(NamedTuple):
 
 
 def recorded(models: int, end: float) -> list[Series]:
-    """Return what the recording rules make of a host with so many models, up to a time (seconds since 1970)."""
+    """Return the series that the recording rules record for a host with a number of models, up to a time (seconds)."""
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         data = Path(folder) / "data"
         start = end - _SECONDS

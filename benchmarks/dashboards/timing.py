@@ -1,4 +1,4 @@
-"""How long each panel of a dashboard takes: its queries at the same time, as Grafana asks them, until the last byte."""
+"""Measure each panel of a dashboard: its queries in parallel, as Grafana sends them, until the last byte."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
 _SCREEN_PIXELS, _SCREEN_COLUMNS = 1920, 24
 _AGAIN = 3
 _QUICK_SHARE = 0.1
-"""A panel whose first answer takes less than this share of what is allowed is not asked again."""
+"""A panel whose first response takes less than this share of its limit is not queried again."""
 _MAX_SECONDS = 120
 
 
 @dataclass(frozen=True)
 class Panel:
-    """What one panel, variable or annotation asks."""
+    """The queries of a panel, variable or annotation."""
 
     title: str
     questions: Sequence[Question]
 
 
 class Timed(NamedTuple):
-    """How long a panel took in one view: the first time, and the median of the later ones."""
+    """The times of a panel in one view: the first, and the median of the others."""
 
     board: str
     panel: str
@@ -44,15 +44,15 @@ class Timed(NamedTuple):
     first: float
     usual: float
     cpu: float
-    """CPU seconds that Prometheus spent, the mean of each time: what the time would be at most on an idle machine."""
+    """Mean CPU seconds of Prometheus: an upper bound of the time on an idle machine."""
 
 
 class Failed(Exception):
-    """A query that Prometheus refused or did not answer in time; its own words follow."""
+    """A query failed or timed out; the text contains Prometheus' error."""
 
 
 def panels_of(board: Mapping[str, Any]) -> Iterator[Panel]:
-    """Yield what a dashboard asks, each panel with as many points as it is wide."""
+    """Yield a dashboard's queries; each panel has as many points as it is wide."""
     for question in query.questions(board):
         if question.kind != "panel":
             yield Panel(f"{question.kind} {question.where}", (question,))
@@ -64,7 +64,7 @@ def panels_of(board: Mapping[str, Any]) -> Iterator[Panel]:
 
 
 def timed(server: Program, panel: Panel, view: View, chosen: str, allowed: float) -> Timed:
-    """Ask for a panel once, and again unless it was quick; ``allowed`` and the times are seconds."""
+    """Query a panel once, and again unless it was fast; ``allowed`` and the times are in seconds."""
     asked = [_url(address(server), question, view) for question in panel.questions]
     before = server.cpu_seconds()
     seconds = [_all(asked)]

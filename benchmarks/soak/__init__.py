@@ -1,1 +1,1 @@
-"""The exporter under load and faults for a long time: what grows, what stalls, and what is answered late."""
+"""Soak test: the exporter under load and faults for a long time, checked for growth, stalls and late responses."""

@@ -58,14 +58,14 @@ servers:
 
 
 class Part(NamedTuple):
-    """What is done in a cycle, and when."""
+    """The actions of a cycle, with their times."""
 
     share: float
     act: Callable[[], None]
 
 
 class Soak:
-    """A running exporter, its clients, and what is done to it."""
+    """A running exporter, its clients and faults."""
 
     def __init__(self, program: Program, clients: subprocess.Popen[str], cycles: Cycles, gpus: FlappingGpus) -> None:
         self._program = program
@@ -78,11 +78,11 @@ class Soak:
         self.configure: Callable[[str], None] = lambda _timeout: None
 
     def close(self) -> None:
-        """End the scrapes."""
+        """Stop the scrapes."""
         self._loop.close()
 
     def cycle(self, number: int) -> Row:
-        """Run one cycle, from 0 on, and return what was measured."""
+        """Run a cycle, numbered from 0, and return its measurements."""
         for share, act in sorted(self._parts(), key=lambda part: part.share):
             _sleep_until(self._cycles.moment(number, share))
             act()
@@ -121,7 +121,7 @@ class Soak:
         os.kill(self._program.pid, signal.SIGHUP)
 
     def _resources(self, number: int) -> Iterator[tuple[int, int, int]]:
-        """Yield threads, descriptors and resident bytes at a few moments: a scrape may be under way at one."""
+        """Yield threads, descriptors and resident bytes several times, since a scrape may be in progress at one."""
         begin, end = (self._cycles.moment(number, share) for share in MEASURED)
         for step in range(10):
             _sleep_until(begin + (end - begin) * step / 10)
@@ -140,7 +140,7 @@ class Soak:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run, print, and return 0 when everything is as it shall be, else 1."""
+    """Run the soak and print the results; return 0 when every figure meets its limit, else 1."""
     given = _arguments(arguments)
     print(f"{version(*EXPORTER)}, {event_loop()}\n{machine()}\n")
     rows = []
@@ -156,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(cycles: int, cycle_seconds: float) -> Iterator[Row]:
-    """Start everything, and yield each cycle's row."""
+    """Start all programs, and yield each cycle's row."""
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         gpus = FlappingGpus(folder / "script")
@@ -187,7 +187,7 @@ def run(cycles: int, cycle_seconds: float) -> Iterator[Row]:
 
 
 def _driver(folder: Path) -> dict[str, str]:
-    """Return the environment in which the stand-in for NVIDIA's driver is found; empty without a compiler."""
+    """Return the environment variables that select the stand-in for NVIDIA's driver; none without a compiler."""
     if not any(map(shutil.which, ("gcc", "cc"))):
         print("no C compiler: without GPUs")
         return {}
@@ -195,7 +195,7 @@ def _driver(folder: Path) -> dict[str, str]:
 
 
 def _proxies(program: Program) -> dict[str, str]:
-    """Return the URLs of the proxy's listeners by what clients call them."""
+    """Return the URLs of the proxy's listeners, by the names that clients use."""
     entries = [json.loads(line) for line in program.log().splitlines() if '"msg": "proxying"' in line]
     urls = {entry["server"]: entry["url"] for entry in entries}
     return {"proxied": urls["steady"], "flapping": urls["flapping"]}

@@ -32,12 +32,12 @@ _UPGRADE = (
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
 )
 _EACH = 4
-"""How many clients of each kind there are at the same time."""
+"""Number of parallel clients of each kind."""
 _DICE = random.Random(13)  # noqa: S311 - the same order in every run
 
 
 class Plan(NamedTuple):
-    """Where everything listens, and when cycles begin."""
+    """The addresses of the programs, and the start of cycles."""
 
     web: str
     proxied: str
@@ -50,21 +50,21 @@ class Plan(NamedTuple):
 
 @dataclass
 class Seen:
-    """What was seen in a cycle."""
+    """The observations of a cycle."""
 
     gaps: dict[str, float] = field(default_factory=lambda: {"proxied": 0.0, "bypass": 0.0})
     gap_ended: float = 0.0
-    """When the proxied stream's longest gap ended, as a share of the cycle."""
+    """End of the proxied stream's longest gap, as a share of the cycle."""
     counts: dict[str, int] = field(default_factory=dict)
     broken: list[str] = field(default_factory=list)
 
     def count(self, what: str) -> None:
-        """Count something that happened."""
+        """Count an event."""
         self.counts[what] = self.counts.get(what, 0) + 1
 
 
 class Clients:
-    """All clients; ``run`` goes on until cancelled."""
+    """All clients; ``run`` runs until cancelled."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
@@ -93,7 +93,7 @@ class Clients:
             cycle += 1
 
     async def _while_busy(self, client: Callable[[], Awaitable[None]]) -> None:
-        """Be a client again and again while a cycle is busy; it is cut off when that ends."""
+        """Run a client repeatedly during the busy part of a cycle; cancel it at the end of that."""
         while True:
             left = (BUSY.end - self._cycles.share()) * self._plan.cycle_seconds
             if not BUSY.holds(self._cycles.share()):
@@ -129,7 +129,7 @@ class Clients:
                 self.seen.gap_ended = self._cycles.share()
 
     async def _view(self) -> None:
-        """Watch the live feed for a while: half of them a WebSocket, half of them events; some leave without a word."""
+        """Watch the live feed, by WebSocket or server-sent events; some clients disconnect without closing properly."""
         socketed = _DICE.random() < 0.5  # noqa: PLR2004 - half of them
         ask = get(self._plan.web, "/metrics", *_UPGRADE) if socketed else get(self._plan.web, "/api/live")
         async with connected(self._plan.web, [ask]) as (reader, writer):
@@ -149,7 +149,7 @@ class Clients:
             self.seen.count("streams")
 
     async def _leave_a_stream(self) -> None:
-        """Hang up in the middle of a stream."""
+        """Disconnect in the middle of a stream."""
         ask = question(self._plan.proxied, f"model-{_DICE.randrange(4)}", int(_RATE), _RATE)
         async with connected(self._plan.proxied, [ask]) as (reader, writer):
             await reader.readuntil(b"data: ")
@@ -158,14 +158,14 @@ class Clients:
             self.seen.count("streams left")
 
     async def _fail(self) -> None:
-        """Send a request to the server that flaps, for as long as patience lasts."""
+        """Send a request to the server that has faults, with a timeout."""
         async with connected(self._plan.flapping, [question(self._plan.flapping, "flapping")]) as (reader, _):
             async with asyncio.timeout(_PATIENCE_SECONDS):
                 status = (await reader.readline()).split(b" ")
             self.seen.count(f"status {status[1].decode()}" if len(status) > 1 else "no status")
 
     async def _read(self) -> None:
-        """Read what the page reads, and what does not exist."""
+        """Request the paths that the live page requests, and one that does not exist."""
         paths = ("/", "/api/history", "/api/models", "/nothing", "/metrics?collect[]=nothing", "/metrics?collect[]=cpu")
         path = _DICE.choice(paths)
         async with connected(self._plan.web, [get(self._plan.web, path, "Connection: close")]) as (reader, _):
@@ -174,7 +174,7 @@ class Clients:
             self.seen.count("pages")
 
     async def _be_slow(self) -> None:
-        """Send half a head, or a body byte by byte, or read no reply."""
+        """Send incomplete headers, or a body byte by byte, or do not read the response."""
         web, proxied = self._plan.web, self._plan.proxied
         slow = [
             (web, [b"GET /metrics HTTP/1.1\r\n", *[b"X-Slow: a\r\n"] * 100]),
@@ -190,7 +190,7 @@ class Clients:
 async def connected(
     url: str, pieces: Sequence[bytes], *, receive_buffer: int | None = None
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """Connect, send the first piece at once and the others one each 100 ms, and hang up at the end."""
+    """Connect, send the first piece at once and one more every 100 ms, then disconnect."""
     bare = socket.socket()
     bare.setblocking(False)
     if receive_buffer:
@@ -221,7 +221,7 @@ def get(url: str, path: str, *fields: str) -> bytes:
 
 
 def main(given: str) -> None:
-    """Be all clients until the process is ended."""
+    """Run all clients until the process is ended."""
     fields: dict[str, Any] = json.loads(given)
     with asyncio.Runner(loop_factory=loop_factory()) as runner, contextlib.suppress(KeyboardInterrupt):
         runner.run(Clients(Plan(**fields)).run())

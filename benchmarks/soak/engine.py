@@ -1,4 +1,4 @@
-"""A vLLM that flaps: it answers, refuses connections, answers nothing, and answers with bytes that are not HTTP."""
+"""A stand-in for vLLM with faults: it refuses connections, hangs, or responds with bytes that are not HTTP."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class FlappingEngine:
             writer.close()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """Answer one request; return whether another one may follow."""
+        """Respond to a request; return whether another one may follow."""
         head = await reader.readuntil(b"\r\n\r\n")
         fields = dict(line.lower().split(b":", 1) for line in head.split(b"\r\n")[1:] if b":" in line)
         await reader.readexactly(int(fields.get(b"content-length", b"0")))

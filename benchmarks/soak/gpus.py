@@ -1,4 +1,4 @@
-"""GPUs that flap, of the tests' stand-in for NVIDIA's driver: they hang, fail, are lost, and support nothing."""
+"""GPUs with faults, of the tests' stand-in for NVIDIA's driver: they hang, fail, are lost, and support nothing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ fell off the bus, and one that supports nothing for a while."""
 
 
 class FlappingGpus:
-    """Writes the script that the stand-in answers from."""
+    """Writes the script of the stand-in's responses."""
 
     def __init__(self, script: Path) -> None:
         self._script = script
@@ -28,7 +28,7 @@ class FlappingGpus:
         self.show(None)
 
     def show(self, fault: int | None) -> None:
-        """Have a fault (from 0 on) from now on, or none."""
+        """Switch to a fault (numbered from 0), or to none."""
         lines = self._lines if fault is None else [*self._lines, *_FAULTS[fault]]
         new = self._script.with_suffix(".new")
         new.write_text("\n".join(lines) + "\n")

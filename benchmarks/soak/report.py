@@ -1,4 +1,4 @@
-"""What is measured in each cycle, and whether the last one is as the one that the others are compared with."""
+"""The measurements of each cycle, and the comparison of the last one with the baseline."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _WIDTHS = tuple(map(len, _HEADER))
 
 @dataclass(frozen=True)
 class Row:
-    """One cycle: resources in its quiet end, and the worst of the whole of it."""
+    """A cycle: resources in its quiet end, and the worst values of the whole cycle."""
 
     cycle: int
     rss_bytes: int
@@ -40,10 +40,10 @@ class Row:
     gap_seconds: float
     bypass_gap_seconds: float
     gap_ended: float = 0.0
-    """When in the cycle, as a share of it; what is done then stands in ``cycle.py``."""
+    """Time within the cycle, as a share of it; ``cycle.py`` has the actions by time."""
     problems: Sequence[str] = ()
     seen: Mapping[str, int] = field(default_factory=dict)
-    """What the clients did, and how often."""
+    """Counts of the clients' actions."""
 
     def line(self) -> str:
         """Return the line of the table."""
@@ -65,13 +65,13 @@ class Row:
 
 
 class Figure(NamedTuple):
-    """A figure that is to be reached."""
+    """A figure with its limit."""
 
     what: str
     reached: bool
 
     def line(self) -> str:
-        """Return it with its verdict."""
+        """Return the figure with its verdict."""
         return f"{verdict(reached=self.reached)}  {self.what}"
 
 

@@ -1,6 +1,7 @@
-"""The program: wires the parts together, runs until it is stopped, and returns the exit code.
+"""The command line program: wire the parts together, run until stopped, return the exit code.
 
-0 after a clean stop, 1 when it cannot run (an address in use), 2 for a mistake in flags or configuration.
+Exit codes: 0 after a clean stop, 1 when the exporter cannot run (an address in use), 2 for invalid flags or an invalid
+configuration.
 """
 
 from __future__ import annotations
@@ -45,15 +46,15 @@ EXIT_OK, EXIT_RUN_TIME, EXIT_CONFIG = 0, 1, 2
 
 _SWITCH_INTERVAL_SECONDS = 0.0001
 _STOP_SECONDS = 0.3
-_LIVED_SECONDS = 120.0  # a demo begins in the middle of the traffic
+_LIVED_SECONDS = 120.0  # the demo starts with two minutes of past traffic
 
 
 class _CannotStart(Exception):
-    """Why the exporter cannot run here: an address in use, no thread left."""
+    """The exporter cannot run on this machine: an address in use, no free thread."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the exporter with these command line arguments (None: the process's own); return the exit code."""
+    """Run the exporter with these command line arguments (None: ``sys.argv``); return the exit code."""
     open_standard_streams()
     try:
         return _main(list(sys.argv[1:] if arguments is None else arguments))
@@ -71,13 +72,13 @@ def _main(words: Sequence[str]) -> int:
     except ConfigError as error:
         return _fail(str(error), EXIT_CONFIG, error.hint)
     if given.config_check:
-        print(f"{given.config_file or 'configuration'}: valid")  # noqa: T201 - the answer to a question
+        print(f"{given.config_file or 'configuration'}: valid")  # noqa: T201 - the command's output
         return EXIT_OK
     logs.set_up(first.log)
     logs.log_uncaught_errors()
-    # While a page is rendered in a thread the event loop waits for the interpreter this long at a time (default 5 ms).
+    # The event loop waits up to one switch interval for the interpreter while a thread renders a page (default 5 ms).
     sys.setswitchinterval(_SWITCH_INTERVAL_SECONDS)
-    logging.logThreads = False  # the name of each thread that logs, kept for ever, and shown nowhere
+    logging.logThreads = False  # else threading keeps the name of each thread that logs, which no format prints
     allocator.return_large_blocks()
     manager = systemd.from_environment(os.environ)
     descriptors = Descriptors(raise_limit())
@@ -95,15 +96,15 @@ def _main(words: Sequence[str]) -> int:
 
 
 def _discover(host: str) -> int:
-    """Print the engines that were found; return 0 when there is one."""
+    """Print the engines found on a host; return exit code 0 when there is at least one, else 1."""
     ports = discovery.usual_ports()
     found = discovery.discover(host, ports)
-    print(discovery.report(host, ports, found), end="")  # noqa: T201 - the answer to a question
+    print(discovery.report(host, ports, found), end="")  # noqa: T201 - the command's output
     return EXIT_OK if found else EXIT_RUN_TIME
 
 
 def _load(given: flags.Arguments) -> Config:
-    """Read the configuration; a mistake that a flag made is reported under the flag's name."""
+    """Load the configuration; an invalid value that came from a flag is reported under the flag's name."""
     try:
         return configuration.load(given.config_file, given.overrides)
     except ConfigError as error:
@@ -129,7 +130,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def _start_threads() -> None:
-    """Start the threads that write the log and serve pages, while the machine has some."""
+    """Start the threads that write the log and serve pages, so that a later shortage of threads does not stop them."""
     with _needing_threads():
         logs.prepare()
         threads.PAGES.prepare()
@@ -143,7 +144,7 @@ def _service(load: Callable[[], Config], first: Config) -> Service:
 
 @contextlib.contextmanager
 def _needing_threads() -> Iterator[None]:
-    """Turn the RuntimeError of a machine without a free thread into the reason why the exporter cannot start."""
+    """Convert the RuntimeError of a machine without a free thread into _CannotStart."""
     try:
         yield
     except RuntimeError as error:
@@ -152,7 +153,7 @@ def _needing_threads() -> Iterator[None]:
 
 
 async def _serve_demo(load: Callable[[], Config], manager: Systemd, descriptors: Descriptors) -> None:
-    """Serve a machine that does not exist."""
+    """Serve a simulated machine."""
     from modelhost_exporter.demo.host import DemoHost  # noqa: PLC0415 - nothing else needs it
 
     log.warning("this is a demo: every number is made up")
@@ -207,7 +208,7 @@ async def _serve(service: Service, manager: Systemd, descriptors: Descriptors, d
 
 
 def _start_watchdog(manager: Systemd, service: Service, runner: web.AppRunner) -> Watchdog:
-    """Start to ping systemd, where it waits for that."""
+    """Create the watchdog; start it when systemd expects pings."""
     host, port = runner.addresses[0][:2]
     path = service.config.web.telemetry_path
     checks = (
@@ -230,14 +231,14 @@ def _start_watchdog(manager: Systemd, service: Service, runner: web.AppRunner) -
 async def _listen(runner: web.AppRunner, address: Address, path: str) -> None:
     try:
         await listening.listen(runner, address)
-    except (OSError, ValueError) as error:  # ValueError: a host that cannot be a name (a label of 70 letters)
+    except (OSError, ValueError) as error:  # ValueError: an invalid host name, such as a label of 70 letters
         raise _CannotStart(f"cannot listen on {address}: {listening.reason(error)}") from error
     shown = listening.url_address(address, runner.addresses[-1][1])
     log.info("listening", extra={"fields": {"address": str(address), "url": f"http://{shown}{path}"}})
 
 
 async def _start_proxy(proxy: Proxy, service: Service) -> None:
-    """Listen for every proxied server; reloads change the listeners from now on."""
+    """Start a listener for each proxied server; reloads change the listeners from then on."""
     for server in service.config.proxied:
         try:
             await proxy.listen(server)

@@ -14,30 +14,30 @@ if TYPE_CHECKING:
 
 
 class ReloadFailed(Exception):
-    """Why a reload failed, in one line; the old configuration is in force."""
+    """A reload failed, with the reason in one line; the old configuration is still in force."""
 
 
 class Reloads:
-    """Run a reload in a thread for each request, or one for all requests that come during another."""
+    """Run reloads in a thread, one at a time; requests that arrive during a reload share the next one."""
 
     def __init__(self, reload: Callable[[], None], not_started: Callable[[Exception], ReloadFailed]) -> None:
-        """Prepare; ``reload`` blocks and may raise ReloadFailed, and is never run twice at the same time.
+        """Prepare; ``reload`` blocks, may raise ReloadFailed, and never runs twice at the same time.
 
-        ``not_started`` is given any other error (no thread left), and returns the one for those that wait.
+        ``not_started`` converts any other error, such as a missing thread, into the ReloadFailed for the callers.
         """
         self._reload = reload
         self._not_started = not_started
         self._running: asyncio.Task[None] | None = None
         self._next: asyncio.Future[None] | None = None
         self.during: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext
-        """What surrounds each reload, on the event loop."""
+        """Context manager entered around each reload, on the event loop."""
 
     async def request(self) -> None:
-        """Return once a reload is over that began after this call; raises what that reload raised."""
+        """Wait for a reload that began after this call; raises ReloadFailed when that reload failed."""
         await asyncio.shield(self.start())
 
     def start(self) -> asyncio.Future[None]:
-        """Request a reload; the future holds the outcome of one that begins after this call."""
+        """Request a reload; return a future with the outcome of one that begins after this call."""
         if self._next is None:
             self._next = asyncio.get_running_loop().create_future()
             self._next.add_done_callback(_retrieve)
@@ -54,15 +54,15 @@ class Reloads:
                     await threads.call(self._reload)
             except ReloadFailed as error:
                 outcome.set_exception(error)
-            except Exception as error:  # noqa: BLE001 - no thread left, say
+            except Exception as error:  # noqa: BLE001 - such as a missing thread
                 outcome.set_exception(self._not_started(error))
             else:
                 outcome.set_result(None)
-            del outcome  # the frames of an error are this one
+            del outcome  # the frames of its error include this one: a reference cycle
         self._running = None
 
 
 def _retrieve(outcome: asyncio.Future[None]) -> None:
-    """Mark an error as seen: a signal waits for no outcome."""
+    """Mark an error as retrieved, else asyncio logs it: nothing awaits a reload that a signal started."""
     if not outcome.cancelled():
         outcome.exception()

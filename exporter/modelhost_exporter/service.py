@@ -46,21 +46,21 @@ class Machine:
     create: Callable[[str, CollectorOptions, CollectorContext], Collector] = collectors.create
     """Builds a collector by its name."""
     dependencies: PollDependencies | None = None
-    """What polling model servers needs of it; None: of this machine."""
+    """What polling of engines depends on; None: this machine's."""
     schedule: Schedule | None = None
-    """What polls model servers again and again; None: threads."""
+    """Starts the periodic polls of a server; None: in threads."""
     simulated: bool = False
 
 
 class ListenersChange(Protocol):
-    """Listeners that are prepared for a configuration."""
+    """A prepared change of the proxy's listeners."""
 
     def put_in_force(self) -> None:
-        """Use them, and stop what is gone; must not fail."""
+        """Use the new listeners and stop the removed ones; must not fail."""
         ...
 
     def undo(self) -> None:
-        """Stop what was started."""
+        """Stop the listeners that were started."""
         ...
 
 
@@ -68,13 +68,13 @@ class Listeners(Protocol):
     """The listeners of proxied servers."""
 
     def prepare(self, servers: Sequence[ProxiedServer]) -> ListenersChange:
-        """Start what is new; blocks, and raises what a reload reports."""
+        """Start the listeners that are new; blocks. Errors are reported as the reason why a reload failed."""
         ...
 
 
 @dataclass(frozen=True)
 class _Prepared:
-    """What a configuration needs, built and started, not yet in force."""
+    """Everything that a configuration needs, built and started but not yet in force."""
 
     config: Config
     proxied: ListenersChange | None
@@ -85,15 +85,15 @@ class _Prepared:
 
 
 class Service:
-    """The configuration in force with its collectors and pollers; a reload replaces all of it or nothing."""
+    """The configuration in force with its collectors and pollers; a reload replaces all or nothing."""
 
     def __init__(self, load: Callable[[], Config], config: Config, machine: Machine | None = None) -> None:
-        """Take the first configuration; ``load`` reads it anew for a reload, or raises ConfigError."""
+        """Start with ``config``; ``load`` reads the configuration again for a reload, or raises ConfigError."""
         self._load = load
         self._lock = threading.Lock()
         self._machine = machine or Machine()
         self.demo = self._machine.simulated
-        """Whether what is measured is made up."""
+        """Whether the measured machine is simulated."""
         self._own = ExporterMetrics(simulated=self.demo)
         self.registry = self._own.registry
         self._gpu_uses = UsageCache()
@@ -116,16 +116,16 @@ class Service:
         self._put_in_force(first)
 
     def reload(self) -> None:
-        """Read the configuration anew and put it in force; blocks.
+        """Read the configuration again and put it in force; blocks.
 
-        Everything new is built and started before anything old ends. After ReloadFailed, for whatever reason,
-        everything is as it was; the failure is logged and shown in a metric.
+        Everything new is built and started before anything old is stopped. After ReloadFailed the old configuration is
+        still in force as a whole; the failure is logged and exported as a metric.
         """
         with self._lock:
             try:
                 config = self._keeping_what_needs_a_restart(self._load())
                 prepared = self._prepared(config, self.scrape)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the old configuration stays
+            except Exception as error:  # noqa: BLE001 - after any error the old configuration stays in force
                 raise self._not_reloaded(error) from None
             before = self.scrape
             self._put_in_force(prepared)
@@ -135,7 +135,7 @@ class Service:
             log.info("configuration reloaded", extra={"fields": {"collectors": ",".join(config.collectors)}})
 
     def _not_reloaded(self, error: Exception) -> ReloadFailed:
-        """Note and log why a reload failed; return it as one line."""
+        """Count and log a failed reload; return the reason as one line."""
         self._own.reloaded(successful=False)
         reason = str(error) if isinstance(error, (ConfigError, CannotListen)) else f"{type(error).__name__}: {error}"
         reason = " ".join(reason.split()).removesuffix(":")
@@ -147,7 +147,7 @@ class Service:
         return ReloadFailed(reason)
 
     def _prepared(self, config: Config, previous: Scrape | None) -> _Prepared:
-        """Build and start what a configuration needs; undone as a whole when anything fails."""
+        """Build and start what a configuration needs; everything is undone when a step fails."""
         before = psutil.PROCFS_PATH
         psutil.PROCFS_PATH = str(config.path.procfs)  # collectors may read it when they are built
         owners = self._owners if config.path == self.config.path else ProcessOwners(())
@@ -170,25 +170,25 @@ class Service:
             return _Prepared(config, proxied, polled, owners, built, scrape)
 
     def _end_new(self, built: Mapping[str, tuple[Build, Collector]]) -> None:
-        """End the threads of collectors that are not in use."""
+        """Close collectors that were built for a configuration that failed."""
         for name, (_, collector) in built.items():
             if name not in self._built or self._built[name][1] is not collector:
                 collectors.close(name, collector)
 
     def _put_in_force(self, prepared: _Prepared) -> None:
-        """Replace what was in force; nothing here can fail."""
+        """Replace the configuration in force. No step may fail: nothing here is undone."""
         self.config = prepared.config
         self.scrape = prepared.scrape
         self._built = prepared.built
         self._owners = prepared.owners
-        self._owners.replace_servers(_local_servers(self.config))  # so that other servers cost the GPUs no counters
+        self._owners.replace_servers(_local_servers(self.config))  # keeps the GPU collector, and with it its counters
         prepared.polled.put_in_force()
         if prepared.proxied is not None:
             prepared.proxied.put_in_force()
         self._follow_gpus(self.scrape)
 
     def _follow_gpus(self, scrape: Scrape) -> None:
-        """Let pollers use the GPU collector's last reading, or none where the collector is off or keeps none."""
+        """Connect the pollers to the GPU collector's last reading; to none when the collector is off or keeps none."""
         _, collector = self._built.get("gpu", (None, None))
         if hasattr(collector, "last_reading"):
             self._gpu_uses.follow(lambda: getattr(collector, "last_reading", None), lambda: scrape.start("gpu"))
@@ -196,12 +196,12 @@ class Service:
             self._gpu_uses.follow_none()
 
     def _proxied(self, config: Config) -> ListenersChange | None:
-        """Listen for the proxied servers that are new in a configuration."""
+        """Start listeners for the proxied servers that are new in a configuration; None without a proxy."""
         return self.proxy.prepare(config.proxied) if self.proxy is not None else None
 
     def _polled(self, config: Config) -> PollChange:
         """Start to poll the servers that are new in a configuration."""
-        if "model_servers" not in config.collectors:  # switched off: nothing is polled
+        if "model_servers" not in config.collectors:
             return self.pollers.prepare(())
         return self.pollers.prepare(config.polled, {server.name for server in config.proxied})
 
@@ -214,7 +214,7 @@ class Service:
         return wanted, self._machine.create(name, options, CollectorContext(paths, owners, self.pollers.collect))
 
     def _keeping_what_needs_a_restart(self, config: Config) -> Config:
-        """Return the new configuration with the web port's addresses and path in force; a change of them is logged."""
+        """Return the new configuration with the web port's current addresses and path; log a change of them."""
         served = {key: getattr(self.config.web, key) for key in ("listen_addresses", "telemetry_path")}
         changed = [f"web.{key}" for key, value in served.items() if getattr(config.web, key) != value]
         for key in changed:
@@ -223,7 +223,7 @@ class Service:
 
 
 def _local_servers(config: Config) -> tuple[LocalServer, ...]:
-    """Return the model servers that may run here, known by their port, so that GPU memory carries their names."""
+    """Return the servers with a local URL, by port, to label GPU memory with their names."""
     urls = {server.name: server.url.url for server in config.servers if server.url}
     return tuple(
         LocalServer(name, port=url.port) for name, url in urls.items() if url.port and is_local(url.host or "")

@@ -1,4 +1,4 @@
-"""What the benchmark of the dashboards writes and prints."""
+"""The data and the report of the dashboards' benchmark."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_what_panels_ask_for_has_all_samples() -> None:
 
 
 def test_a_sample_is_one_line_of_the_exposition() -> None:
-    """A share stays below 1, and a host's series carries its own name."""
+    """A share stays below 1, and a host's series has the host's name."""
     series = Series("instance:gpu_memory_usage:ratio", {"instance": "a", "job": "b"}, 0.99)
     first = next(multiply.exposition([series], Scale(1, 1, BEGIN), BEGIN, BEGIN)).decode()
     name, _, rest = first.partition(" ")

@@ -1,4 +1,4 @@
-"""The soak's parts: what is judged, the faults that are played, and a trial of all of it."""
+"""The parts of the soak test: its limits and faults, and a short run."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_growth_and_stalls_are_judged(last: dict[str, object], missed: str) -> N
 
 
 def test_every_problem_is_a_miss() -> None:
-    """What was invalid or late is printed, whenever it was."""
+    """Invalid and late responses are printed, whenever they occurred."""
     seen = rows()
     seen[2] = dataclasses.replace(seen[2], problems=["/metrics: 500 after 0.10 s"])
     missed = [figure.line() for figure in judge(seen) if not figure.reached]
@@ -119,7 +119,7 @@ def test_gpus_flap(tmp_path: Path) -> None:
 
 
 async def test_the_engine_flaps() -> None:
-    """It answers, refuses, hangs, sends what is no HTTP, and answers again on the same port."""
+    """It responds, refuses, hangs, sends invalid HTTP, and responds again on the same port."""
     fault: list[int | None] = [None]
     engine = FlappingEngine(free_port(), lambda: fault[0])
     task = asyncio.create_task(engine.run())
@@ -140,7 +140,7 @@ async def test_the_engine_flaps() -> None:
 
 
 async def _reply(port: int) -> str:
-    """Return what becomes of a request."""
+    """Return the result of a request."""
     try:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
     except OSError:

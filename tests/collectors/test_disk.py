@@ -72,7 +72,7 @@ def test_parts_and_virtual_disks_are_left_out_by_default(name: str) -> None:
 
 
 def test_include_picks_what_the_default_leaves_out() -> None:
-    """Who includes partitions by name gets them, and nothing else."""
+    """Partitions that are included by name are measured, and nothing else."""
     chosen = NameFilter(include=re.compile(r"sda\d"))
     read = readings(DiskCollector(chosen, with_disks("sda", "sda1", "sdb")).collect())
     assert set(read["disk_read_bytes_total"]) == {("sda1",)}

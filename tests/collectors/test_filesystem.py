@@ -44,7 +44,7 @@ OTHER_NAMES = {"filesystem_readonly", "filesystem_device_error", "filesystem_upd
 
 
 def answer(_mount: str) -> Space:
-    """Answer for any mount."""
+    """Return the same values for any mount."""
     return SPACE
 
 
@@ -119,7 +119,7 @@ def test_other_mounts_are_measured_by_default(mountpoint: str) -> None:
 
 
 def test_include_picks_what_the_default_leaves_out() -> None:
-    """Who includes tmpfs and a mount point by name gets just that."""
+    """A type and a mount point that are included by name are measured, and nothing else."""
     options = FilesystemOptions(
         mountpoints=NameFilter(include=re.compile("/dev/shm")), fstypes=NameFilter(include=re.compile("tmpfs"))
     )
@@ -232,7 +232,7 @@ def test_a_refusal_is_a_device_error() -> None:
 
 @pytest.fixture
 def hang() -> Iterator[threading.Event]:
-    """Keep a mount from answering until this is set, at the latest after the test."""
+    """Hang in calls on a mount until this is set, at the latest at the end of the test."""
     event = threading.Event()
     yield event
     event.set()

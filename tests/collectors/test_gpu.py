@@ -30,7 +30,7 @@ QUICK = GpuOptions(timeout=Seconds(0.5))
 
 
 class Card:
-    """A GPU that draws 100 W, or does what it is told instead."""
+    """A GPU that draws 100 W, or whose reading a test replaces."""
 
     def __init__(self, gpu: str, read: Callable[[], list[Value]] | None = None) -> None:
         self.identity = Identity(gpu, f"GPU-{gpu}", "nvidia")
@@ -40,7 +40,7 @@ class Card:
         self.runs = 0
 
     def read(self) -> list[Value]:
-        """Answer."""
+        """Return the values."""
         self.runs += 1
         return self.does() if self.does else [Value(families.POWER, (), 100.0)]
 
@@ -70,11 +70,11 @@ class Vendor:
         return self.answer
 
     def driver_values(self) -> list[tuple[Family, float]]:
-        """Know of one fact."""
+        """Return one value of the driver."""
         return [(families.RESTART_REQUIRED, 0)]
 
     def close(self) -> None:
-        """Note it."""
+        """Record the call."""
         self.closed = True
 
 
@@ -84,7 +84,7 @@ def fail() -> list[Value]:
 
 
 def lose() -> list[Value]:
-    """Be gone."""
+    """Raise that the GPU is lost."""
     raise DeviceLost("fell off the bus")
 
 
@@ -102,7 +102,7 @@ def test_each_gpu_has_its_series() -> None:
 
 
 def test_a_gpu_that_hangs_costs_its_own_metrics(caplog: pytest.LogCaptureFixture) -> None:
-    """It is there and not up, is asked once only while it hangs, is logged once, and its late answer does no harm."""
+    """It is present and not up, queried only once while it hangs, and logged once; its late result does no harm."""
     caplog.set_level(logging.INFO)
     release = threading.Event()
 
@@ -132,7 +132,7 @@ def test_a_gpu_that_fails_costs_its_own_metrics() -> None:
 
 
 def test_a_gpu_that_is_lost_is_not_there() -> None:
-    """One that is found lost while it is asked is not counted, in the very scrape."""
+    """A GPU that turns out to be lost when queried is not counted in that scrape."""
     read = readings(GpuCollector({"x": Vendor(Card("0", lose), Card("1"))}, QUICK).collect())
     assert read["gpu_devices"] == {(): 1}
     assert read["gpu_up"] == {("0", "GPU-0"): 0, ("1", "GPU-1"): 1}
@@ -158,7 +158,7 @@ def test_expected_can_be_configured() -> None:
 
 
 def test_a_machine_without_gpus_is_unavailable() -> None:
-    """Every source's reason is told."""
+    """The error has every source's reason."""
     first, second = Vendor(), Vendor()
     first.answer, second.answer = Unavailable("no library"), Unavailable("no card")
     with pytest.raises(Unavailable, match="no library; no card"):
@@ -189,7 +189,7 @@ def test_a_source_that_hangs_has_what_it_had() -> None:
 
 
 def test_a_source_that_takes_its_time_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
-    """Opening a driver takes seconds: until then its GPUs are not there yet, or those that were there; nobody warns."""
+    """Opening a driver takes seconds: until then there are no GPUs, or those from before, without a warning."""
     vendor = Vendor(Card("0"))
     vendor.hangs = threading.Event()
     collector = GpuCollector({"x": vendor}, QUICK)
@@ -204,7 +204,7 @@ def test_a_source_that_takes_its_time_is_no_failure(caplog: pytest.LogCaptureFix
 
 
 def test_a_sleeping_gpu_is_up_and_is_not_asked() -> None:
-    """Sleeping is no failure; what is remembered is still there."""
+    """A suspended GPU is no failure, and its remembered values are exported."""
     card = Card("0")
     card.suspended = True
     read = readings(GpuCollector({"x": Vendor(card)}, QUICK).collect())

@@ -59,7 +59,7 @@ def test_what_an_old_kernel_does_not_count_is_absent(tmp_path: Path) -> None:
 
 
 def test_what_the_platform_does_not_say_is_absent(tmp_path: Path) -> None:
-    """MacOS and Windows have no buffers or cached memory; a zero would be a lie."""
+    """MacOS and Windows have no buffers or cached memory; a zero would be wrong."""
     source = psutil_double(virtual_memory=lambda: SimpleNamespace(total=10, available=5, used=5, free=5, percent=50.0))
     read = readings(MemoryCollector(tmp_path, source).collect())
     assert not {"memory_cached_bytes", "memory_buffers_bytes"} & set(read)

@@ -77,7 +77,7 @@ def test_virtual_interfaces_are_left_out_by_default(name: str) -> None:
 
 
 def test_include_picks_what_the_default_leaves_out() -> None:
-    """Who includes lo gets lo, and nothing else."""
+    """With lo included, lo is measured and nothing else."""
     chosen = NameFilter(include=re.compile("lo"))
     read = readings(NetworkCollector(chosen, with_interfaces("lo", "eth0")).collect())
     assert all(set(series) == {("lo",)} for series in read.values())

@@ -23,7 +23,7 @@ from modelhost_exporter.config.duration import parse_seconds
     ],
 )
 def test_durations(text: str | float, seconds: float) -> None:
-    """A Prometheus duration or a number of seconds is read as seconds."""
+    """A Prometheus duration or a number is parsed as seconds."""
     assert parse_seconds(text) == pytest.approx(seconds)
 
 
@@ -32,21 +32,21 @@ def test_durations(text: str | float, seconds: float) -> None:
     ["", "5", "s", "5 s", " 5s", "-5s", "5s1m", "1.5m", "5sec", "5S", "1s1s", "ms", "5s\n", "1,5s", True, None, [5]],
 )
 def test_anything_else_is_no_duration(text: object) -> None:
-    """What is not clearly a duration is refused, and the message shows one that is."""
+    """Anything else is rejected, with an example of a valid duration."""
     with pytest.raises(ValueError, match="is not a duration such as 5s, 500ms or 1m30s"):
         parse_seconds(text)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("text", ["0s", "0", 0, 0.0, -1, -0.5, float("nan"), "0h0m0s"])
 def test_a_duration_is_more_than_zero(text: str | float) -> None:
-    """Zero and less than zero are no time to wait."""
+    """Zero and negative durations are rejected."""
     with pytest.raises(ValueError, match="is not a duration"):
         parse_seconds(text)
 
 
 @pytest.mark.parametrize("text", ["3651d", "99999999999s", "9" * 400 + "s", 1e11, 10**400, float("inf")])
 def test_a_duration_can_be_waited_for(text: str | float) -> None:
-    """What is too long for the machine to wait for is refused when it is read, not when a collector hangs."""
+    """A duration that is too long for the system's wait functions is rejected when it is parsed."""
     with pytest.raises(ValueError, match="is longer than ten years"):
         parse_seconds(text)
 

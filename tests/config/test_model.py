@@ -1,4 +1,4 @@
-"""The configuration file and what flags put on top of it."""
+"""The configuration file, and flags that override it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_the_example_holds_every_default() -> None:
 
 
 def test_the_example_names_every_key() -> None:
-    """Every key that exists stands in config.example.yaml, every collector with its enabled."""
+    """Every key is in config.example.yaml, and every collector with its key enabled."""
     keys = _keys(yaml.safe_load(EXAMPLE.read_text()))
     expected = {
         f"{section}.{field}"
@@ -61,7 +61,7 @@ def test_the_example_names_every_key() -> None:
 
 
 def test_the_commented_example_of_a_server_is_valid(tmp_path: Path) -> None:
-    """Taking the comment marks away gives a server with every key that there is, and only defaults for options."""
+    """Without its comment marks the example server has every key, with the defaults of options."""
     lines = EXAMPLE.read_text().splitlines()
     start = lines.index("servers: []")
     end = lines.index("", start)
@@ -79,12 +79,12 @@ def test_the_commented_example_of_a_server_is_valid(tmp_path: Path) -> None:
 
 
 def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
-    """A file with nothing, or only comments, changes nothing."""
+    """An empty file, or one with only comments, results in the defaults."""
     assert configuration.load(_written(tmp_path, "# nothing\n"), {}) == configuration.load(None, {})
 
 
 def test_a_file_needs_only_what_it_changes(tmp_path: Path) -> None:
-    """Keys that are given count; the others keep their defaults; include replaces the default exclude."""
+    """Keys of the file are used; others keep their defaults; include replaces the default exclude."""
     loaded = configuration.load(
         _written(tmp_path, "web: {max_requests: 3}\ncollectors: {network: {devices: {include: lo}}}"), {}
     )
@@ -95,7 +95,7 @@ def test_a_file_needs_only_what_it_changes(tmp_path: Path) -> None:
 
 
 def test_an_override_wins_over_the_file(tmp_path: Path) -> None:
-    """What a flag set replaces the file's value and leaves its neighbours."""
+    """A flag replaces the file's value, and no other key."""
     file = _written(tmp_path, "web: {max_requests: 3, telemetry_path: /m}")
     loaded = configuration.load(file, {"web.max_requests": 7, "web.listen_addresses": [":1"]})
     assert loaded.web == configuration.Web((Address("", 1),), "/m", 7)
@@ -128,7 +128,7 @@ def test_collectors_are_chosen_by_name(overrides: dict[str, object], expected: s
             "web: {listen_addresses: [localhost]}",
             "web.listen_addresses[0]: 'localhost' is not an address such as 127.0.0.1:8585, :8585 or [::1]:8585",
         ),
-        ("web: {listen_addresses: ['a:99999']}", "web.listen_addresses[0]: 'a:99999': a port is at most 65535"),
+        ("web: {listen_addresses: ['a:99999']}", "web.listen_addresses[0]: 'a:99999': the port must be at most 65535"),
         ("web: {max_requests: 0}", "web: max_requests must be at least 1"),
         (
             "web: {telemetry_path: metrics}",
@@ -139,9 +139,9 @@ def test_collectors_are_chosen_by_name(overrides: dict[str, object], expected: s
         ("collectors: {cpu: {enabeld: true}}", "collectors.cpu: unknown key 'enabeld'; known: enabled"),
         (
             "collectors: {disk: {devices: {include: a, exclude: b}}}",
-            "collectors.disk.devices: give include or exclude, not both",
+            "collectors.disk.devices: set include or exclude, not both",
         ),
-        ("web: {a: 1, a: 2}", ":1:13: key 'a' stands twice"),
+        ("web: {a: 1, a: 2}", ":1:13: duplicate key 'a'"),
         ("web: {", ":1:7: "),
         ("? [a]\n: b", ":1:3: a key must be text"),
         ("a: \x01", "config.yaml: "),
@@ -156,7 +156,7 @@ def test_collectors_are_chosen_by_name(overrides: dict[str, object], expected: s
     ],
 )
 def test_a_mistake_in_the_file_is_one_clear_line(tmp_path: Path, text: str, message: str) -> None:
-    """The error names the path of the mistake, or the line and column of broken YAML."""
+    """The error contains the path of the key, or the line and column of invalid YAML."""
     with pytest.raises(ConfigError) as caught:
         configuration.load(_written(tmp_path, text), {})
     assert message in str(caught.value)
@@ -184,7 +184,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_an_address_is_parsed_and_written_back(text: str, address: Address) -> None:
-    """HOST:PORT, :PORT and [IPV6]:PORT mean what they say."""
+    """HOST:PORT, :PORT and [IPV6]:PORT are parsed, and formatted the same way."""
     assert Address.from_text(text) == address
     assert str(address) == text
 
@@ -197,7 +197,7 @@ def test_what_is_no_address_is_refused(text: str) -> None:
 
 
 def test_yaml_anchors_and_merge_keys_work(tmp_path: Path) -> None:
-    """A mapping that is merged in by << counts, and what stands beside it wins."""
+    """Keys merged by << are used; explicit keys take precedence."""
     text = "collectors:\n  disk: {devices: &lo {include: lo}}\n  network: {devices: {<<: *lo, include: eth0}}"
     devices: NameFilter = vars(configuration.load(_written(tmp_path, text), {}).collectors["network"])["devices"]
     assert devices.keeps("eth0")
@@ -206,6 +206,6 @@ def test_yaml_anchors_and_merge_keys_work(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", ["/%41", "/a\\b", '/a"<b>', "/a b", "", "/", "/-/x", "/api/live"])
 def test_a_telemetry_path_that_nobody_can_reach_is_refused(path: str) -> None:
-    """Only paths that need no encoding are taken."""
+    """Only paths that need no URL encoding are accepted."""
     with pytest.raises(ConfigError, match="telemetry_path"):
         configuration.load(None, {"web.telemetry_path": path})

@@ -26,7 +26,7 @@ def test_exclude_drops_only_whole_matches() -> None:
 
 
 def test_both_is_a_mistake() -> None:
-    """Include and exclude together are refused, as it is not clear which wins."""
+    """Include and exclude together are rejected: their precedence is not defined."""
     with pytest.raises(ValueError, match="include or exclude, not both"):
         NameFilter(include=re.compile("a"), exclude=re.compile("b"))
 

@@ -1,4 +1,4 @@
-"""Strict parsing: every mistake is one clear line that names its place."""
+"""Strict parsing: every error is one line with the path of the key."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class _Outer:
 
 
 def test_every_kind_of_value_is_parsed() -> None:
-    """Each supported type arrives as itself."""
+    """Each supported type is parsed to its Python value."""
     raw = {
         "name": "a",
         "count": 3,
@@ -85,7 +85,7 @@ def test_what_is_not_given_has_its_default() -> None:
     ],
 )
 def test_a_mistake_is_named_by_its_path(raw: object, message: str) -> None:
-    """The message holds the whole path and what would have been right."""
+    """The message contains the whole path and the expected value."""
     with pytest.raises(ConfigError) as caught:
         parse(_Outer, raw, "top")
     assert str(caught.value).startswith(message)

@@ -1,4 +1,4 @@
-"""YAML files that would take time or memory: each is one clear error, and quickly."""
+"""YAML files that would take much time or memory: each fails fast, with one error."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ MERGES = "a0: &a0 {x: 1}\n" + "".join(
         (BOMB, ": more than 50000 values, aliases included"),
         (MERGES, ": more than 50000 values, aliases included"),
         ("a: [" + "x," * 51_000 + "]", ": more than 50000 values, aliases included"),
-        ("a: &a [*a]", ":1:8: an alias inside what it stands for"),
-        ("a: &a {b: *a}", ":1:11: an alias inside what it stands for"),
+        ("a: &a [*a]", ":1:8: an alias inside its own anchor"),
+        ("a: &a {b: *a}", ":1:11: an alias inside its own anchor"),
         ("[" * 100_000, ":1:33: nested more than 32 levels deep"),
         ("{a: " * 40, ":1:126: nested more than 32 levels deep"),
         ("a: " + "9" * 100_000, ": not a YAML int"),
@@ -39,7 +39,7 @@ MERGES = "a0: &a0 {x: 1}\n" + "".join(
     ],
 )
 def test_a_file_that_would_take_much_is_one_error(tmp_path: Path, text: str, problem: str) -> None:
-    """Aliases that multiply, deep nesting, huge numbers and huge files: the error is one short line, with a place."""
+    """Exponential aliases, deep nesting, huge numbers and huge files: the error is one short line, with a place."""
     file = tmp_path / "c.yaml"
     file.write_text(text)
     tracemalloc.start()
@@ -58,7 +58,7 @@ def test_a_file_that_would_take_much_is_one_error(tmp_path: Path, text: str, pro
 
 
 def test_aliases_are_welcome(tmp_path: Path) -> None:
-    """What an alias repeats is there each time, merged keys too."""
+    """An alias is expanded each time, also in merged keys."""
     file = tmp_path / "c.yaml"
     file.write_text("a: &a {x: 1}\nb: *a\nc: {<<: *a, y: 2}\nd: [*a, *a]\n")
     x = {"x": 1}
@@ -66,13 +66,13 @@ def test_aliases_are_welcome(tmp_path: Path) -> None:
 
 
 def test_a_file_without_end_is_not_read_to_its_end() -> None:
-    """A device that never ends is too large."""
+    """An endless device is rejected as too large."""
     with pytest.raises(ConfigError, match="larger than"):
         read(Path("/dev/zero"))
 
 
 def test_a_pipe_is_read_once(tmp_path: Path) -> None:
-    """What is written to a pipe is read to its end, also when it comes late and in parts."""
+    """A pipe is read to its end, even if its data arrives late and in parts."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
 
@@ -91,7 +91,7 @@ def test_a_pipe_is_read_once(tmp_path: Path) -> None:
 def test_a_pipe_that_nobody_writes_to_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, with_writer: bool
 ) -> None:
-    """It is given up, instead of waiting for ever: ``--config.file <(…)`` has no writer when it is read again."""
+    """Reading fails after a timeout: ``--config.file <(…)`` has no writer when it is opened again."""
     monkeypatch.setattr(yaml_file, "_PIPE_SECONDS", 0.1)
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)

@@ -14,26 +14,26 @@ if TYPE_CHECKING:
 
 # alert, severity (and window) → why an hour's incidents cannot make it fire
 _CANNOT = {
-    "ExporterConfigurationNotReloaded warning": "nothing reloads it",
-    "ExporterDescriptorsShort warning": "it has no listener",
+    "ExporterConfigReloadFailed warning": "nothing reloads it",
+    "ExporterFileDescriptorsShort warning": "it has no listener",
     "ExporterDown critical": "the demo answers",
     "ExporterFlapping warning": "the demo answers",
     "ExporterScrapeSlow warning": "the demo is fast",
-    "GpuAllNotAnswering critical": "one GPU fails at a time",
+    "GpuAllNotResponding critical": "one GPU fails at a time",
     "GpuDriverReplaced warning": "it would last until a restart",
     "GpuIdleWithModel info": "waits for six hours",
     "HostFilesystemFilling critical": "waits for an hour",
     "HostFilesystemFilling warning": "waits for an hour",
-    "HostFilesystemOutOfFiles critical": "waits for an hour",
-    "HostFilesystemOutOfFiles warning": "waits for an hour",
-    "HostFilesystemNotAnswering warning": "its file systems answer",
-    "HostReceiveErrors warning": "waits for an hour",
-    "HostTransmitErrors warning": "waits for an hour",
+    "HostFilesystemOutOfInodes critical": "waits for an hour",
+    "HostFilesystemOutOfInodes warning": "waits for an hour",
+    "HostFilesystemNotResponding warning": "its file systems answer",
+    "HostNetworkReceiveErrors warning": "waits for an hour",
+    "HostNetworkTransmitErrors warning": "waits for an hour",
     "ModelErrorBudgetBurn critical 6h": "looks at six hours",
     "ModelErrorBudgetBurn warning 3d": "looks at three days",
     "ModelServerDown critical": "waits for longer than a model takes to load",
-    "ModelSloBurn critical 6h": "looks at six hours",
-    "ModelSloBurn warning 3d": "looks at three days",
+    "ModelSloBudgetBurn critical 6h": "looks at six hours",
+    "ModelSloBudgetBurn warning 3d": "looks at three days",
 }
 
 

@@ -1,4 +1,4 @@
-"""Fixtures for the tests of faults: stand-ins of other rooms, and programs at their own speed."""
+"""Fixtures for the tests of faults: the stand-in GPU driver, and programs without coverage's tracer."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class Crowd:
         self.sockets: list[socket.socket] = []
 
     def join(self, count: int, say: bytes | Callable[[int], bytes] = b"") -> None:
-        """Connect ``count`` more clients, each of which sends something; one that is closed meanwhile is as good."""
+        """Connect ``count`` more clients, each of which sends something; one that is closed meanwhile counts too."""
         for number in range(count):
             client = socket.socket()
             self.sockets.append(client)
@@ -74,7 +74,7 @@ class Crowd:
         wait_until(lambda: self.closed() == len(self.sockets), "every connection is closed", every=0.1)
 
     def close(self) -> None:
-        """Leave."""
+        """Close every connection."""
         for client in self.sockets:
             client.close()
 
@@ -92,7 +92,7 @@ def _is_closed(client: socket.socket) -> bool:
 
 @contextlib.contextmanager
 def crowd(address: str, *, receive_buffer: int | None = None) -> Iterator[Crowd]:
-    """Give connections that are closed when the block ends."""
+    """Return connections that are closed when the block ends."""
     clients = Crowd(address, receive_buffer=receive_buffer)
     try:
         yield clients

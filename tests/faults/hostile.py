@@ -1,4 +1,4 @@
-"""Inputs of any size that are meant to be expensive for whoever reads them."""
+"""Inputs of any size that are expensive to parse."""
 
 from __future__ import annotations
 

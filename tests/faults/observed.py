@@ -29,7 +29,7 @@ STREAM_PATH = "/v1/chat/completions"
 
 
 class Resources(NamedTuple):
-    """What an exporter uses at one moment."""
+    """The resources that an exporter uses at one moment."""
 
     threads: int
     descriptors: int
@@ -71,7 +71,7 @@ def wait_until_normal(exporter: Exporter, before: Resources, *, spare: int = 2, 
 
 @dataclass
 class Scrapes:
-    """What a scrape loop has seen."""
+    """The results of a scrape loop."""
 
     count: int = 0
     slowest_seconds: float = 0.0
@@ -95,12 +95,12 @@ class ScrapeLoop:
         self._thread.start()
 
     def take(self) -> Scrapes:
-        """Return what was seen since the last call, and begin anew."""
+        """Return the results since the last call, and start new ones."""
         seen, self.seen = self.seen, Scrapes()
         return seen
 
     def close(self) -> Scrapes:
-        """Stop, and return what was seen."""
+        """Stop, and return the results since the last call of ``take``."""
         self._closed.set()
         self._thread.join(DEADLINE_SECONDS)
         return self.seen

@@ -33,7 +33,7 @@ LIMIT = 1024
 
 @contextmanager
 def limited(*arguments: str, soft: int = LIMIT, hard: int = LIMIT) -> Iterator[Exporter]:
-    """Start an exporter that may have so many descriptors."""
+    """Start an exporter with this limit on descriptors."""
 
     class Limited(Exporter):
         command = (installed("prlimit"), f"--nofile={soft}:{hard}", sys.executable, "-m", "modelhost_exporter")
@@ -45,14 +45,14 @@ def limited(*arguments: str, soft: int = LIMIT, hard: int = LIMIT) -> Iterator[E
 
 @pytest.fixture
 def descriptors() -> Iterator[None]:
-    """Let this process have as many connections as the tests need."""
+    """Raise this process's limit on descriptors to what the tests need."""
     with many_descriptors(2500):
         yield
 
 
 @contextmanager
 def silent_streams() -> Iterator[str]:
-    """Answer each request with the beginning of a stream, and hold it; gives the server's URL."""
+    """Serve the beginning of a stream to each request, and keep it open; return the server's URL."""
     started: queue.SimpleQueue[tuple[str, Callable[[], object]]] = queue.SimpleQueue()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -155,7 +155,7 @@ def test_streams_beyond_the_limit_are_the_fault_of_the_proxy() -> None:
 
 @pytest.mark.usefixtures("descriptors")
 def test_connections_to_the_web_port_leave_room_for_files() -> None:
-    """Caps above the limit on descriptors do no harm: a scrape opens files beside the connections."""
+    """Caps above the limit on descriptors leave room: a scrape opens files beside the connections."""
     caps = ("--web.max-connections=5000", "--web.max-connections-per-address=5000", "--web.header-timeout=10m")
     with limited(*caps, soft=256, hard=256) as exporter:
         before = Resources.of(exporter)

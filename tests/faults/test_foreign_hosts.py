@@ -1,4 +1,4 @@
-"""Pages of strangers learn nothing and change nothing; scrapes by any name go on where they may."""
+"""Foreign web pages can read and change nothing; scrapes by any host name work where they are allowed."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ FEED = (
 
 
 def ask(address: str, path: str, *fields: str, method: str = "GET", version: str = "1.1") -> tuple[int, str]:
-    """Send a request as it is written here and return status and what follows."""
+    """Send a request with these raw header lines; return the status and the rest of the response."""
     host, _, port = address.rpartition(":")
     with socket.create_connection((host, int(port)), DEADLINE_SECONDS) as client:
         lines = [f"{method} {path} HTTP/{version}", *fields, "Connection: close", "", ""]
@@ -54,12 +54,12 @@ def ask(address: str, path: str, *fields: str, method: str = "GET", version: str
 
 
 def logged(program: Program) -> list[dict[str, Any]]:
-    """Return the fields of what was logged about refused requests."""
+    """Return the fields of the log lines about refused requests."""
     return [json.loads(line) for line in program.lines if '"msg": "request refused"' in line]
 
 
 def test_a_listener_on_loopback_answers_known_hosts_only(start_exporter: StartExporter) -> None:
-    """Every route: a name that was made to point here is refused, with what would allow it; and logged once."""
+    """Every route refuses an unknown host name, with a message on how to allow it, and logs that once."""
     exporter = start_exporter("--web.enable-lifecycle")
     with scraped(exporter):
         local = f"{socket.gethostname().partition('.')[0]}.local:1"
@@ -76,7 +76,7 @@ def test_a_listener_on_loopback_answers_known_hosts_only(start_exporter: StartEx
 
 
 def test_a_health_checker_without_a_host_is_answered(start_exporter: StartExporter) -> None:
-    """HTTP/1.0 has none; two are no HTTP."""
+    """HTTP/1.0 requires no Host field; two of them are invalid."""
     exporter = start_exporter()
     for path in SCRAPES:
         assert ask(exporter.address, path, version="1.0")[0] == 200
@@ -96,7 +96,7 @@ def test_a_health_checker_without_a_host_is_answered(start_exporter: StartExport
     ],
 )
 def test_only_the_own_page_and_no_page_reload(start_exporter: StartExporter, fields: tuple[str, ...]) -> None:
-    """POST /-/reload of any other page is refused, and nothing is read anew."""
+    """POST /-/reload from any other page is refused, and no configuration is read."""
     exporter = start_exporter("--web.enable-lifecycle")
     host, length = f"Host: {exporter.address}", "Content-Length: 0"
     assert ask(exporter.address, "/-/reload", host, length, *fields, method="POST")[0] == 403
@@ -185,7 +185,7 @@ def _blank(handler: BaseHTTPRequestHandler) -> None:
 
 @pytest.fixture
 def stranger() -> Iterator[StandIn]:
-    """Give a server of a page that is nobody's friend."""
+    """Serve an empty page from a foreign origin."""
     with standing_in({"/": _blank}) as server:
         yield server
 
@@ -219,7 +219,7 @@ def test_a_page_elsewhere_reads_nothing_and_reloads_nothing(
 def test_a_page_whose_name_was_made_to_point_here_reads_nothing(
     start_exporter: StartExporter, browser: Browser
 ) -> None:
-    """DNS rebinding: for the browser it is the page's own origin; the name in Host gives it away."""
+    """DNS rebinding: for the browser it is the page's own origin; only the name in Host differs."""
     exporter = start_exporter("--web.enable-lifecycle")
     page = browser.new_page()
     port = exporter.address.rpartition(":")[2]

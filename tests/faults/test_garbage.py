@@ -1,4 +1,4 @@
-"""Requests, scrapes and viewers, failed ones above all, leave nothing behind that only a garbage collection frees."""
+"""Requests, scrapes and feed clients, failed ones above all, leave no reference cycles."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Load:
             connection.close()
 
     def _leave(self, address: str, request: str) -> None:
-        """Send a request, wait for the first bytes of the answer, and leave; a body is never completed."""
+        """Send a request whose body stays incomplete, wait for the first bytes of the response, and disconnect."""
         host, _, port = address.rpartition(":")
         with socket.create_connection((host, int(port)), DEADLINE_SECONDS) as client:
             length = "Content-Length: 100\r\n" if request.startswith("POST") else ""
@@ -83,7 +83,7 @@ class Load:
 
 
 def start(server: StandIn) -> Program:
-    """Start the program with a proxied server that works, one that is dead, and one whose name nobody has."""
+    """Start the program with a proxied server that works, one that is down, and one whose name does not resolve."""
     return Program(
         [
             *(sys.executable, "-m", "tests.faults.uncollected", "--log.format=json", "--web.enable-lifecycle"),
@@ -95,7 +95,7 @@ def start(server: StandIn) -> Program:
 
 
 def left(program: Program) -> dict[str, int]:
-    """Return what is left in cycles now."""
+    """Return the numbers of objects in reference cycles, by type."""
     program.process.send_signal(signal.SIGUSR1)
     found: dict[str, int] = json.loads(program.wait_for_line(lambda line: '"msg": "left"' in line))["left"]
     found.pop("HTTPNotFound", None)  # aiohttp's own cycle: a route of its own for each path that does not exist

@@ -28,7 +28,7 @@ STAY = {"modelhost_gpu_info", "modelhost_gpu_up", "modelhost_gpu_xid_monitored"}
 def start(
     standin: Path, driver: Driver, start_exporter: StartExporter, monkeypatch: pytest.MonkeyPatch
 ) -> StartExporter:
-    """Give a function that starts the exporter on a machine with the stand-in driver."""
+    """Return a function that starts the exporter on a machine with the stand-in driver."""
     monkeypatch.setenv("LD_LIBRARY_PATH", str(standin.parent))
     monkeypatch.setenv("STANDIN_SCRIPT", str(driver.script))
 

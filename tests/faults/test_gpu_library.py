@@ -64,7 +64,7 @@ def test_a_damaged_library_does_not_end_the_exporter(
     assert len([line for line in exporter.lines if "collector failed" in line]) == 1
 
 
-def test_a_library_for_another_machine_is_none(
+def test_a_library_for_another_machine_is_skipped(
     file: Path, standin: Path, start_exporter: StartExporter, tmp_path: Path
 ) -> None:
     """The loader skips it, too: this machine has no NVIDIA driver."""

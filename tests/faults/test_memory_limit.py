@@ -40,6 +40,6 @@ def test_a_full_address_space_is_survived(start_exporter: StartExporter) -> None
 
 
 def scrape(exporter: Exporter) -> None:
-    """Scrape; an error is an answer as well."""
+    """Scrape, and accept an error."""
     with contextlib.suppress(urllib.error.HTTPError):
         exporter.page()

@@ -1,4 +1,4 @@
-"""The observers of these tests: they see a healthy exporter as healthy, and what is wrong as wrong."""
+"""The observers of these tests: a healthy exporter has no problems, and each fault is reported."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def test_what_is_wrong_is_a_problem(healthy: Answer, page: Answer, problem: str)
         assert loop.close().problems[0].startswith(problem)
 
 
-def test_what_was_taken_is_not_seen_again() -> None:
-    """Of a period there are its own scrapes and problems."""
+def test_results_are_returned_once() -> None:
+    """``take`` returns only the scrapes and problems since the call before."""
     with standing_in({"/-/healthy": b"ok", "/metrics": b"up 1\n"}) as server:
         loop = ScrapeLoop(server.url.removeprefix("http://"))
         wait_until(lambda: loop.seen.count >= 3, "scrapes")

@@ -1,4 +1,4 @@
-"""Who listens on every address without authentication is told so."""
+"""A proxy that listens on every address without authentication logs a warning."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def logged(exporter: Exporter, message: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("host", ["", "0.0.0.0", "[::]", "0"])  # noqa: S104 - that is what this is about
 def test_a_proxy_on_every_address_is_warned_of(start_exporter: StartExporter, host: str) -> None:
-    """The line holds the address as it is, and the way out; the URL can be opened on this machine all the same."""
+    """The line has the address as configured, and the way out; the logged URL can be opened on this machine."""
     with streaming_server() as server:
         exporter = start_exporter(f"--proxy=open={host}:0={server.url}")
         (proxying,) = logged(exporter, "proxying")
@@ -40,7 +40,7 @@ def test_a_proxy_on_every_address_is_warned_of(start_exporter: StartExporter, ho
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.0.0.2"])
 def test_a_proxy_on_loopback_is_not(start_exporter: StartExporter, host: str) -> None:
-    """Only this machine reaches it."""
+    """Only this machine can connect to it."""
     exporter = start_exporter(f"--proxy=own={host}:0=http://127.0.0.1:9")
     assert logged(exporter, "proxying")
     assert not logged(exporter, MESSAGE)

@@ -33,12 +33,12 @@ SUCCESSFUL = ("modelhost_config_last_reload_successful", ())
 
 
 def reload(exporter: Exporter) -> bytes:
-    """POST /-/reload and return the answer."""
+    """POST /-/reload and return the response."""
     return fetch(urllib.request.Request(f"http://{exporter.address}/-/reload", method="POST"))
 
 
 def refused(exporter: Exporter) -> str:
-    """POST a reload that fails with 500 and return the answer's text."""
+    """POST a reload that fails with 500, and return the response's text."""
     with pytest.raises(urllib.error.HTTPError) as caught:
         reload(exporter)
     with caught.value as answer:

@@ -46,7 +46,7 @@ def warmed_up(exporter: Exporter) -> Resources:
 
 @pytest.mark.parametrize("head", [b"", GET, b"\r\n"], ids=["nothing", "headers", "lines"])
 def test_a_head_that_is_never_finished_is_closed(start_exporter: StartExporter, head: bytes) -> None:
-    """However it drips: the time for a head is for the whole of it, and a connection without a byte has no more."""
+    """The time-out covers all headers, however slowly they come; a connection without a byte has the same."""
     exporter = start_exporter("--web.header-timeout=1s", "--web.max-connections-per-address=1000")
     before = warmed_up(exporter)
     with scraped(exporter), crowd(exporter.address) as clients:
@@ -62,7 +62,7 @@ def test_a_head_that_is_never_finished_is_closed(start_exporter: StartExporter, 
 
 
 def test_idle_connections_are_closed(start_exporter: StartExporter) -> None:
-    """Between two requests there is the idle time-out, which is not that of a head."""
+    """Between two requests the idle time-out counts, not that of the headers."""
     exporter = start_exporter("--web.idle-timeout=1s")
     before = warmed_up(exporter)
     with scraped(exporter), crowd(exporter.address) as clients:
@@ -90,7 +90,7 @@ def test_five_thousand_idle_connections(start_exporter: StartExporter) -> None:
 @pytest.mark.parametrize("line", [b"X-A: " + b"a" * 8000 + b"\r\n", b"X-A: " + b"a" * 500 + b"\r\n"])
 @pytest.mark.parametrize("end", [b"", b"\r\n"], ids=["unfinished", "finished"])
 def test_large_headers_take_no_memory(start_exporter: StartExporter, line: bytes, end: bytes) -> None:
-    """What comes beyond 32 kB of headers is answered 431, and not kept."""
+    """Headers beyond 32 kB get a 431, and are not kept."""
     exporter = start_exporter()
     before = warmed_up(exporter)
     most = [0]
@@ -186,7 +186,7 @@ def test_a_compressed_body_is_not_inflated(start_exporter: StartExporter) -> Non
 
 
 def test_a_flood_from_a_viewer_ends_its_connection(start_exporter: StartExporter) -> None:
-    """Many short messages at once are not parsed: a viewer of the live feed has next to nothing to send."""
+    """Many short messages at once are not parsed: a client of the live feed has hardly anything to send."""
     exporter = start_exporter()
     handshake = (
         b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"

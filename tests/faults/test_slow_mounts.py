@@ -6,7 +6,8 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from tests.faults import mounts
+from tests.faults import many_mounts
+from tests.faults.mount_namespace import CANNOT_MOUNT
 from tests.faults.observed import Resources, scraped, wait_until_normal
 from tests.faults.shims import compiled
 from tests.support.programs import Exporter, Program, missing, running, wait_until
@@ -40,12 +41,12 @@ class ExporterWithMounts(Exporter):
         Program.__init__(
             self,
             [
-                *(sys.executable, mounts.__file__, folder, str(MOUNTS)),
+                *(sys.executable, many_mounts.__file__, folder, str(MOUNTS)),
                 *("/usr/bin/env", *(f"{name}={value}" for name, value in preload), *exporter),
             ],
             env={"PYTHONPATH": os.pathsep.join(sys.path)},
         )
-        if "cannot mount" in self.wait_for_line(lambda line: '"msg": "listening"' in line or "cannot mount" in line):
+        if CANNOT_MOUNT in self.wait_for_line(lambda line: '"msg": "listening"' in line or CANNOT_MOUNT in line):
             missing("mounting needs root")
         self.wait_for_message("ready")
         self.url = next(line for line in self.lines if '"listening"' in line).partition('"url": "')[2].partition('"')[0]
@@ -58,7 +59,7 @@ def mount_points(exporter: Exporter, name: str) -> dict[str, float]:
 
 
 def test_twenty_mounts_that_take_long(tmp_path: Path) -> None:
-    """Every scrape is answered with the root; after two seconds each mount has its space, and none has an error."""
+    """Every page has the root; after two seconds each mount has its space, and none has an error."""
     folder, config = tmp_path / "slow", tmp_path / "config.yaml"
     folder.mkdir()
     config.write_text(CONFIG.format(folder=folder))
@@ -76,7 +77,7 @@ def test_twenty_mounts_that_take_long(tmp_path: Path) -> None:
                 lambda: all(
                     when > first[mount] for mount, when in mount_points(exporter, "updated_timestamp_seconds").items()
                 ),
-                "a newer answer of every mount",
+                "a newer reading of every mount",
             )
         assert Page(exporter.page().decode()).by("modelhost_scrape_collector_success", "collector")["filesystem",] == 1
         wait_until_normal(exporter, before, spare=6)

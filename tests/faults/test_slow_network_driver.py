@@ -1,4 +1,4 @@
-"""A network driver that takes its time must not stop what has nothing to do with it."""
+"""A slow network driver must not stop anything that does not use it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_ioctls_that_take_long(milliseconds: str, start_exporter: StartExporter,
 
 
 def test_a_speed_that_takes_long(start_exporter: StartExporter, tmp_path: Path) -> None:
-    """While a driver works out its speed, traffic and states are on every page, and the speed is there afterwards."""
+    """While a driver determines its speed, traffic and states are on every page; the speed follows."""
     library, sysfs = (
         compiled("slow_read", tmp_path),
         write(tmp_path, {"sys/class/net/lo/operstate": "unknown\n"}) / "sys",

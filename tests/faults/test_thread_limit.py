@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def test_scrapes_and_streams_need_no_new_thread(start_exporter: StartExporter) -> None:
-    """With no thread left pages are whole, a stream goes on, and the live feed and its history answer."""
+    """With no thread left pages are complete, a stream goes on, and the live feed and its history work."""
     under = as_a_limited_user()
     with streaming_server() as server:
         exporter = start_exporter(f"--proxy=tiny=127.0.0.1:0={server.url}", under=under)
@@ -102,7 +102,7 @@ def test_it_does_not_start_without_threads() -> None:
 
 @pytest.mark.parametrize("missing_threads", [3, 2, 1])
 def test_it_is_never_silent_for_want_of_a_thread(start_exporter: StartExporter, missing_threads: int) -> None:
-    """With a few threads too few it either ends with a line, or is ready and says so."""
+    """With a few threads too few it either ends with one line, or becomes ready and logs that."""
     running_one = start_exporter(under=as_a_limited_user())
     limit = psutil.Process(running_one.process.pid).num_threads() - missing_threads
     running_one.close()

@@ -75,7 +75,7 @@ class Exporter:
             fetch(urllib.request.Request(f"http://{self.address}/-/reload", method="POST"))
 
     def dropped(self) -> float:
-        """Return how many log messages were dropped."""
+        """Return the number of dropped log messages."""
         return samples(fetch(f"http://{self.address}/metrics"))["modelhost_log_messages_dropped_total", ()]
 
     def stop(self) -> float:
@@ -86,7 +86,7 @@ class Exporter:
         return time.monotonic() - began
 
     def close(self) -> None:
-        """End it."""
+        """End the process."""
         self.process.kill()
         self.process.wait()
         with contextlib.suppress(OSError):
@@ -126,7 +126,7 @@ def test_a_log_that_nobody_reads_blocks_neither_scrapes_nor_the_stop() -> None:
 
 
 def test_a_log_that_is_read_late_is_complete_and_in_order() -> None:
-    """What waited in the queue is written as soon as there is room."""
+    """Queued lines are written as soon as there is room."""
     with started() as exporter:
         exporter.reload(RELOADS)
         exporter.process.send_signal(signal.SIGTERM)

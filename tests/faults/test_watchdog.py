@@ -1,4 +1,4 @@
-"""What systemd hears of the real program: ready, pings while it works, reloads and the stop."""
+"""Notifications of the real program to systemd: ready, pings while it works, reloads and the stop."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WATCHDOG_SECONDS = 0.4
 
 
 class Manager:
-    """A service manager's socket; keeps what it is sent."""
+    """A service manager's socket, which records its messages."""
 
     def __init__(self, path: Path) -> None:
         self.received: list[str] = []
@@ -43,7 +43,7 @@ class Manager:
 
     @property
     def pings(self) -> int:
-        """How many pings there were."""
+        """The number of pings so far."""
         return self.received.count("WATCHDOG=1")
 
     def close(self) -> None:
@@ -56,7 +56,7 @@ class Manager:
 
 @pytest.fixture
 def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Manager]:
-    """Give a service manager that the programs of this test report to, with a watchdog."""
+    """Return a service manager with a watchdog, to which the programs of this test report."""
     manager = Manager(tmp_path / "notify")
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
     monkeypatch.setenv("WATCHDOG_USEC", str(int(WATCHDOG_SECONDS * 1e6)))
@@ -93,7 +93,7 @@ def test_a_hung_collector_is_no_reason_to_restart(
 
 
 def scrape_often(url: str) -> None:
-    """Scrape several times; an error is an answer as well."""
+    """Scrape several times, and accept errors."""
     for _ in range(4):
         with contextlib.suppress(OSError):
             fetch(url)
@@ -116,7 +116,7 @@ def test_a_wedged_program_is_silent(manager: Manager, number: signal.Signals) ->
 
 
 def test_the_unit_file_is_valid(tmp_path: Path) -> None:
-    """systemd-analyze has nothing to say about it, nor much about its exposure."""
+    """systemd-analyze reports no problem with the unit, and a low exposure."""
     analyze = installed("systemd-analyze")
     unit = tmp_path / UNIT.name
     text = UNIT.read_text()

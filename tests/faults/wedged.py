@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 
 class Wedge:
-    """Own metrics that hang once they are told to."""
+    """The exporter's own metrics, which hang from SIGUSR1 on."""
 
     def __init__(self) -> None:
         self.is_on = False
 
     def collect(self) -> Iterable[Metric]:
-        """Return nothing, or nothing ever."""
+        """Return no metric, or never return."""
         if self.is_on:
             threading.Event().wait()
         return ()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Clock:
-    """A clock that stands still until it is told to go on."""
+    """A clock that stands still; a test adds to its ``seconds``."""
 
     def __init__(self) -> None:
         self.seconds = 1000.0
@@ -34,22 +34,22 @@ class Clock:
 
 
 class MakeGpu(Protocol):
-    """Makes a collector of the stand-in's GPUs; closed when the test ends."""
+    """A function that makes a collector of the stand-in's GPUs; it is closed when the test ends."""
 
     def __call__(self, options: gpu.GpuOptions | None = None, **dependencies: Any) -> gpu.GpuCollector:
-        """Make it; ``around`` replaces parts of the surroundings."""
+        """Make a collector; ``dependencies`` replaces some of its dependencies."""
         ...
 
 
 @pytest.fixture(scope="session")
 def standin(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the stand-in, compiled."""
+    """Return the path of the compiled stand-in driver."""
     return compiled(tmp_path_factory.mktemp("standin"))
 
 
 @pytest.fixture
 def driver(standin: Path, tmp_path: Path) -> Iterator[Driver]:
-    """Give the stand-in, without GPUs; what hangs in it at the end is let go."""
+    """Return the stand-in driver, without GPUs; calls that hang in it are released at the end."""
     made = Driver(standin, tmp_path / "script")
     yield made
     made.forget_all()
@@ -59,13 +59,13 @@ def driver(standin: Path, tmp_path: Path) -> Iterator[Driver]:
 
 @pytest.fixture
 def clock() -> Clock:
-    """Give a clock."""
+    """Return a clock."""
     return Clock()
 
 
 @pytest.fixture
 def make_gpu(driver: Driver, tmp_path: Path, clock: Clock) -> Iterator[MakeGpu]:
-    """Give a function that makes collectors; no thread samples on its own in them."""
+    """Return a function that makes collectors; none of them samples in a thread unless ``sample_seconds`` is given."""
     with contextlib.ExitStack() as stack:
 
         def make(options: gpu.GpuOptions | None = None, **dependencies: Any) -> gpu.GpuCollector:

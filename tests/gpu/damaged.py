@@ -1,4 +1,4 @@
-"""Files that stand where the driver's library should be, and must not end the process that loads it."""
+"""Damaged files in place of the driver's library, which must not end the process that loads them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ NEEDS = "void standin_has_no_such_function(void); void call(void) { standin_has_
 
 
 def truncate(whole: Path, file: Path, size: int) -> None:
-    """Write the beginning of a library."""
+    """Write a truncated library."""
     file.write_bytes(whole.read_bytes()[:size])
 
 
 def move_to_another_machine(whole: Path, file: Path) -> None:
-    """Write a library for a machine that nobody has (e_machine)."""
+    """Write a library for an unknown machine (ELF's e_machine)."""
     data = bytearray(whole.read_bytes())
     data[18:20] = b"\xfe\xfe"
     file.write_bytes(data)

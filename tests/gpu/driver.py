@@ -1,4 +1,4 @@
-"""The stand-in driver: building it, and the machines it plays."""
+"""The stand-in driver: compiling it, scripting it, and the cards it simulates."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def compiled(folder: Path) -> Path:
 
 
 class Driver:
-    """The stand-in, loaded into this process, and the file that says what it answers."""
+    """The stand-in library in this process, and the script from which it returns values."""
 
     def __init__(self, library: Path, script: Path) -> None:
         self._library: Any = ctypes.CDLL(str(library))
@@ -49,20 +49,20 @@ class Driver:
         self._library.standin_use(str(script).encode())
 
     def say(self, who: str | int, lines: Lines | None = None, /, **more: str | float) -> None:
-        """Answer these from now on: a function's name without nvmlDeviceGet → its value."""
+        """Return these values from now on: a function's name without nvmlDeviceGet → its value."""
         for key, value in {**(lines or {}), **more}.items():
             self._lines[str(who), key] = value
         self._write()
 
     def forget(self, who: str | int, *keys: str) -> None:
-        """Answer these no more (without keys: nothing of ``who``'s): not supported."""
+        """Return 'not supported' for these keys of ``who`` from now on; for all of them without keys."""
         for key in keys or [key for name, key in self._lines if name == str(who)]:
             self._lines.pop((str(who), key), None)
         self._write()
 
     def forget_all(self) -> None:
-        """Answer nothing any more; what hangs returns."""
-        self._lines = {("-", "Init"): "!9"}  # whoever finds this library later finds no driver
+        """Return nothing but errors from now on; calls that hang return."""
+        self._lines = {("-", "Init"): "!9"}  # a later user of this library finds no driver
         self._write()
 
     def push_xid(self, gpu: int, xid: int) -> None:
@@ -87,7 +87,7 @@ class Driver:
         return int(self._library.standin_allocated())
 
     def void_handles_used(self) -> int:
-        """Return how often a handle was used that the driver no longer knows."""
+        """Return how often a handle was used that is no longer valid."""
         return int(self._library.standin_stale())
 
     def _write(self) -> None:
@@ -99,7 +99,7 @@ class Driver:
 
 
 def identity(index: int, name: str) -> Lines:
-    """Return who a card is."""
+    """Return the identity of a card: name, UUID, PCI address, versions."""
     return {
         "Name": name,
         "UUID": uuid(index),
@@ -174,7 +174,7 @@ H100: Lines = {
     "gpm.21": 200,
 }
 
-# What the H100 has not: fans, retired pages; and what only older drivers give.
+# What the H100 lacks: fans, retired pages; and what only older drivers return.
 OLDER: Lines = {
     "NumFans": 2,
     "FanSpeed.0": 45,
@@ -217,7 +217,7 @@ RTX: Lines = {
 
 
 def plug_in(driver: Driver, count: int, card: Lines, name: str) -> None:
-    """Make the machine have this many of a card."""
+    """Plug ``count`` cards of a type into the simulated machine."""
     for index in range(count):
         driver.say(index, identity(index, name))
     driver.say("*", card)
@@ -225,6 +225,6 @@ def plug_in(driver: Driver, count: int, card: Lines, name: str) -> None:
 
 
 def skip_without_compiler() -> None:
-    """Skip a test where nothing can be compiled."""
+    """Skip the test where no C compiler is installed."""
     if not any(map(shutil.which, ("gcc", "cc"))):
         pytest.skip("no C compiler")

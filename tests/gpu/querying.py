@@ -1,4 +1,4 @@
-"""Asking the collector about the stand-in's GPUs."""
+"""Collect the stand-in driver's GPUs, and write their power states."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ NAME = "NVIDIA H100 80GB HBM3"
 
 
 def of_first(read: Readings, name: str) -> dict[tuple[str, ...], float]:
-    """Return one family's values of the first GPU by the labels beyond gpu and uuid."""
+    """Return one family's values for the first GPU, by its labels after ``gpu`` and ``uuid``."""
     return {labels[2:]: value for labels, value in read.get(f"gpu_{name}", {}).items() if labels[:2] == FIRST}
 
 
 def collected(collector: gpu.GpuCollector, clock: Clock | None = None) -> Readings:
-    """Collect once; with a clock twice, ten seconds apart, so that means since the reading before are there."""
+    """Collect once; with a clock twice, ten seconds apart, so that means since the previous reading are present."""
     first = readings(collector.collect())
     if clock is None:
         return first
@@ -34,23 +34,23 @@ def collected(collector: gpu.GpuCollector, clock: Clock | None = None) -> Readin
     return readings(collector.collect())
 
 
-def put_to_sleep(sysfs: Path, index: int, status: str = "suspended", control: str = "auto") -> None:
-    """Make the kernel say that a card sleeps (or not), and the driver that it can."""
+def write_power_state(sysfs: Path, index: int, status: str = "suspended", control: str = "auto") -> None:
+    """Write the files in which the kernel reports a card's runtime power state, and the driver that it can suspend."""
     folder = sysfs / "bus/pci/devices" / address(index) / "power"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "runtime_status").write_text(f"{status}\n")
     (folder / "control").write_text(f"{control}\n")
     (sysfs / "bus/pci/drivers/nvidia" / address(index)).mkdir(parents=True, exist_ok=True)
-    runtime_d3(sysfs.parent / "proc", index, "Enabled (fine-grained)")
+    write_runtime_d3(sysfs.parent / "proc", index, "Enabled (fine-grained)")
 
 
-def runtime_d3(procfs: Path, index: int, says: str) -> None:
-    """Make the driver say whether it can put a card to sleep; '' for one that does not say."""
+def write_runtime_d3(procfs: Path, index: int, status: str) -> None:
+    """Write the file in which the driver reports whether it can suspend a card; '' for no such line."""
     file = procfs / "driver/nvidia/gpus" / address(index) / "power"
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(f"Runtime D3 status:          {says}\nVideo Memory:               Active\n" if says else "")
+    file.write_text(f"Runtime D3 status:          {status}\nVideo Memory:               Active\n" if status else "")
 
 
 def named(names: dict[int, str]) -> ProcessNames:
-    """Return names for these processes."""
+    """Return a source of process names that has only these, by pid."""
     return ProcessNames(names.get)

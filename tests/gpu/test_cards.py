@@ -106,7 +106,7 @@ def collector(sysfs: Path) -> gpu.GpuCollector:
 
 
 def without_device(read: Readings) -> dict[str, dict[tuple[str, ...], float]]:
-    """Return the per-device families' values by the labels beyond gpu and uuid."""
+    """Return the values of the per-device families by their labels after gpu and uuid."""
     return {
         name.removeprefix("gpu_"): {labels[2:]: value for labels, value in values.items()}
         for name, values in read.items()
@@ -178,7 +178,7 @@ def test_an_amd_gpu_inside_the_processor(metrics: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("changes", "known"), [({}, True), ({"gpu_metrics": "\x78\x00\x02\x01rest"}, False)])
 def test_an_amd_card_s_processes(changes: dict[str, str], known: bool, tmp_path: Path) -> None:
-    """ROCm's driver says who holds a card's memory, and hwmon of some what it used; an APU shares the host's."""
+    """ROCm's driver reports memory by process, and hwmon of some cards energy; an APU shares the host's memory."""
     plug_in(tmp_path, "card1 amdgpu 0000:03:00.0", AMD | {"hwmon/hwmon3/energy1_input": "7000000\n"} | changes)
     node = {"properties": f"cpu_cores_count 0\nsimd_count 96\nlocation_id {3 << 8}\ndomain 0\n", "gpu_id": "9\n"}
     write(tmp_path / "class/kfd/kfd/topology/nodes/1", node)
@@ -191,7 +191,7 @@ def test_an_amd_card_s_processes(changes: dict[str, str], known: bool, tmp_path:
 
 
 def test_an_amd_card_does_not_count_the_hosts_memory(tmp_path: Path) -> None:
-    """A card of its own may use the host's memory as well, which is not its."""
+    """A dedicated card may use the host's memory as well, which does not count as its own."""
     gtt = {"mem_info_gtt_total": f"{64 * GIB}\n", "mem_info_gtt_used": "5\n", "gpu_metrics": "\x78\x00\x01\x03rest"}
     plug_in(tmp_path, "card1 amdgpu 0000:03:00.0", AMD | gtt)
     found = without_device(readings(collector(tmp_path).collect()))
@@ -240,8 +240,8 @@ def test_two_vendors_side_by_side(tmp_path: Path) -> None:
     assert {labels[0] for labels in read["gpu_up"]} == {"card0", "card1"}
 
 
-def test_a_sleeping_card_is_left_alone(tmp_path: Path) -> None:
-    """A card that sleeps is counted; its files are read once it is awake, then all; it may fall asleep again."""
+def test_a_suspended_card_is_not_read(tmp_path: Path) -> None:
+    """A suspended card is counted; all of its files are read once it is active; it may be suspended again."""
     plug_in(tmp_path, "card1 amdgpu 0000:03:00.0", AMD)
     status = tmp_path / "devices/pci0000:00/0000:03:00.0/power/runtime_status"
     status.write_text("suspended\n")
@@ -261,8 +261,8 @@ def test_a_sleeping_card_is_left_alone(tmp_path: Path) -> None:
     assert read["gpu_devices_suspended"] == {(): 1}
 
 
-def test_a_card_that_nobody_uses_is_left_alone_so_that_it_can_sleep(tmp_path: Path) -> None:
-    """Where the system may put it to sleep, an idle card without a model is left alone for half a minute at times."""
+def test_an_unused_card_is_not_polled_so_that_it_can_suspend(tmp_path: Path) -> None:
+    """Where the system may suspend it, polling of an idle card without a model pauses for 30 s at times."""
     clock = Clock()
     plug_in(tmp_path, "card1 amdgpu 0000:03:00.0", AMD | {"power/control": "auto\n", "gpu_busy_percent": "0\n"})
     used = tmp_path / "devices/pci0000:00/0000:03:00.0/mem_info_vram_used"
@@ -373,7 +373,7 @@ def test_clocks_are_parsed_as_the_kernel_writes_them() -> None:
 def test_a_card_of_which_no_file_can_be_read_is_not_up(
     driver: str, files: dict[str, str], more: dict[str, str], tmp_path: Path
 ) -> None:
-    """Its driver has given up on it, and the kernel knows of its PCIe link only; it is up again when it answers."""
+    """The kernel still reports its PCIe link; it is up again once a file of its driver can be read."""
     plug_in(tmp_path, f"card1 {driver} 0000:03:00.0", {"vendor": "0x1\n", "device": "0x2\n"} | files, more)
     cards = collector(tmp_path)
     before = readings(cards.collect())

@@ -28,8 +28,8 @@ def test_busy_seconds_are_right_at_any_interval(driver: Driver, make_gpu: MakeGp
     assert of_first(read, "utilization_ratio") == {(): 0}
 
 
-def test_samples_that_cannot_be_read_say_how_old_the_counter_is(driver: Driver, make_gpu: MakeGpu) -> None:
-    """The counter stands still as that of an idle GPU does, but its time does, too."""
+def test_samples_that_cannot_be_read_leave_the_counters_time(driver: Driver, make_gpu: MakeGpu) -> None:
+    """The timestamp stands still with the counter; that of an idle GPU goes on."""
     plug_in(driver, 1, H100, NAME)
     times = iter((10.0, 20.0))
     collector = make_gpu(now=lambda: next(times))

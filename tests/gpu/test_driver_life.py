@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def test_without_a_library_or_a_driver_there_is_no_gpu(driver: Driver, make_gpu: MakeGpu) -> None:
-    """No library, no driver and no GPU are three reasons, each a normal machine's."""
+    """No library, no driver and no GPU are three reasons, each of them normal."""
 
     def missing() -> None:
         raise LibraryMissing(library.MISSING)
@@ -65,7 +65,7 @@ def test_what_a_driver_did_not_give_at_the_start_is_queried_again(
     assert next(iter(collected(collector)["gpu_info"]))[2:6] == ("nvidia", NAME, "580.95.05", "0000:01:00.0")
 
 
-def test_a_collector_that_a_reload_replaced_lets_the_library_go(driver: Driver, make_gpu: MakeGpu) -> None:
+def test_a_collector_that_a_reload_replaced_releases_the_library(driver: Driver, make_gpu: MakeGpu) -> None:
     """Otherwise the library counts it as a user for ever, and is never started anew for a GPU that came back."""
     plug_in(driver, 1, H100, NAME)
     old, new = make_gpu(nvml=Nvml(retire_seconds=0.01)), make_gpu()
@@ -78,7 +78,7 @@ def test_a_collector_that_a_reload_replaced_lets_the_library_go(driver: Driver, 
 
 
 def test_a_driver_that_is_opened_again_and_again_leaks_nothing(driver: Driver, make_gpu: MakeGpu, clock: Clock) -> None:
-    """Performance samples and sets of events are given back each time."""
+    """Performance samples and sets of events are freed each time."""
     plug_in(driver, 1, H100, NAME)
     nvml = Nvml()
     collector = make_gpu(nvml=nvml)
@@ -128,8 +128,8 @@ def test_a_driver_that_is_reloaded(driver: Driver, make_gpu: MakeGpu, clock: Clo
     assert read["gpu_power_watts"] == {FIRST: 650, SECOND: 650}
 
 
-def test_a_driver_that_was_away_only_while_gpus_were_asked(driver: Driver, make_gpu: MakeGpu) -> None:
-    """When any call says that the library is no longer initialised, the next scrape initialises it."""
+def test_a_driver_that_was_away_only_during_queries(driver: Driver, make_gpu: MakeGpu) -> None:
+    """When any call reports that the library is not initialised, the next scrape initialises it."""
     plug_in(driver, 2, H100, NAME)
     nvml = Nvml()
     collector = make_gpu(nvml=nvml)
@@ -146,7 +146,7 @@ def test_a_driver_that_was_away_only_while_gpus_were_asked(driver: Driver, make_
 def test_a_replaced_driver_needs_a_restart(
     from_the_start: bool, driver: Driver, make_gpu: MakeGpu, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """When library and driver no longer fit, a metric and one log line say what to do."""
+    """When library and driver no longer match, a metric and one log line name the way out."""
     plug_in(driver, 1, H100, NAME)
     collector = make_gpu()
     if not from_the_start:
@@ -166,7 +166,7 @@ def test_a_replaced_driver_needs_a_restart(
 def test_a_driver_that_came_back(  # noqa: PLR0913 - what it says, and what is made of it
     says: str, version: str, driver: Driver, make_gpu: MakeGpu, clock: Clock, *, restart: int
 ) -> None:
-    """Another version is used as long as it answers, and a restart is asked for; one that is not said is the same."""
+    """Another version is used while it works, and a restart is requested; an unknown version counts as the same."""
     plug_in(driver, 1, H100, NAME)
     collector = make_gpu()
     collected(collector)
@@ -190,8 +190,8 @@ def test_a_gpu_that_is_read_while_it_is_closed_leaves_no_thread(driver: Driver, 
     wait_until(lambda: not set(running()) - before, "the threads end")
 
 
-def test_a_driver_that_was_closed_aside_is_opened_anew(driver: Driver, make_gpu: MakeGpu) -> None:
-    """Its GPUs are asked at once: the handles from before are void."""
+def test_a_driver_that_was_closed_elsewhere_is_reopened(driver: Driver, make_gpu: MakeGpu) -> None:
+    """Its GPUs are queried at once with new handles: the old ones are invalid."""
     plug_in(driver, 1, H100, NAME)
     nvml = Nvml()
     collector = make_gpu(nvml=nvml)

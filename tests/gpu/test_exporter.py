@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def test_the_real_exporter_with_a_driver(
     standin: Path, driver: Driver, start_exporter: StartExporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Through the library that the loader finds, eight GPUs are there; a hanging one costs itself; it stops at once."""
+    """The loader finds the library; of eight GPUs one that hangs costs only itself, and does not delay the stop."""
     monkeypatch.setenv("LD_LIBRARY_PATH", str(standin.parent))
     monkeypatch.setenv("STANDIN_SCRIPT", str(driver.script))
     plug_in(driver, 8, H100, "NVIDIA H100 80GB HBM3")
@@ -87,7 +87,7 @@ def test_a_reload_that_leaves_the_gpus_options_alone_leaves_their_counters(
 
 
 def test_a_machine_without_a_gpu_is_quiet(start_exporter: StartExporter, tmp_path: Path) -> None:
-    """Without a GPU the collector is not available, which is said once, at info; nvidia-ml-py is not even imported."""
+    """Without a GPU the collector is not available, which is logged once, at info; nvidia-ml-py is not imported."""
     exporter = start_exporter("--collector.disable-defaults", "--collector.gpu", f"--path.sysfs={tmp_path}")
     for _ in range(2):
         page = exporter.page()

@@ -28,13 +28,13 @@ FILES = {
 
 
 def kfd(folder: Path, **changes: str) -> Path:
-    """Write what the kernel shows, with changes (``/`` is ``__``)."""
+    """Write the kernel's files, with changes (``__`` in a name is ``/``)."""
     write(folder, {**FILES, **{name.replace("__", "/"): text for name, text in changes.items()}})
     return folder
 
 
 def test_processes_of_the_card_at_an_address(tmp_path: Path) -> None:
-    """Each process's memory on this GPU and no other; what nobody there holds is somebody's whom nobody knows."""
+    """Each process's memory on this GPU only; memory beyond that of the listed processes has an unknown owner."""
     held = memory_by_pid(kfd(tmp_path), ADDRESS, 5 * GIB)
     assert held == {11: 3 * GIB, 12: GIB, UNLISTED_PID: GIB}
     assert memory_by_pid(tmp_path, ADDRESS, 4 * GIB) == {11: 3 * GIB, 12: GIB}
@@ -57,12 +57,12 @@ def test_processes_of_the_card_at_an_address(tmp_path: Path) -> None:
 def test_what_would_be_wrong_is_absent(
     tmp_path: Path, changes: dict[str, str], address: str, used: float | None
 ) -> None:
-    """Without a GPU of its own memory, or of whose use is known, nothing is told."""
+    """Nothing is returned for a GPU without memory of its own, or whose used memory is unknown."""
     assert memory_by_pid(kfd(tmp_path, **changes), address, used) is None
 
 
 def test_no_driver_no_processes(tmp_path: Path) -> None:
-    """Without ROCm's driver nothing is known; nonsense in its files is left out."""
+    """Without ROCm's driver nothing is returned; invalid contents of its files are left out."""
     assert memory_by_pid(tmp_path / "none", ADDRESS, GIB) is None
     nonsense = {"proc__x__vram_51234": "1\n", "proc__12__vram_51234": "much\n"}
     assert memory_by_pid(kfd(tmp_path, **nonsense), ADDRESS, 3 * GIB) == {11: 3 * GIB}

@@ -23,20 +23,20 @@ class Trial:
         self.paths: list[Path] = []
 
     def __call__(self, path: Path) -> str:
-        """Note the path."""
+        """Record the path and return the problem."""
         self.paths.append(path)
         return self.problem
 
 
 def test_a_whole_library_is_loaded(standin: Path) -> None:
-    """Its headers are right, a child process loads it, and then this one does."""
+    """Its ELF headers are valid and a child process loads it, before this process does."""
     assert library_headers.check(standin)
     assert library_trial.attempt(standin) == ""
     assert Library(lambda: [standin]).load() == standin
 
 
 def test_a_truncated_library_is_never_loaded(standin: Path, tmp_path: Path) -> None:
-    """Wherever it ends: either the headers tell, or what is missing is not loaded and a child process loads it."""
+    """Wherever it ends: the headers show it, or the missing part is never mapped and a child process loads it."""
     file, size = tmp_path / "library", standin.stat().st_size
     found = set()
     for end in (*range(0, size, size // 40), 63, 64, 65, 120, size - 1):
@@ -72,7 +72,7 @@ def test_a_damaged_library_is_an_error_that_names_it(kind: str, standin: Path, t
 
 
 def test_a_library_for_another_machine_is_skipped(standin: Path, tmp_path: Path) -> None:
-    """As the loader skips it: the next one counts, and alone it is none."""
+    """The loader skips it too: the next one is used, and without another there is no library."""
     other = tmp_path / "other"
     damaged.move_to_another_machine(standin, other)
     assert Library(lambda: [other, standin], Trial()).load() == standin
@@ -80,8 +80,8 @@ def test_a_library_for_another_machine_is_skipped(standin: Path, tmp_path: Path)
     assert Library(list, Trial()).load() is None
 
 
-def test_an_executable_is_no_library(tmp_path: Path, standin: Path) -> None:
-    """Of ELF's kinds of files only shared objects can be loaded."""
+def test_an_executable_is_not_a_library(tmp_path: Path, standin: Path) -> None:
+    """Of the ELF file types only shared objects can be loaded."""
     data = bytearray(standin.read_bytes())
     data[16:18] = b"\x02\x00"
     (tmp_path / "program").write_bytes(data)
@@ -108,7 +108,7 @@ def test_a_library_that_failed_is_tried_again_when_it_has_changed(standin: Path,
 
 
 def test_a_library_that_is_replaced_while_it_is_tried(standin: Path, tmp_path: Path) -> None:
-    """What the child process loaded is not what is there now."""
+    """The child process loaded another file than the one that is there now."""
     file = tmp_path / "library"
     file.write_bytes(standin.read_bytes())
 
@@ -120,16 +120,16 @@ def test_a_library_that_is_replaced_while_it_is_tried(standin: Path, tmp_path: P
         Library(lambda: [file], replace).load()
 
 
-def test_without_a_child_process_the_headers_have_to_do(standin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program that is frozen, or may start no other, is not without GPUs for that."""
+def test_without_a_child_process_valid_headers_are_enough(standin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A frozen program, or one that may not start processes, still has GPUs."""
     monkeypatch.setattr(sys, "executable", "")
     assert library_trial.attempt(standin) == ""
     monkeypatch.setattr(sys, "executable", "/no/such/python")
     assert library_trial.attempt(standin) == ""
 
 
-def test_a_child_process_that_is_ended_from_outside_proves_nothing(tmp_path: Path) -> None:
-    """No memory left, or a system call that is not allowed, is not the library's fault."""
+def test_a_child_process_that_is_killed_is_no_error_of_the_library(tmp_path: Path) -> None:
+    """Out of memory, or a forbidden system call, is not an error of the library."""
     file = tmp_path / "library"
     damaged.build(damaged.CRASHES.replace("abort()", "raise(SIGKILL)").replace("stdlib", "signal"), file)
     assert library_trial.attempt(file) == ""

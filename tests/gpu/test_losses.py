@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def test_a_lost_gpu_is_counted_and_comes_back(
     driver: Driver, make_gpu: MakeGpu, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A GPU that fell off the bus is missing from the count and not up, others go on, and it returns by itself."""
+    """A GPU that fell off the bus is not counted and not up; the others are read, and it returns without a restart."""
     caplog.set_level(logging.INFO)
     plug_in(driver, 2, H100, NAME)
     collector = make_gpu()
@@ -48,7 +48,7 @@ def test_a_lost_gpu_is_counted_and_comes_back(
 def test_a_gpu_that_fails_from_the_start_is_counted(
     says: str, driver: Driver, make_gpu: MakeGpu, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One that was lost before the exporter started is expected; that is said once, and it is looked for."""
+    """A GPU that was lost before the exporter started is expected; that is logged once, and detection is retried."""
     caplog.set_level(logging.WARNING)
     plug_in(driver, 2, H100, NAME)
     driver.say(1, all=says)
@@ -92,14 +92,14 @@ def test_a_gpu_that_is_lost_beside_one_that_failed_from_the_start(
 
 
 def test_the_only_gpu_fails_from_the_start(driver: Driver, make_gpu: MakeGpu) -> None:
-    """A machine whose one GPU is lost has a GPU: none is there, and one should be."""
+    """A machine whose only GPU is lost expects one GPU and has none."""
     plug_in(driver, 1, H100, NAME)
     driver.say(0, all="!15")
     read = collected(make_gpu())
     assert (read["gpu_devices"], read["gpu_devices_expected"]) == ({(): 0}, {(): 1})
 
 
-def test_a_gpu_that_is_not_for_us_is_not_expected(driver: Driver, make_gpu: MakeGpu) -> None:
+def test_a_gpu_without_permission_is_not_expected(driver: Driver, make_gpu: MakeGpu) -> None:
     """The driver counts all of the machine's; a container may be given one of them."""
     plug_in(driver, 2, H100, NAME)
     driver.say(1, Handle="!4")
@@ -110,7 +110,7 @@ def test_a_gpu_that_is_not_for_us_is_not_expected(driver: Driver, make_gpu: Make
 def test_a_gpu_that_needs_a_reset_is_there_and_not_up(
     driver: Driver, make_gpu: MakeGpu, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It answers nothing until it is reset, which is said once; one that answers anything else is up."""
+    """Every query fails until it is reset, which is logged once; with any other value it is up."""
     plug_in(driver, 2, H100, NAME)
     collector = make_gpu()
     collected(collector)
@@ -127,7 +127,7 @@ def test_a_gpu_that_needs_a_reset_is_there_and_not_up(
 
 
 def test_a_missing_gpu_is_looked_for_with_a_new_start(driver: Driver, make_gpu: MakeGpu, clock: Clock) -> None:
-    """The library finds a GPU that was plugged in again only when started again: 30 s after it was missed."""
+    """The library detects a GPU that was plugged in again only after a new initialisation, 30 s after it was missed."""
     plug_in(driver, 2, H100, NAME)
     nvml = Nvml()
     collector = make_gpu(nvml=nvml)
@@ -150,7 +150,7 @@ def test_a_missing_gpu_is_looked_for_with_a_new_start(driver: Driver, make_gpu: 
 def test_a_gpu_that_the_driver_took_over_later_is_found(
     before: int, driver: Driver, make_gpu: MakeGpu, clock: Clock, tmp_path: Path
 ) -> None:
-    """One that was plugged in, or that a virtual machine gave back: the library finds it when started again, once."""
+    """A GPU that was plugged in, or returned by a virtual machine, is found by one new initialisation."""
     bound = tmp_path / "sys/bus/pci/drivers/nvidia"
     (bound / address(0)).mkdir(parents=True)
     (bound / address(7)).mkdir()  # not for us: a container sees all of the host's
@@ -185,7 +185,7 @@ def test_looking_for_a_missing_gpu_leaves_the_others_their_activity(
 
 
 def test_a_call_that_hangs_costs_one_gpu(driver: Driver, make_gpu: MakeGpu) -> None:
-    """A GPU whose driver hangs is not up and there; the others' metrics are all there; it recovers by itself."""
+    """A GPU whose driver hangs is present and not up; the others have all metrics; it recovers without a restart."""
     plug_in(driver, 3, H100, NAME)
     collector = make_gpu(gpu.GpuOptions(timeout=0.5))  # type: ignore[arg-type]
     collected(collector)
@@ -218,7 +218,7 @@ def test_a_missing_gpu_is_not_looked_for_at_the_cost_of_others(driver: Driver, m
 
 
 def test_a_driver_that_hangs_while_it_is_opened_anew_has_its_gpus(driver: Driver, make_gpu: MakeGpu) -> None:
-    """They are there and not up: nobody said that they fell off the bus."""
+    """They are present and not up: nothing reported that they fell off the bus."""
     plug_in(driver, 2, H100, NAME)
     collector = make_gpu(gpu.GpuOptions(timeout=0.5))  # type: ignore[arg-type]
     collected(collector)
@@ -234,7 +234,7 @@ def test_a_driver_that_hangs_while_it_is_opened_anew_has_its_gpus(driver: Driver
 
 
 def test_a_driver_that_hangs_while_gpus_are_counted(driver: Driver, make_gpu: MakeGpu) -> None:
-    """When the driver hangs as a whole, the GPUs known so far are asked all the same."""
+    """When the driver hangs as a whole, the GPUs known so far are queried all the same."""
     plug_in(driver, 1, H100, NAME)
     collector = make_gpu(gpu.GpuOptions(timeout=0.5))  # type: ignore[arg-type]
     collected(collector)

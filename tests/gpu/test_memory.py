@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def test_unified_memory_is_the_hosts(driver: Driver, make_gpu: MakeGpu) -> None:
-    """A GPU without memory of its own shows the host's total, what its processes hold, and says so."""
+    """A GPU without memory of its own has the host's total, the sum of its processes, and a metric that marks it."""
     card = {key: value for key, value in H100.items() if not key.startswith("MemoryInfo")}
     plug_in(driver, 1, card, "NVIDIA GB10")
     driver.say(0, ComputeRunningProcesses=f"11:{3 * GIB}: 12:{4 * GIB}:")
@@ -22,7 +22,7 @@ def test_unified_memory_is_the_hosts(driver: Driver, make_gpu: MakeGpu) -> None:
     assert not of_first(read, "memory_free_bytes")
 
 
-def test_memory_that_is_not_known_is_not_invented(driver: Driver, make_gpu: MakeGpu) -> None:
+def test_unknown_memory_is_absent(driver: Driver, make_gpu: MakeGpu) -> None:
     """No permission is not unified memory, a total of 0 is no total, and an unknown size makes the sum unknown."""
     plug_in(driver, 3, H100, NAME)
     driver.say(0, MemoryInfo="!4", MemoryInfo_v2="!4")
@@ -34,7 +34,7 @@ def test_memory_that_is_not_known_is_not_invented(driver: Driver, make_gpu: Make
     assert list(read["gpu_unified_memory"]) == [("2", uuid(2))]
 
 
-def test_an_older_driver_tells_no_reserved_memory(driver: Driver, make_gpu: MakeGpu) -> None:
+def test_an_older_driver_has_no_reserved_memory(driver: Driver, make_gpu: MakeGpu) -> None:
     """Without the second version of the memory call the first is taken, and reserved memory is absent."""
     plug_in(driver, 1, H100, NAME)
     driver.say(0, MemoryInfo_v2="!13")
@@ -43,7 +43,7 @@ def test_an_older_driver_tells_no_reserved_memory(driver: Driver, make_gpu: Make
     assert not of_first(read, "memory_reserved_bytes")
 
 
-def test_a_sentinel_is_no_size(driver: Driver, make_gpu: MakeGpu) -> None:
+def test_a_sentinel_is_not_a_size(driver: Driver, make_gpu: MakeGpu) -> None:
     """What stands for 'not available' is absent, each size on its own; of reasons to throttle it is not all of them."""
     unknown = 2**64 - 1
     plug_in(driver, 1, H100 | {"MigMode": "1 1", "MaxMigDeviceCount": 1, "CurrentClocksEventReasons": unknown}, NAME)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def test_parts_without_a_uuid_are_one_series(driver: Driver, make_gpu: MakeGpu) -> None:
-    """Where the driver does not say who the parts of an instance are, the page has no series twice."""
+    """Where the driver returns no UUID for the parts of an instance, the page has no duplicate series."""
     plug_in(driver, 1, H100, NAME)
     parts: Lines = {f"mig.{part}.GpuInstanceId": 1 for part in (0, 1)}
     driver.say(0, {**parts, "MigMode": "1 1", "MaxMigDeviceCount": 7})
@@ -35,7 +35,7 @@ def test_samples_of_an_instance_that_is_gone_are_given_back(driver: Driver, make
 
 
 def test_mig_instances_are_rows_of_their_own(driver: Driver, make_gpu: MakeGpu, clock: Clock) -> None:
-    """Each GPU instance has its memory, activity and processes in families of its own, once, and goes when it goes."""
+    """Each GPU instance has its memory, activity and processes in families of its own, once, while it exists."""
     plug_in(driver, 1, H100, NAME)
     parts: Lines = {}
     for part, instance, profile in ((0, 1, "3g.40gb"), (1, 1, "1c.3g.40gb"), (4, 7, "1g.10gb+me")):

@@ -24,7 +24,7 @@ class NVMLError(Exception):
 
 
 def binding(init_code: int = 0) -> Any:
-    """Return an nvidia-ml-py whose initialisation ends with this code; it notes its calls."""
+    """Return an nvidia-ml-py whose initialisation ends with this code; it records its calls."""
     calls: list[str] = []
 
     def init() -> None:
@@ -42,7 +42,7 @@ def binding(init_code: int = 0) -> Any:
 
 
 def opened(lib: Any, drain_seconds: float = 10.0) -> Nvml:
-    """Return a door that is open."""
+    """Return an open library."""
     nvml = Nvml(lambda: lib, drain_seconds)
     nvml.open()
     return nvml
@@ -63,7 +63,7 @@ def test_it_is_opened_and_closed_once() -> None:
 
 
 def test_nothing_is_called_while_it_is_closed() -> None:
-    """Whoever would call into a closed library is told instead."""
+    """A call into a closed library raises instead."""
     nvml = Nvml(binding)
     with pytest.raises(DriverGone), nvml.using():
         pytest.fail("it was closed")
@@ -99,7 +99,7 @@ def test_a_call_that_never_returns_keeps_it_open() -> None:
 
 
 def test_it_is_not_opened_while_it_is_being_closed() -> None:
-    """Whoever opens it meanwhile waits: when closing gave up it is open as it was, and not a second time."""
+    """Opening waits for the closing: where that gave up, the library is still open, and is not opened a second time."""
     lib = binding()
     nvml = opened(lib, drain_seconds=0.2)
     with nvml.using() as generation:
@@ -139,7 +139,7 @@ def test_a_retired_one_in_which_a_call_hangs_stays_open() -> None:
 
 
 def test_what_the_library_allocated_is_freed_before_it_is_shut_down() -> None:
-    """Each thing once, whether early or with the library; a thing that cannot be freed keeps nobody."""
+    """Each allocation once, early or with the library; one that cannot be freed does not stop the shutdown."""
     lib = binding()
     nvml = opened(lib)
 
@@ -157,7 +157,7 @@ def test_what_the_library_allocated_is_freed_before_it_is_shut_down() -> None:
 
 
 def test_a_call_that_hangs_for_long_is_not_waited_for() -> None:
-    """While closing waits nobody can call: for a call known to hang it does not wait, whatever the patience."""
+    """No call can begin while closing waits: it never waits for a call that is known to hang."""
     nvml = opened(binding(), drain_seconds=0.2)
     with nvml.using():
         assert not nvml.close()
@@ -204,7 +204,7 @@ def test_a_failure_of_the_driver_is_kept_until_it_is_opened_anew() -> None:
 
 
 def test_addresses_are_the_kernels() -> None:
-    """NVML's long and loud PCI addresses are written as in /sys."""
+    """NVML's long, upper-case PCI addresses are written as in /sys."""
     assert kernel_address("00000000:3B:00.0") == "0000:3b:00.0"
     assert kernel_address("00010000:01:00.0") == "0000:01:00.0"
     assert kernel_address("0008:01:00.0") == "0008:01:00.0"

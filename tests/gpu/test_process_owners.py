@@ -33,15 +33,15 @@ class Process:
         return 1.0
 
     def listen(self, *ports: int) -> None:
-        """Listen on these from now on."""
+        """Listen on these ports from now on."""
         self._ports = ports
 
     def parent(self) -> Process | None:
-        """Return who started it."""
+        """Return the process that started it."""
         return self._parent
 
     def net_connections(self, kind: str) -> list[Any]:
-        """Return what it listens on; a process of another user's says nothing."""
+        """Return its listening sockets; AccessDenied for a process of another user."""
         assert kind == "tcp"
         if 0 in self._ports:
             raise psutil.AccessDenied(self.pid)
@@ -54,8 +54,8 @@ def owner(process: Process, *servers: LocalServer) -> str | None:
     return ProcessOwners(servers, SimpleNamespace(Process=lambda _: process))(process.pid)
 
 
-def test_a_server_is_known_by_its_port() -> None:
-    """Whoever listens on a configured port is that server, also when only its command line can be seen."""
+def test_a_server_is_found_by_its_port() -> None:
+    """The process that listens on a configured port is that server, also where only its command line can be read."""
     assert owner(Process(1, "vllm serve m", (8000,)), LocalServer("other", 9000), VLLM) == "chat"
     assert owner(Process(1, "vllm serve m --port 8000", (0,)), VLLM) == "chat"
     assert owner(Process(1, "vllm serve m --port=8000", (0,)), VLLM) == "chat"
@@ -84,28 +84,28 @@ def test_a_worker_belongs_to_the_server_that_started_it() -> None:
         "sshd-session: me@pts/0",
     ],
 )
-def test_what_was_started_from_the_same_place_is_no_kin(starter: str) -> None:
-    """A shell, a terminal multiplexer or init bears the signs of whatever it started, and is not looked at."""
+def test_processes_of_the_same_shell_are_not_related(starter: str) -> None:
+    """A shell, a terminal multiplexer or init starts unrelated programs, and is not searched."""
     assert owner(Process(3, "python train.py", parent=Process(2, starter, (8000,))), VLLM) is None
 
 
 @pytest.mark.parametrize(
     "starter", ["tmux: server", "-bash", "/bin/bash --init-file /opt/shell.sh -i", "sshd-session: me@pts/0"]
 )
-def test_nothing_is_looked_for_beyond_it(starter: str) -> None:
+def test_the_search_ends_at_it(starter: str) -> None:
     """What is above a terminal belongs to none of the programs in it."""
     above = Process(1, "python notebooks.py --port 8000", (8000,))
     assert owner(Process(3, "python train.py", parent=Process(2, starter, parent=above)), VLLM) is None
 
 
-def test_a_worker_started_through_a_shell_is_kin() -> None:
+def test_a_worker_started_through_a_shell_belongs_to_the_server() -> None:
     """A shell that runs one command for a server is passed over; a server that is process 1 of a container is found."""
     server = Process(1, "vllm serve m", (8000,))
     assert owner(Process(3, "worker", parent=Process(2, "/bin/sh -c worker", parent=server)), VLLM) == "chat"
 
 
 def test_an_owner_is_remembered_and_a_missing_one_looked_for_again() -> None:
-    """A server that listens only after a while is found then; while it runs it is not looked for again."""
+    """A server that listens only after a while is found then; while it runs the search is not repeated."""
     clock, process = Clock(), Process(1, "vllm serve m")
     owners = ProcessOwners([VLLM], SimpleNamespace(Process=lambda _: process), clock)
     assert owners(1) is None
@@ -128,7 +128,7 @@ def test_a_process_that_is_gone_has_no_owner() -> None:
 
 
 class Zombie(Process):
-    """A process that has ended and was not waited for, or that ends while one looks."""
+    """A process that has ended and was not waited for, or that ends during the search."""
 
     def cmdline(self) -> list[str]:
         """Have none."""
@@ -140,14 +140,14 @@ class Zombie(Process):
 
 
 def test_a_zombie_has_no_owner_but_what_started_it_may_be_one() -> None:
-    """The driver lists a process until it is reaped; looking at it must not cost the GPU's other values."""
+    """The driver lists a process until it is reaped; a search for its owner must not cost the GPU's other values."""
     assert owner(Zombie(2, ""), VLLM) is None
     psutil_ = SimpleNamespace(Process=lambda _: Zombie(2, ""))
     assert ProcessNames(ProcessOwners([VLLM], psutil_), psutil_).of(2) == UNKNOWN
     assert owner(Zombie(2, "", parent=Process(1, "vllm serve m", (8000,))), VLLM) == "chat"
 
 
-def test_a_process_is_looked_at_once_however_many_servers_there_are() -> None:
+def test_a_process_is_inspected_once_however_many_servers_there_are() -> None:
     """Which ports it listens on takes reading every connection of the machine."""
     looked = []
 

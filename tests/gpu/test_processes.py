@@ -38,7 +38,7 @@ def test_programs_are_named_for_people(command: list[str], name: str) -> None:
 
 
 def processes(**of: SimpleNamespace | Exception) -> SimpleNamespace:
-    """Return a psutil that knows these processes (p1 is pid 1)."""
+    """Return a psutil with these processes (p1 is pid 1)."""
 
     def process(pid: int) -> SimpleNamespace:
         found = of.get(f"p{pid}", psutil.NoSuchProcess(pid))

@@ -67,7 +67,7 @@ while True:
 
 
 def smi(*fields: str) -> list[dict[str, float | None]]:
-    """Return what nvidia-smi says of each GPU, in its own units; None for what it does not have."""
+    """Return nvidia-smi's values for each GPU, in its own units; None for what it lacks."""
     command = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits"]
     text = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
     rows = csv.reader(text.splitlines(), skipinitialspace=True)
@@ -82,7 +82,7 @@ def _number(text: str) -> float | None:
 
 @pytest.fixture(scope="module", autouse=True)
 def _card() -> None:
-    """Skip without a card that nvidia-smi can ask."""
+    """Skip without a card that nvidia-smi can query."""
     if not shutil.which("nvidia-smi"):
         pytest.skip("no nvidia-smi")
     if subprocess.run(["nvidia-smi", "--list-gpus"], check=False, capture_output=True, timeout=60).returncode:
@@ -91,7 +91,7 @@ def _card() -> None:
 
 @pytest.fixture
 def exporter(start_exporter: StartExporter) -> Exporter:
-    """Give an exporter that has scraped once."""
+    """Return an exporter that was scraped once."""
     started = start_exporter("--collector.disable-defaults", "--collector.gpu")
     wait_until(lambda: b"modelhost_gpu_up" in started.page(), "the GPUs are found", every=0.5)
     return started
@@ -116,7 +116,7 @@ def load() -> Iterator[None]:
 
 
 def differences(exporter: Exporter, fields: list[str]) -> list[str]:
-    """Return every field in which the exporter and nvidia-smi, asked before and after, disagree."""
+    """Return every field in which the exporter and nvidia-smi, run before and after, disagree."""
     before, page, after = smi(*fields), Page(exporter.page().decode()), smi(*fields)
     found = []
     for index, (first, last) in enumerate(zip(before, after, strict=True)):
@@ -133,13 +133,13 @@ def differences(exporter: Exporter, fields: list[str]) -> list[str]:
 
 
 def known(fields: list[str]) -> list[str]:
-    """Return the fields that this nvidia-smi knows."""
+    """Return the fields that this nvidia-smi supports."""
     help_text = subprocess.run(["nvidia-smi", "--help-query-gpu"], check=True, capture_output=True, text=True).stdout
     return [field for field in fields if f'"{field}"' in help_text]
 
 
 def test_every_field_agrees_when_idle(exporter: Exporter) -> None:
-    """What nvidia-smi shows and what the exporter shows is the same; what the one has not, the other has not."""
+    """nvidia-smi and the exporter have the same values; what is absent in one is absent in the other."""
     assert differences(exporter, known(list(FIELDS))) == []
 
 

@@ -1,4 +1,4 @@
-"""Means that do not depend on who reads how often."""
+"""Means that do not depend on how often they are read."""
 
 from __future__ import annotations
 

@@ -46,12 +46,12 @@ class Buffer:
 
 @pytest.fixture
 def buffer() -> Buffer:
-    """Give a buffer."""
+    """Return a buffer."""
     return Buffer()
 
 
 def sampled(buffer: Buffer, clock: Clock | None = None) -> tuple[Samples, DeviceQuery]:
-    """Return samples of it, and what they ask."""
+    """Return samples to add up, and a query of the buffer that they are read from."""
     return Samples(1, 0.01, 1.0, clock or Clock()), DeviceQuery(buffer, None)
 
 
@@ -115,7 +115,7 @@ def test_samples_that_cannot_be_are_left_out(buffer: Buffer) -> None:
 
 
 def test_a_card_without_samples_is_queried_once(buffer: Buffer) -> None:
-    """Not supported is believed for a while, or until the driver is opened anew; there is no counter then."""
+    """'Not supported' is kept for a while, or until the driver is reopened; there is no counter then."""
     samples, query = sampled(buffer)
     buffer.error = 3
     samples.read(query)
@@ -158,7 +158,7 @@ def test_a_failure_of_the_moment_keeps_the_sum(buffer: Buffer) -> None:
 
 @pytest.mark.parametrize(("code", "expected"), [(15, DeviceLost), (1, DriverGone)])
 def test_a_lost_gpu_or_driver_is_raised(code: int, expected: type[Exception], buffer: Buffer) -> None:
-    """What concerns more than the samples is told to whoever reads."""
+    """An error that concerns more than the samples is raised to the caller."""
     samples, query = sampled(buffer)
     buffer.error = code
     with pytest.raises(expected):

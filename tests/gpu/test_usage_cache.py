@@ -26,19 +26,19 @@ ONE = {"GPU-1": GpuUse(5.0, {1: 8.0})}
 
 @pytest.fixture
 def one(driver: Driver) -> Driver:
-    """Give a driver with one card."""
+    """Return a driver with one card."""
     plug_in(driver, 1, H100, "NVIDIA H100 80GB HBM3")
     return driver
 
 
 def read_by(collector: GpuCollector) -> dict[str, GpuUse]:
-    """Return what a collection leaves for models."""
+    """Return the usage that a collection caches for models."""
     list(collector.collect())
     assert collector.last_reading is not None
     return dict(collector.last_reading.gpus)
 
 
-def test_a_card_says_who_holds_its_memory_and_what_it_used(one: Driver, make_gpu: MakeGpu) -> None:
+def test_a_card_has_memory_by_process_and_energy(one: Driver, make_gpu: MakeGpu) -> None:
     """Each GPU has the memory of each process and its energy counter, in bytes and joules."""
     one.say(0, ComputeRunningProcesses=f"11:{GIB}: 12:{2 * GIB}:", TotalEnergyConsumption=1_234_000)
     assert read_by(make_gpu()) == {uuid(0): GpuUse(1234.0, {11: GIB, 12: 2 * GIB})}
@@ -70,8 +70,8 @@ def test_a_hanging_card_costs_itself(driver: Driver, make_gpu: MakeGpu) -> None:
     assert list(read_by(make_gpu(GpuOptions(timeout=Seconds(0.2))))) == [uuid(0)]
 
 
-def test_a_card_that_is_left_alone_says_nothing_old() -> None:
-    """What a GPU held before it fell asleep, or was left alone so that it can, is not given any more."""
+def test_a_paused_card_has_no_old_usage() -> None:
+    """The usage of a GPU from before it was suspended or paused is not returned any more."""
     card = Card("0")
     collector = GpuCollector({"x": Vendor(card)}, GpuOptions())
     assert read_by(collector) == {"GPU-0": GpuUse(None, {1: 8.0})}
@@ -82,7 +82,7 @@ def test_a_card_that_is_left_alone_says_nothing_old() -> None:
 
 
 def test_memory_of_a_process_is_added_up() -> None:
-    """A process in several lists holds the sum; nobody at all is known, too."""
+    """A process in several lists holds the sum; no process at all is a known value, too."""
     assert memory_by_pid([ProcessMemory(1, 2), ProcessMemory(1, 3), ProcessMemory(4, 0)]) == {1: 5, 4: 0}
     assert memory_by_pid([]) == {}
     assert memory_by_pid(None) is None
@@ -103,8 +103,8 @@ def reading(uses: UsageCache, last: GpuReading | None, then: Callable[[], GpuRea
     return runs
 
 
-def test_a_recent_reading_is_given_without_another() -> None:
-    """While somebody scrapes often enough, models cost the GPUs no reading."""
+def test_a_recent_reading_is_returned_without_another() -> None:
+    """With frequent scrapes, models cost the GPUs no reading of their own."""
     clock = Clock()
     uses = UsageCache(clock)
     runs = reading(uses, GpuReading(clock() - FRESH_SECONDS + 1, ONE), lambda: None)
@@ -121,8 +121,8 @@ def test_without_scrapes_the_collector_is_run() -> None:
     assert (uses(), runs) == (ONE, [1, 1])
 
 
-def test_an_old_reading_is_not_given() -> None:
-    """When the collector cannot read (a driver that hangs) nothing is known, rather than what was true before."""
+def test_an_old_reading_is_not_returned() -> None:
+    """When the collector cannot read (a driver that hangs) nothing is returned, rather than old values."""
     clock = Clock()
     uses = UsageCache(clock)
     reading(uses, GpuReading(clock() - FRESH_SECONDS, ONE), lambda: GpuReading(clock() - FRESH_SECONDS, ONE))
@@ -140,8 +140,8 @@ def test_no_collector_no_gpus() -> None:
     assert uses() == {}
 
 
-def test_who_asks_while_the_collector_runs_shares_the_run(one: Driver, make_gpu: MakeGpu) -> None:
-    """Models that ask while a scrape is under way, or one another, start no second reading of a driver that hangs."""
+def test_callers_while_the_collector_runs_share_the_run(one: Driver, make_gpu: MakeGpu) -> None:
+    """Models that read during a scrape, or at the same time, start no second reading of a driver that hangs."""
     one.say(0, UtilizationRates="hang")
     collector = make_gpu(GpuOptions(timeout=Seconds(0.2)))
     scrape = Scrape({"gpu": collector}, 5)

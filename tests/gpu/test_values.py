@@ -102,7 +102,7 @@ def test_throttle_reasons_are_series_of_their_own(driver: Driver, make_gpu: Make
     ],
 )
 def test_three_fields_are_numbered_by_the_driver(version: str, numbers: set[int]) -> None:
-    """The thermal counters moved from 251… to 269… within driver 580; between and before, the older field is asked."""
+    """The thermal counters moved from 251… to 269… within driver 580; else the older field is queried."""
     asked = {measure.sources[0][0] for measure in throttle_counters(version)}
     assert asked - {74, 76, 77, 79} == numbers
 
@@ -129,7 +129,7 @@ def test_eight_gpus_are_told_apart(driver: Driver, make_gpu: MakeGpu, clock: Clo
 
 
 def test_a_consumer_card_lacks_half_of_it(driver: Driver, make_gpu: MakeGpu, clock: Clock) -> None:
-    """What a card does not have, or says with a blank, is absent: no zero, no NaN, no sentinel."""
+    """What a card lacks, or reports as blank, is absent: no zero, no NaN, no sentinel."""
     plug_in(driver, 1, RTX, "NVIDIA GeForce RTX 4090")
     read = collected(make_gpu(), clock)
     assert of_first(read, "clock_hertz") == {("graphics",): 210e6, ("sm",): 210e6, ("memory",): 405e6}
@@ -142,7 +142,7 @@ def test_a_consumer_card_lacks_half_of_it(driver: Driver, make_gpu: MakeGpu, clo
     assert all(0 <= value < 2**40 for values in read.values() for value in values.values())
 
 
-def test_what_a_card_lacks_is_asked_for_once_and_told_once(
+def test_what_a_card_lacks_is_queried_once_and_logged_once(
     driver: Driver, make_gpu: MakeGpu, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An unsupported field costs one call and one log line, however often it is scraped."""
@@ -157,7 +157,7 @@ def test_what_a_card_lacks_is_asked_for_once_and_told_once(
     assert "nvmlDeviceGetMarginTemperature" in line.fields["without"]  # type: ignore[attr-defined]
 
 
-def test_a_failure_of_the_moment_is_asked_again(driver: Driver, make_gpu: MakeGpu) -> None:
+def test_a_transient_failure_is_queried_again(driver: Driver, make_gpu: MakeGpu) -> None:
     """A field that fails once (timeout, unknown error) is absent once, and costs no other field."""
     plug_in(driver, 1, H100, NAME)
     driver.say(0, {"PowerUsage": "!999", "field.94.0": "!10"})
@@ -173,10 +173,10 @@ def test_a_failure_of_the_moment_is_asked_again(driver: Driver, make_gpu: MakeGp
 
 
 @pytest.mark.parametrize("code", ["!999", "!10"])
-def test_what_a_card_has_is_found_out_when_it_can_tell(
+def test_what_a_card_has_is_detected_once_it_responds(
     code: str, driver: Driver, make_gpu: MakeGpu, clock: Clock
 ) -> None:
-    """A card that fails for a moment when it is first asked lacks nothing afterwards, and is not probed again then."""
+    """A card that fails for a moment at its first query lacks nothing afterwards, and is not probed again then."""
     keys = ("GpmSupport", "SupportedClocksEventReasons", "field.91.0", "MaxClockInfo.0", "SupportedEventTypes")
     families_then = ("sm_active_ratio", "throttled", "nvlink_receive_bytes_total", "clock_max_hertz")
     plug_in(driver, 1, H100, NAME)
@@ -196,7 +196,7 @@ def test_what_a_card_has_is_found_out_when_it_can_tell(
 
 
 def test_a_driver_without_fields(driver: Driver, make_gpu: MakeGpu) -> None:
-    """Where fields cannot be asked for at all, those that a function gives as well are there, the others absent."""
+    """Where fields cannot be queried at all, those that a function returns as well are present, the others absent."""
     plug_in(driver, 1, H100 | {"FieldValues": "!13", "PcieReplayCounter": 4, "TotalEccErrors.1.0": 2}, NAME)
     collector = make_gpu()
     for _ in range(2):

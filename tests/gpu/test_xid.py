@@ -51,7 +51,7 @@ def test_a_storm_of_xids_does_not_fill_the_log(
 
 
 def test_the_xid_of_a_lost_gpu_stays(driver: Driver, make_gpu: MakeGpu) -> None:
-    """XID 79 says that the GPU fell off the bus: it must be seen although the GPU is gone."""
+    """XID 79 means that the GPU fell off the bus: it must be exported although the GPU is gone."""
     plug_in(driver, 1, H100, NAME)
     collector = make_gpu()
     collected(collector)
@@ -63,7 +63,7 @@ def test_the_xid_of_a_lost_gpu_stays(driver: Driver, make_gpu: MakeGpu) -> None:
 
 
 def test_a_lost_gpu_does_not_silence_the_others(driver: Driver, make_gpu: MakeGpu) -> None:
-    """The driver's wait fails for all GPUs it was asked for while one is lost: the others are waited for without it."""
+    """While one GPU is lost the driver's wait fails for all of its GPUs: the others are waited for without it."""
     plug_in(driver, 2, H100, NAME)
     collector = make_gpu()
     wait_until(lambda: all(collected(collector)["gpu_xid_monitored"].values()), "XIDs are watched")
@@ -91,7 +91,7 @@ def test_xids_are_waited_for_again_after_a_new_start(driver: Driver, make_gpu: M
 
 
 @pytest.mark.parametrize("lines", [{"RegisterEvents": "!3"}, {"SupportedEventTypes": 0}, {"SupportedEventTypes": "!3"}])
-def test_where_xids_cannot_be_watched_it_says_so(lines: Lines, driver: Driver, make_gpu: MakeGpu) -> None:
+def test_a_metric_shows_that_xids_cannot_be_monitored(lines: Lines, driver: Driver, make_gpu: MakeGpu) -> None:
     """Without events (WSL2, vGPU) no XID is counted, and that is not the same as none: xid_watched is 0."""
     plug_in(driver, 1, H100, NAME)
     driver.say(0, lines)

@@ -1,4 +1,4 @@
-"""The committed dashboards, and what their PromQL consists of."""
+"""The committed dashboards, and the parts of their PromQL."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "grafana" / "dashboards"
 BOARDS: dict[str, dict[str, Any]] = {path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))}
 VIEW = query.View(start=1_000_000, end=1_000_000 + 3601, scrape_interval=60.75)
-"""Macros become what no one would write: $__rate_interval 243 s, $__range 3601 s."""
+"""Gives macros recognisable values: $__rate_interval 243 s, $__range 3601 s."""
 RATE_INTERVAL, RANGE = "0:04:03", "1:00:01"
 
 
 @dataclass(frozen=True)
 class Selector:
-    """A series selector within a query: its metric, its matchers, its range, and the function that it is given to."""
+    """A series selector within a query: its metric, its matchers, its range, and the function that is applied to it."""
 
     metric: str
     matchers: frozenset[tuple[str, str, str]]
@@ -48,7 +48,7 @@ def queries(kind: str = "") -> Iterator[Question]:
 
 
 def parsed(question: Question) -> promql_parser.Expr:
-    """Return a query's syntax tree; of a variable's, that of the selector within label_values()."""
+    """Return a query's syntax tree; for a variable, that of the selector in label_values()."""
     expr = query.filled(question, VIEW)
     if question.kind == "variable":
         expr = expr.removeprefix("label_values(").rpartition(",")[0]

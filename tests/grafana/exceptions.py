@@ -1,4 +1,4 @@
-"""Where a dashboard may leave the house rules, each with its reason."""
+"""Exceptions from the rules for dashboards, each with its reason."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ _RANGE = "counts what happened within the dashboard's whole time range ($__range
 WINDOWS = {
     ("Model host / Overview", "Total requests"): _RANGE,
     ("Model host / Overview", "Response time distribution"): _RANGE,
-    ("Model host / Host", "Killed for lack of memory"): _RANGE,
+    ("Model host / Host", "OOM kills"): _RANGE,
     ("Model host / Model servers", "Preemptions"): _RANGE,
 }
 """Panels whose rate() or increase() has another window than $__rate_interval."""
 
-_JOB_MODEL = "reads recorded buckets of all hosts of a job together, which have no instance: its row says so"
-_EITHER = "where All is chosen, reads what is recorded for all hosts of a job together, which has no instance"
+_JOB_MODEL = "reads recorded buckets of all hosts of a job together, which have no instance"
+_EITHER = "if All is selected, reads what is recorded for all hosts of a job together, which has no instance"
 
 NO_INSTANCE = {
     **dict.fromkeys(
@@ -29,7 +29,7 @@ NO_INSTANCE = {
             ("Model host / Models", "Requests in flight"),
             ("Model host / Models", "Mean response time"),
             ("Model host / Models", "Error rate"),
-            ("Model host / Models", "Objectives met"),
+            ("Model host / Models", "SLO attainment"),
             ("Model host / Models", "Budget burn over 1 hour"),
             ("Model host / Models", "Budget burn over 6 hours"),
             ("Model host / Model servers", "Time to first token p95"),
@@ -47,20 +47,20 @@ VARIABLES_THAT_SCOPE = {
 }
 """Variables whose own query cannot be scoped by job and instance."""
 
-_RECORDED = "shown as a share, by way of a recorded series"
+_RECORDED = "shown as a share, through a recorded series"
 
 UNSHOWN = {
-    "modelhost_demo": "for alerts and tables that must leave simulated hosts out",
+    "modelhost_demo": "for alerts and tables that must exclude simulated hosts",
     "modelhost_slo_requests_total": _RECORDED,
     "modelhost_slo_good_requests_total": _RECORDED,
     "modelhost_goodput_requests_total": _RECORDED,
     "modelhost_goodput_good_requests_total": _RECORDED,
-    "modelhost_gpu_fields_lost": "0 as a rule: for those who miss a series",
+    "modelhost_gpu_fields_lost": "usually 0; explains a missing series",
     "modelhost_process_descriptor_limit": "process_max_fds has the limit in force",
     "modelhost_gpu_ecc_errors_lifetime_total": "errors since the driver was loaded are shown: those call for action",
-    "modelhost_gpu_busy_updated_timestamp_seconds": "the age of busy_seconds, for those who question its rate",
+    "modelhost_gpu_busy_updated_timestamp_seconds": "the age of busy_seconds, for checking its rate",
 }
-"""Metrics that no dashboard asks for by name."""
+"""Metrics that no dashboard queries by name."""
 
 SHOWN_AS_THEY_ARE = {
     "modelhost_gpu_remapped_rows_total": "spare rows that the card has used up over its life",
@@ -68,10 +68,10 @@ SHOWN_AS_THEY_ARE = {
 """Counters of which a panel shows the value rather than a rate or an increase."""
 
 OF_PROMETHEUS = {"up", "ALERTS", "scrape_duration_seconds", "scrape_samples_scraped"}
-"""Series that Prometheus itself makes."""
+"""Series that Prometheus itself writes."""
 
 _H100 = "the simulated cards are H100"
-_LISTENERS = "counted by listeners and their descriptors, which a recorded host has none of"
+_LISTENERS = "counted by listeners, which a recorded host does not have"
 NO_DATA = {
     ("Model host / Exporter", "Connections closed for a limit A"): _LISTENERS,
     ("Model host / Exporter", "Connections closed for a limit B"): _LISTENERS,
@@ -81,4 +81,4 @@ NO_DATA = {
     ("Model host / GPU", "Memory repairs F"): f"{_H100}: they remap rows; older cards retire pages",
     ("Model host / GPU", "Memory repairs G"): f"{_H100}: they remap rows; older cards retire pages",
 }
-"""Queries that have no data on the demo's host even with everything gone wrong."""
+"""Queries without data on the demo host, even with all incidents."""

@@ -1,4 +1,4 @@
-"""The committed JSON is what the code writes, Grafana's own types can read it, and panels do not lie on each other."""
+"""The committed JSON matches the code, Grafana's types can read it, and panels do not overlap."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ boards = pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS.keys())
 
 
 def test_the_committed_dashboards_are_up_to_date() -> None:
-    """What is committed is what the code writes, to the byte."""
+    """The committed files are byte for byte what the code writes."""
     assert build.main(["--check"]) == 0
 
 
-def test_check_notices_and_build_mends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A file that was edited, that is missing, or that nothing writes: --check names each and touches none."""
+def test_check_reports_and_build_repairs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """--check reports edited, missing and unknown files without changing any; without it they are repaired."""
     for path in FOLDER.glob("*.json"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "host.json").write_text("{}")
@@ -46,13 +46,13 @@ def test_check_notices_and_build_mends(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_uids_are_fixed() -> None:
-    """Links and bookmarks go by the uid: it never changes."""
+    """Uids never change, since links and bookmarks use them."""
     assert {name: board["uid"] for name, board in BOARDS.items()} == {name: f"modelhost-{name}" for name in UIDS}
 
 
 @boards
 def test_grafanas_types_read_it(board: dict[str, Any]) -> None:
-    """The pinned SDK reads a dashboard into its types, and writes the same again: nothing is unknown to it."""
+    """The pinned SDK reads a dashboard into its types, and writes the same JSON again."""
     register_default_plugins()
     read = Dashboard.from_json(board)
     assert read.title == board["title"]
@@ -60,7 +60,7 @@ def test_grafanas_types_read_it(board: dict[str, Any]) -> None:
 
 
 @boards
-def test_panels_have_ids_and_places_of_their_own(board: dict[str, Any]) -> None:
+def test_panels_have_unique_ids_and_positions(board: dict[str, Any]) -> None:
     """Ids are unique; no two panels overlap, none leaves the 24 columns, rows are whole lines."""
     everything = [*board["panels"], *(inner for panel in board["panels"] for inner in panel.get("panels", ()))]
     ids = [panel["id"] for panel in everything]
@@ -71,13 +71,13 @@ def test_panels_have_ids_and_places_of_their_own(board: dict[str, Any]) -> None:
         assert at["x"] + at["w"] <= 24
         assert panel["type"] != "row" or (at["x"], at["w"], at["h"]) == (0, 24, 1)
         for cell in itertools.product(range(at["x"], at["x"] + at["w"]), range(at["y"], at["y"] + at["h"])):
-            assert cell not in taken, f"{panel['title']} lies on {taken[cell]}"
+            assert cell not in taken, f"{panel['title']} overlaps {taken[cell]}"
             taken[cell] = panel["title"]
 
 
 @boards
 def test_lines_are_filled(board: dict[str, Any]) -> None:
-    """No line of panels leaves a hole at its end."""
+    """Each line of panels fills the width."""
     places = sorted((panel["gridPos"]["y"], panel["gridPos"]["w"]) for panel, _ in query.panels(board))
     for top, line in itertools.groupby(places, key=lambda place: place[0]):
         assert sum(wide for _, wide in line) == 24, f"line {top}"

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tests.support.past import Past
 
 HOUR = View(START + SECONDS - 3600, START + SECONDS)
-"""Everything that can go wrong goes wrong in it."""
+"""A view that contains all incidents."""
 AT_ONCE = {
     "Model host / Overview": ("Live A", "CPU A", "Memory A", "GPU A", "Network A", "Requests/s A", "Total requests A"),
     "Model host / Models": ("In flight and queue A", "Outcomes A"),  # its first model may fail: no tokens then
@@ -34,11 +34,11 @@ AT_ONCE = {
     "Model host / GPU": ("GPUs A", "Memory in use A", "Power against limit A"),
     "Model host / Fleet": ("Hosts A", "Hosts B", "Hosts C"),
 }
-"""What a demo shows as soon as it has been scraped a few times, whatever the time of the day."""
+"""Queries that have data after a few scrapes of a demo, at any time of the day."""
 
 
 def rows(api: query.Prometheus, question: Question, board: dict[str, Any], view: View) -> Iterator[View]:
-    """Yield the view of each row that a question is asked in: one for each value where its row is repeated."""
+    """Yield the view of each row of a question: one per value if its row is repeated."""
     variable = next(
         (each for each in query.questions(board) if (each.kind, each.where) == ("variable", question.repeat)), None
     )
@@ -50,7 +50,7 @@ def rows(api: query.Prometheus, question: Question, board: dict[str, Any], view:
 
 
 def has_data(question: Question, answer: list[Any]) -> bool:
-    """Tell whether there is something to show: a number, or a variable's value."""
+    """Return whether there is data to show: a number, or a value of a variable."""
     if question.kind == "variable":
         return bool(answer)
     points = (point for series in answer for point in series.get("values", [series.get("value")]))
@@ -61,7 +61,7 @@ def has_data(question: Question, answer: list[Any]) -> bool:
 def test_every_query_has_data(board: dict[str, Any], past: Past) -> None:
     """No query of a panel, variable or annotation fails, and each shows something, but for those with a reason.
 
-    A repeated row shows it for one of its values at least: not every engine tells everything.
+    A repeated row needs data for at least one of its values, since not every engine reports everything.
     """
     view = query.opened(past.api, board, HOUR)
     empty = {
@@ -74,7 +74,7 @@ def test_every_query_has_data(board: dict[str, Any], past: Past) -> None:
     assert empty == {where for title, where in NO_DATA if title == board["title"]}
 
 
-def test_a_real_process_is_scraped_judged_and_shown(start_exporter: StartExporter, tmp_path: Path) -> None:
+def test_a_real_process_is_scraped_recorded_and_shown(start_exporter: StartExporter, tmp_path: Path) -> None:
     """Within seconds of ``--demo`` no dashboard's query fails, and those that need no history have data."""
     rules = ROOT / "prometheus" / "rules" / "*.yml"
     with running_prometheus(start_exporter("--demo").address, tmp_path, rules=rules) as server:
@@ -84,7 +84,7 @@ def test_a_real_process_is_scraped_judged_and_shown(start_exporter: StartExporte
 
 
 def shows_at_once(api: query.Prometheus, board: dict[str, Any]) -> bool:
-    """Ask everything that a dashboard asks over the last minute; tell whether what is wanted has data."""
+    """Run all queries of a dashboard over the last minute; return whether the expected ones have data."""
     end = time.time()
     view = query.opened(api, board, View(end - 60, end, scrape_interval=0.2))
     shown = {

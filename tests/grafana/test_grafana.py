@@ -48,7 +48,7 @@ def test_it_is_provisioned(board: dict[str, Any]) -> None:
 
 
 def test_the_home_page_is_the_overview() -> None:
-    """Whoever opens Grafana sees the Overview."""
+    """The home dashboard of Grafana is the Overview."""
     home = call("dashboards/home")
     assert home["dashboard"]["title"] == BOARDS["overview"]["title"]
 

@@ -1,4 +1,4 @@
-"""The rules of grafana/dashboard-linter 0.2, which is a Go program, and the house rules beyond them."""
+"""The rules of grafana/dashboard-linter 0.2 (a Go program), and the rules of this project."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_template_job_and_instance(board: dict[str, Any], name: str) -> None:
 
 @boards
 def test_template_label_promql_and_reload(board: dict[str, Any]) -> None:
-    """template-label-promql-rule, template-on-time-change-reload: label_values(), asked anew when the time changes."""
+    """template-label-promql-rule, template-on-time-change-reload: label_values(), refreshed on time range change."""
     found = [variable for variable in board["templating"]["list"] if variable["type"] == "query"]
     assert found
     for each in found:
@@ -76,7 +76,7 @@ def test_template_label_promql_and_reload(board: dict[str, Any]) -> None:
 
 @boards
 def test_uneditable_and_settings(board: dict[str, Any]) -> None:
-    """uneditable-dashboard, and what the project promises: schema, tag, refresh, links that keep time and variables."""
+    """uneditable-dashboard, and further settings: schema, tag, refresh, links that keep time and variables."""
     assert board["editable"] is False
     assert board["schemaVersion"] == 41
     assert board["tags"] == ["modelhost"]
@@ -104,7 +104,7 @@ def test_panel_datasource(board: dict[str, Any]) -> None:
 
 @boards
 def test_panel_title_description(board: dict[str, Any]) -> None:
-    """panel-title-description-rule: both are there, and the description says what good looks like."""
+    """panel-title-description-rule: both are there, and the description contains what is good."""
     for panel in panels(board):
         assert panel["title"]
         assert "good" in panel["description"].lower(), panel["title"]
@@ -112,7 +112,7 @@ def test_panel_title_description(board: dict[str, Any]) -> None:
 
 @boards
 def test_panel_units(board: dict[str, Any]) -> None:
-    """panel-units-rule: a unit that Grafana knows on every panel and in every override."""
+    """panel-units-rule: a unit of Grafana on every panel and in every override."""
     for panel in panels(board):
         overrides = panel["fieldConfig"]["overrides"]
         own = [each["value"] for override in overrides for each in override["properties"] if each["id"] == "unit"]
@@ -120,13 +120,13 @@ def test_panel_units(board: dict[str, Any]) -> None:
 
 
 @boards
-def test_a_panel_without_data_says_why(board: dict[str, Any]) -> None:
-    """No bare "No data": each panel has words for a host that lacks what it shows, "No GPU detected" among them."""
+def test_a_panel_without_data_has_a_text(board: dict[str, Any]) -> None:
+    """Each panel has a text for hosts without its data, such as "No GPU detected"."""
     for panel in panels(board):
         words = panel["fieldConfig"]["defaults"]["noValue"]
         assert words
-        asked = " ".join(target["expr"] for target in panel["targets"])
-        if board["uid"] in ("modelhost-gpu", "modelhost-overview") and asked.startswith(
+        queried = " ".join(target["expr"] for target in panel["targets"])
+        if board["uid"] in ("modelhost-gpu", "modelhost-overview") and queried.startswith(
             "max by (instance, gpu) (modelhost_gpu"
         ):
             assert "No GPU" in words or "No XID" in words
@@ -134,7 +134,7 @@ def test_a_panel_without_data_says_why(board: dict[str, Any]) -> None:
 
 @boards
 def test_legends_are_sorted_by_value(board: dict[str, Any]) -> None:
-    """The highest line is the first in the legend, and in the tooltip."""
+    """The highest series is first in the legend and in the tooltip."""
     for panel in panels(board):
         if panel["type"] == "timeseries":
             legend = panel["options"]["legend"]
@@ -164,7 +164,7 @@ def test_target_rate_interval() -> None:
 
 
 def test_target_job_and_instance() -> None:
-    """target-job-rule, target-instance-rule: each selector is limited to the chosen job and instance."""
+    """target-job-rule, target-instance-rule: each selector is limited to the selected job and instance."""
     without = set()
     for question in QUERIES:
         for each in selectors(question):
@@ -188,7 +188,7 @@ def test_target_counter_agg() -> None:
 
 
 def test_a_heatmap_gets_its_buckets() -> None:
-    """Heatmaps ask for rates summed by le alone, in Grafana's heatmap format, and let Grafana calculate nothing."""
+    """Heatmaps query rates summed by le alone, in Grafana's heatmap format, and let Grafana calculate nothing."""
     found = [panel for board in BOARDS.values() for panel in panels(board) if panel["type"] == "heatmap"]
     assert len(found) >= 7
     for panel in found:

@@ -1,4 +1,4 @@
-"""Dashboards and exporter know the same metrics."""
+"""Dashboards query metrics that exist, and show all of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.grafana.boards import ROOT, families, queries, selectors, series_of
 if TYPE_CHECKING:
     from tests.conftest import StartExporter
 
-ASKED = {each.metric for question in queries() for each in selectors(question)}
+QUERIED = {each.metric for question in queries() for each in selectors(question)}
 
 
 def recorded() -> set[str]:
@@ -22,10 +22,10 @@ def recorded() -> set[str]:
     return {rule["record"] for group in rules["groups"] for rule in group["rules"]}
 
 
-def test_every_metric_asked_for_exists(start_exporter: StartExporter) -> None:
-    """Each name is one of the exporter's, a recorded one, or made by Prometheus; the process' own are on its page."""
+def test_every_queried_metric_exists(start_exporter: StartExporter) -> None:
+    """Each name is one of the exporter's, recorded, or written by Prometheus; its page has the process metrics."""
     known = set().union(*map(series_of, families())) | recorded() | exceptions.OF_PROMETHEUS
-    others = sorted(ASKED - known)
+    others = sorted(QUERIED - known)
     assert others
     page = start_exporter().page().decode()
     for name in others:
@@ -35,11 +35,11 @@ def test_every_metric_asked_for_exists(start_exporter: StartExporter) -> None:
 
 def test_every_metric_is_shown_or_explained() -> None:
     """A new metric needs a panel, or a reason for having none; a metric with a panel needs no reason."""
-    unshown = {family.name for family in families() if not series_of(family) & ASKED}
+    unshown = {family.name for family in families() if not series_of(family) & QUERIED}
     assert unshown == set(exceptions.UNSHOWN)
 
 
-def test_labels_asked_for_exist() -> None:
+def test_queried_labels_exist() -> None:
     """A label that a selector of the exporter's families matches on is one that the family has."""
     labels = {name: {*family.labels, "job", "instance", "le"} for family in families() for name in series_of(family)}
     for question in queries():

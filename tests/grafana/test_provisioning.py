@@ -1,4 +1,4 @@
-"""Grafana's own files: they point to each other, and to files that exist."""
+"""The settings and provisioning files of Grafana refer to each other and to existing files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def provisioned(kind: str) -> dict[str, Any]:
 
 
 def test_the_datasource() -> None:
-    """It has a fixed uid, its address and interval come from the environment, and nobody edits it by mistake."""
+    """It has a fixed uid, its address and interval come from the environment, and is read-only."""
     (source,) = provisioned("datasources")["datasources"]
     assert (source["type"], source["uid"], source["isDefault"]) == ("prometheus", "modelhost-prometheus", True)
     assert source["url"] == "$MODELHOST_PROMETHEUS_URL"

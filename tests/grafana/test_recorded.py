@@ -1,4 +1,4 @@
-"""Panels over many hosts: All reads what is recorded for all of them together, a choice what is recorded for each."""
+"""Panels over many hosts read the series of the job for All, and those of each host for a selection."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ SERIES = {
     f'model:request_duration_seconds:mean_5m{{instance="a:8585",{MODEL}}}': 3.0,
     f"job_model:request_duration_seconds_sum:rate5m{{{MODEL}}}": 7.0,
     f'model:requests_failed:rate5m{{instance="a:8585",{MODEL}}}': 0.0,
-    f'model:requests_judged:rate5m{{instance="a:8585",{MODEL}}}': 1.0,
+    f'model:requests_eligible:rate5m{{instance="a:8585",{MODEL}}}': 1.0,
     f"job_model:requests_failed:rate5m{{{MODEL}}}": 15.0,
-    f"job_model:requests_judged:rate5m{{{MODEL}}}": 30.0,
+    f"job_model:requests_eligible:rate5m{{{MODEL}}}": 30.0,
 }
 
 
 @pytest.fixture(scope="module")
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[asking.Prometheus]:
-    """Give a real Prometheus that has these recorded series, in the past."""
+    """Start a real Prometheus with these recorded series in the past."""
     folder = tmp_path_factory.mktemp("prometheus")
     lines = [f"{name} {value} {BEGIN + minute * 60:.0f}" for name, value in SERIES.items() for minute in range(MINUTES)]
     (folder / "past").write_text("\n".join([*lines, "# EOF", ""]))
@@ -62,7 +62,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[asking.Prom
 def test_all_hosts_or_those_chosen(
     prometheus: asking.Prometheus, hosts: list[str], expected: list[float | None]
 ) -> None:
-    """All reads the series of the job; of chosen hosts the sum or the slowest counts; an unknown one has nothing."""
+    """All reads the series of the job, a selection the sum or the slowest of its hosts; an unknown host has no data."""
     view = View(BEGIN, BEGIN + 120, chosen={"instance": hosts})
 
     def last(query: Query) -> float | None:

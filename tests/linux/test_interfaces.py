@@ -70,7 +70,7 @@ def test_the_state(operstate: str, is_up: bool, tmp_path: Path) -> None:
 
 
 def test_the_speed_of_an_interface_that_is_down_is_not_read(tmp_path: Path) -> None:
-    """The kernel refuses to say (EINVAL)."""
+    """The kernel returns an error (EINVAL)."""
     assert links(tmp_path, {"eth0": {"operstate": "down\n", "speed": "1000\n"}}) == {"eth0": Link(isup=False, speed=0)}
 
 

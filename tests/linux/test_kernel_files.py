@@ -36,7 +36,7 @@ def test_bytes_that_are_not_utf8_survive(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["missing", "missing/file", "file/below"])
 def test_what_this_kernel_lacks_is_unavailable(name: str, tmp_path: Path) -> None:
-    """A missing file says that the machine lacks it, and names the file."""
+    """A missing file is Unavailable, with its name: the machine lacks it."""
     (tmp_path / "file").touch()
     with pytest.raises(Unavailable, match=name):
         read(tmp_path / name)

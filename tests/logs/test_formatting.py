@@ -1,4 +1,4 @@
-"""What becomes of log lines: a bounded queue, limits for lines that others cause, and two formats."""
+"""Log lines: a bounded queue, limits for lines that clients and libraries cause, and two formats."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Disk:
-    """Keeps what is written, blocks while it is closed, and fails while it is full."""
+    """A simulated disk that records writes, blocks while closed, and fails while full."""
 
     def __init__(self) -> None:
         self.written: list[bytes] = []
@@ -59,7 +59,7 @@ def _put(lines: LogQueue, first: int, last: int) -> None:
 
 
 def test_lines_beyond_the_limit_are_dropped_counted_and_reported(disk: Disk) -> None:
-    """Those that came first are written in order; the notice stands where the others are missing."""
+    """The first lines are written in order; a notice takes the place of the dropped ones."""
     lines = LogQueue(disk, max_lines=4)
     disk.open.clear()
     _put(lines, 1, 7)
@@ -86,7 +86,7 @@ def test_after_a_drop_lines_fit_again_when_half_is_written(disk: Disk) -> None:
 
 
 def test_bytes_are_limited_too(disk: Disk) -> None:
-    """A few long lines are as much as many short ones; one that is longer than everything is dropped alone."""
+    """The queue is limited in bytes as well; a line longer than the limit is dropped alone."""
     lines = LogQueue(disk, max_bytes=100)
     disk.open.clear()
     lines.put(b"a" * 59 + b"\n")
@@ -101,7 +101,7 @@ def test_bytes_are_limited_too(disk: Disk) -> None:
 
 
 def test_what_cannot_be_written_is_counted_and_reported_later(disk: Disk) -> None:
-    """A full disk that has room again."""
+    """Lines are written again once a full disk has space."""
     lines = LogQueue(disk)
     disk.full = True
     _put(lines, 1, 3)
@@ -114,7 +114,7 @@ def test_what_cannot_be_written_is_counted_and_reported_later(disk: Disk) -> Non
 
 
 def test_a_drain_waits_no_longer_than_it_may(disk: Disk) -> None:
-    """Nobody reads: the program ends all the same."""
+    """The program ends even if nothing reads the log."""
     lines = LogQueue(disk)
     disk.open.clear()
     _put(lines, 1, 3)
@@ -141,7 +141,7 @@ def test_without_a_thread_lines_wait_and_are_written_at_the_end(disk: Disk, monk
 
 
 def test_a_finalizer_may_log_while_a_line_is_appended(disk: Disk) -> None:
-    """The collector of garbage runs anywhere, and asyncio logs in finalizers: no deadlock."""
+    """No deadlock: garbage collection may run anywhere, and asyncio logs in finalizers."""
     lines = LogQueue(disk)
 
     class Finalizing(bytes):
@@ -158,7 +158,7 @@ def test_a_finalizer_may_log_while_a_line_is_appended(disk: Disk) -> None:
 
 
 def test_a_pipe_that_is_not_blocking_gets_every_line() -> None:
-    """Another process that shares standard error can make it so at any time."""
+    """Lines are written completely to a pipe that another process made non-blocking."""
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     with os.fdopen(reading, "rb") as reader, os.fdopen(writing, "w") as stream:
@@ -171,7 +171,7 @@ def test_a_pipe_that_is_not_blocking_gets_every_line() -> None:
 
 
 def test_a_line_that_was_written_in_part_does_not_spoil_the_next() -> None:
-    """What a disk took of a line before it was full is ended before the next line begins."""
+    """A partly written line is ended before the next line."""
     taken: list[bytes] = []
     left = 3
 
@@ -193,7 +193,7 @@ def test_a_line_that_was_written_in_part_does_not_spoil_the_next() -> None:
 
 
 def test_a_stream_without_a_descriptor_is_written_to() -> None:
-    """As in a test, or where a program embeds the exporter; None is an error that is counted."""
+    """Streams without a descriptor are written directly; None counts as dropped."""
     stream = io.StringIO()
     StreamWriter(stream)(b"line\n")
     assert stream.getvalue() == "line\n"
@@ -208,7 +208,7 @@ def _record(name: str, line: int = 1, error: Exception | None = None) -> logging
 
 
 def test_lines_of_libraries_are_limited_by_their_place() -> None:
-    """Three a minute; the next minute's first one holds how many there were besides."""
+    """Three a minute pass; the first of the next minute has the number of suppressed ones."""
     now = [0.0]
     limit = LogLimit(now=lambda: now[0])
     assert [limit.filter(_record("asyncio")) for _ in range(10)].count(True) == MAX_PER_PERIOD
@@ -221,7 +221,7 @@ def test_lines_of_libraries_are_limited_by_their_place() -> None:
 
 
 def test_own_lines_pass_unless_they_hold_a_traceback() -> None:
-    """Changes of state are logged once anyway; what is caught by surprise can come with every request."""
+    """Own lines pass, except those with a traceback, which every request may cause."""
     limit = LogLimit()
     assert all(limit.filter(_record("modelhost_exporter.scrape")) for _ in range(10))
     assert [limit.filter(_record("modelhost_exporter.proxy", error=KeyError())) for _ in range(10)].count(
@@ -230,14 +230,14 @@ def test_own_lines_pass_unless_they_hold_a_traceback() -> None:
 
 
 def test_a_clients_mistake_is_logged_at_level_debug_only() -> None:
-    """A request that is no HTTP has its 400."""
+    """Errors of requests that are not HTTP are logged at debug only."""
     assert not LogLimit().filter(_record("aiohttp.server", error=BadHttpMessage("bad")))
     assert LogLimit(debug=True).filter(_record("aiohttp.server", error=BadHttpMessage("bad")))
 
 
 @pytest.mark.parametrize("format_", ["text", "json"])
 def test_controls_in_a_value_are_escaped(capsys: pytest.CaptureFixture[str], format_: str) -> None:
-    """What others name (hosts, models) moves no cursor and begins no line; other scripts stay readable in text."""
+    """Control characters in values are escaped; other scripts stay readable in logfmt."""
     logs.set_up(Log(format="json" if format_ == "json" else "text"))
     hostile = "a\x1b[2J\x9b\x7f\u202e\n\udcffb"
     logging.getLogger("modelhost_exporter.x").info("text", extra={"fields": {"name": hostile, "other": "größe 名"}})

@@ -1,4 +1,4 @@
-"""No password, query or header's value of a configuration is ever in a message, wherever it was written."""
+"""No message contains a password, query or header's value of a configuration."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ URLS = [
 
 
 def mistake(read: Callable[[], object]) -> str:
-    """Return what is said about a mistake, with what caused it; nothing where there is none."""
+    """Return an error's text with that of its causes; '' without an error."""
     try:
         read()
     except (ConfigError, ValueError) as error:
@@ -66,7 +66,7 @@ def mistake(read: Callable[[], object]) -> str:
 
 @pytest.mark.parametrize("url", URLS)
 def test_a_url_is_shown_without_what_is_secret(url: str) -> None:
-    """Alone and within a message."""
+    """Secrets are removed from a URL alone and within a message."""
     assert SECRET not in redact_url(url)
     assert SECRET not in redact(f"web.x: {redact_url(url)!r} is not a URL such as http://127.0.0.1:1")
     for kind in (ServerUrl, PageUrl):
@@ -88,7 +88,7 @@ def test_a_url_is_shown_without_what_is_secret(url: str) -> None:
     ],
 )
 def test_the_rest_of_a_message_stays(text: str, shown: str | None) -> None:
-    """Place, host and examples."""
+    """Paths, hosts and examples are not removed."""
     assert redact(text) == (text if shown is None else shown)
 
 
@@ -154,14 +154,14 @@ def test_no_mistake_at_any_place_of_the_configuration_shows_it(section: str, pla
     ],
 )
 def test_headers_are_shown_by_their_name_at_most(headers: object) -> None:
-    """A value is a key to the server, whatever is wrong with it."""
+    """A header's value is a secret, also if it is invalid."""
     with pytest.raises(ConfigError, match=r"^servers\[0\].*headers") as caught:
         configuration.read({"servers": [{"name": "a", "url": "http://h:1", "headers": headers}]})
     assert SECRET not in str(caught.value)
 
 
 def test_a_header_that_is_a_number_is_not_shown() -> None:
-    """YAML reads 123456 as a number: the message names the key and the type that is wanted."""
+    """YAML parses 123456 as a number: the message has the key and the expected type only."""
     with pytest.raises(ConfigError) as caught:
         configuration.read({"servers": [{"name": "a", "url": "http://h:1", "headers": {"X-Key": 123456}}]})
     assert str(caught.value) == "servers[0].headers.X-Key: must be text"
@@ -201,7 +201,7 @@ FLAGS = [action.option_strings[0] for action in flags.parser()._actions if actio
 
 @pytest.mark.parametrize("flag", [*FLAGS, "--unknown"])
 def test_no_flag_shows_it(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each with each URL as its value, through everything that may report a mistake in it."""
+    """Each flag with each URL as its value, through everything that may report an error."""
     for url in URLS:
         with contextlib.suppress(SystemExit):
             assert SECRET not in mistake(partial(_load, [f"{flag}={url}"]))

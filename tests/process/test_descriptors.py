@@ -25,7 +25,7 @@ class Loop:
 
 
 def test_connections_may_not_use_the_reserve() -> None:
-    """From the reserve on, each new connection costs another one; half of the reserve is for the web port."""
+    """Within the reserve each new connection closes another; the web port may use half of the reserve."""
     descriptors = Descriptors(Limit(1024, 1024))
     closed: list[int] = []
 
@@ -49,7 +49,7 @@ def test_connections_may_not_use_the_reserve() -> None:
 
 
 def test_a_shortage_is_logged_once_and_so_is_its_end(caplog: pytest.LogCaptureFixture) -> None:
-    """The end is a minute without another."""
+    """A shortage is logged once, and its end after a minute without another."""
     caplog.set_level("INFO")
     now = [0.0]
     descriptors = Descriptors(Limit(1024, 4096), lambda: now[0])
@@ -67,7 +67,7 @@ def test_a_shortage_is_logged_once_and_so_is_its_end(caplog: pytest.LogCaptureFi
 
 
 def test_both_limits_and_every_operation_are_on_the_page() -> None:
-    """Shortages from 0 on, so that the first is a rise; limits only where there are some."""
+    """Shortages start at 0, so that rate() sees the first; limits are absent if there are none."""
     found = samples(TEXT.render(list(Descriptors(Limit(1024, -1)).collect())))
     assert found[("modelhost_process_descriptor_limit", (("type", "soft"),))] == 1024
     assert len(found) == 3
@@ -90,7 +90,7 @@ def test_only_an_accept_without_resources_is_filtered() -> None:
 
 
 def test_what_is_a_shortage() -> None:
-    """Of the process or of the system; not a server that refuses."""
+    """Shortages of the process and of the system count; a refused connection does not."""
     assert is_shortage(OSError(errno.EMFILE, ""))
     assert is_shortage(OSError(errno.ENFILE, ""))
     assert not is_shortage(ConnectionRefusedError(errno.ECONNREFUSED, ""))
@@ -98,7 +98,7 @@ def test_what_is_a_shortage() -> None:
 
 
 def test_closed_standard_streams_are_opened() -> None:
-    """No socket gets the number of one: libuv aborts when such a socket is closed."""
+    """Closed standard streams are opened: libuv aborts when a socket with their number is closed."""
     code = """
 import os, socket, sys
 from modelhost_exporter.process.descriptors import open_standard_streams

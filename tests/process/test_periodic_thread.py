@@ -1,4 +1,4 @@
-"""Tests of threads that run an action again and again."""
+"""Tests of threads that run an action periodically."""
 
 from __future__ import annotations
 

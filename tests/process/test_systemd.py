@@ -27,7 +27,7 @@ def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[st
 
 
 def test_notifications_are_sent(manager: tuple[str, socket.socket]) -> None:
-    """Each is one datagram; a reload has its time and an end, also when it fails."""
+    """Each notification is one datagram; a reload has a time and an end, even if it fails."""
     address, receiver = manager
     systemd = Systemd(address)
     systemd.ready()
@@ -58,7 +58,7 @@ def test_a_manager_that_does_not_read_holds_up_nothing(
 
 
 def test_a_ping_waits_for_a_manager_that_is_busy(manager: tuple[str, socket.socket]) -> None:
-    """Without it systemd would end a service that works."""
+    """Ping retries while systemd does not read; a lost ping would restart a service that works."""
     address, receiver = manager
     systemd = Systemd(address)
     for _ in range(1000):
@@ -73,7 +73,7 @@ def test_a_ping_waits_for_a_manager_that_is_busy(manager: tuple[str, socket.sock
 
 
 def test_without_a_manager_nothing_is_sent() -> None:
-    """No address, or one that is no socket of this machine's, is no error."""
+    """A missing address, or one without a socket on this machine, is no error."""
     for address in ("", "vsock:2:1234"):
         systemd = Systemd(address)
         systemd.ready()
@@ -92,7 +92,7 @@ def test_without_a_manager_nothing_is_sent() -> None:
     ],
 )
 def test_the_variables_are_read_once(variables: dict[str, str], seconds: float | None) -> None:
-    """The watchdog's time counts for the process it is meant for, and child processes inherit nothing."""
+    """The watchdog's time applies only to the process in WATCHDOG_PID, and child processes inherit nothing."""
     environment = {"NOTIFY_SOCKET": "", "PATH": "/bin", **variables}
     assert from_environment(environment).watchdog_seconds == seconds
     assert environment == {"PATH": "/bin"}

@@ -1,4 +1,4 @@
-"""The watchdog: pings while its checks pass, and none while one does not."""
+"""The watchdog: it pings while all its checks pass."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Check:
         self.count = 0
 
     def __call__(self, seconds: float) -> bool:
-        """Return what it was told to."""
+        """Return or raise the configured result."""
         assert seconds >= 0
         self.count += 1
         if self.raises:
@@ -37,7 +37,7 @@ class Check:
 
 
 def test_it_pings_while_all_checks_pass(caplog: pytest.LogCaptureFixture) -> None:
-    """A check that fails or raises stops the pings, which is logged once; when it passes they go on."""
+    """A check that fails or raises stops the pings and is logged once; pings resume when it passes."""
     good, other = Check(), Check()
     pings: list[int] = []
     watchdog = Watchdog(lambda: pings.append(1), 0.02, [good, other])
@@ -83,7 +83,7 @@ def self_scrape(server: StandIn, pages: list[int]) -> SelfScrape:
 
 
 def test_a_page_that_is_served_passes() -> None:
-    """The page without collectors is fetched over one connection, which is opened anew when it was closed."""
+    """The page without collectors is fetched over one connection, which is opened again after it was closed."""
     with standing_in({PATH: b"up 1\n"}) as server:
         check = self_scrape(server, [0])
         assert all(check(10) for _ in range(3))
@@ -96,7 +96,7 @@ def test_a_page_that_is_served_passes() -> None:
 
 
 def test_a_page_that_hangs_or_fails_does_not_pass() -> None:
-    """No answer in time, an error, and a port where nobody listens."""
+    """A timeout, an error status and a port without a listener fail the check."""
     with standing_in({}) as server:
         check = self_scrape(server, [0])
         assert not check(10), "404"
@@ -124,7 +124,7 @@ def test_a_page_refused_for_too_many_scrapes_passes_while_pages_are_rendered() -
 
 
 def test_without_a_descriptor_for_a_connection_it_passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """EMFILE is the clients' doing: a restart would end their requests."""
+    """EMFILE passes: clients cause it, and a restart would end their requests."""
 
     def full(*_: object, **__: object) -> None:
         raise OSError(24, "Too many open files")

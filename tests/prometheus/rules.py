@@ -1,4 +1,4 @@
-"""The shipped rules and their promtool tests, as the tests here look at them."""
+"""The shipped rules and their promtool tests, read for the tests."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TESTS = sorted((FOLDER / "tests").glob("*.yml"))
 
 
 class Alert(NamedTuple):
-    """What tells two alerts apart: those of one name differ in severity or window."""
+    """The identity of an alert: those of one name differ in severity or window."""
 
     name: str
     severity: str

@@ -23,7 +23,7 @@ class Server:
         self.port = port
 
     def get(self, path: str) -> Any:
-        """Return what a path answers, as JSON."""
+        """Return the JSON response of a path."""
         return json.loads(fetch(f"http://127.0.0.1:{self.port}{path}"))
 
     def post(self, path: str, body: Any) -> None:
@@ -34,7 +34,7 @@ class Server:
         fetch(request)
 
     def ready(self) -> bool:
-        """Tell whether it serves."""
+        """Return whether the server is ready."""
         try:
             fetch(f"http://127.0.0.1:{self.port}/-/ready")
         except OSError:

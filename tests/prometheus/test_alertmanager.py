@@ -20,7 +20,7 @@ AREAS = {rule["alert"]: rule["labels"]["area"] for rule in ALERTS}
 
 
 def test_amtool_accepts_the_settings() -> None:
-    """`amtool check-config` has no complaint."""
+    """`amtool check-config` accepts the settings."""
     command = [installed("amtool"), "check-config", str(FOLDER / "alertmanager.yml")]
     result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=DEADLINE_SECONDS)
     assert result.returncode == 0, result.stdout + result.stderr
@@ -28,7 +28,7 @@ def test_amtool_accepts_the_settings() -> None:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Give a real Alertmanager."""
+    """Start a real Alertmanager."""
     with alertmanager(tmp_path_factory.mktemp("alertmanager")) as running:
         yield running
 
@@ -45,7 +45,7 @@ def _labels(instance: str, name: str, severity: str, **more: str) -> dict[str, s
 
 
 def _inhibited(server: Server, labels: dict[str, str]) -> bool | None:
-    """Tell whether Alertmanager holds an alert back, None while it has not decided."""
+    """Return whether Alertmanager inhibits an alert, or None while it has not processed it."""
     for alert in server.get("/api/v2/alerts"):
         if alert["labels"] == labels and alert["status"]["state"] != "unprocessed":
             return bool(alert["status"]["inhibitedBy"])
@@ -60,7 +60,7 @@ INHIBITED = {
     ),
     "a hardware ticket does as well": (
         ("GpuHardwareSlowdown", "warning", {"gpu": "0"}),
-        ("ModelSloBurn", "warning", {**CHAT, "slo": "ttft", "window": "3d"}),
+        ("ModelSloBudgetBurn", "warning", {**CHAT, "slo": "ttft", "window": "3d"}),
     ),
     "a server that is down explains its models' pages": (
         ("ModelServerDown", "critical", {"server": "chat"}),
@@ -80,7 +80,7 @@ INHIBITED = {
     ),
     "errors are missed objectives": (
         ("ModelErrorBudgetBurn", "critical", {**CHAT, "window": "6h"}),
-        ("ModelSloBurn", "critical", {**CHAT, "slo": "ttft", "window": "6h"}),
+        ("ModelSloBudgetBurn", "critical", {**CHAT, "slo": "ttft", "window": "6h"}),
     ),
     "a page replaces the ticket": (
         ("HostFilesystemFull", "critical", {"mountpoint": "/models"}),
@@ -129,7 +129,7 @@ CASES = [(name, *pair, True) for name, pair in INHIBITED.items()] + [
 @pytest.mark.parametrize(
     ("name", "source", "target", "expected"), CASES, ids=lambda value: value if isinstance(value, str) else ""
 )
-def test_what_explains_an_alert_holds_it_back(
+def test_an_alert_is_inhibited_by_its_cause(
     server: Server,
     name: str,
     source: tuple[str, str, dict[str, str]],
@@ -137,7 +137,7 @@ def test_what_explains_an_alert_holds_it_back(
     *,
     expected: bool,
 ) -> None:
-    """The target is held back by the source of the same host, and by that of another host never."""
+    """The target is inhibited by the source of the same host, and never by that of another host."""
     here, elsewhere = f"{name}:8585", f"{name}, elsewhere:8585"
     fired = [_labels(here, *source[:2], **source[2]), _labels(here, *target[:2], **target[2])]
     other = _labels(elsewhere, *target[:2], **target[2])
@@ -149,8 +149,8 @@ def test_what_explains_an_alert_holds_it_back(
 
 
 @pytest.mark.parametrize(("severity", "receiver"), [("critical", "pages"), ("warning", "tickets"), ("info", "nobody")])
-def test_severity_decides_who_is_told(server: Server, severity: str, receiver: str) -> None:
-    """Pages, tickets and what is only shown go their own ways, one group for each host and area."""
+def test_severity_selects_the_receiver(server: Server, severity: str, receiver: str) -> None:
+    """Each severity has its own receiver, and alerts are grouped by host and area."""
     labels = _labels(f"routed-{severity}:8585", "HostCpuHigh", severity)
     server.post("/api/v2/alerts", [{"labels": {**labels, "cpu": number}} for number in ("0", "1")])
 

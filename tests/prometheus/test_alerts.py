@@ -1,4 +1,4 @@
-"""Every alert says what a person needs, and is tested both ways."""
+"""Every alert has complete annotations, and tests in which it fires and does not fire."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _headings() -> set[str]:
 
 
 @pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: "-".join(filter(None, _shipped(rule))))
-def test_an_alert_says_what_a_person_needs(rule: dict[str, Any]) -> None:
+def test_an_alert_has_complete_annotations(rule: dict[str, Any]) -> None:
     """Severity, area, summary, description, a heading of the runbook and a dashboard that exists."""
     assert rule["labels"]["severity"] in SEVERITIES
     assert rule["labels"]["area"] in AREAS
@@ -49,11 +49,11 @@ def test_an_alert_says_what_a_person_needs(rule: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: "-".join(filter(None, _shipped(rule))))
-def test_an_alerts_link_chooses_what_the_alert_is_about(rule: dict[str, Any]) -> None:
+def test_an_alerts_link_selects_its_labels(rule: dict[str, Any]) -> None:
     """Each variable in it is one of that dashboard, and lists the label's values in metrics of the alert's kind."""
-    board, _, chosen = rule["annotations"]["dashboard"].removeprefix("/d/modelhost-").partition("?")
+    board, _, variables_set = rule["annotations"]["dashboard"].removeprefix("/d/modelhost-").partition("?")
     variables = {one["name"]: one for one in BOARDS[board]["templating"]["list"]}
-    for variable, label in re.findall(r"var-(\w+)=\{\{ \$labels\.(\w+)", chosen):
+    for variable, label in re.findall(r"var-(\w+)=\{\{ \$labels\.(\w+)", variables_set):
         listed = re.fullmatch(
             r"label_values\((modelhost_[a-z]+)\w*[,{].* (\w+)\)", variables[variable]["query"]["query"]
         )
@@ -69,7 +69,7 @@ def test_alerts_differ() -> None:
 
 
 def test_the_runbook_has_no_heading_of_an_alert_that_is_gone() -> None:
-    """What looks like an alert's name in the headings is one."""
+    """Each third-level heading is the name of an alert."""
     names = re.findall(r"^### (\w+)$", (FOLDER / "runbook.md").read_text(), re.MULTILINE)
     assert sorted(names) == sorted({shipped.name for shipped in SHIPPED})
 

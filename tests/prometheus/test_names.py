@@ -1,4 +1,4 @@
-"""Rules read what the exporter writes: names, labels and outcomes."""
+"""Rules use the names, labels and outcomes of the exporter."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_every_label_that_a_rule_names_exists(expression: str) -> None:
 
 @pytest.mark.parametrize("expression", EXPRESSIONS)
 def test_target_labels_of_the_users_own_take_part_in_joins(expression: str) -> None:
-    """No join is on job and instance: two clusters may have the same ones, and are told apart by another label."""
+    """No join is on job and instance: two clusters may have the same ones and differ in another label."""
     assert not re.search(r"\bon\s*\(", unquoted(expression))
 
 
@@ -80,7 +80,7 @@ def test_outcomes_are_those_of_the_contract(expression: str) -> None:
 
 
 def test_requests_leave_polls_out_everywhere() -> None:
-    """Whatever reads a family that has operation "other" says that it does not want it."""
+    """Every expression on a family with operation "other" excludes it."""
     for name in ("requests_total", "request_duration_seconds_\\w+", "requests_in_flight"):
         found = [match for text in EXPRESSIONS for match in re.findall(rf"\bmodelhost_{name}(.{{0,20}})", text)]
         assert found

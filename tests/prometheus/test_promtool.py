@@ -51,7 +51,7 @@ def test_groups_fit_into_mimir(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", TESTS, ids=lambda path: path.stem)
-def test_rules_do_what_they_say(path: Path) -> None:
+def test_rules_pass_their_unit_tests(path: Path) -> None:
     """Alerts fire and stay quiet, and recorded numbers are those worked out by hand."""
     result = _promtool("test", "rules", path)
     assert result.returncode == 0, result.stdout + result.stderr

@@ -29,15 +29,15 @@ def test_the_live_profile_differs_in_its_interval_only() -> None:
 
 @pytest.mark.parametrize("name", ["prometheus.yml", "prometheus.live.yml"])
 def test_what_is_sent_to_a_long_term_store_is_enough_for_fleet(name: str) -> None:
-    """The example, out of its comment, is valid and keeps every series that Fleet asks for."""
+    """The example, out of its comment, is valid and keeps every series that Fleet queries."""
     _, _, example = (FOLDER / name).read_text().partition("# remote_write:\n")
     settings = yaml.safe_load("remote_write:\n" + re.sub(r"(?m)^# ", "", example))
     (relabelling,) = settings["remote_write"][0]["write_relabel_configs"]
     assert relabelling["action"] == "keep"
     title = BOARDS["fleet"]["title"]
-    asked = {one.metric for question in queries() if question.board == title for one in selectors(question)}
-    assert "modelhost_build_info" in asked
-    assert [metric for metric in sorted(asked) if not re.fullmatch(relabelling["regex"], metric)] == []
+    queried = {one.metric for question in queries() if question.board == title for one in selectors(question)}
+    assert "modelhost_build_info" in queried
+    assert [metric for metric in sorted(queried) if not re.fullmatch(relabelling["regex"], metric)] == []
 
 
 def _targets(server: Server) -> dict[str, str]:
@@ -55,7 +55,7 @@ def _recorded(server: Server, instance: str) -> bool:
     return bool(server.get(query)["data"]["result"])
 
 
-def test_prometheus_scrapes_records_and_knows_its_alertmanager(start_exporter: StartExporter, tmp_path: Path) -> None:
+def test_prometheus_scrapes_records_and_finds_its_alertmanager(start_exporter: StartExporter, tmp_path: Path) -> None:
     """It finds the exporter, itself, the hosts of a file and Alertmanager; every rule is loaded and evaluates."""
     exporter = start_exporter()
     with alertmanager(tmp_path) as receiver, prometheus(tmp_path, exporter.address, receiver.port) as server:

@@ -1,4 +1,4 @@
-"""VictoriaMetrics' vmalert takes the rules as they are."""
+"""VictoriaMetrics' vmalert accepts the rules unchanged."""
 
 from __future__ import annotations
 

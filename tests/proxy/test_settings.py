@@ -49,7 +49,7 @@ def test_a_server_in_one_flag() -> None:
         ("=:1=http://h", "is not [NAME=]LISTEN=URL"),
         ("a==http://h", "is not [NAME=]LISTEN=URL"),
         ("a=b=http://h", "'b' is not an address"),
-        ("a=:70000=http://h", "a port is at most 65535"),
+        ("a=:70000=http://h", "the port must be at most 65535"),
         ("a=:1=h:2", "'h:2' is not a URL such as http://127.0.0.1:11434"),
         ("a=:1=ftp://h", "'ftp://h' is not a URL such as"),
         ("a=:1=http://", "'http://' is not a URL such as"),

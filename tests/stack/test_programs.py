@@ -1,4 +1,4 @@
-"""How the stack finds Grafana, and what it tells it."""
+"""How the stack finds Grafana and sets its environment."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def grafana_in(home: Path) -> Path:
 
 
 def test_the_home_that_the_environment_names_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The home that the environment names wins."""
+    """GRAFANA_HOME takes precedence."""
     named, on_path = grafana_in(tmp_path / "named"), grafana_in(tmp_path / "on_path")
     monkeypatch.setenv("PATH", str(on_path.parent))
     found = programs.grafana(GIVEN, tmp_path, {"GRAFANA_HOME": str(tmp_path / "named")})
@@ -38,7 +38,7 @@ def test_the_home_that_the_environment_names_wins(tmp_path: Path, monkeypatch: p
 def test_the_home_of_the_one_on_path_is_beside_it_also_through_a_link(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The home of the one on path is beside it also through a link."""
+    """The home of the grafana on PATH is found through a symbolic link."""
     grafana_in(tmp_path / "home")
     (tmp_path / "links").mkdir()
     (tmp_path / "links" / "grafana").symlink_to(tmp_path / "home" / "bin" / "grafana")
@@ -59,7 +59,7 @@ def test_without_a_grafana_there_is_none(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_without_a_prometheus_the_error_says_where_one_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a prometheus the error says where one is."""
+    """Without a prometheus the error names the package to install."""
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(programs, "_SYSTEM_FOLDERS", ())
     with pytest.raises(StackError, match=r"needs prometheus on the PATH: .*apt install prometheus"):
@@ -68,7 +68,7 @@ def test_without_a_prometheus_the_error_says_where_one_is(tmp_path: Path, monkey
 
 def test_a_home_without_a_grafana_is_an_error(tmp_path: Path) -> None:
     """A home without a grafana is an error."""
-    with pytest.raises(StackError, match=r"GRAFANA_HOME=.*: there is no program bin/grafana in it"):
+    with pytest.raises(StackError, match=r"GRAFANA_HOME=.*: no executable bin/grafana"):
         programs.grafana(GIVEN, tmp_path, {"GRAFANA_HOME": str(tmp_path)})
 
 
@@ -78,5 +78,5 @@ def test_a_grafana_whose_home_cannot_be_found_is_an_error(tmp_path: Path, monkey
     (tmp_path / "conf" / "defaults.ini").unlink()
     monkeypatch.setenv("PATH", str(binary.parent))
     monkeypatch.setattr(programs, "_GRAFANA_HOMES", ())
-    with pytest.raises(StackError, match=r"its home .* was not found; say GRAFANA_HOME"):
+    with pytest.raises(StackError, match=r"its home .* was not found; set GRAFANA_HOME"):
         programs.grafana(GIVEN, tmp_path, {})

@@ -1,4 +1,4 @@
-"""Programs of the stack: started, waited for, watched and stopped, with every way in which that fails."""
+"""Programs of the stack: start, wait, watch and stop, with every failure."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def answers(port: int) -> bool:
 
 
 def test_programs_answer_after_the_wait_and_are_gone_after_the_context(tmp_path: Path) -> None:
-    """Programs answer after the wait and are gone after the context."""
+    """Programs respond after the wait and have ended after the context."""
     ports = [free_port(), free_port()]
     with Running(tmp_path, lambda: False) as running:
         for number, port in enumerate(ports):
@@ -43,15 +43,15 @@ def test_programs_answer_after_the_wait_and_are_gone_after_the_context(tmp_path:
 
 
 def test_a_port_that_is_taken_is_named_with_the_flag_that_takes_another(tmp_path: Path) -> None:
-    """A port that is taken is named with the flag that takes another."""
+    """The error for a port in use contains the flag to choose another."""
     with socket.create_server(("127.0.0.1", 0)) as taken, Running(tmp_path, lambda: False) as running:
         port = taken.getsockname()[1]
-        with pytest.raises(StackError, match=f"127.0.0.1:{port} is in use, prometheus cannot .* --prometheus-port"):
+        with pytest.raises(StackError, match=f"prometheus: 127.0.0.1:{port} is in use; .* --prometheus-port"):
             running.start(program(SERVE, port))
 
 
 def test_a_program_that_ends_before_it_answers_is_reported_with_its_last_words(tmp_path: Path) -> None:
-    """A program that ends before it answers is reported with its last words."""
+    """A program that ends before it responds is reported with the end of its log."""
     with Running(tmp_path, lambda: False) as running:
         one = program("import sys; print('no such setting', file=sys.stderr); sys.exit(3)", free_port())
         running.start(one)
@@ -60,7 +60,7 @@ def test_a_program_that_ends_before_it_answers_is_reported_with_its_last_words(t
 
 
 def test_a_program_that_stays_silent_is_reported(tmp_path: Path) -> None:
-    """A program that stays silent is reported."""
+    """A program that does not respond is reported."""
     with Running(tmp_path, lambda: False) as running:
         one = program("import threading; threading.Event().wait()", free_port())
         running.start(one)

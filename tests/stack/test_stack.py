@@ -1,4 +1,4 @@
-"""The real stack, started as ``make stack`` starts it: it scrapes itself, records, says where it is, and stops."""
+"""The real stack, started as ``make stack`` does: it scrapes itself, records, prints its addresses, and stops."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Stack:
         )
 
     def table(self) -> str:
-        """Return what it prints once everything runs."""
+        """Return the stack's output once everything runs."""
         assert self.process.stdout is not None
         lines = []
         for line in self.process.stdout:
@@ -52,7 +52,7 @@ class Stack:
         pytest.fail(f"it ended: {self.process.communicate()}")
 
     def answer(self, path: str, **query: str) -> list[dict[str, object]] | dict[str, object]:
-        """Return the data that Prometheus answers."""
+        """Return the data of a response of Prometheus."""
         text = fetch(f"http://127.0.0.1:{self.ports['prometheus']}/api/v1/{path}?{urllib.parse.urlencode(query)}")
         data: list[dict[str, object]] | dict[str, object] = json.loads(text)["data"]
         return data
@@ -133,7 +133,7 @@ http.server.HTTPServer(address, type("Ok", (http.server.SimpleHTTPRequestHandler
 
 
 def test_a_grafana_gets_the_same_provisioning_files(tmp_path: Path, stacks: list[Stack]) -> None:
-    """Proved with a program in its place: no package index here has a Grafana."""
+    """A stand-in program takes Grafana's place, which no package index here has."""
     home, said = tmp_path / "grafana", tmp_path / "said.json"
     (home / "bin").mkdir(parents=True)
     (home / "bin" / "grafana").write_text(GRAFANA.format(python=sys.executable, said=str(said)))

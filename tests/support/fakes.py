@@ -20,7 +20,7 @@ def family(name: str = "modelhost_thing", value: object = 1.0, kind: str = "gaug
 
 
 class Fixed:
-    """Yields the families it was given."""
+    """A collector that returns fixed families."""
 
     def __init__(self, *families: Metric) -> None:
         self._families = families
@@ -33,7 +33,7 @@ class Fixed:
 
 
 class Raising:
-    """Raises what it was given, after a first family."""
+    """A collector that raises a given error after a first family."""
 
     def __init__(self, error: BaseException) -> None:
         self._error = error
@@ -45,7 +45,7 @@ class Raising:
 
 
 class Hanging:
-    """Hangs until it is released; counts how often it was started."""
+    """A collector that hangs until it is released; it counts its runs."""
 
     def __init__(self) -> None:
         self.release = threading.Event()

@@ -152,7 +152,7 @@ def write(root: Path, files: Mapping[str, str]) -> Path:
 
 
 def told(answer: Any, **expected: bool) -> Callable[..., Any]:
-    """Return a function that answers when it is called with just these arguments."""
+    """Return a function that returns ``answer``, and fails when called with other arguments."""
 
     def function(**given: bool) -> Any:
         assert given == expected
@@ -193,7 +193,7 @@ class EveryGpu:
     suspended = polling_paused = False
 
     def unavailable_reason(self) -> str:
-        """Be there."""
+        """Return '': the GPU is present."""
         return ""
 
     def enumerate(self) -> Enumeration:
@@ -201,11 +201,11 @@ class EveryGpu:
         return Enumeration([self])
 
     def driver_values(self) -> list[tuple[Family, float]]:
-        """Return the driver's one fact."""
+        """Return the one value of the driver itself."""
         return [(gpu_families.RESTART_REQUIRED, 0)]
 
     def read(self) -> list[Value]:
-        """Return a value for each family that a GPU's answer fills."""
+        """Return a value for each family of a single GPU."""
         own = {gpu_families.INFO, gpu_families.UP}
         device = [family for family in gpu_families.ALL if family.labels[:2] == ("gpu", "uuid") and family not in own]
         return [Value(family, family.labels[2:], 1) for family in device]
@@ -213,7 +213,7 @@ class EveryGpu:
     memory_by_pid = None
 
     def accumulated(self) -> list[Value]:
-        """Remember nothing."""
+        """Return nothing."""
         return []
 
     def close(self) -> None:

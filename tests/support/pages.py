@@ -1,4 +1,4 @@
-"""What model servers say of themselves, as files in tests/captures: a path → body mapping for each."""
+"""Captured pages of engines, from tests/captures: a path → body mapping for each."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def pages(folder: str) -> dict[str, bytes]:
 
 
 class Recording:
-    """A server's pages that remember what was asked for."""
+    """A server's pages, which record the paths that are read."""
 
     def __init__(self, *folders: str, **changes: bytes) -> None:
         self.pages = {path: body for folder in folders for path, body in pages(folder).items()}
@@ -66,6 +66,6 @@ class Recording:
         self.asked: list[str] = []
 
     def __call__(self, path: str) -> bytes:
-        """Return a page; KeyError for one that there is not."""
+        """Return a page; KeyError for an unknown path."""
         self.asked.append(path)
         return self.pages[path]

@@ -25,14 +25,14 @@ _DEPTH = 3  # recorded series are made of recorded series
 
 
 class Past:
-    """A Prometheus that has nothing but the past."""
+    """A Prometheus that serves recorded history and scrapes nothing."""
 
     def __init__(self, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self.api = query.Prometheus(self.url)
 
     def ready(self) -> bool:
-        """Tell whether it can be asked."""
+        """Return whether it accepts queries."""
         try:
             return bool(fetch(f"{self.url}/-/ready"))
         except OSError:
@@ -76,19 +76,24 @@ def incidents() -> Iterator[bytes]:
     return demo_history.scrapes(1, START, SECONDS, INTERVAL, models=USUAL_MODELS, schedule=HOURLY)
 
 
-@contextlib.contextmanager
-def recorded(folder: Path, scrapes: Iterable[bytes]) -> Iterator[Past]:
-    """Start a Prometheus on the scrapes of that time, with what the recording rules and the alerts made of them."""
+def record(folder: Path, scrapes: Iterable[bytes]) -> None:
+    """Write the scrapes of that time, with what the recording rules and the alerts made of them, for `serving`."""
     _blocks(folder, scrapes)
     times = (f"--start={START:.0f}", f"--end={START + SECONDS:.0f}", f"--eval-interval={INTERVAL}s")
     for _ in range(_DEPTH):
-        with _serving(folder) as server:
+        with serving(folder) as server:
             kind = ("rules", *times, f"--url={server.url}", f"--output-dir={folder / 'data'}")
             _create(*kind, FOLDER / "rules/recording.yml")
-    with _serving(folder) as server:
+    with serving(folder) as server:
         fired = [sample.encode() for rule in ALERTS for sample in server.firing(rule)]
     _blocks(folder, fired)
-    with _serving(folder) as server:
+
+
+@contextlib.contextmanager
+def recorded(folder: Path, scrapes: Iterable[bytes]) -> Iterator[Past]:
+    """Start a Prometheus on the scrapes of that time, and on what the rules made of them."""
+    record(folder, scrapes)
+    with serving(folder) as server:
         yield server
 
 
@@ -105,7 +110,7 @@ def _create(*arguments: str | Path) -> None:
 
 
 @contextlib.contextmanager
-def _serving(folder: Path) -> Iterator[Past]:
+def serving(folder: Path) -> Iterator[Past]:
     """Start a Prometheus on the blocks of a folder."""
     settings = folder / "prometheus.yml"
     settings.write_text("{}")

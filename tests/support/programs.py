@@ -1,4 +1,4 @@
-"""Starting real programs for a test, waiting for what they say, and stopping them."""
+"""Start real programs for a test, wait for their log lines, and stop them."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ class Program:
             except queue.Empty:
                 line = None
             if line is None:
-                pytest.fail(f"{self.process.args!r} did not say it:\n{self.output()}")
+                pytest.fail(f"{self.process.args!r} did not print the expected line:\n{self.output()}")
             if wanted(line):
                 return line
 
     def output(self) -> str:
-        """Return everything said so far."""
+        """Return everything printed so far."""
         return "".join(self.lines)
 
     def stop(self, number: int = signal.SIGTERM) -> float:
@@ -75,7 +75,7 @@ class Program:
         return time.monotonic() - began
 
     def close(self) -> None:
-        """End it, whatever state it is in."""
+        """End the program, whatever state it is in."""
         if self.process.poll() is None:
             self.process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -114,7 +114,7 @@ class Exporter(Program):
 
 
 def fetch(request: str | urllib.request.Request) -> bytes:
-    """Return what one of the test's own servers answers; HTTPError (an OSError) for an error status."""
+    """Return the response body of one of the test's own servers; HTTPError (an OSError) for an error status."""
     with urllib.request.urlopen(request, timeout=DEADLINE_SECONDS) as response:  # noqa: S310 - our own server
         body: bytes = response.read()
         return body
@@ -122,7 +122,7 @@ def fetch(request: str | urllib.request.Request) -> bytes:
 
 @contextlib.contextmanager
 def running(program: Program) -> Iterator[Program]:
-    """Close the program at the end; show what it said when the test fails."""
+    """Close the program at the end; print its output when the test fails."""
     try:
         yield program
     except BaseException:
@@ -160,5 +160,5 @@ def installed(*names: str) -> str:
 
 
 def missing(what: str) -> NoReturn:
-    """Skip the test, since something it needs is not here; in CI fail it."""
+    """Skip the test, because something that it needs is missing; in CI fail it."""
     (pytest.fail if os.environ.get("CI") else pytest.skip)(what)

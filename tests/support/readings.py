@@ -1,4 +1,4 @@
-"""What collectors and pages say, as plain dictionaries that a test can compare."""
+"""Metrics of collectors and pages, as plain dictionaries that a test can compare."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def readings(families: Iterable[Metric]) -> Readings:
 
 
 def readings_or_reason(collector: Collector) -> Readings | str:
-    """Return a collector's readings, or why this machine has nothing to measure."""
+    """Return a collector's readings, or the reason why it is unavailable on this machine."""
     try:
         return readings(collector.collect())
     except Unavailable as reason:

@@ -1,4 +1,4 @@
-"""Stand-in model servers on real sockets: honest ones from captured pages, and others that misbehave on purpose."""
+"""Stand-in model servers on real sockets: with captured pages, or with pages that misbehave on purpose."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class StandIn:
-    """One server: pages are bodies, or functions that do with the connection as they like."""
+    """One server; its pages are bodies, or functions that handle the connection themselves."""
 
     def __init__(self, pages: Mapping[str, Answer]) -> None:
         self.pages = dict(pages)
@@ -67,17 +67,17 @@ class StandIn:
                 page(handler)
 
     def hang(self, _handler: BaseHTTPRequestHandler) -> None:
-        """Answer nothing until the test is over."""
+        """Send nothing until the test is over."""
         self.released.wait(30)
 
     def drip(self, handler: BaseHTTPRequestHandler) -> None:
-        """Send a byte of the head now and then, for as long as anybody listens."""
+        """Send a byte of the response's headers now and then, until the client disconnects."""
         handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
         while not self.released.wait(0.02):
             handler.wfile.write(b"a")
 
     def close(self) -> None:
-        """Stop serving and let go of what hangs."""
+        """Stop serving, and release the requests that hang."""
         self.released.set()
         for close in self.clients:
             close()
@@ -87,7 +87,7 @@ class StandIn:
 
 
 def reply(handler: BaseHTTPRequestHandler, status: int, body: bytes, **headers: str) -> None:
-    """Send a whole answer."""
+    """Send a complete response."""
     handler.send_response(status)
     for name, value in headers.items():
         handler.send_header(name, value)
@@ -110,13 +110,13 @@ def huge(handler: BaseHTTPRequestHandler) -> None:
 
 
 def cut_off(handler: BaseHTTPRequestHandler) -> None:
-    """Promise more than is sent."""
+    """Announce a longer body than is sent."""
     handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
     handler.close_connection = True
 
 
 def not_http(handler: BaseHTTPRequestHandler) -> None:
-    """Answer with something else."""
+    """Respond with something that is not HTTP."""
     handler.wfile.write(b"220 mail.example ESMTP\r\n")
     handler.close_connection = True
 

@@ -1,4 +1,4 @@
-"""Documents cannot go stale: what the code knows best is compared with what they say."""
+"""Documents cannot go stale: their generated parts and their tables are compared with the code."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_the_generated_tables_are_up_to_date() -> None:
 
 
 def test_check_fails_when_a_table_is_stale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """--check notices a document that was not generated anew and leaves it alone; without it, it is mended."""
+    """--check fails for a document that is out of date and does not change it; without --check it is rewritten."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "docs").mkdir()
     stale = METRICS.replace("`modelhost_load1`", "`modelhost_load_one`")
@@ -51,7 +51,7 @@ def test_check_fails_when_a_table_is_stale(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_every_metric_and_flag_is_documented() -> None:
-    """Whatever a collector declares and whatever the command line takes stands in a document."""
+    """Every metric of a collector and every flag is in a document."""
     for name in collectors.names():
         for family in collectors.module(name).FAMILIES:
             assert f"`{family.name}`" in METRICS
@@ -71,7 +71,7 @@ def test_the_example_collector_is_the_real_one() -> None:
 
 
 def test_the_table_of_threads_is_complete() -> None:
-    """docs/architecture.md lists each thread by the name that the code gives it, and no other."""
+    """docs/architecture.md lists each thread by its name in the code, and no other."""
     table = (ROOT / "docs/architecture.md").read_text().partition("| thread | does |")[2].partition("\n\n")[0]
     listed = {name for row in table.splitlines()[2:] for name in re.findall(r"`([a-z-]+)[A-Z]*`", row.split("|")[1])}
     assert listed == set(_thread_names())

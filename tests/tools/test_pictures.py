@@ -1,4 +1,4 @@
-"""Pictures show what Prometheus answered, and words where it answered nothing."""
+"""Pictures show Prometheus's results, and a text where there are none."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ VIEW = View(start=0, end=600)
 
 
 class Stub(Prometheus):
-    """Answers every query alike: with two buckets, or with nothing."""
+    """A Prometheus that returns the same for every query: two buckets, or nothing."""
 
     def __init__(self, *values: float) -> None:
         super().__init__("http://127.0.0.1:9")
         self._values = values
 
     def vector(self, expr: str, at: float) -> list[dict[str, Any]]:
-        """Answer an instant query."""
+        """Return the result of an instant query."""
         return [{"metric": labels, "value": [at, str(value)]} for labels, value in self._found(expr)]
 
     def matrix(self, expr: str, start: float, end: float, step: float) -> list[dict[str, Any]]:
-        """Answer a range query with level lines."""
+        """Return level lines for a range query."""
         instants = [start + number * step for number in range(int((end - start) / step) + 1)]
         return [
             {"metric": labels, "values": [[at, str(value)] for at in instants]} for labels, value in self._found(expr)
         ]
 
     def label_values(self, label: str, match: str, start: float, end: float) -> list[str]:
-        """Answer what a variable asks."""
+        """Return a variable's values."""
         assert (match, start, end) != ("", end, start)
         return [LABELS.get(label, "x")]
 
@@ -56,7 +56,7 @@ def written(figure: Figure) -> list[str]:
 
 
 def drawn(name: str, *values: float) -> list[str]:
-    """Draw a dashboard from canned answers and return its texts."""
+    """Draw a dashboard from fixed results and return its texts."""
     api = Stub(*values)
     return written(pictures.picture(api, BOARDS[name], opened(api, BOARDS[name], VIEW)))
 
@@ -73,7 +73,7 @@ def test_every_panel_is_drawn(name: str) -> None:
 
 @pytest.mark.parametrize("name", BOARDS)
 def test_panels_without_data_say_why(name: str) -> None:
-    """What Prometheus knows nothing about says what is missing."""
+    """A panel without data has a text that names what is missing."""
     words = drawn(name)
     assert {panel["fieldConfig"]["defaults"]["noValue"] for panel in BOARDS[name]["panels"] if "targets" in panel} <= {
         *words
@@ -81,7 +81,7 @@ def test_panels_without_data_say_why(name: str) -> None:
 
 
 def test_values_are_those_of_the_answers() -> None:
-    """The Overview says 12.3 % where the answer was 0.123, and LIVE where it was 1."""
+    """The Overview shows 12.3 % for the value 0.123, and LIVE for 1."""
     assert "12.3 %" in drawn("overview", 0.123)
     assert "LIVE" in drawn("overview", 1.0)
     assert "DOWN" in drawn("overview", 0.0)

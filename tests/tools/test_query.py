@@ -1,4 +1,4 @@
-"""Macros are filled in as Grafana does it, and a real Prometheus understands every query."""
+"""Macros are filled in as Grafana does it, and a real Prometheus accepts every query."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_variables(chosen: dict[str, list[str]], filled: str) -> None:
 
 
 def test_a_panels_own_step() -> None:
-    """A panel with a shortest step asks in no shorter ones, and its rates reach over it."""
+    """A panel with a minimum step uses no shorter one, and its rates cover at least that."""
     view = View(0, 300, scrape_interval=1)
     asked = Question("board", "panel", "panel A", "$__rate_interval $__interval", least=15)
     assert query.filled(asked, view) == "16s 15s"
@@ -74,7 +74,7 @@ def test_a_repeated_row_has_one_value_at_a_time() -> None:
 
 
 def test_every_query_of_every_kind_is_found() -> None:
-    """Panels within collapsed rows, variables and annotations are asked too; repeated rows know their variable."""
+    """Panels within collapsed rows, variables and annotations are queried too; repeated rows have their variable."""
     found = [each for board in BOARDS.values() for each in query.questions(board)]
     assert {each.kind for each in found} == {"panel", "variable", "annotation"}
     assert any("mig" in each.expr for each in found)

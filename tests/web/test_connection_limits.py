@@ -1,4 +1,4 @@
-"""The limits on connections, at their edges: which connection is closed for another, and which is not."""
+"""The limits on connections: which connection is closed to make room, and which is not."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LARGE_BYTES = 4 << 20
 
 
 class Port:
-    """A limited port in this process."""
+    """A web port with limits, in this process."""
 
     def __init__(self, port: int, registry: CollectorRegistry, release: asyncio.Event) -> None:
         self.port = port
@@ -48,7 +48,7 @@ class Port:
         return reader
 
     async def until(self, reason: str, count: int) -> None:
-        """Wait until so many were closed."""
+        """Wait until a number of connections were closed."""
         async with asyncio.timeout(DEADLINE_SECONDS):
             while self.closed(reason) < count:  # noqa: ASYNC110 - a metric has no event
                 await asyncio.sleep(0.001)
@@ -56,7 +56,7 @@ class Port:
 
 @asynccontextmanager
 async def limited(settings: Web) -> AsyncIterator[Port]:
-    """Serve /held, which answers once it is released, /large, and /small."""
+    """Serve /held, which responds once it is released, /large, and /small."""
     registry = CollectorRegistry()
     release = asyncio.Event()
 
@@ -105,7 +105,7 @@ async def first_line(reader: asyncio.StreamReader) -> bytes:
     ],
 )
 async def test_a_new_connection_takes_the_place_of_one_that_waits(settings: Web, reason: str) -> None:
-    """The one that has waited longest; those being served stay, and when all are, the new one is refused."""
+    """The connection that has been idle longest is closed; if all are being served, the new one is refused."""
     async with limited(settings) as port:
         served = await port.connect("/held")
         oldest, second = await port.connect(), await port.connect()
@@ -123,7 +123,7 @@ async def test_a_new_connection_takes_the_place_of_one_that_waits(settings: Web,
 
 
 async def test_what_is_not_read_is_bounded() -> None:
-    """Beyond 32 MiB that nobody reads, the connection that stalled first is closed."""
+    """Beyond 32 MiB of unsent data the connection that stalled first is closed."""
     async with limited(Web()) as port:
         readers = [await port.connect("/large") for _ in range(12)]
         await port.until("unsent_limit", 1)
@@ -133,7 +133,7 @@ async def test_what_is_not_read_is_bounded() -> None:
 
 
 async def test_a_slow_reader_that_goes_on_reading_is_served() -> None:
-    """The time-out for sending is one without progress."""
+    """The timeout for sending restarts with each byte that the client reads."""
     async with limited(Web(send_timeout=Seconds(0.5))) as port:
         reader = await port.connect("/large")
         received = 0
@@ -145,7 +145,7 @@ async def test_a_slow_reader_that_goes_on_reading_is_served() -> None:
 
 
 async def test_a_request_that_takes_long_is_not_closed() -> None:
-    """No time-out runs while a request is being served, whatever its length."""
+    """No timeout applies while a request is being served, however long that takes."""
     shortest = Seconds(0.05)
     async with limited(Web(header_timeout=shortest, idle_timeout=shortest, body_timeout=shortest)) as port:
         reader = await port.connect("/held")
@@ -157,7 +157,7 @@ async def test_a_request_that_takes_long_is_not_closed() -> None:
 
 
 async def test_what_is_not_http_is_answered_and_not_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """Aiohttp itself would log a traceback for each."""
+    """They get an error status, and no traceback is logged."""
     async with limited(Web()) as port:
         reader = await port.connect()
         port.writers[-1].write(b"\x16\x03\x01 what\r\n\r\n")
@@ -177,7 +177,7 @@ async def test_what_is_not_http_is_answered_and_not_logged(caplog: pytest.LogCap
     ],
 )
 def test_whom_a_connection_counts_for(peer: object, client: str) -> None:
-    """An IPv6 network of 64 bits counts as one: each customer has as many addresses."""
+    """An IPv6 network of 64 bits counts as one client, since one customer has that many addresses."""
 
     class Transport(asyncio.BaseTransport):
         def get_extra_info(self, _name: str, _default: object = None) -> object:
@@ -188,7 +188,7 @@ def test_whom_a_connection_counts_for(peer: object, client: str) -> None:
 
 @pytest.mark.parametrize(("messages", "upgraded"), [(1, False), (0, True)], ids=["request", "refused upgrade"])
 async def test_other_connections_have_their_turn_between_pipelined_requests(messages: int, *, upgraded: bool) -> None:
-    """Whether or not a handler waits: a response gives way while another request may be there."""
+    """Other connections are served between pipelined requests, whether or not a handler awaits something."""
     connection = LimitedConnection.__new__(LimitedConnection)
     waiting: Any = object()  # only their number counts
     connection._messages = deque([waiting] * messages)

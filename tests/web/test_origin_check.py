@@ -1,4 +1,4 @@
-"""Which requests are answered: a table of Host and Origin, without a server."""
+"""Which requests are allowed: a table of Host and Origin, without a server."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ FOREIGN_HOSTS = [
 
 @pytest.mark.parametrize("host", FOREIGN_HOSTS)
 def test_other_hosts_are_refused(host: str) -> None:
-    """A name that anybody can point here, also with one of ours in it; and whatever is no host."""
+    """Names of other domains, also if they contain a name of this machine, and invalid hosts are refused."""
     with pytest.raises(RefusedOrigin, match=r"^the host .* is not known: add --web.allowed-host="):
         reader(("Host", host))
     with pytest.raises(RefusedOrigin):
@@ -86,7 +86,7 @@ def test_other_hosts_are_refused(host: str) -> None:
 
 @pytest.mark.parametrize("host", FOREIGN_HOSTS)
 def test_scrapes_may_come_by_any_name_where_the_listener_is_not_on_loopback(host: str) -> None:
-    """A cluster's service, a tunnel; web.strict_host ends it, and the page is never shown so."""
+    """A cluster's service, a tunnel: allowed for scrapes without web.strict_host, and never for the page."""
     assert reader(("Host", host), is_scrape=True, is_on_loopback=False) is None
     with pytest.raises(RefusedOrigin):
         reader(("Host", host), is_scrape=True, is_on_loopback=False, web=replace(WEB, strict_host=True))
@@ -96,7 +96,7 @@ def test_scrapes_may_come_by_any_name_where_the_listener_is_not_on_loopback(host
 
 @pytest.mark.parametrize("is_on_loopback", [True, False])
 def test_a_scrape_may_lack_a_host(is_on_loopback: bool) -> None:
-    """As health checkers of HTTP/1.0 do, and no browser; for the page it is refused, and two hosts always are."""
+    """Requests of HTTP/1.0 without Host may scrape, but not open the page; two Hosts are always refused."""
     assert reader(is_scrape=True, is_on_loopback=is_on_loopback) is None
     assert reader(is_scrape=True, web=replace(WEB, strict_host=True)) is None
     with pytest.raises(RefusedOrigin, match="no Host"):
@@ -107,7 +107,7 @@ def test_a_scrape_may_lack_a_host(is_on_loopback: bool) -> None:
 
 @pytest.mark.parametrize("name", ["localhost.localdomain", "ubuntu", "127.lan", "10", "127.0.0.1"])
 def test_a_common_name_leads_here_without_a_domain_only(name: str) -> None:
-    """A stranger's domain may have it: ubuntu.evil.example is no Ubuntu machine's name, 127.0.0.1.evil.example none."""
+    """Default names and numbers count without a domain only: ubuntu.evil.example and 127.0.0.1.evil.example do not."""
     names = MachineNames(name)
     assert name in names or name == "127.0.0.1"
     assert f"{name.partition('.')[0]}.evil.example" not in names
@@ -136,7 +136,7 @@ def test_the_systems_names_are_known() -> None:
 )
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_the_own_page_may_read_and_write(host: str, origin: str, method: str) -> None:
-    """The page that was loaded from the host that the request is for; it needs no header to read the response."""
+    """A page of the requested host is allowed, without a CORS header."""
     assert reader(("Host", host), ("Origin", origin), ("Sec-Fetch-Site", "same-origin"), method=method) is None
 
 
@@ -149,7 +149,7 @@ READERS = [
 
 @pytest.mark.parametrize("origin", READERS)
 def test_allowed_pages_may_read_and_no_more(origin: str) -> None:
-    """Configured ones, those on loopback, and those of another port of the same host."""
+    """Configured origins, those on loopback, and those of another port of the same host are allowed."""
     headers = (("Host", "192.168.1.7:8585"), ("Origin", origin), ("Sec-Fetch-Site", "cross-site"))
     assert reader(*headers) == origin
     with pytest.raises(RefusedOrigin, match="may only read"):
@@ -174,20 +174,20 @@ def test_allowed_pages_may_read_and_no_more(origin: str) -> None:
 @pytest.mark.parametrize("is_on_loopback", [True, False])
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
 def test_other_pages_are_refused(origin: str, is_scrape: bool, is_on_loopback: bool, method: str) -> None:
-    """Whatever they want and wherever it is listened."""
+    """They are refused for every route and listener."""
     with pytest.raises(RefusedOrigin):
         reader(HOST, ("Origin", origin), method=method, is_scrape=is_scrape, is_on_loopback=is_on_loopback)
 
 
 def test_two_origins_are_refused() -> None:
-    """No browser sends them."""
+    """They are refused; browsers never send them."""
     with pytest.raises(RefusedOrigin, match="more than one Origin"):
         reader(HOST, ("Origin", "http://127.0.0.1:8585"), ("Origin", "http://127.0.0.1:8585"))
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
 def test_images_and_scripts_of_other_pages_are_refused(site: str) -> None:
-    """They carry no Origin; the browser tells whose they are all the same. A link may lead here."""
+    """They have no Origin, but Sec-Fetch-Site shows another site. Links are allowed."""
     with pytest.raises(RefusedOrigin, match="another site"):
         reader(HOST, ("Sec-Fetch-Site", site), ("Sec-Fetch-Mode", "no-cors"), ("Sec-Fetch-Dest", "image"))
     framed = (("Sec-Fetch-Site", site), ("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Dest", "iframe"))
@@ -209,7 +209,7 @@ def test_images_and_scripts_of_other_pages_are_refused(site: str) -> None:
     ],
 )
 def test_a_refusal_holds_what_allows_it(host: str, flag: str) -> None:
-    """To be copied: what is no name is not in it."""
+    """The flag in the message can be copied; it contains no invalid name."""
     with pytest.raises(RefusedOrigin) as caught:
         reader(("Host", host))
     assert caught.value.flag == flag
@@ -217,7 +217,7 @@ def test_a_refusal_holds_what_allows_it(host: str, flag: str) -> None:
 
 
 def test_foreign_text_in_a_refusal_is_short_and_without_controls() -> None:
-    """It goes into the log and to a terminal."""
+    """Untrusted text is printable and short, since it is logged and shown in terminals."""
     for text in ("a\x1b[2J\u202e\"'", "x" * 5000):
         with pytest.raises(RefusedOrigin) as caught:
             reader(("Host", text))
@@ -226,7 +226,7 @@ def test_foreign_text_in_a_refusal_is_short_and_without_controls() -> None:
 
 
 def test_refusals_are_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
-    """The next line holds how many there were besides; what it quotes is short and without controls."""
+    """The next line has the number of suppressed ones; quoted text is short and without control characters."""
     now = [0.0]
     refusals = RefusalLog(lambda: now[0])
     for now[0] in (0.0, 1.0, 59.9, 60.0, 61.0):
@@ -258,12 +258,12 @@ def test_refusals_are_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> 
     ],
 )
 def test_which_listeners_are_on_loopback(local: object, listeners: list[str], expected: bool) -> None:
-    """It is where the exporter listens that counts, not how a client came."""
+    """The listener's address decides, not the client's."""
     assert is_on_loopback(local, [Address.from_text(each) for each in listeners]) == expected
 
 
 def test_every_address_has_many_forms() -> None:
-    """All that the system reads as one."""
+    """Every notation that the system accepts for all addresses counts."""
     for host in ("", "0.0.0.0", "::", "0", "0.0", "0x0", "::0"):  # noqa: S104
         assert Address(host, 1).is_every_address
     for host in ("127.0.0.1", "::1", "localhost", "10.0.0.1", "box", "a\0b"):

@@ -1,4 +1,4 @@
-"""The HTTP side, over real sockets."""
+"""The routes of the web port, over real sockets."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class _Service:
-    """What the web side needs of the running exporter."""
+    """The parts of the running exporter that the web port uses."""
 
     scrape: Scrape
     config: Config = field(default_factory=Config)
@@ -83,7 +83,7 @@ def hanging() -> Iterator[Hanging]:
 
 
 async def test_the_format_follows_the_accept_header(served: tuple[str, ClientSession]) -> None:
-    """Text by default, OpenMetrics where it is preferred, each with its exact content type."""
+    """Text by default, OpenMetrics if it is preferred, each with its exact content type."""
     url, client = served
     async with client.get(f"{url}/metrics") as response:
         assert response.status == 200
@@ -129,11 +129,11 @@ async def test_a_query_chooses_collectors(served: tuple[str, ClientSession], que
     [
         ("?collect[]=c", "no enabled collector 'c'; enabled: a, b\n"),
         ("?exclude[]=", "no enabled collector ''; enabled: a, b\n"),
-        ("?collect[]=a&exclude[]=b", "give collect[] or exclude[], not both\n"),
+        ("?collect[]=a&exclude[]=b", "use collect[] or exclude[], not both\n"),
     ],
 )
 async def test_a_wrong_choice_is_refused(served: tuple[str, ClientSession], query: str, message: str) -> None:
-    """An unknown collector, or both kinds of choice, is a 400 that says so."""
+    """An unknown collector, or both parameters, get a 400 with the reason."""
     url, client = served
     async with client.get(f"{url}/metrics{query}") as response:
         assert (response.status, await response.text()) == (400, message)
@@ -168,7 +168,7 @@ def test_an_unusable_time_out_is_ignored(header: str | None, expected: float | N
 
 
 async def test_scrapes_beyond_the_limit_are_answered_503(hanging: Hanging) -> None:
-    """With all places taken the next scrape is refused at once, and served again when a place is free."""
+    """At the limit the next scrape is refused at once; after one has ended scrapes are served again."""
     service = _Service(Scrape({"hanging": hanging}, 20.0), Config(web=Web(max_requests=1)))
     async with _serving(service) as (url, client):
         first = asyncio.ensure_future(client.get(f"{url}/metrics"))
@@ -185,7 +185,7 @@ async def test_scrapes_beyond_the_limit_are_answered_503(hanging: Hanging) -> No
 
 
 async def test_a_client_that_leaves_keeps_its_place_until_its_page_is_done(hanging: Hanging) -> None:
-    """Coming and leaving does not start more work than the limit allows, and the place is free in the end."""
+    """Clients that connect and disconnect do not exceed the limit, and are no longer counted in the end."""
     service = _Service(Scrape({"hanging": hanging}, 20.0), Config(web=Web(max_requests=1)))
     async with _serving(service) as (url, client):
         first = asyncio.ensure_future(client.get(f"{url}/metrics"))
@@ -202,7 +202,7 @@ async def test_a_client_that_leaves_keeps_its_place_until_its_page_is_done(hangi
 
 
 async def test_the_event_loop_is_free_while_a_page_is_made(hanging: Hanging) -> None:
-    """Another request is answered while a scrape waits for a collector."""
+    """Another request is served while a scrape waits for a collector."""
     async with _serving(_Service(Scrape({"hanging": hanging}, 20.0))) as (url, client):
         first = asyncio.ensure_future(client.get(f"{url}/metrics"))
         assert await asyncio.to_thread(hanging.entered.acquire, timeout=10)
@@ -249,7 +249,7 @@ async def test_unknown_paths_and_methods_are_plain_errors(served: tuple[str, Cli
 
 
 async def test_a_page_without_memory_is_refused_and_gives_its_place_back() -> None:
-    """Each is answered 503, and the next one is served; none is lost for good."""
+    """Each gets a 503, and later ones are served: the count of scrapes is right."""
 
     class Starved(Scrape):
         missing = 3
@@ -278,7 +278,7 @@ async def test_reload_over_http_is_off_by_default() -> None:
 
 
 async def test_reload_over_http_says_what_happened() -> None:
-    """Where it is allowed it reloads, and a bad configuration is a 500 with the mistake."""
+    """If allowed, it reloads; an invalid configuration is a 500 with the error."""
     service = _Service(_two(), Config(web=Web(enable_lifecycle=True)))
     async with _serving(service) as (url, client):
         async with client.post(f"{url}/-/reload") as response:
@@ -292,7 +292,7 @@ async def test_reload_over_http_says_what_happened() -> None:
 
 
 async def test_hostile_bytes_do_no_harm(served: tuple[str, ClientSession]) -> None:
-    """Broken HTTP is answered 400 and the next scrape is served."""
+    """Invalid HTTP gets a 400, and the next scrape is served."""
     url, client = served
     port = int(url.rpartition(":")[2])
     for hostile in (
@@ -324,7 +324,7 @@ async def test_pages_are_the_same_over_http_1_0(served: tuple[str, ClientSession
 
 
 async def test_a_client_that_is_gone_when_its_request_is_read_costs_no_page() -> None:
-    """Clients that send a request and close, faster than they are accepted, are not worked off page by page."""
+    """No pages are rendered for clients that have disconnected before their request is read."""
     collector = Fixed(family("modelhost_a"))
     async with _serving(_Service(Scrape({"a": collector}, 5.0))) as (url, client):
         host, _, port = url.removeprefix("http://").partition(":")

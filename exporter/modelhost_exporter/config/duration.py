@@ -1,4 +1,4 @@
-"""Durations as people write them in Prometheus: ``5s``, ``500ms``, ``1m30s``."""
+"""Durations in the notation of Prometheus: ``5s``, ``500ms``, ``1m30s``."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ Seconds = NewType("Seconds", float)
 """A duration in seconds; in the configuration a number or a Prometheus duration."""
 
 _UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
-_MAX_SECONDS = 3650 * 86400.0  # a wait longer than 292 years is an OverflowError in the middle of a scrape
+_MAX_SECONDS = 3650 * 86400.0  # waiting for more than 292 years raises OverflowError, which would fail a scrape
 _DURATION = re.compile(r"(\d+d)?(\d+h)?(\d+m(?!s))?(\d+(?:\.\d+)?s)?(\d+ms)?")
 _PART = re.compile(r"([\d.]+)([a-z]+)")
 
 
 def parse_seconds(text: str | float) -> Seconds:
-    """Return the seconds of ``1m30s``, ``500ms`` or a plain number of seconds; ValueError for anything else."""
+    """Parse ``1m30s``, ``500ms`` or a plain number of seconds; raises ValueError for anything else."""
     if isinstance(text, int | float) and not isinstance(text, bool):
         seconds = text
     elif isinstance(text, str) and text and _DURATION.fullmatch(text):

@@ -1,4 +1,4 @@
-"""The command line: flags in the Prometheus family's style, each one a key of the configuration."""
+"""Command line flags in the style of Prometheus; each sets a key of the configuration."""
 
 from __future__ import annotations
 
@@ -20,29 +20,31 @@ DISCOVER = "discover"
 
 @dataclass(frozen=True)
 class Arguments:
-    """A parsed command line: the file, whether only to check it, and what flags set (dotted key → value)."""
+    """A parsed command line."""
 
     config_file: Path | None
     config_check: bool
+    """Only check the configuration, then exit."""
     demo: bool
-    """Watch a simulated machine instead of this one."""
+    """Measure a simulated machine instead of this one."""
     overrides: Mapping[str, object]
+    """Values set by flags, by dotted configuration key."""
 
     def flag_of(self, where: str) -> str | None:
-        """Return the flag that set the key at ``where`` (which may point inside a list); None for the file's."""
+        """Return the flag that set the key at ``where``, which may be an item of a list; None if no flag did."""
         key = where.partition("[")[0]
         return next((flag.name for flag in _flags() if flag.key == key and key in self.overrides), None)
 
 
 @dataclass(frozen=True)
 class Flag:
-    """One flag and the configuration key that it sets."""
+    """A flag and the configuration key that it sets."""
 
     name: str
     key: str
     help: str
     value: Mapping[str, Any]
-    """argparse's keywords for its value."""
+    """Keyword arguments of ``argparse.ArgumentParser.add_argument`` for the flag's value."""
 
 
 _REPLACED = "--proxy.server"
@@ -55,106 +57,121 @@ def _flags() -> list[Flag]:
         Flag(
             "--web.listen-address",
             "web.listen_addresses",
-            "Address to listen on; repeatable. Default 127.0.0.1:8585; :8585 is every address of the machine.",
+            "Address to listen on; :8585 listens on every address of the machine. Repeatable. Default 127.0.0.1:8585.",
             {"action": "append", "metavar": "HOST:PORT"},
         ),
         Flag(
             "--web.telemetry-path",
             "web.telemetry_path",
-            "Path of the metrics. Default /metrics.",
+            "Path under which to expose metrics. Default /metrics.",
             {"metavar": "PATH"},
         ),
         Flag(
             "--web.max-requests",
             "web.max_requests",
-            "Scrapes served at the same time; more are answered 503. Default 40.",
+            "Maximum number of parallel scrapes; further ones get a 503. Default 40.",
             {"type": int, "metavar": "N"},
         ),
         *_web_limits(),
         Flag(
             "--web.enable-lifecycle",
             "web.enable_lifecycle",
-            "Allow a reload by POST /-/reload. Default off.",
+            "Allow reloads by POST /-/reload. Default off.",
             _SWITCH,
         ),
         Flag(
             "--web.allowed-host",
             "web.allowed_hosts",
-            "Name that URLs of this exporter may have, besides addresses and this machine's names; repeatable.",
+            "Host name to accept in requests, besides IP addresses and this machine's names. Repeatable.",
             {"action": "append", "metavar": "NAME[:PORT]"},
         ),
         Flag(
             "--web.allowed-origin",
             "web.allowed_origins",
-            "Web page elsewhere that may read the live feed, such as https://dashboard.example.com; repeatable.",
+            "Origin of web pages that may read the live feed, such as https://dashboard.example.com. Repeatable.",
             {"action": "append", "metavar": "ORIGIN"},
         ),
         Flag(
             "--web.strict-host",
             "web.strict_host",
-            "Check the Host of scrapes and health checks too where the listener is not on loopback. Default off.",
+            "Check the Host header of scrapes and health checks also on listeners that are not on loopback."
+            " Default off.",
             _SWITCH,
         ),
         Flag(
             "--web.grafana-url",
             "web.grafana_url",
-            "Where the live page's link to Grafana leads. Default: no link.",
+            "URL of Grafana, linked from the live page. Default: no link.",
             {"metavar": "URL"},
         ),
         Flag(
             "--scrape.timeout",
             "scrape.timeout",
-            "Deadline of each collector; a scrape's own, shorter time-out wins. Default 5s.",
+            "Deadline of each collector; a shorter timeout sent by Prometheus takes precedence. Default 5s.",
             {"metavar": "DURATION"},
         ),
         Flag(
             "--server",
             "--server",
-            "Poll the engine at URL, such as ollama=http://127.0.0.1:11434; repeatable, added to those of the file."
-            " Default name: host and port.",
+            "Poll the engine at URL, such as ollama=http://127.0.0.1:11434. Default name: host and port."
+            " Repeatable; added to the servers of the file.",
             {"action": "append", "metavar": "[NAME=]URL"},
         ),
         Flag(
             "--proxy",
             "--proxy",
             "Forward requests from LISTEN to URL and measure them, such as"
-            " ollama=127.0.0.1:8434=http://127.0.0.1:11434; repeatable. With the NAME of a --server both are one.",
+            " ollama=127.0.0.1:8434=http://127.0.0.1:11434. Repeatable; with the NAME of a --server both are one.",
             {"action": "append", "metavar": "[NAME=]LISTEN=URL"},
         ),
-        Flag("--path.procfs", "path.procfs", "Where /proc is. Default /proc.", {"metavar": "PATH"}),
-        Flag("--path.sysfs", "path.sysfs", "Where /sys is. Default /sys.", {"metavar": "PATH"}),
+        Flag("--path.procfs", "path.procfs", "Mount point of procfs. Default /proc.", {"metavar": "PATH"}),
+        Flag("--path.sysfs", "path.sysfs", "Mount point of sysfs. Default /sys.", {"metavar": "PATH"}),
         Flag(
             "--path.rootfs",
             "path.rootfs",
-            "Where the host's root is mounted, in a container. Default /.",
+            "Mount point of the host's root file system, for use in a container. Default /.",
             {"metavar": "PATH"},
         ),
         Flag(
             "--collector.disable-defaults",
             "collectors.disable_defaults",
-            "Run only the collectors that are enabled by name.",
+            "Run only the collectors that are enabled by name. Default off.",
             _SWITCH,
         ),
         *(
             Flag(f"--collector.{name}", f"collectors.{name}.enabled", _collector_help(name), _SWITCH)
             for name in collectors.names()
         ),
-        Flag("--log.level", "log.level", "debug, info, warning or error. Default info.", {"metavar": "LEVEL"}),
-        Flag("--log.format", "log.format", "text (logfmt) or json. Default text.", {"metavar": "FORMAT"}),
+        Flag(
+            "--log.level",
+            "log.level",
+            "Lowest level to log: debug, info, warning or error. Default info.",
+            {"metavar": "LEVEL"},
+        ),
+        Flag(
+            "--log.format",
+            "log.format",
+            "Format of log lines: text (logfmt) or json. Default text.",
+            {"metavar": "FORMAT"},
+        ),
     ]
 
 
 def _web_limits() -> list[Flag]:
-    """Return the flags for time-outs and caps of connections to the web port."""
+    """Return the flags for timeouts and limits of connections to the web port."""
     duration, number = {"metavar": "DURATION"}, {"type": int, "metavar": "N"}
     limits: list[tuple[str, str, Mapping[str, Any]]] = [
-        ("header-timeout", "Time for the headers of a request to arrive. Default 10s.", duration),
-        ("idle-timeout", "Time until a connection without a request is closed. Default 75s.", duration),
-        ("body-timeout", "Time without a byte of a request's body. Default 60s.", duration),
-        ("send-timeout", "Time without progress for a client that does not read. Default 30s.", duration),
-        ("max-header-bytes", "Size of all headers of a request; more is answered 431. Default 32768.", number),
-        ("max-connections", "Connections to the web port at the same time. Default 512.", number),
-        ("max-connections-per-address", "Likewise from one IPv4 address or IPv6 /64. Default 256.", number),
+        ("header-timeout", "Timeout for receiving all headers of a request. Default 10s.", duration),
+        ("idle-timeout", "Timeout of a connection between two requests. Default 75s.", duration),
+        ("body-timeout", "Timeout between two reads of a request's body. Default 60s.", duration),
+        ("send-timeout", "Timeout of a response of which the client reads nothing. Default 30s.", duration),
+        ("max-header-bytes", "Maximum size of a request's headers; larger ones get a 431. Default 32768.", number),
+        ("max-connections", "Maximum number of connections to the web port. Default 512.", number),
+        (
+            "max-connections-per-address",
+            "Maximum number of connections from one IPv4 address or IPv6 /64 network. Default 256.",
+            number,
+        ),
     ]
     return [Flag(f"--web.{name}", f"web.{name.replace('-', '_')}", text, value) for name, text, value in limits]
 
@@ -162,34 +179,36 @@ def _web_limits() -> list[Flag]:
 def _collector_help(name: str) -> str:
     module = collectors.module(name)
     state = "enabled" if collectors.options_of(name).enabled_by_default else "disabled"
-    summary = (module.__doc__ or "").partition("\n")[0]  # python -OO has no docstrings
+    summary = (module.__doc__ or "").partition("\n")[0]  # python -OO removes docstrings
     return f"{summary} Default {state}.".lstrip()
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """Print the mistake in one line and exit with 2."""
+        """Print the error in one line and exit with 2."""
         hint = f"{_REPLACED} was replaced by --proxy=[NAME=]LISTEN=URL; " if _REPLACED in message else ""
         self.exit(2, f"{PROGRAM}: {redact(message)} ({hint}see --help)\n")
 
 
 def parser() -> argparse.ArgumentParser:
-    """Build the parser; flags that are not given leave no trace."""
+    """Build the parser; flags that are not given are absent from the result."""
     result = _Parser(
         prog=PROGRAM,
         description="Prometheus exporter for machines that serve models.",
-        epilog=f"{PROGRAM} {DISCOVER} [HOST] looks once for model servers on this machine, or another, says what it"
-        " finds and prints the configuration for it.",
+        epilog=f"{PROGRAM} {DISCOVER} [HOST] finds the engines on this machine, or another, and prints the"
+        " configuration for them.",
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
     )
-    result.add_argument("--config.file", type=Path, metavar="FILE", help="YAML configuration; flags win over it.")
+    result.add_argument(
+        "--config.file", type=Path, metavar="FILE", help="YAML configuration file; flags take precedence over it."
+    )
     result.add_argument("--config.check", action="store_true", help="Check the configuration and exit.")
     result.add_argument(
         "--demo",
         action="store_true",
-        help="Show a machine that does not exist, with eight GPUs, model servers, traffic and incidents: no hardware"
-        " and no server is asked, and nothing is proxied.",
+        help="Show a simulated machine with eight GPUs, engines, traffic and incidents; no hardware is read, no server"
+        " is polled, and nothing is proxied.",
     )
     result.add_argument(
         "--version",
@@ -203,19 +222,21 @@ def parser() -> argparse.ArgumentParser:
 
 
 def parse_discover(arguments: Sequence[str]) -> str:
-    """Parse the arguments of ``discover`` and return the host; exits with 2 and one line on a mistake."""
+    """Parse the arguments of ``discover`` and return the host; exits with 2 and one line on an error."""
     discover = _Parser(
         prog=f"{PROGRAM} {DISCOVER}",
-        description="Look once at the ports where model servers usually listen, and print the configuration for them.",
+        description="Find the engines that listen on their usual ports, and print the configuration for them.",
         allow_abbrev=False,
     )
-    discover.add_argument("host", nargs="?", default="127.0.0.1", metavar="HOST", help="Default 127.0.0.1.")
+    discover.add_argument(
+        "host", nargs="?", default="127.0.0.1", metavar="HOST", help="Host to examine. Default 127.0.0.1."
+    )
     host: str = discover.parse_args(arguments).host
     return host
 
 
 def parse(arguments: Sequence[str]) -> Arguments:
-    """Parse a command line; exits with 2 and one line on a mistake."""
+    """Parse a command line; exits with 2 and one line on an error."""
     given = vars(parser().parse_args(arguments))
     keys = {flag.name.removeprefix("--").replace("-", "_"): flag.key for flag in _flags()}
     return Arguments(

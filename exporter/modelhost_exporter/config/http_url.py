@@ -1,4 +1,4 @@
-"""Addresses of servers as people write them in the configuration."""
+"""URLs in the configuration."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ _PRINTABLE = re.compile(r"[!-~]+")
 
 @dataclass(frozen=True)
 class ServerUrl:
-    """Where a server is: scheme, host, port, and a path that is put in front of every other."""
+    """The base URL of a server: scheme, host, port, and a path that prefixes the path of each request."""
 
     text: str
-    """Without a slash at its end."""
+    """The URL without a trailing slash."""
 
     @classmethod
     def from_text(cls, text: str) -> ServerUrl:
-        """Parse an http or https URL without query, fragment, user or password; ValueError for anything else.
+        """Parse an http or https URL without query, fragment, user or password; raises ValueError for anything else.
 
-        The error's text holds none of these.
+        The error's text contains none of these, since they may be secrets.
         """
         try:
             url = URL(text, encoded=True)
-            usable = url.scheme in ("http", "https") and url.host and url.port  # what yarl checks when it is asked
-        except ValueError:  # its text may hold a password
+            usable = url.scheme in ("http", "https") and url.host and url.port  # yarl validates host and port lazily
+        except ValueError:  # whose text may contain a password
             usable = None
         if not usable or not _PRINTABLE.fullmatch(text):
             raise ValueError(f"{redact_url(text)!r} is not a URL such as http://127.0.0.1:11434")
@@ -38,24 +38,24 @@ class ServerUrl:
 
     @property
     def url(self) -> URL:
-        """Its parts."""
+        """The URL in parts."""
         return URL(self.text, encoded=True)
 
     @property
     def prefix(self) -> str:
-        """Its path, as written; empty where there is none."""
+        """The path as written, without a trailing slash; empty if there is none."""
         return self.url.raw_path.rstrip("/")
 
 
 @dataclass(frozen=True)
 class PageUrl:
-    """Where a person's browser is sent: an http or https URL, so never a script."""
+    """The URL of a link on the live page: http or https only, so never a script."""
 
     text: str
 
     @classmethod
     def from_text(cls, text: str) -> PageUrl:
-        """Parse a URL without user and password, query and fragment allowed; ValueError for anything else."""
+        """Parse a URL without user and password, query and fragment allowed; raises ValueError for anything else."""
         try:
             ServerUrl.from_text(re.split(r"[?#]", text, maxsplit=1)[0])
             usable = _PRINTABLE.fullmatch(text)

@@ -1,4 +1,4 @@
-"""The configuration: frozen dataclasses, read from strict YAML; flags override the file."""
+"""The configuration as frozen dataclasses, parsed from YAML and flags; flags override the file."""
 
 from __future__ import annotations
 
@@ -42,19 +42,19 @@ class Web:
     enable_lifecycle: bool = False
     grafana_url: PageUrl | None = None
     allowed_hosts: tuple[AllowedHost, ...] = ()
-    """Names in URLs that lead here, besides this machine's own."""
+    """Accepted values of ``Host``, besides IP addresses and this machine's own names."""
     allowed_origins: tuple[AllowedOrigin, ...] = ()
-    """Pages that may read the live feed and the API, besides the exporter's own and those on loopback."""
+    """Origins of pages that may read the live feed and the API, besides the exporter's own and those on loopback."""
     strict_host: bool = False
-    """Whether metrics and health checks, too, answer known hosts only where the listener is not on loopback."""
+    """Whether ``Host`` is checked for metrics and health checks too where the listener is not on loopback."""
     header_timeout: Seconds = Seconds(10.0)
     """From the first byte of a request, or the connection's start, to the end of its headers."""
     idle_timeout: Seconds = Seconds(75.0)
-    """Without a byte between two requests."""
+    """Longest time without a byte between two requests."""
     body_timeout: Seconds = Seconds(60.0)
-    """Without a byte of a request's body."""
+    """Longest time between two bytes of a request's body."""
     send_timeout: Seconds = Seconds(30.0)
-    """Without a byte that the client reads of a response."""
+    """Longest time in which the client reads no byte of a response."""
     max_header_bytes: int = 32_768
     max_connections: int = 512
     max_connections_per_address: int = 256
@@ -75,14 +75,14 @@ class Web:
 
 @dataclass(frozen=True)
 class Scraping:
-    """How the collectors are run."""
+    """How collectors are run."""
 
     timeout: Seconds = Seconds(5.0)
 
 
 @dataclass(frozen=True)
 class Log:
-    """What is logged, and how."""
+    """Level and format of the log."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["text", "json"] = "text"
@@ -90,7 +90,7 @@ class Log:
 
 @dataclass(frozen=True)
 class Config:
-    """Everything that can be configured."""
+    """The whole configuration."""
 
     web: Web = field(default_factory=Web)
     live: LiveOptions = field(default_factory=LiveOptions)
@@ -116,9 +116,9 @@ _DISABLE_DEFAULTS = "disable_defaults"
 
 
 def load(file: Path | None, overrides: Mapping[str, object]) -> Config:
-    """Read the file (None: all defaults) with the overrides (dotted path → value) on top.
+    """Read the file (None: all defaults) and apply the overrides (dotted path → value).
 
-    Raises ConfigError, whose text is one line, for a mistake in the file or in an override.
+    Raises ConfigError, whose text is one line, for an invalid file or override.
     """
     raw = _read_file(file) if file else None
     for path, value in overrides.items():
@@ -129,7 +129,7 @@ def load(file: Path | None, overrides: Mapping[str, object]) -> Config:
 
 
 def read(raw: object, watched: Sequence[str] = (), proxied: Sequence[str] = ()) -> Config:
-    """Turn parsed YAML, and the texts of the flags ``--server`` and ``--proxy``, into a configuration."""
+    """Build the configuration from parsed YAML and the values of the flags ``--server`` and ``--proxy``."""
     reject(raw)
     sections = mapping([field.name for field in fields(Config)], raw, "")
     return Config(
@@ -144,13 +144,13 @@ def read(raw: object, watched: Sequence[str] = (), proxied: Sequence[str] = ()) 
 
 
 def _read_file(file: Path) -> object:
-    from modelhost_exporter.config import yaml_file  # noqa: PLC0415 - 2 MB that are needed only with a file
+    from modelhost_exporter.config import yaml_file  # noqa: PLC0415 - PyYAML's 2 MB, not needed without a file
 
     return yaml_file.read(file)
 
 
 def _overlaid(raw: object, path: list[str], value: object) -> object:
-    """Return ``raw`` with ``value`` at ``path``; what is no mapping is left for the parser to complain about."""
+    """Return ``raw`` with ``value`` at ``path``; unchanged where ``raw`` is not a mapping, which the parser rejects."""
     if not path:
         return value
     if raw is not None and not isinstance(raw, dict):

@@ -1,4 +1,4 @@
-"""Strict parsing of YAML into frozen dataclasses: every mistake is named by its path."""
+"""Strict parsing of YAML values into frozen dataclasses; errors contain the path of the key."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ if typing.TYPE_CHECKING:
 T = TypeVar("T")
 
 SECRET: Mapping[str, bool] = {"secret": True}
-"""Metadata of a dataclass's field whose value is in no message."""
+"""Metadata of a dataclass field whose value never appears in a message."""
 
 _NAME = re.compile(r"[\w-]+", re.ASCII)
 _MAX_SHOWN = 100  # characters of a value in an error
 
 
 class ConfigError(Exception):
-    """A mistake in the configuration: where (a dotted path, or a file), and what is wrong.
+    """An invalid configuration: where (a dotted path, or a file), and what is wrong.
 
-    Neither holds a user or password of a URL, wherever it was written.
+    Users and passwords of URLs are removed from both.
     """
 
     def __init__(self, where: str, problem: str, hint: str = "") -> None:
-        """``hint`` is further text of several lines, such as YAML to paste."""
+        """``hint`` is additional text of several lines, such as YAML to paste."""
         self.hint = hint
         self.where = redact(where)
         self.problem = redact(problem)
@@ -41,15 +41,15 @@ class ConfigError(Exception):
 
 
 def parse(wanted: type[T], raw: object, where: str) -> T:
-    """Turn parsed YAML into ``wanted``: a dataclass, or any type that one of its fields may have.
+    """Convert parsed YAML to ``wanted``: a dataclass, or any type that one of its fields may have.
 
-    Nothing is converted silently and unknown keys are errors: ConfigError, with the path of the mistake.
+    Raises ConfigError, with the path of the key, for a value of another type and for unknown keys.
     """
     return cast("T", _parse(wanted, raw, where))
 
 
 def mapping(known: Collection[str], raw: object, where: str) -> dict[str, object]:
-    """Return a mapping as it is, its keys checked; an empty section (None) is a mapping without keys."""
+    """Check the keys of a mapping and return it; an empty section (None) is an empty mapping."""
     if raw is None:
         return {}
     if not isinstance(raw, dict):
@@ -63,7 +63,7 @@ def mapping(known: Collection[str], raw: object, where: str) -> dict[str, object
 def parse_keys(
     wanted: Mapping[str, Any], raw: object, where: str, secret: Collection[str] = frozenset()
 ) -> dict[str, Any]:
-    """Parse a mapping with the given keys, all optional; what is below those in ``secret`` is in no message."""
+    """Parse a mapping with the given keys, all optional; values of the keys in ``secret`` appear in no message."""
     return {
         key: (_parse_secret if key in secret else _parse)(wanted[key], value, f"{where}.{key}")
         for key, value in mapping(wanted, raw, where).items()
@@ -95,7 +95,7 @@ def _parse(wanted: Any, raw: object, where: str) -> object:
             raise ConfigError(where, f"must be a mapping from text, not {_name_of(raw)}")
         return {key: _parse(arguments[1], value, f"{where}.{key}") for key, value in raw.items()}
     if origin is typing.Literal:
-        if isinstance(raw, bool):  # what YAML makes of on and off
+        if isinstance(raw, bool):  # YAML 1.1 parses on and off as booleans
             raw = "on" if raw else "off"
         if raw not in arguments:
             raise ConfigError(where, f"must be one of {', '.join(map(str, arguments))}, not {_name_of(raw)}")
@@ -132,7 +132,7 @@ def _pattern(raw: str) -> re.Pattern[str]:
         raise ValueError(f"{raw!r} is not a regular expression: {error}") from error
 
 
-# type of a field → (what YAML must hold, how it is called, how it is converted)
+# type of a field → (accepted YAML types, description for errors, conversion)
 _SCALARS: Mapping[Any, tuple[type | tuple[type, ...], str, Any]] = {
     bool: (bool, "true or false", None),
     int: (int, "a whole number", None),
@@ -158,7 +158,7 @@ def _parse_scalar(wanted: Any, raw: object, where: str) -> object:
 
 
 def _name_of(raw: object) -> str:
-    """Return how a person would call a YAML value."""
+    """Describe a YAML value for an error message."""
     if raw is None:
         return "nothing"
     if isinstance(raw, list):

@@ -1,4 +1,4 @@
-"""Reading a YAML file strictly: mistakes in one line, no key twice, and no file that takes much time or memory."""
+"""Strict reading of a YAML file: errors in one line, no duplicate keys, bounded time and memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 256 * 1024
 MAX_VALUES = 50_000
-"""Keys and values of a file, those that an alias (``*name``) repeats counted each time."""
+"""Maximum number of keys and values; those that an alias (``*name``) repeats count each time."""
 MAX_DEPTH = 32
 _MAX_NUMBER = 64  # characters
 _PIPE_SECONDS = 10.0
@@ -27,19 +27,19 @@ _PIPE_PAUSE_SECONDS = 0.01
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """YAML's safe subset, in which a key that stands twice is an error instead of a silent overwrite.
+    """A loader of YAML's safe subset that rejects duplicate keys, which PyYAML silently overwrites.
 
-    So is a file that is nested too deeply, or whose aliases multiply (the "billion laughs" attack).
+    It also rejects deep nesting, and aliases that expand exponentially (the "billion laughs" attack).
     """
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self._depth = 0
         self._composed = 0
-        self._sizes: dict[int, int] = {}  # by the node's id: the loader keeps the nodes
+        self._sizes: dict[int, int] = {}  # by id, which stays unique: the loader keeps the nodes
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """Read a node; an alias returns the node that it stands for."""
+        """Compose a node; for an alias return the node that it refers to."""
         mark = self.peek_event().start_mark  # type: ignore[no-untyped-call] # PyYAML's types lack it
         is_alias = self.check_event(yaml.AliasEvent)
         self._depth += 1
@@ -49,13 +49,13 @@ class _StrictLoader(yaml.SafeLoader):
         node: yaml.Node | None = super().compose_node(parent, index)
         self._depth -= 1
         if is_alias and id(node) not in self._sizes:
-            raise yaml.composer.ComposerError(None, None, "an alias inside what it stands for", mark)
+            raise yaml.composer.ComposerError(None, None, "an alias inside its own anchor", mark)
         if node is not None and max(self._composed, self._size(node)) > MAX_VALUES:
             raise yaml.composer.ComposerError(None, None, f"more than {MAX_VALUES} values, aliases included", mark)
         return node
 
     def _size(self, node: yaml.Node) -> int:
-        """Return how many values a node stands for."""
+        """Return the number of values in a node, with aliases expanded."""
         if id(node) not in self._sizes:
             parts: list[yaml.Node] = []
             if isinstance(node, yaml.SequenceNode):
@@ -66,32 +66,32 @@ class _StrictLoader(yaml.SafeLoader):
         return self._sizes[id(node)]
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        """Build a value; an invalid date or number (``2001-99-99``) is an error with its place."""
+        """Build a value; an invalid date or number (``2001-99-99``) is an error with line and column."""
         kind = node.tag.rpartition(":")[2]
-        problem = f"not a YAML {kind}"  # without the value, which may be a key or a password
+        problem = f"not a YAML {kind}"  # without the value, which may be a secret
         if kind in ("int", "float") and len(node.value) > _MAX_NUMBER:
             raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
         try:
             return super().construct_object(node, deep)
-        except (ValueError, LookupError, AttributeError, ArithmeticError) as error:  # PyYAML lets them all out
+        except (ValueError, LookupError, AttributeError, ArithmeticError) as error:  # PyYAML does not catch these
             raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[object] = set()
         for key_node, _ in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":  # <<: what it brings may stand here too
+            if key_node.tag == "tag:yaml.org,2002:merge":  # <<: the mapping may repeat, and override, merged keys
                 continue
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, Hashable):
                 raise yaml.constructor.ConstructorError(None, None, "a key must be text", key_node.start_mark)
             if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key!r}", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
 
 
 def read(file: Path) -> object:
-    """Return the parsed file; ConfigError, with the place, when it cannot be read or parsed."""
+    """Parse a file; raises ConfigError, with line and column where known, when it cannot be read or parsed."""
     try:
         content = _content(file)
         text = content.decode("utf-8")
@@ -112,9 +112,9 @@ def read(file: Path) -> object:
 
 
 def _content(file: Path) -> bytes:
-    """Return the file's first bytes, one more than are allowed; TimeoutError for a pipe without a writer.
+    """Return up to ``MAX_BYTES + 1`` bytes of a file; raises TimeoutError for a pipe without a writer.
 
-    A pipe (``--config.file <(…)``) has no writer any more when it is opened again: that would wait for ever.
+    A pipe (``--config.file <(…)``) has no writer when a reload opens it again: a blocking read would never return.
     """
     content = bytearray()
     give_up = time.monotonic() + _PIPE_SECONDS
@@ -134,10 +134,10 @@ def _content(file: Path) -> bytes:
 
 
 def _open_at_once(path: str, flags: int) -> int:
-    """Open a file; a pipe without waiting for its writer."""
+    """Open a file without blocking, also a pipe that has no writer."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _without_values(problem: str) -> str:
-    """Return PyYAML's message without what it quotes, which may be a password, but for a single character."""
-    return problem if problem.startswith("key ") else re.sub(r"'(?!<)[^']{2,}'", "***", problem)
+    """Return PyYAML's message without quoted text of two or more characters, which may be a secret."""
+    return problem if problem.startswith("duplicate key ") else re.sub(r"'(?!<)[^']{2,}'", "***", problem)

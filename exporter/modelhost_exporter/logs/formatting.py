@@ -1,7 +1,7 @@
 """Log lines on standard error: logfmt for people, JSON for log collectors.
 
-``extra={"fields": {...}}`` adds fields to a line, in both formats. Lines are written by a thread (see ``log_queue``):
-logging never blocks, whoever reads standard error or does not.
+``extra={"fields": {...}}`` adds fields to a line, in both formats. A thread writes the lines (``logs.queue``), so that
+logging never blocks, even if nothing reads standard error.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ class QueueingHandler(logging.Handler):
         lines.notice = lambda count: self._line(_dropped_record(count))
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Append a line; one that cannot be formatted is counted as dropped."""
+        """Append a line; a record that cannot be formatted is counted as dropped."""
         try:
             line = self._line(record)
-        except Exception:  # noqa: BLE001 - logging must not hurt whoever logs
+        except Exception:  # noqa: BLE001 - logging must not raise in the caller
             self._queue.count_dropped()
         else:
             self._queue.put(line)
@@ -51,7 +51,7 @@ class QueueingHandler(logging.Handler):
 
 
 class _Log:
-    """The current queue, and the number of lines that earlier ones dropped."""
+    """The current queue, and the number of lines that earlier queues dropped."""
 
     def __init__(self) -> None:
         self._stream: object = None
@@ -59,7 +59,7 @@ class _Log:
         self._dropped_before = 0
 
     def queue(self) -> LogQueue:
-        """Return the queue for standard error as it is now."""
+        """Return the queue for the current ``sys.stderr``; a new one when that was replaced."""
         if self._queue is None or self._stream is not sys.stderr:
             self._dropped_before = self.dropped()
             self._stream = sys.stderr
@@ -67,7 +67,7 @@ class _Log:
         return self._queue
 
     def dropped(self) -> int:
-        """Return how many lines were dropped."""
+        """Return the number of dropped lines."""
         return self._dropped_before + (self._queue.dropped if self._queue is not None else 0)
 
 
@@ -75,34 +75,34 @@ _log = _Log()
 
 
 def set_up(settings: Log) -> None:
-    """Send every logger's lines to standard error as configured; may be called again."""
+    """Configure the root logger to write to standard error; may be called again."""
     handler = QueueingHandler(_log.queue(), _Json() if settings.format == "json" else _Logfmt())
     handler.addFilter(LogLimit(debug=settings.level == "debug"))
     logging.basicConfig(level=settings.level.upper(), handlers=[handler], force=True)
 
 
 def prepare() -> None:
-    """Start the thread that writes, while the machine has one: RuntimeError when it has none."""
+    """Start the thread that writes; raises RuntimeError when the machine has none left."""
     _log.queue().prepare()
 
 
 def dropped() -> int:
-    """Return how many log messages were dropped since the start."""
+    """Return the number of log messages dropped since the start."""
     return _log.dropped()
 
 
 def write(line: str) -> None:
-    """Write a line for a person to standard error, after the log lines before it."""
+    """Write a plain line to standard error, after the log lines before it."""
     _log.queue().put(f"{line}\n".encode("utf-8", "backslashreplace"))
 
 
 def flush() -> None:
-    """Wait until every line is written, half a second at most."""
+    """Wait until every line is written, for at most half a second."""
     _log.queue().drain(_FLUSH_SECONDS)
 
 
 def log_uncaught_errors() -> None:
-    """Log uncaught exceptions and warnings; Python would print them and block when nothing reads standard error."""
+    """Log uncaught exceptions and warnings; printing them, as Python does, blocks when nothing reads standard error."""
     logging.captureWarnings(capture=True)
     sys.excepthook = _log_fatal
     threading.excepthook = _log_thread_error
@@ -158,5 +158,5 @@ class _Logfmt(_Formatter):
 
 
 def _quoted(value: str) -> str:
-    """Return a value in quotes where it needs them; control characters are escaped."""
+    """Return a value, quoted where logfmt requires it; control characters are escaped."""
     return value if _PLAIN.fullmatch(value) else json.dumps(value, ensure_ascii=not value.isprintable())

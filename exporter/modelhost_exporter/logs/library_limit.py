@@ -1,4 +1,4 @@
-"""Limit log lines that a client, a server or a broken library can cause again and again."""
+"""Limit log lines that a client, a server or a faulty library can cause repeatedly."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _OWN = "modelhost_exporter"
 
 
 class LogLimit:
-    """A filter for handlers: at most three lines a minute from each place of a library, and of each traceback.
+    """A logging filter that passes at most three lines a minute from each call site of a library.
 
-    The exporter's own lines without a traceback pass: they are logged once per change. Errors about requests
-    that are not HTTP pass at level debug only. The first line of the next minute holds the number of those that
-    were suppressed, in the field ``suppressed``.
+    The exporter's own lines pass, since they are logged once per change; those with a traceback are limited too. Errors
+    about requests that are not HTTP pass at level debug only. The first line of the next minute has the number of
+    suppressed ones in the field ``suppressed``.
     """
 
     def __init__(self, *, debug: bool = False, now: Callable[[], float] = time.monotonic) -> None:

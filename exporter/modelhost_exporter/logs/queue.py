@@ -1,4 +1,4 @@
-"""A bounded queue in front of the log's file descriptor, so that a slow reader of the log blocks nothing."""
+"""A bounded queue for log lines, so that a slow reader of the log never blocks the exporter."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ MAX_BYTES = 4 << 20
 
 
 class LogQueue:
-    """Write lines in a daemon thread, in order; drop and count what does not fit or cannot be written.
+    """Write lines in a daemon thread, in order; lines that do not fit or cannot be written are dropped and counted.
 
-    Once lines were dropped, further ones are until half of the queue is written; the next line then follows a notice
-    that holds their number. ``put`` never blocks and may be called anywhere, also while it runs (by a finalizer).
+    After a drop all further lines are dropped until half of the queue is written; a notice with their number then
+    precedes the next line. ``put`` never blocks and is reentrant: a finalizer may call it while it runs.
     """
 
     def __init__(self, write: Callable[[bytes], None], max_lines: int = MAX_LINES, max_bytes: int = MAX_BYTES) -> None:
@@ -33,7 +33,7 @@ class LogQueue:
         """
         self._write = write
         self.notice: Callable[[int], bytes] = lambda count: b"%d log messages dropped\n" % count
-        """Returns the line that reports so many dropped messages."""
+        """Formats the line that reports a number of dropped messages."""
         self.dropped = 0
         """Number of lines dropped so far."""
         self._max_lines, self._max_bytes = max_lines, max_bytes
@@ -50,7 +50,7 @@ class LogQueue:
             raise RuntimeError("can't start new thread")
 
     def put(self, line: bytes) -> None:
-        """Append a line, with its line break; never blocks."""
+        """Append a line, which includes its line break; never blocks."""
         with self._lock:
             if not self._has_room(len(line)):
                 self.count_dropped()
@@ -68,7 +68,7 @@ class LogQueue:
             self._unreported += 1
 
     def drain(self, timeout_seconds: float) -> None:
-        """Return when every line is written, at most after ``timeout_seconds``."""
+        """Wait until every line is written, for at most ``timeout_seconds``."""
         if self._lines == self._unreported == 0:
             return
         written = threading.Event()
@@ -85,7 +85,7 @@ class LogQueue:
         return fits
 
     def _start(self) -> bool:
-        """Start the thread where there is none; return whether there is one now."""
+        """Start the thread if there is none; return whether there is one now."""
         if self._thread is None:
             thread = Thread(self._work, "log-writer")
             self._thread = thread
@@ -131,7 +131,7 @@ class LogQueue:
 
 
 class StreamWriter:
-    """Write to a stream's file descriptor, or to the stream itself where it has none; to nothing where it is None."""
+    """Writes to a stream's file descriptor, or to the stream itself if it has none."""
 
     def __init__(self, stream: TextIO | None, write: Callable[[int, memoryview[int] | bytes], int] = os.write) -> None:
         self._stream = stream
@@ -142,7 +142,7 @@ class StreamWriter:
         self._is_within_line = False
 
     def __call__(self, data: bytes) -> None:
-        """Write everything; blocks. OSError or ValueError where that is impossible."""
+        """Write everything; blocks. Raises OSError or ValueError when that fails or the stream is None."""
         if self._stream is None:
             raise OSError("standard error is closed")
         if self._descriptor is None:
@@ -157,4 +157,4 @@ class StreamWriter:
                 select.select([], [self._descriptor], [])
                 continue
             rest = rest[count:]
-            self._is_within_line = bool(rest)  # a full disk takes a part of a line
+            self._is_within_line = bool(rest)  # a full disk may accept a part of a line

@@ -23,19 +23,19 @@ class _Period:
 
 
 class LineLimit:
-    """At most ``max_lines`` a minute for each key; a minute begins with the first line after the previous one."""
+    """A limit of ``max_lines`` a minute for each key; a minute starts with the first line after the previous minute."""
 
     def __init__(self, max_lines: int, now: Callable[[], float] = time.monotonic) -> None:
         """Prepare; ``now`` is a clock in seconds."""
         self._max_lines = max_lines
         self._now = now
-        self._lock = threading.RLock()  # a finalizer may log while this one holds it
+        self._lock = threading.RLock()  # reentrant: a finalizer may log while this thread holds it
         self._periods: dict[Hashable, _Period] = {}
 
     def pass_line(self, key: Hashable = None) -> int | None:
-        """Return the number of lines suppressed in the previous minute; None when this line is suppressed too.
+        """Return None to suppress this line, else the number of lines suppressed in the previous minute.
 
-        The number is returned once, with the first line of the next minute, and 0 with the others.
+        The number is returned once, for the first line of a minute; for the other lines that pass it is 0.
         """
         with self._lock:
             now, suppressed = self._now(), 0

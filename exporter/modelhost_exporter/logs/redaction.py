@@ -18,14 +18,14 @@ def redact_url(url: str) -> str:
 def redact(text: str) -> str:
     """Return a message without the users, passwords, queries and fragments of the URLs in it.
 
-    A password may hold any character, so everything up to the last ``@`` goes. What stands in place of a port and is
-    no number may be a password too, of a URL whose host was forgotten.
+    A password may contain any character, so everything up to the last ``@`` is removed. Text in the place of a port
+    that is not a number is removed too: it may be a password, of a URL that lacks its host.
     """
     return _without_query(_PORT.sub(rf"\1:{_HIDDEN}", _without_user(text)))
 
 
 def _without_user(text: str) -> str:
-    """Return text without what stands before the last ``@``: from ``://``, the first quote or the last space on."""
+    """Return text without the part before the last ``@`` that starts at ``://``, the first quote or the last space."""
     head, at, tail = text.rpartition("@")
     if not at:
         return text
@@ -35,7 +35,7 @@ def _without_user(text: str) -> str:
 
 
 def _without_query(text: str) -> str:
-    """Return text without what follows the ``?`` or ``#`` of a URL, up to the last quote, else up to the end."""
+    """Return text without the part after the ``?`` or ``#`` of a URL, up to the last quote, else up to the end."""
     for found in _BEFORE_QUERY.finditer(text):
         if ":/" in found[0]:
             start, quote = found.end(), max(text.rfind("'"), text.rfind('"'))

@@ -19,9 +19,9 @@ _running: set[Thread] = set()
 
 
 class Thread:
-    """A daemon thread, started without the wait in ``threading.Thread.start``.
+    """A daemon thread that starts without the wait of ``threading.Thread.start``.
 
-    That wait never ends when the new thread runs out of memory before it has begun (python/cpython issue 140746).
+    That wait never ends if the new thread runs out of memory before it has begun (python/cpython issue 140746).
     """
 
     def __init__(self, work: Callable[[], object], name: str) -> None:
@@ -35,10 +35,10 @@ class Thread:
         self._ended.acquire()
 
     def start(self, wait_seconds: float | None = None) -> None:
-        """Start; with ``wait_seconds`` return only once the thread has begun.
+        """Start; with ``wait_seconds`` wait until the thread has begun.
 
-        RuntimeError when the machine has no thread or no memory left, or the thread does not begin in time; it will
-        not begin later then.
+        Raises RuntimeError when the machine has no thread or no memory left, or when the thread does not begin in time;
+        it does not begin later either.
         """
         try:
             _thread.start_new_thread(self._run, ())
@@ -54,7 +54,7 @@ class Thread:
         return self in _running
 
     def join(self, seconds: float) -> bool:
-        """Wait for the end, at most so long; return whether the thread has ended."""
+        """Wait for the end for at most ``seconds``; return whether the thread has ended."""
         if self._ended.acquire(timeout=seconds):
             self._ended.release()
             return True
@@ -76,7 +76,7 @@ class Thread:
 
 
 def start(work: Callable[[], object], name: str) -> Thread:
-    """Start a thread and wait until it has begun; RuntimeError when there is none left. Blocks, for 2 s at most."""
+    """Start a thread and wait until it has begun, for at most 2 s; raises RuntimeError when there is none left."""
     thread = Thread(work, name)
     thread.start(BEGIN_SECONDS)
     return thread

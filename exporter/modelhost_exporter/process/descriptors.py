@@ -1,4 +1,4 @@
-"""File descriptors of this process: raise the limit, detect shortages and log them once."""
+"""File descriptors of this process: raise the limit, keep a reserve, detect and log shortages."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ ACCEPT, CONNECT = "accept", "connect"
 OPERATIONS = (ACCEPT, CONNECT)
 
 MAX_LIMIT = 1 << 20
-_LIMITS_OF_MACOS = (65_536, 10_240)  # kern.maxfilesperproc, OPEN_MAX: a hard limit without end is refused there
+_LIMITS_OF_MACOS = (65_536, 10_240)  # kern.maxfilesperproc, OPEN_MAX: macOS rejects an unlimited soft limit
 _RESERVE, _RESERVE_SHARE = 256, 4
 _MEASURE_SECONDS, _WATCH_SECONDS, _QUIET_SECONDS = 1.0, 2.0, 60.0
 _OPEN = "/dev/fd"
@@ -59,7 +59,7 @@ class Limit(NamedTuple):
 
 
 def raise_limit() -> Limit | None:
-    """Raise the soft limit to the hard one, at most to a million, and return both; None where there is no limit."""
+    """Raise the soft limit to the hard limit, at most to 2^20, and return both; None on Windows, which has none."""
     if sys.platform == "win32":
         return None
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -74,9 +74,9 @@ def raise_limit() -> Limit | None:
 
 
 def open_standard_streams() -> None:
-    """Open standard input, output and error where they are closed.
+    """Open standard input, output and error on the null device if they are closed.
 
-    The next file or socket would get the number of a closed one, and libuv aborts when such a socket is closed.
+    Otherwise the next file or socket gets the number of a closed one, and libuv aborts when such a socket is closed.
     """
     for number in range(3):
         try:
@@ -93,17 +93,17 @@ def is_shortage(error: BaseException) -> bool:
 class Descriptors:
     """A reserve of file descriptors: proxied connections may not use it, web connections may use half of it.
 
-    Connections are counted as they come and go; whatever else is open is counted on each scrape.
+    Connections are counted when they are opened and closed; other descriptors are counted on each scrape.
     """
 
     def __init__(self, limit: Limit | None = None, now: Callable[[], float] = time.monotonic) -> None:
-        """Prepare; None for ``limit`` where there is none."""
+        """Prepare; ``limit`` is None where the system has none."""
         self._limit = limit
         self._now = now
         self._soft = limit.soft if limit is not None and limit.soft > 0 else sys.maxsize
         self._reserve = min(_RESERVE, self._soft // _RESERVE_SHARE)
         self.connections = 0
-        """Connections that are counted."""
+        """Number of open connections."""
         self._others = 0
         self._measured = 0.0
         self._lock = threading.Lock()
@@ -121,7 +121,7 @@ class Descriptors:
         self.connections -= 1
 
     def make_room(self, operation: str, close_one: Callable[[], bool], *, share: float = 1.0) -> bool:
-        """Return whether a connection may stay; when only this share of the reserve is free, another one is closed."""
+        """Return whether a connection may stay, after ``close_one`` if less than ``share`` of the reserve is free."""
         allowed = self._soft - self._reserve * share
         if self.connections + self._others < allowed:
             return True
@@ -139,7 +139,7 @@ class Descriptors:
         self._measured = self._now()
         connections = self.connections
         try:
-            self._others = max(0, len(os.listdir(_OPEN)) - connections)  # noqa: PTH208 - only their number is needed
+            self._others = max(0, len(os.listdir(_OPEN)) - connections)  # noqa: PTH208 - only the number is needed
         except OSError:  # no descriptor is left to list them
             self._others = max(self._others, self._soft - connections)
 
@@ -154,7 +154,7 @@ class Descriptors:
             log.warning("file descriptors are short", extra={"fields": fields})
 
     async def watch(self) -> None:
-        """Detect, until cancelled, that no descriptor is left: uvloop then closes new connections without an error."""
+        """Detect shortages until cancelled: uvloop closes new connections without an error when none is left."""
         while self._limit is not None:
             await asyncio.sleep(_WATCH_SECONDS)
             try:
@@ -164,7 +164,7 @@ class Descriptors:
                     self.note(ACCEPT)
 
     def handle_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
-        """Count an accept that failed without a free descriptor, instead of logging each of many attempts a second."""
+        """Count an accept that failed for lack of descriptors, instead of logging each of many attempts a second."""
         error = context.get("exception")
         if isinstance(error, OSError) and error.errno in _OUT_OF_RESOURCES and "accept" in str(context.get("message")):
             self.note(ACCEPT)
@@ -172,7 +172,7 @@ class Descriptors:
             loop.default_exception_handler(context)
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the limit and the shortages so far; measure again, and log the end of a shortage."""
+        """Yield the limits and the number of shortages; measure again, and log the end of a shortage."""
         self._measure()
         self._note_end()
         if self._limit is not None:
@@ -180,7 +180,7 @@ class Descriptors:
         yield from SHORTAGES.by((((operation,), count) for operation, count in self._counts.items()))
 
     def _note_end(self) -> None:
-        """Log once that a minute has passed without a shortage."""
+        """Log the end of a shortage once a minute has passed without another."""
         with self._lock:
             is_over = self._now() - self._last_shortage >= _QUIET_SECONDS and self._short.changed(state=False)
         if is_over:

@@ -11,14 +11,14 @@ _MAX_CHAIN = 20
 
 
 def without_frames(error: BaseException) -> BaseException:
-    """Remove the tracebacks of an error and of its causes; return it."""
+    """Remove the tracebacks of an error and of its causes and contexts; return the error."""
     for one in _chain(error):
         one.__traceback__ = None
     return error
 
 
 def described(error: BaseException) -> str:
-    """Return an error's type and text; formatting can fail as well (NVML's queries the driver)."""
+    """Return an error's type and text; only the type if formatting fails (NVML's text is a query of the driver)."""
     try:
         return f"{type(error).__name__}: {error}"
     except Exception:  # noqa: BLE001 - any text is better than none

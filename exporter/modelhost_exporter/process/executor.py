@@ -17,17 +17,17 @@ T = TypeVar("T")
 
 
 class Executor(ThreadPoolExecutor):
-    """A default executor for name look-ups, whose threads are not joined at the end."""
+    """An executor for name look-ups that runs them in ``CALLS``, whose threads are not joined at exit."""
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """Run a function in a thread of ``CALLS``; RuntimeError when the machine has no thread left."""
+        """Run a function in a thread of ``CALLS``; raises RuntimeError when the machine has no thread left."""
         future: Future[T] = Future()
 
         def work() -> None:
             if future.set_running_or_notify_cancel():
                 try:
                     result = fn(*args, **kwargs)
-                except BaseException as error:  # noqa: BLE001 - for whoever waits
+                except BaseException as error:  # noqa: BLE001 - raised where the future is awaited
                     future.set_exception(error)
                 else:
                     future.set_result(result)
@@ -37,16 +37,16 @@ class Executor(ThreadPoolExecutor):
 
 
 def use_for_name_look_ups(loop: asyncio.AbstractEventLoop) -> None:
-    """Make an event loop use ``CALLS`` and join no thread when it ends, which would need a new thread."""
+    """Make an event loop use ``CALLS``, and not join threads when it ends, for which asyncio starts a new thread."""
     loop.set_default_executor(Executor())
     loop.shutdown_default_executor = _nothing_to_join  # type: ignore[method-assign]
 
 
 async def start_threads_of_uvloop(loop: asyncio.AbstractEventLoop) -> None:
-    """Start the thread that uvloop needs to connect sockets; RuntimeError when the machine has none left.
+    """Start the thread that uvloop needs to connect sockets; raises RuntimeError when the machine has none left.
 
-    libuv starts its threads (one is enough: names are resolved in ``CALLS``) when the first one is needed, and aborts
-    the process where that fails: so one is needed now, and only after another thread could be started.
+    libuv starts its threads (one is enough, since names are resolved in ``CALLS``) on first use and aborts the process
+    when that fails. A trial thread first checks that one can be started; a look-up then makes libuv start its own.
     """
     os.environ.setdefault("UV_THREADPOOL_SIZE", "1")
     trial = daemon_thread.start(_nothing, "trial")

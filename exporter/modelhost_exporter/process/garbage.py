@@ -1,4 +1,4 @@
-"""Collect garbage often, in pauses too short to be visible in a streamed response."""
+"""Collect reference cycles often, in pauses too short to be visible in a streamed response."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_THRESHOLD = 10_000  # Python's own, 700, costs a tenth of the time per request
+_THRESHOLD = 10_000  # Python's default, 700, costs a tenth of the time per request
 _INTERVAL_SECONDS = 10.0
 _MAX_PAUSE_SECONDS = 0.01
 _MAX_DELAY_SECONDS = 600.0
@@ -18,16 +18,16 @@ _YOUNG, _ALL = 1, 2
 
 
 def collect_less() -> None:
-    """Raise the collector's threshold and exclude all objects so far: traversing them would take 30 ms."""
+    """Raise the collector's threshold and exclude all existing objects, whose traversal takes 30 ms."""
     gc.freeze()
     gc.set_threshold(_THRESHOLD)
 
 
 class Garbage:
-    """Runs full collections on a timer while they are quick or no request is in flight, else young ones only.
+    """Runs full collections on a timer while they are short or no request is in flight, else young ones only.
 
-    asyncio leaves a cycle for each connection. Those that outlive a young collection waited for a full one, which an
-    almost idle process starts once an hour.
+    asyncio leaves a cycle for each connection. Cycles that survive a young collection would wait for Python's own full
+    collection, about one an hour in an almost idle process.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Garbage:
             self.collect()
 
     def collect(self) -> None:
-        """Collect once; a full collection that takes too long waits for an idle moment, for ten minutes at most."""
+        """Collect once; when full collections take too long, delay them until idle, for at most ten minutes."""
         began = self._clock()
         overdue = began - self._collected >= _MAX_DELAY_SECONDS
         if self._pause > _MAX_PAUSE_SECONDS and not overdue and not self._is_idle():

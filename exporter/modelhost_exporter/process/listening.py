@@ -1,4 +1,4 @@
-"""Listening on a TCP address with few connections accepted at a time, and refusing a connection."""
+"""Listen on a TCP address, and refuse a connection."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class CannotListen(Exception):
 
 
 async def listen(runner: web.BaseRunner, address: Address) -> None:
-    """Listen with the runner's server; OSError or ValueError when that is not possible.
+    """Listen with the runner's server; raises OSError or ValueError when that fails.
 
-    Names are resolved in our own threads: libuv, below uvloop, aborts the process when it cannot start its own.
-    asyncio accepts as many connections at once as the backlog is long, before any of them can be refused or another
-    be closed for it. So it is given a short backlog, and the kernel a long one.
+    Names are resolved in our own threads: libuv, which uvloop uses, aborts the process when it cannot start one.
+    asyncio accepts up to ``backlog`` connections in a row, before it can refuse one or close another to make room. So
+    asyncio gets a short backlog, and the kernel a long one.
     """
     for listener in await call(partial(_bound_sockets, address)):
         await web.SockSite(runner, listener, backlog=_ACCEPTS_AT_ONCE).start()
@@ -43,7 +43,7 @@ async def listen(runner: web.BaseRunner, address: Address) -> None:
 
 
 def _bound_sockets(address: Address) -> list[socket.socket]:
-    """Return a bound socket for each IP address of the host; all or none."""
+    """Return a bound socket for each IP address of the host; raises OSError, with all closed, when one fails."""
     infos = socket.getaddrinfo(address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     unavailable: OSError | None = None
     with contextlib.ExitStack() as undo:
@@ -78,15 +78,15 @@ def _bound_socket(family: int, where: tuple[str, int] | tuple[str, int, int, int
 
 
 def refuse(transport: asyncio.BaseTransport, answer: bytes) -> None:
-    """Send an answer on a connection that was just made, and close it.
+    """Send a response on a new connection and close it.
 
-    What the client has sent already is discarded: closed with that unread, the kernel would reset the connection, and
-    the client would lose the answer.
+    Received bytes are read and discarded: the kernel resets a connection that is closed with unread data, and the
+    client would lose the response.
     """
     stream = cast("asyncio.Transport", transport)
     bare = stream.get_extra_info("socket")
     if bare is not None:
-        same = socket.socket(fileno=bare.fileno())  # neither asyncio nor uvloop lets its own be read from
+        same = socket.socket(fileno=bare.fileno())  # asyncio and uvloop do not allow reads from their own object
         with contextlib.suppress(OSError):
             same.recv(_DISCARDED_BYTES)
         same.detach()
@@ -95,17 +95,17 @@ def refuse(transport: asyncio.BaseTransport, answer: bytes) -> None:
 
 
 def own_host(host: str) -> str:
-    """Return the host at which this machine reaches a listener of its own; ``host`` is the listener's."""
+    """Return the host under which this machine reaches its own listener on ``host``."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared
 
 
 def url_address(address: Address, port: int) -> Address:
-    """Return the address of a listener as a browser on this machine can open it."""
+    """Return a listener's address for a URL that a browser on this machine can open."""
     return Address("localhost" if address.is_every_address else address.host, port)
 
 
 def reason(error: OSError | ValueError) -> str:
-    """Return the system's reason why listening failed: asyncio's text repeats the address."""
+    """Return why listening failed, without the address, which asyncio's text repeats."""
     if isinstance(error, ValueError):
         return str(error)
     if error.errno and not isinstance(error, socket.gaierror):

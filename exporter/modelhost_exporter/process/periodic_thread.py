@@ -1,4 +1,4 @@
-"""A daemon thread that runs an action again and again."""
+"""A daemon thread that runs an action periodically."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _OUT_OF_MEMORY_SECONDS = 1.0
 class PeriodicThread:
     """Runs an action in a daemon thread, with a pause after each run, until ``stopped`` is set.
 
-    An error never ends the thread. It is logged when runs begin to raise, not each time.
+    An error never ends the thread. The first of several failed runs in a row is logged.
     """
 
-    def __init__(  # noqa: PLR0913 - what, when, until when
+    def __init__(  # noqa: PLR0913 - action, schedule and end
         self,
         action: Callable[[], object],
         pause_seconds: Callable[[int], float],
@@ -34,10 +34,10 @@ class PeriodicThread:
         at_once: bool = True,
         close: Callable[[], object] | None = None,
     ) -> None:
-        """Start the thread; RuntimeError when the machine has none left.
+        """Start the thread; raises RuntimeError when the machine has none left.
 
-        A run fails when it raises or returns False. ``pause_seconds`` gets the number of failures in a row. Without
-        ``at_once`` a pause comes first. ``close`` is called by the thread before it ends.
+        A run fails when it raises or returns False. ``pause_seconds`` is called with the number of consecutive
+        failures. With ``at_once=False`` the thread pauses before the first run. It calls ``close`` before it ends.
         """
         self.stopped = stopped or threading.Event()
         self._action = action
@@ -49,7 +49,7 @@ class PeriodicThread:
         self._thread = start(self._run, name)
 
     def stop(self) -> None:
-        """Let the thread end; does not wait for a run in progress."""
+        """End the thread after the run in progress; does not wait for it."""
         self.stopped.set()
 
     def is_alive(self) -> bool:
@@ -57,7 +57,7 @@ class PeriodicThread:
         return self._thread.is_alive()
 
     def join(self, seconds: float) -> bool:
-        """Wait for the end, at most so long; return whether the thread has ended."""
+        """Wait for the end for at most ``seconds``; return whether the thread has ended."""
         return self._thread.join(seconds)
 
     def _run(self) -> None:
@@ -80,9 +80,9 @@ class PeriodicThread:
         try:
             result = self._action()
             self._raising.changed(state=False)
-        except MemoryError:  # a log line would need memory too
+        except MemoryError:  # not logged, which needs memory too
             return False
-        except BaseException:  # a library's SystemExit would end the thread
+        except BaseException:  # includes SystemExit, which a library may raise
             if self._raising.changed(state=True):
                 log.exception("a periodic task failed; it is run again", extra={"fields": {"thread": self._name}})
             return False

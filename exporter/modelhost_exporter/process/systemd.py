@@ -21,10 +21,10 @@ _BUSY_ATTEMPTS, _BUSY_PAUSE_SECONDS = 50, 0.1
 
 
 class Systemd:
-    """A client of the service manager, if there is one. Nothing here raises, and only ``ping`` blocks."""
+    """A client of the service manager, if there is one. No method raises, and only ``ping`` blocks."""
 
     def __init__(self, address: str = "", watchdog_seconds: float | None = None) -> None:
-        """Prepare; without an address nothing is sent. An address that begins with @ is an abstract socket."""
+        """Prepare; without an address nothing is sent. An address that starts with @ is an abstract socket."""
         self.watchdog_seconds = watchdog_seconds
         """Seconds without a ping after which systemd restarts the service; None without a watchdog."""
         self._address = address
@@ -39,9 +39,9 @@ class Systemd:
         self._send("READY=1")
 
     def ping(self) -> None:
-        """Report that the service works; blocks for up to 5 s where the manager does not read.
+        """Report that the service works; blocks for up to 5 s while the manager does not read.
 
-        A ping that is lost may cost the service its life: the next one comes half a watchdog's time later.
+        A lost ping may cause a restart: the next one follows half the watchdog's time later.
         """
         for _ in range(_BUSY_ATTEMPTS):
             if self._send("WATCHDOG=1") != errno.EAGAIN:
@@ -49,12 +49,12 @@ class Systemd:
             time.sleep(_BUSY_PAUSE_SECONDS)
 
     def stopping(self) -> None:
-        """Report that the service ends."""
+        """Report that the service is stopping."""
         self._send("STOPPING=1")
 
     @contextlib.contextmanager
     def reloading(self) -> Iterator[None]:
-        """Report the beginning and the end of a reload, successful or not."""
+        """Report the start and the end of a reload, successful or not."""
         self._send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
         try:
             yield
@@ -67,7 +67,7 @@ class Systemd:
             self._socket.close()
 
     def _send(self, *lines: str) -> int | None:
-        """Send a message; return the error's number where that fails, and log the first of several failures."""
+        """Send a message; return the error number if that fails, and log the first of consecutive failures."""
         if self._socket is None:
             return None
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
@@ -83,7 +83,7 @@ class Systemd:
 
 
 def from_environment(environment: MutableMapping[str, str]) -> Systemd:
-    """Return the client that these variables describe, and remove them: they are not for child processes."""
+    """Return the client for these environment variables, and remove them, so that child processes do not use them."""
     address = environment.pop("NOTIFY_SOCKET", "")
     microseconds = environment.pop("WATCHDOG_USEC", "")
     process = environment.pop("WATCHDOG_PID", "")

@@ -1,7 +1,6 @@
-"""The watchdog: pings while the event loop runs and a page is served over HTTP.
+"""The watchdog: ping systemd while the event loop runs and a page is served over HTTP in time.
 
-A page that is not served within half the watchdog's time is a page that hangs. A slow collector is not: the exporter
-scrapes itself without any.
+The exporter scrapes itself without any collector, so that a slow collector does not stop the pings.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ class Watchdog:
     def __init__(self, ping: Callable[[], None], limit_seconds: float, checks: Iterable[Check]) -> None:
         """Prepare; the receiver expects a ping at least every ``limit_seconds``.
 
-        Each half of that has one ping, at a moment that depends on how long the checks take: a tenth is spare.
+        One ping is sent in each half of that time, after the checks, which have nine tenths of the half.
         """
         self._ping = ping
         self._period = limit_seconds / 2
@@ -51,11 +50,11 @@ class Watchdog:
         self._failing = StateLog(initial=False)
 
     def start(self) -> None:
-        """Start the thread; RuntimeError when the machine has none left."""
+        """Start the thread; raises RuntimeError when the machine has none left."""
         start(self._run, "watchdog")
 
     def stop(self) -> None:
-        """Let the thread end."""
+        """End the thread after its current check."""
         self._stop.set()
 
     def _run(self) -> None:
@@ -67,7 +66,7 @@ class Watchdog:
             self._stop.wait(due - time.monotonic())
 
     def _passes(self, until: float) -> bool:
-        """Return whether every check passed, which may take several attempts; logs a change."""
+        """Return whether every check passed, after several attempts if necessary; log a change."""
         passed = self._attempt(until)
         while not passed and time.monotonic() + _RETRY_SECONDS < until and not self._stop.wait(_RETRY_SECONDS):
             passed = self._attempt(until)
@@ -102,8 +101,8 @@ class LoopTurns:
 class SelfScrape:
     """Passes when a page without collectors is served over HTTP.
 
-    The connection is kept: no limit on descriptors or connections that clients exhaust is in the way. A 503 passes as
-    long as pages are rendered now and then, and so does a machine that has no descriptor for a new connection.
+    The connection is kept open, so that clients that exhaust descriptors or connections do not fail the check. A 503
+    passes while other pages are rendered; so does a new connection that fails for lack of descriptors.
     """
 
     def __init__(
@@ -114,9 +113,9 @@ class SelfScrape:
         pages: Callable[[], int],
         page_seconds: Callable[[], float],
     ) -> None:
-        """Prepare; ``collectors`` are those enabled now, ``pages`` how many pages were rendered so far.
+        """Prepare; ``collectors`` returns the enabled ones, ``pages`` the number of pages rendered so far.
 
-        ``page_seconds`` is how long a page may take now.
+        ``page_seconds`` returns the time limit of a page.
         """
         self._address = address
         self._path = path
@@ -128,7 +127,7 @@ class SelfScrape:
         self._connection: http.client.HTTPConnection | None = None
 
     def __call__(self, seconds: float) -> bool:
-        """Scrape once; a kept connection that was closed meanwhile is opened anew."""
+        """Scrape once; a kept connection that was closed meanwhile is opened again."""
         deadline = time.monotonic() + seconds
         kept = self._connection is not None
         try:
@@ -145,7 +144,7 @@ class SelfScrape:
         return status == http.client.OK or (status == http.client.SERVICE_UNAVAILABLE and self._renders(seconds))
 
     def _renders(self, seconds: float) -> bool:
-        """Return whether a page was rendered since the last time, or may still come."""
+        """Return whether a page was rendered since the last check, or one in progress is still within its time."""
         now, pages = time.monotonic(), self._pages()
         if pages != self._last_pages:
             self._last_pages, self._rendered = pages, now

@@ -1,1 +1,1 @@
-"""The web port."""
+"""The web port: routes, request checks, and limits on connections."""

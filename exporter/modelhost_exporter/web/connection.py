@@ -1,4 +1,4 @@
-"""One connection to the web port, and the state from which its time-outs are decided."""
+"""A connection to the web port, with the state that decides its timeouts."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from modelhost_exporter.config.model import Web
 
 MAX_BODY_BYTES = 1 << 16
-"""No route reads a body: this much of one is read and dropped before the connection is closed."""
+"""No route reads a body: up to this many bytes are discarded, more close the connection."""
 
 _MAX_FROM_VIEWER_BYTES = 1 << 14
-"""What one read of a WebSocket of the live feed may hold: thousands of short messages would be parsed at once."""
+"""Limit of one read from a WebSocket: aiohttp parses all messages of a read at once, thousands of short ones."""
 _STALLED_SECONDS = 1.0
 _SEND_BUFFER_BYTES = 1 << 17
 _RESET = struct.pack("ii", 1, 0)
@@ -37,38 +37,37 @@ _IPV6_NETWORK_BITS = 64  # what one customer has
 
 
 class Limiter(Protocol):
-    """What a connection reports to."""
+    """The owner of all connections, to which each one reports."""
 
     def settings(self) -> Web:
         """Return the settings in force."""
         ...
 
     def admit(self, connection: LimitedConnection) -> bool:
-        """Return whether a new connection may stay; one that may not is closed already."""
+        """Return whether a new connection may stay; False after it was refused."""
         ...
 
     def note_request(self, connection: LimitedConnection) -> None:
-        """Note that a connection has made a request just now."""
+        """Record that a connection has just received a request."""
         ...
 
     def lost(self, connection: LimitedConnection) -> None:
-        """Forget a connection that is closed, whether it was admitted or not."""
+        """Remove a closed connection, whether it was admitted or not."""
         ...
 
     def note_stall(self, connection: LimitedConnection) -> None:
-        """Close connections that stalled earlier while too much is waiting to be sent."""
+        """Close connections that stalled earlier, while unsent data exceeds its limit."""
         ...
 
     def count(self, reason: str) -> None:
-        """Count a connection that is closed for a limit."""
+        """Count a connection that is closed because of a limit."""
         ...
 
 
 class LimitedConnection(RequestHandler):
-    """aiohttp's connection with time-outs for head, body, idling and sending, and a bound on its headers.
+    """An aiohttp connection with timeouts for headers, body, idling and sending, and a limit on header bytes.
 
-    aiohttp itself only closes connections that wait for a request, and allows one that sends headers slowly as long as
-    one that is idle.
+    aiohttp itself has only a keep-alive timeout, which applies to a client that sends headers slowly as well.
     """
 
     __slots__ = (
@@ -77,7 +76,7 @@ class LimitedConnection(RequestHandler):
     )
 
     def __init__(self, server: web.Server, limiter: Limiter, **options: object) -> None:
-        super().__init__(server, **options)  # type: ignore[arg-type] # they are checked where the server is made
+        super().__init__(server, **options)  # type: ignore[arg-type] # passed on from web.Server
         self._limiter = limiter
         self._stream: asyncio.Transport | None = None
         self._payload: StreamReader = EMPTY_PAYLOAD
@@ -90,13 +89,13 @@ class LimitedConnection(RequestHandler):
         self._stalled_since = 0.0
         self._ending = False
         self.address = ""
-        """Whom the connection counts for: an IPv4 address, or an IPv6 network of 64 bits."""
+        """The client for limits per address: an IPv4 address, or an IPv6 network of 64 bits."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin, unless a limit is reached."""
+        """Start to serve the connection, unless a limit is reached."""
         self._stream = transport  # type: ignore[assignment] # as in aiohttp
         bare = transport.get_extra_info("socket")
-        if bare is not None:  # else the kernel would hold megabytes for a client that does not read
+        if bare is not None:  # the kernel's default buffers megabytes for a client that does not read
             bare.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
         self.address = client_of(transport)
         self._active = self._head_since = self._loop.time()
@@ -104,13 +103,13 @@ class LimitedConnection(RequestHandler):
             super().connection_made(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """End; also for a connection that was never begun."""
+        """Clean up; also called for a connection that was refused."""
         self._limiter.lost(self)
         self._stream = None
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse bytes, and measure the head or body that they belong to."""
+        """Parse bytes, and count them for the headers or body that they belong to."""
         if self._ending:
             return
         if self._payload_parser is not None and len(data) > _MAX_FROM_VIEWER_BYTES:
@@ -128,12 +127,12 @@ class LimitedConnection(RequestHandler):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Send a response; aiohttp keeps it until the next request, but its body need not be kept.
+        """Send a response and drop its body, since aiohttp keeps the response until the next request.
 
-        Before the next request of a pipeline other connections have their turn: from Python 3.12 on, a handler that
-        waits for nothing is run at once, and so are all that were received together, thousands of them.
+        Yield to other connections between pipelined requests: from Python 3.12 on, a handler that awaits nothing runs
+        at once, and so would thousands of pipelined ones in a row.
         """
-        if self._messages or self._upgraded:  # what follows a refused upgrade is parsed after the response
+        if self._messages or self._upgraded:  # data after a refused upgrade is parsed after the response
             await asyncio.sleep(0)
         if not isinstance(resp, web.Response):
             return await super().finish_response(request, resp, start_time)
@@ -145,12 +144,12 @@ class LimitedConnection(RequestHandler):
             resp._body = None  # noqa: SLF001 - setting body would rewrite the headers
 
     def pause_writing(self) -> None:
-        """Note that the client does not keep up."""
+        """Report that the client reads too slowly."""
         super().pause_writing()
         self._limiter.note_stall(self)
 
     def abort(self) -> None:
-        """Close at once and drop what was not sent, in the kernel too, which would wait long for its reader."""
+        """Close at once and drop unsent data, also in the kernel, which would otherwise wait for the client."""
         self._ending = True
         if self._stream is None:
             return
@@ -161,24 +160,24 @@ class LimitedConnection(RequestHandler):
         self._stream.abort()
 
     def answer_and_close(self, answer: bytes) -> None:
-        """Send an answer in place of serving anything."""
+        """Send a complete response and close, without serving a request."""
         self._ending = True
         if self._stream is not None:
             refuse(self._stream, answer)
 
     @property
     def unsent_bytes(self) -> int:
-        """What waits to be sent."""
+        """Bytes in the write buffer."""
         return self._stream.get_write_buffer_size() if self._stream is not None else 0
 
     @property
     def held_bytes(self) -> int:
-        """What a client that does not read makes the exporter hold."""
+        """Bytes held in memory for a client that does not read: the write buffer and the response's body."""
         unsent = self.unsent_bytes
         return unsent + self._body_held if unsent else 0
 
     def overdue(self, now: float, settings: Web) -> str | None:
-        """Return the reason to close this connection now; None while every time-out is kept."""
+        """Return the reason to close this connection now; None while no timeout has expired."""
         if self._is_sending(now):
             return families.SEND_TIMEOUT if now - self._stalled_since > settings.send_timeout else None
         if self._is_serving():
@@ -193,7 +192,7 @@ class LimitedConnection(RequestHandler):
         return families.IDLE_TIMEOUT if quiet > settings.idle_timeout else None
 
     def precedence(self, now: float) -> tuple[int, float] | None:
-        """Return how early this connection is closed to make room, lowest first; None: it is being served."""
+        """Return the sort key for closing connections to make room, lowest first; None while it is being served."""
         if self._is_sending(now):
             return (2, self._stalled_since) if now - self._stalled_since > _STALLED_SECONDS else None
         if not self._payload.is_eof():
@@ -203,14 +202,14 @@ class LimitedConnection(RequestHandler):
         return 0, self._active if self._head_since is None else self._head_since
 
     def stalled_since(self, now: float) -> float:
-        """Return since when nothing of what waits to be sent has left; now where nothing waits."""
+        """Return the time since which no unsent byte was sent; ``now`` if there are none."""
         return self._stalled_since if self._is_sending(now) else now
 
     def _is_serving(self) -> bool:
         return self._current_request is not None or bool(self._messages)
 
     def _is_sending(self, now: float) -> bool:
-        """Return whether something waits to be sent, and note since when nothing of it has left."""
+        """Return whether there is unsent data, and update the time of the last progress."""
         unsent = self.unsent_bytes
         if unsent and not 0 < self._unsent <= unsent:
             self._stalled_since = now
@@ -220,7 +219,7 @@ class LimitedConnection(RequestHandler):
         return bool(unsent)
 
     def _note_head(self) -> None:
-        """Note that a head is complete; refuse one that is too large, and too many at once."""
+        """Handle complete headers: reset the counts, and refuse headers that are too large, pipelined ones added up."""
         self._active = self._loop.time()
         self._limiter.note_request(self)
         self._payload = self._messages[-1][1]
@@ -229,7 +228,7 @@ class LimitedConnection(RequestHandler):
             self._messages[-1] = self._refuse_headers()
 
     def _note_bytes(self, size: int, *, in_body: bool) -> None:
-        """Count bytes that completed no head."""
+        """Count bytes that did not complete a request's headers."""
         self._active = self._loop.time()
         if in_body:
             self._body_bytes += size
@@ -246,12 +245,12 @@ class LimitedConnection(RequestHandler):
                 self._waiter.set_result(None)
 
     def _refuse_headers(self) -> tuple[_ErrInfo, StreamReader]:
-        """Return what aiohttp shall answer in place of a request whose headers are too large."""
+        """Return the message that makes aiohttp respond with 431."""
         self._ending = True
         return _ErrInfo(_HEADERS_TOO_LARGE, LineTooLong(b"", 0), "too large headers"), EMPTY_PAYLOAD
 
     def _make_error_handler(self, err_info: _ErrInfo) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
-        """Return what answers a request that cannot be read; aiohttp's own would log a traceback for each."""
+        """Return the handler for a request that cannot be parsed; aiohttp's own logs a traceback for each."""
         too_large = isinstance(err_info.exc, LineTooLong)
         if too_large:
             self._limiter.count(families.TOO_LARGE_HEADERS)
@@ -267,16 +266,16 @@ class LimitedConnection(RequestHandler):
 
 
 def _head_size(message: tuple[object, StreamReader]) -> int:
-    """Return the bytes of a request's target and headers; 0 for a request that could not be read."""
+    """Return the bytes of a request's target and headers; 0 for a request that could not be parsed."""
     head = message[0]
     size = sum(len(name) + len(value) for name, value in getattr(head, "raw_headers", ()))
     return size + len(getattr(head, "path", ""))
 
 
 def client_of(transport: asyncio.BaseTransport) -> str:
-    """Return whom a connection counts for."""
+    """Return the client for limits per address: an IPv4 address, or an IPv6 network of 64 bits."""
     peer = transport.get_extra_info("peername")
-    if not isinstance(peer, tuple):  # a socket of another kind
+    if not isinstance(peer, tuple):  # not a TCP socket
         return ""
     try:
         address = ipaddress.ip_address(str(peer[0]).partition("%")[0])

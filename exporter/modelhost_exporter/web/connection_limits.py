@@ -1,4 +1,4 @@
-"""Time-outs and caps for the connections to the web port, counted by reason."""
+"""Timeouts and limits for connections to the web port; closed connections are counted by reason."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _MAX_HELD_BYTES = 32 << 20
 _READ_BUFFER_BYTES = 1 << 12
 _SWEEP_SECONDS, _SWEEPS_PER_TIMEOUT = 1.0, 4
-_LINGERING = 2.0  # in body time-outs: aiohttp's own, so that it ends a body later than the sweep here
+_LINGERING = 2.0  # aiohttp's own body timeout, in multiples of ours, so that the sweep here closes first
 _FOR_FILES = 0.5
 _BUSY = "the web port has no room for another connection ({})\n"
 _WAYS_OUT = {
@@ -34,9 +34,9 @@ _WAYS_OUT = {
 
 
 class ConnectionLimits:
-    """All connections to the web port. A new one takes the place of one that waits where a cap is reached.
+    """All connections to the web port. When a limit is reached, a new connection replaces one that is waiting.
 
-    So the port always accepts: what is refused is only a connection beside as many that are all being served.
+    A new connection is refused only when every other one that counts for the limit is being served.
     """
 
     def __init__(
@@ -46,10 +46,10 @@ class ConnectionLimits:
         descriptors: Descriptors,
         make_room: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Prepare; ``make_room`` closes a connection elsewhere that can be spared, and returns whether it did."""
+        """Prepare; ``make_room`` closes an idle connection of another part and returns whether there was one."""
         self.settings = settings
         self._closed = live_counter(families.CLOSED, registry)
-        for reason in families.REASONS:  # every series from 0 on, so that the first is a rise
+        for reason in families.REASONS:  # series start at 0, so that rate() sees the first closed connection
             self._closed.labels(reason)
         self._descriptors = descriptors
         self._make_room_elsewhere = make_room
@@ -58,11 +58,11 @@ class ConnectionLimits:
         self._sweeping: asyncio.TimerHandle | None = None
 
     def count(self, reason: str) -> None:
-        """Count a connection that is closed for a limit."""
+        """Count a connection that is closed because of a limit."""
         self._closed.labels(reason).inc()
 
     def admit(self, connection: LimitedConnection) -> bool:
-        """Return whether a new connection may stay, in the place of another if need be."""
+        """Return whether a new connection may stay; if necessary another one is closed for it."""
         self._descriptors.opened()
         refused = self._refusal(connection)
         if refused is not None:
@@ -76,19 +76,19 @@ class ConnectionLimits:
         return True
 
     def note_request(self, connection: LimitedConnection) -> None:
-        """Put a connection behind all others: the order is that in which they make room."""
+        """Move a connection to the end of the order in which connections are closed to make room."""
         for group in (self._connections, self._by_address.get(connection.address, {})):
             if connection in group:
                 del group[connection]
                 group[connection] = None
 
     def lost(self, connection: LimitedConnection) -> None:
-        """Forget a connection that is closed, whether it was admitted or not."""
+        """Remove a closed connection, whether it was admitted or not."""
         self._descriptors.closed()
         self._remove(connection)
 
     def note_stall(self, connection: LimitedConnection) -> None:
-        """Close the connections that stalled earliest, but for this one, while too much is waiting to be sent."""
+        """Close other connections, those stalled longest first, while unsent data exceeds its limit."""
         held = {each: size for each in self._connections if (size := each.held_bytes)}
         total, now = sum(held.values()), _now()
         if total <= _MAX_HELD_BYTES:
@@ -100,7 +100,7 @@ class ConnectionLimits:
                 return
 
     def _refusal(self, connection: LimitedConnection) -> str | None:
-        """Return why a new connection cannot stay, after an attempt to close another; None when it can."""
+        """Return the reason to refuse a new connection, after an attempt to close another; None to admit it."""
         settings = self.settings()
         of_address = self._by_address.get(connection.address, {})
         if len(of_address) >= settings.max_connections_per_address:
@@ -114,13 +114,14 @@ class ConnectionLimits:
         return None if has_room else families.DESCRIPTORS
 
     def _spare_descriptor(self) -> bool:
-        """Close a connection of the proxy or of the web port; return whether there is one to spare."""
+        """Close a waiting connection of the proxy or of the web port; return whether there was one."""
         return self._make_room_elsewhere() or self._make_room(self._connections, families.DESCRIPTORS)
 
     def _make_room(self, connections: Iterable[LimitedConnection], reason: str) -> bool:
-        """Close the connection that can be spared most easily; return whether there is one.
+        """Close the connection with the lowest precedence; return whether there was one.
 
-        The first that waits for a request is the one that has waited longest, so that a flood costs no search.
+        Connections are in the order of their last request, so the first one that is idle has waited longest: a flood
+        of connections causes no long search.
         """
         now = _now()
         best: tuple[tuple[int, float], LimitedConnection] | None = None
@@ -149,7 +150,7 @@ class ConnectionLimits:
                 del self._by_address[connection.address]
 
     def _sweep(self) -> None:
-        """Close what is overdue, and come back while there are connections."""
+        """Close overdue connections; schedule the next sweep while connections exist."""
         settings, now = self.settings(), _now()
         for connection in tuple(self._connections):
             reason = connection.overdue(now, settings)
@@ -161,7 +162,7 @@ class ConnectionLimits:
 
 
 class LimitedRunner(web.AppRunner):
-    """aiohttp's runner with limits on connections."""
+    """An ``aiohttp.web.AppRunner`` with limits on connections."""
 
     def __init__(self, app: web.Application, limits: ConnectionLimits, shutdown_timeout: float) -> None:
         settings = limits.settings()
@@ -170,7 +171,7 @@ class LimitedRunner(web.AppRunner):
             access_log=None,
             handler_cancellation=True,
             shutdown_timeout=shutdown_timeout,
-            auto_decompress=False,  # no route reads a body, and a small one may inflate to gigabytes
+            auto_decompress=False,  # no route reads a body, and a small one may decompress to gigabytes
             lingering_time=settings.body_timeout * _LINGERING,
             max_line_size=settings.max_header_bytes,
             max_field_size=settings.max_header_bytes,
@@ -184,14 +185,14 @@ class LimitedRunner(web.AppRunner):
 
 
 class _Server(web.Server):
-    """Makes limited connections."""
+    """A server whose connections are ``LimitedConnection``."""
 
     def __init__(self, server: web.Server, limits: ConnectionLimits) -> None:
         super().__init__(
             server.request_handler,
             request_factory=server.request_factory,
             handler_cancellation=server.handler_cancellation,
-            **server._kwargs,  # noqa: SLF001 - there is no other way to them
+            **server._kwargs,  # noqa: SLF001 - aiohttp has no public access to them
         )
         self._limits = limits
 

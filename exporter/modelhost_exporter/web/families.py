@@ -6,7 +6,7 @@ from modelhost_exporter.metrics.families import counter
 
 CLOSED = counter(
     "web_connections_closed",
-    "Connections to the web port that were refused or closed for a limit, by reason.",
+    "Connections to the web port that were refused or closed because of a limit, by reason.",
     "reason",
 )
 FAMILIES = (CLOSED,)

@@ -1,4 +1,4 @@
-"""The names of this machine: which host names in a URL are its own, and not those of another site."""
+"""The names of this machine, to tell its own host names from those of other sites."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _INSTALLERS_NAMES = frozenset(
         *("alpine", "archlinux", "debian", "fedora", "kali", "nixos", "raspberrypi", "tegra-ubuntu", "ubuntu"),
     }
 )
-"""Names that many machines have: an attacker's domain may have such a name in it, to pass for this machine."""
+"""Default names of installers and images. With any domain accepted, ``ubuntu.attacker.example`` would pass."""
 
 _NAMES_IN_CONTAINERS = ("host.docker.internal", "host.containers.internal")
-"""Names of the host inside containers; nobody can register ``.internal``."""
+"""Names of the host inside containers; ``.internal`` is reserved and cannot be registered."""
 
 
 class MachineNames:
-    """Names that lead to this machine: its own, the short form of that, and the short form with any domain."""
+    """Host names of this machine: its own, the short form, and the short form with any domain."""
 
     def __init__(self, *names: str) -> None:
-        """Start with these names (None: the system's); the resolver's name is added when it is known."""
+        """Start with these names; without any, with the system's, to which the resolver's is added later."""
         self._exact: set[str] = {LOCALHOST, *_NAMES_IN_CONTAINERS}
         self._shorts: set[str] = set()
         self._is_of_system = not names
@@ -35,7 +35,7 @@ class MachineNames:
             self._add_resolved()
 
     def add(self, name: str) -> None:
-        """Add a name, its short form and, unless many machines are called so, that with any domain."""
+        """Add a name, its short form and, unless it is a default name, the short form with any domain."""
         name = name.lower().rstrip(".")
         short = name.partition(".")[0]
         if not short or is_address(name):
@@ -51,20 +51,20 @@ class MachineNames:
         return host in self._exact or host.partition(".")[0] in self._shorts
 
     def _has_after_renaming(self, host: str) -> bool:
-        """Add the system's name again: a machine may get it after the exporter has started."""
+        """Check again with the system's current name, which may have been set after the start."""
         self.add(socket.gethostname())
         return self._has(host)
 
     def _add_resolved(self) -> None:
-        """Add the fully qualified name, in a thread: the resolver may take its time."""
+        """Add the fully qualified name, in a thread, since the resolver may block."""
         try:
             Thread(lambda: self.add(socket.getfqdn()), "fqdn").start()
-        except RuntimeError:  # no thread left on this machine: the other names have to do
+        except RuntimeError:  # no thread left on this machine: continue with the other names
             return
 
 
 def is_address(host: str) -> bool:
-    """Return whether a host of a URL is an IP address, in the form that browsers send."""
+    """Return whether a URL's host is an IP address, in the form that browsers send."""
     try:
         ipaddress.ip_address(host.strip("[]"))
     except ValueError:
@@ -73,7 +73,7 @@ def is_address(host: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a host of a URL is ``localhost`` or a loopback address."""
+    """Return whether a URL's host is ``localhost`` or a loopback address."""
     if host == LOCALHOST:
         return True
     try:

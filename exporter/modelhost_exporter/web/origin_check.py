@@ -1,11 +1,11 @@
-"""Refuse requests that pages of other sites make: one check of Host and Origin for every route.
+"""Reject requests from pages of other sites: check ``Host`` and ``Origin`` on every route.
 
-Any web page can make a browser send requests to 127.0.0.1. A page elsewhere is recognised by its ``Origin``; one whose
-own name was made to point here (DNS rebinding) by its ``Host``, which holds that name. An address, ``localhost``, this
-machine's names and configured ones pass with any port. Clients that are no browsers send no ``Origin``.
+Any web page can make a browser send requests to 127.0.0.1. ``Origin`` shows that a request comes from another site;
+``Host`` shows that the site's own name was pointed to this machine (DNS rebinding). IP addresses, ``localhost``, this
+machine's names and configured names pass with any port. Clients other than browsers send no ``Origin``.
 
-Scrapers reach an exporter by names of all kinds (a cluster's service, a tunnel), so on a listener that is not on
-loopback the metrics and the health checks answer any Host, unless ``web.strict_host`` is set.
+Scrapers use names of all kinds (a cluster's service, a tunnel), so on a listener that is not on loopback metrics and
+health checks accept any ``Host``, unless ``web.strict_host`` is set.
 """
 
 from __future__ import annotations
@@ -49,16 +49,16 @@ _ORIGIN = re.compile(r"(https?)://(.+)", re.IGNORECASE)
 
 
 class RequestSource(Protocol):
-    """Holds the configuration in force."""
+    """The owner of the configuration in force."""
 
     @property
     def config(self) -> Config:
-        """Return it."""
+        """Return the configuration in force."""
         ...
 
 
 class RefusedOrigin(Exception):
-    """A request that a page of another site may have made: what is wrong, and the flag that allows it."""
+    """A request that may come from a page of another site: the problem, and the flag that allows it."""
 
     def __init__(self, problem: str, flag: str = "") -> None:
         super().__init__(f"{problem}: add {flag} to allow it" if flag else problem)
@@ -67,18 +67,18 @@ class RefusedOrigin(Exception):
 
 
 class CheckedRequest(NamedTuple):
-    """What the check needs of a request."""
+    """The parts of a request that are checked."""
 
     method: str
     headers: CIMultiDictProxy[str]
     is_scrape: bool
-    """Whether it is for the metrics (not the feed) or a health check."""
+    """Whether the request is for the metrics (not the live feed) or a health check."""
     is_on_loopback: bool
-    """Whether the listener that it came to is on a loopback address."""
+    """Whether the listener that accepted the connection is on a loopback address."""
 
 
 def middleware(source: RequestSource, names: MachineNames | None = None) -> Middleware:
-    """Return a middleware that answers 403 to what the check refuses; ``names`` are this machine's."""
+    """Return a middleware that responds with 403 to refused requests; ``names`` are this machine's."""
     check = OriginCheck(names or MachineNames())
     refusals = RefusalLog()
 
@@ -98,19 +98,22 @@ def middleware(source: RequestSource, names: MachineNames | None = None) -> Midd
 
 
 def reader_headers(request: web.Request) -> Mapping[str, str]:
-    """Return the headers that let an allowed page of another origin read the response."""
+    """Return the CORS headers that allow a permitted page of another origin to read the response."""
     reader = request.get(_READER)
     return {} if reader is None else {hdrs.ACCESS_CONTROL_ALLOW_ORIGIN: reader, hdrs.VARY: "Origin"}
 
 
 class OriginCheck:
-    """The rule."""
+    """The rules for ``Host`` and ``Origin``."""
 
     def __init__(self, names: MachineNames) -> None:
         self._names = names
 
     def reader(self, request: CheckedRequest, settings: Web) -> str | None:
-        """Return the origin of an allowed page elsewhere, None for all other allowed requests; raises Refused."""
+        """Return the origin of an allowed page of another site, None for other allowed requests.
+
+        Raises RefusedOrigin.
+        """
         host = self._check_host(request, settings)
         origins = request.headers.getall(hdrs.ORIGIN, [])
         if not origins:
@@ -121,11 +124,11 @@ class OriginCheck:
         return _reader(origins[0], host, request.method, settings)
 
     def _check_host(self, request: CheckedRequest, settings: Web) -> AllowedHost | None:
-        """Return the host, None for one that is not known where any is answered; raises Refused."""
+        """Return the host; None for one that cannot be parsed where any is accepted. Raises RefusedOrigin."""
         hosts = request.headers.getall(hdrs.HOST, [])
         if len(hosts) > 1:
             raise RefusedOrigin("more than one Host")
-        if not hosts:  # HTTP/1.0, as health checkers send it; a browser never leaves it out
+        if not hosts:  # HTTP/1.0, as health checkers send it; browsers always send Host
             if request.is_scrape:
                 return None
             raise RefusedOrigin("no Host")
@@ -146,7 +149,7 @@ class OriginCheck:
 
 
 def _check_site(request: CheckedRequest) -> None:
-    """Refuse what a browser requests for another site's page without an Origin: images and scripts, not links."""
+    """Refuse requests of another site's page that carry no Origin: images and scripts, but not links."""
     headers = request.headers
     if headers.get("Sec-Fetch-Site", "none") in _OWN_SITES:
         return
@@ -156,7 +159,7 @@ def _check_site(request: CheckedRequest) -> None:
 
 
 def _reader(text: str, host: AllowedHost | None, method: str, settings: Web) -> str | None:
-    """Return an allowed origin other than the page's own, None for its own; raises Refused."""
+    """Return an allowed origin other than the request's own, None for its own; raises RefusedOrigin."""
     origin = _parsed_origin(text)
     if origin is not None and host is not None:
         scheme, name, port = origin
@@ -180,7 +183,7 @@ def _parsed(text: str) -> AllowedHost | None:
 
 
 def _parsed_origin(text: str) -> tuple[str, str, int] | None:
-    """Return scheme, name and port; None for ``null`` and what is no origin."""
+    """Return scheme, name and port; None for ``null`` and for an invalid origin."""
     found = _ORIGIN.fullmatch(text)
     host = _parsed(found[2]) if found else None
     if found is None or host is None:
@@ -190,7 +193,7 @@ def _parsed_origin(text: str) -> tuple[str, str, int] | None:
 
 
 def _shown(text: str, quote: str = '"') -> str:
-    """Return foreign text that is safe to show: of limited length, and without controls."""
+    """Return untrusted text for display: truncated, control characters replaced."""
     cut = text[:_MAX_NAME_LENGTH] + ("…" if len(text) > _MAX_NAME_LENGTH else "")
     return quote + "".join(each if each.isprintable() and each != '"' else "?" for each in cut) + quote
 
@@ -203,9 +206,9 @@ def _described(request: web.Request, settings: Web) -> CheckedRequest:
 
 
 def is_on_loopback(local: object, listeners: Sequence[Address]) -> bool:
-    """Return whether a connection came to a listener on loopback; ``local`` is its own end's socket address.
+    """Return whether a connection was accepted by a listener on loopback; ``local`` is the local socket address.
 
-    One that listens on every address of the machine is none, also where the connection came by way of loopback.
+    A listener on every address of the machine does not count, even if the connection came over loopback.
     """
     if not isinstance(local, tuple):
         return True
@@ -215,7 +218,7 @@ def is_on_loopback(local: object, listeners: Sequence[Address]) -> bool:
 
 
 class RefusalLog:
-    """Log refused requests, once a minute at most."""
+    """Log refused requests, at most one line a minute."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._limit = LineLimit(1, now)
@@ -232,7 +235,7 @@ class RefusalLog:
 
 
 def _refusal(request: web.Request, refused: RefusedOrigin) -> web.Response:
-    """Return a 403 that holds the reason: JSON where JSON is expected, else text."""
+    """Return a 403 response with the reason, as JSON for the API and WebSockets, else as text."""
     if request.path.startswith("/api/") or is_websocket(request):
         return web.json_response({"error": str(refused)}, status=403, headers=_REFUSAL_HEADERS)
     return web.Response(text=f"{refused}\n", status=403, headers=_REFUSAL_HEADERS)

@@ -1,4 +1,4 @@
-"""The HTTP side: one visible route table."""
+"""The routes of the web port."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ _GZIP_LEVEL = 3
 _SHARE_OF_TIMEOUT = 0.9
 _MIN_TIMEOUT_SECONDS = 0.1
 _TURNS = 2
-"""Turns of the event loop after which a client that has closed its connection already is known to: it costs no page."""
+"""Turns of the event loop to wait before rendering, so that no page is rendered for a client that has disconnected."""
 
 
 def build_app(service: Service) -> web.Application:
-    """Return the application that serves the running exporter."""
+    """Build the aiohttp application of the exporter."""
     app = web.Application(middlewares=[_plain_errors, origin_check.middleware(service)])
     pages = _Pages(service, live.add_routes(app, service))
     app.add_routes(
@@ -52,7 +52,7 @@ def build_app(service: Service) -> web.Application:
 
 
 class _Pages:
-    """The handlers. Rendering happens in a thread, never on the event loop."""
+    """The handlers. Pages are rendered in threads, never on the event loop."""
 
     def __init__(self, service: Service, websocket: Handler) -> None:
         self._service = service
@@ -61,11 +61,11 @@ class _Pages:
         self._lock = threading.Lock()
 
     async def metrics(self, request: web.Request) -> web.StreamResponse:
-        """Serve the live feed to who wants a WebSocket, and a page of metrics to everybody else."""
+        """Serve the metrics; for a WebSocket request serve the live feed."""
         return await (self._websocket(request) if is_websocket(request) else self._page(request))
 
     async def _page(self, request: web.Request) -> web.Response:
-        """Serve the chosen collectors in the format that the client requested."""
+        """Serve the selected collectors in the format that the client accepts."""
         scrape = self._service.scrape
         only = chosen_collectors(request.query, scrape.names)
         format_ = negotiate(_joined(request.headers, "Accept"))
@@ -81,18 +81,18 @@ class _Pages:
         except (RuntimeError, MemoryError) as error:  # no thread left on this machine
             leave()
             raise web.HTTPServiceUnavailable(text=f"{error or 'out of memory'}\n") from error
-        page.add_done_callback(lambda page: None if page.cancelled() else leave())  # it may not even have begun
+        page.add_done_callback(lambda page: None if page.cancelled() else leave())  # the thread may not have started
         try:
             return _response(format_, *await page)
         except MemoryError as error:
             raise web.HTTPServiceUnavailable(text="out of memory\n") from error
 
     def _take_place(self) -> Callable[[], None]:
-        """Count a scrape that is being served, and return what ends that; 503 when there are too many."""
-        most = self._service.config.web.max_requests
+        """Count a scrape in progress and return the function that ends the count; 503 when there are too many."""
+        limit = self._service.config.web.max_requests
         with self._lock:
-            if self._serving >= most:
-                raise web.HTTPServiceUnavailable(text=f"{most} scrapes are being served already (web.max_requests)\n")
+            if self._serving >= limit:
+                raise web.HTTPServiceUnavailable(text=f"{limit} scrapes are being served already (web.max_requests)\n")
             self._serving += 1
         place = [1]
 
@@ -104,15 +104,15 @@ class _Pages:
         return leave
 
     async def healthy(self, _request: web.Request) -> web.Response:
-        """Answer that the process lives."""
+        """Respond with 200: the process is running."""
         return web.Response(text="modelhost-exporter is healthy.\n")
 
     async def ready(self, _request: web.Request) -> web.Response:
-        """Answer that scrapes are served."""
+        """Respond with 200: scrapes are served."""
         return web.Response(text="modelhost-exporter is ready.\n")
 
     async def reload(self, _request: web.Request) -> web.Response:
-        """Reload the configuration, when that is allowed over HTTP."""
+        """Reload the configuration, if ``web.enable_lifecycle`` allows it."""
         if not self._service.config.web.enable_lifecycle:
             raise web.HTTPForbidden(text="reload over HTTP is off (web.enable_lifecycle)\n")
         try:
@@ -124,9 +124,9 @@ class _Pages:
 
 @web.middleware
 async def _plain_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer 404 and 405 in one line of text, as everything else here.
+    """Return HTTP errors as responses, and those of 404 and 405 in one line of text.
 
-    aiohttp keeps the error in frames that its traceback leads to: raised on it would be a cycle.
+    Raised further, the error would be referenced by frames of its own traceback: a reference cycle.
     """
     try:
         return await handler(request)
@@ -139,7 +139,7 @@ async def _plain_errors(request: web.Request, handler: Handler) -> web.StreamRes
 
 
 def _rendered(page: partial[bytes], zipped: bool, leave: Callable[[], None]) -> tuple[bytes, bool]:
-    """Render in the thread, which holds its place until it ends, also when the client has gone."""
+    """Render in a thread; the scrape counts until the thread ends, even if the client has disconnected."""
     try:
         body = page()
         zipped = zipped and len(body) >= _GZIP_FROM_BYTES
@@ -149,10 +149,10 @@ def _rendered(page: partial[bytes], zipped: bool, leave: Callable[[], None]) -> 
 
 
 def chosen_collectors(query: MultiMapping[str], known: Iterable[str]) -> frozenset[str] | None:
-    """Return the collectors that ``collect[]`` or ``exclude[]`` leave, None for all; 400 for a wrong choice."""
+    """Return the collectors selected by ``collect[]`` or ``exclude[]``, None for all; 400 for an invalid query."""
     collect, exclude = query.getall("collect[]", []), query.getall("exclude[]", [])
     if collect and exclude:
-        raise web.HTTPBadRequest(text="give collect[] or exclude[], not both\n")
+        raise web.HTTPBadRequest(text="use collect[] or exclude[], not both\n")
     enabled = frozenset(known)
     for name in (*collect, *exclude):
         if name not in enabled:
@@ -163,9 +163,9 @@ def chosen_collectors(query: MultiMapping[str], known: Iterable[str]) -> frozens
 
 
 def scrape_timeout(header: str | None) -> float | None:
-    """Return how long collectors may take when Prometheus waits ``header`` seconds; None without a usable header.
+    """Return the collectors' deadline in seconds for the scrape timeout in ``header``; None without a valid header.
 
-    A tenth is kept for rendering and the way back, and 0.1 s is the least.
+    A tenth of the timeout is reserved for rendering and sending; the result is at least 0.1 s.
     """
     try:
         seconds = float(header or "")

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support import dead_mount
+from tests.faults import dead_mount
+from tests.faults.mount_namespace import CANNOT_MOUNT
 from tests.support.programs import Program, fetch, running, wait_until
 from tests.support.readings import Page
 
@@ -38,7 +39,7 @@ class Machine:
         return Page(fetch(self._url).decode())
 
     def end_calls(self) -> None:
-        """Let the mount's calls fail, as they do when a dead server is given up."""
+        """End the mount's server, so that calls on the mount fail."""
         with self._fifo.open("wb"):
             pass
 
@@ -68,14 +69,14 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
         env={"PYTHONPATH": os.pathsep.join(sys.path)},
     )
     with running(program):
-        line = program.wait_for_line(lambda line: '"msg": "listening"' in line or "no dead mount" in line)
-        if "no dead mount" in line:
+        line = program.wait_for_line(lambda line: '"msg": "listening"' in line or CANNOT_MOUNT in line)
+        if CANNOT_MOUNT in line:
             pytest.skip(line.strip())
         yield Machine(program, json.loads(line)["url"], folder, fifo)
 
 
 def test_a_mount_that_hangs_in_the_kernel(machine: Machine) -> None:
-    """A dead mount costs one scrape its time-out and later ones nothing, never the page, a thread more or the stop."""
+    """A dead mount delays one scrape by its time-out; not later ones, nor the stop; it costs one thread and no page."""
     dead, root = (str(machine.folder),), ("/",)
     assert machine.errors() == {root: 0, dead: 1}
     for _ in range(5):
