@@ -102,7 +102,7 @@ class Service:
         )
         self.request_totals = RequestTotals()
         self.request_listeners: Sequence[ObservationListener] = (self.request_totals.add, self.pollers.note_request)
-        """What receives every finished request of the proxy."""
+        """Receive every finished request of the proxy."""
         """The pollers of the configured servers."""
         self._owners = ProcessOwners(())
         self._built: dict[str, tuple[Build, Collector]] = {}

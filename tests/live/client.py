@@ -1,4 +1,4 @@
-"""A small client of the live feed, over bare sockets: a dashboard that was written against its description."""
+"""A client of the live feed on plain sockets, written against its documentation."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _check(value: Any, wanted: Any, where: str) -> None:
 
 
 class Connection:
-    """One connection to the exporter; to be used as a context manager."""
+    """A connection to the exporter; a context manager."""
 
     def __init__(self, address: str, *, receive_buffer: int | None = None) -> None:
         self._host, self._port = address.rsplit(":", 1)
@@ -112,7 +112,7 @@ class Connection:
             await self.writer.wait_closed()
 
     async def ask(self, path: str, *fields: str, method: str = "GET", version: str = "1.1") -> tuple[int, str]:
-        """Send a request and return the status and the head of the reply."""
+        """Send a request and return the status and the headers of the response."""
         host = () if any(field.startswith("Host:") for field in fields) else (f"Host: {self._host}:{self._port}",)
         lines = [f"{method} {path} HTTP/{version}", *host, *fields, "", ""]
         self.writer.write("\r\n".join(lines).encode())
@@ -121,13 +121,13 @@ class Connection:
         return int(head.split()[1]), head
 
     async def body(self, head: str) -> bytes:
-        """Return the body that follows a head with a length."""
+        """Return the body, by the Content-Length of the headers."""
         (length,) = [line.split(": ")[1] for line in head.splitlines() if line.lower().startswith("content-length")]
         async with asyncio.timeout(DEADLINE_SECONDS):
             return await self.reader.readexactly(int(length))
 
     async def watch(self, path: str = "/metrics", *fields: str) -> Self:
-        """Become a WebSocket."""
+        """Open a WebSocket."""
         status, head = await self.ask(path, *UPGRADE, *fields)
         assert status == 101, head
         return self
@@ -146,7 +146,7 @@ class Connection:
         return message
 
     async def closed(self) -> int | None:
-        """Wait until the exporter closes; returns the code it gave, None where it just hung up."""
+        """Wait until the exporter closes the connection; return its close code, None without a close frame."""
         code = None
         async with asyncio.timeout(DEADLINE_SECONDS):
             with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
@@ -163,7 +163,7 @@ class Connection:
                 pass
 
     async def listen(self) -> Self:
-        """Ask for server-sent events."""
+        """Request server-sent events."""
         status, head = await self.ask("/api/live", "Accept: text/event-stream")
         assert status == 200, head
         assert "Content-Type: text/event-stream" in head
@@ -179,7 +179,7 @@ class Connection:
 
 
 def data_of(event: str) -> dict[str, Any]:
-    """Return the data of an event of the kind message."""
+    """Return the data of a server-sent event named message."""
     kind, data, *rest = event.split("\n")
     assert kind == "event: message"
     assert rest == ["", ""]
@@ -188,7 +188,7 @@ def data_of(event: str) -> dict[str, Any]:
 
 
 async def get(address: str, path: str, *fields: str, method: str = "GET") -> tuple[int, Any]:
-    """Return the status and the JSON of one answer."""
+    """Send a GET request and return the status and the JSON of the response."""
     async with Connection(address) as connection:
         status, head = await connection.ask(path, *fields, method=method)
         assert "application/json" in head

@@ -1,4 +1,4 @@
-"""A live feed of a machine that the test makes up, served in this process with messages in quick succession."""
+"""A live feed of fake collectors, served in this process with a short interval."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ INTERVAL_SECONDS = 0.05
 
 @dataclass
 class Source:
-    """What the feed needs of the running exporter."""
+    """The parts of the running exporter that the feed uses."""
 
     scrape: Scrape
     config: Config = field(default_factory=lambda: Config(live=LiveOptions(history=False)))
@@ -43,14 +43,14 @@ class Source:
         self.metrics = RequestMetrics(self.registry, (self.request_totals.add,))
 
     def request(self, server: str, model: str) -> None:
-        """Let a request pass."""
+        """Record a successful request."""
         labels = RequestLabels(server, model, "chat")
         observed = RequestObservation(labels, stream=False, outcome="ok", code="200", duration=0.3)
         self.metrics.record(observed, Objectives())
 
 
 class Served:
-    """A feed that is served."""
+    """A served feed."""
 
     def __init__(self, source: Source, load: Fixed, address: str) -> None:
         self.source = source
@@ -59,23 +59,23 @@ class Served:
 
     @property
     def measured(self) -> int:
-        """How often the machine has been measured."""
+        """The number of measurements."""
         return self.load.runs
 
 
 class Serve(Protocol):
-    """Serves a feed until the test ends."""
+    """Serve a feed until the test ends."""
 
     async def __call__(
         self, *, interval: float = INTERVAL_SECONDS, live: LiveOptions | None = None, **more: Collector
     ) -> Served:
-        """Serve it; ``more`` are further collectors."""
+        """Serve a feed; ``more`` are further collectors."""
         ...
 
 
 @pytest_asyncio.fixture
 async def serve() -> AsyncIterator[Serve]:
-    """Give a function that serves feeds."""
+    """Return a function that serves feeds."""
     async with contextlib.AsyncExitStack() as stack:
 
         async def start(

@@ -1,4 +1,4 @@
-"""A machine made of families, and a meter that reads it, on clocks that stand still until they are told to go on."""
+"""A fake machine made of families, with manual clocks, and a meter that measures it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Machine:
-    """What can be set, and the meter that reads it."""
+    """Series that a test can set, and the meter that measures them."""
 
     def __init__(self) -> None:
         self.monotonic = 1000.0
@@ -47,7 +47,7 @@ class Machine:
         self._values.setdefault(name, {})[tuple(labels.items())] = value
 
     def forget(self, *names: str) -> None:
-        """Take families away; without names, all of them."""
+        """Remove families; without names, all of them."""
         for name in names or list(self._values):
             self._values.pop(name, None)
 
@@ -62,7 +62,7 @@ class Machine:
         self.set("network_transmit_bytes_total", sent, device=device)
 
     def gpu(self, index: str, **numbers: float) -> None:
-        """Set up a GPU that answers."""
+        """Add a GPU that responds."""
         card = {"gpu": index, "uuid": f"GPU-{index}"}
         self.set("gpu_up", 1, **card)
         self.set("gpu_info", 1, **card, name=f"card {index}", vendor="nvidia")
@@ -79,7 +79,7 @@ class Machine:
         operation: str = "chat",
         **observed: Any,
     ) -> None:
-        """Let a request pass."""
+        """Record a request."""
         tokens = Tokens(output=observed.pop("output_tokens", None))
         observation = RequestObservation(
             RequestLabels(server, model, operation),

@@ -1,4 +1,4 @@
-"""The feed over real sockets."""
+"""The live feed over real sockets."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def _until_measured(served: Served, times: int) -> None:
 
 
 async def _until_measured_no_more(served: Served) -> int:
-    """Wait until nothing has been measured for a few intervals, and return how often it was."""
+    """Wait until nothing was measured for a few intervals, and return the number of measurements."""
     async with asyncio.timeout(DEADLINE_SECONDS):
         while True:
             before = served.measured
@@ -41,7 +41,7 @@ async def _until_measured_no_more(served: Served) -> int:
 
 
 async def test_a_websocket_on_the_metrics_path_gets_messages(serve: Serve) -> None:
-    """One right after connecting, then one after the other, each as documented."""
+    """The first one right after connecting, then one after each interval, all with the documented fields."""
     served = await serve()
     async with Connection(served.address) as viewer:
         await viewer.watch()
@@ -55,7 +55,7 @@ async def test_a_websocket_on_the_metrics_path_gets_messages(serve: Serve) -> No
 
 
 async def test_events_are_the_same(serve: Serve) -> None:
-    """Who listens for events gets what who has a WebSocket gets, measured once for both."""
+    """Server-sent events carry the same messages as a WebSocket, measured once for both."""
     served = await serve()
     async with Connection(served.address) as viewer, Connection(served.address) as listener:
         await viewer.watch()
@@ -70,7 +70,7 @@ async def test_events_are_the_same(serve: Serve) -> None:
 
 
 async def test_events_over_http_1_0_have_no_chunks(serve: Serve) -> None:
-    """An old client reads events as they are, until the connection ends."""
+    """A client without chunked encoding receives plain events until the connection ends."""
     served = await serve()
     async with Connection(served.address) as listener:
         status, head = await listener.ask("/api/live", version="1.0")
@@ -80,8 +80,8 @@ async def test_events_over_http_1_0_have_no_chunks(serve: Serve) -> None:
             check_message(data_of((await listener.reader.readuntil(b"\n\n")).decode()))
 
 
-async def test_a_late_viewer_is_shown_the_newest_message_at_once(serve: Serve) -> None:
-    """Without waiting for the next one."""
+async def test_a_late_subscriber_receives_the_newest_message_at_once(serve: Serve) -> None:
+    """It does not wait for the next message."""
     served = await serve(interval=3600.0)
     async with Connection(served.address) as first, Connection(served.address) as second:
         message = await (await first.watch()).message()
@@ -91,8 +91,8 @@ async def test_a_late_viewer_is_shown_the_newest_message_at_once(serve: Serve) -
     assert served.measured == 1
 
 
-async def test_nothing_is_measured_while_nobody_watches(serve: Serve) -> None:
-    """Measuring begins with the first viewer, once for all of them, and ends with the last."""
+async def test_nothing_is_measured_without_subscribers(serve: Serve) -> None:
+    """Measuring starts with the first subscriber, runs once for all of them, and stops with the last."""
     served = await serve()
     assert await _until_measured_no_more(served) == 0
     async with AsyncExitStack() as stack:
@@ -104,8 +104,8 @@ async def test_nothing_is_measured_while_nobody_watches(serve: Serve) -> None:
     await _until_measured_no_more(served)
 
 
-async def test_history_is_measured_without_viewers(serve: Serve) -> None:
-    """With the history on there is a past to look at, before anybody came."""
+async def test_history_is_measured_without_subscribers(serve: Serve) -> None:
+    """With the history on, it has rows before the first subscriber connects."""
     served = await serve(live=LiveOptions(history=True))
     await _until_measured(served, 3)
     status, history = await get(served.address, "/api/history")
@@ -115,7 +115,7 @@ async def test_history_is_measured_without_viewers(serve: Serve) -> None:
 
 
 async def test_history_follows_the_configuration(serve: Serve) -> None:
-    """A reload switches it on without viewers, changes its length, and switches it off, which forgets it."""
+    """A reload turns the history on without subscribers; turning it off deletes it."""
     served = await serve()
     source = served.source
 
@@ -134,8 +134,8 @@ async def test_history_follows_the_configuration(serve: Serve) -> None:
     await _until_measured_no_more(served)
 
 
-async def test_who_leaves_takes_no_history_from_others(serve: Serve) -> None:
-    """Whoever asks between two messages shares one encoding; one that gives up does not cost the others theirs."""
+async def test_a_cancelled_request_does_not_cancel_the_shared_history(serve: Serve) -> None:
+    """Requests between two messages share one encoding; cancelling one of them does not affect the others."""
     feed = Broadcaster((await serve()).source, 3600.0)
     first, second = (asyncio.ensure_future(feed.history()) for _ in range(2))
     await asyncio.sleep(0)
@@ -144,8 +144,8 @@ async def test_who_leaves_takes_no_history_from_others(serve: Serve) -> None:
     assert first.cancelled()
 
 
-async def test_a_machine_without_threads_says_so(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    """503 with the reason; the feed itself goes on when there are threads again."""
+async def test_a_machine_without_threads_returns_503(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The response has the reason; the feed continues when threads are available again."""
 
     def no_thread(_function: object) -> None:
         raise RuntimeError("can't start new thread")
@@ -159,7 +159,7 @@ async def test_a_machine_without_threads_says_so(serve: Serve, monkeypatch: pyte
 
 
 async def test_a_replaced_scrape_is_measured_from_then_on(serve: Serve) -> None:
-    """After a reload the feed shows what the new collectors say."""
+    """After a reload the feed uses the new collectors."""
     served = await serve()
     async with Connection(served.address) as viewer:
         await viewer.watch()
@@ -172,8 +172,8 @@ async def test_a_replaced_scrape_is_measured_from_then_on(serve: Serve) -> None:
                 pass
 
 
-async def test_places_are_limited_and_given_back(serve: Serve) -> None:
-    """More viewers than are allowed are answered 503, of either kind; a place is free when one leaves."""
+async def test_the_number_of_connections_is_limited(serve: Serve) -> None:
+    """More connections of either kind receive a 503; a closed connection makes room for another."""
     served = await serve(live=LiveOptions(history=False, max_viewers=2))
     async with Connection(served.address) as first, Connection(served.address) as second:
         await (await first.watch()).message()
@@ -197,8 +197,8 @@ async def test_places_are_limited_and_given_back(serve: Serve) -> None:
 @pytest.mark.parametrize(
     "path", ["/metrics", "/api/live", "/api/models", "/api/models/metrics?model=m", "/api/history"]
 )
-async def test_other_pages_learn_nothing(serve: Serve, path: str, fields: tuple[str, ...]) -> None:
-    """Feed and /api answer 403 where Origin or Host is not the page's own, and measure nothing for it."""
+async def test_other_origins_are_rejected(serve: Serve, path: str, fields: tuple[str, ...]) -> None:
+    """Feed and /api return 403 for an Origin or Host that is not allowed, and nothing is measured."""
     served = await serve()
     status, told = await get(served.address, path, *fields, *(UPGRADE if path == "/metrics" else ()))
     assert status == 403
@@ -206,8 +206,8 @@ async def test_other_pages_learn_nothing(serve: Serve, path: str, fields: tuple[
     assert served.measured == 0
 
 
-async def test_listed_pages_and_hosts_are_answered(serve: Serve) -> None:
-    """With the header that lets the page's browser show the answer."""
+async def test_listed_origins_and_hosts_are_allowed(serve: Serve) -> None:
+    """The response has the header that lets a page of that origin read it."""
     served = await serve()
     allowed = replace(
         served.source.config.web,
@@ -224,7 +224,7 @@ async def test_listed_pages_and_hosts_are_answered(serve: Serve) -> None:
 
 
 async def test_models_are_listed_and_found(serve: Serve) -> None:
-    """By id, or by name where only one server has it; measured at once for who asks where nobody watches."""
+    """By id, or by name where only one server has it; a request without subscribers measures at once."""
     served = await serve(interval=3600.0)
     for server, model in (("a", "one"), ("a", "both"), ("b", "both"), ("b", "org/two")):
         served.source.request(server, model)
@@ -243,8 +243,8 @@ async def test_models_are_listed_and_found(serve: Serve) -> None:
         assert (status, list(told)) == (400, ["error"])
 
 
-async def test_who_asks_again_finds_rates(serve: Serve) -> None:
-    """Measuring goes on for a while after somebody asked, so that the second answer knows more."""
+async def test_a_second_request_has_rates(serve: Serve) -> None:
+    """Measuring continues for a while after a request, so that the next one has rates."""
     served = await serve()
     served.source.request("s", "m")
     async with asyncio.timeout(DEADLINE_SECONDS):
@@ -254,15 +254,15 @@ async def test_who_asks_again_finds_rates(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", "/api/nothing"), ("POST", "/api/models"), ("GET", "/api/")])
-async def test_whatever_else_is_asked_is_json_too(serve: Serve, method: str, path: str) -> None:
-    """404 with what was asked."""
+async def test_unknown_paths_return_json(serve: Serve, method: str, path: str) -> None:
+    """The 404 names the method and the path."""
     served = await serve()
     assert await get(served.address, path, method=method) == (404, {"error": f"Not Found: {method} {path}"})
 
 
 @pytest.mark.parametrize("spoiled", ["Sec-WebSocket-Version: 12", "Sec-WebSocket-Key: short"])
-async def test_a_broken_handshake_is_refused(serve: Serve, spoiled: str) -> None:
-    """400, and why."""
+async def test_an_invalid_handshake_is_rejected(serve: Serve, spoiled: str) -> None:
+    """The 400 has the reason."""
     served = await serve()
     name = spoiled.partition(":")[0]
     fields = [spoiled if field.startswith(name) else field for field in UPGRADE]
@@ -271,7 +271,7 @@ async def test_a_broken_handshake_is_refused(serve: Serve, spoiled: str) -> None
 
 
 async def test_pings_are_answered_and_messages_ignored(serve: Serve) -> None:
-    """A ping is answered with what it carried; text, binary and pong frames change nothing; a close is answered."""
+    """A pong carries the payload of the ping; text, binary and pong frames are ignored; a close is confirmed."""
     served = await serve(interval=3600.0)
     async with Connection(served.address) as viewer:
         await viewer.watch()
@@ -285,7 +285,7 @@ async def test_pings_are_answered_and_messages_ignored(serve: Serve) -> None:
 
 
 async def test_a_subprotocol_is_accepted(serve: Serve) -> None:
-    """A client that insists on one is taken at its word; browsers hang up otherwise."""
+    """Any subprotocol that a client offers is accepted; browsers close the connection otherwise."""
     served = await serve()
     async with Connection(served.address) as viewer:
         status, head = await viewer.ask("/metrics", *UPGRADE, "Sec-WebSocket-Protocol: dashboard, other")
@@ -295,7 +295,7 @@ async def test_a_subprotocol_is_accepted(serve: Serve) -> None:
 
 
 async def test_compression_is_not_offered(serve: Serve) -> None:
-    """Frames are the same bytes for everybody."""
+    """All subscribers receive the same bytes."""
     served = await serve()
     async with Connection(served.address) as viewer:
         _, head = await viewer.ask("/metrics", *UPGRADE, "Sec-WebSocket-Extensions: permessage-deflate")
@@ -303,8 +303,8 @@ async def test_compression_is_not_offered(serve: Serve) -> None:
         assert (await viewer.frame()).opcode == TEXT
 
 
-async def test_collectors_that_fail_or_hang_cost_their_own_numbers(serve: Serve) -> None:
-    """The others are in every message."""
+async def test_collectors_that_fail_or_hang_lose_only_their_own_numbers(serve: Serve) -> None:
+    """The numbers of other collectors are in every message."""
     hanging = Hanging()
     served = await serve(cpu=Raising(RuntimeError("broken")), memory=hanging)
     async with Connection(served.address) as viewer:
@@ -317,10 +317,10 @@ async def test_collectors_that_fail_or_hang_cost_their_own_numbers(serve: Serve)
     hanging.release.set()
 
 
-async def test_a_failure_to_measure_costs_a_message_and_is_logged_once(
+async def test_a_failed_measurement_skips_a_message_and_is_logged_once(
     serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whatever breaks, the feed goes on when it is mended."""
+    """The feed continues when the failure is over."""
 
     class Broken:
         broken = True

@@ -1,4 +1,4 @@
-"""The real exporter's feed beside its own metrics."""
+"""The feed of a real exporter, compared with its metrics."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def _page(exporter: Exporter) -> Page:
 
 
 async def _next(viewer: Connection, wanted: int) -> dict[str, Any]:
-    """Return the first message that knows of so many requests."""
+    """Return the first message with that many requests."""
     while True:
         message = await viewer.message()
         if message["apiStats"]["totalRequests"] >= wanted:
@@ -56,7 +56,7 @@ async def _next(viewer: Connection, wanted: int) -> dict[str, Any]:
 
 
 async def test_requests_are_those_of_the_metrics(start_exporter: StartExporter) -> None:
-    """Totals, distribution, quantiles, mean and tokens of requests through the proxy are what /metrics says."""
+    """Totals, distribution, quantiles, mean and tokens of proxied requests equal those of /metrics."""
     with standing_in({PATH: status(200, ANSWER, **{"Content-Type": "application/json"})}) as upstream:
         exporter = start_exporter(f"--proxy=it=127.0.0.1:0={upstream.url}")
         async with Connection(exporter.address) as viewer:
@@ -96,7 +96,7 @@ async def test_requests_are_those_of_the_metrics(start_exporter: StartExporter) 
 
 
 async def test_the_machine_is_that_of_the_metrics(start_exporter: StartExporter) -> None:
-    """Over the same ten seconds CPU and network are what the counters say; memory, load and disk are the gauges."""
+    """CPU and network equal the counters over the same ten seconds; memory, load and disk equal the gauges."""
     exporter = start_exporter("--collector.filesystem")
     async with Connection(exporter.address) as viewer:
         await (await viewer.watch()).message()
@@ -121,8 +121,8 @@ async def test_the_machine_is_that_of_the_metrics(start_exporter: StartExporter)
         assert message["diskUsage"]["total"] in after.by("modelhost_filesystem_size_bytes", "mountpoint").values()
 
 
-async def test_a_reload_changes_what_is_seen_and_who_may_see_it(start_exporter: StartExporter, tmp_path: Path) -> None:
-    """SIGHUP: a collector that is off is null from then on, history that is off empty, a listed origin heard."""
+async def test_a_reload_changes_collectors_history_and_origins(start_exporter: StartExporter, tmp_path: Path) -> None:
+    """SIGHUP: numbers of a disabled collector are null, a disabled history is empty, a listed origin is allowed."""
     file = tmp_path / "config.yaml"
     file.write_text("")
     exporter = start_exporter(f"--config.file={file}")
@@ -144,8 +144,8 @@ async def test_a_reload_changes_what_is_seen_and_who_may_see_it(start_exporter: 
         assert (status_, history["timestamps"]) == (200, [])
 
 
-async def test_viewers_are_told_when_the_exporter_stops(start_exporter: StartExporter) -> None:
-    """A WebSocket is closed with 1001, events end, and the stop waits for nobody."""
+async def test_connections_are_closed_when_the_exporter_stops(start_exporter: StartExporter) -> None:
+    """A WebSocket is closed with 1001, events end, and stopping does not wait for clients."""
     exporter = start_exporter()
     async with Connection(exporter.address) as viewer, Connection(exporter.address) as listener:
         await (await viewer.watch()).message()
@@ -159,7 +159,7 @@ async def test_viewers_are_told_when_the_exporter_stops(start_exporter: StartExp
 
 
 async def test_another_protocol_is_a_scrape(start_exporter: StartExporter) -> None:
-    """Whoever wants another protocol than WebSocket gets Prometheus text."""
+    """An upgrade to another protocol than WebSocket returns the metrics as text."""
     exporter = start_exporter()
     async with Connection(exporter.address) as client:
         code, head = await client.ask("/metrics", "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c")

@@ -41,7 +41,7 @@ def _message(cpu: float | None = None, models: dict[str, float] | None = None, g
 
 
 def test_an_empty_history_has_every_column() -> None:
-    """Before the first message there are all series, and nothing in them."""
+    """Before the first message all series are present and empty."""
     decoded = _decoded(History(60, 2))
     assert decoded == {
         "interval": 2,
@@ -52,8 +52,8 @@ def test_an_empty_history_has_every_column() -> None:
     }
 
 
-def test_columns_hold_what_messages_said() -> None:
-    """Row by row, null where nothing was known, also before a model or GPU was there."""
+def test_columns_hold_the_numbers_of_messages() -> None:
+    """Unknown values are null, also before a model or GPU appeared."""
     history = History(60, 2)
     history.add(1000.0, _message())
     history.add(1002.0, _message(cpu=12.34567, models={"s/m": 250.0}, gpus=1))
@@ -77,7 +77,7 @@ def test_columns_hold_what_messages_said() -> None:
 
 
 def test_all_series_come_from_the_message() -> None:
-    """Each series is the message's number of that name."""
+    """Each series has the number of that name."""
     machine = Machine()
     machine.set("memory_used_bytes", 3e9)
     machine.set("memory_total_bytes", 4e9)
@@ -104,8 +104,8 @@ def test_all_series_come_from_the_message() -> None:
     assert None not in last.values()
 
 
-def test_only_the_last_so_many_seconds_are_kept() -> None:
-    """The oldest rows make room, in every column; the order stays."""
+def test_only_the_configured_seconds_are_kept() -> None:
+    """New rows replace the oldest in every column; the order is kept."""
     history = History(60, 2)
     for number in range(100):
         history.add(1000.0 + 2 * number, _message(cpu=float(number), models={"s/m": float(number)}))
@@ -115,8 +115,8 @@ def test_only_the_last_so_many_seconds_are_kept() -> None:
     assert decoded["series"]["cpuUsage"] == decoded["models"]["s/m"]["p50"] == [float(n) for n in range(69, 100)]
 
 
-def test_what_is_older_is_left_out_after_a_sleep() -> None:
-    """A laptop that slept for a day shows the last minute, not yesterday's."""
+def test_old_rows_are_left_out_after_a_sleep() -> None:
+    """After a day of sleep the history has only rows of the last minute."""
     history = History(60, 2)
     for number in range(10):
         history.add(1000.0 + 2 * number, _message(cpu=1.0))
@@ -126,16 +126,16 @@ def test_what_is_older_is_left_out_after_a_sleep() -> None:
     assert decoded["series"]["cpuUsage"] == [2.0]
 
 
-def test_a_clock_that_is_set_back_moves_the_past() -> None:
-    """Timestamps rise whatever the clock does, and the newest is right."""
+def test_setting_the_clock_back_shifts_earlier_times() -> None:
+    """Timestamps always ascend, and the newest one is right."""
     history = History(60, 2)
     for when in (1000.0, 1002.0, 400.0, 402.0):
         history.add(when, _message(cpu=1.0))
     assert _decoded(history)["timestamps"] == [396000, 398000, 400000, 402000]
 
 
-def test_models_are_bounded_and_the_silent_make_room() -> None:
-    """No more than a hundred; a new one gets the place of one that has no requests any more, else none."""
+def test_models_are_bounded_and_inactive_ones_are_replaced() -> None:
+    """At most a hundred; a new model replaces one without recent requests, if there is one."""
     history = History(600, 2)
     busy = {f"s/m{number}": 1.0 for number in range(MAX_MODELS + 5)}
     history.add(1000.0, _message(models=busy))
@@ -149,8 +149,8 @@ def test_models_are_bounded_and_the_silent_make_room() -> None:
     assert models["s/new"]["p50"][-1] == 1.0
 
 
-def test_a_model_without_requests_in_the_whole_history_is_gone() -> None:
-    """What has no numbers in any row takes no memory."""
+def test_a_model_without_requests_in_the_whole_history_is_removed() -> None:
+    """An item without numbers in any row uses no memory."""
     history = History(60, 2)
     history.add(1000.0, _message(models={"s/m": 1.0}, gpus=1))
     for number in range(31):
@@ -160,8 +160,8 @@ def test_a_model_without_requests_in_the_whole_history_is_gone() -> None:
     assert decoded["gpus"] == []
 
 
-def test_memory_is_what_is_promised() -> None:
-    """An hour of as much as there can be takes no more than max_bytes and a little, and does not grow."""
+def test_memory_is_bounded() -> None:
+    """A full history of the maximum size uses about max_bytes, and does not grow."""
     everything = _message(1.0, {f"s/m{number}": 1.0 for number in range(MAX_MODELS)}, gpus=MAX_GPUS)
     tracemalloc.start()
     history = History(3600, 2)

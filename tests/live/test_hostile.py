@@ -1,4 +1,4 @@
-"""Viewers that do what they should not: nothing grows, nothing stops, and the others do not notice."""
+"""Misbehaving clients: memory does not grow, and other connections are not affected."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _head(opcode: int, size: int, *, final: bool = True, mask: bool = True) -> b
     ids=["huge", "large", "fragments", "unfinished", "orphan", "garbage", "texts", "pings", "pongs"],
 )
 async def test_hostile_frames_end_their_own_connection(serve: Serve, hostile: bytes, code: int) -> None:
-    """With the code that says why; another viewer goes on."""
+    """The close code has the reason; another connection continues."""
     served = await serve()
     async with Connection(served.address) as viewer, Connection(served.address) as other:
         await (await other.watch()).message()
@@ -56,8 +56,8 @@ async def test_hostile_frames_end_their_own_connection(serve: Serve, hostile: by
             check_message(await other.message())
 
 
-async def test_a_frame_that_never_ends_is_waited_for_by_nobody(serve: Serve) -> None:
-    """Half a frame, or half a message: the viewer still gets messages, and leaves whenever it likes."""
+async def test_an_incomplete_frame_blocks_nothing(serve: Serve) -> None:
+    """After half a frame or message the client still receives messages, and can disconnect."""
     served = await serve()
     for half in (_head(TEXT, 1000) + b"a", b"\x01\x81\0\0\0\0a", b"\x81"):
         async with Connection(served.address) as viewer:
@@ -68,8 +68,8 @@ async def test_a_frame_that_never_ends_is_waited_for_by_nobody(serve: Serve) -> 
 
 
 @pytest.mark.parametrize("kind", ["websocket", "events", "pinging"])
-async def test_a_viewer_that_does_not_read_is_dropped(serve: Serve, kind: str) -> None:
-    """It is passed over and then disconnected, while another gets every message; its place is free again."""
+async def test_a_client_that_does_not_read_is_disconnected(serve: Serve, kind: str) -> None:
+    """It misses messages and is disconnected, while another client receives all of them; its slot is free again."""
     served = await serve(interval=0.01, live=LiveOptions(history=False, max_viewers=2))
     for number in range(100):
         served.source.request("s", f"model-{number:03}")
@@ -99,7 +99,7 @@ async def _has_place(address: str) -> bool:
 
 
 async def test_a_thousand_connections(start_exporter: StartExporter) -> None:
-    """Of a thousand at once 200 get a place and the others 503; afterwards everything is as before."""
+    """200 of a thousand are accepted and the others receive a 503; afterwards all resources are released."""
     exporter = start_exporter("--web.max-connections=2000", "--web.max-connections-per-address=2000")
     process = psutil.Process(exporter.process.pid)
     async with Connection(exporter.address) as before:
@@ -117,8 +117,8 @@ async def test_a_thousand_connections(start_exporter: StartExporter) -> None:
         check_message(await (await after.watch()).message())
 
 
-async def test_a_stalled_viewer_of_the_real_exporter(start_exporter: StartExporter) -> None:
-    """Whatever event loop it runs on, one that never reads is dropped."""
+async def test_a_stalled_client_of_the_real_exporter(start_exporter: StartExporter) -> None:
+    """On the event loop in use, a client that never reads is disconnected."""
     exporter = start_exporter()
     async with Connection(exporter.address, receive_buffer=4096) as stalled, Connection(exporter.address) as other:
         stalled.reader._transport.pause_reading()  # type: ignore[attr-defined] # likewise
@@ -156,8 +156,8 @@ class _Transport(asyncio.Transport):
         self.aborted = True
 
 
-def test_a_slow_viewer_misses_messages_and_a_stalled_one_is_dropped() -> None:
-    """At most one message waits in memory; what catches up goes on; three misses in a row are the end."""
+def test_a_slow_subscriber_misses_messages_and_a_stalled_one_is_dropped() -> None:
+    """At most one message is buffered; a subscriber that catches up continues; three misses in a row end it."""
     transport = _Transport()
     viewer = Subscriber(transport, websocket_frame)
     for buffered, frames in ((0, 1), (9, 1), (9, 1), (0, 2), (9, 2), (9, 2)):
@@ -174,7 +174,7 @@ def test_a_slow_viewer_misses_messages_and_a_stalled_one_is_dropped() -> None:
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536, 1 << 20])
 async def test_frames_are_read_back_at_every_size(size: int) -> None:
-    """Each of the three ways to write a length, and the events."""
+    """With each of the three encodings of the length, and as events."""
     message = b"x" * size
     assert websocket_frame(message) == frame(TEXT, message)
     assert event(message) == b"event: message\ndata: " + message + b"\n\n"

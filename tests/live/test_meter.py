@@ -1,4 +1,4 @@
-"""What messages say, computed from families and clocks that the test sets."""
+"""Messages, computed from families and clocks that the test sets."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def _model(message: dict[str, Any], name: str = "s/m") -> dict[str, Any]:
     return dict(found)
 
 
-def test_a_machine_that_says_nothing_is_all_unknown() -> None:
-    """Without families every number is null, never 0, and the message is JSON."""
+def test_all_numbers_are_null_without_families() -> None:
+    """No number is 0, and the message can be encoded as JSON."""
     message = Machine().read()
     for name in ("cpuUsage", "cpuCores", "loadAverage", "loadAverages", "memoryUsage", "memoryUsed", "gpuUsage"):
         assert message[name] is None
@@ -34,7 +34,7 @@ def test_a_machine_that_says_nothing_is_all_unknown() -> None:
 
 
 def test_cpu_usage_is_what_was_not_idle_over_the_last_ten_seconds() -> None:
-    """Of all CPUs together; waiting for a disk is idle; what was before counts no more."""
+    """Of all CPUs together; iowait is idle; older measurements do not count."""
     machine = Machine()
     busy = 0.0
     for second in range(0, 40, 2):
@@ -50,7 +50,7 @@ def test_cpu_usage_is_what_was_not_idle_over_the_last_ten_seconds() -> None:
 
 
 def test_a_cpu_that_comes_back_from_being_offline_is_left_out() -> None:
-    """Its seconds start again; the others still count."""
+    """Its seconds restart; the other CPUs still count."""
     machine = Machine()
     machine.cpu("0", user=50.0, idle=50.0)
     machine.cpu("1", user=500.0, idle=500.0)
@@ -61,7 +61,7 @@ def test_a_cpu_that_comes_back_from_being_offline_is_left_out() -> None:
 
 
 def test_network_rates_are_bytes_a_second_over_ten_seconds() -> None:
-    """Never a running total; interfaces are summed; loopback and what lies on top of others count nothing."""
+    """Rates of all interfaces are summed, except loopback and interfaces on top of others."""
     machine = Machine()
     for moment in range(12):
         for device in ("eth0", "wlan0", "lo", "bond0", "eth0.100"):
@@ -74,7 +74,7 @@ def test_network_rates_are_bytes_a_second_over_ten_seconds() -> None:
 
 
 def test_a_bond_alone_is_counted() -> None:
-    """Where nothing else is measured, what lies on top of others is."""
+    """An interface on top of others counts where no other is measured."""
     machine = Machine()
     for moment in range(2):
         machine.traffic("bond0", 200.0 * moment, 0.0)
@@ -83,7 +83,7 @@ def test_a_bond_alone_is_counted() -> None:
 
 
 def test_an_interface_that_restarts_or_appears_makes_no_jump() -> None:
-    """Counters that fell count from 0, and one that comes with a large total counts from its second reading."""
+    """A reset counter counts from 0, and a new one with a large total from its second measurement."""
     machine = Machine()
     machine.traffic("eth0", 1e12, 0.0)
     machine.read()
@@ -92,8 +92,8 @@ def test_an_interface_that_restarts_or_appears_makes_no_jump() -> None:
     assert machine.read()["networkStats"]["bytesInPerSecond"] == pytest.approx(200)
 
 
-def test_after_a_gap_nothing_is_said_about_the_last_seconds() -> None:
-    """A reading after a minute of standstill knows no rates; the next one does, and not those of the standstill."""
+def test_rates_are_null_after_a_gap() -> None:
+    """The first message after a pause of a minute has no rates; the next one has those since the pause."""
     machine = Machine()
     machine.traffic("eth0", 0.0, 0.0)
     machine.cpu("0", user=0.0, idle=0.0)
@@ -109,8 +109,8 @@ def test_after_a_gap_nothing_is_said_about_the_last_seconds() -> None:
     assert machine.read()["networkStats"]["bytesInPerSecond"] == pytest.approx(10)
 
 
-def test_a_clock_that_is_set_moves_no_rate() -> None:
-    """The time of day can jump by hours: the timestamp follows, rates do not."""
+def test_setting_the_clock_does_not_affect_rates() -> None:
+    """The time of day jumps by hours: the timestamp changes, rates do not."""
     machine = Machine()
     machine.traffic("eth0", 0.0, 0.0)
     machine.read()
@@ -121,8 +121,8 @@ def test_a_clock_that_is_set_moves_no_rate() -> None:
     assert message["timestamp"] == "2027-01-15T06:00:04.000Z"
 
 
-def test_a_collector_that_fails_for_a_moment_leaves_a_hole() -> None:
-    """While it says nothing rates are unknown; afterwards they are those of the seconds that are known."""
+def test_rates_are_null_while_a_collector_fails() -> None:
+    """Afterwards they cover the time since the last known measurement."""
     machine = Machine()
     machine.traffic("eth0", 0.0, 0.0)
     machine.read()
@@ -133,7 +133,7 @@ def test_a_collector_that_fails_for_a_moment_leaves_a_hole() -> None:
 
 
 def test_memory_load_and_cores_are_the_families_values() -> None:
-    """Bytes as they are, use in percent, load of 1, 5 and 15 minutes."""
+    """Memory in bytes and percent, and load averages of 1, 5 and 15 minutes."""
     machine = Machine()
     for name, value in {
         "memory_used_bytes": 3e9,
@@ -155,7 +155,7 @@ def test_memory_load_and_cores_are_the_families_values() -> None:
     ("mounts", "total"), [({"/": 100.0, "/data": 900.0}, 100.0), ({"/a": 100.0, "/b": 900.0}, 900.0)]
 )
 def test_the_disk_is_that_of_the_root_or_the_largest(mounts: dict[str, float], total: float) -> None:
-    """Used is what is not free; the percentage leaves out what only root may fill, as df does."""
+    """Used space is what is not free; the percentage excludes space reserved for root, like df."""
     machine = Machine()
     for mountpoint, size in mounts.items():
         of = {"device": f"/dev{mountpoint}", "mountpoint": mountpoint, "fstype": "ext4"}
@@ -165,8 +165,8 @@ def test_the_disk_is_that_of_the_root_or_the_largest(mounts: dict[str, float], t
     assert machine.read()["diskUsage"] == {"used": total / 2, "total": total, "percent": pytest.approx(62.5)}
 
 
-def test_every_gpu_is_there_and_the_first_is_the_one() -> None:
-    """In the order of their index, with null for what a card does not say."""
+def test_gpus_are_listed_by_index_and_the_first_is_the_summary() -> None:
+    """Values that a GPU does not report are null."""
     machine = Machine()
     machine.gpu("10", memory_used_bytes=1.0)
     machine.gpu(
@@ -197,8 +197,8 @@ def test_every_gpu_is_there_and_the_first_is_the_one() -> None:
     )
 
 
-def test_a_gpu_that_is_lost_is_there_without_numbers() -> None:
-    """Up is 0 and nothing else is said: the card stays in the list, all null."""
+def test_a_lost_gpu_is_listed_without_numbers() -> None:
+    """gpu_up is 0 and there are no other series: the GPU stays in the list, all numbers null."""
     machine = Machine()
     machine.gpu("0", utilization_ratio=0.5)
     machine.read()
@@ -209,8 +209,8 @@ def test_a_gpu_that_is_lost_is_there_without_numbers() -> None:
     assert [value for field, value in message["gpus"][0].items() if field not in ("id", "uuid")] == [None] * 7
 
 
-def test_gpus_that_are_not_there_are_counted() -> None:
-    """Those that never said who they are as well; null on a machine that has no GPU to miss."""
+def test_missing_gpus_are_counted() -> None:
+    """Including GPUs without a known identity; null where no GPU is expected."""
     machine = Machine()
     assert machine.read()["gpusMissing"] is None
     machine.set("gpu_devices", 6)
@@ -220,8 +220,8 @@ def test_gpus_that_are_not_there_are_counted() -> None:
     assert machine.read()["gpusMissing"] == 0
 
 
-def test_gpus_that_nobody_can_ask_are_still_there() -> None:
-    """A collector that misses its deadline is not a machine without GPUs."""
+def test_gpus_are_listed_while_the_collector_is_late() -> None:
+    """A collector that misses its deadline does not mean that there are no GPUs."""
     machine = Machine()
     machine.gpu("0", utilization_ratio=0.5)
     machine.read()
@@ -235,8 +235,8 @@ def test_gpus_that_nobody_can_ask_are_still_there() -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_what_is_no_number_is_unknown(value: float) -> None:
-    """NaN and infinity cannot be JSON: null."""
+def test_nan_and_infinity_are_null(value: float) -> None:
+    """They cannot be encoded as JSON."""
     machine = Machine()
     machine.set("load1", value)
     machine.gpu("0", utilization_ratio=value)
@@ -244,8 +244,8 @@ def test_what_is_no_number_is_unknown(value: float) -> None:
     assert message["loadAverage"] is message["gpuUsage"] is None
 
 
-def test_requests_are_rates_of_ten_seconds_and_means_of_a_minute() -> None:
-    """After 20 s the rate has forgotten, the mean has not; after 70 s the mean is null, and totals stay."""
+def test_rates_cover_ten_seconds_and_means_a_minute() -> None:
+    """After 20 s the rate is 0 and the mean is unchanged; after 70 s the mean is null, and totals stay."""
     machine = Machine()
     machine.read()
     for _ in range(4):
@@ -274,8 +274,8 @@ def test_requests_are_rates_of_ten_seconds_and_means_of_a_minute() -> None:
     assert stats["errorRate"] is model["successRate"] is model["timeToFirstToken"] is None
 
 
-def test_a_model_that_appears_counts_from_nothing() -> None:
-    """Its first request is in the rate and in the quantiles, though there was no series before it."""
+def test_a_new_model_counts_from_0() -> None:
+    """Its first request is included in the rate and the quantiles."""
     machine = Machine()
     machine.request("old")
     machine.read()
@@ -287,8 +287,8 @@ def test_a_model_that_appears_counts_from_nothing() -> None:
     assert message["apiStats"]["requestsPerSecond"] == pytest.approx(0.5)
 
 
-def test_what_was_before_anybody_watched_is_in_totals_only() -> None:
-    """The first message has totals, and no rates."""
+def test_requests_before_the_first_message_are_in_totals_only() -> None:
+    """The first message has totals but no rates."""
     machine = Machine()
     machine.request()
     message = machine.read()
@@ -309,7 +309,7 @@ def test_totals_that_were_read_stay_as_they_were() -> None:
 
 
 def test_the_distribution_counts_since_the_start() -> None:
-    """Five ranges with exact bounds, and the largest of them."""
+    """Counts of the five ranges with exact bounds, and the largest count."""
     machine = Machine()
     for seconds in (0.05, 0.1, 0.4, 0.6, 0.9, 1.0, 3.0, 5.5, 9000.0):
         machine.request(seconds=seconds)
@@ -318,8 +318,8 @@ def test_the_distribution_counts_since_the_start() -> None:
     assert stats["maxDistributionCount"] == 3
 
 
-def test_who_counts_and_who_shows() -> None:
-    """Operation other counts nowhere; model unknown counts in the totals and is no model of the list."""
+def test_other_operations_and_unknown_models() -> None:
+    """Operation 'other' is not counted; model 'unknown' is counted in the totals and is not listed."""
     machine = Machine()
     machine.request("m")
     machine.request("unknown", outcome="client_error")
@@ -329,8 +329,8 @@ def test_who_counts_and_who_shows() -> None:
     assert [model["id"] for model in message["models"]] == ["s/m"]
 
 
-def test_what_clients_did_wrong_is_neither_good_nor_bad() -> None:
-    """Client errors and disconnects leave success and error rates as they are; alone they make none."""
+def test_client_errors_do_not_affect_success_and_error_rates() -> None:
+    """Neither do disconnects; without other requests both rates are null."""
     machine = Machine()
     machine.read()
     machine.request(outcome="client_error")
@@ -342,8 +342,8 @@ def test_what_clients_did_wrong_is_neither_good_nor_bad() -> None:
     assert (message["apiStats"]["errorRate"], _model(message)["successRate"]) == (0.0, 100.0)
 
 
-def test_tokens_that_no_server_tells_are_unknown() -> None:
-    """Without token counts the rate of tokens is null, not 0."""
+def test_token_rate_is_null_without_token_counts() -> None:
+    """It is not 0."""
     machine = Machine()
     machine.read()
     machine.request()
@@ -352,8 +352,8 @@ def test_tokens_that_no_server_tells_are_unknown() -> None:
     assert model["tokensPerSecond"] is None
 
 
-def test_a_model_is_what_proxy_and_server_say_of_it() -> None:
-    """Memory of all kinds, loaded or not, requests under way; a model nobody asked yet has no numbers of requests."""
+def test_a_model_combines_requests_and_server_state() -> None:
+    """Memory of all types, loaded or not, requests in progress; without requests, no numbers of requests."""
     machine = Machine()
     for model in ("m", "idle"):
         machine.set("model_loaded", 1, server="s", model=model)
@@ -376,7 +376,7 @@ def test_a_model_is_what_proxy_and_server_say_of_it() -> None:
 
 
 def test_models_are_sorted_and_bounded() -> None:
-    """Those with the most requests first, then by id; no more than a hundred."""
+    """Most requests first, then by id; at most a hundred."""
     machine = Machine()
     for number in range(MAX_MODELS + 20):
         machine.request(f"m{number:03}", server="b" if number % 2 else "a")
@@ -388,7 +388,7 @@ def test_models_are_sorted_and_bounded() -> None:
 
 
 def test_memory_stays_bounded_when_nothing_happens() -> None:
-    """A model without requests keeps one set of counts, however many readings there are."""
+    """A model without new requests has one set of counts in all measurements."""
     machine = Machine()
     machine.request()
     for _ in range(100):
@@ -398,15 +398,15 @@ def test_memory_stays_bounded_when_nothing_happens() -> None:
     assert len({id(reading.requests["s", "m"]) for reading in readings}) == 1
 
 
-def test_each_message_is_kept_with_its_time() -> None:
-    """The history is given every message and the time of day."""
+def test_each_message_has_its_time() -> None:
+    """The time of day is returned with each message."""
     machine = Machine()
     messages = [machine.read(), machine.read()]
     assert machine.kept == [(1.8e9 + 2, messages[0]), (1.8e9 + 4, messages[1])]
 
 
 def test_every_family_that_is_read_exists() -> None:
-    """The names that the feed looks up are those of the contract."""
+    """All names that the feed looks up are declared."""
     declared = {family.name for name in collectors.names() for family in collectors.module(name).FAMILIES}
     declared |= {family.name for family in request_metrics.FAMILIES}
     asked: set[str] = set()

@@ -24,7 +24,7 @@ def _cumulative(counts: list[int]) -> list[float]:
 
 
 def _reference(wanted: float, counts: list[int]) -> float | None:
-    """Walk the buckets and take values as evenly spread in the one where the wanted rank lies."""
+    """Return the quantile by linear search and interpolation: the reference implementation."""
     left = wanted * sum(counts)
     lower = 0.0
     for bound, count in zip(BOUNDS, counts, strict=True):
@@ -37,7 +37,7 @@ def _reference(wanted: float, counts: list[int]) -> float | None:
 
 @given(COUNTS, st.sampled_from([0.5, 0.95, 0.99]))
 def test_a_quantile_is_where_a_walk_through_the_buckets_finds_it(counts: list[int], wanted: float) -> None:
-    """For any counts the quantile is the reference's, and an empty histogram has none."""
+    """For any counts the quantile equals that of the reference; an empty histogram has none."""
     found, expected = quantile(wanted, BOUNDS, _cumulative(counts)), _reference(wanted, counts)
     assert found == (None if expected is None else pytest.approx(expected, rel=1e-9))
 
@@ -82,6 +82,6 @@ def test_a_quantile_is_prometheus_own(tmp_path: Path) -> None:
         ([100.0, 110.0, 3.0, 4.0], 14.0),
     ],
 )
-def test_an_increase_knows_of_restarts_and_gaps(values: list[float | None], expected: float | None) -> None:
-    """A counter that fell started again at 0, as for Prometheus; a missing value is passed over."""
+def test_an_increase_handles_resets_and_gaps(values: list[float | None], expected: float | None) -> None:
+    """A lower value is a reset to 0, like in Prometheus; a missing value is skipped."""
     assert increase(values) == expected

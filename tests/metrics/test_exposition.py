@@ -1,4 +1,4 @@
-"""Which format a client gets."""
+"""Content negotiation and rendering."""
 
 from __future__ import annotations
 
@@ -65,14 +65,14 @@ def test_the_format_with_the_highest_quality_is_chosen(accept: str, expected: Fo
         ("gzip;q=0, *", False),
     ],
 )
-def test_gzip_is_used_where_it_is_welcome(header: str, *, expected: bool) -> None:
-    """Accept-Encoding's q-values are honoured, a wildcard counts, and q=0 forbids."""
+def test_gzip_is_used_where_it_is_accepted(header: str, *, expected: bool) -> None:
+    """By the q-values of Accept-Encoding: a wildcard counts, and q=0 forbids."""
     assert accepts_gzip(header) is expected
 
 
 @pytest.mark.parametrize("format_", [TEXT, OPENMETRICS])
 def test_a_page_is_what_prometheus_client_writes(format_: Format) -> None:
-    """Every character that needs escaping and every kind of number is written as the reference writes it."""
+    """Every character that needs escaping and every kind of number is rendered like prometheus_client does."""
     registry = CollectorRegistry()
     GCCollector(registry=registry)
     PlatformCollector(registry=registry)

@@ -27,7 +27,7 @@ NAMES = collectors.names()
 
 
 def shape(family: Metric) -> tuple[str, str, str, tuple[str, ...]]:
-    """Return what a family's declaration says of it: name, type, HELP, labels."""
+    """Return name, type, HELP and labels of a family."""
     if family.type == "histogram":
         ((labels),) = {tuple(name for name in sample.labels if name != "le") for sample in family.samples}
         return family.name, family.type, family.documentation, labels
@@ -36,18 +36,18 @@ def shape(family: Metric) -> tuple[str, str, str, tuple[str, ...]]:
 
 
 def declared(families: Iterable[Family]) -> list[tuple[str, str, str, tuple[str, ...]]]:
-    """Return the same of declarations."""
+    """Return name, type, HELP and labels of declarations."""
     return [(family.name, family.type, family.help, family.labels) for family in families]
 
 
 def test_every_collector_has_its_full_machine(tmp_path: Path) -> None:
-    """A collector that nobody gave a full machine to (tests/support/machine.py) would escape the tests below."""
+    """Each collector has a machine in tests/support/machine.py; otherwise the tests below would not cover it."""
     assert set(every_collector(tmp_path)) == set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_collector_emits_what_it_declares(name: str, tmp_path: Path) -> None:
-    """On a machine that has everything, a collector emits every family it declares, once, and no other."""
+    """On a machine that provides everything, a collector emits each declared family once, and no others."""
     emitted = [shape(family) for family in every_collector(tmp_path)[name].collect()]
     assert sorted(emitted) == sorted(declared(collectors.module(name).FAMILIES))
 
@@ -89,7 +89,7 @@ def test_a_declaration_keeps_the_contract(name: str) -> None:
 
 
 def test_own_families_are_on_the_page_as_declared() -> None:
-    """What the exporter says about itself and its collectors has the declared names, types, labels and HELP."""
+    """The exporter's own families have the declared names, types, labels and HELP."""
     own = ExporterMetrics(simulated=True)
     emitted = [shape(family) for family in own.collect() if family.name.startswith("modelhost_")]
     assert sorted(emitted) == sorted(declared(exporter_metrics.FAMILIES))
@@ -99,7 +99,7 @@ def test_own_families_are_on_the_page_as_declared() -> None:
 
 
 def test_a_family_without_known_values_is_absent() -> None:
-    """Absent beats zero: no sample, no family."""
+    """A family without samples is not emitted."""
     family = gauge("x", "X.", "device")
     assert not list(family.by([]))
     assert not list(family.by([(("a",), None)]))
@@ -121,7 +121,7 @@ def test_every_label_needs_a_value() -> None:
 @pytest.mark.parametrize("format_", [TEXT, OPENMETRICS], ids=["text", "openmetrics"])
 @pytest.mark.parametrize("value", ["/mnt/é", "/mnt/\udcff", "\ud800", 'a"b\\c\nd', ""])
 def test_any_label_value_can_be_written(value: str, format_: Format) -> None:
-    """Whatever a kernel or a client calls a thing, the page can carry it, and it stays one line."""
+    """Any name from the kernel or a client can be rendered, on one line."""
     rendered = format_.render(list(gauge("x", "X.", "device").by([((value,), 1)])))
     assert len([line for line in rendered.decode().splitlines() if line.startswith("modelhost_x{")]) == 1
 
@@ -133,7 +133,7 @@ def test_undecodable_names_stay_apart() -> None:
 
 
 def test_bytes_that_are_utf8_are_shown_as_text() -> None:
-    """Names that an ASCII locale could not decode are UTF-8 on the page all the same."""
+    """Names that an ASCII locale cannot decode are UTF-8 on the page."""
     name = "é".encode().decode("ascii", "surrogateescape")
     ((metric),) = gauge("x", "X.", "device").by([((name,), 1)])
     assert metric.samples[0].labels == {"device": "é"}
@@ -147,8 +147,8 @@ def test_counters_are_written_with_total_and_their_type() -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 10**400, -(10**400)])
-def test_what_no_machine_has_is_absent(value: float) -> None:
-    """NaN, infinity and what is beyond a double never reach the page; the other samples do."""
+def test_impossible_values_are_left_out(value: float) -> None:
+    """NaN, infinity and values beyond a double are not on the page; the other samples are."""
     (family,) = gauge("g", "A gauge.", "name").by([(("odd",), value), (("sound",), -1.5)])
     assert [(sample.labels, sample.value) for sample in family.samples] == [({"name": "sound"}, -1.5)]
     assert list(counter("c", "A counter.").of(value)) == []
@@ -161,7 +161,7 @@ def test_a_counter_below_zero_is_absent() -> None:
 
 
 def test_different_names_are_different_labels() -> None:
-    """Bytes that are no UTF-8, and names that look like what stands for them, never make the same series twice."""
+    """Escaped invalid bytes, and names that contain such an escape, never result in the same series twice."""
     family = gauge("x", "Help.", "name")
     names = (
         b"\xff",

@@ -1,4 +1,4 @@
-"""What is counted as things happen shows as prometheus_client's own instruments would show it."""
+"""Instruments are rendered like those of prometheus_client."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _page(registry: CollectorRegistry) -> str:
 
 
 def test_the_page_is_that_of_the_reference() -> None:
-    """Bounds are inclusive, buckets add up, and numbers are written alike."""
+    """Bounds are inclusive, buckets are cumulative, and numbers have the same format."""
     disable_created_metrics()  # type: ignore[no-untyped-call] # has no types
     ours, theirs = CollectorRegistry(), CollectorRegistry()
     name = "modelhost_{}".format
@@ -56,7 +56,7 @@ def test_the_page_is_that_of_the_reference() -> None:
 
 
 def test_a_child_has_a_value_for_each_label() -> None:
-    """Too few or too many are a mistake in the code, not a series."""
+    """Too few or too many values raise a ValueError."""
     requests = live_counter(counter("requests", "Some.", "model"), CollectorRegistry())
     for wrong in ((), ("a", "b")):
         with pytest.raises(ValueError, match="labels"):

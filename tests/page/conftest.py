@@ -1,4 +1,4 @@
-"""A real browser, and a page in it that is watched for what must never happen."""
+"""A real browser, and pages in it that are checked for errors and policy violations."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ addEventListener("securitypolicyviolation", (event) => violations.push(event.vio
 
 
 class OpenPage(Protocol):
-    """Opens an address in a context of its own."""
+    """Open an address in its own browser context."""
 
     def __call__(self, url: str, *, losing: bool = False, state: str = "live", **context: Any) -> Page:
-        """Open it and wait until it is in a state; ``losing``: a browser complains, since something goes wrong."""
+        """Open it and wait for a state; ``losing``: console errors are expected, since connections fail."""
         ...
 
 
 class Serve(Protocol):
-    """Starts a stand-in feed; it is stopped when the test ends."""
+    """Start a stand-in feed that is stopped when the test ends."""
 
     def __call__(self, message: dict[str, Any], history: dict[str, Any] | None = None, **options: Any) -> StandInFeed:
-        """Serve the page and these."""
+        """Serve the page with this message and history."""
         ...
 
 
@@ -57,7 +57,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def open_page(browser: Browser) -> Iterator[OpenPage]:
-    """Give a function that opens pages; at the end none has complained or asked another host."""
+    """Return a function that opens pages; in the end no page has errors or requests to other hosts."""
     with contextlib.ExitStack() as checks:
 
         def open_(url: str, *, losing: bool = False, state: str = "live", **options: Any) -> Page:
@@ -91,7 +91,7 @@ def open_page(browser: Browser) -> Iterator[OpenPage]:
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """Give a function that starts stand-in feeds."""
+    """Return a function that starts stand-in feeds."""
     with contextlib.ExitStack() as stack:
 
         def serve_(message: dict[str, Any], history: dict[str, Any] | None = None, **options: Any) -> StandInFeed:

@@ -1,4 +1,4 @@
-"""A stand-in for the live feed: it serves the real page, and sends what a test tells it to."""
+"""A stand-in for the live feed: it serves the real page, and sends the messages of a test."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ DEADLINE_SECONDS = 20.0
 
 @dataclass
 class _Service:
-    """What the page needs of the running exporter."""
+    """The parts of the running exporter that the page uses."""
 
     config: Config
     scrape: Scrape
 
 
 class StandInFeed:
-    """One server in a thread of its own. Every viewer gets the latest message at once, then each that is sent.
+    """One server in a thread of its own. Each client receives the latest message at once, then each that is sent.
 
     ``refused`` is why the feed and the API answer 403; ``without`` names static files that are not there.
     """
@@ -53,9 +53,9 @@ class StandInFeed:
         self.history = history or {"interval": 2, "timestamps": [], "series": {}, "gpus": [], "models": {}}
         self.asked: list[str] = []
         self.hangs = False
-        """Whether nothing but the page's files is answered, as by a machine that fell asleep."""
+        """Whether only requests for the page's files are answered, as if the machine were asleep."""
         self.waiting = 0
-        """Requests that wait for an answer because of that."""
+        """Requests that wait for a response because of that."""
         self._refused = refused
         self._websockets = websockets
         self._without = without
@@ -68,16 +68,16 @@ class StandInFeed:
         self.url = self._call(self._start())
 
     def send(self, message: dict[str, Any]) -> None:
-        """Send a message to every viewer; those that come later get it first."""
+        """Send a message to all clients; later ones receive it first."""
         self.message = message
         self._loop.call_soon_threadsafe(self._tell, json.dumps(message))
 
     def hang_up(self) -> None:
-        """Close every viewer's connection."""
+        """Close all connections."""
         self._loop.call_soon_threadsafe(self._tell, None)
 
     def has_been_asked(self, path: str, times: int) -> bool:
-        """Tell whether a path was asked for so often."""
+        """Return whether a path was requested that often."""
         return self.asked.count(path) >= times
 
     def close(self) -> None:
@@ -126,7 +126,7 @@ class StandInFeed:
         return response
 
     async def _hang(self) -> None:
-        """Wait until the client gives up."""
+        """Wait until the client disconnects."""
         self.waiting += 1
         try:
             await asyncio.Event().wait()

@@ -1,4 +1,4 @@
-"""Messages of the feed, and an hour of history, as the page gets them."""
+"""Messages of the feed, and an hour of history, as the page receives them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ START = 1_750_000_000
 
 
 def stamp(seconds: float) -> str:
-    """Return a time in seconds since 1970 as the feed writes it."""
+    """Return a time in seconds since 1970 in the format of the feed."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -54,7 +54,7 @@ def model(name: str, **fields: Any) -> dict[str, Any]:
 
 
 def message(at: float = START, **fields: Any) -> dict[str, Any]:
-    """Return a message of the time ``at`` (seconds since 1970); fields take the place of its own."""
+    """Return a message of the time ``at`` (seconds since 1970); ``fields`` replace those of the message."""
     gpus = fields.get("gpus", [])
     return {
         "timestamp": stamp(at),

@@ -1,4 +1,4 @@
-"""Takes the README's picture of the page: ``python -m tests.page.screenshot docs/live-page.png``."""
+"""Take the README's picture of the page: ``python -m tests.page.screenshot docs/live-page.png``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MODEL = "llama3.3:70b"
 
 
 class Day:
-    """An hour of a machine that serves a model: requests come in waves, and everything follows them."""
+    """An hour of a machine that serves a model: requests arrive in waves, and all other values follow them."""
 
     def __init__(self, end: float) -> None:
         self._random = random.Random(7)  # noqa: S311 - a picture
@@ -32,7 +32,7 @@ class Day:
         return min(1.0, 0.28 + 0.55 * bursts + 0.05 * math.sin(at / 210))
 
     def column(self, low: float, high: float, noise: float, smooth: float = 0.92) -> list[float]:
-        """Return values between low and high that follow the load, with noise that remembers."""
+        """Return values between low and high that follow the load, with correlated noise."""
         jitter, values = 0.0, []
         for load in self.load:
             jitter = smooth * jitter + (1 - smooth) * self._random.gauss(0, 4 * noise)

@@ -1,4 +1,4 @@
-"""The page for everybody: light and dark, phone to wide screen, keyboard and screen reader."""
+"""Accessibility of the page: themes, screen widths, keyboard and screen reader."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ _BUSY = message(
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_text_can_be_read(serve: Serve, open_page: OpenPage, scheme: str) -> None:
-    """A contrast of 4.5 at least, in both schemes, amber and red included, connected or not."""
+def test_every_text_has_enough_contrast(serve: Serve, open_page: OpenPage, scheme: str) -> None:
+    """At least 4.5 in both themes, including amber and red, connected or not."""
     feed = serve(_BUSY)
     page = open_page(feed.url, color_scheme=scheme, losing=True)
     found = page.evaluate(_LOW_CONTRAST)
@@ -67,7 +67,7 @@ def test_every_text_can_be_read(serve: Serve, open_page: OpenPage, scheme: str) 
 
 @pytest.mark.parametrize("width", [320, 390, 768, 1100, 1440, 2560])
 def test_nothing_is_wider_than_the_screen(serve: Serve, open_page: OpenPage, width: int) -> None:
-    """No scrolling sideways, with eight GPUs and a long model's name; no number is wider than its card."""
+    """No horizontal scrolling with eight GPUs and a long model name; no number is wider than its card."""
     gpus = [gpu(number) for number in range(8)]
     long = model("an-organisation/a-model-with-a-name-that-does-not-end-Instruct-GGUF:Q4_K_M" * 2)
     host = {"name": "ahostwhosenamegoesonandon" * 5 + ".example.com", "system": "Linux"}
@@ -81,8 +81,8 @@ def test_nothing_is_wider_than_the_screen(serve: Serve, open_page: OpenPage, wid
     assert page.evaluate(wide) == []
 
 
-def test_everything_is_reached_by_keyboard(serve: Serve, open_page: OpenPage) -> None:
-    """Tab goes to the skip link first, then through controls and charts; what has the focus shows it."""
+def test_all_controls_are_reachable_by_keyboard(serve: Serve, open_page: OpenPage) -> None:
+    """Tab moves to the skip link first, then through controls and charts; the focus is visible."""
     page = open_page(serve(message(START + 2, models=[model("m"), model("n")]), hour(START)).url)
     seen = []
     for _ in range(12):
@@ -95,8 +95,8 @@ def test_everything_is_reached_by_keyboard(serve: Serve, open_page: OpenPage) ->
     assert "chart" in seen
 
 
-def test_bars_and_lines_keep_their_colours_where_the_system_sets_all(serve: Serve, open_page: OpenPage) -> None:
-    """With forced colours (high contrast) bars, the legends' keys and the indicator's dot are still to be seen."""
+def test_bars_and_lines_keep_their_colours_with_forced_colours(serve: Serve, open_page: OpenPage) -> None:
+    """In high contrast mode bars, keys of legends and the dot of the indicator are visible."""
     page = open_page(serve(message(models=[model("m")])).url, forced_colors="active")
     card = page.locator("#api").evaluate("card => getComputedStyle(card).backgroundColor")
     for selector, part in ((".bars .meter div", ""), ("#disk .meter div", ""), (".dot", ""), (".p95", "::before")):
@@ -104,8 +104,8 @@ def test_bars_and_lines_keep_their_colours_where_the_system_sets_all(serve: Serv
         assert page.locator(selector).first.evaluate(script, part) != card, selector
 
 
-def test_what_gets_the_focus_is_not_behind_the_bar(serve: Serve, open_page: OpenPage) -> None:
-    """The page moves when it has to."""
+def test_a_focused_element_is_not_behind_the_bar(serve: Serve, open_page: OpenPage) -> None:
+    """The page scrolls where needed."""
     feed = serve(message(START + 2, models=[model("m")]), hour(START))
     page = open_page(feed.url, viewport={"width": 1200, "height": 400})
     select = page.locator("#model")
@@ -117,8 +117,8 @@ def test_what_gets_the_focus_is_not_behind_the_bar(serve: Serve, open_page: Open
     assert select.evaluate("select => select.getBoundingClientRect().top") >= bar
 
 
-def test_a_charts_numbers_are_reached_by_keyboard(serve: Serve, open_page: OpenPage) -> None:
-    """The arrows walk along the points of the chart that has the focus."""
+def test_the_numbers_of_a_chart_are_reachable_by_keyboard(serve: Serve, open_page: OpenPage) -> None:
+    """The arrow keys move along the points of the focused chart."""
     page = open_page(serve(message(START + 2, cpuUsage=50.5), hour(START)).url)
     chart = page.locator("#cpu .chart")
     chart.focus()
@@ -135,8 +135,8 @@ def test_a_charts_numbers_are_reached_by_keyboard(serve: Serve, open_page: OpenP
     expect(tip).to_be_hidden()
 
 
-def test_a_screen_reader_finds_its_way(serve: Serve, open_page: OpenPage) -> None:
-    """Landmarks, one heading a card, names for every control and chart."""
+def test_the_page_has_landmarks_headings_and_names(serve: Serve, open_page: OpenPage) -> None:
+    """Landmarks, one heading for each card, and names for all controls and charts."""
     page = open_page(serve(message(START + 2, models=[model("m")], gpus=[gpu(0)]), hour(START)).url)
     for role in ("banner", "main", "contentinfo", "navigation"):
         expect(page.get_by_role(role)).to_have_count(1)
@@ -149,8 +149,8 @@ def test_a_screen_reader_finds_its_way(serve: Serve, open_page: OpenPage) -> Non
         expect(page.get_by_role("img", name=f"{title}, last ")).to_have_count(1)
 
 
-def test_a_screen_reader_hears_changes_of_the_connection_only(serve: Serve, open_page: OpenPage) -> None:
-    """No number is in a live region; that the page is live, or no longer, is."""
+def test_only_changes_of_the_connection_are_announced(serve: Serve, open_page: OpenPage) -> None:
+    """The state of the connection is in a live region; no number is."""
     feed = serve(message())
     page = open_page(feed.url, losing=True)
     live = page.locator("[role=status], [role=alert], [aria-live]")
@@ -160,11 +160,11 @@ def test_a_screen_reader_hears_changes_of_the_connection_only(serve: Serve, open
     expect(page.locator("#cpu .value")).to_have_text("95.0%")
     assert live.all_inner_texts() == texts
     feed.close()
-    expect(page.get_by_role("status")).to_have_text("Not connected. The page tries again every 5 seconds.")
+    expect(page.get_by_role("status")).to_have_text("Not connected. The page reconnects every 5 seconds.")
 
 
-def test_it_follows_a_change_of_the_scheme(serve: Serve, open_page: OpenPage) -> None:
-    """Charts take the new colours at once."""
+def test_the_page_follows_a_change_of_the_theme(serve: Serve, open_page: OpenPage) -> None:
+    """Charts use the new colours at once."""
     page: Page = open_page(serve(message(START + 2), hour(START)).url, color_scheme="light")
     expect(page.locator("#cpu .chart")).to_have_attribute("aria-label", re.compile("last 60 min"))  # all is drawn
     canvas = page.locator("#cpu canvas")

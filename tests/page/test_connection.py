@@ -1,4 +1,4 @@
-"""How the page keeps its connection to the exporter, and what it says when it has none."""
+"""The page's connection to the exporter: loss, reconnection and errors."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def colour(page: Page) -> str:
     return found
 
 
-def test_a_page_that_lost_its_exporter_says_since_when_and_comes_back(serve: Serve, open_page: OpenPage) -> None:
-    """The indicator turns grey and counts; five seconds after the exporter is there again the page is live."""
+def test_a_lost_connection_is_shown_and_restored(serve: Serve, open_page: OpenPage) -> None:
+    """The indicator turns grey and shows the duration; the page reconnects five seconds after the exporter is back."""
     feed = serve(message())
     page = open_page(feed.url, losing=True)
     assert colour(page) != GREY
@@ -46,8 +46,8 @@ def test_a_page_that_lost_its_exporter_says_since_when_and_comes_back(serve: Ser
     assert colour(page) != GREY
 
 
-def test_the_time_of_the_loss_stays_through_failed_tries(serve: Serve, open_page: OpenPage) -> None:
-    """It is the loss's, not that of the last try; and what was seen before stays on the page."""
+def test_the_time_of_the_loss_stays_through_failed_attempts(serve: Serve, open_page: OpenPage) -> None:
+    """Not the time of the last attempt; the last numbers stay on the page."""
     feed = serve(message())
     page = open_page(feed.url, losing=True)
     page.clock.install()
@@ -58,8 +58,8 @@ def test_the_time_of_the_loss_stays_through_failed_tries(serve: Serve, open_page
     expect(page.locator("#cpu .value")).to_have_text("37.4%")
 
 
-def test_events_take_over_where_a_socket_cannot_be_had(serve: Serve, open_page: OpenPage) -> None:
-    """Behind a reverse proxy without upgrades the page is live all the same."""
+def test_events_are_used_where_websockets_fail(serve: Serve, open_page: OpenPage) -> None:
+    """The page works behind a reverse proxy that does not forward upgrades."""
     feed = serve(message(), websockets=False)
     page = open_page(feed.url, losing=True)
     assert feed.asked.index("/metrics") < feed.asked.index("/api/live")
@@ -67,16 +67,16 @@ def test_events_take_over_where_a_socket_cannot_be_had(serve: Serve, open_page: 
     expect(page.locator("#cpu .value")).to_have_text("81.5%")
 
 
-def test_a_socket_is_enough(serve: Serve, open_page: OpenPage) -> None:
-    """Events are not asked for while the socket delivers."""
+def test_no_events_are_requested_while_a_websocket_works(serve: Serve, open_page: OpenPage) -> None:
+    """The page uses one connection."""
     feed = serve(message())
     open_page(feed.url)
     wait_until(lambda: "/api/history" in feed.asked, "the history is fetched")
     assert "/api/live" not in feed.asked
 
 
-def test_a_silent_connection_is_a_dead_one(serve: Serve, open_page: OpenPage) -> None:
-    """Without a message for ten seconds the page lets go and connects anew."""
+def test_a_silent_connection_is_replaced(serve: Serve, open_page: OpenPage) -> None:
+    """Without a message for ten seconds the page reconnects."""
     feed = serve(message())
     page = open_page(feed.url, losing=True)
     page.clock.install()
@@ -88,15 +88,15 @@ def test_a_silent_connection_is_a_dead_one(serve: Serve, open_page: OpenPage) ->
     expect(page.locator("#state")).to_have_text("Live")
 
 
-def test_a_refusal_is_explained(serve: Serve, open_page: OpenPage) -> None:
-    """Where the exporter refuses the page's feed, its reason is on the page."""
+def test_an_error_response_is_shown(serve: Serve, open_page: OpenPage) -> None:
+    """When the exporter rejects the feed, the page shows the reason."""
     reason = "the host evil.example is not in web.allowed_hosts"
     page = open_page(serve(message(), refused=reason).url, losing=True, state="lost")
     expect(page.get_by_role("alert")).to_have_text(reason)
 
 
-def test_tries_that_nobody_answers_do_not_pile_up(serve: Serve, open_page: OpenPage) -> None:
-    """Each gives its connections back: a browser has six for a host, and the next try needs one."""
+def test_unanswered_attempts_are_aborted(serve: Serve, open_page: OpenPage) -> None:
+    """Each attempt closes its connections: a browser allows six for a host, and the next attempt needs one."""
     feed = serve(message())
     page = open_page(feed.url, losing=True)
     page.clock.install()
@@ -111,8 +111,8 @@ def test_tries_that_nobody_answers_do_not_pile_up(serve: Serve, open_page: OpenP
     wait_until(lambda: feed.waiting <= 2, "what is not answered is given up")
 
 
-def test_what_was_missed_is_filled_in(serve: Serve, open_page: OpenPage) -> None:
-    """After a loss the exporter's history closes the gap; what an exporter that started anew forgot stays."""
+def test_missed_messages_are_loaded_from_the_history(serve: Serve, open_page: OpenPage) -> None:
+    """After a loss the history fills the gap; older points stay when the exporter was restarted."""
     feed = serve(message(START), hour(START))
     page = open_page(feed.url, losing=True)
     page.clock.install()
@@ -126,8 +126,8 @@ def test_what_was_missed_is_filled_in(serve: Serve, open_page: OpenPage) -> None
     expect(page.locator("#cpu .chart")).to_have_attribute("aria-label", re.compile("last 60 min.* last 99.5"))
 
 
-def test_a_page_nobody_looks_at_does_not_draw(serve: Serve, open_page: OpenPage) -> None:
-    """A hidden tab stays as it is, and shows the newest message when somebody comes back."""
+def test_a_hidden_page_does_not_draw(serve: Serve, open_page: OpenPage) -> None:
+    """A hidden tab does not change, and shows the newest message when it becomes visible."""
     feed = serve(message(START), hour(START - 2))
     page = open_page(feed.url)
     hide = "hidden => { Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });"
@@ -146,7 +146,7 @@ def test_a_page_nobody_looks_at_does_not_draw(serve: Serve, open_page: OpenPage)
 
 
 def test_without_its_chart_library_the_page_still_works(serve: Serve, open_page: OpenPage) -> None:
-    """Numbers are shown, and a notice says what is missing."""
+    """Numbers are shown, and a notice names what is missing."""
     feed = serve(message(), without=("uPlot.iife.min.js", "uPlot.min.css"))
     page = open_page(feed.url, losing=True)
     expect(page.locator("#cpu .value")).to_have_text("37.4%")

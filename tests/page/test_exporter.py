@@ -41,7 +41,7 @@ DEADLINE_MS = DEADLINE_SECONDS * 1000
 
 @pytest.fixture
 def procfs(tmp_path: Path) -> Iterator[Path]:
-    """Give a /proc that is the machine's own, with a network interface that never rests."""
+    """Return a copy of the machine's /proc with a network interface that always has traffic."""
     folder = tmp_path / "proc"
     (folder / "net").mkdir(parents=True)
     for entry in Path("/proc").iterdir():
@@ -74,7 +74,7 @@ def procfs(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def model_server() -> Iterator[StandIn]:
-    """Give a model server that knows every model, and breaks when it is asked for the one called broken."""
+    """Return a model server that serves every model, and disconnects on requests for the model named broken."""
 
     def chat(handler: BaseHTTPRequestHandler) -> None:
         model = json.loads(server.bodies[-1])["model"]
@@ -90,7 +90,7 @@ def model_server() -> Iterator[StandIn]:
 
 @pytest.fixture
 def _busy_cpu() -> Iterator[None]:
-    """Keep one CPU busy."""
+    """Use one CPU."""
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as process:
         yield
         process.kill()
@@ -113,10 +113,10 @@ def number(page: Page, name: str) -> float:
 
 
 @pytest.mark.usefixtures("_busy_cpu")
-def test_the_page_shows_what_the_metrics_say(
+def test_the_page_shows_the_values_of_the_metrics(
     start_exporter: StartExporter, open_page: OpenPage, procfs: Path, model_server: StandIn
 ) -> None:
-    """Under load every value moves, agrees with /metrics, and each model can be chosen, whatever its name is."""
+    """Under load all values change and equal those of /metrics, and each model can be selected, whatever its name."""
     exporter = start_exporter(f"--path.procfs={procfs}", f"--proxy=chat=127.0.0.1:0={model_server.url}")
     page = open_page(f"http://{exporter.address}/")
     ask(exporter, *["big"] * 5, "small", "small", "broken", HOSTILE)
@@ -143,8 +143,8 @@ def test_the_page_shows_what_the_metrics_say(
     expect(page.locator("#cpu .chart canvas")).to_have_count(1)
 
 
-def test_a_restart_is_seen_and_survived(start_exporter: StartExporter, open_page: OpenPage) -> None:
-    """When the exporter stops the indicator turns grey, and the page is live again soon after it is back."""
+def test_the_page_reconnects_after_a_restart(start_exporter: StartExporter, open_page: OpenPage) -> None:
+    """The indicator turns grey when the exporter stops, and the page reconnects soon after the start."""
     exporter = start_exporter()
     page = open_page(f"http://{exporter.address}/", losing=True)
     live = page.locator("#indicator .dot").evaluate("dot => getComputedStyle(dot).backgroundColor")
@@ -163,7 +163,7 @@ def test_eight_gpus_of_a_real_exporter(
     tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Each has its card, with the numbers its driver gives."""
+    """Each has a card with the numbers of its driver."""
     library = compiled(tmp_path_factory.mktemp("standin"))
     driver = Driver(library, tmp_path / "script")
     plug_in(driver, 8, H100, "NVIDIA H100 80GB HBM3")
@@ -175,8 +175,8 @@ def test_eight_gpus_of_a_real_exporter(
     assert {text.split(" /")[0] for text in page.locator("[data-gpu=power]:visible").all_inner_texts()} == {"650"}
 
 
-def test_a_machine_without_a_gpu_says_so(start_exporter: StartExporter, open_page: OpenPage, tmp_path: Path) -> None:
-    """No card with zeros, but a sentence."""
+def test_no_gpu_is_detected(start_exporter: StartExporter, open_page: OpenPage, tmp_path: Path) -> None:
+    """The card has a sentence instead of zeros."""
     if Path("/dev/nvidia0").exists():
         pytest.skip("this machine has a GPU")
     page = open_page(f"http://{start_exporter(f'--path.sysfs={tmp_path}').address}/")

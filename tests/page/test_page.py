@@ -1,4 +1,4 @@
-"""What the page shows of the feed's messages, in a real browser."""
+"""The page's view of the feed's messages, in a real browser."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ LIMITS: list[tuple[dict[str, Any], str, str | None]] = [
 
 
 def shown(page: Page, section: str, term: str) -> str:
-    """Return the number beside a term in a card, as a person reads it."""
+    """Return the text beside a term in a card."""
     card = page.get_by_role("region", name=section, exact=True)
     entry = card.locator("dl > div").filter(has=page.locator("dt", has_text=term)).first
     return entry.locator("dd").inner_text().replace("\u202f", " ").replace("\n", " ")
@@ -66,7 +66,7 @@ def value(page: Page, section: str) -> str:
 
 
 def test_a_message_is_shown(serve: Serve, open_page: OpenPage) -> None:
-    """Every number of the feed stands where it belongs, in its unit."""
+    """Every number of the message is in its card, with its unit."""
     page = open_page(serve(message(gpus=[gpu(0)], models=[model("llama3.3:70b")])).url)
     assert [value(page, card) for card in ("CPU", "Memory", "GPU", "Disk", "API")] == [
         "37.4%",
@@ -118,8 +118,8 @@ def test_the_distribution_is_shown_as_bars(serve: Serve, open_page: OpenPage) ->
     assert [round(width / max(widths), 2) for width in widths] == [0.48, 1.0, 0.8, 0.48, 0.05]
 
 
-def test_the_next_message_takes_the_place_of_the_last(serve: Serve, open_page: OpenPage) -> None:
-    """Values move, and each message is one pulse."""
+def test_the_next_message_replaces_the_last(serve: Serve, open_page: OpenPage) -> None:
+    """Values change, and each message is one pulse."""
     feed = serve(message())
     page = open_page(feed.url)
     beat = page.locator("#indicator").get_attribute("data-beat")
@@ -129,7 +129,7 @@ def test_the_next_message_takes_the_place_of_the_last(serve: Serve, open_page: O
     assert page.locator("#indicator .dot").evaluate("dot => getComputedStyle(dot, '::after').animationName") != "none"
 
 
-def test_the_pulse_is_still_for_those_who_ask(serve: Serve, open_page: OpenPage) -> None:
+def test_there_is_no_animation_with_reduced_motion(serve: Serve, open_page: OpenPage) -> None:
     """With prefers-reduced-motion nothing is animated."""
     page = open_page(serve(message()).url, reduced_motion="reduce")
     assert page.locator("#indicator .dot").evaluate("dot => getComputedStyle(dot, '::after').animationName") == "none"
@@ -150,8 +150,8 @@ def test_numbers_change_colour_at_their_limits(serve: Serve, open_page: OpenPage
         assert mark.count("▲") == {None: 0, "warn": 1, "alarm": 2}[level], fields  # for who does not see the colour
 
 
-def test_what_is_not_known_is_a_dash(serve: Serve, open_page: OpenPage) -> None:
-    """Null is neither 0 nor NaN, anywhere on the page."""
+def test_unknown_values_are_a_dash(serve: Serve, open_page: OpenPage) -> None:
+    """Null is not shown as 0 or NaN anywhere on the page."""
     page = open_page(serve(message(**EVERYTHING_UNKNOWN)).url)
     for element in page.locator("[data-show], [data-model], [data-gpu]").all():
         name = element.evaluate("element => element.dataset.show ?? element.dataset.model ?? element.dataset.gpu")
@@ -160,8 +160,8 @@ def test_what_is_not_known_is_a_dash(serve: Serve, open_page: OpenPage) -> None:
     assert not [word for word in ("NaN", "null", "undefined", "Infinity") if word in text]
 
 
-def test_gpus_come_and_go(serve: Serve, open_page: OpenPage) -> None:
-    """None is said; one is a card; eight are eight cards on one screen, none wider than its place."""
+def test_gpus_appear_and_disappear(serve: Serve, open_page: OpenPage) -> None:
+    """Without GPUs there is a sentence; one GPU is one card; eight cards fit on one screen."""
     feed = serve(message())
     page = open_page(feed.url)
     expect(page.get_by_text("No GPU detected")).to_be_visible()
@@ -176,8 +176,8 @@ def test_gpus_come_and_go(serve: Serve, open_page: OpenPage) -> None:
     expect(page.locator("#gpus .card:visible")).to_have_count(1)
 
 
-def test_gpus_that_are_missing_are_said(serve: Serve, open_page: OpenPage) -> None:
-    """A GPU that fell off the bus before anybody asked its name has no card: how many such there are is said."""
+def test_missing_gpus_are_counted_on_the_page(serve: Serve, open_page: OpenPage) -> None:
+    """A GPU that was lost before its name was read has no card: the page shows how many there are."""
     feed = serve(message(gpusMissing=1))
     page = open_page(feed.url)
     expect(page.get_by_text("1 GPU is missing")).to_be_visible()
@@ -189,8 +189,8 @@ def test_gpus_that_are_missing_are_said(serve: Serve, open_page: OpenPage) -> No
     expect(page.get_by_text("missing")).to_be_hidden()
 
 
-def test_a_model_is_chosen(serve: Serve, open_page: OpenPage) -> None:
-    """The busiest first; the choice stays while its model is there, wherever it stands in the list."""
+def test_a_model_is_selected(serve: Serve, open_page: OpenPage) -> None:
+    """The first one is selected; a selection stays while its model exists, at any position of the list."""
     big, small = model("big", requestsPerSecond=9.5), model("small", requestsPerSecond=1.5)
     feed = serve(message(models=[big, small]))
     page = open_page(feed.url)
@@ -211,7 +211,7 @@ def test_a_model_is_chosen(serve: Serve, open_page: OpenPage) -> None:
 
 
 def test_names_are_never_markup(serve: Serve, open_page: OpenPage) -> None:
-    """A model, GPU or host that is named like a script stays a name."""
+    """Names of models, GPUs and hosts that contain HTML are shown as text."""
     name = '<img src=x onerror="document.body.dataset.broken=1"><script>alert(1)</script>'
     feed = serve(
         message(models=[model(name)], gpus=[{**gpu(0), "name": name, "id": name}], host={"name": name, "system": name})
@@ -225,7 +225,7 @@ def test_names_are_never_markup(serve: Serve, open_page: OpenPage) -> None:
 
 
 def test_demo_data_are_marked(serve: Serve, open_page: OpenPage) -> None:
-    """Nobody takes made-up numbers for their machine's."""
+    """The page shows that the numbers are simulated."""
     feed = serve(message())
     page = open_page(feed.url)
     expect(page.get_by_text("Demo data")).to_be_hidden()
@@ -233,8 +233,8 @@ def test_demo_data_are_marked(serve: Serve, open_page: OpenPage) -> None:
     expect(page.get_by_text("Demo data")).to_be_visible()
 
 
-def test_charts_begin_with_the_hour_before(serve: Serve, open_page: OpenPage) -> None:
-    """The history is drawn, the newest message after it; the range is chosen above."""
+def test_charts_start_with_the_history(serve: Serve, open_page: OpenPage) -> None:
+    """The newest message follows the history; the range is selectable."""
     feed = serve(message(START + 2, models=[model("m")], cpuUsage=99.9), hour(START, models=("m",)))
     page = open_page(feed.url)
     chart = page.locator("#cpu .chart")
@@ -249,7 +249,7 @@ def test_charts_begin_with_the_hour_before(serve: Serve, open_page: OpenPage) ->
 
 
 def test_no_line_is_drawn_across_a_gap_in_the_history(serve: Serve, open_page: OpenPage) -> None:
-    """Where the machine slept nothing is known; one message that is missing is no gap."""
+    """While the machine slept there are no values; a single missing message is no gap."""
     page = open_page(serve(message()).url)
     times = [START, START + 2, START + 6, START + 1200, START + 1202]
     past = hour(START)
@@ -268,8 +268,8 @@ def test_no_line_is_drawn_across_a_gap_in_the_history(serve: Serve, open_page: O
     assert [value is None for value in values] == [False, False, False, True, False, False]
 
 
-def test_charts_go_on_when_the_clock_was_set_back(serve: Serve, open_page: OpenPage) -> None:
-    """The past moves with it, and the newest point is drawn as ever."""
+def test_charts_continue_when_the_clock_is_set_back(serve: Serve, open_page: OpenPage) -> None:
+    """Earlier points are shifted, and the newest point is drawn."""
     feed = serve(message(START + 2), hour(START))
     page = open_page(feed.url)
     chart = page.locator("#cpu .chart")
@@ -278,7 +278,7 @@ def test_charts_go_on_when_the_clock_was_set_back(serve: Serve, open_page: OpenP
     expect(chart).to_have_attribute("aria-label", re.compile("last 60 min.* last 98.5\u202f%$"))
 
 
-def test_a_chart_is_painted_anew(serve: Serve, open_page: OpenPage) -> None:
+def test_a_chart_is_redrawn(serve: Serve, open_page: OpenPage) -> None:
     """The picture changes with a message."""
     feed = serve(message(START + 2), hour(START))
     page = open_page(feed.url)
@@ -291,7 +291,7 @@ def test_a_chart_is_painted_anew(serve: Serve, open_page: OpenPage) -> None:
 
 
 def test_a_chart_waits_until_its_newest_point_fills_a_pixel(serve: Serve, open_page: OpenPage) -> None:
-    """In an hour's chart two seconds are less than a pixel: it is not painted for them, but for a minute it is."""
+    """In a chart of an hour two seconds are less than a pixel: it is not redrawn for them, but for a minute it is."""
     feed = serve(message(START + 2), hour(START))
     page = open_page(feed.url)
     expect(page.locator("#cpu .chart")).to_have_attribute("aria-label", re.compile("last 60 min"))

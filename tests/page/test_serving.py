@@ -1,4 +1,4 @@
-"""How the page's files are served, over real sockets."""
+"""Serving the page's files over real sockets."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def feed() -> Iterator[StandInFeed]:
 
 @pytest.fixture
 async def client(feed: StandInFeed) -> AsyncIterator[ClientSession]:
-    """Give a client whose paths are the server's."""
+    """Return a client of this server."""
     async with ClientSession(feed.url) as session:
         yield session
 
@@ -41,8 +41,8 @@ async def client(feed: StandInFeed) -> AsyncIterator[ClientSession]:
         ("/static/favicon.svg", "image/svg+xml; charset=utf-8"),
     ],
 )
-async def test_every_file_says_what_it_is_and_what_it_may(client: ClientSession, path: str, content_type: str) -> None:
-    """Exact types that are not guessed at, no inline script or style, no other host, no framing, and fresh."""
+async def test_every_file_has_type_and_security_headers(client: ClientSession, path: str, content_type: str) -> None:
+    """Exact type without sniffing; no inline script or style, no other host, no framing; revalidation."""
     async with client.get(path) as response:
         headers = response.headers
     assert headers["Content-Type"] == content_type
@@ -55,8 +55,8 @@ async def test_every_file_says_what_it_is_and_what_it_may(client: ClientSession,
 
 
 @pytest.mark.parametrize("path", ["/", "/static/app.css"])
-async def test_what_a_browser_has_is_not_sent_again(client: ClientSession, path: str) -> None:
-    """The tag of the content answers 304 without a body, another one 200."""
+async def test_a_cached_file_is_not_sent_again(client: ClientSession, path: str) -> None:
+    """The ETag of the content results in a 304 without a body, another one in a 200."""
     async with client.get(path) as first:
         body, tag = await first.read(), first.headers["ETag"]
     async with client.get(path, headers={"If-None-Match": tag}) as again:
@@ -66,7 +66,7 @@ async def test_what_a_browser_has_is_not_sent_again(client: ClientSession, path:
 
 
 async def test_the_tag_of_the_page_follows_its_content(feed: StandInFeed, client: ClientSession) -> None:
-    """A changed configuration is a changed page."""
+    """A changed configuration changes the page and its ETag."""
     async with client.get("/") as first:
         tag = first.headers["ETag"]
     feed.service.config = read({"web": {"grafana_url": "http://127.0.0.1:3000"}})
@@ -79,13 +79,13 @@ async def test_the_tag_of_the_page_follows_its_content(feed: StandInFeed, client
     ["/static/", "/static/index.html", "/static/no.js", "/static/..%2F__init__.py", "/static/%2e%2e/__init__.py"],
 )
 async def test_only_the_pages_own_files_are_served(client: ClientSession, path: str) -> None:
-    """Neither the template nor anything outside the folder."""
+    """Not the template, and nothing outside the folder."""
     async with client.get(path) as response:
         assert response.status == 404
 
 
-async def test_the_page_links_to_what_else_there_is(client: ClientSession) -> None:
-    """Metrics, each collector and health are a click away, also without JavaScript."""
+async def test_the_page_links_to_metrics_and_health(client: ClientSession) -> None:
+    """Metrics, each collector and health have links, also without JavaScript."""
     async with client.get("/") as response:
         text = await response.text()
     for link in ("metrics", "metrics?collect[]=a", "metrics?collect[]=b", "-/healthy", "-/ready", "api/models"):
@@ -94,7 +94,7 @@ async def test_the_page_links_to_what_else_there_is(client: ClientSession) -> No
 
 
 async def test_the_link_to_grafana_comes_from_the_configuration(feed: StandInFeed, client: ClientSession) -> None:
-    """web.grafana_url makes the link; what stands in it stays an address."""
+    """web.grafana_url is the target of the link, and is escaped."""
     feed.service.config = read({"web": {"grafana_url": 'http://grafana.example/d/x?a="><script>'}})
     async with client.get("/") as response:
         text = await response.text()
@@ -102,14 +102,14 @@ async def test_the_link_to_grafana_comes_from_the_configuration(feed: StandInFee
 
 
 @pytest.mark.parametrize("url", ["javascript:alert(1)", "grafana.example", "http://", "http://a b", "data:text/html,x"])
-def test_a_link_that_leads_nowhere_is_refused(url: str) -> None:
+def test_other_schemes_are_rejected(url: str) -> None:
     """Only http and https URLs."""
     with pytest.raises(ConfigError, match="grafana_url"):
         read({"web": {"grafana_url": url}})
 
 
 async def test_the_metrics_path_is_the_configured_one(feed: StandInFeed, client: ClientSession) -> None:
-    """Links and the feed's address follow web.telemetry_path."""
+    """Links and the address of the feed use web.telemetry_path."""
     feed.service.config = read({"web": {"telemetry_path": "/other/metrics"}})
     async with client.get("/") as response:
         text = await response.text()
@@ -118,5 +118,5 @@ async def test_the_metrics_path_is_the_configured_one(feed: StandInFeed, client:
 
 
 def test_every_file_has_a_type() -> None:
-    """A file that is added without a type fails here, not in a browser."""
+    """A file with an unknown suffix fails here, not in a browser."""
     assert {file.suffix for file in page.STATIC.iterdir()} <= page.TYPES.keys()

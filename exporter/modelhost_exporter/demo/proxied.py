@@ -56,7 +56,7 @@ class Proxied:
         self._enter(request, "waiting" if request.stream else "blocking")
         if self._rng.random() < _ASIDE:
             aside = RequestObservation(
-                RequestLabels(request.model.server, UNKNOWN, OTHER_OPERATION),
+                _labels(request.model)._replace(model=UNKNOWN, operation=OTHER_OPERATION),
                 stream=False,
                 outcome="ok",
                 code="200",

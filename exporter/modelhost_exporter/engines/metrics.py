@@ -12,6 +12,7 @@ from prometheus_client.utils import floatToGoString
 from modelhost_exporter.engines.snapshot import Engine
 from modelhost_exporter.metrics.families import Family, counter, gauge, histogram
 from modelhost_exporter.requests.metrics import DURATION, TTFT
+from modelhost_exporter.requests.observation import RequestLabels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -218,16 +219,14 @@ ENERGY = counter(
 COLD_STARTS = counter(
     "request_cold_starts",
     "Proxied requests that found their model not loaded.",
-    *_OF_MODEL,
-    "operation",
+    *RequestLabels._fields,
     note="As far as the polls knew; further requests that waited for the same load count too.",
 )
 COLD_TTFT = histogram(
     "request_cold_start_time_to_first_token_seconds",
     "Time to first token of requests that found their model not loaded.",
     TTFT,
-    *_OF_MODEL,
-    "operation",
+    *RequestLabels._fields,
     note="What they add to the tail of the time to first token of all requests.",
 )
 PROBES = counter(

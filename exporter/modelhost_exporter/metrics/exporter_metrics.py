@@ -45,7 +45,7 @@ class ExporterMetrics:
         self._now = now
         self._simulated = simulated
         self.registry = CollectorRegistry()
-        """Where other parts put metrics that they count as things happen."""
+        """The registry for metrics that other modules update as events happen."""
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
@@ -53,7 +53,7 @@ class ExporterMetrics:
         self.reloaded(successful=True)
 
     def reloaded(self, *, successful: bool) -> None:
-        """Note the outcome of reading the configuration."""
+        """Record whether reading the configuration succeeded."""
         self._successful = successful
         if successful:
             self._read_at = self._now()

@@ -1,4 +1,4 @@
-"""Exposition formats: negotiate one, and render families into it."""
+"""Exposition formats: content negotiation and rendering."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _value: Callable[[float], str] = floatToGoString
 
 
 class _Families(NamedTuple):
-    """A collector in prometheus_client's sense, of families that are already there."""
+    """Given families as a collector of prometheus_client."""
 
     families: Sequence[Metric]
 
@@ -29,14 +29,14 @@ class _Families(NamedTuple):
 
 
 class PrerenderedMetric(Metric):
-    """A family with prerendered lines: values that change rarely are rendered once and scraped often."""
+    """A family with rendered lines, for values that are scraped more often than they change."""
 
     lines: bytes = b""
 
 
 @dataclass(frozen=True)
 class Format:
-    """One exposition format: its content type, what of a media range it answers to, and how it is written."""
+    """An exposition format: its content type, the media type and version that select it, and how it is rendered."""
 
     content_type: str
     media_type: str
@@ -45,15 +45,15 @@ class Format:
     end: bytes
 
     def render(self, families: Sequence[Metric]) -> bytes:
-        """Return the families as a part of a page; raises when a value or name cannot be written."""
+        """Return the families as a part of a page; raises for a value or name that cannot be rendered."""
         return b"".join([self._head(family) + _lines_of(family) for family in families])
 
     def page(self, parts: Iterable[bytes]) -> bytes:
-        """Join parts to a whole page."""
+        """Join parts to a page."""
         return b"".join(parts) + self.end
 
     def _head(self, family: Metric) -> bytes:
-        """Return the lines before a family's samples."""
+        """Return the HELP and TYPE lines of a family."""
         empty = Metric(family.name, family.documentation, family.type, family.unit)
         return self.generate(_Families([empty])).removesuffix(self.end)
 
@@ -68,9 +68,10 @@ def _lines_of(family: Metric) -> bytes:
 
 
 def _line(sample: Sample) -> str:
-    """Return a sample as both formats write it, in a fifth of the time that prometheus_client's generators take.
+    """Return the line of a sample, which is the same in both formats.
 
-    What no family here has is left out: timestamps, exemplars, the time of creation.
+    This takes a fifth of the time of prometheus_client's generators. Timestamps, exemplars and creation times are not
+    supported: no family has them.
     """
     labels = ",".join([_label(*label) for label in sorted(sample.labels.items())])
     return (
@@ -111,8 +112,8 @@ class _Range(NamedTuple):
 def negotiate(accept: str) -> Format:
     """Return the format with the highest q-value in an Accept header, the most specific range deciding each.
 
-    Text where both are as welcome through a wildcard only, where nothing fits, and without a header;
-    OpenMetrics where it is named and as welcome as text. Source: RFC 9110, section 12.5.1.
+    OpenMetrics when its quality is higher than that of text, or equal and named explicitly; text in all other cases.
+    Source: RFC 9110, section 12.5.1.
     """
     ranges = _parse(accept)
     text, _ = _quality(TEXT, ranges)
@@ -123,13 +124,13 @@ def negotiate(accept: str) -> Format:
 
 
 def accepts_gzip(accept_encoding: str) -> bool:
-    """Return whether an Accept-Encoding header accepts gzip (q-values honoured)."""
+    """Return whether an Accept-Encoding header accepts gzip, by its q-values."""
     qualities = {element.value: element.quality for element in _parse(accept_encoding)}
     return qualities.get("gzip", qualities.get("*", 0.0)) > 0
 
 
 def _quality(wanted: Format, ranges: Sequence[_Range]) -> tuple[float, bool]:
-    """Return the q-value of a format, and whether the range that set it names the format."""
+    """Return the q-value of a format, and whether it comes from a range that names the format."""
     exact = [r.quality for r in ranges if r.value == wanted.media_type and r.version in (None, wanted.version)]
     if exact:
         return max(exact), True

@@ -1,7 +1,7 @@
-"""Metric families: declared once as data, filled afresh on every scrape.
+"""Declarations of metric families.
 
-A declaration is what the documents' tables, the golden page and the collector itself share, so a name,
-its labels and its HELP cannot drift apart.
+Collectors, the tables in the documents and the golden list use the same declaration, so that name, labels and HELP
+cannot differ between them.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ _ESCAPE = re.compile(r"[\ud800-\udfff]|\\(?:x[0-9a-f]{2}|u[0-9a-f]{4})")
 
 @dataclass(frozen=True)
 class Family:
-    """One metric family of the contract: its full name as scraped, type, HELP and label names."""
+    """A declared metric family: its full name as scraped, type, HELP and label names."""
 
     name: str
     type: Literal["counter", "gauge", "histogram"]
     help: str
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
-    """A histogram's upper bounds, less +Inf."""
+    """Upper bounds of a histogram, without +Inf."""
     note: str = ""
-    """What the documents add to the HELP text."""
+    """Text that docs/metrics.md appends to HELP."""
 
     @property
     def base_name(self) -> str:
@@ -50,14 +50,14 @@ class Family:
         return Metric(self.base_name, self.help, self.type)
 
     def of(self, value: float | None) -> Iterator[Metric]:
-        """Yield the family with its one unlabelled sample; nothing when the value is unknown (None)."""
+        """Yield the family with one sample without labels; yield nothing when the value is not known (None)."""
         return self.by([((), value)])
 
     def by(self, samples: Iterable[tuple[tuple[str, ...], float | None]]) -> Iterator[Metric]:
-        """Yield the family with one sample per (label values, value); unknown values (None) are left out.
+        """Yield the family with one sample for each (label values, value).
 
-        So are values that no machine has: NaN, infinite ones, and counters below 0. Yields nothing at all when no
-        sample remains: absent beats zero.
+        Unknown (None) and impossible values are left out: NaN, infinity, counters below 0. Yield nothing when no sample
+        remains, since a missing series is better than a wrong 0.
         """
         least = 0.0 if self.type == "counter" else -_MAX
         metric = self.empty()
@@ -92,17 +92,17 @@ def exposed_name(metric: Metric) -> str:
 
 @lru_cache(_MAX_REMEMBERED)
 def _labels(names: tuple[str, ...], values: tuple[str, ...]) -> dict[str, str]:
-    """Return a sample's labels: the same immutable object in every scrape."""
+    """Return the labels of a sample; cached, so that scrapes share one object, which must not be changed."""
     return dict(zip(names, map(_printable, values), strict=True))
 
 
 def _printable(value: str) -> str:
-    r"""Return a label value that UTF-8 can carry; different values stay different.
+    r"""Return a label value that can be encoded as UTF-8; different values stay different.
 
-    Names from the kernel (mount points, devices) are bytes; Python hands undecodable ones over as lone
-    surrogates, which would make the whole page unencodable. They are shown as ``\xff``. Names from clients (JSON) may
-    hold surrogates that stand for nothing: ``\ud800``. In such names, and in those that only look so, a backslash is
-    doubled: two mount points with one name would make two series with the same labels.
+    Names from the kernel (mount points, devices) are bytes. Python decodes invalid ones to lone surrogates, with which
+    the whole page could not be encoded; they are escaped as ``\xff``. Names from clients (JSON) may contain other lone
+    surrogates, escaped as ``\ud800``. In such names, and in those that already contain such an escape, a backslash is
+    doubled: otherwise two mount points could become two series with the same labels.
     """
     if value.isascii() and "\\" not in value:
         return value

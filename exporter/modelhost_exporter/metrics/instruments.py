@@ -1,6 +1,6 @@
-"""Metrics that are counted as things happen: on the event loop only, so without a lock, and read by any thread.
+"""Counters, gauges and histograms without a lock: updated by one thread at a time, read by any.
 
-prometheus_client's own take several times as long, which a proxy that counts a dozen things per request feels.
+Those of prometheus_client take several times as long, which is measurable in a proxy with a dozen updates per request.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Counter:
-    """A number that rises."""
+    """A number that only increases."""
 
     __slots__ = ("_value",)
 
@@ -31,30 +31,30 @@ class Counter:
         self._value = 0.0
 
     def inc(self, amount: float = 1.0) -> None:
-        """Add to it."""
+        """Add an amount."""
         self._value += amount
 
     def samples(self, name: str, labels: dict[str, str]) -> Iterator[Sample]:
-        """Yield the number."""
+        """Yield the one sample."""
         yield Sample(name, labels, self._value)
 
 
 class Gauge(Counter):
-    """A number that rises and falls."""
+    """A number that increases and decreases."""
 
     __slots__ = ()
 
     def dec(self) -> None:
-        """Take one away."""
+        """Subtract 1."""
         self._value -= 1.0
 
     def set(self, value: float) -> None:
-        """Replace it."""
+        """Set the value."""
         self._value = float(value)
 
 
 class Histogram:
-    """How often values came that are at most as large as each bound."""
+    """Counts of values by upper bound, and their sum."""
 
     __slots__ = ("_bounds", "_counts", "_sum")
 
@@ -69,20 +69,20 @@ class Histogram:
         self._sum += value
 
     def samples(self, name: str, labels: dict[str, str]) -> Iterator[Sample]:
-        """Yield the buckets, each with those below it, and the totals; nothing before the first value."""
+        """Yield the cumulative buckets, the count and the sum; nothing before the first value."""
         counts = self._counts.copy()
         total = 0
         if not any(counts):
             return
-        for bound, total in zip(_written(self._bounds), accumulate(counts), strict=True):
+        for bound, total in zip(_formatted(self._bounds), accumulate(counts), strict=True):
             yield Sample(f"{name}_bucket", {**labels, "le": bound}, total)
         yield Sample(f"{name}_count", labels, total)
         yield Sample(f"{name}_sum", labels, self._sum)
 
 
 @cache
-def _written(bounds: Sequence[float]) -> list[str]:
-    """Return bounds as values of the label ``le``."""
+def _formatted(bounds: Sequence[float]) -> list[str]:
+    """Return the values of the label ``le``."""
     return [floatToGoString(bound) for bound in bounds]  # type: ignore[no-untyped-call] # has no types
 
 
@@ -94,7 +94,7 @@ C = TypeVar("C", bound=_Child)
 
 
 class Instrument(Generic[C]):
-    """One family with a child for each combination of label values that was requested once."""
+    """A family with one child for each combination of label values that ``labels`` was called with."""
 
     def __init__(self, family: Family, make: Callable[[], C], registry: CollectorRegistry) -> None:
         self._family = family
@@ -105,7 +105,7 @@ class Instrument(Generic[C]):
         registry.register(self)
 
     def labels(self, *values: str) -> C:
-        """Return the child with these label values."""
+        """Return the child with these label values; ValueError for a wrong number of values."""
         child = self._children.get(values)
         if child is None:
             if len(values) != len(self._family.labels):
@@ -114,11 +114,11 @@ class Instrument(Generic[C]):
         return child
 
     def describe(self) -> Iterator[Metric]:
-        """Yield the family without samples, by which its registry finds it by name."""
+        """Yield the family without samples; the registry uses its name."""
         yield self._family.empty()
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the family as it is now."""
+        """Yield the family with its current samples."""
         family = self._family
         metric = family.empty()
         for values, child in self._children.copy().items():
@@ -127,15 +127,15 @@ class Instrument(Generic[C]):
 
 
 def live_counter(family: Family, registry: CollectorRegistry) -> Instrument[Counter]:
-    """Return a counter that shows nothing until it has been counted for some labels."""
+    """Return a counter; its series appear when their labels are first used."""
     return Instrument(family, Counter, registry)
 
 
 def live_gauge(family: Family, registry: CollectorRegistry) -> Instrument[Gauge]:
-    """Return a gauge."""
+    """Return a gauge; its series appear when their labels are first used."""
     return Instrument(family, Gauge, registry)
 
 
 def live_histogram(family: Family, registry: CollectorRegistry) -> Instrument[Histogram]:
-    """Return a histogram with the family's bounds; its series exist from the first observation on."""
+    """Return a histogram with the bounds of its family; its series appear with their first observation."""
     return Instrument(family, partial(Histogram, family.buckets), registry)

@@ -1,4 +1,4 @@
-"""Families made of parts that are rendered ahead of the scrape, when their values change."""
+"""Parts of families that are rendered when their values change, before the scrape."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
 
 
 class Part(NamedTuple):
-    """Some of a family's samples, and their lines."""
+    """Some samples of a family, and their rendered lines."""
 
     samples: Sequence[Sample]
     lines: bytes
 
 
 Parts = dict[str, Part]
-"""By the family's full name."""
+"""Parts by the full name of the family."""
 
 
 def written(families: Iterable[Metric]) -> Parts:
-    """Return families' samples with their lines; raises for values that cannot be written."""
+    """Return the samples of families with their lines; raises for values that cannot be rendered."""
     return {exposed_name(family): Part(family.samples, write(family.samples)) for family in families}
 
 
 def joined(families: Iterable[Family], parts: Iterable[Mapping[str, Part]]) -> Iterable[Metric]:
-    """Yield each family that has parts, with all of them in order."""
+    """Yield each family that has parts, with all its parts in order."""
     all_parts = list(parts)
     for family in families:
         found = [part for of_one in all_parts if (part := of_one.get(family.name)) is not None]

@@ -1,4 +1,4 @@
-"""The live page: its files, served so that a browser runs nothing but them."""
+"""The live page: its files, served with a content security policy that allows no others."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 STATIC = Path(__file__).parent / "static"
 CHART_LIBRARY = "uPlot.iife.min.js"
-"""Brought in by the build (hatch_build.py); a source tree that was not installed has none."""
+"""Added by the build (hatch_build.py); absent from a source tree that was not installed."""
 
 TYPES = {
     ".css": "text/css",
@@ -43,19 +43,19 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-cache",  # keep it, and ask whether it changed: an upgrade shows at once
+    "Cache-Control": "no-cache",  # browsers revalidate with the ETag, so that an upgrade takes effect at once
 }
 
 
 def add_routes(app: web.Application, service: Service) -> None:
-    """Serve the page at ``/`` and its files below ``/static/``; they are read now, once."""
+    """Serve the page at ``/`` and its files below ``/static/``; all files are read once, now."""
     page = _Page(service, {file.name: _File(file.read_bytes(), file.suffix) for file in STATIC.iterdir()})
     app.add_routes([web.get("/", page.index), web.get("/static/{name}", page.file)])
 
 
 @dataclass(frozen=True)
 class _File:
-    """What one path answers."""
+    """The body of a response, and the suffix that determines its type."""
 
     body: bytes
     suffix: str
@@ -64,8 +64,8 @@ class _File:
     def etag(self) -> str:
         return hashlib.sha256(self.body).hexdigest()[:32]
 
-    def answer(self, request: web.Request) -> web.Response:
-        """Answer with the file, or 304 where the client has it already."""
+    def response(self, request: web.Request) -> web.Response:
+        """Return the file, or 304 where the client has this version."""
         known = any(tag.value in (self.etag, "*") for tag in request.if_none_match or ())
         response = web.Response(status=304) if known else web.Response(body=self.body)
         response.headers.update(_HEADERS)
@@ -76,25 +76,25 @@ class _File:
 
 
 class _Page:
-    """The handlers."""
+    """The handlers of the page and its files."""
 
     def __init__(self, service: Service, files: Mapping[str, _File]) -> None:
         self._service = service
         self._files = files
         self._template = Template(files["index.html"].body.decode())
         if CHART_LIBRARY not in files:
-            log.warning("the live page has no charts: install again where npm's registry can be reached")
+            log.warning("the live page has no charts: install the exporter again where npm's registry can be reached")
 
     async def index(self, request: web.Request) -> web.Response:
-        """Serve the page, with the links of the configuration in force."""
-        return _File(self._index().encode(), ".html").answer(request)
+        """Return the page, with the links of the configuration in force."""
+        return _File(self._index().encode(), ".html").response(request)
 
     async def file(self, request: web.Request) -> web.Response:
-        """Serve one of its files."""
+        """Return a file; 404 for an unknown name."""
         name = request.match_info["name"]
         if name not in self._files or name == "index.html":
             raise web.HTTPNotFound
-        return self._files[name].answer(request)
+        return self._files[name].response(request)
 
     def _index(self) -> str:
         settings = self._service.config.web

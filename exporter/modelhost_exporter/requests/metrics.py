@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from modelhost_exporter.requests.observation import RequestObservation, Tokens
     from modelhost_exporter.requests.slo import Objectives
 
-# Supersets of the bounds that OpenTelemetry's GenAI conventions advise, so that queries written for those stay exact.
-# Bounds in between keep the error of a median small (docs/metrics.md).
+# Supersets of the bounds that OpenTelemetry's GenAI conventions recommend, so that queries for those stay exact.
+# Additional bounds reduce the error of a median (docs/metrics.md).
 DURATION = (
     *(0.0025, 0.005, 0.01, 0.014, 0.02, 0.028, 0.04, 0.056, 0.08, 0.1, 0.13, 0.16, 0.23, 0.32, 0.4, 0.5, 0.64, 0.8),
     *(1, 1.28, 1.8, 2.56, 3.6, 5, 5.12, 7.2, 10.24, 15, 20.48, 30, 40.96, 60, 81.92, 120, 240, 480, 900),
@@ -90,7 +90,7 @@ _SECONDS = {
         "Time from a request's headers to the first token that is not reasoning.",
         TTFT,
         *_COMMON,
-        note="What a person waits for. Successful streams only.",
+        note="The wait that a person notices. Successful streams only.",
     ),
     "time_per_output_token": histogram(
         "request_time_per_output_token_seconds",
@@ -167,7 +167,7 @@ FINISHED = counter(
     "Finished choices by finish reason.",
     *_COMMON,
     "finish_reason",
-    note="A response has one choice unless the request asked for more.",
+    note="A response has one choice unless the request sets a larger n.",
 )
 CHUNKS = counter(
     "stream_chunks",

@@ -1,4 +1,4 @@
-"""Which model names may become labels: a bounded number of places per server."""
+"""Bound the number of model names that become labels."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ UNKNOWN = "unknown"
 
 
 class ModelNames:
-    """The model names of one server that become labels, a bounded number.
+    """The model names of one server that are labels, at most ``max_models`` and those in the configuration.
 
-    A client can send any name: a name becomes a label after a successful response. Names in the configuration are
-    labels from the start, so that a model that never succeeds has its own series too.
+    A client can send any name, so that a name becomes a label only after a successful response. Names in the
+    configuration are labels from the start, so that a model that never succeeds has its own series too.
     """
 
     def __init__(self, max_models: int, known: Iterable[str] = ()) -> None:
@@ -23,12 +23,12 @@ class ModelNames:
         self._max = max_models
 
     def label(self, name: str | None, *, succeeded: bool) -> str:
-        """Return the label for a model's name, which takes a place if the request succeeded and one is free."""
+        """Return the label of a model; a new name becomes one if the request succeeded and the limit allows it."""
         if name is None:
             return UNKNOWN
         if name in self._names:
             return name
-        if not name.isascii():  # JSON can hold half a surrogate pair, which no page of metrics could carry
+        if not name.isascii():  # JSON may contain lone surrogates, which cannot be encoded
             name = name.encode("utf-8", "replace").decode()
             if name in self._names:
                 return name

@@ -28,24 +28,24 @@ class Objective:
 
 @dataclass(frozen=True)
 class Objectives:
-    """What is promised for a server or a model; None where nothing is."""
+    """The objectives of a server or a model; None for an objective that is not configured."""
 
     ttft: Objective | None = None
     tpot: Objective | None = None
     duration: Objective | None = None
 
     def given(self) -> Iterator[tuple[str, Objective]]:
-        """Yield the objectives that there are, by name."""
+        """Yield the configured objectives as (name, objective)."""
         for field in fields(self):
             objective = getattr(self, field.name)
             if objective is not None:
                 yield field.name, objective
 
     def verdicts(self, observed: RequestObservation) -> Mapping[str, bool]:
-        """Return which of the objectives that apply to a request it met.
+        """Return for each objective that applies to a request whether the request met it.
 
-        Those of streams apply to streams. A request that failed met none; one that the client spoilt or left counts
-        neither for nor against, nor does a success that cannot be measured (one token has no time per token).
+        ttft and tpot apply to streams only. A failed request meets none. No objective applies to client errors and
+        disconnects, nor to a success without the measured value (one token has no time per output token).
         """
         failed = observed.outcome in ERRORS
         if not observed.labels.is_inference or (observed.outcome != "ok" and not failed):

@@ -1,4 +1,4 @@
-// The live page: what the feed says, written into the cards and drawn as charts.
+// The live page: shows each message of the feed in the cards and charts.
 
 import { Chart, libraryIsMissing } from "./charts.js";
 import { Connection } from "./connection.js";
@@ -11,7 +11,7 @@ import { Indicator } from "./indicator.js";
 import { BUSY, ERRORS, FULL } from "./limits.js";
 import { Models } from "./models.js";
 
-// data-show in the page → what it shows of a message.
+// data-show attribute → [number, unit] of a message.
 const NUMBERS = {
   cpu: (m) => format.percent(m.cpuUsage),
   cores: (m) => format.count(m.cpuCores),
@@ -34,7 +34,7 @@ const NUMBERS = {
   errorRate: (m) => format.percent(m.apiStats.errorRate),
 };
 
-// data-level in the page → how worrying it is.
+// data-level attribute → level of a message.
 const LEVELS = {
   load: (m) => level(m.cpuUsage, BUSY.amber, BUSY.red),
   memory: (m) => level(m.memoryUsage, FULL.amber, FULL.red),
@@ -50,7 +50,7 @@ const percentChart = (title, name, lines) => ({
   lines,
 });
 
-// data-chart in the page → its chart, and the history's columns in it.
+// data-chart attribute → the options of its chart, and the columns of the history that it shows.
 const CHARTS = {
   cpu: [percentChart("CPU usage", "cpu", BUSY.lines), ["cpuUsage"]],
   memory: [percentChart("Memory usage", "memory", FULL.lines), ["memoryUsage"]],
@@ -65,14 +65,14 @@ const CHARTS = {
   ],
 };
 
-const ANSWER = 4000; // ms within which an exporter says why it refuses
+const ERROR_TIMEOUT = 4000; // ms to wait for an error response
 
 const CHARTS_MISSING = "Charts are missing: install the exporter again where npm’s registry can be reached.";
 
 const byId = (id) => document.getElementById(id);
 const every = (name) => [...document.querySelectorAll(`[data-${name}]`)];
 
-let latest = null; // the message that is not shown yet
+let latest = null; // the newest message if it is not shown yet
 const diskMeter = document.querySelector("[data-meter=disk]");
 const history = new History();
 const indicator = new Indicator();
@@ -89,15 +89,15 @@ function seconds() {
   return Number(document.querySelector("[name=range]:checked").value);
 }
 
-// grown: nothing changed but that there is a newer point.
+// grown: only newer points were added.
 function draw({ grown = false } = {}) {
   for (const { chart, columns } of charts) chart.draw(history.data(columns), seconds(), grown);
   gpus.draw(history, seconds(), grown);
   models.draw(history, seconds(), grown);
 }
 
-// Take a message; it is shown now, or when somebody looks.
-function take(message) {
+// Add a message to the history, and show it now, or when the tab becomes visible.
+function receive(message) {
   history.append(message);
   indicator.pulse();
   latest = message;
@@ -127,20 +127,20 @@ function showMachine({ host, demo }) {
 
 async function loadHistory() {
   const response = await fetch("api/history");
-  if (!response.ok) return; // no history: the charts begin now
+  if (!response.ok) return; // no history: the charts start empty
   history.load(await response.json());
   if (!document.hidden) draw();
 }
 
-// Say why the feed cannot be had, where the exporter says it, and soon: a browser has few connections for a host.
-async function explain() {
+// Show the error response of the feed, if any. The request is aborted soon, since browsers limit connections per host.
+async function showError() {
   const stop = new AbortController();
-  setTimeout(() => stop.abort(), ANSWER);
+  setTimeout(() => stop.abort(), ERROR_TIMEOUT);
   try {
     const response = await fetch("api/live", { signal: stop.signal });
     notice(response.ok ? "" : (await response.json()).error);
   } catch {
-    notice(""); // nobody answers: the indicator says so
+    notice(""); // no response: the indicator shows that
   }
   stop.abort();
 }
@@ -160,7 +160,7 @@ feed.protocol = feed.protocol.replace("http", "ws");
 new Connection({
   socketUrl: feed.href,
   eventsUrl: "api/live",
-  onMessage: take,
+  onMessage: receive,
   onOpen() {
     indicator.live();
     notice("");
@@ -168,6 +168,6 @@ new Connection({
   },
   onClose() {
     indicator.lost();
-    explain();
+    showError();
   },
 }).start();

@@ -1,10 +1,10 @@
-// Charts of the history, drawn by uPlot; only those that somebody can see are drawn.
+// Charts of the history, drawn by uPlot, and only while they are visible.
 
 import { announce } from "./dom.js";
 import { clock, text } from "./format.js";
 
 const MINUTE = 60_000;
-const BINARY = Array.from({ length: 50 }, (_, power) => 2 ** power); // steps of an axis of bytes
+const BINARY = Array.from({ length: 50 }, (_, power) => 2 ** power); // tick distances of an axis of bytes
 const PADDING = [8, 8, 0, 0];
 const AXIS_WIDTH = 52;
 const LETTER_WIDTH = 6.5;
@@ -13,7 +13,7 @@ let colours = {};
 
 export const libraryIsMissing = () => globalThis.uPlot === undefined;
 
-// The style sheet says what colours are, for light and for dark.
+// Return a colour of the style sheet, which differs between the light and the dark theme.
 function colour(name) {
   return (colours[name] ??= getComputedStyle(document.body).getPropertyValue(name).trim());
 }
@@ -24,26 +24,26 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
 });
 
 const visible = new IntersectionObserver((entries) => {
-  for (const { target, isIntersecting } of entries) charts.get(target)?.seen(isIntersecting);
+  for (const { target, isIntersecting } of entries) charts.get(target)?.setVisible(isIntersecting);
 }, { rootMargin: "80px" });
 
 const sizes = new ResizeObserver((entries) => {
   for (const { target } of entries) charts.get(target)?.resize();
 });
 
-// Room for the longest label; charts whose labels are short keep one width.
+// Return the width of the longest label; charts with short labels have the same width.
 function axisWidth(_, labels) {
   return Math.max(AXIS_WIDTH, ...(labels ?? []).map((label) => 12 + LETTER_WIDTH * (label ?? "").length));
 }
 
 export class Chart {
   #plot = null;
-  #late = null; // what is to be drawn once somebody looks
-  #seen = false;
+  #pending = null; // data to draw when the chart becomes visible
+  #visible = false;
   #window = [0, MINUTE];
 
-  // series: {label, colour} each; format: of a value; top: the scale's fixed end, if it has one;
-  // lines: values worth a line; binary: the values are bytes; bare: the axis has no unit.
+  // series: [{label, colour}]; format: formats a value; top: fixed end of the scale; lines: [{at, colour}], drawn
+  // across the chart; binary: the values are bytes; bare: the axis has no unit.
   constructor(element, { title, series, format, top = null, lines = [], binary = false, bare = false }) {
     Object.assign(this, { element, title, series, format, top, lines, binary, bare });
     if (libraryIsMissing()) {
@@ -67,28 +67,28 @@ export class Chart {
     this.#plot?.destroy();
   }
 
-  // Show columns [times, …values] for the last seconds: now, or when somebody looks. What only adds the newest point
-  // (grown) waits until it fills a pixel: in an hour's chart that is one time in five.
+  // Draw columns [times, …values] of the last seconds, now or when the chart becomes visible. With grown, only newer
+  // points were added: these are drawn when they fill a pixel, which in a chart of an hour is one time in five.
   draw(data, seconds, grown) {
     if (grown && this.#plot && Math.abs(data[0].at(-1) - this.#window[1]) < this.#pixel()) return;
-    this.#late = [data, seconds];
-    this.catchUp();
+    this.#pending = [data, seconds];
+    this.drawPending();
   }
 
-  // How many milliseconds a pixel is wide.
+  // Return the width of a pixel in ms.
   #pixel() {
     return (this.#window[1] - this.#window[0]) / this.#plot.width;
   }
 
-  seen(isSeen) {
-    this.#seen = isSeen;
-    this.catchUp();
+  setVisible(isVisible) {
+    this.#visible = isVisible;
+    this.drawPending();
   }
 
-  catchUp() {
-    if (this.#late === null || !this.#seen || !this.element.clientWidth) return;
-    const [data, seconds] = this.#late;
-    this.#late = null;
+  drawPending() {
+    if (this.#pending === null || !this.#visible || !this.element.clientWidth) return;
+    const [data, seconds] = this.#pending;
+    this.#pending = null;
     const [times] = data;
     const end = times.at(-1) ?? Date.now();
     this.#window = [Math.min(Math.max(times[0] ?? end, end - seconds * 1000), end - MINUTE), end];
@@ -103,7 +103,7 @@ export class Chart {
 
   resize() {
     this.#plot?.setSize(this.#size());
-    this.catchUp();
+    this.drawPending();
   }
 
   #size() {
@@ -122,14 +122,14 @@ export class Chart {
       cursor: { y: false, drag: { setScale: false, x: false }, points: { size: 6 }, sync: { key: "live", scales: ["x", null] } },
       scales: {
         x: { range: () => this.#window },
-        y: { range: (_, __, most) => [0, this.top ?? (most > 0 ? most * 1.1 : 1)] },
+        y: { range: (_, __, max) => [0, this.top ?? (max > 0 ? max * 1.1 : 1)] },
       },
       axes: [
         { ...axis, grid: { show: false }, size: 22, gap: 4, space: 64, values: times },
         { ...axis, size: axisWidth, gap: 6, space: 32, values: (_, ticks) => ticks.map(label), ...(this.binary && { incrs: BINARY }) },
       ],
       series: [{}, ...this.series.map((one) => this.#line(one))],
-      hooks: { drawAxes: [(plot) => this.#drawLines(plot)], ready: [(plot) => this.#tip(plot)] },
+      hooks: { drawAxes: [(plot) => this.#drawLines(plot)], ready: [(plot) => this.#addTip(plot)] },
     };
   }
 
@@ -156,8 +156,8 @@ export class Chart {
     ctx.restore();
   }
 
-  // The numbers at the cursor, on the chart that is pointed at; the others show the time's line only.
-  #tip(plot) {
+  // Show the values at the cursor on the chart under the pointer; the other charts show a line at that time.
+  #addTip(plot) {
     const tip = document.createElement("div");
     tip.className = "tip";
     tip.hidden = true;
@@ -175,7 +175,7 @@ export class Chart {
     (plot.hooks.setCursor ??= []).push(show);
   }
 
-  // Left and right walk along the points; a screen reader says each.
+  // The left and right keys move the cursor along the points; each point is announced.
   #step(event) {
     const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     if (!by || !this.#plot) return;
@@ -192,7 +192,7 @@ export class Chart {
     const minutes = Math.max(1, Math.round((this.#window[1] - this.#window[0]) / MINUTE));
     const parts = this.series.map(({ label }, one) => {
       const values = columns[one].slice(first).filter((value) => value !== null);
-      if (!values.length) return `${label}: nothing known`;
+      if (!values.length) return `${label}: no data`;
       const [low, high] = values.reduce(([a, b], value) => [Math.min(a, value), Math.max(b, value)], [Infinity, -Infinity]);
       return `${label}: ${text(this.format(low))} to ${text(this.format(high))}, last ${text(this.format(values.at(-1)))}`;
     });
@@ -202,7 +202,7 @@ export class Chart {
 
 const minutes = new Intl.DateTimeFormat([], { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 
-// Times of day, with seconds where the ticks are closer than a minute; none where the chart's end would cut it off.
+// Return the labels of the time axis, with seconds where ticks are closer than a minute; null where it would be cut off.
 function times(plot, ticks) {
   const format = ticks.length > 1 && ticks[1] - ticks[0] < MINUTE ? clock : (time) => minutes.format(time);
   const fits = (at) => at > 18 && at < plot.bbox.width / uPlot.pxRatio - 10;

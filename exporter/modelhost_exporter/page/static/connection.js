@@ -1,20 +1,20 @@
-// The feed: one message every two seconds, by WebSocket, or by server-sent events where that cannot be had.
+// The connection to the feed: a WebSocket, or server-sent events where WebSockets do not work.
 
-const RETRY = 5000; // ms until the next try
-const SILENCE = 10_000; // ms without a message after which a connection counts as dead
+const RETRY = 5000; // ms until the next attempt
+const SILENCE = 10_000; // ms without a message after which a connection is closed
 
 export class Connection {
-  // socketUrl and eventsUrl lead to the same messages. onMessage gets each one, onOpen the moment before the first,
-  // onClose the end of a connection that had delivered, and every try that failed.
+  // socketUrl and eventsUrl serve the same messages. onMessage is called with each message, onOpen before the first one
+  // of a connection, onClose after a connection ended and after each failed attempt.
   constructor({ socketUrl, eventsUrl, onMessage, onOpen, onClose }) {
     Object.assign(this, { socketUrl, eventsUrl, onMessage, onOpen, onClose });
   }
 
   start() {
-    this.#follow(this.#socket(), () => this.#follow(this.#events(), () => this.#later()));
+    this.#receive(this.#socket(), () => this.#receive(this.#events(), () => this.#retry()));
   }
 
-  #later() {
+  #retry() {
     this.onClose();
     setTimeout(() => this.start(), RETRY);
   }
@@ -26,11 +26,11 @@ export class Connection {
 
   #events() {
     const source = new EventSource(this.eventsUrl);
-    return { source, ends: ["error"] }; // it would reconnect by itself, in its own time
+    return { source, ends: ["error"] }; // it is closed, since it would reconnect with its own delay
   }
 
-  // Hand messages on until the source ends or falls silent; otherwise is called when it never delivered any.
-  #follow({ source, ends }, otherwise) {
+  // Pass messages on until the source ends or sends none for a while; fallback is called if there was no message.
+  #receive({ source, ends }, fallback) {
     let delivered = false;
     let watchdog = 0;
     const stop = new AbortController();
@@ -38,21 +38,21 @@ export class Connection {
       clearTimeout(watchdog);
       stop.abort();
       source.close();
-      if (delivered) this.#later();
-      else otherwise();
+      if (delivered) this.#retry();
+      else fallback();
     };
     const watch = () => {
       clearTimeout(watchdog);
       watchdog = setTimeout(end, SILENCE);
     };
-    const take = ({ data }) => {
+    const receive = ({ data }) => {
       watch();
       const message = JSON.parse(data);
       if (!delivered) this.onOpen();
       delivered = true;
       this.onMessage(message);
     };
-    source.addEventListener("message", take, { signal: stop.signal });
+    source.addEventListener("message", receive, { signal: stop.signal });
     for (const name of ends) source.addEventListener(name, end, { signal: stop.signal });
     watch();
   }

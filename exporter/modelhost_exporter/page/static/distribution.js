@@ -1,4 +1,4 @@
-// How response times are spread, as bars.
+// The distribution of response times as bars.
 
 import { setMeter, setText } from "./dom.js";
 import { count, percent, text } from "./format.js";
@@ -22,11 +22,11 @@ function row(label) {
 
 const rows = Object.entries(RANGES).map(([range, label]) => [range, row(label)]);
 
-// Show the counts since the exporter started; the longest bar is the largest count.
-export function showDistribution({ responseTimeDistribution: counts, maxDistributionCount: most }) {
+// Show the counts since the exporter started; the largest count has the full width.
+export function showDistribution({ responseTimeDistribution: counts, maxDistributionCount: max }) {
   const total = Object.values(counts).reduce((sum, one) => sum + one, 0);
   for (const [range, { meter, share, number }] of rows) {
-    setMeter(meter, most ? (100 * counts[range]) / most : 0);
+    setMeter(meter, max ? (100 * counts[range]) / max : 0);
     setText(share, total ? text(percent((100 * counts[range]) / total)) : "");
     setText(number, text(count(counts[range])));
   }

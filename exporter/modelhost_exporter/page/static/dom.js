@@ -1,10 +1,10 @@
-// Writing numbers into the page. Text is only ever text here: names come from clients of the model servers.
+// Write values into the page. Always as text, never as HTML: names come from clients of the model servers.
 
 import { NONE } from "./format.js";
 
 const announcer = document.getElementById("announcer");
 
-// Give each element a place for a number and one for its unit.
+// Add an element for a number and one for its unit to each element.
 export function prepare(elements) {
   for (const element of elements) {
     const [number, unit] = [document.createElement("span"), document.createElement("span")];
@@ -23,12 +23,12 @@ export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-// Have a screen reader say something once.
+// Announce a text to screen readers.
 export function announce(text) {
   setText(announcer, text);
 }
 
-// Mark an element as fine (""), "warn" or "alarm"; screen readers get the word, others the colour too.
+// Set the level of an element: "" (normal), "warn" or "alarm"; app.css shows it as colour and sign.
 export function setLevel(element, level) {
   if ((element.dataset.is ?? "") === level) return;
   element.dataset.is = level;
@@ -38,7 +38,7 @@ export function setMeter(element, percent) {
   element.firstElementChild.style.transform = `scaleX(${Math.min(Math.max(percent ?? 0, 0), 100) / 100})`;
 }
 
-// Levels above limits: amber above the first, red above the second.
+// Return the level of a value: "warn" above amber, "alarm" above red.
 export function level(value, amber, red) {
   return value > red ? "alarm" : value > amber ? "warn" : "";
 }

@@ -1,22 +1,22 @@
-// Quantities as people read them: each function gives [number, unit], and NONE for what is not known.
+// Format quantities: each function returns [number, unit], or NONE for an unknown value.
 
 export const NONE = ["–", ""];
 
 const fixed = [0, 1, 2].map((digits) => new Intl.NumberFormat("en", { minimumFractionDigits: digits, maximumFractionDigits: digits }));
 const clockFormat = new Intl.DateTimeFormat([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 
-// Three digits are what the eye takes in.
+// Format with three significant digits.
 function short(number) {
   const size = Math.abs(number);
   return fixed[size >= 99.95 || number === 0 ? 0 : size >= 9.995 ? 1 : 2].format(number);
 }
 
-// A formatter of what may be null.
+// Return a formatter that accepts null.
 function known(format) {
   return (number) => (Number.isFinite(number) ? format(number) : NONE);
 }
 
-// A formatter that picks the largest unit the number fills.
+// Return a formatter that uses the largest unit in which the number is at least 1.
 function scaled(step, units) {
   return known((number) => {
     let power = 0;
@@ -39,7 +39,7 @@ export const milliseconds = known((number) => {
   return number < 99_950 ? [short(number / 1000), "s"] : [short(number / 60_000), "min"];
 });
 
-// USED / TOTAL, the unit once where it is the same.
+// Format "USED / TOTAL", with one unit where both are the same.
 export function ofTotal(format, used, total) {
   const part = format(used);
   const whole = format(total);
@@ -48,7 +48,7 @@ export function ofTotal(format, used, total) {
   return [`${first[1] === second[1] ? first[0] : text(first)} / ${second[0]}`, second[1]];
 }
 
-// The load averages of 1, 5 and 15 minutes; null where the system has none.
+// Format the load averages of 1, 5 and 15 minutes; null where the system has none.
 export function loads(averages) {
   return averages?.every(Number.isFinite) ? [averages.map((load) => fixed[2].format(load)).join("\u2002"), ""] : NONE;
 }
@@ -57,12 +57,12 @@ export function text([number, unit]) {
   return unit ? `${number}\u202f${unit}` : number;
 }
 
-// The time of day of a number of milliseconds since 1970.
+// Format the time of day; time is in ms since 1970.
 export function clock(time) {
   return clockFormat.format(time);
 }
 
-// How long ago, in the largest unit that fits.
+// Format a duration in its largest unit.
 export function span(seconds) {
   if (seconds < 60) return `${Math.floor(seconds)} s`;
   if (seconds < 3600) return `${Math.floor(seconds / 60)} min`;

@@ -1,4 +1,4 @@
-// One card for each GPU.
+// The cards of the GPUs.
 
 import { Chart } from "./charts.js";
 import { level, prepare, setLevel, setMeter, setText, show } from "./dom.js";
@@ -49,8 +49,8 @@ export class Gpus {
   #cards = [];
 
   show(gpus, missing) {
-    if (this.#cards.map((card) => card.id).join() !== gpus.map((gpu) => gpu.id).join()) this.#deal(gpus);
-    setText(noneText, textWithout(missing));
+    if (this.#cards.map((card) => card.id).join() !== gpus.map((gpu) => gpu.id).join()) this.#createCards(gpus);
+    setText(noneText, absenceText(missing));
     none.hidden = gpus.length > 0 && !missing;
     list.dataset.count = gpus.length === 0 ? "none" : gpus.length === 1 && none.hidden ? "one" : "many";
     gpus.forEach((gpu, index) => this.#cards[index].show(gpu));
@@ -60,7 +60,7 @@ export class Gpus {
     for (const { chart, id } of this.#cards) chart.draw(history.data([gpuColumn(id, "usage")]), seconds, grown);
   }
 
-  #deal(gpus) {
+  #createCards(gpus) {
     for (const card of this.#cards) {
       card.chart.remove();
       card.element.remove();
@@ -70,7 +70,7 @@ export class Gpus {
   }
 }
 
-function textWithout(missing) {
+function absenceText(missing) {
   if (!missing) return "No GPU detected";
   return missing === 1 ? "1 GPU is missing" : `${missing} GPUs are missing`;
 }

@@ -1,7 +1,7 @@
-// The last hour: columns of numbers (null: not known), all as long as the column of times (ms since 1970).
+// The last hour: columns of numbers (null: not known), as long as the column of times (ms since 1970).
 
 const HOUR = 3_600_000;
-const SPARE = 30; // rows older than that are dropped this many at a time: it moves every column
+const TRIM_ROWS = 30; // old rows are removed this many at a time, since that moves every column
 const GPU = ["usage"];
 const MODEL = ["p50", "p95", "p99", "tokensPerSecond"];
 
@@ -14,44 +14,44 @@ export class History {
     this.columns = new Map();
   }
 
-  // Put what the server remembers between what this page saw before it began and after it ended.
+  // Insert the history of the server, which replaces what this page received in the same time.
   load({ interval, timestamps, series, gpus, models }) {
     if (!timestamps.length) return;
-    const theirs = new Map(Object.entries(series));
-    for (const gpu of gpus) for (const name of GPU) theirs.set(gpuColumn(gpu.id, name), gpu[name]);
-    for (const [id, columns] of Object.entries(models)) for (const name of MODEL) theirs.set(modelColumn(id, name), columns[name]);
-    openGaps(timestamps, [...theirs.values()], interval * 1000);
+    const loaded = new Map(Object.entries(series));
+    for (const gpu of gpus) for (const name of GPU) loaded.set(gpuColumn(gpu.id, name), gpu[name]);
+    for (const [id, columns] of Object.entries(models)) for (const name of MODEL) loaded.set(modelColumn(id, name), columns[name]);
+    openGaps(timestamps, [...loaded.values()], interval * 1000);
     const before = this.times.findIndex((time) => time >= timestamps[0]);
     const head = before < 0 && this.times.at(-1) < timestamps[0] ? this.times.length : Math.max(before, 0);
     const after = this.times.findIndex((time) => time > timestamps.at(-1));
     const tail = after < 0 ? this.times.length : after;
-    const join = (mine, middle) => [...mine.slice(0, head), ...middle, ...mine.slice(tail)];
-    for (const name of new Set([...this.columns.keys(), ...theirs.keys()])) {
-      const mine = this.columns.get(name) ?? nulls(this.times.length);
-      this.columns.set(name, join(mine, theirs.get(name) ?? nulls(timestamps.length)));
+    const join = (own, middle) => [...own.slice(0, head), ...middle, ...own.slice(tail)];
+    for (const name of new Set([...this.columns.keys(), ...loaded.keys()])) {
+      const own = this.columns.get(name) ?? nulls(this.times.length);
+      this.columns.set(name, join(own, loaded.get(name) ?? nulls(timestamps.length)));
     }
     this.times = join(this.times, timestamps);
     this.#trim();
   }
 
-  // Add a message's numbers; after a gap, a row of nulls first, so that no line is drawn across it.
+  // Append the numbers of a message; after a gap, first a row of nulls, so that no line is drawn across it.
   append(message) {
     const time = Date.parse(message.timestamp);
     const last = this.times.at(-1);
     const gap = message.interval * 1000;
-    if (time < last - gap) this.#moveBack(last + gap - time); // the exporter's clock was set back
-    else if (time <= last) return; // the history had it already
+    if (time < last - gap) this.#shiftBack(last + gap - time); // the exporter's clock was set back
+    else if (time <= last) return; // already in the history
     if (isGap(last, time, gap)) this.#push(last + gap, new Map());
     this.#push(time, row(message));
     this.#trim();
   }
 
-  // [times, one column for each name], as the charts want it.
+  // Return [times, one column for each name], the format of uPlot.
   data(names) {
     return [this.times, ...names.map((name) => this.columns.get(name) ?? nulls(this.times.length))];
   }
 
-  #moveBack(by) {
+  #shiftBack(by) {
     this.times = this.times.map((time) => time - by);
   }
 
@@ -64,11 +64,11 @@ export class History {
   #trim() {
     const start = this.times.at(-1) - HOUR;
     const old = this.times.findIndex((time) => time >= start);
-    if (old < SPARE) return;
+    if (old < TRIM_ROWS) return;
     this.times.splice(0, old);
     for (const [name, column] of this.columns) {
       column.splice(0, old);
-      if (column.every((value) => value === null)) this.columns.delete(name); // a model that is gone
+      if (column.every((value) => value === null)) this.columns.delete(name); // for example of a removed model
     }
   }
 }
@@ -85,12 +85,12 @@ function row(message) {
   return values;
 }
 
-// Whether messages are missing between two that come every so many ms.
+// Return whether messages are missing between two; interval is in ms.
 function isGap(before, after, interval) {
   return after > before + 3 * interval;
 }
 
-// Put a row of nulls into each gap (the machine slept, say), so that no line is drawn across it.
+// Insert a row of nulls into each gap, for example while the machine slept, so that no line is drawn across it.
 function openGaps(times, columns, interval) {
   for (let at = times.length - 1; at > 0; at--) {
     if (!isGap(times[at - 1], times[at], interval)) continue;

@@ -1,4 +1,4 @@
-// Whether the page is live: a pulse for each message, and since when not.
+// The indicator of the connection: it pulses with each message, and shows since when the connection is lost.
 
 import { announce, setText } from "./dom.js";
 import { clock, span } from "./format.js";
@@ -17,25 +17,25 @@ export class Indicator {
     this.#enter("live", "Live", "Live");
   }
 
-  // Called for the loss and again for each try that fails: the time is that of the loss.
+  // Called when the connection is lost and after each failed attempt; the time of the loss stays.
   lost() {
     if (this.#since !== null) return;
     this.#since = Date.now();
-    this.#enter("lost", "", "Not connected. The page tries again every 5 seconds.");
-    this.#ticking = setInterval(() => this.#tell(), 1000);
-    this.#tell();
+    this.#enter("lost", "", "Not connected. The page reconnects every 5 seconds.");
+    this.#ticking = setInterval(() => this.#showDuration(), 1000);
+    this.#showDuration();
   }
 
   pulse() {
-    this.#beat = 1 - this.#beat; // two names of one animation: changing between them starts it anew
+    this.#beat = 1 - this.#beat; // alternates between two names of one animation, which restarts it
     element.dataset.beat = this.#beat;
   }
 
-  #tell() {
+  #showDuration() {
     setText(state, `Not connected since ${clock(this.#since)} (${span((Date.now() - this.#since) / 1000)})`);
   }
 
-  // Only a change is announced: a screen reader does not hear every number.
+  // Only changes of the state are announced to screen readers.
   #enter(name, text, announcement) {
     document.body.dataset.state = name;
     setText(state, text);

@@ -1,4 +1,4 @@
-// Where numbers turn amber and red, in percent.
+// Limits of the levels, in percent.
 
 const lines = (amber, red) => [{ at: amber, colour: "--warn" }, { at: red, colour: "--alarm" }];
 

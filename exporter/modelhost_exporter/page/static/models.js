@@ -1,4 +1,4 @@
-// The card of the chosen model.
+// The card of the selected model.
 
 import { Chart } from "./charts.js";
 import { prepare, show } from "./dom.js";
@@ -24,7 +24,7 @@ export class Models {
   #select = document.getElementById("model");
   #values = [...document.querySelectorAll("[data-model]")];
 
-  // onChoice is called when somebody picks a model.
+  // onChoice is called when another model is selected.
   constructor(onChoice) {
     prepare(this.#values);
     this.latency = new Chart(document.querySelector("[data-chart=latency]"), {
@@ -39,41 +39,41 @@ export class Models {
       bare: true,
     });
     this.#select.addEventListener("change", () => {
-      this.#showChosen();
+      this.#showSelected();
       onChoice();
     });
   }
 
   show(models) {
     this.#models = models;
-    this.#offer(models.map((model) => model.id));
-    this.#showChosen();
+    this.#updateOptions(models.map((model) => model.id));
+    this.#showSelected();
   }
 
   draw(history, seconds, grown) {
-    const { id } = this.#chosen() ?? {};
+    const { id } = this.#selected() ?? {};
     if (id === undefined) return;
     this.latency.draw(history.data(QUANTILES.map((name) => modelColumn(id, name))), seconds, grown);
     this.tokens.draw(history.data([modelColumn(id, "tokensPerSecond")]), seconds, grown);
   }
 
-  #chosen() {
+  #selected() {
     return this.#models.find((model) => model.id === this.#select.value);
   }
 
-  // Names as they come, newcomers at the end: an open list does not jump. The choice stays while its model does.
-  #offer(ids) {
-    const offered = [...this.#select.options];
-    for (const option of offered) if (!ids.includes(option.value)) option.remove();
-    const there = new Set(offered.map((option) => option.value));
-    for (const id of ids) if (!there.has(id)) this.#select.add(new Option(id, id));
+  // Append new models at the end, so that an open list does not change order. The selection stays while its model exists.
+  #updateOptions(ids) {
+    const options = [...this.#select.options];
+    for (const option of options) if (!ids.includes(option.value)) option.remove();
+    const known = new Set(options.map((option) => option.value));
+    for (const id of ids) if (!known.has(id)) this.#select.add(new Option(id, id));
     for (const [id, hidden] of [["no-models", ids.length > 0], ["model-body", !ids.length], ["model-choice", !ids.length]]) {
       document.getElementById(id).hidden = hidden;
     }
   }
 
-  #showChosen() {
-    const model = this.#chosen();
+  #showSelected() {
+    const model = this.#selected();
     if (!model) return;
     for (const element of this.#values) show(element, FORMATS[element.dataset.model](model[element.dataset.model]));
   }
