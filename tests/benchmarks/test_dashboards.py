@@ -22,13 +22,13 @@ def test_blocks_hold_each_moment_once() -> None:
 
 
 def sample_count(scale: Scale, name: str, **labels: str) -> list[int]:
-    """Return how many samples each series gets that is made of one, over the longest time between two sparse ones."""
+    """Return the number of samples of each series generated from one template over the longest sparse step."""
     series = Series(name, labels, 0.5)
     return [text.count(b"\n") for text in multiply.exposition([series], scale, BEGIN, BEGIN + SPARSE_STEP - STEP)]
 
 
 def test_what_panels_ask_for_has_all_samples() -> None:
-    """Series of hosts, of the asked model and of the asked host do; other models only where all of them are wanted."""
+    """Series that panels query have every sample; other models are sparse unless every model is requested."""
     many, model = SPARSE_STEP // STEP, "model:requests:rate5m"
     few, all_ = Scale(2, 7, BEGIN), Scale(2, 7, BEGIN, every_model=True)
     assert sample_count(few, "instance:requests:rate5m", instance="a") == [many, many]
@@ -40,7 +40,7 @@ def test_what_panels_ask_for_has_all_samples() -> None:
 
 
 def test_a_sample_is_one_line_of_the_exposition() -> None:
-    """A share stays below 1, and a host's series has the host's name."""
+    """A ratio stays below 1, and each series has its host's name."""
     series = Series("instance:gpu_memory_usage:ratio", {"instance": "a", "job": "b"}, 0.99)
     first = next(multiply.exposition([series], Scale(1, 1, BEGIN), BEGIN, BEGIN)).decode()
     name, _, rest = first.partition(" ")
@@ -51,7 +51,7 @@ def test_a_sample_is_one_line_of_the_exposition() -> None:
 
 
 def test_a_panel_asks_for_as_many_points_as_it_is_wide() -> None:
-    """A third of a screen of 1920 pixels is 640, unless the panel says how many."""
+    """A third of a 1920-pixel screen is 640 points, unless the panel sets maxDataPoints."""
     panel = {"type": "timeseries", "title": "CPU", "gridPos": {"w": 8}, "targets": [{"refId": "A", "expr": "up"}]}
     board = {
         "title": "board",
@@ -63,7 +63,7 @@ def test_a_panel_asks_for_as_many_points_as_it_is_wide() -> None:
 
 
 def test_a_slow_panel_is_a_miss_and_named() -> None:
-    """The table has the slowest panel of each dashboard; every one that is too slow is listed."""
+    """The table has the slowest panel of each dashboard, and a list of all panels that are too slow."""
 
     def took(seconds: float, board: str = "Models") -> Timed:
         return Timed(board, f"panel {seconds}", "all", 9, seconds, 0.5)

@@ -34,7 +34,7 @@ ROW = Row(
 
 
 def rows(**last: object) -> list[Row]:
-    """Return 20 rows; the first ones are a warm-up, in which all is less, and the last one differs as given."""
+    """Return 20 rows: four warm-up rows with low memory, equal ones, and a last one with the given changes."""
     some = [
         dataclasses.replace(ROW, cycle=number, rss_bytes=ROW.rss_bytes if number >= 5 else 1) for number in range(1, 20)
     ]
@@ -59,7 +59,7 @@ def rows(**last: object) -> list[Row]:
     ],
 )
 def test_growth_and_stalls_are_judged(last: dict[str, object], missed: str) -> None:
-    """Growth is that since the fifth minute; a gap in the stream that bypasses the exporter is the machine's."""
+    """Growth is measured from the fifth cycle; a gap in the direct stream is blamed on the machine."""
     figures = [figure.what for figure in judge(rows(**last)) if not figure.reached]
     assert len(figures) == bool(missed)
     assert all(figure.startswith(missed) for figure in figures)
@@ -75,26 +75,26 @@ def test_every_problem_is_a_miss() -> None:
 
 
 def test_a_short_run_has_a_short_warm_up() -> None:
-    """Of three cycles the first one is compared with, of one the same."""
+    """The first of three cycles is the baseline; a single cycle is its own baseline."""
     grown = dataclasses.replace(ROW, cycle=3, threads=20)
     assert [f.what for f in judge([ROW, ROW, grown]) if not f.reached] == ["threads +10 since cycle 1 (at most 2)"]
     assert all(figure.reached for figure in judge([ROW]))
 
 
 def test_columns_stand_below_their_names() -> None:
-    """The table can be read."""
+    """A row has the width of the header."""
     assert len(ROW.line()) == len(header())
 
 
 def test_resources_are_read_when_all_is_quiet() -> None:
-    """Faults and reloads are over, and clients have left for a while (15 s of a minute), before the end of a cycle."""
+    """When a cycle is measured, faults and reloads have ended, and clients have been gone for 15 s of a minute."""
     assert max(FAULTS[-1].end, *RELOADS) < BUSY.end
     assert (MEASURED.begin - BUSY.end) * 60 > 15
     assert MEASURED.end < 1
 
 
 def test_faults_follow_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each has its window, in every cycle, in all processes."""
+    """Each fault has the same time window in every cycle and every process."""
     cycles = Cycles(1000, 60)
     seen: list[int | None] = []
     for percent in range(100):
@@ -105,7 +105,7 @@ def test_faults_follow_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_gpus_flap(tmp_path: Path) -> None:
-    """The script has a fault's lines while there is one."""
+    """The stand-in's script contains a fault's lines only during that fault."""
     gpus = FlappingGpus(tmp_path / "script")
     healthy = (tmp_path / "script").read_text()
     assert f"- Count {COUNT}\n" in healthy
@@ -119,7 +119,7 @@ def test_gpus_flap(tmp_path: Path) -> None:
 
 
 async def test_the_engine_flaps() -> None:
-    """It responds, refuses, hangs, sends invalid HTTP, and responds again on the same port."""
+    """The engine responds, refuses, hangs, sends invalid HTTP, and responds again on the same port."""
     fault: list[int | None] = [None]
     engine = FlappingEngine(free_port(), lambda: fault[0])
     task = asyncio.create_task(engine.run())
@@ -159,7 +159,7 @@ async def _reply(port: int) -> str:
 
 
 def test_a_trial_of_everything() -> None:
-    """Two short cycles with the real exporter: scrapes are valid, streams go on, clients of every kind were there."""
+    """Two short cycles with the real exporter: scrapes are valid, streams continue, every type of client has run."""
     skip_without_compiler()
     seen = list(run(2, 4.0))
     assert [row.cycle for row in seen] == [1, 2]

@@ -68,7 +68,7 @@ _VALUE = ("modelhost_widgets", ())
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Give a folder whose files are collectors as well."""
+    """Yield a folder whose files are collectors as well."""
     monkeypatch.setattr(collectors, "__path__", [*collectors.__path__, str(tmp_path)])
     yield tmp_path
     sys.modules.pop("modelhost_exporter.collectors.widgets", None)
@@ -122,7 +122,7 @@ def test_an_added_file_is_measured(folder: Path) -> None:
 
 @pytest.mark.parametrize(("source", "value"), [(_SOURCE + _SIMULATED, 4096), (_SOURCE, None)])
 def test_an_added_file_is_in_the_demo(folder: Path, source: str, value: int | None) -> None:
-    """The demo shows what the file simulates; a collector that simulates nothing is unavailable there."""
+    """The demo shows the simulated values; a collector without create_simulated is unavailable there."""
     add(folder, source)
     host = DemoHost(1.8e9, load=only_widgets)
     page = host.page(1.8e9 + 5)

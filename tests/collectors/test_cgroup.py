@@ -64,7 +64,7 @@ def test_a_container_that_is_told_a_path_it_cannot_see(tmp_path: Path) -> None:
 
 
 def test_the_tightest_limit_of_all_above_counts(tmp_path: Path) -> None:
-    """Of nested slices the smallest limit holds, with the use and the throttling of the slice that has it."""
+    """Of nested slices the smallest limit applies, with the usage and the throttling of its slice."""
     read = measured(
         tmp_path,
         "0::/a.slice/b.slice/c.service\n",
@@ -103,7 +103,7 @@ def test_one_limit_is_enough(tmp_path: Path) -> None:
 
 
 def test_a_limit_of_zero_is_a_limit(tmp_path: Path) -> None:
-    """memory.max may be 0, and that is the tightest there is."""
+    """memory.max may be 0, which is the smallest limit."""
     files = {**limits(memory="1000", used=7), **below("a", limits(memory="0", used=3))}
     read = measured(tmp_path, "0::/a\n", files)
     assert read == {"cgroup_memory_limit_bytes": {(): 0}, "cgroup_memory_used_bytes": {(): 3}}
@@ -116,7 +116,7 @@ def test_a_kernel_without_throttling_counts(tmp_path: Path) -> None:
 
 
 def test_a_hybrid_system(tmp_path: Path) -> None:
-    """Where v1 and v2 stand side by side, v2 is mounted at 'unified' and its path is the line that starts with 0."""
+    """Where v1 and v2 are both mounted, v2 is at 'unified', and its path is in the line that starts with 0."""
     own = "4:memory:/v1\n1:cpu:/v1\n0::/a\n"
     read = measured(tmp_path, own, below("a", limits(memory="99", used=9)), mount="sys/fs/cgroup/unified")
     assert read == {"cgroup_memory_limit_bytes": {(): 99}, "cgroup_memory_used_bytes": {(): 9}}
@@ -132,13 +132,13 @@ def test_v1_alone_is_unavailable(tmp_path: Path) -> None:
 
 
 def test_off_linux_it_is_unavailable(tmp_path: Path) -> None:
-    """Without /proc and /sys nothing has failed."""
+    """Without /proc and /sys the collector is unavailable, which is no failure."""
     with pytest.raises(Unavailable):
         list(CgroupCollector(tmp_path / "proc", tmp_path / "sys").collect())
 
 
 def test_this_machine() -> None:
-    """On the real machine a limit is more than nothing and use is no more than a limit, or there is no limit."""
+    """On the real machine each limit is positive and at least the usage; without limits the families are absent."""
     read = readings_or_reason(create(CollectorOptions(), CollectorContext()))
     if isinstance(read, str):
         assert "cgroup v2" in read

@@ -34,7 +34,7 @@ class Libc:
 
 
 def refused() -> NoReturn:
-    """Refuse as a strict container does."""
+    """Raise an error, as in a restricted container."""
     raise PermissionError
 
 
@@ -51,7 +51,7 @@ def test_everything_the_clock_says() -> None:
 
 
 def test_a_clock_that_nothing_synchronises() -> None:
-    """Not synchronised is 0, a value one can alert on."""
+    """An unsynchronised clock has the value 0, so that an alert can use it."""
     clock = ClockCollector(psutil_double(), discipline=lambda: Discipline(0.0, 16.0, synchronized=False))
     assert readings(clock.collect())["clock_synchronized"] == {(): 0}
 
@@ -82,7 +82,7 @@ def test_the_offset_s_unit_is_the_kernel_s() -> None:
     ],
 )
 def test_synchronized(state: int, status: int, synchronized: bool) -> None:
-    """A clock is synchronised unless the state or the status is an error; a leap second is none."""
+    """A clock is synchronised unless its state or status is an error; a leap second is not an error."""
     assert adjtimex(Libc(state, status)).synchronized is synchronized
 
 

@@ -44,7 +44,7 @@ def test_user_time_is_never_negative() -> None:
 
 
 def test_modes_have_one_name_on_every_platform() -> None:
-    """What Windows calls interrupt and dpc is irq and softirq."""
+    """Windows' interrupt and dpc modes are named irq and softirq."""
     assert disjoint_modes({"user": 1.0, "interrupt": 2.0, "dpc": 3.0}) == {"user": 1.0, "irq": 2.0, "softirq": 3.0}
 
 
@@ -88,12 +88,12 @@ def test_frequency_is_in_hertz() -> None:
 
 
 def not_implemented(**_: bool) -> Any:
-    """Refuse as psutil does on some platforms."""
+    """Raise an error, as psutil does on some platforms."""
     raise NotImplementedError
 
 
 def unreadable(**_: bool) -> Any:
-    """Refuse as a container's kernel may."""
+    """Raise an error, as in some containers."""
     raise PermissionError
 
 
@@ -153,7 +153,7 @@ def test_cpus_that_share_a_clock_each_have_its_frequency(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("online", ["0-5\n", "", "junk\n"])
 def test_numbers_that_do_not_fit_are_not_used(tmp_path: Path, online: str) -> None:
-    """A list of CPUs that has another length, or is no list, leaves psutil's order."""
+    """If the list of CPUs is invalid or of another length, psutil's order is kept."""
     (tmp_path / "devices/system/cpu").mkdir(parents=True)
     (tmp_path / "devices/system/cpu/online").write_text(online)
     found = readings(CpuCollector(psutil_double(), tmp_path).collect())

@@ -79,7 +79,7 @@ def test_include_picks_what_the_default_leaves_out() -> None:
 
 
 def test_psutil_has_no_weighted_time() -> None:
-    """Off Linux there is no weighted time, and the counters are there all the same."""
+    """On other systems than Linux weighted time is absent, and the other counters are present."""
     read = readings(DiskCollector(DEFAULT, with_disks("sda")).collect())
     assert "disk_io_time_weighted_seconds_total" not in read
     assert read["disk_reads_completed_total"] == {("sda",): 7}
@@ -94,7 +94,7 @@ def test_without_busy_time_the_io_time_is_absent() -> None:
 
 
 def not_implemented(**_: bool) -> NoReturn:
-    """Refuse as psutil does on a Linux without diskstats and /sys/block (gVisor)."""
+    """Raise the error of psutil on a Linux without diskstats and /sys/block (gVisor)."""
     raise NotImplementedError
 
 
@@ -109,7 +109,7 @@ def not_implemented(**_: bool) -> NoReturn:
     ids=["no answer", "no disk", "none selected", "not implemented"],
 )
 def test_a_machine_without_disks_is_unavailable(disk_io_counters: Any) -> None:
-    """Where there is no disk to measure (a container, a diskless machine) nothing has failed."""
+    """Without a disk to measure (a container, a diskless machine) the collector is unavailable, which is no failure."""
     with pytest.raises(Unavailable):
         list(DiskCollector(DEFAULT, psutil_double(disk_io_counters=disk_io_counters)).collect())
 

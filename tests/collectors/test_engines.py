@@ -32,7 +32,7 @@ def test_without_servers_there_is_nothing_to_measure() -> None:
 
 
 def test_what_was_heard_is_shown() -> None:
-    """The collector adds and leaves out nothing."""
+    """The collector exports the families unchanged."""
     heard = [family("modelhost_engine_up")]
     assert list(EnginesCollector(lambda: heard).collect()) == heard
 
@@ -78,7 +78,7 @@ def read(text: str) -> configuration.Config:
 
 
 def test_every_key_is_read() -> None:
-    """Every setting of a server has its place; on and off, which YAML takes for booleans, are words."""
+    """Every setting of a server is parsed; on and off, which YAML parses as booleans, are accepted as words."""
     (server,) = read(
         """
         servers:

@@ -14,19 +14,19 @@ if TYPE_CHECKING:
 
 
 def test_allocated_and_maximum(tmp_path: Path) -> None:
-    """The first number of file-nr is what is allocated, the third what is allowed."""
+    """The first number of file-nr is the number of allocated files, the third the limit."""
     read = readings(FileDescriptorsCollector(write(tmp_path, FILES) / "proc").collect())
     assert read == {"file_descriptors_allocated": {(): 735}, "file_descriptors_maximum": {(): 2466170}}
 
 
 def test_without_file_nr_it_is_unavailable(tmp_path: Path) -> None:
-    """Off Linux nothing has failed."""
+    """On other systems than Linux the collector is unavailable, which is no failure."""
     with pytest.raises(Unavailable):
         list(FileDescriptorsCollector(tmp_path).collect())
 
 
 def test_a_file_that_says_something_else_is_a_failure(tmp_path: Path) -> None:
-    """A file-nr of another shape is not guessed at."""
+    """A file-nr of an unknown format is an error."""
     with pytest.raises(ValueError, match="unpack"):
         list(FileDescriptorsCollector(write(tmp_path, {"sys/fs/file-nr": "735 0\n"})).collect())
 

@@ -86,14 +86,14 @@ def test_what_is_measured() -> None:
     ["proc", "sysfs", "tmpfs", "devtmpfs", "cgroup", "cgroup2", "overlay", "squashfs", "nsfs", "fuse.lxcfs", "fusectl"],
 )
 def test_virtual_file_systems_are_left_out_by_default(fstype: str) -> None:
-    """What has no disk of its own is left out."""
+    """File systems without storage of their own are left out."""
     read = measured(Partition(), Partition(mountpoint="/x", fstype=fstype))
     assert mountpoints(read) == ["/"]
 
 
 @pytest.mark.parametrize("fstype", ["ext4", "xfs", "btrfs", "zfs", "nfs4", "cifs", "vfat", "apfs", "fuse.sshfs", "9p"])
 def test_real_file_systems_are_measured_by_default(fstype: str) -> None:
-    """What holds data is measured, on this machine's disks or another's."""
+    """File systems that hold data are measured, local and remote ones."""
     assert mountpoints(measured(Partition(mountpoint="/data", fstype=fstype))) == ["/data"]
 
 
@@ -106,7 +106,7 @@ def test_real_file_systems_are_measured_by_default(fstype: str) -> None:
     ],
 )
 def test_mounts_of_containers_and_the_kernel_are_left_out_by_default(mountpoint: str) -> None:
-    """What comes and goes with containers, or belongs to the kernel, is left out whatever its type."""
+    """Mounts of containers and of the kernel are left out, whatever their type."""
     assert mountpoints(measured(Partition(), Partition(mountpoint=mountpoint))) == ["/"]
 
 
@@ -114,7 +114,7 @@ def test_mounts_of_containers_and_the_kernel_are_left_out_by_default(mountpoint:
     "mountpoint", ["/boot/efi", "/home", "/developer", "/run/media/disk", "/var/lib/docker", "/srv"]
 )
 def test_other_mounts_are_measured_by_default(mountpoint: str) -> None:
-    """A name that only resembles one that is left out stays."""
+    """Excludes match whole path components: a similar name is measured."""
     assert mountpoints(measured(Partition(mountpoint=mountpoint))) == [mountpoint]
 
 
@@ -128,13 +128,13 @@ def test_include_picks_what_the_default_leaves_out() -> None:
 
 
 def test_nothing_selected_is_unavailable() -> None:
-    """A container that has only virtual mounts has not failed."""
+    """In a container with virtual mounts only, the collector is unavailable, which is no failure."""
     with pytest.raises(Unavailable, match="no file system"):
         measured(Partition("tmpfs", "/", "tmpfs"))
 
 
 def test_below_a_rootfs_the_host_s_names_count() -> None:
-    """In a container the host's root loses its prefix, is '/' itself, and the container's own mounts do not count."""
+    """In a container the host's mounts lose the prefix, and the container's own mounts are left out."""
     asked: list[str] = []
 
     def query(mount: str) -> Space:
@@ -161,7 +161,7 @@ def test_below_a_rootfs_the_host_s_names_count() -> None:
     ],
 )
 def test_host_name(mountpoint: str, rootfs: str, wanted: str | None) -> None:
-    """Only the leading prefix is taken off, at a border between names; without a prefix every name stays."""
+    """Only a leading prefix of whole path components is removed; without a prefix every name is unchanged."""
     assert host_name(mountpoint, rootfs) == wanted
 
 
@@ -173,7 +173,7 @@ def test_a_drive_of_windows() -> None:
 
 
 def test_of_mounts_on_top_of_one_another_the_last_counts() -> None:
-    """Only the last mount at a point is reachable: it appears once, as what it is."""
+    """Of several mounts at one point only the last is reachable, and only that one is exported."""
     read = measured(Partition("/dev/a", "/data", "ext4"), Partition("/dev/b", "/data", "xfs", "ro"))
     labels = ("/dev/b", "/data", "xfs")
     assert {name: set(series) for name, series in read.items()} == {name: {labels} for name in read}
@@ -219,12 +219,12 @@ def test_readonly(opts: str, readonly: int) -> None:
 
 
 def refuse(_mount: str) -> NoReturn:
-    """Refuse as a FUSE mount of another user does."""
+    """Raise an error, as for a FUSE mount of another user."""
     raise PermissionError(errno.EACCES, "Permission denied")
 
 
 def test_a_refusal_is_a_device_error() -> None:
-    """A mount that refuses has an error and no space; that it is mounted, and how, is still known."""
+    """A mount that returns an error has a device error and no sizes; its read-only state is still exported."""
     read = measured(Partition(opts="ro"), query=refuse)
     labels = ("/dev/sda1", "/", "ext4")
     assert read == {"filesystem_readonly": {labels: 1}, "filesystem_device_error": {labels: 1}}
@@ -275,12 +275,12 @@ def test_a_stuck_mount_costs_the_others_nothing(hang: threading.Event) -> None:
     ],
 )
 def test_an_odd_number_of_a_file_system(odd: Space, absent: set[str]) -> None:
-    """More free space than there is, and less than none, are absent; the other numbers are there."""
+    """Impossible values (more free than total, negative) are absent; the other numbers are present."""
     assert SPACE_NAMES - set(measured(Partition(), query=lambda _: odd)) == absent
 
 
 def test_another_device_at_the_same_place(hang: threading.Event) -> None:
-    """The last values of a slow file system are never those of another one at its place."""
+    """The last values of a slow file system are not used for another one mounted in its place."""
 
     def query(_mount: str) -> Space:
         if len(partitions) > 1:
@@ -314,7 +314,7 @@ def test_a_real_file_system_without_inodes() -> None:
 
 
 def test_a_mount_point_that_is_gone_is_an_os_error(tmp_path: Path) -> None:
-    """An unmounted folder is refused in the way that the sweep understands."""
+    """A folder that is no longer mounted raises FileNotFoundError, which the collector handles."""
     with pytest.raises(FileNotFoundError):
         space(str(tmp_path / "gone"))
 

@@ -45,7 +45,7 @@ class Card:
         return self.does() if self.does else [Value(families.POWER, (), 100.0)]
 
     def accumulated(self) -> list[Value]:
-        """Remember the busy seconds."""
+        """Return accumulated busy seconds."""
         return [Value(families.BUSY, (), 7)]
 
 
@@ -58,11 +58,11 @@ class Vendor:
         self.closed = False
 
     def unavailable_reason(self) -> str:
-        """Be there."""
+        """Return '': the driver is present."""
         return ""
 
     def enumerate(self) -> Enumeration:
-        """Answer, raise or hang."""
+        """Return the GPUs, raise, or hang."""
         if self.hangs is not None:
             self.hangs.wait(30)
         if isinstance(self.answer, Exception):
@@ -79,12 +79,12 @@ class Vendor:
 
 
 def fail() -> list[Value]:
-    """Fail as a driver does."""
+    """Raise an error, as a driver may."""
     raise RuntimeError("no")
 
 
 def lose() -> list[Value]:
-    """Raise that the GPU is lost."""
+    """Raise the error for a lost GPU."""
     raise DeviceLost("fell off the bus")
 
 
@@ -94,7 +94,7 @@ def devices(read: Readings) -> tuple[float, float]:
 
 
 def test_each_gpu_has_its_series() -> None:
-    """Values carry the GPU's index and UUID; what is remembered is there too."""
+    """Values have the GPU's index and UUID; accumulated values are included."""
     read = readings(GpuCollector({"x": Vendor(Card("0"), Card("1"))}, QUICK).collect())
     assert read["gpu_power_watts"] == {("0", "GPU-0"): 100, ("1", "GPU-1"): 100}
     assert read["gpu_busy_seconds_total"] == {("0", "GPU-0"): 7, ("1", "GPU-1"): 7}
@@ -102,7 +102,7 @@ def test_each_gpu_has_its_series() -> None:
 
 
 def test_a_gpu_that_hangs_costs_its_own_metrics(caplog: pytest.LogCaptureFixture) -> None:
-    """It is present and not up, queried only once while it hangs, and logged once; its late result does no harm."""
+    """A GPU that hangs is present and not up, queried once and logged once; its late result is dropped."""
     caplog.set_level(logging.INFO)
     release = threading.Event()
 
@@ -125,7 +125,7 @@ def test_a_gpu_that_hangs_costs_its_own_metrics(caplog: pytest.LogCaptureFixture
 
 
 def test_a_gpu_that_fails_costs_its_own_metrics() -> None:
-    """An unexpected error of one GPU is no other GPU's."""
+    """An unexpected error of one GPU does not affect the others."""
     read = readings(GpuCollector({"x": Vendor(Card("0", fail), Card("1"))}, QUICK).collect())
     assert read["gpu_up"] == {("0", "GPU-0"): 0, ("1", "GPU-1"): 1}
     assert devices(read) == (2, 2)
@@ -140,7 +140,7 @@ def test_a_gpu_that_is_lost_is_not_there() -> None:
 
 
 def test_expected_is_the_most_that_were_there() -> None:
-    """Nothing needs to be configured for a missing GPU to show."""
+    """The expected number is the highest number so far, without configuration."""
     vendor, card = Vendor(Card("0"), unidentified=2), Card("0")
     collector = GpuCollector({"x": vendor}, QUICK)
     assert devices(readings(collector.collect())) == (3, 3)
@@ -149,7 +149,7 @@ def test_expected_is_the_most_that_were_there() -> None:
 
 
 def test_expected_can_be_configured() -> None:
-    """A configured number stays, whether more or fewer are there, or none at all."""
+    """A configured number of expected GPUs does not change, whether more, fewer or none are present."""
     options = GpuOptions(expected_devices=2)
     assert devices(readings(GpuCollector({"x": Vendor(Card("0"), Card("1"), Card("2"))}, options).collect())) == (3, 2)
     nothing = Vendor()

@@ -70,7 +70,7 @@ def test_real_interfaces_are_measured_by_default(name: str) -> None:
     ],
 )
 def test_virtual_interfaces_are_left_out_by_default(name: str) -> None:
-    """Loopback, tunnels, bridges and interfaces of containers come and go and count the same bytes again."""
+    """Loopback, tunnels, bridges and containers' interfaces are left out: their bytes would count twice."""
     assert set(readings(NetworkCollector(DEFAULT, with_interfaces("eth0", name)).collect())["network_up"]) == {
         ("eth0",)
     }
@@ -91,7 +91,7 @@ def test_a_link_that_is_down() -> None:
 
 @pytest.mark.parametrize("megabits", [0, -1, 2**16 - 1, 2**32 - 1, 2**31])
 def test_an_unknown_speed_is_absent(megabits: int) -> None:
-    """0, -1 and the drivers' own words for 'unknown' are no speed."""
+    """0, -1 and the drivers' own values for 'unknown' are no speed."""
     assert bytes_per_second(megabits) is None
     source = with_interfaces("eth0", states={"eth0": NicState(speed=megabits)})
     assert "network_speed_bytes" not in readings(NetworkCollector(DEFAULT, source).collect())
@@ -104,7 +104,7 @@ def test_speeds(megabits: int, wanted: float) -> None:
 
 
 def test_an_interface_that_goes_between_two_reads() -> None:
-    """One that has counters and no state any more, or a state and no counters yet, costs the others nothing."""
+    """An interface with counters only, or with a state only, does not affect the others."""
     source = with_interfaces("eth0", "eth1", states={"eth0": NicState(), "eth2": NicState()})
     read = readings(NetworkCollector(DEFAULT, source).collect())
     assert set(read["network_receive_bytes_total"]) == {("eth0",), ("eth1",)}
@@ -112,7 +112,7 @@ def test_an_interface_that_goes_between_two_reads() -> None:
 
 
 def test_states_that_cannot_be_read() -> None:
-    """Traffic is there, whatever becomes of states and speeds."""
+    """Traffic is exported even if states and speeds cannot be read."""
 
     def refuse() -> NoReturn:
         raise OSError(19, "No such device")
@@ -124,13 +124,13 @@ def test_states_that_cannot_be_read() -> None:
 
 @pytest.mark.parametrize("names", [(), ("lo", "docker0")])
 def test_no_interface_is_unavailable(names: tuple[str, ...]) -> None:
-    """Where no interface is left nothing has failed."""
+    """Without a selected interface the collector is unavailable, which is no failure."""
     with pytest.raises(Unavailable, match="no network interface"):
         list(NetworkCollector(DEFAULT, with_interfaces(*names)).collect())
 
 
 def test_psutil_without_an_answer_is_unavailable() -> None:
-    """None is returned by psutil where there is no interface at all."""
+    """On a machine without interfaces psutil returns None."""
     with pytest.raises(Unavailable):
         list(NetworkCollector(DEFAULT, psutil_double(net_io_counters=lambda **_: None)).collect())
 

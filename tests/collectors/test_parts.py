@@ -30,29 +30,29 @@ def one() -> list[Metric]:
 
 
 def fail() -> NoReturn:
-    """Fail as a kernel file may."""
+    """Raise an error, as reading a kernel file may."""
     raise OSError(5, "Input/output error", "/sys/file")
 
 
 def lack() -> NoReturn:
-    """Report that the machine lacks something."""
+    """Raise Unavailable."""
     raise Unavailable("not here")
 
 
 def test_a_part_that_fails_costs_only_itself() -> None:
-    """Whether it fails or is not there, the other part is, and the failure is logged."""
+    """A part that fails or is unavailable does not affect the others."""
     assert readings(parts(fail, one, lack)) == {"one": {(): 1}}
 
 
 def test_a_failure_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    """What fails in each scrape is in the log once for each source, however the text differs."""
+    """A repeated failure is logged once for each source, even if its text differs."""
     for number in range(3):
         log_once("a source of this test", f"problem {number}")
     assert [record.getMessage() for record in caplog.records] == ["a part of a collector is left out"]
 
 
 def test_all_parts_fail() -> None:
-    """Nothing is left: the collector has failed, and where something is merely lacking it is unavailable."""
+    """Without any part the collector fails, or is unavailable if every part was unavailable."""
     with pytest.raises(OSError, match="Input/output"):
         list(parts(lack, fail))
     with pytest.raises(OSError, match="Input/output"):
@@ -63,7 +63,7 @@ def test_all_parts_fail() -> None:
 
 
 def test_a_number_of_zero_is_something() -> None:
-    """0 is a result, None and empty ones are not."""
+    """0 counts as a result; None and empty results do not."""
     assert each({"zero": lambda: 0, "failed": fail}) == {"zero": 0}
     with pytest.raises(OSError, match="Input/output"):
         each({"none": lambda: None, "failed": fail})
@@ -76,12 +76,12 @@ def pressure(tmp_path: Path, file: str, text: str) -> Readings:
 
 @pytest.mark.parametrize("text", ["", "odd\n", f"some total={'9' * 5000}\n", "some total=²\n", "some total=-1\n"])
 def test_one_odd_pressure_file(text: str, tmp_path: Path) -> None:
-    """The other resources are there."""
+    """An invalid file costs only its own resource."""
     assert set(pressure(tmp_path, "memory", text)["pressure_waiting_seconds_total"]) == {("cpu",), ("io",)}
 
 
 def test_one_pressure_file_that_is_absent(tmp_path: Path) -> None:
-    """A kernel that accounts for some resources only has those."""
+    """A kernel that accounts for some resources has the families of those."""
     write(tmp_path, FILES)
     (tmp_path / "proc/pressure/io").unlink()
     read = readings(PressureCollector(tmp_path / "proc").collect())
@@ -98,7 +98,7 @@ def test_one_pressure_file_that_is_absent(tmp_path: Path) -> None:
     ],
 )
 def test_one_odd_summary_of_tcp(file: str, text: str, left: str, tmp_path: Path) -> None:
-    """The state of the other file is there."""
+    """The state from the other file is exported."""
     read = readings(TcpCollector(write(tmp_path, {**FILES, f"proc/net/{file}": text}) / "proc").collect())
     assert set(read["tcp_connections"]) == {(left,)}
 
@@ -121,7 +121,7 @@ def test_one_summary_of_tcp_that_is_absent(tmp_path: Path) -> None:
     ],
 )
 def test_one_odd_file_of_a_cgroup(changed: dict[str, str], lost: set[str], tmp_path: Path) -> None:
-    """All that it does not hold is there."""
+    """Only the values of the invalid file are missing."""
     whole = set(readings(CgroupCollector(write(tmp_path, FILES) / "proc", tmp_path / "sys").collect()))
     write(tmp_path / "sys/fs/cgroup", changed)
     assert set(readings(CgroupCollector(tmp_path / "proc", tmp_path / "sys").collect())) == whole - lost
@@ -129,13 +129,13 @@ def test_one_odd_file_of_a_cgroup(changed: dict[str, str], lost: set[str], tmp_p
 
 @pytest.mark.parametrize("text", ["735\t0\todd\n", "735\t0\t-1\n", f"735 0 {'9' * 5000}\n"])
 def test_one_odd_number_of_files(text: str, tmp_path: Path) -> None:
-    """What is allocated is there."""
+    """The number of allocated files is exported."""
     read = readings(FileDescriptorsCollector(write(tmp_path, {"sys/fs/file-nr": text})).collect())
     assert read == {"file_descriptors_allocated": {(): 735}}
 
 
 def test_an_unreadable_boot_time() -> None:
-    """The time is there."""
+    """The current time is exported."""
     assert readings(ClockCollector(psutil_double(boot_time=fail), lambda: 1.8e9).collect()) == {
         "time_seconds": {(): 1.8e9}
     }

@@ -19,7 +19,7 @@ class Refusing(type(Path())):  # type: ignore[misc]
     number = errno.EOPNOTSUPP
 
     def read_bytes(self, *_: object, **__: object) -> NoReturn:
-        """Fail."""
+        """Raise an error."""
         raise OSError(self.number, os.strerror(self.number))
 
 
@@ -59,13 +59,13 @@ def test_a_kernel_without_pressure_is_unavailable(tmp_path: Path) -> None:
 
 
 def test_switched_off_is_unavailable() -> None:
-    """Compiled in and switched off (psi=0) is Unavailable, with a hint how to switch it on."""
+    """Pressure compiled in but disabled (psi=0) is Unavailable, with a hint on how to enable it."""
     with pytest.raises(Unavailable, match="psi=1"):
         list(PressureCollector(Refusing("/proc")).collect())
 
 
 def test_any_other_error_is_a_failure() -> None:
-    """What the exporter may not read is a failure that someone can mend, not a machine that lacks it."""
+    """A file that the exporter may not read is a failure, not a missing feature."""
     with pytest.raises(PermissionError):
         list(PressureCollector(Denied("/proc")).collect())
 

@@ -26,7 +26,7 @@ def test_a_count_that_is_missing_is_absent(tmp_path: Path) -> None:
 
 
 def test_without_stat_it_is_unavailable(tmp_path: Path) -> None:
-    """Off Linux nothing has failed."""
+    """On other systems than Linux the collector is unavailable, which is no failure."""
     with pytest.raises(Unavailable):
         list(ProcessesCollector(tmp_path).collect())
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def temperatures(*labels: str) -> dict[tuple[str, ...], float]:
-    """Return the series of one chip whose sensors have these labels; each reads its place in the list."""
+    """Return the series of one chip with these sensor labels; the value of each is its position."""
     sensors = [Sensor(label, place) for place, label in enumerate(labels)]
     source = psutil_double(sensors_temperatures=lambda: {"chip": sensors})
     return readings(SensorsCollector(source).collect())["sensor_temperature_celsius"]
@@ -48,7 +48,7 @@ def test_two_chips_of_one_name_stay_apart() -> None:
 
 
 def test_unlabelled_sensors_are_numbered() -> None:
-    """A sensor without a label is called by its kind and its place."""
+    """A sensor without a label is named after its type and number."""
     assert set(temperatures("", "Core 0", "")) == {("chip", "temp1"), ("chip", "Core 0"), ("chip", "temp3")}
     fans = psutil_double(sensors_fans=lambda: {"board": [Sensor("", 800), Sensor("", 0)]})
     assert readings(SensorsCollector(fans).collect())["sensor_fan_rpm"] == {
@@ -58,13 +58,13 @@ def test_unlabelled_sensors_are_numbered() -> None:
 
 
 def test_a_number_does_not_collide_with_a_label() -> None:
-    """A name that a number makes is still unique where another sensor is really called so."""
+    """A generated name is unique even if another sensor has that label."""
     assert len(temperatures("x 3", "x", "x")) == 3
 
 
 @given(st.lists(st.sampled_from(["", "x", "x 2", "x 3", "temp2"]), min_size=1, max_size=5))
 def test_every_sensor_has_a_name_of_its_own(labels: list[str]) -> None:
-    """However a chip labels its sensors, none is lost and no series stands twice."""
+    """Whatever labels a chip has, no sensor is lost and no series is duplicated."""
     assert sorted(temperatures(*labels).values()) == list(range(len(labels)))
 
 
@@ -79,7 +79,7 @@ def test_every_sensor_has_a_name_of_its_own(labels: list[str]) -> None:
     ids=["no functions", "no chips", "no answer", "a chip without sensors"],
 )
 def test_without_sensors_it_is_unavailable(source: Any) -> None:
-    """A platform or machine without sensors has not failed."""
+    """On a platform or machine without sensors the collector is unavailable, which is no failure."""
     with pytest.raises(Unavailable, match="no sensors"):
         list(SensorsCollector(source).collect())
 
@@ -90,7 +90,7 @@ def test_temperatures_without_fans() -> None:
 
 
 def test_this_machine() -> None:
-    """On the real machine temperatures are those of a machine that is switched on, or there are no sensors."""
+    """On the real machine temperatures are plausible, or the collector is unavailable."""
     read = readings_or_reason(create(CollectorOptions(), CollectorContext()))
     if isinstance(read, str):
         assert read == "no sensors found"

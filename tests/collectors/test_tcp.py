@@ -34,7 +34,7 @@ def test_a_summary_without_the_number_says_nothing(snmp: str) -> None:
     "sockstat", ["", "TCP: inuse 10 orphan 0 alloc 11\n", "UDP: inuse 1 tw 3\n", "TCP6: inuse 1 tw 3\n"]
 )
 def test_a_sockstat_without_the_number_says_nothing(sockstat: str) -> None:
-    """Only TCP's own line counts."""
+    """Only the line of TCP is parsed."""
     assert parse_time_wait(sockstat) is None
 
 
@@ -45,13 +45,13 @@ def test_a_state_that_is_unknown_is_absent(tmp_path: Path) -> None:
 
 
 def test_without_the_kernel_s_summaries_it_is_unavailable(tmp_path: Path) -> None:
-    """Off Linux nothing has failed."""
+    """On other systems than Linux the collector is unavailable, which is no failure."""
     with pytest.raises(Unavailable):
         list(TcpCollector(tmp_path).collect())
 
 
 def test_this_machine() -> None:
-    """On the real machine a connection of our own is among the established, with both its ends."""
+    """On the real machine both ends of a new connection are counted as established."""
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()):
         read = readings(create(CollectorOptions(), CollectorContext()).collect())["tcp_connections"]
     assert read["established",] >= 2

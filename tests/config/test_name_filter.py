@@ -32,6 +32,6 @@ def test_both_is_a_mistake() -> None:
 
 
 def test_all_but_some() -> None:
-    """Each pattern counts as a whole, however the patterns are made."""
+    """Each pattern must match the whole name, also one with alternatives."""
     chosen = all_but(r"a|b", r"c\d+")
     assert [name for name in ("a", "b", "c1", "ab", "c", "d", "c1x") if chosen.keeps(name)] == ["ab", "c", "d", "c1x"]

@@ -44,13 +44,13 @@ def _error(text: str) -> ConfigError:
     ],
 )
 def test_a_renamed_key_of_a_server_names_the_new_key(written: str, message: str) -> None:
-    """With the place in the file."""
+    """The error has the key's place in the file."""
     assert str(_error(_SERVER % written)) == message
 
 
 @pytest.mark.parametrize("collector", ["filesystem", "gpu"])
 def test_a_renamed_key_of_a_collector_names_the_new_key(collector: str) -> None:
-    """With the place in the file."""
+    """The error has the key's path."""
     error = _error(f"collectors: {{{collector}: {{stuck_after: 5s}}}}")
     assert str(error) == f"collectors.{collector}: unknown key 'stuck_after': it is timeout now"
 
@@ -65,12 +65,12 @@ def test_the_renamed_collector_names_the_new_key() -> None:
     "written", ["servers: 5", "servers: [5]", "servers: {a: 5}", "servers: [{slo: 5}]", "collectors: {gpu: 5}"]
 )
 def test_malformed_values_are_left_for_the_parser(written: str) -> None:
-    """The search for renamed keys raises nothing else."""
+    """The search for renamed keys ignores malformed values."""
     assert "unknown key" not in str(_error(written))
 
 
 def test_one_name_with_two_urls_becomes_two_servers() -> None:
-    """The printed form polls what was polled and forwards to what was proxied."""
+    """The printed form polls the same URLs and proxies to the same ones."""
     error = _error("""
     proxy: {servers: ["a=:1=http://gateway:1"]}
     model_servers: [{name: a, url: "http://engine:2"}]
@@ -81,7 +81,7 @@ def test_one_name_with_two_urls_becomes_two_servers() -> None:
 
 
 def test_a_slash_makes_no_other_url() -> None:
-    """It is removed from every URL."""
+    """A trailing slash is removed from URLs before they are compared."""
     error = _error("""
     proxy: {servers: ["a=:1=http://h:1/"]}
     model_servers: [{name: a, url: "http://h:1"}]
@@ -90,7 +90,7 @@ def test_a_slash_makes_no_other_url() -> None:
 
 
 def test_an_old_proxy_of_a_server_in_the_new_list_leaves_its_polls() -> None:
-    """It is one server, polled as before."""
+    """The printed form has one server, polled as before."""
     error = _error("""
     servers: [{name: a, url: "http://h:1"}]
     proxy: {servers: ["a=:1=http://h:1"]}

@@ -80,13 +80,13 @@ def test_old_keys_are_an_error_with_the_new_form() -> None:
     ],
 )
 def test_old_keys_that_were_no_valid_configuration_are_the_same_error(old: str) -> None:
-    """Whatever stands there is no other error."""
+    """Any value of an old key results in the same error."""
     with pytest.raises(ConfigError, match="replaced by the list servers"):
         configuration.read(yaml.safe_load(old))
 
 
 def test_the_program_prints_the_new_form(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """After the line with the mistake, ready to paste."""
+    """The new form follows the error, ready to paste."""
     file = tmp_path / "config.yaml"
     file.write_text(OLD)
     assert cli.main([f"--config.file={file}", "--config.check"]) == cli.EXIT_CONFIG
@@ -101,7 +101,7 @@ def flags(*, server: tuple[str, ...] = (), proxy: tuple[str, ...] = (), file: st
 
 
 def test_a_server_of_a_flag_is_polled() -> None:
-    """With a name, or named after its host and port."""
+    """Its name is the given one, or host and port."""
     config = flags(server=("ollama=http://127.0.0.1:11434", "http://[::1]:8000/v1"))
     assert [(one.name, one.url.text) for one in config.polled] == [
         ("ollama", "http://127.0.0.1:11434"),
@@ -111,7 +111,7 @@ def test_a_server_of_a_flag_is_polled() -> None:
 
 
 def test_a_proxy_of_a_flag_is_proxied_alone() -> None:
-    """Nothing is polled that was not named for it."""
+    """A server from --proxy is proxied and not polled."""
     config = flags(proxy=("127.0.0.1:0=http://h:1",))
     assert [(one.name, str(one.listen), one.upstream.text) for one in config.proxied] == [
         ("h:1", "127.0.0.1:0", "http://h:1")
@@ -120,7 +120,7 @@ def test_a_proxy_of_a_flag_is_proxied_alone() -> None:
 
 
 def test_both_flags_of_a_name_are_one_server() -> None:
-    """It is polled and proxied; servers of the file stay."""
+    """A server with both flags is polled and proxied; servers of the file are kept."""
     file = "servers: [{name: other, url: 'http://h:2'}]"
     config = flags(server=("a=http://h:1",), proxy=("a=:0=http://h:1",), file=file)
     assert [server.name for server in config.servers] == ["other", "a"]
@@ -143,7 +143,7 @@ def test_both_flags_of_a_name_are_one_server() -> None:
     ],
 )
 def test_a_mistake_names_its_flag(server: tuple[str, ...], proxy: tuple[str, ...], message: str) -> None:
-    """Also where a flag repeats what the file has."""
+    """An error in a flag names that flag, also if the flag repeats an entry of the file."""
     with pytest.raises(ConfigError) as caught:
         flags(server=server, proxy=proxy, file="servers: [{name: of_file, url: 'http://h:9'}]")
     assert str(caught.value).startswith(message)
@@ -159,7 +159,7 @@ def test_sizes(text: str | int, size: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "MiB", "1MB", "1.5MiB", "-1", "-1MiB", "٣KiB", "9" * 13, -1])
 def test_what_is_no_size(text: str | int) -> None:
-    """An error rather than a guess."""
+    """An invalid size raises ValueError."""
     with pytest.raises(ValueError, match="is not a size"):
         parse_bytes(text)
 
@@ -179,7 +179,7 @@ def test_the_new_form_reads_well() -> None:
 
 
 def test_servers_that_are_in_the_new_list_stay() -> None:
-    """What replaces an old key beside the new list is the whole list, so that pasting it loses nothing."""
+    """If the list servers exists, the printed form contains all of it, so that pasting it loses no entry."""
     old = """
     servers: [{name: a, url: "http://h:1", headers: {X: SECRET}}, {name: b, url: "http://h:2", poll: false}]
     model_servers: [{name: c, url: "http://h:3"}]
@@ -203,7 +203,7 @@ def test_servers_that_are_in_the_new_list_stay() -> None:
     ],
 )
 def test_an_old_flag_names_the_new_one(old: str, new: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """In one line."""
+    """The error is one line."""
     with pytest.raises(SystemExit) as caught:
         cli.main([old])
     assert caught.value.code == cli.EXIT_CONFIG
@@ -222,7 +222,7 @@ def test_an_old_flag_names_the_new_one(old: str, new: str, capsys: pytest.Captur
     ],
 )
 def test_options_that_would_have_no_effect_or_a_wrong_one(entry: str, message: str) -> None:
-    """They are errors that say why."""
+    """Options without an effect, or with a wrong one, are errors with the reason."""
     with pytest.raises(ConfigError) as caught:
         flags(file=f"servers: [{{name: a, {entry}}}]")
     assert str(caught.value).startswith(f"servers[0]: {message}")
@@ -238,7 +238,7 @@ def test_options_that_would_have_no_effect_or_a_wrong_one(entry: str, message: s
     ],
 )
 def test_a_name_is_bounded(length: int, rest: str, *, fits: bool) -> None:
-    """Those of replicas too."""
+    """The limit applies to the names of replicas too."""
     text = f"servers: [{{name: {'a' * length}, {rest}}}]"
     if fits:
         assert len(flags(file=text).servers[0].name) == 128
@@ -256,7 +256,7 @@ def test_a_derived_name_is_bounded(server: tuple[str, ...], proxy: tuple[str, ..
 
 
 def test_the_place_of_an_error_is_an_entry_of_the_file() -> None:
-    """Replicas of an entry before it do not count."""
+    """The index in an error does not count replicas of earlier entries."""
     text = "servers: [{name: r, urls: ['http://h:1', 'http://h:2']}, {name: a, url: 'http://h'}, %s]"
     for entry, place in (("{name: a, url: 'http://h'}", "servers[2]"), ("{name: r-2, url: 'http://h'}", "servers[2]")):
         with pytest.raises(ConfigError) as caught:

@@ -1,4 +1,4 @@
-"""Many clients of one port that misbehave in the same way, and what the exporter counts of them."""
+"""Many clients of one port that misbehave in the same way, and the exporter's counters for them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SPARE_DESCRIPTORS = 200
 
 @contextlib.contextmanager
 def many_descriptors(count: int) -> Iterator[None]:
-    """Let this process open so many sockets while the block runs; skips the test where it may not."""
+    """Raise this process's limit on open sockets while the block runs; skips the test if that is not permitted."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = max(soft, count + _SPARE_DESCRIPTORS)
     if hard != resource.RLIM_INFINITY and wanted > hard:
@@ -47,7 +47,7 @@ class Crowd:
         self.sockets: list[socket.socket] = []
 
     def join(self, count: int, say: bytes | Callable[[int], bytes] = b"") -> None:
-        """Connect ``count`` more clients, each of which sends something; one that is closed meanwhile counts too."""
+        """Connect ``count`` more clients, each of which sends the same bytes; closed ones are counted."""
         for number in range(count):
             client = socket.socket()
             self.sockets.append(client)
@@ -66,7 +66,7 @@ class Crowd:
                 client.send(data)
 
     def closed(self) -> int:
-        """Read what came, and return how many connections were closed by the server."""
+        """Read received data, and return how many connections the server has closed."""
         return sum(map(_is_closed, self.sockets))
 
     def wait_until_closed(self) -> None:

@@ -53,7 +53,7 @@ SSE, NDJSON, JSON = "text/event-stream", "application/x-ndjson", "application/js
 
 
 class Reader(NamedTuple):
-    """One reader of foreign data: what it is called with, and inputs by size."""
+    """One reader of foreign data: how it is called, and inputs by size."""
 
     name: str
     run: Callable[[Any], object]
@@ -108,7 +108,7 @@ def inflate(encoding: str, size: int) -> Callable[[bytes], None]:
 
 
 def may_raise(read: Callable[[Any], object], *errors: type[Exception]) -> Callable[[Any], None]:
-    """Return a function that reads, errors that its callers handle left out."""
+    """Return a function that reads, and ignores errors that its callers handle."""
 
     def run(data: object) -> None:
         with contextlib.suppress(ValueError, LookupError, *errors):
@@ -204,7 +204,7 @@ def header_readers() -> Iterator[Reader]:
 
 
 def fetched(answer: bytes) -> None:
-    """Fetch a page from a server that sends this as its whole answer, and closes the connection."""
+    """Fetch a page from a server that sends these bytes as its whole response and closes the connection."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:

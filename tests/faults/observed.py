@@ -38,14 +38,14 @@ class Resources(NamedTuple):
 
     @classmethod
     def of(cls, exporter: Exporter) -> Resources:
-        """Return the usage of a running exporter; ``series`` counts the samples of one page."""
+        """Return the usage of a running exporter; ``series`` is the number of samples of one page."""
         process = psutil.Process(exporter.process.pid)
         lines = exporter.page().splitlines()
         series = sum(1 for line in lines if line and not line.startswith(b"#"))
         return cls(process.num_threads(), process.num_fds(), process.memory_info().rss, series)
 
     def is_back_to(self, before: Resources, *, spare: int = 2, spare_bytes: int = 20 << 20) -> bool:
-        """Return whether this is no more than ``before``, with a little spare, and no series is missing."""
+        """Return whether usage is at most that of ``before``, with a small tolerance, and no series is missing."""
         return (
             self.threads <= before.threads + spare
             and self.descriptors <= before.descriptors + spare
@@ -55,7 +55,7 @@ class Resources(NamedTuple):
 
 
 def wait_until_normal(exporter: Exporter, before: Resources, *, spare: int = 2, spare_bytes: int = 20 << 20) -> None:
-    """Wait until an exporter uses what it used ``before``; fails the test, with both figures, when it does not."""
+    """Wait until an exporter uses no more than ``before``; fails the test, with both figures, if it does not."""
     last = [before]
 
     def is_normal() -> bool:
@@ -192,7 +192,7 @@ class Stream:
 
 @contextlib.contextmanager
 def streamed(exporter: Exporter, server: str, longest_gap_seconds: float = 1.0) -> Iterator[Stream]:
-    """Read a proxied stream while the block runs; at its end it must still go on, and never have paused this long."""
+    """Read a proxied stream while the block runs; fails if it has ended, or paused too long."""
     stream = Stream(proxy_address(exporter, server))
     try:
         yield stream
@@ -203,7 +203,7 @@ def streamed(exporter: Exporter, server: str, longest_gap_seconds: float = 1.0) 
 
 
 def stream_tokens(server: StandIn, handler: BaseHTTPRequestHandler) -> None:
-    """Answer with a chat completion that sends one token every 20 ms until the server is closed."""
+    """Respond with a chat completion that sends one token every 20 ms until the server is closed."""
     handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
     event = b'data: {"model":"tiny","choices":[{"index":0,"delta":{"content":"word "}}]}\n\n'
     while not server.released.wait(CHUNK_SECONDS):

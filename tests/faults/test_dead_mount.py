@@ -92,7 +92,7 @@ def test_a_mount_that_hangs_in_the_kernel(machine: Machine) -> None:
 
 
 def test_a_dead_mount_that_is_given_up(machine: Machine) -> None:
-    """When the call that hung fails at last its thread ends, and the next scrape does not wait again."""
+    """When the call that hung fails, its thread ends, and the next scrape does not wait again."""
     machine.errors()
     assert machine.hanging() == 1
     machine.end_calls()

@@ -1,4 +1,4 @@
-"""File descriptors run short: the metrics port goes on, and the proxy reports a fault of its own."""
+"""File descriptors run short: the web port keeps responding, and the proxy reports a fault of its own."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def descriptors() -> Iterator[None]:
 
 @contextmanager
 def silent_streams() -> Iterator[str]:
-    """Serve the beginning of a stream to each request, and keep it open; return the server's URL."""
+    """Serve the beginning of a stream to each request, without an end; yield the server's URL."""
     started: queue.SimpleQueue[tuple[str, Callable[[], object]]] = queue.SimpleQueue()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -91,7 +91,7 @@ def lines_about_descriptors(exporter: Exporter) -> list[str]:
 
 
 def test_the_soft_limit_is_raised() -> None:
-    """To the hard one, and both are on the page."""
+    """It is raised to the hard limit, and both are exported."""
     with limited(soft=256, hard=4096) as exporter:
         assert counted(exporter, "process_descriptor_limit", "type") == {"soft": 4096, "hard": 4096}
         assert b"\nprocess_max_fds 4096.0\n" in exporter.page()
@@ -99,7 +99,7 @@ def test_the_soft_limit_is_raised() -> None:
 
 @pytest.mark.usefixtures("descriptors")
 def test_idle_connections_to_the_proxy_leave_room() -> None:
-    """The oldest idle ones are closed for new ones: requests are proxied and scrapes answered beside 2,000 of them."""
+    """The oldest idle connections of 2,000 are closed, so that requests are proxied and scrapes served."""
     with (
         standing_in({"/v1/models": b"{}"}) as server,
         limited(f"--proxy=s=127.0.0.1:0={server.url}") as exporter,
@@ -121,7 +121,7 @@ def test_idle_connections_to_the_proxy_leave_room() -> None:
 
 @pytest.mark.usefixtures("descriptors")
 def test_streams_beyond_the_limit_are_the_fault_of_the_proxy() -> None:
-    """Of 700 streams those that fit run; each other one gets a 503 and is counted, none is blamed on the server."""
+    """Of 700 streams those within the limit run; each other one gets a 503, counted as the proxy's own error."""
     with silent_streams() as url, limited(f"--proxy=s=127.0.0.1:0={url}") as exporter:
         before = Resources.of(exporter)
         with scraped(exporter), crowd(proxy_address(exporter, "s")) as clients:
@@ -155,7 +155,7 @@ def test_streams_beyond_the_limit_are_the_fault_of_the_proxy() -> None:
 
 @pytest.mark.usefixtures("descriptors")
 def test_connections_to_the_web_port_leave_room_for_files() -> None:
-    """Caps above the limit on descriptors leave room: a scrape opens files beside the connections."""
+    """Connection limits above the descriptor limit leave descriptors free for the files that a scrape opens."""
     caps = ("--web.max-connections=5000", "--web.max-connections-per-address=5000", "--web.header-timeout=10m")
     with limited(*caps, soft=256, hard=256) as exporter:
         before = Resources.of(exporter)
@@ -169,7 +169,7 @@ def test_connections_to_the_web_port_leave_room_for_files() -> None:
 
 
 def test_an_accept_that_fails_is_logged_once() -> None:
-    """The event loop reports each attempt; here it is counted, and the listener comes back by itself."""
+    """The event loop reports each attempt; here each is counted, and the listener recovers without a restart."""
     with limited() as exporter:
         before = Resources.of(exporter)
         pid = exporter.process.pid

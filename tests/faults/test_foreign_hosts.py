@@ -108,7 +108,7 @@ def test_only_the_own_page_and_no_page_reload(start_exporter: StartExporter, fie
 
 @contextlib.contextmanager
 def listening_everywhere(*arguments: str) -> Iterator[tuple[Program, str]]:
-    """Start an exporter on every address; its address on loopback stands for one where another machine reaches it."""
+    """Start an exporter on every address; its address on loopback represents one that other machines can reach."""
     port = free_port()
     command = [f"--web.listen-address=:{port}", "--log.format=json", *arguments]
     with running(Program([sys.executable, "-m", "modelhost_exporter", *command])) as program:
@@ -128,7 +128,7 @@ def test_scrapes_by_any_name_work_where_other_machines_may_come() -> None:
 
 
 def test_strict_host_and_allowed_names_are_flags() -> None:
-    """--web.strict-host closes scrapes too, --web.allowed-host and --web.allowed-origin open what they name."""
+    """--web.strict-host checks scrapes too; --web.allowed-host and --web.allowed-origin add the names given."""
     flags = ("--web.strict-host", "--web.allowed-host=a.example", "--web.allowed-origin=https://b.example")
     with listening_everywhere(*flags) as (_, address):
         for path in ROUTES[:-1]:

@@ -1,4 +1,4 @@
-"""Requests, scrapes and feed clients, failed ones above all, leave no reference cycles."""
+"""Requests, scrapes and feed clients, failed ones in particular, leave no reference cycles."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ class Timer:
 def test_a_long_collection_waits_for_an_idle_moment(
     takes: float, idle: bool, seconds: float, generations: list[int]
 ) -> None:
-    """Where one took more than 10 ms, only what is young is collected while requests are under way."""
+    """After a collection of more than 10 ms only young objects are collected while requests are in flight."""
     timer = Timer()
     timer.takes, timer.idle = takes, idle
     garbage = timer.garbage()

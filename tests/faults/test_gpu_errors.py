@@ -1,4 +1,4 @@
-"""GPUs whose driver answers with errors: they are down while it does, and nothing of them is lost afterwards."""
+"""GPUs whose driver returns errors: they are down meanwhile, and all their metrics return afterwards."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def up(exporter: Exporter) -> float:
 
 
 def settled(exporter: Exporter, count: int) -> Samples:
-    """Return all samples once every kind is there: means and XIDs take a moment."""
+    """Return all samples once every family is present: means and XIDs take a moment."""
     last = [samples(exporter)]
 
     def is_settled() -> bool:
@@ -94,7 +94,7 @@ def test_gpus_of_which_every_query_fails_are_down(count: int, driver: Driver, st
 
 
 def test_fields_that_are_refused_for_a_moment_come_back(driver: Driver, start: StartExporter) -> None:
-    """They are absent and counted meanwhile, and the GPU is up."""
+    """Refused fields are absent and counted meanwhile, and the GPU is up."""
     plug_in(driver, 2, FULL, "NVIDIA H100 80GB HBM3")
     exporter = start()
     before = settled(exporter, 2)
@@ -119,7 +119,7 @@ def test_fields_that_are_refused_for_a_moment_come_back(driver: Driver, start: S
 
 
 def test_a_driver_that_cannot_be_opened_at_first(driver: Driver, start: StartExporter) -> None:
-    """It is a failure, not a machine without GPUs; they are there once it can be opened."""
+    """The collector fails instead of reporting no GPUs, and recovers once the driver can be opened."""
     plug_in(driver, 2, FULL, "NVIDIA H100 80GB HBM3")
     driver.say("-", Init="!999")
     exporter = start()

@@ -1,4 +1,4 @@
-"""A damaged driver library costs the GPUs' metrics only, and a whole one in its place is loaded without a restart."""
+"""A damaged driver library costs only the GPU metrics, and a valid one in its place is loaded without a restart."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ TRUSTED = {
 
 
 def default_selections() -> Iterator[tuple[str, re.Pattern[str]]]:
-    """Yield the patterns that names of devices, interfaces and mounts meet unless the operator gives others."""
+    """Yield the default patterns for names of devices, interfaces and mounts."""
     for name in collectors.names():
         options = collectors.options_of(name)()
         for option in fields(options):
@@ -153,7 +153,7 @@ LABEL = re.compile(r'([a-zA-Z_][\w]*)="((?:[^"\\]|\\.)*)"')
 
 @pytest.mark.parametrize("pattern", [FORM, LABEL, re.compile("(a|a)+b")], ids=["form", "label", "worst"])
 def test_what_is_slow_is_found(pattern: re.Pattern[Any]) -> None:
-    """The inputs that are made of a pattern's pieces find those that backtrack, and the measuring sees them."""
+    """Inputs built from a pattern's parts trigger backtracking, and the measurement detects it."""
     assert any(_is_slow(pattern, make) for make in attacks(pattern))
 
 
@@ -197,7 +197,7 @@ def _reply(path: str, kind: str) -> Callable[[bytes], object]:
 )
 @pytest.mark.parametrize("start", [b"", b"data: ", b"\x1f\x8b\x08\x08" + bytes(6)], ids=["raw", "event", "name"])
 def test_an_endless_line_is_not_kept(create: Callable[[], Callable[[bytes], object]], limit: int, start: bytes) -> None:
-    """Of a line, a body or a file's name without end no more is kept than twice the limit, in small pieces too."""
+    """Of a line, body or file name without end at most twice the limit is kept, also if it arrives in small chunks."""
     feed, most = create(), 2 * limit + SPARE_BYTES
     tracemalloc.start()
     with contextlib.suppress(CannotInflate), untraced():
@@ -211,7 +211,7 @@ def test_an_endless_line_is_not_kept(create: Callable[[], Callable[[bytes], obje
 
 @pytest.mark.parametrize("line", [b'x:a{b="%d"} 1\n', b"x:a%d 1\n", b"\n", b"x" * 1000])
 def test_a_page_takes_little_memory(line: bytes) -> None:
-    """A page takes no more than a few times its size, whatever its lines."""
+    """A page needs at most a few times its size in memory, whatever its lines."""
     page = b"".join(line % n if b"%d" in line else line for n in range((4 << 20) // len(line)))
     tracemalloc.start()
     with contextlib.suppress(UnexpectedContent):
@@ -222,7 +222,7 @@ def test_a_page_takes_little_memory(line: bytes) -> None:
 
 
 def test_a_form_takes_little_memory() -> None:
-    """Of a form of 8 MiB only its ends are copied."""
+    """Only the two ends of an 8 MiB form are copied."""
     body = b"--x\r\n" + b"\r\n--x" * (8 << 18)
     tracemalloc.start()
     text_fields(body)

@@ -1,4 +1,4 @@
-"""Bodies, pages and compressed replies made to be expensive: the rest of the exporter goes on."""
+"""Bodies, pages and compressed responses that are expensive to parse do not affect the rest of the exporter."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def hostile_form(repeats: int) -> bytes:
 
 
 def post(address: str, path: str, body: bytes, headers: dict[str, str] | None = None) -> int:
-    """Send a request to a proxy and return the status of the answer, which is read to its end."""
+    """Send a request to a proxy, read the whole response, and return its status."""
     host, _, port = address.rpartition(":")
     connection = http.client.HTTPConnection(host, int(port), timeout=20)
     try:
@@ -42,7 +42,7 @@ def post(address: str, path: str, body: bytes, headers: dict[str, str] | None = 
 
 @pytest.mark.parametrize("repeats", [300, 1000, 32_000], ids=["9.6 kB", "32 kB", "1 MiB"])
 def test_an_audio_form_stops_nothing(start_exporter: StartExporter, repeats: int) -> None:
-    """A form that is hard to read is answered at once, upstream dead or not; a stream beside it goes on."""
+    """A form that is expensive to parse is answered at once, with or without an upstream; another stream continues."""
     with streaming_server() as server:
         exporter = start_exporter(
             f"--proxy=tiny=127.0.0.1:0={server.url}",
@@ -60,7 +60,7 @@ def test_an_audio_form_stops_nothing(start_exporter: StartExporter, repeats: int
 
 
 def hostile_page() -> bytes:
-    """Return a page of vLLM's with a name of a label without end, numbers that overflow, and one good sample."""
+    """Return a page of vLLM's with an unterminated label name, numbers that overflow, and one valid sample."""
     lines = [
         b"vllm:request_success_total{" + b"a" * 60_000 + b"} 1",
         *(b'vllm:num_requests_running{engine="%d"} 1e308' % engine for engine in range(2)),
@@ -83,7 +83,7 @@ def hostile_page() -> bytes:
 def test_an_engine_s_page_stops_nothing(
     start_exporter: StartExporter, tmp_path: Path, path: str, page: bytes, up: int
 ) -> None:
-    """A page that is hard to read costs itself; a stream beside it goes on, and what can be read of it is there."""
+    """A page that is expensive to parse costs only its own invalid lines; a proxied stream continues."""
     with streaming_server() as server, standing_in({"/v1/models": MODELS, "/metrics": b"", path: page}) as engine:
         file = tmp_path / "config.yaml"
         file.write_text(f"servers: [{{name: hard, url: '{engine.url}', kind: vllm, poll: {{interval: 1s}}}}]\n")
@@ -105,7 +105,7 @@ def test_an_engine_s_page_stops_nothing(
     ids=["bomb", "empty members", "frames", "nested"],
 )
 def test_a_compressed_reply_stops_nothing(start_exporter: StartExporter, frames: bytes) -> None:
-    """A reply that inflates to much, or to nothing in many members, arrives whole; a stream beside it goes on."""
+    """A response that decompresses to much, or to many empty members, arrives whole; another stream continues."""
     packed = frames * 50_000 if frames.startswith(b"\x1f\x8b") else gzip.compress(frames)
     stream_type = {"Content-Type": "text/event-stream", "Content-Encoding": "gzip"}
     with streaming_server() as server:
@@ -121,7 +121,7 @@ def test_a_compressed_reply_stops_nothing(start_exporter: StartExporter, frames:
 
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "compressed"])
 def test_lines_that_are_no_json_stop_nothing(start_exporter: StartExporter, packed: bool) -> None:
-    """A reply of many short lines, each of which is a parse error, arrives whole; a stream beside it goes on."""
+    """A response of many short lines, each a parse error, arrives whole; another stream continues."""
     lines = b"x\n" * 1_000_000
     headers = {"Content-Type": "application/x-ndjson"} | ({"Content-Encoding": "gzip"} if packed else {})
     with streaming_server() as server:

@@ -1,4 +1,4 @@
-"""An address space that is full: single answers may fail, and everything is back once there is room again."""
+"""With a full address space single responses may fail; everything recovers once memory is free."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SCRAPES = 5
 
 
 def test_a_full_address_space_is_survived(start_exporter: StartExporter) -> None:
-    """At every limit from nothing to a few megabytes more, health is answered; afterwards the page is whole."""
+    """At every limit up to a few megabytes above usage, health responds; afterwards the page is complete."""
     exporter = start_exporter()
     exporter.page()
     before = Resources.of(exporter)

@@ -1,4 +1,4 @@
-"""One odd line, number or file of the kernel costs only itself, on the page of the real exporter."""
+"""An invalid line, number or file of the kernel costs only its own values, on the page of the real exporter."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ def logged(exporter: Exporter, message: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("host", ["", "0.0.0.0", "[::]", "0"])  # noqa: S104 - that is what this is about
 def test_a_proxy_on_every_address_is_warned_of(start_exporter: StartExporter, host: str) -> None:
-    """The line has the address as configured, and the way out; the logged URL can be opened on this machine."""
+    """The warning has the configured address and the remedy, and the logged URL can be opened on this machine."""
     with streaming_server() as server:
         exporter = start_exporter(f"--proxy=open={host}:0={server.url}")
         (proxying,) = logged(exporter, "proxying")

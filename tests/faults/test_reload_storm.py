@@ -1,4 +1,4 @@
-"""Reloads that come in storms, and reloads on a machine that has no thread left."""
+"""Bursts of reloads, and reloads on a machine without a free thread."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def refused(exporter: Exporter) -> str:
 
 
 def test_a_storm_of_signals_is_a_few_reloads(start_exporter: StartExporter, tmp_path: Path) -> None:
-    """While a reload reads a slow disk (a FIFO), signals start no thread; then the last one's file is in force."""
+    """While a reload reads a slow disk (a FIFO), signals start no thread; then the last file takes effect."""
     file, slow, other = tmp_path / "config.yaml", tmp_path / "slow", tmp_path / "other"
     with streaming_server() as server:
         proxied = f"servers: [{{name: tiny, url: '{server.url}', proxy: {{listen: '127.0.0.1:0'}}, poll: false}}]\n"
@@ -80,7 +80,7 @@ def test_a_storm_of_signals_is_a_few_reloads(start_exporter: StartExporter, tmp_
 
 
 def test_each_of_many_posts_gets_the_outcome_of_a_later_reload(start_exporter: StartExporter, tmp_path: Path) -> None:
-    """They share reloads; afterwards a mistake in the file is answered, and then its correction."""
+    """Requests share reloads; an error in the file is reported, and then the corrected file takes effect."""
     file = tmp_path / "config.yaml"
     file.write_text("")
     exporter = start_exporter(f"--config.file={file}", "--web.enable-lifecycle")

@@ -1,4 +1,4 @@
-"""Clients of the web port that send too slowly, too much or nothing, or do not read: scrapes go on beside them."""
+"""Clients of the web port that send slowly, too much or nothing, or do not read, do not affect scrapes."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_a_head_that_is_never_finished_is_closed(start_exporter: StartExporter, 
 
 
 def test_idle_connections_are_closed(start_exporter: StartExporter) -> None:
-    """Between two requests the idle time-out counts, not that of the headers."""
+    """Between two requests the idle timeout applies, not the one for headers."""
     exporter = start_exporter("--web.idle-timeout=1s")
     before = warmed_up(exporter)
     with scraped(exporter), crowd(exporter.address) as clients:
@@ -75,7 +75,7 @@ def test_idle_connections_are_closed(start_exporter: StartExporter) -> None:
 
 
 def test_five_thousand_idle_connections(start_exporter: StartExporter) -> None:
-    """One address has its share: a new connection takes the place of the one that has waited longest."""
+    """Each address has a limit: a new connection replaces the one that has been idle longest."""
     exporter = start_exporter("--web.header-timeout=10m")
     before = warmed_up(exporter)
     with scraped(exporter), crowd(exporter.address) as clients:
@@ -90,7 +90,7 @@ def test_five_thousand_idle_connections(start_exporter: StartExporter) -> None:
 @pytest.mark.parametrize("line", [b"X-A: " + b"a" * 8000 + b"\r\n", b"X-A: " + b"a" * 500 + b"\r\n"])
 @pytest.mark.parametrize("end", [b"", b"\r\n"], ids=["unfinished", "finished"])
 def test_large_headers_take_no_memory(start_exporter: StartExporter, line: bytes, end: bytes) -> None:
-    """Headers beyond 32 kB get a 431, and are not kept."""
+    """Headers above 32 kB get a 431 and are dropped."""
     exporter = start_exporter()
     before = warmed_up(exporter)
     most = [0]
@@ -105,7 +105,7 @@ def test_large_headers_take_no_memory(start_exporter: StartExporter, line: bytes
 
 
 def test_pipelined_requests_take_no_memory(start_exporter: StartExporter) -> None:
-    """The bound on headers holds for all requests together that wait on a connection."""
+    """The limit on headers applies to the sum of all requests that wait on a connection."""
     exporter = start_exporter()
     before = warmed_up(exporter)
     request = GET + (b"X-A: " + b"a" * 8000 + b"\r\n") * 100 + b"\r\n"
@@ -129,7 +129,7 @@ def test_the_answer_to_large_headers_names_the_limit(start_exporter: StartExport
 
 
 def test_scrapers_that_do_not_read(start_exporter: StartExporter) -> None:
-    """What they were sent is dropped after the send time-out, also where aiohttp has closed its side already."""
+    """Unsent data is dropped after the send timeout, also if aiohttp has already closed its side."""
     exporter = start_exporter("--demo", "--web.send-timeout=1s", "--web.max-connections-per-address=300")
     before = warmed_up(exporter)
     with scraped(exporter, timeout=10), crowd(exporter.address, receive_buffer=2048) as clients:
@@ -142,7 +142,7 @@ def test_scrapers_that_do_not_read(start_exporter: StartExporter) -> None:
 
 
 def test_bodies_that_do_not_come(start_exporter: StartExporter) -> None:
-    """Neither idle ones nor endless ones hold a connection, whatever the method."""
+    """Neither idle nor endless bodies hold a connection, whatever the method."""
     exporter = start_exporter("--web.body-timeout=1s", "--web.max-connections-per-address=1000")
     before = warmed_up(exporter)
     with scraped(exporter), crowd(exporter.address) as clients:
@@ -186,7 +186,7 @@ def test_a_compressed_body_is_not_inflated(start_exporter: StartExporter) -> Non
 
 
 def test_a_flood_from_a_viewer_ends_its_connection(start_exporter: StartExporter) -> None:
-    """Many short messages at once are not parsed: a client of the live feed has hardly anything to send."""
+    """Many short messages at once are not parsed: clients of the live feed have no reason to send them."""
     exporter = start_exporter()
     handshake = (
         b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"

@@ -1,4 +1,4 @@
-"""Many file systems that are slow and alive must not hide one another, nor the root."""
+"""Many slow file systems must not hide one another, or the root."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A machine that has no thread left: what runs goes on, and everything is back once there are threads again."""
+"""Without a free thread, running parts continue, and everything recovers once threads are available."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def test_scrapes_and_streams_need_no_new_thread(start_exporter: StartExporter) -> None:
-    """With no thread left pages are complete, a stream goes on, and the live feed and its history work."""
+    """Without a free thread pages are complete, a stream continues, and the live feed and its history work."""
     under = as_a_limited_user()
     with streaming_server() as server:
         exporter = start_exporter(f"--proxy=tiny=127.0.0.1:0={server.url}", under=under)
@@ -41,7 +41,7 @@ def test_scrapes_and_streams_need_no_new_thread(start_exporter: StartExporter) -
 
 
 def test_more_scrapes_than_threads_are_refused_and_nothing_is_lost(start_exporter: StartExporter) -> None:
-    """Scrapes beyond the threads there are get 503 at once; afterwards as many as before are served."""
+    """Scrapes that would need more threads get a 503 at once; afterwards as many as before are served."""
     under = as_a_limited_user()
     exporter = start_exporter(under=under)
     exporter.page()
@@ -55,7 +55,7 @@ def test_more_scrapes_than_threads_are_refused_and_nothing_is_lost(start_exporte
 
 
 def test_it_stops_without_a_new_thread(start_exporter: StartExporter) -> None:
-    """Also where the name of a listener was looked up, for which asyncio would start one to join another."""
+    """The stop works after a look-up of the listener's name too, whose thread asyncio would join with another one."""
     under = as_a_limited_user()
     exporter = start_exporter("--web.listen-address=localhost:0", under=under)
     with without_new_threads(exporter, under):
@@ -86,7 +86,7 @@ def many(url: str) -> list[int]:
 
 
 def test_it_does_not_start_without_threads() -> None:
-    """Where not even the first threads can be started it ends with one line and exit code 1."""
+    """If the first threads cannot be started, the program ends with one line and exit code 1."""
     under = [installed("prlimit"), "--nproc=1:", *as_a_limited_user()]
     result = subprocess.run(
         [*under, sys.executable, "-m", "modelhost_exporter", "--web.listen-address=127.0.0.1:0"],
@@ -102,7 +102,7 @@ def test_it_does_not_start_without_threads() -> None:
 
 @pytest.mark.parametrize("missing_threads", [3, 2, 1])
 def test_it_is_never_silent_for_want_of_a_thread(start_exporter: StartExporter, missing_threads: int) -> None:
-    """With a few threads too few it either ends with one line, or becomes ready and logs that."""
+    """With a few threads too few the program either ends with one line, or becomes ready and logs the shortage."""
     running_one = start_exporter(under=as_a_limited_user())
     limit = psutil.Process(running_one.process.pid).num_threads() - missing_threads
     running_one.close()

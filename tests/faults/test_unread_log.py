@@ -1,4 +1,4 @@
-"""A log that is not read, closed or on a full disk stops nothing, and clients cannot fill it."""
+"""A log that is not read, closed or on a full disk does not stop the exporter, and clients cannot fill it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ STOP_SECONDS = 1.5
 
 
 class Exporter:
-    """An exporter whose standard error is a small pipe that nobody reads once it is ready."""
+    """An exporter whose standard error is a small pipe that is not read after the start."""
 
     def __init__(self, error: int | None = None, *arguments: str) -> None:
         self.port = free_port()
@@ -105,7 +105,7 @@ def started(error: int | None = None) -> Iterator[Exporter]:
 
 @contextlib.contextmanager
 def answering(exporter: Exporter) -> Iterator[None]:
-    """Scrape while the block runs, and afterwards until there were some more scrapes: none may have a problem."""
+    """Scrape while the block runs, and a few more times afterwards; none may fail."""
     loop = ScrapeLoop(exporter.address)
     try:
         yield
@@ -141,7 +141,7 @@ def test_a_log_that_is_read_late_is_complete_and_in_order() -> None:
 
 
 def test_a_reader_that_went_away_ends_nothing() -> None:
-    """EPIPE: lines are dropped and counted."""
+    """Writes fail with EPIPE: lines are dropped and counted."""
     with started() as exporter:
         os.close(exporter.reading)
         with answering(exporter):
@@ -153,7 +153,7 @@ def test_a_reader_that_went_away_ends_nothing() -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
 def test_a_full_disk_ends_nothing() -> None:
-    """ENOSPC: the same."""
+    """Writes fail with ENOSPC: lines are dropped and counted."""
     full = os.open("/dev/full", os.O_WRONLY)
     try:
         with started(full) as exporter:
@@ -168,7 +168,7 @@ def test_a_full_disk_ends_nothing() -> None:
 
 
 def test_no_standard_error_at_all_ends_nothing() -> None:
-    """Started with it closed; what the system gives its number to is never written to."""
+    """Started with standard error closed, the exporter never writes to another file with that number."""
     port = free_port()
     command = [sys.executable, "-m", "modelhost_exporter", f"--web.listen-address=127.0.0.1:{port}"]
     with subprocess.Popen(["/bin/sh", "-c", 'exec "$@" 2>&-', "sh", *command], stdout=subprocess.DEVNULL) as process:
@@ -218,7 +218,7 @@ def wait_until_states_are_logged(exporter: RealExporter) -> None:
 
 @pytest.mark.parametrize("header", ["1e-9", "0.0000001", "1e-400", "-1", "nan", "9" * 4000])
 def test_an_absurd_scrape_timeout_logs_nothing(start_exporter: StartExporter, header: str) -> None:
-    """However often it is sent: a deadline of the client's own changes no state."""
+    """A client's own deadline changes no logged state, however often it is sent."""
     exporter = start_exporter()
     wait_until_states_are_logged(exporter)
     with scraped(exporter):
@@ -231,7 +231,7 @@ def test_an_absurd_scrape_timeout_logs_nothing(start_exporter: StartExporter, he
 
 
 def test_requests_that_are_no_http_cannot_fill_the_log(start_exporter: StartExporter) -> None:
-    """A client's mistake is a 400 for the client and no line for the operator; one that hangs up is none either."""
+    """A client's error gets a 400 and no log line; neither does a client that disconnects."""
     exporter = start_exporter("--log.level=info")
     host, _, port = exporter.address.rpartition(":")
     wait_until_states_are_logged(exporter)
@@ -247,7 +247,7 @@ def test_requests_that_are_no_http_cannot_fill_the_log(start_exporter: StartExpo
 
 
 def test_clients_that_leave_cannot_fill_the_log(start_exporter: StartExporter) -> None:
-    """Whatever is cut off (a scrape, a stream through the proxy, a viewer, a body), a hundred times each."""
+    """Scrapes, proxied streams, viewers and bodies, each cut off a hundred times."""
     with streaming_server() as server:
         exporter = start_exporter(f"--proxy=tiny=127.0.0.1:0={server.url}")
         chat = b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
@@ -278,7 +278,7 @@ def test_clients_that_leave_cannot_fill_the_log(start_exporter: StartExporter) -
 
 
 def _send_and_reset(address: str, request: bytes, *, wait: bool) -> None:
-    """Send a request and reset the connection: at once, or when the first bytes of an answer are there."""
+    """Send a request and reset the connection: at once, or after the first bytes of the response."""
     host, _, port = address.rpartition(":")
     with socket.create_connection((host, int(port)), 0.05) as client, contextlib.suppress(OSError):
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -80,7 +80,7 @@ def test_a_healthy_program_reports_itself(start_exporter: StartExporter, manager
 def test_a_hung_collector_is_no_reason_to_restart(
     start_exporter: StartExporter, manager: Manager, tmp_path: Path
 ) -> None:
-    """A collector that hangs for longer than the watchdog waits, in scrapes without end, stops no ping."""
+    """A collector that hangs for longer than the watchdog's time, in continuous scrapes, stops no ping."""
     (tmp_path / "pressure").mkdir()
     os.mkfifo(tmp_path / "pressure/cpu")
     exporter = start_exporter(f"--path.procfs={tmp_path}", "--scrape.timeout=1s", "--web.max-requests=1")
@@ -101,7 +101,7 @@ def scrape_often(url: str) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2], ids=["page", "event loop"])
 def test_a_wedged_program_is_silent(manager: Manager, number: signal.Signals) -> None:
-    """Once its page hangs, or its event loop blocks, no ping comes, though the process lives."""
+    """No ping is sent once the page hangs or the event loop blocks, though the process is alive."""
     with running(Program([sys.executable, "-m", "tests.faults.wedged", "6"])) as program:
         program.wait_for_line(lambda line: '"msg": "ready"' in line)
         wait_until(lambda: manager.pings >= 3, "pings")

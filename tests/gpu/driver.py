@@ -55,18 +55,18 @@ class Driver:
         self._write()
 
     def forget(self, who: str | int, *keys: str) -> None:
-        """Return 'not supported' for these keys of ``who`` from now on; for all of them without keys."""
+        """Return 'not supported' for these keys of ``who`` from now on; for all keys if none is given."""
         for key in keys or [key for name, key in self._lines if name == str(who)]:
             self._lines.pop((str(who), key), None)
         self._write()
 
     def forget_all(self) -> None:
-        """Return nothing but errors from now on; calls that hang return."""
+        """Return only errors from now on; calls that hang return."""
         self._lines = {("-", "Init"): "!9"}  # a later user of this library finds no driver
         self._write()
 
     def push_xid(self, gpu: int, xid: int) -> None:
-        """Report an XID."""
+        """Send an XID event."""
         self._events.append(f"{len(self._events) + 1}:{gpu}:{XID_EVENT}:{xid}")
         self.say("-", events=" ".join(self._events))
 

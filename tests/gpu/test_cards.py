@@ -89,7 +89,7 @@ I915_CARD = {
 
 
 def plug_in(sysfs: Path, place: str, device: dict[str, str], more: dict[str, str] | None = None) -> None:
-    """Write a card as the kernel shows it: the device's folder, and links to it and to its driver."""
+    """Write a card's files: the device's folder, and links to it and to its driver."""
     card, driver, address = place.split()
     folder = sysfs / "devices/pci0000:00" / address
     write(folder, device)
@@ -165,7 +165,7 @@ def test_the_link_of_an_amd_card_is_that_to_the_slot(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("metrics", ["\x78\x00\x02\x04", "\x08\x01\x03\x00"])
 def test_an_amd_gpu_inside_the_processor(metrics: str, tmp_path: Path) -> None:
-    """An APU's models are in the host's memory (GTT): it counts with the little that the firmware set aside."""
+    """An APU's models are in the host's memory (GTT), which counts together with the reserved part."""
     gtt = {"mem_info_gtt_total": f"{64 * GIB}\n", "mem_info_gtt_used": f"{40 * GIB}\n", "gpu_metrics": metrics + "rest"}
     vram = {"mem_info_vram_total": f"{GIB}\n", "mem_info_vram_used": f"{GIB // 2}\n"}
     plug_in(tmp_path, "card1 amdgpu 0000:c4:00.0", AMD | gtt | vram)
@@ -191,7 +191,7 @@ def test_an_amd_card_s_processes(changes: dict[str, str], known: bool, tmp_path:
 
 
 def test_an_amd_card_does_not_count_the_hosts_memory(tmp_path: Path) -> None:
-    """A dedicated card may use the host's memory as well, which does not count as its own."""
+    """A dedicated card may use the host's memory too, which is not part of its own memory."""
     gtt = {"mem_info_gtt_total": f"{64 * GIB}\n", "mem_info_gtt_used": "5\n", "gpu_metrics": "\x78\x00\x01\x03rest"}
     plug_in(tmp_path, "card1 amdgpu 0000:03:00.0", AMD | gtt)
     found = without_device(readings(collector(tmp_path).collect()))
@@ -215,7 +215,7 @@ def test_an_intel_card_of_xe(tmp_path: Path) -> None:
 
 
 def test_an_intel_gpu_of_i915(tmp_path: Path) -> None:
-    """The GPU inside a processor has clocks and throttle reasons, and nothing that it has not."""
+    """The GPU inside a processor has clocks and throttle reasons, and no families without a source."""
     plug_in(tmp_path, "card0 i915 0000:00:02.0", {"vendor": "0x8086\n", "device": "0xa780\n"}, I915_CARD)
     found = without_device(readings(collector(tmp_path).collect()))
     assert found.keys() == {"info", "up", "fields_lost", "clock_hertz", "clock_max_hertz", "throttled"}
@@ -231,7 +231,7 @@ def test_an_older_kernels_i915(tmp_path: Path) -> None:
 
 
 def test_two_vendors_side_by_side(tmp_path: Path) -> None:
-    """Cards of both are counted together and keep their own names, so that no index is there twice."""
+    """Cards of both drivers are numbered together, so that no index is used twice."""
     plug_in(tmp_path, "card0 i915 0000:00:02.0", {"vendor": "0x8086\n"}, I915_CARD)
     plug_in(tmp_path, "card1 amdgpu 0000:03:00.0", AMD)
     write(tmp_path / "class/drm/card1-DP-1", {"status": "connected\n"})  # a connector is no card
@@ -278,7 +278,7 @@ def test_an_unused_card_is_not_polled_so_that_it_can_suspend(tmp_path: Path) -> 
 
 
 def test_a_card_that_is_gone_is_missing(tmp_path: Path) -> None:
-    """A card that the kernel no longer shows is expected, not there, and not up."""
+    """A card that the kernel no longer lists is expected, not present, and not up."""
     plug_in(tmp_path, "card1 amdgpu 0000:03:00.0", AMD)
     machine = collector(tmp_path)
     readings(machine.collect())
@@ -289,7 +289,7 @@ def test_a_card_that_is_gone_is_missing(tmp_path: Path) -> None:
 
 
 def test_another_card_under_the_same_name_is_another(tmp_path: Path) -> None:
-    """The kernel gives the name of a card that was unplugged to the next one."""
+    """The kernel reuses the name of an unplugged card for the next one."""
     plug_in(tmp_path, "card1 amdgpu 0000:03:00.0", AMD)
     machine = collector(tmp_path)
     readings(machine.collect())
@@ -339,7 +339,7 @@ def test_files_that_refuse_or_make_no_sense_are_absent(tmp_path: Path) -> None:
     ],
 )
 def test_an_odd_file_of_an_amd_card_costs_its_own_value(odd: dict[str, str], tmp_path: Path) -> None:
-    """Numbers that are none, too long or not finite, and files that are larger than a page."""
+    """Values that are not numbers, too long or not finite, and files larger than a page."""
     plug_in(tmp_path, "card1 amdgpu 0000:03:00.0", AMD | odd)
     found = without_device(readings(collector(tmp_path).collect()))
     assert found["power_watts"] == {(): 121}
@@ -348,21 +348,21 @@ def test_an_odd_file_of_an_amd_card_costs_its_own_value(odd: dict[str, str], tmp
 
 
 def test_an_odd_fan_of_an_intel_card_costs_itself(tmp_path: Path) -> None:
-    """A file that is named like a fan without number is none."""
+    """A file that is named like a fan but has no number is ignored."""
     plug_in(tmp_path, "card0 xe 0000:04:00.0", XE | {"hwmon/hwmon4/fanX_max": "1\n", "hwmon/hwmon4/fan1_max": "odd\n"})
     found = without_device(readings(collector(tmp_path).collect()))
     assert found["temperature_celsius"] == {("gpu",): 48, ("memory",): 50}
 
 
 def test_other_drivers_cards_are_not_ours(tmp_path: Path) -> None:
-    """A server's display chip, or NVIDIA's card under nouveau, is no GPU here."""
+    """A server's display chip, and NVIDIA's card under nouveau, are left out."""
     plug_in(tmp_path, "card0 ast 0000:05:00.0", {"vendor": "0x1a03\n"})
     with pytest.raises(Unavailable, match="no amd GPU; no intel GPU"):
         list(collector(tmp_path).collect())
 
 
 def test_clocks_are_parsed_as_the_kernel_writes_them() -> None:
-    """Levels may be numbered or lettered, starred or not; nothing is nothing."""
+    """Levels may be numbers or letters, with or without a star; an empty text has no clocks."""
     assert parse_clocks("0: 500Mhz \n1: 800Mhz *\n") == (800e6, 800e6)
     assert parse_clocks("S: 19Mhz *\n0: 615Mhz \n1: 2100Mhz \n") == (19e6, 2100e6)
     assert parse_clocks("0: 500Mhz\n") == (None, 500e6)
@@ -373,7 +373,7 @@ def test_clocks_are_parsed_as_the_kernel_writes_them() -> None:
 def test_a_card_of_which_no_file_can_be_read_is_not_up(
     driver: str, files: dict[str, str], more: dict[str, str], tmp_path: Path
 ) -> None:
-    """The kernel still reports its PCIe link; it is up again once a file of its driver can be read."""
+    """The kernel still reports its PCIe link; the card is up again once a file of its driver can be read."""
     plug_in(tmp_path, f"card1 {driver} 0000:03:00.0", {"vendor": "0x1\n", "device": "0x2\n"} | files, more)
     cards = collector(tmp_path)
     before = readings(cards.collect())
@@ -396,7 +396,7 @@ def test_a_card_of_which_no_file_can_be_read_is_not_up(
 
 
 def test_files_that_fail_for_a_moment_are_counted(tmp_path: Path) -> None:
-    """They are read in every scrape; a card that never had any is up all the same."""
+    """Failing files are read again in every scrape; a card that never had the files is up."""
     plug_in(tmp_path, "card1 amdgpu 0000:03:00.0", AMD)
     plug_in(tmp_path, "card2 i915 0000:00:02.0", {"vendor": "0x8086\n", "device": "0xa780\n"})
     cards = collector(tmp_path)

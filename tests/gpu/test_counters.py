@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def test_busy_seconds_are_right_at_any_interval(driver: Driver, make_gpu: MakeGpu) -> None:
-    """What was busy between two scrapes is in the counter, whatever plain utilisation says at the scrape."""
+    """The counter includes busy time between two scrapes, whatever the utilisation is at the scrape."""
     plug_in(driver, 1, H100, NAME)
     driver.say(0, {"Samples.1": "1000000:90", "UtilizationRates": "0 0"})
     collector = make_gpu()
@@ -41,7 +41,7 @@ def test_samples_that_cannot_be_read_leave_the_counters_time(driver: Driver, mak
 
 
 def test_samples_are_taken_between_scrapes(driver: Driver, make_gpu: MakeGpu) -> None:
-    """A thread reads the driver's buffer more often than it wraps, without any scrape."""
+    """A thread reads the driver's buffer before it wraps, without any scrape."""
     plug_in(driver, 1, H100, NAME)
     collector = make_gpu(sample_seconds=0.01)
     collected(collector)
@@ -99,7 +99,7 @@ def test_activity_needs_permission(driver: Driver, make_gpu: MakeGpu, clock: Clo
 
 
 def test_activity_above_all_there_is_counts_for_nothing(driver: Driver, make_gpu: MakeGpu, clock: Clock) -> None:
-    """A piece that the driver got wrong does not show in the mean of those around it."""
+    """An invalid part of the measurements does not affect the mean of the others."""
     plug_in(driver, 1, H100 | {"gpm.2": 10}, NAME)
     collector = make_gpu()
     for share in (10, 10, 300, 10):

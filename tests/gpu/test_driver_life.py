@@ -53,7 +53,7 @@ def test_a_driver_that_cannot_be_opened_is_a_failure(
 def test_what_a_driver_did_not_give_at_the_start_is_queried_again(
     driver: Driver, make_gpu: MakeGpu, clock: Clock
 ) -> None:
-    """Its version in the next enumeration, a GPU's name and address within a minute."""
+    """The next enumeration has the version; a GPU's name and address follow within a minute."""
     plug_in(driver, 1, H100, NAME)
     driver.say("-", DriverVersion="!3")
     driver.say(0, Name="!3", PciInfo="!3")
@@ -66,7 +66,7 @@ def test_what_a_driver_did_not_give_at_the_start_is_queried_again(
 
 
 def test_a_collector_that_a_reload_replaced_releases_the_library(driver: Driver, make_gpu: MakeGpu) -> None:
-    """Otherwise the library counts it as a user for ever, and is never started anew for a GPU that came back."""
+    """Otherwise the library would keep a reference, and could not be started again for a GPU that came back."""
     plug_in(driver, 1, H100, NAME)
     old, new = make_gpu(nvml=Nvml(retire_seconds=0.01)), make_gpu()
     collected(old)
@@ -97,7 +97,7 @@ def test_a_driver_that_is_opened_again_and_again_leaks_nothing(driver: Driver, m
 def test_a_driver_that_is_not_loaded_is_not_tried_in_every_scrape(
     driver: Driver, make_gpu: MakeGpu, clock: Clock
 ) -> None:
-    """Where the library is installed and the driver not loaded, each try may start modprobe: one a minute is enough."""
+    """With the library installed and the driver not loaded, each attempt may start modprobe: one a minute is enough."""
     plug_in(driver, 1, H100, NAME)
     driver.say("-", Init="!9")
     collector = make_gpu()
@@ -146,7 +146,7 @@ def test_a_driver_that_was_away_only_during_queries(driver: Driver, make_gpu: Ma
 def test_a_replaced_driver_needs_a_restart(
     from_the_start: bool, driver: Driver, make_gpu: MakeGpu, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """When library and driver no longer match, a metric and one log line name the way out."""
+    """A metric and one log line report a library that does not match the driver, and the remedy."""
     plug_in(driver, 1, H100, NAME)
     collector = make_gpu()
     if not from_the_start:

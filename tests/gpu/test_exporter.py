@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def test_the_real_exporter_with_a_driver(
     standin: Path, driver: Driver, start_exporter: StartExporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The loader finds the library; of eight GPUs one that hangs costs only itself, and does not delay the stop."""
+    """Of eight GPUs one that hangs costs only its own metrics, and does not delay the stop."""
     monkeypatch.setenv("LD_LIBRARY_PATH", str(standin.parent))
     monkeypatch.setenv("STANDIN_SCRIPT", str(driver.script))
     plug_in(driver, 8, H100, "NVIDIA H100 80GB HBM3")
@@ -46,7 +46,7 @@ def test_the_real_exporter_with_a_driver(
 def test_memory_carries_the_name_of_the_proxied_server(
     standin: Path, driver: Driver, start_exporter: StartExporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """GPU memory of a process that listens where a configured server is has that server's name, not its program's."""
+    """GPU memory of a process that listens on a server's port has that server's name, not its program's."""
     monkeypatch.setenv("LD_LIBRARY_PATH", str(standin.parent))
     monkeypatch.setenv("STANDIN_SCRIPT", str(driver.script))
     plug_in(driver, 1, H100, "NVIDIA H100 80GB HBM3")
@@ -61,7 +61,7 @@ def test_memory_carries_the_name_of_the_proxied_server(
 def test_a_reload_that_leaves_the_gpus_options_alone_leaves_their_counters(
     standin: Path, driver: Driver, start_exporter: StartExporter, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The collector in use stays, with what it has added up; other options make a new one, which begins at 0."""
+    """An unchanged collector is kept with its counters; changed options create a new one, which starts at 0."""
     monkeypatch.setenv("LD_LIBRARY_PATH", str(standin.parent))
     monkeypatch.setenv("STANDIN_SCRIPT", str(driver.script))
     plug_in(driver, 1, H100, "NVIDIA H100 80GB HBM3")
@@ -101,7 +101,7 @@ def test_a_machine_without_a_gpu_is_quiet(start_exporter: StartExporter, tmp_pat
 def test_the_live_feed_shows_every_gpu(
     standin: Path, driver: Driver, start_exporter: StartExporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Eight cards with their numbers, as on the page of metrics; one that hangs has none, and the others stay."""
+    """Eight GPUs with all values; one that hangs has none, and the others keep theirs."""
     monkeypatch.setenv("LD_LIBRARY_PATH", str(standin.parent))
     monkeypatch.setenv("STANDIN_SCRIPT", str(driver.script))
     plug_in(driver, 8, H100, "NVIDIA H100 80GB HBM3")

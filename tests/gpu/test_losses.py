@@ -69,7 +69,7 @@ def test_a_gpu_that_fails_from_the_start_is_counted(
 def test_a_gpu_that_is_lost_beside_one_that_failed_from_the_start(
     driver: Driver, make_gpu: MakeGpu, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Each is missing once, also when the driver is opened anew, and also when one is back under another index."""
+    """Each counts as missing once, also after the driver is reopened and after one returns under another index."""
     caplog.set_level(logging.WARNING)
     plug_in(driver, 3, H100, NAME)
     driver.say(2, all="!999")
@@ -100,7 +100,7 @@ def test_the_only_gpu_fails_from_the_start(driver: Driver, make_gpu: MakeGpu) ->
 
 
 def test_a_gpu_without_permission_is_not_expected(driver: Driver, make_gpu: MakeGpu) -> None:
-    """The driver counts all of the machine's; a container may be given one of them."""
+    """The driver counts all GPUs of the machine, and a container may have access to one of them."""
     plug_in(driver, 2, H100, NAME)
     driver.say(1, Handle="!4")
     read = collected(make_gpu())
@@ -110,7 +110,7 @@ def test_a_gpu_without_permission_is_not_expected(driver: Driver, make_gpu: Make
 def test_a_gpu_that_needs_a_reset_is_there_and_not_up(
     driver: Driver, make_gpu: MakeGpu, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Every query fails until it is reset, which is logged once; with any other value it is up."""
+    """Every query fails until the reset, which is logged once; a GPU with any other value is up."""
     plug_in(driver, 2, H100, NAME)
     collector = make_gpu()
     collected(collector)
@@ -170,7 +170,7 @@ def test_a_gpu_that_the_driver_took_over_later_is_found(
 def test_looking_for_a_missing_gpu_leaves_the_others_their_activity(
     driver: Driver, make_gpu: MakeGpu, clock: Clock
 ) -> None:
-    """A new start loses the means since the scrape before: a GPU that stays away must not cost them in every scrape."""
+    """Restarting the library discards the latest means: a lost GPU must not cause that in every scrape."""
     plug_in(driver, 2, H100, NAME)
     collector = make_gpu()
     collected(collector)
@@ -202,7 +202,7 @@ def test_a_call_that_hangs_costs_one_gpu(driver: Driver, make_gpu: MakeGpu) -> N
 
 
 def test_a_missing_gpu_is_not_looked_for_at_the_cost_of_others(driver: Driver, make_gpu: MakeGpu, clock: Clock) -> None:
-    """While one GPU hangs and another is missing, the library cannot be started again; the rest is measured on."""
+    """While one GPU hangs and another is missing, the library cannot be restarted; the others are still measured."""
     plug_in(driver, 3, H100, NAME)
     nvml = Nvml(drain_seconds=0.05)
     collector = make_gpu(gpu.GpuOptions(timeout=0.5), nvml=nvml)  # type: ignore[arg-type]
@@ -218,7 +218,7 @@ def test_a_missing_gpu_is_not_looked_for_at_the_cost_of_others(driver: Driver, m
 
 
 def test_a_driver_that_hangs_while_it_is_opened_anew_has_its_gpus(driver: Driver, make_gpu: MakeGpu) -> None:
-    """They are present and not up: nothing reported that they fell off the bus."""
+    """Its GPUs are present and not up: no query reported that they are lost."""
     plug_in(driver, 2, H100, NAME)
     collector = make_gpu(gpu.GpuOptions(timeout=0.5))  # type: ignore[arg-type]
     collected(collector)
@@ -234,7 +234,7 @@ def test_a_driver_that_hangs_while_it_is_opened_anew_has_its_gpus(driver: Driver
 
 
 def test_a_driver_that_hangs_while_gpus_are_counted(driver: Driver, make_gpu: MakeGpu) -> None:
-    """When the driver hangs as a whole, the GPUs known so far are queried all the same."""
+    """When the whole driver hangs, the known GPUs are still queried."""
     plug_in(driver, 1, H100, NAME)
     collector = make_gpu(gpu.GpuOptions(timeout=0.5))  # type: ignore[arg-type]
     collected(collector)

@@ -23,7 +23,7 @@ def test_unified_memory_is_the_hosts(driver: Driver, make_gpu: MakeGpu) -> None:
 
 
 def test_unknown_memory_is_absent(driver: Driver, make_gpu: MakeGpu) -> None:
-    """No permission is not unified memory, a total of 0 is no total, and an unknown size makes the sum unknown."""
+    """A refused query is not unified memory, a total of 0 is absent, and an unknown size makes the sum unknown."""
     plug_in(driver, 3, H100, NAME)
     driver.say(0, MemoryInfo="!4", MemoryInfo_v2="!4")
     driver.say(1, MemoryInfo_v2="0 0 0 0")
@@ -44,7 +44,7 @@ def test_an_older_driver_has_no_reserved_memory(driver: Driver, make_gpu: MakeGp
 
 
 def test_a_sentinel_is_not_a_size(driver: Driver, make_gpu: MakeGpu) -> None:
-    """What stands for 'not available' is absent, each size on its own; of reasons to throttle it is not all of them."""
+    """A sentinel for 'not available' is absent, each size separately; as a throttle mask it is not every reason."""
     unknown = 2**64 - 1
     plug_in(driver, 1, H100 | {"MigMode": "1 1", "MaxMigDeviceCount": 1, "CurrentClocksEventReasons": unknown}, NAME)
     driver.say(0, {"mig.0.GpuInstanceId": 1, "mig.0.MemoryInfo_v2": f"{unknown} 5 {unknown} 1"})
@@ -58,7 +58,7 @@ def test_a_sentinel_is_not_a_size(driver: Driver, make_gpu: MakeGpu) -> None:
 
 
 def test_memory_by_process_is_by_name(driver: Driver, make_gpu: MakeGpu) -> None:
-    """A name's processes are added up, one in two lists counts once, a partial sum is none, what ended is gone."""
+    """Sizes are summed by name, without duplicates of two lists; a name with an unknown size has no sum."""
     plug_in(driver, 1, H100, NAME)
     driver.say(0, ComputeRunningProcesses="11:100: 12:200: 13:-: 15:9:", GraphicsRunningProcesses="11:100: 14:7:")
     collector = make_gpu(names=named({11: "vllm", 12: "vllm", 13: "wsl", 14: "Xorg", 15: "wsl"}))
@@ -68,7 +68,7 @@ def test_memory_by_process_is_by_name(driver: Driver, make_gpu: MakeGpu) -> None
 
 
 def test_a_list_of_processes_that_fails_for_a_moment_makes_all_unknown(driver: Driver, make_gpu: MakeGpu) -> None:
-    """What the other lists hold would look like everything: 0 bytes used, and a model that has its GPU to itself."""
+    """The other lists alone would result in wrong values: 0 bytes used, and a model that is alone on its GPU."""
     plug_in(driver, 1, H100 | {"MemoryInfo": "!3", "MemoryInfo_v2": "!3"}, "NVIDIA GB10")
     driver.say(0, ComputeRunningProcesses="!999", GraphicsRunningProcesses="14:7:", MPSComputeRunningProcesses="!3")
     collector = make_gpu(names=named({11: "vllm", 14: "Xorg"}), host_memory=lambda: 100)

@@ -70,7 +70,7 @@ def test_mig_instances_are_rows_of_their_own(driver: Driver, make_gpu: MakeGpu, 
 
 
 def test_a_gpu_that_is_no_longer_divided_has_everything_again(driver: Driver, make_gpu: MakeGpu, clock: Clock) -> None:
-    """What a divided GPU does not have as a whole comes back with it: its samples and its activity, too."""
+    """Samples and activity, which a divided GPU does not have as a whole, return."""
     whole: Lines = {key: H100[key] for key in ("Samples.1", "SupportedClocksEventReasons")}
     divided: Lines = {"MigMode": "1 1", "MaxMigDeviceCount": 7, "GpmSampleGet": "!2"}
     plug_in(driver, 1, H100 | divided | dict.fromkeys(whole, "!3"), NAME)
@@ -91,7 +91,7 @@ def test_a_gpu_that_is_no_longer_divided_has_everything_again(driver: Driver, ma
 
 
 def test_what_is_counted_between_scrapes_comes_back_as_well(driver: Driver, make_gpu: MakeGpu) -> None:
-    """A divided GPU may have no counters of its PCIe link, which performance monitoring does not tell here."""
+    """A divided GPU may lack PCIe counters, and here performance monitoring does not replace them."""
     plug_in(driver, 1, H100 | {"GpmSupport": 0, "MigMode": "1 1", "MaxMigDeviceCount": 7}, NAME)
     collector = make_gpu()
     assert not of_first(collected(collector), "pcie_receive_bytes_total")
@@ -105,7 +105,7 @@ def test_what_is_counted_between_scrapes_comes_back_as_well(driver: Driver, make
 def test_an_instances_fields_that_fail_for_a_moment_are_counted(
     code: int, driver: Driver, make_gpu: MakeGpu, clock: Clock
 ) -> None:
-    """Memory is absent meanwhile: another way to it would count what the driver keeps as used."""
+    """Memory is absent meanwhile: the older call would count the driver's reserved memory as used."""
     plug_in(driver, 1, H100 | {"MigMode": "1 1", "MaxMigDeviceCount": 7}, NAME)
     part: Lines = {"GpuInstanceId": 1, "MemoryInfo_v2": f"{40 * GIB} {30 * GIB} {9 * GIB} {GIB}", "MemoryInfo": "9 9 0"}
     driver.say(0, {f"mig.0.{key}": value for key, value in part.items()})

@@ -49,7 +49,7 @@ def opened(lib: Any, drain_seconds: float = 10.0) -> Nvml:
 
 
 def test_it_is_opened_and_closed_once() -> None:
-    """Each opening is a generation of its own; closing what is closed does nothing; a failing shutdown is none."""
+    """Each opening is a new generation; closing a closed library and a failing shutdown have no effect."""
     lib = binding()
     nvml = opened(lib)
     with nvml.using() as first:
@@ -63,7 +63,7 @@ def test_it_is_opened_and_closed_once() -> None:
 
 
 def test_nothing_is_called_while_it_is_closed() -> None:
-    """A call into a closed library raises instead."""
+    """A call into a closed library raises DriverGone."""
     nvml = Nvml(binding)
     with pytest.raises(DriverGone), nvml.using():
         pytest.fail("it was closed")
@@ -99,7 +99,7 @@ def test_a_call_that_never_returns_keeps_it_open() -> None:
 
 
 def test_it_is_not_opened_while_it_is_being_closed() -> None:
-    """Opening waits for the closing: where that gave up, the library is still open, and is not opened a second time."""
+    """Opening waits for the closing; if that gave up, the library is still open and is not opened again."""
     lib = binding()
     nvml = opened(lib, drain_seconds=0.2)
     with nvml.using() as generation:
@@ -113,7 +113,7 @@ def test_it_is_not_opened_while_it_is_being_closed() -> None:
 
 
 def test_a_retired_one_is_shut_down_once_it_is_unused() -> None:
-    """In a thread of its own, so that retiring returns at once; opened by a late scrape it is shut down again."""
+    """A thread closes the library, so that retiring returns at once; if a late scrape opens it, it is closed again."""
     lib = binding()
     nvml = Nvml(lambda: lib, retire_seconds=0.01)
     nvml.open()
@@ -139,7 +139,7 @@ def test_a_retired_one_in_which_a_call_hangs_stays_open() -> None:
 
 
 def test_what_the_library_allocated_is_freed_before_it_is_shut_down() -> None:
-    """Each allocation once, early or with the library; one that cannot be freed does not stop the shutdown."""
+    """Each allocation is freed once, early or with the library; one that cannot be freed does not stop the shutdown."""
     lib = binding()
     nvml = opened(lib)
 
@@ -171,7 +171,7 @@ def test_a_call_that_hangs_for_long_is_not_waited_for() -> None:
     [(9, DriverGone), (12, LibraryMissing), (18, DriverReplaced), (999, DriverFailed), (17, DriverFailed)],
 )
 def test_what_a_failed_initialisation_means(code: int, expected: type[Exception]) -> None:
-    """No driver, no library and another driver's library are told apart; anything else is a driver that fails."""
+    """A missing driver, a missing library and a mismatch are distinguished; any other error is a failing driver."""
     with pytest.raises(expected):
         opened(binding(code))
 
@@ -192,7 +192,7 @@ def test_errors_that_concern_one_field() -> None:
 
 
 def test_a_failure_of_the_driver_is_kept_until_it_is_opened_anew() -> None:
-    """Whichever thread meets it, the next enumeration handles it; a lost GPU is not the driver's failure."""
+    """Any thread may meet the error, and the next enumeration handles it; a lost GPU is not a driver failure."""
     nvml = opened(binding())
     for error in (DeviceLost(), DriverGone()):
         with pytest.raises(type(error)), nvml.using():

@@ -93,7 +93,7 @@ def test_processes_of_the_same_shell_are_not_related(starter: str) -> None:
     "starter", ["tmux: server", "-bash", "/bin/bash --init-file /opt/shell.sh -i", "sshd-session: me@pts/0"]
 )
 def test_the_search_ends_at_it(starter: str) -> None:
-    """What is above a terminal belongs to none of the programs in it."""
+    """Ancestors above a terminal own none of the programs started in it."""
     above = Process(1, "python notebooks.py --port 8000", (8000,))
     assert owner(Process(3, "python train.py", parent=Process(2, starter, parent=above)), VLLM) is None
 
@@ -131,11 +131,11 @@ class Zombie(Process):
     """A process that has ended and was not waited for, or that ends during the search."""
 
     def cmdline(self) -> list[str]:
-        """Have none."""
+        """Raise the error of a process without one."""
         raise psutil.ZombieProcess(self.pid)
 
     def net_connections(self, kind: str) -> list[Any]:
-        """Have none."""
+        """Raise the error of a process without one."""
         raise psutil.NoSuchProcess(self.pid, kind)
 
 
@@ -148,7 +148,7 @@ def test_a_zombie_has_no_owner_but_what_started_it_may_be_one() -> None:
 
 
 def test_a_process_is_inspected_once_however_many_servers_there_are() -> None:
-    """Which ports it listens on takes reading every connection of the machine."""
+    """Determining a process's ports reads every connection of the machine."""
     looked = []
 
     class Watched(Process):
@@ -162,7 +162,7 @@ def test_a_process_is_inspected_once_however_many_servers_there_are() -> None:
 
 
 def test_servers_may_change_while_processes_run() -> None:
-    """A reload that adds, renames or removes a model server shows, also for a process whose owner was known."""
+    """A reload that adds, renames or removes a server takes effect, also for a process whose owner was known."""
     process = Process(1, "vllm serve m", (8000,))
     owners = ProcessOwners([VLLM], SimpleNamespace(Process=lambda _: process), Clock())
     assert owners(1) == "chat"
@@ -173,7 +173,7 @@ def test_servers_may_change_while_processes_run() -> None:
 
 
 def test_an_owner_that_is_no_server_any_more_is_not_remembered() -> None:
-    """A reload just when a process was found does not leave it the old name for good."""
+    """A reload during a search does not leave the old name in the cache."""
     process = Process(1, "vllm serve m", (8000,))
     times: list[float] = []
 

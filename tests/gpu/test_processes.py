@@ -50,26 +50,26 @@ def processes(**of: SimpleNamespace | Exception) -> SimpleNamespace:
 
 
 def test_an_owner_goes_before_the_program() -> None:
-    """What a configured model server owns carries the server's name; other processes their program's."""
+    """A process of a configured server has the server's name; other processes have their program's."""
     known = SimpleNamespace(cmdline=lambda: ["/bin/llama-server"], name=lambda: "llama-server")
     names = ProcessNames({1: "chat"}.get, processes(p1=known, p2=known))
     assert (names.of(1), names.of(2)) == ("chat", "llama-server")
 
 
 def test_a_process_that_cannot_be_seen_is_unknown() -> None:
-    """A process that ended, or of another namespace or user, has no number for a name."""
+    """A process that ended, or of another namespace or user, is named 'unknown'."""
     names = ProcessNames(source=processes(p2=psutil.AccessDenied(2)))
     assert (names.of(1), names.of(2)) == (UNKNOWN, UNKNOWN)
 
 
 def test_a_process_without_a_command_line_has_its_short_name() -> None:
-    """A kernel thread or zombie is called what the kernel calls it."""
+    """A kernel thread or zombie has the kernel's name for it."""
     empty = SimpleNamespace(cmdline=list, name=lambda: "kworker")
     assert ProcessNames(source=processes(p1=empty)).of(1) == "kworker"
 
 
 def test_memory_is_added_up_by_name() -> None:
-    """Many processes of one name are one number; a part of them would look like all, so that it is none."""
+    """Sizes are summed by name; a name with an unknown size is left out, because a partial sum would look complete."""
     names = ProcessNames({1: "a", 2: "a", 3: "b", 4: "c"}.get)
     assert names.memory([ProcessMemory(1, 10), ProcessMemory(2, 5), ProcessMemory(3, 0), ProcessMemory(4, None)]) == {
         "a": 15,

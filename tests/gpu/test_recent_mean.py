@@ -8,7 +8,7 @@ from modelhost_exporter.gpu.recent_mean import RecentMean
 
 
 def test_one_slow_reader_gets_the_mean_since_it_was_here() -> None:
-    """A piece longer than the window stands alone."""
+    """A measurement longer than the window is the mean alone."""
     mean = RecentMean()
     mean.add(15, {2: 90.0})
     mean.add(15, {2: 30.0})
@@ -32,7 +32,7 @@ def test_pieces_weigh_what_they_lasted() -> None:
 
 
 def test_a_metric_that_stopped_is_absent_and_one_that_is_new_counts_from_its_first() -> None:
-    """Each metric is the mean of the pieces that have it, and only the last piece says which there are."""
+    """Each metric is the mean of the measurements that have it; the last one determines which are returned."""
     mean = RecentMean()
     mean.add(2, {2: 10.0, 3: 7.0})
     mean.add(2, {2: 30.0, 4: 1.0})

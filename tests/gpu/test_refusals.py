@@ -56,7 +56,7 @@ def test_a_gpu_of_which_every_query_fails_is_not_up(
 
 @pytest.mark.parametrize("card", [{"MemoryInfo": f"{GIB} {GIB} 0"}, {"UtilizationRates": "3 1"}, {"field.1.0": "u:0"}])
 def test_a_card_that_has_a_single_field_is_up(card: Lines, driver: Driver, make_gpu: MakeGpu, clock: Clock) -> None:
-    """Old cards, vGPUs and WSL support little: one answer is enough, also after everything was queried again."""
+    """Old cards, vGPUs and WSL support little: one 'not supported' is cached, also after a new query of everything."""
     plug_in(driver, 1, card, NAME)
     collector = make_gpu()
     for _ in range(3):
@@ -68,7 +68,7 @@ def test_a_card_that_has_a_single_field_is_up(card: Lines, driver: Driver, make_
 def test_refusals_of_a_reading_without_any_success_are_not_remembered(
     driver: Driver, make_gpu: MakeGpu, clock: Clock
 ) -> None:
-    """An exporter that was started in such a moment has everything as soon as it is over."""
+    """An exporter started during such a failure has all metrics as soon as it ends."""
     plug_in(driver, 1, {}, NAME)
     collector = make_gpu()
     assert collected(collector)["gpu_up"] == {FIRST: 0}
@@ -83,7 +83,7 @@ def test_refusals_of_a_reading_without_any_success_are_not_remembered(
 def test_a_field_that_answered_once_is_queried_in_every_reading(
     code: int, driver: Driver, make_gpu: MakeGpu, clock: Clock
 ) -> None:
-    """It is absent and counted while it is refused, costs no other field, and is back at once."""
+    """A refused field is absent and counted, does not affect others, and returns at once."""
     plug_in(driver, 1, FULL, NAME)
     collector = make_gpu()
     before = collected(collector, clock)
@@ -123,7 +123,7 @@ def test_what_is_read_in_other_ways_comes_back_as_well(driver: Driver, make_gpu:
 def test_a_field_that_never_answered_is_queried_again_after_a_while(
     driver: Driver, make_gpu: MakeGpu, clock: Clock
 ) -> None:
-    """Every 10 minutes, and with it what it needs: links, limits, throttle reasons, performance monitoring."""
+    """Every 10 minutes, together with its prerequisites: links, limits, throttle reasons, performance monitoring."""
     late = ("MarginTemperature", "field.91.0", "MaxClockInfo.0", "SupportedClocksEventReasons", "GpmSupport")
     plug_in(driver, 1, {key: value for key, value in FULL.items() if key not in late}, NAME)
     collector = make_gpu()
@@ -196,7 +196,7 @@ def test_xids_that_were_not_supported_are_registered_later(driver: Driver, make_
 
 
 def test_xids_are_not_watched_while_waiting_fails(driver: Driver, make_gpu: MakeGpu) -> None:
-    """No XID means something only while they are waited for."""
+    """A count of 0 XIDs means something only while events are received."""
     plug_in(driver, 1, H100, NAME)
     collector = make_gpu()
     wait_until(lambda: collected(collector)["gpu_xid_monitored"] == {FIRST: 1}, "XIDs are watched")

@@ -57,7 +57,7 @@ def sampled(buffer: Buffer, clock: Clock | None = None) -> tuple[Samples, Device
 
 @given(STEPS, st.data())
 def test_however_reads_fall_the_sum_is_the_same(steps: list[tuple[int, float]], data: st.DataObject) -> None:
-    """Read often or seldom, in any order within a read, with overlaps: the integral is that of all samples."""
+    """The integral is that of all samples, however they are divided into reads, in any order and with overlaps."""
     when, samples, exact = 5_000_000, [], 0.0
     for step, value in steps:
         when += step
@@ -74,7 +74,7 @@ def test_however_reads_fall_the_sum_is_the_same(steps: list[tuple[int, float]], 
 
 
 def test_a_gap_counts_for_nothing() -> None:
-    """After an idle time without samples the first one counts as long as one did before, not for the whole time."""
+    """After a gap the first sample counts for the interval before the gap, not for the whole time."""
     integral = Integral()
     integral.start_after(1_000_000)
     integral.add([(1_200_000, 1.0), (1_400_000, 1.0), (301_400_000, 1.0), (301_600_000, 1.0)])
@@ -82,7 +82,7 @@ def test_a_gap_counts_for_nothing() -> None:
 
 
 def test_what_was_before_the_first_reading_does_not_count(buffer: Buffer) -> None:
-    """The buffer's history is not the exporter's."""
+    """Samples from before the first reading are not counted."""
     buffer.samples = [(1_000_000, 100), (1_500_000, 100)]
     samples, query = sampled(buffer)
     before = samples.total
@@ -94,7 +94,7 @@ def test_what_was_before_the_first_reading_does_not_count(buffer: Buffer) -> Non
 
 
 def test_an_empty_buffer_is_an_idle_gpu(buffer: Buffer) -> None:
-    """Not found means nothing new: the counter stays, from 0 on, and goes on when samples come."""
+    """'Not found' means no new samples: the counter keeps its value, and increases with the next samples."""
     samples, query = sampled(buffer)
     samples.read(query)
     samples.read(query)
@@ -115,7 +115,7 @@ def test_samples_that_cannot_be_are_left_out(buffer: Buffer) -> None:
 
 
 def test_a_card_without_samples_is_queried_once(buffer: Buffer) -> None:
-    """'Not supported' is kept for a while, or until the driver is reopened; there is no counter then."""
+    """'Not supported' is cached for a while, or until the driver is reopened; the counter is absent."""
     samples, query = sampled(buffer)
     buffer.error = 3
     samples.read(query)
@@ -128,7 +128,7 @@ def test_a_card_without_samples_is_queried_once(buffer: Buffer) -> None:
 
 
 def test_samples_that_are_not_supported_for_a_moment_keep_the_sum(buffer: Buffer) -> None:
-    """They are queried on, since they answered before; the counter is absent meanwhile, and goes on where it was."""
+    """Queries continue, since they succeeded before; the counter is absent meanwhile and then continues."""
     samples, query = sampled(buffer)
     buffer.samples = [(1_000_000, 0)]
     samples.read(query)
@@ -166,7 +166,7 @@ def test_a_lost_gpu_or_driver_is_raised(code: int, expected: type[Exception], bu
 
 
 def test_a_clock_that_was_set_back_does_not_silence_it(buffer: Buffer) -> None:
-    """When the driver's times step back, counting goes on after half a minute, and nothing counts twice."""
+    """When the driver's clock steps back, counting continues after half a minute, and no sample counts twice."""
     clock = Clock()
     samples, query = sampled(buffer, clock)
     buffer.samples = [(900_000_000, 100)]
@@ -210,7 +210,7 @@ def test_a_driver_that_is_opened_anew_begins_anew(buffer: Buffer) -> None:
 
 @given(st.lists(st.integers(0, 2**32 - 1), max_size=20))
 def test_a_counter_that_wraps_is_added_up(steps: list[int]) -> None:
-    """Whatever a counter of 32 bits moved between two readings (less than it holds) is counted."""
+    """A 32-bit counter may wrap between two readings: the whole increase is counted."""
     counter, raw = WrappingCounter(), 12345
     counter.add(raw)
     for step in steps:

@@ -57,7 +57,7 @@ def test_a_card_has_memory_by_process_and_energy(one: Driver, make_gpu: MakeGpu)
     ids=["unified memory", "memory unknown", "one memory unknown", "MIG", "no lists", "lost"],
 )
 def test_what_would_be_wrong_is_absent(one: Driver, make_gpu: MakeGpu, says: dict[str, str]) -> None:
-    """A GPU whose memory is not all told apart by process, or that is gone, is left out."""
+    """A GPU with memory of an unknown process, and a lost GPU, are left out."""
     one.say(0, ComputeRunningProcesses=f"11:{GIB}:")
     one.say(0, **says)
     assert read_by(make_gpu()) == {}
@@ -104,7 +104,7 @@ def reading(uses: UsageCache, last: GpuReading | None, then: Callable[[], GpuRea
 
 
 def test_a_recent_reading_is_returned_without_another() -> None:
-    """With frequent scrapes, models cost the GPUs no reading of their own."""
+    """With frequent scrapes, models cause no additional reading of GPUs."""
     clock = Clock()
     uses = UsageCache(clock)
     runs = reading(uses, GpuReading(clock() - FRESH_SECONDS + 1, ONE), lambda: None)
@@ -122,7 +122,7 @@ def test_without_scrapes_the_collector_is_run() -> None:
 
 
 def test_an_old_reading_is_not_returned() -> None:
-    """When the collector cannot read (a driver that hangs) nothing is returned, rather than old values."""
+    """If the collector cannot read (a driver that hangs), the result is empty rather than outdated."""
     clock = Clock()
     uses = UsageCache(clock)
     reading(uses, GpuReading(clock() - FRESH_SECONDS, ONE), lambda: GpuReading(clock() - FRESH_SECONDS, ONE))

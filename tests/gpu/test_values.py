@@ -129,7 +129,7 @@ def test_eight_gpus_are_told_apart(driver: Driver, make_gpu: MakeGpu, clock: Clo
 
 
 def test_a_consumer_card_lacks_half_of_it(driver: Driver, make_gpu: MakeGpu, clock: Clock) -> None:
-    """What a card lacks, or reports as blank, is absent: no zero, no NaN, no sentinel."""
+    """An unsupported or blank value is absent: no zero, no NaN, no sentinel."""
     plug_in(driver, 1, RTX, "NVIDIA GeForce RTX 4090")
     read = collected(make_gpu(), clock)
     assert of_first(read, "clock_hertz") == {("graphics",): 210e6, ("sm",): 210e6, ("memory",): 405e6}

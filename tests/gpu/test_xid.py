@@ -92,7 +92,7 @@ def test_xids_are_waited_for_again_after_a_new_start(driver: Driver, make_gpu: M
 
 @pytest.mark.parametrize("lines", [{"RegisterEvents": "!3"}, {"SupportedEventTypes": 0}, {"SupportedEventTypes": "!3"}])
 def test_a_metric_shows_that_xids_cannot_be_monitored(lines: Lines, driver: Driver, make_gpu: MakeGpu) -> None:
-    """Without events (WSL2, vGPU) no XID is counted, and that is not the same as none: xid_watched is 0."""
+    """Without events (WSL2, vGPU) no XID is counted, and xid_monitored is 0 to distinguish that from none."""
     plug_in(driver, 1, H100, NAME)
     driver.say(0, lines)
     assert of_first(collected(make_gpu()), "xid_monitored") == {(): 0}

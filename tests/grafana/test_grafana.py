@@ -27,7 +27,7 @@ boards = pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS.keys())
 
 
 def call(path: str, body: Any = None) -> Any:
-    """Return what Grafana's API answers; HTTPError for an error status."""
+    """Return the JSON response of Grafana's API; HTTPError for an error status."""
     address = urllib.parse.urlsplit(GRAFANA_URL)
     url = f"{address.scheme}://{address.hostname}:{address.port or 80}{address.path.rstrip('/')}/api/{path}"
     request = urllib.request.Request(url, json.dumps(body).encode() if body else None)  # noqa: S310 - the address is the user's

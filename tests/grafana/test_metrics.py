@@ -50,7 +50,7 @@ def test_queried_labels_exist() -> None:
 
 @pytest.mark.parametrize("name", sorted(exceptions.OF_PROMETHEUS))
 def test_what_prometheus_makes_is_limited_to_this_exporter(name: str) -> None:
-    """Every target has these series, and All jobs means all of them: each is joined with this exporter's build_info."""
+    """Every target has these series, so each is joined with the exporter's build_info, also for All jobs."""
     asking = [
         question
         for question in queries()

@@ -1,4 +1,4 @@
-"""Panels over many hosts read the series of the job for All, and those of each host for a selection."""
+"""Panels over many hosts query series of the job for All, and series of each host for a selection."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[asking.Prom
 def test_all_hosts_or_those_chosen(
     prometheus: asking.Prometheus, hosts: list[str], expected: list[float | None]
 ) -> None:
-    """All reads the series of the job, a selection the sum or the slowest of its hosts; an unknown host has no data."""
+    """All queries the job's series; a selection the sum or maximum of its hosts; an unknown host has no data."""
     view = View(BEGIN, BEGIN + 120, chosen={"instance": hosts})
 
     def last(query: Query) -> float | None:

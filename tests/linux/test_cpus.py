@@ -15,7 +15,7 @@ STAT = "cpu  9 9 9\ncpu0 100 0 0 200 0 0 0 0 0 0\ncpu2 300 0 0 400 0 0 0 0 0 0\n
 
 
 def test_each_cpu_has_its_number() -> None:
-    """With CPU 1 offline the others are 0 and 2; the line of all CPUs is none of them."""
+    """With CPU 1 offline the others are 0 and 2; the line for all CPUs is left out."""
     times = parse_times(STAT)
     assert set(times) == {"0", "2"}
     assert times["2"]["user"] == 3 * times["0"]["user"]
@@ -23,7 +23,7 @@ def test_each_cpu_has_its_number() -> None:
 
 @pytest.mark.parametrize("odd", ["cpu1 100 odd 0", "cpu1 -1 0 0", "cpu1x 1 2", "cpu1² 1 2", "cpu1 1 nan", "\u2028"])
 def test_an_odd_line_costs_only_itself(odd: str, tmp_path: Path) -> None:
-    """The other CPUs, switches and interrupts are there."""
+    """The other CPUs, context switches and interrupts are exported."""
     procfs = write(tmp_path, {"stat": STAT.replace("cpu2", f"{odd}\ncpu2")})
     read = readings(CpuCollector(psutil_double(), kernel=Cpus(procfs, tmp_path)).collect())
     assert {cpu for cpu, _ in read["cpu_seconds_total"]} == {"0", "2"}

@@ -45,7 +45,7 @@ def test_a_partition_of_an_old_kernel() -> None:
 
 @pytest.mark.parametrize("odd", ODD)
 def test_an_odd_line_costs_only_itself(odd: str) -> None:
-    """The disks before and after it are there."""
+    """The disks before and after the invalid line are exported."""
     assert set(parse_diskstats(f"{SDA}\n{odd}\n{SDA.replace('sda', 'sdc')}\n")) == {"sda", "sdc"}
 
 
@@ -63,7 +63,7 @@ def test_no_statistics_at_all(tmp_path: Path) -> None:
 
 
 def test_the_same_as_psutil(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What psutil reads of a regular file is what we read of it."""
+    """The values are those that psutil reads from the same file."""
     procfs = write(tmp_path, FILES) / "proc"
     (procfs / "diskstats").write_text(f"{SDA} 1 2 3 4\n")
     monkeypatch.setattr(psutil, "PROCFS_PATH", str(procfs))

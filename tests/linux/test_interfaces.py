@@ -34,7 +34,7 @@ def links(tmp_path: Path, files: Mapping[str, Mapping[str, str]]) -> dict[str, L
 
 
 def test_a_line() -> None:
-    """The columns have their kernel's meaning."""
+    """Each column is the counter that the kernel writes there."""
     counts = NicCounts(
         bytes_recv=1, packets_recv=2, errin=3, dropin=4, bytes_sent=5, packets_sent=6, errout=7, dropout=8
     )
@@ -50,13 +50,13 @@ def test_a_name_keeps_what_only_python_takes_for_a_blank() -> None:
 
 @pytest.mark.parametrize("odd", ODD)
 def test_an_odd_line_costs_only_itself(odd: str) -> None:
-    """The interfaces before and after it are there."""
+    """The interfaces before and after the invalid line are parsed."""
     assert set(parse_dev(f"{HEADER}{ETH0}\n{odd}\n{ETH0.replace('eth0', 'eth2')}\n")) == {"eth0", "eth2"}
 
 
 @pytest.mark.parametrize("text", ["", HEADER, "one line"])
 def test_no_interfaces(text: str) -> None:
-    """A file without interfaces has none."""
+    """A file without an interface has no counters."""
     assert parse_dev(text) == {}
 
 
@@ -76,7 +76,7 @@ def test_the_speed_of_an_interface_that_is_down_is_not_read(tmp_path: Path) -> N
 
 @pytest.mark.parametrize(("speed", "expected"), [("1000\n", 1000), ("-1\n", -1), ("odd\n", 0), ("", 0)])
 def test_the_speed(speed: str, expected: int, tmp_path: Path) -> None:
-    """What is no number is unknown; the next interface has its own."""
+    """An invalid value is unknown; the next interface is not affected."""
     found = links(
         tmp_path, {"eth0": {"operstate": "up\n", "speed": speed}, "eth1": {"operstate": "up\n", "speed": "10\n"}}
     )
@@ -84,12 +84,12 @@ def test_the_speed(speed: str, expected: int, tmp_path: Path) -> None:
 
 
 def test_an_interface_that_is_gone_is_absent(tmp_path: Path) -> None:
-    """One that vanished between two reads costs the others nothing."""
+    """An interface that vanished between two reads is left out, and the others are read."""
     assert links(tmp_path, {"gone": {}, "eth0": {"operstate": "up\n"}}) == {"eth0": Link(isup=True, speed=0)}
 
 
 def test_a_driver_that_never_answers(tmp_path: Path) -> None:
-    """The speed of the others and every state are there; a FIFO stands in for a file that blocks."""
+    """Other speeds, and all states, are read; a FIFO stands in for a file that blocks."""
     folder = write(tmp_path / "class/net/slow", {"operstate": "up\n"})
     os.mkfifo(folder / "speed")
     write(tmp_path / "class/net/eth0", {"operstate": "up\n", "speed": "1000\n"})

@@ -28,7 +28,7 @@ def test_read(tmp_path: Path) -> None:
 
 
 def test_bytes_that_are_not_utf8_survive(tmp_path: Path) -> None:
-    """Undecodable bytes (a device's or mount's name) come back as Python's file names have them."""
+    """Undecodable bytes of a device or mount are decoded as in Python's file names."""
     file = tmp_path / "file"
     file.write_bytes(b"/mnt/\xff\n")
     assert os.fsencode(read(file)) == b"/mnt/\xff\n"
@@ -62,13 +62,13 @@ def test_large_counts_are_exact() -> None:
 
 @pytest.mark.parametrize(("text", "numbers"), [("0-3,8\n", [0, 1, 2, 3, 8]), ("0\n", [0]), ("1,3", [1, 3])])
 def test_ranges(text: str, numbers: list[int]) -> None:
-    """The kernel's lists of numbers are read as they are meant."""
+    """Lists of numbers in the kernel's format are parsed."""
     assert parse_ranges(text) == numbers
 
 
 @pytest.mark.parametrize("text", ["", "odd", "-", "--1", "+1", " 1", "1 ", "1_0", "1.0", "nan", "²", "١", "9" * 21])
 def test_what_is_no_number(text: str) -> None:
-    """Only ASCII digits, as many as 64 bits have, are a number; so no text is slow to parse or overflows later."""
+    """A number is ASCII digits, at most as many as 64 bits have: no text is slow to parse or overflows later."""
     with pytest.raises(ValueError, match="not a whole number"):
         whole_number(text)
 
@@ -82,23 +82,23 @@ def test_numbers() -> None:
 
 @pytest.mark.parametrize("text", ["odd", "", "3-x", "-1", "0-99999999999"])
 def test_what_is_no_range(text: str) -> None:
-    """An odd list is an error, not a list of a billion numbers."""
+    """An invalid list is an error, and never a list of a billion numbers."""
     with pytest.raises(ValueError, match=r"number|large"):
         parse_ranges(text)
 
 
 def test_odd_counts_are_left_out() -> None:
-    """What looks like a digit to Python and is none costs only its line."""
+    """A line with digits that only Python accepts is skipped."""
     assert parse_counts(f"a ²\nb {'9' * 5000}\nc 1_0\nd 4\n") == {"d": 4}
 
 
 def test_each_line_ends_with_a_newline_alone() -> None:
-    """Other characters that Python takes for an end of line may be part of a name."""
+    """Only a newline ends a line; other line separators of Python may be part of a name."""
     assert each_line("a\x0bb\n\n\u2028\x85\n", str, "test") == ["a\x0bb", "\u2028\x85"]
 
 
 def test_a_file_that_may_be_absent(tmp_path: Path) -> None:
-    """What is absent or cannot be read is None; the rest is without surrounding blanks."""
+    """A file that is absent or cannot be read is None; other text is stripped."""
     (tmp_path / "file").write_text("up\n")
     names = ("file", "missing", ".", "bad\0name")
     assert [read_if_possible(tmp_path / name) for name in names] == ["up", None, None, None]

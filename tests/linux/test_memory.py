@@ -40,19 +40,19 @@ def test_memory_and_swap(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("odd", ["", "Buffers:\n", "Buffers: odd kB\n", "Buffers: -5 kB\n", "\udcff\n", "odd\n\n"])
 def test_an_odd_line_costs_only_itself(odd: str, tmp_path: Path) -> None:
-    """All but the one number is there."""
+    """Only the value of the invalid line is missing."""
     read = measured(tmp_path, MEMINFO.replace("Buffers: 50 kB\n", odd.encode("utf-8", "replace").decode()))
     assert set(read) == set(measured(tmp_path, MEMINFO)) - {"memory_buffers"}
 
 
 def test_available_beyond_the_total(tmp_path: Path) -> None:
-    """A container that sees the host's available memory beside a total of its own has what is free."""
+    """If the host's available memory exceeds the container's total, the free memory is used."""
     assert measured(tmp_path, MEMINFO.replace("600", "6000"))["memory_available"] == 100
 
 
 @pytest.mark.parametrize("line", ["", "MemAvailable: 0 kB\n"])
 def test_kernels_without_available_memory(line: str, tmp_path: Path) -> None:
-    """Free and cached memory together are the old estimate."""
+    """Available memory is then estimated as free plus cached memory."""
     assert measured(tmp_path, MEMINFO.replace("MemAvailable: 600 kB\n", line))["memory_available"] == 300
 
 

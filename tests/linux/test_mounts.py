@@ -34,14 +34,14 @@ def test_escapes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("odd", [b"", b"/dev/sdb", b"/dev/sdb /mnt", b"/dev/sdb /mnt ext4", b"\xff\xfe", b"\0"])
 def test_an_odd_line_costs_only_itself(odd: bytes, tmp_path: Path) -> None:
-    """The mounts before and after it are there."""
+    """The mounts before and after the invalid line are parsed."""
     found = mounts(tmp_path, ROOT.encode(), odd, b"/dev/sdc /data xfs rw 0 0")
     assert [mount.mountpoint for mount in found] == ["/", "/data"]
 
 
 @pytest.mark.parametrize("character", LINE_ENDS)
 def test_a_name_with_what_python_takes_for_a_line_end(character: str, tmp_path: Path) -> None:
-    """Lines end with a newline and fields with a blank, whatever else a name holds."""
+    """Lines end with a newline and fields with a blank, whatever other characters a name contains."""
     name = f"/mnt/a{character}b"
     assert [mount.mountpoint for mount in mounts(tmp_path, f"/dev/sdb {name} ext4 rw 0 0".encode())] == [name]
 

@@ -37,7 +37,7 @@ def test_temperatures_and_fans(tmp_path: Path) -> None:
 
 
 def test_an_odd_fan_costs_only_itself(tmp_path: Path) -> None:
-    """All temperatures and the other fan are there, under the names that they always have."""
+    """All temperatures and the other fan are read, under the same names as before."""
     for odd in ("odd\n", "", "nan\n", "-1\n", "99999999\n", "1e3\n"):
         read = measured(tmp_path, hwmon0=CPU, hwmon1=BOARD | {"fan1_input": odd})
         assert read["sensor_fan_rpm"] == {("nct6798", "fan2"): 0}
@@ -45,7 +45,7 @@ def test_an_odd_fan_costs_only_itself(tmp_path: Path) -> None:
 
 
 def test_an_odd_temperature_costs_only_itself(tmp_path: Path) -> None:
-    """What is no number, or no temperature that a machine can have, is absent; the next sensor keeps its name."""
+    """A value that is no number, or no possible temperature, is absent; the next sensor keeps its name."""
     for odd in ("odd\n", "", "nan\n", "inf\n", "-274000\n", "99999999999\n"):
         read = measured(tmp_path, hwmon0=CPU | {"temp1_label": "", "temp1_input": odd})
         assert read["sensor_temperature_celsius"] == {("coretemp", "temp2"): 40.5}
@@ -66,7 +66,7 @@ def test_a_label_that_is_not_utf8(tmp_path: Path) -> None:
 
 
 def test_a_chip_that_never_answers(tmp_path: Path) -> None:
-    """The other chips are there, and one of the same name keeps its sensors' names; a FIFO stands in for it."""
+    """The other chips are read, and one of the same name keeps its sensors' names; a FIFO stands in for the chip."""
     drive = {"name": "nvme\n", "temp1_label": "Composite\n"}
     collector = Collector(Sensors(tmp_path))
     write(tmp_path / "class/hwmon/hwmon0", {**drive, "temp1_input": "30000\n"})

@@ -73,7 +73,7 @@ def test_lines_beyond_the_limit_are_dropped_counted_and_reported(disk: Disk) -> 
 
 
 def test_after_a_drop_lines_fit_again_when_half_is_written(disk: Disk) -> None:
-    """One notice for many lines, not one for every second line."""
+    """Several dropped lines cause one notice, not a notice for every second line."""
     lines = LogQueue(disk, max_lines=4)
     disk.open.clear()
     _put(lines, 1, 4)
@@ -251,7 +251,7 @@ def test_controls_in_a_value_are_escaped(capsys: pytest.CaptureFixture[str], for
 
 
 def test_a_line_that_cannot_be_formatted_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
-    """It hurts nobody, and Python's own complaint, which could block, is not printed."""
+    """The line is dropped, and Python's own error message, which could block, is not printed."""
     logs.set_up(Log())
     before = logs.dropped()
     logging.getLogger("modelhost_exporter.x").info("%d", "no number")
@@ -285,7 +285,7 @@ raise KeyError("in the end")
 
 
 def test_what_nothing_caught_is_logged_in_the_same_way() -> None:
-    """Python's own complaints are lines of the log too, so that printing them cannot block."""
+    """Python's own error messages are log lines too, so that printing them cannot block."""
     command = [sys.executable, "-c", _UNCAUGHT]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=False)
     lines = [json.loads(line) for line in ended.stderr.splitlines()]

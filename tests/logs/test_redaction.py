@@ -187,7 +187,7 @@ def test_a_header_that_is_a_number_is_not_shown() -> None:
     ],
 )
 def test_yaml_that_cannot_be_parsed_is_not_quoted(tmp_path: Path, text: str) -> None:
-    """The place is enough."""
+    """The error has the line and column only."""
     file = tmp_path / "config.yaml"
     file.write_text(text)
     with pytest.raises(ConfigError) as caught:
@@ -214,7 +214,7 @@ def _load(words: list[str]) -> None:
 
 
 def test_the_program_shows_it_nowhere(start_exporter: StartExporter, tmp_path: Path) -> None:
-    """Neither a start that fails nor a reload, in the log or in its answer."""
+    """Neither a failed start nor a failed reload shows the secret, in the log or in the response."""
     url = URLS[0]
     for flag in (f"--proxy=a=127.0.0.1:0={url}", f"--web.grafana-url={url}", f"--web.listen-address={url}"):
         command = [sys.executable, "-m", "modelhost_exporter", flag]

@@ -27,7 +27,7 @@ def test_an_unknown_state_is_due_whatever_it_is() -> None:
 
 
 def test_keys_have_states_of_their_own() -> None:
-    """What is reported for one key leaves the others alone."""
+    """A report for one key does not affect the others."""
     log = StateLog("ok")
     assert log.changed("failed", "a")
     assert log.changed("failed", "b")
@@ -46,7 +46,7 @@ def test_the_number_of_keys_is_bounded() -> None:
 
 
 def test_one_of_several_threads_logs_a_change() -> None:
-    """Reports at the same time are one change."""
+    """Simultaneous reports of one change are logged once."""
     log = StateLog(initial=False)
     with ThreadPoolExecutor(8) as pool:
         assert sum(pool.map(lambda _: log.changed(state=True), range(200))) == 1

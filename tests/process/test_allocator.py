@@ -26,7 +26,7 @@ print(process.memory_info().rss - before)
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
 @pytest.mark.parametrize("set_up", [True, False])
 def test_large_blocks_are_returned(set_up: bool) -> None:
-    """100 MB in blocks of 512 kB, with small ones between them: the kernel has them back, and without it has not."""
+    """100 MB in blocks of 512 kB, with small ones between them, are returned to the kernel only with the setting."""
     run = subprocess.run(
         [sys.executable, "-c", SCRIPT.format(set_up=set_up)], capture_output=True, text=True, timeout=60, check=True
     )

@@ -108,7 +108,7 @@ def test_a_page_that_hangs_or_fails_does_not_pass() -> None:
 
 
 def test_a_page_refused_for_too_many_scrapes_passes_while_pages_are_rendered() -> None:
-    """503 is an answer of a process that works, as long as the scrapes in its place come to an end."""
+    """503 passes, because the process works, as long as the running scrapes end."""
     pages, page_seconds = [0], [60.0]
     with standing_in({PATH: status(503)}) as server:
         check = SelfScrape(

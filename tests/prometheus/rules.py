@@ -27,7 +27,7 @@ TESTS = sorted((FOLDER / "tests").glob("*.yml"))
 
 
 class Alert(NamedTuple):
-    """The identity of an alert: those of one name differ in severity or window."""
+    """The identity of an alert, since alerts of one name differ in severity or window."""
 
     name: str
     severity: str

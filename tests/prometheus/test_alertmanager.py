@@ -165,7 +165,7 @@ def test_severity_selects_the_receiver(server: Server, severity: str, receiver: 
 
 
 def test_hosts_that_go_down_together_are_one_page(server: Server) -> None:
-    """A failing switch does not page once for each of its hosts."""
+    """A failing switch does not send one page for each of its hosts."""
     fired = [_labels(f"rack-1-{number}:8585", "ExporterDown", "critical", job="rack-1") for number in (1, 2, 3)]
     server.post("/api/v2/alerts", [{"labels": labels} for labels in fired])
 

@@ -75,7 +75,7 @@ def test_the_runbook_has_no_heading_of_an_alert_that_is_gone() -> None:
 
 
 def _tested() -> tuple[set[Alert], set[Alert]]:
-    """Return the alerts that some promtool test expects, and those that some test watches and never expects."""
+    """Return the alerts that some promtool test expects, and those that some test expects not to fire."""
     firing: set[Alert] = set()
     quiet: set[Alert] = set()
     for test in (test for path in TESTS for test in read(path)["tests"]):

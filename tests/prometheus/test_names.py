@@ -44,7 +44,7 @@ def _words(expression: str) -> set[str]:
 
 @pytest.mark.parametrize("expression", EXPRESSIONS)
 def test_every_series_that_a_rule_reads_exists(expression: str) -> None:
-    """Each name is one of the exporter's, of another rule's, or of the scrape's own."""
+    """Each name is a metric of the exporter, a recorded series, or one that a scrape adds."""
     read = _words(expression)
     assert read
     assert read <= set(samples()) | set(RECORDED) | SCRAPES
@@ -64,13 +64,13 @@ def test_every_label_that_a_rule_names_exists(expression: str) -> None:
 
 @pytest.mark.parametrize("expression", EXPRESSIONS)
 def test_target_labels_of_the_users_own_take_part_in_joins(expression: str) -> None:
-    """No join is on job and instance: two clusters may have the same ones and differ in another label."""
+    """No join uses on(job, instance), because two clusters may differ in another label only."""
     assert not re.search(r"\bon\s*\(", unquoted(expression))
 
 
 @pytest.mark.parametrize("expression", [text for text in EXPRESSIONS if "outcome" in text])
 def test_outcomes_are_those_of_the_contract(expression: str) -> None:
-    """What counts for, against or not at all is what the exporter counts so, and polls are left out of requests."""
+    """Errors, successes and ignored outcomes are the exporter's own sets, and requests exclude polls."""
     neither = set(get_args(Outcome)) - ERRORS - {"ok"}
     for operator, value in re.findall(r'outcome(=~|!~|=)"([^"]+)"', expression):
         if operator == "!~":

@@ -42,7 +42,7 @@ def test_rules_are_accepted_without_lint() -> None:
 
 @pytest.mark.parametrize("path", RULES, ids=lambda path: path.stem)
 def test_groups_fit_into_mimir(path: Path) -> None:
-    """No group has more rules than Mimir takes by default, and none shares its name."""
+    """No group has more rules than Mimir's default limit, and group names are unique."""
     groups = read(path)["groups"]
     assert {
         group["name"]: len(group["rules"]) for group in groups if len(group["rules"]) > MIMIR_RULES_OF_A_GROUP
@@ -52,6 +52,6 @@ def test_groups_fit_into_mimir(path: Path) -> None:
 
 @pytest.mark.parametrize("path", TESTS, ids=lambda path: path.stem)
 def test_rules_pass_their_unit_tests(path: Path) -> None:
-    """Alerts fire and stay quiet, and recorded numbers are those worked out by hand."""
+    """Alerts fire or do not fire as expected, and recorded values are those calculated by hand."""
     result = _promtool("test", "rules", path)
     assert result.returncode == 0, result.stdout + result.stderr

@@ -1,4 +1,4 @@
-"""The compose file against what it mounts: paths, ports, uids, images, and what containers may do."""
+"""The compose file: mounted paths, ports, uids, images, and privileges of containers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def mounts(service: dict[str, Any]) -> dict[str, str]:
 
 
 def is_read_only(volume: str | dict[str, Any]) -> bool:
-    """Tell whether a container cannot write to what is mounted."""
+    """Return whether a container cannot write to what is mounted."""
     return bool(re.search(r":ro(,|$)", volume)) if isinstance(volume, str) else volume["read_only"] is True
 
 
@@ -116,7 +116,7 @@ def test_containers_may_do_nothing_that_they_need_not(name: str) -> None:
 
 
 def test_a_configuration_of_ones_own_that_is_missing_is_an_error() -> None:
-    """Docker would mount an empty folder, or take a path without a slash for a volume's name."""
+    """Docker would otherwise mount an empty folder, or use a path without a slash as a volume's name."""
     (given,) = [one for one in SERVICES["exporter"]["volumes"] if "MODELHOST_CONFIG" in str(one)]
     assert given["type"] == "bind"
     assert given["bind"] == {"create_host_path": False}
@@ -129,7 +129,7 @@ def test_the_exporter_is_not_root() -> None:
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_what_is_mounted_exists(name: str) -> None:
-    """Docker would make an empty folder of a source that is missing."""
+    """Docker would otherwise create an empty folder for a missing source."""
     for source in mounts(SERVICES[name]).values():
         assert source in COMPOSE["volumes"] or source == "/" or (ROOT / source).exists(), source
 
@@ -151,7 +151,7 @@ def test_every_program_is_asked_where_it_listens(profile: str) -> None:
 
 
 def test_ports_are_those_of_the_stack_without_docker() -> None:
-    """The same addresses work for both."""
+    """Docker and ``make stack`` use the same ports."""
     ports = {kind: int(flag(named(kind, "normal"), "--web.listen-address").split(":")[1]) for kind in ONE_OF_EACH[:-1]}
     ports["grafana"] = int(named("grafana", "normal")["environment"]["GF_SERVER_HTTP_PORT"])
     assert ports == options.PORTS
@@ -159,14 +159,14 @@ def test_ports_are_those_of_the_stack_without_docker() -> None:
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_health_checks_ask_their_own_program(profile: str) -> None:
-    """A health check's address is the one that its program listens on."""
+    """A health check requests the address that its program listens on."""
     for kind, own in (("prometheus", "127.0.0.1:9090"), ("grafana", "127.0.0.1:3000")):
         assert any(own in word for word in named(kind, profile)["healthcheck"]["test"])
 
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_grafana_knows_how_often_prometheus_scrapes(profile: str) -> None:
-    """Otherwise rates are flat for a minute, or have holes."""
+    """With another interval rates would be flat for a minute, or have gaps."""
     interval = prometheus_settings(profile)["global"]["scrape_interval"]
     assert named("grafana", profile)["environment"]["MODELHOST_SCRAPE_INTERVAL"] == interval
     assert interval == (options.NORMAL_INTERVAL if profile == "normal" else options.LIVE_INTERVAL)
@@ -183,7 +183,7 @@ def test_rules_are_where_prometheus_looks(profile: str) -> None:
 
 
 def test_grafana_is_told_the_same_with_and_without_docker() -> None:
-    """Each variable that settings and provisioning files read is set by both."""
+    """Each variable that settings and provisioning files refer to is set in both cases."""
     folder = ROOT / "grafana"
     files = [folder / "grafana.ini", *folder.glob("provisioning/**/*.yml")]
     read = {

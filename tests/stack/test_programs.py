@@ -16,7 +16,7 @@ GIVEN = options.parse(["--data=data", "--grafana-port=3111", "--prometheus-port=
 
 
 def grafana_in(home: Path) -> Path:
-    """Put a program and its defaults where a Grafana has them."""
+    """Create a program and its defaults as in a Grafana installation."""
     binary = home / "bin" / "grafana"
     (home / "conf").mkdir(parents=True)
     (home / "conf" / "defaults.ini").touch()
@@ -51,7 +51,7 @@ def test_the_home_of_the_one_on_path_is_beside_it_also_through_a_link(
 
 
 def test_without_a_grafana_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a grafana there is none."""
+    """Without an installed grafana the result is None."""
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(programs, "_SYSTEM_FOLDERS", ())
     assert programs.grafana(GIVEN, tmp_path, {}) is None

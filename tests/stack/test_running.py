@@ -25,7 +25,7 @@ def program(code: str, port: int, name: str = "prometheus") -> Program:
 
 
 def answers(port: int) -> bool:
-    """Tell whether something listens on a port."""
+    """Return whether something listens on a port."""
     with socket.socket() as sock:
         return sock.connect_ex(("127.0.0.1", port)) == 0
 

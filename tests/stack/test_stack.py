@@ -1,4 +1,4 @@
-"""The real stack, started as ``make stack`` does: it scrapes itself, records, prints its addresses, and stops."""
+"""The real stack, started like ``make stack``: it scrapes itself, records, prints its addresses, and stops."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Stack:
         return data
 
     def has(self, promql: str) -> bool:
-        """Tell whether a query has a result."""
+        """Return whether a query has a result."""
         data = self.answer("query", query=promql)
         assert isinstance(data, dict)
         return bool(data["result"])
@@ -66,7 +66,7 @@ class Stack:
 
 @pytest.fixture
 def stacks() -> Iterator[list[Stack]]:
-    """Give a list of stacks that are stopped when the test ends."""
+    """Yield a list of stacks that are stopped when the test ends."""
     started: list[Stack] = []
     yield started
     for stack in started:
@@ -76,7 +76,7 @@ def stacks() -> Iterator[list[Stack]]:
 
 
 def test_it_scrapes_records_takes_alerts_and_stops_cleanly(tmp_path: Path, stacks: list[Stack]) -> None:
-    """It scrapes records takes alerts and stops cleanly."""
+    """The stack scrapes, records, receives alerts, and stops without an error."""
     installed("alertmanager", "prometheus-alertmanager")
     stack = Stack(tmp_path, "--live", "--", "--no-collector.gpu")
     stacks.append(stack)
@@ -133,7 +133,7 @@ http.server.HTTPServer(address, type("Ok", (http.server.SimpleHTTPRequestHandler
 
 
 def test_a_grafana_gets_the_same_provisioning_files(tmp_path: Path, stacks: list[Stack]) -> None:
-    """A stand-in program takes Grafana's place, which no package index here has."""
+    """A stand-in program replaces Grafana, which is not available as a package here."""
     home, said = tmp_path / "grafana", tmp_path / "said.json"
     (home / "bin").mkdir(parents=True)
     (home / "bin" / "grafana").write_text(GRAFANA.format(python=sys.executable, said=str(said)))

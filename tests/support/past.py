@@ -1,4 +1,4 @@
-"""An hour and a half of incidents on one simulated host, recorded and judged by the real rules in a real Prometheus."""
+"""90 minutes of incidents on one simulated host, evaluated with the real rules by a real Prometheus."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ class Past:
             return False
 
     def longest(self, promql: str) -> float:
-        """Return for how many seconds on end a query had the same series; -1 when it never had one."""
+        """Return the longest time in seconds for which a query returned the same series; -1 without any."""
         return max((seconds for series in self._course(promql) for _, seconds in held(series["values"])), default=-1.0)
 
     def firing(self, rule: dict[str, Any]) -> Iterator[str]:
-        """Yield the samples that an alert has while it fires, as OpenMetrics."""
+        """Yield the ALERTS samples of an alert while it fires, in OpenMetrics format."""
         named = {"alertname": rule["alert"], "alertstate": "firing"}
         for series in self._course(rule["expr"]):
             labels = {**series["metric"], **rule["labels"], **named}
@@ -63,7 +63,7 @@ def waits(rule: dict[str, Any]) -> float:
 
 
 def held(values: Iterable[tuple[float, str]]) -> Iterator[tuple[float, float]]:
-    """Yield each time of a series, and for how many seconds it had been there without a gap by then."""
+    """Yield each time of a series, and for how many seconds the series has had no gap by then."""
     before, began = -math.inf, 0.0
     for at, _ in values:
         began = began if at - before <= INTERVAL else at
@@ -77,7 +77,7 @@ def incidents() -> Iterator[bytes]:
 
 
 def record(folder: Path, scrapes: Iterable[bytes]) -> None:
-    """Write the scrapes of that time, with what the recording rules and the alerts made of them, for `serving`."""
+    """Write the scrapes of that time, and the results of recording rules and alerts, for `serving`."""
     _blocks(folder, scrapes)
     times = (f"--start={START:.0f}", f"--end={START + SECONDS:.0f}", f"--eval-interval={INTERVAL}s")
     for _ in range(_DEPTH):
@@ -91,7 +91,7 @@ def record(folder: Path, scrapes: Iterable[bytes]) -> None:
 
 @contextlib.contextmanager
 def recorded(folder: Path, scrapes: Iterable[bytes]) -> Iterator[Past]:
-    """Start a Prometheus on the scrapes of that time, and on what the rules made of them."""
+    """Start a Prometheus on the scrapes of that time and the results of the rules."""
     record(folder, scrapes)
     with serving(folder) as server:
         yield server

@@ -50,7 +50,7 @@ class Program:
         self._unread.put(None)
 
     def wait_for_line(self, wanted: Callable[[str], bool]) -> str:
-        """Return the next line that is wanted; fails the test when the program ends or is silent for too long."""
+        """Return the next line that matches; fails the test if the program ends, or prints nothing for too long."""
         end = time.monotonic() + DEADLINE_SECONDS
         while True:
             try:

@@ -20,7 +20,7 @@ Readings = dict[str, dict[tuple[str, ...], float]]
 
 
 def readings(families: Iterable[Metric]) -> Readings:
-    """Return sample name, without the namespace, → label values → value; no series may stand twice."""
+    """Return sample name, without the namespace, → label values → value; fails for a duplicate series."""
     read: Readings = {}
     for family in families:
         for sample in family.samples:
@@ -50,7 +50,7 @@ class Page:
         ]
 
     def by(self, name: str, *labels: str, where: Mapping[str, str] | None = None) -> dict[tuple[str, ...], float]:
-        """Return one name's samples by the values of these labels; ``where`` picks samples by other labels."""
+        """Return the samples of one name by the values of these labels; ``where`` filters by other labels."""
         return {
             tuple(of[label] for label in labels): value
             for sample_name, of, value in self._samples

@@ -54,7 +54,7 @@ class StandIn:
         self._thread.start()
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
-        """Answer one request."""
+        """Respond to one request."""
         self.asked.append(handler.path)
         self.headers.append(dict(handler.headers.items()))
         page = self.pages.get(handler.path)

@@ -66,7 +66,7 @@ def test_every_metric_and_flag_is_documented() -> None:
 
 
 def test_the_example_collector_is_the_real_one() -> None:
-    """Each line of the collector in CONTRIBUTING.md stands in the file that it says it shows."""
+    """Each line of the collector in CONTRIBUTING.md is in the file that it is said to be from."""
     example = re.search(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
     assert example is not None
     source = (ROOT / "exporter/modelhost_exporter/collectors/load.py").read_text().splitlines()
@@ -81,7 +81,7 @@ def test_the_table_of_threads_is_complete() -> None:
 
 
 def _thread_names() -> Iterator[str]:
-    """Yield the names that threads are given, without what follows for a collector, server or GPU."""
+    """Yield the names of threads, without the suffix for a collector, server or GPU."""
     position = {"start": 1, "Thread": 1, "Worker": 1, "Pool": 0, "PeriodicThread": 2, "schedule": 3, "_schedule": 3}
     for file in (ROOT / "exporter").rglob("*.py"):
         for call in (node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)):

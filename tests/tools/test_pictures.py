@@ -88,12 +88,12 @@ def test_values_are_those_of_the_answers() -> None:
 
 
 def test_no_number_is_a_dash() -> None:
-    """0 / 0 is shown as nothing to measure."""
+    """0 / 0 is shown as a dash."""
     assert "–" in drawn("overview", math.nan)
 
 
 def test_a_line_of_another_unit_says_it() -> None:
-    """What a panel shows in a second unit is written in it: tokens for each guess are no percentage."""
+    """A series in a second unit has that unit in its name: tokens per guess are not a percentage."""
     panel = next(each for each, _ in panels(BOARDS["model-servers"]) if each["title"] == "Speculative decoding")
     lines = [
         theme.Series(name, {}, ((0, value), (60, value)), "A")
@@ -105,27 +105,27 @@ def test_a_line_of_another_unit_says_it() -> None:
 
 
 def test_no_line_is_drawn_across_missing_points() -> None:
-    """Where points are missing there is no number, once."""
+    """A gap becomes one NaN, so that no line is drawn across it."""
     points = list(courses.with_gaps([(0.0, 1.0), (15.0, 2.0), (60.0, 3.0), (75.0, 4.0)]))
     assert [at for at, value in points if math.isnan(value)] == [30.0]
     assert [value for _, value in points if not math.isnan(value)] == [1, 2, 3, 4]
 
 
 def test_a_name_that_is_too_long_keeps_its_end() -> None:
-    """Models of one host differ in their ends."""
+    """Names of models on one host differ at the end."""
     assert theme.short("ollama gemma3:27b", 17) == "ollama gemma3:27b"
     assert theme.short("ollama gemma3:27b", 11) == "…gemma3:27b"
 
 
 def test_a_row_is_that_of_the_value_given() -> None:
-    """The first value is only taken where none was chosen for the row."""
+    """The first value is used only if none was selected for the row."""
     board = BOARDS["models"]
     assert opened(Stub(1.0), board, VIEW).repeated == {"model": "tiny"}
     assert opened(Stub(1.0), board, replace(VIEW, repeated={"model": "large"})).repeated == {"model": "large"}
 
 
 def test_the_command_writes_files(tmp_path: Path) -> None:
-    """Each dashboard named becomes a picture of its name."""
+    """Each dashboard given is rendered to a picture of its name."""
     arguments = ["http://127.0.0.1:9", str(tmp_path / "new"), "fleet", "exporter"]
     assert pictures.main(arguments, lambda _url: Stub(1.0)) == 0
     assert {path.name for path in (tmp_path / "new").iterdir()} == {"fleet.png", "exporter.png"}

@@ -82,7 +82,7 @@ def test_every_query_of_every_kind_is_found() -> None:
 
 
 def test_a_real_prometheus_understands_every_query(start_exporter: StartExporter, tmp_path: Path) -> None:
-    """No query is refused; and those about the host, which every machine has, find data."""
+    """No query fails, and queries about the host, which every machine has, return data."""
     installed("prometheus")
     with running_prometheus(start_exporter().address, tmp_path, rules=RULES) as server:
         server.wait_for("instance:cpu_usage:ratio_rate5m")

@@ -89,7 +89,7 @@ async def limited(settings: Web) -> AsyncIterator[Port]:
 
 
 async def first_line(reader: asyncio.StreamReader) -> bytes:
-    """Return the status line; nothing where the connection was closed."""
+    """Return the status line; empty if the connection was closed."""
     async with asyncio.timeout(DEADLINE_SECONDS):
         try:
             return await reader.readline()

@@ -96,7 +96,7 @@ def test_scrapes_may_come_by_any_name_where_the_listener_is_not_on_loopback(host
 
 @pytest.mark.parametrize("is_on_loopback", [True, False])
 def test_a_scrape_may_lack_a_host(is_on_loopback: bool) -> None:
-    """Requests of HTTP/1.0 without Host may scrape, but not open the page; two Hosts are always refused."""
+    """HTTP/1.0 requests without Host may scrape but not open the page; more than one Host is always refused."""
     assert reader(is_scrape=True, is_on_loopback=is_on_loopback) is None
     assert reader(is_scrape=True, web=replace(WEB, strict_host=True)) is None
     with pytest.raises(RefusedOrigin, match="no Host"):
@@ -107,7 +107,7 @@ def test_a_scrape_may_lack_a_host(is_on_loopback: bool) -> None:
 
 @pytest.mark.parametrize("name", ["localhost.localdomain", "ubuntu", "127.lan", "10", "127.0.0.1"])
 def test_a_common_name_leads_here_without_a_domain_only(name: str) -> None:
-    """Default names and numbers count without a domain only: ubuntu.evil.example and 127.0.0.1.evil.example do not."""
+    """Common host names and numbers match without a domain only: ubuntu.evil.example is refused."""
     names = MachineNames(name)
     assert name in names or name == "127.0.0.1"
     assert f"{name.partition('.')[0]}.evil.example" not in names
@@ -117,7 +117,7 @@ def test_a_common_name_leads_here_without_a_domain_only(name: str) -> None:
 
 
 def test_the_systems_names_are_known() -> None:
-    """Without any given: those of gethostname and getfqdn."""
+    """Without configured names those of gethostname and getfqdn are used."""
     import socket  # noqa: PLC0415
 
     assert socket.gethostname().lower() in MachineNames()
@@ -174,20 +174,20 @@ def test_allowed_pages_may_read_and_no_more(origin: str) -> None:
 @pytest.mark.parametrize("is_on_loopback", [True, False])
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
 def test_other_pages_are_refused(origin: str, is_scrape: bool, is_on_loopback: bool, method: str) -> None:
-    """They are refused for every route and listener."""
+    """Requests from other sites are refused for every route and listener."""
     with pytest.raises(RefusedOrigin):
         reader(HOST, ("Origin", origin), method=method, is_scrape=is_scrape, is_on_loopback=is_on_loopback)
 
 
 def test_two_origins_are_refused() -> None:
-    """They are refused; browsers never send them."""
+    """Two Origin headers are refused; browsers never send them."""
     with pytest.raises(RefusedOrigin, match="more than one Origin"):
         reader(HOST, ("Origin", "http://127.0.0.1:8585"), ("Origin", "http://127.0.0.1:8585"))
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
 def test_images_and_scripts_of_other_pages_are_refused(site: str) -> None:
-    """They have no Origin, but Sec-Fetch-Site shows another site. Links are allowed."""
+    """They have no Origin header, but Sec-Fetch-Site shows another site. Links are allowed."""
     with pytest.raises(RefusedOrigin, match="another site"):
         reader(HOST, ("Sec-Fetch-Site", site), ("Sec-Fetch-Mode", "no-cors"), ("Sec-Fetch-Dest", "image"))
     framed = (("Sec-Fetch-Site", site), ("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Dest", "iframe"))
@@ -295,14 +295,14 @@ def test_every_address_has_many_forms() -> None:
     ],
 )
 def test_mistakes_in_the_configuration_are_one_clear_line(raw: object, message: str) -> None:
-    """Each names its path."""
+    """Each error has the path of its key."""
     with pytest.raises(ConfigError) as caught:
         configuration.read(raw)
     assert str(caught.value).startswith(message)
 
 
 def test_the_configuration_is_read() -> None:
-    """Hosts, origins, history and viewers."""
+    """Hosts, origins, history and the number of viewers are parsed."""
     read = configuration.read(
         {
             "web": {"allowed_hosts": ["A.example", "[::1]:80"], "allowed_origins": ["https://B.example:8443/"]},
