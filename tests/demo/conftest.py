@@ -17,16 +17,16 @@ START = 1_800_014_400.0  # noon in January 2027, UTC
 
 
 class MakeHost(Protocol):
-    """Makes simulated hosts; closed when the test ends."""
+    """A factory of simulated hosts, which are closed when the test ends."""
 
     def __call__(self, **wanted: Any) -> DemoHost:
-        """Make one that begins at START; nothing goes wrong unless a schedule is given."""
+        """Create a host that starts at START; without a schedule it has no incidents."""
         ...
 
 
 @pytest.fixture
 def make_host() -> Iterator[MakeHost]:
-    """Give a function that makes simulated hosts."""
+    """Yield a factory of simulated hosts."""
     with contextlib.ExitStack() as stack:
 
         def make(**wanted: Any) -> DemoHost:

@@ -1,4 +1,4 @@
-"""An hour of incidents makes the real alerts fire: recorded and judged by a real Prometheus over simulated history."""
+"""An hour of incidents fires the real alerts, evaluated by a real Prometheus over simulated history."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ def name_of(rule: dict[str, Any]) -> str:
 
 @pytest.mark.parametrize("rule", ALERTS, ids=name_of)
 def test_an_incident_fires_the_alert(rule: dict[str, Any], past: Past) -> None:
-    """Its condition holds for as long as the alert waits; those that cannot are not there, or not for long enough."""
+    """Each alert's condition holds for its `for` duration, except for the alerts in _CANNOT."""
     assert (past.longest(rule["expr"]) >= waits(rule)) == (name_of(rule) not in _CANNOT)
 
 
 def test_the_exceptions_are_alerts() -> None:
-    """No alert that is gone is excused."""
+    """Every exception names an existing alert."""
     assert _CANNOT.keys() <= {name_of(rule) for rule in ALERTS}

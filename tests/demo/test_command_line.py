@@ -47,13 +47,13 @@ def test_a_demo_says_that_it_is_one(start_exporter: StartExporter) -> None:
 
 
 def test_without_the_flag_nothing_says_so(start_exporter: StartExporter) -> None:
-    """No other exporter has the metric or the word."""
+    """Without --demo the metric that marks a demo is absent."""
     exporter = start_exporter("--collector.disable-defaults", "--collector.load")
     assert b"modelhost_demo" not in exporter.page()
 
 
 def test_time_passes_in_a_demo(start_exporter: StartExporter) -> None:
-    """It begins in the middle of the traffic and goes on by itself."""
+    """A demo starts with traffic, and its time passes."""
     exporter = start_exporter("--demo")
 
     def requests() -> float:
@@ -66,7 +66,7 @@ def test_time_passes_in_a_demo(start_exporter: StartExporter) -> None:
 
 
 def test_a_demo_neither_proxies_nor_asks_configured_servers(tmp_path: Path, start_exporter: StartExporter) -> None:
-    """The configuration's servers are ignored, its collectors are used."""
+    """Configured servers are ignored; configured collectors are used."""
     config = tmp_path / "config.yaml"
     config.write_text(
         "servers:\n"
@@ -85,7 +85,7 @@ def test_a_demo_neither_proxies_nor_asks_configured_servers(tmp_path: Path, star
 
 
 def test_a_demo_touches_nothing() -> None:
-    """In an hour of it no socket is opened, no library loaded, no program started, no file of the kernel read."""
+    """In a simulated hour no socket is opened, no library loaded, no program started, no kernel file read."""
     command = [sys.executable, "-c", _WATCHED]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=3 * DEADLINE_SECONDS)
     assert done.stdout == "[]\n"

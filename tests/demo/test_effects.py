@@ -1,4 +1,4 @@
-"""What each incident does to the page, and that nothing of it is there when all is well."""
+"""Each incident changes the page, and none of its effects is present without incidents."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def gauge(name: str, *values: str, labels: tuple[str, ...] = ()) -> Callable[[Pa
 
 
 def total(name: str, where: dict[str, str], *labels: str) -> Callable[[Page], float]:
-    """Return what adds up some series."""
+    """Return a function that sums some series of a page."""
     return lambda page: sum(page.by(f"modelhost_{name}", *labels, where=where).values())
 
 
@@ -75,13 +75,13 @@ EFFECTS: dict[Kind, Effect] = {
 
 
 def test_every_kind_has_an_effect() -> None:
-    """No incident is without something to see."""
+    """Every type of incident has an effect."""
     assert EFFECTS.keys() == set(get_args(Kind))
 
 
 @pytest.fixture(scope="module")
 def quiet() -> Page:
-    """Return the page of the same host, at the same time, when nothing goes wrong."""
+    """Return the page of the same host at the same time, without incidents."""
     from modelhost_exporter.demo.host import DemoHost  # noqa: PLC0415
     from modelhost_exporter.demo.incidents import IncidentSchedule  # noqa: PLC0415
 
@@ -104,7 +104,7 @@ def test_an_incident_shows(kind: Kind, quiet: Page, make_host: MakeHost) -> None
 
 
 def test_a_gpu_that_fell_off_the_bus_comes_back(make_host: MakeHost) -> None:
-    """XID 79, one GPU less, its server down; then all is as before, without a restart of the exporter."""
+    """XID 79, one GPU fewer, and its server down; afterwards all recover without a restart of the exporter."""
     host = make_host(schedule=IncidentSchedule((Incident("gpu_lost", 60, 60, "4"),), origin=START))
     host.page(START + 15)
     pages = [Page(host.page(START + at).decode()) for at in range(45, 400, 15)]
@@ -119,7 +119,7 @@ def test_a_gpu_that_fell_off_the_bus_comes_back(make_host: MakeHost) -> None:
 
 
 def test_memory_that_runs_out_kills_a_model_server(make_host: MakeHost) -> None:
-    """At the end of the pressure the kernel kills one, which then counts from zero."""
+    """The kernel kills a model server at the end of the pressure, and its counters restart at 0."""
     host = make_host(schedule=IncidentSchedule((Incident("memory_pressure", 60, 600),), origin=START))
     before, after = (Page(host.page(START + at).decode()) for at in (650, 700))
     assert [page.one("modelhost_oom_kills_total") for page in (before, after)] == [0, 1]

@@ -27,14 +27,14 @@ def test_samples_get_the_target_s_labels_and_a_time() -> None:
 
 
 def test_labels_that_the_target_has_too_give_way() -> None:
-    """A series' own instance is called exported_instance, as Prometheus does; a value that looks like it stays."""
+    """A label of the target replaces one in the page, which becomes exported_instance; label values are unchanged."""
     page = b'a{gpu="7",instance="1",x="job=\\""} 1\n'
     (line, *_) = Target("host").stamped(page, 1).decode().splitlines()
     assert line == 'a{instance="host",job="modelhost",gpu="7",exported_instance="1",x="job=\\""} 1 1.000'
 
 
 def test_the_simulated_process_is_as_old_as_its_host() -> None:
-    """Its start and its configuration are of the simulated time, not of the process that simulates it."""
+    """Start time and configuration have simulated times, not those of the process that writes the history."""
     page = next(demo_history.scrapes(1, START, 0, 15, models=3, schedule=IncidentSchedule())).decode()
     for name in ("process_start_time_seconds", "modelhost_config_last_reload_success_timestamp_seconds"):
         (line,) = (line for line in page.splitlines() if line.startswith(name))

@@ -53,7 +53,7 @@ def rising(page: str) -> Mapping[str, float]:
 
 @pytest.fixture(scope="module")
 def hour() -> list[str]:
-    """Return a page for each minute of an hour in which everything goes wrong."""
+    """Return a page for each minute of an hour with every incident."""
     host = DemoHost(START, schedule=HOURLY)
     try:
         return [host.page(START + 60 * minute).decode() for minute in range(1, 61)]
@@ -92,7 +92,7 @@ def test_the_page_is_what_prometheus_wants(text: str, make_host: MakeHost) -> No
 
 
 def test_the_same_seed_and_start_are_the_same_world(make_host: MakeHost) -> None:
-    """Two hosts of one seed show the same, scrape by scrape, but for the exporter's own times; another seed differs."""
+    """Two hosts with one seed have equal pages, except for the exporter's own times; another seed differs."""
     one, same, other = make_host(schedule=HOURLY), make_host(schedule=HOURLY), make_host(schedule=HOURLY, seed=2)
     for at in (START + 15, START + 30, START + 600):
         pages = [_REAL.sub(b"", host.page(at)) for host in (one, same, other)]
@@ -101,7 +101,7 @@ def test_the_same_seed_and_start_are_the_same_world(make_host: MakeHost) -> None
 
 
 def test_counters_never_fall(make_host: MakeHost) -> None:
-    """While no engine and no GPU is started anew, no counter and no bucket falls, and none vanishes."""
+    """Without restarts of engines or GPUs no counter or bucket decreases, and no series vanishes."""
     host = make_host()
     pages = [rising(host.page(START + 30 * step).decode()) for step in range(1, 25)]
     for before, after in pairwise(pages):
@@ -110,7 +110,7 @@ def test_counters_never_fall(make_host: MakeHost) -> None:
 
 
 def test_an_engine_that_comes_back_counts_from_zero(hour: Sequence[str]) -> None:
-    """Only what an engine counts itself falls in an hour of incidents; what the proxy counted stays."""
+    """Incidents reset only an engine's own counters; the proxy's counters continue."""
     fallen: set[str] = set()
     for before, after in pairwise(map(rising, hour)):
         fallen |= {series.partition("{")[0] for series, value in before.items() if after.get(series, value) < value}
@@ -125,7 +125,7 @@ def later(host: DemoHost, seconds: float) -> Page:
 
 
 def test_gpus_keep_to_physics(make_host: MakeHost) -> None:
-    """Memory adds up, ratios are ratios, power keeps to its limit, and energy is power times time."""
+    """Memory sums match, ratios are at most 1, power is within its limit, and energy is the integral of power."""
     host = make_host()
     before = later(host, 300)
     powers = []
@@ -165,7 +165,7 @@ def test_gpus_work_when_their_server_does(make_host: MakeHost) -> None:
 
 
 def test_engines_count_at_least_what_passed_the_proxy(well: Page) -> None:
-    """Some requests go around the proxy: engines count more tokens, and the unproxied share is their part."""
+    """Some requests bypass the proxy: engines count more tokens, and the unproxied share is the difference."""
     proxied: dict[str, float] = {}
     for (server, _), tokens in well.by("modelhost_output_tokens_total", "server", "model").items():
         proxied[server] = proxied.get(server, 0.0) + tokens
@@ -176,7 +176,7 @@ def test_engines_count_at_least_what_passed_the_proxy(well: Page) -> None:
 
 
 def test_requests_are_all_accounted_for(well: Page) -> None:
-    """Durations, sizes and objectives are counted for as many requests as there were, and none is left in flight."""
+    """Durations, sizes and objectives count every request, and none is left in flight."""
     labels = ("server", "model", "operation", "outcome")
     requests: dict[tuple[str, ...], float] = {}
     for (*key, _code, _stream), count in well.by("modelhost_requests_total", *labels, "code", "stream").items():
@@ -191,7 +191,7 @@ def test_requests_are_all_accounted_for(well: Page) -> None:
 
 
 def test_the_host_adds_up(make_host: MakeHost) -> None:
-    """CPU time is real time on every CPU, memory parts add up, and no file system holds more than fits."""
+    """CPU time is real time on every CPU, memory parts add up, and no file system is fuller than its size."""
     host = make_host()
     before, page = later(host, 60), later(host, 120)
     seconds = [
@@ -208,14 +208,14 @@ def test_the_host_adds_up(make_host: MakeHost) -> None:
 
 
 def test_as_many_models_as_wanted(make_host: MakeHost) -> None:
-    """Twenty models all have requests before long, on the servers that there are."""
+    """Each of twenty models soon has requests, on the existing servers."""
     page = later(make_host(models=20), 600)
     asked = {key for key in page.by("modelhost_requests_total", "model") if key != ("unknown",)}
     assert len(asked) == 19  # one is loaded and forgotten
 
 
 def test_a_long_gap_is_not_lived_through(make_host: MakeHost) -> None:
-    """A laptop that slept goes on with the present: of an hour's gap only the last five minutes happen."""
+    """After a gap of an hour, as when a laptop sleeps, only the last five minutes are simulated."""
     host = make_host()
     before = later(host, 60)
     host.advance(START + 3660)
@@ -237,7 +237,7 @@ _LIMITS = (
 
 
 def test_nothing_is_above_its_limit(hour: list[str]) -> None:
-    """Whatever goes wrong, no share of a whole is above 1."""
+    """In every incident, no share of a total is above 1."""
     for page in map(Page, hour[::4]):
         for part, whole, labels in _LIMITS:
             limits = page.by(f"modelhost_{whole}", *labels)
@@ -247,7 +247,7 @@ def test_nothing_is_above_its_limit(hour: list[str]) -> None:
 
 
 def test_a_live_demo_has_caught_up_before_anybody_looks() -> None:
-    """Else the first rates would be those of minutes lived at once."""
+    """Otherwise the first rates would include all minutes that were simulated at once."""
     host = DemoHost(time.time() - 60, schedule=IncidentSchedule(), live=True)
     try:
         before = time.time()

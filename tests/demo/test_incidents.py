@@ -8,7 +8,7 @@ HOT = Incident("gpu_hot", 10, 20, "3")
 
 
 def test_a_schedule_without_a_period_happens_once() -> None:
-    """An incident is there from its start on, for its duration, counted from the schedule's origin."""
+    """An incident lasts from its start for its duration, relative to the schedule's origin."""
     schedule = IncidentSchedule((HOT,), origin=1000)
     assert schedule.at(1009.9) == {}
     assert schedule.at(1010) == {HOT: 0.0}
@@ -19,13 +19,13 @@ def test_a_schedule_without_a_period_happens_once() -> None:
 
 
 def test_a_schedule_with_a_period_happens_again() -> None:
-    """Every period everything goes wrong again."""
+    """All incidents repeat in every period."""
     schedule = IncidentSchedule((HOT,), period=100, origin=1000)
     assert [bool(schedule.at(at)) for at in (1005, 1015, 1105, 1115, 1215)] == [False, True, False, True, True]
 
 
 def test_a_situation_knows_what_has_just_begun_and_ended() -> None:
-    """Each step reports its beginnings and ends once, and an incident's progress for its target alone."""
+    """Each step reports starts and ends once, and an incident's progress for its target only."""
     situation = Situation(IncidentSchedule((HOT,)))
     situation.go_to(9)
     assert (situation.begun, situation.ended, situation.has("gpu_hot", 3)) == ((), (), False)

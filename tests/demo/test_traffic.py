@@ -12,7 +12,7 @@ NOON = 1_800_014_400.0 // 86_400 * 86_400 + 12 * 3600
 
 
 def test_a_day_has_a_busy_and_a_quiet_time() -> None:
-    """The curve is highest in the afternoon, lowest in the night, and never nothing; a day later it is the same."""
+    """Traffic is highest in the afternoon, lowest at night, never zero, and repeats every day."""
     hours = [day_curve(hour * 3600) for hour in range(24)]
     assert hours.index(max(hours)) == 15
     assert hours.index(min(hours)) == 3
@@ -22,7 +22,7 @@ def test_a_day_has_a_busy_and_a_quiet_time() -> None:
 
 
 def test_the_rate_is_the_model_s() -> None:
-    """In an hour a model's requests follow its rate and the time of the day, within the spread of the draw."""
+    """A model's requests in an hour match its rate and the time of day, within the statistical spread."""
     models = catalogue.models(catalogue.USUAL_MODELS)
     traffic = SimulatedTraffic(models, lambda _model, _at: None, random.Random(1))  # noqa: S311 - no secret
     situation = Situation(IncidentSchedule())

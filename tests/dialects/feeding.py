@@ -1,4 +1,4 @@
-"""Feeding bytes to replies, in pieces of every size."""
+"""Feed bytes to replies, in chunks of every size."""
 
 from __future__ import annotations
 

@@ -137,7 +137,7 @@ def test_every_capture_is_expected_to_say_something() -> None:
 @pytest.mark.parametrize("name", EXPECTED)
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 100_000])
 def test_a_capture_says_what_the_server_counted(name: str, size: int) -> None:
-    """What a captured reply says is exactly known, whatever the size of the pieces."""
+    """The progress and usage of a capture are exact for any chunk size."""
     watching, data = watched(name)
     progress, usage = feed(watching, split(data, size))
     assert (progress, rounded(usage)) == EXPECTED[name][1:]
@@ -146,7 +146,7 @@ def test_a_capture_says_what_the_server_counted(name: str, size: int) -> None:
 @unhurried
 @given(names, st.lists(st.integers(0, 10_000), max_size=8))
 def test_pieces_do_not_matter(name: str, places: list[int]) -> None:
-    """Cut anywhere, a capture says the same."""
+    """The usage of a capture is the same wherever it is split."""
     watching, data = watched(name)
     progress, usage = feed(watching, split_at(data, places))
     assert (progress, rounded(usage)) == EXPECTED[name][1:]
@@ -155,7 +155,7 @@ def test_pieces_do_not_matter(name: str, places: list[int]) -> None:
 @unhurried
 @given(names, st.integers(0, 10_000))
 def test_a_cut_reply_is_incomplete_or_the_same(name: str, place: int) -> None:
-    """A reply that was cut anywhere never counts what it did not hold, and the cut is no parse error."""
+    """A truncated response counts nothing that is not in it, and the end is no parse error."""
     watching, data = watched(name)
     progress, usage = feed(watching, [data[: place % len(data)]])
     _, expected_progress, expected = EXPECTED[name]
@@ -172,7 +172,7 @@ def test_a_cut_reply_is_incomplete_or_the_same(name: str, place: int) -> None:
 @unhurried
 @given(names, st.lists(st.tuples(st.integers(0, 10_000), st.integers(1, 255)), min_size=1, max_size=4))
 def test_corrupt_bytes_never_raise(name: str, flips: list[tuple[int, int]]) -> None:
-    """Whatever happens to the bytes, a Reply answers, and its parts stay within their wholes."""
+    """Corrupt bytes do not raise, and parts never exceed their totals."""
     watching, data = watched(name)
     corrupt = bytearray(data)
     for place, mask in flips:
@@ -186,7 +186,7 @@ def test_corrupt_bytes_never_raise(name: str, flips: list[tuple[int, int]]) -> N
 @unhurried
 @given(names, st.sampled_from(ALL_PATHS), st.sampled_from([SSE, JSON, NDJSON, "text/html", "", "audio/mpeg"]))
 def test_any_reply_to_any_dialect(name: str, path: str, kind: str) -> None:
-    """A reply that has nothing to do with its path or its Content-Type is survived."""
+    """A response that does not match its path or Content-Type does not raise."""
     watching = reply(path, kind)
     _, usage = feed(watching, split((CAPTURES / name).read_bytes(), 100))
     assert usage == watching.finish()
@@ -197,14 +197,14 @@ def test_any_reply_to_any_dialect(name: str, path: str, kind: str) -> None:
 @unhurried
 @given(st.sampled_from(ALL_PATHS), st.sampled_from([SSE, JSON, NDJSON]), st.lists(st.binary(max_size=60)))
 def test_noise_never_raises(path: str, kind: str, pieces: list[bytes]) -> None:
-    """Bytes without any meaning are survived, and no token is made of them."""
+    """Random bytes do not raise and contain no token."""
     progress, usage = feed(reply(path, kind), pieces)
     assert progress.chunks == 0
     assert usage.input_tokens is None
 
 
 def test_a_changed_byte_inside_a_frame_is_counted() -> None:
-    """A frame that cannot be parsed costs that frame, is counted, and the rest is read."""
+    """A frame that cannot be parsed is counted as an error, and the other frames are parsed."""
     watching, data = watched("chat-stream.sse")
     progress, usage = feed(watching, [data.replace(b'{"content":" three"}', b'{"content":" three"]', 1)])
     assert progress == (23, True)

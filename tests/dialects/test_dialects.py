@@ -73,7 +73,7 @@ def test_anthropic_cache_stands_beside_the_input() -> None:
 
 
 def test_anthropic_input_of_the_end_wins() -> None:
-    """The start may hold an estimate; what the end says replaces it, but zeros do not."""
+    """The start may contain an estimate; values of the end replace it, except zeros."""
     later = streamed(MESSAGES, start(input_tokens=30), end(input_tokens=4, cache_read_input_tokens=20))[1]
     assert (later.input_tokens, later.input_cache_hit) == (24, 20)
     zeros = streamed(MESSAGES, start(input_tokens=30), end(input_tokens=0, output_tokens=2))[1]
@@ -81,7 +81,7 @@ def test_anthropic_input_of_the_end_wins() -> None:
 
 
 def test_anthropic_cut_stream() -> None:
-    """A cut message knows its input; the output_tokens of its start are a placeholder."""
+    """A truncated message has input tokens; the output_tokens of its start are a placeholder."""
     usage = streamed(MESSAGES, start(input_tokens=30, output_tokens=1), block("text_delta", text="a"))[1]
     assert (usage.input_tokens, usage.output_tokens, usage.complete) == (30, None, False)
 
@@ -103,7 +103,7 @@ def test_anthropic_error_inside_a_200() -> None:
     ],
 )
 def test_anthropic_stop_reasons(said: str, meant: str) -> None:
-    """Stop reasons come in the few words of the contract."""
+    """Stop reasons are mapped to the common finish reasons."""
     assert streamed(MESSAGES, end(said))[1].finish_reasons == (meant,)
 
 
@@ -134,7 +134,7 @@ FINAL = {
     ],
 )
 def test_which_ollama_lines_are_tokens(frame: dict[str, Any], expected: Progress) -> None:
-    """A line counts when it holds text, a thought or a call."""
+    """A line with text, reasoning or a tool call counts as a chunk with tokens."""
     progress, usage = lined("/api/chat", {"model": "m", "done": False} | frame)
     assert (progress, usage.parse_errors, usage.complete) == (expected, (), False)
 
@@ -149,32 +149,32 @@ def test_ollama_final_line() -> None:
 
 
 def test_ollama_without_prompt_count() -> None:
-    """Older versions leave the prompt's count out when all of it was cached: unknown."""
+    """Older versions omit the prompt's count if the whole prompt was cached: it is unknown."""
     usage = lined("/api/generate", {key: value for key, value in FINAL.items() if key != "prompt_eval_count"})[1]
     assert (usage.source, usage.input_tokens, usage.output_tokens) == ("ollama", None, 290)
 
 
 def test_ollama_tool_call_is_a_finish_reason() -> None:
-    """Ollama says stop when it stops for a tool call; the call tells."""
+    """Ollama reports 'stop' for a tool call; the call itself shows the reason."""
     call = {"message": {"content": "", "tool_calls": [{"function": {"name": "f"}}]}, "done": False}
     assert lined("/api/chat", call, FINAL)[1].finish_reasons == ("tool_calls",)
 
 
 @pytest.mark.parametrize("reason", ["load", "unload"])
 def test_ollama_load_is_no_inference(reason: str) -> None:
-    """A reply that only loaded or unloaded a model is no inference and did not finish for a reason."""
+    """A response that only loads or unloads a model is no inference and has no finish reason."""
     usage = lined("/api/generate", {"model": "m", "response": "", "done": True, "done_reason": reason})[1]
     assert (usage.is_inference, usage.complete, usage.finish_reasons, usage.source) == (False, True, (), "none")
 
 
 def test_ollama_error_line() -> None:
-    """An error line ends a stream that had begun well."""
+    """An error line after valid lines makes the stream a failure."""
     usage = lined("/api/chat", {"message": {"content": "a"}, "done": False}, {"error": "runner has terminated"})[1]
     assert (usage.failed, usage.complete) == (True, False)
 
 
 def test_ollama_embeddings() -> None:
-    """Ollama's embeddings tell their input; the older path tells nothing."""
+    """Embeddings have input tokens at Ollama's current path, and no counts at the older one."""
     usage = whole("/api/embed", {"model": "m", "embeddings": [[0.1]], "load_duration": 10**9, "prompt_eval_count": 8})
     assert (usage.source, usage.input_tokens, usage.output_tokens, usage.load_seconds) == ("ollama", 8, None, 1.0)
     assert whole("/api/embeddings", {"embedding": [0.1]}).source == "none"
@@ -191,7 +191,7 @@ def test_llamacpp_comments_are_nothing() -> None:
 
 
 def test_llamacpp_without_timings() -> None:
-    """Servers too old for timings that know the cache tell the whole prompt beside them."""
+    """Servers whose timings lack cache_n report the whole prompt in tokens_evaluated."""
     final = native("", stop=True, stop_type="eos", tokens_predicted=3, tokens_evaluated=9)
     progress, usage = streamed("/infill", native("a"), native(""), final)
     assert (progress, usage.complete, usage.finish_reasons) == (ANSWER, True, ("stop",))
@@ -199,7 +199,7 @@ def test_llamacpp_without_timings() -> None:
 
 
 def test_llamacpp_several_prompts() -> None:
-    """An array answers several prompts: input and output add up."""
+    """The response to several prompts is an array: input and output are summed."""
     timings = {"cache_n": 1, "prompt_n": 3, "prompt_ms": 10.0, "predicted_n": 2, "predicted_ms": 20.0}
     bodies = [native("a", index=n, model="m", stop_type="limit", timings=timings) for n in range(3)]
     usage = whole("/completion", bodies)
@@ -208,7 +208,7 @@ def test_llamacpp_several_prompts() -> None:
 
 
 def test_openai_dialect_at_a_bare_path() -> None:
-    """Servers that speak OpenAI's dialect at /completions are understood there too."""
+    """/completions with OpenAI's format is parsed as well."""
     frame = {"model": "m", "choices": [{"index": 0, "text": "a", "finish_reason": "stop"}]}
     progress, usage = streamed("/completions", frame, "[DONE]")
     assert (progress, usage.complete, usage.finish_reasons, usage.parse_errors) == (ANSWER, True, ("stop",), ())
@@ -221,7 +221,7 @@ def test_llamacpp_error() -> None:
 
 
 def test_lm_studio_chat() -> None:
-    """LM Studio's own chat tells counts and times in the stats of its last event."""
+    """LM Studio's own chat reports counts and times in the stats of its last event."""
     stats = {
         "input_tokens": 329,
         "total_output_tokens": 268,
@@ -258,14 +258,14 @@ def test_lm_studio_chat() -> None:
     ],
 )
 def test_inputs_only(path: str, body: object, tokens: int | None) -> None:
-    """Embeddings and reranking have input tokens or nothing, and never output tokens."""
+    """Embeddings and reranking report input tokens or nothing, and never output tokens."""
     usage = whole(path, body)
     assert (usage.input_tokens, usage.output_tokens, usage.complete) == (tokens, None, True)
     assert usage.source == ("none" if tokens is None else "usage")
 
 
 def test_long_embeddings_are_read_at_their_ends() -> None:
-    """A body too long to parse still tells what stands at one of its ends, with strings that look alike inside."""
+    """Of a body that is too large to parse, values at either end are read, but not from strings that look like them."""
     numbers = b",".join(b"0.123456789" for _ in range(20_000))
     trap = rb'"text":"\"usage\":{\"prompt_tokens\":1}"'
     front = b'{"model":"m","usage":{"prompt_tokens":8,"total_tokens":8},' + trap + b',"data":[' + numbers + b"]}"

@@ -1,4 +1,4 @@
-"""Paths, and what requests say."""
+"""Finding a dialect by path, and parsing requests."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ from .feeding import unhurried
     ],
 )
 def test_known_paths(path: str, name: str, operation: str) -> None:
-    """A path is known by its end, in whole segments, and the longest known end wins."""
+    """A path is matched by its last segments, and the longest match wins."""
     found = find(path)
     assert found is not None
     assert (found[0].NAME, found[1]) == (name, operation)
@@ -69,12 +69,12 @@ def test_known_paths(path: str, name: str, operation: str) -> None:
     ],
 )
 def test_other_paths(path: str) -> None:
-    """What is no inference, or not known, has no dialect."""
+    """A path that is not for inference, or unknown, has no dialect."""
     assert find(path) is None
 
 
 def test_names_are_file_names() -> None:
-    """Each dialect is called like its file."""
+    """Each dialect has the name of its file."""
     assert [f"modelhost_exporter.dialects.{format_.NAME}" for format_ in FORMATS] == [
         format_.__name__  # type: ignore[attr-defined] # each is a module
         for format_ in FORMATS
@@ -115,7 +115,7 @@ def call(path: str, body: object) -> Call | None:
     ],
 )
 def test_requests(path: str, body: dict[str, Any], expected: Call) -> None:
-    """A request says its model and what the client will get, with the dialect's default."""
+    """A request's model and stream flag are parsed, with the dialect's default."""
     assert call(path, body) == expected
 
 
@@ -127,7 +127,7 @@ FORM = (
 
 
 def test_forms() -> None:
-    """A form's fields are found, also when only its beginning is given."""
+    """A form's fields are found, also if only its beginning is available."""
     assert call("/v1/audio/transcriptions", FORM) == Call("whisper-1", stream=True)
     assert call("/v1/audio/transcriptions", FORM[:100]) == Call(None, stream=False)
 
@@ -135,12 +135,12 @@ def test_forms() -> None:
 @pytest.mark.parametrize("path", [path for format_ in FORMATS for path in format_.PATHS])
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b"\xff\xfe", b"[" * 100_000])
 def test_requests_that_say_nothing(path: str, body: bytes) -> None:
-    """A body that is no JSON object says nothing, and raises nothing."""
+    """A body that is not a JSON object has no fields, and does not raise."""
     assert call(path, body) is None
 
 
 @unhurried
 @given(st.sampled_from([path for format_ in FORMATS for path in format_.PATHS]), st.binary(max_size=80))
 def test_requests_of_noise(path: str, body: bytes) -> None:
-    """Whatever a client sends, reading it does not raise."""
+    """Parsing a request never raises."""
     call(path, body)

@@ -1,4 +1,4 @@
-"""Multipart forms, as real clients send them and as nobody should."""
+"""Multipart forms of real clients, and malformed ones."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SOUND = bytes(range(256)) * 400
 
 
 class _Keeper(HTTPServer):
-    """Keeps the bodies that are posted."""
+    """A handler that keeps posted bodies."""
 
     def __init__(self) -> None:
         self.bodies: list[bytes] = []
@@ -63,7 +63,7 @@ def keeper() -> Iterator[_Keeper]:
 
 @pytest.mark.parametrize("size", [100, 100_000])
 def test_openai_s_client(keeper: _Keeper, size: int) -> None:
-    """The model is found in what openai's client sends, with a small file and with a large one."""
+    """The model is found in forms of openai's client, with a small file and with a large one."""
     with openai.OpenAI(api_key="k", base_url=f"http://127.0.0.1:{keeper.server_port}/v1") as client:
         client.audio.transcriptions.create(model="whisper-1", file=("a.wav", io.BytesIO(b"\r\n--" * (size // 4))))
     (body,) = keeper.bodies
@@ -117,7 +117,7 @@ def test_forms(body: bytes, fields: dict[str, str]) -> None:
 
 
 def test_only_the_ends_are_looked_at() -> None:
-    """What stands between the first 16 kB and the last 4 kB is not found."""
+    """Fields between the first 16 kB and the last 4 kB are not found."""
     between = b"x" * (MAX_HEAD_BYTES + 100) + b"\r\n" + MODEL + b"--x\r\n\r\n" + b"x" * MAX_TAIL_BYTES + b"\r\n"
     assert text_fields(b"--x\r\n\r\n" + between + END) == {}
 
@@ -127,6 +127,6 @@ def test_only_the_ends_are_looked_at() -> None:
     st.lists(st.sampled_from([FILE, MODEL, STREAM, END, b"--x", b"\r\n", b"\r\n\r\n", b'name="', b";"])).map(b"".join)
 )
 def test_noise(body: bytes) -> None:
-    """Whatever is sent, nothing raises."""
+    """Parsing a form never raises."""
     text_fields(body)
     call(b"--" + body)

@@ -1,4 +1,4 @@
-"""Frames that repeat an earlier one but for a token's text are not parsed, and nobody can tell."""
+"""Frames that differ from an earlier one only in a token's text are not parsed, with the same results."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class _Never(FrameTemplates):
 
 
 class _Counting(FrameTemplates):
-    """Counts the frames that were recognised."""
+    """Counts the frames that matched a template."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ def _event(frame: Any, *, ascii_only: bool = True) -> bytes:
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(FRAMES, st.booleans()), max_size=12), st.data())
 def test_nobody_can_tell(frames: list[tuple[Any, bool]], data: st.DataObject) -> None:
-    """Any frames, many of them alike, give the same progress and the same usage as when each one is parsed."""
+    """Progress and usage of any frames, many of them similar, are those of parsing each frame."""
     events = [_event(frame, ascii_only=plain) for frame, plain in frames]
     repeated = [event for event in events for _ in range(data.draw(st.integers(1, 3)))]
     assert _read(_reply(FrameTemplates()), repeated) == _read(_reply(_Never()), repeated)
@@ -84,7 +84,7 @@ def test_nobody_can_tell(frames: list[tuple[Any, bool]], data: st.DataObject) ->
 
 @given(st.lists(st.text(max_size=6), min_size=2, max_size=8))
 def test_only_the_token_differs(texts: list[str]) -> None:
-    """Frames that differ in their token's text alone are read alike, whatever that text is."""
+    """Frames that differ only in their token's text have the same results, whatever the text is."""
     events = [
         _event({"choices": [{"index": 0, "delta": {"content": text}}]}, ascii_only=False)
         for text in ("first", *texts, "last")
@@ -103,14 +103,14 @@ def test_a_plain_stream_is_hardly_parsed() -> None:
 
 
 def test_an_empty_token_is_parsed() -> None:
-    """A frame like one before, but with an empty content, holds no token."""
+    """A frame that matches but has empty content has no token."""
     reply = _reply(FrameTemplates())
     assert reply.feed(_event({"choices": [{"delta": {"content": "a"}}]})).chunks == 1
     assert reply.feed(_event({"choices": [{"delta": {"content": ""}}]})) == NOTHING
 
 
 def test_streams_whose_frames_all_differ_are_given_up() -> None:
-    """After many frames that never repeat, none is remembered any more, and all are still read."""
+    """After many frames without repetition no template is kept, and all frames are still parsed."""
     counting = _Counting()
     reply = _reply(counting)
     events = [_event({"created": n, "choices": [{"delta": {"content": "a"}}]}) for n in range(40)]

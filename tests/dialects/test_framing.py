@@ -1,4 +1,4 @@
-"""Event streams, JSON lines and whole bodies as bytes."""
+"""Framing of event streams, JSON lines and whole bodies."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def read(stream: EventStream | Lines, *pieces: bytes) -> list[bytes]:
 )
 @pytest.mark.parametrize("size", [1, 2, 3, 100])
 def test_events(data: bytes, expected: list[bytes], size: int) -> None:
-    """The data of events is found with any line end, comment and split."""
+    """An event's data is extracted for every line end, comment and split."""
     stream = EventStream()
     assert read(stream, *split(data, size)) == expected
     assert stream.errors == set()
@@ -57,7 +57,7 @@ STREAMS = st.lists(
 @given(STREAMS, st.lists(st.integers(0, 1000), max_size=10))
 @example(b"data: a\r\n\r\n", [8])
 def test_splits_do_not_change_events(data: bytes, places: list[int]) -> None:
-    """Events and errors are the same for any split, long lines included."""
+    """Events and errors are the same for any split, also with long lines."""
     together, apart = EventStream(LIMIT), EventStream(LIMIT)
     assert read(apart, *split_at(data, places)) == read(together, data)
     assert apart.errors == together.errors
@@ -82,14 +82,14 @@ def test_splits_do_not_change_lines(data: bytes, places: list[int]) -> None:
     ],
 )
 def test_long_events_are_dropped(long: bytes, size: int) -> None:
-    """An event over the limit costs itself: it is counted, and the next one is read."""
+    """An event over the limit is counted as an error, and the next one is parsed."""
     stream = EventStream(LIMIT)
     assert read(stream, *split(b"data: a\n\n" + long + b"\ndata: c\n\n", size)) == [b"a", b"c"]
     assert stream.errors == {"too_long"}
 
 
 def test_little_is_held() -> None:
-    """A line without end is not kept."""
+    """A line without an end is not buffered."""
     stream, lines, body = EventStream(LIMIT), Lines(LIMIT), WholeBody(100_000)
     for _ in range(5000):
         stream.feed(b"data: " + b"x" * 100)
@@ -101,7 +101,7 @@ def test_little_is_held() -> None:
 
 
 def test_many_comments_are_no_long_event() -> None:
-    """Pings without blank lines do not add up to an event that is too long."""
+    """Pings without blank lines do not accumulate to an event over the limit."""
     assert read(EventStream(LIMIT), b": ping\n" * 100 + b"data: a\n\n") == [b"a"]
 
 
@@ -115,12 +115,12 @@ def test_unknown_fields(field: bytes) -> None:
 
 @pytest.mark.parametrize("size", [1, 3, 100])
 def test_lines(size: int) -> None:
-    """Lines end in LF or CRLF, blank ones are nothing, and the last one needs no end."""
+    """Lines end in LF or CRLF, blank lines are ignored, and the last line needs no end."""
     assert read(Lines(), *split(b"{}\n\n{1}\r\n \n{2}", size)) == [b"{}", b"{1}", b"{2}"]
 
 
 def test_long_lines_are_dropped() -> None:
-    """A line over the limit costs itself."""
+    """A line over the limit is skipped and counted as an error."""
     lines = Lines(LIMIT)
     assert read(lines, b"a\n" + b"x" * 30, b"x" * 30, b"x\nb\n") == [b"a", b"b"]
     assert lines.errors == {"too_long"}
@@ -131,14 +131,14 @@ def test_long_lines_are_dropped() -> None:
     [(b"", True), (b" ", True), (b"{", True), (b"[1}", True), (b'{"a":1}\n', False), (b"[]", False), (b"<p>", False)],
 )
 def test_cut_bodies(body: bytes, cut: bool) -> None:
-    """A body that begins like JSON and does not end like it was cut; one that is no JSON at all was not."""
+    """A body that starts like JSON but does not end like JSON was truncated; other bodies are not JSON."""
     whole = WholeBody()
     whole.add(body)
     assert whole.cut is cut
 
 
 def test_an_excerpt_has_what_stands_at_both_ends() -> None:
-    """The last value of a key counts, what is inside the value of another does not, and nothing after one cut off."""
+    """The last value of a top-level key is used; nested keys, and values after a truncated one, are ignored."""
     body = WholeBody(100)
     body.add(b'{"model": "m", "stats": {"usage": 1}, "error":null, "usage": {"model": "n", "x": "' + b"x" * 40_000)
     assert body.excerpt(("model", "usage", "stats", "error")) == {"model": "m", "stats": {"usage": 1}, "error": None}

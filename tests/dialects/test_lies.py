@@ -52,7 +52,7 @@ CHAT = "/v1/chat/completions"
     ],
 )
 def test_values_that_lie_about_their_type(frame: object) -> None:
-    """An absurd value is left out and counted as a shape error; nothing raises and nothing becomes 0."""
+    """An impossible value is left out and counted as an error; nothing raises or becomes 0."""
     progress, usage = streamed(CHAT, frame)
     assert progress == Progress(0, answer=False)
     assert usage.parse_errors == ("shape",)
@@ -63,18 +63,18 @@ def test_values_that_lie_about_their_type(frame: object) -> None:
 
 @pytest.mark.parametrize(("said", "known"), [("  m ", "m"), ("", None), (" ", None), ("x" * 300, "x" * 256)])
 def test_model_names(said: str, known: str | None) -> None:
-    """Model names are stripped and cut."""
+    """Model names are stripped and truncated."""
     assert streamed(CHAT, {"model": said, "choices": []})[1].model == known
 
 
 def test_counts_written_as_floats() -> None:
-    """A whole number counts, however it is written."""
+    """A whole number is accepted in each notation."""
     usage = streamed(CHAT, {"choices": [], "usage": {"prompt_tokens": 12.0}})[1]
     assert (usage.input_tokens, usage.parse_errors) == (12, ())
 
 
 def test_flags_that_are_no_flags() -> None:
-    """A text that says true is not true."""
+    """The text "true" is not true."""
     usage = lined("/api/chat", {"done": "true"})[1]
     assert (usage.complete, usage.parse_errors) == (False, ("shape",))
 
@@ -106,7 +106,7 @@ ANYTHING = st.recursive(
     st.lists(st.dictionaries(KEYS, ANYTHING, max_size=8), max_size=4),
 )
 def test_any_json_is_survived(path: str, frames: list[dict[str, object]]) -> None:
-    """Known keys with unexpected values never raise, and what is told stays consistent."""
+    """Known keys with unexpected values never raise, and the resulting usage is consistent."""
     usages = [
         streamed(path, *frames)[1],
         lined(path, *frames)[1],
@@ -123,6 +123,6 @@ def test_any_json_is_survived(path: str, frames: list[dict[str, object]]) -> Non
 
 
 def test_very_many_choices() -> None:
-    """Only the first of more choices than any reply has are read."""
+    """Choices beyond the maximum are ignored."""
     _, usage = streamed(CHAT, {"choices": [{}] * 20_000})
     assert usage.parse_errors == ("shape",)

@@ -59,21 +59,21 @@ def tool(**function: object) -> list[dict[str, Any]]:
     ],
 )
 def test_which_deltas_are_tokens(fields: dict[str, Any], expected: Progress) -> None:
-    """A frame counts when it carries a token of any kind; only content, refusals and calls are answers."""
+    """A frame with a token of any type counts; only content, refusals and tool calls are answer tokens."""
     progress, usage = streamed(CHAT, delta(**fields))
     assert progress == expected
     assert usage.parse_errors == ()
 
 
 def test_reasoning_comes_before_the_answer() -> None:
-    """The first token may be a thought; the answer is noticed when it comes."""
+    """The first token may be reasoning; the first answer token is detected later."""
     watching = reply(CHAT, SSE)
     frames = [delta(role="assistant"), delta(reasoning="a"), delta(reasoning="b"), delta(content="c")]
     assert [watching.feed(events(frame)) for frame in frames] == [NONE, THOUGHT, THOUGHT, ANSWER]
 
 
 def test_several_frames_in_one_piece() -> None:
-    """Frames that arrive together are counted each, and one answer makes an answer."""
+    """Frames that arrive together are counted separately, and one answer token sets the flag."""
     assert reply(CHAT, SSE).feed(events(delta(reasoning="a"), delta(content="b"), delta(role="x"))) == (2, True)
 
 
@@ -97,33 +97,33 @@ def test_usage_with_details() -> None:
 
 
 def test_usage_without_details() -> None:
-    """What the server does not say is unknown, not 0."""
+    """A count that the server does not report is unknown, not 0."""
     usage = streamed(CHAT, usage_frame(prompt_tokens=1, completion_tokens=2, prompt_tokens_details=None))[1]
     assert (usage.input_cache_hit, usage.output_reasoning) == (None, None)
 
 
 def test_usage_with_details_beside_it() -> None:
-    """DeepSeek and SGLang write the parts beside their wholes."""
+    """DeepSeek and SGLang report the parts next to the totals."""
     counts = {"prompt_tokens": 9, "prompt_cache_hit_tokens": 4, "completion_tokens": 7, "reasoning_tokens": 3}
     usage = streamed(CHAT, usage_frame(**counts))[1]
     assert (usage.input_cache_hit, usage.output_reasoning) == (4, 3)
 
 
 def test_usage_in_every_frame() -> None:
-    """With usage in each frame the last one counts, also when the stream is cut."""
+    """Of usage in each frame the last one is used, also if the stream is truncated."""
     frames = [delta(content="a") | {"usage": {"prompt_tokens": 5, "completion_tokens": n}} for n in (1, 2)]
     usage = streamed(CHAT, *frames)[1]
     assert (usage.input_tokens, usage.output_tokens, usage.complete) == (5, 2, False)
 
 
 def test_no_usage() -> None:
-    """A stream that tells no counts has none."""
+    """A stream without usage has no counts."""
     usage = streamed(CHAT, delta(content="a"), delta(finish="stop") | {"usage": None}, "[DONE]")[1]
     assert (usage.source, usage.input_tokens, usage.output_tokens) == ("none", None, None)
 
 
 def test_a_finish_without_done_is_complete() -> None:
-    """Servers that leave [DONE] out have ended when every choice has; before that the stream was cut."""
+    """Without [DONE] a stream is complete once every choice has finished; before that it was truncated."""
     assert streamed(CHAT, delta(content="a"), delta(finish="stop"))[1].complete
     assert not streamed(CHAT, delta(content="a"), delta(index=1, content="b"), delta(finish="stop"))[1].complete
     assert not streamed(CHAT, delta(content="a"))[1].complete
@@ -142,12 +142,12 @@ def test_a_finish_without_done_is_complete() -> None:
     ],
 )
 def test_finish_reasons(said: str, meant: str) -> None:
-    """Finish reasons come in the few words of the contract."""
+    """Finish reasons are mapped to the common ones."""
     assert streamed(CHAT, delta(finish=said))[1].finish_reasons == (meant,)
 
 
 def test_several_choices() -> None:
-    """Each choice finishes for a reason of its own, in the order of their index."""
+    """Each choice has its own finish reason, in the order of the index."""
     usage = streamed(
         CHAT, delta(index=1, content="b"), delta(content="a"), delta(index=1, finish="length"), delta(finish="stop")
     )[1]
@@ -160,41 +160,41 @@ def timings(output: int, **more: object) -> dict[str, object]:
 
 
 def test_llamacpp_usage_of_several_choices() -> None:
-    """llama.cpp sends one usage for each choice: their outputs add up, the prompt counts once."""
+    """llama.cpp sends usage for each choice: outputs are summed, and the prompt counts once."""
     each = [usage_frame(prompt_tokens=27, completion_tokens=n) | {"timings": timings(n, cache_n=22)} for n in (8, 9)]
     usage = streamed(CHAT, delta(content="a"), delta(index=1, content="b"), *each, "[DONE]")[1]
     assert (usage.input_tokens, usage.output_tokens, usage.choices) == (27, 17, 2)
 
 
 def test_timings_with_every_frame() -> None:
-    """With timings_per_token the last timings count."""
+    """With timings_per_token the last timings are used."""
     usage = streamed(CHAT, *(delta(content="a") | {"timings": timings(n, cache_n=0)} for n in (1, 2, 3)))[1]
     assert (usage.input_tokens, usage.input_cache_hit, usage.output_tokens, usage.source) == (5, 0, 3, "timings")
     assert (usage.prefill_seconds, usage.decode_seconds) == (0.046, 0.25)
 
 
 def test_timings_that_do_not_know_the_cache() -> None:
-    """Without cache_n the computed tokens are not the whole input, which stays unknown."""
+    """Without cache_n the computed tokens are not the whole input, which is unknown."""
     usage = streamed(CHAT, delta(finish="stop") | {"timings": timings(3)})[1]
     assert (usage.input_tokens, usage.input_cache_hit, usage.output_tokens) == (None, None, 3)
 
 
 def test_timings_tell_the_cache_that_usage_does_not() -> None:
-    """A usage without details is completed by timings that agree with it."""
+    """Usage without details is completed from timings that agree with it."""
     frame = usage_frame(prompt_tokens=27, completion_tokens=3) | {"timings": timings(3, cache_n=22)}
     usage = streamed(CHAT, delta(content="a"), frame)[1]
     assert (usage.source, usage.input_tokens, usage.input_cache_hit) == ("usage", 27, 22)
 
 
 def test_per_request_metrics_of_vllm() -> None:
-    """The metrics of vLLM give queue, prefill and decode."""
+    """Metrics of vLLM have queue, prefill and decode times."""
     metrics = {"time_to_first_token_ms": 85.0, "generation_time_ms": 1240.0, "queue_time_ms": 12.0, "mean_itl_ms": None}
     usage = streamed(CHAT, usage_frame(prompt_tokens=1, completion_tokens=2) | {"metrics": metrics})[1]
     assert (usage.queue_seconds, usage.prefill_seconds, usage.decode_seconds) == (0.012, 0.085, 1.24)
 
 
 def test_stats_of_lm_studio() -> None:
-    """LM Studio's stats beside a reply give prefill and decode; its counts come from usage."""
+    """LM Studio's stats have prefill and decode times; its counts are in usage."""
     body = {
         "model": "m",
         "choices": [{"index": 0, "finish_reason": "stop", "message": {"content": "a"}}],
@@ -214,7 +214,7 @@ def test_stats_of_lm_studio() -> None:
     ],
 )
 def test_an_error_inside_a_stream(frame: dict[str, object]) -> None:
-    """An error frame makes the reply a failure, whatever its status was."""
+    """An error frame makes the response a failure, whatever its status is."""
     usage = streamed(CHAT, delta(content="a"), frame, "[DONE]")[1]
     assert usage.failed
 
@@ -226,20 +226,20 @@ def test_an_error_in_the_framing(event: str) -> None:
 
 
 def test_a_refusal_in_json() -> None:
-    """A client that asked for a stream may get one JSON document."""
+    """The response to a stream request may be one JSON document."""
     usage = whole(CHAT, {"error": {"message": "no such model", "code": 404}})
     assert (usage.failed, usage.complete, usage.parse_errors) == (True, True, ())
 
 
 @pytest.mark.parametrize("kind", ["text/html", "audio/mpeg", "", "text/plain; charset=utf-8"])
 def test_other_replies_say_nothing(kind: str) -> None:
-    """A page or a sound is neither understood nor blamed."""
+    """HTML and audio are not parsed, and are no parse errors."""
     usage = feed(reply(CHAT, kind), [b"<html>Bad gateway</html>"])[1]
     assert (usage.complete, usage.failed, usage.source, usage.parse_errors) == (True, False, "none", ())
 
 
 def test_the_model_is_known_early() -> None:
-    """The model is known with the first frame that names it."""
+    """The model is known from the first frame that names it."""
     watching = reply(CHAT, SSE)
     assert watching.model is None
     watching.feed(events(delta(role="assistant")))
@@ -247,14 +247,14 @@ def test_the_model_is_known_early() -> None:
 
 
 def test_half_a_character_is_a_token() -> None:
-    """Bytes that are not UTF-8 inside a content do not cost the frame."""
+    """A frame with content that is not UTF-8 is still parsed."""
     data = b'data: {"choices":[{"index":0,"delta":{"content":"\xf0\x9f"}}]}\n\n'
     assert reply(CHAT, SSE).feed(data) == ANSWER
 
 
 @pytest.mark.parametrize("data", ["[" * 100_000, '{"a":' * 100_000, "{]", "nope"])
 def test_what_is_not_json(data: str) -> None:
-    """Text that cannot be parsed, however deep, is a json error."""
+    """Text that cannot be parsed, or is nested too deeply, is a json error."""
     assert streamed(CHAT, data)[1].parse_errors == ("json",)
     assert feed(reply(CHAT, JSON), [data.encode() + (b"]" if data[0] == "[" else b"}")])[1].parse_errors == ("json",)
 

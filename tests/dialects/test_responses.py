@@ -43,7 +43,7 @@ def response(status: str, **more: object) -> dict[str, object]:
 
 
 def test_response_completed() -> None:
-    """The completed event ends a response, and its zeros are zeros."""
+    """The completed event ends a response, and its zeros are real zeros."""
     usage = streamed(RESPONSES, response("completed"))[1]
     assert (usage.complete, usage.failed, usage.finish_reasons, usage.model) == (True, False, ("stop",), "m")
     assert (usage.input_tokens, usage.input_cache_hit, usage.output_tokens, usage.output_reasoning) == (10, 0, 4, 0)
@@ -69,19 +69,19 @@ def test_response_of_ollama() -> None:
     ],
 )
 def test_response_incomplete(more: dict[str, object], reason: str) -> None:
-    """An incomplete response has ended all the same, for the reason it gives."""
+    """An incomplete response has ended, for the reason that it contains."""
     usage = streamed(RESPONSES, response("incomplete", **more))[1]
     assert (usage.complete, usage.failed, usage.finish_reasons) == (True, False, (reason,))
 
 
 def test_response_with_a_call() -> None:
-    """A response whose output holds a function call finished for that call."""
+    """A response whose output contains a function call has finished for that reason."""
     output = [{"type": "reasoning"}, {"type": "function_call", "name": "f"}, {"type": []}]
     assert streamed(RESPONSES, response("completed", output=output))[1].finish_reasons == ("tool_calls",)
 
 
 def test_response_cancelled() -> None:
-    """A cancelled response has ended, for another reason than the usual ones."""
+    """A cancelled response has ended, with a finish reason of its own."""
     usage = streamed(RESPONSES, response("cancelled"))[1]
     assert (usage.complete, usage.finish_reasons) == (True, ("other",))
 
@@ -94,6 +94,6 @@ def test_response_failed() -> None:
 
 
 def test_response_cut() -> None:
-    """A response without its last event was cut."""
+    """A response without its last event was truncated."""
     usage = streamed(RESPONSES, {"type": "response.created", "response": {"model": "m", "status": "in_progress"}})[1]
     assert (usage.complete, usage.model, usage.source) == (False, "m", "none")

@@ -1,4 +1,4 @@
-"""Asking for usage, and hiding the answer."""
+"""Requesting usage of streams, and removing the frame that results."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ INCLUDE = '"stream_options":{"include_usage":true},'
     ],
 )
 def test_asking(body: str, expected: str) -> None:
-    """The question is added and every other byte stays."""
+    """The option is added, and every other byte is unchanged."""
     assert ask(body.encode()) == expected.encode()
 
 
@@ -74,7 +74,7 @@ def test_asking(body: str, expected: str) -> None:
     ],
 )
 def test_not_asking(body: bytes) -> None:
-    """No question where there is no stream, the client decided itself, or parsers might disagree."""
+    """Nothing is added if there is no stream, the client has set the option, or parsers might disagree."""
     assert ask(body) is None
 
 
@@ -89,7 +89,7 @@ objects = st.dictionaries(texts | st.sampled_from(["include_usage"]), values, ma
 def test_asking_changes_nothing_else(
     more: dict[str, object], options: dict[str, object] | None, ascii_only: bool, wide: bool
 ) -> None:
-    """What the server reads is what the client wrote, plus the question; asking twice is asking once."""
+    """The body parses to the client's body plus the option; adding it twice has no further effect."""
     body = {**more, "stream_options": options, "stream": True}
     data = json.dumps(body, ensure_ascii=ascii_only, indent=2 if wide else None).encode("utf-8", "replace")
     asked = ask(data)
@@ -129,7 +129,7 @@ def filtered(filter_: UsageFrameFilter, pieces: list[bytes]) -> bytes:
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 100_000])
 def test_the_usage_frame_is_taken_out(size: int) -> None:
-    """From a captured stream exactly the usage frame is missing."""
+    """Exactly the usage frame of a captured stream is removed."""
     assert STREAM.count(USAGE) == 1
     assert filtered(UsageFrameFilter(), list(split(STREAM, size))) == STREAM.replace(USAGE, b"")
 
@@ -137,7 +137,7 @@ def test_the_usage_frame_is_taken_out(size: int) -> None:
 @unhurried
 @given(FRAMES, FRAMES, st.sampled_from([b"\n", b"\r\n", b"\r"]), st.lists(st.integers(0, 2000), max_size=10))
 def test_all_other_bytes_pass(before: list[bytes], after: list[bytes], end: bytes, places: list[int]) -> None:
-    """Whatever stands before and after the usage frame passes, byte for byte, for any split and line end."""
+    """Bytes before and after the usage frame are unchanged, for any split and line end."""
     usage = b'data: {"choices":[],"usage":{"prompt_tokens":1}}' + end * 2
     head = b"".join(frame.replace(b"\n", end) + end * 2 for frame in before)
     tail = b"".join(frame.replace(b"\n", end) + end * 2 for frame in after)
@@ -148,7 +148,7 @@ def test_all_other_bytes_pass(before: list[bytes], after: list[bytes], end: byte
 @pytest.mark.parametrize("size", [1, 2, 3])
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
 def test_line_ends_in_two_pieces(end: bytes, size: int) -> None:
-    """The usage frame goes with all of its line ends, also when the last one comes in two pieces."""
+    """The usage frame is removed with its line ends, also if the last one is split."""
     head, tail = b"data: a" + end * 3, b"data: b" + end * 2
     stream = head + b'data: {"choices":[],"usage":{}}' + end * 2 + tail
     assert filtered(UsageFrameFilter(), list(split(stream, size))) == head + tail
@@ -161,7 +161,7 @@ def test_line_ends_in_two_pieces(end: bytes, size: int) -> None:
     st.integers(1, 60),
 )
 def test_streams_without_usage_pass(parts: list[bytes], places: list[int], limit: int) -> None:
-    """Without a usage frame, out comes what went in, whatever the limit."""
+    """Without a usage frame the stream is unchanged, whatever the limit is."""
     data = b"".join(parts)
     assert filtered(UsageFrameFilter(limit), list(split_at(data, places))) == data
 
@@ -169,7 +169,7 @@ def test_streams_without_usage_pass(parts: list[bytes], places: list[int], limit
 @unhurried
 @given(st.lists(st.integers(0, 10_000), max_size=10))
 def test_little_is_held_back(places: list[int]) -> None:
-    """What is held back is never more than the one frame that has not ended."""
+    """At most the one unfinished frame is held back."""
     filter_ = UsageFrameFilter()
     fed = b""
     out = 0
@@ -180,7 +180,7 @@ def test_little_is_held_back(places: list[int]) -> None:
 
 
 def test_frames_too_long_to_hold_pass() -> None:
-    """A frame over the limit goes on at once, and the frames after it are judged again."""
+    """A frame over the limit is forwarded at once, and later frames are checked again."""
     filter_ = UsageFrameFilter(limit=100)
     long = b"data: " + b"x" * 500
     assert len(filter_.feed(long)) >= len(long) - 2
@@ -190,13 +190,13 @@ def test_frames_too_long_to_hold_pass() -> None:
 
 
 def test_a_usage_frame_that_the_end_leaves_open() -> None:
-    """The last frame is judged even without its blank line; half a frame passes."""
+    """The last frame is checked even without a blank line; an incomplete frame is forwarded."""
     assert filtered(UsageFrameFilter(), [b"data: a\n\n" + USAGE.rstrip()]) == b"data: a\n\n"
     assert filtered(UsageFrameFilter(), [USAGE[:-30]]) == USAGE[:-30]
 
 
 @pytest.mark.parametrize(("keys", "is_asked"), [(900, True), (1100, False)])
 def test_very_many_keys(keys: int, *, is_asked: bool) -> None:
-    """A body of more keys than any client sends is not changed: each of them costs time."""
+    """A body with more keys than any client sends is not changed, since each key takes time."""
     body = b'{"stream":true,' + b",".join(b'"%d":0' % number for number in range(keys)) + b"}"
     assert (ask(body) is not None) == is_asked

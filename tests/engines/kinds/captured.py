@@ -1,4 +1,4 @@
-"""Captured servers, read."""
+"""Snapshots of captured servers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def snapshot(folder: str) -> ServerSnapshot:
 
 
 def said(value: object) -> dict[str, Any]:
-    """Return the fields that say something, histograms by their count and sum."""
+    """Return the fields that have a value, histograms as count and sum."""
     found = {field.name: getattr(value, field.name) for field in fields(value)}  # type: ignore[arg-type]
     if "latencies" in found:
         found["latencies"] = {name: (h.count, h.sum) for name, h in found["latencies"].items()}

@@ -1,4 +1,4 @@
-"""What each captured engine says, by folder; histograms by their count and sum."""
+"""The expected metrics of each captured engine, by folder; histograms as count and sum."""
 
 from __future__ import annotations
 

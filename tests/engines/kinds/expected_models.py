@@ -1,4 +1,4 @@
-"""How each captured server describes its models and itself, by folder."""
+"""The expected models and version of each captured server, by folder."""
 
 from __future__ import annotations
 

@@ -13,24 +13,24 @@ from tests.support.pages import SERVERS, pages
 
 @pytest.mark.parametrize("folder", ENGINES)
 def test_engine(folder: str) -> None:
-    """Every number of a captured engine is where its name says, and what it does not say is absent."""
+    """Every number of a captured engine is in the right field, and numbers that it lacks are absent."""
     assert said(snapshot(folder).engine) == ENGINES[folder]
 
 
 @pytest.mark.parametrize("folder", MODELS)
 def test_models(folder: str) -> None:
-    """Every model is described as far as its server does, and no further."""
+    """Every model has the fields that its server reports, and no others."""
     assert [said(model) for model in snapshot(folder).models] == MODELS[folder]
 
 
 @pytest.mark.parametrize("folder", VERSIONS)
 def test_version(folder: str) -> None:
-    """The version is the one that the server tells."""
+    """The version is the one that the server reports."""
     assert snapshot(folder).version == VERSIONS[folder]
 
 
 def test_a_prefix_of_ray_changes_nothing() -> None:
-    """Ray's ray_vllm: names are vLLM's own (here of one engine of two)."""
+    """Metrics named ray_vllm: are read like vLLM's own (here of one engine of two)."""
     ray, one = said(snapshot("vllm-ray").engine), said(snapshot("vllm").engine)
     assert ray.keys() == one.keys()
     assert ray["output_tokens"] == 2000
@@ -38,7 +38,7 @@ def test_a_prefix_of_ray_changes_nothing() -> None:
 
 @pytest.mark.parametrize("folder", SERVERS)
 def test_a_missing_page_of_metrics_is_absent_not_zero(folder: str) -> None:
-    """Where /metrics is not served nothing of it is made up."""
+    """Without /metrics its fields are absent."""
     served = {path: body for path, body in pages(folder).items() if not path.startswith("/metrics")}
     engine = kinds.engine_kind(SERVERS[folder]).snapshot(served.__getitem__, PollPolicy("on")).engine
     assert said(engine).keys() <= {
@@ -51,6 +51,6 @@ def test_a_missing_page_of_metrics_is_absent_not_zero(folder: str) -> None:
 
 
 def test_an_engine_without_numbers_says_nothing() -> None:
-    """An engine's fields are all absent until something says otherwise."""
+    """Every field of an engine is absent by default."""
     assert said(Engine()) == {}
     assert Engine().tokens is None

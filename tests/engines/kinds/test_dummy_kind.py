@@ -51,7 +51,7 @@ def _dummy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("_dummy")
 def test_one_file_adds_a_kind() -> None:
-    """A new file in the folder is enough: configuration, detection, discovery and proxy know the kind."""
+    """One new file is enough: configuration, detection, discovery and proxy use the kind."""
     server = {"name": "a", "url": "http://h:1", "kind": "dummy", "proxy": {"listen": ":1"}}
     assert parse(Server, server, "servers[0]").kind == "dummy"
     fetch = Recording("openai")
@@ -62,7 +62,7 @@ def test_one_file_adds_a_kind() -> None:
 
 
 def test_without_the_file_the_kind_is_unknown() -> None:
-    """The vocabulary is computed from the files alone."""
+    """The list of kinds is computed from the files alone."""
     assert "dummy" not in kind_names()
     assert not kinds.accepts_include_usage("dummy")
     assert not kinds.accepts_include_usage("auto")

@@ -45,7 +45,7 @@ def named(source: str) -> Iterator[str]:
     "source", ["x = 'vllm'", "ollama_models = 1", "def _llamacpp(): pass", "import a.tgi", "a.vllm"]
 )
 def test_a_name_is_found(source: str) -> None:
-    """In each of its forms."""
+    """A kind is found in text, names and parts of names."""
     assert list(named(source))
 
 

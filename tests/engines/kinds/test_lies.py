@@ -22,7 +22,7 @@ ANYTHING = st.recursive(
 @settings(max_examples=15, deadline=None)
 @given(data=st.data(), folder=st.sampled_from(sorted(SERVERS)))
 def test_lies_about_types_never_raise_anything_unexpected(data: st.DataObject, folder: str) -> None:
-    """Whatever JSON stands where, a snapshot is made of finite numbers and text, or the page is said to be none."""
+    """Whatever JSON a page has, a snapshot has finite numbers and text only, or the page is rejected."""
     served = pages(folder)
     path = data.draw(st.sampled_from(sorted(path for path, body in served.items() if body[:1] in b"{[")))
     document = json.loads(served[path])

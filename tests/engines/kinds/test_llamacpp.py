@@ -19,12 +19,12 @@ def single(*, asleep: bool = False, build: str = "b9157-dd56a7377") -> Recording
 
 
 def deep(fetch: Recording) -> list[str]:
-    """Return what was asked for that may wake a model or keep it awake."""
+    """Return the requested pages that may wake a model or keep it awake."""
     return [path for path in fetch.asked if path.startswith(("/metrics", "/slots"))]
 
 
 def care(*, traffic: bool = False, arguments: tuple[str, ...] = (), metrics: str = "auto") -> PollPolicy:
-    """Return what may be asked."""
+    """Return a policy for one poll."""
     return PollPolicy(metrics, arguments, lambda _names: traffic)  # type: ignore[arg-type]
 
 
@@ -41,7 +41,7 @@ def care(*, traffic: bool = False, arguments: tuple[str, ...] = (), metrics: str
     ],
 )
 def test_a_model_that_may_fall_asleep_is_asked_only_after_traffic(told: PollPolicy, asked: list[str]) -> None:
-    """Pages that keep a model awake are read where it never sleeps, after traffic, or where that is wanted."""
+    """Pages that keep a model awake are read if it never sleeps, after traffic, or if that is configured."""
     fetch = single()
     found = snapshot(fetch, told)
     assert deep(fetch) == asked
@@ -51,7 +51,7 @@ def test_a_model_that_may_fall_asleep_is_asked_only_after_traffic(told: PollPoli
 
 @pytest.mark.parametrize("told", [care(), care(traffic=True), care(metrics="on"), care(arguments=STARTED)])
 def test_a_sleeping_model_is_never_woken(told: PollPolicy) -> None:
-    """Whatever is configured: while the server says that it sleeps, nothing that wakes it is asked for."""
+    """While the server reports that it sleeps, no page that wakes it is requested, whatever is configured."""
     fetch = single(asleep=True)
     found = snapshot(fetch, told)
     assert deep(fetch) == []
@@ -76,14 +76,14 @@ def test_new_builds_answer_metrics_in_their_sleep() -> None:
 
 
 def test_a_server_that_cannot_sleep_is_always_asked() -> None:
-    """Builds before idle sleep (/props has no is_sleeping) keep their model, whoever asks."""
+    """Builds without idle sleep (/props has no is_sleeping) are always read in full."""
     fetch = Recording("llama-server-2025")
     assert snapshot(fetch, care()).engine.output_tokens == 340
     assert deep(fetch) == ["/metrics", "/slots"]
 
 
 def test_a_router_is_asked_only_about_loaded_models_and_told_to_load_none() -> None:
-    """Of a router's models only those that are loaded are asked for, each with autoload=false."""
+    """Only loaded models of a router are requested, each with autoload=false."""
     fetch = Recording("llama-server-router")
     snapshot(fetch, care(metrics="on"))
     assert deep(fetch) == [
@@ -95,7 +95,7 @@ def test_a_router_is_asked_only_about_loaded_models_and_told_to_load_none() -> N
 
 
 def test_a_router_s_model_that_may_sleep_is_asked_only_after_its_own_traffic() -> None:
-    """Traffic to one model does not keep another awake: each is asked about under its own names."""
+    """Traffic to one model does not keep another awake: each model's own names are looked up."""
     fetch = Recording("llama-server-router")
     asked_about: list[frozenset[str] | None] = []
 
@@ -129,7 +129,7 @@ def test_a_router_s_models_count_for_themselves() -> None:
 
 
 def test_kv_cache_usage_is_that_of_working_slots() -> None:
-    """Without a gauge of the server's own, usage is the tokens of slots that work; idle ones hold theirs for nobody."""
+    """Without a gauge of the server's own, usage is the tokens of busy slots; idle slots do not count."""
     slots = [
         {"id": 0, "n_ctx": 1000, "is_processing": True, "n_prompt_tokens": 300},
         {"id": 1, "n_ctx": 1000, "is_processing": False, "n_prompt_tokens": 900},
@@ -144,14 +144,14 @@ def test_kv_cache_usage_is_that_of_working_slots() -> None:
 
 
 def test_slots_that_do_not_say_what_they_hold_make_no_usage() -> None:
-    """An older server's slots know no tokens: usage is then absent, not 0."""
+    """Slots of an older server have no tokens: usage is absent, not 0."""
     slots = [{"id": 0, "n_ctx": 1000, "is_processing": True}]
     fetch = Recording("llama-server-pages", slots=json.dumps(slots).encode())
     assert snapshot(fetch, care(metrics="on")).engine.kv_cache_usage_ratio is None
 
 
 def test_without_metrics_the_slots_tell_what_runs() -> None:
-    """A server that was started without --metrics still says how many requests run."""
+    """A server without --metrics still reports the number of running requests."""
     fetch = Recording("llama-server-pages")
     del fetch.pages["/metrics"]
     engine = snapshot(fetch, care(metrics="on")).engine
@@ -159,7 +159,7 @@ def test_without_metrics_the_slots_tell_what_runs() -> None:
 
 
 def test_a_router_that_lists_models_without_end_is_not_asked_without_end() -> None:
-    """However many models it says are loaded, a poll ends."""
+    """A poll reads at most 128 pages, however many models a router lists."""
     entries = [{"id": f"m{n}", "status": {"value": "loaded", "args": ["llama-server"]}} for n in range(1000)]
     fetch = Recording("llama-server-router")
     fetch.pages["/v1/models"] = json.dumps({"data": entries}).encode()
@@ -168,6 +168,6 @@ def test_a_router_that_lists_models_without_end_is_not_asked_without_end() -> No
 
 
 def test_a_router_s_model_that_sleeps_is_told_from_one_that_is_unloaded() -> None:
-    """Both are not loaded; the process of one that sleeps lives on."""
+    """Neither is loaded; the process of a sleeping model still runs."""
     found = snapshot(Recording("llama-server-router"), care()).models
     assert {model.name for model in found if model.asleep} == {"asleep"}

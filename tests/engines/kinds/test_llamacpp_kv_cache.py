@@ -26,12 +26,12 @@ SERVER = ("llama-server", "--model", "a.gguf")
     ],
 )
 def test_slots_share_one_cache_or_have_one_each(arguments: tuple[str, ...], slots: float, fits: float | None) -> None:
-    """Slots that share show the context of all, others their own; where that is not known nothing is claimed."""
+    """Slots with a shared cache report all of it, others their own part; in unclear cases the capacity is absent."""
     assert capacity(arguments, slots, 1000, 32768) == fits
 
 
 def test_a_shared_cache_may_be_larger_than_a_slot_shows() -> None:
-    """A slot shows at most the context its model was trained for: how much larger the cache is, is not known."""
+    """A slot reports at most the model's training context: a larger shared cache has an unknown capacity."""
     assert capacity(SERVER, 4, 1000, 1000) is None
     assert capacity(SERVER, 1, 1000, 1000) == 1000
     assert capacity(SERVER, 4, 1000, None) == 1000

@@ -5,7 +5,7 @@ from tests.support.pages import pages
 
 
 def test_ranks_of_one_engine_count_once() -> None:
-    """Tensor-parallel ranks that all report the same requests are one; data-parallel engines add up."""
+    """Tensor-parallel ranks report the same requests and count once; data-parallel engines are summed."""
     lines = [
         f'sglang:{name}{{model_name="m",tp_rank="{tp}",dp_rank="{dp}"}} {value}'
         for name, value in (("num_running_reqs", 3), ("max_total_num_tokens", 100))

@@ -5,7 +5,7 @@ from tests.support.pages import pages
 
 
 def test_requests_of_one_model_are_counted_those_of_several_are_not() -> None:
-    """With several models one may be an ensemble, whose requests count for its parts as well."""
+    """One of several models may be an ensemble, whose requests are also counted by its parts."""
     alone = b"\n".join(
         b'nv_%s{model="m",version="1"} %d' % line
         for line in (

@@ -15,20 +15,20 @@ def models(*entries: dict[str, Any], metrics: bytes = b"") -> list[Model]:
 
 
 def test_names_of_one_model_are_one_model() -> None:
-    """--served-model-name with several names lists the same weights several times: it is loaded once."""
+    """Several names of --served-model-name list the same weights: the model is loaded once."""
     found = models({"id": "chat", "root": "/m"}, {"id": "chat-8b", "root": "/m", "max_model_len": 1})
     assert found == [Model("chat", aliases=("chat-8b",), loaded=True)]
 
 
 def test_adapters_are_models_of_their_own() -> None:
-    """A LoRA adapter names its parent; two without a root are two models."""
+    """A LoRA adapter names its base model; two models without a root are two models."""
     found = models({"id": "base", "root": "/m"}, {"id": "lora", "root": "/m", "parent": "base"})
     assert [model.name for model in found] == ["base", "lora"]
     assert [model.name for model in models({"id": "a"}, {"id": "b"})] == ["a", "b"]
 
 
 def test_an_engine_that_sleeps_has_no_model_loaded() -> None:
-    """Sleep mode gives the memory back: the model is not loaded then; without that gauge it is."""
+    """In sleep mode the model is not loaded; without that gauge it is."""
     state = b'vllm:engine_sleep_state{engine="0",sleep_state="%s"} %d\n'
     asleep = state % (b"awake", 0) + state % (b"weights_offloaded", 1)
     assert [model.loaded for model in models({"id": "a"}, metrics=asleep)] == [False]
@@ -37,7 +37,7 @@ def test_an_engine_that_sleeps_has_no_model_loaded() -> None:
 
 
 def test_a_huge_cache_is_no_capacity() -> None:
-    """Numbers beyond what a number can hold are none, and never a failure."""
+    """Numbers beyond a float are absent and do not raise."""
     size = b"9" * 400
     page = b'vllm:cache_config_info{block_size="%s",num_gpu_blocks="%s"} 1\n' % (size, size)
     served = {**pages("vllm"), "/metrics": page}
