@@ -15,7 +15,7 @@ from tests.support.stand_in import standing_in, status
 
 
 def test_what_is_found_can_be_pasted() -> None:
-    """Servers are found by their ports, named after their kinds, and printed as YAML that is a valid configuration."""
+    """Servers are found by port, named after their kinds, and printed as valid YAML configuration."""
     with standing_in(pages("ollama")) as ollama, standing_in(pages("vllm")) as one, standing_in(pages("vllm")) as two:
         ports = (free_port(), ollama.port, one.port, two.port)
         found = discover("127.0.0.1", ports, 5)
@@ -30,14 +30,14 @@ def test_what_is_found_can_be_pasted() -> None:
 
 
 def test_looking_does_no_harm() -> None:
-    """No page that loads, wakes or keeps a model is asked for."""
+    """No page that loads or wakes a model, or keeps it loaded, is requested."""
     with standing_in(pages("llama-server-pages")) as server:
         assert len(discover("127.0.0.1", (server.port,), 5)) == 1
         assert not [path for path in server.asked if path.startswith(("/metrics", "/slots", "/health"))]
 
 
 def test_a_server_that_wants_a_key_is_found() -> None:
-    """LiteLLM says what it is without a key: it is printed with a hint, though its models stay unknown."""
+    """LiteLLM is detected without a key: it is printed with a hint, and its models are unknown."""
     with standing_in({**pages("litellm"), "/v1/models": status(401)}) as server:
         text = report("127.0.0.1", (server.port,), discover("127.0.0.1", (server.port,), 5))
     assert "litellm, which lists no model: it may need a key" in text
@@ -46,7 +46,7 @@ def test_a_server_that_wants_a_key_is_found() -> None:
 
 @pytest.mark.parametrize("kind", ["vllm", "sglang"])
 def test_an_engine_that_wants_a_key_is_known_by_its_metrics(kind: str) -> None:
-    """VLLM and SGLang keep their models for those who have a key, and show their metrics to anybody."""
+    """Without a key, vLLM and SGLang do not list models, and are detected by their metrics."""
     with standing_in({**pages(kind), "/v1/models": status(401)}) as server:
         text = report("127.0.0.1", (server.port,), discover("127.0.0.1", (server.port,), 5))
     assert f"# {kind}, which lists no model: it may need a key" in text
@@ -56,7 +56,7 @@ def test_an_engine_that_wants_a_key_is_known_by_its_metrics(kind: str) -> None:
 
 @pytest.mark.parametrize("code", [401, 403])
 def test_what_only_wants_a_key_is_said_and_not_claimed(code: int) -> None:
-    """It may be anything: it stands there as a comment that is a valid entry once its marks are taken away."""
+    """A server of unknown kind is a comment, which is a valid entry without its comment marks."""
     locked = {path: status(code) for path in ("/v1/models", "/metrics", "/props", "/api/ps", "/info", "/v2")}
     with standing_in(locked) as server, standing_in(pages("ollama")) as ollama:
         text = report("h", (1,), discover("127.0.0.1", (server.port, ollama.port), 5))
@@ -71,20 +71,20 @@ def test_what_only_wants_a_key_is_said_and_not_claimed(code: int) -> None:
 
 
 def test_something_else_is_not_claimed() -> None:
-    """A server that is none, and one that hides its metrics as well, are no finding."""
+    """A server that is no model server, or that hides its metrics as well, is not printed."""
     with standing_in({"/": b"hello"}) as server:
         assert discover("127.0.0.1", (server.port,), 5) == []
 
 
 def test_names_from_servers_cannot_break_the_yaml() -> None:
-    """A model's name with a line end stays within its comment."""
+    """A model's name with a line break stays within its comment."""
     with standing_in({"/api/ps": b'{"models":[{"name":"a\\nproxy: {}"}]}'}) as server:
         text = report("h", (server.port,), discover("127.0.0.1", (server.port,), 5))
     assert set(yaml.safe_load(text)) == {"servers"}
 
 
 def test_nothing_there_is_said_and_is_exit_code_1() -> None:
-    """The subcommand says where it looked; exit code 1 when nothing answers there (a host that cannot exist)."""
+    """The subcommand prints the addresses tried; exit code 1 without any response (from a host that cannot exist)."""
     result = subprocess.run(
         [sys.executable, "-m", "modelhost_exporter", "discover", "no-such-host.invalid"],
         capture_output=True,
@@ -98,6 +98,6 @@ def test_nothing_there_is_said_and_is_exit_code_1() -> None:
 
 
 def test_every_kind_has_a_usual_port() -> None:
-    """Whatever can be configured can be discovered."""
+    """Every kind that can be configured can be discovered."""
     assert all(set(kinds.engine_kind(kind).PORTS) <= set(usual_ports()) for kind in SERVERS.values())
     assert all(kinds.engine_kind(kind).PORTS for kind in SERVERS.values())

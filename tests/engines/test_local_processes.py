@@ -36,7 +36,7 @@ def machine(*processes: Any) -> Any:
 
 
 def test_a_server_is_the_process_that_listens_and_its_children() -> None:
-    """Found by program and port; memory is that of the whole family."""
+    """A server is found by program and port; its memory is that of all its processes."""
     runner = process(12, ["/usr/lib/ollama/runner"], rss=1000)
     source = machine(
         process(10, ["/usr/bin/ollama", "serve"], 11435),
@@ -70,20 +70,20 @@ def test_both_directions_agree() -> None:
 
 @pytest.mark.parametrize("host", ["10.0.0.7", "gpu.example", ""])
 def test_a_server_of_another_machine_has_no_processes_here(host: str) -> None:
-    """A process on this machine that happens to listen on the same port is not the server's."""
+    """A process on this machine that listens on the same port as a remote server is not that server."""
     source = machine(process(11, ["ollama", "serve"], 11434))
     assert LocalProcesses(host, 11434, source).find(["ollama"]) is None
 
 
 def test_a_forwarded_port_is_not_the_server() -> None:
-    """What listens for a container or through a tunnel is another program: its memory says nothing of the model."""
+    """A container's proxy or a tunnel listens for another program: its memory is not the model's."""
     source = machine(process(11, ["docker-proxy", "-host-port", "8000"], 8000), process(12, ["ssh", "vllm-host"], 8000))
     assert LocalProcesses("127.0.0.1", 8000, source).find(["vllm"]) is None
     assert LocalProcesses("127.0.0.1", 8000, source).find([]) is None
 
 
 def test_a_process_that_may_not_be_seen_is_passed_over() -> None:
-    """Processes of other users, or that end meanwhile, are no error."""
+    """Processes of other users, and processes that end meanwhile, are no error."""
 
     def denied() -> list[str]:
         raise psutil.AccessDenied
@@ -95,7 +95,7 @@ def test_a_process_that_may_not_be_seen_is_passed_over() -> None:
 
 
 def test_the_machine_is_walked_once_a_minute() -> None:
-    """Between two walks only the known processes are looked at; a server that was away is looked for anew."""
+    """Between two searches only the known processes are read; a server that was away is searched for again."""
     now, walks = [0.0], list[float]()
     source = machine(process(11, ["llama-server"], 8080))
     walk = source.process_iter

@@ -23,13 +23,13 @@ PAGES = sorted(CAPTURES.glob("*/metrics.prom"))
 
 
 def _sorted(samples: Iterable[tuple[str, Mapping[str, str], float]]) -> list[tuple[str, list[tuple[str, str]], float]]:
-    """Return samples in an order; the library puts _total behind every counter."""
+    """Return samples in a fixed order; prometheus_client appends _total to every counter."""
     return sorted((name.removesuffix("_total"), sorted(labels.items()), value) for name, labels, value in samples)
 
 
 @pytest.mark.parametrize("file", PAGES, ids=lambda file: file.parent.name)
 def test_every_sample_is_prometheus_client_s(file: Path) -> None:
-    """On every captured page each of the engine's samples has the labels and the value that the library reads."""
+    """On every captured page, the engine's samples have the labels and values that prometheus_client parses."""
     text = file.read_text()
     prefix = next(prefix for prefix in PREFIXES if f"\n{prefix}" in text)
     theirs = [
@@ -46,7 +46,7 @@ def test_every_sample_is_prometheus_client_s(file: Path) -> None:
 
 @given(value=st.text(max_size=30).filter(lambda text: "\r" not in text))
 def test_any_label_value_is_read_back(value: str) -> None:
-    """What the library escapes (quotes, backslashes, line ends, braces) is read back as it was."""
+    """Values that prometheus_client escapes (quotes, backslashes, line ends, braces) are unescaped."""
     registry = CollectorRegistry()
     Counter("vllm_things", "Things.", ["name"], registry=registry).labels(value).inc(3)
     page = EnginePage(generate_latest(registry), "vllm_")
@@ -56,7 +56,7 @@ def test_any_label_value_is_read_back(value: str) -> None:
 
 
 def test_what_is_no_number_is_left_out() -> None:
-    """NaN, infinity, negative numbers and words are no values; the other series count."""
+    """NaN, infinity, negative numbers and text are skipped; the other series are read."""
     lines = [
         "x:a 1",
         "x:a NaN",
@@ -73,12 +73,12 @@ def test_what_is_no_number_is_left_out() -> None:
 
 
 def test_a_series_that_is_there_twice_counts_once() -> None:
-    """Of a series that a page has twice, which it must not, the last counts."""
+    """Of duplicate series, which are invalid, the last is used."""
     assert EnginePage(b'x:a{b="c"} 1\nx:a{b="c"} 2\nx:a 4', "x:").total("a") == 6
 
 
 def test_ranks_that_do_the_same_work_count_once() -> None:
-    """Series that only differ in labels of copies are one: their largest; other labels still tell series apart."""
+    """Series that differ only in replica labels count once, with the maximum; other labels distinguish series."""
     lines = [
         *(f'x:a{{tp="{tp}",dp="{dp}",q="a\\"b"}} {value}' for tp, dp, value in ((0, 0, 1), (1, 0, 2), (0, 1, 4))),
         *(f'x:h_bucket{{le="{bound}",tp="{tp}"}} 3' for bound in ("1", "+Inf") for tp in (0, 1)),
@@ -91,20 +91,20 @@ def test_ranks_that_do_the_same_work_count_once() -> None:
 
 
 def test_the_first_prefix_on_the_page_counts() -> None:
-    """A page that has an engine's old and new names at once is not counted twice."""
+    """A page with an engine's old and new names is not counted twice."""
     page = EnginePage(b"sglang_n 1\nsglang:n 1\n", "sglang:", "sglang_")
     assert page.total("n") == 1
     assert not EnginePage(b"other 1\n", "sglang:", "sglang_")
 
 
 def test_a_mean_that_is_no_ratio_is_absent() -> None:
-    """A usage above 1 cannot be a share: it is left out instead of guessed at."""
+    """A usage above 1 is no share, and is left out."""
     assert EnginePage(b'x:u{e="0"} 0.25\nx:u{e="1"} 0.75\n', "x:").ratio("u") == 0.5
     assert EnginePage(b"x:u 45\n", "x:").ratio("u") is None
 
 
 def test_histograms_are_summed_by_bound() -> None:
-    """Series of one histogram are added bucket by bucket, as the library wrote them."""
+    """Series of one histogram are added by bucket, as prometheus_client renders them."""
     registry = CollectorRegistry()
     times = Histogram("x_t_seconds", "Times.", ["engine"], buckets=(0.1, 1), registry=registry)
     for engine, value in (("0", 0.05), ("0", 0.5), ("1", 0.5), ("1", 5.0)):
@@ -130,12 +130,12 @@ def test_histograms_are_summed_by_bound() -> None:
     ],
 )
 def test_a_histogram_that_is_not_whole_is_absent(page: str) -> None:
-    """No +Inf, falling counts, no sum, different bounds, a bound that is no number or below 0: no histogram at all."""
+    """A histogram without +Inf or sum, with decreasing counts, other bounds or invalid bounds is left out."""
     assert EnginePage(page.encode(), "x_").histogram("t") is None
 
 
 def test_a_long_line_costs_itself() -> None:
-    """A line of more than 4 kB is skipped; one of 4 kB and all the others count."""
+    """A line over 4 kB is skipped; one of 4 kB and all others are read."""
     name = "b" * (MAX_LINE_BYTES - 10)
     page = EnginePage(f'x:a{{{name}="b"}} 8\nx:a{{{name[5:]}="c"}} 1\nx:a{{d="e"}} 2\n'.encode(), "x:")
     assert page.total("a") == 3
@@ -143,7 +143,7 @@ def test_a_long_line_costs_itself() -> None:
 
 @pytest.mark.parametrize("written", ["1e308", "9" * 300, "1.1e100", "1e999"])
 def test_numbers_that_would_overflow_are_left_out(written: str) -> None:
-    """Sums and products of what is left are finite, however many there are."""
+    """Sums and products of the accepted values are finite, however many there are."""
     lines = [f'x:a{{b="{number}"}} {written}\nx:c{{b="{number}"}} 1e100' for number in range(1000)]
     page = EnginePage("\n".join([*lines, "x:a 1"]).encode(), "x:")
     assert page.total("a") == 1
@@ -153,7 +153,7 @@ def test_numbers_that_would_overflow_are_left_out(written: str) -> None:
 
 
 def test_a_page_of_too_many_samples_is_not_understood() -> None:
-    """Half of it would be sums that are wrong."""
+    """A partial page would result in wrong sums."""
     line = 'x:a{b="%d"} 1\n'
     assert EnginePage("".join(line % n for n in range(MAX_SAMPLES)).encode(), "x:").total("a") == MAX_SAMPLES
     with pytest.raises(UnexpectedContent, match="more than 50000 samples"):

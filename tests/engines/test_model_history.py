@@ -26,12 +26,12 @@ def states(history: ModelHistory) -> dict[str, tuple[bool | None, int, int]]:
 
 
 def test_what_is_loaded_at_first_sight_was_not_seen_loading() -> None:
-    """Models that are loaded when the exporter starts count no load."""
+    """Models already loaded when the exporter starts do not count as loads."""
     assert states(polled(snapshot("a", unloaded=("b",)))) == {"a": (True, 0, 0), "b": (False, 0, 0)}
 
 
 def test_models_may_be_looked_at_while_a_poll_finds_others() -> None:
-    """Probes have a thread of their own."""
+    """Probes run in their own thread."""
     history = polled(snapshot("a", "b"))
     looking = history.models()
     assert next(looking)[0] == "a"
@@ -40,25 +40,25 @@ def test_models_may_be_looked_at_while_a_poll_finds_others() -> None:
 
 
 def test_loads_and_unloads_are_transitions() -> None:
-    """Each change between two polls counts once, also for a model that comes and goes from the list."""
+    """Each change between two polls counts once, also for a model that appears in the list or leaves it."""
     history = polled(snapshot("a"), snapshot("a", "b"), snapshot("b"), snapshot("b"), snapshot("a", "b"))
     assert states(history) == {"a": (True, 1, 1), "b": (True, 1, 0)}
 
 
 def test_a_server_that_is_away_has_unloaded_nothing() -> None:
-    """An outage is no unload: what is loaded before and after it counts nothing."""
+    """An outage is no unload: a model loaded before and after it counts nothing."""
     assert states(polled(snapshot("a"), None, None, snapshot("a"))) == {"a": (True, 0, 0)}
 
 
 def test_models_without_states_leave_no_trace() -> None:
-    """A server that only lists names has neither loads nor models that are gone."""
+    """A server that lists names only has no loads, and no models that were removed."""
     listed = ServerSnapshot("openai", models=(Model("a"), Model("b")))
     history = polled(listed, ServerSnapshot("openai", models=(Model("b"),)))
     assert states(history) == {"b": (None, 0, 0)}
 
 
 def test_a_server_that_loads_other_models_all_the_time_takes_little_memory() -> None:
-    """Hundreds of states are kept, so a state is small; with more names it is not known what is loaded."""
+    """Hundreds of states are kept, so a state is small; with more names, loaded models are unknown."""
     history = ModelHistory(64)
     tracemalloc.start()
     try:
@@ -71,20 +71,20 @@ def test_a_server_that_loads_other_models_all_the_time_takes_little_memory() -> 
 
 
 def test_models_are_capped() -> None:
-    """A server that lists ever new names gets max_models series; endless names get none."""
+    """A server that lists new names in each poll gets max_models series; very long names get none."""
     history = polled(*(snapshot(f"model-{number}", "x" * 300) for number in range(10)), max_models=3)
     assert list(states(history)) == ["model-0", "model-1", "model-2"]
 
 
 def test_a_state_of_too_many_names_is_not_known() -> None:
-    """A server that says another long list in each poll fills no memory: no request of then is cold."""
+    """After a poll with too many names no request counts as cold, so that long lists fill no memory."""
     names = [f"m{number}" for number in range(257)]
     assert not polled(snapshot("a", *names)).is_cold("b", 5, 6)
     assert polled(snapshot(*names[1:])).is_cold("b", 5, 6)
 
 
 def test_a_request_for_a_model_that_is_not_loaded_is_cold() -> None:
-    """What the last poll before a request said decides; a server that was away decides nothing."""
+    """The last poll before a request decides whether it was cold; a server that was down decides nothing."""
     history = polled(snapshot("a"), snapshot(), None, snapshot("a"))
     assert not history.is_cold("a", 5, 6)
     assert history.is_cold("a", 15, 19)
@@ -95,7 +95,7 @@ def test_a_request_for_a_model_that_is_not_loaded_is_cold() -> None:
 
 
 def test_the_first_answer_ends_the_cold() -> None:
-    """Requests that came before a model answered are cold; later ones are not, though no poll has seen it loaded."""
+    """Requests from before the model's first response are cold; later ones are not, even before the next poll."""
     history = polled(snapshot())
     assert history.is_cold("a", 1, 5)
     assert history.is_cold("a", 2, 5.1)
@@ -104,7 +104,7 @@ def test_the_first_answer_ends_the_cold() -> None:
 
 
 def test_a_later_poll_makes_it_cold_again() -> None:
-    """Once a poll confirms that the model is gone again, the next request is cold again."""
+    """Once a poll shows that the model is unloaded again, the next request is cold again."""
     history = polled(snapshot())
     assert history.is_cold("a", 1, 5)
     history.poll(10, snapshot("a"))
@@ -114,19 +114,19 @@ def test_a_later_poll_makes_it_cold_again() -> None:
 
 
 def test_a_server_that_keeps_its_model_has_no_cold_requests() -> None:
-    """VLLM loads nothing on request, whatever names are asked for."""
+    """VLLM loads no model on request, whatever name is requested."""
     assert not polled(snapshot("a", on_request="never")).is_cold("b", 1, 2)
 
 
 def test_a_single_model_answers_to_any_name() -> None:
-    """llama.cpp with one model loads that one, whatever the request calls it."""
+    """A llama.cpp with one model loads that one, whatever name a request has."""
     asleep = snapshot(unloaded=("a",), on_request="by_any_name")
     assert polled(asleep).is_cold("gpt-4", 1, 2)
     assert not polled(snapshot("a", on_request="by_any_name")).is_cold("gpt-4", 1, 2)
 
 
 def test_the_length_of_a_load_is_that_of_the_engine_or_of_the_request() -> None:
-    """A request that waited for a load can say how long, under any of the model's names."""
+    """A request that waited for a load provides its duration, under any of the model's names."""
     history = polled(ServerSnapshot("ollama", models=(Model("a:latest", aliases=("a",), loaded=True),)))
     history.note_load("a", 1, 2.5)
     ((_, known),) = history.models()
@@ -134,7 +134,7 @@ def test_the_length_of_a_load_is_that_of_the_engine_or_of_the_request() -> None:
 
 
 def test_of_requests_that_waited_for_one_load_the_first_tells_how_long_it_took() -> None:
-    """One that came when the load was nearly done was told next to nothing; the next load has a length of its own."""
+    """The first request of a load waited longest, so its duration is kept; the next load has its own."""
     history = polled(snapshot(unloaded=("a",)), snapshot("a"), snapshot(unloaded=("a",)))
     known = dict(history.models())["a"]
     history.note_load("a", 1, 2.5)

@@ -60,7 +60,7 @@ def test_a_sleeping_model_is_never_woken(told: PollPolicy) -> None:
 
 
 def test_new_builds_answer_metrics_in_their_sleep() -> None:
-    """Since #27376 /metrics neither wakes nor keeps awake; /slots still does, and waits for a server that works."""
+    """Since #27376 /metrics does not wake a model or keep it awake; /slots still does, and waits for a busy server."""
     fetch = single(asleep=True, build="b11434-abcdef0")
     assert snapshot(fetch, care()).engine.output_tokens == 226
     assert deep(fetch) == ["/metrics"]

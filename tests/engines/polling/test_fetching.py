@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def server() -> Iterator[StandIn]:
-    """Give a server with one good page."""
+    """Serve one valid page."""
     with standing_in({"/page": b"hello"}) as stand_in:
         yield stand_in
 
@@ -38,7 +38,7 @@ def failure(server: StandIn, path: str, timeout_seconds: float = 10.0) -> str:
 
 
 def test_one_connection_serves_many_requests(server: StandIn) -> None:
-    """Requests in a row share a connection, refusals included, and carry the configured headers."""
+    """Consecutive requests share a connection, error responses included, and send the configured headers."""
     client = fetcher(server)
     assert [client.get("/page") for _ in range(3)] == [b"hello"] * 3
     with pytest.raises(NotServed):
@@ -59,7 +59,7 @@ def test_one_connection_serves_many_requests(server: StandIn) -> None:
     ],
 )
 def test_a_server_may_close_after_its_answer(server: StandIn, head: bytes) -> None:
-    """Replies on a connection that ends with them (llama.cpp's router, HTTP/1.0) are read whole, time and again."""
+    """Responses that end with the connection (llama.cpp's router, HTTP/1.0) are read completely, repeatedly."""
 
     def write(handler: BaseHTTPRequestHandler) -> None:
         handler.wfile.write(head)
@@ -73,7 +73,7 @@ def test_a_server_may_close_after_its_answer(server: StandIn, head: bytes) -> No
 
 
 def test_a_path_in_front_is_kept() -> None:
-    """A URL with a path asks below it."""
+    """Pages are requested below the path of the URL."""
     with standing_in({"/llm/v1/models": b"{}"}) as server:
         client = Fetcher(f"{server.url}/llm", {}, 10)
         assert client.get("/v1/models") == b"{}"
@@ -82,7 +82,7 @@ def test_a_path_in_front_is_kept() -> None:
 
 @pytest.mark.parametrize("code", [400, 401, 404, 500, 501, 503])
 def test_an_error_status_is_a_page_that_is_not_served(server: StandIn, code: int) -> None:
-    """A server that refuses is there, whatever the status says."""
+    """A server that responds with an error is reachable, whatever the status is."""
     server.pages["/page"] = status(code, b"no")
     client = fetcher(server)
     with pytest.raises(NotServed):
@@ -91,7 +91,7 @@ def test_an_error_status_is_a_page_that_is_not_served(server: StandIn, code: int
 
 
 def test_a_redirect_within_the_server_is_followed(server: StandIn) -> None:
-    """LiteLLM redirects /metrics to /metrics/: on the same server that is followed, with the headers."""
+    """LiteLLM's redirect of /metrics to /metrics/ is followed, with the headers, because it is on the same server."""
     server.pages["/old"] = status(307, Location="/page")
     server.pages["/older"] = status(301, Location=f"{server.url}/old")
     client = fetcher(server)
@@ -108,21 +108,21 @@ def test_a_redirect_to_another_server_is_not_followed(server: StandIn) -> None:
 
 
 def test_a_redirect_loop_ends(server: StandIn) -> None:
-    """A page that is redirected to itself is given up after a few turns."""
+    """A redirect loop ends after a few requests."""
     server.pages["/loop"] = status(302, Location="/loop")
     assert failure(server, "/loop") == "redirect"
     assert server.asked.count("/loop") <= 4
 
 
 def test_100_megabytes_are_not_taken(server: StandIn) -> None:
-    """A body beyond the limit is given up as soon as the limit is passed."""
+    """Reading a body stops at the size limit."""
     server.pages["/huge"] = huge
     assert failure(server, "/huge") == "too_large"
 
 
 @pytest.mark.parametrize("kind", ["hang", "drip"])
 def test_the_time_out_is_of_the_whole_request(server: StandIn, kind: str) -> None:
-    """A server that says nothing, and one that drips a byte now and then, both cost the time-out and no more."""
+    """A server that does not respond, or sends single bytes, delays the poll by one timeout at most."""
     server.pages["/slow"] = getattr(server, kind)
     began = time.monotonic()
     assert failure(server, "/slow", timeout_seconds=0.2) == "timeout"
@@ -131,13 +131,13 @@ def test_the_time_out_is_of_the_whole_request(server: StandIn, kind: str) -> Non
 
 @pytest.mark.parametrize("page", [cut_off, not_http])
 def test_what_is_no_http_is_named(server: StandIn, page: object) -> None:
-    """An answer that breaks off, or that is of another protocol, is an error of its own and leaves no half page."""
+    """A truncated response, or one of another protocol, is a separate error, and no partial page is returned."""
     server.pages["/odd"] = page  # type: ignore[assignment]
     assert failure(server, "/odd") == "not_http"
 
 
 def test_nobody_there_is_unreachable() -> None:
-    """A port that nobody listens on is unreachable, at once."""
+    """A port without a listener is unreachable, at once."""
     client = Fetcher(f"http://127.0.0.1:{free_port()}", {}, 10)
     with pytest.raises(OSError) as caught:  # noqa: PT011 - the reason is compared
         client.get("/")
@@ -145,7 +145,7 @@ def test_nobody_there_is_unreachable() -> None:
 
 
 def test_a_connection_that_was_closed_meanwhile_is_opened_anew(server: StandIn) -> None:
-    """A server that closes after each answer without saying so costs a second connection, not a failure."""
+    """A server that closes each connection without announcing it costs a second connection, not a failure."""
 
     def close_after(handler: object) -> None:
         status(200, b"bye")(handler)  # type: ignore[arg-type]
@@ -158,7 +158,7 @@ def test_a_connection_that_was_closed_meanwhile_is_opened_anew(server: StandIn) 
 
 
 def test_a_post_is_not_sent_twice(server: StandIn) -> None:
-    """A probe that gets no answer on a kept connection is an error: nothing but a GET is ever repeated."""
+    """A probe without a response on a kept connection is an error, since only GET requests are repeated."""
 
     def leave(handler: BaseHTTPRequestHandler) -> None:
         handler.close_connection = True
@@ -177,7 +177,7 @@ def test_a_post_is_not_sent_twice(server: StandIn) -> None:
 
 
 def test_after_a_failure_the_next_request_works(server: StandIn) -> None:
-    """A broken page leaves no half connection behind."""
+    """After an invalid page the connection is not reused."""
     server.pages["/odd"] = cut_off
     client = fetcher(server)
     with pytest.raises(CannotFetch):
@@ -187,7 +187,7 @@ def test_after_a_failure_the_next_request_works(server: StandIn) -> None:
 
 
 def test_https_is_verified(server: StandIn) -> None:
-    """An https URL is spoken to in TLS: a server that is not who it should be is unreachable."""
+    """An https URL uses TLS: a server with an invalid certificate is unreachable."""
     client = Fetcher(server.url.replace("http:", "https:"), {}, 5)
     with pytest.raises(OSError) as caught:  # noqa: PT011 - the kind is compared
         client.get("/page")

@@ -33,7 +33,7 @@ _PREDICTED = r"^llamacpp:tokens_predicted_total (\S+)"
 
 @pytest.fixture(scope="module")
 def program() -> tuple[str, Path]:
-    """Return the program that the command becomes, and the model it serves: a router is started without one."""
+    """Return the path of the executable behind the command, and its model: a router is started without one."""
     with running(Program([COMMAND, str(free_port())])) as single:
         words: list[str] = []
 
@@ -46,7 +46,7 @@ def program() -> tuple[str, Path]:
 
 
 class Router:
-    """A router of alpha and beta, which are the same model."""
+    """A router with the models alpha and beta, which are the same file."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -57,13 +57,13 @@ class Router:
         return {entry["id"]: entry["status"]["value"] for entry in listed}
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
-        """Ask it for something."""
+        """Send a POST request."""
         headers = {"Content-Type": "application/json"}
         request = urllib.request.Request(f"{self.url}{path}", json.dumps(body).encode(), headers)  # noqa: S310 - our own server
         return json.loads(fetch(request))
 
     def ask(self, model: str) -> None:
-        """Have a model say a few tokens."""
+        """Request a few tokens from a model."""
         self.post("/v1/completions", {"model": model, "prompt": "One two", "max_tokens": 4, "ignore_eos": True})
 
     def unload(self, model: str) -> None:
@@ -72,7 +72,7 @@ class Router:
         wait_until(lambda: self.states()[model] == "unloaded", f"{model} is unloaded", every=0.2)
 
     def predicted(self, *models: str) -> float:
-        """Return the tokens that loaded models have counted, in their own words."""
+        """Return the sum of output tokens on the metrics pages of loaded models."""
         pages = [fetch(f"{self.url}/metrics?model={model}&autoload=false").decode() for model in models]
         return sum(float(n) for page in pages for n in re.findall(_PREDICTED, page, re.MULTILINE))
 
@@ -83,7 +83,7 @@ class Router:
 
 @pytest.fixture
 def router(program: tuple[str, Path], tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Router]:
-    """Give a router, with the flags that a test is marked with; its models are loaded by request, two at most."""
+    """Yield a router with the flags of the test's marker; requests load its models, two at most."""
     binary, model = program
     for name in ("alpha", "beta"):
         (tmp_path / f"{name}.gguf").symlink_to(model)
@@ -109,7 +109,7 @@ def shown(watch: ServerPoller) -> Readings:
 
 
 def test_polling_loads_nothing(router: Router) -> None:
-    """However its metrics are asked for, all models are known and none is loaded by that."""
+    """With every setting of metrics all models are listed, and polling loads none."""
     for metrics in ("auto", "on", "off"):
         watch = router.watched(metrics=metrics)
         for _ in range(3):
@@ -122,7 +122,7 @@ def test_polling_loads_nothing(router: Router) -> None:
 
 
 def test_a_loaded_model_is_read_and_the_others_left_alone(router: Router) -> None:
-    """What the engine says is what the loaded model says; four slots, as many as it likes, share one cache."""
+    """The engine's metrics are those of the loaded model; its four slots share one cache."""
     watch = router.watched()
     shown(watch)
     router.ask("alpha")
@@ -138,7 +138,7 @@ def test_a_loaded_model_is_read_and_the_others_left_alone(router: Router) -> Non
 
 
 def test_counters_outlive_the_models(router: Router) -> None:
-    """The server's counters are the sum of its models', and do not fall when one is unloaded or starts anew."""
+    """The server's counters are the sums of its models', and do not decrease when one is unloaded or restarted."""
     watch = router.watched()
     shown(watch)
     for name in ("alpha", "beta"):
@@ -157,7 +157,7 @@ def test_counters_outlive_the_models(router: Router) -> None:
 
 @pytest.mark.parametrize("router", [("--sleep-idle-seconds", "1")], indirect=True)
 def test_a_model_that_may_sleep_falls_asleep_while_it_is_polled(router: Router) -> None:
-    """Without traffic nothing that keeps it awake is asked for; asleep it is not loaded, and it is not woken."""
+    """Without traffic no page that keeps it awake is requested; asleep, it is not loaded, and is not woken."""
     passed = [Passed()]
     watch = router.watched(lambda: passed[0])
     router.ask("alpha")

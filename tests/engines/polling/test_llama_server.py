@@ -62,7 +62,7 @@ def shown(watched: ServerPoller) -> Readings:
 
 @needs_running
 def test_numbers_are_the_server_s_own() -> None:
-    """Every counter lies between what the server said just before and just after (others may use it meanwhile)."""
+    """Every counter is between the server's values just before and just after (others may use it meanwhile)."""
     fetcher = Fetcher(RUNNING, {}, 10)
     before = own_numbers(RUNNING)
     found = llamacpp.snapshot(fetcher.get, PollPolicy("on"))
@@ -88,7 +88,7 @@ def test_numbers_are_the_server_s_own() -> None:
 
 @needs_running
 def test_a_real_server_is_recognised_and_shown() -> None:
-    """Of unknown kind, it is found out, up, and its model loaded; on this machine its memory is that of its process."""
+    """A server of unknown kind is detected and up, with its model loaded and the memory of its process."""
     watched = watching(RUNNING)
     read = shown(watched)
     watched.close()
@@ -101,14 +101,14 @@ def test_a_real_server_is_recognised_and_shown() -> None:
 
 @pytest.fixture
 def started() -> Iterator[Server]:
-    """Give a server that falls asleep after a second without work."""
+    """Yield a server that falls asleep after a second without requests."""
     server = Server(free_port())
     yield server
     server.stop()
 
 
 class Server:
-    """A real llama.cpp server on one port, that can be started anew."""
+    """A real llama.cpp server on one port, which can be restarted."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -128,16 +128,16 @@ class Server:
             return False
 
     def stop(self) -> None:
-        """End it."""
+        """Stop the server."""
         self._running.__exit__(None, None, None)
 
     def sleeps(self) -> bool:
-        """Tell what it says of itself, without waking it."""
+        """Return the server's properties, without waking it."""
         sleeping: bool = json.loads(fetch(f"{self.url}/props"))["is_sleeping"]
         return sleeping
 
     def ask(self) -> None:
-        """Have it say a few tokens."""
+        """Request a few tokens."""
         body = json.dumps({"prompt": "One two", "n_predict": 4}).encode()
         headers = {"Content-Type": "application/json"}
         fetch(urllib.request.Request(f"{self.url}/completion", body, headers))  # noqa: S310 - our own server
@@ -145,7 +145,7 @@ class Server:
 
 @needs_command
 def test_polling_neither_keeps_awake_nor_wakes(started: Server) -> None:
-    """Polled all the time it falls asleep as if nobody asked, stays so, and what it did since is read after traffic."""
+    """A polled server falls asleep and stays asleep; its counters are read after the next traffic."""
     passed = [Passed()]
     watched = watching(started.url, passed)
     assert shown(watched)["model_loaded"] == {("s", "gemma-3-270m"): 1}
@@ -166,7 +166,7 @@ def test_polling_neither_keeps_awake_nor_wakes(started: Server) -> None:
 
 @needs_command
 def test_a_restart_is_passed_on(started: Server) -> None:
-    """While it is away it is down; afterwards its counters start again as the server's do, and polls go on."""
+    """A stopped server is down; after a restart its counters start at 0, and polling continues."""
     watched = watching(started.url, metrics="on")
     started.ask()
     before = shown(watched)["engine_output_tokens_total"]["s",]

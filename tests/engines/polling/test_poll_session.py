@@ -7,7 +7,7 @@ from modelhost_exporter.engines.polling.poll_session import PollSession
 
 
 class Pages:
-    """Answers by path: a body, or an exception to raise."""
+    """Responses by path: a body, or an exception to raise."""
 
     def __init__(self, **pages: bytes | Exception) -> None:
         self.pages = pages
@@ -23,7 +23,7 @@ class Pages:
 
 
 def test_each_page_is_fetched_once() -> None:
-    """Recognising a server and reading it share pages, refusals included."""
+    """Detection and snapshot share fetched pages, error responses included."""
     pages = Pages(a=b"1", b=KeyError("b"))
     visit = PollSession(pages, pytest.fail)
     assert (visit("a"), visit("a")) == (b"1", b"1")
@@ -34,7 +34,7 @@ def test_each_page_is_fetched_once() -> None:
 
 
 def test_a_server_that_never_answered_is_away() -> None:
-    """While nothing was answered a failure is the server's, and is counted."""
+    """Until a page was received, a failure is the server's, and is counted."""
     reasons: list[str] = []
     visit = PollSession(Pages(a=TimeoutError()), reasons.append)
     with pytest.raises(TimeoutError):
@@ -43,7 +43,7 @@ def test_a_server_that_never_answered_is_away() -> None:
 
 
 def test_a_page_that_times_out_costs_the_others() -> None:
-    """Once a page timed out no other is asked for: a half-dead server costs one time-out a poll, and stays up."""
+    """After a timeout no further page is requested: a slow server delays a poll by one timeout, and stays up."""
     reasons: list[str] = []
     pages = Pages(a=b"1", slow=TimeoutError(), b=b"2")
     visit = PollSession(pages, reasons.append)
@@ -56,7 +56,7 @@ def test_a_page_that_times_out_costs_the_others() -> None:
 
 
 def test_a_page_that_is_too_large_costs_itself() -> None:
-    """Other failures of one page leave the rest of the poll alone."""
+    """Other failures of one page do not affect the other pages."""
     reasons: list[str] = []
     visit = PollSession(Pages(a=b"1", big=CannotFetch("too_large", "big"), b=b"2"), reasons.append)
     visit("a")

@@ -29,7 +29,7 @@ HOUR = 3600.0
 
 @pytest.fixture
 def pollers() -> Iterator[Pollers]:
-    """Give a fleet that is closed at the end, when its threads have ended."""
+    """Yield pollers that are closed at the end; waits until their threads have ended."""
     pollers = Pollers(CollectorRegistry())
     yield pollers
     pollers.close()
@@ -37,7 +37,7 @@ def pollers() -> Iterator[Pollers]:
 
 
 def watches(thread: str) -> bool:
-    """Tell whether a thread polls or probes a server."""
+    """Return whether a thread polls or probes a server."""
     return thread.startswith(("poll-", "probe-"))
 
 
@@ -64,7 +64,7 @@ def up(pollers: Pollers) -> dict[tuple[str, ...], float]:
 
 
 def test_one_dead_server_delays_nothing(pollers: Pollers, server: StandIn) -> None:
-    """While one server hangs in its time-out the others are polled and shown, and a scrape asks nobody."""
+    """While one server hangs until its timeout the others are polled and exported, and a scrape polls none."""
     with standing_in({}) as dead:
         dead.pages = dict.fromkeys(("/v1/models", "/props", "/api/ps"), dead.hang)
         pollers.watch([configured("dead", dead, 20), configured("a", server), configured("b", server)])
@@ -78,7 +78,7 @@ def test_one_dead_server_delays_nothing(pollers: Pollers, server: StandIn) -> No
 
 
 def test_a_reload_keeps_what_did_not_change(pollers: Pollers, server: StandIn) -> None:
-    """Servers that stay keep their thread and their counts; new ones start, and those that are gone leave the page."""
+    """Unchanged servers keep their thread and counters; new ones start, and removed ones leave the page."""
     keep, leave = configured("keep", server), configured("leave", server)
     pollers.watch([keep, leave])
     wait_until(lambda: len(up(pollers)) == 2, "both are up")
@@ -92,7 +92,7 @@ def test_a_reload_keeps_what_did_not_change(pollers: Pollers, server: StandIn) -
 
 
 def test_a_changed_server_is_watched_anew(pollers: Pollers, server: StandIn) -> None:
-    """New settings of a server of the same name are in force at once."""
+    """New settings of a server with the same name take effect at once."""
     pollers.watch([configured("a", server)])
     before = pollers._by_name["a"]
     pollers.watch([configured("a", server, 7)])
@@ -102,7 +102,7 @@ def test_a_changed_server_is_watched_anew(pollers: Pollers, server: StandIn) -> 
 
 
 def test_a_closed_fleet_has_no_threads(server: StandIn) -> None:
-    """After close nothing polls any more."""
+    """Polling stops after close."""
     pollers = Pollers(CollectorRegistry())
     pollers.watch([configured("closing", server)])
     pollers.close()
@@ -111,7 +111,7 @@ def test_a_closed_fleet_has_no_threads(server: StandIn) -> None:
 
 
 class OncePolled:
-    """A schedule that runs each action once, in the caller's thread, and fails when no thread is left."""
+    """A schedule that runs each action once, in the caller's thread, and raises if no thread is free."""
 
     def __init__(self) -> None:
         self.threads_left = 1000
@@ -129,7 +129,7 @@ class OncePolled:
         *,
         at_once: bool = True,
     ) -> Started:
-        """Poll once; RuntimeError when no thread is left."""
+        """Poll once; RuntimeError if no thread is free."""
         del interval_seconds
         if self.threads_left == 0:
             raise RuntimeError("can't start new thread")
@@ -147,7 +147,7 @@ class OncePolled:
 
 @pytest.fixture
 def schedule() -> Iterator[OncePolled]:
-    """Give a schedule whose connections are closed at the end."""
+    """Yield a schedule whose connections are closed at the end."""
     schedule = OncePolled()
     yield schedule
     for close in schedule.closes:
@@ -166,7 +166,7 @@ class Started:
 
 
 def test_a_change_that_cannot_be_started_changes_nothing(server: StandIn, schedule: OncePolled) -> None:
-    """What was started for it is stopped, probes included, and what is in force stays as it is."""
+    """Pollers and probes that were started for it are stopped, and the current ones do not change."""
     schedule.threads_left = 4
     pollers = Pollers(CollectorRegistry(), schedule=schedule)
     pollers.watch([configured("a", server), configured("b", server)])
@@ -179,7 +179,7 @@ def test_a_change_that_cannot_be_started_changes_nothing(server: StandIn, schedu
 
 
 def test_a_change_is_undone_as_a_whole(server: StandIn, schedule: OncePolled) -> None:
-    """Before it is in force nothing of it is shown; undone, its servers are polled no more."""
+    """A prepared change exports nothing; after undoing it its servers are no longer polled."""
     pollers = Pollers(CollectorRegistry(), schedule=schedule)
     pollers.watch([configured("a", server)])
     change = pollers.prepare([configured("a", server), configured("b", server)])
@@ -189,7 +189,7 @@ def test_a_change_is_undone_as_a_whole(server: StandIn, schedule: OncePolled) ->
 
 
 def test_overdue_polls_are_no_success(server: StandIn, schedule: OncePolled, caplog: pytest.LogCaptureFixture) -> None:
-    """A server whose thread has died is not up any more, with the age of the last poll on the page, logged once."""
+    """A server whose thread has died is not up; the page has the age of its last poll, and one line is logged."""
     clock = [100.0]
     pollers = Pollers(CollectorRegistry(), dependencies=PollDependencies(now=lambda: clock[0]), schedule=schedule)
     pollers.watch([configured("a", server, timeout=1, interval=10)])
@@ -222,7 +222,7 @@ def test_a_server_that_was_never_polled_is_not_up(server: StandIn) -> None:
 
 
 def test_a_reload_replaces_a_thread_that_has_died(server: StandIn, schedule: OncePolled) -> None:
-    """Nothing has changed in the configuration, but the server is polled by a new thread."""
+    """The configuration is unchanged, and a new thread polls the server."""
     pollers = Pollers(CollectorRegistry(), schedule=schedule)
     pollers.watch([configured("a", server)])
     before = pollers._by_name["a"]
@@ -234,7 +234,7 @@ def test_a_reload_replaces_a_thread_that_has_died(server: StandIn, schedule: Onc
 
 
 def test_a_server_is_polled_again_and_again(pollers: Pollers, server: StandIn) -> None:
-    """Polls go on on their own clock."""
+    """Polling continues on its own schedule."""
     pollers.watch([configured("a", server, interval=0.01)])
     wait_until(lambda: server.asked.count("/api/ps") >= 3, "several polls")
 
@@ -244,12 +244,12 @@ def test_a_server_is_polled_again_and_again(pollers: Pollers, server: StandIn) -
     [(0, 0.5, 10), (0, 0.0, 9), (0, 1.0, 11), (1, 0.5, 10), (2, 0.5, 20), (3, 0.5, 40), (5, 0.5, 160), (99, 0.5, 160)],
 )
 def test_pauses_are_jittered_and_back_off(failures: int, chance: float, seconds: float) -> None:
-    """An interval is a tenth longer or shorter by chance, and doubles with each further failure, up to 16 times."""
+    """An interval varies by a tenth at random, and doubles with each further failure, up to 16 times."""
     assert pause(10, failures, chance) == pytest.approx(seconds)
 
 
 def test_a_schedule_ends_with_its_close() -> None:
-    """Once stopped, an action is not run again, and what it used is closed."""
+    """A stopped action is not run again, and its connections are closed."""
     ran, closed, stopped = threading.Event(), threading.Event(), threading.Event()
 
     def act() -> bool:
@@ -263,7 +263,7 @@ def test_a_schedule_ends_with_its_close() -> None:
 
 
 def test_a_schedule_survives_its_action() -> None:
-    """An error that nobody foresaw is a failure like others: the next one comes after its pause."""
+    """An unexpected error is a failure like any other: the next run follows after its pause."""
     stopped = threading.Event()
     runs: list[int] = []
 
@@ -279,7 +279,7 @@ def test_a_schedule_survives_its_action() -> None:
 
 
 def test_probes_wait_for_the_first_poll(pollers: Pollers, server: StandIn) -> None:
-    """The first probes come after an interval, when the models are known, and go on from there."""
+    """The first probes follow after an interval, when the models are known, and then continue."""
     server.pages["/v1/chat/completions"] = b'{"choices":[{}]}'
     probe = Probe(interval=Seconds(0.05))
     pollers.watch([replace(configured("a", server), probe=probe)])
@@ -307,7 +307,7 @@ def observed(
 
 
 def test_cold_starts_are_marked(pollers: Pollers, server: StandIn) -> None:
-    """A request that found its model not loaded counts, with its time to first token and its load; others do not."""
+    """A request whose model was not loaded counts as a cold start, with time to first token and load; others do not."""
     pollers.watch([configured("ollama", server)])
     wait_until(lambda: up(pollers) == {("ollama",): 1}, "it is up")
     pollers.note_request(observed("llama3.2", 0.0, 0.0))

@@ -26,7 +26,7 @@ GOOD = json.dumps({"choices": [{"message": {"content": "Hi"}}]}).encode()
 
 @pytest.fixture
 def server() -> Iterator[StandIn]:
-    """Serve LM Studio's pages: one model loaded, one not."""
+    """Serve LM Studio's pages with one loaded model and one that is not loaded."""
     with standing_in({**pages("lmstudio"), CHAT: GOOD}) as stand_in:
         yield stand_in
 
@@ -50,7 +50,7 @@ def probed(
 
 
 def test_loaded_models_are_probed_and_others_never_loaded(server: StandIn) -> None:
-    """Each loaded model gets one request for one token; one that is not loaded gets none, named or not."""
+    """Each loaded model receives one request for one token; one not loaded receives none, configured or not."""
     read = probed(server)
     assert read["probes_total"] == {("s", "google/gemma-3-12b", "ok"): 1}
     assert read["probe_duration_seconds_count"] == {("s", "google/gemma-3-12b"): 1}
@@ -61,13 +61,13 @@ def test_loaded_models_are_probed_and_others_never_loaded(server: StandIn) -> No
 
 
 def test_a_server_whose_models_are_not_known_any_more_is_not_probed(server: StandIn) -> None:
-    """Where a request loads a model, that it was loaded at the last poll but one is not enough."""
+    """If requests load models, a model must have been loaded at the last poll."""
     assert probed(server, then_gone=True) == {}
     assert server.bodies == []
 
 
 def test_an_engine_that_loads_nothing_is_probed_though_it_hides_its_models() -> None:
-    """VLLM has its model or does not run: a probe tells whether it still answers."""
+    """A running vLLM always has its model loaded: a probe shows whether it still responds."""
     with standing_in({**pages("vllm"), CHAT: GOOD}) as stand_in:
         assert probed(stand_in, then_gone=True)["probes_total"] == {("s", "Qwen/Qwen3-8B", "ok"): 1}
 
@@ -84,7 +84,7 @@ def test_an_engine_that_loads_nothing_is_probed_though_it_hides_its_models() -> 
     ],
 )
 def test_outcomes_are_told_apart(server: StandIn, answer: Any, outcome: str) -> None:
-    """Refusals, failures and answers that are none are counted under their own names, without a latency."""
+    """Error responses, failures and invalid responses are counted by their own results, without a duration."""
     server.pages[CHAT] = answer
     read = probed(server)
     assert read["probes_total"] == {("s", "google/gemma-3-12b", outcome): 1}
@@ -92,13 +92,13 @@ def test_outcomes_are_told_apart(server: StandIn, answer: Any, outcome: str) -> 
 
 
 def test_silence_is_a_timeout(server: StandIn) -> None:
-    """A model that is loaded but does not answer is told from one that nobody asks."""
+    """A loaded model that does not respond is distinguished from one without requests."""
     server.pages[CHAT] = server.hang
     assert probed(server)["probes_total"] == {("s", "google/gemma-3-12b", "timeout"): 1}
 
 
 def test_nobody_there_is_unreachable(server: StandIn) -> None:
-    """A server that cannot be reached is not a model that is slow."""
+    """An unreachable server is not a slow model."""
     read = probed(server, url=f"http://127.0.0.1:{free_port()}")
     assert read["probes_total"] == {("s", "google/gemma-3-12b", "upstream_unreachable"): 1}
 

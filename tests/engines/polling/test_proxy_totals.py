@@ -19,7 +19,7 @@ def observed(
 
 
 def test_totals_are_counted_by_server() -> None:
-    """Tokens, requests and requests under way are those of RequestMetrics; polls of clients are no traffic."""
+    """Tokens, requests and requests in flight are those of RequestMetrics; health checks of clients are no traffic."""
     registry = CollectorRegistry()
     counts = ProxyTotals(registry)
     metrics = RequestMetrics(registry, (counts.add,))
@@ -35,7 +35,7 @@ def test_totals_are_counted_by_server() -> None:
 
 
 def test_requests_in_progress_are_read_once_for_all_servers() -> None:
-    """Fifty servers that are polled at once read the registry once; a second later it is read again."""
+    """Fifty simultaneous polls read the registry once; a second later it is read again."""
     registry, now = CollectorRegistry(), [0.0]
     counts = ProxyTotals(registry, lambda: now[0])
     metrics = RequestMetrics(registry, (counts.add,))
@@ -48,7 +48,7 @@ def test_requests_in_progress_are_read_once_for_all_servers() -> None:
 
 
 def test_totals_that_were_read_stay_as_they_were() -> None:
-    """Requests that finish later do not change what a poll compares with."""
+    """Requests that finish later do not change the totals that a poll compares."""
     counts = ProxyTotals(CollectorRegistry())
     counts.add(observed())
     before = counts.of("a")
@@ -57,12 +57,12 @@ def test_totals_that_were_read_stay_as_they_were() -> None:
 
 
 def test_totals_are_zero_without_a_proxy() -> None:
-    """A registry without the metrics of requests is no error."""
+    """A registry without request metrics is no error."""
     assert ProxyTotals(CollectorRegistry()).of("a") == Passed()
 
 
 def test_traffic_is_reported_once() -> None:
-    """Requests count as traffic once; one that is under way counts until it is over, and then once more."""
+    """A finished request counts as traffic once; one in flight counts until it ends, and once more then."""
     passed = [Passed()]
     traffic = ProxyTraffic(lambda: passed[0])
     assert not traffic(None)
@@ -75,7 +75,7 @@ def test_traffic_is_reported_once() -> None:
 
 
 def test_traffic_is_told_apart_by_model() -> None:
-    """Requests for one model are no traffic of another, under any of its names."""
+    """Requests for one model are not traffic of another, under any of its names."""
     traffic = ProxyTraffic(lambda: Passed(requests={"big": 1}))
     assert not traffic(frozenset({"small"}))
     assert traffic(frozenset({"org/big:Q4", "big"}))
@@ -83,7 +83,7 @@ def test_traffic_is_told_apart_by_model() -> None:
 
 
 def test_an_engine_that_lists_other_names_in_each_poll_takes_no_memory() -> None:
-    """What is kept is bounded by the proxy's labels, not by the engine's models and their aliases."""
+    """The stored state is limited by the proxy's labels, not by the engine's models and their aliases."""
     traffic = ProxyTraffic(lambda: Passed(requests={"m": 1}))
 
     def poll(number: int) -> None:
@@ -109,29 +109,29 @@ def share(*steps: tuple[float, float | None, float]) -> float | None:
 
 
 def test_the_unobserved_share() -> None:
-    """Of what the engine did since it was first seen, the part that did not pass the proxy."""
+    """The share is that of the engine's tokens since the first poll that did not pass the proxy."""
     assert share((0, 1000, 0), (10, 1100, 25)) == 0.75
     assert share((0, 1000, 50), (10, 1100, 150)) == 0
     assert share((0, 1000, 0), (10, 1100, 0)) == 1
 
 
 def test_the_share_is_absent_without_traffic() -> None:
-    """Nothing is made up before the engine did anything, or where it counts nothing."""
+    """The share is absent until the engine has counted tokens."""
     assert share() is None
     assert share((0, 1000, 0), (10, 1000, 0)) is None
     assert share((0, None, 0), (10, None, 10)) is None
 
 
 def test_the_share_survives_a_restart_of_the_engine() -> None:
-    """A total that fell starts again at 0: what it shows since is what it did."""
+    """A total that decreased has restarted at 0: its value is the increase."""
     assert share((0, 1000, 0), (10, 100, 50)) == 0.5
 
 
 def test_a_proxy_that_saw_more_than_the_engine_is_no_negative_share() -> None:
-    """Counters are read one after the other; the share stays within 0 and 1."""
+    """The two counters are read at different times; the share stays within 0 and 1."""
     assert share((0, 0, 0), (10, 100, 110)) == 0
 
 
 def test_the_share_is_of_the_last_hour() -> None:
-    """What is older than the window is forgotten."""
+    """Values older than the window are dropped."""
     assert share((0, 0, 0), (10, 100, 0), (150, 200, 100)) == 0

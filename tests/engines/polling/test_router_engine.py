@@ -10,7 +10,7 @@ def engine(tokens: float, running: float = 0.0) -> Engine:
 
 
 def test_models_add_up() -> None:
-    """A router's engine is the sum of its models', and nothing is made up that none of them says."""
+    """A router's engine is the sum of its models', and a value that no model reports is absent."""
     merged = RouterEngine().merge({"a": engine(10, 1), "b": engine(5, 2)}, {"a", "b"})
     assert (merged.output_tokens, merged.requests_running, merged.input_tokens) == (15, 3, {"miss": 30})
     assert merged.requests_waiting is None
@@ -18,7 +18,7 @@ def test_models_add_up() -> None:
 
 
 def test_an_unloaded_model_s_tokens_stay_counted() -> None:
-    """Counters do not fall when a model is unloaded or sleeps; what ran on it no longer runs."""
+    """Counters do not decrease when a model is unloaded or sleeps; its running requests no longer count."""
     merging = RouterEngine()
     merging.merge({"a": engine(10, 1), "b": engine(5)}, {"a", "b"})
     merged = merging.merge({"b": engine(6)}, {"b"})
@@ -27,14 +27,14 @@ def test_an_unloaded_model_s_tokens_stay_counted() -> None:
 
 
 def test_a_model_that_started_anew_keeps_what_it_counted() -> None:
-    """A fall of one model's counters within a router is a restart of that model, not of the server."""
+    """A decrease of one model's counters within a router is a restart of that model, not of the server."""
     merging = RouterEngine()
     merging.merge({"a": engine(10), "b": engine(5)}, {"a", "b"})
     assert merging.merge({"a": engine(1), "b": engine(5)}, {"a", "b"}).output_tokens == 16
 
 
 def test_any_counter_that_falls_is_a_new_start() -> None:
-    """A model that has no output (embeddings) tells a new start by its input."""
+    """A restart of a model without output (embeddings) is detected by its input."""
     merging = RouterEngine()
     merging.merge({"a": Engine(output_tokens=0, input_tokens={"miss": 100})}, {"a"})
     merged = merging.merge({"a": Engine(output_tokens=0, input_tokens={"miss": 7})}, {"a"})
@@ -42,7 +42,7 @@ def test_any_counter_that_falls_is_a_new_start() -> None:
 
 
 def test_a_model_that_slept_counts_on() -> None:
-    """Asleep its counters stand and its gauges are gone; awake they go on, and nothing counts twice."""
+    """Asleep, its counters keep their values and its gauges are absent; awake, they continue without double counts."""
     merging = RouterEngine()
     merging.merge({"a": engine(10, 1)}, {"a"})
     merged = merging.merge({}, set(), {"a"})
@@ -51,14 +51,14 @@ def test_a_model_that_slept_counts_on() -> None:
 
 
 def test_a_model_that_was_left_alone_keeps_its_numbers() -> None:
-    """A loaded model that was not asked this time, for lack of traffic, still counts."""
+    """A loaded model that was not polled, for lack of traffic, still counts."""
     merging = RouterEngine()
     merging.merge({"a": engine(10)}, {"a"})
     assert merging.merge({}, {"a"}).output_tokens == 10
 
 
 def test_a_page_that_failed_once_takes_nothing_back() -> None:
-    """What a model did not tell this time stays counted, or all of it would count again next time."""
+    """A counter missing in one poll keeps its last value; otherwise its total would count again in the next."""
     merging = RouterEngine()
     merging.merge({"a": engine(10, 1), "b": engine(5)}, {"a", "b"})
     merged = merging.merge({"a": Engine(), "b": engine(6)}, {"a", "b"})

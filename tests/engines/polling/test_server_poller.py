@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class Processes:
-    """Stands in for LocalProcesses."""
+    """A stand-in for LocalProcesses."""
 
     def __init__(self, found: ServerProcesses | None) -> None:
         self.found = found
@@ -43,7 +43,7 @@ class Processes:
         return self.found
 
     def forget(self) -> None:
-        """Nothing is kept."""
+        """Do nothing."""
         self.forgotten += 1
 
 
@@ -81,7 +81,7 @@ def ollama() -> Iterator[StandIn]:
 
 
 def test_a_server_is_found_out_and_shown(vllm: StandIn) -> None:
-    """Kind, version, gauges, counters, histograms and models of a server that nobody described."""
+    """Kind, version, gauges, counters, histograms and models of a server without a configured kind."""
     watched = watch(vllm)
     assert watched.poll()
     read = shown(watched)
@@ -99,7 +99,7 @@ def test_a_server_is_found_out_and_shown(vllm: StandIn) -> None:
 
 
 def test_both_formats_are_the_library_s(vllm: StandIn) -> None:
-    """Lines that were written at the poll are those that the library writes at a scrape, in text and OpenMetrics."""
+    """Lines rendered at a poll are those that prometheus_client renders at a scrape, in text and OpenMetrics."""
     watched = watch(vllm)
     watched.poll()
     for format_ in (TEXT, OPENMETRICS):
@@ -110,7 +110,7 @@ def test_both_formats_are_the_library_s(vllm: StandIn) -> None:
 
 
 def test_the_page_can_be_read_back(ollama: StandIn) -> None:
-    """What a scrape shows is a page that Prometheus' parser takes, with label values as the server wrote them."""
+    """Prometheus's parser accepts the page, and label values are those of the server."""
     ollama.pages["/api/ps"] = json.dumps({"models": [{"name": 'we"ird\\\n\ud800 é', "size": 1}]}).encode()
     watched = watch(ollama)
     watched.poll()
@@ -120,7 +120,7 @@ def test_the_page_can_be_read_back(ollama: StandIn) -> None:
 
 
 def test_a_server_that_goes_away_is_down_and_says_nothing(vllm: StandIn, caplog: pytest.LogCaptureFixture) -> None:
-    """A dead server is up 0: no number of its last answer stands there as if it were of now; what we counted stays."""
+    """A dead server has engine_up 0 and none of its last values; counters of the exporter itself stay."""
     caplog.set_level(logging.INFO)
     watched = watch(vllm)
     watched.poll()
@@ -146,7 +146,7 @@ def test_a_server_that_goes_away_is_down_and_says_nothing(vllm: StandIn, caplog:
     ("page", "reason"), [("hang", "timeout"), (huge, "too_large"), (not_http, "not_http"), (status(401), "refused")]
 )
 def test_a_broken_server_is_down_for_a_reason(vllm: StandIn, page: Any, reason: str) -> None:
-    """Silence, 100 MB, another protocol and a missing key are told apart."""
+    """A timeout, 100 MB, another protocol and a missing key are different reasons."""
     vllm.pages["/v1/models"] = vllm.hang if page == "hang" else page
     watched = watch(vllm, kind="vllm")
     assert not watched.poll()
@@ -154,7 +154,7 @@ def test_a_broken_server_is_down_for_a_reason(vllm: StandIn, page: Any, reason: 
 
 
 def test_json_that_is_none_is_not_understood(vllm: StandIn) -> None:
-    """A server that answers with something else is down, and its words are in no label."""
+    """A server with an unexpected response is down, and no label contains its text."""
     vllm.pages["/v1/models"] = b"<html>It works!</html>"
     watched = watch(vllm, kind="vllm")
     assert not watched.poll()
@@ -162,7 +162,7 @@ def test_json_that_is_none_is_not_understood(vllm: StandIn) -> None:
 
 
 def test_a_server_with_a_broken_page_of_metrics_is_up(vllm: StandIn) -> None:
-    """When only /metrics hangs the models are shown, the numbers are absent, and the failure is counted."""
+    """If only /metrics hangs, models are exported, engine metrics are absent, and the failure is counted."""
     vllm.pages["/metrics"] = vllm.hang
     watched = watch(vllm)
     assert watched.poll()
@@ -174,7 +174,7 @@ def test_a_server_with_a_broken_page_of_metrics_is_up(vllm: StandIn) -> None:
 
 
 def test_an_unknown_kind_is_not_understood() -> None:
-    """A web server of another kind is down, whatever it answers."""
+    """A web server of another type is down, whatever it responds."""
     with standing_in({"/": b"hello"}) as server:
         watched = watch(server)
         assert not watched.poll()
@@ -182,7 +182,7 @@ def test_an_unknown_kind_is_not_understood() -> None:
 
 
 def test_another_server_on_the_same_port_is_found_out(vllm: StandIn) -> None:
-    """After a failure the kind is found out anew: one engine may have given way to another."""
+    """After a failure the kind is detected again, because another engine may run there now."""
     watched = watch(vllm)
     watched.poll()
     vllm.pages = {}
@@ -193,7 +193,7 @@ def test_another_server_on_the_same_port_is_found_out(vllm: StandIn) -> None:
 
 
 def test_a_restart_of_the_server_is_passed_on(vllm: StandIn) -> None:
-    """Counters that start again do so here: Prometheus knows a reset when it sees one."""
+    """Counters that restart are exported as they are: Prometheus detects the reset."""
     watched = watch(vllm)
     watched.poll()
     vllm.pages["/metrics"] = pages("vllm-0.8")["/metrics"]
@@ -202,7 +202,7 @@ def test_a_restart_of_the_server_is_passed_on(vllm: StandIn) -> None:
 
 
 def test_ollama_is_asked_for_its_running_models_only(ollama: StandIn) -> None:
-    """In many polls Ollama is asked for nothing that loads or keeps a model."""
+    """Polls of Ollama request no page that loads a model or keeps it loaded."""
     watched = watch(ollama)
     for _ in range(3):
         watched.poll()
@@ -214,7 +214,7 @@ def test_ollama_is_asked_for_its_running_models_only(ollama: StandIn) -> None:
 
 
 def test_a_model_that_is_gone_is_not_loaded(ollama: StandIn) -> None:
-    """An unloaded model has loaded 0 and its count of unloads; memory and expiry go with it."""
+    """An unloaded model has model_loaded 0 and its unload counted; memory and expiry are absent."""
     watched = watch(ollama)
     watched.poll()
     ollama.pages["/api/ps"] = b'{"models":[]}'
@@ -228,7 +228,7 @@ def test_a_model_that_is_gone_is_not_loaded(ollama: StandIn) -> None:
 
 
 def test_headers_are_sent_and_never_shown(vllm: StandIn) -> None:
-    """A key reaches the server and no label, log or representation."""
+    """A key is sent to the server, and is in no label, log or repr."""
     watched = watch(vllm, headers={"Authorization": "Bearer secret"})
     watched.poll()
     assert all(headers["Authorization"] == "Bearer secret" for headers in vllm.headers)
@@ -237,7 +237,7 @@ def test_headers_are_sent_and_never_shown(vllm: StandIn) -> None:
 
 
 def test_metrics_of_another_port_are_found_there() -> None:
-    """Triton serves its metrics elsewhere: metrics_url names the page, with or without its path."""
+    """Triton serves metrics at another address: metrics_url is that page, with or without its path."""
     triton = pages("triton")
     metrics = triton.pop("/metrics")
     with standing_in(triton) as server, standing_in({"/metrics": metrics, "/m": metrics}) as other:
@@ -248,7 +248,7 @@ def test_metrics_of_another_port_are_found_there() -> None:
 
 
 def test_memory_and_energy_come_from_the_processes() -> None:
-    """A server on this machine that does not say what its one model takes: its processes do, here and on the GPUs."""
+    """If a local server does not report its one model's memory, that of its processes counts, on host and GPUs."""
     joules = iter((100.0, 250.0))
     found = ServerProcesses(frozenset({1, 2}), 5e8, ("vllm",))
 
@@ -268,7 +268,7 @@ def test_memory_and_energy_come_from_the_processes() -> None:
 
 
 def test_energy_used_while_the_server_was_away_is_not_its_model_s(vllm: StandIn) -> None:
-    """What a GPU used while nobody knew who worked on it is nobody's."""
+    """GPU energy of a time without a known owner is not attributed."""
     joules = iter((100.0, 90_000.0, 90_001.0))
     found = ServerProcesses(frozenset({1}), 5e8, ("vllm",))
     watched = watch(vllm, dependencies(found, gpus=lambda: {"gpu": GpuUse(next(joules), {1: 3e9})}))
@@ -280,7 +280,7 @@ def test_energy_used_while_the_server_was_away_is_not_its_model_s(vllm: StandIn)
 
 
 def test_processes_are_looked_for_anew_when_other_models_are_loaded(ollama: StandIn) -> None:
-    """Ollama starts a process for each model: it is found with the next poll, and looked for only then."""
+    """Ollama starts a process for each model: the next poll finds it, and searches only in that case."""
     processes = Processes(None)
     watched = watch(ollama, replace(dependencies(), find_processes=lambda _host, _port: processes))  # type: ignore[arg-type, return-value]
     pages = (ollama.pages["/api/ps"], ollama.pages["/api/ps"], b'{"models":[]}', b'{"models":[]}')
@@ -293,7 +293,7 @@ def test_processes_are_looked_for_anew_when_other_models_are_loaded(ollama: Stan
 
 
 def test_gpus_that_fail_cost_only_their_numbers(vllm: StandIn) -> None:
-    """A GPU driver that fails leaves the rest of the server's page as it is."""
+    """A GPU driver that fails does not affect the rest of the server's metrics."""
 
     def broken() -> dict[str, GpuUse]:
         raise RuntimeError("NVML")
@@ -304,7 +304,7 @@ def test_gpus_that_fail_cost_only_their_numbers(vllm: StandIn) -> None:
 
 
 def test_tokens_that_went_around_the_proxy_are_a_share(vllm: StandIn) -> None:
-    """For a proxied server the unobserved share compares both sides since the last poll; for others it is absent."""
+    """For a proxied server the unproxied share compares both sides since the last poll; for others it is absent."""
     passed = [Passed(tokens=0)]
     proxied = watch(vllm, dependencies(passed=lambda: passed[0], is_proxied=True))
     alone = watch(vllm, dependencies(passed=lambda: passed[0]))
@@ -319,7 +319,7 @@ def test_tokens_that_went_around_the_proxy_are_a_share(vllm: StandIn) -> None:
 
 
 def test_a_sleepy_llama_cpp_is_read_after_traffic_only() -> None:
-    """Through the whole watch: without traffic no page that keeps a model awake is asked for, with it once."""
+    """Without traffic no poll requests a page that keeps a model awake; with traffic one poll does."""
     served = pages("llama-server-pages")
     served["/props"] = served["/props"].replace(b"b0-unknown", b"b9157-dd56a77")
     passed = [Passed()]
@@ -336,7 +336,7 @@ def test_a_sleepy_llama_cpp_is_read_after_traffic_only() -> None:
 
 
 def test_a_server_that_was_never_there_is_down() -> None:
-    """Nobody on the port: up is 0 from the first poll on."""
+    """Without a listener on the port engine_up is 0 from the first poll on."""
     url = ServerUrl(f"http://127.0.0.1:{free_port()}")
     watched = ServerPoller(PolledServer("s", url), dependencies())
     assert not watched.poll()
