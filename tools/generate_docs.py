@@ -1,4 +1,4 @@
-"""Writes the parts of documents that the code knows best: ``python -m tools.generate_docs [--check]``."""
+"""Write the generated parts of documents: ``python -m tools.generate_docs [--check]``."""
 
 from __future__ import annotations
 

@@ -151,7 +151,7 @@ class UsageFrameFilter:
         self._held = self._held[-1:]
 
     def _filtered(self, frame: bytes) -> bytes:
-        """Return the frame; only the blank lines before it when it contains nothing but usage."""
+        """Return the frame, or only its leading blank lines if it contains nothing but usage."""
         if b'"usage"' not in frame or not _is_usage_only(frame):
             return frame
         return frame[: len(frame) - len(frame.lstrip(_LINE_ENDS))]

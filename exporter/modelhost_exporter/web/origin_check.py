@@ -159,7 +159,7 @@ def _check_site(request: CheckedRequest) -> None:
 
 
 def _reader(text: str, host: AllowedHost | None, method: str, settings: Web) -> str | None:
-    """Return an allowed origin other than the request's own, None for its own; raises RefusedOrigin."""
+    """Return the allowed origin, or None if it is the requested host itself; raises RefusedOrigin."""
     origin = _parsed_origin(text)
     if origin is not None and host is not None:
         scheme, name, port = origin
