@@ -180,7 +180,13 @@ def time_series() -> tuple[s.Builder, ...]:
         ),
         ("Loads", "Tasks that run or wait, for each core. Good: below 1.", r.LOAD, s.COUNT, NO_DATA),
         ("Busiest disks", "Time with a request in flight. Good: below 80 %.", r.BUSIEST_DISK, s.RATIO, NO_DATA),
-        ("Network out", "Bytes sent per second. Good: like the requests.", r.SENT, s.BYTES_PER_SECOND, NO_DATA),
+        (
+            "Network out",
+            "Bytes sent per second. Good: distributed like the requests.",
+            r.SENT,
+            s.BYTES_PER_SECOND,
+            NO_DATA,
+        ),
         (
             "Network in",
             "Bytes received per second. Good: well below the link speed.",

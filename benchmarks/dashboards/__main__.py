@@ -85,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--models", type=int, help=f"on each host (default {Wanted.models})")
     parser.add_argument("--days", type=float, help=f"of recorded series (default {Wanted.days})")
     parser.add_argument("--raw-hosts", type=int, help=f"with an hour of raw series (default {Wanted.raw_hosts})")
-    parser.add_argument("--every-model", action="store_true", help="all samples of all models of all hosts: longer")
+    parser.add_argument("--every-model", action="store_true", help="every sample of every model and host; takes longer")
     parser.add_argument("--data", type=Path, help="folder of the data, kept and used again (default: a temporary one)")
     return parser
 

@@ -94,7 +94,7 @@ def test_nothing_there_is_said_and_is_exit_code_1() -> None:
     )
     assert (result.returncode, result.stderr) == (1, "")
     assert result.stdout.startswith("# looked at ports ")
-    assert "of no-such-host.invalid: no model server answers there" in result.stdout
+    assert "of no-such-host.invalid: no model server responds there" in result.stdout
 
 
 def test_every_kind_has_a_usual_port() -> None:

@@ -123,8 +123,8 @@ def _throttled_seconds(folder: Path) -> float | None:
 def create(_options: CollectorOptions, _context: CollectorContext) -> Collector:
     """Build the cgroup collector.
 
-    It always reads the container's own /proc and /sys: the path in /proc/self/cgroup is relative to the container's own
-    /sys/fs/cgroup. Below the host's, the same path ('/') is the root, which has no limit.
+    It always reads the container's own /proc and /sys, because the path in /proc/self/cgroup is relative to the
+    container's /sys/fs/cgroup. In the host's, the same path ('/') would be the root, which has no limit.
     """
     return CgroupCollector(Path("/proc"), Path("/sys"))
 

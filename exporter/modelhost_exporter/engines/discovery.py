@@ -51,7 +51,7 @@ def report(host: str, ports: Sequence[int], answered: Sequence[Found | KeyRequir
     """Return the servers that were found as YAML, with comments on what is uncertain."""
     looked = f"# looked at ports {', '.join(map(str, ports))} of {redact(host)}"
     if not answered:
-        return f"{looked}: no model server answers there\n"
+        return f"{looked}: no model server responds there\n"
     found = [one for one in answered if isinstance(one, Found)]
     lines = [f"{looked}: found {len(found)}", "servers:" if found else "# servers:"]
     for name, one in zip(_names(found), found, strict=True):

@@ -1,4 +1,4 @@
-"""Energy of models: what the GPUs they sit on used while they were loaded."""
+"""Energy of models: that of the GPUs with their memory, while they were loaded."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class ModelEnergy:
         self._joules: dict[str, dict[Attribution, float]] = {}
 
     def note(self, gpus: Mapping[str, GpuUse], pids: Collection[int], models: Mapping[str, float | None]) -> None:
-        """Share out what each GPU used since the last time, if it was there then.
+        """Attribute each GPU's energy since the last reading to models; none for a GPU without a last reading.
 
-        ``models`` are those that are loaded, with their memory on GPUs where it is known. A GPU is one model's alone
-        when nothing else had memory on it then either.
+        ``models`` are the loaded ones, with their memory on GPUs where it is known. Energy is a model's exclusively
+        if nothing else had memory on the GPU, now and at the last reading.
         """
         before, self._noted = self._noted, {}
         for uuid, gpu in gpus.items():
@@ -52,7 +52,7 @@ class ModelEnergy:
                 self._share_out(part, "exclusive" if since is not None and len(since) == 1 else "shared", models)
 
     def pause(self) -> None:
-        """Leave out the energy used until the next reading, whose user is not known."""
+        """Do not attribute the energy used until the next reading, since its user is not known."""
         self._noted = {}
 
     def of(self, model: str) -> Mapping[str, float]:

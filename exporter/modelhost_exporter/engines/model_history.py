@@ -22,7 +22,7 @@ _MAX_LOADED_NAMES, _MAX_LOADED_CHARACTERS = 256, 1 << 14
 
 @dataclass
 class Known:
-    """One model and what became of it."""
+    """One model, its state, and its loads and unloads so far."""
 
     model: Model
     loaded: bool | None
@@ -30,7 +30,7 @@ class Known:
     unloads: int = 0
     load_seconds: float | None = None
     load_noted_since: float | None = None
-    """Since when the model was not loaded, as far as polls saw, before the load that a request reported."""
+    """Start of the unloaded time, according to polls, before the load that ``load_seconds`` is of."""
 
     @property
     def has_states(self) -> bool:
@@ -40,7 +40,7 @@ class Known:
 
 @dataclass
 class _State:
-    """Which models were loaded from one poll on, until a later poll saw otherwise; times of the monotonic clock."""
+    """The loaded models between two polls that found a change; times of the monotonic clock."""
 
     since: float
     confirmed: float

@@ -24,7 +24,7 @@ _UNUSED_BYTES = 200 * 2**20  # below this NVIDIA's driver also switches the memo
 
 
 class PollingPause:
-    """When one GPU is suspended, and when it is not polled so that it can be."""
+    """The pauses in the polling of one GPU, in which the system can suspend it."""
 
     def __init__(
         self, is_suspended: Callable[[], bool], may_suspend: Callable[[], bool], clock: Callable[[], float]
@@ -41,7 +41,7 @@ class PollingPause:
         return self._clock() < self._until
 
     def is_suspended(self) -> bool:
-        """Return whether the GPU is suspended. Once it wakes, polling resumes at once, and may be paused at once."""
+        """Return whether the GPU is suspended; if so, end the pause, and allow another one at any time."""
         suspended = self._is_suspended()
         if suspended:
             self._until = self._next = -math.inf

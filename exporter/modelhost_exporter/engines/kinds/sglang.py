@@ -44,8 +44,8 @@ def snapshot(fetch: Fetch, care: PollPolicy = FREE) -> ServerSnapshot:
 def _engine(metrics: EnginePage) -> Engine:
     """Return the engine's numbers.
 
-    Its speculative decoding has gauges only, which are no counters. Aborted requests stay out: those that were running
-    are among all requests as well, those that were waiting are not.
+    Speculative decoding is left out, because it has gauges only. Aborted requests are left out, because the total
+    includes those that were running, but not those that were waiting.
     """
     return Engine(
         requests_running=metrics.total("num_running_reqs"),

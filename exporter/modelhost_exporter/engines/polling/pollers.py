@@ -86,7 +86,7 @@ class Pollers:
                 one.stop()
 
     def close(self) -> None:
-        """Let every thread end."""
+        """Stop polling every server, and end the threads."""
         self.watch(())
 
     def collect(self) -> Iterable[Metric]:

@@ -110,9 +110,9 @@ class ServerPoller:
         return self.snapshot is not None
 
     def current_parts(self, interval_seconds: float) -> Parts:
-        """Return what a scrape shows: ``parts``, or that the server is not up when its polls are overdue.
+        """Return ``parts``, or those of a server that is down if its polls are overdue.
 
-        They are once the last poll is three intervals and three time-outs old: its thread hangs, or has died.
+        Polls are overdue if the last one is older than three intervals and three timeouts: the thread hangs or died.
         """
         age = self._dependencies.now() - self._polled
         limit = _OVERDUE_INTERVALS * interval_seconds + _OVERDUE_TIMEOUTS * self.server.timeout

@@ -26,7 +26,7 @@ VERSION_MISMATCH, DEPRECATED, GPU_NOT_FOUND, UNKNOWN = 25, 26, 28, 999
 UNSUPPORTED = frozenset(
     {INVALID_ARGUMENT, NOT_SUPPORTED, NO_PERMISSION, FUNCTION_NOT_FOUND, VERSION_MISMATCH, DEPRECATED}
 )
-"""What a card or driver without a field returns. Some return it for a moment only: see query.py."""
+"""Codes for a field that a card or driver lacks. Some return one only temporarily: see query.py."""
 RETRY_UNSUPPORTED_SECONDS = 600.0
 """How long a field that never succeeded counts as unsupported before it is queried again."""
 

@@ -38,11 +38,11 @@ _Signature = tuple[int, int, int, int]
 
 
 class NotLoadable(Exception):
-    """The library exists and cannot be loaded."""
+    """The library exists but cannot be loaded."""
 
 
 class Library:
-    """The library, found as the loader finds it.
+    """Loads the library from the path that the loader would use.
 
     A file that could not be loaded is tried again once it has changed, or after 10 minutes: the child process may have
     been too slow.

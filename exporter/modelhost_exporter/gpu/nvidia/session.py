@@ -56,7 +56,7 @@ class DeviceSession:
         """Detect what the GPU supports: until no query fails temporarily, and again every 10 minutes.
 
         Some cards always fail temporarily for a field: it is tried in the first reading, the second, the fourth and so
-        on. What succeeded before is kept where it fails now.
+        on. A result that succeeded before is kept if it fails now.
         """
         if self.query.review_unsupported():
             self._probe_again()

@@ -80,7 +80,7 @@ class SysfsCard:
         return [*values, Value(families.FIELDS_LOST, (), lost)]
 
     def reset(self) -> None:
-        """Expect other files: another card has this name now."""
+        """Forget which files were readable, when another card has this name."""
         self._read_before.clear()
 
     def accumulated(self) -> Iterable[Value]:

@@ -1,4 +1,4 @@
-"""Folders of small files in sysfs, and values that are made of them."""
+"""Folders of small files in sysfs, and values computed from them."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ PRIORITY = 10
 ACCEPTS_INCLUDE_USAGE = False
 
 _HARMLESS_METRICS_BUILD = 10600  # a good while after #27376, merged in August 2026
-_MAX_ASKED = 64  # models of a router: a list without end must not make a poll without end
+_MAX_ASKED = 64  # models of a router: bounds a poll, however long the list is
 _BUILD = re.compile(r"b(\d{1,9})\b")
 _SLEEP_FLAG = "--sleep-idle-seconds"
 
