@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from modelhost_exporter import collectors, scrape
 from modelhost_exporter.metrics import exporter_metrics
 from modelhost_exporter.process import descriptors
-from modelhost_exporter.proxy import health
+from modelhost_exporter.proxy import self_metrics
 from modelhost_exporter.requests import metrics as request_metrics
 from modelhost_exporter.web import families as web_families
 
@@ -24,7 +24,7 @@ def listing() -> str:
         "exporter": exporter_metrics.FAMILIES,
         **{name: collectors.module(name).FAMILIES for name in collectors.names()},
         "requests": request_metrics.FAMILIES,
-        "proxy": health.FAMILIES,
+        "proxy": self_metrics.FAMILIES,
         "scrape": scrape.FAMILIES,
         "descriptors": descriptors.FAMILIES,
         "web": web_families.FAMILIES,

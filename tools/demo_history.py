@@ -62,7 +62,7 @@ class Target:
         return time.join([*lines, b""])
 
     def _labelled(self, series: bytes) -> bytes:
-        """Return a series with the target's labels; its own ones of those names become exported_…, as in Prometheus."""
+        """Return a series with the target's labels; its own of the same names give way, as in Prometheus."""
         name, _, rest = series.partition(b"{")
         labels = b"," + _TAKEN.sub(rb"\1exported_\2", rest[:-1]) if rest else b""
         self._series[series] = b"%b{%b%b}" % (name, self._labels, labels)

@@ -1,4 +1,4 @@
-"""Write the generated parts of documents: ``python -m tools.generate_docs [--check]``."""
+"""Writes the parts of documents that the code knows best: ``python -m tools.generate_docs [--check]``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from modelhost_exporter.config import flags
 from modelhost_exporter.engines import kinds
 from modelhost_exporter.metrics import exporter_metrics
 from modelhost_exporter.process import descriptors
-from modelhost_exporter.proxy import health
+from modelhost_exporter.proxy import self_metrics
 from modelhost_exporter.requests import metrics as request_metrics
 from modelhost_exporter.web import families as web_families
 from tools.bucket_error import largest_median_error
@@ -86,7 +86,7 @@ def metrics_tables() -> str:
     """Return every family by collector, as Markdown tables."""
     sections = [(f"Collector `{name}`", collectors.module(name).FAMILIES) for name in collectors.names()]
     sections.append(("Requests that pass the proxy", request_metrics.FAMILIES))
-    sections.append(("The proxy itself", health.FAMILIES))
+    sections.append(("The proxy itself", self_metrics.FAMILIES))
     sections.append(("The exporter itself", (*exporter_metrics.FAMILIES, *scrape.FAMILIES, *descriptors.FAMILIES)))
     sections.append(("The web port", web_families.FAMILIES))
     return "\n".join(f"**{title}**\n\n{_families(families)}" for title, families in sections)

@@ -30,7 +30,7 @@ SPARSE_STEP = 6 * 3600
 BLOCK_SECONDS = 54 * 3600
 """Length of a block, as Prometheus compacts them with a month of retention."""
 ASKED_HOST, ASKED_MODEL = 1, "Qwen/Qwen3-32B-FP8"
-"""The host and the model for queries that select one; the model is the first by name, whose row is rendered."""
+"""The host and the model of selections of one; the model is also the first by name, whose row is drawn."""
 _DAY = 86_400
 _COURSES = 50  # different courses of a series; hosts share them
 _AT_A_TIME = 2

@@ -25,8 +25,9 @@ from modelhost_exporter.logs.redaction import redact
 from modelhost_exporter.process import allocator, executor, garbage, listening, signals, systemd
 from modelhost_exporter.process.descriptors import Descriptors, open_standard_streams, raise_limit
 from modelhost_exporter.process.garbage import Garbage
+from modelhost_exporter.process.machine_names import MachineNames
 from modelhost_exporter.process.watchdog import LoopTurns, SelfScrape, Watchdog
-from modelhost_exporter.proxy.server import Proxy, ReloadedProxy
+from modelhost_exporter.proxy.server import Proxy, ProxyEnvironment, ReloadedProxy
 from modelhost_exporter.service import Service
 from modelhost_exporter.web.connection_limits import ConnectionLimits, LimitedRunner
 from modelhost_exporter.web.routes import build_app
@@ -172,16 +173,19 @@ async def _serve(service: Service, manager: Systemd, descriptors: Descriptors, d
         await executor.start_threads_of_uvloop(loop)
     service.registry.register(descriptors)
     loop.set_exception_handler(descriptors.handle_loop_error)
-    proxy = Proxy(service.registry, _STOP_SECONDS, service.request_listeners, descriptors, service.pollers.kind_of)
+    environment = ProxyEnvironment(
+        descriptors, service.pollers.kind_of, MachineNames().__contains__, service.config.proxy.reuse_port
+    )
+    proxy = Proxy(service.registry, service.request_listeners, environment)
     limits = ConnectionLimits(lambda: service.config.web, service.registry, descriptors, proxy.connections.close_idle)
     runner = LimitedRunner(build_app(service), limits, _STOP_SECONDS)
     if demo is not None:
-        demo.feed(proxy.metrics, proxy.health)
+        demo.feed(proxy.metrics, proxy.self_metrics)
         demo.run()
     await runner.setup()
     watching = asyncio.ensure_future(descriptors.watch())
     try:
-        stop = asyncio.Event()
+        stop = signals.Stop()
         service.reloads.during = manager.reloading
         signals.handle(stop, service.reloads.start)
         for address in service.config.web.listen_addresses:
@@ -196,11 +200,12 @@ async def _serve(service: Service, manager: Systemd, descriptors: Descriptors, d
         collecting = asyncio.ensure_future(Garbage(proxy.metrics.is_idle).run())
         watchdog = _start_watchdog(manager, service, runner)
         manager.ready()
-        await stop.wait()
+        await stop.requested.wait()
         manager.stopping()
         watchdog.stop()
         collecting.cancel()
         log.info("stopping")
+        await proxy.drain(service.config.proxy.drain_timeout, stop.forced)
     finally:
         service.pollers.close()
         watching.cancel()

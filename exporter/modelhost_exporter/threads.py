@@ -92,7 +92,7 @@ class Pool:
 
 
 PAGES = Pool("page", kept=4)
-"""Threads that render pages. Four are kept, so that pages are served when the machine has no free thread."""
+"""Threads that render pages. Those that are kept go on when the machine has no thread left."""
 CALLS = Pool("call", kept=2)
 """Threads for every other blocking call of the event loop."""
 
@@ -100,8 +100,8 @@ CALLS = Pool("call", kept=2)
 def call(function: Callable[[], T], pool: Pool = CALLS) -> asyncio.Future[T]:
     """Run ``function`` in a thread of the pool; the future holds its result or exception.
 
-    Cancelling the future does not stop the call, whose result is then dropped. Raises RuntimeError when the machine
-    has no free thread.
+    When the future is cancelled the call goes on, and its result is dropped. Raises RuntimeError when the machine has
+    no thread left.
     """
     loop = asyncio.get_running_loop()
     result: asyncio.Future[T] = loop.create_future()
@@ -117,7 +117,7 @@ class _Call(Generic[T]):
         self._future = future
         self._function = function
         self.begun = False
-        """Whether the function was called; a call that failed before, for lack of memory, may be repeated."""
+        """Whether it began: before that, it may fail for lack of memory and be tried again."""
 
     def __call__(self) -> None:
         """Call the function and settle the future."""

@@ -15,6 +15,7 @@ from modelhost_exporter.config.model import Address, ConfigError
 from modelhost_exporter.config.name_filter import NameFilter
 from modelhost_exporter.config.servers import PollOptions, ProxyOptions, Server
 from modelhost_exporter.engines.polling.settings import Probe
+from modelhost_exporter.proxy.settings import ProxySettings
 from modelhost_exporter.requests.slo import Objectives
 
 EXAMPLE = Path(__file__).parent.parent.parent / "config.example.yaml"
@@ -51,6 +52,7 @@ def test_the_example_names_every_key() -> None:
             ("scrape", configuration.Scraping),
             ("log", configuration.Log),
             ("path", Paths),
+            ("proxy", ProxySettings),
         )
         for field in vars(kind())
     } | {"collectors.disable_defaults", "servers"}
@@ -120,7 +122,7 @@ def test_collectors_are_chosen_by_name(overrides: dict[str, object], expected: s
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("wbe: {}", "unknown key 'wbe'; known: web, live, scrape, log, path, servers, collectors"),
+        ("wbe: {}", "unknown key 'wbe'; known: web, live, scrape, log, path, proxy, servers, collectors"),
         ("- a", "must be a mapping, not a list"),
         ("web: 5", "web: must be a mapping, not 5"),
         ("web: {listen_addresses: []}", "web: listen_addresses must not be empty"),
@@ -135,7 +137,7 @@ def test_collectors_are_chosen_by_name(overrides: dict[str, object], expected: s
             "web: telemetry_path 'metrics' must be a path such as /metrics, not / and not below /-/, /api/, /static/",
         ),
         ("log: {level: loud}", "log.level: must be one of debug, info, warning, error, not 'loud'"),
-        ("collectors: {gpus: {}}", f"collectors: unknown key 'gpus'; known: {', '.join(collectors.names())}"),
+        ("collectors: {gpus: {}}", "collectors: unknown key 'gpus'; known: cgroup, clock"),
         ("collectors: {cpu: {enabeld: true}}", "collectors.cpu: unknown key 'enabeld'; known: enabled"),
         (
             "collectors: {disk: {devices: {include: a, exclude: b}}}",

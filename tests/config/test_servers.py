@@ -11,6 +11,7 @@ import yaml
 from modelhost_exporter import cli
 from modelhost_exporter.config import model as configuration
 from modelhost_exporter.config.parsing import ConfigError
+from modelhost_exporter.config.servers import parse_servers
 from modelhost_exporter.config.size import parse_bytes
 
 if TYPE_CHECKING:
@@ -262,3 +263,32 @@ def test_the_place_of_an_error_is_an_entry_of_the_file() -> None:
         with pytest.raises(ConfigError) as caught:
             flags(file=text % entry)
         assert caught.value.where == place
+
+
+@pytest.mark.parametrize(
+    ("listen", "urls", "loop"),
+    [
+        (["127.0.0.1:1"], ["http://127.0.0.1:1"], "0 -> 0"),
+        (["127.0.0.1:1"], ["http://localhost:1/v1"], "0 -> 0"),
+        ([":1"], ["http://[::1]:1"], "0 -> 0"),
+        (["10.0.0.1:1"], ["http://10.0.0.1:1"], "0 -> 0"),
+        (["127.0.0.1:1", ":2"], ["http://127.0.0.1:2", "http://localhost:1"], "0 -> 1 -> 0"),
+    ],
+)
+def test_a_proxy_that_forwards_to_itself_is_rejected(listen: list[str], urls: list[str], loop: str) -> None:
+    """Directly or through others: one request would never end."""
+    servers = [
+        {"name": str(number), "url": url, "proxy": {"listen": address}}
+        for number, (address, url) in enumerate(zip(listen, urls, strict=True))
+    ]
+    with pytest.raises(ConfigError, match=f"servers\\[0\\]: the proxy forwards to itself: {loop}$"):
+        parse_servers(servers)
+
+
+def test_a_chain_of_proxies_is_none() -> None:
+    """One may forward to another, and a port of another machine is not this one's."""
+    servers = [
+        {"name": "a", "url": "http://127.0.0.1:2", "proxy": {"listen": ":1"}},
+        {"name": "b", "url": "http://10.0.0.9:1", "proxy": {"listen": ":2"}},
+    ]
+    assert len(parse_servers(servers)) == 2

@@ -13,7 +13,7 @@ from modelhost_exporter.demo.host import DemoHost
 from modelhost_exporter.demo.incidents import HOURLY, IncidentSchedule
 from modelhost_exporter.metrics import exporter_metrics
 from modelhost_exporter.metrics.exposition import OPENMETRICS
-from modelhost_exporter.proxy import health
+from modelhost_exporter.proxy import self_metrics
 from modelhost_exporter.requests import metrics as request_metrics
 from tests.demo.conftest import START, MakeHost
 from tests.support.programs import installed
@@ -37,7 +37,7 @@ _SAMPLE = re.compile(r"^([^#\s{]\S*?)(\{.*\})? (\S+)$", re.MULTILINE)
 def families() -> set[str]:
     """Return the name of every family in the tables of the documents."""
     of_collectors = [collectors.module(name).FAMILIES for name in collectors.names()]
-    ours = (request_metrics.FAMILIES, health.FAMILIES, exporter_metrics.FAMILIES, scrape.FAMILIES)
+    ours = (request_metrics.FAMILIES, self_metrics.FAMILIES, exporter_metrics.FAMILIES, scrape.FAMILIES)
     return {family.name for group in (*of_collectors, *ours) for family in group}
 
 

@@ -8,12 +8,11 @@ import socket
 import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from multidict import CIMultiDict, CIMultiDictProxy
-
 from modelhost_exporter import dialects
 from modelhost_exporter.collector import Unavailable
 from modelhost_exporter.collectors import cgroup, pressure, tcp
 from modelhost_exporter.config.http_url import PageUrl, ServerUrl
+from modelhost_exporter.dialects.decompress import CannotDecompress, decompressor
 from modelhost_exporter.dialects.form import text_fields
 from modelhost_exporter.dialects.ndjson import Lines
 from modelhost_exporter.dialects.sse import EventStream
@@ -28,8 +27,7 @@ from modelhost_exporter.gpu.sysfs import amd
 from modelhost_exporter.linux import disks, kernel_files
 from modelhost_exporter.live.settings import AllowedHost, AllowedOrigin
 from modelhost_exporter.metrics.exposition import accepts_gzip, negotiate
-from modelhost_exporter.proxy.headers import tokens
-from modelhost_exporter.proxy.inflate import CannotInflate, inflater
+from modelhost_exporter.proxy.headers import Field, tokens
 from modelhost_exporter.web.routes import scrape_timeout
 from tests.faults.hostile import (
     DOCUMENTS,
@@ -101,8 +99,8 @@ def inflate(encoding: str, size: int) -> Callable[[bytes], None]:
     """Return a function that inflates data until it cannot be."""
 
     def run(data: bytes) -> None:
-        with contextlib.suppress(CannotInflate):
-            in_pieces(inflater(encoding), size)(data)
+        with contextlib.suppress(CannotDecompress):
+            in_pieces(decompressor(encoding), size)(data)
 
     return run
 
@@ -178,7 +176,8 @@ def inflating_readers() -> Iterator[Reader]:
 
 
 def _tokens(value: str) -> object:
-    return tokens(CIMultiDictProxy(CIMultiDict([("Connection", value), ("Connection", value)])), "Connection")
+    field = Field(b"connection", b"Connection", value.encode())
+    return tokens([field, field], b"connection")
 
 
 def header_readers() -> Iterator[Reader]:

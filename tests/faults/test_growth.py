@@ -17,6 +17,7 @@ import pytest
 
 from modelhost_exporter import collectors, dialects
 from modelhost_exporter.config.name_filter import NameFilter
+from modelhost_exporter.dialects.decompress import CannotDecompress, decompressor
 from modelhost_exporter.dialects.form import text_fields
 from modelhost_exporter.dialects.ndjson import Lines
 from modelhost_exporter.dialects.sse import EventStream
@@ -24,7 +25,6 @@ from modelhost_exporter.dialects.usage_request import UsageFrameFilter
 from modelhost_exporter.dialects.whole_body import WholeBody
 from modelhost_exporter.engines.metrics_page import EnginePage
 from modelhost_exporter.engines.pages import UnexpectedContent
-from modelhost_exporter.proxy.inflate import CannotInflate, inflater
 from tests.faults.foreign_readers import JSON, NDJSON, SSE, readers
 from tests.faults.growth import MAX_FACTOR, attacks, constant, factor, fail_unless_linear, regular_expressions, untraced
 from tests.faults.hostile import as_text, repeated
@@ -72,9 +72,12 @@ FOREIGN: dict[str, tuple[str, Sequence[Make]]] = {
     "modelhost_exporter.logs.formatting._PLAIN": ("fullmatch", ()),
     "modelhost_exporter.web.origin_check._ORIGIN": ("fullmatch", ()),
     "modelhost_exporter.config.servers._FIELD_NAME": ("fullmatch", ()),
-    "modelhost_exporter.proxy.admission._PRINTABLE": ("fullmatch", ()),
-    "modelhost_exporter.proxy.admission._TARGET": ("fullmatch", ()),
-    "modelhost_exporter.proxy.relay._FORBIDDEN": ("search", ()),
+    "modelhost_exporter.proxy.exchange._CONTROL": ("search", ()),
+    "modelhost_exporter.proxy.request_validation._HOST": ("fullmatch", ()),
+    "modelhost_exporter.proxy.request_validation._LENGTH": ("fullmatch", ()),
+    "modelhost_exporter.proxy.request_validation._PRINTABLE": ("fullmatch", ()),
+    "modelhost_exporter.proxy.request_validation._TARGET": ("fullmatch", ()),
+    "modelhost_exporter.proxy.request_validation._TOKEN_AND_SPACE": ("match", ()),
     "modelhost_exporter.logs.redaction._BEFORE_QUERY": ("findall", ()),
     "modelhost_exporter.logs.redaction._PORT": ("findall", ()),
     "modelhost_exporter.config.parsing._NAME": ("fullmatch", ()),
@@ -97,6 +100,7 @@ TRUSTED = {
     "modelhost_exporter.config.name_filter:all_but": "tested below, with the default patterns",
     "modelhost_exporter.config.parsing:_pattern": "the operator's own pattern",
     "modelhost_exporter.config.duration._DURATION": "the operator's configuration",
+    "modelhost_exporter.config.servers._HOST_NAME": "the operator's configuration",
     "modelhost_exporter.config.duration._PART": "the operator's configuration",
     "modelhost_exporter.config.yaml_file:_without_values": "PyYAML's own words about the operator's configuration",
 }
@@ -191,7 +195,7 @@ def _reply(path: str, kind: str) -> Callable[[bytes], object]:
         (lambda: _reply("/v1/chat/completions", SSE), 1 << 20),
         (lambda: _reply("/api/chat", NDJSON), 1 << 20),
         (lambda: _reply("/v1/embeddings", JSON), 64 << 10),
-        (lambda: inflater("gzip"), 64 << 10),
+        (lambda: decompressor("gzip"), 64 << 10),
     ],
     ids=["events", "lines", "body", "usage filter", "chat", "ollama", "embeddings", "gzip"],
 )
@@ -200,7 +204,7 @@ def test_an_endless_line_is_not_kept(create: Callable[[], Callable[[bytes], obje
     """Of a line, body or file name without end at most twice the limit is kept, also if it arrives in small chunks."""
     feed, most = create(), 2 * limit + SPARE_BYTES
     tracemalloc.start()
-    with contextlib.suppress(CannotInflate), untraced():
+    with contextlib.suppress(CannotDecompress), untraced():
         feed(start)
         for _ in range((most + limit) // len(PIECE)):
             feed(PIECE)

@@ -55,6 +55,8 @@ UNSHOWN = {
     "modelhost_slo_good_requests_total": _RECORDED,
     "modelhost_goodput_requests_total": _RECORDED,
     "modelhost_goodput_good_requests_total": _RECORDED,
+    "modelhost_proxy_include_usage": "a setting; explains why a server has no token counts",
+    "modelhost_proxy_upstream_retries_total": "usually 0; the retried requests succeeded",
     "modelhost_gpu_fields_lost": "usually 0; explains a missing series",
     "modelhost_process_descriptor_limit": "process_max_fds has the limit in force",
     "modelhost_gpu_ecc_errors_lifetime_total": "errors since the driver was loaded are shown: those call for action",

@@ -11,7 +11,7 @@ import yaml
 from modelhost_exporter import collectors, scrape
 from modelhost_exporter.metrics import exporter_metrics
 from modelhost_exporter.process import descriptors
-from modelhost_exporter.proxy import health
+from modelhost_exporter.proxy import self_metrics
 from modelhost_exporter.requests import metrics as request_metrics
 from modelhost_exporter.web import families as web_families
 
@@ -67,7 +67,7 @@ def recorded_names(expression: str) -> set[str]:
 def samples() -> dict[str, Family]:
     """Return every sample name that the exporter can write, with its family."""
     families = [family for name in collectors.names() for family in collectors.module(name).FAMILIES]
-    families += [*request_metrics.FAMILIES, *health.FAMILIES, *exporter_metrics.FAMILIES, *scrape.FAMILIES]
+    families += [*request_metrics.FAMILIES, *self_metrics.FAMILIES, *exporter_metrics.FAMILIES, *scrape.FAMILIES]
     families += [*descriptors.FAMILIES, *web_families.FAMILIES]
     suffixes = {"histogram": ("_bucket", "_count", "_sum")}
     return {family.name + suffix: family for family in families for suffix in suffixes.get(family.type, ("",))}

@@ -132,8 +132,9 @@ async def start_proxied(caplog: pytest.LogCaptureFixture) -> AsyncIterator[Start
             upstream = await stack.enter_async_context(Upstream(script, tls=tls))
             registry = CollectorRegistry()
             url = f"http{'s' if tls else ''}://{host}:{port or upstream.port}{prefix}"
+            settings = {"allowed_hosts": frozenset("*"), **settings}
             server = ProxiedServer(SERVER, Address("127.0.0.1", 0), ServerUrl.from_text(url), **settings)
-            proxy = Proxy(registry, stop_seconds=0.1)
+            proxy = Proxy(registry)
             stack.push_async_callback(proxy.close)
             started.append(Proxied(proxy, upstream, await proxy.listen(server), registry))
             return started[-1]

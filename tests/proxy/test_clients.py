@@ -202,7 +202,7 @@ def _lower(call: Call) -> list[tuple[str, str]]:
 
 async def test_a_client_that_did_not_ask_for_usage_sees_none(start_proxied: StartProxied) -> None:
     """With a server that is asked, openai's objects equal those of a direct call that asks, less the last."""
-    proxied = await start_proxied(server, kind="vllm")
+    proxied = await start_proxied(server, include_usage="on")
     asking = await openai_chat_usage(proxied.upstream.url)
     assert asking[-1]["choices"] == []
     assert await openai_chat_stream(f"http://127.0.0.1:{proxied.port}") == asking[:-1]

@@ -65,6 +65,7 @@ async def test_a_server_that_is_silent_after_an_interim_reply(start_proxied: Sta
     proxied = await start_proxied(then_silent(head(status="103 Early Hints")), idle_timeout=Seconds(0.2))
     async with proxied.client() as client:
         await client.send(request("/a", body))
+        assert (await client.head()).code == 103
         assert (await client.reply()).code == 504
     await proxied.upstream.idle()
     assert (await proxied.one())["outcome"] == "timeout"

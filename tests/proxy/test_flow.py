@@ -119,26 +119,6 @@ async def test_a_server_that_closes_is_obeyed(start_proxied: StartProxied) -> No
     assert await proxied.observed(3) == [OTHER] * 3
 
 
-@pytest.mark.parametrize("sent", [request("/a"), request(body=ask())], ids=["GET", "POST"])
-async def test_a_request_is_never_sent_twice(start_proxied: StartProxied, sent: bytes) -> None:
-    """When the server drops a kept connection on a request, that is a 502, and the server saw it once."""
-
-    async def drop(call: Call) -> None:
-        await call.body()
-        call.close()
-
-    proxied = await start_proxied(in_turn(always(reply(b"x")), drop, always(reply(b"x"))))
-    async with proxied.client() as client:
-        await client.send(request("/a"))
-        assert (await client.reply()).code == 200
-        await client.send(sent)
-        assert (await client.reply()).code == 502
-    assert len(proxied.upstream.calls) == 2
-    assert proxied.upstream.connections == 1
-    outcomes = sorted(labels["outcome"] for labels in await proxied.observed(2))
-    assert outcomes == ["ok", "upstream_unreachable"]
-
-
 async def test_many_streams_run_at_once(start_proxied: StartProxied) -> None:
     """A hundred streams are open together, each seen in flight, and each counted once."""
     release = asyncio.Event()

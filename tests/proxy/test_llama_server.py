@@ -39,7 +39,7 @@ async def proxied() -> AsyncIterator[Proxied]:
     """Give a proxy in front of the real server."""
     registry = CollectorRegistry()
     server = ProxiedServer(SERVER, Address("127.0.0.1", 0), ServerUrl.from_text(LLAMACPP), kind="llamacpp")
-    proxy = Proxy(registry, stop_seconds=0.1)
+    proxy = Proxy(registry)
     yield Proxied(proxy, None, await proxy.listen(server), registry)  # type: ignore[arg-type] # there is no scripted one
     await proxy.close()
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from modelhost_exporter.config.duration import Seconds
+from modelhost_exporter.requests.slo import Objective, Objectives
 from tests.proxy.client import BrokenReply, request
 from tests.proxy.dialects import (
     BLOCKING,
@@ -168,6 +170,64 @@ async def test_a_stream_that_does_not_end_well_is_an_error(start_proxied: StartP
     assert {**await proxied.one(), "model": "m"} == {**STREAM, "model": "m", "outcome": "stream_error", "code": "200"}
 
 
+UNREADABLE = [
+    b"RuntimeError: CUDA out of memory. Tried to allocate 2.00 GiB\n",
+    b'Traceback (most recent call last):\n  File "engine.py", line 1\nValueError: x\n\n',
+    b"<html><body><h1>502 Bad Gateway</h1></body></html>\n",
+    b'data: {"model":"m","choices":[{"index":0,"delta":{"conte',
+    b'{"error":{"message":"out of memory","type":"server_error"}}\n',
+    b"data: \xff\xfe\n\n",
+]
+
+
+@pytest.mark.parametrize("last", UNREADABLE)
+async def test_a_stream_that_dies_with_an_unreadable_line_is_an_error(start_proxied: StartProxied, last: bytes) -> None:
+    """Though HTTP ends it cleanly: without the dialect's own end it is no success, and met no objective."""
+    objectives = Objectives(ttft=Objective(Seconds(60.0)))
+    proxied = await start_proxied(always(reply(token("a") + last, EVENT_STREAM)), slo=objectives)
+    async with proxied.client() as client:
+        await client.send(request(body=ask_stream()))
+        assert (await client.reply()).body == token("a") + last
+    assert await proxied.one() == {**STREAM, "model": "m", "outcome": "stream_error", "code": "200"}
+    assert proxied.total("request_time_to_first_token_seconds_count") == 0
+    assert proxied.value("slo_requests_total", model="m", operation="chat", slo="ttft") == 1
+    assert proxied.value("slo_good_requests_total", model="m", operation="chat", slo="ttft") == 0
+
+
+async def test_what_cannot_be_read_meets_and_misses_no_objective(start_proxied: StartProxied) -> None:
+    """Of a response in an unknown encoding nobody can say how fast its tokens came."""
+    objectives = Objectives(ttft=Objective(Seconds(60.0)), duration=Objective(Seconds(60.0)))
+    answer = reply(b"packed", EVENT_STREAM, "Content-Encoding: zzz")
+    proxied = await start_proxied(always(answer), slo=objectives)
+    async with proxied.client() as client:
+        await client.send(request(body=ask_stream()))
+        await client.reply()
+    assert (await proxied.one())["outcome"] == "ok"
+    assert proxied.total("slo_requests_total") == 0
+
+
+@pytest.mark.parametrize("how", ["close", "reset"])
+async def test_a_client_that_leaves_after_the_dialects_end_is_a_success(start_proxied: StartProxied, how: str) -> None:
+    """Some clients close after [DONE], before HTTP has ended the response: they have got all that they asked for."""
+
+    async def script(call: Call) -> None:
+        await call.body()
+        await call.send(head(EVENT_STREAM, CHUNKED), chunk(token("a") + finish() + DONE))
+        await call.peer_gone()
+        call.close()
+
+    proxied = await start_proxied(script)
+    async with proxied.client() as client:
+        await client.send(request(body=ask_stream()))
+        await client.head()
+        assert await client.chunk() == token("a") + finish() + DONE
+        if how == "reset":
+            client.reset()
+    await proxied.upstream.idle()
+    assert await proxied.one() == {**STREAM, "model": "m", "outcome": "ok", "code": "200"}
+    assert proxied.total("request_time_to_first_token_seconds_count") == 1
+
+
 @pytest.mark.parametrize(
     ("path", "kind", "body", "stream"),
     [
@@ -251,7 +311,7 @@ async def test_a_fault_of_the_proxy_is_told_without_its_innards(
         raise RuntimeError("a fault")
 
     proxied = await start_proxied(always(reply(b"x")))
-    monkeypatch.setattr("modelhost_exporter.proxy.relaying.Relay", fail)
+    monkeypatch.setattr("modelhost_exporter.proxy.headers.to_client", fail)
     async with proxied.client() as client:
         await client.send(request(body=ask()))
         got = await client.reply()
@@ -276,7 +336,7 @@ async def test_nothing_of_a_request_is_logged(start_proxied: StartProxied, caplo
     ):
         async with proxied.client() as client:
             await client.send(sent)
-            assert (await client.reply()).code in (400, 502)
+            assert (await client.reply()).code in (400, 501, 502)
     await proxied.observed(3)
     said = caplog.text
     for word in ("secret", "127.0.0.1"):

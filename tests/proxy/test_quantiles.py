@@ -46,6 +46,10 @@ async def _script(call: Call) -> None:
     await call.send(chunk(token() + finish() + DONE), LAST_CHUNK)
 
 
+def _to_localhost(sent: bytes) -> bytes:
+    return sent.replace(b"Host: proxy.test", b"Host: localhost")
+
+
 async def _ask(port: int, sent: bytes) -> None:
     async with Client(port) as client:
         await client.send(sent)
@@ -59,10 +63,9 @@ async def test_quantiles_land_in_the_right_bucket(start_exporter: StartExporter,
         said = next(line for line in exporter.lines if '"msg": "proxying"' in line)
         port = int(said.split("http://127.0.0.1:")[1].partition('"')[0])
         for number in range(len(COUNTS)):
-            await _ask(port, request("/api/chat", ask(stream=False, options={"number": number})))
-        await asyncio.gather(
-            *(_ask(port, request(body=ask_stream(options={"number": number}))) for number in range(len(FIRST)))
-        )
+            await _ask(port, _to_localhost(request("/api/chat", ask(stream=False, options={"number": number}))))
+        streams = (request(body=ask_stream(options={"number": number})) for number in range(len(FIRST)))
+        await asyncio.gather(*(_ask(port, _to_localhost(sent)) for sent in streams))
     with running_prometheus(exporter.address, tmp_path) as prometheus:
         for name, bounds, true in (
             ("request_decode_seconds", PHASE, SECONDS),

@@ -6,6 +6,7 @@ import http.client
 import json
 import signal
 import socket
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -162,27 +163,124 @@ def test_a_detected_kind_is_the_proxy_s(start_exporter: StartExporter, tmp_path:
         write(file, both)
         exporter = start_exporter(f"--config.file={file}")
         wait_until(lambda: b'modelhost_engine_up{server="a"} 1.0' in exporter.page(), "it is detected")
+        state = b'modelhost_proxy_include_usage{server="a",state="trial"} 1.0'
         connection = http.client.HTTPConnection(proxy_address(exporter, "a"), timeout=DEADLINE_SECONDS)
         body = json.dumps({"model": "m", "stream": True, "messages": []})
-        connection.request("POST", STREAM_PATH, body, {"Content-Type": "application/json"})
-        assert connection.getresponse().read() == b"{}"
+        for _ in range(2):
+            connection.request("POST", STREAM_PATH, body, {"Content-Type": "application/json"})
+            assert connection.getresponse().read() == b"{}"
+            assert state in exporter.page()
         connection.close()
-    assert json.loads(server.bodies[0])["stream_options"] == {"include_usage": True}
+    assert json.loads(server.bodies[0]) == json.loads(body)
 
 
-def test_it_stops_while_a_removed_server_has_a_stream(start_exporter: StartExporter, tmp_path: Path) -> None:
-    """The stream is cut then, and nothing is left open."""
+def _started_with_a_stream(
+    start_exporter: StartExporter, file: Path, url: str, **settings: str
+) -> tuple[Exporter, Stream]:
+    """Start a proxy and a stream through it."""
+    file.write_text(json.dumps({"servers": [entry("a", url, "127.0.0.1:0")], "proxy": settings}))
+    exporter = start_exporter(f"--config.file={file}")
+    return exporter, Stream(proxy_address(exporter, "a"))
+
+
+def _is_clean(exporter: Exporter) -> bool:
+    said = exporter.output()
+    return exporter.process.returncode == 0 and not any(
+        word in said for word in ("Unclosed", "Traceback", "never awaited")
+    )
+
+
+def test_a_stop_waits_for_streams(start_exporter: StartExporter, tmp_path: Path) -> None:
+    """Nothing new is accepted, the stream goes on while the page is still served; it is cut after drain_timeout."""
+    with streaming_server() as streaming:
+        exporter, stream = _started_with_a_stream(
+            start_exporter, tmp_path / "c.yaml", streaming.url, drain_timeout="2s"
+        )
+        address = proxy_address(exporter, "a")
+        try:
+            began = time.monotonic()
+            exporter.process.send_signal(signal.SIGTERM)
+            waiting = exporter.wait_for_message("waiting for requests in progress")
+            assert (waiting["requests"], waiting["limit"]) == (1, "2s")
+            assert is_refused(address)
+            assert b'server="a",state="streaming"} 1.0' in exporter.page()
+            count = stream.chunks
+            wait_until(lambda: stream.chunks > count + 10, "the stream goes on")
+            exporter.process.wait(DEADLINE_SECONDS)
+            assert 2 <= time.monotonic() - began < 6
+        finally:
+            stream.close()
+    exporter.close()
+    assert _is_clean(exporter)
+
+
+def test_a_stop_ends_with_the_last_stream(start_exporter: StartExporter, tmp_path: Path) -> None:
+    """It does not wait longer than there is something to wait for."""
+    with streaming_server() as streaming:
+        exporter, stream = _started_with_a_stream(start_exporter, tmp_path / "c.yaml", streaming.url)
+        exporter.process.send_signal(signal.SIGTERM)
+        exporter.wait_for_message("waiting for requests in progress")
+        stream.close()
+        exporter.process.wait(DEADLINE_SECONDS)
+    exporter.close()
+    assert _is_clean(exporter)
+
+
+@pytest.mark.parametrize("removed", [False, True])
+def test_a_second_signal_stops_at_once(start_exporter: StartExporter, tmp_path: Path, *, removed: bool) -> None:
+    """Streams are cut then, also those of a server that a reload has removed; nothing is left open."""
     file = tmp_path / "config.yaml"
     with streaming_server() as streaming:
-        write(file, entry("leaves", streaming.url, "127.0.0.1:0"))
-        exporter = start_exporter(f"--config.file={file}")
-        stream = Stream(proxy_address(exporter, "leaves"))
+        exporter, stream = _started_with_a_stream(start_exporter, file, streaming.url)
         try:
-            write(file)
-            reload(exporter)
+            if removed:
+                write(file)
+                reload(exporter)
+            exporter.process.send_signal(signal.SIGTERM)
+            exporter.wait_for_message("waiting for requests in progress")
             assert stream.is_alive()
             assert exporter.stop() < 5
         finally:
             stream.close()
-    assert exporter.process.returncode == 0
-    assert not [word for word in ("Unclosed", "Traceback", "never awaited") if word in exporter.output()]
+    assert _is_clean(exporter)
+
+
+def test_a_new_exporter_can_listen_before_the_old_one_stops(start_exporter: StartExporter, tmp_path: Path) -> None:
+    """With reuse_port a restart refuses no connection, and the old one's stream goes on to its end."""
+    file, port = tmp_path / "config.yaml", free_port()
+    with streaming_server() as streaming:
+        streaming.pages["/v1/models"] = b"models"
+        servers = [entry("a", streaming.url, f"127.0.0.1:{port}")]
+        file.write_text(json.dumps({"servers": servers, "proxy": {"reuse_port": True}}))
+        old = start_exporter(f"--config.file={file}")
+        stream = Stream(f"127.0.0.1:{port}")
+        try:
+            start_exporter(f"--config.file={file}")
+            old.process.send_signal(signal.SIGTERM)
+            old.wait_for_message("waiting for requests in progress")
+            for _ in range(20):
+                assert get(f"127.0.0.1:{port}") == b"models"
+            assert stream.is_alive()
+        finally:
+            stream.close()
+        old.process.wait(DEADLINE_SECONDS)
+
+
+@pytest.mark.parametrize(("host", "code"), [("localhost", 200), ("127.0.0.1:1", 200), ("evil.test", 403), ("", 403)])
+def test_a_foreign_host_is_refused_on_loopback(
+    start_exporter: StartExporter, tmp_path: Path, host: str, code: int
+) -> None:
+    """A page of another site whose name leads here gets nothing: the server would see a Host of its own."""
+    file = tmp_path / "config.yaml"
+    with standing_in({"/v1/models": b"models"}) as server:
+        servers = [entry("a", server.url, "127.0.0.1:0"), entry("b", server.url, "127.0.0.1:0", allowed_hosts=["*"])]
+        servers.append(entry("c", server.url, "127.0.0.1:0", allowed_hosts=["evil.test"]))
+        write(file, *servers)
+        exporter = start_exporter(f"--config.file={file}")
+        codes = []
+        for name in "abc":
+            connection = http.client.HTTPConnection(proxy_address(exporter, name), timeout=DEADLINE_SECONDS)
+            connection.request("GET", "/v1/models", headers={"Host": host})
+            codes.append(connection.getresponse().status)
+            connection.close()
+    assert codes == [code, 200, 200 if host else 403]

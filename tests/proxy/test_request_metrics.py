@@ -43,7 +43,7 @@ def _counts(proxied: Proxied) -> dict[str, float]:
 async def test_a_stream_counts_everything_once(start_proxied: StartProxied) -> None:
     """A stream with usage has each time, its tokens by part, its end, its source and its chunks.
 
-    It comes in one piece, so there is no gap.
+    It comes in one piece, so there is no gap and no time per token.
     """
     details: dict[str, Any] = {
         "prompt_tokens": 7,
@@ -55,7 +55,12 @@ async def test_a_stream_counts_everything_once(start_proxied: StartProxied) -> N
     proxied = await start_proxied(always(stream(*events)))
     await _post(proxied, ask_stream())
     await proxied.one()
-    assert _counts(proxied) == {**dict.fromkeys(STREAM_TIMES, 1), "request_stream_max_gap_seconds": 0}
+    assert _counts(proxied) == {
+        "request_time_to_first_token_seconds": 1,
+        "request_time_to_first_answer_token_seconds": 1,
+        "request_time_per_output_token_seconds": 0,
+        "request_stream_max_gap_seconds": 0,
+    }
     assert proxied.value("stream_chunks_total", **CHAT) == 3
     assert proxied.value("input_tokens_total", **CHAT, cache="hit") == 3
     assert proxied.value("input_tokens_total", **CHAT, cache="miss") == 4
@@ -289,3 +294,11 @@ def test_the_clock_knows_first_last_and_gap() -> None:
     assert clock.time_per_output_token(1) is None
     assert clock.time_per_output_token(None) is None
     assert StreamClock().time_per_output_token(5) is None
+
+
+def test_tokens_of_one_piece_have_no_time_per_token() -> None:
+    """A tool call of Ollama arrives as one frame with all of its tokens: that took no time that could be divided."""
+    clock = StreamClock()
+    clock.chunk(10.0, answer=True)
+    clock.chunk(10.0, answer=True)
+    assert clock.time_per_output_token(40) is None

@@ -99,7 +99,10 @@ def test_an_upstream_may_have_a_path(text: str, url: str, prefix: str) -> None:
         ("servers: [{name: a, url: 'http://h', proxy: {}}]", "servers[0].proxy: listen is missing"),
         ("servers: [{url: 'http://h', proxy: {listen: ':1'}}]", "servers[0]: name is missing"),
         ("servers: [{%s, kind: vlm}]", "servers[0]: kind must be one of auto, "),
-        ("servers: [{%p, include_usage: on}}]", "servers[0].proxy.include_usage: must be one of auto, off, not 'on'"),
+        (
+            "servers: [{%p, include_usage: x}}]",
+            "servers[0].proxy.include_usage: must be one of auto, on, off, not 'x'",
+        ),
         ("servers: [{%s, max_models: 0}]", "servers[0]: max_models must be at least 1"),
         ("servers: [{%p, max_inspected_body_bytes: -1}}]", "max_inspected_body_bytes: -1 is not a size"),
         ("servers: [{%p, max_inspected_body_bytes: 1MB}}]", "'1MB' is not a size such as 1MiB"),
@@ -161,7 +164,7 @@ async def test_the_program_proxies(start_exporter: StartExporter) -> None:
         exporter = start_exporter(f"--proxy=it=127.0.0.1:0={upstream.url}")
         port = _port(exporter)
         async with Client(port) as client:
-            await client.send(request(body=ask_stream()))
+            await client.send(request(body=ask_stream()).replace(b"proxy.test", b"localhost"))
             assert (await client.reply()).code == 200
     page = exporter.page().decode()
     assert (

@@ -9,19 +9,19 @@ import socket
 import ssl
 import subprocess
 import threading
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import pytest
-from aiohttp import ClientPayloadError, HttpVersion10
+from prometheus_client import CollectorRegistry
 
 from modelhost_exporter.config.http_url import ServerUrl
-from modelhost_exporter.proxy.relaying import cut_off
-from modelhost_exporter.proxy.upstream import ConnectTimeout, Upstream
-from modelhost_exporter.proxy.upstream_call import UpstreamCall
+from modelhost_exporter.proxy.downstream import DownstreamConnections
+from modelhost_exporter.proxy.errors import ConnectTimeout
+from modelhost_exporter.proxy.self_metrics import SelfMetrics
+from modelhost_exporter.proxy.upstream import Upstream
 from tests.proxy.client import BrokenReply, request
-from tests.proxy.dialects import EVENT_STREAM, ask, ask_stream, completion, token
-from tests.proxy.upstream import CHUNKED, DEADLINE_SECONDS, Call, always, chunk, head, in_turn, reply
+from tests.proxy.dialects import DONE, EVENT_STREAM, ask, ask_stream, completion, finish, token
+from tests.proxy.upstream import CHUNKED, DEADLINE_SECONDS, LAST_CHUNK, Call, always, chunk, head, in_turn, reply
 from tests.proxy.upstream import Upstream as Scripted
 
 if TYPE_CHECKING:
@@ -29,43 +29,83 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from aiohappyeyeballs import AddrInfoType
-    from aiohttp import web
 
+    from modelhost_exporter.proxy.upstream import LookUp, ResponseHead, UpstreamFailure
     from tests.proxy.conftest import Proxied, StartProxied
 
 OK = {"model": "unknown", "operation": "other", "stream": "false", "outcome": "ok", "code": "200"}
 LONG, SHORT = 60.0, 0.05
 
 
+def upstream_of(
+    url: str, connect_timeout: float = 1.0, keepalive_seconds: float = LONG, look_up: LookUp | None = None
+) -> Upstream:
+    """Return the connections to a URL."""
+    connections = DownstreamConnections(None, SelfMetrics(CollectorRegistry()))
+    return Upstream(ServerUrl(url), connections, connect_timeout, keepalive_seconds, look_up)
+
+
+class Received:
+    """A receiver that collects a response and waits for its end."""
+
+    def __init__(self) -> None:
+        self.body = b""
+        self.over = asyncio.Event()
+        self.failure: UpstreamFailure | None = None
+
+    def on_response(self, head: ResponseHead | None, data: bytes, *, complete: bool) -> None:
+        """Collect the body."""
+        del head
+        self.body += data
+        if complete:
+            self.over.set()
+
+    def on_interim_response(self, head: ResponseHead) -> None:
+        """Ignore it."""
+
+    def on_upstream_failure(self, failure: UpstreamFailure) -> None:
+        """Keep the failure."""
+        self.failure = failure
+        self.over.set()
+
+    def on_upstream_writable(self, *, writable: bool) -> None:
+        """Ignore it: requests here are short."""
+
+    def on_upgraded_data(self, data: bytes) -> None:
+        """Ignore it: nothing is upgraded."""
+
+
 async def _ask(upstream: Upstream) -> bytes:
     """Ask once, on a connection that was kept or on a new one."""
-    connection = upstream.kept()
-    call = UpstreamCall(upstream, await upstream.open() if connection is None else connection, bodiless=False)
-    call.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-    await call.answered()
-    body = await call.content.read()
-    call.end()
-    return body
+    connection = upstream.take() or await upstream.connect()
+    received = Received()
+    connection.start(received, is_head_request=False)
+    connection.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        await received.over.wait()
+    assert received.failure is None
+    connection.release(is_streamed=False)
+    return received.body
 
 
 async def test_a_connection_is_kept_for_a_while() -> None:
     """It serves the next request; unused for the given time it is closed, though nobody asks for it."""
     async with Scripted(always(reply(b"x"))) as server:
-        upstream = Upstream(ServerUrl(server.url), 1.0, None, keepalive_seconds=LONG)
+        upstream = upstream_of(server.url)
         assert [await _ask(upstream) for _ in range(3)] == [b"x"] * 3
         assert (server.connections, server.open) == (1, 1)
         upstream.close()
         await server.idle()
-        upstream = Upstream(ServerUrl(server.url), 1.0, None, keepalive_seconds=SHORT)
+        upstream = upstream_of(server.url, keepalive_seconds=SHORT)
         await _ask(upstream)
         await server.idle()
-        assert upstream.kept() is None
+        assert upstream.take() is None
 
 
 async def test_a_connection_that_was_kept_too_long_is_not_used() -> None:
     """Also when the loop was too busy to close it in time."""
     async with Scripted(always(reply(b"x"))) as server:
-        upstream = Upstream(ServerUrl(server.url), 1.0, None, keepalive_seconds=0.0)
+        upstream = upstream_of(server.url, keepalive_seconds=0.0)
         assert [await _ask(upstream) for _ in range(2)] == [b"x"] * 2
         assert server.connections == 2
         upstream.close()
@@ -98,7 +138,7 @@ async def test_a_server_that_says_more_gets_a_new_connection(more: bytes, late: 
             await call.send(more)
 
     async with Scripted(in_turn(script, always(reply(b"x")))) as server:
-        upstream = Upstream(ServerUrl(server.url), 1.0, None, keepalive_seconds=LONG)
+        upstream = upstream_of(server.url)
         assert await _ask(upstream) == b"x"
         said.set()
         await asyncio.sleep(SHORT)
@@ -107,28 +147,25 @@ async def test_a_server_that_says_more_gets_a_new_connection(more: bytes, late: 
         upstream.close()
 
 
-async def test_what_came_before_a_break_can_be_read() -> None:
-    """Its reader says only that it broke; the last words of a server that fails are not lost on a slow client."""
+async def test_what_came_before_a_break_is_delivered() -> None:
+    """The last words of a server that fails may be the reason."""
 
     async def script(call: Call) -> None:
         await call.send(head("Content-Length: 99"), b"last words")
         call.close()
 
     async with Scripted(script) as server:
-        upstream = Upstream(ServerUrl(server.url), 1.0, None)
-        call = UpstreamCall(upstream, await upstream.open(), bodiless=False)
-        call.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-        await call.answered()
-        await server.idle()
+        upstream = upstream_of(server.url)
+        connection = await upstream.connect()
+        received = Received()
+        connection.start(received, is_head_request=False)
+        connection.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         async with asyncio.timeout(DEADLINE_SECONDS):
-            while call.content.exception() is None:  # noqa: ASYNC110 - there is no event
-                await asyncio.sleep(0)
-        with pytest.raises(ClientPayloadError):
-            await call.content.readany()
-        assert call.rest() == b"last words"
-        assert call.rest() == b""
-        call.end()
-        assert upstream.kept() is None
+            await received.over.wait()
+        assert received.body == b"last words"
+        assert received.failure is not None
+        assert not received.failure.is_malformed
+        assert upstream.take() is None
 
 
 @pytest.fixture
@@ -182,10 +219,10 @@ async def test_a_name_that_is_looked_up_for_ever_is_asked_for_once() -> None:
             answer.wait(DEADLINE_SECONDS)
             return socket.getaddrinfo("127.0.0.1", server.port, type=socket.SOCK_STREAM)
 
-        upstream = Upstream(ServerUrl("http://model.test:1"), SHORT, None, look_up=look_up)
-        for error in await asyncio.gather(*(upstream.open() for _ in range(3)), return_exceptions=True):
+        upstream = upstream_of("http://model.test:1", SHORT, look_up=look_up)
+        for error in await asyncio.gather(*(upstream.connect() for _ in range(3)), return_exceptions=True):
             assert isinstance(error, ConnectTimeout)
-        waiting = asyncio.ensure_future(upstream.open())
+        waiting = asyncio.ensure_future(upstream.connect())
         await asyncio.sleep(0)
         answer.set()
         (await waiting).abort()
@@ -203,24 +240,15 @@ async def test_a_look_up_that_fails_when_nobody_waits_is_not_told(start_proxied:
         failed.set()
         raise socket.gaierror
 
-    upstream = Upstream(ServerUrl("http://model.test:1"), SHORT, None, look_up=look_up)
+    upstream = upstream_of("http://model.test:1", SHORT, look_up=look_up)
     with pytest.raises(ConnectTimeout):
-        await upstream.open()
+        await upstream.connect()
     answer.set()
     await asyncio.to_thread(failed.wait, DEADLINE_SECONDS)
     await asyncio.sleep(SHORT)
     del upstream
     gc.collect()
     await asyncio.sleep(0)
-
-
-async def test_a_connection_that_is_closing_is_not_touched() -> None:
-    """Its socket may be closed already, and its number another connection's."""
-    async with Scripted(always(reply(b"x"))) as server:
-        transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, "127.0.0.1", server.port)
-        transport.abort()
-        await server.idle()
-        cut_off(cast("web.BaseRequest", SimpleNamespace(transport=transport, version=HttpVersion10)))
 
 
 async def test_a_name_without_an_address_is_unreachable(start_proxied: StartProxied) -> None:
@@ -268,7 +296,7 @@ async def test_two_kinds_of_reply_share_a_connection(start_proxied: StartProxied
         for body in (b"", b"ab", completion().split(b"\r\n\r\n", 1)[1], b""):
             await client.send(request("/v1/chat/completions", ask()))
             assert (await client.reply()).body == body
-    assert proxied.upstream.connections == 1
+    assert proxied.upstream.connections == 2, "one after a chunked response is used again only once it has proved good"
     assert len(await proxied.observed(5)) == 5
 
 
@@ -286,3 +314,142 @@ async def test_a_server_that_answers_in_pieces(start_proxied: StartProxied) -> N
         await client.send(request("/v1/chat/completions", ask_stream()))
         assert (await client.reply()).body == completion().split(b"\r\n\r\n", 1)[1]
     assert (await proxied.one())["outcome"] == "ok"
+
+
+DELAYS = [0.0, 0.00005, 0.00015, 0.0004, 0.002]
+
+
+@pytest.mark.parametrize("delay", DELAYS)
+@pytest.mark.parametrize("clients", [1, 4])
+async def test_streams_through_a_server_that_closes_unannounced(
+    start_proxied: StartProxied, delay: float, clients: int
+) -> None:
+    """cpp-httplib, below llama.cpp, promises to keep a connection and closes it right after a streamed response."""
+
+    async def script(call: Call) -> None:
+        await call.body()
+        await call.send(head(EVENT_STREAM, CHUNKED, "Keep-Alive: timeout=5, max=100"), chunk(token() + finish() + DONE))
+        await call.send(LAST_CHUNK)
+        due = asyncio.get_running_loop().time() + delay
+        while asyncio.get_running_loop().time() < due:  # noqa: ASYNC110 - shorter than a timer is exact
+            await asyncio.sleep(0)
+        call.close()
+
+    proxied = await start_proxied(script)
+    each = 40 // clients
+
+    async def stream() -> list[int]:
+        async with proxied.client() as client:
+            codes = []
+            for _ in range(each):
+                await client.send(request(body=ask_stream()))
+                codes.append((await client.reply()).code)
+            return codes
+
+    assert await asyncio.gather(*(stream() for _ in range(clients))) == [[200] * each] * clients
+    assert {labels["outcome"] for labels in await proxied.observed(clients * each)} == {"ok"}
+
+
+async def test_a_server_that_keeps_connections_after_streams_is_believed(start_proxied: StartProxied) -> None:
+    """Once a connection has stayed open after a streamed response, those after it serve the next request at once."""
+
+    async def script(call: Call) -> None:
+        await call.body()
+        await call.send(head(EVENT_STREAM, CHUNKED), chunk(finish() + DONE), LAST_CHUNK)
+
+    proxied = await start_proxied(script)
+    async with proxied.client() as client:
+        for _ in range(2):  # the second one while the first connection is on trial
+            await client.send(request(body=ask_stream()))
+            await client.reply()
+        assert proxied.upstream.connections == 2
+        await asyncio.sleep(0.3)
+        for _ in range(5):
+            await client.send(request(body=ask_stream()))
+            await client.reply()
+    assert proxied.upstream.connections == 2
+    await proxied.observed(7)
+
+
+async def drop(call: Call) -> None:
+    """Read a request and close without a response."""
+    await call.body()
+    call.close()
+
+
+RETRIED = {(("reason", "closed"),): 1}
+
+
+@pytest.mark.parametrize("sent", [request("/a"), request(body=ask())], ids=["GET", "POST"])
+async def test_a_kept_connection_that_closes_is_replaced(start_proxied: StartProxied, sent: bytes) -> None:
+    """A request on a connection that is closed before a byte of response is sent once more, on a new one, counted."""
+    proxied = await start_proxied(in_turn(always(reply(b"x")), drop, always(reply(b"y"))))
+    async with proxied.client() as client:
+        await client.send(request("/a"))
+        assert (await client.reply()).body == b"x"
+        await client.send(sent)
+        assert (await client.reply()).body == b"y"
+    assert proxied.upstream.calls[1].head == proxied.upstream.calls[2].head
+    assert proxied.samples("proxy_upstream_retries_total") == RETRIED
+    assert {labels["outcome"] for labels in await proxied.observed(2)} == {"ok"}
+
+
+async def test_a_request_is_sent_once_more_at_most(start_proxied: StartProxied) -> None:
+    """A server that drops it again is unreachable; so is one that drops a request on a new connection."""
+    proxied = await start_proxied(in_turn(always(reply(b"x")), drop, drop, drop))
+    async with proxied.client() as client:
+        for code in (200, 502, 502):
+            await client.send(request("/a"))
+            assert (await client.reply()).code == code
+    assert len(proxied.upstream.calls) == 4
+    assert proxied.samples("proxy_upstream_retries_total") == RETRIED
+    await proxied.observed(3)
+
+
+@pytest.mark.parametrize(("body", "code"), [(None, 200), (ask(), 502)], ids=["GET", "POST"])
+async def test_retries_of_unsafe_requests_can_be_switched_off(
+    start_proxied: StartProxied, body: bytes | None, code: int
+) -> None:
+    """Then only what RFC 9110 allows is sent again."""
+    proxied = await start_proxied(in_turn(always(reply(b"x")), drop, always(reply(b"y"))), retry_unsafe=False)
+    async with proxied.client() as client:
+        await client.send(request("/a"))
+        await client.reply()
+        await client.send(request(body=body))
+        assert (await client.reply()).code == code
+    await proxied.observed(2)
+
+
+async def test_a_request_that_was_being_handled_is_not_sent_again(start_proxied: StartProxied) -> None:
+    """A connection that closes later than 50 ms after a POST was written may have carried it out."""
+
+    async def crash(call: Call) -> None:
+        await call.body()
+        await asyncio.sleep(0.1)
+        call.close()
+
+    proxied = await start_proxied(in_turn(always(reply(b"x")), crash, always(reply(b"y"))))
+    async with proxied.client() as client:
+        await client.send(request("/a"))
+        await client.reply()
+        await client.send(request(body=ask()))
+        assert (await client.reply()).code == 502
+    assert len(proxied.upstream.calls) == 2
+    await proxied.observed(2)
+
+
+async def test_a_response_that_has_begun_is_never_requested_again(start_proxied: StartProxied) -> None:
+    """One byte of it is enough."""
+
+    async def begin(call: Call) -> None:
+        await call.body()
+        await call.send(b"H")
+        call.close()
+
+    proxied = await start_proxied(in_turn(always(reply(b"x")), begin, always(reply(b"y"))))
+    async with proxied.client() as client:
+        for code in (200, 502):
+            await client.send(request("/a"))
+            assert (await client.reply()).code == code
+    assert len(proxied.upstream.calls) == 2
+    await proxied.observed(2)

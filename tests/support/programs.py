@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+_GRACE_SECONDS = 2.0
 DEADLINE_SECONDS = 20.0
 
 
@@ -78,6 +79,9 @@ class Program:
         """End the program, whatever state it is in."""
         if self.process.poll() is None:
             self.process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(_GRACE_SECONDS)
+            self.process.terminate()  # what it waits for, such as a stream through the proxy, is ended by a second one
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(DEADLINE_SECONDS)
             self.process.kill()

@@ -12,7 +12,7 @@ import pytest
 from modelhost_exporter import __version__, collectors
 from modelhost_exporter.config import flags
 from modelhost_exporter.process import descriptors
-from modelhost_exporter.proxy import health
+from modelhost_exporter.proxy import self_metrics
 from modelhost_exporter.requests import metrics as request_metrics
 from modelhost_exporter.web import families as web_families
 from tools import generate_docs
@@ -58,7 +58,7 @@ def test_every_metric_and_flag_is_documented() -> None:
     for name in collectors.names():
         for family in collectors.module(name).FAMILIES:
             assert f"`{family.name}`" in METRICS
-    for family in (*request_metrics.FAMILIES, *health.FAMILIES, *descriptors.FAMILIES, *web_families.FAMILIES):
+    for family in (*request_metrics.FAMILIES, *self_metrics.FAMILIES, *descriptors.FAMILIES, *web_families.FAMILIES):
         assert f"`{family.name}`" in METRICS
     for action in flags.parser()._actions:
         for option in action.option_strings:

@@ -11,7 +11,7 @@ from modelhost_exporter.config import model as configuration
 from modelhost_exporter.config.address import Address
 from modelhost_exporter.config.model import ConfigError, Web
 from modelhost_exporter.live.settings import AllowedHost, AllowedOrigin, LiveOptions
-from modelhost_exporter.web.machine_names import MachineNames
+from modelhost_exporter.process.machine_names import MachineNames
 from modelhost_exporter.web.origin_check import CheckedRequest, OriginCheck, RefusalLog, RefusedOrigin, is_on_loopback
 
 CHECK = OriginCheck(MachineNames("Box.example.net"))

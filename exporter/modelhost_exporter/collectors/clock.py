@@ -100,7 +100,7 @@ def _libc() -> Any:
 
 
 def adjtimex(libc: Any = None) -> Discipline:
-    """Return the state of Linux's clock discipline, without changing it; raises OSError if the kernel refuses."""
+    """Return the state of the Linux kernel's clock discipline; OSError where the kernel refuses. Changes nothing."""
     libc = libc or _libc()
     timex = _Timex()
     state = libc.adjtimex(ctypes.byref(timex))

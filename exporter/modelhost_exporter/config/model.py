@@ -15,6 +15,7 @@ from modelhost_exporter.config.old_keys import reject
 from modelhost_exporter.config.parsing import ConfigError, mapping, parse, parse_keys
 from modelhost_exporter.config.servers import Server, parse_servers
 from modelhost_exporter.live.settings import AllowedHost, AllowedOrigin, LiveOptions
+from modelhost_exporter.proxy.settings import ProxySettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -97,6 +98,7 @@ class Config:
     scrape: Scraping = field(default_factory=Scraping)
     log: Log = field(default_factory=Log)
     path: Paths = field(default_factory=Paths)
+    proxy: ProxySettings = field(default_factory=ProxySettings)
     servers: tuple[Server, ...] = ()
     collectors: Mapping[str, CollectorOptions] = field(default_factory=dict)
     """The options of each enabled collector."""
@@ -138,6 +140,7 @@ def read(raw: object, watched: Sequence[str] = (), proxied: Sequence[str] = ()) 
         scrape=parse(Scraping, sections.get("scrape"), "scrape"),
         log=parse(Log, sections.get("log"), "log"),
         path=parse(Paths, sections.get("path"), "path"),
+        proxy=parse(ProxySettings, sections.get("proxy"), "proxy"),
         servers=parse_servers(sections.get("servers"), watched, proxied),
         collectors=_enabled(sections.get("collectors")),
     )

@@ -84,7 +84,7 @@ def _mappings(raw: object, path: list[str], where: str = "") -> Iterator[tuple[s
 def _reject_lists(raw: object) -> None:
     if not isinstance(raw, dict):
         return
-    found = [key for key in OLD if key in raw]
+    found = [key for key in OLD if key in raw and (key != "proxy" or _has_servers(raw[key]))]
     interval = _interval(raw)
     if interval is not None:
         found.append("collectors.model_servers.poll_interval")
@@ -95,6 +95,11 @@ def _reject_lists(raw: object) -> None:
         text = redact(yaml.safe_dump(new, sort_keys=False, allow_unicode=True))
         verb = "was" if len(found) == 1 else "were"
         raise ConfigError(", ".join(found), f"{verb} replaced by the list servers", hint=text)
+
+
+def _has_servers(section: object) -> bool:
+    """Return whether a section ``proxy`` is the old one; the new one has settings that apply to all servers."""
+    return not isinstance(section, dict) or "servers" in section
 
 
 def _interval(raw: dict[Any, Any]) -> object:

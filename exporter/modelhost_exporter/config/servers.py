@@ -7,7 +7,7 @@ from collections.abc import Mapping  # noqa: TC003 - read at run time, by the pa
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
-from modelhost_exporter.config.address import Address
+from modelhost_exporter.config.address import Address, is_loopback
 from modelhost_exporter.config.duration import Seconds
 from modelhost_exporter.config.http_url import ServerUrl
 from modelhost_exporter.config.parsing import SECRET, ConfigError, parse
@@ -28,6 +28,7 @@ MAX_NAME = 128
 """Characters of a server's name, which is a label of most metrics."""
 
 _FIELD_NAME = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)  # RFC 9110, section 5.1
+_HOST_NAME = re.compile(r"[\w.-]+", re.ASCII)
 _PROXY_FORM = "[NAME=]LISTEN=URL, such as ollama=127.0.0.1:8434=http://127.0.0.1:11434"
 
 
@@ -37,17 +38,38 @@ def kind_names() -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
+class ProxyHost:
+    """A host name that clients may use for a proxy on loopback, or ``*`` for any."""
+
+    name: str
+
+    @classmethod
+    def from_text(cls, text: str) -> ProxyHost:
+        """Parse a name without a port; ValueError for anything else."""
+        if text != "*" and not _HOST_NAME.fullmatch(text):
+            raise ValueError(f"{text!r} is not a host name such as models.example.com")
+        return cls(text.lower().removesuffix("."))
+
+
+@dataclass(frozen=True)
 class ProxyOptions:
     """How requests to a server are forwarded and measured."""
 
     listen: Address
-    include_usage: Literal["auto", "off"] = "auto"
-    """auto: request token usage from an OpenAI-style stream where the client did not and the kind accepts it."""
+    include_usage: Literal["auto", "on", "off"] = "auto"
+    """Request token usage from OpenAI-style streams where the client did not: where the kind accepts it and the server
+    does not send it by itself (auto), always, or never."""
     max_inspected_body_bytes: Bytes = Bytes(1 << 20)
     """A larger request body is forwarded without being read for the model's name."""
     connect_timeout: Seconds = Seconds(10.0)
     idle_timeout: Seconds | None = None
     """Give up when the server sends nothing for this long; None: wait as long as the client does."""
+    retry_unsafe: bool = True
+    """Send also requests that are not idempotent once more when a kept connection was closed under them at once."""
+    max_websocket_message_bytes: Bytes | None = None
+    """A longer message ends a WebSocket with code 1009; None: no limit."""
+    allowed_hosts: tuple[ProxyHost, ...] = ()
+    """Values of Host that are accepted on loopback besides this machine's names and addresses; ``*``: any."""
 
 
 @dataclass(frozen=True)
@@ -168,6 +190,9 @@ class Server:
             max_inspected_body_bytes=self.proxy.max_inspected_body_bytes,
             connect_timeout=self.proxy.connect_timeout,
             idle_timeout=self.proxy.idle_timeout,
+            retry_unsafe=self.proxy.retry_unsafe,
+            max_websocket_message_bytes=self.proxy.max_websocket_message_bytes,
+            allowed_hosts=frozenset(host.name for host in self.proxy.allowed_hosts),
             slo=self.slo,
             models={name: model.slo for name, model in self.models.items()},
         )
@@ -186,7 +211,36 @@ def parse_servers(raw: object, watched: Sequence[str] = (), proxied: Sequence[st
     servers += of_flags
     _reject_duplicates(places, "name", [server.name for server in servers])
     _reject_duplicates(places, "proxy.listen", [_fixed_address(server) for server in servers])
+    _reject_loops(places, servers)
     return tuple(servers)
+
+
+def _reject_loops(places: Sequence[str], servers: Sequence[Server]) -> None:
+    """Reject a proxy that would forward to itself, directly or through others: one request would never end."""
+    listeners = {
+        server.proxy.listen.port: server for server in servers if server.proxy is not None and server.proxy.listen.port
+    }
+    for place, server in zip(places, servers, strict=True):
+        passed = [server]
+        following = _next_hop(server, listeners)
+        while following is not None and following not in passed:
+            passed.append(following)
+            following = _next_hop(following, listeners)
+        if following is server:
+            names = " -> ".join(each.name for each in (*passed, server))
+            raise ConfigError(place, f"the proxy forwards to itself: {names}")
+
+
+def _next_hop(server: Server, listeners: Mapping[int, Server]) -> Server | None:
+    """Return the server whose proxy a server's proxy forwards to; None where it forwards elsewhere."""
+    if server.proxy is None or server.url is None:
+        return None
+    following = listeners.get(server.url.url.port or 0)
+    if following is None or following.proxy is None:
+        return None
+    host, listen = server.url.url.raw_host or "", following.proxy.listen
+    is_there = host == listen.host or (is_loopback(host) and (listen.is_every_address or is_loopback(listen.host)))
+    return following if is_there else None
 
 
 def _fixed_address(server: Server) -> str | None:

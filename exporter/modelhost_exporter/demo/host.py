@@ -32,7 +32,7 @@ from modelhost_exporter.engines.polling.server_poller import PollDependencies
 from modelhost_exporter.engines.polling.settings import Probe
 from modelhost_exporter.metrics.exposition import TEXT
 from modelhost_exporter.process.daemon_thread import start
-from modelhost_exporter.proxy.health import ProxyHealth
+from modelhost_exporter.proxy.self_metrics import SelfMetrics
 from modelhost_exporter.requests.metrics import RequestMetrics
 from modelhost_exporter.requests.slo import Objective, Objectives
 from modelhost_exporter.service import Machine, Service
@@ -97,7 +97,7 @@ class DemoHost:
         self._proxied: Proxied | None = None
         self._thread: Thread | None = None
 
-    def feed(self, metrics: RequestMetrics, health: ProxyHealth) -> None:
+    def feed(self, metrics: RequestMetrics, health: SelfMetrics) -> None:
         """Record the simulated requests in these metrics from now on."""
         servers = {server.name: server for server in self.service.config.proxied}
         self._health = health
@@ -107,7 +107,7 @@ class DemoHost:
         """Advance the world to a time, step by step; only the last five minutes of a longer gap are simulated."""
         if self._proxied is None:
             registry = self.service.registry
-            self.feed(RequestMetrics(registry, self.service.request_listeners), ProxyHealth(registry))
+            self.feed(RequestMetrics(registry, self.service.request_listeners), SelfMetrics(registry))
         self.world.now = max(self.world.now, until - _MAX_GAP_SECONDS)
         while self.world.now + _STEP_SECONDS <= until and not self._stop.is_set():
             self._step(self.world.now + _STEP_SECONDS)

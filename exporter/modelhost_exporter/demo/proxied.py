@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from modelhost_exporter.demo.specs import ModelSpec
     from modelhost_exporter.demo.traffic import SimulatedRequest
     from modelhost_exporter.metrics.instruments import Gauge
-    from modelhost_exporter.proxy.health import ProxyHealth
+    from modelhost_exporter.proxy.self_metrics import SelfMetrics
     from modelhost_exporter.proxy.settings import ProxiedServer
     from modelhost_exporter.requests.metrics import RequestMetrics
 
@@ -40,7 +40,7 @@ class Proxied:
         self,
         servers: Mapping[str, ProxiedServer],
         metrics: RequestMetrics,
-        health: ProxyHealth,
+        health: SelfMetrics,
         rng: random.Random,
     ) -> None:
         self._servers = servers

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from typing import TYPE_CHECKING
+from urllib.parse import unquote_to_bytes
 
 from modelhost_exporter.dialects import (
     anthropic_messages,
@@ -27,7 +28,18 @@ from modelhost_exporter.dialects.contract import Call, Dialect, Operation, Progr
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["FORMATS", "Call", "Dialect", "Operation", "Progress", "Reply", "Usage", "error_object", "find"]
+__all__ = [
+    "FORMATS",
+    "Call",
+    "Dialect",
+    "Operation",
+    "Progress",
+    "Reply",
+    "Usage",
+    "error_object",
+    "find",
+    "find_target",
+]
 
 FORMATS: tuple[Dialect, ...] = (
     anthropic_messages,
@@ -61,6 +73,18 @@ def find(path: str) -> tuple[Dialect, Operation] | None:
         if found is not None:
             return found
     return None
+
+
+def find_target(target: bytes) -> tuple[Dialect, Operation] | None:
+    """Return the same for a request target as it was received: a path or an absolute URL, with or without a query."""
+    return _find_encoded(target.partition(b"?")[0])
+
+
+@lru_cache(maxsize=256)
+def _find_encoded(path: bytes) -> tuple[Dialect, Operation] | None:
+    if not path.startswith(b"/"):
+        path = b"/" + path.partition(b"://")[2].partition(b"/")[2]
+    return find(unquote_to_bytes(path).decode("utf-8", "replace"))
 
 
 def error_object(dialect: str, message: str, outcome: str, code: int) -> object:

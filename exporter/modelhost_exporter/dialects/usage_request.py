@@ -19,6 +19,8 @@ _INCLUDE = '"include_usage":true'
 _SPACE = re.compile(r"[ \t\n\r]*")
 _BLANK_LINE = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
 _LINE_ENDS = b"\r\n"
+_EVENT_FIELDS = (b"event", b"id", b"retry", b"")
+"""Fields of an event besides its data; a comment is a field without a name."""
 _decoder = json.JSONDecoder()
 
 
@@ -151,7 +153,7 @@ class UsageFrameFilter:
         self._held = self._held[-1:]
 
     def _filtered(self, frame: bytes) -> bytes:
-        """Return the frame, or only its leading blank lines if it contains nothing but usage."""
+        """Return the frame; only the blank lines before it when it contains nothing but usage."""
         if b'"usage"' not in frame or not _is_usage_only(frame):
             return frame
         return frame[: len(frame) - len(frame.lstrip(_LINE_ENDS))]
@@ -162,11 +164,16 @@ def _frame_ends(data: bytes, start: int) -> list[int]:
 
 
 def _is_usage_only(frame: bytes) -> bool:
-    lines = [line for line in frame.splitlines() if line]
-    if not all(line.startswith(b"data:") for line in lines):
-        return False
+    """Return whether an event has usage and no choices, whichever other fields and comments it has."""
+    data: list[bytes] = []
+    for line in frame.splitlines():
+        name, _, value = line.partition(b":")
+        if name == b"data":
+            data.append(value.removeprefix(b" "))
+        elif name not in _EVENT_FIELDS:
+            return False
     try:
-        event = parse_json(b"\n".join(line[5:] for line in lines))
+        event = parse_json(b"\n".join(data))
     except ValueError:
         return False
-    return isinstance(event, dict) and event.get("choices") == [] and isinstance(event.get("usage"), dict)
+    return isinstance(event, dict) and not event.get("choices") and isinstance(event.get("usage"), dict)

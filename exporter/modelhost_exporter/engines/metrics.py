@@ -31,7 +31,7 @@ LAST_SUCCESS = gauge(
     "engine_last_success_timestamp_seconds",
     "Time of the last successful poll, in seconds since 1970.",
     "server",
-    note="All values of the engine are as old as this.",
+    note="The age of everything that is shown of the engine.",
 )
 POLL_FAILURES = counter(
     "engine_poll_failures",
@@ -227,7 +227,7 @@ COLD_TTFT = histogram(
     "Time to first token of requests that found their model not loaded.",
     TTFT,
     *RequestLabels._fields,
-    note="Shows how much cold starts add to the slowest times to first token.",
+    note="What they add to the tail of the time to first token of all requests.",
 )
 PROBES = counter(
     "probes",

@@ -184,8 +184,8 @@ PCIE_RECEIVED = _counter(
     "pcie_receive_bytes",
     "Bytes the GPU received over PCIe, since the exporter started.",
     note=(
-        "Before Hopper the driver's counter wraps at 4 GiB. It is read every second, so traffic above "
-        "4 GiB/s is not counted in full."
+        "Before Hopper the driver's counter wraps at 4 GiB. It is read every second, so that faster traffic "
+        "is not counted in full."
     ),
 )
 PCIE_TRANSMITTED = _counter(

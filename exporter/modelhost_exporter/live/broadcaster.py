@@ -62,7 +62,7 @@ class Broadcaster:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Start the loop, which measures only while messages are wanted."""
+        """Start to measure whenever messages are wanted."""
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def stop(self) -> None:

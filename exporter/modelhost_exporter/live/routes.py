@@ -13,8 +13,8 @@ from modelhost_exporter.live.broadcaster import Broadcaster
 from modelhost_exporter.live.meter import INTERVAL_SECONDS
 from modelhost_exporter.live.models import find_model
 from modelhost_exporter.live.subscribers import Subscriber, chunked_event, event, websocket_frame
-from modelhost_exporter.proxy.websocket import is_proper
 from modelhost_exporter.web import origin_check
+from modelhost_exporter.web.websocket import is_proper
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import os
@@ -15,7 +16,7 @@ from modelhost_exporter.config.address import Address
 from modelhost_exporter.threads import call
 
 if TYPE_CHECKING:
-    import asyncio
+    from collections.abc import Callable
 
 _BACKLOG = 4096
 _DISCARDED_BYTES = 1 << 16
@@ -37,12 +38,31 @@ async def listen(runner: web.BaseRunner, address: Address) -> None:
     """
     for listener in await call(partial(_bound_sockets, address)):
         await web.SockSite(runner, listener, backlog=_ACCEPTS_AT_ONCE).start()
-        if os.name != "nt":
-            with socket.socket(fileno=os.dup(listener.fileno())) as same:
-                same.listen(_BACKLOG)
+        _lengthen_backlog(listener)
 
 
-def _bound_sockets(address: Address) -> list[socket.socket]:
+async def serve(
+    protocol: Callable[[], asyncio.Protocol], address: Address, *, reuse_port: bool = False
+) -> list[asyncio.Server]:
+    """Listen with a protocol, in the same way; return a server for each IP address of the host.
+
+    With ``reuse_port`` another process may listen on the same port if it does so as well.
+    """
+    loop = asyncio.get_running_loop()
+    servers: list[asyncio.Server] = []
+    for listener in await call(partial(_bound_sockets, address, reuse_port=reuse_port)):
+        servers.append(await loop.create_server(protocol, sock=listener, backlog=_ACCEPTS_AT_ONCE))
+        _lengthen_backlog(listener)
+    return servers
+
+
+def _lengthen_backlog(listener: socket.socket) -> None:
+    if os.name != "nt":
+        with socket.socket(fileno=os.dup(listener.fileno())) as same:
+            same.listen(_BACKLOG)
+
+
+def _bound_sockets(address: Address, *, reuse_port: bool = False) -> list[socket.socket]:
     """Return a bound socket for each IP address of the host; raises OSError, with all closed, when one fails."""
     infos = socket.getaddrinfo(address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     unavailable: OSError | None = None
@@ -50,7 +70,7 @@ def _bound_sockets(address: Address) -> list[socket.socket]:
         found: list[socket.socket] = []
         for family, _, _, _, where in dict.fromkeys(infos):
             try:
-                found.append(undo.enter_context(_bound_socket(family, where)))
+                found.append(undo.enter_context(_bound_socket(family, where, reuse_port=reuse_port)))
             except OSError as error:
                 if error.errno not in _NO_SUCH_FAMILY:
                     raise
@@ -61,12 +81,16 @@ def _bound_sockets(address: Address) -> list[socket.socket]:
         return found
 
 
-def _bound_socket(family: int, where: tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]) -> socket.socket:
+def _bound_socket(
+    family: int, where: tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes], *, reuse_port: bool
+) -> socket.socket:
     """Return a bound socket with the options that asyncio sets."""
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
         if os.name == "posix":
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         bound.bind(where)

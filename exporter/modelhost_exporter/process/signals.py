@@ -10,10 +10,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def handle(stop: asyncio.Event, reload: Callable[[], object]) -> None:
-    """Set ``stop`` on SIGTERM and SIGINT, and call ``reload`` on SIGHUP where the platform has it."""
+class Stop:
+    """A request to stop the exporter, and a second one to stop it at once."""
+
+    def __init__(self) -> None:
+        self.requested = asyncio.Event()
+        self.forced = asyncio.Event()
+
+    def request(self) -> None:
+        """Stop; when called again, stop at once."""
+        (self.forced if self.requested.is_set() else self.requested).set()
+
+
+def handle(stop: Stop, reload: Callable[[], object]) -> None:
+    """Request a stop on SIGTERM and SIGINT, and call ``reload`` on SIGHUP where the platform has it."""
     loop = asyncio.get_running_loop()
-    actions: dict[str, Callable[[], object]] = {"SIGTERM": stop.set, "SIGINT": stop.set, "SIGHUP": reload}
+    actions: dict[str, Callable[[], object]] = {"SIGTERM": stop.request, "SIGINT": stop.request, "SIGHUP": reload}
     for name, action in actions.items():
         number = getattr(signal, name, None)
         if number is None:

@@ -1,19 +1,23 @@
-"""Which header fields travel on, and which belong to one connection only (RFC 9110, section 7.6.1)."""
+"""Headers of requests and responses as bytes, and which of them a proxy forwards (RFC 9110, section 7.6.1)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from aiohttp import hdrs
-from multidict import CIMultiDict
+from email.utils import formatdate
+from functools import lru_cache
+from time import time
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
-    from multidict import CIMultiDictProxy
 
-Field = tuple[bytes, bytes]
-"""Name and value as they came."""
+class Field(NamedTuple):
+    """One header field as it was received; ``key`` is its name in lower case."""
+
+    key: bytes
+    name: bytes
+    value: bytes
+
 
 HOP_BY_HOP = frozenset(
     {
@@ -21,48 +25,57 @@ HOP_BY_HOP = frozenset(
         *(b"te", b"trailer", b"transfer-encoding", b"upgrade"),
     }
 )
-CONTENT_LENGTH, ACCEPT_ENCODING = b"content-length", b"accept-encoding"
-# the upstream has a Host of its own, and Expect was answered here
-_TO_CLIENT, _TO_UPSTREAM = HOP_BY_HOP, HOP_BY_HOP | {b"host", b"expect"}
+_TO_UPSTREAM = HOP_BY_HOP | {b"host", b"expect"}
+"""The upstream has a Host of its own, and Expect is answered by the proxy."""
+_FRAMING = frozenset({b"content-length"})
+_TEXT = "latin-1"
 
 
-def for_client(fields: Iterable[Field], headers: CIMultiDictProxy[str]) -> list[Field]:
-    """Return a reply's fields as the client gets them; ``headers`` are the same."""
-    return _without(_TO_CLIENT, fields, headers)
+def values(fields: Iterable[Field], key: bytes) -> list[bytes]:
+    """Return the values of the fields with this name (lower case), in order."""
+    return [field.value for field in fields if field.key == key]
 
 
-def for_upstream(fields: Iterable[Field], headers: CIMultiDictProxy[str]) -> list[Field]:
-    """Return a request's fields as the upstream gets them, but for its Host; ``headers`` are the same."""
-    return _without(_TO_UPSTREAM, fields, headers)
+def text(fields: Iterable[Field], key: bytes) -> str:
+    """Return the value of the first field with this name as text; '' when there is none."""
+    for field in fields:
+        if field.key == key:
+            return field.value.decode(_TEXT)
+    return ""
 
 
-def _without(dropped: frozenset[bytes], fields: Iterable[Field], headers: CIMultiDictProxy[str]) -> list[Field]:
-    if hdrs.CONNECTION in headers:  # it names further ones; without its length a body would be read as the next message
-        named = (token.encode("utf-8", "surrogateescape") for token in tokens(headers, hdrs.CONNECTION))
-        dropped = dropped.union(named) - {CONTENT_LENGTH}
-    return [field for field in fields if field[0].lower() not in dropped]
+def tokens(fields: Iterable[Field], key: bytes) -> set[bytes]:
+    """Return the members of a field that is a comma-separated list, in lower case."""
+    return {token.strip().lower() for value in values(fields, key) for token in value.split(b",")}
 
 
-def written(first_line: bytes, fields: Iterable[Field]) -> bytes:
-    """Return a message's head."""
-    return b"\r\n".join((first_line, *map(b": ".join, fields), b"\r\n"))
+def to_upstream(fields: Collection[Field]) -> list[Field]:
+    """Return the fields of a request that the upstream receives, without its Host."""
+    return _without(_TO_UPSTREAM, fields)
 
 
-def as_multidict(fields: Iterable[Field]) -> CIMultiDict[str]:
-    """Return fields as aiohttp's client takes them: of X-A and x-a it would keep only the last, so in one spelling."""
-    spelling: dict[bytes, str] = {}
-    return CIMultiDict((spelling.setdefault(name.lower(), name.decode()), value.decode()) for name, value in fields)
+def to_client(fields: Collection[Field]) -> list[Field]:
+    """Return the fields of a response that the client receives."""
+    return _without(HOP_BY_HOP, fields)
 
 
-def encodable(fields: Iterable[Field]) -> bool:
-    """Tell whether every field is UTF-8."""
-    try:
-        b"".join(map(b"".join, fields)).decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+def _without(dropped: frozenset[bytes], fields: Collection[Field]) -> list[Field]:
+    named = tokens(fields, b"connection")
+    if named:  # Content-Length stays whatever Connection lists: without it a body would be read as the next message
+        dropped = dropped.union(named) - _FRAMING
+    return [field for field in fields if field.key not in dropped]
 
 
-def tokens(headers: CIMultiDictProxy[str], name: str) -> set[str]:
-    """Return the members of a field that is a list, in lower case."""
-    return {token.strip().lower() for line in headers.getall(name, ()) for token in line.split(",")}
+def serialize(first_line: bytes, fields: Iterable[Field], *more: bytes) -> bytes:
+    """Return a message's head; ``more`` are whole lines that follow the fields."""
+    return b"\r\n".join((first_line, *(b"%b: %b" % field[1:] for field in fields), *more, b"\r\n"))
+
+
+def date_line() -> bytes:
+    """Return a Date field for now."""
+    return _date_line(int(time()))
+
+
+@lru_cache(maxsize=1)
+def _date_line(seconds: int) -> bytes:
+    return f"Date: {formatdate(seconds, usegmt=True)}".encode()

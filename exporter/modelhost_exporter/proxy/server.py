@@ -1,33 +1,267 @@
-"""The proxy: a listener for each proxied server, one set of metrics, and replacing listeners on a reload."""
+"""The proxy: a listener for each proxied server, and replacing listeners on a reload."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
+import time
+from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from modelhost_exporter.config.address import Address
+from modelhost_exporter.config.address import Address, is_loopback
+from modelhost_exporter.engines.kinds import AUTO
 from modelhost_exporter.process import listening
-from modelhost_exporter.proxy.connections import DownstreamConnections
-from modelhost_exporter.proxy.health import ProxyHealth
-from modelhost_exporter.proxy.listener import Listener
-from modelhost_exporter.proxy.target import target_for
+from modelhost_exporter.process.machine_names import is_address
+from modelhost_exporter.proxy.downstream import DownstreamConnection, DownstreamConnections
+from modelhost_exporter.proxy.exchange import Exchange
+from modelhost_exporter.proxy.include_usage import UsageRequests
+from modelhost_exporter.proxy.self_metrics import SelfMetrics
+from modelhost_exporter.proxy.upstream import Upstream
 from modelhost_exporter.requests.metrics import RequestMetrics
+from modelhost_exporter.requests.model_names import ModelNames
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Iterator, Sequence
 
     from prometheus_client import CollectorRegistry
 
     from modelhost_exporter.process.descriptors import Descriptors
+    from modelhost_exporter.proxy.downstream import Request
     from modelhost_exporter.proxy.settings import ProxiedServer
-    from modelhost_exporter.proxy.target import Target
     from modelhost_exporter.requests.listener import ObservationListener
 
 log = logging.getLogger(__name__)
 
 _PREPARE_SECONDS = 30.0
+_MAX_LATE = 32
+"""Responses that are parsed after they were forwarded: each holds up to 2 MiB."""
+
+
+class UseCount:
+    """The number of requests in progress; used on the event loop."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def enter(self) -> None:
+        """Count a request."""
+        self.count += 1
+        self._idle.clear()
+
+    def leave(self) -> None:
+        """Stop counting a request."""
+        self.count -= 1
+        if not self.count:
+            self._idle.set()
+
+    async def idle(self) -> None:
+        """Return once no request is in progress."""
+        await self._idle.wait()
+
+
+class ParsingQueue:
+    """Parses what was forwarded faster than it could be parsed: one part of one response in each turn of the loop."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Callable[[], bool]] = deque()
+
+    def add(self, parse_next: Callable[[], bool]) -> None:
+        """Call a function, in turn with others, until it returns False."""
+        self._waiting.append(parse_next)
+        if len(self._waiting) == 1:
+            asyncio.get_running_loop().call_soon(self._run)
+
+    def _run(self) -> None:
+        parse_next = self._waiting[0]
+        goes_on = False
+        try:
+            goes_on = parse_next()
+        finally:
+            self._waiting.popleft()
+            if goes_on:
+                self._waiting.append(parse_next)
+            if self._waiting:
+                asyncio.get_running_loop().call_soon(self._run)
+
+
+class ProxyEnvironment(NamedTuple):
+    """What the proxy knows of the machine and of other parts of the exporter."""
+
+    descriptors: Descriptors | None = None
+    """File descriptors; None where there is no limit."""
+    detected_kind: Callable[[str], str | None] = lambda _: None
+    """Returns the kind of a server's engine where polling has detected it."""
+    is_own_name: Callable[[str], bool] = "localhost".__eq__
+    """Returns whether a host name in lower case is this machine's."""
+    reuse_port: bool = False
+    """Whether other processes may listen on the same ports."""
+
+
+_DEFAULTS = ProxyEnvironment()
+
+
+class ProxyParts(NamedTuple):
+    """What all servers of the proxy share."""
+
+    metrics: RequestMetrics
+    self_metrics: SelfMetrics
+    connections: DownstreamConnections
+    parsing: ParsingQueue
+    environment: ProxyEnvironment
+
+
+class ServerContext:
+    """What all requests to one server with the same settings share."""
+
+    def __init__(self, settings: ProxiedServer, parts: ProxyParts) -> None:
+        """Prepare; must be called on the event loop, and closed."""
+        self.settings = settings
+        self.name = settings.name
+        self.metrics, self.self_metrics, self._environment = parts.metrics, parts.self_metrics, parts.environment
+        self.upstream = Upstream(settings.upstream, parts.connections, settings.connect_timeout)
+        self.names = ModelNames(settings.max_models, settings.models)
+        self.usage = UsageRequests(
+            settings.include_usage, time.monotonic, partial(self.self_metrics.usage_state, self.name)
+        )
+        self.is_draining = False
+        """Whether clients' connections end with their requests."""
+        self.uses = UseCount()
+        self.parsing = parts.parsing
+        self.checks_host = is_loopback(settings.listen.host) and "*" not in settings.allowed_hosts
+        """Whether only known host names are accepted."""
+        self._late = 0
+        self.usage.set_kind(self.kind)
+
+    @property
+    def kind(self) -> str:
+        """The engine's kind: as configured, else as detected, else 'auto'."""
+        configured = self.settings.kind
+        return configured if configured != AUTO else self._environment.detected_kind(self.name) or AUTO
+
+    def is_known_host(self, name: str) -> bool:
+        """Return whether a host name, in lower case, is an address, this machine's, or configured."""
+        return is_address(name) or self._environment.is_own_name(name) or name in self.settings.allowed_hosts
+
+    def enter(self) -> None:
+        """Count a request."""
+        self.uses.enter()
+
+    def leave(self) -> None:
+        """Stop counting a request."""
+        self.uses.leave()
+
+    def begin_late_parsing(self) -> bool:
+        """Count a response that is parsed after it was forwarded; return whether there is room for it."""
+        self._late += 1
+        return self._late <= _MAX_LATE
+
+    def end_late_parsing(self) -> None:
+        """Stop counting such a response."""
+        self._late -= 1
+
+    def close(self) -> None:
+        """Close the kept connections to the server."""
+        self.upstream.close()
+
+
+class Listener:
+    """Accepts connections for one server. Each request uses the context that is set when it begins."""
+
+    def __init__(self, context: ServerContext, connections: DownstreamConnections, *, reuse_port: bool = False) -> None:
+        self.context = context
+        self.connections = connections
+        self._reuse_port = reuse_port
+        self._servers: Sequence[asyncio.Server] = ()
+        self._open: dict[DownstreamConnection, None] = {}
+        self._contexts = {context}
+        self._exchanges: dict[DownstreamConnection, Exchange] = {}
+
+    @property
+    def server_name(self) -> str:
+        """The server whose requests are received."""
+        return self.context.name
+
+    @property
+    def address(self) -> Address:
+        """Where it listens, as configured."""
+        return self.context.settings.listen
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        port: int = self._servers[0].sockets[0].getsockname()[1]
+        return port
+
+    async def listen(self) -> None:
+        """Listen; CannotListen when that is not possible."""
+        try:
+            self._servers = await listening.serve(
+                lambda: DownstreamConnection(self), self.address, reuse_port=self._reuse_port
+            )
+        except (OSError, ValueError) as error:
+            raise listening.CannotListen(
+                f"cannot listen on {self.address} for {self.server_name}: {listening.reason(error)}"
+            ) from error
+        self.connections.add(self)
+
+    def replace_context(self, context: ServerContext) -> ServerContext:
+        """Use another context for the requests to come; return the one before."""
+        before, self.context = self.context, context
+        self._contexts.add(context)
+        return before
+
+    def add(self, connection: DownstreamConnection) -> None:
+        """Add a connection that was accepted."""
+        self._open[connection] = None
+
+    def remove(self, connection: DownstreamConnection) -> None:
+        """Remove a connection that is closed."""
+        self._open.pop(connection, None)
+        self._exchanges.pop(connection, None)
+
+    def handler(self, connection: DownstreamConnection, request: Request) -> Exchange:
+        """Return the exchange of a request."""
+        exchange = self._exchanges[connection] = Exchange(self.context, connection, request)
+        return exchange
+
+    def idle(self) -> Iterator[DownstreamConnection]:
+        """Yield the connections without a request, those that are open longest first."""
+        for connection in self._open:
+            if connection.is_idle:
+                yield connection
+
+    def stop_listening(self) -> None:
+        """Accept no more connections, and close those without a request; others end with theirs."""
+        self.connections.remove(self)
+        for server in self._servers:
+            server.close()
+        for context in self._contexts:
+            context.is_draining = True
+        for connection in list(self.idle()):
+            connection.close()
+
+    @property
+    def requests(self) -> int:
+        """The number of requests in progress."""
+        return sum(context.uses.count for context in self._contexts)
+
+    async def idle_once(self) -> None:
+        """Return once no request is in progress."""
+        await asyncio.gather(*(context.uses.idle() for context in self._contexts))
+
+    def abort(self) -> None:
+        """Close every connection."""
+        self.stop_listening()
+        for exchange in list(self._exchanges.values()):
+            exchange.cancel()
+        for connection in list(self._open):
+            connection.close()
+        for context in self._contexts:
+            context.close()
 
 
 class Proxy:
@@ -36,34 +270,46 @@ class Proxy:
     def __init__(
         self,
         registry: CollectorRegistry,
-        stop_seconds: float,
         listeners: Sequence[ObservationListener] = (),
-        descriptors: Descriptors | None = None,
-        detected_kind: Callable[[str], str | None] = lambda _: None,
+        environment: ProxyEnvironment = _DEFAULTS,
     ) -> None:
-        """Prepare; ``listeners`` receive every finished request. None for ``descriptors``: there is no limit.
-
-        ``detected_kind`` returns the kind of a server's engine where polling has detected it.
-        """
-        self._detected_kind = detected_kind
-        self._stop_seconds = stop_seconds
+        """Prepare; ``listeners`` receive every finished request."""
         self.metrics = RequestMetrics(registry, listeners)
-        self.health = ProxyHealth(registry)
-        self.connections = DownstreamConnections(descriptors, self.health)
+        self.self_metrics = SelfMetrics(registry)
+        self.connections = DownstreamConnections(environment.descriptors, self.self_metrics)
+        self._parts = ProxyParts(self.metrics, self.self_metrics, self.connections, ParsingQueue(), environment)
         self._listeners: list[Listener] = []
-        self._draining: set[asyncio.Task[None]] = set()
+        self._removed: set[Listener] = set()
+        """Listeners that a reload has stopped, while requests are in progress."""
+        self._background: set[asyncio.Task[None]] = set()
         self._lag: asyncio.Task[None] | None = None
 
+    async def drain(self, seconds: float, forced: asyncio.Event) -> None:
+        """Stop listening and let requests in progress end, for so many seconds or until ``forced`` is set."""
+        listeners = [*self._listeners, *self._removed]
+        for listener in listeners:
+            listener.stop_listening()
+        count = sum(listener.requests for listener in listeners)
+        if not count:
+            return
+        log.info("waiting for requests in progress", extra={"fields": {"requests": count, "limit": f"{seconds:g}s"}})
+        waiting = {asyncio.ensure_future(_idle(listeners)), asyncio.ensure_future(forced.wait())}
+        await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
     async def close(self) -> None:
-        """Stop listening; requests under way have ``stop_seconds`` to end."""
+        """Close everything at once."""
         if self._lag is not None:
             self._lag.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._lag
-        for task in self._draining:
+        for task in self._background:
             task.cancel()  # each closes what it waited for
-        await asyncio.gather(*(listener.close() for listener in self._listeners))
-        await asyncio.gather(*self._draining, return_exceptions=True)
+        for listener in (*self._listeners, *self._removed):
+            listener.abort()
+        await asyncio.gather(*self._background, return_exceptions=True)
 
     async def listen(self, server: ProxiedServer) -> int:
         """Listen for one more server and return the port; CannotListen when that is not possible."""
@@ -93,47 +339,52 @@ class Proxy:
                 started.append(listener)
         except BaseException:
             for listener in started:
-                await listener.close()
+                listener.abort()
             raise
         return ProxyChange(kept, started, free)
 
     async def _listener(self, server: ProxiedServer) -> Listener:
         if self._lag is None:
-            self._lag = asyncio.ensure_future(self.health.watch_loop())
-        target = self._target(server)
-        listener = Listener(target, self.connections, self._stop_seconds)
-        try:
-            await listener.listen()
-        except BaseException:
-            await target.close()
-            raise
+            self._lag = asyncio.ensure_future(self.self_metrics.watch_loop())
+        reuse_port = self._parts.environment.reuse_port
+        listener = Listener(self._context(server), self.connections, reuse_port=reuse_port)
+        await listener.listen()
         _log_listening(server, listener.port)
         return listener
 
-    def _target(self, server: ProxiedServer) -> Target:
-        return target_for(server, self.metrics, self.health, self.connections, self._detected_kind)
+    def _context(self, server: ProxiedServer) -> ServerContext:
+        return ServerContext(server, self._parts)
 
     def put_in_force(self, change: ProxyChange) -> None:
         """Use new settings for the requests to come; stop listening for what is gone, and let its requests end."""
         for listener, server in change.kept:
-            if listener.target.settings != server:
-                target = self._target(server)
-                self._in_background(_close_once_idle(listener.replace_target(target)))
+            if listener.context.settings != server:
+                before = listener.replace_context(self._context(server))
+                self._in_background(_close_once_idle(before))
         for listener in change.removed:
-            fields = {"server": listener.target.name, "address": str(Address(listener.address.host, listener.port))}
+            fields = {"server": listener.server_name, "address": str(Address(listener.address.host, listener.port))}
             log.info("no longer proxying", extra={"fields": fields})
-            self._in_background(listener.drain())
+            self._removed.add(listener)
+            self._in_background(self._close_once_idle(listener))
         self._listeners = [*(listener for listener, _ in change.kept), *change.started]
+
+    async def _close_once_idle(self, listener: Listener) -> None:
+        try:
+            listener.stop_listening()
+            await listener.idle_once()
+        finally:
+            listener.abort()
+            self._removed.discard(listener)
 
     def undo(self, change: ProxyChange) -> None:
         """Stop listening for the servers that are new."""
         for listener in change.started:
-            self._in_background(listener.close())
+            listener.abort()
 
     def _in_background(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
-        self._draining.add(task)
-        task.add_done_callback(self._draining.discard)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
 
 class ProxyChange(NamedTuple):
@@ -178,16 +429,23 @@ class ThreadsafeChange(NamedTuple):
         self.loop.call_soon_threadsafe(self.proxy.undo, self.change)
 
 
-async def _close_once_idle(target: Target) -> None:
+async def _idle(listeners: Sequence[Listener]) -> bool:
+    """Return True once no request of these listeners is in progress."""
+    for listener in listeners:
+        await listener.idle_once()
+    return True
+
+
+async def _close_once_idle(context: ServerContext) -> None:
     try:
-        await target.uses.idle()
+        await context.uses.idle()
     finally:
-        await target.close()
+        context.close()
 
 
 def _serves(listener: Listener, server: ProxiedServer) -> bool:
     """Return whether a listener can go on for a server: the same address, and for any free port the same name."""
-    return listener.address == server.listen and (server.listen.port != 0 or listener.target.name == server.name)
+    return listener.address == server.listen and (server.listen.port != 0 or listener.server_name == server.name)
 
 
 def _log_listening(server: ProxiedServer, port: int) -> None:

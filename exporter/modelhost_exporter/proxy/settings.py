@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from modelhost_exporter.config.duration import Seconds
 from modelhost_exporter.requests.slo import Objectives
 
 if TYPE_CHECKING:
@@ -12,6 +13,16 @@ if TYPE_CHECKING:
 
     from modelhost_exporter.config.address import Address
     from modelhost_exporter.config.http_url import ServerUrl
+
+
+@dataclass(frozen=True)
+class ProxySettings:
+    """What applies to the proxies of all servers."""
+
+    drain_timeout: Seconds = Seconds(30.0)
+    """How long requests in progress may take when the exporter stops; a second signal ends them at once."""
+    reuse_port: bool = False
+    """Share ports with another process, so that a new exporter can listen before the old one stops (SO_REUSEPORT)."""
 
 
 @dataclass(frozen=True)
@@ -23,11 +34,16 @@ class ProxiedServer:
     upstream: ServerUrl
     kind: str = "auto"
     """The engine's kind; 'auto' is not known."""
-    include_usage: Literal["auto", "off"] = "auto"
+    include_usage: Literal["auto", "on", "off"] = "auto"
     max_models: int = 64
     max_inspected_body_bytes: int = 1 << 20
     connect_timeout: float = 10.0
     idle_timeout: float | None = None
+    retry_unsafe: bool = True
+    """Whether requests that are not idempotent are sent again when a kept connection was closed under them."""
+    max_websocket_message_bytes: int | None = None
+    allowed_hosts: frozenset[str] = frozenset()
+    """Names in Host that are accepted on loopback besides this machine's; ``*`` for any."""
     slo: Objectives = field(default_factory=Objectives)
     models: Mapping[str, Objectives] = field(default_factory=dict)
     """Objectives of single models, instead of the server's."""

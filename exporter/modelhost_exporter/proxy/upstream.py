@@ -1,8 +1,4 @@
-"""The connections to one model server: kept open between requests, one request at a time on each.
-
-aiohttp's client has the parser and the flow control that are needed here, and with it much that a proxy pays for and
-does not use (redirects, cookies, decoding): so this takes its connections, and ``UpstreamCall`` asks on them itself.
-"""
+"""Connections to one upstream: a pool of kept ones, and the parser of responses (llhttp, strict)."""
 
 from __future__ import annotations
 
@@ -12,11 +8,14 @@ import ssl
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+import httptools
 from aiohappyeyeballs import start_connection
 
-from modelhost_exporter.proxy.upstream_connection import UpstreamConnection
+from modelhost_exporter.process.descriptors import is_shortage
+from modelhost_exporter.proxy.errors import ConnectTimeout, OutOfDescriptors
+from modelhost_exporter.proxy.headers import Field
 from modelhost_exporter.threads import call
 
 if TYPE_CHECKING:
@@ -25,138 +24,452 @@ if TYPE_CHECKING:
     from aiohappyeyeballs import AddrInfoType
 
     from modelhost_exporter.config.http_url import ServerUrl
+    from modelhost_exporter.proxy.downstream import DownstreamConnections
 
-# uvicorn and llama.cpp close an idle connection after 5 s: a request sent into that moment would be lost
 _KEEPALIVE_SECONDS = 3.0
-_BUFFER_BYTES = 1 << 16
+"""uvicorn and llama.cpp close an idle connection after 5 s: a request sent into that moment would be lost."""
+_PROOF_SECONDS = 0.25
+"""A connection that is open so long after a streamed response was kept by the server."""
 _SECOND_ADDRESS_SECONDS = 0.25  # RFC 8305, section 5
-
-MAX_FIELD_BYTES = 1 << 16
-"""The longest first line or field of a request or a reply; the usual 8 kB are too few for some tokens."""
-
+_SWITCHING, _FINAL = 101, 200
+_BODILESS = (204, 304)
+_MAX_INTERIM = 100
+_MAX_HEAD_BYTES = 1 << 18
+_MAX_FIELDS = 1000
 
 LookUp = Callable[[str, int], "Sequence[AddrInfoType]"]
+
+
+class ResponseHead(NamedTuple):
+    """The status line and the header fields of a response."""
+
+    status: int
+    reason: bytes
+    fields: list[Field]
+    is_chunked: bool
+    is_bodiless: bool
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it is the response, not an interim one (RFC 9110, section 15.2)."""
+        return self.status >= _FINAL or self.status == _SWITCHING
+
+
+class Receiver(Protocol):
+    """What a connection delivers its response to."""
+
+    def on_response(self, head: ResponseHead | None, data: bytes, *, complete: bool) -> None:
+        """Process what one read contained of a response: its head, a part of its body, its end."""
+        ...
+
+    def on_interim_response(self, head: ResponseHead) -> None:
+        """Process an interim response."""
+        ...
+
+    def on_upstream_failure(self, failure: UpstreamFailure) -> None:
+        """Process the end of a connection whose response is not complete."""
+        ...
+
+    def on_upstream_writable(self, *, writable: bool) -> None:
+        """Process that the upstream reads too slowly, or fast enough again."""
+        ...
+
+    def on_upgraded_data(self, data: bytes) -> None:
+        """Process bytes after a 101."""
+        ...
+
+
+class UpstreamFailure(NamedTuple):
+    """Why a response did not come to its end."""
+
+    is_malformed: bool
+    """Whether the upstream sent something that is not HTTP; else it closed or reset the connection."""
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """One connection to an upstream, for one request at a time.
+
+    Parser callbacks only collect; what one read contained is delivered to the receiver afterwards, in one call.
+    """
+
+    def __init__(self, upstream: Upstream) -> None:
+        self._upstream = upstream
+        self._transport: asyncio.Transport | None = None
+        self._receiver: Receiver | None = None
+        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
+        self._is_head_request = False
+        self._counted = False
+        self.is_reused = False
+        """Whether it has carried a request before this one."""
+        self.kept_since = 0.0
+        self.is_writable = True
+        self._upgraded = False
+        self._keeps_alive = False
+        self._surplus = False
+        self._reads_until_close = False
+        self._head_bytes = 0
+        self._interim = 0
+        self._reset_message()
+
+    def _reset_message(self) -> None:
+        self._reason = b""
+        self._fields: list[Field] = []
+        self._heads: list[ResponseHead] = []
+        self._pieces: list[bytes] = []
+        self._has_head = False
+        self._complete = False
+
+    # what the exchange calls
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the connection is open, as far as is known."""
+        return self._transport is not None and not self._transport.is_closing()
+
+    @property
+    def is_upgraded(self) -> bool:
+        """Whether the upstream has switched to another protocol."""
+        return self._upgraded
+
+    @property
+    def has_responded(self) -> bool:
+        """Whether any byte of the response was received."""
+        return self._head_bytes > 0
+
+    @property
+    def unsent_bytes(self) -> int:
+        """The bytes that the upstream has not read yet."""
+        return self._transport.get_write_buffer_size() if self._transport is not None else 0
+
+    def start(self, receiver: Receiver, *, is_head_request: bool) -> None:
+        """Begin a request, whose response goes to the receiver."""
+        self._receiver = receiver
+        self._is_head_request = is_head_request
+        self._head_bytes = self._interim = 0
+        self._reads_until_close = False
+
+    def write(self, data: bytes) -> None:
+        """Send bytes of the request."""
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def pause_reading(self) -> None:
+        """Stop reading the response."""
+        if self.is_open and self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Go on reading the response."""
+        if self.is_open and self._transport is not None:
+            self._transport.resume_reading()
+
+    def release(self, *, is_streamed: bool) -> None:
+        """Return the connection to the pool after a complete request and response."""
+        self._receiver = None
+        if not (self._keeps_alive and self.is_open) or self._surplus:
+            self.abort()
+            return
+        if self._is_head_request:  # llhttp waits for the body that a response to HEAD does not have
+            self._parser = httptools.HttpResponseParser(self)
+        self.is_reused = True
+        self._upstream.keep(self, is_streamed=is_streamed)
+
+    def close(self) -> None:
+        """Close the connection after what was written."""
+        self._receiver = None
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Close the connection at once."""
+        self._receiver = None
+        if self._transport is not None:
+            self._transport.abort()
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        self._transport = transport  # type: ignore[assignment] # of a stream
+        self._counted = True
+        self._upstream.connections.opened()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End; a body that ends with its connection is complete only if the connection ended well."""
+        self._transport = None
+        self._parser = None  # it refers to this connection: a cycle for each
+        if self._counted:
+            self._counted = False
+            self._upstream.connections.closed()
+        receiver, self._receiver = self._receiver, None
+        if receiver is None:
+            self._upstream.lost(self)
+        elif exc is None and self._reads_until_close:
+            receiver.on_response(None, b"", complete=True)
+        else:
+            receiver.on_upstream_failure(UpstreamFailure(is_malformed=False))
+
+    def pause_writing(self) -> None:
+        """Report that the upstream reads too slowly."""
+        self.is_writable = False
+        if self._receiver is not None:
+            self._receiver.on_upstream_writable(writable=False)
+
+    def resume_writing(self) -> None:
+        """Report that the upstream reads fast enough again."""
+        self.is_writable = True
+        if self._receiver is not None:
+            self._receiver.on_upstream_writable(writable=True)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse bytes and deliver what they contained."""
+        receiver, parser = self._receiver, self._parser
+        if receiver is None or parser is None:  # nothing was requested, so that nothing can be answered
+            self.abort()
+            return
+        if self._upgraded:
+            receiver.on_upgraded_data(data)
+            return
+        malformed, rest = False, b""
+        if not self._has_head:
+            self._head_bytes += len(data)
+        try:
+            parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._upgraded = True
+            rest = data[upgrade.args[0] :]
+        except httptools.HttpParserError:
+            malformed = not self._complete
+            self._surplus = True
+        self._deliver(receiver, rest, malformed=malformed or self._is_head_too_large())
+
+    def _is_head_too_large(self) -> bool:
+        return not self._has_head and (self._head_bytes > _MAX_HEAD_BYTES or len(self._fields) > _MAX_FIELDS)
+
+    def _deliver(self, receiver: Receiver, rest: bytes, *, malformed: bool) -> None:
+        """Deliver what one read contained, in order."""
+        head = None
+        if self._heads:
+            heads, self._heads = self._heads, []
+            for each in heads:
+                if each.is_final:
+                    head = each
+                    break
+                self._interim += 1
+                if self._interim > _MAX_INTERIM:
+                    malformed, self._complete, self._pieces = True, False, []
+                    break
+                receiver.on_interim_response(each)
+        pieces, complete = self._pieces, self._complete
+        data = b""
+        if pieces:
+            data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            self._pieces = []
+        if complete:
+            self._reset_message()
+        if head is not None or data or complete:
+            receiver.on_response(head, data, complete=complete)
+        if rest and self._receiver is receiver:
+            receiver.on_upgraded_data(rest)
+        if malformed and self._receiver is receiver:
+            self._receiver = None
+            self.abort()
+            receiver.on_upstream_failure(UpstreamFailure(is_malformed=True))
+
+    # llhttp
+
+    def on_message_begin(self) -> None:
+        """Begin a response; one after the response that was requested is surplus."""
+        if self._complete:
+            self._surplus = True
+
+    def on_status(self, reason: bytes) -> None:
+        """Collect the reason phrase, in one part or several."""
+        self._reason += reason
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Collect a field; those after the head are trailers, which are not forwarded."""
+        if not self._has_head:
+            self._fields.append(Field(name.lower(), name, value))
+
+    def on_headers_complete(self) -> None:
+        """Collect a head."""
+        parser = self._parser
+        if self._complete or parser is None:
+            return
+        status, fields = parser.get_status_code(), self._fields
+        chunked = length = False
+        for field in fields:
+            chunked = chunked or field.key == b"transfer-encoding"
+            length = length or field.key == b"content-length"
+        bodiless = self._is_head_request or status in _BODILESS
+        head = ResponseHead(status, self._reason, fields, chunked, bodiless)
+        self._heads.append(head)
+        self._reason, self._fields = b"", []
+        if not head.is_final:
+            return
+        self._has_head = True
+        self._keeps_alive = parser.should_keep_alive()
+        self._reads_until_close = not (chunked or length or bodiless)
+        self._complete = self._is_head_request
+
+    def on_body(self, piece: bytes) -> None:
+        """Collect a part of the body."""
+        if self._complete:
+            self._surplus = True
+        else:
+            self._pieces.append(piece)
+
+    def on_message_complete(self) -> None:
+        """Note the end of a message, unless it is an interim response."""
+        if self._has_head:
+            self._complete = True
+
+
+class Upstream:
+    """The connections to one URL. Whoever makes one closes it."""
+
+    def __init__(
+        self,
+        url: ServerUrl,
+        connections: DownstreamConnections,
+        connect_timeout: float,
+        keepalive_seconds: float = _KEEPALIVE_SECONDS,
+        look_up: LookUp | None = None,
+    ) -> None:
+        """Prepare; ``look_up`` resolves names and may block: it is called in a thread."""
+        parts = url.url
+        self.host = (parts.host_port_subcomponent or "").encode()
+        """The value of Host in its requests."""
+        self.prefix = url.prefix.encode()
+        """The path in front of every path."""
+        self.connections = connections
+        self._address = (parts.raw_host or "", parts.port or 0)
+        self._tls = _tls() if parts.scheme == "https" else None
+        self._connect_timeout = connect_timeout
+        self._keepalive_seconds = keepalive_seconds
+        self._look_up_name = look_up or _look_up
+        self._looking_up: asyncio.Future[Sequence[AddrInfoType]] | None = None
+        self._kept: deque[UpstreamConnection] = deque()
+        self._unproven: dict[UpstreamConnection, asyncio.TimerHandle] = {}
+        self._keeps_streamed = False
+        self._sweeping: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    def close(self) -> None:
+        """Close the connections that are kept; those in use are closed when their requests end."""
+        self._closed = True
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            self._sweeping = None
+        for connection, timer in self._unproven.items():
+            timer.cancel()
+            connection.abort()
+        self._unproven.clear()
+        while self._kept:
+            self._kept.pop().abort()
+
+    def take(self) -> UpstreamConnection | None:
+        """Return a kept connection that is open, as far as is known; None when there is none."""
+        oldest = asyncio.get_running_loop().time() - self._keepalive_seconds
+        while self._kept:
+            connection = self._kept.pop()
+            if connection.kept_since > oldest and connection.is_open:
+                return connection
+            connection.abort()
+        return None
+
+    def keep(self, connection: UpstreamConnection, *, is_streamed: bool) -> None:
+        """Keep a connection for the next request.
+
+        Some servers (cpp-httplib, below llama.cpp) promise to keep a connection and close it right after a streamed
+        response. So one is used again only when it, or another one after a streamed response, has stayed open for a
+        while.
+        """
+        if self._closed:
+            connection.abort()
+            return
+        loop = asyncio.get_running_loop()
+        connection.kept_since = loop.time()
+        if is_streamed and not self._keeps_streamed:
+            self._unproven[connection] = loop.call_later(_PROOF_SECONDS, self._prove, connection)
+            return
+        self._kept.append(connection)
+        if self._sweeping is None:
+            self._sweeping = loop.call_later(self._keepalive_seconds, self._sweep)
+
+    def lost(self, connection: UpstreamConnection) -> None:
+        """Forget a kept connection that was closed."""
+        timer = self._unproven.pop(connection, None)
+        if timer is not None:
+            timer.cancel()
+        elif connection in self._kept:
+            self._kept.remove(connection)
+
+    def distrust(self) -> None:
+        """Note that a kept connection was closed under a request: the proof of keeping them is void."""
+        self._keeps_streamed = False
+
+    def _prove(self, connection: UpstreamConnection) -> None:
+        del self._unproven[connection]
+        if connection.is_open:
+            self._keeps_streamed = True
+            self.keep(connection, is_streamed=False)
+        else:
+            connection.abort()
+
+    def _sweep(self) -> None:
+        """Close what was kept for too long; the oldest come first."""
+        loop = asyncio.get_running_loop()
+        oldest = loop.time() - self._keepalive_seconds
+        while self._kept and self._kept[0].kept_since <= oldest:
+            self._kept.popleft().abort()
+        due = self._kept[0].kept_since + self._keepalive_seconds if self._kept else None
+        self._sweeping = None if due is None else loop.call_at(due, self._sweep)
+
+    async def connect(self) -> UpstreamConnection:
+        """Return a new connection; raises OSError, ConnectTimeout, OutOfDescriptors."""
+        if not self.connections.can_connect():
+            raise OutOfDescriptors
+        try:
+            async with asyncio.timeout(self._connect_timeout):
+                return await self._connect()
+        except TimeoutError as error:
+            raise ConnectTimeout from error
+        except RuntimeError as error:  # what uvloop raises for some of the system's errors
+            raise OSError(str(error)) from error
+        except OSError as error:
+            if is_shortage(error):
+                self.connections.note_shortage()
+            raise
+
+    async def _connect(self) -> UpstreamConnection:
+        host, port = self._address
+        infos = _numeric(host, port) or await self._addresses()
+        sock = await start_connection(infos, happy_eyeballs_delay=_SECOND_ADDRESS_SECONDS, interleave=1)
+        _, connection = await asyncio.get_running_loop().create_connection(
+            partial(UpstreamConnection, self),
+            sock=sock,
+            ssl=self._tls,
+            server_hostname=host.rstrip(".") if self._tls is not None else None,
+        )
+        return connection
+
+    async def _addresses(self) -> Sequence[AddrInfoType]:
+        """Resolve the host, once for all requests that wait: each attempt that hangs occupies a thread."""
+        pending = self._looking_up
+        if pending is None or pending.done():
+            pending = self._looking_up = call(partial(self._look_up_name, *self._address))
+            pending.add_done_callback(asyncio.Future.exception)  # nobody may be waiting for it any more
+        return await asyncio.shield(pending)
 
 
 def _look_up(host: str, port: int) -> Sequence[AddrInfoType]:
     return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
 
 
-class ConnectTimeout(TimeoutError):
-    """No connection was made in time."""
-
-
-class Upstream:
-    """One model server. Whoever makes one closes it."""
-
-    def __init__(
-        self,
-        server: ServerUrl,
-        connect_timeout: float,
-        idle_timeout: float | None,
-        keepalive_seconds: float = _KEEPALIVE_SECONDS,
-        look_up: LookUp = _look_up,
-    ) -> None:
-        """Prepare; ``look_up`` may block, it has a thread of its own."""
-        url = server.url
-        self.host = (url.host_port_subcomponent or "").encode()
-        """What its requests have as their Host."""
-        self.prefix = server.prefix
-        """The path in front of every path."""
-        self._address = (url.raw_host or "", url.port or 0)
-        self._tls = _tls() if url.scheme == "https" else None
-        self._connect_timeout = connect_timeout
-        self.idle_timeout = idle_timeout
-        """How long it may be silent, or not read what it is sent."""
-        self._keepalive_seconds = keepalive_seconds
-        self._look_up = look_up
-        self._looking_up: asyncio.Future[Sequence[AddrInfoType]] | None = None
-        self._kept: deque[tuple[UpstreamConnection, float]] = deque()
-        self._sweeping: asyncio.TimerHandle | None = None
-
-    def close(self) -> None:
-        """Close the connections that are kept."""
-        if self._sweeping is not None:
-            self._sweeping.cancel()
-        while self._kept:
-            self._kept.pop()[0].abort()
-
-    def kept(self) -> UpstreamConnection | None:
-        """Return a kept connection that is open, as far as can be known; None when there is none.
-
-        A request is never sent twice: one that goes down with a connection that was kept is lost.
-        """
-        oldest = asyncio.get_running_loop().time() - self._keepalive_seconds
-        while self._kept:
-            connection, since = self._kept.pop()
-            if since > oldest and connection.is_connected() and not connection.should_close:
-                connection.idle = False
-                return connection
-            connection.abort()
-        return None
-
-    def keep(self, connection: UpstreamConnection) -> None:
-        """Take back a connection whose reply was read to its end; one that cannot be used again is closed."""
-        if connection.should_close or not connection.is_connected():
-            connection.abort()
-            return
-        connection.idle = True
-        loop = asyncio.get_running_loop()
-        self._kept.append((connection, loop.time()))
-        if self._sweeping is None:
-            self._sweeping = loop.call_later(self._keepalive_seconds, self._sweep)
-
-    def expect_reply(self, connection: UpstreamConnection, *, bodiless: bool) -> None:
-        """Prepare a connection for the next reply; ``bodiless`` for that to a HEAD."""
-        connection.set_response_params(
-            skip_payload=bodiless,
-            read_until_eof=True,
-            auto_decompress=False,
-            read_timeout=self.idle_timeout,
-            read_bufsize=_BUFFER_BYTES,
-            max_line_size=MAX_FIELD_BYTES,
-            max_field_size=MAX_FIELD_BYTES,
-        )
-
-    async def open(self) -> UpstreamConnection:
-        """Return a new connection; raises OSError, ConnectTimeout."""
-        loop = asyncio.get_running_loop()
-        host, port = self._address
-        try:
-            async with asyncio.timeout(self._connect_timeout):
-                infos = _numeric(host, port) or await self._addresses()
-                sock = await start_connection(infos, happy_eyeballs_delay=_SECOND_ADDRESS_SECONDS, interleave=1)
-                _, connection = await loop.create_connection(
-                    lambda: UpstreamConnection(loop),
-                    sock=sock,
-                    ssl=self._tls,
-                    server_hostname=host.rstrip(".") if self._tls is not None else None,
-                )
-        except TimeoutError as error:
-            raise ConnectTimeout from error
-        except RuntimeError as error:  # what uvloop raises for some of the system's errors
-            raise OSError(str(error)) from error
-        return connection
-
-    async def _addresses(self) -> Sequence[AddrInfoType]:
-        """Look the host up, once for all who wait: of look-ups that hang there would be one for each request."""
-        asked = self._looking_up
-        if asked is None or asked.done():
-            asked = self._looking_up = call(partial(self._look_up, *self._address))
-            asked.add_done_callback(asyncio.Future.exception)  # nobody may be waiting for it any more
-        return await asyncio.shield(asked)
-
-    def _sweep(self) -> None:
-        """Close what was kept for too long; the oldest come first."""
-        loop = asyncio.get_running_loop()
-        oldest = loop.time() - self._keepalive_seconds
-        while self._kept and self._kept[0][1] <= oldest:
-            self._kept.popleft()[0].abort()
-        self._sweeping = loop.call_at(self._kept[0][1] + self._keepalive_seconds, self._sweep) if self._kept else None
-
-
 def _numeric(host: str, port: int) -> Sequence[AddrInfoType]:
-    """Return an address as such, which needs no thread; nothing for a name."""
+    """Return an IP address without a look-up, which needs no thread; nothing for a name."""
     try:
         return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     except socket.gaierror:

@@ -1,132 +1,174 @@
-"""Relaying WebSockets message by message: both sides see the other's messages, pings and close codes."""
+"""Relay a WebSocket: after the upstream's 101, bytes pass both ways as they are received."""
 
 from __future__ import annotations
 
 import asyncio
-import base64
+from collections import deque
 from typing import TYPE_CHECKING
 
-import aiohttp
-from aiohttp import WSMsgType, hdrs, web
-
-from modelhost_exporter.proxy.failures import CLIENT_ERROR, SERVER_ERROR, Failure, failure_of
-from modelhost_exporter.proxy.headers import as_multidict, for_upstream, tokens
-
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable
 
-    from yarl import URL
+    from modelhost_exporter.proxy.downstream import DownstreamConnection
+    from modelhost_exporter.proxy.upstream import UpstreamConnection
 
-    from modelhost_exporter.requests.observation import Outcome
-
-PROTOCOL = "websocket"
-_VERSION = "13"
-_KEY_BYTES = 16
-_BAD_GATEWAY = 502
-MAX_MESSAGE_BYTES = 32 << 20
-"""A message is relayed whole; a longer one ends both connections with code 1009."""
-_HANDSHAKE = (
-    hdrs.SEC_WEBSOCKET_KEY,
-    hdrs.SEC_WEBSOCKET_VERSION,
-    hdrs.SEC_WEBSOCKET_EXTENSIONS,
-    hdrs.SEC_WEBSOCKET_PROTOCOL,
-    hdrs.SEC_WEBSOCKET_ACCEPT,
-)
-
-Side = aiohttp.ClientWebSocketResponse | web.WebSocketResponse
+_SLICE_BYTES = 1 << 14
+"""What is searched for long messages in one turn of the event loop: a frame may be as short as two bytes."""
+_TOO_BIG = b"\x88\x02\x03\xf1"  # a close frame with code 1009
+_TOO_BIG_MASKED = b"\x88\x82\0\0\0\0\x03\xf1"
+_MASKED, _LENGTH, _LENGTH_OF_16, _LENGTH_OF_64 = 0x80, 0x7F, 126, 127
+_FIN, _OPCODE, _CONTROL = 0x80, 0x0F, 8
 
 
-def is_websocket(request: web.BaseRequest) -> bool:
-    """Tell whether a request wants to become a WebSocket (RFC 6455, section 4.1)."""
-    headers = request.headers
-    return (
-        hdrs.UPGRADE in headers
-        and request.method == hdrs.METH_GET
-        and PROTOCOL in tokens(headers, hdrs.UPGRADE)
-        and "upgrade" in tokens(headers, hdrs.CONNECTION)
-    )
+class WebSocketRelay:
+    """Both ways of one WebSocket, of which nothing is held back, parsed or decompressed.
+
+    With a limit, frame headers are read: a message that is longer ends both connections with close code 1009.
+    """
+
+    def __init__(
+        self,
+        client: DownstreamConnection,
+        upstream: UpstreamConnection,
+        max_message_bytes: int | None,
+        on_end: Callable[[], None],
+    ) -> None:
+        """Begin; ``on_end`` is called when a message was too long."""
+        self._client = client
+        self._upstream = upstream
+        self._on_end = on_end
+        self._to_upstream = _Way(upstream.write, max_message_bytes, self._end)
+        self._to_client = _Way(client.write, max_message_bytes, self._end)
+
+    def on_client_data(self, data: bytes) -> None:
+        """Forward bytes of the client."""
+        self._to_upstream.feed(data)
+
+    def on_upstream_data(self, data: bytes) -> None:
+        """Forward bytes of the upstream."""
+        self._to_client.feed(data)
+
+    def on_client_writable(self, *, writable: bool) -> None:
+        """Read from the upstream as fast as the client reads."""
+        (self._upstream.resume_reading if writable else self._upstream.pause_reading)()
+
+    def on_upstream_writable(self, *, writable: bool) -> None:
+        """Read from the client as fast as the upstream reads."""
+        (self._client.resume_reading if writable else self._client.pause_reading)()
+
+    def close(self) -> None:
+        """Forward nothing more."""
+        self._to_upstream.close()
+        self._to_client.close()
+
+    def _end(self) -> None:
+        """End both connections for a message that is too long; a close frame goes where no frame is incomplete."""
+        if self._to_client.is_at_boundary:
+            self._client.write(_TOO_BIG)
+        if self._to_upstream.is_at_boundary:
+            self._upstream.write(_TOO_BIG_MASKED)
+        self.close()
+        self._on_end()
 
 
-def is_proper(request: web.BaseRequest) -> bool:
-    """Tell whether a handshake can be answered: the version that there is, and a key of 16 bytes."""
-    try:
-        key = base64.b64decode(request.headers.get(hdrs.SEC_WEBSOCKET_KEY, ""), validate=True)
-    except ValueError:
-        return False
-    return len(key) == _KEY_BYTES and request.headers.get(hdrs.SEC_WEBSOCKET_VERSION, "") == _VERSION
+class _Way:
+    """Bytes of one direction."""
 
+    def __init__(self, write: Callable[[bytes], None], limit: int | None, on_too_long: Callable[[], None]) -> None:
+        self._write = write
+        self._limit = limit
+        self._on_too_long = on_too_long
+        self._frames = _Frames(limit) if limit is not None else None
+        self._slices: deque[bytes] = deque()
+        self._closed = False
 
-async def open_upstream(
-    session: aiohttp.ClientSession, url: URL, request: web.BaseRequest
-) -> aiohttp.ClientWebSocketResponse:
-    """Open the upstream's side as the client asked for it; Failure when that cannot be, which quotes a refusal."""
-    headers = as_multidict(for_upstream(request.raw_headers, request.headers))
-    for name in _HANDSHAKE:
-        headers.popall(name, None)
-    protocols = tuple(
-        name.strip() for line in request.headers.getall(hdrs.SEC_WEBSOCKET_PROTOCOL, ()) for name in line.split(",")
-    )
-    try:
-        return await session.ws_connect(
-            url, headers=headers, protocols=protocols, autoping=False, autoclose=False, max_msg_size=MAX_MESSAGE_BYTES
-        )
-    except aiohttp.WSServerHandshakeError as refusal:
-        refused = refusal.status >= CLIENT_ERROR
-        outcome: Outcome = "client_error" if refused and refusal.status < SERVER_ERROR else "server_error"
-        code = refusal.status if refused else _BAD_GATEWAY
-        raise Failure(outcome, code, "the model server rejected the WebSocket handshake") from refusal
-    except Exception as error:
-        failure = failure_of(error)
-        if failure is None:
-            raise
-        raise failure from error
+    @property
+    def is_at_boundary(self) -> bool:
+        """Whether the last frame that was forwarded was forwarded whole."""
+        return self._frames is not None and self._frames.is_at_boundary
 
+    def close(self) -> None:
+        """Forward nothing more."""
+        self._closed = True
+        self._slices.clear()
 
-async def relay(request: web.BaseRequest, upstream: aiohttp.ClientWebSocketResponse) -> web.WebSocketResponse:
-    """Open the client's side and pass messages on until one side closes."""
-    try:
-        chosen = (upstream.protocol,) if upstream.protocol else ()
-        client = web.WebSocketResponse(
-            protocols=chosen, autoping=False, autoclose=False, max_msg_size=MAX_MESSAGE_BYTES
-        )
-        await client.prepare(request)
-        await _both_ways(client, upstream)
-        return client
-    finally:
-        await upstream.close()
-
-
-async def _both_ways(client: Side, upstream: Side) -> None:
-    """Pass messages on until either side is done."""
-    ways = {asyncio.ensure_future(_pass_on(client, upstream)), asyncio.ensure_future(_pass_on(upstream, client))}
-    try:
-        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for way in ways:
-            way.cancel()
-        await asyncio.gather(*ways, return_exceptions=True)
-
-
-async def _pass_on(source: Side, sink: Side) -> None:
-    """Pass one side's messages on to the other, and at the end its close code, which answers it too."""
-    send: Mapping[WSMsgType, object] = {
-        WSMsgType.TEXT: sink.send_str,
-        WSMsgType.BINARY: sink.send_bytes,
-        WSMsgType.PING: sink.ping,
-        WSMsgType.PONG: sink.pong,
-    }
-    while True:
-        message = await source.receive()
-        if message.type in send:
-            await send[message.type](message.data)  # type: ignore[operator] # each takes what its type carries
-            await asyncio.sleep(0)  # neither waits where many short messages came at once: others have their turn
-        elif message.type is WSMsgType.CLOSE:
-            code = message.data or aiohttp.WSCloseCode.OK
-            await sink.close(code=code, message=(message.extra or "").encode())
-            await source.close(code=code)
+    def feed(self, data: bytes) -> None:
+        """Forward bytes."""
+        if self._closed:
             return
-        elif message.type is WSMsgType.CLOSING:  # the other way has read the end and is passing it on
-            await asyncio.get_running_loop().create_future()
-        else:  # closed, or broken
-            await sink.close(code=aiohttp.WSCloseCode.GOING_AWAY)
+        if self._frames is None:
+            self._write(data)
             return
+        waiting = bool(self._slices)
+        self._slices += (data[start : start + _SLICE_BYTES] for start in range(0, len(data), _SLICE_BYTES))
+        if not waiting:
+            self._next()
+
+    def _next(self) -> None:
+        """Forward a slice, and the next one in the next turn of the event loop."""
+        if self._closed or not self._slices or self._frames is None:
+            return
+        data = self._slices.popleft()
+        allowed = self._frames.feed(data)
+        if allowed:
+            self._write(data[:allowed])
+        if allowed < len(data):
+            self._on_too_long()
+        elif self._slices:
+            asyncio.get_running_loop().call_soon(self._next)
+
+
+class _Frames:
+    """A reader of frame headers (RFC 6455, section 5.2), split anywhere, which sums up the length of messages."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._header = bytearray()
+        self._payload = 0  # of the frame that is passing, what is still to come
+        self._message = 0  # payload of the message so far
+
+    @property
+    def is_at_boundary(self) -> bool:
+        """Whether no frame is incomplete."""
+        return not self._payload and not self._header
+
+    def feed(self, data: bytes) -> int:
+        """Return how many of these bytes may pass: all, or those before a frame that makes a message too long."""
+        position, size = 0, len(data)
+        while position < size:
+            if self._payload:
+                step = min(self._payload, size - position)
+                self._payload -= step
+                position += step
+                continue
+            start = position
+            while position < size and not self._is_header_complete():
+                self._header.append(data[position])
+                position += 1
+            if self._is_header_complete() and self._begin_frame() > self._limit:
+                self._header.clear()
+                self._payload = 0
+                return start
+        return size
+
+    def _is_header_complete(self) -> bool:
+        header = self._header
+        if len(header) < 2:  # noqa: PLR2004 - opcode and length
+            return False
+        length = header[1] & _LENGTH
+        extended = {_LENGTH_OF_16: 2, _LENGTH_OF_64: 8}.get(length, 0)
+        return len(header) == 2 + extended + (4 if header[1] & _MASKED else 0)
+
+    def _begin_frame(self) -> int:
+        """Read a header and return the length of its message so far."""
+        header = self._header
+        length = header[1] & _LENGTH
+        if length >= _LENGTH_OF_16:
+            length = int.from_bytes(header[2 : 4 if length == _LENGTH_OF_16 else 10])
+        is_control, is_final = header[0] & _OPCODE >= _CONTROL, header[0] & _FIN
+        header.clear()
+        self._payload = length
+        total = length if is_control else self._message + length
+        if not is_control:
+            self._message = 0 if is_final else total
+        return total

@@ -253,7 +253,7 @@ class RequestMetrics:
         self._record_tokens(labels, observed.tokens)
         for reason in observed.finish_reasons:
             self._finished.labels(*labels, reason).inc()
-        if labels.model != UNKNOWN:
+        if labels.model != UNKNOWN and observed.is_parsed:
             self._record_objectives(observed, objectives)
 
     def _record_success(self, observed: RequestObservation) -> None:

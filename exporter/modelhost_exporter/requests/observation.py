@@ -83,3 +83,5 @@ class RequestObservation(NamedTuple):
     finish_reasons: tuple[str, ...] = ()
     tokens: Tokens = Tokens()
     server_seconds: ServerSeconds = ServerSeconds()
+    is_parsed: bool = True
+    """Whether the response could be parsed; without that no objective applies."""

@@ -32,7 +32,12 @@ class StreamClock:
         self.last = at
 
     def time_per_output_token(self, output_tokens: int | None) -> float | None:
-        """Return (last - first) / (output tokens - 1) in seconds; None with fewer than two tokens."""
+        """Return (last - first) / (output tokens - 1) in seconds; None with fewer than two tokens.
+
+        None as well where all tokens arrived in one chunk, which has no duration.
+        """
         if output_tokens is None or output_tokens < 2 or self.first is None or self.last is None:  # noqa: PLR2004
+            return None
+        if self.last == self.first:
             return None
         return (self.last - self.first) / (output_tokens - 1)

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from aiohttp import hdrs, web
 
+from modelhost_exporter.config.address import is_loopback
 from modelhost_exporter.live.settings import AllowedHost
 from modelhost_exporter.logs.rate_limit import LineLimit
-from modelhost_exporter.proxy.websocket import is_websocket
-from modelhost_exporter.web.machine_names import MachineNames, is_address, is_loopback
+from modelhost_exporter.process.machine_names import MachineNames, is_address
+from modelhost_exporter.web.websocket import is_websocket
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -159,7 +160,7 @@ def _check_site(request: CheckedRequest) -> None:
 
 
 def _reader(text: str, host: AllowedHost | None, method: str, settings: Web) -> str | None:
-    """Return the allowed origin, or None if it is the requested host itself; raises RefusedOrigin."""
+    """Return an allowed origin other than the request's own, None for its own; raises RefusedOrigin."""
     origin = _parsed_origin(text)
     if origin is not None and host is not None:
         scheme, name, port = origin

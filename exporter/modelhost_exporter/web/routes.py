@@ -14,9 +14,9 @@ from modelhost_exporter import page, threads
 from modelhost_exporter.live import routes as live
 from modelhost_exporter.metrics.exposition import accepts_gzip, negotiate
 from modelhost_exporter.process.error_frames import without_frames
-from modelhost_exporter.proxy.websocket import is_websocket
 from modelhost_exporter.reloads import ReloadFailed
 from modelhost_exporter.web import origin_check
+from modelhost_exporter.web.websocket import is_websocket
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

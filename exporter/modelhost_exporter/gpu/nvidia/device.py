@@ -44,7 +44,7 @@ _GPM_TRAFFIC = {gpm.PCIE_TX: families.PCIE_TRANSMITTED, gpm.PCIE_RX: families.PC
 
 @dataclass(frozen=True)
 class DeviceDependencies:
-    """The dependencies shared by all NVIDIA GPUs of a machine; tests and the demo replace some."""
+    """What all NVIDIA GPUs of a machine share; tests and the demo replace parts of it."""
 
     nvml: Nvml
     xids: XidMonitor

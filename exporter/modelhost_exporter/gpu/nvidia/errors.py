@@ -43,11 +43,11 @@ class LibraryMissing(NvmlFailure):
 
 
 class LibraryBroken(NvmlFailure):
-    """The library exists but cannot be loaded."""
+    """The library exists and cannot be loaded."""
 
 
 class DriverFailed(NvmlFailure):
-    """The driver is loaded but cannot be opened, such as in a container that lost access to it."""
+    """The driver is loaded and cannot be opened, such as in a container that lost access to it."""
 
 
 class DriverGone(NvmlFailure):

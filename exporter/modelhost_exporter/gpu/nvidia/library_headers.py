@@ -19,7 +19,7 @@ _MAX_SEGMENTS = 512
 
 
 class DamagedLibrary(Exception):
-    """The file is not a shared library, or a part of it is missing."""
+    """The file is no shared library, or a part of it is missing."""
 
 
 class _Layout(NamedTuple):

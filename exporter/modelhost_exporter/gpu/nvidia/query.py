@@ -142,7 +142,7 @@ class DeviceQuery:
         return source in self._unsupported
 
     def unsupported_code(self, source: ValueSource) -> int | None:
-        """Return the error code of a source known to be unsupported, None for any other."""
+        """Return the error code of an unsupported source; None for one that is not known to be unsupported."""
         return self._unsupported.get(source)
 
     def first_supported(self, sources: Iterable[ValueSource]) -> ValueSource | None:

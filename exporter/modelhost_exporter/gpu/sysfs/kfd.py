@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _PROPERTY = re.compile(r"^(\w{1,64}) (\d{1,20})$", re.MULTILINE)
 _NUMBER = re.compile(r"[0-9]{1,20}")
 UNLISTED_PID = 0
-"""Process ID for memory that KFD does not list (driver, graphics programs); no process has it."""
+"""Stands for what KFD does not list: the driver and graphics programs. No process has this ID."""
 
 
 def memory_by_pid(kfd: Path, address: str, used: float | None) -> dict[int, float] | None:

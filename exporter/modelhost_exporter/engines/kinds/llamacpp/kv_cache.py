@@ -47,5 +47,5 @@ def _is_shared(arguments: Sequence[str], slots: float) -> bool | None:
         return False
     count = next((after for flag, after in pairwise(arguments) if flag in _SLOTS), None)
     if count is not None:
-        return count.startswith("-")  # -1: the server chooses, as without the flag
+        return count.startswith("-")  # -1: as many as it likes, like none
     return True if arguments and slots == _SLOTS_BY_DEFAULT else None

@@ -7,7 +7,7 @@ import zlib
 
 import pytest
 
-from modelhost_exporter.proxy.inflate import MAX_BYTES_AT_ONCE, CannotInflate, inflater
+from modelhost_exporter.dialects.decompress import MAX_BYTES_AT_ONCE, CannotDecompress, decompressor
 
 TEXT = b"data: {}\n\n" * 500
 
@@ -37,7 +37,7 @@ def raw(data: bytes) -> bytes:
 )
 def test_any_split_inflates_to_the_same(encoding: str, body: bytes, size: int) -> None:
     """Members and pieces may begin and end anywhere."""
-    inflate = inflater(encoding)
+    inflate = decompressor(encoding)
     assert b"".join(inflate(body[start : start + size]) for start in range(0, len(body), size)) == TEXT
 
 
@@ -47,19 +47,19 @@ def test_a_piece_inflates_to_so_much_at_most(members: int) -> None:
     whole = bytes(MAX_BYTES_AT_ONCE // members)
     rest = bytes(MAX_BYTES_AT_ONCE - len(whole) * members)
     body = packed(whole) * members + packed(rest)
-    assert len(inflater("gzip")(body)) == MAX_BYTES_AT_ONCE
-    with pytest.raises(CannotInflate, match="too large"):
-        inflater("gzip")(body + packed(b"x"))
+    assert len(decompressor("gzip")(body)) == MAX_BYTES_AT_ONCE
+    with pytest.raises(CannotDecompress, match="too large"):
+        decompressor("gzip")(body + packed(b"x"))
 
 
 @pytest.mark.parametrize("body", [b"no gzip at all", packed(TEXT)[:-8] + b"12345678", packed(b"") + b"x"])
 def test_broken_bytes(body: bytes) -> None:
     """Bytes that are no gzip, a wrong check sum, and something behind the end."""
-    with pytest.raises(CannotInflate):
-        inflater("gzip")(body + bytes(20))
+    with pytest.raises(CannotDecompress):
+        decompressor("gzip")(body + bytes(20))
 
 
 def test_an_encoding_that_is_not_known() -> None:
     """It is said so at once."""
-    with pytest.raises(CannotInflate):
-        inflater("br")
+    with pytest.raises(CannotDecompress):
+        decompressor("br")

@@ -1,4 +1,4 @@
-"""What the proxy says about itself: what it adds to requests, what it could not read, how busy the event loop is."""
+"""Metrics of the proxy itself: added latency, parse errors, closed connections, delay of the event loop."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from modelhost_exporter.metrics.families import counter, histogram
-from modelhost_exporter.metrics.instruments import live_counter, live_histogram
+from modelhost_exporter.metrics.families import counter, gauge, histogram
+from modelhost_exporter.metrics.instruments import live_counter, live_gauge, live_histogram
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -45,12 +45,31 @@ CLOSED = counter(
     "server",
     "reason",
 )
-FAMILIES = (OVERHEAD, PARSE_ERRORS, LOOP_LAG, CLOSED)
+RETRIES = counter(
+    "proxy_upstream_retries",
+    "Requests sent to the upstream once more, by reason.",
+    "server",
+    "reason",
+    note="closed: a kept connection was closed before any byte of the response.",
+)
+USAGE_STATE = gauge(
+    "proxy_include_usage",
+    "Whether the proxy requests token usage of streams: 1 for the state that the server is in.",
+    "server",
+    "state",
+    note=(
+        "off: switched off, or the engine's kind is unknown or does not accept it. trial: the next stream "
+        "shows whether the server sends usage by itself. requested: the proxy requests it and removes the extra "
+        "frame. unrequested: the server sends it by itself. refused: tried again after ten minutes."
+    ),
+)
+FAMILIES = (OVERHEAD, PARSE_ERRORS, LOOP_LAG, CLOSED, RETRIES, USAGE_STATE)
+USAGE_STATES = ("off", "trial", "requested", "unrequested", "refused")
 
 _LAG_INTERVAL_SECONDS = 0.5
 
 
-class ProxyHealth:
+class SelfMetrics:
     """The proxy's own histograms and counters, in one registry."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -58,6 +77,8 @@ class ProxyHealth:
         self._parse_errors = live_counter(PARSE_ERRORS, registry)
         self._lag = live_histogram(LOOP_LAG, registry).labels()
         self._closed = live_counter(CLOSED, registry)
+        self._retries = live_counter(RETRIES, registry)
+        self._usage_state = live_gauge(USAGE_STATE, registry)
 
     def overhead(self, server: str, leg: str, seconds: float) -> None:
         """Note what one request's leg was delayed by."""
@@ -70,6 +91,15 @@ class ProxyHealth:
     def connection_closed(self, server: str) -> None:
         """Count a client's connection that was closed because file descriptors were short."""
         self._closed.labels(server, "descriptors").inc()
+
+    def retried(self, server: str, reason: str) -> None:
+        """Count a request that is sent to the upstream once more."""
+        self._retries.labels(server, reason).inc()
+
+    def usage_state(self, server: str, state: str) -> None:
+        """Show in which state requesting token usage from a server is."""
+        for each in USAGE_STATES:
+            self._usage_state.labels(server, each).set(each == state)
 
     def late(self, seconds: float) -> None:
         """Note how late the event loop was."""

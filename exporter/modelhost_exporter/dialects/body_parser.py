@@ -1,20 +1,19 @@
-"""Reading along: a copy of the reply's bytes goes through the dialect's reader, which cannot hurt the forwarding."""
+"""Parse a copy of a response body: decompress it, feed it to a dialect's parser in parts, and never raise."""
 
 from __future__ import annotations
 
 import logging
 from typing import TYPE_CHECKING
 
-from modelhost_exporter.dialects import Usage
-from modelhost_exporter.dialects.contract import NOTHING
+from modelhost_exporter.dialects.contract import NOTHING, Usage
+from modelhost_exporter.dialects.decompress import CannotDecompress, decompressor
 from modelhost_exporter.dialects.replies import StreamReply
-from modelhost_exporter.proxy.inflate import CannotInflate, inflater
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from modelhost_exporter.dialects import Progress, Reply
-    from modelhost_exporter.proxy.inflate import Inflate
+    from modelhost_exporter.dialects.contract import Progress, Reply
+    from modelhost_exporter.dialects.decompress import Decompress
 
 log = logging.getLogger(__name__)
 
@@ -22,76 +21,71 @@ _PART_BYTES = 8192
 """What is parsed of a stream at once: lines of two bytes each take 3 µs a line."""
 
 
-class Watch:
-    """Feeds one reply's reader; at its first failure the reader is dropped and the reason counted."""
+class BodyParser:
+    """A parser of one response body; after its first failure it ignores the rest and reports the reason."""
 
     def __init__(self, reply: Reply, content_encoding: str, on_error: Callable[[str], None]) -> None:
+        """Prepare; ``on_error`` is called with the reason of each parse error."""
         self._reply = reply
         self._on_error = on_error
-        self._inflate: Inflate | None = None
+        self._decompress: Decompress | None = None
         self._usage: Usage | None = None
         self._part_bytes = _PART_BYTES if isinstance(reply, StreamReply) else None
         self._unread = b""
         self._position = 0
-        self.blind = False
-        """The reply could not be read to its end: what is known of it is not all."""
+        self.is_blind = False
+        """Whether the body could not be parsed to its end, for its encoding or a fault of the parser."""
         if content_encoding:
             try:
-                self._inflate = inflater(content_encoding)
-            except CannotInflate:
+                self._decompress = decompressor(content_encoding)
+            except CannotDecompress:
                 self._drop("encoding")
 
     @property
     def model(self) -> str | None:
-        """The model that the reply names, as soon as it does."""
+        """The model that the response names, once it was parsed."""
         return self._reply.model
 
     @property
-    def failed(self) -> bool:
-        """Whether a reply that was passed on to its end held an error, or lacked its end."""
-        usage = self.finish()
-        return usage.failed or not (usage.complete or self.blind)
-
-    @property
     def is_behind(self) -> bool:
-        """Whether there is more to parse of the bytes that came last."""
+        """Whether there is more to parse of the bytes that were fed last."""
         return self._position < len(self._unread)
 
     def feed(self, piece: bytes) -> Progress:
-        """Take the next bytes as they came over the wire and parse a first part of them; never raises."""
-        if self.blind:
+        """Parse a first part of the next bytes, as they were received."""
+        if self.is_blind:
             return NOTHING
         try:
-            self._unread, self._position = piece if self._inflate is None else self._inflate(piece), 0
-        except CannotInflate:
+            self._unread, self._position = piece if self._decompress is None else self._decompress(piece), 0
+        except CannotDecompress:
             self._drop("encoding")
         except Exception:
-            log.exception("a reply's reader failed")
+            log.exception("the parser of a response failed")
             self._drop("internal")
-        return self.catch_up()
+        return self.parse_next()
 
-    def catch_up(self) -> Progress:
-        """Parse the next part of the bytes that came last; never raises."""
+    def parse_next(self) -> Progress:
+        """Parse the next part of the bytes that were fed last."""
         data, start = self._unread, self._position
         if self._part_bytes is not None and len(data) - start > self._part_bytes:
             self._position = start + self._part_bytes
             part = data[start : self._position]
         else:
             self._unread, self._position = b"", 0
-            part = data[start:]
+            part = data[start:] if start else data
         try:
             return self._reply.feed(part)
         except Exception:
-            log.exception("a reply's reader failed")
+            log.exception("the parser of a response failed")
             self._drop("internal")
         return NOTHING
 
     def stop(self) -> None:
-        """Leave what is not parsed yet."""
+        """Ignore what is not parsed yet."""
         self._drop("too_long")
 
     def finish(self, *, cut: bool = False) -> Usage:
-        """Return what is known at the end, the same each time; ``cut`` when the reply broke off. Never raises."""
+        """Return the result, the same each time; ``cut`` when the response was cut off."""
         if self._usage is None:
             self._usage = self._finish(cut=cut)
         return self._usage
@@ -100,14 +94,14 @@ class Watch:
         try:
             usage = self._reply.finish(cut=cut)
         except Exception:
-            log.exception("a reply's reader failed")
+            log.exception("the parser of a response failed")
             self._drop("internal")
             return Usage()
         for reason in usage.parse_errors:
-            self._drop(reason)
+            self._on_error(reason)
         return usage
 
     def _drop(self, reason: str) -> None:
-        self.blind = True
+        self.is_blind = True
         self._unread, self._position = b"", 0
         self._on_error(reason)

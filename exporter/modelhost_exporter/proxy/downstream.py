@@ -1,0 +1,577 @@
+"""Connections from clients: the parser of requests (llhttp, strict), one exchange at a time, in order."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections import deque
+from typing import TYPE_CHECKING, Protocol, cast
+
+import httptools
+
+from modelhost_exporter.process.descriptors import ACCEPT, CONNECT, Descriptors
+from modelhost_exporter.process.listening import refuse
+from modelhost_exporter.proxy import headers
+from modelhost_exporter.proxy.errors import Refused
+from modelhost_exporter.proxy.headers import Field
+from modelhost_exporter.proxy.request_validation import refusal_of_unreadable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from modelhost_exporter.proxy.self_metrics import SelfMetrics
+
+_SLICE_BYTES = 1 << 16
+"""Requests that were sent at once are parsed so many bytes at a time."""
+_MAX_PIPELINED_BYTES = 1 << 16
+_MAX_HEAD_BYTES = 1 << 17
+_MAX_FIELDS = 1000
+_LINGER_SECONDS = 2.0
+_WEBSOCKET = b"websocket"
+_BAD_REQUEST, _HEADERS_TOO_LARGE = 400, 431
+_NO_ROOM = (
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 38\r\n"
+    b"Connection: close\r\n\r\nthe proxy is out of file descriptors\r\n"
+)
+_RESET = struct.pack("ii", 1, 0)
+
+
+class Request:
+    """One request as it is received: its head, and the parts of its body that were not passed on yet."""
+
+    __slots__ = (
+        *("by_key", "complete", "fields", "is_head_complete", "keep_alive", "method", "pieces", "refusal", "target"),
+        "version",
+    )
+
+    def __init__(self) -> None:
+        self.method = b""
+        self.target = b""
+        self.version = "1.1"
+        self.fields: list[Field] = []
+        self.by_key: dict[bytes, bytes] = {}
+        """The last value of each field, by its name in lower case; once the head is complete."""
+        self.keep_alive = False
+        self.is_head_complete = False
+        self.complete = False
+        """Whether all of it was received."""
+        self.pieces: list[bytes] = []
+        self.refusal: Refused | None = None
+        """Why it is not forwarded; None while nothing is wrong with it."""
+
+    @property
+    def is_http11(self) -> bool:
+        """Whether its version is HTTP/1.1."""
+        return self.version == "1.1"
+
+    @property
+    def has_body(self) -> bool:
+        """Whether it has a body, which may be empty."""
+        return b"content-length" in self.by_key or b"transfer-encoding" in self.by_key
+
+    @property
+    def is_chunked(self) -> bool:
+        """Whether it has a body without a length."""
+        return b"transfer-encoding" in self.by_key
+
+    @property
+    def length(self) -> int | None:
+        """The length of its body; None where it has none. Only for a request that was validated."""
+        value = self.by_key.get(b"content-length")
+        return None if value is None else int(value)
+
+    @property
+    def switches_protocol(self) -> bool:
+        """Whether it asks for another protocol that some servers know: a WebSocket or a plain tunnel."""
+        return self._upgrades_to(_WEBSOCKET) or self._upgrades_to(b"tcp")
+
+    @property
+    def is_websocket(self) -> bool:
+        """Whether it is the handshake of a WebSocket (RFC 6455, section 4.1)."""
+        return self.method == b"GET" and self.is_http11 and self._upgrades_to(_WEBSOCKET)
+
+    def _upgrades_to(self, protocol: bytes) -> bool:
+        return (
+            b"upgrade" in self.by_key
+            and protocol in headers.tokens(self.fields, b"upgrade")
+            and b"upgrade" in headers.tokens(self.fields, b"connection")
+        )
+
+
+class RequestHandler(Protocol):
+    """The exchange of one request, as its connection sees it."""
+
+    def begin(self) -> None:
+        """Begin, once the head is complete."""
+        ...
+
+    def on_request_body(self, data: bytes, *, complete: bool) -> None:
+        """Process the next part of the body; ``complete`` with the last one."""
+        ...
+
+    def on_request_broken(self, refusal: Refused) -> None:
+        """Process that the rest of the body is malformed."""
+        ...
+
+    def on_client_lost(self) -> None:
+        """Process the end of the connection."""
+        ...
+
+    def on_client_writable(self, *, writable: bool) -> None:
+        """Process that the client reads too slowly, or fast enough again."""
+        ...
+
+
+class Accepting(Protocol):
+    """The listener of a connection."""
+
+    connections: DownstreamConnections
+
+    @property
+    def server_name(self) -> str:
+        """The server whose requests are received."""
+        ...
+
+    def add(self, connection: DownstreamConnection) -> None:
+        """Add a connection that was accepted."""
+        ...
+
+    def remove(self, connection: DownstreamConnection) -> None:
+        """Remove a connection that is closed."""
+        ...
+
+    def handler(self, connection: DownstreamConnection, request: Request) -> RequestHandler:
+        """Return the exchange of a request."""
+        ...
+
+
+class DownstreamConnection(asyncio.Protocol):
+    """One client's connection.
+
+    Parser callbacks only collect; exchanges are called once the bytes of a read are parsed. Requests that arrive
+    while one is in progress wait, unparsed.
+    """
+
+    def __init__(self, listener: Accepting) -> None:
+        self._listener = listener
+        self._transport: asyncio.Transport | None = None
+        self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
+        self._incoming: Request | None = None
+        self._ready: deque[Request] = deque()
+        self._exchange: RequestHandler | None = None
+        self._request: Request | None = None
+        self._waiting = bytearray()
+        self._head_bytes = 0
+        self._discards = False
+        self._upgrading: Request | None = None
+        self._tunnel: Callable[[bytes], None] | None = None
+        self._lingering: asyncio.TimerHandle | None = None
+        self._is_rereading = False
+        self._admitted = False
+        self.is_writable = True
+
+    # what the exchange and the listener call
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the client can be written to, as far as is known."""
+        return self._transport is not None and not self._transport.is_closing()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is in progress, and the connection is open."""
+        return self._exchange is None and self._incoming is None and not self._ready and self.is_open
+
+    def write(self, data: bytes) -> None:
+        """Send bytes to the client."""
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def pause_reading(self) -> None:
+        """Stop reading the request."""
+        if self.is_open and self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Go on reading the request."""
+        if self.is_open and self._transport is not None:
+            self._transport.resume_reading()
+
+    def finished(self, *, keep_alive: bool) -> None:
+        """End the exchange in progress, whose response was written; begin the next one, or close."""
+        request, self._exchange = self._request, None
+        self.resume_reading()
+        if request is not None and request is self._upgrading:
+            self._upgrading = None
+            keep_alive = keep_alive and not self._waiting  # they were meant for the other protocol
+        if not keep_alive or (self._discards and not self._ready):
+            self._close_gracefully()
+        elif request is not None and request.complete:
+            self._request = None
+            if self._ready or self._waiting:
+                asyncio.get_running_loop().call_soon(self._continue)
+
+    def open_tunnel(self, receive: Callable[[bytes], None]) -> bytes:
+        """Pass all further bytes to a function; return those that have arrived."""
+        self._tunnel = receive
+        waiting, self._waiting = bytes(self._waiting), bytearray()
+        return waiting
+
+    def close(self) -> None:
+        """Close after what was written."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def cut(self, *, with_reset: bool) -> None:
+        """Close so that a response that broke off is not taken for a complete one.
+
+        ``with_reset`` where the end of the connection would be the end of the response (HTTP/1.0).
+        """
+        self._exchange = None
+        if not self.is_open or self._transport is None:  # uvloop's socket may be another connection's by now
+            return
+        self._discards = True
+        if with_reset:
+            self._set_linger_of_zero(self._transport)
+            self._transport.abort()
+        else:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin, or refuse the connection while file descriptors are short."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._admitted = self._listener.connections.admit(self._listener.server_name)
+        if self._admitted:
+            self._listener.add(self)
+        else:
+            self._discards = True
+            refuse(transport, _NO_ROOM)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - its reason changes nothing
+        """End; a request in progress is cancelled."""
+        self._transport = None
+        self._parser = None  # it refers to this connection: a cycle for each
+        if self._lingering is not None:
+            self._lingering.cancel()
+        self._listener.connections.closed()
+        if self._admitted:
+            self._listener.remove(self)
+        exchange, self._exchange = self._exchange, None
+        self._ready.clear()
+        self._waiting.clear()
+        if exchange is not None:
+            exchange.on_client_lost()
+
+    def pause_writing(self) -> None:
+        """Report that the client reads too slowly."""
+        self.is_writable = False
+        if self._exchange is not None:
+            self._exchange.on_client_writable(writable=False)
+
+    def resume_writing(self) -> None:
+        """Report that the client reads fast enough again."""
+        self.is_writable = True
+        if self._exchange is not None:
+            self._exchange.on_client_writable(writable=True)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse bytes, and begin or continue the request that they belong to."""
+        if self._discards:
+            return
+        if self._tunnel is not None:
+            self._tunnel(data)
+        elif self._waiting or self._upgrading is not None or self._is_busy():
+            self._wait(data)
+        else:
+            self._feed(data)
+
+    def _is_busy(self) -> bool:
+        """Return whether the request in progress was received completely, so that bytes belong to later ones."""
+        return self._exchange is not None and self._request is not None and self._request.complete
+
+    def _wait(self, data: bytes) -> None:
+        """Keep bytes of later requests; beyond a limit they are dropped and the connection ends with this request."""
+        if len(self._waiting) + len(data) > _MAX_PIPELINED_BYTES:
+            self._discards = True
+            self._waiting.clear()
+        else:
+            self._waiting += data
+
+    def _continue(self) -> None:
+        """Go on with what waits after the end of an exchange."""
+        if self._exchange is not None or not self.is_open:
+            return
+        if self._ready:
+            self._begin_next()
+        elif self._waiting:
+            data, self._waiting = bytes(self._waiting), bytearray()
+            self._feed(data)
+
+    def _feed(self, data: bytes) -> None:
+        """Parse bytes, a slice at a time, until a request is complete."""
+        for start in range(0, len(data), _SLICE_BYTES):
+            part = data if len(data) <= _SLICE_BYTES else data[start : start + _SLICE_BYTES]
+            self._parse(part)
+            self._dispatch()
+            if self._discards or self._transport is None:
+                return
+            if self._upgrading is not None or self._is_busy():
+                rest = data[start + _SLICE_BYTES :]
+                if rest:
+                    self.data_received(rest)
+                return
+
+    def _parse(self, data: bytes) -> None:
+        if self._parser is None:
+            return
+        if self._incoming is None or not self._incoming.is_head_complete:
+            self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._after_upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserError as error:
+            self._refuse_incoming(data, error)
+        incoming = self._incoming
+        if incoming is None or incoming.is_head_complete:
+            return
+        if self._head_bytes > _MAX_HEAD_BYTES or len(incoming.fields) > _MAX_FIELDS:
+            self._refuse(_too_large())
+
+    def _after_upgrade(self, rest: bytes) -> None:
+        """Go on after a head that asks for another protocol, where llhttp stops.
+
+        Unless it is a WebSocket, the request is answered as if it did not ask, body and all (RFC 9110, section 7.8).
+        """
+        request = self._ready[-1] if self._ready else self._request
+        if request is None or request.method == b"CONNECT":
+            self._discards = True
+            return
+        if request.is_websocket and not request.has_body:
+            self._upgrading = request
+            self._waiting += rest
+            return
+        self._parser = httptools.HttpRequestParser(self)
+        if request.has_body:
+            self._expect_body(request, self._parser)
+        if rest:
+            self._parse(rest)
+
+    def _expect_body(self, request: Request, parser: httptools.HttpRequestParser) -> None:
+        """Have a fresh parser expect the body of a request whose head another one has parsed."""
+        framing = [field for field in request.fields if field.key in (b"content-length", b"transfer-encoding")]
+        request.complete = False
+        self._incoming = request
+        self._is_rereading = True
+        try:
+            parser.feed_data(headers.serialize(b"POST / HTTP/1.1", framing))
+        except httptools.HttpParserError:  # such as a coding that is not accepted
+            self._refuse(Refused(_BAD_REQUEST, "malformed HTTP request"))
+        self._is_rereading = False
+
+    def _refuse_incoming(self, data: bytes, error: httptools.HttpParserError) -> None:
+        """Refuse the request that llhttp cannot parse; requests before it are answered."""
+        current = self._request
+        if self._incoming is None and ((current is not None and not current.keep_alive) or self._is_last_ready()):
+            self._discards = True  # bytes after a request with Connection: close
+            return
+        is_first = current is None and not self._ready  # else the bytes begin with another request
+        unknown_method = is_first and isinstance(error, httptools.HttpParserInvalidMethodError)
+        self._refuse(refusal_of_unreadable(data, unknown_method=unknown_method))
+
+    def _is_last_ready(self) -> bool:
+        return bool(self._ready) and not self._ready[-1].keep_alive
+
+    def _refuse(self, refusal: Refused) -> None:
+        """Refuse the request that is being received, and read nothing more."""
+        self._discards = True
+        incoming = self._incoming or Request()
+        self._incoming = None
+        incoming.refusal = refusal
+        if incoming is not self._request and incoming not in self._ready:
+            incoming.complete = True
+            self._ready.append(incoming)
+
+    def _dispatch(self) -> None:
+        """Hand what was parsed to the exchange in progress, or begin the next."""
+        request, exchange = self._request, self._exchange
+        if request is not None and (request.pieces or request.complete or request.refusal is not None):
+            self._pass_body(request, exchange)
+        if self._exchange is None and self._ready and self._request is None:
+            self._begin_next()
+
+    def _pass_body(self, request: Request, exchange: RequestHandler | None) -> None:
+        data, request.pieces = b"".join(request.pieces), []
+        if exchange is None:  # it was answered before its body was complete
+            if request.complete:
+                self._request = None
+            elif request.refusal is not None:
+                self._close_gracefully()
+            return
+        if request.refusal is not None:
+            exchange.on_request_broken(request.refusal)
+        else:
+            exchange.on_request_body(data, complete=request.complete)
+
+    def _begin_next(self) -> None:
+        request = self._request = self._ready.popleft()
+        exchange = self._exchange = self._listener.handler(self, request)
+        exchange.begin()
+        if self._exchange is exchange and (request.pieces or request.complete) and request.refusal is None:
+            self._pass_body(request, exchange)
+
+    def _close_gracefully(self) -> None:
+        """Close after what was written; what the client still sends is read, for else the kernel would reset."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        request = self._request
+        if not self._discards and request is not None and request.complete and not self._waiting:
+            transport.close()
+            return
+        self._discards = True
+        if transport.can_write_eof():
+            transport.write_eof()
+        self._lingering = asyncio.get_running_loop().call_later(_LINGER_SECONDS, transport.close)
+
+    def _set_linger_of_zero(self, transport: asyncio.Transport) -> None:
+        # neither asyncio nor uvloop hands out the socket itself
+        bare = socket.socket(fileno=transport.get_extra_info("socket").fileno())
+        try:
+            bare.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        finally:
+            bare.detach()
+
+    # llhttp
+
+    def on_message_begin(self) -> None:
+        """Begin a request."""
+        if not self._is_rereading:
+            self._incoming = Request()
+
+    def on_url(self, part: bytes) -> None:
+        """Collect the target, in one part or several."""
+        if self._incoming is not None and not self._is_rereading:
+            self._incoming.target += part
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Collect a field; those after the head are trailers, which are not forwarded."""
+        incoming = self._incoming
+        if incoming is not None and not incoming.is_head_complete:
+            incoming.fields.append(Field(name.lower(), name, value))
+
+    def on_headers_complete(self) -> None:
+        """Note that a head is complete."""
+        incoming = self._incoming
+        parser = self._parser
+        if incoming is None or parser is None or self._is_rereading:
+            return
+        incoming.method = parser.get_method()
+        incoming.version = parser.get_http_version()
+        incoming.keep_alive = parser.should_keep_alive()
+        incoming.by_key = {key: value for key, _, value in incoming.fields}
+        incoming.is_head_complete = True
+        if self._is_too_large(incoming):
+            incoming.refusal = _too_large()
+            self._discards = True
+        self._head_bytes = 0
+        self._ready.append(incoming)
+
+    def _is_too_large(self, request: Request) -> bool:
+        """Return whether a complete head is too large; bytes of a body may have arrived with it."""
+        if len(request.fields) > _MAX_FIELDS:
+            return True
+        if self._head_bytes <= _MAX_HEAD_BYTES:
+            return False
+        return len(request.target) + sum(len(name) + len(value) for _, name, value in request.fields) > _MAX_HEAD_BYTES
+
+    def on_body(self, piece: bytes) -> None:
+        """Collect a part of the body."""
+        if self._incoming is not None:
+            self._incoming.pieces.append(piece)
+
+    def on_message_complete(self) -> None:
+        """Note the end of a request."""
+        if self._incoming is not None:
+            self._incoming.complete = True
+            self._incoming = None
+
+
+def _too_large() -> Refused:
+    return Refused(_HEADERS_TOO_LARGE, "request headers too large")
+
+
+class DownstreamConnections:
+    """All listeners' connections, and the file descriptors that they may use."""
+
+    def __init__(self, descriptors: Descriptors | None, metrics: SelfMetrics) -> None:
+        """Prepare; None where there is no limit."""
+        self.descriptors = descriptors or Descriptors()
+        self._metrics = metrics
+        self._listeners: list[IdleConnections] = []
+
+    def add(self, listener: IdleConnections) -> None:
+        """Add a listener."""
+        self._listeners.append(listener)
+
+    def remove(self, listener: IdleConnections) -> None:
+        """Remove a listener."""
+        if listener in self._listeners:
+            self._listeners.remove(listener)
+
+    def admit(self, server: str) -> bool:
+        """Count a new connection and return whether it may stay; a refusal is counted too."""
+        self.opened()
+        if self._has_room(ACCEPT):
+            return True
+        self._metrics.connection_closed(server)
+        return False
+
+    def opened(self) -> None:
+        """Count a connection, of either side."""
+        self.descriptors.opened()
+
+    def closed(self) -> None:
+        """Stop counting a connection."""
+        self.descriptors.closed()
+
+    def can_connect(self) -> bool:
+        """Return whether there is a descriptor for a connection to an upstream."""
+        return self._has_room(CONNECT)
+
+    def note_shortage(self) -> None:
+        """Count a connection to an upstream that failed for want of a descriptor."""
+        self.descriptors.note(CONNECT)
+
+    def close_idle(self) -> bool:
+        """Close the idle connection that is open longest; return whether there is one."""
+        for listener in self._listeners:
+            for connection in listener.idle():
+                self._metrics.connection_closed(listener.server_name)
+                connection.abort()
+                return True
+        return False
+
+    def _has_room(self, operation: str) -> bool:
+        return self.descriptors.make_room(operation, self.close_idle)
+
+
+class IdleConnections(Protocol):
+    """A listener, and its connections that can be spared."""
+
+    @property
+    def server_name(self) -> str:
+        """The server whose requests are received."""
+        ...
+
+    def idle(self) -> Iterator[DownstreamConnection]:
+        """Yield the connections without a request, those that are open longest first."""
+        ...

@@ -1,0 +1,250 @@
+"""Track one proxied request and build its ``RequestObservation``. No I/O; nothing in it raises or waits."""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from modelhost_exporter import dialects
+from modelhost_exporter.dialects.body_parser import BodyParser
+from modelhost_exporter.proxy import headers
+from modelhost_exporter.proxy.errors import CLIENT_ERROR, SERVER_ERROR
+from modelhost_exporter.requests.model_names import UNKNOWN
+from modelhost_exporter.requests.observation import (
+    NO_REPLY,
+    OTHER_OPERATION,
+    RequestLabels,
+    RequestObservation,
+    ServerSeconds,
+    Tokens,
+)
+from modelhost_exporter.requests.stream_clock import StreamClock
+
+if TYPE_CHECKING:
+    from modelhost_exporter.dialects import Call, Progress
+    from modelhost_exporter.metrics.instruments import Counter, Gauge
+    from modelhost_exporter.proxy.server import ServerContext
+    from modelhost_exporter.proxy.upstream import ResponseHead
+    from modelhost_exporter.requests.observation import Outcome
+
+_STREAM_TYPES = ("text/event-stream", "application/x-ndjson")
+_REDIRECT = 300
+
+
+class Observer:
+    """What is known of one request; begun when its head was received, ended by ``finish``."""
+
+    def __init__(self, server: ServerContext, method: bytes, target: bytes) -> None:
+        self._accepted = perf_counter()
+        self._server = server
+        # a browser's preflight (OPTIONS) requests no inference
+        found = dialects.find_target(target) if method == b"POST" else None
+        self.dialect = found[0] if found else None
+        """The dialect; None for a path that belongs to none."""
+        self._operation = found[1] if found else OTHER_OPERATION
+        self._body_seen = False
+        self._call: Call | None = None
+        self.stream = False
+        self.outcome: Outcome = "client_disconnect"
+        """What became of the request; this until something else is known."""
+        self.code = NO_REPLY
+        self._status = 0
+        self._succeeded = False
+        self._clock = StreamClock()
+        self._parser: BodyParser | None = None
+        self._state: Gauge | None = None
+        self._chunks: Counter | None = None
+        self._whole = False
+        self._received_at = 0.0
+        self._longest_delay = 0.0
+        self._ended: float | None = None
+
+    @property
+    def dialect_name(self) -> str | None:
+        """The dialect's name."""
+        return self.dialect.NAME if self.dialect is not None else None
+
+    def enter(self, state: str) -> None:
+        """Count the request in a state (waiting, streaming, blocking) instead of the one before."""
+        if self._state is not None:
+            self._state.dec()
+        self._state = self._server.metrics.in_flight(self._labels(), state)
+        self._state.inc()
+
+    def on_wait(self) -> None:
+        """Note that the request waits before its body could be parsed."""
+        if self._state is None:
+            self.enter("blocking")
+
+    def on_request_forwarded(self) -> None:
+        """Note that the request is about to be sent for the first time."""
+        self._server.self_metrics.overhead(self._server.name, "request", perf_counter() - self._accepted)
+
+    def on_request_body(self, body: bytes | None) -> None:
+        """Parse the request, once it was sent; None for a body that is too long to parse."""
+        if self._body_seen or self._ended is not None:
+            return
+        self._body_seen = True
+        if self.dialect is None:
+            self.on_wait()
+            return
+        try:
+            self._call = self.dialect.call(body) if body else None
+        except Exception:  # noqa: BLE001 - a fault of a parser must not stop the request
+            self._count_parse_error("internal")
+        if self._call is not None:
+            self.stream = self._call.stream
+        if self._chunks is None:  # else the response was faster than the request's body
+            self.enter("waiting" if self.stream else "blocking")
+
+    def on_response_start(self, head: ResponseHead) -> None:
+        """Note the response's head."""
+        content_type = headers.text(head.fields, b"content-type")
+        self._status = head.status
+        self._succeeded = head.status < _REDIRECT
+        self.stream = self.stream or (self._call is None and content_type.lower().startswith(_STREAM_TYPES))
+        if self.dialect is not None:
+            encoding = headers.text(head.fields, b"content-encoding")
+            self._parser = BodyParser(self.dialect.reply(content_type), encoding, self._count_parse_error)
+
+    def on_delay(self, seconds: float) -> None:
+        """Note how long a part of the response stayed in the proxy."""
+        self._longest_delay = max(self._longest_delay, seconds)
+
+    def on_response_data(self, piece: bytes, at: float) -> None:
+        """Parse a first part of a piece of the response that was forwarded; ``at`` is when it was received."""
+        if self._parser is not None:
+            self._received_at = at
+            self._count(self._parser.feed(piece))
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether there is more to parse of what was forwarded."""
+        return self._parser is not None and self._parser.is_behind
+
+    def parse_next(self) -> None:
+        """Parse the next part."""
+        if self._parser is not None:
+            self._count(self._parser.parse_next())
+
+    def stop_parsing(self) -> None:
+        """Ignore what is not parsed yet."""
+        if self._parser is not None:
+            self._parser.stop()
+
+    def _count(self, progress: Progress) -> None:
+        """Count the chunks of a part of a piece."""
+        chunks, answer = progress
+        if not chunks:
+            return
+        self._clock.chunk(self._received_at, answer=answer)
+        if self._chunks is None:
+            self._chunks = self._server.metrics.chunks(self._labels())
+            self.enter("streaming")
+        self._chunks.inc(chunks)
+
+    def on_end(self) -> None:
+        """Note that the last byte was written to the client, or that the client has left."""
+        if self._ended is None:
+            self._ended = perf_counter()
+
+    def on_response_end(self) -> None:
+        """Note that the whole response was forwarded, which decides the outcome."""
+        self._whole = True
+        self.on_end()
+
+    def _judge(self) -> None:
+        """Decide the outcome."""
+        if self._whole:
+            self.outcome = self._outcome_of_whole()
+        elif self.outcome == "client_disconnect" and self._succeeded and self._has_dialects_end():
+            self.outcome = "ok"  # some clients close after [DONE]
+
+    def _outcome_of_whole(self) -> Outcome:
+        if self._status >= SERVER_ERROR:
+            return "server_error"
+        if self._status >= CLIENT_ERROR:
+            return "client_error"
+        parser = self._parser
+        if parser is not None and self._succeeded:
+            usage = parser.finish()
+            if usage.failed or not (usage.complete or parser.is_blind):
+                return "stream_error"
+        return "ok"
+
+    def _has_dialects_end(self) -> bool:
+        """Return whether the response was complete for its dialect, though HTTP had not ended it."""
+        if self._parser is None or self._parser.is_blind:
+            return False
+        usage = self._parser.finish(cut=True)
+        return usage.complete and not usage.failed
+
+    def finish(self) -> RequestObservation:
+        """Record the request and return what is known of it; to be called once, when nothing is left to parse."""
+        self.on_end()
+        self._judge()
+        if self._state is not None:
+            self._state.dec()
+        server = self._server
+        if self._succeeded:
+            server.self_metrics.overhead(server.name, "response", self._longest_delay)
+        observed = self._observed()
+        server.metrics.record(observed, server.settings.objectives_of(observed.labels.model))
+        self._parser = None  # its callback refers to this observer: a cycle for each request
+        return observed
+
+    def _labels(self) -> RequestLabels:
+        """Return the labels as far as they are known."""
+        return RequestLabels(server=self._server.name, model=self._model(), operation=self._operation)
+
+    def _model(self) -> str:
+        """Return the label of the model: what the response names, else what the request named.
+
+        A name that is only the client's takes no place when the client leaves before the first token: else it could
+        fill them all with names that the server does not have.
+        """
+        if self.dialect is None:
+            return UNKNOWN
+        named = self._parser.model if self._parser is not None else None
+        answered = named is not None or self._clock.first is not None or self.outcome != "client_disconnect"
+        if named is None and self._call is not None:
+            named = self._call.model
+        return self._server.names.label(named, succeeded=self._succeeded and answered)
+
+    def _count_parse_error(self, reason: str) -> None:
+        self._server.self_metrics.parse_error(self._server.name, self.dialect_name or "none", reason)
+
+    def _observed(self) -> RequestObservation:
+        labels = self._labels()
+        parser = self._parser
+        usage = parser.finish(cut=not self._whole) if parser is not None else dialects.Usage()
+        timed = self.stream and self.outcome == "ok"
+        clock, ended = self._clock, self._ended or 0.0
+        return RequestObservation(
+            labels=labels if usage.is_inference else labels._replace(operation=OTHER_OPERATION),
+            stream=self.stream,
+            outcome=self.outcome,
+            code=self.code,
+            duration=ended - self._accepted,
+            time_to_first_token=clock.first - self._accepted if timed and clock.first is not None else None,
+            time_to_first_answer_token=(
+                clock.first_answer - self._accepted if timed and clock.first_answer is not None else None
+            ),
+            time_per_output_token=(
+                clock.time_per_output_token(usage.output_tokens) if timed and usage.choices == 1 else None
+            ),
+            max_gap=clock.max_gap if timed else None,
+            finish_reasons=usage.finish_reasons,
+            tokens=Tokens(
+                usage.input_tokens,
+                usage.input_cache_hit,
+                usage.input_cache_write,
+                usage.output_tokens,
+                usage.output_reasoning,
+                usage.source,
+            ),
+            server_seconds=ServerSeconds(
+                usage.prefill_seconds, usage.decode_seconds, usage.queue_seconds, usage.load_seconds
+            ),
+            is_parsed=parser is None or not parser.is_blind,
+        )
