@@ -17,6 +17,7 @@ from modelhost_exporter.process.machine_names import is_address
 from modelhost_exporter.proxy.downstream import DownstreamConnection, DownstreamConnections
 from modelhost_exporter.proxy.exchange import Exchange
 from modelhost_exporter.proxy.include_usage import UsageRequests
+from modelhost_exporter.proxy.request_validation import check_host
 from modelhost_exporter.proxy.self_metrics import SelfMetrics
 from modelhost_exporter.proxy.upstream import Upstream
 from modelhost_exporter.requests.metrics import RequestMetrics
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _PREPARE_SECONDS = 30.0
+_MAX_ACCEPTED_HOSTS = 64
 _MAX_LATE = 32
 """Responses that are parsed after they were forwarded: each holds up to 2 MiB."""
 
@@ -133,6 +135,8 @@ class ServerContext:
         self.parsing = parts.parsing
         self.checks_host = is_loopback(settings.listen.host) and "*" not in settings.allowed_hosts
         """Whether only known host names are accepted."""
+        self._accepted_hosts: set[bytes] = set()
+        """Values of Host that have passed the check."""
         self._late = 0
         self.usage.set_kind(self.kind)
 
@@ -142,8 +146,15 @@ class ServerContext:
         configured = self.settings.kind
         return configured if configured != AUTO else self._environment.detected_kind(self.name) or AUTO
 
-    def is_known_host(self, name: str) -> bool:
-        """Return whether a host name, in lower case, is an address, this machine's, or configured."""
+    def check_host(self, request: Request) -> None:
+        """Raise Refused for a request to a host name that is not this machine's nor configured."""
+        host = request.by_key.get(b"host")
+        if host is not None and host not in self._accepted_hosts:
+            check_host(request, self._is_known_host)
+            if len(self._accepted_hosts) < _MAX_ACCEPTED_HOSTS:
+                self._accepted_hosts.add(host)
+
+    def _is_known_host(self, name: str) -> bool:
         return is_address(name) or self._environment.is_own_name(name) or name in self.settings.allowed_hosts
 
     def enter(self) -> None:
