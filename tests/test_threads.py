@@ -191,7 +191,7 @@ async def test_a_pool_without_a_thread_left_answers_in_those_it_has() -> None:
 
 
 async def test_a_thread_that_dies_before_it_begins_loses_no_call() -> None:
-    """The call is taken by the next thread."""
+    """The next thread runs the call."""
     machine = Machine()
     pool = threads.Pool("dying-pool", kept=0, new_thread=machine.new)
     machine.dying = True
@@ -202,7 +202,7 @@ async def test_a_thread_that_dies_before_it_begins_loses_no_call() -> None:
 
 
 def test_a_call_without_the_memory_to_begin_is_tried_again() -> None:
-    """It is not lost, and runs once."""
+    """The call is repeated, and runs once."""
 
     class Starved:
         """A call that runs out of memory before its first line."""
