@@ -1,4 +1,4 @@
-"""Whatever a collector does, a page with the other collectors is served in time."""
+"""Whatever a collector does, a page with the others is served in time."""
 
 from __future__ import annotations
 
