@@ -76,7 +76,7 @@ def test_one_name_with_two_urls_becomes_two_servers() -> None:
     model_servers: [{name: a, url: "http://engine:2"}]
     """)
     config = configuration.read(yaml.safe_load(error.hint))
-    assert [(server.name, server.upstream.text) for server in config.proxied] == [("a", "http://gateway:1")]
+    assert [(server.name, server.upstreams[0].text) for server in config.proxied] == [("a", "http://gateway:1")]
     assert [(server.name, server.url.text) for server in config.polled] == [("a-polled", "http://engine:2")]
 
 

@@ -114,7 +114,7 @@ def test_a_server_of_a_flag_is_polled() -> None:
 def test_a_proxy_of_a_flag_is_proxied_alone() -> None:
     """A server from --proxy is proxied and not polled."""
     config = flags(proxy=("127.0.0.1:0=http://h:1",))
-    assert [(one.name, str(one.listen), one.upstream.text) for one in config.proxied] == [
+    assert [(one.name, str(one.listen), one.upstreams[0].text) for one in config.proxied] == [
         ("h:1", "127.0.0.1:0", "http://h:1")
     ]
     assert config.polled == ()
@@ -292,3 +292,78 @@ def test_a_chain_of_proxies_is_none() -> None:
         {"name": "b", "url": "http://10.0.0.9:1", "proxy": {"listen": ":2"}},
     ]
     assert len(parse_servers(servers)) == 2
+
+
+def test_a_loop_through_any_url_is_rejected() -> None:
+    """One of several urls is enough, at each of the proxies."""
+    servers = [
+        {"name": "a", "urls": ["http://10.0.0.9:1", "http://127.0.0.1:2"], "proxy": {"listen": ":1"}},
+        {"name": "b", "urls": ["http://10.0.0.9:2", "http://localhost:1"], "proxy": {"listen": ":2"}},
+    ]
+    with pytest.raises(ConfigError, match=r"servers\[0\]: the proxy forwards to itself: a -> b -> a$"):
+        parse_servers(servers)
+
+
+def test_a_loop_that_a_server_only_leads_to_is_found_once() -> None:
+    """The error names the servers of the loop."""
+    servers = [
+        {"name": "a", "url": "http://127.0.0.1:2", "proxy": {"listen": ":1"}},
+        {"name": "b", "urls": ["http://127.0.0.1:3", "http://10.0.0.9:1"], "proxy": {"listen": ":2"}},
+        {"name": "c", "url": "http://127.0.0.1:2", "proxy": {"listen": ":3"}},
+    ]
+    with pytest.raises(ConfigError, match=r"servers\[1\]: the proxy forwards to itself: b -> c -> b$"):
+        parse_servers(servers)
+
+
+REPLICAS = "servers: [{name: a, urls: ['http://h:1', 'http://h:2/v1'], proxy: {listen: ':0'%s}}]"
+
+
+def test_several_urls_are_one_proxy() -> None:
+    """Each is polled under a name of its own, and the proxy forwards to all."""
+    config = flags(file=REPLICAS % "")
+    (proxied,) = config.proxied
+    assert (proxied.name, proxied.balance) == ("a", "least_requests")
+    assert [url.text for url in proxied.upstreams] == ["http://h:1", "http://h:2/v1"]
+    assert [(server.name, server.url.text) for server in config.polled] == [
+        ("a-1", "http://h:1"),
+        ("a-2", "http://h:2/v1"),
+    ]
+    assert proxied.polled_names == ("a-1", "a-2")
+
+
+@pytest.mark.parametrize("balance", ["least_requests", "prefix_hash", "header:X-Session-Id"])
+def test_balance(balance: str) -> None:
+    """The policy is one of two names, or a header."""
+    assert flags(file=REPLICAS % f", balance: '{balance}'").proxied[0].balance == balance
+
+
+@pytest.mark.parametrize("balance", ["round_robin", "", "header:", "header:a b", "header:ä", "header", "prefix_hash:x"])
+def test_what_is_no_balance(balance: str) -> None:
+    """The error lists what is allowed."""
+    with pytest.raises(ConfigError) as caught:
+        flags(file=REPLICAS % f", balance: '{balance}'")
+    assert str(caught.value) == (
+        f"servers[0].proxy.balance: {balance!r} is not least_requests, prefix_hash or header:NAME,"
+        " such as header:X-Session-Id"
+    )
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("url: 'http://h', proxy: {listen: ':0', balance: prefix_hash}", "proxy.balance has no effect with one url"),
+        ("urls: ['http://h', 'http://h:80/'], proxy: {listen: ':0'}", "urls: http://h:80 is given twice"),
+    ],
+)
+def test_what_cannot_be_balanced(entry: str, message: str) -> None:
+    """One url alone, and the same one twice, are errors."""
+    with pytest.raises(ConfigError) as caught:
+        flags(file=f"servers: [{{name: a, {entry}}}]")
+    assert str(caught.value).startswith(f"servers[0]: {message}")
+
+
+def test_replicas_may_share_their_proxys_name_with_no_other() -> None:
+    """NAME-1 of another server is an error."""
+    text = "servers: [{name: a, urls: ['http://h:1'], proxy: {listen: ':0'}}, {name: a-1, url: 'http://h'}]"
+    with pytest.raises(ConfigError, match=r"servers\[1\]: two servers have the name a-1"):
+        flags(file=text)

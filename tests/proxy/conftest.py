@@ -133,7 +133,7 @@ async def start_proxied(caplog: pytest.LogCaptureFixture) -> AsyncIterator[Start
             registry = CollectorRegistry()
             url = f"http{'s' if tls else ''}://{host}:{port or upstream.port}{prefix}"
             settings = {"allowed_hosts": frozenset("*"), **settings}
-            server = ProxiedServer(SERVER, Address("127.0.0.1", 0), ServerUrl.from_text(url), **settings)
+            server = ProxiedServer(SERVER, Address("127.0.0.1", 0), (ServerUrl.from_text(url),), **settings)
             proxy = Proxy(registry)
             stack.push_async_callback(proxy.close)
             started.append(Proxied(proxy, upstream, await proxy.listen(server), registry))

@@ -36,7 +36,7 @@ def _read(text: str) -> tuple[ProxiedServer, ...]:
 def test_a_server_in_one_flag() -> None:
     """NAME=LISTEN=URL is all that a first try needs; the rest has defaults."""
     (server,) = configuration.load(None, {"--proxy": ["a=127.0.0.1:1=http://h:2/p"]}).proxied
-    assert server == ProxiedServer("a", Address("127.0.0.1", 1), ServerUrl("http://h:2/p"))
+    assert server == ProxiedServer("a", Address("127.0.0.1", 1), (ServerUrl("http://h:2/p"),))
 
 
 @pytest.mark.parametrize(

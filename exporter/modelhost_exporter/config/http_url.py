@@ -42,6 +42,17 @@ class ServerUrl:
         return URL(self.text, encoded=True)
 
     @property
+    def host_port(self) -> str:
+        """Host and port, the scheme's default port included."""
+        host = self.url.raw_host or ""
+        return f"{f'[{host}]' if ':' in host else host}:{self.url.port}"
+
+    @property
+    def origin(self) -> tuple[str, str, str]:
+        """What two URLs of the same place have in common: scheme, host with port, and path."""
+        return self.url.scheme, self.host_port, self.prefix
+
+    @property
     def prefix(self) -> str:
         """The path as written, without a trailing slash; empty if there is none."""
         return self.url.raw_path.rstrip("/")

@@ -15,6 +15,7 @@ from modelhost_exporter.config.size import Bytes
 from modelhost_exporter.engines import kinds
 from modelhost_exporter.engines.kinds import AUTO
 from modelhost_exporter.engines.polling.settings import PolledServer, Probe
+from modelhost_exporter.proxy.balancing import HEADER, LEAST_REQUESTS, PREFIX_HASH
 from modelhost_exporter.proxy.settings import ProxiedServer
 from modelhost_exporter.requests.slo import Objectives
 
@@ -52,6 +53,25 @@ class ProxyHost:
 
 
 @dataclass(frozen=True)
+class Balance:
+    """Which of several ``urls`` a request is forwarded to."""
+
+    policy: str = LEAST_REQUESTS
+
+    def __post_init__(self) -> None:
+        name = self.policy.removeprefix(HEADER) if self.policy.startswith(HEADER) else None
+        if self.policy not in (LEAST_REQUESTS, PREFIX_HASH) and not (name and _FIELD_NAME.fullmatch(name)):
+            raise ValueError(
+                f"{self.policy!r} is not {LEAST_REQUESTS}, {PREFIX_HASH} or {HEADER}NAME, such as {HEADER}X-Session-Id"
+            )
+
+    @classmethod
+    def from_text(cls, text: str) -> Balance:
+        """Parse the name of a policy; ValueError for anything else."""
+        return cls(text)
+
+
+@dataclass(frozen=True)
 class ProxyOptions:
     """How requests to a server are forwarded and measured."""
 
@@ -70,6 +90,8 @@ class ProxyOptions:
     """A longer message ends a WebSocket with code 1009; None: no limit."""
     allowed_hosts: tuple[ProxyHost, ...] = ()
     """Values of Host that are accepted on loopback besides this machine's names and addresses; ``*``: any."""
+    balance: Balance = Balance()
+    """With ``urls``: which of them a request is forwarded to."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +119,8 @@ class Server:
     name: str
     url: ServerUrl | None = None
     urls: tuple[ServerUrl, ...] = ()
-    """Several replicas instead of one ``url``: each becomes a server of its own, NAME-1, NAME-2 and so on."""
+    """Several replicas instead of one ``url``: each is polled as a server of its own, NAME-1, NAME-2 and so on, and one
+    proxy forwards to all of them."""
     kind: str = AUTO
     headers: Mapping[str, str] = field(default_factory=dict, repr=False, metadata=SECRET)
     """Sent with every poll, such as Authorization; never shown."""
@@ -116,6 +139,7 @@ class Server:
         if (self.url is None) == (not self.urls):
             raise ValueError("url is missing" if self.url is None else "give url or urls, not both")
         self._reject_single_options()
+        self._reject_equal_replicas()
         self._reject_probe_without_polls()
         if self.kind not in kind_names():
             raise ValueError(f"kind must be one of {', '.join(kind_names())}, not {self.kind!r}")
@@ -129,13 +153,22 @@ class Server:
 
     def _reject_single_options(self) -> None:
         """Reject what can only be given to a server with one ``url``."""
-        if self.urls and self.proxy is not None:
-            raise ValueError("a proxy forwards to one url: give each replica an entry of its own instead of urls")
         if self.urls and self.poll and self.poll.metrics_url is not None:
             raise ValueError(
                 "poll.metrics_url is one page, which would be read for every replica:"
                 " give each replica an entry of its own instead of urls"
             )
+
+    def _reject_equal_replicas(self) -> None:
+        """Reject what a proxy cannot balance: one upstream alone, or the same one twice."""
+        if self.proxy is None:
+            return
+        if self.url is not None and self.proxy.balance != Balance():
+            raise ValueError("proxy.balance has no effect with one url: give several urls, or remove it")
+        origins = [url.origin for url in self.urls]
+        for number, url in enumerate(self.urls):
+            if origins.index(url.origin) < number:
+                raise ValueError(f"urls: {url.text} is given twice")
 
     def _reject_probe_without_polls(self) -> None:
         """Reject a probe that would never run: which models it may use is known from polls."""
@@ -150,12 +183,14 @@ class Server:
         return f"{self.name}-{number}"
 
     def replicas(self) -> tuple[Server, ...]:
-        """Return a server for each of ``urls``; itself where it has one ``url``."""
+        """Return a server for each of ``urls``, and itself for its proxy; only itself where it has one ``url``."""
         if self.url is not None:
             return (self,)
-        return tuple(
-            replace(self, name=self._replica_name(number), url=url, urls=()) for number, url in enumerate(self.urls, 1)
+        replicas = tuple(
+            replace(self, name=self._replica_name(number), url=url, urls=(), proxy=None)
+            for number, url in enumerate(self.urls, 1)
         )
+        return replicas if self.proxy is None else (self, *replicas)
 
     @property
     def polled(self) -> PolledServer | None:
@@ -176,14 +211,21 @@ class Server:
         )
 
     @property
+    def upstreams(self) -> tuple[ServerUrl, ...]:
+        """The URLs that its proxy forwards to."""
+        return self.urls if self.url is None else (self.url,)
+
+    @property
     def proxied(self) -> ProxiedServer | None:
         """The settings of its proxy; None where it has none."""
-        if self.url is None or self.proxy is None:
+        if self.proxy is None:
             return None
         return ProxiedServer(
             name=self.name,
             listen=self.proxy.listen,
-            upstream=self.url,
+            upstreams=self.upstreams,
+            balance=self.proxy.balance.policy,
+            polled_names=tuple(self._replica_name(number) for number in range(1, len(self.urls) + 1)),
             kind=self.kind,
             include_usage=self.proxy.include_usage,
             max_models=self.max_models,
@@ -217,30 +259,45 @@ def parse_servers(raw: object, watched: Sequence[str] = (), proxied: Sequence[st
 
 def _reject_loops(places: Sequence[str], servers: Sequence[Server]) -> None:
     """Reject a proxy that would forward to itself, directly or through others: one request would never end."""
-    listeners = {
-        server.proxy.listen.port: server for server in servers if server.proxy is not None and server.proxy.listen.port
-    }
+    proxied = [server for server in servers if server.proxy is not None]
     for place, server in zip(places, servers, strict=True):
-        passed = [server]
-        following = _next_hop(server, listeners)
-        while following is not None and following not in passed:
-            passed.append(following)
-            following = _next_hop(following, listeners)
-        if following is server:
-            names = " -> ".join(each.name for each in (*passed, server))
-            raise ConfigError(place, f"the proxy forwards to itself: {names}")
+        loop = _loop(server, proxied)
+        if loop is not None:
+            raise ConfigError(place, f"the proxy forwards to itself: {' -> '.join(each.name for each in loop)}")
 
 
-def _next_hop(server: Server, listeners: Mapping[int, Server]) -> Server | None:
-    """Return the server whose proxy a server's proxy forwards to; None where it forwards elsewhere."""
-    if server.proxy is None or server.url is None:
-        return None
-    following = listeners.get(server.url.url.port or 0)
-    if following is None or following.proxy is None:
-        return None
-    host, listen = server.url.url.raw_host or "", following.proxy.listen
-    is_there = host == listen.host or (is_loopback(host) and (listen.is_every_address or is_loopback(listen.host)))
-    return following if is_there else None
+def _loop(server: Server, proxied: Sequence[Server]) -> Sequence[Server] | None:
+    """Return the servers through which a server's proxy forwards to itself; None where it does not."""
+    seen = {server.name}
+    waiting = [[server]]
+    while waiting:
+        passed = waiting.pop()
+        for following in _next_hops(passed[-1], proxied):
+            if following is server:
+                return [*passed, server]
+            if following.name not in seen:
+                seen.add(following.name)
+                waiting.append([*passed, following])
+    return None
+
+
+def _next_hops(server: Server, proxied: Sequence[Server]) -> list[Server]:
+    """Return the servers whose proxies a server's proxy forwards to."""
+    if server.proxy is None:
+        return []
+    return [
+        following
+        for following in proxied
+        if following.proxy is not None and any(_reaches(url, following.proxy.listen) for url in server.upstreams)
+    ]
+
+
+def _reaches(url: ServerUrl, listen: Address) -> bool:
+    """Return whether a URL leads to a listener of this machine."""
+    host = url.url.raw_host or ""
+    if not listen.port or url.url.port != listen.port:
+        return False
+    return host == listen.host or (is_loopback(host) and (listen.is_every_address or is_loopback(listen.host)))
 
 
 def _fixed_address(server: Server) -> str | None:

@@ -113,6 +113,10 @@ class Instrument(Generic[C]):
             child = self._children[values] = self._make()
         return child
 
+    def remove(self, *values: str) -> None:
+        """End the series with these label values."""
+        self._children.pop(values, None)
+
     def describe(self) -> Iterator[Metric]:
         """Yield the family without samples; the registry uses its name."""
         yield self._family.empty()

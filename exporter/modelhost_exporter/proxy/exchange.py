@@ -5,7 +5,7 @@ States, and what moves on from each::
     begin ──► waiting for the body        only where token usage is to be requested: the body is changed as a whole
       │         │ body complete
       ▼         ▼
-    connecting ── a kept connection, else a new one
+    connecting ── a kept connection, else a new one; to another upstream where one cannot be reached
       │ request written (its body follows as it is received)
       ▼
     waiting for the response ──► connecting     once more, where the upstream refused the change or closed a
@@ -33,9 +33,11 @@ from typing import TYPE_CHECKING
 from modelhost_exporter.dialects.usage_request import ask
 from modelhost_exporter.process.error_frames import without_frames
 from modelhost_exporter.proxy import errors, headers, include_usage
+from modelhost_exporter.proxy.balancing import PREFIX_BYTES
 from modelhost_exporter.proxy.errors import Failure, Refused
 from modelhost_exporter.proxy.headers import Field
 from modelhost_exporter.proxy.observer import Observer
+from modelhost_exporter.proxy.replicas import Attempts
 from modelhost_exporter.proxy.request_validation import validated_path
 from modelhost_exporter.proxy.websocket import WebSocketRelay
 
@@ -43,13 +45,14 @@ if TYPE_CHECKING:
     from modelhost_exporter.dialects.usage_request import UsageFrameFilter
     from modelhost_exporter.proxy.downstream import DownstreamConnection, Request
     from modelhost_exporter.proxy.server import ServerContext
-    from modelhost_exporter.proxy.upstream import ResponseHead, UpstreamConnection, UpstreamFailure
+    from modelhost_exporter.proxy.upstream import ResponseHead, Upstream, UpstreamConnection, UpstreamFailure
 
 log = logging.getLogger(__name__)
 
 _MAX_WAITING_BYTES = 1 << 16
 """What is read of a body while there is no connection yet."""
 _RETRY_SECONDS = 0.05
+_BYTES_PER_TOKEN = 4
 _IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
 _REFUSALS_OF_USAGE = frozenset({400, 422})
 _SUCCESS, _REDIRECT, _SWITCHING = 200, 300, 101
@@ -70,6 +73,7 @@ class Exchange:
         self._request = request
         self._observer = Observer(server, request.method, request.target)
         self._path = b""
+        self._attempts = Attempts(server.replicas)
         self._upstream: UpstreamConnection | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._finished = False
@@ -129,7 +133,7 @@ class Exchange:
             self._waits_for_body = True
         if not request.complete:
             self._observer.on_wait()
-            if not self._waits_for_body:
+            if not self._waits_for_body and not self._server.replicas.balancer.hashes_body:
                 self._connect()
         elif not request.pieces:  # no body: else it follows at once
             self._connect()
@@ -158,10 +162,15 @@ class Exchange:
         if data:
             self._unsent.append(data)
             self._unsent_bytes += len(data)
-        if complete and self._connecting is None:
+        if self._connecting is None and (complete or self._has_prefix):
             self._connect()
         if not complete and not self._waits_for_body and self._unsent_bytes > _MAX_WAITING_BYTES:
             self._client.pause_reading()
+
+    @property
+    def _has_prefix(self) -> bool:
+        """Whether what decides about the upstream was received of a body that is sent on as it is received."""
+        return not self._waits_for_body and self._unsent_bytes >= PREFIX_BYTES
 
     def on_request_broken(self, refusal: Refused) -> None:
         """Refuse a request whose body is malformed; what was forwarded of it is not ended."""
@@ -199,25 +208,37 @@ class Exchange:
 
     def _connect(self) -> None:
         """Send the request on a kept connection, or on a new one."""
-        connection = self._server.upstream.take() if not self._resent else None
+        upstream = self._attempts.upstream or self._begin_attempt()
+        connection = upstream.take() if not self._resent else None
         if connection is not None:
             self._send(connection)
             return
-        self._connecting = asyncio.get_running_loop().create_task(self._open())
+        self._connecting = asyncio.get_running_loop().create_task(self._open(upstream))
         if self._request.complete:
             self._observe_body()  # while the connection is being made
 
-    async def _open(self) -> None:
+    def _begin_attempt(self) -> Upstream:
+        """Choose one of several upstreams, by what is known of the request."""
+        request, balancer = self._request, self._server.replicas.balancer
+        sticky = None
+        if balancer.header is not None:
+            sticky = request.by_key.get(balancer.header)
+        elif balancer.hashes_body and self._unsent:
+            sticky = b"".join(self._unsent)[:PREFIX_BYTES]
+        size = 0
+        if self._observer.dialect is not None:
+            size = request.length or self._unsent_bytes
+        return self._attempts.begin(sticky, size // _BYTES_PER_TOKEN)
+
+    async def _open(self, upstream: Upstream) -> None:
         try:
-            connection = await self._server.upstream.connect()
+            connection = await upstream.connect()
         except asyncio.CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - reported to the client
             self._connecting = None
             if not self._finished:
-                without_frames(error)
-                failure = errors.connect_failure(error)
-                self._fail_internally(error) if failure is None else self._fail(failure)
+                self._on_connect_error(error)
             return
         self._connecting = None
         if self._finished:
@@ -227,6 +248,22 @@ class Exchange:
             self._send(connection)
         except Exception as error:  # noqa: BLE001 - likewise
             self._fail_internally(error)
+
+    def _on_connect_error(self, error: Exception) -> None:
+        """Try another upstream, to which nothing was sent either; else answer with an error."""
+        without_frames(error)
+        failure = errors.connect_failure(error)
+        if failure is None:
+            self._fail_internally(error)
+        elif failure.outcome == "proxy_error" or not self._attempts.may_fail_over:
+            self._fail(failure)
+        else:
+            self._attempts.end(failure.outcome, has_response=False)
+            try:
+                self._begin_attempt()
+                self._connect()
+            except Exception as problem:  # noqa: BLE001 - likewise
+                self._fail_internally(problem)
 
     def _send(self, connection: UpstreamConnection) -> None:
         """Write the request, as far as it was received."""
@@ -241,7 +278,7 @@ class Exchange:
         self._active_at = self._sent_at = self._now()
         if self._waits_for_body and request.complete:
             self._request_usage(body)
-        head = self._request_head(len(body))
+        head = self._request_head(connection.upstream, len(body))
         if self._changed_body is not None:
             connection.write(head + self._changed_body)
         elif request.complete or not body:
@@ -265,9 +302,9 @@ class Exchange:
             else:
                 self._shows_usage = True
 
-    def _request_head(self, size: int) -> bytes:
+    def _request_head(self, upstream: Upstream, size: int) -> bytes:
         """Return the request's head as the upstream receives it; ``size`` of a body that is complete."""
-        request, upstream = self._request, self._server.upstream
+        request = self._request
         fields = headers.to_upstream(request.fields, request.by_key)
         self._sends_chunks = False
         if self._changed_body is not None:
@@ -461,7 +498,7 @@ class Exchange:
             self._flush_filter()
             self._cut()
         elif upstream is not None and not failure.is_malformed and self._may_send_again(upstream):
-            self._server.upstream.distrust()
+            upstream.upstream.distrust()
             self._server.self_metrics.retried(self._server.name, "closed")
             self._send_again()
         else:
@@ -503,6 +540,7 @@ class Exchange:
         limit = self._server.settings.max_websocket_message_bytes
         self._relay = WebSocketRelay(self._client, upstream, limit, self._end_relay)
         self._observer.outcome = "ok"  # whichever side ends it, and however
+        self._attempts.on_switched()
         waiting = self._client.open_tunnel(self._relay.on_client_data)
         if waiting:
             self._relay.on_client_data(waiting)
@@ -597,6 +635,7 @@ class Exchange:
         self._stop_timer()
         self._copy, self._unsent, self._changed_body, self._filter = None, [], None, None
         observed = self._observer.finish()
+        self._attempts.end(observed.outcome, has_response=self._has_head)
         if self._shows_usage and observed.outcome == "ok" and observed.stream:
             self._server.usage.on_unchanged_stream(has_usage=observed.tokens.source == "usage")
         self._server.leave()

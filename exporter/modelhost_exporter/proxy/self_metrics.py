@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from modelhost_exporter.metrics.families import counter, gauge, histogram
@@ -63,7 +64,45 @@ USAGE_STATE = gauge(
         "frame. unrequested: the server sends it by itself. refused: tried again after ten minutes."
     ),
 )
-FAMILIES = (OVERHEAD, PARSE_ERRORS, LOOP_LAG, CLOSED, RETRIES, USAGE_STATE)
+UPSTREAM_REQUESTS = counter(
+    "proxy_upstream_requests",
+    "Attempts to send a request to one of a server's upstreams, by outcome.",
+    "server",
+    "upstream",
+    "outcome",
+    note=(
+        "Only of servers with several urls; else modelhost_requests_total has the same. A request that "
+        "could not be sent to one upstream and was sent to another counts at both."
+    ),
+)
+UPSTREAM_IN_FLIGHT = gauge(
+    "proxy_upstream_requests_in_flight",
+    "Requests that one of a server's upstreams is working on.",
+    "server",
+    "upstream",
+    note="Only of servers with several urls.",
+)
+UPSTREAM_UP = gauge(
+    "proxy_upstream_up",
+    "Whether an upstream receives requests: 0 while it is ejected because of failures.",
+    "server",
+    "upstream",
+    note=(
+        "Only of servers with several urls; a single one is never ejected. After an ejection one request at a time is "
+        "a trial, and the first success ends it."
+    ),
+)
+UPSTREAM_EJECTIONS = counter(
+    "proxy_upstream_ejections",
+    "How often an upstream was ejected because requests failed.",
+    "server",
+    "upstream",
+    note="Only of servers with several urls. A failed trial counts too.",
+)
+FAMILIES = (
+    *(OVERHEAD, PARSE_ERRORS, LOOP_LAG, CLOSED, RETRIES, USAGE_STATE),
+    *(UPSTREAM_REQUESTS, UPSTREAM_IN_FLIGHT, UPSTREAM_UP, UPSTREAM_EJECTIONS),
+)
 USAGE_STATES = ("off", "trial", "requested", "unrequested", "refused")
 
 _LAG_INTERVAL_SECONDS = 0.5
@@ -79,6 +118,7 @@ class SelfMetrics:
         self._closed = live_counter(CLOSED, registry)
         self._retries = live_counter(RETRIES, registry)
         self._usage_state = live_gauge(USAGE_STATE, registry)
+        self.upstreams = UpstreamMetrics(registry)
 
     def overhead(self, server: str, leg: str, seconds: float) -> None:
         """Note what one request's leg was delayed by."""
@@ -111,3 +151,52 @@ class SelfMetrics:
             due = time.monotonic() + _LAG_INTERVAL_SECONDS
             await asyncio.sleep(_LAG_INTERVAL_SECONDS)
             self.late(max(0.0, time.monotonic() - due))
+
+
+class UpstreamMetrics:
+    """Metrics of each upstream of the servers that have several."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._requests = live_counter(UPSTREAM_REQUESTS, registry)
+        self._in_flight = live_gauge(UPSTREAM_IN_FLIGHT, registry)
+        self._up = live_gauge(UPSTREAM_UP, registry)
+        self._ejections = live_counter(UPSTREAM_EJECTIONS, registry)
+        self._users: Counter[tuple[str, str]] = Counter()
+        self._outcomes: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+
+    def add(self, server: str, upstream: str) -> None:
+        """Begin the series of an upstream, unless settings that are still in use have begun them."""
+        self._users[server, upstream] += 1
+        if self._users[server, upstream] == 1:
+            self._in_flight.labels(server, upstream)
+            self._ejections.labels(server, upstream)
+            self.up(server, upstream, is_up=True)
+
+    def remove(self, server: str, upstream: str) -> None:
+        """End the series of an upstream, unless other settings use them."""
+        self._users[server, upstream] -= 1
+        if self._users[server, upstream] > 0:
+            return
+        del self._users[server, upstream]
+        for instrument in (self._in_flight, self._up, self._ejections):
+            instrument.remove(server, upstream)
+        for outcome in self._outcomes.pop((server, upstream), ()):
+            self._requests.remove(server, upstream, outcome)
+
+    def begin(self, server: str, upstream: str) -> None:
+        """Count a request in flight."""
+        self._in_flight.labels(server, upstream).inc()
+
+    def end(self, server: str, upstream: str, outcome: str) -> None:
+        """Count the end of a request."""
+        self._in_flight.labels(server, upstream).dec()
+        self._outcomes[server, upstream].add(outcome)
+        self._requests.labels(server, upstream, outcome).inc()
+
+    def up(self, server: str, upstream: str, *, is_up: bool) -> None:
+        """Show whether an upstream receives requests."""
+        self._up.labels(server, upstream).set(is_up)
+
+    def ejected(self, server: str, upstream: str) -> None:
+        """Count an ejection."""
+        self._ejections.labels(server, upstream).inc()

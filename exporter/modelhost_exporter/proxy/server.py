@@ -17,6 +17,7 @@ from modelhost_exporter.process.machine_names import is_address
 from modelhost_exporter.proxy.downstream import DownstreamConnection, DownstreamConnections
 from modelhost_exporter.proxy.exchange import Exchange
 from modelhost_exporter.proxy.include_usage import UsageRequests
+from modelhost_exporter.proxy.replicas import Replicas
 from modelhost_exporter.proxy.request_validation import check_host
 from modelhost_exporter.proxy.self_metrics import SelfMetrics
 from modelhost_exporter.proxy.upstream import Upstream
@@ -101,6 +102,8 @@ class ProxyEnvironment(NamedTuple):
     """Returns whether a host name in lower case is this machine's."""
     reuse_port: bool = False
     """Whether other processes may listen on the same ports."""
+    now: Callable[[], float] = time.monotonic
+    """Returns seconds, for the time that an upstream is ejected."""
 
 
 _DEFAULTS = ProxyEnvironment()
@@ -124,7 +127,12 @@ class ServerContext:
         self.settings = settings
         self.name = settings.name
         self.metrics, self.self_metrics, self._environment = parts.metrics, parts.self_metrics, parts.environment
-        self.upstream = Upstream(settings.upstream, parts.connections, settings.connect_timeout)
+        self.replicas = Replicas(
+            settings,
+            lambda url: Upstream(url, parts.connections, settings.connect_timeout),
+            parts.self_metrics,
+            parts.environment.now,
+        )
         self.names = ModelNames(settings.max_models, settings.models)
         self.usage = UsageRequests(
             settings.include_usage, time.monotonic, partial(self.self_metrics.usage_state, self.name)
@@ -138,13 +146,18 @@ class ServerContext:
         self._accepted_hosts: set[bytes] = set()
         """Values of Host that have passed the check."""
         self._late = 0
+        self._is_closed = False
         self.usage.set_kind(self.kind)
 
     @property
     def kind(self) -> str:
-        """The engine's kind: as configured, else as detected, else 'auto'."""
+        """The engine's kind: as configured, else as detected, else 'auto'; also where its replicas differ."""
         configured = self.settings.kind
-        return configured if configured != AUTO else self._environment.detected_kind(self.name) or AUTO
+        if configured != AUTO:
+            return configured
+        names = self.settings.polled_names or (self.name,)
+        detected = {kind for name in names if (kind := self._environment.detected_kind(name)) is not None}
+        return detected.pop() if len(detected) == 1 else AUTO
 
     def check_host(self, request: Request) -> None:
         """Raise Refused for a request to a host name that is not this machine's nor configured."""
@@ -176,7 +189,9 @@ class ServerContext:
 
     def close(self) -> None:
         """Close the kept connections to the server."""
-        self.upstream.close()
+        if not self._is_closed:
+            self._is_closed = True
+            self.replicas.close()
 
 
 class Listener:
@@ -222,6 +237,8 @@ class Listener:
     def replace_context(self, context: ServerContext) -> ServerContext:
         """Use another context for the requests to come; return the one before."""
         before, self.context = self.context, context
+        before.replicas.retire()
+        context.replicas.put_in_force()
         self._contexts.add(context)
         return before
 
@@ -359,7 +376,11 @@ class Proxy:
             self._lag = asyncio.ensure_future(self.self_metrics.watch_loop())
         reuse_port = self._parts.environment.reuse_port
         listener = Listener(self._context(server), self.connections, reuse_port=reuse_port)
-        await listener.listen()
+        try:
+            await listener.listen()
+        except BaseException:
+            listener.context.close()
+            raise
         _log_listening(server, listener.port)
         return listener
 
@@ -376,7 +397,10 @@ class Proxy:
             fields = {"server": listener.server_name, "address": str(Address(listener.address.host, listener.port))}
             log.info("no longer proxying", extra={"fields": fields})
             self._removed.add(listener)
+            listener.context.replicas.retire()
             self._in_background(self._close_once_idle(listener))
+        for listener in change.started:
+            listener.context.replicas.put_in_force()
         self._listeners = [*(listener for listener, _ in change.kept), *change.started]
 
     async def _close_once_idle(self, listener: Listener) -> None:
@@ -465,7 +489,7 @@ def _log_listening(server: ProxiedServer, port: int) -> None:
         "server": server.name,
         "address": address,
         "url": f"http://{listening.url_address(server.listen, port)}",
-        "upstream": server.upstream.text,
+        "upstream": ", ".join(url.text for url in server.upstreams),
     }
     log.info("proxying", extra={"fields": fields})
     if server.listen.is_every_address:

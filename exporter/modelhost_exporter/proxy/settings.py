@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from modelhost_exporter.config.duration import Seconds
+from modelhost_exporter.proxy.balancing import LEAST_REQUESTS
 from modelhost_exporter.requests.slo import Objectives
 
 if TYPE_CHECKING:
@@ -27,11 +28,15 @@ class ProxySettings:
 
 @dataclass(frozen=True)
 class ProxiedServer:
-    """One server whose requests are measured: clients connect to ``listen``, and reach ``upstream``."""
+    """One server whose requests are measured: clients connect to ``listen``, and reach one of ``upstreams``."""
 
     name: str
     listen: Address
-    upstream: ServerUrl
+    upstreams: tuple[ServerUrl, ...]
+    balance: str = LEAST_REQUESTS
+    """Which of several upstreams a request goes to: least_requests, prefix_hash, or header:NAME."""
+    polled_names: tuple[str, ...] = ()
+    """The names under which several upstreams are polled."""
     kind: str = "auto"
     """The engine's kind; 'auto' is not known."""
     include_usage: Literal["auto", "on", "off"] = "auto"

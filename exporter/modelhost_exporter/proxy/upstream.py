@@ -96,7 +96,7 @@ class UpstreamConnection(asyncio.Protocol):
     """
 
     def __init__(self, upstream: Upstream) -> None:
-        self._upstream = upstream
+        self.upstream = upstream
         self._transport: asyncio.Transport | None = None
         self._receiver: Receiver | None = None
         self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
@@ -175,7 +175,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self._is_head_request:  # llhttp waits for the body that a response to HEAD does not have
             self._parser = httptools.HttpResponseParser(self)
         self.is_reused = True
-        self._upstream.keep(self, is_streamed=is_streamed)
+        self.upstream.keep(self, is_streamed=is_streamed)
 
     def close(self) -> None:
         """Close the connection after what was written."""
@@ -195,7 +195,7 @@ class UpstreamConnection(asyncio.Protocol):
         """Begin."""
         self._transport = transport  # type: ignore[assignment] # of a stream
         self._counted = True
-        self._upstream.connections.opened()
+        self.upstream.connections.opened()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End; a body that ends with its connection is complete only if the connection ended well."""
@@ -203,10 +203,10 @@ class UpstreamConnection(asyncio.Protocol):
         self._parser = None  # it refers to this connection: a cycle for each
         if self._counted:
             self._counted = False
-            self._upstream.connections.closed()
+            self.upstream.connections.closed()
         receiver, self._receiver = self._receiver, None
         if receiver is None:
-            self._upstream.lost(self)
+            self.upstream.lost(self)
         elif exc is None and self._reads_until_close:
             receiver.on_response(None, b"", complete=True)
         else:
