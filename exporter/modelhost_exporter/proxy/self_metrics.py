@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from modelhost_exporter.metrics.families import counter, gauge, histogram
@@ -162,7 +162,6 @@ class UpstreamMetrics:
         self._up = live_gauge(UPSTREAM_UP, registry)
         self._ejections = live_counter(UPSTREAM_EJECTIONS, registry)
         self._users: Counter[tuple[str, str]] = Counter()
-        self._outcomes: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
 
     def add(self, server: str, upstream: str) -> None:
         """Begin the series of an upstream, unless settings that are still in use have begun them."""
@@ -178,10 +177,10 @@ class UpstreamMetrics:
         if self._users[server, upstream] > 0:
             return
         del self._users[server, upstream]
-        for instrument in (self._in_flight, self._up, self._ejections):
-            instrument.remove(server, upstream)
-        for outcome in self._outcomes.pop((server, upstream), ()):
-            self._requests.remove(server, upstream, outcome)
+        self._requests.remove(server=server, upstream=upstream)
+        self._in_flight.remove(server=server, upstream=upstream)
+        self._up.remove(server=server, upstream=upstream)
+        self._ejections.remove(server=server, upstream=upstream)
 
     def begin(self, server: str, upstream: str) -> None:
         """Count a request in flight."""
@@ -190,7 +189,6 @@ class UpstreamMetrics:
     def end(self, server: str, upstream: str, outcome: str) -> None:
         """Count the end of a request."""
         self._in_flight.labels(server, upstream).dec()
-        self._outcomes[server, upstream].add(outcome)
         self._requests.labels(server, upstream, outcome).inc()
 
     def up(self, server: str, upstream: str, *, is_up: bool) -> None:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from modelhost_exporter.process.descriptors import Descriptors
     from modelhost_exporter.proxy.downstream import Request
     from modelhost_exporter.proxy.settings import ProxiedServer
-    from modelhost_exporter.requests.listener import ObservationListener
+    from modelhost_exporter.requests.listener import ObservationListener, RemovalListener
 
 log = logging.getLogger(__name__)
 
@@ -102,6 +102,10 @@ class ProxyEnvironment(NamedTuple):
     """Returns whether a host name in lower case is this machine's."""
     reuse_port: bool = False
     """Whether other processes may listen on the same ports."""
+    is_listed: Callable[[str, str], bool] = lambda _server, _model: False
+    """Returns whether a server's engine lists a model of this name, as far as polling knows."""
+    removal_listeners: Sequence[RemovalListener] = ()
+    """Receive every model whose series are removed."""
     now: Callable[[], float] = time.monotonic
     """Returns seconds, for the time that an upstream is ejected."""
 
@@ -117,6 +121,30 @@ class ProxyParts(NamedTuple):
     connections: DownstreamConnections
     parsing: ParsingQueue
     environment: ProxyEnvironment
+    model_names: dict[str, ModelNames]
+    """By server; kept by a reload, as its series are."""
+    polled_names: dict[str, tuple[str, ...]]
+    """The names under which each server's upstreams are polled."""
+
+    def names_of(self, settings: ProxiedServer) -> ModelNames:
+        """Return the model names of a server, bounded by these settings from now on."""
+        server = settings.name
+        self.polled_names[server] = settings.polled_names or (server,)
+        names = self.model_names.get(server)
+        if names is not None:
+            names.configure(settings.max_models, settings.models)
+            return names
+        names = self.model_names[server] = ModelNames(
+            settings.max_models,
+            settings.models,
+            is_listed=partial(self._is_listed, server),
+            remove=partial(self.metrics.remove_model, server),
+        )
+        return names
+
+    def _is_listed(self, server: str, model: str) -> bool:
+        """Return whether an engine of a server lists a model."""
+        return any(self.environment.is_listed(name, model) for name in self.polled_names[server])
 
 
 class ServerContext:
@@ -133,7 +161,7 @@ class ServerContext:
             parts.self_metrics,
             parts.environment.now,
         )
-        self.names = ModelNames(settings.max_models, settings.models)
+        self.names = parts.names_of(settings)
         self.usage = UsageRequests(
             settings.include_usage, time.monotonic, partial(self.self_metrics.usage_state, self.name)
         )
@@ -302,10 +330,10 @@ class Proxy:
         environment: ProxyEnvironment = _DEFAULTS,
     ) -> None:
         """Prepare; ``listeners`` receive every finished request."""
-        self.metrics = RequestMetrics(registry, listeners)
+        self.metrics = RequestMetrics(registry, listeners, environment.removal_listeners)
         self.self_metrics = SelfMetrics(registry)
         self.connections = DownstreamConnections(environment.descriptors, self.self_metrics)
-        self._parts = ProxyParts(self.metrics, self.self_metrics, self.connections, ParsingQueue(), environment)
+        self._parts = ProxyParts(self.metrics, self.self_metrics, self.connections, ParsingQueue(), environment, {}, {})
         self._listeners: list[Listener] = []
         self._removed: set[Listener] = set()
         """Listeners that a reload has stopped, while requests are in progress."""
