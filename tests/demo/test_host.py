@@ -28,10 +28,6 @@ _ABSENT = {
     "modelhost_gpu_retired_pages": "GPUs before Ampere",
     "modelhost_gpu_retired_pages_pending": "GPUs before Ampere",
     "modelhost_gpu_unified_memory": "GPUs that share the host's memory",
-    "modelhost_proxy_upstream_ejections": "no server of the demo has several urls",
-    "modelhost_proxy_upstream_requests": "no server of the demo has several urls",
-    "modelhost_proxy_upstream_requests_in_flight": "no server of the demo has several urls",
-    "modelhost_proxy_upstream_up": "no server of the demo has several urls",
 }
 _REAL = re.compile(rb"^(process_|python_|modelhost_scrape_|modelhost_config_).*\n", re.MULTILINE)
 _TYPE = re.compile(r"^# TYPE (\S+) (\S+)$", re.MULTILINE)
