@@ -57,7 +57,7 @@ def start_exporter() -> Iterator[StartExporter]:
 
 @pytest.fixture(scope="session")
 def past(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[Past]:
-    """Serve an hour and a half of incidents, judged by the rules, from a Prometheus; recorded once for all workers."""
+    """Serve 90 minutes of incidents and the results of the rules from a Prometheus; recorded once for all workers."""
     own = tmp_path_factory.getbasetemp()
     shared = own if worker_id == "master" else own.parent
     recorded = shared / "past"

@@ -271,7 +271,7 @@ def test_a_reload_names_what_needs_a_restart(start_exporter: StartExporter, tmp_
     file.write_text("")
     exporter.process.send_signal(signal.SIGHUP)
     exporter.wait_for_message("configuration reloaded")
-    assert exporter.output().count("changed, but needs a restart") == 2, "back to what is served is no change"
+    assert exporter.output().count("changed, but needs a restart") == 2, "a return to the path in use is no change"
 
 
 def test_a_reload_changes_what_is_logged(start_exporter: StartExporter, tmp_path: Path) -> None:

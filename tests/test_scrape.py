@@ -1,4 +1,4 @@
-"""Whatever a collector does, a page with the other collectors is served in time."""
+"""Whatever a collector does, a page with the others is served in time."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_own_metrics_that_fail_do_not_cost_the_page() -> None:
 
 
 def test_a_hanging_collector_misses_its_deadline_and_comes_back(hanging: Hanging) -> None:
-    """It is reported, not started again while it hangs, delays no other collector, and is back once it has returned."""
+    """It is reported, runs once while it hangs, delays no other collector, and recovers once it has returned."""
     scrape = Scrape({"good": Fixed(family("modelhost_good")), "hanging": hanging}, 1.0)
     first = scrape.page(TEXT)
     assert of_collector(first, "success", "hanging") == 0

@@ -132,7 +132,7 @@ def test_the_threads_of_collectors_are_there_before_the_first_scrape() -> None:
 
 
 class Reloading:
-    """A reload that waits to be released."""
+    """A reload that blocks until it is released."""
 
     def __init__(self) -> None:
         self.runs = 0

@@ -191,7 +191,7 @@ async def test_a_pool_without_a_thread_left_answers_in_those_it_has() -> None:
 
 
 async def test_a_thread_that_dies_before_it_begins_loses_no_call() -> None:
-    """The call is taken by the next thread."""
+    """The next thread runs the call."""
     machine = Machine()
     pool = threads.Pool("dying-pool", kept=0, new_thread=machine.new)
     machine.dying = True
@@ -202,7 +202,7 @@ async def test_a_thread_that_dies_before_it_begins_loses_no_call() -> None:
 
 
 def test_a_call_without_the_memory_to_begin_is_tried_again() -> None:
-    """It is not lost, and runs once."""
+    """The call is repeated, and runs once."""
 
     class Starved:
         """A call that runs out of memory before its first line."""
@@ -227,7 +227,7 @@ def test_a_call_without_the_memory_to_begin_is_tried_again() -> None:
 
 
 async def test_a_pool_shrinks_to_what_it_keeps() -> None:
-    """Threads that were started for many calls at once end after them."""
+    """Threads started for many simultaneous calls end after them, except those that are kept."""
     pool = threads.Pool("wide-pool", kept=2)
     barrier = threading.Barrier(10, timeout=10)
     await asyncio.gather(*(threads.call(barrier.wait, pool) for _ in range(10)))
@@ -256,7 +256,7 @@ class Payload:
 
 
 def test_a_failed_run_keeps_no_frame() -> None:
-    """The function's local objects are freed as soon as it has failed, without a garbage collection."""
+    """A failed function's local objects are freed at once, without a garbage collection."""
     seen: list[weakref.ref[Payload]] = []
 
     def fail() -> None:

@@ -41,7 +41,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
-    """Every collector, the type marker and the licence are in it; tests and tools are not."""
+    """The wheel contains every collector, the type marker and the licence, and neither tests nor tools."""
     names = zipfile.ZipFile(wheel).namelist()
     for name in collectors.names():
         assert f"modelhost_exporter/collectors/{name}.py" in names

@@ -178,6 +178,8 @@ async def _serve(service: Service, manager: Systemd, descriptors: Descriptors, d
         service.pollers.kind_of,
         MachineNames().__contains__,
         service.config.proxy.reuse_port,
+        service.pollers.is_listed,
+        service.removal_listeners,
         lambda: service.config.proxy,
     )
     proxy = Proxy(service.registry, service.request_listeners, environment)

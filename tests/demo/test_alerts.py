@@ -12,28 +12,28 @@ from tests.support.past import waits
 if TYPE_CHECKING:
     from tests.support.past import Past
 
-# alert, severity (and window) → why an hour's incidents cannot make it fire
+# alert, severity (and window) → why an hour of incidents cannot fire it
 _CANNOT = {
-    "ExporterConfigReloadFailed warning": "nothing reloads it",
-    "ExporterFileDescriptorsShort warning": "it has no listener",
-    "ExporterDown critical": "the demo answers",
-    "ExporterFlapping warning": "the demo answers",
+    "ExporterConfigReloadFailed warning": "nothing reloads the configuration",
+    "ExporterFileDescriptorsShort warning": "the recorded host has no listener",
+    "ExporterDown critical": "the demo is always up",
+    "ExporterFlapping warning": "the demo is always up",
     "ExporterScrapeSlow warning": "the demo is fast",
     "GpuAllNotResponding critical": "one GPU fails at a time",
     "GpuDriverReplaced warning": "it would last until a restart",
-    "GpuIdleWithModel info": "waits for six hours",
-    "HostFilesystemFilling critical": "waits for an hour",
-    "HostFilesystemFilling warning": "waits for an hour",
-    "HostFilesystemOutOfInodes critical": "waits for an hour",
-    "HostFilesystemOutOfInodes warning": "waits for an hour",
-    "HostFilesystemNotResponding warning": "its file systems answer",
-    "HostNetworkReceiveErrors warning": "waits for an hour",
-    "HostNetworkTransmitErrors warning": "waits for an hour",
-    "ModelErrorBudgetBurn critical 6h": "looks at six hours",
-    "ModelErrorBudgetBurn warning 3d": "looks at three days",
-    "ModelServerDown critical": "waits for longer than a model takes to load",
-    "ModelSloBudgetBurn critical 6h": "looks at six hours",
-    "ModelSloBudgetBurn warning 3d": "looks at three days",
+    "GpuIdleWithModel info": "needs six hours",
+    "HostFilesystemFilling critical": "needs an hour",
+    "HostFilesystemFilling warning": "needs an hour",
+    "HostFilesystemOutOfInodes critical": "needs an hour",
+    "HostFilesystemOutOfInodes warning": "needs an hour",
+    "HostFilesystemNotResponding warning": "simulated file systems respond",
+    "HostNetworkReceiveErrors warning": "needs an hour",
+    "HostNetworkTransmitErrors warning": "needs an hour",
+    "ModelErrorBudgetBurn critical 6h": "needs six hours",
+    "ModelErrorBudgetBurn warning 3d": "needs three days",
+    "ModelServerDown critical": "needs longer than a model takes to load",
+    "ModelSloBudgetBurn critical 6h": "needs six hours",
+    "ModelSloBudgetBurn warning 3d": "needs three days",
 }
 
 

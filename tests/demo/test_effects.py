@@ -35,7 +35,7 @@ def total(name: str, where: dict[str, str], *labels: str) -> Callable[[Page], fl
 
 
 def below(read: Callable[[Page], float]) -> Callable[[Page], float]:
-    """Return what is larger the smaller a number is."""
+    """Return a function whose result is the negative number, since effects are upper bounds."""
     return lambda page: -read(page)
 
 

@@ -54,7 +54,7 @@ def test_a_collector_emits_what_it_declares(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_module_is_a_collector(name: str) -> None:
-    """A file in the folder offers FAMILIES, frozen CollectorOptions, create, and says what it is in one sentence."""
+    """A file in the folder has FAMILIES, frozen CollectorOptions, create, and a docstring of one sentence."""
     module, options = collectors.module(name), collectors.options_of(name)
     assert module.FAMILIES
     assert issubclass(options, CollectorOptions)

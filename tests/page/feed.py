@@ -35,10 +35,10 @@ class _Service:
 class StandInFeed:
     """One server in a thread of its own. Each client receives the latest message at once, then each that is sent.
 
-    ``refused`` is why the feed and the API answer 403; ``without`` names static files that are not there.
+    ``refused`` is the reason of 403 responses of the feed and the API; ``without`` names missing static files.
     """
 
-    def __init__(  # noqa: PLR0913 - each is a way to be
+    def __init__(  # noqa: PLR0913 - one for each behaviour
         self,
         message: dict[str, Any],
         history: dict[str, Any] | None = None,

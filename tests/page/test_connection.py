@@ -47,7 +47,7 @@ def test_a_lost_connection_is_shown_and_restored(serve: Serve, open_page: OpenPa
 
 
 def test_the_time_of_the_loss_stays_through_failed_attempts(serve: Serve, open_page: OpenPage) -> None:
-    """Not the time of the last attempt; the last numbers stay on the page."""
+    """Failed attempts do not change the time shown, and the last numbers stay on the page."""
     feed = serve(message())
     page = open_page(feed.url, losing=True)
     page.clock.install()

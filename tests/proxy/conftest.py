@@ -99,7 +99,10 @@ class StartProxied(Protocol):
         tls: ssl.SSLContext | None = None,
         **settings: Any,
     ) -> Proxied:
-        """Start it; ``limits`` among the settings returns the section ``proxy`` of the configuration."""
+        """Start it with these settings.
+
+        ``environment`` is the proxy's; ``limits`` instead returns the section ``proxy`` of the configuration.
+        """
         ...
 
 
@@ -131,9 +134,10 @@ async def start_proxied(caplog: pytest.LogCaptureFixture) -> AsyncIterator[Start
         ) -> Proxied:
             upstream = await stack.enter_async_context(Upstream(script, tls=tls))
             registry = CollectorRegistry()
+            limits = settings.pop("limits", ProxySettings)
+            environment = settings.pop("environment", ProxyEnvironment(settings=limits))
             url = f"http{'s' if tls else ''}://{host}:{port or upstream.port}{prefix}"
             settings = {"allowed_hosts": frozenset("*"), **settings}
-            environment = ProxyEnvironment(settings=settings.pop("limits", ProxySettings))
             server = ProxiedServer(SERVER, Address("127.0.0.1", 0), ServerUrl.from_text(url), **settings)
             proxy = Proxy(registry, environment=environment)
             stack.push_async_callback(proxy.close)

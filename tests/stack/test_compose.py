@@ -22,7 +22,7 @@ ONE_OF_EACH = ("exporter", "prometheus", "alertmanager", "grafana")
 
 
 def named(kind: str, profile: str) -> dict[str, Any]:
-    """Return the one service of a kind that runs in a profile."""
+    """Return the only service of a type in a profile."""
     found = [one for name, one in SERVICES.items() if name.split("-")[0] == kind and profile in one["profiles"]]
     assert len(found) == 1, (kind, profile, found)
     return found[0]

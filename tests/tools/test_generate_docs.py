@@ -73,6 +73,15 @@ def test_the_example_collector_is_the_real_one() -> None:
     assert [line for line in example[1].splitlines() if line and line not in source] == []
 
 
+def test_the_files_to_change_exist() -> None:
+    """Every path in the first column of CONTRIBUTING.md's tables exists, except names to be chosen."""
+    rows = re.findall(r"^\| (.*?) \|", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+    paths = [path for row in rows for path in re.findall(r"`(\w[\w./*-]*/[\w./*-]*)`", row)]
+    named = [path for path in paths if not re.search(r"\b(NAME|SERVER)\b|_NAME", path)]
+    assert len(named) > 20
+    assert [path for path in named if not any(ROOT.glob(path))] == []
+
+
 def test_the_table_of_threads_is_complete() -> None:
     """docs/architecture.md lists each thread by its name in the code, and no other."""
     table = (ROOT / "docs/architecture.md").read_text().partition("| thread | does |")[2].partition("\n\n")[0]

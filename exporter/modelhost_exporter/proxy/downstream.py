@@ -23,7 +23,7 @@ from modelhost_exporter.process.descriptors import CONNECT, Descriptors
 from modelhost_exporter.process.listening import refuse, service_unavailable
 from modelhost_exporter.proxy import headers
 from modelhost_exporter.proxy.errors import Refused
-from modelhost_exporter.proxy.headers import Field
+from modelhost_exporter.proxy.headers import Field, index, make_field
 from modelhost_exporter.proxy.request_validation import refusal_of_unreadable
 from modelhost_exporter.proxy.self_metrics import TOO_LARGE_HEADERS
 
@@ -539,7 +539,7 @@ class DownstreamConnection(asyncio.Protocol):
         """Collect a field; those after the head are trailers, which are not forwarded."""
         incoming = self._incoming
         if incoming is not None and not incoming.is_head_complete:
-            incoming.fields.append(Field(name.lower(), name, value))
+            incoming.fields.append(make_field((name.lower(), name, value)))
 
     def on_headers_complete(self) -> None:
         """Note that a head is complete."""
@@ -550,7 +550,7 @@ class DownstreamConnection(asyncio.Protocol):
         incoming.method = parser.get_method()
         incoming.version = parser.get_http_version()
         incoming.keep_alive = parser.should_keep_alive()
-        incoming.by_key = {key: value for key, _, value in incoming.fields}
+        incoming.by_key = index(incoming.fields)
         incoming.is_head_complete = True
         self._activity.active = loop_time()
         self._activity.headers_since = None

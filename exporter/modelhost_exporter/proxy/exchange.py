@@ -36,7 +36,7 @@ from modelhost_exporter.proxy import errors, headers, include_usage
 from modelhost_exporter.proxy.errors import Failure, Refused
 from modelhost_exporter.proxy.headers import Field
 from modelhost_exporter.proxy.observer import Observer
-from modelhost_exporter.proxy.request_validation import check_host, validated_path
+from modelhost_exporter.proxy.request_validation import validated_path
 from modelhost_exporter.proxy.websocket import WebSocketRelay
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class Exchange:
             raise request.refusal
         self._path = validated_path(request)
         if self._server.checks_host:
-            check_host(request, self._server.is_known_host)
+            self._server.check_host(request)
         if not request.complete and request.is_http11 and request.by_key.get(b"expect", b"").lower() == b"100-continue":
             self._client.write(_CONTINUE)
         if request.is_websocket:
@@ -268,7 +268,7 @@ class Exchange:
     def _request_head(self, size: int) -> bytes:
         """Return the request's head as the upstream receives it; ``size`` of a body that is complete."""
         request, upstream = self._request, self._server.upstream
-        fields = headers.to_upstream(request.fields)
+        fields = headers.to_upstream(request.fields, request.by_key)
         self._sends_chunks = False
         if self._changed_body is not None:
             fields = include_usage.changed_fields(fields, self._changed_body)
@@ -318,7 +318,7 @@ class Exchange:
         if head.status == HTTPStatus.CONTINUE or not self._request.is_http11 or _CONTROL.search(head.reason):
             return
         line = b"HTTP/1.1 %d %b" % (head.status, head.reason)
-        self._client.write(headers.serialize(line, headers.to_client(head.fields)))
+        self._client.write(headers.serialize(line, headers.to_client(head.fields, head.by_key)))
 
     def on_response(self, head: ResponseHead | None, data: bytes, *, complete: bool) -> None:
         """Forward what was received of the response, then parse it."""
@@ -382,8 +382,9 @@ class Exchange:
 
     def _start_response(self, head: ResponseHead) -> bytes:
         """Return the response's head as the client receives it; raises Failure for one that cannot be forwarded."""
-        codings = headers.values(head.fields, b"transfer-encoding")
-        if codings and [coding.lower() for coding in codings] != [b"chunked"]:
+        if head.is_chunked and [coding.lower() for coding in headers.values(head.fields, b"transfer-encoding")] != [
+            b"chunked"
+        ]:
             raise errors.not_http()
         if _CONTROL.search(head.reason):
             raise errors.not_http()
@@ -394,10 +395,11 @@ class Exchange:
         elif self._without_usage and _SUCCESS <= head.status < _REDIRECT:
             self._server.usage.on_refusal()  # only a success now shows what it refused
         self._shows_usage = self._shows_usage and include_usage.is_event_stream(head)
-        fields = headers.to_client(head.fields)
-        if self._filter is not None or head.is_chunked or head.status == HTTPStatus.NO_CONTENT:
+        fields = headers.to_client(head.fields, head.by_key)
+        has_length = b"content-length" in head.by_key
+        if has_length and (self._filter is not None or head.status == HTTPStatus.NO_CONTENT):
             fields = [field for field in fields if field.key != b"content-length"]
-        has_length = any(field.key == b"content-length" for field in fields)
+            has_length = False
         request = self._request
         http11 = request.is_http11
         self._keep_alive = request.keep_alive and not self._server.is_draining
@@ -409,14 +411,14 @@ class Exchange:
         self._has_head = True
         self._observer.code = str(head.status)
         self._observer.on_response_start(head)
-        return self._response_head(head.status, head.reason, fields)
+        return self._response_head(head.status, head.reason, fields, has_date=b"date" in head.by_key)
 
-    def _response_head(self, status: int, reason: bytes, fields: list[Field]) -> bytes:
+    def _response_head(self, status: int, reason: bytes, fields: list[Field], *, has_date: bool = False) -> bytes:
         http11 = self._request.is_http11
         lines = [_CHUNKED_LINE] if self._writes_chunks else []
         if self._keep_alive != http11:
             lines.append(_KEEP_ALIVE if self._keep_alive else _CLOSE)
-        if not any(field.key == b"date" for field in fields):  # RFC 9110, section 6.6.1
+        if not has_date:  # RFC 9110, section 6.6.1
             lines.append(headers.date_line())
         line = b"HTTP/1.%d %d %b" % (http11, status, reason)
         return headers.serialize(line, fields, *lines)
@@ -638,7 +640,7 @@ class Exchange:
     # time-outs
 
     def _now(self) -> float:
-        return asyncio.get_running_loop().time()
+        return perf_counter()
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

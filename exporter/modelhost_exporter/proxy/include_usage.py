@@ -105,9 +105,9 @@ def frame_filter(head: ResponseHead) -> UsageFrameFilter | None:
 
 def is_event_stream(head: ResponseHead) -> bool:
     """Return whether a response is a stream of events."""
-    return headers.text(head.fields, b"content-type").lower().startswith("text/event-stream")
+    return headers.text(head.by_key, b"content-type").lower().startswith("text/event-stream")
 
 
 def is_encoded(head: ResponseHead) -> bool:
     """Return whether a response is compressed."""
-    return headers.text(head.fields, b"content-encoding").strip().lower() not in ("", "identity")
+    return headers.text(head.by_key, b"content-encoding").strip().lower() not in ("", "identity")

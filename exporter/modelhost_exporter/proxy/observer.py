@@ -99,12 +99,12 @@ class Observer:
 
     def on_response_start(self, head: ResponseHead) -> None:
         """Note the response's head."""
-        content_type = headers.text(head.fields, b"content-type")
+        content_type = headers.text(head.by_key, b"content-type")
         self._status = head.status
         self._succeeded = head.status < _REDIRECT
         self.stream = self.stream or (self._call is None and content_type.lower().startswith(_STREAM_TYPES))
         if self.dialect is not None:
-            encoding = headers.text(head.fields, b"content-encoding")
+            encoding = headers.text(head.by_key, b"content-encoding")
             self._parser = BodyParser(self.dialect.reply(content_type), encoding, self._count_parse_error)
 
     def on_delay(self, seconds: float) -> None:

@@ -80,7 +80,7 @@ def _problem_of_upgrade(request: Request) -> str | None:
 def is_proper_handshake(request: Request) -> bool:
     """Return whether a WebSocket handshake has the one version that exists and a key of 16 bytes (RFC 6455, 4.2.1)."""
     try:
-        key = base64.b64decode(headers.text(request.fields, b"sec-websocket-key"), validate=True)
+        key = base64.b64decode(headers.text(request.by_key, b"sec-websocket-key"), validate=True)
     except ValueError:
         return False
     return len(key) == _KEY_BYTES and headers.values(request.fields, b"sec-websocket-version") == [_WEBSOCKET_VERSION]

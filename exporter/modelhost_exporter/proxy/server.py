@@ -17,6 +17,7 @@ from modelhost_exporter.process.machine_names import is_address
 from modelhost_exporter.proxy.downstream import DownstreamConnection, DownstreamConnections
 from modelhost_exporter.proxy.exchange import Exchange
 from modelhost_exporter.proxy.include_usage import UsageRequests
+from modelhost_exporter.proxy.request_validation import check_host
 from modelhost_exporter.proxy.self_metrics import SelfMetrics
 from modelhost_exporter.proxy.settings import ProxySettings
 from modelhost_exporter.proxy.upstream import Upstream
@@ -31,11 +32,12 @@ if TYPE_CHECKING:
     from modelhost_exporter.process.descriptors import Descriptors
     from modelhost_exporter.proxy.downstream import Request
     from modelhost_exporter.proxy.settings import ProxiedServer
-    from modelhost_exporter.requests.listener import ObservationListener
+    from modelhost_exporter.requests.listener import ObservationListener, RemovalListener
 
 log = logging.getLogger(__name__)
 
 _PREPARE_SECONDS = 30.0
+_MAX_ACCEPTED_HOSTS = 64
 _MAX_LATE = 32
 """Responses that are parsed after they were forwarded: each holds up to 2 MiB."""
 
@@ -100,6 +102,10 @@ class ProxyEnvironment(NamedTuple):
     """Returns whether a host name in lower case is this machine's."""
     reuse_port: bool = False
     """Whether other processes may listen on the same ports."""
+    is_listed: Callable[[str, str], bool] = lambda _server, _model: False
+    """Returns whether a server's engine lists a model of this name, as far as polling knows."""
+    removal_listeners: Sequence[RemovalListener] = ()
+    """Receive every model whose series are removed."""
     settings: Callable[[], ProxySettings] = ProxySettings
     """Returns the settings in force, which a reload replaces."""
 
@@ -115,6 +121,23 @@ class ProxyParts(NamedTuple):
     connections: DownstreamConnections
     parsing: ParsingQueue
     environment: ProxyEnvironment
+    model_names: dict[str, ModelNames]
+    """By server; kept by a reload, as its series are."""
+
+    def names_of(self, settings: ProxiedServer) -> ModelNames:
+        """Return the model names of a server, bounded by these settings from now on."""
+        server = settings.name
+        names = self.model_names.get(server)
+        if names is not None:
+            names.configure(settings.max_models, settings.models)
+            return names
+        names = self.model_names[server] = ModelNames(
+            settings.max_models,
+            settings.models,
+            is_listed=partial(self.environment.is_listed, server),
+            remove=partial(self.metrics.remove_model, server),
+        )
+        return names
 
 
 class ServerContext:
@@ -126,7 +149,7 @@ class ServerContext:
         self.name = settings.name
         self.metrics, self.self_metrics, self._environment = parts.metrics, parts.self_metrics, parts.environment
         self.upstream = Upstream(settings.upstream, parts.connections, settings.connect_timeout)
-        self.names = ModelNames(settings.max_models, settings.models)
+        self.names = parts.names_of(settings)
         self.usage = UsageRequests(
             settings.include_usage, time.monotonic, partial(self.self_metrics.usage_state, self.name)
         )
@@ -136,6 +159,8 @@ class ServerContext:
         self.parsing = parts.parsing
         self.checks_host = is_loopback(settings.listen.host) and "*" not in settings.allowed_hosts
         """Whether only known host names are accepted."""
+        self._accepted_hosts: set[bytes] = set()
+        """Values of Host that have passed the check."""
         self._late = 0
         self.usage.set_kind(self.kind)
 
@@ -145,8 +170,15 @@ class ServerContext:
         configured = self.settings.kind
         return configured if configured != AUTO else self._environment.detected_kind(self.name) or AUTO
 
-    def is_known_host(self, name: str) -> bool:
-        """Return whether a host name, in lower case, is an address, this machine's, or configured."""
+    def check_host(self, request: Request) -> None:
+        """Raise Refused for a request to a host name that is not this machine's nor configured."""
+        host = request.by_key.get(b"host")
+        if host is not None and host not in self._accepted_hosts:
+            check_host(request, self._is_known_host)
+            if len(self._accepted_hosts) < _MAX_ACCEPTED_HOSTS:
+                self._accepted_hosts.add(host)
+
+    def _is_known_host(self, name: str) -> bool:
         return is_address(name) or self._environment.is_own_name(name) or name in self.settings.allowed_hosts
 
     def enter(self) -> None:
@@ -281,10 +313,10 @@ class Proxy:
         environment: ProxyEnvironment = _DEFAULTS,
     ) -> None:
         """Prepare; ``listeners`` receive every finished request."""
-        self.metrics = RequestMetrics(registry, listeners)
+        self.metrics = RequestMetrics(registry, listeners, environment.removal_listeners)
         self.self_metrics = SelfMetrics(registry)
         self.connections = DownstreamConnections(environment.descriptors, self.self_metrics, environment.settings)
-        self._parts = ProxyParts(self.metrics, self.self_metrics, self.connections, ParsingQueue(), environment)
+        self._parts = ProxyParts(self.metrics, self.self_metrics, self.connections, ParsingQueue(), environment, {})
         self._listeners: list[Listener] = []
         self._removed: set[Listener] = set()
         """Listeners that a reload has stopped, while requests are in progress."""

@@ -8,6 +8,7 @@ import ssl
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import httptools
@@ -15,11 +16,11 @@ from aiohappyeyeballs import start_connection
 
 from modelhost_exporter.process.descriptors import is_shortage
 from modelhost_exporter.proxy.errors import ConnectTimeout, OutOfDescriptors
-from modelhost_exporter.proxy.headers import Field
+from modelhost_exporter.proxy.headers import Field, index, make_field
 from modelhost_exporter.threads import call
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from aiohappyeyeballs import AddrInfoType
 
@@ -46,6 +47,8 @@ class ResponseHead(NamedTuple):
     status: int
     reason: bytes
     fields: list[Field]
+    by_key: Mapping[bytes, bytes]
+    """The last value of each field, by its name in lower case."""
     is_chunked: bool
     is_bodiless: bool
 
@@ -290,7 +293,7 @@ class UpstreamConnection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """Collect a field; those after the head are trailers, which are not forwarded."""
         if not self._has_head:
-            self._fields.append(Field(name.lower(), name, value))
+            self._fields.append(make_field((name.lower(), name, value)))
 
     def on_headers_complete(self) -> None:
         """Collect a head."""
@@ -298,12 +301,10 @@ class UpstreamConnection(asyncio.Protocol):
         if self._complete or parser is None:
             return
         status, fields = parser.get_status_code(), self._fields
-        chunked = length = False
-        for field in fields:
-            chunked = chunked or field.key == b"transfer-encoding"
-            length = length or field.key == b"content-length"
+        by_key = index(fields)
+        chunked, length = b"transfer-encoding" in by_key, b"content-length" in by_key
         bodiless = self._is_head_request or status in _BODILESS
-        head = ResponseHead(status, self._reason, fields, chunked, bodiless)
+        head = ResponseHead(status, self._reason, fields, by_key, chunked, bodiless)
         self._heads.append(head)
         self._reason, self._fields = b"", []
         if not head.is_final:
@@ -371,7 +372,7 @@ class Upstream:
 
     def take(self) -> UpstreamConnection | None:
         """Return a kept connection that is open, as far as is known; None when there is none."""
-        oldest = asyncio.get_running_loop().time() - self._keepalive_seconds
+        oldest = monotonic() - self._keepalive_seconds
         while self._kept:
             connection = self._kept.pop()
             if connection.kept_since > oldest and connection.is_open:
@@ -389,14 +390,14 @@ class Upstream:
         if self._closed:
             connection.abort()
             return
-        loop = asyncio.get_running_loop()
-        connection.kept_since = loop.time()
+        connection.kept_since = monotonic()
         if is_streamed and not self._keeps_streamed:
-            self._unproven[connection] = loop.call_later(_PROOF_SECONDS, self._prove, connection)
+            timer = asyncio.get_running_loop().call_later(_PROOF_SECONDS, self._prove, connection)
+            self._unproven[connection] = timer
             return
         self._kept.append(connection)
         if self._sweeping is None:
-            self._sweeping = loop.call_later(self._keepalive_seconds, self._sweep)
+            self._sweeping = asyncio.get_running_loop().call_later(self._keepalive_seconds, self._sweep)
 
     def lost(self, connection: UpstreamConnection) -> None:
         """Forget a kept connection that was closed."""
@@ -420,12 +421,13 @@ class Upstream:
 
     def _sweep(self) -> None:
         """Close what was kept for too long; the oldest come first."""
-        loop = asyncio.get_running_loop()
-        oldest = loop.time() - self._keepalive_seconds
+        oldest = monotonic() - self._keepalive_seconds
         while self._kept and self._kept[0].kept_since <= oldest:
             self._kept.popleft().abort()
-        due = self._kept[0].kept_since + self._keepalive_seconds if self._kept else None
-        self._sweeping = None if due is None else loop.call_at(due, self._sweep)
+        self._sweeping = None
+        if self._kept:
+            delay = self._kept[0].kept_since - oldest
+            self._sweeping = asyncio.get_running_loop().call_later(delay, self._sweep)
 
     async def connect(self) -> UpstreamConnection:
         """Return a new connection; raises OSError, ConnectTimeout, OutOfDescriptors."""
