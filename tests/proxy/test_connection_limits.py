@@ -333,6 +333,20 @@ async def test_a_new_connection_takes_the_place_of_an_idle_one(
     assert {labels["outcome"] for labels in await proxied.observed(3)} == {"ok"}
 
 
+async def test_the_last_request_counts_not_the_age(start_proxied: StartProxied) -> None:
+    """An older connection stays if its last request is more recent."""
+    proxied = await start_proxied(always(reply(b"x")), limits=limits(max_connections=2))
+    async with proxied.client() as older, proxied.client() as newer:
+        for client in (newer, older):
+            await client.send(request("/a"))
+            await client.reply()
+        async with proxied.client():
+            assert await newer.closed() == b""
+            await older.send(request("/a"))
+            assert (await older.reply()).body == b"x"
+    await proxied.observed(3)
+
+
 async def test_large_headers_are_counted(start_proxied: StartProxied) -> None:
     """Both limits can be set, and changed by a reload: connections use the settings in force."""
     settings = [ProxySettings(max_header_bytes=2000, max_headers=5)]
