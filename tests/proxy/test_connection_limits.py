@@ -385,6 +385,20 @@ async def test_five_hundred_slow_clients(start_proxied: StartProxied) -> None:
     await proxied.observed(count)
 
 
+async def test_all_connections_are_examined(start_proxied: StartProxied) -> None:
+    """Also those behind more connections than are examined in one turn of the event loop."""
+    proxied = await start_proxied(always(reply(b"x")), limits=limits(header_timeout=Seconds(2)))
+    async with AsyncExitStack() as stack:
+        silent = await stack.enter_async_context(proxied.client())
+        for _ in range(200):
+            client = await stack.enter_async_context(proxied.client())
+            await client.send(request("/a"))
+            await client.reply()
+        assert await silent.closed() == b""
+        assert closed(proxied) == {"header_timeout": 1}
+    await proxied.observed(200)
+
+
 async def test_a_flood_leaves_room(start_proxied: StartProxied) -> None:
     """Clients that only connect take each other's places: a stream goes on, and a request is served beside them."""
     server = Pausing()
