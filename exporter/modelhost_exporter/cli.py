@@ -174,7 +174,12 @@ async def _serve(service: Service, manager: Systemd, descriptors: Descriptors, d
     service.registry.register(descriptors)
     loop.set_exception_handler(descriptors.handle_loop_error)
     environment = ProxyEnvironment(
-        descriptors, service.pollers.kind_of, MachineNames().__contains__, service.config.proxy.reuse_port
+        descriptors,
+        service.pollers.kind_of,
+        MachineNames().__contains__,
+        service.config.proxy.reuse_port,
+        service.pollers.is_listed,
+        service.removal_listeners,
     )
     proxy = Proxy(service.registry, service.request_listeners, environment)
     limits = ConnectionLimits(lambda: service.config.web, service.registry, descriptors, proxy.connections.close_idle)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from modelhost_exporter.engines.polling.pollers import PollChange, Schedule
     from modelhost_exporter.engines.polling.server_poller import PollDependencies
     from modelhost_exporter.proxy.settings import ProxiedServer
-    from modelhost_exporter.requests.listener import ObservationListener
+    from modelhost_exporter.requests.listener import ObservationListener, RemovalListener
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +103,11 @@ class Service:
         self.request_totals = RequestTotals()
         self.request_listeners: Sequence[ObservationListener] = (self.request_totals.add, self.pollers.note_request)
         """Receive every finished request of the proxy."""
-        """The pollers of the configured servers."""
+        self.removal_listeners: Sequence[RemovalListener] = (
+            self.request_totals.remove_model,
+            self.pollers.remove_model,
+        )
+        """Receive every model whose series the proxy removes."""
         self._owners = ProcessOwners(())
         self._built: dict[str, tuple[Build, Collector]] = {}
         self.config = config

@@ -34,7 +34,7 @@ class Machine:
         self._values: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
         self.registry = CollectorRegistry()
         self.totals = RequestTotals()
-        self.metrics = RequestMetrics(self.registry, (self.totals.add,))
+        self.metrics = RequestMetrics(self.registry, (self.totals.add,), (self.totals.remove_model,))
         self.meter = Meter(
             self.reading,
             MessageConstants.of_this_exporter(INTERVAL_SECONDS, demo=False),

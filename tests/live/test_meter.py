@@ -287,6 +287,25 @@ def test_a_new_model_counts_from_0() -> None:
     assert message["apiStats"]["requestsPerSecond"] == pytest.approx(0.5)
 
 
+def test_a_model_whose_series_were_removed() -> None:
+    """It is not listed, while totals and rates of all models stay right; with new requests it counts from 0."""
+    machine = Machine()
+    for _ in range(3):
+        machine.request("old")
+    machine.read()
+    machine.request("new")
+    assert machine.metrics.remove_model("s", "old")
+    message = machine.read()
+    assert [model["id"] for model in message["models"]] == ["s/new"]
+    assert message["apiStats"]["totalRequests"] == 4
+    assert message["apiStats"]["requestsPerSecond"] == pytest.approx(0.5)
+    machine.request("old")
+    message = machine.read()
+    assert _model(message, "s/old")["totalRequests"] == 1
+    assert _model(message, "s/old")["requestsPerSecond"] == pytest.approx(0.25)
+    assert message["apiStats"]["totalRequests"] == 5
+
+
 def test_requests_before_the_first_message_are_in_totals_only() -> None:
     """The first message has totals but no rates."""
     machine = Machine()

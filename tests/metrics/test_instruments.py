@@ -61,3 +61,16 @@ def test_a_child_has_a_value_for_each_label() -> None:
     for wrong in ((), ("a", "b")):
         with pytest.raises(ValueError, match="labels"):
             requests.labels(*wrong)
+
+
+def test_children_are_removed_by_their_labels() -> None:
+    """Of a family the series with these label values end; the others keep their values."""
+    registry = CollectorRegistry()
+    requests = live_counter(counter("requests", "Some.", "server", "model", "code"), registry)
+    for values in (("a", "m", "200"), ("a", "m", "500"), ("a", "n", "200"), ("b", "m", "200")):
+        requests.labels(*values).inc()
+    requests.remove(server="a", model="m")
+    left = [tuple(sample.labels.values()) for family in registry.collect() for sample in family.samples]
+    assert left == [("a", "n", "200"), ("b", "m", "200")]
+    requests.labels("a", "m", "200").inc()
+    assert [child.value for child in requests.children(server="a", model="m").values()] == [1]

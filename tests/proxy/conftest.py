@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from modelhost_exporter.config.address import Address
 from modelhost_exporter.config.http_url import ServerUrl
-from modelhost_exporter.proxy.server import Proxy
+from modelhost_exporter.proxy.server import Proxy, ProxyEnvironment
 from modelhost_exporter.proxy.settings import ProxiedServer
 from tests.proxy.client import Client
 from tests.proxy.upstream import DEADLINE_SECONDS, Script, Upstream, refusing_port
@@ -99,7 +99,7 @@ class StartProxied(Protocol):
         tls: ssl.SSLContext | None = None,
         **settings: Any,
     ) -> Proxied:
-        """Start it."""
+        """Start it with these settings; ``environment`` is the proxy's."""
         ...
 
 
@@ -131,10 +131,11 @@ async def start_proxied(caplog: pytest.LogCaptureFixture) -> AsyncIterator[Start
         ) -> Proxied:
             upstream = await stack.enter_async_context(Upstream(script, tls=tls))
             registry = CollectorRegistry()
+            environment = settings.pop("environment", ProxyEnvironment())
             url = f"http{'s' if tls else ''}://{host}:{port or upstream.port}{prefix}"
             settings = {"allowed_hosts": frozenset("*"), **settings}
             server = ProxiedServer(SERVER, Address("127.0.0.1", 0), ServerUrl.from_text(url), **settings)
-            proxy = Proxy(registry)
+            proxy = Proxy(registry, environment=environment)
             stack.push_async_callback(proxy.close)
             started.append(Proxied(proxy, upstream, await proxy.listen(server), registry))
             return started[-1]

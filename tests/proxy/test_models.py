@@ -9,8 +9,15 @@ from typing import TYPE_CHECKING
 import pytest
 from prometheus_client import generate_latest
 
+from modelhost_exporter.config.address import Address
+from modelhost_exporter.config.duration import Seconds
+from modelhost_exporter.config.http_url import ServerUrl
+from modelhost_exporter.proxy.server import ProxyEnvironment
+from modelhost_exporter.proxy.settings import ProxiedServer
 from modelhost_exporter.requests.model_names import OTHER, UNKNOWN, ModelNames
+from modelhost_exporter.requests.slo import Objective, Objectives
 from tests.proxy.client import request
+from tests.proxy.conftest import SERVER
 from tests.proxy.dialects import DONE, EVENT_STREAM, JSON, ask, ask_stream, completion, event, finish, stream, token
 from tests.proxy.upstream import (
     CHUNKED,
@@ -120,6 +127,78 @@ async def test_places_are_bounded(start_proxied: StartProxied) -> None:
     assert await _models(proxied, 11) == ["m0", "m1", "m1", *["other"] * 8]
     for name in ("requests_in_flight", "requests_total", "output_tokens_total"):
         assert {dict(labels)["model"] for labels in proxied.samples(name)} <= {"m0", "m1", "other"}
+
+
+async def test_a_listed_model_takes_the_place_and_the_series_of_a_made_up_one(start_proxied: StartProxied) -> None:
+    """64 made-up names that succeed do not make the engine's own model other; what gives way leaves no series."""
+
+    async def script(call: Call) -> None:
+        asked = json.loads(await call.body())
+        await call.send(stream(model=asked["model"]) if asked.get("stream") else completion(asked["model"]))
+
+    removed: list[tuple[str, str]] = []
+    environment = ProxyEnvironment(
+        is_listed=lambda server, name: (server, name) == (SERVER, "real"),
+        removal_listeners=(lambda server, model: removed.append((server, model)),),
+    )
+    slo = Objectives(duration=Objective(Seconds(9.0)), ttft=Objective(Seconds(9.0)))
+    proxied = await start_proxied(script, environment=environment, slo=slo)
+    for number in range(65):
+        await _post(proxied, ask_stream(f"made-up-{number}"))
+    await _post(proxied, ask_stream("real"))
+    expected = [*(f"made-up-{number}" for number in range(64)), "other", "real"]
+    assert await _models(proxied, 66 - len(removed)) == sorted(set(expected) - {"made-up-0"})
+    assert removed == [(SERVER, "made-up-0")]
+    page = generate_latest(proxied.registry)
+    assert b'"made-up-0"' not in page
+    assert b'"made-up-1"' in page
+
+
+async def test_a_model_with_a_request_in_progress_keeps_its_series(start_proxied: StartProxied) -> None:
+    """The stream of a name that would give way goes on, and is counted under its name."""
+    go = asyncio.Event()
+
+    async def slow(call: Call) -> None:
+        await call.body()
+        await call.send(head(EVENT_STREAM, CHUNKED), chunk(token(model="made up")))
+        await asyncio.wait_for(go.wait(), DEADLINE_SECONDS)
+        await call.send(chunk(finish() + DONE), LAST_CHUNK)
+
+    async def fast(call: Call) -> None:
+        await call.send(completion(json.loads(await call.body())["model"]))
+
+    environment = ProxyEnvironment(is_listed=lambda _, name: name.startswith("real"))
+    proxied = await start_proxied(in_turn(slow, fast), environment=environment, max_models=1)
+    async with proxied.client() as client:
+        await client.send(request(body=ask_stream("made up")))
+        await client.head()
+        await client.chunk()
+        await proxied.until("stream_chunks_total", 1)
+        await _post(proxied, ask("real"))
+        assert proxied.in_flight() == {("made up", "streaming"): 1}
+        go.set()
+        while await client.chunk():
+            pass
+    assert await _models(proxied, 2) == ["made up", "other"]
+
+
+async def test_names_and_their_limit_outlast_a_reload(start_proxied: StartProxied) -> None:
+    """With new settings a server's names keep their places, so that reloads make no more series than the limit."""
+
+    async def script(call: Call) -> None:
+        await call.send(completion(json.loads(await call.body())["model"]))
+
+    proxied = await start_proxied(script, max_models=1)
+    await _post(proxied, ask("a"))
+    await _post(proxied, ask("b"))
+    url = ServerUrl.from_text(proxied.upstream.url)
+    for max_models, name in ((1, "c"), (2, "d"), (2, "e")):
+        server = ProxiedServer(
+            SERVER, Address("127.0.0.1", 0), url, max_models=max_models, allowed_hosts=frozenset("*"), idle_timeout=9.0
+        )
+        proxied.proxy.put_in_force(await proxied.proxy.prepare([server]))
+        await _post(proxied, ask(name))
+    assert await _models(proxied, 5) == ["a", "d", "other", "other", "other"]
 
 
 async def test_failures_make_no_series(start_proxied: StartProxied) -> None:

@@ -174,6 +174,26 @@ def test_a_detected_kind_is_the_proxy_s(start_exporter: StartExporter, tmp_path:
     assert json.loads(server.bodies[0]) == json.loads(body)
 
 
+def test_a_model_that_polling_lists_takes_a_place(start_exporter: StartExporter, tmp_path: Path) -> None:
+    """A made-up name gives way to the engine's own model, and its series are gone from the page."""
+    file = tmp_path / "config.yaml"
+    with standing_in(pages("vllm")) as server:
+        server.pages[STREAM_PATH] = b"{}"
+        models = server.pages["/v1/models"]
+        assert isinstance(models, bytes)
+        (listed,) = [model["id"] for model in json.loads(models)["data"]]
+        write(file, entry("a", server.url, "127.0.0.1:0") | {"poll": {"interval": "1h"}, "max_models": 1})
+        exporter = start_exporter(f"--config.file={file}")
+        wait_until(lambda: b'modelhost_engine_up{server="a"} 1.0' in exporter.page(), "it is polled")
+        connection = http.client.HTTPConnection(proxy_address(exporter, "a"), timeout=DEADLINE_SECONDS)
+        for model in ("made up", "another", listed):
+            connection.request("POST", STREAM_PATH, json.dumps({"model": model, "messages": []}))
+            assert connection.getresponse().read() == b"{}"
+        connection.close()
+        requests = Page(exporter.page().decode()).by("modelhost_requests_total", "model")
+    assert requests == {("other",): 1, (listed,): 1}
+
+
 def _started_with_a_stream(
     start_exporter: StartExporter, file: Path, url: str, **settings: str
 ) -> tuple[Exporter, Stream]:

@@ -103,6 +103,11 @@ class ModelHistory:
                     known.load_seconds = max(seconds, told or 0.0)
                     known.load_noted_since = since
 
+    def remove_requests(self, name: str) -> None:
+        """Remove what is kept of the requests to a model whose series were removed."""
+        with self._lock:
+            self._answered.pop(name, None)
+
     def _state_at(self, moment: float) -> _State | None:
         """Return what was loaded at a moment; None before the first poll."""
         return next((state for state in reversed(self._states) if state.since <= moment), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -104,3 +105,8 @@ class ServerSnapshot:
     """
     loads_on_request: Literal["never", "by_name", "by_any_name"] = "never"
     """Whether a request may find its model not loaded, and which it then loads: that of its name, or the only one."""
+
+    @cached_property
+    def model_names(self) -> frozenset[str]:
+        """The names and aliases of all models."""
+        return frozenset(name for model in self.models for name in model.names)

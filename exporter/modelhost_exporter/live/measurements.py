@@ -77,7 +77,7 @@ class Measurements:
 
 
 class RequestsSpan(NamedTuple):
-    """The requests of a span of time. A model that is new in it counts from 0."""
+    """The requests of a span of time. A model that is new in it counts from 0, as does one that was removed in it."""
 
     first: Mapping[ModelKey, RequestCounts]
     last: Mapping[ModelKey, RequestCounts]
@@ -85,7 +85,8 @@ class RequestsSpan(NamedTuple):
 
     def of(self, key: ModelKey) -> RequestCounts:
         """Return the requests of one model."""
-        return self.last.get(key, NO_REQUESTS) - self.first.get(key, NO_REQUESTS)
+        first, last = self.first.get(key, NO_REQUESTS), self.last.get(key, NO_REQUESTS)
+        return last - first if last.requests >= first.requests else last
 
     def total(self) -> RequestCounts:
         """Return the requests of all models."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from modelhost_exporter.live.quantiles import quantile
 from modelhost_exporter.requests.metrics import DURATION, output_parts
+from modelhost_exporter.requests.model_names import UNKNOWN
 from modelhost_exporter.requests.observation import ERRORS
 
 if TYPE_CHECKING:
@@ -121,6 +122,19 @@ class RequestTotals:
         if labels.is_inference:
             key = (labels.server, labels.model)
             self._by_model[key] = self._by_model.get(key, NO_REQUESTS).with_request(observed)
+
+    def remove_model(self, server: str, model: str) -> None:
+        """Remove a model whose series were removed; called by the thread that counts.
+
+        Its requests are counted as those of an unknown model, so that the totals of all models stay the same.
+        """
+        counts = self._by_model.get((server, model))
+        if counts is not None:
+            key = (server, UNKNOWN)
+            self._by_model = {
+                **{each: value for each, value in self._by_model.items() if each != (server, model)},
+                key: self._by_model.get(key, NO_REQUESTS) + counts,
+            }
 
     def by_model(self) -> Mapping[ModelKey, RequestCounts]:
         """Return a copy of the totals. Models without new requests keep the same object, which saves memory."""

@@ -30,6 +30,11 @@ class Counter:
     def __init__(self) -> None:
         self._value = 0.0
 
+    @property
+    def value(self) -> float:
+        """The current value."""
+        return self._value
+
     def inc(self, amount: float = 1.0) -> None:
         """Add an amount."""
         self._value += amount
@@ -112,6 +117,20 @@ class Instrument(Generic[C]):
                 raise ValueError(f"{self._family.name} has the labels {self._family.labels}")
             child = self._children[values] = self._make()
         return child
+
+    def children(self, **labels: str) -> dict[tuple[str, ...], C]:
+        """Return the children whose labels have these values, by all their label values."""
+        wanted = [(self._family.labels.index(name), value) for name, value in labels.items()]
+        return {
+            values: child
+            for values, child in self._children.items()
+            if all(values[index] == value for index, value in wanted)
+        }
+
+    def remove(self, **labels: str) -> None:
+        """Remove the children whose labels have these values; their series end."""
+        for values in self.children(**labels):
+            del self._children[values]
 
     def describe(self) -> Iterator[Metric]:
         """Yield the family without samples; the registry uses its name."""

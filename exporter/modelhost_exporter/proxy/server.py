@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from modelhost_exporter.process.descriptors import Descriptors
     from modelhost_exporter.proxy.downstream import Request
     from modelhost_exporter.proxy.settings import ProxiedServer
-    from modelhost_exporter.requests.listener import ObservationListener
+    from modelhost_exporter.requests.listener import ObservationListener, RemovalListener
 
 log = logging.getLogger(__name__)
 
@@ -101,6 +101,10 @@ class ProxyEnvironment(NamedTuple):
     """Returns whether a host name in lower case is this machine's."""
     reuse_port: bool = False
     """Whether other processes may listen on the same ports."""
+    is_listed: Callable[[str, str], bool] = lambda _server, _model: False
+    """Returns whether a server's engine lists a model of this name, as far as polling knows."""
+    removal_listeners: Sequence[RemovalListener] = ()
+    """Receive every model whose series are removed."""
 
 
 _DEFAULTS = ProxyEnvironment()
@@ -114,6 +118,23 @@ class ProxyParts(NamedTuple):
     connections: DownstreamConnections
     parsing: ParsingQueue
     environment: ProxyEnvironment
+    model_names: dict[str, ModelNames]
+    """By server; kept by a reload, as its series are."""
+
+    def names_of(self, settings: ProxiedServer) -> ModelNames:
+        """Return the model names of a server, bounded by these settings from now on."""
+        server = settings.name
+        names = self.model_names.get(server)
+        if names is not None:
+            names.configure(settings.max_models, settings.models)
+            return names
+        names = self.model_names[server] = ModelNames(
+            settings.max_models,
+            settings.models,
+            is_listed=partial(self.environment.is_listed, server),
+            remove=partial(self.metrics.remove_model, server),
+        )
+        return names
 
 
 class ServerContext:
@@ -125,7 +146,7 @@ class ServerContext:
         self.name = settings.name
         self.metrics, self.self_metrics, self._environment = parts.metrics, parts.self_metrics, parts.environment
         self.upstream = Upstream(settings.upstream, parts.connections, settings.connect_timeout)
-        self.names = ModelNames(settings.max_models, settings.models)
+        self.names = parts.names_of(settings)
         self.usage = UsageRequests(
             settings.include_usage, time.monotonic, partial(self.self_metrics.usage_state, self.name)
         )
@@ -285,10 +306,10 @@ class Proxy:
         environment: ProxyEnvironment = _DEFAULTS,
     ) -> None:
         """Prepare; ``listeners`` receive every finished request."""
-        self.metrics = RequestMetrics(registry, listeners)
+        self.metrics = RequestMetrics(registry, listeners, environment.removal_listeners)
         self.self_metrics = SelfMetrics(registry)
         self.connections = DownstreamConnections(environment.descriptors, self.self_metrics)
-        self._parts = ProxyParts(self.metrics, self.self_metrics, self.connections, ParsingQueue(), environment)
+        self._parts = ProxyParts(self.metrics, self.self_metrics, self.connections, ParsingQueue(), environment, {})
         self._listeners: list[Listener] = []
         self._removed: set[Listener] = set()
         """Listeners that a reload has stopped, while requests are in progress."""

@@ -1,4 +1,4 @@
-"""The protocol of request listeners."""
+"""The protocols of request listeners."""
 
 from __future__ import annotations
 
@@ -17,4 +17,15 @@ class ObservationListener(Protocol):
 
     def __call__(self, observed: RequestObservation) -> None:
         """Process one finished request."""
+        ...
+
+
+class RemovalListener(Protocol):
+    """A callable that receives every model whose series are removed, to remove what it keeps for it.
+
+    It is called like an ``ObservationListener``.
+    """
+
+    def __call__(self, server: str, model: str) -> None:
+        """Remove what is kept for the label of a model."""
         ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from modelhost_exporter.metrics.families import counter, gauge, histogram
 from modelhost_exporter.metrics.instruments import live_counter, live_gauge, live_histogram
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry
 
-    from modelhost_exporter.metrics.instruments import Counter, Gauge
-    from modelhost_exporter.requests.listener import ObservationListener
+    from modelhost_exporter.metrics.instruments import Counter, Gauge, Instrument
+    from modelhost_exporter.requests.listener import ObservationListener, RemovalListener
     from modelhost_exporter.requests.observation import RequestObservation, Tokens
     from modelhost_exporter.requests.slo import Objectives
 
@@ -203,9 +203,18 @@ FAMILIES = (
 class RequestMetrics:
     """The metrics of all proxied requests in one registry; counted by one thread, read by any."""
 
-    def __init__(self, registry: CollectorRegistry, listeners: Sequence[ObservationListener] = ()) -> None:
-        """Register the metrics. Each listener receives every finished request, in the thread that records it."""
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        listeners: Sequence[ObservationListener] = (),
+        removal_listeners: Sequence[RemovalListener] = (),
+    ) -> None:
+        """Register the metrics. Each listener receives every finished request, in the thread that records it.
+
+        Each removal listener receives every model whose series were removed.
+        """
         self._listeners = tuple(listeners)
+        self._removal_listeners = tuple(removal_listeners)
         self._requests = live_counter(REQUESTS, registry)
         self._in_flight = live_gauge(IN_FLIGHT, registry)
         self._seconds = {name: live_histogram(family, registry) for name, family in _SECONDS.items()}
@@ -223,10 +232,26 @@ class RequestMetrics:
         self._slo_threshold = live_gauge(SLO_THRESHOLD, registry)
         self._slo_ratio = live_gauge(SLO_RATIO, registry)
         self._usage_source = live_counter(USAGE_SOURCE, registry)
+        counters = (self._requests, self._input_tokens, self._output_tokens, self._finished, self._chunks)
+        slo = (self._slo_requests, self._slo_good, self._goodput_requests, self._goodput_good)
+        gauges = (self._in_flight, self._slo_threshold, self._slo_ratio)
+        sizes = (self._input_size, self._output_size)
+        self._instruments: list[Instrument[Any]] = [*counters, *slo, self._usage_source, *gauges, *sizes]
+        self._instruments += (*self._seconds.values(), *self._server_seconds.values())
 
     def is_idle(self) -> bool:
         """Return whether no request is in progress."""
         return not any(sample.value for family in self._in_flight.collect() for sample in family.samples)
+
+    def remove_model(self, server: str, model: str) -> bool:
+        """Remove the series of a model; return False, and remove nothing, while it has a request in progress."""
+        if any(child.value for child in self._in_flight.children(server=server, model=model).values()):
+            return False
+        for listener in self._removal_listeners:
+            listener(server, model)
+        for instrument in self._instruments:
+            instrument.remove(server=server, model=model)
+        return True
 
     def in_flight(self, labels: RequestLabels, state: str) -> Gauge:
         """Return the gauge of the requests in progress in one state, for inc() and dec()."""

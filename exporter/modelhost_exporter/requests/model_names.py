@@ -2,37 +2,136 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 OTHER = "other"
 UNKNOWN = "unknown"
+
+IDLE_SECONDS = 3600.0
+"""How long a name has had no request before it gives way."""
+INTERVAL_SECONDS = 600.0
+"""The least time between two names that give way to names that the engine does not list."""
+_RETRY_SECONDS = 1.0
+"""How long the result of a search without a name that may give way is used again."""
+
+
+def _never(_: str) -> bool:
+    return False
+
+
+class _Place:
+    """The use of one name."""
+
+    __slots__ = ("used", "was_listed")
+
+    def __init__(self, used: float, *, was_listed: bool) -> None:
+        self.used = used
+        self.was_listed = was_listed
 
 
 class ModelNames:
     """The model names of one server that are labels, at most ``max_models`` and those in the configuration.
 
-    A client can send any name, so that a name becomes a label only after a successful response. Names in the
-    configuration are labels from the start, so that a model that never succeeds has its own series too.
+    A client can send any name, so that a name becomes a label only after a successful response, or if the engine lists
+    it. Names in the configuration are labels from the start, so that a model that never succeeds has its own series
+    too.
+
+    When all places are taken, a name that the engine lists replaces the least recently used name that it never listed,
+    else the least recently used one without requests for ``IDLE_SECONDS``. Any other name replaces only a name that is
+    as idle and that the engine does not list, at most one every ``INTERVAL_SECONDS``: made-up names cannot remove the
+    series of models that are listed or in use, and the number of series that they make in a day is bounded.
     """
 
-    def __init__(self, max_models: int, known: Iterable[str] = ()) -> None:
-        self._names = set(known)
+    def __init__(
+        self,
+        max_models: int,
+        known: Iterable[str] = (),
+        *,
+        is_listed: Callable[[str], bool] = _never,
+        remove: Callable[[str], bool] = _never,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Prepare. ``known`` are the configured names, ``is_listed`` returns whether the engine lists a name.
+
+        ``remove`` removes what is kept for a name, or returns False if it is in use. By default no name gives way.
+        """
         self._max = max_models
+        self._known = frozenset(known)
+        self._places: dict[str, _Place] = {}
+        self._is_listed = is_listed
+        self._remove = remove
+        self._now = now
+        self._search_after = {True: float("-inf"), False: float("-inf")}
+        """When a name may be replaced again, by a listed name and by any other."""
+
+    def configure(self, max_models: int, known: Iterable[str]) -> None:
+        """Change the limit and the configured names; with a lower limit names are removed as others need a place."""
+        before, self._known = self._known, frozenset(known)
+        self._max = max_models
+        for name in self._known:
+            self._places.pop(name, None)
+        for name in before - self._known:
+            self._places[name] = _Place(self._now(), was_listed=False)
 
     def label(self, name: str | None, *, succeeded: bool) -> str:
-        """Return the label of a model; a new name becomes one if the request succeeded and the limit allows it."""
+        """Return the label of a model; a new name becomes one if the request succeeded and there is a place."""
         if name is None:
             return UNKNOWN
-        if name in self._names:
+        if self._has(name):
             return name
         if not name.isascii():  # JSON may contain lone surrogates, which cannot be encoded
             name = name.encode("utf-8", "replace").decode()
-            if name in self._names:
+            if self._has(name):
                 return name
-        if succeeded and len(self._names) < self._max and name not in (OTHER, UNKNOWN):
-            self._names.add(name)
+        if name not in (OTHER, UNKNOWN) and self._add(name, succeeded=succeeded):
             return name
         return OTHER
+
+    def _has(self, name: str) -> bool:
+        """Return whether a name is a label, and note its use."""
+        if name in self._known:
+            return True
+        place = self._places.get(name)
+        if place is None:
+            return False
+        place.used = self._now()
+        return True
+
+    def _add(self, name: str, *, succeeded: bool) -> bool:
+        listed = self._is_listed(name)
+        if not (succeeded or listed):
+            return False
+        while len(self._known) + len(self._places) >= self._max:
+            if not self._make_room(listed=listed):
+                return False
+        self._places[name] = _Place(self._now(), was_listed=listed)
+        return True
+
+    def _make_room(self, *, listed: bool) -> bool:
+        """Remove a name, for one that the engine lists or for another; return False when none may be removed."""
+        now = self._now()
+        if now < self._search_after[listed]:
+            return False
+        removed = next(filter(self._remove, self._replaceable(now, listed=listed)), None)
+        if removed is None:
+            self._search_after[listed] = now + _RETRY_SECONDS
+            return False
+        del self._places[removed]
+        if not listed:
+            self._search_after[listed] = now + INTERVAL_SECONDS
+        return True
+
+    def _replaceable(self, now: float, *, listed: bool) -> list[str]:
+        """Return the names that may be removed, in the order in which they are."""
+        found = []
+        for name, place in self._places.items():
+            is_listed = self._is_listed(name)
+            place.was_listed = place.was_listed or is_listed
+            is_idle = now - place.used >= IDLE_SECONDS
+            if (is_idle or not place.was_listed) if listed else (is_idle and not is_listed):
+                found.append((place.was_listed, place.used, name))
+        return [name for _, _, name in sorted(found)]

@@ -317,3 +317,20 @@ def test_cold_starts_are_marked(pollers: Pollers, server: StandIn) -> None:
     shown = read(pollers)
     assert shown["request_cold_starts_total"] == {("ollama", "mistral", "chat"): 1}
     assert shown["request_cold_start_time_to_first_token_seconds_count"] == {("ollama", "mistral", "chat"): 1}
+
+
+def test_a_removed_model_has_no_cold_starts(pollers: Pollers, server: StandIn) -> None:
+    """The series of its cold starts go with its others; those of other models stay."""
+    pollers.watch([configured("ollama", server)])
+    wait_until(lambda: up(pollers) == {("ollama",): 1}, "it is up")
+    assert pollers.is_listed("ollama", "llama3.2:latest")
+    assert pollers.is_listed("ollama", "llama3.2")
+    assert not pollers.is_listed("ollama", "mistral")
+    assert not pollers.is_listed("elsewhere", "llama3.2")
+    for model in ("mistral", "another"):
+        pollers.note_request(observed(model, 1e-9, 1e-9))
+    pollers.remove_model("elsewhere", "mistral")
+    pollers.remove_model("ollama", "mistral")
+    shown = read(pollers)
+    assert shown["request_cold_starts_total"] == {("ollama", "another", "chat"): 1}
+    assert shown["request_cold_start_time_to_first_token_seconds_count"] == {("ollama", "another", "chat"): 1}

@@ -61,6 +61,21 @@ def test_totals_are_zero_without_a_proxy() -> None:
     assert ProxyTotals(CollectorRegistry()).of("a") == Passed()
 
 
+def test_a_removed_model_leaves_its_share_of_the_sum() -> None:
+    """Traffic is found although a model's requests were removed with its series, for all models and for that one."""
+    counts = ProxyTotals(CollectorRegistry())
+    of_all, of_model = ProxyTraffic(lambda: counts.of("a")), ProxyTraffic(lambda: counts.of("a"))
+    counts.add(observed("m"))
+    counts.add(observed("m"))
+    assert (of_all(None), of_model(frozenset("m"))) == (True, True)
+    counts.remove_model("a", "m")
+    counts.remove_model("b", "m")
+    assert counts.of("a") == Passed(30, {"unknown": 2}, {})
+    assert (of_all(None), of_model(frozenset("m"))) == (False, False)
+    counts.add(observed("m"))
+    assert (of_all(None), of_model(frozenset("m"))) == (True, True)
+
+
 def test_traffic_is_reported_once() -> None:
     """A finished request counts as traffic once; one in flight counts until it ends, and once more then."""
     passed = [Passed()]

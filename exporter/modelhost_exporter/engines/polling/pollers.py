@@ -118,6 +118,20 @@ class Pollers:
             if observed.server_seconds.load is not None:
                 watch.history.note_load(labels.model, accepted, observed.server_seconds.load)
 
+    def remove_model(self, server: str, model: str) -> None:
+        """Remove what is kept of the requests to a model whose series were removed; a ``RemovalListener``."""
+        self._counts.remove_model(server, model)
+        self._cold_starts.remove(server=server, model=model)
+        self._cold_ttft.remove(server=server, model=model)
+        watch = self._by_name.get(server)
+        if watch is not None:
+            watch.history.remove_requests(model)
+
+    def is_listed(self, server: str, name: str) -> bool:
+        """Return whether the engine listed a model of this name in the last poll."""
+        poller = self._by_name.get(server)
+        return poller is not None and (snapshot := poller.snapshot) is not None and name in snapshot.model_names
+
     def kind_of(self, server: str) -> str | None:
         """Return the kind of a server's engine that its last successful poll found; None where there was none."""
         poller = self._by_name.get(server)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from modelhost_exporter.requests.in_flight import in_flight_by_model
 from modelhost_exporter.requests.metrics import input_parts, output_parts
+from modelhost_exporter.requests.model_names import UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -59,6 +60,15 @@ class ProxyTotals:
         requests = self._requests.setdefault(labels.server, {})
         requests[labels.model] = requests.get(labels.model, 0) + 1
 
+    def remove_model(self, server: str, model: str) -> None:
+        """Remove a model whose series were removed; called by the thread that counts.
+
+        Its requests are counted as those of an unknown model, so that the sum never decreases.
+        """
+        requests = self._requests.get(server, {})
+        if (count := requests.pop(model, None)) is not None:
+            requests[UNKNOWN] = requests.get(UNKNOWN, 0) + count
+
     def of(self, server: str) -> Passed:
         """Return the totals of a server; zero for one without a proxy."""
         in_flight = {model: count for (name, model), count in self._current_in_flight().items() if name == server}
@@ -89,8 +99,10 @@ class ProxyTraffic:
             came = requests > self._seen_of_all or sum(passed.in_flight.values()) > 0
             self._seen_of_all = requests
             return came
+        for name in self._seen.keys() - passed.requests.keys():
+            del self._seen[name]  # removed: counts from 0 when it is used again
         counts = {name: count for name, count in passed.requests.items() if name in names}
-        came = any(count > self._seen.get(name, 0.0) for name, count in counts.items())
+        came = any(count != self._seen.get(name, 0.0) for name, count in counts.items())
         self._seen |= counts
         return came or any(count > 0 for name, count in passed.in_flight.items() if name in names)
 
