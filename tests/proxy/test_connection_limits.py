@@ -144,15 +144,15 @@ async def test_the_rest_of_a_body_that_is_not_wanted(start_proxied: StartProxied
 
 async def test_a_slow_body_passes(start_proxied: StartProxied) -> None:
     """The timeout for bodies restarts with each byte."""
-    proxied = await start_proxied(always(reply(b"x")), limits=limits(header_timeout=SHORT, body_timeout=MODERATE))
+    proxied = await start_proxied(always(reply(b"x")), limits=limits(header_timeout=SHORT, body_timeout=Seconds(1)))
     async with proxied.client() as client:
-        sent = request("/a", b"12345678")
-        await client.send(sent[:-8])
-        for byte in sent[-8:]:
+        sent = request("/a", bytes(12))
+        await client.send(sent[:-12])
+        for byte in sent[-12:]:
             await let_pass(proxied, 1)
             await client.send(bytes([byte]))
         assert (await client.reply()).body == b"x"
-    assert closed(proxied) == {"header_timeout": 8}
+    assert closed(proxied) == {"header_timeout": 12}
     await proxied.one()
 
 
@@ -165,7 +165,7 @@ async def test_a_body_that_the_server_does_not_read(start_proxied: StartProxied)
         await call.body()
         await call.send(reply(b"x"))
 
-    proxied = await start_proxied(script, limits=limits(header_timeout=MODERATE, body_timeout=SHORT))
+    proxied = await start_proxied(script, limits=limits(header_timeout=MODERATE, body_timeout=MODERATE))
     async with proxied.client() as client:
         total = 32 * len(MEGABYTE)
         await client.send(f"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: {total}\r\n\r\n".encode())
@@ -191,7 +191,7 @@ async def test_a_response_that_comes_while_the_body_is_sent(start_proxied: Start
         await call.body()
         await call.send(LAST_CHUNK)
 
-    proxied = await start_proxied(script, limits=limits(header_timeout=MODERATE, body_timeout=SHORT))
+    proxied = await start_proxied(script, limits=limits(header_timeout=MODERATE, body_timeout=MODERATE))
     async with proxied.client() as client:
         await client.send(f"POST /a HTTP/1.1\r\nHost: a\r\n{CHUNKED}\r\n\r\n".encode(), chunk(b"x"))
         await let_pass(proxied)
@@ -222,7 +222,7 @@ async def test_a_client_that_does_not_read(start_proxied: StartProxied) -> None:
 
 async def test_a_client_that_reads_slowly(start_proxied: StartProxied) -> None:
     """The timeout for sending restarts with each byte that it reads."""
-    proxied = await start_proxied(_large, limits=limits(header_timeout=SHORT, send_timeout=Seconds(1)))
+    proxied = await start_proxied(_large, limits=limits(header_timeout=SHORT, send_timeout=Seconds(2)))
     async with proxied.client() as client:
         await client.send(request("/a"))
         await client.head()
@@ -375,7 +375,8 @@ async def test_five_hundred_slow_clients(start_proxied: StartProxied) -> None:
         count = 0
         while not over.done():
             for client in slow:
-                client.writer.write(b"GET /a HTTP/1.1\r\nX: " if not count else b"x")
+                if not client.reader.at_eof():
+                    client.writer.write(b"GET /a HTTP/1.1\r\nX: " if not count else b"x")
             async with proxied.client() as client:
                 await client.send(request("/a"))
                 assert (await client.reply()).body == b"x"
