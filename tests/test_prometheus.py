@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from modelhost_exporter import collectors, scrape
+from modelhost_exporter import collectors
 from modelhost_exporter.metrics import exporter_metrics
+from modelhost_exporter.scraping import scrape
 from tests.support.programs import DEADLINE_SECONDS, installed, wait_until
 from tests.support.prometheus_server import running_prometheus
 

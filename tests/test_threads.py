@@ -13,7 +13,7 @@ import pytest
 
 from modelhost_exporter import threads
 from modelhost_exporter.process import daemon_thread, executor
-from modelhost_exporter.worker import Worker, _failed
+from modelhost_exporter.process.worker import Worker, _failed
 from tests.support.programs import wait_until
 
 if TYPE_CHECKING:

@@ -7,13 +7,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modelhost_exporter import collectors, scrape
+from modelhost_exporter import collectors
 from modelhost_exporter.config import flags
 from modelhost_exporter.engines import kinds
 from modelhost_exporter.metrics import exporter_metrics
 from modelhost_exporter.process import descriptors
 from modelhost_exporter.proxy import self_metrics
 from modelhost_exporter.requests import metrics as request_metrics
+from modelhost_exporter.scraping import scrape
 from modelhost_exporter.web import families as web_families
 from tools.bucket_error import largest_median_error
 from tools.message_tables import message_parts

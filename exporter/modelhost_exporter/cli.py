@@ -29,7 +29,7 @@ from modelhost_exporter.process.machine_names import MachineNames
 from modelhost_exporter.process.watchdog import LoopTurns, SelfScrape, Watchdog
 from modelhost_exporter.proxy.server import Proxy, ProxyEnvironment, ReloadedProxy
 from modelhost_exporter.service import Service
-from modelhost_exporter.web.connection_limits import ConnectionLimits, LimitedRunner
+from modelhost_exporter.web.connection_limits import LimitedRunner, WebConnectionLimits
 from modelhost_exporter.web.routes import build_app
 
 if TYPE_CHECKING:
@@ -180,9 +180,12 @@ async def _serve(service: Service, manager: Systemd, descriptors: Descriptors, d
         service.config.proxy.reuse_port,
         service.pollers.is_listed,
         service.removal_listeners,
+        lambda: service.config.proxy,
     )
     proxy = Proxy(service.registry, service.request_listeners, environment)
-    limits = ConnectionLimits(lambda: service.config.web, service.registry, descriptors, proxy.connections.close_idle)
+    limits = WebConnectionLimits(
+        lambda: service.config.web, service.registry, descriptors, proxy.connections.spare_descriptor
+    )
     runner = LimitedRunner(build_app(service), limits, _STOP_SECONDS)
     if demo is not None:
         demo.feed(proxy.metrics, proxy.self_metrics)

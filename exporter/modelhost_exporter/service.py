@@ -22,7 +22,7 @@ from modelhost_exporter.logs import formatting as logs
 from modelhost_exporter.metrics.exporter_metrics import ExporterMetrics
 from modelhost_exporter.process.listening import CannotListen
 from modelhost_exporter.reloads import ReloadFailed, Reloads
-from modelhost_exporter.scrape import Scrape
+from modelhost_exporter.scraping.scrape import Scrape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -15,8 +15,8 @@ from modelhost_exporter.gpu.contract import DeviceLost, Enumeration, Identity, V
 from modelhost_exporter.gpu.sources import LazySource
 from modelhost_exporter.metrics.exposition import TEXT
 from modelhost_exporter.process.daemon_thread import running
-from modelhost_exporter.scrape import Scrape
-from modelhost_exporter.worker import Worker
+from modelhost_exporter.process.worker import Worker
+from modelhost_exporter.scraping.scrape import Scrape
 from tests.support.programs import wait_until
 from tests.support.readings import readings, readings_or_reason
 

@@ -132,6 +132,10 @@ def test_collectors_are_chosen_by_name(overrides: dict[str, object], expected: s
         ),
         ("web: {listen_addresses: ['a:99999']}", "web.listen_addresses[0]: 'a:99999': the port must be at most 65535"),
         ("web: {max_requests: 0}", "web: max_requests must be at least 1"),
+        ("proxy: {max_headers: 0}", "proxy: max_headers must be at least 1"),
+        ("proxy: {max_connections_per_address: 0}", "proxy: max_connections_per_address must be at least 1"),
+        ("proxy: {max_header_bytes: 1000}", "proxy: max_header_bytes must be between 1024 and 1048576"),
+        ("proxy: {send_timeout: 0s}", "proxy.send_timeout: '0s' is not a duration greater than zero"),
         (
             "web: {telemetry_path: metrics}",
             "web: telemetry_path 'metrics' must be a path such as /metrics, not / and not below /-/, /api/, /static/",

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from modelhost_exporter import collectors, scrape
+from modelhost_exporter import collectors
 from modelhost_exporter.demo.host import DemoHost
 from modelhost_exporter.demo.incidents import HOURLY, IncidentSchedule
 from modelhost_exporter.metrics import exporter_metrics
 from modelhost_exporter.metrics.exposition import OPENMETRICS
 from modelhost_exporter.proxy import self_metrics
 from modelhost_exporter.requests import metrics as request_metrics
+from modelhost_exporter.scraping import scrape
 from tests.demo.conftest import START, MakeHost
 from tests.support.programs import installed
 from tests.support.readings import Page

@@ -114,7 +114,7 @@ def test_idle_connections_to_the_proxy_leave_room() -> None:
             connection.close()
             assert Resources.of(exporter).descriptors < LIMIT - 100
             wait_until(lambda: clients.closed() >= 1000, "the first ones are closed")
-            assert counted(exporter, "proxy_connections_closed_total", "server")["s"] >= 1000
+            assert counted(exporter, "proxy_connections_closed_total", "reason")["descriptors"] >= 1000
         wait_until_normal(exporter, before)
         assert len(lines_about_descriptors(exporter)) == 1
 
@@ -146,7 +146,7 @@ def test_streams_beyond_the_limit_are_the_fault_of_the_proxy() -> None:
             assert streams + refused + sum(not head for head in heads.values()) == 700
             outcomes = counted(exporter, "requests_total", "outcome")
             assert set(outcomes) <= {"proxy_error", "client_disconnect"}
-            closed = counted(exporter, "proxy_connections_closed_total", "server").get("s", 0)
+            closed = counted(exporter, "proxy_connections_closed_total", "reason")["descriptors"]
             assert 700 - streams <= outcomes.get("proxy_error", 0) + closed
             assert sum(counted(exporter, "process_descriptor_shortages_total", "operation").values()) > 0
         wait_until_normal(exporter, before)

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import promql_parser
 
-from modelhost_exporter import collectors, scrape
+from modelhost_exporter import collectors
 from modelhost_exporter.metrics import exporter_metrics
 from modelhost_exporter.process import descriptors
 from modelhost_exporter.proxy import self_metrics
 from modelhost_exporter.requests import metrics as request_metrics
+from modelhost_exporter.scraping import scrape
 from modelhost_exporter.web import families as web_families
 from tools.render import query
 

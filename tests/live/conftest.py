@@ -17,7 +17,7 @@ from modelhost_exporter.live.settings import LiveOptions
 from modelhost_exporter.requests.metrics import RequestMetrics
 from modelhost_exporter.requests.observation import RequestLabels, RequestObservation
 from modelhost_exporter.requests.slo import Objectives
-from modelhost_exporter.scrape import Scrape
+from modelhost_exporter.scraping.scrape import Scrape
 from modelhost_exporter.web import origin_check
 from tests.support.fakes import Fixed, family
 

@@ -12,7 +12,7 @@ from prometheus_client.metrics_core import Metric
 
 from modelhost_exporter.live.broadcaster import Broadcaster
 from modelhost_exporter.live.settings import AllowedHost, AllowedOrigin, LiveOptions
-from modelhost_exporter.scrape import Scrape
+from modelhost_exporter.scraping.scrape import Scrape
 from tests.live.client import Connection, check_message, data_of, get
 from tests.proxy.frames import CLOSE, PING, PONG, TEXT, UPGRADE, frame
 from tests.proxy.upstream import DEADLINE_SECONDS

@@ -223,7 +223,7 @@ def test_lines_of_libraries_are_limited_by_their_place() -> None:
 def test_own_lines_pass_unless_they_hold_a_traceback() -> None:
     """Own lines pass, except those with a traceback, which every request may cause."""
     limit = LogLimit()
-    assert all(limit.filter(_record("modelhost_exporter.scrape")) for _ in range(10))
+    assert all(limit.filter(_record("modelhost_exporter.scraping.scrape")) for _ in range(10))
     assert [limit.filter(_record("modelhost_exporter.proxy", error=KeyError())) for _ in range(10)].count(
         True
     ) == MAX_PER_PERIOD

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from modelhost_exporter import collectors, scrape
+from modelhost_exporter import collectors
 from modelhost_exporter.collector import CollectorContext, CollectorOptions
 from modelhost_exporter.metrics import exporter_metrics
 from modelhost_exporter.metrics.exporter_metrics import ExporterMetrics
 from modelhost_exporter.metrics.exposition import OPENMETRICS, TEXT
 from modelhost_exporter.metrics.families import Family, counter, gauge
-from modelhost_exporter.scrape import Scrape
+from modelhost_exporter.scraping import scrape
+from modelhost_exporter.scraping.scrape import Scrape
 from tests.support.machine import every_collector
 
 if TYPE_CHECKING:

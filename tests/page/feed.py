@@ -13,7 +13,7 @@ from aiohttp import web
 
 from modelhost_exporter import page
 from modelhost_exporter.config.model import Config
-from modelhost_exporter.scrape import Scrape
+from modelhost_exporter.scraping.scrape import Scrape
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator, Mapping, Sequence

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from modelhost_exporter.config.address import Address
 from modelhost_exporter.config.http_url import ServerUrl
 from modelhost_exporter.proxy.server import Proxy, ProxyEnvironment
-from modelhost_exporter.proxy.settings import ProxiedServer
+from modelhost_exporter.proxy.settings import ProxiedServer, ProxySettings
 from tests.proxy.client import Client
 from tests.proxy.upstream import DEADLINE_SECONDS, Script, Upstream, refusing_port
 
@@ -99,7 +99,10 @@ class StartProxied(Protocol):
         tls: ssl.SSLContext | None = None,
         **settings: Any,
     ) -> Proxied:
-        """Start it with these settings; ``environment`` is the proxy's."""
+        """Start it with these settings.
+
+        ``environment`` is the proxy's; ``limits`` instead returns the section ``proxy`` of the configuration.
+        """
         ...
 
 
@@ -131,7 +134,8 @@ async def start_proxied(caplog: pytest.LogCaptureFixture) -> AsyncIterator[Start
         ) -> Proxied:
             upstream = await stack.enter_async_context(Upstream(script, tls=tls))
             registry = CollectorRegistry()
-            environment = settings.pop("environment", ProxyEnvironment())
+            limits = settings.pop("limits", ProxySettings)
+            environment = settings.pop("environment", ProxyEnvironment(settings=limits))
             url = f"http{'s' if tls else ''}://{host}:{port or upstream.port}{prefix}"
             settings = {"allowed_hosts": frozenset("*"), **settings}
             server = ProxiedServer(SERVER, Address("127.0.0.1", 0), (ServerUrl.from_text(url),), **settings)

@@ -29,9 +29,9 @@ def entry(name: str, url: str, listen: str, **proxy: object) -> dict[str, object
     return {"name": name, "url": url, "poll": False, "proxy": {"listen": listen, **proxy}}
 
 
-def write(file: Path, *servers: dict[str, object]) -> None:
-    """Write a configuration with these servers; YAML reads JSON."""
-    file.write_text(json.dumps({"servers": servers}))
+def write(file: Path, *servers: dict[str, object], **proxy: object) -> None:
+    """Write a configuration with these servers and keys of the section ``proxy``; YAML reads JSON."""
+    file.write_text(json.dumps({"servers": servers, "proxy": proxy}))
 
 
 def reload(exporter: Exporter) -> None:
@@ -118,6 +118,21 @@ def test_new_settings_apply_to_the_requests_to_come(start_exporter: StartExporte
             ("a", "chat"),
             ("renamed", "other"),
         }
+
+
+def test_new_timeouts_apply_to_open_connections(start_exporter: StartExporter, tmp_path: Path) -> None:
+    """A connection that has sent nothing is closed once the timeout is reduced."""
+    file = tmp_path / "config.yaml"
+    with standing_in({}) as server:
+        write(file, entry("a", server.url, "127.0.0.1:0"), header_timeout="10m")
+        exporter = start_exporter(f"--config.file={file}")
+        host, _, port = proxy_address(exporter, "a").rpartition(":")
+        with socket.create_connection((host, int(port)), timeout=DEADLINE_SECONDS) as silent:
+            write(file, entry("a", server.url, "127.0.0.1:0"), header_timeout="100ms")
+            reload(exporter)
+            assert silent.recv(1) == b""
+        closed = Page(exporter.page().decode()).by("modelhost_proxy_connections_closed_total", "reason")
+        assert closed[("header_timeout",)] == 1
 
 
 def test_an_address_in_use_changes_nothing(start_exporter: StartExporter, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from modelhost_exporter.config.http_url import ServerUrl
 from modelhost_exporter.proxy.downstream import DownstreamConnections
 from modelhost_exporter.proxy.errors import ConnectTimeout
 from modelhost_exporter.proxy.self_metrics import SelfMetrics
+from modelhost_exporter.proxy.settings import ProxySettings
 from modelhost_exporter.proxy.upstream import Upstream
 from tests.proxy.client import BrokenReply, request
 from tests.proxy.dialects import DONE, EVENT_STREAM, ask, ask_stream, completion, finish, token
@@ -41,7 +42,7 @@ def upstream_of(
     url: str, connect_timeout: float = 1.0, keepalive_seconds: float = LONG, look_up: LookUp | None = None
 ) -> Upstream:
     """Return the connections to a URL."""
-    connections = DownstreamConnections(None, SelfMetrics(CollectorRegistry()))
+    connections = DownstreamConnections(None, SelfMetrics(CollectorRegistry()), ProxySettings)
     return Upstream(ServerUrl(url), connections, connect_timeout, keepalive_seconds, look_up)
 
 

@@ -14,10 +14,11 @@ from prometheus_client import CollectorRegistry
 from modelhost_exporter.config.address import Address
 from modelhost_exporter.config.duration import Seconds
 from modelhost_exporter.config.model import Web
+from modelhost_exporter.process.connection_limits import client_of
 from modelhost_exporter.process.descriptors import Descriptors
 from modelhost_exporter.process.listening import listen
-from modelhost_exporter.web.connection import LimitedConnection, client_of
-from modelhost_exporter.web.connection_limits import ConnectionLimits, LimitedRunner
+from modelhost_exporter.web.connection import LimitedConnection
+from modelhost_exporter.web.connection_limits import LimitedRunner, WebConnectionLimits
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -73,7 +74,7 @@ async def limited(settings: Web) -> AsyncIterator[Port]:
     app = web.Application()
     app.add_routes([web.get("/held", held), web.get("/large", large), web.get("/small", small)])
     descriptors = Descriptors()
-    runner = LimitedRunner(app, ConnectionLimits(lambda: settings, registry, descriptors), 0.1)
+    runner = LimitedRunner(app, WebConnectionLimits(lambda: settings, registry, descriptors), 0.1)
     await runner.setup()
     await listen(runner, Address("127.0.0.1", 0))
     port = Port(runner.addresses[0][1], registry, release)

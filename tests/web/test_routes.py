@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry
 from modelhost_exporter.config.model import Config, Web
 from modelhost_exporter.metrics.exposition import OPENMETRICS, TEXT
 from modelhost_exporter.reloads import ReloadFailed, Reloads
-from modelhost_exporter.scrape import Scrape
+from modelhost_exporter.scraping.scrape import Scrape
 from modelhost_exporter.web.routes import build_app, scrape_timeout
 from tests.support.fakes import Fixed, Hanging, family, samples
 

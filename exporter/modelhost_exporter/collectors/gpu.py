@@ -13,7 +13,7 @@ from modelhost_exporter.gpu import families
 from modelhost_exporter.gpu.contract import DeviceLost, Enumeration, Value, device_families
 from modelhost_exporter.gpu.usage_cache import GpuReading, GpuUse
 from modelhost_exporter.logs.state_log import StateLog
-from modelhost_exporter.worker import Worker
+from modelhost_exporter.process.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
     from modelhost_exporter.gpu.contract import Device, GpuSource
-    from modelhost_exporter.worker import Run
+    from modelhost_exporter.process.worker import Run
 
 log = logging.getLogger(__name__)
 

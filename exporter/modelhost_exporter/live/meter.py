@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from modelhost_exporter.live.message_builder import MessageConstants
     from modelhost_exporter.live.request_totals import ModelKey, RequestCounts, RequestTotals
     from modelhost_exporter.requests.in_flight import InFlight
-    from modelhost_exporter.scrape import Scrape
+    from modelhost_exporter.scraping.scrape import Scrape
 
 INTERVAL_SECONDS = 2
 

@@ -118,6 +118,12 @@ def refuse(transport: asyncio.BaseTransport, answer: bytes) -> None:
     stream.close()
 
 
+def service_unavailable(text: str) -> bytes:
+    """Return the response for a connection that is refused."""
+    head = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n"
+    return f"{head}Content-Length: {len(text)}\r\n\r\n{text}".encode()
+
+
 def own_host(host: str) -> str:
     """Return the host under which this machine reaches its own listener on ``host``."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared

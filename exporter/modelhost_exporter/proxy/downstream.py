@@ -10,30 +10,42 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 import httptools
 
-from modelhost_exporter.process.descriptors import ACCEPT, CONNECT, Descriptors
-from modelhost_exporter.process.listening import refuse
+from modelhost_exporter.process.connection_activity import BODY_TIMEOUT, ConnectionActivity, Phase
+from modelhost_exporter.process.connection_limits import (
+    ADDRESS_LIMIT,
+    CONNECTION_LIMIT,
+    DESCRIPTORS,
+    ConnectionLimits,
+    client_of,
+    loop_time,
+)
+from modelhost_exporter.process.descriptors import CONNECT, Descriptors
+from modelhost_exporter.process.listening import refuse, service_unavailable
 from modelhost_exporter.proxy import headers
 from modelhost_exporter.proxy.errors import Refused
 from modelhost_exporter.proxy.headers import Field, index, make_field
 from modelhost_exporter.proxy.request_validation import refusal_of_unreadable
+from modelhost_exporter.proxy.self_metrics import TOO_LARGE_HEADERS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
+    from modelhost_exporter.process.connection_limits import LimitSettings
     from modelhost_exporter.proxy.self_metrics import SelfMetrics
+    from modelhost_exporter.proxy.settings import ProxySettings
 
 _SLICE_BYTES = 1 << 16
 """Requests that were sent at once are parsed so many bytes at a time."""
 _MAX_PIPELINED_BYTES = 1 << 16
-_MAX_HEAD_BYTES = 1 << 17
-_MAX_FIELDS = 1000
 _LINGER_SECONDS = 2.0
 _WEBSOCKET = b"websocket"
-_BAD_REQUEST, _HEADERS_TOO_LARGE = 400, 431
-_NO_ROOM = (
-    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 38\r\n"
-    b"Connection: close\r\n\r\nthe proxy is out of file descriptors\r\n"
-)
+_BAD_REQUEST, _REQUEST_TIMEOUT, _HEADERS_TOO_LARGE = 400, 408, 431
+_BUSY = "the proxy has no room for another connection ({})\r\n"
+_REFUSALS = {
+    ADDRESS_LIMIT: _BUSY.format("proxy.max_connections_per_address"),
+    CONNECTION_LIMIT: _BUSY.format("proxy.max_connections"),
+    DESCRIPTORS: "the proxy is out of file descriptors\r\n",
+}
 _RESET = struct.pack("ii", 1, 0)
 
 
@@ -128,9 +140,8 @@ class Accepting(Protocol):
 
     connections: DownstreamConnections
 
-    @property
-    def server_name(self) -> str:
-        """The server whose requests are received."""
+    def count_closed(self, reason: str) -> None:
+        """Count a connection that is closed because of a limit."""
         ...
 
     def add(self, connection: DownstreamConnection) -> None:
@@ -155,6 +166,8 @@ class DownstreamConnection(asyncio.Protocol):
 
     def __init__(self, listener: Accepting) -> None:
         self._listener = listener
+        self._activity = ConnectionActivity()
+        self._written = 0
         self._transport: asyncio.Transport | None = None
         self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
         self._incoming: Request | None = None
@@ -169,7 +182,10 @@ class DownstreamConnection(asyncio.Protocol):
         self._lingering: asyncio.TimerHandle | None = None
         self._is_rereading = False
         self._admitted = False
+        self._is_paused = False
         self.is_writable = True
+        self.address = ""
+        """The client for limits per address."""
 
     # what the exchange and the listener call
 
@@ -186,21 +202,26 @@ class DownstreamConnection(asyncio.Protocol):
     def write(self, data: bytes) -> None:
         """Send bytes to the client."""
         if self._transport is not None:
+            self._written += len(data)
             self._transport.write(data)
 
     def pause_reading(self) -> None:
         """Stop reading the request."""
         if self.is_open and self._transport is not None:
+            self._is_paused = True
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
         """Go on reading the request."""
-        if self.is_open and self._transport is not None:
+        if self._is_paused and self.is_open and self._transport is not None:
+            self._is_paused = False
+            self._activity.active = loop_time()
             self._transport.resume_reading()
 
     def finished(self, *, keep_alive: bool) -> None:
         """End the exchange in progress, whose response was written; begin the next one, or close."""
         request, self._exchange = self._request, None
+        self._activity.active = loop_time()
         self.resume_reading()
         if request is not None and request is self._upgrading:
             self._upgrading = None
@@ -243,17 +264,64 @@ class DownstreamConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    # timeouts and limits
+
+    def overdue(self, now: float, settings: LimitSettings) -> str | None:
+        """Return the reason to close this connection now; None while no timeout has expired."""
+        return self._activity.overdue(now, self._phase(), settings, is_sending=self._is_sending(now))
+
+    def precedence(self, now: float) -> tuple[int, float] | None:
+        """Return the sort key for closing connections to make room; None while a request is in progress."""
+        if self._phase() not in (Phase.IDLE, Phase.HEADERS) or self._is_sending(now):
+            return None
+        return 0, self._activity.active
+
+    def close_for(self, reason: str) -> bool:
+        """Count the reason and close; an unfinished body is answered first, in the dialect's format."""
+        self._listener.count_closed(reason)
+        if reason == BODY_TIMEOUT and self._exchange is not None:
+            self._discards = True
+            self._exchange.on_request_broken(Refused(_REQUEST_TIMEOUT, "the request's body was not received in time"))
+            return False
+        self._discards = True
+        if self._transport is not None:
+            if self._transport.get_write_buffer_size():  # else the kernel goes on to wait for the client
+                self._set_linger_of_zero(self._transport)
+            self._transport.abort()
+        return True
+
+    def refuse_for(self, reason: str) -> None:
+        """Count the reason and close a new connection with 503."""
+        self._listener.count_closed(reason)
+        self._discards = True
+        if self._transport is not None:
+            refuse(self._transport, service_unavailable(_REFUSALS[reason]))
+
+    def _phase(self) -> Phase:
+        request = self._request
+        if self._discards:  # it is being closed
+            return Phase.SERVED
+        if request is not None and not request.complete:
+            return Phase.SERVED if self._is_paused else Phase.BODY
+        if self._exchange is not None or self._ready:
+            return Phase.SERVED
+        return Phase.IDLE if self._activity.headers_since is None else Phase.HEADERS
+
+    def _is_sending(self, now: float) -> bool:
+        """Return whether the client has not received all that was written, and note its progress."""
+        unsent = 0 if self._transport is None else self._transport.get_write_buffer_size()
+        return self._activity.update_sending(now, unsent, self._written - unsent)
+
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin, or refuse the connection while file descriptors are short."""
+        """Begin, unless a limit is reached."""
         self._transport = cast("asyncio.Transport", transport)
-        self._admitted = self._listener.connections.admit(self._listener.server_name)
+        self.address = client_of(transport)
+        self._activity.begin(loop_time())
+        self._admitted = self._listener.connections.admit(self)
         if self._admitted:
             self._listener.add(self)
-        else:
-            self._discards = True
-            refuse(transport, _NO_ROOM)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - its reason changes nothing
         """End; a request in progress is cancelled."""
@@ -261,7 +329,7 @@ class DownstreamConnection(asyncio.Protocol):
         self._parser = None  # it refers to this connection: a cycle for each
         if self._lingering is not None:
             self._lingering.cancel()
-        self._listener.connections.closed()
+        self._listener.connections.lost(self)
         if self._admitted:
             self._listener.remove(self)
         exchange, self._exchange = self._exchange, None
@@ -334,6 +402,8 @@ class DownstreamConnection(asyncio.Protocol):
             return
         if self._incoming is None or not self._incoming.is_head_complete:
             self._head_bytes += len(data)
+        else:
+            self._activity.active = loop_time()
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -343,8 +413,11 @@ class DownstreamConnection(asyncio.Protocol):
         incoming = self._incoming
         if incoming is None or incoming.is_head_complete:
             return
-        if self._head_bytes > _MAX_HEAD_BYTES or len(incoming.fields) > _MAX_FIELDS:
-            self._refuse(_too_large())
+        if self._activity.headers_since is None:
+            self._activity.headers_since = loop_time()
+        limits = self._listener.connections.settings()
+        if self._head_bytes > limits.max_header_bytes or len(incoming.fields) > limits.max_headers:
+            self._refuse(self._too_large())
 
     def _after_upgrade(self, rest: bytes) -> None:
         """Go on after a head that asks for another protocol, where llhttp stops.
@@ -479,19 +552,28 @@ class DownstreamConnection(asyncio.Protocol):
         incoming.keep_alive = parser.should_keep_alive()
         incoming.by_key = index(incoming.fields)
         incoming.is_head_complete = True
+        self._activity.active = loop_time()
+        self._activity.headers_since = None
+        self._listener.connections.note_request(self)
         if self._is_too_large(incoming):
-            incoming.refusal = _too_large()
+            incoming.refusal = self._too_large()
             self._discards = True
         self._head_bytes = 0
         self._ready.append(incoming)
 
     def _is_too_large(self, request: Request) -> bool:
         """Return whether a complete head is too large; bytes of a body may have arrived with it."""
-        if len(request.fields) > _MAX_FIELDS:
+        limits = self._listener.connections.settings()
+        if len(request.fields) > limits.max_headers:
             return True
-        if self._head_bytes <= _MAX_HEAD_BYTES:
+        if self._head_bytes <= limits.max_header_bytes:
             return False
-        return len(request.target) + sum(len(name) + len(value) for _, name, value in request.fields) > _MAX_HEAD_BYTES
+        size = len(request.target) + sum(len(name) + len(value) for _, name, value in request.fields)
+        return size > limits.max_header_bytes
+
+    def _too_large(self) -> Refused:
+        self._listener.count_closed(TOO_LARGE_HEADERS)
+        return Refused(_HEADERS_TOO_LARGE, "request headers too large (proxy.max_header_bytes, proxy.max_headers)")
 
     def on_body(self, piece: bytes) -> None:
         """Collect a part of the body."""
@@ -505,73 +587,29 @@ class DownstreamConnection(asyncio.Protocol):
             self._incoming = None
 
 
-def _too_large() -> Refused:
-    return Refused(_HEADERS_TOO_LARGE, "request headers too large")
+class DownstreamConnections(ConnectionLimits[DownstreamConnection]):
+    """The connections to all listeners, which share limits, and the file descriptors of both sides."""
 
-
-class DownstreamConnections:
-    """All listeners' connections, and the file descriptors that they may use."""
-
-    def __init__(self, descriptors: Descriptors | None, metrics: SelfMetrics) -> None:
-        """Prepare; None where there is no limit."""
-        self.descriptors = descriptors or Descriptors()
-        self._metrics = metrics
-        self._listeners: list[IdleConnections] = []
-
-    def add(self, listener: IdleConnections) -> None:
-        """Add a listener."""
-        self._listeners.append(listener)
-
-    def remove(self, listener: IdleConnections) -> None:
-        """Remove a listener."""
-        if listener in self._listeners:
-            self._listeners.remove(listener)
-
-    def admit(self, server: str) -> bool:
-        """Count a new connection and return whether it may stay; a refusal is counted too."""
-        self.opened()
-        if self._has_room(ACCEPT):
-            return True
-        self._metrics.connection_closed(server)
-        return False
+    def __init__(
+        self, descriptors: Descriptors | None, metrics: SelfMetrics, settings: Callable[[], ProxySettings]
+    ) -> None:
+        """Prepare; None where file descriptors have no limit."""
+        super().__init__(settings, descriptors or Descriptors())
+        self.settings = settings
+        self.metrics = metrics
 
     def opened(self) -> None:
-        """Count a connection, of either side."""
+        """Count a connection to an upstream."""
         self.descriptors.opened()
 
     def closed(self) -> None:
-        """Stop counting a connection."""
+        """Stop counting a connection to an upstream."""
         self.descriptors.closed()
 
     def can_connect(self) -> bool:
         """Return whether there is a descriptor for a connection to an upstream."""
-        return self._has_room(CONNECT)
+        return self.descriptors.make_room(CONNECT, self.spare_descriptor)
 
     def note_shortage(self) -> None:
         """Count a connection to an upstream that failed for want of a descriptor."""
         self.descriptors.note(CONNECT)
-
-    def close_idle(self) -> bool:
-        """Close the idle connection that is open longest; return whether there is one."""
-        for listener in self._listeners:
-            for connection in listener.idle():
-                self._metrics.connection_closed(listener.server_name)
-                connection.abort()
-                return True
-        return False
-
-    def _has_room(self, operation: str) -> bool:
-        return self.descriptors.make_room(operation, self.close_idle)
-
-
-class IdleConnections(Protocol):
-    """A listener, and its connections that can be spared."""
-
-    @property
-    def server_name(self) -> str:
-        """The server whose requests are received."""
-        ...
-
-    def idle(self) -> Iterator[DownstreamConnection]:
-        """Yield the connections without a request, those that are open longest first."""
-        ...

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from modelhost_exporter.metrics.families import counter, gauge, histogram
 from modelhost_exporter.metrics.instruments import live_counter, live_gauge, live_histogram
+from modelhost_exporter.process.connection_activity import BODY_TIMEOUT, HEADER_TIMEOUT, IDLE_TIMEOUT, SEND_TIMEOUT
+from modelhost_exporter.process.connection_limits import ADDRESS_LIMIT, CONNECTION_LIMIT, DESCRIPTORS
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -42,9 +44,19 @@ LOOP_LAG = histogram(
 )
 CLOSED = counter(
     "proxy_connections_closed",
-    "Clients' connections refused, or closed while idle, because file descriptors were short.",
+    "Clients' connections that were refused or closed because of a limit, by reason.",
     "server",
     "reason",
+    note=(
+        "header_timeout, idle_timeout, body_timeout, send_timeout: closed by that setting. connection_limit, "
+        "address_limit, descriptors: closed while idle to make room for a new one, or refused. "
+        "too_large_headers: answered 431."
+    ),
+)
+TOO_LARGE_HEADERS = "too_large_headers"
+CLOSE_REASONS = (
+    *(HEADER_TIMEOUT, IDLE_TIMEOUT, BODY_TIMEOUT, SEND_TIMEOUT, TOO_LARGE_HEADERS),
+    *(CONNECTION_LIMIT, ADDRESS_LIMIT, DESCRIPTORS),
 )
 RETRIES = counter(
     "proxy_upstream_retries",
@@ -128,9 +140,14 @@ class SelfMetrics:
         """Count something that could not be read."""
         self._parse_errors.labels(server, api, reason).inc()
 
-    def connection_closed(self, server: str) -> None:
-        """Count a client's connection that was closed because file descriptors were short."""
-        self._closed.labels(server, "descriptors").inc()
+    def add_server(self, server: str) -> None:
+        """Start the series of closed connections at 0, so that rate() sees the first one."""
+        for reason in CLOSE_REASONS:
+            self._closed.labels(server, reason)
+
+    def connection_closed(self, server: str, reason: str) -> None:
+        """Count a client's connection that is closed because of a limit."""
+        self._closed.labels(server, reason).inc()
 
     def retried(self, server: str, reason: str) -> None:
         """Count a request that is sent to the upstream once more."""

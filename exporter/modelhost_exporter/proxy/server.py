@@ -20,6 +20,7 @@ from modelhost_exporter.proxy.include_usage import UsageRequests
 from modelhost_exporter.proxy.replicas import Replicas
 from modelhost_exporter.proxy.request_validation import check_host
 from modelhost_exporter.proxy.self_metrics import SelfMetrics
+from modelhost_exporter.proxy.settings import ProxySettings
 from modelhost_exporter.proxy.upstream import Upstream
 from modelhost_exporter.requests.metrics import RequestMetrics
 from modelhost_exporter.requests.model_names import ModelNames
@@ -106,6 +107,8 @@ class ProxyEnvironment(NamedTuple):
     """Returns whether a server's engine lists a model of this name, as far as polling knows."""
     removal_listeners: Sequence[RemovalListener] = ()
     """Receive every model whose series are removed."""
+    settings: Callable[[], ProxySettings] = ProxySettings
+    """Returns the settings in force, which a reload replaces."""
     now: Callable[[], float] = time.monotonic
     """Returns seconds, for the time that an upstream is ejected."""
 
@@ -260,15 +263,20 @@ class Listener:
             raise listening.CannotListen(
                 f"cannot listen on {self.address} for {self.server_name}: {listening.reason(error)}"
             ) from error
-        self.connections.add(self)
+        self.connections.metrics.add_server(self.server_name)
 
     def replace_context(self, context: ServerContext) -> ServerContext:
         """Use another context for the requests to come; return the one before."""
         before, self.context = self.context, context
+        self.connections.metrics.add_server(context.name)
         before.replicas.retire()
         context.replicas.put_in_force()
         self._contexts.add(context)
         return before
+
+    def count_closed(self, reason: str) -> None:
+        """Count a connection that is closed because of a limit."""
+        self.connections.metrics.connection_closed(self.server_name, reason)
 
     def add(self, connection: DownstreamConnection) -> None:
         """Add a connection that was accepted."""
@@ -292,7 +300,6 @@ class Listener:
 
     def stop_listening(self) -> None:
         """Accept no more connections, and close those without a request; others end with theirs."""
-        self.connections.remove(self)
         for server in self._servers:
             server.close()
         for context in self._contexts:
@@ -332,7 +339,7 @@ class Proxy:
         """Prepare; ``listeners`` receive every finished request."""
         self.metrics = RequestMetrics(registry, listeners, environment.removal_listeners)
         self.self_metrics = SelfMetrics(registry)
-        self.connections = DownstreamConnections(environment.descriptors, self.self_metrics)
+        self.connections = DownstreamConnections(environment.descriptors, self.self_metrics, environment.settings)
         self._parts = ProxyParts(self.metrics, self.self_metrics, self.connections, ParsingQueue(), environment, {}, {})
         self._listeners: list[Listener] = []
         self._removed: set[Listener] = set()

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from modelhost_exporter.config.http_url import ServerUrl
 
 
+_MIN_HEADER_BYTES, _MAX_HEADER_BYTES = 1024, 1 << 20
+
+
 @dataclass(frozen=True)
 class ProxySettings:
     """What applies to the proxies of all servers."""
@@ -24,6 +27,26 @@ class ProxySettings:
     """How long requests in progress may take when the exporter stops; a second signal ends them at once."""
     reuse_port: bool = False
     """Share ports with another process, so that a new exporter can listen before the old one stops (SO_REUSEPORT)."""
+    header_timeout: Seconds = Seconds(10.0)
+    """From the first byte of a request, or the connection's start, to the end of its headers."""
+    idle_timeout: Seconds = Seconds(75.0)
+    """Longest time without a byte between two requests."""
+    body_timeout: Seconds = Seconds(60.0)
+    """Longest time between two bytes of a request's body, while the proxy reads it."""
+    send_timeout: Seconds = Seconds(60.0)
+    """Longest time in which the client reads no byte of what waits to be sent."""
+    max_header_bytes: int = 1 << 17
+    max_headers: int = 1000
+    max_connections: int = 5000
+    max_connections_per_address: int = 2500
+    """All clients behind a gateway share one address: a quarter more than 2,000 concurrent streams."""
+
+    def __post_init__(self) -> None:
+        for key in ("max_headers", "max_connections", "max_connections_per_address"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"{key} must be at least 1")
+        if not _MIN_HEADER_BYTES <= self.max_header_bytes <= _MAX_HEADER_BYTES:
+            raise ValueError(f"max_header_bytes must be between {_MIN_HEADER_BYTES} and {_MAX_HEADER_BYTES}")
 
 
 @dataclass(frozen=True)

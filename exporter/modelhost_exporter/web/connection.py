@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import socket
 import struct
 from typing import TYPE_CHECKING, Protocol
@@ -14,7 +13,14 @@ from aiohttp.http_exceptions import LineTooLong
 from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
-from modelhost_exporter.process.listening import refuse
+from modelhost_exporter.process.connection_activity import ConnectionActivity, Phase
+from modelhost_exporter.process.connection_limits import (
+    ADDRESS_LIMIT,
+    CONNECTION_LIMIT,
+    DESCRIPTORS,
+    client_of,
+)
+from modelhost_exporter.process.listening import refuse, service_unavailable
 from modelhost_exporter.web import families
 
 if TYPE_CHECKING:
@@ -23,6 +29,7 @@ if TYPE_CHECKING:
     from aiohttp import StreamReader
 
     from modelhost_exporter.config.model import Web
+    from modelhost_exporter.process.connection_limits import LimitSettings
 
 MAX_BODY_BYTES = 1 << 16
 """No route reads a body: up to this many bytes are discarded, more close the connection."""
@@ -33,7 +40,12 @@ _STALLED_SECONDS = 1.0
 _SEND_BUFFER_BYTES = 1 << 17
 _RESET = struct.pack("ii", 1, 0)
 _BAD_REQUEST, _HEADERS_TOO_LARGE = 400, 431
-_IPV6_NETWORK_BITS = 64  # what one customer has
+_BUSY = "the web port has no room for another connection ({})\n"
+_WAYS_OUT = {
+    ADDRESS_LIMIT: "web.max_connections_per_address",
+    CONNECTION_LIMIT: "web.max_connections",
+    DESCRIPTORS: "out of file descriptors",
+}
 
 
 class Limiter(Protocol):
@@ -71,8 +83,8 @@ class LimitedConnection(RequestHandler):
     """
 
     __slots__ = (
-        *("_active", "_body_bytes", "_body_held", "_ending", "_head_bytes", "_head_since", "_limiter", "_payload"),
-        *("_stalled_since", "_stream", "_unsent", "address"),
+        *("_activity", "_body_bytes", "_body_held", "_ending", "_head_bytes", "_limiter", "_payload"),
+        *("_stream", "address"),
     )
 
     def __init__(self, server: web.Server, limiter: Limiter, **options: object) -> None:
@@ -80,13 +92,10 @@ class LimitedConnection(RequestHandler):
         self._limiter = limiter
         self._stream: asyncio.Transport | None = None
         self._payload: StreamReader = EMPTY_PAYLOAD
-        self._head_since: float | None = None
+        self._activity = ConnectionActivity()
         self._head_bytes = 0
         self._body_bytes = 0
         self._body_held = 0
-        self._active = 0.0
-        self._unsent = 0
-        self._stalled_since = 0.0
         self._ending = False
         self.address = ""
         """The client for limits per address: an IPv4 address, or an IPv6 network of 64 bits."""
@@ -98,7 +107,7 @@ class LimitedConnection(RequestHandler):
         if bare is not None:  # the kernel's default buffers megabytes for a client that does not read
             bare.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
         self.address = client_of(transport)
-        self._active = self._head_since = self._loop.time()
+        self._activity.begin(self._loop.time())
         if self._limiter.admit(self):
             super().connection_made(transport)
 
@@ -159,12 +168,6 @@ class LimitedConnection(RequestHandler):
                 bare.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self._stream.abort()
 
-    def answer_and_close(self, answer: bytes) -> None:
-        """Send a complete response and close, without serving a request."""
-        self._ending = True
-        if self._stream is not None:
-            refuse(self._stream, answer)
-
     @property
     def unsent_bytes(self) -> int:
         """Bytes in the write buffer."""
@@ -176,34 +179,49 @@ class LimitedConnection(RequestHandler):
         unsent = self.unsent_bytes
         return unsent + self._body_held if unsent else 0
 
-    def overdue(self, now: float, settings: Web) -> str | None:
+    def overdue(self, now: float, settings: LimitSettings) -> str | None:
         """Return the reason to close this connection now; None while no timeout has expired."""
-        if self._is_sending(now):
-            return families.SEND_TIMEOUT if now - self._stalled_since > settings.send_timeout else None
-        if self._is_serving():
-            self._active = now
-        quiet = now - self._active
-        if not self._payload.is_eof():
-            return families.BODY_TIMEOUT if quiet > settings.body_timeout else None
-        if self._is_serving():
-            return None
-        if self._head_since is not None:
-            return families.HEADER_TIMEOUT if now - self._head_since > settings.header_timeout else None
-        return families.IDLE_TIMEOUT if quiet > settings.idle_timeout else None
+        is_sending = self._is_sending(now)
+        if self._is_serving() and not is_sending:
+            self._activity.active = now  # a handler that awaits a body is not the client's delay
+        return self._activity.overdue(now, self._phase(), settings, is_sending=is_sending)
 
     def precedence(self, now: float) -> tuple[int, float] | None:
         """Return the sort key for closing connections to make room, lowest first; None while it is being served."""
+        activity = self._activity
         if self._is_sending(now):
-            return (2, self._stalled_since) if now - self._stalled_since > _STALLED_SECONDS else None
-        if not self._payload.is_eof():
-            return 1, self._active
-        if self._is_serving():
+            stalled = activity.stalled_since
+            return (2, stalled) if now - stalled > _STALLED_SECONDS else None
+        phase = self._phase()
+        if phase is Phase.SERVED:
             return None
-        return 0, self._active if self._head_since is None else self._head_since
+        if phase is Phase.BODY:
+            return 1, activity.active
+        return 0, activity.active if activity.headers_since is None else activity.headers_since
 
     def stalled_since(self, now: float) -> float:
         """Return the time since which no unsent byte was sent; ``now`` if there are none."""
-        return self._stalled_since if self._is_sending(now) else now
+        return self._activity.stalled_since if self._is_sending(now) else now
+
+    def close_for(self, reason: str) -> bool:
+        """Count the reason and close at once."""
+        self._limiter.count(reason)
+        self.abort()
+        return True
+
+    def refuse_for(self, reason: str) -> None:
+        """Count the reason and close with 503, without serving a request."""
+        self._limiter.count(reason)
+        self._ending = True
+        if self._stream is not None:
+            refuse(self._stream, service_unavailable(_BUSY.format(_WAYS_OUT[reason])))
+
+    def _phase(self) -> Phase:
+        if not self._payload.is_eof():
+            return Phase.BODY
+        if self._is_serving():
+            return Phase.SERVED
+        return Phase.IDLE if self._activity.headers_since is None else Phase.HEADERS
 
     def _is_serving(self) -> bool:
         return self._current_request is not None or bool(self._messages)
@@ -211,33 +229,28 @@ class LimitedConnection(RequestHandler):
     def _is_sending(self, now: float) -> bool:
         """Return whether there is unsent data, and update the time of the last progress."""
         unsent = self.unsent_bytes
-        if unsent and not 0 < self._unsent <= unsent:
-            self._stalled_since = now
-        if unsent < self._unsent:
-            self._active = now
-        self._unsent = unsent
-        return bool(unsent)
+        return self._activity.update_sending(now, unsent, -unsent)  # aiohttp writes by itself: nothing counts its bytes
 
     def _note_head(self) -> None:
         """Handle complete headers: reset the counts, and refuse headers that are too large, pipelined ones added up."""
-        self._active = self._loop.time()
+        self._activity.active = self._loop.time()
         self._limiter.note_request(self)
         self._payload = self._messages[-1][1]
-        self._head_since, self._head_bytes, self._body_bytes = None, 0, 0
+        self._activity.headers_since, self._head_bytes, self._body_bytes = None, 0, 0
         if sum(map(_head_size, self._messages)) > self._limiter.settings().max_header_bytes:
             self._messages[-1] = self._refuse_headers()
 
     def _note_bytes(self, size: int, *, in_body: bool) -> None:
         """Count bytes that did not complete a request's headers."""
-        self._active = self._loop.time()
+        self._activity.active = self._loop.time()
         if in_body:
             self._body_bytes += size
             if self._body_bytes > MAX_BODY_BYTES:
                 self._limiter.count(families.TOO_LARGE_BODY)
                 self.abort()
             return
-        if self._head_since is None:
-            self._head_since = self._active
+        if self._activity.headers_since is None:
+            self._activity.headers_since = self._activity.active
         self._head_bytes += size
         if self._head_bytes > self._limiter.settings().max_header_bytes:
             self._messages.append(self._refuse_headers())
@@ -270,19 +283,3 @@ def _head_size(message: tuple[object, StreamReader]) -> int:
     head = message[0]
     size = sum(len(name) + len(value) for name, value in getattr(head, "raw_headers", ()))
     return size + len(getattr(head, "path", ""))
-
-
-def client_of(transport: asyncio.BaseTransport) -> str:
-    """Return the client for limits per address: an IPv4 address, or an IPv6 network of 64 bits."""
-    peer = transport.get_extra_info("peername")
-    if not isinstance(peer, tuple):  # not a TCP socket
-        return ""
-    try:
-        address = ipaddress.ip_address(str(peer[0]).partition("%")[0])
-    except ValueError:
-        return str(peer[0])
-    if isinstance(address, ipaddress.IPv4Address):
-        return str(address)
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(ipaddress.ip_network((address, _IPV6_NETWORK_BITS), strict=False))

@@ -12,7 +12,7 @@ import pytest
 from modelhost_exporter.collector import Unavailable
 from modelhost_exporter.metrics.exposition import OPENMETRICS, TEXT
 from modelhost_exporter.process.daemon_thread import names
-from modelhost_exporter.scrape import _HEAD_START_SECONDS, Scrape
+from modelhost_exporter.scraping.scrape import _HEAD_START_SECONDS, Scrape
 from tests.support.fakes import Fixed, Hanging, Raising, family, of_collector, samples
 from tests.support.programs import wait_until
 

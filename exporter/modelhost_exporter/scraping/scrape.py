@@ -9,12 +9,12 @@ import logging
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from modelhost_exporter.collector_outcome import Outcome, outcome_of
 from modelhost_exporter.collectors import close
 from modelhost_exporter.logs.state_log import StateLog
 from modelhost_exporter.metrics.families import gauge
-from modelhost_exporter.scrape_page import ScrapePage
-from modelhost_exporter.worker import Run, Worker
+from modelhost_exporter.process.worker import Run, Worker
+from modelhost_exporter.scraping.outcome import Outcome, outcome_of
+from modelhost_exporter.scraping.page import ScrapePage
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
     from modelhost_exporter.collector import Collector
-    from modelhost_exporter.collector_outcome import State
     from modelhost_exporter.metrics.exposition import Format
+    from modelhost_exporter.scraping.outcome import State
 
 log = logging.getLogger(__name__)
 

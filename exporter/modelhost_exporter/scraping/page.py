@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from modelhost_exporter.collector_outcome import Outcome
 from modelhost_exporter.process.error_frames import described
+from modelhost_exporter.scraping.outcome import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

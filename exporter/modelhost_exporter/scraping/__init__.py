@@ -1,0 +1,1 @@
+"""Run the collectors of a scrape: deadlines, what became of each, and the page."""
