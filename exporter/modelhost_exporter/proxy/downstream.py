@@ -175,7 +175,7 @@ class DownstreamConnection(asyncio.Protocol):
         self._exchange: RequestHandler | None = None
         self._request: Request | None = None
         self._waiting = bytearray()
-        self._head_bytes = 0
+        self._head_bytes = 0  # received since the last part of a body: of heads, trailers and chunk extensions
         self._discards = False
         self._upgrading: Request | None = None
         self._tunnel: Callable[[bytes], None] | None = None
@@ -236,6 +236,7 @@ class DownstreamConnection(asyncio.Protocol):
     def open_tunnel(self, receive: Callable[[bytes], None]) -> bytes:
         """Pass all further bytes to a function; return those that have arrived."""
         self._tunnel = receive
+        self.resume_reading()
         waiting, self._waiting = bytes(self._waiting), bytearray()
         return waiting
 
@@ -333,6 +334,7 @@ class DownstreamConnection(asyncio.Protocol):
         if self._admitted:
             self._listener.remove(self)
         exchange, self._exchange = self._exchange, None
+        self._tunnel = None  # it refers to this connection too
         self._ready.clear()
         self._waiting.clear()
         if exchange is not None:
@@ -349,6 +351,8 @@ class DownstreamConnection(asyncio.Protocol):
         self.is_writable = True
         if self._exchange is not None:
             self._exchange.on_client_writable(writable=True)
+        else:
+            self._continue()
 
     def data_received(self, data: bytes) -> None:
         """Parse bytes, and begin or continue the request that they belong to."""
@@ -362,20 +366,42 @@ class DownstreamConnection(asyncio.Protocol):
             self._feed(data)
 
     def _is_busy(self) -> bool:
-        """Return whether the request in progress was received completely, so that bytes belong to later ones."""
-        return self._exchange is not None and self._request is not None and self._request.complete
+        """Return whether bytes belong to a request that cannot begin yet.
+
+        Either the one in progress was received completely, or the client has not read enough of the responses before:
+        responses to requests that were sent at once would pile up.
+        """
+        if self._exchange is None:
+            return self._request is None and not self.is_writable
+        return self._request is not None and self._request.complete
 
     def _wait(self, data: bytes) -> None:
-        """Keep bytes of later requests; beyond a limit they are dropped and the connection ends with this request."""
-        if len(self._waiting) + len(data) > _MAX_PIPELINED_BYTES:
-            self._discards = True
-            self._waiting.clear()
+        """Keep bytes of later requests; beyond a limit they are dropped and the connection ends with this request.
+
+        Bytes after a handshake are the other protocol's: beyond the limit they stay unread until it is answered.
+        """
+        if self._upgrading is not None:
+            self._waiting += data
+            if len(self._waiting) > _MAX_PIPELINED_BYTES:
+                self.pause_reading()
+        elif len(self._waiting) + len(data) > _MAX_PIPELINED_BYTES:
+            self._discard_pipelined()
         else:
             self._waiting += data
 
+    def _discard_pipelined(self) -> None:
+        """Drop what waits, and a request whose body will not be received completely."""
+        self._discards = True
+        self._waiting.clear()
+        incoming, self._incoming = self._incoming, None
+        if incoming is not None and incoming in self._ready:
+            self._ready.remove(incoming)
+        if self._exchange is None and not self._ready:
+            self._close_gracefully()
+
     def _continue(self) -> None:
         """Go on with what waits after the end of an exchange."""
-        if self._exchange is not None or not self.is_open:
+        if self._exchange is not None or not self.is_open or not self.is_writable:
             return
         if self._ready:
             self._begin_next()
@@ -398,45 +424,53 @@ class DownstreamConnection(asyncio.Protocol):
                 return
 
     def _parse(self, data: bytes) -> None:
-        if self._parser is None:
-            return
-        if self._incoming is None or not self._incoming.is_head_complete:
-            self._head_bytes += len(data)
-        else:
+        while data and self._parser is not None and not self._discards:
+            data = self._parse_part(data, self._parser)
+
+    def _parse_part(self, data: bytes, parser: httptools.HttpRequestParser) -> bytes:
+        """Parse bytes and return those after a head where llhttp stopped."""
+        rest = b""
+        if self._incoming is not None and self._incoming.is_head_complete:
             self._activity.active = loop_time()
+        self._head_bytes += len(data)
         try:
-            self._parser.feed_data(data)
+            parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            self._after_upgrade(data[upgrade.args[0] :])
+            rest = self._after_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError as error:
             self._refuse_incoming(data, error)
-        incoming = self._incoming
-        if incoming is None or incoming.is_head_complete:
-            return
-        if self._activity.headers_since is None:
-            self._activity.headers_since = loop_time()
+        if self._incoming is not None:
+            self._check_size(self._incoming)
+        return rest
+
+    def _check_size(self, incoming: Request) -> None:
+        """Refuse a request whose head, trailers or chunk extensions are too large so far."""
         limits = self._listener.connections.settings()
-        if self._head_bytes > limits.max_header_bytes or len(incoming.fields) > limits.max_headers:
+        has_too_many_fields = False
+        if not incoming.is_head_complete:
+            if self._activity.headers_since is None:
+                self._activity.headers_since = loop_time()
+            has_too_many_fields = len(incoming.fields) > limits.max_headers
+        if self._head_bytes > limits.max_header_bytes or has_too_many_fields:
             self._refuse(self._too_large())
 
-    def _after_upgrade(self, rest: bytes) -> None:
-        """Go on after a head that asks for another protocol, where llhttp stops.
+    def _after_upgrade(self, rest: bytes) -> bytes:
+        """Go on after a head that asks for another protocol, where llhttp stops; return the bytes to parse next.
 
         Unless it is a WebSocket, the request is answered as if it did not ask, body and all (RFC 9110, section 7.8).
         """
         request = self._ready[-1] if self._ready else self._request
         if request is None or request.method == b"CONNECT":
             self._discards = True
-            return
+            return b""
         if request.is_websocket and not request.has_body:
             self._upgrading = request
             self._waiting += rest
-            return
+            return b""
         self._parser = httptools.HttpRequestParser(self)
         if request.has_body:
             self._expect_body(request, self._parser)
-        if rest:
-            self._parse(rest)
+        return rest
 
     def _expect_body(self, request: Request, parser: httptools.HttpRequestParser) -> None:
         """Have a fresh parser expect the body of a request whose head another one has parsed."""
@@ -478,7 +512,7 @@ class DownstreamConnection(asyncio.Protocol):
         request, exchange = self._request, self._exchange
         if request is not None and (request.pieces or request.complete or request.refusal is not None):
             self._pass_body(request, exchange)
-        if self._exchange is None and self._ready and self._request is None:
+        if self._exchange is None and self._ready and self._request is None and self.is_writable:
             self._begin_next()
 
     def _pass_body(self, request: Request, exchange: RequestHandler | None) -> None:
@@ -577,6 +611,7 @@ class DownstreamConnection(asyncio.Protocol):
 
     def on_body(self, piece: bytes) -> None:
         """Collect a part of the body."""
+        self._head_bytes = 0
         if self._incoming is not None:
             self._incoming.pieces.append(piece)
 

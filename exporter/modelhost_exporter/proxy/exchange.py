@@ -531,7 +531,11 @@ class Exchange:
     def _switch(self, head: ResponseHead) -> None:
         """Relay bytes both ways after the upstream has accepted a WebSocket."""
         upstream = self._upstream
-        if upstream is None or not (self._request.is_websocket and upstream.is_upgraded):
+        if (
+            upstream is None
+            or not (self._request.is_websocket and upstream.is_upgraded)
+            or _CONTROL.search(head.reason)
+        ):
             raise errors.not_http()
         self._has_head = True
         self._observer.code = str(head.status)

@@ -27,6 +27,8 @@ HOP_BY_HOP = frozenset(
 )
 _TO_UPSTREAM = HOP_BY_HOP | {b"host", b"expect"}
 """The upstream has a Host of its own, and Expect is answered by the proxy."""
+MAX_LENGTH = (1 << 63) - 1
+"""The largest length of a body that common parsers accept."""
 _FRAMING = frozenset({b"content-length"})
 _TEXT = "latin-1"
 

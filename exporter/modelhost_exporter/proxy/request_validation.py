@@ -23,7 +23,6 @@ _PRINTABLE = re.compile(rb"[!-~]+")
 _LENGTH = re.compile(rb"0|[1-9][0-9]{0,18}")
 _HOST = re.compile(rb"(?P<name>[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _TOKEN_AND_SPACE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64} ")
-_MAX_LENGTH = (1 << 63) - 1
 _BAD_REQUEST, _FORBIDDEN, _METHOD_NOT_ALLOWED, _NOT_IMPLEMENTED = 400, 403, 405, 501
 _KEY_BYTES = 16
 _WEBSOCKET_VERSION = b"13"
@@ -60,7 +59,7 @@ def _problem_of_framing(request: Request) -> str | None:
         if [coding.lower() for coding in codings] != [b"chunked"] or not request.is_http11:
             return "unsupported Transfer-Encoding: only chunked, once and in HTTP/1.1, is accepted"
     length = by_key.get(b"content-length")
-    if length is not None and (not _LENGTH.fullmatch(length) or int(length) > _MAX_LENGTH):
+    if length is not None and (not _LENGTH.fullmatch(length) or int(length) > headers.MAX_LENGTH):
         return "invalid Content-Length"
     if len(by_key) < len(request.fields) and len(headers.values(request.fields, b"host")) > 1:
         return "more than one Host header"

@@ -16,7 +16,7 @@ from aiohappyeyeballs import start_connection
 
 from modelhost_exporter.process.descriptors import is_shortage
 from modelhost_exporter.proxy.errors import ConnectTimeout, OutOfDescriptors
-from modelhost_exporter.proxy.headers import Field, index, make_field
+from modelhost_exporter.proxy.headers import MAX_LENGTH, Field, index, make_field
 from modelhost_exporter.threads import call
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ _KEEPALIVE_SECONDS = 3.0
 _PROOF_SECONDS = 0.25
 """A connection that is open so long after a streamed response was kept by the server."""
 _SECOND_ADDRESS_SECONDS = 0.25  # RFC 8305, section 5
-_SWITCHING, _FINAL = 101, 200
+_CONTINUE, _SWITCHING, _FINAL = 100, 101, 200
+_VERSIONS = ("1.1", "1.0")
 _BODILESS = (204, 304)
 _MAX_INTERIM = 100
 _MAX_HEAD_BYTES = 1 << 18
@@ -89,6 +90,10 @@ class UpstreamFailure(NamedTuple):
     """Whether the upstream sent something that is not HTTP; else it closed or reset the connection."""
 
 
+class _NotForwarded(Exception):
+    """A head that llhttp accepts but clients may read in different ways; makes llhttp stop."""
+
+
 class UpstreamConnection(asyncio.Protocol):
     """One connection to an upstream, for one request at a time.
 
@@ -110,7 +115,9 @@ class UpstreamConnection(asyncio.Protocol):
         self._keeps_alive = False
         self._surplus = False
         self._reads_until_close = False
-        self._head_bytes = 0
+        self.has_responded = False
+        """Whether any byte of the response was received."""
+        self._head_bytes = 0  # received since the last part of a body: of heads, trailers and chunk extensions
         self._interim = 0
         self._reset_message()
 
@@ -135,11 +142,6 @@ class UpstreamConnection(asyncio.Protocol):
         return self._upgraded
 
     @property
-    def has_responded(self) -> bool:
-        """Whether any byte of the response was received."""
-        return self._head_bytes > 0
-
-    @property
     def unsent_bytes(self) -> int:
         """The bytes that the upstream has not read yet."""
         return self._transport.get_write_buffer_size() if self._transport is not None else 0
@@ -148,6 +150,7 @@ class UpstreamConnection(asyncio.Protocol):
         """Begin a request, whose response goes to the receiver."""
         self._receiver = receiver
         self._is_head_request = is_head_request
+        self.has_responded = False
         self._head_bytes = self._interim = 0
         self._reads_until_close = False
 
@@ -234,8 +237,8 @@ class UpstreamConnection(asyncio.Protocol):
             receiver.on_upgraded_data(data)
             return
         malformed, rest = False, b""
-        if not self._has_head:
-            self._head_bytes += len(data)
+        self.has_responded = True
+        self._head_bytes += len(data)
         try:
             parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -247,7 +250,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._deliver(receiver, rest, malformed=malformed or self._is_head_too_large())
 
     def _is_head_too_large(self) -> bool:
-        return not self._has_head and (self._head_bytes > _MAX_HEAD_BYTES or len(self._fields) > _MAX_FIELDS)
+        return self._head_bytes > _MAX_HEAD_BYTES or (not self._has_head and len(self._fields) > _MAX_FIELDS)
 
     def _deliver(self, receiver: Receiver, rest: bytes, *, malformed: bool) -> None:
         """Deliver what one read contained, in order."""
@@ -303,6 +306,11 @@ class UpstreamConnection(asyncio.Protocol):
         status, fields = parser.get_status_code(), self._fields
         by_key = index(fields)
         chunked, length = b"transfer-encoding" in by_key, b"content-length" in by_key
+        self._head_bytes = 0
+        if not _is_valid(status, parser.get_http_version(), has_framing=chunked or length):
+            raise _NotForwarded
+        if length and int(by_key[b"content-length"]) > MAX_LENGTH:
+            raise _NotForwarded
         bodiless = self._is_head_request or status in _BODILESS
         head = ResponseHead(status, self._reason, fields, by_key, chunked, bodiless)
         self._heads.append(head)
@@ -316,6 +324,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def on_body(self, piece: bytes) -> None:
         """Collect a part of the body."""
+        self._head_bytes = 0
         if self._complete:
             self._surplus = True
         else:
@@ -464,6 +473,11 @@ class Upstream:
             pending = self._looking_up = call(partial(self._look_up_name, *self._address))
             pending.add_done_callback(asyncio.Future.exception)  # nobody may be waiting for it any more
         return await asyncio.shield(pending)
+
+
+def _is_valid(status: int, version: str, *, has_framing: bool) -> bool:
+    """Return whether a status line is of HTTP/1, and an interim response has no body (RFC 9110, section 8.6)."""
+    return version in _VERSIONS and status >= _CONTINUE and not (status < _FINAL and has_framing)
 
 
 def _look_up(host: str, port: int) -> Sequence[AddrInfoType]:

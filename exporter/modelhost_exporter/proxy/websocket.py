@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,6 +18,24 @@ _TOO_BIG = b"\x88\x02\x03\xf1"  # a close frame with code 1009
 _TOO_BIG_MASKED = b"\x88\x82\0\0\0\0\x03\xf1"
 _MASKED, _LENGTH, _LENGTH_OF_16, _LENGTH_OF_64 = 0x80, 0x7F, 126, 127
 _FIN, _OPCODE, _CONTROL = 0x80, 0x0F, 8
+
+
+class Side(Protocol):
+    """A connection to a client or an upstream."""
+
+    is_writable: bool
+
+    def write(self, data: bytes) -> None:
+        """Send bytes."""
+        ...
+
+    def pause_reading(self) -> None:
+        """Stop reading."""
+        ...
+
+    def resume_reading(self) -> None:
+        """Go on reading."""
+        ...
 
 
 class WebSocketRelay:
@@ -37,8 +55,8 @@ class WebSocketRelay:
         self._client = client
         self._upstream = upstream
         self._on_end = on_end
-        self._to_upstream = _Way(upstream.write, max_message_bytes, self._end)
-        self._to_client = _Way(client.write, max_message_bytes, self._end)
+        self._to_upstream = _Way(client, upstream, max_message_bytes, self._end)
+        self._to_client = _Way(upstream, client, max_message_bytes, self._end)
 
     def on_client_data(self, data: bytes) -> None:
         """Forward bytes of the client."""
@@ -50,11 +68,11 @@ class WebSocketRelay:
 
     def on_client_writable(self, *, writable: bool) -> None:
         """Read from the upstream as fast as the client reads."""
-        (self._upstream.resume_reading if writable else self._upstream.pause_reading)()
+        self._to_client.on_writable(writable=writable)
 
     def on_upstream_writable(self, *, writable: bool) -> None:
         """Read from the client as fast as the upstream reads."""
-        (self._client.resume_reading if writable else self._client.pause_reading)()
+        self._to_upstream.on_writable(writable=writable)
 
     def close(self) -> None:
         """Forward nothing more."""
@@ -72,10 +90,16 @@ class WebSocketRelay:
 
 
 class _Way:
-    """Bytes of one direction."""
+    """Bytes of one direction.
 
-    def __init__(self, write: Callable[[bytes], None], limit: int | None, on_too_long: Callable[[], None]) -> None:
-        self._write = write
+    Its source is not read while slices of the last read wait, or while the target reads too slowly.
+    """
+
+    def __init__(self, source: Side, target: Side, limit: int | None, on_too_long: Callable[[], None]) -> None:
+        self._source = source
+        self._write = target.write
+        self._is_writable = target.is_writable
+        self._is_paused = False
         self._limit = limit
         self._on_too_long = on_too_long
         self._frames = _Frames(limit) if limit is not None else None
@@ -91,6 +115,18 @@ class _Way:
         """Forward nothing more."""
         self._closed = True
         self._slices.clear()
+
+    def on_writable(self, *, writable: bool) -> None:
+        """Process that the target reads too slowly, or fast enough again."""
+        self._is_writable = writable
+        self._pause_or_resume()
+
+    def _pause_or_resume(self) -> None:
+        pause = bool(self._slices) or not self._is_writable
+        if self._closed or pause == self._is_paused:
+            return
+        self._is_paused = pause
+        (self._source.pause_reading if pause else self._source.resume_reading)()
 
     def feed(self, data: bytes) -> None:
         """Forward bytes."""
@@ -116,6 +152,7 @@ class _Way:
             self._on_too_long()
         elif self._slices:
             asyncio.get_running_loop().call_soon(self._next)
+        self._pause_or_resume()
 
 
 class _Frames:
