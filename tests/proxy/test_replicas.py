@@ -184,10 +184,11 @@ async def test_equal_prompts_go_to_one_upstream(balance: StartBalanced) -> None:
         before = balanced.counts()
         await balanced.get(request(body=start + b"one"))
         async with Client(balanced.port) as client:
-            whole = request(body=start + b"another end")
-            await client.send(whole[:300])
-            await client.send(whole[300:-4])
-            await client.send(whole[-4:])
+            whole = request("/v1/chat/completions", start + b"another end", "Expect: 100-continue")
+            headers = whole.index(b"\r\n\r\n") + 4
+            await client.send(whole[:headers])
+            assert (await client.head()).code == 100, "the request has begun without its body"
+            await client.send(whole[headers:])
             await client.reply()
         (place,) = [i for i, (now, then) in enumerate(zip(balanced.counts(), before, strict=True)) if now == then + 2]
         places.append(place)
@@ -347,6 +348,25 @@ async def test_client_errors_eject_nothing(balance: StartBalanced) -> None:
             await client.send(request("/", None, "Transfer-Encoding: chunked", method="POST"), b"nonsense\r\n")
             assert (await client.reply()).code == 400
     assert [balanced.value("up", number) for number in range(2)] == [1, 1]
+
+
+async def test_a_body_that_is_refused_says_nothing_about_its_upstream(balance: StartBalanced) -> None:
+    """A malformed chunk in a request that is being sent is the client's error: failures before it still count."""
+    balanced = await balance(*[always(BROKEN)] * 2)
+    for _ in range(4):
+        await balanced.get()
+    for upstream in balanced.upstreams:
+        upstream.script = never
+    for count in range(1, 3):
+        async with Client(balanced.port) as client:
+            await client.send(request("/", None, "Transfer-Encoding: chunked", method="POST"), b"1\r\na\r\n")
+            await balanced.until_sent(4 + count)
+            await client.send(b"nonsense\r\n")
+            assert (await client.reply()).code == 400
+    for upstream in balanced.upstreams:
+        upstream.script = always(BROKEN)
+    await balanced.get()
+    assert [balanced.value("up", number) for number in range(2)].count(0) == 1
 
 
 async def test_a_websocket_ends_a_trial_when_it_is_accepted(balance: StartBalanced) -> None:
