@@ -144,8 +144,8 @@ def test_replicas_are_servers_of_their_own() -> None:
         ("[{name: a, url: 'http://h:1', max_models: 0}]", "servers[0]: max_models must be at least 1"),
         ("[{name: a, url: 'http://h:1', urls: ['http://h:2']}]", "servers[0]: give url or urls, not both"),
         (
-            "[{name: a, urls: ['http://h:2'], proxy: {listen: ':1'}}]",
-            "servers[0]: a proxy forwards to one url: give each replica an entry of its own",
+            "[{name: a, url: 'http://h:2', proxy: {listen: ':1', balance: prefix_hash}}]",
+            "servers[0]: proxy.balance has no effect with one url: give several urls, or remove it",
         ),
         ("{a: b}", "servers: must be a list, not a mapping"),
     ],
