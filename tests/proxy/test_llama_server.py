@@ -38,7 +38,9 @@ COUNTERS = ("prompt_tokens", "prompt_tokens_cached", "tokens_predicted", "prompt
 async def proxied() -> AsyncIterator[Proxied]:
     """Give a proxy in front of the real server."""
     registry = CollectorRegistry()
-    server = ProxiedServer(SERVER, Address("127.0.0.1", 0), (ServerUrl.from_text(LLAMACPP),), kind="llamacpp")
+    server = ProxiedServer(
+        SERVER, Address("127.0.0.1", 0), (ServerUrl.from_text(LLAMACPP),), kind="llamacpp", allowed_hosts=frozenset("*")
+    )
     proxy = Proxy(registry)
     yield Proxied(proxy, None, await proxy.listen(server), registry)  # type: ignore[arg-type] # there is no scripted one
     await proxy.close()
