@@ -25,7 +25,7 @@ _HOST = re.compile(rb"(?P<name>[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5}
 _TOKEN_AND_SPACE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64} ")
 _BAD_REQUEST, _FORBIDDEN, _METHOD_NOT_ALLOWED, _NOT_IMPLEMENTED = 400, 403, 405, 501
 _KEY_BYTES = 16
-_WEBSOCKET_VERSION = b"13"
+_WEBSOCKET_VERSION = "13"
 
 
 def validated_path(request: Request) -> bytes:
@@ -71,18 +71,24 @@ def _problem_of_upgrade(request: Request) -> str | None:
         return None
     if request.has_body:  # a server may take the body for the first bytes of the new protocol
         return "a request with a body cannot upgrade to another protocol"
-    if request.is_websocket and not is_proper_handshake(request):
+    if request.is_websocket and not is_proper_handshake(
+        headers.text(request.by_key, b"sec-websocket-key"),
+        b",".join(headers.values(request.fields, b"sec-websocket-version")).decode("latin-1"),
+    ):
         return "invalid WebSocket handshake: expected Sec-WebSocket-Version: 13 and a key of 16 bytes"
     return None
 
 
-def is_proper_handshake(request: Request) -> bool:
-    """Return whether a WebSocket handshake has the one version that exists and a key of 16 bytes (RFC 6455, 4.2.1)."""
+def is_proper_handshake(key: str, version: str) -> bool:
+    """Return whether a WebSocket handshake has the one version that exists and a key of 16 bytes (RFC 6455, 4.2.1).
+
+    The values are those of Sec-WebSocket-Key and Sec-WebSocket-Version, '' where they are missing.
+    """
     try:
-        key = base64.b64decode(headers.text(request.by_key, b"sec-websocket-key"), validate=True)
+        decoded = base64.b64decode(key, validate=True)
     except ValueError:
         return False
-    return len(key) == _KEY_BYTES and headers.values(request.fields, b"sec-websocket-version") == [_WEBSOCKET_VERSION]
+    return len(decoded) == _KEY_BYTES and version == _WEBSOCKET_VERSION
 
 
 def check_host(request: Request, is_known: Callable[[str], bool]) -> None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 from typing import TYPE_CHECKING
 
 from aiohttp import hdrs
+
+from modelhost_exporter.proxy.request_validation import is_proper_handshake
 
 if TYPE_CHECKING:
     from aiohttp import web
 
 PROTOCOL = "websocket"
-_VERSION = "13"
-_KEY_BYTES = 16
 
 
 def is_websocket(request: web.BaseRequest) -> bool:
@@ -28,11 +27,8 @@ def is_websocket(request: web.BaseRequest) -> bool:
 
 def is_proper(request: web.BaseRequest) -> bool:
     """Return whether a handshake has the one version that exists and a key of 16 bytes (section 4.2.1)."""
-    try:
-        key = base64.b64decode(request.headers.get(hdrs.SEC_WEBSOCKET_KEY, ""), validate=True)
-    except ValueError:
-        return False
-    return len(key) == _KEY_BYTES and request.headers.get(hdrs.SEC_WEBSOCKET_VERSION, "") == _VERSION
+    headers = request.headers
+    return is_proper_handshake(headers.get(hdrs.SEC_WEBSOCKET_KEY, ""), headers.get(hdrs.SEC_WEBSOCKET_VERSION, ""))
 
 
 def _tokens(request: web.BaseRequest, name: str) -> set[str]:
