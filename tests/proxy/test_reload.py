@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import http.client
 import json
 import signal
 import socket
 import time
+import weakref
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from prometheus_client import CollectorRegistry
 
+from modelhost_exporter.config.address import Address
+from modelhost_exporter.config.http_url import ServerUrl
+from modelhost_exporter.proxy.server import Proxy
+from modelhost_exporter.proxy.settings import ProxiedServer
 from tests.faults.observed import STREAM_PATH, Stream, proxy_address, streaming_server
 from tests.support.pages import pages
 from tests.support.programs import DEADLINE_SECONDS, free_port, wait_until
@@ -319,3 +328,21 @@ def test_a_foreign_host_is_refused_on_loopback(
             codes.append(connection.getresponse().status)
             connection.close()
     assert codes == [code, 200, 200 if host else 403]
+
+
+async def test_replaced_settings_are_not_kept() -> None:
+    """However many reloads change a server, its listener holds the settings in force alone once it is idle."""
+    proxy = Proxy(CollectorRegistry())
+    server = ProxiedServer("a", Address("127.0.0.1", 0), (ServerUrl("http://127.0.0.1:1"),))
+    await proxy.listen(server)
+    kept = []
+    for number in range(1, 4):
+        change = await proxy.prepare([replace(server, max_models=number)])
+        kept.append(weakref.ref(change.kept[0][0].context))
+        proxy.put_in_force(change)
+        del change
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    gc.collect()
+    assert [context() for context in kept] == [None] * 3
+    await proxy.close()

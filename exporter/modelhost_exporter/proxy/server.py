@@ -307,6 +307,14 @@ class Listener:
         for connection in list(self.idle()):
             connection.close()
 
+    async def close_once_idle(self, context: ServerContext) -> None:
+        """Close a context that was replaced, once no request uses it, and forget it."""
+        try:
+            await context.uses.idle()
+        finally:
+            context.close()
+            self._contexts.discard(context)
+
     @property
     def requests(self) -> int:
         """The number of requests in progress."""
@@ -427,7 +435,7 @@ class Proxy:
         for listener, server in change.kept:
             if listener.context.settings != server:
                 before = listener.replace_context(self._context(server))
-                self._in_background(_close_once_idle(before))
+                self._in_background(listener.close_once_idle(before))
         for listener in change.removed:
             fields = {"server": listener.server_name, "address": str(Address(listener.address.host, listener.port))}
             log.info("no longer proxying", extra={"fields": fields})
@@ -504,13 +512,6 @@ async def _idle(listeners: Sequence[Listener]) -> bool:
     for listener in listeners:
         await listener.idle_once()
     return True
-
-
-async def _close_once_idle(context: ServerContext) -> None:
-    try:
-        await context.uses.idle()
-    finally:
-        context.close()
 
 
 def _serves(listener: Listener, server: ProxiedServer) -> bool:
