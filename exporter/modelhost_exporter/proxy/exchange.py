@@ -233,8 +233,6 @@ class Exchange:
     async def _open(self, upstream: Upstream) -> None:
         try:
             connection = await upstream.connect()
-        except asyncio.CancelledError:
-            raise
         except Exception as error:  # noqa: BLE001 - reported to the client
             self._connecting = None
             if not self._finished:
@@ -324,10 +322,7 @@ class Exchange:
         if upstream is None:
             return
         if self._sends_chunks:
-            if data:
-                data = b"%x\r\n%b\r\n" % (len(data), data)
-            if complete:
-                data += _LAST_CHUNK
+            data = _chunked(data, complete=complete)
         if data:
             upstream.write(data)
         if complete:
@@ -410,12 +405,7 @@ class Exchange:
     def _framed(self, data: bytes, *, complete: bool) -> bytes:
         if not self._writes_body:
             return b""
-        if not self._writes_chunks:
-            return data
-        if data:
-            chunk = b"%x\r\n%b\r\n" % (len(data), data)
-            return chunk + _LAST_CHUNK if complete else chunk
-        return _LAST_CHUNK if complete else b""
+        return _chunked(data, complete=complete) if self._writes_chunks else data
 
     def _start_response(self, head: ResponseHead) -> bytes:
         """Return the response's head as the client receives it; raises Failure for one that cannot be forwarded."""
@@ -716,3 +706,9 @@ class Exchange:
             self._active_at = self._now()
         self._last_unsent = unsent
         return self._request.complete or not upstream.is_writable
+
+
+def _chunked(data: bytes, *, complete: bool) -> bytes:
+    """Return data as a chunk (RFC 9112, section 7.1), none where it is empty, and the last chunk if it is complete."""
+    chunk = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+    return chunk + _LAST_CHUNK if complete else chunk
