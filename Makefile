@@ -4,7 +4,8 @@
 SHELL := /bin/sh
 
 BIN := .venv/bin
-PARALLEL := -n auto --maxprocesses 4 --dist loadfile
+# many tests wait: four workers are faster than two on two cores
+PARALLEL := -n 4 --dist loadfile
 BUILD := pyproject.toml hatch_build.py $(wildcard npm/* requirements/*.txt)
 
 help: ## list the targets

@@ -80,7 +80,7 @@ def test_a_real_process_is_scraped_recorded_and_shown(start_exporter: StartExpor
     with running_prometheus(start_exporter("--demo").address, tmp_path, rules=rules) as server:
         api = query.Prometheus(server.url)
         for board in BOARDS.values():
-            wait_until(partial(shows_at_once, api, board), board["title"])
+            wait_until(partial(shows_at_once, api, board), board["title"], seconds=60)
 
 
 def shows_at_once(api: query.Prometheus, board: dict[str, Any]) -> bool:

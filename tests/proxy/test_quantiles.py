@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import bisect
 import json
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 from modelhost_exporter.requests.metrics import PHASE, TOKENS, TTFT
@@ -50,10 +51,13 @@ def _to_localhost(sent: bytes) -> bytes:
     return sent.replace(b"Host: proxy.test", b"Host: localhost")
 
 
-async def _ask(port: int, sent: bytes) -> None:
+async def _ask(port: int, sent: bytes) -> float:
+    """Send a request and return how long its response took, in seconds."""
     async with Client(port) as client:
+        begun = perf_counter()
         await client.send(sent)
         await client.reply()
+        return perf_counter() - begun
 
 
 async def test_quantiles_land_in_the_right_bucket(start_exporter: StartExporter, tmp_path: Path) -> None:
@@ -65,12 +69,12 @@ async def test_quantiles_land_in_the_right_bucket(start_exporter: StartExporter,
         for number in range(len(COUNTS)):
             await _ask(port, _to_localhost(request("/api/chat", ask(stream=False, options={"number": number}))))
         streams = (request(body=ask_stream(options={"number": number})) for number in range(len(FIRST)))
-        await asyncio.gather(*(_ask(port, _to_localhost(sent)) for sent in streams))
+        took = await asyncio.gather(*(_ask(port, _to_localhost(sent)) for sent in streams))
     with running_prometheus(exporter.address, tmp_path) as prometheus:
-        for name, bounds, true in (
-            ("request_decode_seconds", PHASE, SECONDS),
-            ("request_output_tokens", TOKENS, COUNTS),
-            ("request_time_to_first_token_seconds", TTFT, FIRST),
+        for name, bounds, true, most in (
+            ("request_decode_seconds", PHASE, SECONDS, SECONDS),
+            ("request_output_tokens", TOKENS, COUNTS, COUNTS),
+            ("request_time_to_first_token_seconds", TTFT, FIRST, took),  # a busy machine is late
         ):
             buckets = f'modelhost_{name}_bucket{{server="it",model="m",operation="chat"}}'
             wait_until(
@@ -80,5 +84,7 @@ async def test_quantiles_land_in_the_right_bucket(start_exporter: StartExporter,
             for quantile in QUANTILES:
                 estimate = prometheus.value(f"histogram_quantile({quantile}, {buckets})")
                 assert estimate is not None
-                low, high = _bucket(bounds, sorted(true)[int(quantile * len(true))])
+                rank = int(quantile * len(true))
+                low, _ = _bucket(bounds, sorted(true)[rank])
+                _, high = _bucket(bounds, sorted(most)[rank])
                 assert low <= estimate <= high, f"{name} {quantile}"
