@@ -55,6 +55,8 @@ class BodyParser:
         """Parse a first part of the next bytes, as they were received."""
         if self.is_blind:
             return NOTHING
+        if self._decompress is None and len(piece) <= _PART_BYTES:
+            return self._parse(piece)
         try:
             self._unread, self._position = piece if self._decompress is None else self._decompress(piece), 0
         except CannotDecompress:
@@ -73,6 +75,9 @@ class BodyParser:
         else:
             self._unread, self._position = b"", 0
             part = data[start:] if start else data
+        return self._parse(part)
+
+    def _parse(self, part: bytes) -> Progress:
         try:
             return self._reply.feed(part)
         except Exception:

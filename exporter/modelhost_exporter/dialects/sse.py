@@ -35,6 +35,8 @@ class EventStream:
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """Return the data of the events that end in these bytes."""
+        if self._is_between_events and _is_one_data_line(chunk) and len(chunk) <= self._limit:
+            return [chunk[6:-2]]  # as nearly every read of a stream: half the price of the general way
         if self._after_cr and chunk:
             self._after_cr = False
             chunk = chunk.removeprefix(b"\n")
@@ -59,6 +61,10 @@ class EventStream:
         self._end_line(b"", events)
         self._end_line(b"", events)
         return events
+
+    @property
+    def _is_between_events(self) -> bool:
+        return self._started and not (self._line or self._data or self._skipping or self._after_cr)
 
     def _hold(self, piece: bytes) -> None:
         if self._size + len(self._line) + len(piece) > self._limit:
@@ -108,3 +114,13 @@ class EventStream:
             self.error_event = True
         elif name not in _FIELDS and name != b"data":
             self.errors.add("framing")
+
+
+def _is_one_data_line(chunk: bytes) -> bool:
+    """Return whether the bytes are ``data: ``, a line and the blank line that ends an event."""
+    return (
+        chunk.startswith(b"data: ")
+        and chunk.endswith(b"\n\n")
+        and chunk.find(b"\n") == len(chunk) - 2
+        and b"\r" not in chunk
+    )

@@ -363,7 +363,7 @@ class Exchange:
             self._fail_internally(error)
 
     def _forward(self, head: ResponseHead | None, data: bytes, at: float, *, complete: bool) -> None:
-        self._active_at = self._now()
+        self._active_at = at
         observer = self._observer
         prefix = b""
         if head is not None:
@@ -373,17 +373,17 @@ class Exchange:
         elif self._relay is not None:
             self._end_relay()
             return
-        output = prefix + self._framed(self._filtered(data, complete=complete), complete=complete)
+        kept = data if self._filter is None else _filtered(self._filter, data, complete=complete)
+        output = prefix + self._framed(kept, complete=complete)
         if output:
             self._client.write(output)
         observer.on_delay(perf_counter() - at)
         if complete:
             self._complete_response()
-        if data:
-            observer.on_response_data(data, at)
+        is_behind = observer.on_response_data(data, at) if data else False
         if complete:
             self._finish_parsing()
-        elif observer.is_behind:
+        elif is_behind:
             self._parse_later()
 
     def _is_handled_otherwise(self, head: ResponseHead) -> bool:
@@ -395,12 +395,6 @@ class Exchange:
             self._send_unchanged()
             return True
         return False
-
-    def _filtered(self, data: bytes, *, complete: bool) -> bytes:
-        if self._filter is None:
-            return data
-        kept = self._filter.feed(data)
-        return kept + self._filter.flush() if complete else kept
 
     def _framed(self, data: bytes, *, complete: bool) -> bytes:
         if not self._writes_body:
@@ -706,6 +700,11 @@ class Exchange:
             self._active_at = self._now()
         self._last_unsent = unsent
         return self._request.complete or not upstream.is_writable
+
+
+def _filtered(filter_: UsageFrameFilter, data: bytes, *, complete: bool) -> bytes:
+    kept = filter_.feed(data)
+    return kept + filter_.flush() if complete else kept
 
 
 def _chunked(data: bytes, *, complete: bool) -> bytes:

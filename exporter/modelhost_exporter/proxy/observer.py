@@ -109,13 +109,22 @@ class Observer:
 
     def on_delay(self, seconds: float) -> None:
         """Note how long a part of the response stayed in the proxy."""
-        self._longest_delay = max(self._longest_delay, seconds)
+        if seconds > self._longest_delay:
+            self._longest_delay = seconds
 
-    def on_response_data(self, piece: bytes, at: float) -> None:
-        """Parse a first part of a piece of the response that was forwarded; ``at`` is when it was received."""
-        if self._parser is not None:
-            self._received_at = at
-            self._count(self._parser.feed(piece))
+    def on_response_data(self, piece: bytes, at: float) -> bool:
+        """Parse a first part of a piece of the response that was forwarded; ``at`` is when it was received.
+
+        Return whether there is more of it to parse.
+        """
+        parser = self._parser
+        if parser is None:
+            return False
+        self._received_at = at
+        progress = parser.feed(piece)
+        if progress.chunks:
+            self._count(progress)
+        return parser.is_behind
 
     @property
     def is_behind(self) -> bool:
@@ -125,7 +134,9 @@ class Observer:
     def parse_next(self) -> None:
         """Parse the next part."""
         if self._parser is not None:
-            self._count(self._parser.parse_next())
+            progress = self._parser.parse_next()
+            if progress.chunks:
+                self._count(progress)
 
     def stop_parsing(self) -> None:
         """Ignore what is not parsed yet."""
@@ -135,8 +146,6 @@ class Observer:
     def _count(self, progress: Progress) -> None:
         """Count the chunks of a part of a piece."""
         chunks, answer = progress
-        if not chunks:
-            return
         self._clock.chunk(self._received_at, answer=answer)
         if self._chunks is None:
             self._chunks = self._server.metrics.chunks(self._labels())

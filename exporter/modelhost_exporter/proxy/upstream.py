@@ -247,10 +247,9 @@ class UpstreamConnection(asyncio.Protocol):
         except httptools.HttpParserError:
             malformed = not self._complete
             self._surplus = True
-        self._deliver(receiver, rest, malformed=malformed or self._is_head_too_large())
-
-    def _is_head_too_large(self) -> bool:
-        return self._head_bytes > _MAX_HEAD_BYTES or (not self._has_head and len(self._fields) > _MAX_FIELDS)
+        if self._head_bytes > _MAX_HEAD_BYTES or len(self._fields) > _MAX_FIELDS:
+            malformed = True
+        self._deliver(receiver, rest, malformed=malformed)
 
     def _deliver(self, receiver: Receiver, rest: bytes, *, malformed: bool) -> None:
         """Deliver what one read contained, in order."""
