@@ -74,9 +74,11 @@ class Program:
 
 
 @contextlib.contextmanager
-def exporter(*flags: str, environment: Mapping[str, str] | None = None) -> Iterator[Program]:
-    """Run this exporter on a free port, with additional flags and environment variables."""
-    command = [*EXPORTER, "--web.listen-address=127.0.0.1:0", "--log.format=json", *flags]
+def exporter(
+    *flags: str, environment: Mapping[str, str] | None = None, python: str = sys.executable
+) -> Iterator[Program]:
+    """Run the exporter of a Python's environment on a free port, with additional flags and environment variables."""
+    command = [python, *EXPORTER[1:], "--web.listen-address=127.0.0.1:0", "--log.format=json", *flags]
     with _running(command, _logged_url, environment=environment) as program:
         yield program
 

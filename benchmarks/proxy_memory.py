@@ -1,4 +1,4 @@
-"""The proxy's resident memory during many requests and one large body."""
+"""The proxy's resident memory during many requests, one large body and many streams."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from benchmarks.measuring import Program, verdict
 from benchmarks.proxy_ways import CLIENTS, MODEL
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator
+    from collections.abc import Coroutine, Iterator, Sequence
 
 _MAX_GROWTH_MB = {"requests": 4.0, "body": 16.0}
+_MAX_STREAM_KB = 40.0
+_STREAM_FRAMES, _STREAM_RATE = 10, 1.0
 
 
 def report(url: str, program: Program, requests: int, body_bytes: int) -> Iterator[str]:
@@ -25,6 +27,20 @@ def report(url: str, program: Program, requests: int, body_bytes: int) -> Iterat
     yield _memory_line(f"{requests} requests", before, after, _MAX_GROWTH_MB["requests"])
     peak = run(_peak_while(load.large_body(url, body_bytes), program)) / 1e6
     yield _memory_line(f"a body of {body_bytes >> 20} MiB, peak", after, peak, _MAX_GROWTH_MB["body"])
+
+
+def report_streams(url: str, program: Program, streams: int) -> str:
+    """Return a line about the resident memory that many open streams take, each with a connection on both sides."""
+    before = program.resident_bytes()
+    requests = [load.question(url, MODEL, _STREAM_FRAMES, _STREAM_RATE)] * streams
+    peak = run(_peak_while(_streams(url, requests), program))
+    each = (peak - before) / streams / 1e3
+    mark = verdict(reached=each <= _MAX_STREAM_KB)
+    return f"resident memory of {streams} open streams: {each:.1f} kB each  {mark} (at most {_MAX_STREAM_KB:g} kB)"
+
+
+async def _streams(url: str, requests: Sequence[bytes]) -> None:
+    await load.streams(url, requests, _STREAM_RATE)
 
 
 def _memory_line(what: str, before: float, after: float, most: float) -> str:

@@ -20,7 +20,7 @@ _SCRAPES = 20
 _STREAMS, _RATE = 64, 20.0
 _SERIES = 5000
 _MAX_MODELS = 64
-_MAX_DELAY_MS = 5.0
+_MAX_DELAY_MS = 1.0
 
 
 def report(url: str, program: Program) -> str:

@@ -1,4 +1,4 @@
-"""The compared ways to an upstream: direct, nginx, a bare aiohttp proxy, this proxy, LiteLLM."""
+"""The compared ways to an upstream: direct, nginx, a bare aiohttp proxy, this proxy, an older one, LiteLLM."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     import contextlib
     from collections.abc import Iterator
 
-DIRECT, _NGINX, BARE, OURS, _LITELLM = "direct", "nginx", "bare aiohttp", "this proxy", "LiteLLM"
+DIRECT, NGINX, BARE, OURS = "direct", "nginx", "bare aiohttp", "this proxy"
+_BEFORE, _LITELLM = "before", "LiteLLM"
 MODEL = "bench"
 CLIENTS = 32
 _LITELLM_START_SECONDS = 120.0
@@ -72,8 +73,8 @@ class Way:
         return statistics.median(values) if values else None
 
 
-def start(stack: contextlib.ExitStack, litellm: str | None) -> Iterator[Way]:
-    """Start all ways whose program is installed."""
+def start(stack: contextlib.ExitStack, litellm: str | None, before: str | None = None) -> Iterator[Way]:
+    """Start all ways whose program is installed; ``before`` is the Python of an older version's environment."""
     port = free_port()
     stack.enter_context(listening([sys.executable, "-m", "benchmarks.upstream", str(port)], port))
     upstream = f"127.0.0.1:{port}"
@@ -88,8 +89,12 @@ def start(stack: contextlib.ExitStack, litellm: str | None) -> Iterator[Way]:
     bare = listening([sys.executable, "-m", "benchmarks.bare", str(port), f"http://{upstream}"], port, path="")
     program = stack.enter_context(bare)
     yield Way(BARE, program.url, program)
-    program = stack.enter_context(exporter(f"--proxy=bench=127.0.0.1:0=http://{upstream}"))
+    flag = f"--proxy=bench=127.0.0.1:0=http://{upstream}"
+    program = stack.enter_context(exporter(flag))
     yield Way(OURS, program.logged("proxying")["url"], program)
+    if before is not None:
+        program = stack.enter_context(exporter(flag, python=before))
+        yield Way(_BEFORE, program.logged("proxying")["url"], program)
     if litellm is None:
         print("LiteLLM is not installed (--litellm=PATH): left out")
     else:
@@ -106,7 +111,7 @@ def _nginx(stack: contextlib.ExitStack, nginx: str, folder: Path, upstream: str)
     program = stack.enter_context(
         listening([nginx, "-p", str(folder), "-e", "stderr", "-c", str(config)], port, path="")
     )
-    return Way(_NGINX, program.url, program)
+    return Way(NGINX, program.url, program)
 
 
 def _litellm(stack: contextlib.ExitStack, litellm: str, folder: Path, upstream: str) -> Way:

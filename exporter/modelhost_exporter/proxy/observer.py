@@ -109,8 +109,7 @@ class Observer:
 
     def on_delay(self, seconds: float) -> None:
         """Note how long a part of the response stayed in the proxy."""
-        if seconds > self._longest_delay:
-            self._longest_delay = seconds
+        self._longest_delay = max(self._longest_delay, seconds)
 
     def on_response_data(self, piece: bytes, at: float) -> bool:
         """Parse a first part of a piece of the response that was forwarded; ``at`` is when it was received.
