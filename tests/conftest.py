@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 from modelhost_exporter.logs.formatting import QueueingHandler
-from tests.support.past import Past, incidents, record, serving
+from tests.support import simulation
+from tests.support.past import INTERVAL, SECONDS, START, Past, record, serving
 from tests.support.programs import Exporter, running
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def past(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[P
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not recorded.exists():
             folder = tmp_path_factory.mktemp("recording")
-            record(folder, incidents())
+            record(folder, simulation.incidents(START, SECONDS, INTERVAL))
             folder.rename(recorded)
     copy = own / "past-copy"
     shutil.copytree(recorded, copy)  # a Prometheus writes to its folder

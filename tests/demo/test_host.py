@@ -17,6 +17,7 @@ from modelhost_exporter.proxy import self_metrics
 from modelhost_exporter.requests import metrics as request_metrics
 from modelhost_exporter.scraping import scrape
 from tests.demo.conftest import START, MakeHost
+from tests.support import simulation
 from tests.support.programs import installed
 from tests.support.readings import Page
 
@@ -55,23 +56,13 @@ def rising(page: str) -> Mapping[str, float]:
 @pytest.fixture(scope="module")
 def hour() -> list[str]:
     """Return a page for each minute of an hour with every incident."""
-    host = DemoHost(START, schedule=HOURLY)
-    try:
-        return [host.page(START + 60 * minute).decode() for minute in range(1, 61)]
-    finally:
-        host.close()
+    return simulation.pages(START, 60, incidents=True)
 
 
 @pytest.fixture(scope="module")
 def well() -> Page:
     """Return the page after half an hour in which nothing goes wrong."""
-    host = DemoHost(START, schedule=IncidentSchedule())
-    try:
-        for minute in range(1, 31):
-            page = host.page(START + 60 * minute)
-        return Page(page.decode())
-    finally:
-        host.close()
+    return Page(simulation.pages(START, 30, incidents=False)[-1])
 
 
 def test_an_hour_shows_every_family(hour: Sequence[str]) -> None:

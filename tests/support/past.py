@@ -9,8 +9,6 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 from modelhost_exporter.config.duration import parse_seconds
-from modelhost_exporter.demo.catalogue import USUAL_MODELS
-from modelhost_exporter.demo.incidents import HOURLY
 from tests.prometheus.rules import ALERTS, FOLDER
 from tests.support.programs import Program, fetch, free_port, installed, running, wait_until
 from tools import demo_history
@@ -69,11 +67,6 @@ def held(values: Iterable[tuple[float, str]]) -> Iterator[tuple[float, float]]:
         began = began if at - before <= INTERVAL else at
         before = at
         yield at, at - began
-
-
-def incidents() -> Iterator[bytes]:
-    """Yield the scrapes of a host on which everything goes wrong."""
-    return demo_history.scrapes(1, START, SECONDS, INTERVAL, models=USUAL_MODELS, schedule=HOURLY)
 
 
 def record(folder: Path, scrapes: Iterable[bytes]) -> None:
