@@ -92,7 +92,7 @@ async def test_many_upgrades_at_once_are_answered(start_proxied: StartProxied) -
     proxied = await start_proxied(always(reply(b"x")))
     count = 1000
     async with proxied.client() as client:
-        await client.send(b"GET / HTTP/1.1\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n" * count)
+        await client.send(b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n" * count)
         for _ in range(count):
             assert (await client.reply()).body == b"x"
     assert await proxied.observed(count) == [OTHER] * count

@@ -310,7 +310,7 @@ def test_a_new_exporter_can_listen_before_the_old_one_stops(start_exporter: Star
         old.process.wait(DEADLINE_SECONDS)
 
 
-@pytest.mark.parametrize(("host", "code"), [("localhost", 200), ("127.0.0.1:1", 200), ("evil.test", 403), ("", 403)])
+@pytest.mark.parametrize(("host", "code"), [("localhost", 200), ("127.0.0.1:1 ", 200), ("evil.test", 403), ("", 403)])
 def test_a_foreign_host_is_refused_on_loopback(
     start_exporter: StartExporter, tmp_path: Path, host: str, code: int
 ) -> None:

@@ -24,7 +24,7 @@ from modelhost_exporter.process.listening import refuse, service_unavailable
 from modelhost_exporter.proxy import headers
 from modelhost_exporter.proxy.errors import Refused
 from modelhost_exporter.proxy.headers import Field, index, make_field
-from modelhost_exporter.proxy.request_validation import refusal_of_unreadable
+from modelhost_exporter.proxy.request_validation import has_extra_spaces, refusal_of_unreadable
 from modelhost_exporter.proxy.self_metrics import TOO_LARGE_HEADERS
 
 if TYPE_CHECKING:
@@ -76,6 +76,11 @@ class Request:
     def is_http11(self) -> bool:
         """Whether its version is HTTP/1.1."""
         return self.version == "1.1"
+
+    @property
+    def expects_continue(self) -> bool:
+        """Whether its client waits for a 100 before it sends the body (RFC 9110, section 10.1.1)."""
+        return self.is_http11 and self.by_key.get(b"expect", b"").rstrip(b" \t").lower() == b"100-continue"
 
     @property
     def has_body(self) -> bool:
@@ -175,6 +180,8 @@ class DownstreamConnection(asyncio.Protocol):
         self._exchange: RequestHandler | None = None
         self._request: Request | None = None
         self._waiting = bytearray()
+        self._received: bytes | bytearray = b""  # what is being parsed
+        self._partial_head = bytearray()  # what was received of a head that is not complete
         self._head_bytes = 0  # received since the last part of a body: of heads, trailers and chunk extensions
         self._discards = False
         self._upgrading: Request | None = None
@@ -405,7 +412,7 @@ class DownstreamConnection(asyncio.Protocol):
             return
         if self._ready:
             self._begin_next()
-        elif self._waiting:
+        if self._waiting and not self._ready and not self._is_busy():  # also the rest of the request that has begun
             data, self._waiting = bytes(self._waiting), bytearray()
             self._feed(data)
 
@@ -433,13 +440,19 @@ class DownstreamConnection(asyncio.Protocol):
         if self._incoming is not None and self._incoming.is_head_complete:
             self._activity.active = loop_time()
         self._head_bytes += len(data)
+        if self._partial_head:
+            self._partial_head += data
+        self._received = self._partial_head or data
         try:
             parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             rest = self._after_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError as error:
             self._refuse_incoming(data, error)
+        self._received = b""
         if self._incoming is not None:
+            if not (self._incoming.is_head_complete or self._partial_head):
+                self._partial_head += data
             self._check_size(self._incoming)
         return rest
 
@@ -592,8 +605,18 @@ class DownstreamConnection(asyncio.Protocol):
         if self._is_too_large(incoming):
             incoming.refusal = self._too_large()
             self._discards = True
+        elif not self._received.startswith(b"%b %b H" % (incoming.method, incoming.target)):
+            self._check_spaces(incoming)
         self._head_bytes = 0
+        if self._partial_head:
+            self._partial_head = bytearray()
         self._ready.append(incoming)
+
+    def _check_spaces(self, request: Request) -> None:
+        """Refuse a request whose line llhttp accepts, where what is being parsed may begin with something else."""
+        if has_extra_spaces(self._received, request.method, request.target):
+            request.refusal = Refused(_BAD_REQUEST, "malformed HTTP request")
+            self._discards = True
 
     def _is_too_large(self, request: Request) -> bool:
         """Return whether a complete head is too large; bytes of a body may have arrived with it."""
