@@ -20,6 +20,7 @@ from modelhost_exporter.process.connection_limits import (
     loop_time,
 )
 from modelhost_exporter.process.descriptors import CONNECT, Descriptors
+from modelhost_exporter.process.hangups import Hangups
 from modelhost_exporter.process.listening import refuse, service_unavailable
 from modelhost_exporter.proxy import headers
 from modelhost_exporter.proxy.errors import Refused
@@ -190,6 +191,7 @@ class DownstreamConnection(asyncio.Protocol):
         self._is_rereading = False
         self._admitted = False
         self._is_paused = False
+        self._watched: int | None = None  # the socket, while it is not read
         self.is_writable = True
         self.address = ""
         """The client for limits per address."""
@@ -213,17 +215,26 @@ class DownstreamConnection(asyncio.Protocol):
             self._transport.write(data)
 
     def pause_reading(self) -> None:
-        """Stop reading the request."""
-        if self.is_open and self._transport is not None:
+        """Stop reading the request; that its client leaves is still noticed."""
+        if self.is_open and self._transport is not None and not self._is_paused:
             self._is_paused = True
             self._transport.pause_reading()
+            if self._tunnel is None:  # what was sent before the end of a WebSocket is still forwarded
+                self._watched = self._transport.get_extra_info("socket").fileno()
+                self._listener.connections.hangups.watch(self._watched, self.abort)
 
     def resume_reading(self) -> None:
         """Go on reading the request."""
         if self._is_paused and self.is_open and self._transport is not None:
             self._is_paused = False
+            self._stop_watching()
             self._activity.active = loop_time()
             self._transport.resume_reading()
+
+    def _stop_watching(self) -> None:
+        if self._watched is not None:
+            self._listener.connections.hangups.forget(self._watched)
+            self._watched = None
 
     def finished(self, *, keep_alive: bool) -> None:
         """End the exchange in progress, whose response was written; begin the next one, or close."""
@@ -334,6 +345,7 @@ class DownstreamConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - its reason changes nothing
         """End; a request in progress is cancelled."""
         self._transport = None
+        self._stop_watching()
         self._parser = None  # it refers to this connection: a cycle for each
         if self._lingering is not None:
             self._lingering.cancel()
@@ -655,6 +667,7 @@ class DownstreamConnections(ConnectionLimits[DownstreamConnection]):
         super().__init__(settings, descriptors or Descriptors())
         self.settings = settings
         self.metrics = metrics
+        self.hangups = Hangups()
 
     def opened(self) -> None:
         """Count a connection to an upstream."""

@@ -381,6 +381,7 @@ class Proxy:
         for listener in (*self._listeners, *self._removed):
             listener.abort()
         await asyncio.gather(*self._background, return_exceptions=True)
+        self.connections.hangups.close()
 
     async def listen(self, server: ProxiedServer) -> int:
         """Listen for one more server and return the port; CannotListen when that is not possible."""
