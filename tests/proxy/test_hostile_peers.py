@@ -46,6 +46,7 @@ async def test_a_response_without_a_body_ends_with_its_head(
         pytest.param(head("Content-Length: 0", status="099 Low"), id="a status below 100"),
         pytest.param(b"HTTP/2.0 200 OK\r\nContent-Length: 19\r\n\r\n", id="another version"),
         pytest.param(head("Content-Length: 9223372036854775808"), id="a length of 2^63"),
+        pytest.param(head(CHUNKED).replace(b"1.1", b"1.0", 1), id="chunks in HTTP/1.0"),
     ],
 )
 async def test_an_ambiguous_response_is_a_502(start_proxied: StartProxied, sent: bytes) -> None:

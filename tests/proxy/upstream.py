@@ -95,6 +95,10 @@ class Call:
                 while await self.reader.read(_LIMIT):
                     pass
 
+    def half_close(self) -> None:
+        """Send no more, and read on."""
+        self._writer.write_eof()
+
     def close(self) -> None:
         """Close the connection after what was sent."""
         self.ended = True
