@@ -291,7 +291,8 @@ class DownstreamConnection(asyncio.Protocol):
 
     def precedence(self, now: float) -> tuple[int, float] | None:
         """Return the sort key for closing connections to make room; None while a request is in progress."""
-        if self._phase() not in (Phase.IDLE, Phase.HEADERS) or self._is_sending(now):
+        is_over = self._lingering is not None  # and waits only for its client to close as well
+        if not (is_over or self._phase() in (Phase.IDLE, Phase.HEADERS)) or self._is_sending(now):
             return None
         return 0, self._activity.active
 
@@ -563,7 +564,7 @@ class DownstreamConnection(asyncio.Protocol):
     def _close_gracefully(self) -> None:
         """Close after what was written; what the client still sends is read, for else the kernel would reset."""
         transport = self._transport
-        if transport is None or transport.is_closing():
+        if transport is None or transport.is_closing() or self._lingering is not None:
             return
         request = self._request
         if not self._discards and request is not None and request.complete and not self._waiting:
