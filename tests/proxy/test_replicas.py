@@ -14,6 +14,7 @@ import pytest_asyncio
 from prometheus_client import CollectorRegistry
 
 from modelhost_exporter.config.address import Address
+from modelhost_exporter.config.duration import Seconds
 from modelhost_exporter.config.http_url import ServerUrl
 from modelhost_exporter.proxy.replicas import upstream_labels
 from modelhost_exporter.proxy.server import Proxy, ProxyEnvironment
@@ -58,9 +59,9 @@ class Balanced:
         )
         self.port = 0
 
-    async def get(self, data: bytes = request("/")) -> Reply:
+    async def get(self, data: bytes = request("/"), host: str = "127.0.0.1") -> Reply:
         """Send one request on a connection of its own and return the response."""
-        async with Client(self.port) as client:
+        async with Client(self.port, host=host) as client:
             await client.send(data)
             return await client.reply()
 
@@ -457,6 +458,41 @@ async def test_series_end_with_their_upstream(balance: StartBalanced) -> None:
     await balanced.until(lambda: balanced.value("up", 0) is None)
     assert balanced.value("ejections_total", 0) is None
     assert balanced.value("requests_in_flight", 0) is None
+
+
+@pytest.mark.parametrize("change", ["another setting", "another address", "fewer upstreams"])
+async def test_a_reload_keeps_the_health_of_an_upstream(balance: StartBalanced, change: str) -> None:
+    """An ejection goes on with its time, and so does the doubling of the next."""
+    balanced = await balance(*[always(reply(b"x"))] * 3)
+    await balanced.eject(1)
+    servers = {
+        "another setting": replace(balanced.server, connect_timeout=Seconds(3)),
+        "another address": replace(balanced.server, listen=Address("127.0.0.2", 0)),
+        "fewer upstreams": replace(balanced.server, upstreams=balanced.server.upstreams[:2]),
+    }
+    balanced.proxy.put_in_force(await balanced.proxy.prepare([servers[change]]))
+    listener = balanced.proxy._listeners[0]
+    balanced.port, host = listener.port, listener.address.host
+    assert balanced.value("up", 1) == 0
+    before = balanced.counts()
+    for _ in range(4):
+        await balanced.get(host=host)
+    assert balanced.counts()[1] == before[1]
+    balanced.now += 5.1
+    await balanced.get(host=host)
+    assert balanced.counts()[1] == before[1] + 1, "the trial"
+    assert balanced.value("up", 1) == 1
+    assert balanced.value("ejections_total", 1) == 1
+
+
+async def test_a_new_upstream_is_healthy(balance: StartBalanced) -> None:
+    """A reload that adds it knows nothing of it, and one that has a URL of its own inherits nothing."""
+    balanced = await balance(*[always(reply())] * 3)
+    both = balanced.server.upstreams
+    balanced.proxy.put_in_force(await balanced.proxy.prepare([replace(balanced.server, upstreams=both[:2])]))
+    await balanced.eject(1)
+    balanced.proxy.put_in_force(await balanced.proxy.prepare([replace(balanced.server, upstreams=(both[0], both[2]))]))
+    assert [balanced.value("up", number) for number in (0, 2)] == [1, 1]
 
 
 async def test_settings_that_were_replaced_report_no_health(balance: StartBalanced) -> None:

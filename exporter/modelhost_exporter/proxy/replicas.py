@@ -42,6 +42,7 @@ class Replicas:
         self._is_retired = False
         pairs = zip(server.upstreams, upstream_labels(server.upstreams), strict=True)
         self.balancer = Balancer([Replica(connect(url), label) for url, label in pairs], server.balance, now)
+        self.by_url = dict(zip(server.upstreams, self.balancer.replicas, strict=True))
         self.single = self.balancer.replicas[0].upstream if len(server.upstreams) == 1 else None
         """The only upstream; None where there are several."""
         if self.single is None:
@@ -83,9 +84,12 @@ class Replicas:
         if was_ejected != replica.is_ejected and not self._is_retired:
             self._metrics.up(self._server, replica.key, is_up=not replica.is_ejected)
 
-    def put_in_force(self) -> None:
-        """Report the health of these upstreams instead of that of the settings before."""
+    def put_in_force(self, before: Replicas | None = None) -> None:
+        """Report the health of these upstreams; one whose URL is not new keeps that of the settings before."""
         if self.single is None:
+            known = {} if before is None else before.by_url
+            for url in self.by_url.keys() & known.keys():
+                self.by_url[url].inherit_health(known[url])
             for replica in self.balancer.replicas:
                 self._metrics.up(self._server, replica.key, is_up=not replica.is_ejected)
 

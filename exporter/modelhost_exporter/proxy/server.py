@@ -270,7 +270,7 @@ class Listener:
         before, self.context = self.context, context
         self.connections.metrics.add_server(context.name)
         before.replicas.retire()
-        context.replicas.put_in_force()
+        context.replicas.put_in_force(before.replicas)
         self._contexts.add(context)
         return before
 
@@ -443,8 +443,9 @@ class Proxy:
             self._removed.add(listener)
             listener.context.replicas.retire()
             self._in_background(self._close_once_idle(listener))
+        moved = {listener.server_name: listener.context.replicas for listener in change.removed}
         for listener in change.started:
-            listener.context.replicas.put_in_force()
+            listener.context.replicas.put_in_force(moved.get(listener.server_name))
         self._listeners = [*(listener for listener, _ in change.kept), *change.started]
 
     async def _close_once_idle(self, listener: Listener) -> None:
