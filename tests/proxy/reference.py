@@ -11,8 +11,11 @@ import h11
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_EMPTY_LINES = re.compile(rb"\A(?:\r?\n)+")
-"""The one thing that the proxy accepts and h11 does not: lines before a request (RFC 9112, section 2.2)."""
+_EMPTY_LINES = re.compile(rb"\A[\r\n]+")
+"""The one thing that the proxy accepts and h11 does not: ends of lines before a request (RFC 9112, section 2.2).
+
+llhttp skips them in any form, and nothing of them is forwarded.
+"""
 _MAX_HEAD_BYTES = 1 << 20
 _HOP_BY_HOP = frozenset(
     b"connection keep-alive proxy-connection te trailer transfer-encoding upgrade"
@@ -103,7 +106,7 @@ class Reader:
         """Begin with the next message, if there are bytes of it."""
         if self._methods is None:
             self.rest = _EMPTY_LINES.sub(b"", self.rest)
-        if self.rest in (b"", b"\r"):
+        if not self.rest:
             return
         role = h11.SERVER if self._methods is None else h11.CLIENT
         self._connection = h11.Connection(role, max_incomplete_event_size=_MAX_HEAD_BYTES)

