@@ -19,24 +19,27 @@ if TYPE_CHECKING:
 
     from modelhost_exporter.engines.snapshot import EngineHistogram, Latency, Model, ServerSnapshot
 
+_OF_ENGINE = ("server", "upstream")
+"""Which engine: ``upstream`` distinguishes the replicas of a server, and is empty where it has one URL."""
+
 UP = gauge(
     "engine_up",
     "1 when the last poll succeeded and the next is not overdue, else 0.",
-    "server",
+    *_OF_ENGINE,
     note="While it is 0 the engine's other series are absent.",
 )
-INFO = gauge("engine_info", "Always 1, with the kind and version of the engine.", "server", "kind", "version")
-POLL_DURATION = gauge("engine_poll_duration_seconds", "Duration of the last poll, failed or not.", "server")
+INFO = gauge("engine_info", "Always 1, with the kind and version of the engine.", *_OF_ENGINE, "kind", "version")
+POLL_DURATION = gauge("engine_poll_duration_seconds", "Duration of the last poll, failed or not.", *_OF_ENGINE)
 LAST_SUCCESS = gauge(
     "engine_last_success_timestamp_seconds",
     "Time of the last successful poll, in seconds since 1970.",
-    "server",
+    *_OF_ENGINE,
     note="The age of everything that is shown of the engine.",
 )
 POLL_FAILURES = counter(
     "engine_poll_failures",
     "Polls that failed, and pages that failed in a poll that did not, by reason.",
-    "server",
+    *_OF_ENGINE,
     "reason",
 )
 UNPROXIED = gauge(
@@ -49,15 +52,15 @@ UNPROXIED = gauge(
     ),
 )
 _GAUGES = {
-    "requests_running": gauge("engine_requests_running", "Requests that the engine is processing.", "server"),
-    "requests_waiting": gauge("engine_requests_waiting", "Requests in the engine's queue.", "server"),
+    "requests_running": gauge("engine_requests_running", "Requests that the engine is processing.", *_OF_ENGINE),
+    "requests_waiting": gauge("engine_requests_waiting", "Requests in the engine's queue.", *_OF_ENGINE),
     "request_capacity": gauge(
-        "engine_request_capacity", "Requests that the engine can process at the same time.", "server"
+        "engine_request_capacity", "Requests that the engine can process at the same time.", *_OF_ENGINE
     ),
     "kv_cache_usage_ratio": gauge(
         "engine_kv_cache_usage_ratio",
         "Share of the KV cache in use, the mean of several engines.",
-        "server",
+        *_OF_ENGINE,
         note=(
             "llama.cpp: tokens of the busy slots over all that fit, an approximation; absent where the "
             "capacity is not known."
@@ -66,7 +69,7 @@ _GAUGES = {
     "kv_cache_capacity_tokens": gauge(
         "engine_kv_cache_capacity_tokens",
         "Tokens that fit in the KV cache of all engines.",
-        "server",
+        *_OF_ENGINE,
         note=(
             "llama.cpp: the context that its slots share, or that of all slots; absent where its command "
             "line, which distinguishes the two, cannot be read."
@@ -76,7 +79,7 @@ _GAUGES = {
 INPUT_TOKENS = counter(
     "engine_input_tokens",
     "Input tokens by cache result: hit, miss or unknown.",
-    "server",
+    *_OF_ENGINE,
     "cache",
     note="Disjoint; unknown where the engine does not report it.",
 )
@@ -84,36 +87,38 @@ _COUNTERS = {
     "output_tokens": counter(
         "engine_output_tokens",
         "Output tokens as the engine counts them.",
-        "server",
+        *_OF_ENGINE,
         note="llama.cpp's counter rises at the end of a request.",
     ),
     "prefill_seconds": counter(
         "engine_prefill_seconds",
         "Seconds spent on prompts, as the engine counts them.",
-        "server",
+        *_OF_ENGINE,
         note="Time of requests that are processed together may overlap.",
     ),
     "decode_seconds": counter(
         "engine_decode_seconds",
         "Seconds spent on output, as the engine counts them.",
-        "server",
+        *_OF_ENGINE,
         note="Time of requests that are processed together may overlap.",
     ),
-    "preemptions": counter("engine_preemptions", "Requests that were preempted to free KV cache for others.", "server"),
+    "preemptions": counter(
+        "engine_preemptions", "Requests that were preempted to free KV cache for others.", *_OF_ENGINE
+    ),
     "speculative_drafts": counter(
-        "engine_speculative_drafts", "Drafts of speculative decoding that were verified.", "server"
+        "engine_speculative_drafts", "Drafts of speculative decoding that were verified.", *_OF_ENGINE
     ),
     "speculative_draft_tokens": counter(
-        "engine_speculative_draft_tokens", "Tokens drafted by speculative decoding.", "server"
+        "engine_speculative_draft_tokens", "Tokens drafted by speculative decoding.", *_OF_ENGINE
     ),
     "speculative_accepted_tokens": counter(
-        "engine_speculative_accepted_tokens", "Drafted tokens that were accepted.", "server"
+        "engine_speculative_accepted_tokens", "Drafted tokens that were accepted.", *_OF_ENGINE
     ),
 }
 FINISHED = counter(
     "engine_requests_finished",
     "Finished requests by reason.",
-    "server",
+    *_OF_ENGINE,
     "finish_reason",
     note="stop, length, abort, error, other; unknown where the engine does not report it.",
 )
@@ -122,45 +127,45 @@ _LATENCIES: Mapping[Latency, Family] = {
         "engine_time_to_first_token_seconds",
         "Time to first token as the engine measures it, with the engine's bounds.",
         (),
-        "server",
+        *_OF_ENGINE,
         note="Time before the request reached the engine is missing.",
     ),
     "inter_token_latency": histogram(
         "engine_inter_token_latency_seconds",
         "Time between two outputs of a request, with the engine's bounds.",
         (),
-        "server",
+        *_OF_ENGINE,
         note="One output may hold several tokens.",
     ),
     "time_per_output_token": histogram(
         "engine_time_per_output_token_seconds",
         "Mean time per output token of each request, with the engine's bounds.",
         (),
-        "server",
+        *_OF_ENGINE,
     ),
     "request_duration": histogram(
         "engine_request_duration_seconds",
         "Duration of requests as the engine measures them, with the engine's bounds.",
         (),
-        "server",
+        *_OF_ENGINE,
     ),
     "request_queue": histogram(
-        "engine_request_queue_seconds", "Time of requests in the engine's queue, with its own bounds.", (), "server"
+        "engine_request_queue_seconds", "Time of requests in the engine's queue, with its own bounds.", (), *_OF_ENGINE
     ),
     "request_prefill": histogram(
         "engine_request_prefill_seconds",
         "Time of requests in their prompt phase, with the engine's bounds.",
         (),
-        "server",
+        *_OF_ENGINE,
     ),
     "request_decode": histogram(
         "engine_request_decode_seconds",
         "Time of requests in their output phase, with the engine's bounds.",
         (),
-        "server",
+        *_OF_ENGINE,
     ),
 }
-_OF_MODEL = ("server", "model")
+_OF_MODEL = (*_OF_ENGINE, "model")
 MODEL_INFO = gauge(
     "model_info",
     "Always 1, with labels that describe the model.",
@@ -251,6 +256,9 @@ FAMILIES = (
 
 _MAX_LABEL = 128
 
+EngineKey = tuple[str, str]
+"""The values of the labels ``server`` and ``upstream``."""
+
 
 @dataclass(frozen=True)
 class ModelState:
@@ -269,7 +277,7 @@ class ModelState:
 
 @dataclass(frozen=True)
 class ServerState:
-    """One server as it is shown."""
+    """One server, or one replica of a server, as it is shown."""
 
     server: str
     snapshot: ServerSnapshot | None
@@ -280,41 +288,41 @@ class ServerState:
     poll_seconds: float | None = None
     last_success: float | None = None
     failures: Mapping[str, int] = field(default_factory=dict)
-    unproxied_ratio: float | None = None
+    upstream: str = ""
+    """Which of its replicas; empty where it has one URL."""
 
     def without_answer(self) -> ServerState:
         """Return this state as that of a server that does not answer."""
-        return replace(self, snapshot=None, engine=Engine(), poll_seconds=None, unproxied_ratio=None)
+        return replace(self, snapshot=None, engine=Engine(), poll_seconds=None)
 
 
 def families(state: ServerState) -> Iterator[Metric]:
     """Yield the families that a server's state fills."""
-    name = state.server
-    yield from UP.by([((name,), float(state.snapshot is not None))])
-    yield from POLL_DURATION.by([((name,), state.poll_seconds)])
-    yield from LAST_SUCCESS.by([((name,), state.last_success)])
-    yield from POLL_FAILURES.by(((name, reason), failures) for reason, failures in state.failures.items())
-    yield from UNPROXIED.by([((name,), state.unproxied_ratio)])
+    key = state.server, state.upstream
+    yield from UP.by([(key, float(state.snapshot is not None))])
+    yield from POLL_DURATION.by([(key, state.poll_seconds)])
+    yield from LAST_SUCCESS.by([(key, state.last_success)])
+    yield from POLL_FAILURES.by(((*key, reason), failures) for reason, failures in state.failures.items())
     if state.snapshot is not None:
-        yield from INFO.by([((name, state.snapshot.kind, _short(state.snapshot.version)), 1)])
-        yield from _of_engine(name, state.engine)
-        yield from _of_models(name, state.models)
-    yield from _counted(name, state.models)
+        yield from INFO.by([((*key, state.snapshot.kind, _short(state.snapshot.version)), 1)])
+        yield from _of_engine(key, state.engine)
+        yield from _of_models(key, state.models)
+    yield from _counted(key, state.models)
 
 
-def _of_engine(server: str, engine: Engine) -> Iterator[Metric]:
+def _of_engine(key: EngineKey, engine: Engine) -> Iterator[Metric]:
     for field_name, family in (_GAUGES | _COUNTERS).items():
-        yield from family.by([((server,), getattr(engine, field_name))])
-    yield from INPUT_TOKENS.by(((server, cache), value) for cache, value in engine.input_tokens.items())
-    yield from FINISHED.by(((server, reason), value) for reason, value in engine.requests_finished.items())
+        yield from family.by([(key, getattr(engine, field_name))])
+    yield from INPUT_TOKENS.by(((*key, cache), value) for cache, value in engine.input_tokens.items())
+    yield from FINISHED.by(((*key, reason), value) for reason, value in engine.requests_finished.items())
     for latency, family in _LATENCIES.items():
         if latency in engine.latencies:
-            yield _histogram(family, server, engine.latencies[latency])
+            yield _histogram(family, key, engine.latencies[latency])
 
 
-def _histogram(family: Family, server: str, measured: EngineHistogram) -> Metric:
+def _histogram(family: Family, key: EngineKey, measured: EngineHistogram) -> Metric:
     metric = Metric(family.name, family.help, "histogram")
-    labels = {"server": server}
+    labels = dict(zip(_OF_ENGINE, key, strict=True))
     metric.samples = [
         Sample(f"{family.name}_bucket", {**labels, "le": _bound(bound)}, value) for bound, value in measured.buckets
     ]
@@ -328,8 +336,8 @@ def _bound(bound: float) -> str:
     return written
 
 
-def _of_models(server: str, models: Mapping[str, ModelState]) -> Iterator[Metric]:
-    yield from MODEL_INFO.by(((server, label, *_described(state.model)), 1) for label, state in models.items())
+def _of_models(key: EngineKey, models: Mapping[str, ModelState]) -> Iterator[Metric]:
+    yield from MODEL_INFO.by(((*key, label, *_described(state.model)), 1) for label, state in models.items())
     plain: Mapping[Family, Callable[[ModelState], float | None]] = {
         LOADED: lambda state: None if state.loaded is None else float(state.loaded),
         CONTEXT: lambda state: state.model.context_length if state.loaded is not False else None,
@@ -337,20 +345,20 @@ def _of_models(server: str, models: Mapping[str, ModelState]) -> Iterator[Metric
         LOAD_DURATION: lambda state: state.load_seconds,
     }
     for family, value_of in plain.items():
-        yield from family.by(((server, label), value_of(state)) for label, state in models.items())
+        yield from family.by(((*key, label), value_of(state)) for label, state in models.items())
     yield from MEMORY.by(
-        ((server, label, kind), value)
+        ((*key, label, kind), value)
         for label, state in models.items()
         for kind, value in (("vram", state.vram_bytes), ("ram", state.ram_bytes))
     )
 
 
-def _counted(server: str, models: Mapping[str, ModelState]) -> Iterator[Metric]:
+def _counted(key: EngineKey, models: Mapping[str, ModelState]) -> Iterator[Metric]:
     """Yield what we count ourselves, also while the server does not answer."""
-    yield from LOADS.by(((server, label), state.loads) for label, state in models.items())
-    yield from UNLOADS.by(((server, label), state.unloads) for label, state in models.items())
+    yield from LOADS.by(((*key, label), state.loads) for label, state in models.items())
+    yield from UNLOADS.by(((*key, label), state.unloads) for label, state in models.items())
     yield from ENERGY.by(
-        ((server, label, attribution), joules)
+        ((*key, label, attribution), joules)
         for label, state in models.items()
         for attribution, joules in state.joules.items()
     )
