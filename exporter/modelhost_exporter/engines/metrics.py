@@ -27,20 +27,27 @@ UP = gauge(
     "1 when the last poll succeeded and the next is not overdue, else 0.",
     *_OF_ENGINE,
     note="While it is 0 the engine's other series are absent.",
+    combine="each",
 )
-INFO = gauge("engine_info", "Always 1, with the kind and version of the engine.", *_OF_ENGINE, "kind", "version")
-POLL_DURATION = gauge("engine_poll_duration_seconds", "Duration of the last poll, failed or not.", *_OF_ENGINE)
+INFO = gauge(
+    "engine_info", "Always 1, with the kind and version of the engine.", *_OF_ENGINE, "kind", "version", combine="each"
+)
+POLL_DURATION = gauge(
+    "engine_poll_duration_seconds", "Duration of the last poll, failed or not.", *_OF_ENGINE, combine="max"
+)
 LAST_SUCCESS = gauge(
     "engine_last_success_timestamp_seconds",
     "Time of the last successful poll, in seconds since 1970.",
     *_OF_ENGINE,
     note="The age of everything that is shown of the engine.",
+    combine="min",
 )
 POLL_FAILURES = counter(
     "engine_poll_failures",
     "Polls that failed, and pages that failed in a poll that did not, by reason.",
     *_OF_ENGINE,
     "reason",
+    combine="sum",
 )
 UNPROXIED = gauge(
     "engine_unproxied_tokens_ratio",
@@ -52,10 +59,12 @@ UNPROXIED = gauge(
     ),
 )
 _GAUGES = {
-    "requests_running": gauge("engine_requests_running", "Requests that the engine is processing.", *_OF_ENGINE),
-    "requests_waiting": gauge("engine_requests_waiting", "Requests in the engine's queue.", *_OF_ENGINE),
+    "requests_running": gauge(
+        "engine_requests_running", "Requests that the engine is processing.", *_OF_ENGINE, combine="sum"
+    ),
+    "requests_waiting": gauge("engine_requests_waiting", "Requests in the engine's queue.", *_OF_ENGINE, combine="sum"),
     "request_capacity": gauge(
-        "engine_request_capacity", "Requests that the engine can process at the same time.", *_OF_ENGINE
+        "engine_request_capacity", "Requests that the engine can process at the same time.", *_OF_ENGINE, combine="sum"
     ),
     "kv_cache_usage_ratio": gauge(
         "engine_kv_cache_usage_ratio",
@@ -65,6 +74,7 @@ _GAUGES = {
             "llama.cpp: tokens of the busy slots over all that fit, an approximation; absent where the "
             "capacity is not known."
         ),
+        combine="max",
     ),
     "kv_cache_capacity_tokens": gauge(
         "engine_kv_cache_capacity_tokens",
@@ -74,6 +84,7 @@ _GAUGES = {
             "llama.cpp: the context that its slots share, or that of all slots; absent where its command "
             "line, which distinguishes the two, cannot be read."
         ),
+        combine="sum",
     ),
 }
 INPUT_TOKENS = counter(
@@ -82,6 +93,7 @@ INPUT_TOKENS = counter(
     *_OF_ENGINE,
     "cache",
     note="Disjoint; unknown where the engine does not report it.",
+    combine="sum",
 )
 _COUNTERS = {
     "output_tokens": counter(
@@ -89,30 +101,33 @@ _COUNTERS = {
         "Output tokens as the engine counts them.",
         *_OF_ENGINE,
         note="llama.cpp's counter rises at the end of a request.",
+        combine="sum",
     ),
     "prefill_seconds": counter(
         "engine_prefill_seconds",
         "Seconds spent on prompts, as the engine counts them.",
         *_OF_ENGINE,
         note="Time of requests that are processed together may overlap.",
+        combine="sum",
     ),
     "decode_seconds": counter(
         "engine_decode_seconds",
         "Seconds spent on output, as the engine counts them.",
         *_OF_ENGINE,
         note="Time of requests that are processed together may overlap.",
+        combine="sum",
     ),
     "preemptions": counter(
-        "engine_preemptions", "Requests that were preempted to free KV cache for others.", *_OF_ENGINE
+        "engine_preemptions", "Requests that were preempted to free KV cache for others.", *_OF_ENGINE, combine="sum"
     ),
     "speculative_drafts": counter(
-        "engine_speculative_drafts", "Drafts of speculative decoding that were verified.", *_OF_ENGINE
+        "engine_speculative_drafts", "Drafts of speculative decoding that were verified.", *_OF_ENGINE, combine="sum"
     ),
     "speculative_draft_tokens": counter(
-        "engine_speculative_draft_tokens", "Tokens drafted by speculative decoding.", *_OF_ENGINE
+        "engine_speculative_draft_tokens", "Tokens drafted by speculative decoding.", *_OF_ENGINE, combine="sum"
     ),
     "speculative_accepted_tokens": counter(
-        "engine_speculative_accepted_tokens", "Drafted tokens that were accepted.", *_OF_ENGINE
+        "engine_speculative_accepted_tokens", "Drafted tokens that were accepted.", *_OF_ENGINE, combine="sum"
     ),
 }
 FINISHED = counter(
@@ -121,6 +136,7 @@ FINISHED = counter(
     *_OF_ENGINE,
     "finish_reason",
     note="stop, length, abort, error, other; unknown where the engine does not report it.",
+    combine="sum",
 )
 _LATENCIES: Mapping[Latency, Family] = {
     "time_to_first_token": histogram(
@@ -129,6 +145,7 @@ _LATENCIES: Mapping[Latency, Family] = {
         (),
         *_OF_ENGINE,
         note="Time before the request reached the engine is missing.",
+        combine="sum",
     ),
     "inter_token_latency": histogram(
         "engine_inter_token_latency_seconds",
@@ -136,33 +153,42 @@ _LATENCIES: Mapping[Latency, Family] = {
         (),
         *_OF_ENGINE,
         note="One output may hold several tokens.",
+        combine="sum",
     ),
     "time_per_output_token": histogram(
         "engine_time_per_output_token_seconds",
         "Mean time per output token of each request, with the engine's bounds.",
         (),
         *_OF_ENGINE,
+        combine="sum",
     ),
     "request_duration": histogram(
         "engine_request_duration_seconds",
         "Duration of requests as the engine measures them, with the engine's bounds.",
         (),
         *_OF_ENGINE,
+        combine="sum",
     ),
     "request_queue": histogram(
-        "engine_request_queue_seconds", "Time of requests in the engine's queue, with its own bounds.", (), *_OF_ENGINE
+        "engine_request_queue_seconds",
+        "Time of requests in the engine's queue, with its own bounds.",
+        (),
+        *_OF_ENGINE,
+        combine="sum",
     ),
     "request_prefill": histogram(
         "engine_request_prefill_seconds",
         "Time of requests in their prompt phase, with the engine's bounds.",
         (),
         *_OF_ENGINE,
+        combine="sum",
     ),
     "request_decode": histogram(
         "engine_request_decode_seconds",
         "Time of requests in their output phase, with the engine's bounds.",
         (),
         *_OF_ENGINE,
+        combine="sum",
     ),
 }
 _OF_MODEL = (*_OF_ENGINE, "model")
@@ -175,8 +201,11 @@ MODEL_INFO = gauge(
     "parameters",
     "format",
     note="As the server describes it; empty where it does not.",
+    combine="max",
 )
-LOADED = gauge("model_loaded", "1 when the model is loaded, 0 when it is unloaded or asleep.", *_OF_MODEL)
+LOADED = gauge(
+    "model_loaded", "1 when the model is loaded, 0 when it is unloaded or asleep.", *_OF_MODEL, combine="max"
+)
 MEMORY = gauge(
     "model_memory_bytes",
     "Memory of a loaded model by type (vram, ram).",
@@ -187,28 +216,38 @@ MEMORY = gauge(
         "processes: mapped model files count as ram as far as they are resident, and vram is what the "
         "GPU driver reports by process."
     ),
+    combine="sum",
 )
-CONTEXT = gauge("model_context_length_tokens", "Tokens that one request of this model can hold.", *_OF_MODEL)
+CONTEXT = gauge(
+    "model_context_length_tokens", "Tokens that one request of this model can hold.", *_OF_MODEL, combine="min"
+)
 EXPIRES = gauge(
     "model_expires_timestamp_seconds",
     "Time at which the model will be unloaded unless it is used, in seconds since 1970.",
     *_OF_MODEL,
     note="Absent when it stays loaded.",
+    combine="max",
 )
 LOADS = counter(
-    "model_loads", "Number of times the model was loaded.", *_OF_MODEL, note="As far as seen between two polls."
+    "model_loads",
+    "Number of times the model was loaded.",
+    *_OF_MODEL,
+    note="As far as seen between two polls.",
+    combine="sum",
 )
 UNLOADS = counter(
     "model_unloads",
     "Number of times the model was unloaded or fell asleep.",
     *_OF_MODEL,
     note="As far as seen between two polls.",
+    combine="sum",
 )
 LOAD_DURATION = gauge(
     "model_load_duration_seconds",
     "Duration of the model's last load.",
     *_OF_MODEL,
     note="As the engine reports it, or as it reported it to the request that waited for it.",
+    combine="max",
 )
 ENERGY = counter(
     "model_energy_joules",
@@ -220,6 +259,7 @@ ENERGY = counter(
         "shared where it is estimated from the model's share of the used memory. Absent where a GPU does "
         "not count its energy, or its memory by process, and with MIG."
     ),
+    combine="sum",
 )
 COLD_STARTS = counter(
     "request_cold_starts",
@@ -243,8 +283,11 @@ PROBES = counter(
         "ok, client_error, server_error, timeout, upstream_unreachable, or not_understood for a response "
         "that is no valid one."
     ),
+    combine="sum",
 )
-PROBE_DURATION = histogram("probe_duration_seconds", "Duration of probes with outcome ok.", DURATION, *_OF_MODEL)
+PROBE_DURATION = histogram(
+    "probe_duration_seconds", "Duration of probes with outcome ok.", DURATION, *_OF_MODEL, combine="sum"
+)
 FAMILIES = (
     *(UP, INFO, POLL_DURATION, LAST_SUCCESS, POLL_FAILURES, UNPROXIED),
     *_GAUGES.values(),
