@@ -366,3 +366,15 @@ def test_a_url_that_is_given_twice_is_rejected_without_a_proxy_too() -> None:
     """Its series would be the same."""
     with pytest.raises(ConfigError, match=r"servers\[0\]: urls: http://h:80 is given twice"):
         flags(file="servers: [{name: a, urls: ['http://h', 'http://h:80/']}]")
+
+
+@pytest.mark.parametrize("length", [288, 289])
+def test_the_label_of_a_replica_is_bounded(length: int) -> None:
+    """The path is part of it where hosts and ports are alike."""
+    path = "p" * length
+    text = f"servers: [{{name: a, urls: ['http://127.0.0.1:1', 'http://127.0.0.1:1/{path}']}}]"
+    if len(f"127.0.0.1:1/{path}") <= 300:
+        assert flags(file=text).polled[1].upstream == f"127.0.0.1:1/{path}"
+        return
+    with pytest.raises(ConfigError, match=r"servers\[0\]: urls: 127\.0\.0\.1:1/p+\.\.\. has more than 300 characters"):
+        flags(file=text)

@@ -28,6 +28,9 @@ NOT_POLLED = ("anthropic", "other")
 MAX_NAME = 128
 """Characters of a server's name, which is a label of most metrics."""
 
+MAX_UPSTREAM = 300
+"""Characters of the label ``upstream``: a host name has at most 253."""
+
 _FIELD_NAME = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)  # RFC 9110, section 5.1
 _HOST_NAME = re.compile(r"[\w.-]+", re.ASCII)
 _PROXY_FORM = "[NAME=]LISTEN=URL, such as ollama=127.0.0.1:8434=http://127.0.0.1:11434"
@@ -159,13 +162,16 @@ class Server:
             )
 
     def _reject_equal_replicas(self) -> None:
-        """Reject what cannot be balanced, or be told apart: one upstream alone, or the same one twice."""
+        """Reject what cannot be balanced or told apart: one upstream, the same one twice, a label too long."""
         if self.url is not None and self.proxy is not None and self.proxy.balance != Balance():
             raise ValueError("proxy.balance has no effect with one url: give several urls, or remove it")
         origins = [url.origin for url in self.urls]
         for number, url in enumerate(self.urls):
             if origins.index(url.origin) < number:
                 raise ValueError(f"urls: {url.text} is given twice")
+        for label in upstream_labels(self.upstreams):
+            if len(label) > MAX_UPSTREAM:
+                raise ValueError(f"urls: {label[:40]}... has more than {MAX_UPSTREAM} characters, too many for a label")
 
     def _reject_probe_without_polls(self) -> None:
         """Reject a probe that would never run: which models it may use is known from polls."""
