@@ -193,6 +193,19 @@ def test_a_replica_has_the_traffic_that_was_sent_to_it() -> None:
     assert polled(Passed(requests={"m": 4, "n": 1}, attempts=SentToReplica(1, 1))) == [True, False]
 
 
+def test_traffic_of_a_replica_that_is_counted_late_is_not_missed() -> None:
+    """The count by replica is up to a second older than that of the server: a poll in between waits for it."""
+    passed = [Passed(requests={"m": 1}, attempts=SentToReplica())]
+    traffic = ProxyTraffic(lambda: passed[0])
+    traffic.begin_poll()
+    assert not traffic(None)
+    passed[0] = Passed(requests={"m": 1}, attempts=SentToReplica(1))
+    traffic.begin_poll()
+    assert traffic(None)
+    traffic.begin_poll()
+    assert not traffic(None)
+
+
 def test_the_share_of_several_replicas() -> None:
     """Their engines' tokens are added up; what passed is the same for all, and most where the polls began first."""
     assert unproxied_ratio([TokenTotals(300, 200), TokenTotals(100, 180)]) == 0.5

@@ -132,7 +132,7 @@ class ProxyTraffic:
 
     def __call__(self, names: frozenset[str] | None) -> bool:
         """Return whether requests for a model of these names (None: for any) came, or are in progress."""
-        return self._came(names) and self._is_reached
+        return self._is_reached and self._came(names)  # in this order: what was sent is counted up to a second later
 
     def _came(self, names: frozenset[str] | None) -> bool:
         passed = self._passed()
