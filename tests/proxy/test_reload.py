@@ -186,7 +186,7 @@ def test_a_detected_kind_is_the_proxy_s(start_exporter: StartExporter, tmp_path:
         both = entry("a", server.url, "127.0.0.1:0") | {"poll": {"interval": "1h"}}
         write(file, both)
         exporter = start_exporter(f"--config.file={file}")
-        wait_until(lambda: b'modelhost_engine_up{server="a"} 1.0' in exporter.page(), "it is detected")
+        wait_until(lambda: b'modelhost_engine_up{server="a",upstream=""} 1.0' in exporter.page(), "it is detected")
         state = b'modelhost_proxy_include_usage{server="a",state="trial"} 1.0'
         connection = http.client.HTTPConnection(proxy_address(exporter, "a"), timeout=DEADLINE_SECONDS)
         body = json.dumps({"model": "m", "stream": True, "messages": []})
@@ -208,7 +208,7 @@ def test_a_model_that_polling_lists_takes_a_place(start_exporter: StartExporter,
         (listed,) = [model["id"] for model in json.loads(models)["data"]]
         write(file, entry("a", server.url, "127.0.0.1:0") | {"poll": {"interval": "1h"}, "max_models": 1})
         exporter = start_exporter(f"--config.file={file}")
-        wait_until(lambda: b'modelhost_engine_up{server="a"} 1.0' in exporter.page(), "it is polled")
+        wait_until(lambda: b'modelhost_engine_up{server="a",upstream=""} 1.0' in exporter.page(), "it is polled")
         connection = http.client.HTTPConnection(proxy_address(exporter, "a"), timeout=DEADLINE_SECONDS)
         for model in ("made up", "another", listed):
             connection.request("POST", STREAM_PATH, json.dumps({"model": model, "messages": []}))

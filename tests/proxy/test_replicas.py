@@ -15,8 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from modelhost_exporter.config.address import Address
 from modelhost_exporter.config.duration import Seconds
-from modelhost_exporter.config.http_url import ServerUrl
-from modelhost_exporter.proxy.replicas import upstream_labels
+from modelhost_exporter.config.http_url import ServerUrl, upstream_labels
 from modelhost_exporter.proxy.server import Proxy, ProxyEnvironment
 from modelhost_exporter.proxy.settings import ProxiedServer
 from tests.proxy.client import Client, request
@@ -518,6 +517,7 @@ async def test_settings_that_were_replaced_report_no_health(balance: StartBalanc
 @pytest.mark.parametrize(
     ("urls", "labels"),
     [
+        (["http://a:1"], [""]),
         (["http://a:1", "http://b:1/v1"], ["a:1", "b:1"]),
         (["http://a", "https://a"], ["a:80", "a:443"]),
         (["http://[::1]:1/a", "http://[::1]:1/b"], ["[::1]:1/a", "[::1]:1/b"]),
@@ -525,5 +525,5 @@ async def test_settings_that_were_replaced_report_no_health(balance: StartBalanc
     ],
 )
 def test_labels(urls: list[str], labels: list[str]) -> None:
-    """Host and port; more only where they would be alike."""
+    """Host and port; more only where they would be alike, and nothing for a single URL."""
     assert upstream_labels([ServerUrl.from_text(url) for url in urls]) == labels

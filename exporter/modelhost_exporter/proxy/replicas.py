@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from modelhost_exporter.config.http_url import upstream_labels
 from modelhost_exporter.proxy.balancing import Balancer, Replica
 
 if TYPE_CHECKING:
@@ -143,11 +144,3 @@ class Attempts:
         """Note that a WebSocket was accepted: it may stay open for days, which a trial does not wait for."""
         if self._choice is not None:
             self._replicas.judge(self._choice, failed=False)
-
-
-def upstream_labels(urls: Sequence[ServerUrl]) -> list[str]:
-    """Return host and port of each URL; with the path, or as a whole, where they would not differ."""
-    labels = [url.host_port for url in urls]
-    if len(set(labels)) < len(urls):
-        labels = [f"{url.host_port}{url.prefix}" for url in urls]
-    return labels if len(set(labels)) == len(urls) else [url.text for url in urls]
