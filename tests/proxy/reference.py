@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _EMPTY_LINES = re.compile(rb"\A[\r\n]+")
-"""The one thing that the proxy accepts and h11 does not: ends of lines before a request (RFC 9112, section 2.2).
+"""The one thing that the proxy accepts and h11 does not: ends of lines before a message (RFC 9112, section 2.2).
 
 llhttp skips them in any form, and nothing of them is forwarded.
 """
@@ -104,8 +104,7 @@ class Reader:
 
     def _begin(self) -> None:
         """Begin with the next message, if there are bytes of it."""
-        if self._methods is None:
-            self.rest = _EMPTY_LINES.sub(b"", self.rest)
+        self.rest = _EMPTY_LINES.sub(b"", self.rest)
         if not self.rest:
             return
         role = h11.SERVER if self._methods is None else h11.CLIENT
