@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from grafana import queries as q
 from grafana import style as s
+from grafana.engine_queries import CHOSEN, together
 from grafana.panels import NOT_REPORTED, graph, listing, number, states
 from grafana.queries import Query, now
 
-CHOSEN = 'server=~"$server"'
 KEYS = ("instance", "server", "model")
 LEGEND = "{{instance}} {{server}} {{model}}"
 NO_MODEL = "No model found"
@@ -18,8 +18,8 @@ def loaded() -> tuple[s.Builder, ...]:
     return (
         number(
             "Models loaded",
-            "Models that are loaded. Good: those in use.",
-            now(q.or_zero(q.total(q.select("modelhost_model_loaded", CHOSEN)))),
+            "Models that are loaded, by at least one replica. Good: those in use.",
+            now(q.or_zero(q.total(together("modelhost_model_loaded", *KEYS)))),
             unit=s.COUNT,
         ),
         number(
@@ -55,8 +55,8 @@ def loads() -> s.Builder:
     """Draw when models were loaded."""
     return states(
         "Loaded",
-        "When each model was loaded. Good: no frequent changes, since users wait for each load.",
-        Query(q.highest(q.select("modelhost_model_loaded", CHOSEN), *KEYS), LEGEND),
+        "When each model was loaded, by at least one replica. Good: no frequent changes: users wait for each load.",
+        Query(together("modelhost_model_loaded", *KEYS), LEGEND),
         texts={0: ("not loaded", s.GREY), 1: ("loaded", s.GREEN)},
         empty=NO_MODEL,
     ).span(8)
@@ -118,10 +118,10 @@ def energy_by_attribution() -> s.Builder:
 def listed() -> s.Builder:
     """List the models."""
     labels = (*KEYS, "family", "parameters", "quantization", "format")
-    info = q.total(q.select("modelhost_model_info", CHOSEN), *labels)
+    info = together("modelhost_model_info", *labels)
 
     def joined(metric: str) -> Query:
-        value = q.highest(q.select(f"modelhost_model_{metric}", CHOSEN), *KEYS)
+        value = together(f"modelhost_model_{metric}", *KEYS)
         return now(f"{value} * on (instance, server, model) group_right () {info}")
 
     expires = now(f"({joined('expires_timestamp_seconds').expr} - time()) > 0")

@@ -7,9 +7,19 @@ from grafana import queries as q
 from grafana import style as s
 from grafana.board import Board, Variable, row
 from grafana.engine_models import loaded, models
-from grafana.engine_queries import CHOSEN, KEYS, LEGEND, NO_SERVER, gauge, rate
+from grafana.engine_queries import (
+    CHOSEN,
+    LEGEND,
+    NO_SERVER,
+    REPLICA,
+    REPLICA_LEGEND,
+    gauge,
+    rate,
+    together,
+)
 from grafana.panels import NOT_REPORTED, graph, listing, number, per_request, states
 from grafana.queries import Query, now
+from grafana.replicas import replicas
 
 SERVER = Variable("server", "Server", q.values_of("server", "modelhost_engine_up"))
 
@@ -23,6 +33,7 @@ def board() -> Board:
         (
             row("Now", up(), running_now(), waiting_now(), preempted_now(), *loaded(), servers()),
             row("Load", up_states(), running(), waiting(), cache(), capacity(), preemptions()),
+            row("Replicas", *replicas(), collapsed=True),
             row("Latency: engine and proxy", *work.latencies(), work.queue(), work.phases(), work.inter_token()),
             row(
                 "Tokens",
@@ -44,7 +55,7 @@ def up() -> s.Builder:
     """Show the share of servers that are up."""
     return number(
         "Servers up",
-        "Share of the configured model servers whose last poll succeeded. Good: all.",
+        "Share of the configured model servers and replicas whose last poll succeeded. Good: all.",
         now(q.over("avg", q.select("modelhost_engine_up", CHOSEN))),
         unit=s.RATIO,
         steps=s.ALL_IS_WELL,
@@ -85,15 +96,16 @@ def preempted_now() -> s.Builder:
 
 def servers() -> s.Builder:
     """List the servers."""
-    labels = (*KEYS, "kind", "version")
-    info = q.total(q.select("modelhost_engine_info", CHOSEN), *labels)
+    labels = (*REPLICA, "kind", "version")
+    info = together("modelhost_engine_info", *labels)
 
     def joined(metric: str) -> Query:
-        return now(f"{gauge(metric).expr} * on (instance, server) group_right () {info}")
+        value = together(f"modelhost_engine_{metric}", *REPLICA)
+        return now(f"{value} * on ({', '.join(REPLICA)}) group_right () {info}")
 
     return listing(
         "Servers",
-        "Engine kind and version, parallel requests, and size of the KV cache in tokens. Good: all up.",
+        "Engine kind and version, parallel requests, and size of the KV cache in tokens, by replica. Good: all up.",
         ("Up", s.YES_NO, joined("up"), s.ALL_IS_WELL),
         ("Requests at a time", s.COUNT, joined("request_capacity"), s.NONE),
         ("KV cache tokens", s.COUNT, joined("kv_cache_capacity_tokens"), s.NONE),
@@ -106,8 +118,8 @@ def up_states() -> s.Builder:
     """Draw when servers were up."""
     return states(
         "Up",
-        "Whether the last poll of each server succeeded. Good: always up.",
-        gauge("up"),
+        "Whether the last poll of each server or replica succeeded. Good: always up.",
+        Query(together("modelhost_engine_up", *REPLICA), REPLICA_LEGEND),
         texts={0: ("down", s.RED), 1: ("up", s.GREEN)},
         empty=NO_SERVER,
     ).span(8)
@@ -117,7 +129,7 @@ def running() -> s.Builder:
     """Draw requests that run."""
     return graph(
         "Running",
-        "Requests that each engine processes. Good: below its capacity.",
+        "Requests that each server processes, with replicas all together. Good: below its capacity.",
         gauge("requests_running"),
         unit=s.COUNT,
         empty=NOT_REPORTED,
@@ -128,7 +140,7 @@ def waiting() -> s.Builder:
     """Draw requests that wait."""
     return graph(
         "Waiting",
-        "Requests in each engine's queue. Good: 0, or short peaks; add a server if the queue grows.",
+        "Requests in the queues of each server. Good: 0, or short peaks; add a server if the queue grows.",
         gauge("requests_waiting"),
         unit=s.COUNT,
         empty=NOT_REPORTED,
@@ -139,7 +151,8 @@ def cache() -> s.Builder:
     """Draw the KV cache."""
     return graph(
         "KV cache in use",
-        "Used share of the KV cache. Good: below 90 %; when it is full, requests wait or lose their place.",
+        "Used share of the KV cache, of the fullest replica. Good: below 90 %; when it is full, requests wait or lose "
+        "their place.",
         gauge("kv_cache_usage_ratio"),
         unit=s.RATIO,
         empty=NOT_REPORTED,
@@ -176,7 +189,8 @@ def age() -> s.Builder:
     """Draw the age of the poll data."""
     return graph(
         "Age of poll data",
-        "Time since the last successful poll. Good: at most slightly above the poll interval.",
+        "Time since the last successful poll, of the replica with the oldest. Good: at most slightly above the poll "
+        "interval.",
         Query(f"time() - {gauge('last_success_timestamp_seconds').expr}", LEGEND),
         unit=s.SECONDS,
         empty=NO_SERVER,
@@ -187,7 +201,7 @@ def polls() -> s.Builder:
     """Draw how long polls take."""
     return graph(
         "Poll duration",
-        "Duration of the last poll. Good: milliseconds; a busy engine responds late.",
+        "Duration of the last poll, of the slowest replica. Good: milliseconds; a busy engine responds late.",
         gauge("poll_duration_seconds"),
         unit=s.SECONDS,
         empty=NO_SERVER,

@@ -11,6 +11,7 @@ from modelhost_exporter import collectors
 from modelhost_exporter.config import flags
 from modelhost_exporter.engines import kinds
 from modelhost_exporter.metrics import exporter_metrics
+from modelhost_exporter.metrics.families import NAMESPACE
 from modelhost_exporter.process import descriptors
 from modelhost_exporter.proxy import self_metrics
 from modelhost_exporter.requests import metrics as request_metrics
@@ -22,7 +23,14 @@ from tools.message_tables import message_parts
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from modelhost_exporter.metrics.families import Family
+    from modelhost_exporter.metrics.families import Combine, Family
+
+_COMBINED: dict[Combine, tuple[str, str, str]] = {
+    "sum": ("sum", "of all replicas", "`sum without (upstream) (…)`"),
+    "max": ("max", "of the replica with the highest", "`max without (upstream) (…)`"),
+    "min": ("min", "of the replica with the lowest", "`min without (upstream) (…)`"),
+    "each": ("each", "not put together", ""),
+}
 
 DOCUMENTS = tuple(Path("docs", name) for name in ("configuration.md", "engines.md", "live-api.md", "metrics.md"))
 
@@ -50,6 +58,7 @@ def filled(document: str) -> str:
         "kinds": kinds_table,
         "metrics": metrics_tables,
         "buckets": buckets_table,
+        "replicas": replicas_table,
         "message": message_tables,
     }
     return re.sub(
@@ -107,6 +116,21 @@ def buckets_table() -> str:
         if family.type == "histogram" and family.name.endswith("_seconds")
     ]
     return _table(("histogram", "buckets", "range", "largest error", "from 10 ms to 60 s"), rows)
+
+
+def replicas_table() -> str:
+    """Return how dashboards and alerts put the replicas of a server together, as a Markdown table."""
+    families = [family for name in collectors.names() for family in collectors.module(name).FAMILIES]
+    families += self_metrics.FAMILIES
+    rows = [
+        (shown, *texts, ", ".join(_short_names(family for family in families if family.combine == way)))
+        for way, (shown, *texts) in _COMBINED.items()
+    ]
+    return _table(("together", "what that is", "PromQL", "metrics, without `modelhost_`"), rows)
+
+
+def _short_names(families: Iterable[Family]) -> Iterable[str]:
+    return (f"`{family.name.removeprefix(NAMESPACE)}`" for family in families)
 
 
 def message_tables() -> str:

@@ -227,8 +227,6 @@ class Service:
 
 
 def _local_servers(config: Config) -> tuple[LocalServer, ...]:
-    """Return the servers with a local URL, by port, to label GPU memory with their names."""
-    urls = {server.name: server.url.url for server in config.servers if server.url}
-    return tuple(
-        LocalServer(name, port=url.port) for name, url in urls.items() if url.port and is_local(url.host or "")
-    )
+    """Return the servers with local URLs, by port, to label GPU memory with their names."""
+    urls = [(server.name, replica.url) for server in config.servers for replica in server.upstreams]
+    return tuple(LocalServer(name, port=url.port) for name, url in urls if url.port and is_local(url.host or ""))

@@ -107,13 +107,15 @@ def test_a_server_may_not_be_polled() -> None:
     assert read(text).polled == ()
 
 
-def test_replicas_are_servers_of_their_own() -> None:
-    """Each of several urls is polled under a name of its own."""
+def test_each_replica_is_polled() -> None:
+    """Each of several urls is polled under the name of its server and a label of its own; a single one has none."""
     servers = read("servers: [{name: a, urls: ['http://h:1', 'http://h:2'], max_models: 3}]").polled
-    assert [(one.name, one.url.text, one.max_models) for one in servers] == [
-        ("a-1", "http://h:1", 3),
-        ("a-2", "http://h:2", 3),
+    assert [(one.name, one.upstream, one.url.text, one.max_models) for one in servers] == [
+        ("a", "h:1", "http://h:1", 3),
+        ("a", "h:2", "http://h:2", 3),
     ]
+    for text in ("url: 'http://h:1'", "urls: ['http://h:1']"):
+        assert [one.key for one in read(f"servers: [{{name: a, {text}}}]").polled] == [("a", "")]
 
 
 @pytest.mark.parametrize(
@@ -170,7 +172,7 @@ def test_a_cold_start_through_the_real_proxy_is_marked(start_exporter: StartExpo
         )
         exporter = start_exporter(f"--config.file={file}")
         (line,) = [line for line in exporter.lines if '"proxying"' in line]
-        wait_until(lambda: b'modelhost_engine_up{server="o"} 1.0' in exporter.page(), "it is up")
+        wait_until(lambda: b'modelhost_engine_up{server="o",upstream=""} 1.0' in exporter.page(), "it is up")
         body = b'{"model":"llama3.2","stream":false,"messages":[]}'
         for _ in range(2):
             fetch(urllib.request.Request(f"{json.loads(line)['url']}/api/chat", body))  # noqa: S310 - our own server
@@ -181,3 +183,34 @@ def test_a_cold_start_through_the_real_proxy_is_marked(start_exporter: StartExpo
         ]
         assert requests == [2]
         assert samples(exporter.page())[cold] == 1
+
+
+def test_replicas_of_the_real_exporter(start_exporter: StartExporter, tmp_path: Path) -> None:
+    """Polls, probes and the proxy give the same label to a replica, and requests have none."""
+    done = json.dumps({"model": "llama3.2", "done": True, "eval_count": 2, "prompt_eval_count": 3}).encode()
+    with standing_in({**pages("ollama"), "/api/chat": done}) as one, standing_in(pages("ollama")) as two:
+        two.pages["/api/chat"] = done
+        file = tmp_path / "config.yaml"
+        file.write_text(
+            f"servers: [{{name: r, urls: ['{one.url}', '{two.url}'], proxy: {{listen: '127.0.0.1:0'}},"
+            " poll: {interval: 1h}}, {name: s, url: '%s'}]\n" % one.url
+        )
+        exporter = start_exporter(f"--config.file={file}")
+        (line,) = [line for line in exporter.lines if '"proxying"' in line]
+
+        def labels(name: str) -> list[dict[str, str]]:
+            return [dict(key) for (sample, key) in samples(exporter.page()) if sample == f"modelhost_{name}"]
+
+        upstreams = [f"127.0.0.1:{server.port}" for server in (one, two)]
+        wait_until(lambda: len(labels("engine_up")) == 3, "all are polled")
+        assert sorted(labels("engine_up"), key=str) == sorted(
+            [*({"server": "r", "upstream": upstream} for upstream in upstreams), {"server": "s"}], key=str
+        )
+        body = b'{"model":"llama3.2","stream":false,"messages":[]}'
+        for _ in range(2):
+            fetch(urllib.request.Request(f"{json.loads(line)['url']}/api/chat", body))  # noqa: S310 - our own server
+        wait_until(lambda: len(labels("proxy_upstream_requests_total")) == 2, "both had a request")
+        assert sorted(labels["upstream"] for labels in labels("proxy_upstream_up")) == sorted(upstreams)
+        assert [(of["server"], of["model"]) for of in labels("requests_total")] == [("r", "llama3.2")]
+        assert all("upstream" not in of for of in labels("requests_total"))
+        assert {of["server"] for of in labels("model_loaded")} == {"r", "s"}

@@ -234,12 +234,12 @@ def test_options_that_would_have_no_effect_or_a_wrong_one(entry: str, message: s
     [
         (128, "url: 'http://h'", True),
         (129, "url: 'http://h'", False),
-        (126, "urls: ['http://h']", True),
-        (127, "urls: ['http://h']", False),
+        (128, "urls: ['http://h:1', 'http://h:2']", True),
+        (129, "urls: ['http://h:1', 'http://h:2']", False),
     ],
 )
 def test_a_name_is_bounded(length: int, rest: str, *, fits: bool) -> None:
-    """The limit applies to the names of replicas too."""
+    """The limit is the same with replicas."""
     text = f"servers: [{{name: {'a' * length}, {rest}}}]"
     if fits:
         assert len(flags(file=text).servers[0].name) == 128
@@ -257,12 +257,13 @@ def test_a_derived_name_is_bounded(server: tuple[str, ...], proxy: tuple[str, ..
 
 
 def test_the_place_of_an_error_is_an_entry_of_the_file() -> None:
-    """The index in an error does not count replicas of earlier entries."""
+    """The index in an error does not count replicas of earlier entries, whose names are those of their servers."""
     text = "servers: [{name: r, urls: ['http://h:1', 'http://h:2']}, {name: a, url: 'http://h'}, %s]"
-    for entry, place in (("{name: a, url: 'http://h'}", "servers[2]"), ("{name: r-2, url: 'http://h'}", "servers[2]")):
+    for name in ("a", "r"):
         with pytest.raises(ConfigError) as caught:
-            flags(file=text % entry)
-        assert caught.value.where == place
+            flags(file=text % f"{{name: {name}, url: 'http://h'}}")
+        assert caught.value.where == "servers[2]"
+    assert len(flags(file=text % "{name: r-2, url: 'http://h'}").polled) == 4
 
 
 @pytest.mark.parametrize(
@@ -319,16 +320,15 @@ REPLICAS = "servers: [{name: a, urls: ['http://h:1', 'http://h:2/v1'], proxy: {l
 
 
 def test_several_urls_are_one_proxy() -> None:
-    """Each is polled under a name of its own, and the proxy forwards to all."""
+    """Each is polled, and the proxy forwards to all."""
     config = flags(file=REPLICAS % "")
     (proxied,) = config.proxied
     assert (proxied.name, proxied.balance) == ("a", "least_requests")
     assert [url.text for url in proxied.upstreams] == ["http://h:1", "http://h:2/v1"]
-    assert [(server.name, server.url.text) for server in config.polled] == [
-        ("a-1", "http://h:1"),
-        ("a-2", "http://h:2/v1"),
+    assert [(server.key, server.url.text) for server in config.polled] == [
+        (("a", "h:1"), "http://h:1"),
+        (("a", "h:2"), "http://h:2/v1"),
     ]
-    assert proxied.polled_names == ("a-1", "a-2")
 
 
 @pytest.mark.parametrize("balance", ["least_requests", "prefix_hash", "header:X-Session-Id"])
@@ -362,8 +362,19 @@ def test_what_cannot_be_balanced(entry: str, message: str) -> None:
     assert str(caught.value).startswith(f"servers[0]: {message}")
 
 
-def test_replicas_may_share_their_proxys_name_with_no_other() -> None:
-    """NAME-1 of another server is an error."""
-    text = "servers: [{name: a, urls: ['http://h:1'], proxy: {listen: ':0'}}, {name: a-1, url: 'http://h'}]"
-    with pytest.raises(ConfigError, match=r"servers\[1\]: two servers have the name a-1"):
+def test_a_url_that_is_given_twice_is_rejected_without_a_proxy_too() -> None:
+    """Its series would be the same."""
+    with pytest.raises(ConfigError, match=r"servers\[0\]: urls: http://h:80 is given twice"):
+        flags(file="servers: [{name: a, urls: ['http://h', 'http://h:80/']}]")
+
+
+@pytest.mark.parametrize("length", [288, 289])
+def test_the_label_of_a_replica_is_bounded(length: int) -> None:
+    """The path is part of it where hosts and ports are alike."""
+    path = "p" * length
+    text = f"servers: [{{name: a, urls: ['http://127.0.0.1:1', 'http://127.0.0.1:1/{path}']}}]"
+    if len(f"127.0.0.1:1/{path}") <= 300:
+        assert flags(file=text).polled[1].upstream == f"127.0.0.1:1/{path}"
+        return
+    with pytest.raises(ConfigError, match=r"servers\[0\]: urls: 127\.0\.0\.1:1/p+\.\.\. has more than 300 characters"):
         flags(file=text)

@@ -32,7 +32,6 @@ _CANNOT = {
     "ModelErrorBudgetBurn critical 6h": "needs six hours",
     "ModelErrorBudgetBurn warning 3d": "needs three days",
     "ModelServerDown critical": "needs longer than a model takes to load",
-    "ProxyUpstreamEjected warning": "no server of the demo has several urls",
     "ModelSloBudgetBurn critical 6h": "needs six hours",
     "ModelSloBudgetBurn warning 3d": "needs three days",
 }

@@ -75,7 +75,9 @@ def test_a_demo_neither_proxies_nor_asks_configured_servers(tmp_path: Path, star
         "collectors: {disk: {devices: {include: nvme0n1}}}\n"
     )
     exporter = start_exporter("--demo", f"--config.file={config}")
-    wait_until(lambda: b'modelhost_engine_up{server="vllm"} 1.0' in exporter.page(), "the simulated servers")
+    wait_until(
+        lambda: b'modelhost_engine_up{server="vllm",upstream=""} 1.0' in exporter.page(), "the simulated servers"
+    )
     page = exporter.page()
     assert b'"mine"' not in page
     assert b'"elsewhere"' not in page

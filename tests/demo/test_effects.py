@@ -62,6 +62,11 @@ EFFECTS: dict[Kind, Effect] = {
     "models_evicted": Effect("ollama", total("request_cold_starts_total", {"server": "ollama"}, "model"), 8),
     "network_errors": Effect("eth1", gauge("network_receive_errors_total", "eth1", labels=("device",)), 100),
     "queue_growing": Effect("vllm", gauge("engine_requests_waiting", "vllm", labels=("server",)), 20),
+    "replica_down": Effect(
+        "llamacpp",
+        below(gauge("proxy_upstream_up", "llamacpp", "127.0.0.1:8081", labels=("server", "upstream"))),
+        -0.5,
+    ),
     "server_down": Effect("ollama", below(gauge("engine_up", "ollama", labels=("server",))), -0.5),
     "server_errors": Effect(
         "sglang", total("requests_total", {"server": "sglang", "outcome": "server_error"}, "code", "stream"), 20
@@ -123,5 +128,28 @@ def test_memory_that_runs_out_kills_a_model_server(make_host: MakeHost) -> None:
     host = make_host(schedule=IncidentSchedule((Incident("memory_pressure", 60, 600),), origin=START))
     before, after = (Page(host.page(START + at).decode()) for at in (650, 700))
     assert [page.one("modelhost_oom_kills_total") for page in (before, after)] == [0, 1]
-    tokens = [page.by("modelhost_engine_output_tokens_total", "server")["llamacpp",] for page in (before, after)]
+    tokens = [
+        page.by("modelhost_engine_output_tokens_total", "server", "upstream")["llamacpp", "127.0.0.1:8080"]
+        for page in (before, after)
+    ]
     assert tokens[1] < tokens[0]
+
+
+def test_a_replica_that_is_down_is_ejected_and_comes_back(make_host: MakeHost) -> None:
+    """Its requests are sent to the other one, no request fails, and its polls fail meanwhile."""
+    host = make_host(schedule=IncidentSchedule((Incident("replica_down", 60, 240, "llamacpp"),), origin=START))
+    before, down, after = (Page(host.page(START + at).decode()) for at in (59, 280, 900))
+    one, two = "127.0.0.1:8080", "127.0.0.1:8081"
+    for page, up in ((before, 1), (down, 0), (after, 1)):
+        where = {"server": "llamacpp"}
+        assert page.by("modelhost_engine_up", "upstream", where=where) == {(one,): 1, (two,): up}
+        assert page.by("modelhost_proxy_upstream_up", "upstream") == {(one,): 1, (two,): up}
+    ejections = down.by("modelhost_proxy_upstream_ejections_total", "upstream")
+    assert ejections[one,] == 0
+    assert ejections[two,] > 1
+    attempts = after.by("modelhost_proxy_upstream_requests_total", "upstream", "outcome")
+    assert attempts[two, "upstream_unreachable"] >= 3
+    assert (one, "upstream_unreachable") not in attempts
+    assert attempts[two, "ok"] > before.by("modelhost_proxy_upstream_requests_total", "upstream", "outcome")[two, "ok"]
+    outcomes = after.by("modelhost_requests_total", "outcome", "code", "stream", where={"server": "llamacpp"})
+    assert "upstream_unreachable" not in {outcome for outcome, *_ in outcomes}

@@ -161,10 +161,14 @@ def test_engines_count_at_least_what_passed_the_proxy(well: Page) -> None:
     proxied: dict[str, float] = {}
     for (server, _), tokens in well.by("modelhost_output_tokens_total", "server", "model").items():
         proxied[server] = proxied.get(server, 0.0) + tokens
-    for (server,), tokens in well.by("modelhost_engine_output_tokens_total", "server").items():
+    counted: dict[str, float] = {}
+    for (server, _), tokens in well.by("modelhost_engine_output_tokens_total", "server", "upstream").items():
+        counted[server] = counted.get(server, 0.0) + tokens
+    for server, tokens in counted.items():
         assert tokens >= proxied.get(server, 0.0)
     shares = well.by("modelhost_engine_unproxied_tokens_ratio", "server")
     assert 0.02 < shares["vllm",] < 0.25
+    assert 0 < shares["llamacpp",] < 0.4, "of both replicas together"
 
 
 def test_requests_are_all_accounted_for(well: Page) -> None:
@@ -180,6 +184,22 @@ def test_requests_are_all_accounted_for(well: Page) -> None:
     assert 0 < in_flight <= engine + 2
     ok = sum(count for key, count in requests.items() if key[3] == "ok")
     assert ok > 0.95 * sum(requests.values())
+
+
+def test_replicas_share_the_requests_of_their_server(well: Page) -> None:
+    """Each attempt is one of the server's requests, the faster replica has more, and none is left in flight."""
+    attempts = well.by("modelhost_proxy_upstream_requests_total", "upstream", "outcome")
+    by_upstream = {
+        upstream: sum(count for (name, _), count in attempts.items() if name == upstream) for upstream, _ in attempts
+    }
+    requests = well.by(
+        "modelhost_requests_total", "model", "outcome", "stream", "code", where={"server": "llamacpp"}
+    ).items()
+    assert sum(by_upstream.values()) == sum(count for (model, *_), count in requests if model != "unknown")
+    assert by_upstream["127.0.0.1:8080"] > by_upstream["127.0.0.1:8081"] > 0
+    in_flight = well.by("modelhost_requests_in_flight", "state", where={"server": "llamacpp"})
+    attempts_in_flight = well.by("modelhost_proxy_upstream_requests_in_flight", "upstream")
+    assert sum(attempts_in_flight.values()) == sum(in_flight.values())
 
 
 def test_the_host_adds_up(make_host: MakeHost) -> None:

@@ -75,6 +75,10 @@ FOREIGN: dict[str, tuple[str, Sequence[Make]]] = {
     "modelhost_exporter.proxy.exchange._CONTROL": ("search", ()),
     "modelhost_exporter.proxy.request_validation._HOST": ("fullmatch", ()),
     "modelhost_exporter.proxy.request_validation._LENGTH": ("fullmatch", ()),
+    "modelhost_exporter.proxy.request_validation._LINE": (
+        "findall",
+        [repeated(part, start=start) for part in (b" ", b"A ", b"a") for start in (b"A", b"A a")],
+    ),
     "modelhost_exporter.proxy.request_validation._PRINTABLE": ("fullmatch", ()),
     "modelhost_exporter.proxy.request_validation._TARGET": ("fullmatch", ()),
     "modelhost_exporter.proxy.request_validation._TOKEN_AND_SPACE": ("match", ()),

@@ -93,8 +93,8 @@ def test_an_engine_s_page_stops_nothing(
             wait_until(lambda: engine.asked.count(path) > asked + 2, "three polls")
             wait_until(lambda: loop.seen.count > seen + 2, "three scrapes")
         text = exporter.page()
-        assert b'modelhost_engine_up{server="hard"} %d.0\n' % up in text
-        assert (b'modelhost_engine_requests_waiting{server="hard"} ' in text) == bool(up)
+        assert b'modelhost_engine_up{server="hard",upstream=""} %d.0\n' % up in text
+        assert (b'modelhost_engine_requests_waiting{server="hard",upstream=""} ' in text) == bool(up)
         assert "Traceback" not in exporter.output()
         assert exporter.stop(signal.SIGTERM) < 10
 

@@ -445,3 +445,17 @@ def test_every_family_that_is_read_exists() -> None:
     assert asked <= declared
     assert len(asked) > 20
     assert RATE_SECONDS == 10
+
+
+def test_replicas_are_one_server() -> None:
+    """A model of several replicas is one: its memory is that of all, and it is loaded where any has loaded it."""
+    machine = Machine()
+    for upstream, loaded, held in (("h:1", 0, 0), ("h:2", 1, 2e9), ("h:3", 1, 3e9)):
+        machine.set("model_loaded", loaded, server="r", upstream=upstream, model="m")
+        machine.set("model_memory_bytes", held, server="r", upstream=upstream, model="m", type="vram")
+    machine.set("model_loaded", 0, server="r", upstream="h:1", model="n")
+    machine.request(server="r")
+    shown = {model["id"]: model for model in machine.meter.measure().message["models"]}
+    assert shown.keys() == {"r/m", "r/n"}
+    assert (shown["r/m"]["loaded"], shown["r/m"]["memoryUsage"], shown["r/m"]["totalRequests"]) == (True, 5e9, 1)
+    assert shown["r/n"]["loaded"] is False

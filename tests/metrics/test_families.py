@@ -12,6 +12,8 @@ from modelhost_exporter.metrics import exporter_metrics
 from modelhost_exporter.metrics.exporter_metrics import ExporterMetrics
 from modelhost_exporter.metrics.exposition import OPENMETRICS, TEXT
 from modelhost_exporter.metrics.families import Family, counter, gauge
+from modelhost_exporter.proxy import self_metrics
+from modelhost_exporter.requests import metrics as request_metrics
 from modelhost_exporter.scraping import scrape
 from modelhost_exporter.scraping.scrape import Scrape
 from tests.support.machine import every_collector
@@ -183,3 +185,14 @@ def test_different_names_are_different_labels() -> None:
     assert labels[0] == r"\xff"
     assert r"C:\ "[:-1] in labels
     assert "\n".join(labels).encode()
+
+
+def test_families_of_replicas_say_how_they_are_put_together() -> None:
+    """Each family with the label ``upstream`` declares it, and no other does."""
+    families = [family for name in NAMES for family in collectors.module(name).FAMILIES]
+    families += [*exporter_metrics.FAMILIES, *self_metrics.FAMILIES, *request_metrics.FAMILIES, *scrape.FAMILIES]
+    assert len([family for family in families if "upstream" in family.labels]) > 30
+    for family in families:
+        assert ("upstream" in family.labels) == bool(family.combine), family.name
+        assert family.type == "gauge" or family.combine in ("", "sum"), "counters and buckets can only be added up"
+    assert not any("upstream" in family.labels for family in request_metrics.FAMILIES)

@@ -74,6 +74,18 @@ INHIBITED = {
         ("ModelServerDown", "warning", {"server": "chat"}),
         ("ModelErrorRateHigh", "warning", CHAT),
     ),
+    "a replica that is down is ejected": (
+        ("ModelServerDown", "warning", {"server": "chat", "upstream": "h:1"}),
+        ("ProxyUpstreamEjected", "warning", {"server": "chat", "upstream": "h:1"}),
+    ),
+    "a page about a server replaces the tickets of its replicas": (
+        ("ModelServerDown", "critical", {"server": "chat"}),
+        ("ModelServerDown", "warning", {"server": "chat", "upstream": "h:1"}),
+    ),
+    "a server without replicas that work explains what they do": (
+        ("ModelServerDown", "critical", {"server": "chat"}),
+        ("ProxyUpstreamEjected", "warning", {"server": "chat", "upstream": "h:1"}),
+    ),
     "a server that cannot be reached explains errors": (
         ("ProxyUpstreamUnreachable", "critical", {"server": "chat"}),
         ("ModelErrorRateHigh", "warning", CHAT),
@@ -103,6 +115,14 @@ KEPT = {
     "a ticket about a server holds back no page": (
         ("ModelServerDown", "warning", {"server": "chat"}),
         ("ProxyUpstreamUnreachable", "critical", {"server": "chat"}),
+    ),
+    "the other replicas of a server do its work": (
+        ("ModelServerDown", "warning", {"server": "chat", "upstream": "h:1"}),
+        ("ModelErrorRateHigh", "warning", CHAT),
+    ),
+    "a replica that is down explains no other": (
+        ("ModelServerDown", "warning", {"server": "chat", "upstream": "h:1"}),
+        ("ModelQueueGrowing", "warning", {"server": "chat", "upstream": "h:2"}),
     ),
     "a repair that can wait explains nothing": (
         ("GpuRowRemapPending", "warning", {"gpu": "0"}),

@@ -8,7 +8,18 @@ from typing import Any
 import pytest
 
 from tests.grafana.boards import BOARDS
-from tests.prometheus.rules import ALERTS, FOLDER, RECORDED, TESTS, Alert, alert, read, recorded_names
+from tests.prometheus.rules import (
+    ALERTS,
+    FOLDER,
+    RECORDED,
+    TESTS,
+    Alert,
+    alert,
+    read,
+    recorded_names,
+    samples,
+    unquoted,
+)
 
 AREAS = {"exporter", "host", "gpu_hardware", "gpu_use", "model"}
 SEVERITIES = {"critical", "warning", "info"}
@@ -103,3 +114,36 @@ def test_every_recording_rule_is_checked_on_numbers() -> None:
             if case["exp_samples"]:
                 checked |= recorded_names(case["expr"])
     assert checked == set(RECORDED)
+
+
+REPLICATED = {name for name, family in samples().items() if "upstream" in family.labels}
+
+
+def _metrics(expression: str) -> set[str]:
+    """Return the families with the label ``upstream`` whose samples an expression reads."""
+    return REPLICATED & set(re.findall(r"\bmodelhost_\w+", unquoted(expression)))
+
+
+def test_rules_that_read_replicas_are_tested_with_two() -> None:
+    """Each alert and recording rule on a family with the label ``upstream`` has a test in which it has two values."""
+    reading = {rule["alert"] for rule in ALERTS if _metrics(rule["expr"])}
+    reading |= {name for name, expr in RECORDED.items() if _metrics(expr)}
+    assert {"ModelServerDown", "ModelQueueGrowing", "GpuIdleWithModel", "ProxyUpstreamEjected"} <= reading
+    tested: set[str] = set()
+    for test in (test for path in TESTS for test in read(path)["tests"]):
+        upstreams = re.findall(r'upstream="([^"]+)"', " ".join(each["series"] for each in test["input_series"]))
+        if len(set(upstreams)) > 1:
+            tested |= {case["alertname"] for case in test.get("alert_rule_test", ()) if case["exp_alerts"]}
+            tested |= {name for case in test.get("promql_expr_test", ()) for name in recorded_names(case["expr"])}
+    assert reading <= tested
+
+
+def test_alerts_on_replicas_name_the_upstream() -> None:
+    """A summary names it where the alert keeps the label."""
+    kept = {"ModelServerDown-warning", "ModelQueueGrowing-warning", "ProxyUpstreamEjected-warning"}
+    naming = {
+        f"{rule['alert']}-{rule['labels']['severity']}"
+        for rule in ALERTS
+        if "$labels.upstream" in rule["annotations"]["summary"]
+    }
+    assert naming == kept

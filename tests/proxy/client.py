@@ -47,14 +47,14 @@ class Reply:
 class Client:
     """One connection; to be used as a context manager."""
 
-    def __init__(self, port: int, *, receive_buffer: int = 1 << 16) -> None:
-        self._port = port
+    def __init__(self, port: int, *, host: str = "127.0.0.1", receive_buffer: int = 1 << 16) -> None:
+        self._address = host, port
         self._limit = receive_buffer
         self.reader: asyncio.StreamReader
         self.writer: asyncio.StreamWriter
 
     async def __aenter__(self) -> Self:
-        self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self._port, limit=self._limit)
+        self.reader, self.writer = await asyncio.open_connection(*self._address, limit=self._limit)
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:

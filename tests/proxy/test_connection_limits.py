@@ -333,6 +333,19 @@ async def test_a_new_connection_takes_the_place_of_an_idle_one(
     assert {labels["outcome"] for labels in await proxied.observed(3)} == {"ok"}
 
 
+async def test_a_refused_client_keeps_no_place(start_proxied: StartProxied) -> None:
+    """A connection that ends with an error and waits for its client to close gives way to a new one."""
+    proxied = await start_proxied(always(reply(b"x")), limits=limits(max_connections=1))
+    async with proxied.client() as refused, AsyncExitStack() as stack:
+        await refused.send(b"malformed\r\n\r\n")
+        assert (await refused.reply()).code == 400
+        client = await stack.enter_async_context(proxied.client())
+        await client.send(request("/a"))
+        assert (await client.reply()).body == b"x"
+    assert closed(proxied) == {"connection_limit": 1}
+    await proxied.observed(2)
+
+
 async def test_the_last_request_counts_not_the_age(start_proxied: StartProxied) -> None:
     """An older connection stays if its last request is more recent."""
     proxied = await start_proxied(always(reply(b"x")), limits=limits(max_connections=2))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,6 +21,7 @@ from tests.proxy.upstream import (
     head,
     never,
     reply,
+    silent_port,
     then_silent,
 )
 
@@ -31,20 +31,12 @@ if TYPE_CHECKING:
 
 async def test_a_server_that_does_not_accept_in_time(start_proxied: StartProxied) -> None:
     """A connection that is not made within connect_timeout is a 504 and a timeout."""
-    full = socket.create_server(("127.0.0.1", 0), backlog=0)
-    waiting = [socket.socket() for _ in range(4)]
-    try:
-        for sock in waiting:  # they fill the queue: the kernel drops further attempts
-            sock.setblocking(False)
-            sock.connect_ex(full.getsockname())
-        proxied = await start_proxied(always(reply()), port=full.getsockname()[1], connect_timeout=Seconds(0.1))
+    with silent_port() as port:
+        proxied = await start_proxied(always(reply()), port=port, connect_timeout=Seconds(0.1))
         async with proxied.client() as client:
             await client.send(request(body=ask()))
             assert (await client.reply()).status == "504 Gateway Timeout"
         assert await proxied.one() == {**BLOCKING, "outcome": "timeout", "code": "504"}
-    finally:
-        for sock in (full, *waiting):
-            sock.close()
 
 
 async def test_a_server_that_is_silent_before_the_head(start_proxied: StartProxied) -> None:

@@ -282,6 +282,45 @@ async def test_an_early_answer_is_passed_on(start_proxied: StartProxied) -> None
     assert await proxied.one() == {**OTHER, "operation": "chat", "outcome": "client_error", "code": "413"}
 
 
+@pytest.mark.parametrize(
+    ("answer", "status", "body"),
+    [(b"HTTP/1.0 200 OK\r\n\r\nall", "200 OK", b"all"), (b"", "502 Bad Gateway", None)],
+    ids=["a response", "nothing"],
+)
+async def test_a_server_that_ends_its_side_during_the_upload(
+    start_proxied: StartProxied, answer: bytes, status: str, body: bytes | None
+) -> None:
+    """Its half-close ends the response, or is an error, at once: the rest of the request may never be read."""
+    is_full, gone = asyncio.Event(), asyncio.Event()
+
+    async def script(call: Call) -> None:
+        call.pause_reading()
+        await is_full.wait()
+        await call.send(answer)
+        call.half_close()
+        await gone.wait()
+        call.resume_reading()
+        await call.peer_gone()
+        call.close()
+
+    proxied = await start_proxied(script)
+    async with proxied.client() as client:
+        client.writer.write(b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\n" + 50 * MEGABYTE)
+        await proxied.until("requests_in_flight", 1)
+        (exchange,) = proxied.proxy._listeners[0]._exchanges.values()
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while exchange._upstream is None or exchange._upstream.is_writable:  # noqa: ASYNC110 - no event
+                await asyncio.sleep(0)
+        is_full.set()
+        try:
+            got = await client.reply()
+        finally:
+            client.writer.transport.abort()  # what was not sent is never sent
+    assert (got.status, got.body if body else None) == (status, body)
+    gone.set()
+    await proxied.one()
+
+
 async def test_after_an_early_answer_the_connection_goes_on(start_proxied: StartProxied) -> None:
     """A client that sends the rest of a refused body can go on with the connection."""
 

@@ -83,7 +83,11 @@ SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
         pytest.param(b"GET a/b HTTP/1.1\r\nHost: a\r\n\r\n", id="a relative target"),
         pytest.param(b"GET /a HTTP/2.0\r\nHost: a\r\n\r\n", id="another version"),
         pytest.param(b"GET /a HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", id="two hosts"),
+        pytest.param(b"GET /a HTTP/1.1\r\nX-A: b\r\n\r\n", id="no host"),
         pytest.param(b"GET /a HTTP/1.1\nHost: a\n\n", id="LF only"),
+        pytest.param(b"GET  /a HTTP/1.1\r\nHost: a\r\n\r\n", id="two spaces after the method"),
+        pytest.param(b"GET /a   HTTP/1.1\r\nHost: a\r\n\r\n", id="three spaces after the target"),
+        pytest.param(b"\r\nGET  /a HTTP/1.1\r\nHost: a\r\n\r\n", id="two spaces after an empty line"),
         pytest.param(b"G\x01T /a HTTP/1.1\r\nHost: a\r\n\r\n", id="a method that is no token"),
         pytest.param(b"GET /a HTTP/3.7\r\nHost: a\r\n\r\n", id="a version that is not"),
         pytest.param(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", id="TLS"),
@@ -105,6 +109,34 @@ async def test_an_ambiguous_head_is_refused(start_proxied: StartProxied, sent: b
     assert proxied.upstream.calls == []
     labels = await proxied.one()
     assert (labels["outcome"], labels["code"]) == ("client_error", "400")
+
+
+LINE = b"GET /b  HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+@pytest.mark.parametrize("cut", [None, *range(1, len(LINE), 5)])
+async def test_a_line_with_two_spaces_is_found_anywhere(start_proxied: StartProxied, cut: int | None) -> None:
+    """After another request, and in any two pieces (RFC 9112, section 3)."""
+    proxied = await start_proxied(always(reply(b"x")))
+    async with proxied.client() as client:
+        await client.send(b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n" + LINE[:cut])
+        assert (await client.reply()).body == b"x"
+        if cut is not None:
+            await client.send(LINE[cut:])
+        assert (await client.reply()).code == 400
+    assert [call.target for call in proxied.upstream.calls] == ["/a"]
+    await proxied.observed(2)
+
+
+async def test_two_spaces_elsewhere_refuse_no_request(start_proxied: StartProxied) -> None:
+    """Neither in a value nor in a body, whatever comes before the request line."""
+    proxied = await start_proxied(always(reply(b"x")))
+    body = b"POST  /c HTTP/1.1"
+    sent = b"\r\nPOST /a HTTP/1.1\r\nHost: a\r\nX-A: b  c\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    async with proxied.client() as client:
+        await client.send(sent * 2)
+        assert [(await client.reply()).code for _ in range(2)] == [200, 200]
+    await proxied.observed(2)
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,7 @@ async def test_a_response_without_a_body_ends_with_its_head(
         pytest.param(head("Content-Length: 0", status="099 Low"), id="a status below 100"),
         pytest.param(b"HTTP/2.0 200 OK\r\nContent-Length: 19\r\n\r\n", id="another version"),
         pytest.param(head("Content-Length: 9223372036854775808"), id="a length of 2^63"),
+        pytest.param(head(CHUNKED).replace(b"1.1", b"1.0", 1), id="chunks in HTTP/1.0"),
     ],
 )
 async def test_an_ambiguous_response_is_a_502(start_proxied: StartProxied, sent: bytes) -> None:
@@ -92,7 +93,7 @@ async def test_many_upgrades_at_once_are_answered(start_proxied: StartProxied) -
     proxied = await start_proxied(always(reply(b"x")))
     count = 1000
     async with proxied.client() as client:
-        await client.send(b"GET / HTTP/1.1\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n" * count)
+        await client.send(b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n" * count)
         for _ in range(count):
             assert (await client.reply()).body == b"x"
     assert await proxied.observed(count) == [OTHER] * count

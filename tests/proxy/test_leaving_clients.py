@@ -9,7 +9,7 @@ import pytest
 
 from tests.proxy.client import request
 from tests.proxy.dialects import EVENT_STREAM, STREAM, ask_stream, token
-from tests.proxy.upstream import CHUNKED, Call, chunk, head, never, then_silent
+from tests.proxy.upstream import CHUNKED, DEADLINE_SECONDS, Call, chunk, head, never, silent_port, then_silent
 
 if TYPE_CHECKING:
     from tests.proxy.conftest import StartProxied
@@ -82,3 +82,53 @@ async def test_a_client_that_leaves_during_a_slow_reply(start_proxied: StartProx
         client.reset()
     await proxied.upstream.idle()
     assert (await proxied.one())["outcome"] == "client_disconnect"
+
+
+@pytest.mark.parametrize("how", ["close", "reset", "half-close"])
+async def test_a_client_that_leaves_while_it_is_not_read(start_proxied: StartProxied, how: str) -> None:
+    """A server that reads nothing is freed when the client of the request leaves, although the proxy reads nothing."""
+    gone = asyncio.Event()
+
+    async def script(call: Call) -> None:
+        call.pause_reading()
+        await gone.wait()
+        call.resume_reading()
+        await call.peer_gone()
+        call.close()
+
+    proxied = await start_proxied(script)
+    async with proxied.client() as client:
+        await client.send(b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\n")
+        await proxied.until("requests_in_flight", 1)
+        (connection,) = proxied.proxy._listeners[0]._open
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while not connection._is_paused:
+                await client.send(bytes(1 << 14))
+                for _ in range(5):  # the proxy reads it: nothing may wait in front of the end
+                    await asyncio.sleep(0)
+        await client.send(b"more")  # lies before the end
+        if how == "half-close":
+            client.writer.write_eof()
+        elif how == "reset":
+            client.reset()
+        else:
+            client.writer.transport.abort()
+        await proxied.until("requests_total", 1)
+        gone.set()
+    await proxied.upstream.idle()
+    assert (await proxied.one())["outcome"] == "client_disconnect"
+    assert connection._is_paused, "else its end was read"
+
+
+async def test_a_client_that_leaves_while_a_connection_is_made(start_proxied: StartProxied) -> None:
+    """More of the body than may wait is not read meanwhile; the client's end is noticed all the same."""
+    with silent_port() as port:
+        proxied = await start_proxied(never, port=port)
+        async with proxied.client() as client:
+            await client.send(b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n", bytes(1 << 17))
+            await proxied.until("requests_in_flight", 1)
+            (connection,) = proxied.proxy._listeners[0]._open
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                while not connection._is_paused:  # noqa: ASYNC110 - no event
+                    await asyncio.sleep(0)
+        assert (await proxied.one())["outcome"] == "client_disconnect"

@@ -186,7 +186,7 @@ def test_a_detected_kind_is_the_proxy_s(start_exporter: StartExporter, tmp_path:
         both = entry("a", server.url, "127.0.0.1:0") | {"poll": {"interval": "1h"}}
         write(file, both)
         exporter = start_exporter(f"--config.file={file}")
-        wait_until(lambda: b'modelhost_engine_up{server="a"} 1.0' in exporter.page(), "it is detected")
+        wait_until(lambda: b'modelhost_engine_up{server="a",upstream=""} 1.0' in exporter.page(), "it is detected")
         state = b'modelhost_proxy_include_usage{server="a",state="trial"} 1.0'
         connection = http.client.HTTPConnection(proxy_address(exporter, "a"), timeout=DEADLINE_SECONDS)
         body = json.dumps({"model": "m", "stream": True, "messages": []})
@@ -208,7 +208,7 @@ def test_a_model_that_polling_lists_takes_a_place(start_exporter: StartExporter,
         (listed,) = [model["id"] for model in json.loads(models)["data"]]
         write(file, entry("a", server.url, "127.0.0.1:0") | {"poll": {"interval": "1h"}, "max_models": 1})
         exporter = start_exporter(f"--config.file={file}")
-        wait_until(lambda: b'modelhost_engine_up{server="a"} 1.0' in exporter.page(), "it is polled")
+        wait_until(lambda: b'modelhost_engine_up{server="a",upstream=""} 1.0' in exporter.page(), "it is polled")
         connection = http.client.HTTPConnection(proxy_address(exporter, "a"), timeout=DEADLINE_SECONDS)
         for model in ("made up", "another", listed):
             connection.request("POST", STREAM_PATH, json.dumps({"model": model, "messages": []}))
@@ -310,7 +310,7 @@ def test_a_new_exporter_can_listen_before_the_old_one_stops(start_exporter: Star
         old.process.wait(DEADLINE_SECONDS)
 
 
-@pytest.mark.parametrize(("host", "code"), [("localhost", 200), ("127.0.0.1:1", 200), ("evil.test", 403), ("", 403)])
+@pytest.mark.parametrize(("host", "code"), [("localhost", 200), ("127.0.0.1:1 ", 200), ("evil.test", 403), ("", 403)])
 def test_a_foreign_host_is_refused_on_loopback(
     start_exporter: StartExporter, tmp_path: Path, host: str, code: int
 ) -> None:

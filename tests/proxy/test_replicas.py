@@ -14,8 +14,8 @@ import pytest_asyncio
 from prometheus_client import CollectorRegistry
 
 from modelhost_exporter.config.address import Address
-from modelhost_exporter.config.http_url import ServerUrl
-from modelhost_exporter.proxy.replicas import upstream_labels
+from modelhost_exporter.config.duration import Seconds
+from modelhost_exporter.config.http_url import ServerUrl, upstream_labels
 from modelhost_exporter.proxy.server import Proxy, ProxyEnvironment
 from modelhost_exporter.proxy.settings import ProxiedServer
 from tests.proxy.client import Client, request
@@ -58,9 +58,9 @@ class Balanced:
         )
         self.port = 0
 
-    async def get(self, data: bytes = request("/")) -> Reply:
+    async def get(self, data: bytes = request("/"), host: str = "127.0.0.1") -> Reply:
         """Send one request on a connection of its own and return the response."""
-        async with Client(self.port) as client:
+        async with Client(self.port, host=host) as client:
             await client.send(data)
             return await client.reply()
 
@@ -459,6 +459,41 @@ async def test_series_end_with_their_upstream(balance: StartBalanced) -> None:
     assert balanced.value("requests_in_flight", 0) is None
 
 
+@pytest.mark.parametrize("change", ["another setting", "another address", "fewer upstreams"])
+async def test_a_reload_keeps_the_health_of_an_upstream(balance: StartBalanced, change: str) -> None:
+    """An ejection goes on with its time, and so does the doubling of the next."""
+    balanced = await balance(*[always(reply(b"x"))] * 3)
+    await balanced.eject(1)
+    servers = {
+        "another setting": replace(balanced.server, connect_timeout=Seconds(3)),
+        "another address": replace(balanced.server, listen=Address("127.0.0.2", 0)),
+        "fewer upstreams": replace(balanced.server, upstreams=balanced.server.upstreams[:2]),
+    }
+    balanced.proxy.put_in_force(await balanced.proxy.prepare([servers[change]]))
+    listener = balanced.proxy._listeners[0]
+    balanced.port, host = listener.port, listener.address.host
+    assert balanced.value("up", 1) == 0
+    before = balanced.counts()
+    for _ in range(4):
+        await balanced.get(host=host)
+    assert balanced.counts()[1] == before[1]
+    balanced.now += 5.1
+    await balanced.get(host=host)
+    assert balanced.counts()[1] == before[1] + 1, "the trial"
+    assert balanced.value("up", 1) == 1
+    assert balanced.value("ejections_total", 1) == 1
+
+
+async def test_a_new_upstream_is_healthy(balance: StartBalanced) -> None:
+    """A reload that adds it knows nothing of it, and one that has a URL of its own inherits nothing."""
+    balanced = await balance(*[always(reply())] * 3)
+    both = balanced.server.upstreams
+    balanced.proxy.put_in_force(await balanced.proxy.prepare([replace(balanced.server, upstreams=both[:2])]))
+    await balanced.eject(1)
+    balanced.proxy.put_in_force(await balanced.proxy.prepare([replace(balanced.server, upstreams=(both[0], both[2]))]))
+    assert [balanced.value("up", number) for number in (0, 2)] == [1, 1]
+
+
 async def test_settings_that_were_replaced_report_no_health(balance: StartBalanced) -> None:
     """After a reload all are up; requests that began before it and fail now change nothing."""
     release = asyncio.Event()
@@ -482,6 +517,7 @@ async def test_settings_that_were_replaced_report_no_health(balance: StartBalanc
 @pytest.mark.parametrize(
     ("urls", "labels"),
     [
+        (["http://a:1"], [""]),
         (["http://a:1", "http://b:1/v1"], ["a:1", "b:1"]),
         (["http://a", "https://a"], ["a:80", "a:443"]),
         (["http://[::1]:1/a", "http://[::1]:1/b"], ["[::1]:1/a", "[::1]:1/b"]),
@@ -489,5 +525,5 @@ async def test_settings_that_were_replaced_report_no_health(balance: StartBalanc
     ],
 )
 def test_labels(urls: list[str], labels: list[str]) -> None:
-    """Host and port; more only where they would be alike."""
+    """Host and port; more only where they would be alike, and nothing for a single URL."""
     assert upstream_labels([ServerUrl.from_text(url) for url in urls]) == labels

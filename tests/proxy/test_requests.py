@@ -252,13 +252,15 @@ async def test_a_compressed_body_is_not_touched(start_proxied: StartProxied) -> 
     assert await proxied.one() == CHAT
 
 
-async def test_a_client_that_expects_a_go_ahead_gets_it(start_proxied: StartProxied) -> None:
-    """Expect: 100-continue is answered before the body is sent, once, and the final reply follows."""
+@pytest.mark.parametrize("end", ["", " ", " \t"], ids=["nothing", "a space", "a tab"])
+async def test_a_client_that_expects_a_go_ahead_gets_it(start_proxied: StartProxied, end: str) -> None:
+    """Expect: 100-continue is answered before the body is sent, once; space after values is no part of them."""
     proxied = await start_proxied(always(completion()))
     body = ask()
     async with proxied.client() as client:
-        whole = request("/v1/chat/completions", body, "Expect: 100-Continue")
-        await client.send(whole[: -len(body)])
+        whole = request("/v1/chat/completions", body, f"Expect: 100-Continue{end}")
+        length = f"Content-Length: {len(body)}"
+        await client.send(whole[: -len(body)].replace(length.encode(), f"{length}{end}".encode()))
         assert (await client.head()).status == "100 Continue"
         await client.send(body)
         assert (await client.reply()).code == 200
@@ -319,6 +321,31 @@ async def test_pipelined_requests_are_answered_in_order(start_proxied: StartProx
         await client.send(request("/1"), request("/2", b"body"), request("/3"))
         assert [(await client.reply()).body for _ in range(3)] == [b"/1", b"/2body", b"/3"]
     assert await proxied.observed(3) == [OTHER] * 3
+
+
+@pytest.mark.parametrize("framing", ["a length", "chunks"])
+async def test_the_rest_of_a_pipelined_request_follows(start_proxied: StartProxied, framing: str) -> None:
+    """A request that began in the bytes of the one before goes on with those that came while that was answered."""
+    go = asyncio.Event()
+
+    async def script(call: Call) -> None:
+        body = await call.body()
+        await go.wait()
+        await call.send(reply(call.target.encode() + body))
+
+    proxied = await start_proxied(script)
+    head, body = b"POST /2 HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n", b"body"
+    if framing == "chunks":
+        head = head.replace(b"Content-Length: 4", b"Transfer-Encoding: chunked")
+        body = chunk(body) + b"0\r\n\r\n"
+    async with proxied.client() as client:
+        await client.send(request("/1"), head)
+        await proxied.until("requests_in_flight", 1)
+        await client.send(body, request("/3"))
+        await asyncio.sleep(0.01)  # until the proxy has read that, which nobody sees
+        go.set()
+        assert [(await client.reply()).body for _ in range(3)] == [b"/1", b"/2body", b"/3"]
+    await proxied.observed(3)
 
 
 async def test_connection_close_is_obeyed(start_proxied: StartProxied) -> None:

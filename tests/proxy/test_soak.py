@@ -89,14 +89,15 @@ class _Soak:
                 chunks -= 1
 
 
-def _descriptors() -> int:
+def open_descriptors() -> int:
+    """Return the number of descriptors that this process has open."""
     return sum(1 for _ in Path("/dev/fd").iterdir())
 
 
-async def _returns_to(descriptors: int) -> None:
+async def returns_to(descriptors: int) -> None:
     """Wait until no more descriptors are open than before; kept connections are closed after 3 s."""
     async with asyncio.timeout(DEADLINE_SECONDS):
-        while _descriptors() > descriptors:  # noqa: ASYNC110 - a descriptor has no event
+        while open_descriptors() > descriptors:  # noqa: ASYNC110 - a descriptor has no event
             await asyncio.sleep(0.02)
 
 
@@ -107,7 +108,7 @@ async def test_streams_whose_clients_and_server_leave(start_proxied: StartProxie
         await client.send(request(body=ask_stream()))
         assert (await client.reply()).code == 200
     await proxied.observed(1)
-    before = _descriptors()
+    before = open_descriptors()
     soak = _Soak(proxied, seed=1)
     await soak.run()
     assert sum(soak.seen.values()) == STREAMS
@@ -123,4 +124,4 @@ async def test_streams_whose_clients_and_server_leave(start_proxied: StartProxie
     assert seen["broken"] <= counted["stream_error"] <= seen["broken"] + seen["left"]
     assert seen["502"] <= counted["upstream_unreachable"] <= seen["502"] + seen["left"]
     assert proxied.in_flight() == {}
-    await _returns_to(before)
+    await returns_to(before)

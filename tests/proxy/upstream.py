@@ -7,7 +7,7 @@ import contextlib
 import socket
 import struct
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, cast
 
 if TYPE_CHECKING:
     import ssl
@@ -65,6 +65,14 @@ class Call:
         """Wait for more of the body, framing included; nothing when the peer is gone."""
         return await asyncio.wait_for(self.reader.read(_LIMIT), DEADLINE_SECONDS)
 
+    def pause_reading(self) -> None:
+        """Let what the peer sends wait in the kernel."""
+        cast("asyncio.Transport", self._writer.transport).pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read again."""
+        cast("asyncio.Transport", self._writer.transport).resume_reading()
+
     async def _chunks(self) -> bytes:
         whole = b""
         while True:
@@ -86,6 +94,10 @@ class Call:
             with contextlib.suppress(ConnectionError):
                 while await self.reader.read(_LIMIT):
                     pass
+
+    def half_close(self) -> None:
+        """Send no more, and read on."""
+        self._writer.write_eof()
 
     def close(self) -> None:
         """Close the connection after what was sent."""
@@ -190,6 +202,18 @@ def refusing_port() -> Iterator[int]:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         yield sock.getsockname()[1]
+
+
+@contextlib.contextmanager
+def silent_port() -> Iterator[int]:
+    """Give a port where connections are neither accepted nor refused: its queue is full, the kernel drops attempts."""
+    waiting = [socket.socket() for _ in range(4)]
+    with contextlib.ExitStack() as stack:
+        full = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for sock in waiting:
+            stack.enter_context(sock).setblocking(False)
+            sock.connect_ex(full.getsockname())
+        yield full.getsockname()[1]
 
 
 def parse_fields(head: bytes) -> list[tuple[str, str]]:

@@ -61,9 +61,9 @@ class Hanging:
 
 
 def samples(page: bytes) -> Mapping[tuple[str, tuple[tuple[str, str], ...]], float]:
-    """Return a text page's values by (name, sorted labels)."""
+    """Return a text page's values by (name, sorted labels); an empty label ``upstream`` is left out."""
     return {
-        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        (sample.name, tuple(sorted(item for item in sample.labels.items() if item != ("upstream", "")))): sample.value
         for metric in text_string_to_metric_families(page.decode())
         for sample in metric.samples
     }

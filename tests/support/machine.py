@@ -27,7 +27,7 @@ from modelhost_exporter.collectors import (
     sensors,
     tcp,
 )
-from modelhost_exporter.engines.metrics import COLD_STARTS, COLD_TTFT, ModelState, ServerState, families
+from modelhost_exporter.engines.metrics import COLD_STARTS, COLD_TTFT, UNPROXIED, ModelState, ServerState, families
 from modelhost_exporter.engines.polling.probes import ProbeMetrics
 from modelhost_exporter.engines.snapshot import Engine, EngineHistogram, Latency, Model, ServerSnapshot
 from modelhost_exporter.gpu import families as gpu_families
@@ -239,12 +239,12 @@ def every_family_of_engines() -> Iterator[Metric]:
     model = Model("m", loaded=True, context_length=4096, expires=1.8e9)
     state = ModelState(model, True, 1, 2, 3e9, 1e9, 2.5, {"exclusive": 100})
     snapshot = ServerSnapshot("vllm", "1", (model,), engine)
-    seen = ServerState("s", snapshot, engine, {"m": state}, 0.01, 1.8e9, {"timeout": 1}, 0.5)
-    yield from joined(engines.FAMILIES, [written(families(seen))])
+    seen = ServerState("s", snapshot, engine, {"m": state}, 0.01, 1.8e9, {"timeout": 1})
+    yield from joined(engines.FAMILIES, [written(families(seen)), written(UNPROXIED.by([(("s",), 0.5)]))])
     registry = CollectorRegistry()
     live_counter(COLD_STARTS, registry).labels("s", "m", "chat").inc()
     live_histogram(COLD_TTFT, registry).labels("s", "m", "chat").observe(1)
-    ProbeMetrics(registry).record("s", "m", "ok", 1.0)
+    ProbeMetrics(registry).record(("s", ""), "m", "ok", 1.0)
     yield from registry.collect()
 
 

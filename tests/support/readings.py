@@ -20,12 +20,15 @@ Readings = dict[str, dict[tuple[str, ...], float]]
 
 
 def readings(families: Iterable[Metric]) -> Readings:
-    """Return sample name, without the namespace, → label values → value; fails for a duplicate series."""
+    """Return sample name, without the namespace, → label values → value; fails for a duplicate series.
+
+    An empty label ``upstream`` is left out, as Prometheus does with every empty one.
+    """
     read: Readings = {}
     for family in families:
         for sample in family.samples:
             series = read.setdefault(sample.name.removeprefix(NAMESPACE), {})
-            labels = tuple(sample.labels.values())
+            labels = tuple(value for name, value in sample.labels.items() if name != "upstream" or value)
             assert labels not in series, f"{sample.name}{labels} stands twice"
             series[labels] = sample.value
     return read

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from yarl import URL
 
 from modelhost_exporter.logs.redaction import redact_url
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _PRINTABLE = re.compile(r"[!-~]+")
 
@@ -56,6 +60,19 @@ class ServerUrl:
     def prefix(self) -> str:
         """The path as written, without a trailing slash; empty if there is none."""
         return self.url.raw_path.rstrip("/")
+
+
+def upstream_labels(urls: Sequence[ServerUrl]) -> list[str]:
+    """Return the value of the label ``upstream`` for each URL of one server, the same for polls and for the proxy.
+
+    Host and port; with the path, or as a whole, where they would not differ. Empty for a single URL.
+    """
+    if len(urls) == 1:
+        return [""]
+    labels = [url.host_port for url in urls]
+    if len(set(labels)) < len(urls):
+        labels = [f"{url.host_port}{url.prefix}" for url in urls]
+    return labels if len(set(labels)) == len(urls) else [url.text for url in urls]
 
 
 @dataclass(frozen=True)

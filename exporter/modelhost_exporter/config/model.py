@@ -105,8 +105,8 @@ class Config:
 
     @property
     def polled(self) -> tuple[PolledServer, ...]:
-        """The servers that are polled."""
-        return tuple(polled for server in self.servers if (polled := server.polled) is not None)
+        """The replicas of all servers that are polled."""
+        return tuple(polled for server in self.servers for polled in server.polled)
 
     @property
     def proxied(self) -> tuple[ProxiedServer, ...]:

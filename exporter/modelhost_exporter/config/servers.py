@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from modelhost_exporter.config.address import Address, is_loopback
 from modelhost_exporter.config.duration import Seconds
-from modelhost_exporter.config.http_url import ServerUrl
+from modelhost_exporter.config.http_url import ServerUrl, upstream_labels
 from modelhost_exporter.config.parsing import SECRET, ConfigError, parse
 from modelhost_exporter.config.size import Bytes
 from modelhost_exporter.engines import kinds
@@ -27,6 +27,9 @@ NOT_POLLED = ("anthropic", "other")
 
 MAX_NAME = 128
 """Characters of a server's name, which is a label of most metrics."""
+
+MAX_UPSTREAM = 300
+"""Characters of the label ``upstream``: a host name has at most 253."""
 
 _FIELD_NAME = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)  # RFC 9110, section 5.1
 _HOST_NAME = re.compile(r"[\w.-]+", re.ASCII)
@@ -119,8 +122,7 @@ class Server:
     name: str
     url: ServerUrl | None = None
     urls: tuple[ServerUrl, ...] = ()
-    """Several replicas instead of one ``url``: each is polled as a server of its own, NAME-1, NAME-2 and so on, and one
-    proxy forwards to all of them."""
+    """Several replicas instead of one ``url``: each is polled, and one proxy forwards to all of them."""
     kind: str = AUTO
     headers: Mapping[str, str] = field(default_factory=dict, repr=False, metadata=SECRET)
     """Sent with every poll, such as Authorization; never shown."""
@@ -134,8 +136,8 @@ class Server:
     def __post_init__(self) -> None:
         if not self.name:
             raise ValueError("name must not be empty")
-        if len(self._replica_name(len(self.urls)) if self.urls else self.name) > MAX_NAME:
-            raise ValueError(f"name must not be longer than {MAX_NAME} characters, the number of a replica included")
+        if len(self.name) > MAX_NAME:
+            raise ValueError(f"name must not be longer than {MAX_NAME} characters")
         if (self.url is None) == (not self.urls):
             raise ValueError("url is missing" if self.url is None else "give url or urls, not both")
         self._reject_single_options()
@@ -160,15 +162,16 @@ class Server:
             )
 
     def _reject_equal_replicas(self) -> None:
-        """Reject what a proxy cannot balance: one upstream alone, or the same one twice."""
-        if self.proxy is None:
-            return
-        if self.url is not None and self.proxy.balance != Balance():
+        """Reject what cannot be balanced or told apart: one upstream, the same one twice, a label too long."""
+        if self.url is not None and self.proxy is not None and self.proxy.balance != Balance():
             raise ValueError("proxy.balance has no effect with one url: give several urls, or remove it")
         origins = [url.origin for url in self.urls]
         for number, url in enumerate(self.urls):
             if origins.index(url.origin) < number:
                 raise ValueError(f"urls: {url.text} is given twice")
+        for label in upstream_labels(self.upstreams):
+            if len(label) > MAX_UPSTREAM:
+                raise ValueError(f"urls: {label[:40]}... has more than {MAX_UPSTREAM} characters, too many for a label")
 
     def _reject_probe_without_polls(self) -> None:
         """Reject a probe that would never run: which models it may use is known from polls."""
@@ -179,41 +182,35 @@ class Server:
         if self.kind in NOT_POLLED:
             raise ValueError(f"probe never runs for kind {self.kind}, which is not polled: remove probe")
 
-    def _replica_name(self, number: int) -> str:
-        return f"{self.name}-{number}"
-
-    def replicas(self) -> tuple[Server, ...]:
-        """Return a server for each of ``urls``, and itself for its proxy; only itself where it has one ``url``."""
-        if self.url is not None:
-            return (self,)
-        replicas = tuple(
-            replace(self, name=self._replica_name(number), url=url, urls=(), proxy=None)
-            for number, url in enumerate(self.urls, 1)
-        )
-        return replicas if self.proxy is None else (self, *replicas)
+    @property
+    def upstreams(self) -> tuple[ServerUrl, ...]:
+        """The URLs of its replicas; one where it has none."""
+        return self.urls if self.url is None else (self.url,)
 
     @property
-    def polled(self) -> PolledServer | None:
-        """The settings of its polls; None where it is not polled."""
-        if self.url is None or self.poll is False or self.kind in NOT_POLLED:
-            return None
+    def polled(self) -> tuple[PolledServer, ...]:
+        """The settings of the polls of each replica; none where it is not polled."""
+        if self.poll is False or self.kind in NOT_POLLED:
+            return ()
+        labels = upstream_labels(self.upstreams)
+        return tuple(
+            self._polled_replica(self.poll, url, label) for url, label in zip(self.upstreams, labels, strict=True)
+        )
+
+    def _polled_replica(self, poll: PollOptions, url: ServerUrl, upstream: str) -> PolledServer:
         return PolledServer(
             name=self.name,
-            url=self.url,
+            url=url,
+            upstream=upstream,
             kind=self.kind,
             headers=self.headers,
-            interval=self.poll.interval,
-            timeout=self.poll.timeout,
-            metrics=self.poll.metrics,
-            metrics_url=self.poll.metrics_url,
+            interval=poll.interval,
+            timeout=poll.timeout,
+            metrics=poll.metrics,
+            metrics_url=poll.metrics_url,
             max_models=self.max_models,
             probe=self.probe,
         )
-
-    @property
-    def upstreams(self) -> tuple[ServerUrl, ...]:
-        """The URLs that its proxy forwards to."""
-        return self.urls if self.url is None else (self.url,)
 
     @property
     def proxied(self) -> ProxiedServer | None:
@@ -225,7 +222,6 @@ class Server:
             listen=self.proxy.listen,
             upstreams=self.upstreams,
             balance=self.proxy.balance.policy,
-            polled_names=tuple(self._replica_name(number) for number in range(1, len(self.urls) + 1)),
             kind=self.kind,
             include_usage=self.proxy.include_usage,
             max_models=self.max_models,
@@ -246,11 +242,10 @@ def parse_servers(raw: object, watched: Sequence[str] = (), proxied: Sequence[st
     ConfigError names the entry, or the flag, of a mistake.
     """
     listed = parse(tuple[Server, ...], [] if raw is None else raw, "servers")
-    replicas = [(f"servers[{number}]", one) for number, server in enumerate(listed) for one in server.replicas()]
-    places, servers = [place for place, _ in replicas], [server for _, server in replicas]
     of_flags = _from_flags(watched, proxied)
+    places = [f"servers[{number}]" for number in range(len(listed))]
     places += ["--server" if server.poll else "--proxy" for server in of_flags]
-    servers += of_flags
+    servers = [*listed, *of_flags]
     _reject_duplicates(places, "name", [server.name for server in servers])
     _reject_duplicates(places, "proxy.listen", [_fixed_address(server) for server in servers])
     _reject_loops(places, servers)

@@ -15,7 +15,6 @@ from modelhost_exporter.collectors import gpu
 from modelhost_exporter.config import model as configuration
 from modelhost_exporter.config.address import Address
 from modelhost_exporter.config.duration import Seconds
-from modelhost_exporter.config.http_url import ServerUrl
 from modelhost_exporter.config.servers import ProxyOptions, Server
 from modelhost_exporter.demo.catalogue import USUAL_MODELS
 from modelhost_exporter.demo.clock import SimulatedClock
@@ -24,6 +23,7 @@ from modelhost_exporter.demo.incidents import HOURLY
 from modelhost_exporter.demo.kernel import KernelFiles
 from modelhost_exporter.demo.polls import Polls, SimulatedClient, gpu_uses
 from modelhost_exporter.demo.proxied import Proxied
+from modelhost_exporter.demo.routing import server_url
 from modelhost_exporter.demo.sources import SimulatedSources
 from modelhost_exporter.demo.system import SimulatedSystem
 from modelhost_exporter.demo.world import SimulatedWorld
@@ -38,7 +38,7 @@ from modelhost_exporter.requests.slo import Objective, Objectives
 from modelhost_exporter.service import Machine, Service
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from modelhost_exporter.config.model import Config
     from modelhost_exporter.demo.incidents import IncidentSchedule
@@ -101,7 +101,7 @@ class DemoHost:
         """Record the simulated requests in these metrics from now on."""
         servers = {server.name: server for server in self.service.config.proxied}
         self._health = health
-        self._proxied = Proxied(servers, metrics, health, self._rng)
+        self._proxied = Proxied(servers, metrics, health, self._rng, self.world.routers)
 
     def advance(self, until: float) -> None:
         """Advance the world to a time, step by step; only the last five minutes of a longer gap are simulated."""
@@ -164,16 +164,21 @@ class DemoHost:
 
     def _configured(self, given: Config) -> Config:
         """Return a configuration with the simulated servers in place of the configured ones."""
-        servers = [engine.spec for engine in self.world.engines.values()]
-        config = replace(given, servers=tuple(map(_configured_server, servers)))
+        servers = [
+            _configured_server([replica.upstream.spec for replica in router.replicas])
+            for router in self.world.routers.values()
+        ]
+        config = replace(given, servers=tuple(servers))
         return config if self._live else _patient(config)
 
 
-def _configured_server(server: ServerSpec) -> Server:
+def _configured_server(replicas: Sequence[ServerSpec]) -> Server:
+    server, urls = replicas[0], tuple(map(server_url, replicas))
     (ttft, ttft_target), (duration, target) = server.ttft_objective, server.duration_objective
     return Server(
         server.name,
-        ServerUrl(f"http://127.0.0.1:{server.port}"),
+        url=urls[0] if len(urls) == 1 else None,
+        urls=urls if len(urls) > 1 else (),
         kind=server.kind,
         proxy=ProxyOptions(Address("127.0.0.1", 0)),
         probe=_PROBE if server.is_probed else None,

@@ -27,6 +27,7 @@ Kind = Literal[
     "models_evicted",
     "network_errors",
     "queue_growing",
+    "replica_down",
     "server_down",
     "server_errors",
     "upstream_unreachable",

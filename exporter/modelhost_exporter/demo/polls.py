@@ -75,7 +75,7 @@ class SimulatedClient:
     def __init__(self, world: SimulatedWorld, url: str) -> None:
         self._world = world
         port = int(url.rpartition(":")[2])
-        self._engine = next(engine for engine in world.engines.values() if engine.spec.port == port)
+        self._engine = next(engine for engine in world.engines if engine.spec.port == port)
 
     def get(self, path: str) -> bytes:
         """Return a page in the format of the server's kind."""

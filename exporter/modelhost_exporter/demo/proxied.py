@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from modelhost_exporter.demo.catalogue import SERVERS
+from modelhost_exporter.demo.simulated_upstreams import SimulatedUpstreams
 from modelhost_exporter.requests.model_names import UNKNOWN
 from modelhost_exporter.requests.observation import (
     NO_REPLY,
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Mapping
 
+    from modelhost_exporter.demo.routing import Router
     from modelhost_exporter.demo.specs import ModelSpec
     from modelhost_exporter.demo.traffic import SimulatedRequest
     from modelhost_exporter.metrics.instruments import Gauge
@@ -42,8 +44,14 @@ class Proxied:
         metrics: RequestMetrics,
         health: SelfMetrics,
         rng: random.Random,
+        routers: Mapping[str, Router],
     ) -> None:
         self._servers = servers
+        self._upstreams = {
+            name: SimulatedUpstreams(name, router, health.upstreams)
+            for name, router in routers.items()
+            if len(router.replicas) > 1
+        }
         self._metrics = metrics
         self._health = health
         self._rng = rng
@@ -54,6 +62,8 @@ class Proxied:
         if request.direct:
             return
         self._enter(request, "waiting" if request.stream else "blocking")
+        if (upstreams := self._upstreams.get(request.model.server)) is not None:
+            upstreams.arrived(request)
         if self._rng.random() < _ASIDE:
             aside = RequestObservation(
                 _labels(request.model)._replace(model=UNKNOWN, operation=OTHER_OPERATION),
@@ -81,6 +91,8 @@ class Proxied:
             return
         self._phases.pop(request).dec()
         server = request.model.server
+        if (upstreams := self._upstreams.get(server)) is not None:
+            upstreams.ended(request)
         self._record(self._observation(request))
         self._health.overhead(server, "request", self._rng.lognormvariate(-8.1, 0.4))
         if request.outcome == "ok":

@@ -59,7 +59,7 @@ class SimulatedSources:
     def gpu_sources(self) -> Mapping[str, GpuSource]:
         """Return NVIDIA's driver with the simulated library below it."""
         world, nvml = self.world, Nvml(lambda: self.driver)
-        servers = [LocalServer(engine.spec.name, port=engine.spec.port) for engine in world.engines.values()]
+        servers = [LocalServer(engine.spec.name, port=engine.spec.port) for engine in world.engines]
         owners = ProcessOwners(servers, self.psutil, world.clock)
         dependencies = DeviceDependencies(
             nvml,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from modelhost_exporter.demo.engines import SimulatedEngine
     from modelhost_exporter.demo.incidents import Kind
@@ -49,8 +49,19 @@ class ModelSpec:
 
 
 @dataclass(frozen=True)
+class CpuReplica:
+    """A further replica of a server, without GPUs."""
+
+    port: int
+    pid: int
+    command: str
+    slowness: float
+    """Factor by which it is slower than the server."""
+
+
+@dataclass(frozen=True)
 class ServerSpec:
-    """One model server."""
+    """One model server, or a replica of it."""
 
     name: str
     kind: str
@@ -75,6 +86,28 @@ class ServerSpec:
     is_killed_by_memory_pressure: bool = False
     response_times: frozenset[ResponseTime] = frozenset()
     """Times that its responses contain."""
+    slowness: float = 1.0
+    """Factor by which everything is slower than the models' speeds."""
+    is_replica: bool = False
+    """Whether it is a further replica, which incidents may take down alone."""
+    cpu_replica: CpuReplica | None = None
+
+    def replicas(self) -> Iterator[ServerSpec]:
+        """Yield this server, and its further replica if it has one."""
+        yield self
+        if (one := self.cpu_replica) is not None:
+            yield replace(
+                self,
+                port=one.port,
+                pid=one.pid,
+                command=one.command,
+                slowness=one.slowness,
+                gpus=(),
+                gpu_bytes=0,
+                is_killed_by_memory_pressure=False,
+                is_replica=True,
+                cpu_replica=None,
+            )
 
 
 class SimulatedKind(Protocol):

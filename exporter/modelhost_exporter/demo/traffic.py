@@ -56,6 +56,10 @@ class SimulatedRequest:
     produced: int = 0
     """Output tokens so far."""
     over: bool = False
+    upstream: str | None = None
+    """The replica that the proxy sent it to; None where it reached none."""
+    unreachable: tuple[str, ...] = ()
+    """The replicas that the proxy tried in vain."""
 
     @property
     def reasoning(self) -> int:

@@ -12,6 +12,7 @@ from modelhost_exporter.demo.engines import SimulatedEngine
 from modelhost_exporter.demo.gpus import SimulatedCard
 from modelhost_exporter.demo.incidents import Situation
 from modelhost_exporter.demo.machine import SimulatedLoad, SimulatedMachine
+from modelhost_exporter.demo.routing import Router
 from modelhost_exporter.demo.traffic import SimulatedTraffic
 
 if TYPE_CHECKING:
@@ -51,10 +52,19 @@ class SimulatedWorld:
         self.models = catalogue.models(models)
         rng = random.Random(seed)  # noqa: S311 - no secret
         servers = [server for server in catalogue.SERVERS if any(m.server == server.name for m in self.models)]
-        self.engines = {server.name: SimulatedEngine(server, self.models, rng, self.now) for server in servers}
+        self.engines = [
+            SimulatedEngine(spec, self.models, rng, self.now) for server in servers for spec in server.replicas()
+        ]
+        self.routers = {
+            server.name: Router(
+                [engine for engine in self.engines if engine.spec.name == server.name], lambda: self.now
+            )
+            for server in servers
+        }
+        """How each server's requests reach its replicas."""
         self.machine = SimulatedMachine(self.now, rng)
         self.cards = [SimulatedCard(index, rng) for index in range(catalogue.GPUS)]
-        for engine in self.engines.values():
+        for engine in self.engines:
             for index in engine.spec.gpus:
                 self.cards[index].engine = engine
         self._traffic = SimulatedTraffic(self.models, self._overload, rng)
@@ -64,7 +74,7 @@ class SimulatedWorld:
 
     def running_servers(self) -> Iterator[ServerSpec]:
         """Yield the running model servers."""
-        return (engine.spec for engine in self.engines.values() if engine.up)
+        return (engine.spec for engine in self.engines if engine.up)
 
     def step(self, until: float, listener: RequestListener) -> Sequence[tuple[SimulatedCard, int]]:
         """Advance to a time, about a second later; return the XIDs reported in between."""
@@ -74,41 +84,45 @@ class SimulatedWorld:
         arrivals = list(self._traffic.between(since, until, self.situation))
         for request in arrivals:
             self._accept(request)
-        working = [(request, request.produced) for engine in self.engines.values() for request in engine.requests]
-        for engine in self.engines.values():
+        working = [(request, request.produced) for engine in self.engines for request in engine.requests]
+        for engine in self.engines:
             over += engine.run(since, until)
         while self._refused and self._refused[0][0] <= until:
             over.append(heapq.heappop(self._refused)[2])
         for request, before in working:
             if request.produced > before:
                 listener.progressed(request, request.produced - before)
+        for request in over:
+            self.routers[request.model.server].end(request)
         self._notify(until, listener, arrivals, over)
         return self._move_hardware(until, len(arrivals))
 
     def _overload(self, model: ModelSpec, at: float) -> float | None:
-        engine = self.engines[model.server]
+        engine = self.routers[model.server].replicas[0].upstream
         return engine.overload(at) if model is engine.models[0] else None
 
     def _accept(self, request: SimulatedRequest) -> None:
         """Pass a request to its engine, or mark it as refused."""
-        engine = self.engines[request.model.server]
-        if not engine.up or self.situation.has("upstream_unreachable", engine.spec.name):
+        server = request.model.server
+        cut_off = self.situation.has("upstream_unreachable", server)
+        engine = self.routers[server].route(request, lambda engine: engine.up and not cut_off)
+        if engine is None:
             request.outcome, request.code = "upstream_unreachable", "502"
         seconds = _REFUSED_SECONDS.get(request.outcome)
-        if seconds is None:
+        if engine is not None and seconds is None:
             engine.accept(request)
             if request.stream:
                 heapq.heappush(self._first_tokens, (request.first, next(self._order), request))
             return
         request.output_tokens = 0
-        request.ended = request.arrived + seconds
+        request.ended = request.arrived + (seconds or 0.0)
         heapq.heappush(self._refused, (request.ended, next(self._order), request))
 
     def _start_and_stop(self, at: float) -> list[SimulatedRequest]:
         """Stop and start engines; return the requests that this ends."""
         over: list[SimulatedRequest] = []
-        for name, engine in self.engines.items():
-            down = self.situation.has("server_down", name) or any(not self.cards[i].on_bus for i in engine.spec.gpus)
+        for engine in self.engines:
+            name, down = engine.spec.name, self._is_down(engine)
             pressed = any(one.kind == "memory_pressure" for one in self.situation.ended)
             killed = pressed and engine.spec.is_killed_by_memory_pressure
             if engine.up and (down or killed):
@@ -118,6 +132,14 @@ class SimulatedWorld:
             if self.situation.has("models_evicted", name):
                 engine.evict()
         return over
+
+    def _is_down(self, engine: SimulatedEngine) -> bool:
+        spec = engine.spec
+        return (
+            self.situation.has("server_down", spec.name)
+            or (spec.is_replica and self.situation.has("replica_down", spec.name))
+            or any(not self.cards[index].on_bus for index in spec.gpus)
+        )
 
     def _notify(
         self,
@@ -141,15 +163,17 @@ class SimulatedWorld:
 
     def _move_hardware(self, until: float, arrivals: int) -> list[tuple[SimulatedCard, int]]:
         reported = [(card, xid) for card in self.cards for xid in card.go_to(until, self.situation)]
-        for engine in self.engines.values():
-            engine.slowness = max(self.cards[index].slowness for index in engine.spec.gpus)
-        work = [engine.work for engine in self.engines.values() if engine.up]
+        for engine in self.engines:
+            engine.slowness = engine.spec.slowness * max(
+                (self.cards[index].slowness for index in engine.spec.gpus), default=1.0
+            )
+        work = [engine.work for engine in self.engines if engine.up]
         load = SimulatedLoad(
             tokens=sum(one.generated / one.seconds for one in work),
             requests=arrivals,
             loading_bytes=sum(one.loading_bytes for one in work),
             resident_bytes=sum(server.ram_bytes for server in self.running_servers()),
-            connections=sum(2 * len(engine.requests) for engine in self.engines.values()),
+            connections=sum(2 * len(engine.requests) for engine in self.engines),
             gpu_watts=sum(card.power for card in self.cards),
         )
         self.machine.go_to(until, load, self.situation)

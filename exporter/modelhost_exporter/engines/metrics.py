@@ -19,25 +19,35 @@ if TYPE_CHECKING:
 
     from modelhost_exporter.engines.snapshot import EngineHistogram, Latency, Model, ServerSnapshot
 
+_OF_ENGINE = ("server", "upstream")
+"""Which engine: ``upstream`` distinguishes the replicas of a server, and is empty where it has one URL."""
+
 UP = gauge(
     "engine_up",
     "1 when the last poll succeeded and the next is not overdue, else 0.",
-    "server",
+    *_OF_ENGINE,
     note="While it is 0 the engine's other series are absent.",
+    combine="each",
 )
-INFO = gauge("engine_info", "Always 1, with the kind and version of the engine.", "server", "kind", "version")
-POLL_DURATION = gauge("engine_poll_duration_seconds", "Duration of the last poll, failed or not.", "server")
+INFO = gauge(
+    "engine_info", "Always 1, with the kind and version of the engine.", *_OF_ENGINE, "kind", "version", combine="each"
+)
+POLL_DURATION = gauge(
+    "engine_poll_duration_seconds", "Duration of the last poll, failed or not.", *_OF_ENGINE, combine="max"
+)
 LAST_SUCCESS = gauge(
     "engine_last_success_timestamp_seconds",
     "Time of the last successful poll, in seconds since 1970.",
-    "server",
+    *_OF_ENGINE,
     note="The age of everything that is shown of the engine.",
+    combine="min",
 )
 POLL_FAILURES = counter(
     "engine_poll_failures",
     "Polls that failed, and pages that failed in a poll that did not, by reason.",
-    "server",
+    *_OF_ENGINE,
     "reason",
+    combine="sum",
 )
 UNPROXIED = gauge(
     "engine_unproxied_tokens_ratio",
@@ -49,118 +59,139 @@ UNPROXIED = gauge(
     ),
 )
 _GAUGES = {
-    "requests_running": gauge("engine_requests_running", "Requests that the engine is processing.", "server"),
-    "requests_waiting": gauge("engine_requests_waiting", "Requests in the engine's queue.", "server"),
+    "requests_running": gauge(
+        "engine_requests_running", "Requests that the engine is processing.", *_OF_ENGINE, combine="sum"
+    ),
+    "requests_waiting": gauge("engine_requests_waiting", "Requests in the engine's queue.", *_OF_ENGINE, combine="sum"),
     "request_capacity": gauge(
-        "engine_request_capacity", "Requests that the engine can process at the same time.", "server"
+        "engine_request_capacity", "Requests that the engine can process at the same time.", *_OF_ENGINE, combine="sum"
     ),
     "kv_cache_usage_ratio": gauge(
         "engine_kv_cache_usage_ratio",
         "Share of the KV cache in use, the mean of several engines.",
-        "server",
+        *_OF_ENGINE,
         note=(
             "llama.cpp: tokens of the busy slots over all that fit, an approximation; absent where the "
             "capacity is not known."
         ),
+        combine="max",
     ),
     "kv_cache_capacity_tokens": gauge(
         "engine_kv_cache_capacity_tokens",
         "Tokens that fit in the KV cache of all engines.",
-        "server",
+        *_OF_ENGINE,
         note=(
             "llama.cpp: the context that its slots share, or that of all slots; absent where its command "
             "line, which distinguishes the two, cannot be read."
         ),
+        combine="sum",
     ),
 }
 INPUT_TOKENS = counter(
     "engine_input_tokens",
     "Input tokens by cache result: hit, miss or unknown.",
-    "server",
+    *_OF_ENGINE,
     "cache",
     note="Disjoint; unknown where the engine does not report it.",
+    combine="sum",
 )
 _COUNTERS = {
     "output_tokens": counter(
         "engine_output_tokens",
         "Output tokens as the engine counts them.",
-        "server",
+        *_OF_ENGINE,
         note="llama.cpp's counter rises at the end of a request.",
+        combine="sum",
     ),
     "prefill_seconds": counter(
         "engine_prefill_seconds",
         "Seconds spent on prompts, as the engine counts them.",
-        "server",
+        *_OF_ENGINE,
         note="Time of requests that are processed together may overlap.",
+        combine="sum",
     ),
     "decode_seconds": counter(
         "engine_decode_seconds",
         "Seconds spent on output, as the engine counts them.",
-        "server",
+        *_OF_ENGINE,
         note="Time of requests that are processed together may overlap.",
+        combine="sum",
     ),
-    "preemptions": counter("engine_preemptions", "Requests that were preempted to free KV cache for others.", "server"),
+    "preemptions": counter(
+        "engine_preemptions", "Requests that were preempted to free KV cache for others.", *_OF_ENGINE, combine="sum"
+    ),
     "speculative_drafts": counter(
-        "engine_speculative_drafts", "Drafts of speculative decoding that were verified.", "server"
+        "engine_speculative_drafts", "Drafts of speculative decoding that were verified.", *_OF_ENGINE, combine="sum"
     ),
     "speculative_draft_tokens": counter(
-        "engine_speculative_draft_tokens", "Tokens drafted by speculative decoding.", "server"
+        "engine_speculative_draft_tokens", "Tokens drafted by speculative decoding.", *_OF_ENGINE, combine="sum"
     ),
     "speculative_accepted_tokens": counter(
-        "engine_speculative_accepted_tokens", "Drafted tokens that were accepted.", "server"
+        "engine_speculative_accepted_tokens", "Drafted tokens that were accepted.", *_OF_ENGINE, combine="sum"
     ),
 }
 FINISHED = counter(
     "engine_requests_finished",
     "Finished requests by reason.",
-    "server",
+    *_OF_ENGINE,
     "finish_reason",
     note="stop, length, abort, error, other; unknown where the engine does not report it.",
+    combine="sum",
 )
 _LATENCIES: Mapping[Latency, Family] = {
     "time_to_first_token": histogram(
         "engine_time_to_first_token_seconds",
         "Time to first token as the engine measures it, with the engine's bounds.",
         (),
-        "server",
+        *_OF_ENGINE,
         note="Time before the request reached the engine is missing.",
+        combine="sum",
     ),
     "inter_token_latency": histogram(
         "engine_inter_token_latency_seconds",
         "Time between two outputs of a request, with the engine's bounds.",
         (),
-        "server",
+        *_OF_ENGINE,
         note="One output may hold several tokens.",
+        combine="sum",
     ),
     "time_per_output_token": histogram(
         "engine_time_per_output_token_seconds",
         "Mean time per output token of each request, with the engine's bounds.",
         (),
-        "server",
+        *_OF_ENGINE,
+        combine="sum",
     ),
     "request_duration": histogram(
         "engine_request_duration_seconds",
         "Duration of requests as the engine measures them, with the engine's bounds.",
         (),
-        "server",
+        *_OF_ENGINE,
+        combine="sum",
     ),
     "request_queue": histogram(
-        "engine_request_queue_seconds", "Time of requests in the engine's queue, with its own bounds.", (), "server"
+        "engine_request_queue_seconds",
+        "Time of requests in the engine's queue, with its own bounds.",
+        (),
+        *_OF_ENGINE,
+        combine="sum",
     ),
     "request_prefill": histogram(
         "engine_request_prefill_seconds",
         "Time of requests in their prompt phase, with the engine's bounds.",
         (),
-        "server",
+        *_OF_ENGINE,
+        combine="sum",
     ),
     "request_decode": histogram(
         "engine_request_decode_seconds",
         "Time of requests in their output phase, with the engine's bounds.",
         (),
-        "server",
+        *_OF_ENGINE,
+        combine="sum",
     ),
 }
-_OF_MODEL = ("server", "model")
+_OF_MODEL = (*_OF_ENGINE, "model")
 MODEL_INFO = gauge(
     "model_info",
     "Always 1, with labels that describe the model.",
@@ -170,8 +201,11 @@ MODEL_INFO = gauge(
     "parameters",
     "format",
     note="As the server describes it; empty where it does not.",
+    combine="max",
 )
-LOADED = gauge("model_loaded", "1 when the model is loaded, 0 when it is unloaded or asleep.", *_OF_MODEL)
+LOADED = gauge(
+    "model_loaded", "1 when the model is loaded, 0 when it is unloaded or asleep.", *_OF_MODEL, combine="max"
+)
 MEMORY = gauge(
     "model_memory_bytes",
     "Memory of a loaded model by type (vram, ram).",
@@ -182,28 +216,38 @@ MEMORY = gauge(
         "processes: mapped model files count as ram as far as they are resident, and vram is what the "
         "GPU driver reports by process."
     ),
+    combine="sum",
 )
-CONTEXT = gauge("model_context_length_tokens", "Tokens that one request of this model can hold.", *_OF_MODEL)
+CONTEXT = gauge(
+    "model_context_length_tokens", "Tokens that one request of this model can hold.", *_OF_MODEL, combine="min"
+)
 EXPIRES = gauge(
     "model_expires_timestamp_seconds",
     "Time at which the model will be unloaded unless it is used, in seconds since 1970.",
     *_OF_MODEL,
     note="Absent when it stays loaded.",
+    combine="max",
 )
 LOADS = counter(
-    "model_loads", "Number of times the model was loaded.", *_OF_MODEL, note="As far as seen between two polls."
+    "model_loads",
+    "Number of times the model was loaded.",
+    *_OF_MODEL,
+    note="As far as seen between two polls.",
+    combine="sum",
 )
 UNLOADS = counter(
     "model_unloads",
     "Number of times the model was unloaded or fell asleep.",
     *_OF_MODEL,
     note="As far as seen between two polls.",
+    combine="sum",
 )
 LOAD_DURATION = gauge(
     "model_load_duration_seconds",
     "Duration of the model's last load.",
     *_OF_MODEL,
     note="As the engine reports it, or as it reported it to the request that waited for it.",
+    combine="max",
 )
 ENERGY = counter(
     "model_energy_joules",
@@ -215,6 +259,7 @@ ENERGY = counter(
         "shared where it is estimated from the model's share of the used memory. Absent where a GPU does "
         "not count its energy, or its memory by process, and with MIG."
     ),
+    combine="sum",
 )
 COLD_STARTS = counter(
     "request_cold_starts",
@@ -238,8 +283,11 @@ PROBES = counter(
         "ok, client_error, server_error, timeout, upstream_unreachable, or not_understood for a response "
         "that is no valid one."
     ),
+    combine="sum",
 )
-PROBE_DURATION = histogram("probe_duration_seconds", "Duration of probes with outcome ok.", DURATION, *_OF_MODEL)
+PROBE_DURATION = histogram(
+    "probe_duration_seconds", "Duration of probes with outcome ok.", DURATION, *_OF_MODEL, combine="sum"
+)
 FAMILIES = (
     *(UP, INFO, POLL_DURATION, LAST_SUCCESS, POLL_FAILURES, UNPROXIED),
     *_GAUGES.values(),
@@ -250,6 +298,9 @@ FAMILIES = (
 )
 
 _MAX_LABEL = 128
+
+EngineKey = tuple[str, str]
+"""The values of the labels ``server`` and ``upstream``."""
 
 
 @dataclass(frozen=True)
@@ -269,7 +320,7 @@ class ModelState:
 
 @dataclass(frozen=True)
 class ServerState:
-    """One server as it is shown."""
+    """One server, or one replica of a server, as it is shown."""
 
     server: str
     snapshot: ServerSnapshot | None
@@ -280,41 +331,41 @@ class ServerState:
     poll_seconds: float | None = None
     last_success: float | None = None
     failures: Mapping[str, int] = field(default_factory=dict)
-    unproxied_ratio: float | None = None
+    upstream: str = ""
+    """Which of its replicas; empty where it has one URL."""
 
     def without_answer(self) -> ServerState:
         """Return this state as that of a server that does not answer."""
-        return replace(self, snapshot=None, engine=Engine(), poll_seconds=None, unproxied_ratio=None)
+        return replace(self, snapshot=None, engine=Engine(), poll_seconds=None)
 
 
 def families(state: ServerState) -> Iterator[Metric]:
     """Yield the families that a server's state fills."""
-    name = state.server
-    yield from UP.by([((name,), float(state.snapshot is not None))])
-    yield from POLL_DURATION.by([((name,), state.poll_seconds)])
-    yield from LAST_SUCCESS.by([((name,), state.last_success)])
-    yield from POLL_FAILURES.by(((name, reason), failures) for reason, failures in state.failures.items())
-    yield from UNPROXIED.by([((name,), state.unproxied_ratio)])
+    key = state.server, state.upstream
+    yield from UP.by([(key, float(state.snapshot is not None))])
+    yield from POLL_DURATION.by([(key, state.poll_seconds)])
+    yield from LAST_SUCCESS.by([(key, state.last_success)])
+    yield from POLL_FAILURES.by(((*key, reason), failures) for reason, failures in state.failures.items())
     if state.snapshot is not None:
-        yield from INFO.by([((name, state.snapshot.kind, _short(state.snapshot.version)), 1)])
-        yield from _of_engine(name, state.engine)
-        yield from _of_models(name, state.models)
-    yield from _counted(name, state.models)
+        yield from INFO.by([((*key, state.snapshot.kind, _short(state.snapshot.version)), 1)])
+        yield from _of_engine(key, state.engine)
+        yield from _of_models(key, state.models)
+    yield from _counted(key, state.models)
 
 
-def _of_engine(server: str, engine: Engine) -> Iterator[Metric]:
+def _of_engine(key: EngineKey, engine: Engine) -> Iterator[Metric]:
     for field_name, family in (_GAUGES | _COUNTERS).items():
-        yield from family.by([((server,), getattr(engine, field_name))])
-    yield from INPUT_TOKENS.by(((server, cache), value) for cache, value in engine.input_tokens.items())
-    yield from FINISHED.by(((server, reason), value) for reason, value in engine.requests_finished.items())
+        yield from family.by([(key, getattr(engine, field_name))])
+    yield from INPUT_TOKENS.by(((*key, cache), value) for cache, value in engine.input_tokens.items())
+    yield from FINISHED.by(((*key, reason), value) for reason, value in engine.requests_finished.items())
     for latency, family in _LATENCIES.items():
         if latency in engine.latencies:
-            yield _histogram(family, server, engine.latencies[latency])
+            yield _histogram(family, key, engine.latencies[latency])
 
 
-def _histogram(family: Family, server: str, measured: EngineHistogram) -> Metric:
+def _histogram(family: Family, key: EngineKey, measured: EngineHistogram) -> Metric:
     metric = Metric(family.name, family.help, "histogram")
-    labels = {"server": server}
+    labels = dict(zip(_OF_ENGINE, key, strict=True))
     metric.samples = [
         Sample(f"{family.name}_bucket", {**labels, "le": _bound(bound)}, value) for bound, value in measured.buckets
     ]
@@ -328,8 +379,8 @@ def _bound(bound: float) -> str:
     return written
 
 
-def _of_models(server: str, models: Mapping[str, ModelState]) -> Iterator[Metric]:
-    yield from MODEL_INFO.by(((server, label, *_described(state.model)), 1) for label, state in models.items())
+def _of_models(key: EngineKey, models: Mapping[str, ModelState]) -> Iterator[Metric]:
+    yield from MODEL_INFO.by(((*key, label, *_described(state.model)), 1) for label, state in models.items())
     plain: Mapping[Family, Callable[[ModelState], float | None]] = {
         LOADED: lambda state: None if state.loaded is None else float(state.loaded),
         CONTEXT: lambda state: state.model.context_length if state.loaded is not False else None,
@@ -337,20 +388,20 @@ def _of_models(server: str, models: Mapping[str, ModelState]) -> Iterator[Metric
         LOAD_DURATION: lambda state: state.load_seconds,
     }
     for family, value_of in plain.items():
-        yield from family.by(((server, label), value_of(state)) for label, state in models.items())
+        yield from family.by(((*key, label), value_of(state)) for label, state in models.items())
     yield from MEMORY.by(
-        ((server, label, kind), value)
+        ((*key, label, kind), value)
         for label, state in models.items()
         for kind, value in (("vram", state.vram_bytes), ("ram", state.ram_bytes))
     )
 
 
-def _counted(server: str, models: Mapping[str, ModelState]) -> Iterator[Metric]:
+def _counted(key: EngineKey, models: Mapping[str, ModelState]) -> Iterator[Metric]:
     """Yield what we count ourselves, also while the server does not answer."""
-    yield from LOADS.by(((server, label), state.loads) for label, state in models.items())
-    yield from UNLOADS.by(((server, label), state.unloads) for label, state in models.items())
+    yield from LOADS.by(((*key, label), state.loads) for label, state in models.items())
+    yield from UNLOADS.by(((*key, label), state.unloads) for label, state in models.items())
     yield from ENERGY.by(
-        ((server, label, attribution), joules)
+        ((*key, label, attribution), joules)
         for label, state in models.items()
         for attribution, joules in state.joules.items()
     )

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 NAMESPACE = "modelhost_"
 
+Combine = Literal["", "sum", "max", "min", "each"]
+"""How the values of a server's replicas become one: added up, the highest, the lowest, or not at all (each)."""
+
 _COUNTER_SUFFIX = "_total"
 
 _MAX_REMEMBERED = 10_000
@@ -39,6 +42,8 @@ class Family:
     """Upper bounds of a histogram, without +Inf."""
     note: str = ""
     """Text that docs/metrics.md appends to HELP."""
+    combine: Combine = ""
+    """How dashboards and alerts put replicas together; empty for a family without the label ``upstream``."""
 
     @property
     def base_name(self) -> str:
@@ -70,19 +75,22 @@ class Family:
             yield metric
 
 
-def gauge(name: str, help_text: str, *labels: str, note: str = "") -> Family:
+def gauge(name: str, help_text: str, *labels: str, note: str = "", combine: Combine = "") -> Family:
     """Declare a gauge ``modelhost_NAME``."""
-    return Family(NAMESPACE + name, "gauge", help_text, labels, note=note)
+    return Family(NAMESPACE + name, "gauge", help_text, labels, note=note, combine=combine)
 
 
-def counter(name: str, help_text: str, *labels: str, note: str = "") -> Family:
+def counter(name: str, help_text: str, *labels: str, note: str = "", combine: Combine = "") -> Family:
     """Declare a counter ``modelhost_NAME_total``."""
-    return Family(f"{NAMESPACE}{name}{_COUNTER_SUFFIX}", "counter", help_text, labels, note=note)
+    full_name = f"{NAMESPACE}{name}{_COUNTER_SUFFIX}"
+    return Family(full_name, "counter", help_text, labels, note=note, combine=combine)
 
 
-def histogram(name: str, help_text: str, buckets: tuple[float, ...], *labels: str, note: str = "") -> Family:
+def histogram(
+    name: str, help_text: str, buckets: tuple[float, ...], *labels: str, note: str = "", combine: Combine = ""
+) -> Family:
     """Declare a histogram ``modelhost_NAME``."""
-    return Family(NAMESPACE + name, "histogram", help_text, labels, buckets, note)
+    return Family(NAMESPACE + name, "histogram", help_text, labels, buckets, note, combine)
 
 
 def exposed_name(metric: Metric) -> str:

@@ -77,6 +77,13 @@ class Replica(Generic[U]):
         """Tokens in flight, as far as they can be estimated."""
         return self.tokens + _REQUEST_TOKENS * self.requests
 
+    def inherit_health(self, before: Replica[U]) -> None:
+        """Go on with the health of the same upstream under other settings; a trial there decides nothing here."""
+        self.failures, self.failed_at = before.failures, before.failed_at
+        self.recent.extend(before.recent)
+        self.ejected_until = before.ejected_until
+        self.ejections, self.all_ejections = before.ejections, before.all_ejections
+
     def failed_share(self, now: float) -> float:
         """Return the share of failures among its recent requests; 0 where there were too few to judge."""
         results = [failed for ended, failed in self.recent if now - ended <= _WINDOW_SECONDS]

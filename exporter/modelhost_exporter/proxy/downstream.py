@@ -20,11 +20,12 @@ from modelhost_exporter.process.connection_limits import (
     loop_time,
 )
 from modelhost_exporter.process.descriptors import CONNECT, Descriptors
+from modelhost_exporter.process.hangups import Hangups
 from modelhost_exporter.process.listening import refuse, service_unavailable
 from modelhost_exporter.proxy import headers
 from modelhost_exporter.proxy.errors import Refused
 from modelhost_exporter.proxy.headers import Field, index, make_field
-from modelhost_exporter.proxy.request_validation import refusal_of_unreadable
+from modelhost_exporter.proxy.request_validation import has_extra_spaces, refusal_of_unreadable
 from modelhost_exporter.proxy.self_metrics import TOO_LARGE_HEADERS
 
 if TYPE_CHECKING:
@@ -76,6 +77,11 @@ class Request:
     def is_http11(self) -> bool:
         """Whether its version is HTTP/1.1."""
         return self.version == "1.1"
+
+    @property
+    def expects_continue(self) -> bool:
+        """Whether its client waits for a 100 before it sends the body (RFC 9110, section 10.1.1)."""
+        return self.is_http11 and self.by_key.get(b"expect", b"").rstrip(b" \t").lower() == b"100-continue"
 
     @property
     def has_body(self) -> bool:
@@ -175,6 +181,8 @@ class DownstreamConnection(asyncio.Protocol):
         self._exchange: RequestHandler | None = None
         self._request: Request | None = None
         self._waiting = bytearray()
+        self._received: bytes | bytearray = b""  # what is being parsed
+        self._partial_head = bytearray()  # what was received of a head that is not complete
         self._head_bytes = 0  # received since the last part of a body: of heads, trailers and chunk extensions
         self._discards = False
         self._upgrading: Request | None = None
@@ -183,6 +191,7 @@ class DownstreamConnection(asyncio.Protocol):
         self._is_rereading = False
         self._admitted = False
         self._is_paused = False
+        self._watched: int | None = None  # the socket, while it is not read
         self.is_writable = True
         self.address = ""
         """The client for limits per address."""
@@ -206,17 +215,26 @@ class DownstreamConnection(asyncio.Protocol):
             self._transport.write(data)
 
     def pause_reading(self) -> None:
-        """Stop reading the request."""
-        if self.is_open and self._transport is not None:
+        """Stop reading the request; that its client leaves is still noticed."""
+        if self.is_open and self._transport is not None and not self._is_paused:
             self._is_paused = True
             self._transport.pause_reading()
+            if self._tunnel is None:  # what was sent before the end of a WebSocket is still forwarded
+                self._watched = self._transport.get_extra_info("socket").fileno()
+                self._listener.connections.hangups.watch(self._watched, self.abort)
 
     def resume_reading(self) -> None:
         """Go on reading the request."""
         if self._is_paused and self.is_open and self._transport is not None:
             self._is_paused = False
+            self._stop_watching()
             self._activity.active = loop_time()
             self._transport.resume_reading()
+
+    def _stop_watching(self) -> None:
+        if self._watched is not None:
+            self._listener.connections.hangups.forget(self._watched)
+            self._watched = None
 
     def finished(self, *, keep_alive: bool) -> None:
         """End the exchange in progress, whose response was written; begin the next one, or close."""
@@ -273,7 +291,8 @@ class DownstreamConnection(asyncio.Protocol):
 
     def precedence(self, now: float) -> tuple[int, float] | None:
         """Return the sort key for closing connections to make room; None while a request is in progress."""
-        if self._phase() not in (Phase.IDLE, Phase.HEADERS) or self._is_sending(now):
+        is_over = self._lingering is not None  # and waits only for its client to close as well
+        if not (is_over or self._phase() in (Phase.IDLE, Phase.HEADERS)) or self._is_sending(now):
             return None
         return 0, self._activity.active
 
@@ -327,6 +346,7 @@ class DownstreamConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - its reason changes nothing
         """End; a request in progress is cancelled."""
         self._transport = None
+        self._stop_watching()
         self._parser = None  # it refers to this connection: a cycle for each
         if self._lingering is not None:
             self._lingering.cancel()
@@ -405,7 +425,7 @@ class DownstreamConnection(asyncio.Protocol):
             return
         if self._ready:
             self._begin_next()
-        elif self._waiting:
+        if self._waiting and not self._ready and not self._is_busy():  # also the rest of the request that has begun
             data, self._waiting = bytes(self._waiting), bytearray()
             self._feed(data)
 
@@ -433,13 +453,19 @@ class DownstreamConnection(asyncio.Protocol):
         if self._incoming is not None and self._incoming.is_head_complete:
             self._activity.active = loop_time()
         self._head_bytes += len(data)
+        if self._partial_head:
+            self._partial_head += data
+        self._received = self._partial_head or data
         try:
             parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             rest = self._after_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError as error:
             self._refuse_incoming(data, error)
+        self._received = b""
         if self._incoming is not None:
+            if not (self._incoming.is_head_complete or self._partial_head):
+                self._partial_head += data
             self._check_size(self._incoming)
         return rest
 
@@ -538,7 +564,7 @@ class DownstreamConnection(asyncio.Protocol):
     def _close_gracefully(self) -> None:
         """Close after what was written; what the client still sends is read, for else the kernel would reset."""
         transport = self._transport
-        if transport is None or transport.is_closing():
+        if transport is None or transport.is_closing() or self._lingering is not None:
             return
         request = self._request
         if not self._discards and request is not None and request.complete and not self._waiting:
@@ -592,8 +618,18 @@ class DownstreamConnection(asyncio.Protocol):
         if self._is_too_large(incoming):
             incoming.refusal = self._too_large()
             self._discards = True
+        elif not self._received.startswith(b"%b %b H" % (incoming.method, incoming.target)):
+            self._check_spaces(incoming)
         self._head_bytes = 0
+        if self._partial_head:
+            self._partial_head = bytearray()
         self._ready.append(incoming)
+
+    def _check_spaces(self, request: Request) -> None:
+        """Refuse a request whose line llhttp accepts, where what is being parsed may begin with something else."""
+        if has_extra_spaces(self._received, request.method, request.target):
+            request.refusal = Refused(_BAD_REQUEST, "malformed HTTP request")
+            self._discards = True
 
     def _is_too_large(self, request: Request) -> bool:
         """Return whether a complete head is too large; bytes of a body may have arrived with it."""
@@ -632,6 +668,7 @@ class DownstreamConnections(ConnectionLimits[DownstreamConnection]):
         super().__init__(settings, descriptors or Descriptors())
         self.settings = settings
         self.metrics = metrics
+        self.hangups = Hangups()
 
     def opened(self) -> None:
         """Count a connection to an upstream."""

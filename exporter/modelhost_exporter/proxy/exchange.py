@@ -124,7 +124,7 @@ class Exchange:
         self._path = validated_path(request)
         if self._server.checks_host:
             self._server.check_host(request)
-        if not request.complete and request.is_http11 and request.by_key.get(b"expect", b"").lower() == b"100-continue":
+        if not request.complete and request.expects_continue:
             self._client.write(_CONTINUE)
         if request.is_websocket:
             self._observer.stream = True

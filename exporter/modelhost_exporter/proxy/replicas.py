@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from modelhost_exporter.config.http_url import upstream_labels
 from modelhost_exporter.proxy.balancing import Balancer, Replica
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Replicas:
         self._is_retired = False
         pairs = zip(server.upstreams, upstream_labels(server.upstreams), strict=True)
         self.balancer = Balancer([Replica(connect(url), label) for url, label in pairs], server.balance, now)
+        self.by_url = dict(zip(server.upstreams, self.balancer.replicas, strict=True))
         self.single = self.balancer.replicas[0].upstream if len(server.upstreams) == 1 else None
         """The only upstream; None where there are several."""
         if self.single is None:
@@ -83,9 +85,12 @@ class Replicas:
         if was_ejected != replica.is_ejected and not self._is_retired:
             self._metrics.up(self._server, replica.key, is_up=not replica.is_ejected)
 
-    def put_in_force(self) -> None:
-        """Report the health of these upstreams instead of that of the settings before."""
+    def put_in_force(self, before: Replicas | None = None) -> None:
+        """Report the health of these upstreams; one whose URL is not new keeps that of the settings before."""
         if self.single is None:
+            known = {} if before is None else before.by_url
+            for url in self.by_url.keys() & known.keys():
+                self.by_url[url].inherit_health(known[url])
             for replica in self.balancer.replicas:
                 self._metrics.up(self._server, replica.key, is_up=not replica.is_ejected)
 
@@ -139,11 +144,3 @@ class Attempts:
         """Note that a WebSocket was accepted: it may stay open for days, which a trial does not wait for."""
         if self._choice is not None:
             self._replicas.judge(self._choice, failed=False)
-
-
-def upstream_labels(urls: Sequence[ServerUrl]) -> list[str]:
-    """Return host and port of each URL; with the path, or as a whole, where they would not differ."""
-    labels = [url.host_port for url in urls]
-    if len(set(labels)) < len(urls):
-        labels = [f"{url.host_port}{url.prefix}" for url in urls]
-    return labels if len(set(labels)) == len(urls) else [url.text for url in urls]

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 _TARGET = re.compile(rb"(?:[Hh][Tt][Tt][Pp][Ss]?://[^/?#]+)?(?P<path>/[^#]*|\?[^#]*|)")
 _PRINTABLE = re.compile(rb"[!-~]+")
-_LENGTH = re.compile(rb"0|[1-9][0-9]{0,18}")
+_LENGTH = re.compile(rb"(?:0|[1-9][0-9]{0,18})[ \t]*")  # llhttp keeps the space after a value
 _HOST = re.compile(rb"(?P<name>[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+_LINE = re.compile(rb"(?<![A-Z-])(?P<method>[A-Z-]+)( +)(?P<target>[!-~]+)( +)HTTP/")
 _TOKEN_AND_SPACE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64} ")
 _BAD_REQUEST, _FORBIDDEN, _METHOD_NOT_ALLOWED, _NOT_IMPLEMENTED = 400, 403, 405, 501
 _KEY_BYTES = 16
@@ -61,7 +62,10 @@ def _problem_of_framing(request: Request) -> str | None:
     length = by_key.get(b"content-length")
     if length is not None and (not _LENGTH.fullmatch(length) or int(length) > headers.MAX_LENGTH):
         return "invalid Content-Length"
-    if len(by_key) < len(request.fields) and len(headers.values(request.fields, b"host")) > 1:
+    if b"host" not in by_key:
+        if request.is_http11:  # RFC 9112, section 3.2
+            return "missing Host header"
+    elif len(by_key) < len(request.fields) and len(headers.values(request.fields, b"host")) > 1:
         return "more than one Host header"
     return None
 
@@ -100,9 +104,23 @@ def check_host(request: Request, is_known: Callable[[str], bool]) -> None:
     host = request.by_key.get(b"host")
     if host is None:  # HTTP/1.0, which browsers do not send
         return
-    name = _HOST.fullmatch(host)
+    name = _HOST.fullmatch(host.rstrip(b" \t"))
     if name is None or not is_known(name["name"].decode().lower().removesuffix(".")):
         raise Refused(_FORBIDDEN, "unknown Host: add it to the server's proxy.allowed_hosts to allow it")
+
+
+def has_extra_spaces(received: bytes | bytearray, method: bytes, target: bytes) -> bool:
+    """Return whether the parts of a request line are separated by more than one space (RFC 9112, section 3).
+
+    llhttp accepts that. ``received`` contains the line, anywhere.
+    """
+    if b"  " not in received:
+        return False
+    for line in _LINE.finditer(received):  # what is before the method may be a body
+        has_more = len(line[2]) + len(line[4]) > len("  ")
+        if has_more and line["target"] == target and line["method"].endswith(method):
+            return True
+    return False
 
 
 def refusal_of_unreadable(data: bytes, *, unknown_method: bool) -> Refused:

@@ -86,6 +86,7 @@ UPSTREAM_REQUESTS = counter(
         "Only of servers with several urls; else modelhost_requests_total has the same. A request that "
         "could not be sent to one upstream and was sent to another counts at both."
     ),
+    combine="sum",
 )
 UPSTREAM_IN_FLIGHT = gauge(
     "proxy_upstream_requests_in_flight",
@@ -93,6 +94,7 @@ UPSTREAM_IN_FLIGHT = gauge(
     "server",
     "upstream",
     note="Only of servers with several urls.",
+    combine="sum",
 )
 UPSTREAM_UP = gauge(
     "proxy_upstream_up",
@@ -103,6 +105,7 @@ UPSTREAM_UP = gauge(
         "Only of servers with several urls; a single one is never ejected. After an ejection one request at a time is "
         "a trial, and the first success ends it."
     ),
+    combine="each",
 )
 UPSTREAM_EJECTIONS = counter(
     "proxy_upstream_ejections",
@@ -110,6 +113,7 @@ UPSTREAM_EJECTIONS = counter(
     "server",
     "upstream",
     note="Only of servers with several urls. A failed trial counts too.",
+    combine="sum",
 )
 FAMILIES = (
     *(OVERHEAD, PARSE_ERRORS, LOOP_LAG, CLOSED, RETRIES, USAGE_STATE),

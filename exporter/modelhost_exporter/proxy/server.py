@@ -98,13 +98,13 @@ class ProxyEnvironment(NamedTuple):
     descriptors: Descriptors | None = None
     """File descriptors; None where there is no limit."""
     detected_kind: Callable[[str], str | None] = lambda _: None
-    """Returns the kind of a server's engine where polling has detected it."""
+    """Returns the kind of a server's engine where polling has detected it, the same one for all its replicas."""
     is_own_name: Callable[[str], bool] = "localhost".__eq__
     """Returns whether a host name in lower case is this machine's."""
     reuse_port: bool = False
     """Whether other processes may listen on the same ports."""
     is_listed: Callable[[str, str], bool] = lambda _server, _model: False
-    """Returns whether a server's engine lists a model of this name, as far as polling knows."""
+    """Returns whether a replica of a server lists a model of this name, as far as polling knows."""
     removal_listeners: Sequence[RemovalListener] = ()
     """Receive every model whose series are removed."""
     settings: Callable[[], ProxySettings] = ProxySettings
@@ -126,13 +126,10 @@ class ProxyParts(NamedTuple):
     environment: ProxyEnvironment
     model_names: dict[str, ModelNames]
     """By server; kept by a reload, as its series are."""
-    polled_names: dict[str, tuple[str, ...]]
-    """The names under which each server's upstreams are polled."""
 
     def names_of(self, settings: ProxiedServer) -> ModelNames:
         """Return the model names of a server, bounded by these settings from now on."""
         server = settings.name
-        self.polled_names[server] = settings.polled_names or (server,)
         names = self.model_names.get(server)
         if names is not None:
             names.configure(settings.max_models, settings.models)
@@ -140,14 +137,10 @@ class ProxyParts(NamedTuple):
         names = self.model_names[server] = ModelNames(
             settings.max_models,
             settings.models,
-            is_listed=partial(self._is_listed, server),
+            is_listed=partial(self.environment.is_listed, server),
             remove=partial(self.metrics.remove_model, server),
         )
         return names
-
-    def _is_listed(self, server: str, model: str) -> bool:
-        """Return whether an engine of a server lists a model."""
-        return any(self.environment.is_listed(name, model) for name in self.polled_names[server])
 
 
 class ServerContext:
@@ -182,13 +175,9 @@ class ServerContext:
 
     @property
     def kind(self) -> str:
-        """The engine's kind: as configured, else as detected, else 'auto'; also where its replicas differ."""
+        """The engine's kind: as configured, else as detected, else 'auto'."""
         configured = self.settings.kind
-        if configured != AUTO:
-            return configured
-        names = self.settings.polled_names or (self.name,)
-        detected = {kind for name in names if (kind := self._environment.detected_kind(name)) is not None}
-        return detected.pop() if len(detected) == 1 else AUTO
+        return configured if configured != AUTO else self._environment.detected_kind(self.name) or AUTO
 
     def check_host(self, request: Request) -> None:
         """Raise Refused for a request to a host name that is not this machine's nor configured."""
@@ -270,7 +259,7 @@ class Listener:
         before, self.context = self.context, context
         self.connections.metrics.add_server(context.name)
         before.replicas.retire()
-        context.replicas.put_in_force()
+        context.replicas.put_in_force(before.replicas)
         self._contexts.add(context)
         return before
 
@@ -348,7 +337,7 @@ class Proxy:
         self.metrics = RequestMetrics(registry, listeners, environment.removal_listeners)
         self.self_metrics = SelfMetrics(registry)
         self.connections = DownstreamConnections(environment.descriptors, self.self_metrics, environment.settings)
-        self._parts = ProxyParts(self.metrics, self.self_metrics, self.connections, ParsingQueue(), environment, {}, {})
+        self._parts = ProxyParts(self.metrics, self.self_metrics, self.connections, ParsingQueue(), environment, {})
         self._listeners: list[Listener] = []
         self._removed: set[Listener] = set()
         """Listeners that a reload has stopped, while requests are in progress."""
@@ -381,6 +370,7 @@ class Proxy:
         for listener in (*self._listeners, *self._removed):
             listener.abort()
         await asyncio.gather(*self._background, return_exceptions=True)
+        self.connections.hangups.close()
 
     async def listen(self, server: ProxiedServer) -> int:
         """Listen for one more server and return the port; CannotListen when that is not possible."""
@@ -442,8 +432,9 @@ class Proxy:
             self._removed.add(listener)
             listener.context.replicas.retire()
             self._in_background(self._close_once_idle(listener))
+        moved = {listener.server_name: listener.context.replicas for listener in change.removed}
         for listener in change.started:
-            listener.context.replicas.put_in_force()
+            listener.context.replicas.put_in_force(moved.get(listener.server_name))
         self._listeners = [*(listener for listener, _ in change.kept), *change.started]
 
     async def _close_once_idle(self, listener: Listener) -> None:

@@ -58,8 +58,6 @@ class ProxiedServer:
     upstreams: tuple[ServerUrl, ...]
     balance: str = LEAST_REQUESTS
     """Which of several upstreams a request goes to: least_requests, prefix_hash, or header:NAME."""
-    polled_names: tuple[str, ...] = ()
-    """The names under which several upstreams are polled."""
     kind: str = "auto"
     """The engine's kind; 'auto' is not known."""
     include_usage: Literal["auto", "on", "off"] = "auto"

@@ -210,7 +210,19 @@ class UpstreamConnection(asyncio.Protocol):
         receiver, self._receiver = self._receiver, None
         if receiver is None:
             self.upstream.lost(self)
-        elif exc is None and self._reads_until_close:
+        else:
+            self._end(receiver, well=exc is None)
+
+    def eof_received(self) -> None:
+        """End the response at once: asyncio closes only after the rest of the request, which may never be read."""
+        receiver = self._receiver
+        if receiver is not None and not self._upgraded:  # bytes of a WebSocket may still be read
+            self._receiver = None
+            self._end(receiver, well=True)
+            self.abort()
+
+    def _end(self, receiver: Receiver, *, well: bool) -> None:
+        if well and self._reads_until_close:
             receiver.on_response(None, b"", complete=True)
         else:
             receiver.on_upstream_failure(UpstreamFailure(is_malformed=False))
@@ -305,8 +317,11 @@ class UpstreamConnection(asyncio.Protocol):
         status, fields = parser.get_status_code(), self._fields
         by_key = index(fields)
         chunked, length = b"transfer-encoding" in by_key, b"content-length" in by_key
+        version = parser.get_http_version()
         self._head_bytes = 0
-        if not _is_valid(status, parser.get_http_version(), has_framing=chunked or length):
+        if not _is_valid(status, version, has_framing=chunked or length):
+            raise _NotForwarded
+        if chunked and version != "1.1":  # faulty framing (RFC 9112, section 6.1)
             raise _NotForwarded
         if length and int(by_key[b"content-length"]) > MAX_LENGTH:
             raise _NotForwarded

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -10,10 +10,10 @@ from prometheus_client import CollectorRegistry
 from modelhost_exporter.config.duration import Seconds
 from modelhost_exporter.config.http_url import ServerUrl
 from modelhost_exporter.engines.polling.pollers import Pollers, pause, run_schedule
-from modelhost_exporter.engines.polling.server_poller import PollDependencies
+from modelhost_exporter.engines.polling.server_poller import PollDependencies, ServerPoller
 from modelhost_exporter.engines.polling.settings import PolledServer, Probe
 from modelhost_exporter.process import daemon_thread
-from modelhost_exporter.requests.observation import RequestLabels, RequestObservation, ServerSeconds
+from modelhost_exporter.requests.observation import RequestLabels, RequestObservation, ServerSeconds, Tokens
 from tests.support.pages import pages
 from tests.support.programs import wait_until
 from tests.support.readings import readings
@@ -53,6 +53,12 @@ def configured(name: str, server: StandIn, timeout: float = 5.0, interval: float
     return PolledServer(name, ServerUrl(server.url), timeout=Seconds(timeout), interval=interval)
 
 
+def poller(pollers: Pollers, name: str) -> ServerPoller:
+    """Return the poller of a server with one URL."""
+    (only,) = pollers._by_name[name]
+    return only
+
+
 def read(pollers: Pollers) -> Readings:
     """Return what a scrape shows."""
     return readings(pollers.collect())
@@ -82,11 +88,11 @@ def test_a_reload_keeps_what_did_not_change(pollers: Pollers, server: StandIn) -
     keep, leave = configured("keep", server), configured("leave", server)
     pollers.watch([keep, leave])
     wait_until(lambda: len(up(pollers)) == 2, "both are up")
-    before = pollers._by_name["keep"]
+    before = poller(pollers, "keep")
     asked = len(server.asked)
     pollers.watch([configured("new", server), keep])
     wait_until(lambda: up(pollers).keys() == {("keep",), ("new",)}, "the new one is up, the other gone")
-    assert pollers._by_name["keep"] is before
+    assert poller(pollers, "keep") is before
     wait_until(lambda: len(server.asked) >= asked + 4, "the new one has asked")
     wait_until(lambda: "poll-leave" not in daemon_thread.names(), "its thread has ended")
 
@@ -94,11 +100,11 @@ def test_a_reload_keeps_what_did_not_change(pollers: Pollers, server: StandIn) -
 def test_a_changed_server_is_watched_anew(pollers: Pollers, server: StandIn) -> None:
     """New settings of a server with the same name take effect at once."""
     pollers.watch([configured("a", server)])
-    before = pollers._by_name["a"]
+    before = poller(pollers, "a")
     pollers.watch([configured("a", server, 7)])
-    assert pollers._by_name["a"] is not before
+    assert poller(pollers, "a") is not before
     pollers.watch([configured("a", server, 7, 2 * HOUR)])
-    assert pollers._by_name["a"].server.timeout == Seconds(7)
+    assert poller(pollers, "a").server.timeout == Seconds(7)
 
 
 def test_a_closed_fleet_has_no_threads(server: StandIn) -> None:
@@ -225,12 +231,12 @@ def test_a_reload_replaces_a_thread_that_has_died(server: StandIn, schedule: Onc
     """The configuration is unchanged, and a new thread polls the server."""
     pollers = Pollers(CollectorRegistry(), schedule=schedule)
     pollers.watch([configured("a", server)])
-    before = pollers._by_name["a"]
+    before = poller(pollers, "a")
     pollers.watch([configured("a", server)])
-    assert pollers._by_name["a"] is before
+    assert poller(pollers, "a") is before
     schedule.is_alive = False
     pollers.watch([configured("a", server)])
-    assert pollers._by_name["a"] is not before
+    assert poller(pollers, "a") is not before
 
 
 def test_a_server_is_polled_again_and_again(pollers: Pollers, server: StandIn) -> None:
@@ -334,3 +340,101 @@ def test_a_removed_model_has_no_cold_starts(pollers: Pollers, server: StandIn) -
     shown = read(pollers)
     assert shown["request_cold_starts_total"] == {("ollama", "another", "chat"): 1}
     assert shown["request_cold_start_time_to_first_token_seconds_count"] == {("ollama", "another", "chat"): 1}
+
+
+def replicas(*servers: StandIn, **changes: Any) -> list[PolledServer]:
+    """Return the settings of the replicas of one server."""
+    return [replace(configured("r", server), upstream=f"127.0.0.1:{server.port}", **changes) for server in servers]
+
+
+@pytest.fixture
+def other() -> Iterator[StandIn]:
+    """Serve Ollama's pages once more."""
+    with standing_in(pages("ollama")) as stand_in:
+        yield stand_in
+
+
+def test_replicas_have_the_name_of_their_server(schedule: OncePolled, server: StandIn, other: StandIn) -> None:
+    """Each has series of its own under one name; where one is down, the others are not."""
+    other.pages.clear()
+    first, second = replicas(server, other, probe=Probe())
+    pollers = Pollers(CollectorRegistry(), schedule=schedule)
+    pollers.watch([first, second, configured("a", server)])
+    assert up(pollers) == {first.key: 1, second.key: 0, ("a",): 1}
+    assert read(pollers)["model_loaded"].keys() >= {(*first.key, "llama3.2:latest"), ("a", "llama3.2:latest")}
+    assert {f"poll-r-{first.upstream}", f"probe-r-{second.upstream}", "poll-a"} <= schedule.stopped.keys()
+
+
+def test_a_reload_replaces_the_replica_that_changed(schedule: OncePolled, server: StandIn, other: StandIn) -> None:
+    """The other one keeps its poller; series of the one that was removed end, those of its probes too."""
+    first, second = replicas(server, other)
+    pollers = Pollers(CollectorRegistry(), schedule=schedule)
+    pollers.watch([first, second])
+    kept = pollers._by_name["r"][0]
+    for one in (first, second):
+        pollers._probe_metrics.record(one.key, "m", "ok", 0.1)
+    assert read(pollers)["probes_total"].keys() == {(*first.key, "m", "ok"), (*second.key, "m", "ok")}
+    pollers.watch([first])
+    assert pollers._by_name["r"] == [kept]
+    assert up(pollers).keys() == {first.key}
+    assert read(pollers)["probes_total"].keys() == {(*first.key, "m", "ok")}
+    assert schedule.ended() == {f"poll-r-{second.upstream}"}
+
+
+def test_the_engine_of_a_server_is_that_of_all_replicas(schedule: OncePolled, server: StandIn, other: StandIn) -> None:
+    """A model is listed where any replica lists it; a kind is known where those that answer have the same."""
+    pollers = Pollers(CollectorRegistry(), schedule=schedule)
+    with standing_in({}) as dead:
+        pollers.watch(replicas(dead, server))
+    assert (pollers.kind_of("r"), pollers.is_listed("r", "llama3.2")) == ("ollama", True)
+    assert not pollers.is_listed("r", "mistral")
+    other.pages = dict(pages("vllm"))
+    pollers.watch(replicas(server, other))
+    assert pollers.kind_of("r") is None
+    assert pollers.is_listed("r", "Qwen/Qwen3-8B")
+
+
+def test_a_cold_start_with_replicas(schedule: OncePolled, server: StandIn, other: StandIn) -> None:
+    """It is not known which replica had the request, so that the model must be loaded by none that answers."""
+    pollers = Pollers(CollectorRegistry(), schedule=schedule)
+    other.pages["/api/ps"] = b'{"models":[]}'
+    with standing_in({}) as dead:
+        pollers.watch(replicas(server, other, dead))
+    pollers.note_request(observed("llama3.2", 1e-9, 1e-9, server="r"))
+    assert "request_cold_starts_total" not in read(pollers)
+    pollers.note_request(observed("mistral", 1e-9, 1e-9, server="r", server_seconds=ServerSeconds(load=2.5)))
+    shown = read(pollers)
+    assert shown["request_cold_starts_total"] == {("r", "mistral", "chat"): 1}
+    assert "model_load_duration_seconds" not in shown, "of which replica is not known"
+
+
+def test_unproxied_tokens_are_those_of_all_replicas(schedule: OncePolled) -> None:
+    """The proxy counts for all replicas together, so that the share has no replica; a dead one had no tokens."""
+    with standing_in(pages("vllm")) as one, standing_in(pages("vllm")) as two, standing_in({}) as dead:
+        pollers = Pollers(CollectorRegistry(), schedule=schedule)
+        pollers.watch(replicas(one, two, dead), {"r"})
+        served = pages("vllm")["/metrics"]
+        one.pages["/metrics"] = served.replace(b"2000.0", b"2300.0")
+        two.pages["/metrics"] = served.replace(b"2000.0", b"2100.0")
+        pollers.note_request(observed("m", 1.0, server="r", tokens=Tokens(100, output=200)))
+        for watch in pollers._by_name["r"]:
+            watch.poll()
+        assert read(pollers)["engine_unproxied_tokens_ratio"] == {("r",): 0.25}
+        two.pages["/metrics"] = b""
+        pollers._by_name["r"][1].poll()
+        assert read(pollers)["engine_unproxied_tokens_ratio"] == {("r",): 0.25}, "its tokens of the last hour count"
+        for server in (one, two):
+            server.pages.clear()
+        for watch in pollers._by_name["r"]:
+            watch.poll()
+        assert "engine_unproxied_tokens_ratio" not in read(pollers)
+
+
+def test_the_share_is_unknown_where_a_replica_counts_no_tokens(schedule: OncePolled, server: StandIn) -> None:
+    """Tokens that it generated would be taken for none."""
+    with standing_in(pages("vllm")) as counting:
+        pollers = Pollers(CollectorRegistry(), schedule=schedule)
+        pollers.watch(replicas(counting, server), {"r"})
+        counting.pages["/metrics"] = pages("vllm")["/metrics"].replace(b"2000.0", b"2100.0")
+        pollers._by_name["r"][0].poll()
+        assert "engine_unproxied_tokens_ratio" not in read(pollers)

@@ -4,7 +4,16 @@ import tracemalloc
 
 from prometheus_client import CollectorRegistry
 
-from modelhost_exporter.engines.polling.proxy_totals import Passed, ProxyTotals, ProxyTraffic, UnproxiedShare
+from modelhost_exporter.engines.polling.proxy_totals import (
+    Passed,
+    ProxyTotals,
+    ProxyTraffic,
+    RecentTokens,
+    SentToReplica,
+    TokenTotals,
+    unproxied_ratio,
+)
+from modelhost_exporter.proxy.self_metrics import SelfMetrics
 from modelhost_exporter.requests.metrics import RequestMetrics
 from modelhost_exporter.requests.observation import RequestLabels, RequestObservation, Tokens
 from modelhost_exporter.requests.slo import Objectives
@@ -117,10 +126,11 @@ def test_an_engine_that_lists_other_names_in_each_poll_takes_no_memory() -> None
 
 def share(*steps: tuple[float, float | None, float]) -> float | None:
     """Return the ratio after these totals."""
-    unobserved = UnproxiedShare(window_seconds=100)
+    tokens = RecentTokens(window_seconds=100)
     for at, engine, proxied in steps:
-        unobserved.note(at, engine, proxied)
-    return unobserved.ratio()
+        tokens.note(at, engine, proxied)
+    totals = tokens.totals()
+    return unproxied_ratio([totals]) if totals is not None else None
 
 
 def test_the_unobserved_share() -> None:
@@ -150,3 +160,54 @@ def test_a_proxy_that_saw_more_than_the_engine_is_no_negative_share() -> None:
 def test_the_share_is_of_the_last_hour() -> None:
     """Values older than the window are dropped."""
     assert share((0, 0, 0), (10, 100, 0), (150, 200, 100)) == 0
+
+
+def test_attempts_are_counted_by_replica() -> None:
+    """What the proxy sent to a replica, whatever the outcome; a server with one URL has no such count."""
+    registry = CollectorRegistry()
+    upstreams = SelfMetrics(registry).upstreams
+    counts = ProxyTotals(registry)
+    for outcome in ("ok", "ok", "server_error"):
+        upstreams.begin("a", "h:1")
+        upstreams.end("a", "h:1", outcome)
+    upstreams.begin("a", "h:2")
+    assert counts.of("a", "h:1").attempts == SentToReplica(3, 0)
+    assert counts.of("a", "h:2").attempts == SentToReplica(0, 1)
+    assert counts.of("a", "h:3").attempts == SentToReplica()
+    assert counts.of("a").attempts is None
+
+
+def test_a_replica_has_the_traffic_that_was_sent_to_it() -> None:
+    """Every model's traffic counts in a poll for which requests were sent, or are in progress there; not in others."""
+    passed = [Passed(attempts=SentToReplica())]
+    traffic = ProxyTraffic(lambda: passed[0])
+
+    def polled(totals: Passed) -> list[bool]:
+        passed[0] = totals
+        traffic.begin_poll()
+        return [traffic(frozenset({model})) for model in ("m", "n")]
+
+    assert polled(Passed(requests={"m": 1}, attempts=SentToReplica())) == [False, False]
+    assert polled(Passed(requests={"m": 2, "n": 1}, attempts=SentToReplica(1))) == [True, True]
+    assert polled(Passed(requests={"m": 3, "n": 1}, attempts=SentToReplica(1))) == [False, False]
+    assert polled(Passed(requests={"m": 4, "n": 1}, attempts=SentToReplica(1, 1))) == [True, False]
+
+
+def test_traffic_of_a_replica_that_is_counted_late_is_not_missed() -> None:
+    """The count by replica is up to a second older than that of the server: a poll in between waits for it."""
+    passed = [Passed(requests={"m": 1}, attempts=SentToReplica())]
+    traffic = ProxyTraffic(lambda: passed[0])
+    traffic.begin_poll()
+    assert not traffic(None)
+    passed[0] = Passed(requests={"m": 1}, attempts=SentToReplica(1))
+    traffic.begin_poll()
+    assert traffic(None)
+    traffic.begin_poll()
+    assert not traffic(None)
+
+
+def test_the_share_of_several_replicas() -> None:
+    """Their engines' tokens are added up; what passed is the same for all, and most where the polls began first."""
+    assert unproxied_ratio([TokenTotals(300, 200), TokenTotals(100, 180)]) == 0.5
+    assert unproxied_ratio([TokenTotals(0, 0), TokenTotals(0, 0)]) is None
+    assert unproxied_ratio([]) is None

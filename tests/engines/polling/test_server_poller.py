@@ -13,7 +13,7 @@ from modelhost_exporter.config.duration import Seconds
 from modelhost_exporter.config.http_url import ServerUrl
 from modelhost_exporter.engines.local_processes import ServerProcesses
 from modelhost_exporter.engines.metrics import FAMILIES
-from modelhost_exporter.engines.polling.proxy_totals import Passed
+from modelhost_exporter.engines.polling.proxy_totals import Passed, SentToReplica, TokenTotals
 from modelhost_exporter.engines.polling.server_poller import PollDependencies, ServerPoller
 from modelhost_exporter.engines.polling.settings import PolledServer
 from modelhost_exporter.gpu.usage_cache import GpuUse
@@ -304,7 +304,7 @@ def test_gpus_that_fail_cost_only_their_numbers(vllm: StandIn) -> None:
 
 
 def test_tokens_that_went_around_the_proxy_are_a_share(vllm: StandIn) -> None:
-    """For a proxied server the unproxied share compares both sides since the last poll; for others it is absent."""
+    """For a proxied server the tokens of both sides since the last poll are known; for others they are not."""
     passed = [Passed(tokens=0)]
     proxied = watch(vllm, dependencies(passed=lambda: passed[0], is_proxied=True))
     alone = watch(vllm, dependencies(passed=lambda: passed[0]))
@@ -314,8 +314,8 @@ def test_tokens_that_went_around_the_proxy_are_a_share(vllm: StandIn) -> None:
     passed[0] = Passed(tokens=75)
     for watched in (proxied, alone):
         watched.poll()
-    assert shown(proxied)["engine_unproxied_tokens_ratio"] == {("s",): 0.25}
-    assert "engine_unproxied_tokens_ratio" not in shown(alone)
+    assert proxied.tokens == TokenTotals(engine=100, proxied=75)
+    assert alone.tokens is None
 
 
 def test_a_sleepy_llama_cpp_is_read_after_traffic_only() -> None:
@@ -330,6 +330,23 @@ def test_a_sleepy_llama_cpp_is_read_after_traffic_only() -> None:
         assert not [path for path in server.asked if path.startswith(("/metrics", "/slots"))]
         assert shown(watched)["model_loaded"] == {("s", "gemma-3-270m"): 1}
         passed[0] = Passed(requests={"gemma-3-270m": 1})
+        watched.poll()
+        watched.poll()
+        assert [path for path in server.asked if path.startswith(("/metrics", "/slots"))] == ["/metrics", "/slots"]
+
+
+def test_a_sleepy_replica_is_read_after_traffic_of_its_own() -> None:
+    """Requests that went to other replicas keep no model of this one awake."""
+    served = pages("llama-server-pages")
+    served["/props"] = served["/props"].replace(b"b0-unknown", b"b9157-dd56a77")
+    passed = [Passed(attempts=SentToReplica())]
+    with standing_in(served) as server:
+        watched = watch(server, dependencies(passed=lambda: passed[0], is_proxied=True))
+        watched.poll()
+        passed[0] = Passed(requests={"gemma-3-270m": 1}, attempts=SentToReplica())
+        watched.poll()
+        assert not [path for path in server.asked if path.startswith(("/metrics", "/slots"))]
+        passed[0] = Passed(requests={"gemma-3-270m": 2}, attempts=SentToReplica(1))
         watched.poll()
         watched.poll()
         assert [path for path in server.asked if path.startswith(("/metrics", "/slots"))] == ["/metrics", "/slots"]

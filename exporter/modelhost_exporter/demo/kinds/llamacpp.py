@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from modelhost_exporter.demo.page_formats import json_page
-from modelhost_exporter.demo.specs import GIB, MIG_GPU, ModelSpec, ServerSpec
+from modelhost_exporter.demo.specs import GIB, MIG_GPU, CpuReplica, ModelSpec, ServerSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,6 +26,7 @@ SERVER = ServerSpec(
     gpu_bytes=16 * GIB,
     is_killed_by_memory_pressure=True,
     response_times=frozenset({"prefill", "decode"}),
+    cpu_replica=CpuReplica(8081, 4600, "llama-server --parallel 4 --n-gpu-layers 0 --port 8081", 3.0),
 )
 MODELS = (
     ModelSpec(
@@ -38,7 +39,7 @@ MODELS = (
         quantization="MXFP4",
     ),
 )
-INCIDENTS: tuple[tuple[Kind, float, float], ...] = (("upstream_unreachable", 45, 4),)
+INCIDENTS: tuple[tuple[Kind, float, float], ...] = (("replica_down", 14, 6), ("upstream_unreachable", 45, 4))
 
 
 def _metrics(engine: SimulatedEngine, at: float) -> bytes:

@@ -1,4 +1,4 @@
-"""All model servers: a thread each, so that a server that is slow or dead delays none of the others."""
+"""All model servers: a thread for each replica, so that a server that is slow or dead delays none of the others."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from prometheus_client import CollectorRegistry
 
-from modelhost_exporter.engines.metrics import COLD_STARTS, COLD_TTFT, FAMILIES
+from modelhost_exporter.engines.metrics import COLD_STARTS, COLD_TTFT, FAMILIES, UNPROXIED
 from modelhost_exporter.engines.polling.probes import ProbeMetrics, Prober
-from modelhost_exporter.engines.polling.proxy_totals import ProxyTotals
+from modelhost_exporter.engines.polling.proxy_totals import ProxyTotals, unproxied_ratio
 from modelhost_exporter.engines.polling.server_poller import PollDependencies, ServerPoller
 from modelhost_exporter.metrics.instruments import live_counter, live_histogram
-from modelhost_exporter.metrics.prerendered import joined
+from modelhost_exporter.metrics.prerendered import joined, written
 from modelhost_exporter.process.periodic_thread import PeriodicThread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from prometheus_client.metrics_core import Metric
 
@@ -55,7 +55,8 @@ class Pollers:
         self._cold_starts = live_counter(COLD_STARTS, self._live)
         self._cold_ttft = live_histogram(COLD_TTFT, self._live)
         self._watched: list[_Watched] = []
-        self._by_name: dict[str, ServerPoller] = {}
+        self._by_name: dict[str, list[ServerPoller]] = {}
+        """The pollers of each server's replicas."""
 
     def watch(self, servers: Sequence[PolledServer], proxied: Collection[str] = ()) -> None:
         """Poll these servers and no others; ``proxied`` are the names of those that have a proxy."""
@@ -67,10 +68,10 @@ class Pollers:
         Raises what the schedule does where it cannot start (RuntimeError: no thread left); nothing has changed then.
         """
         wanted = [_Wanted(server, server.name in proxied) for server in servers]
-        kept = {one.wanted.server.name: one for one in self._watched if one.wanted in wanted and one.is_polled()}
+        kept = {one.wanted.server.key: one for one in self._watched if one.wanted in wanted and one.is_polled()}
         change = PollChange(self._replace)
         for one in wanted:
-            watched = kept.get(one.server.name)
+            watched = kept.get(one.server.key)
             if watched is None:
                 with change.undone_by_an_error():
                     change.add_new(self._watched_anew(one))
@@ -80,7 +81,10 @@ class Pollers:
 
     def _replace(self, watched: list[_Watched]) -> None:
         before, self._watched = self._watched, watched
-        self._by_name = {one.wanted.server.name: one.watch for one in watched}
+        by_name: dict[str, list[ServerPoller]] = {}
+        for one in watched:
+            by_name.setdefault(one.wanted.server.name, []).append(one.watch)
+        self._by_name = by_name
         for one in before:
             if one not in watched:
                 one.stop()
@@ -91,56 +95,82 @@ class Pollers:
 
     def collect(self) -> Iterable[Metric]:
         """Yield the last result of every server; polls nothing."""
-        yield from joined(FAMILIES, [one.watch.current_parts(one.wanted.server.interval) for one in self._watched])
+        parts = [watch.current_parts(watch.server.interval) for watches in self._by_name.values() for watch in watches]
+        yield from joined(FAMILIES, [*parts, written(self._unproxied())])
         for family in self._live.collect():
-            family.samples = [sample for sample in family.samples if sample.labels["server"] in self._by_name]
+            family.samples = [sample for sample in family.samples if self._is_polled(sample.labels)]
             if family.samples:
                 yield family
+
+    def _unproxied(self) -> Iterable[Metric]:
+        """Yield the share of each server's tokens that did not pass the proxy, which counts for all replicas together.
+
+        It is not known where a replica is up whose engine does not count tokens.
+        """
+        ratios: dict[str, float | None] = {}
+        for name, watches in self._by_name.items():
+            up = [watch.tokens for watch in watches if watch.is_up(watch.server.interval)]
+            if up and None not in up:
+                ratios[name] = unproxied_ratio([watch.tokens for watch in watches if watch.tokens is not None])
+        return UNPROXIED.by(((name,), ratio) for name, ratio in ratios.items())
+
+    def _is_polled(self, labels: Mapping[str, str]) -> bool:
+        """Return whether a series is of a server, and of a replica where it has that label, that is polled."""
+        watches = self._by_name.get(labels["server"], ())
+        return any(labels.get("upstream", watch.server.upstream) == watch.server.upstream for watch in watches)
 
     def note_request(self, observed: RequestObservation) -> None:
         """Add a request that passed the proxy to its server's totals and cold starts; a ``ObservationListener``."""
         self._counts.add(observed)
         labels = observed.labels
-        watch = self._by_name.get(labels.server)
-        if watch is not None and labels.is_inference and observed.outcome == "ok":
-            self._note_cold_start(watch, observed)
+        watches = self._by_name.get(labels.server, ())
+        answering = [watch for watch in watches if watch.snapshot is not None] or watches
+        if answering and labels.is_inference and observed.outcome == "ok":
+            self._note_cold_start(answering, observed)
 
-    def _note_cold_start(self, watch: ServerPoller, observed: RequestObservation) -> None:
-        """Count a successful request whose model was not loaded when it was accepted."""
+    def _note_cold_start(self, watches: Sequence[ServerPoller], observed: RequestObservation) -> None:
+        """Count a successful request whose model was not loaded when it was accepted.
+
+        Which replica it went to is not known, so that the model must have been loaded by none.
+        """
         labels = observed.labels
         now = self._dependencies.now()
         accepted = now - observed.duration
         first_answer = accepted + (observed.time_to_first_token or observed.duration)
-        if watch.history.is_cold(labels.model, accepted, first_answer):
+        cold = [watch.history.is_cold(labels.model, accepted, first_answer) for watch in watches]  # each notes it
+        if all(cold):
             self._cold_starts.labels(*labels).inc()
             if observed.time_to_first_token is not None:
                 self._cold_ttft.labels(*labels).observe(observed.time_to_first_token)
-            if observed.server_seconds.load is not None:
-                watch.history.note_load(labels.model, accepted, observed.server_seconds.load)
+            if observed.server_seconds.load is not None and len(watches) == 1:
+                watches[0].history.note_load(labels.model, accepted, observed.server_seconds.load)
 
     def remove_model(self, server: str, model: str) -> None:
         """Remove what is kept of the requests to a model whose series were removed; a ``RemovalListener``."""
         self._counts.remove_model(server, model)
         self._cold_starts.remove(server=server, model=model)
         self._cold_ttft.remove(server=server, model=model)
-        watch = self._by_name.get(server)
-        if watch is not None:
+        for watch in self._by_name.get(server, ()):
             watch.history.remove_requests(model)
 
     def is_listed(self, server: str, name: str) -> bool:
-        """Return whether the engine listed a model of this name in the last poll."""
-        poller = self._by_name.get(server)
-        return poller is not None and (snapshot := poller.snapshot) is not None and name in snapshot.model_names
+        """Return whether an engine of the server listed a model of this name in its last poll."""
+        snapshots = [poller.snapshot for poller in self._by_name.get(server, ())]
+        return any(snapshot is not None and name in snapshot.model_names for snapshot in snapshots)
 
     def kind_of(self, server: str) -> str | None:
-        """Return the kind of a server's engine that its last successful poll found; None where there was none."""
-        poller = self._by_name.get(server)
-        return poller.snapshot.kind if poller is not None and poller.snapshot is not None else None
+        """Return the kind of a server's engine that its last successful poll found.
+
+        None where there was none, or where its replicas differ.
+        """
+        snapshots = [poller.snapshot for poller in self._by_name.get(server, ())]
+        found = {snapshot.kind for snapshot in snapshots if snapshot is not None}
+        return found.pop() if len(found) == 1 else None
 
     def _watched_anew(self, wanted: _Wanted) -> _Watched:
         server = wanted.server
         dependencies = replace(
-            self._dependencies, is_proxied=wanted.is_proxied, passed=lambda: self._counts.of(server.name)
+            self._dependencies, is_proxied=wanted.is_proxied, passed=lambda: self._counts.of(*server.key)
         )
         watch = ServerPoller(server, dependencies)
         prober = self._prober(wanted, watch) if server.probe else None
@@ -152,21 +182,21 @@ class Pollers:
 
 
 class _Wanted(NamedTuple):
-    """A server that is to be polled."""
+    """A server or replica that is to be polled."""
 
     server: PolledServer
     is_proxied: bool
 
 
 class _Watched:
-    """One server's threads."""
+    """The threads of one server or replica."""
 
     def __init__(self, wanted: _Wanted, watch: ServerPoller, prober: Prober | None, schedule: Schedule) -> None:
         self.wanted = wanted
         self.watch = watch
         self._stopped = threading.Event()
         self._threads: list[object] = []
-        name = watch.server.name
+        name = watch.server.thread_name
         try:
             self._threads.append(
                 schedule(watch.poll, wanted.server.interval, self._stopped, f"poll-{name}", watch.close)

@@ -35,21 +35,21 @@ _REQUESTS: dict[str, tuple[str, dict[str, Any], str]] = {
 
 
 class ProbeMetrics:
-    """Counts probes of every server; those of one server are counted by one thread."""
+    """Counts probes of every server; those of one replica are counted by one thread."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._probes = live_counter(PROBES, registry)
         self._seconds = live_histogram(PROBE_DURATION, registry)
 
-    def record(self, server: str, model: str, outcome: str, seconds: float) -> None:
-        """Count one probe."""
-        self._probes.labels(server, model, outcome).inc()
+    def record(self, key: tuple[str, str], model: str, outcome: str, seconds: float) -> None:
+        """Count one probe of a (server, upstream)."""
+        self._probes.labels(*key, model, outcome).inc()
         if outcome == "ok":
-            self._seconds.labels(server, model).observe(seconds)
+            self._seconds.labels(*key, model).observe(seconds)
 
 
 class Prober:
-    """Probes the models of one server, one after the other, with a connection of its own."""
+    """Probes the models of one server or replica, one after the other, with a connection of its own."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class Prober:
         if server.probe is None:
             raise ValueError(f"{server.name} has no probe")
         self._settings: Probe = server.probe
-        self._server = server.name
+        self._key = server.key
         self._watch = watch
         self._metrics = metrics
         self._now = now
@@ -75,7 +75,7 @@ class Prober:
         for name, label in list(self._models()):
             began = self._now()
             outcome = self._outcome(name)
-            self._metrics.record(self._server, label, outcome, self._now() - began)
+            self._metrics.record(self._key, label, outcome, self._now() - began)
         return True
 
     def close(self) -> None:

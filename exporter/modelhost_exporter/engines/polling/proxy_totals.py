@@ -7,12 +7,13 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
+from modelhost_exporter.proxy.self_metrics import UPSTREAM_IN_FLIGHT, UPSTREAM_REQUESTS
 from modelhost_exporter.requests.in_flight import in_flight_by_model
 from modelhost_exporter.requests.metrics import input_parts, output_parts
 from modelhost_exporter.requests.model_names import UNKNOWN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from prometheus_client import CollectorRegistry
 
@@ -32,6 +33,15 @@ class Passed(NamedTuple):
     """Finished requests for inference, by the label of the model."""
     in_flight: Mapping[str, float] = {}
     """Requests for inference in progress, likewise."""
+    attempts: SentToReplica | None = None
+    """What was sent to the polled replica; None where the server has one URL."""
+
+
+class SentToReplica(NamedTuple):
+    """Requests of all kinds that the proxy sent to one replica."""
+
+    ended: float = 0.0
+    in_flight: float = 0.0
 
 
 class ProxyTotals:
@@ -49,6 +59,7 @@ class ProxyTotals:
         self._lock = threading.Lock()
         self._read_at: float | None = None
         self._in_flight: InFlight = {}
+        self._attempts: Mapping[tuple[str, str], SentToReplica] = {}
 
     def add(self, observed: RequestObservation) -> None:
         """Count a finished request; called by one thread at a time, without a lock."""
@@ -69,30 +80,61 @@ class ProxyTotals:
         if (count := requests.pop(model, None)) is not None:
             requests[UNKNOWN] = requests.get(UNKNOWN, 0) + count
 
-    def of(self, server: str) -> Passed:
-        """Return the totals of a server; zero for one without a proxy."""
-        in_flight = {model: count for (name, model), count in self._current_in_flight().items() if name == server}
-        return Passed(self._tokens.get(server, 0), self._requests.get(server, {}).copy(), in_flight)
+    def of(self, server: str, upstream: str = "") -> Passed:
+        """Return the totals of a server, with what was sent to one of its replicas; zero for one without a proxy."""
+        all_in_flight, all_attempts = self._read_registry()
+        in_flight = {model: count for (name, model), count in all_in_flight.items() if name == server}
+        attempts = all_attempts.get((server, upstream), SentToReplica()) if upstream else None
+        return Passed(self._tokens.get(server, 0), self._requests.get(server, {}).copy(), in_flight, attempts)
 
-    def _current_in_flight(self) -> InFlight:
+    def _read_registry(self) -> tuple[InFlight, Mapping[tuple[str, str], SentToReplica]]:
         with self._lock:
             if self._read_at is None or self._now() - self._read_at >= _IN_FLIGHT_MAX_AGE_SECONDS:
                 self._in_flight = in_flight_by_model(self._registry)
+                self._attempts = _attempts_by_upstream(self._registry)
                 self._read_at = self._now()
-            return self._in_flight
+            return self._in_flight, self._attempts
+
+
+def _attempts_by_upstream(registry: CollectorRegistry) -> Mapping[tuple[str, str], SentToReplica]:
+    """Return what was sent to each (server, upstream); empty without ``SelfMetrics``."""
+    sums: dict[str, dict[tuple[str, str], float]] = {UPSTREAM_REQUESTS.name: {}, UPSTREAM_IN_FLIGHT.name: {}}
+    for family in registry.restricted_registry(tuple(sums)).collect():
+        for sample in family.samples:
+            key = sample.labels["server"], sample.labels["upstream"]
+            of_family = sums[sample.name]
+            of_family[key] = of_family.get(key, 0.0) + sample.value
+    ended, in_flight = sums.values()
+    return {key: SentToReplica(ended.get(key, 0.0), in_flight.get(key, 0.0)) for key in {**ended, **in_flight}}
 
 
 class ProxyTraffic:
-    """Detects requests since the last check, for a server or for one of its models."""
+    """Detects requests since the last check, for a server or for one of its models.
+
+    The proxy does not count by replica and model. So a replica has traffic of a model when the server has and when any
+    request was sent to the replica since its poll before: polls of one that gets no requests must not keep it awake.
+    """
 
     def __init__(self, passed: Callable[[], Passed]) -> None:
         self._passed = passed
         self._seen: dict[str, float] = {}
         """By the proxy's labels, which are few: an engine may list other names in each poll."""
         self._seen_of_all = 0.0
+        self._attempts_seen = 0.0
+        self._is_reached = True
+
+    def begin_poll(self) -> None:
+        """Note whether requests were sent to the polled replica since the last poll, or are in progress there."""
+        attempts = self._passed().attempts
+        if attempts is not None:
+            self._is_reached = attempts.ended != self._attempts_seen or attempts.in_flight > 0
+            self._attempts_seen = attempts.ended
 
     def __call__(self, names: frozenset[str] | None) -> bool:
         """Return whether requests for a model of these names (None: for any) came, or are in progress."""
+        return self._is_reached and self._came(names)  # in this order: what was sent is counted up to a second later
+
+    def _came(self, names: frozenset[str] | None) -> bool:
         passed = self._passed()
         if names is None:
             requests = sum(passed.requests.values())
@@ -107,8 +149,15 @@ class ProxyTraffic:
         return came or any(count > 0 for name, count in passed.in_flight.items() if name in names)
 
 
-class UnproxiedShare:
-    """The share of an engine's tokens that did not pass the proxy, over the last hour."""
+class TokenTotals(NamedTuple):
+    """Tokens of one replica's last hour: as its engine counts them, and those of all replicas that passed the proxy."""
+
+    engine: float
+    proxied: float
+
+
+class RecentTokens:
+    """The tokens of one engine, and those that passed its server's proxy, over the last hour."""
 
     def __init__(self, window_seconds: float = _WINDOW_SECONDS) -> None:
         self._window = window_seconds
@@ -116,20 +165,29 @@ class UnproxiedShare:
         self._last: tuple[float, float] | None = None
 
     def note(self, at: float, engine_tokens: float | None, proxied_tokens: float) -> None:
-        """Note both totals; an engine's total that fell is a restart, and counts from 0."""
-        if engine_tokens is None:
-            return
-        if self._last is not None:
-            engine, proxied = self._last
-            step = engine_tokens - engine if engine_tokens >= engine else engine_tokens
-            if step or proxied_tokens != proxied:
-                self._steps.append((at, step, proxied_tokens - proxied))
-        self._last = (engine_tokens, proxied_tokens)
+        """Note both totals; an engine's total that fell is a restart, and counts from 0; None where it is not known."""
+        if engine_tokens is not None:
+            if self._last is not None:
+                engine, proxied = self._last
+                step = engine_tokens - engine if engine_tokens >= engine else engine_tokens
+                if step or proxied_tokens != proxied:
+                    self._steps.append((at, step, proxied_tokens - proxied))
+            self._last = (engine_tokens, proxied_tokens)
         while self._steps and self._steps[0][0] < at - self._window:
             self._steps.popleft()
 
-    def ratio(self) -> float | None:
-        """Return the share; None while the engine did nothing."""
-        engine = sum(step for _, step, _ in self._steps)
-        proxied = sum(step for _, _, step in self._steps)
-        return min(1.0, max(0.0, 1 - proxied / engine)) if engine > 0 else None
+    def totals(self) -> TokenTotals | None:
+        """Return the sums; None where the engine never counted tokens."""
+        if self._last is None:
+            return None
+        return TokenTotals(sum(step for _, step, _ in self._steps), sum(step for _, _, step in self._steps))
+
+
+def unproxied_ratio(replicas: Sequence[TokenTotals]) -> float | None:
+    """Return the share of the tokens of a server's replicas that did not pass its proxy; None while they did nothing.
+
+    The proxy counts by server: the polls of every replica see the same tokens pass, those of the oldest poller most.
+    """
+    engine = sum(replica.engine for replica in replicas)
+    proxied = max((replica.proxied for replica in replicas), default=0.0)
+    return min(1.0, max(0.0, 1 - proxied / engine)) if engine > 0 else None

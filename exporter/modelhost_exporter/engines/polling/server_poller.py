@@ -16,7 +16,7 @@ from modelhost_exporter.engines.model_history import ModelHistory
 from modelhost_exporter.engines.pages import PollPolicy, UnexpectedContent
 from modelhost_exporter.engines.polling.fetching import Fetcher
 from modelhost_exporter.engines.polling.poll_session import PollSession
-from modelhost_exporter.engines.polling.proxy_totals import Passed, ProxyTraffic, UnproxiedShare
+from modelhost_exporter.engines.polling.proxy_totals import Passed, ProxyTraffic, RecentTokens
 from modelhost_exporter.engines.polling.router_engine import RouterEngine
 from modelhost_exporter.engines.snapshot import Engine
 from modelhost_exporter.logs.state_log import StateLog
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from modelhost_exporter.engines.local_processes import ServerProcesses
     from modelhost_exporter.engines.model_history import Known
     from modelhost_exporter.engines.polling.fetching import Client, Connect
+    from modelhost_exporter.engines.polling.proxy_totals import TokenTotals
     from modelhost_exporter.engines.polling.settings import PolledServer
     from modelhost_exporter.engines.snapshot import Model, ServerSnapshot
     from modelhost_exporter.gpu.usage_cache import GpuUse
@@ -59,14 +60,19 @@ class PollDependencies:
 
 
 class ServerPoller:
-    """A poller of one server. ``parts`` is what a scrape returns, replaced as a whole by each poll."""
+    """A poller of one server, or of one of its replicas.
+
+    ``parts`` is what a scrape returns, replaced as a whole by each poll.
+    """
 
     def __init__(self, server: PolledServer, dependencies: PollDependencies) -> None:
         self.server = server
         self.history = ModelHistory(server.max_models)
         self.snapshot: ServerSnapshot | None = None
         self.parts: Parts = {}
-        self._state = ServerState(server.name, None)
+        self.tokens: TokenTotals | None = None
+        """Of the last hour; None where the engine does not count them, or has no proxy."""
+        self._state = ServerState(server.name, None, upstream=server.upstream)
         self._polled = dependencies.now()
         self._overdue_logged = StateLog(initial=False)
         self._dependencies = dependencies
@@ -76,7 +82,7 @@ class ServerPoller:
         parts = urlsplit(server.url.text)
         self._processes = dependencies.find_processes(parts.hostname or "", parts.port or 0)
         self._traffic = ProxyTraffic(dependencies.passed)
-        self._unproxied = UnproxiedShare()
+        self._tokens = RecentTokens()
         self._merged = RouterEngine()
         self._energy = ModelEnergy()
         self._failures: dict[str, int] = {}
@@ -96,7 +102,7 @@ class ServerPoller:
         except (OSError, LookupError, ValueError) as error:
             problem = self._failed(error)
         except Exception as error:
-            log.exception("a model server could not be read", extra={"fields": {"server": self.server.name}})
+            log.exception("a model server could not be read", extra={"fields": self.server.log_fields})
             problem = self._failed(error)
         self._report(problem)
         now = self._dependencies.now()
@@ -114,20 +120,30 @@ class ServerPoller:
 
         Polls are overdue if the last one is older than three intervals and three timeouts: the thread hangs or died.
         """
-        age = self._dependencies.now() - self._polled
-        limit = _OVERDUE_INTERVALS * interval_seconds + _OVERDUE_TIMEOUTS * self.server.timeout
-        down = self.parts and self.snapshot is None  # polls of a server that is down may be further apart
-        is_overdue = age > limit and not down
+        age = self._age()
+        is_overdue = self._is_overdue(age, interval_seconds)
         self._log_overdue(age, is_overdue=is_overdue)
         if not is_overdue:
             return self.parts
         return written(families(self._state.without_answer()))
 
+    def is_up(self, interval_seconds: float) -> bool:
+        """Return whether the last poll succeeded and the next is not overdue."""
+        return self.snapshot is not None and not self._is_overdue(self._age(), interval_seconds)
+
+    def _age(self) -> float:
+        return self._dependencies.now() - self._polled
+
+    def _is_overdue(self, age: float, interval_seconds: float) -> bool:
+        limit = _OVERDUE_INTERVALS * interval_seconds + _OVERDUE_TIMEOUTS * self.server.timeout
+        down = self.parts and self.snapshot is None  # polls of a server that is down may be further apart
+        return age > limit and not down
+
     def _log_overdue(self, age: float, *, is_overdue: bool) -> None:
         """Log when polls become overdue, with the seconds since the last one, and when they go on."""
         if not self._overdue_logged.changed(is_overdue):
             return
-        fields = {"server": self.server.name}
+        fields = self.server.log_fields
         if is_overdue:
             log.warning("polls are overdue", extra={"fields": {**fields, "last_poll_seconds_ago": round(age, 1)}})
         else:
@@ -158,6 +174,7 @@ class ServerPoller:
         engine_kind = kinds.engine_kind(kind)
         self._found = self._processes.find(engine_kind.PROGRAMS)
         arguments = tuple(self._found.arguments) if self._found else ()
+        self._traffic.begin_poll()
         snapshot = engine_kind.snapshot(visit, PollPolicy(self.server.metrics, arguments, self._traffic))
         self._kind = kind
         return snapshot
@@ -186,7 +203,7 @@ class ServerPoller:
         """Log a change between up and down, once."""
         if not self._up_logged.changed(self.snapshot is not None):
             return
-        fields = {"server": self.server.name, "kind": self._kind or "unknown"}
+        fields = {**self.server.log_fields, "kind": self._kind or "unknown"}
         if self.snapshot is not None:
             log.info("model server is up", extra={"fields": {**fields, "version": self.snapshot.version}})
         else:
@@ -200,17 +217,18 @@ class ServerPoller:
         else:
             engine = self._engine_of(snapshot)
             self._measure_energy()
-            if self._dependencies.is_proxied:
-                self._unproxied.note(self._dependencies.now(), engine.tokens, self._dependencies.passed().tokens)
+        if self._dependencies.is_proxied:
+            self._tokens.note(self._dependencies.now(), engine.tokens, self._dependencies.passed().tokens)
+            self.tokens = self._tokens.totals()
         self._state = ServerState(
             self.server.name,
             snapshot,
             engine,
+            upstream=self.server.upstream,
             models={label: self._model_state(label, known) for label, known in self.history.models()},
             poll_seconds=poll_seconds,
             last_success=self._last_success,
             failures=self._failures,
-            unproxied_ratio=self._unproxied.ratio() if snapshot is not None else None,
         )
         self.parts = written(families(self._state))
 

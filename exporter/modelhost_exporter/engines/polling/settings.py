@@ -26,10 +26,12 @@ class Probe:
 
 @dataclass(frozen=True)
 class PolledServer:
-    """One server whose engine is polled."""
+    """One server whose engine is polled, or one replica of a server with several URLs."""
 
     name: str
     url: ServerUrl
+    upstream: str = ""
+    """What distinguishes the replicas of a server; empty where it has one URL."""
     kind: str = "auto"
     """The engine's kind; 'auto' is detected."""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -40,3 +42,18 @@ class PolledServer:
     metrics_url: ServerUrl | None = None
     max_models: int = 64
     probe: Probe | None = None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """The values of the labels ``server`` and ``upstream``."""
+        return self.name, self.upstream
+
+    @property
+    def log_fields(self) -> dict[str, str]:
+        """What names it in the log."""
+        return {"server": self.name, "upstream": self.upstream} if self.upstream else {"server": self.name}
+
+    @property
+    def thread_name(self) -> str:
+        """What names it in the names of threads."""
+        return f"{self.name}-{self.upstream}" if self.upstream else self.name
