@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 from modelhost_exporter.logs.formatting import QueueingHandler
+from tests.gpu.driver import Driver, compiled
 from tests.support import simulation
 from tests.support.past import INTERVAL, SECONDS, START, Past, record, serving
 from tests.support.programs import Exporter, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +56,22 @@ def start_exporter() -> Iterator[StartExporter]:
             return exporter
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def standin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the path of the compiled stand-in driver; one for all rooms, since a process loads the library once."""
+    return compiled(tmp_path_factory.mktemp("standin"))
+
+
+@pytest.fixture
+def driver(standin: Path, tmp_path: Path) -> Iterator[Driver]:
+    """Return the stand-in driver, without GPUs; calls that hang in it are released at the end."""
+    made = Driver(standin, tmp_path / "script")
+    yield made
+    made.forget_all()
+    assert made.void_handles_used() == 0
+    assert made.allocated() == 0, "what the library allocated is freed before it is shut down"
 
 
 @pytest.fixture(scope="session")

@@ -14,12 +14,13 @@ from modelhost_exporter.gpu.nvidia.source import NvidiaSource
 from modelhost_exporter.gpu.nvidia.xid import XidMonitor
 from modelhost_exporter.gpu.processes import ProcessNames
 from modelhost_exporter.gpu.runtime_suspend import PciDevices
-from tests.gpu.driver import Driver, compiled
 from tests.support.programs import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.gpu.driver import Driver
 
 
 class Clock:
@@ -39,22 +40,6 @@ class MakeGpu(Protocol):
     def __call__(self, options: gpu.GpuOptions | None = None, **dependencies: Any) -> gpu.GpuCollector:
         """Make a collector; ``dependencies`` replaces some of its dependencies."""
         ...
-
-
-@pytest.fixture(scope="session")
-def standin(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the path of the compiled stand-in driver."""
-    return compiled(tmp_path_factory.mktemp("standin"))
-
-
-@pytest.fixture
-def driver(standin: Path, tmp_path: Path) -> Iterator[Driver]:
-    """Return the stand-in driver, without GPUs; calls that hang in it are released at the end."""
-    made = Driver(standin, tmp_path / "script")
-    yield made
-    made.forget_all()
-    assert made.void_handles_used() == 0
-    assert made.allocated() == 0, "what the library allocated is freed before it is shut down"
 
 
 @pytest.fixture
