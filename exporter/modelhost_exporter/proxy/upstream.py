@@ -317,11 +317,8 @@ class UpstreamConnection(asyncio.Protocol):
         status, fields = parser.get_status_code(), self._fields
         by_key = index(fields)
         chunked, length = b"transfer-encoding" in by_key, b"content-length" in by_key
-        version = parser.get_http_version()
         self._head_bytes = 0
-        if not _is_valid(status, version, has_framing=chunked or length):
-            raise _NotForwarded
-        if chunked and version != "1.1":  # faulty framing (RFC 9112, section 6.1)
+        if not _is_valid(status, parser.get_http_version(), chunked=chunked, length=length):
             raise _NotForwarded
         if length and int(by_key[b"content-length"]) > MAX_LENGTH:
             raise _NotForwarded
@@ -489,9 +486,14 @@ class Upstream:
         return await asyncio.shield(pending)
 
 
-def _is_valid(status: int, version: str, *, has_framing: bool) -> bool:
-    """Return whether a status line is of HTTP/1, and an interim response has no body (RFC 9110, section 8.6)."""
-    return version in _VERSIONS and status >= _CONTINUE and not (status < _FINAL and has_framing)
+def _is_valid(status: int, version: str, *, chunked: bool, length: bool) -> bool:
+    """Return whether a head is of HTTP/1 and framed as its version and status allow.
+
+    An interim response has no body (RFC 9110, section 8.6), and HTTP/1.0 no chunked coding (RFC 9112, section 6.1).
+    """
+    if version not in _VERSIONS or status < _CONTINUE:
+        return False
+    return not (status < _FINAL and (chunked or length)) and not (chunked and version != "1.1")
 
 
 def _look_up(host: str, port: int) -> Sequence[AddrInfoType]:
