@@ -87,5 +87,9 @@ class RequestObservation(NamedTuple):
     finish_reasons: tuple[str, ...] = ()
     tokens: Tokens = Tokens()
     server_seconds: ServerSeconds = NO_SECONDS
+    chunks: int = 0
+    """Chunks with tokens; 0 for a response that is no stream."""
+    decode_seconds: float | None = None
+    """From the first chunk with tokens to the last; None without two of them."""
     is_parsed: bool = True
     """Whether the response could be parsed; without that no objective applies."""
