@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from modelhost_exporter.dialects.usage_request import UsageFrameFilter, ask
 
-from .feeding import CAPTURES, split, split_at, unhurried
+from .feeding import LLAMA_SERVER, split, split_at, unhurried
 
 INCLUDE = '"stream_options":{"include_usage":true},'
 
@@ -101,7 +101,7 @@ def test_asking_changes_nothing_else(
     assert ask(asked) is None
 
 
-STREAM = (CAPTURES / "chat-stream-usage.sse").read_bytes()
+STREAM = (LLAMA_SERVER / "chat-stream-usage.sse").read_bytes()
 USAGE = next(frame for frame in STREAM.split(b"\n\n") if b'"usage"' in frame) + b"\n\n"
 FRAMES = st.lists(
     st.sampled_from(
