@@ -16,7 +16,7 @@ TITLE = "Ollama"
 PAGES = "`/api/ps`, `/api/version`; it has no metrics"
 PORTS = (11434,)
 PROGRAMS = ("ollama",)
-PRIORITY = 20
+PRIORITY = 200
 ACCEPTS_INCLUDE_USAGE = True
 
 _FIRST_YEAR = 2000
@@ -25,13 +25,21 @@ _MAX_KEEP_ALIVE = timedelta(days=366)
 
 
 def detect(fetch: Fetch) -> bool:
-    """Return whether its own list of running models is there."""
-    return isinstance(optional_object(fetch, "/api/ps").get("models"), list)
+    """Return whether its own list of running models is there, as no imitation of Ollama writes it.
+
+    Known ones are detected before; others by the digests of their models, which in Ollama have no prefix.
+    """
+    running = optional_object(fetch, "/api/ps").get("models")
+    return isinstance(running, list) and not any(
+        text(entry.get("digest")).startswith("sha256:") for entry in objects(running)
+    )
 
 
 def snapshot(fetch: Fetch, _care: PollPolicy = FREE) -> ServerSnapshot:
     """Return Ollama's state: the models that are loaded now, and no others."""
-    running = read_object(fetch, "/api/ps").get("models")
+    running = read_object(fetch, "/api/ps").get("models", "missing")
+    if running is None:  # how Go writes an empty list
+        running = []
     if not isinstance(running, list):
         raise UnexpectedContent("/api/ps is no list of models")
     version = text(optional_object(fetch, "/api/version").get("version"))
