@@ -13,7 +13,9 @@ PATHS = {
     "api-version.json": "/api/version",
     "health.json": "/health",
     "info.json": "/info",
+    "liveliness.json": "/health/liveliness",
     "metrics.prom": "/metrics",
+    "model-hub-info.json": "/public/model_hub/info",
     "models.json": "/v1/models",
     "props.json": "/props",
     "readiness.json": "/health/readiness",
@@ -52,7 +54,7 @@ def pages(folder: str) -> dict[str, bytes]:
         for name, path in PATHS.items()
         if (CAPTURES / folder / name).exists()
     }
-    if SERVERS[folder] == "litellm":
+    if SERVERS[folder] == "litellm" and "/metrics" in found:
         found["/metrics/"] = found.pop("/metrics")
     return found
 

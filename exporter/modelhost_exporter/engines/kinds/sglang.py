@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from modelhost_exporter.engines.metrics_page import EnginePage
-from modelhost_exporter.engines.pages import FREE, known, known_latencies, listed_models, owners, page, wants_key
+from modelhost_exporter.engines.pages import FREE, known, known_latencies, listed_models, owned_by, page, wants_key
 from modelhost_exporter.engines.snapshot import Engine, Model, ServerSnapshot
 from modelhost_exporter.untrusted_json import count
 
@@ -16,7 +16,7 @@ TITLE = "SGLang"
 PAGES = "`/v1/models`, `/metrics` (with `--enable-metrics`)"
 PORTS = (30000,)
 PROGRAMS = ("sglang",)
-PRIORITY = 40
+PRIORITY = 30
 ACCEPTS_INCLUDE_USAGE = True
 
 _PREFIXES = ("sglang:", "sglang_")
@@ -26,7 +26,7 @@ _COPIES = ("tp_rank", "pp_rank", "moe_ep_rank")
 
 def detect(fetch: Fetch) -> bool:
     """Return whether the owner of its models is SGLang; one that requires a key for them has public metrics."""
-    return "sglang" in owners(fetch) or (wants_key(fetch) and bool(EnginePage(page(fetch, "/metrics"), *_PREFIXES)))
+    return owned_by(fetch, "sglang") or (wants_key(fetch) and bool(EnginePage(page(fetch, "/metrics"), *_PREFIXES)))
 
 
 def snapshot(fetch: Fetch, care: PollPolicy = FREE) -> ServerSnapshot:

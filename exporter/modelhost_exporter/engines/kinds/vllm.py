@@ -11,7 +11,7 @@ from modelhost_exporter.engines.pages import (
     known_latencies,
     listed_models,
     optional_object,
-    owners,
+    owned_by,
     page,
     wants_key,
 )
@@ -25,7 +25,7 @@ TITLE = "vLLM"
 PAGES = "`/v1/models`, `/version`, `/metrics`"
 PORTS = (8000,)
 PROGRAMS = ("vllm",)
-PRIORITY = 30
+PRIORITY = 20
 ACCEPTS_INCLUDE_USAGE = True
 
 _PREFIXES = ("vllm:", "ray_vllm:", "vllm_", "ray_vllm_")
@@ -34,7 +34,7 @@ _FINISH_REASONS = {"stop": "stop", "length": "length", "abort": "abort", "error"
 
 def detect(fetch: Fetch) -> bool:
     """Return whether the owner of its models is vLLM; one that requires a key for them has public metrics."""
-    return "vllm" in owners(fetch) or (wants_key(fetch) and bool(EnginePage(page(fetch, "/metrics"), *_PREFIXES)))
+    return owned_by(fetch, "vllm") or (wants_key(fetch) and bool(EnginePage(page(fetch, "/metrics"), *_PREFIXES)))
 
 
 def snapshot(fetch: Fetch, care: PollPolicy = FREE) -> ServerSnapshot:
