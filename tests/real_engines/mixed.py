@@ -180,7 +180,7 @@ _OF_KIND = {
         _fixed("/version", None),
     ),
     "llamacpp": (
-        _completion(prompts=2),
+        _completion(prompts=2, stream=True),
         lambda rng, _: _json("/completion", prompt=_prompt(rng), n_predict=_tokens(rng), cache_prompt=False),
         lambda rng, _: _json("/completion", prompt=_prompt(rng), n_predict=_tokens(rng), stream=True),
         lambda rng, model: _json("/v1/embeddings", model=model, input=_prompt(rng)),

@@ -167,3 +167,17 @@ async def test_an_aborted_stream_has_tokens_of_the_engine_only(engine: RealEngin
     assert (risen.proxy_input, risen.proxy_output) == (0, 0)
     assert risen.engine_input == whole.usage["prompt_tokens"]
     assert len(frames) <= risen.engine_output < _MANY
+
+
+@pytest.mark.parametrize("engine", ["llamacpp"], indirect=True)
+async def test_llama_servers_usage_of_several_choices_is_not_believed(llamacpp: RealEngine, watched: Watched) -> None:
+    """Its response counts the tokens of the first choice; its counters those of all; the proxy none."""
+    before = Counters.of(await asyncio.to_thread(watched.page))
+    body = {"model": llamacpp.model, "prompt": ["one two three", "four"], "max_tokens": 3, "ignore_eos": True}
+    (whole,) = await _send_all([Mixed("/v1/completions", json.dumps(body).encode())], watched.proxy)
+    risen = Counters.of(await asyncio.to_thread(watched.page)) - before
+    assert (risen.proxy_input, risen.proxy_output) == (0, 0)
+    assert whole.usage is not None
+    assert whole.usage["completion_tokens"] == 3
+    assert risen.engine_output == 6
+    assert risen.engine_input > whole.usage["prompt_tokens"]
