@@ -93,7 +93,7 @@ def test_a_reload_keeps_what_did_not_change(pollers: Pollers, server: StandIn) -
     pollers.watch([configured("new", server), keep])
     wait_until(lambda: up(pollers).keys() == {("keep",), ("new",)}, "the new one is up, the other gone")
     assert poller(pollers, "keep") is before
-    wait_until(lambda: len(server.asked) >= asked + 4, "the new one has asked")
+    assert len(server.asked) > asked
     wait_until(lambda: "poll-leave" not in daemon_thread.names(), "its thread has ended")
 
 
@@ -388,6 +388,11 @@ def test_the_engine_of_a_server_is_that_of_all_replicas(schedule: OncePolled, se
         pollers.watch(replicas(dead, server))
     assert (pollers.kind_of("r"), pollers.is_listed("r", "llama3.2")) == ("ollama", True)
     assert not pollers.is_listed("r", "mistral")
+    assert [pollers.label_of("r", name) for name in ("llama3.2", "llama3.2:latest", "mistral")] == [
+        "llama3.2:latest",
+        "llama3.2:latest",
+        None,
+    ]
     other.pages = dict(pages("vllm"))
     pollers.watch(replicas(server, other))
     assert pollers.kind_of("r") is None
