@@ -255,4 +255,5 @@ class Observer:
                 usage.prefill_seconds, usage.decode_seconds, usage.queue_seconds, usage.load_seconds
             ),
             is_parsed=parser is None or not parser.is_blind,
+            choices=self._call.choices if self._call is not None else 1,
         )

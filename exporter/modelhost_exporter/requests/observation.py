@@ -85,3 +85,5 @@ class RequestObservation(NamedTuple):
     server_seconds: ServerSeconds = ServerSeconds()
     is_parsed: bool = True
     """Whether the response could be parsed; without that no objective applies."""
+    choices: int = 1
+    """Answers to each prompt that the request wants (``n``)."""
