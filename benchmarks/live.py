@@ -23,9 +23,10 @@ from modelhost_exporter.live.history import History
 from modelhost_exporter.live.message_builder import MessageConstants
 from modelhost_exporter.live.meter import INTERVAL_SECONDS, MachineReading, Meter
 from modelhost_exporter.live.request_totals import RequestTotals
-from modelhost_exporter.requests.in_flight import in_flight_by_model
+from modelhost_exporter.live.token_progress import TokenProgress
 from modelhost_exporter.requests.metrics import RequestMetrics
 from modelhost_exporter.requests.observation import RequestLabels, RequestObservation, Tokens
+from modelhost_exporter.requests.series_by_model import chunks_by_model, in_flight_by_model
 from modelhost_exporter.requests.slo import Objectives
 
 if TYPE_CHECKING:
@@ -135,8 +136,8 @@ async def _share(program: Program, viewers: int, seconds: float, kind: Kind = _K
 def _messages() -> list[list[str]]:
     """Return the cost of a message about many models, and of an hour of history."""
     registry = CollectorRegistry()
-    totals = RequestTotals()
-    metrics = RequestMetrics(registry, (totals.add,))
+    totals, progress = RequestTotals(), TokenProgress()
+    metrics = RequestMetrics(registry, (totals.add, progress.add))
     observed = RequestObservation(
         RequestLabels("s", "m0", "chat"),
         stream=True,
@@ -149,7 +150,9 @@ def _messages() -> list[list[str]]:
     history = History(3600.0, INTERVAL_SECONDS)
     clock = iter(range(0, 1 << 20, INTERVAL_SECONDS))
     meter = Meter(
-        lambda: MachineReading((), (), totals.by_model(), in_flight_by_model(registry)),
+        lambda: MachineReading(
+            (), (), totals.by_model(), in_flight_by_model(registry), progress.read(chunks_by_model(registry))
+        ),
         MessageConstants.of_this_exporter(INTERVAL_SECONDS, demo=False),
         clock=lambda: next(clock),
     )

@@ -18,6 +18,7 @@ from modelhost_exporter.engines.polling.pollers import Pollers
 from modelhost_exporter.gpu.process_owners import LocalServer, ProcessOwners
 from modelhost_exporter.gpu.usage_cache import UsageCache
 from modelhost_exporter.live.request_totals import RequestTotals
+from modelhost_exporter.live.token_progress import TokenProgress
 from modelhost_exporter.logs import formatting as logs
 from modelhost_exporter.metrics.exporter_metrics import ExporterMetrics
 from modelhost_exporter.process.listening import CannotListen
@@ -101,10 +102,16 @@ class Service:
             self.registry, self._gpu_uses, dependencies=self._machine.dependencies, schedule=self._machine.schedule
         )
         self.request_totals = RequestTotals()
-        self.request_listeners: Sequence[ObservationListener] = (self.request_totals.add, self.pollers.note_request)
+        self.token_progress = TokenProgress()
+        self.request_listeners: Sequence[ObservationListener] = (
+            self.request_totals.add,
+            self.token_progress.add,
+            self.pollers.note_request,
+        )
         """Receive every finished request of the proxy."""
         self.removal_listeners: Sequence[RemovalListener] = (
             self.request_totals.remove_model,
+            self.token_progress.remove_model,
             self.pollers.remove_model,
         )
         """Receive every model whose series the proxy removes."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 
     from modelhost_exporter.dialects import Reply
 
-CAPTURES = Path(__file__).parent.parent / "captures" / "llama-server"
+CAPTURES = Path(__file__).parent.parent / "captures"
+LLAMA_SERVER = CAPTURES / "llama-server"
 unhurried = settings(deadline=None)
 """For generated tests: a busy machine is no failure."""
 
@@ -70,3 +72,10 @@ def lined(path: str, *frames: object) -> tuple[Progress, Usage]:
 def whole(path: str, body: object) -> Usage:
     """Feed one JSON document to the reply of a path."""
     return feed(reply(path, JSON), [json.dumps(body).encode()])[1]
+
+
+def rounded(usage: Usage) -> Usage:
+    """Return the usage with durations that can be compared."""
+    names = ("prefill_seconds", "decode_seconds", "queue_seconds", "load_seconds")
+    known = {name: getattr(usage, name) for name in names if getattr(usage, name) is not None}
+    return replace(usage, **{name: round(value, 9) for name, value in known.items()})

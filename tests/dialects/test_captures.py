@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from modelhost_exporter.dialects import Progress, Usage
 
-from .feeding import CAPTURES, JSON, NDJSON, SSE, feed, reply, split, split_at, unhurried
+from .feeding import JSON, LLAMA_SERVER, NDJSON, SSE, feed, reply, rounded, split, split_at, unhurried
 
 if TYPE_CHECKING:
     from modelhost_exporter.dialects import Reply
@@ -110,28 +110,18 @@ names = st.sampled_from(sorted(EXPECTED))
 
 def content_type(name: str) -> str:
     """Return the Content-Type that the server sent with a capture."""
-    head = (CAPTURES / f"{name}.headers").read_text()
+    head = (LLAMA_SERVER / f"{name}.headers").read_text()
     return next(line.partition(":")[2] for line in head.splitlines() if line.lower().startswith("content-type:"))
 
 
 def watched(name: str) -> tuple[Reply, bytes]:
     """Return a Reply for a capture, and its bytes."""
-    return reply(EXPECTED[name][0], content_type(name)), (CAPTURES / name).read_bytes()
-
-
-def rounded(usage: Usage) -> Usage:
-    """Return the usage with durations that can be compared."""
-    prefill, decode = usage.prefill_seconds, usage.decode_seconds
-    return replace(
-        usage,
-        prefill_seconds=None if prefill is None else round(prefill, 9),
-        decode_seconds=None if decode is None else round(decode, 9),
-    )
+    return reply(EXPECTED[name][0], content_type(name)), (LLAMA_SERVER / name).read_bytes()
 
 
 def test_every_capture_is_expected_to_say_something() -> None:
     """No capture lies about unread."""
-    assert {path.name for path in CAPTURES.iterdir() if path.suffix != ".headers"} == set(EXPECTED)
+    assert {path.name for path in LLAMA_SERVER.iterdir() if path.suffix != ".headers"} == set(EXPECTED)
 
 
 @pytest.mark.parametrize("name", EXPECTED)
@@ -188,7 +178,7 @@ def test_corrupt_bytes_never_raise(name: str, flips: list[tuple[int, int]]) -> N
 def test_any_reply_to_any_dialect(name: str, path: str, kind: str) -> None:
     """A response that does not match its path or Content-Type does not raise."""
     watching = reply(path, kind)
-    _, usage = feed(watching, split((CAPTURES / name).read_bytes(), 100))
+    _, usage = feed(watching, split((LLAMA_SERVER / name).read_bytes(), 100))
     assert usage == watching.finish()
     assert watching.feed(b"more") == (0, False)
     assert usage.model == watching.model

@@ -46,6 +46,13 @@ STOP = {"type": "message_stop"}
         (block("signature_delta", signature="x"), NONE),
         ({"type": "ping"}, NONE),
         ({"type": "content_block_start", "content_block": {"type": "text", "text": ""}}, NONE),
+        ({"type": "content_block_start", "content_block": {"type": "tool_use", "name": "f", "input": {}}}, ANSWER),
+        ({"type": "content_block_start", "content_block": {"type": "server_tool_use", "name": "f"}}, ANSWER),
+        ({"type": "content_block_start", "content_block": {"type": "mcp_tool_use", "name": "f"}}, ANSWER),
+        ({"type": "content_block_start", "content_block": {"type": "redacted_thinking", "data": "x"}}, THOUGHT),
+        ({"type": "content_block_start", "content_block": {"type": "thinking", "thinking": ""}}, NONE),
+        ({"type": "content_block_start", "content_block": {"type": "web_search_tool_result"}}, NONE),
+        ({"type": "content_block_start", "content_block": {"type": []}}, NONE),
         ({"type": "content_block_stop", "index": 0}, NONE),
         (start(input_tokens=1), NONE),
         (end(output_tokens=1), NONE),
@@ -57,6 +64,17 @@ def test_which_anthropic_events_are_tokens(frame: dict[str, Any], expected: Prog
     """Only deltas with text, thoughts or tool input are tokens; pings and brackets are not."""
     progress, usage = streamed(MESSAGES, frame)
     assert (progress, usage.parse_errors) == (expected, ())
+
+
+def test_anthropic_thought_without_its_text() -> None:
+    """Where thoughts are left out, the signature is all that shows of them; after thoughts it is no token."""
+    begin = {"type": "content_block_start", "content_block": {"type": "thinking", "thinking": "", "signature": ""}}
+    signature = block("signature_delta", signature="x")
+    assert streamed(MESSAGES, begin, signature, signature)[0] == THOUGHT
+    assert streamed(MESSAGES, begin, block("thinking_delta", thinking="hm"), signature)[0] == THOUGHT
+    usage = {"output_tokens": 5, "output_tokens_details": {"thinking_tokens": 0}}
+    body = {"content": [{"type": "thinking", "thinking": "", "signature": "x"}], "usage": usage}
+    assert (whole(MESSAGES, body).output_tokens, whole(MESSAGES, body).output_reasoning) == (5, None)
 
 
 def test_anthropic_cache_stands_beside_the_input() -> None:
@@ -128,6 +146,8 @@ FINAL = {
         ({"message": {"content": "", "thinking": "hm"}}, THOUGHT),
         ({"message": {"content": "", "tool_calls": [{"function": {"name": "f"}}]}}, ANSWER),
         ({"message": {"content": "", "tool_calls": []}}, NONE),
+        ({"response": "", "tool_calls": [{"function": {"name": "f", "arguments": {}}}]}, ANSWER),
+        ({"response": "", "tool_calls": []}, NONE),
         ({"response": "a"}, ANSWER),
         ({"response": "", "thinking": "hm"}, THOUGHT),
         ({"response": ""}, NONE),
@@ -158,6 +178,8 @@ def test_ollama_tool_call_is_a_finish_reason() -> None:
     """Ollama reports 'stop' for a tool call; the call itself shows the reason."""
     call = {"message": {"content": "", "tool_calls": [{"function": {"name": "f"}}]}, "done": False}
     assert lined("/api/chat", call, FINAL)[1].finish_reasons == ("tool_calls",)
+    generated = {"response": "", "tool_calls": [{"function": {"name": "f"}}]}
+    assert whole("/api/generate", FINAL | generated).finish_reasons == ("tool_calls",)
 
 
 @pytest.mark.parametrize("reason", ["load", "unload"])
@@ -243,6 +265,9 @@ def test_lm_studio_chat() -> None:
     assert (usage.source, usage.input_tokens, usage.output_tokens, usage.output_reasoning) == ("stats", 329, 268, 5)
     assert (usage.prefill_seconds, usage.load_seconds, usage.model, usage.complete) == (0.5, 2.5, "m", True)
     assert whole("/api/v1/chat", result) == usage
+    del stats["model_load_time_seconds"]  # of a model that is loaded for this chat, an event has it
+    loaded = {"type": "model_load.end", "model_instance_id": "m", "load_time_seconds": 3.5}
+    assert streamed("/api/v1/chat", loaded, {"type": "chat.end", "result": result})[1].load_seconds == 3.5
     assert streamed("/api/v1/chat", {"type": "error", "error": {"type": "unknown"}})[1].failed
 
 

@@ -52,6 +52,18 @@ def tool(**function: object) -> list[dict[str, Any]]:
         ({"tool_calls": []}, NONE),
         ({"function_call": {"name": "f"}}, ANSWER),
         ({"function_call": {"arguments": ""}}, NONE),
+        ({"tool_calls": [{"type": "custom", "custom": {"name": "f", "input": ""}}]}, ANSWER),
+        ({"tool_calls": [{"custom": {"input": "a"}}]}, ANSWER),
+        ({"tool_calls": [{"type": "custom", "custom": {"input": ""}}]}, NONE),
+        ({"images": [{"type": "image_url", "image_url": {"url": "data:"}}]}, ANSWER),
+        ({"images": []}, NONE),
+        ({"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}]}, THOUGHT),
+        ({"content": [{"type": "thinking", "thinking": "hm"}]}, THOUGHT),
+        ({"content": [{"type": "thinking", "thinking": []}]}, NONE),
+        ({"content": [{"type": "text", "text": "a"}]}, ANSWER),
+        ({"content": [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "a"}]}, ANSWER),
+        ({"content": [{"type": "text", "text": ""}, {"type": "reference", "reference_ids": [1]}]}, NONE),
+        ({"content": []}, NONE),
         ({"refusal": "no"}, ANSWER),
         ({"audio": {"data": "UklGRg=="}}, ANSWER),
         ({"audio": {"transcript": "a"}}, ANSWER),
@@ -191,6 +203,33 @@ def test_per_request_metrics_of_vllm() -> None:
     metrics = {"time_to_first_token_ms": 85.0, "generation_time_ms": 1240.0, "queue_time_ms": 12.0, "mean_itl_ms": None}
     usage = streamed(CHAT, usage_frame(prompt_tokens=1, completion_tokens=2) | {"metrics": metrics})[1]
     assert (usage.queue_seconds, usage.prefill_seconds, usage.decode_seconds) == (0.012, 0.085, 1.24)
+
+
+@pytest.mark.parametrize("place", ["usage", "x_groq"])
+def test_times_of_groq(place: str) -> None:
+    """Groq has its times in usage, and that of a stream in an extension of the last frame."""
+    usage = {"queue_time": 0.04, "prompt_tokens": 9, "prompt_time": 0.01, "completion_tokens": 5}
+    usage |= {"completion_time": 0.2, "total_time": 0.21}
+    last = delta(finish="stop") | ({"usage": usage} if place == "usage" else {"x_groq": {"id": "r", "usage": usage}})
+    known = streamed(CHAT, delta(content="a") | {"x_groq": {"id": "r"}}, last, "[DONE]")[1]
+    assert (known.input_tokens, known.output_tokens, known.source, known.parse_errors) == (9, 5, "usage", ())
+    assert (known.queue_seconds, known.prefill_seconds, known.decode_seconds) == (0.04, 0.01, 0.2)
+    assert streamed(CHAT, {"x_groq": {"error": "over capacity"}})[1].failed
+
+
+def test_times_of_mistral_rs() -> None:
+    """mistral.rs has its times in usage too, under other names."""
+    times = {"total_time_sec": 0.75, "total_prompt_time_sec": 0.25, "total_completion_time_sec": 0.5}
+    usage = whole(CHAT, usage_frame(prompt_tokens=9, completion_tokens=5, avg_tok_per_sec=18.7, **times))
+    assert (usage.queue_seconds, usage.prefill_seconds, usage.decode_seconds) == (None, 0.25, 0.5)
+    assert (usage.input_tokens, usage.output_tokens, usage.parse_errors) == (9, 5, ())
+
+
+def test_conversations_in_a_batch() -> None:
+    """VLLM's batch has a choice for each conversation, and the usage of all."""
+    body = {"choices": [{"index": n, "message": {"content": "a"}, "finish_reason": "stop"} for n in range(2)]}
+    usage = whole(f"{CHAT}/batch", body | {"usage": {"prompt_tokens": 9, "completion_tokens": 5}})
+    assert (usage.input_tokens, usage.output_tokens, usage.choices) == (9, 5, 2)
 
 
 def test_stats_of_lm_studio() -> None:

@@ -30,6 +30,27 @@ def test_which_response_events_are_tokens(kind: str, expected: Progress) -> None
     assert streamed(RESPONSES, {"type": kind, "delta": ""})[0] == NONE
 
 
+@pytest.mark.parametrize(
+    ("frame", "expected"),
+    [
+        ({"type": "response.shell_call_command.added", "command": "ls"}, ANSWER),
+        ({"type": "response.shell_call_command.added", "command": ""}, NONE),
+        ({"type": "response.shell_call_command.delta", "delta": " -l"}, ANSWER),
+        ({"type": "response.shell_call_output_content.delta", "delta": {"stdout": "a"}}, NONE),
+        ({"type": "response.image_generation_call.partial_image", "partial_image_b64": "iVBO"}, ANSWER),
+        ({"type": "response.image_generation_call.generating"}, NONE),
+        ({"type": "response.output_item.added", "item": {"type": "function_call", "name": "f"}}, ANSWER),
+        ({"type": "response.output_item.added", "item": {"type": "custom_tool_call", "name": "f"}}, ANSWER),
+        ({"type": "response.output_item.added", "item": {"type": "message", "content": []}}, NONE),
+        ({"type": "response.output_item.added", "item": {"type": []}}, NONE),
+    ],
+)
+def test_which_other_response_events_are_tokens(frame: dict[str, object], expected: Progress) -> None:
+    """Commands, images and the name of a call are part of the output; what a tool writes is not."""
+    progress, usage = streamed(RESPONSES, frame)
+    assert (progress, usage.parse_errors) == (expected, ())
+
+
 def response(status: str, **more: object) -> dict[str, object]:
     """Return the event that ends a response."""
     usage = {
@@ -78,6 +99,24 @@ def test_response_with_a_call() -> None:
     """A response whose output contains a function call has finished for that reason."""
     output = [{"type": "reasoning"}, {"type": "function_call", "name": "f"}, {"type": []}]
     assert streamed(RESPONSES, response("completed", output=output))[1].finish_reasons == ("tool_calls",)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "reason"),
+    [
+        (["shell_call"], "tool_calls"),
+        (["shell_call", "shell_call_output", "message"], "stop"),
+        (["local_shell_call"], "tool_calls"),
+        (["apply_patch_call"], "tool_calls"),
+        (["computer_call"], "tool_calls"),
+        (["custom_tool_call"], "tool_calls"),
+        (["web_search_call", "message"], "stop"),
+    ],
+)
+def test_response_with_calls_of_tools(kinds: list[str], reason: str) -> None:
+    """The client carries out the calls that have no output yet; the others ran on the server."""
+    output = [{"type": kind} for kind in kinds]
+    assert streamed(RESPONSES, response("completed", output=output))[1].finish_reasons == (reason,)
 
 
 def test_response_cancelled() -> None:

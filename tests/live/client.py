@@ -25,6 +25,7 @@ _MODEL = {
     **_MS,
     "successRate": float,
     "tokensPerSecond": float,
+    "lastStreamTokensPerSecond": float,
     "timeToFirstToken": float,
     "inFlight": int,
     "totalRequests": int,

@@ -14,6 +14,7 @@ from modelhost_exporter.config.model import Config
 from modelhost_exporter.live import routes
 from modelhost_exporter.live.request_totals import RequestTotals
 from modelhost_exporter.live.settings import LiveOptions
+from modelhost_exporter.live.token_progress import TokenProgress
 from modelhost_exporter.requests.metrics import RequestMetrics
 from modelhost_exporter.requests.observation import RequestLabels, RequestObservation
 from modelhost_exporter.requests.slo import Objectives
@@ -37,10 +38,11 @@ class Source:
     config: Config = field(default_factory=lambda: Config(live=LiveOptions(history=False)))
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     request_totals: RequestTotals = field(default_factory=RequestTotals)
+    token_progress: TokenProgress = field(default_factory=TokenProgress)
     demo: bool = False
 
     def __post_init__(self) -> None:
-        self.metrics = RequestMetrics(self.registry, (self.request_totals.add,))
+        self.metrics = RequestMetrics(self.registry, (self.request_totals.add, self.token_progress.add))
 
     def request(self, server: str, model: str) -> None:
         """Record a successful request."""

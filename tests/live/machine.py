@@ -10,9 +10,10 @@ from prometheus_client.metrics_core import Metric
 from modelhost_exporter.live.message_builder import MessageConstants
 from modelhost_exporter.live.meter import INTERVAL_SECONDS, MachineReading, Meter, TimedMessage
 from modelhost_exporter.live.request_totals import RequestTotals
-from modelhost_exporter.requests.in_flight import in_flight_by_model
+from modelhost_exporter.live.token_progress import TokenProgress
 from modelhost_exporter.requests.metrics import RequestMetrics
 from modelhost_exporter.requests.observation import RequestLabels, RequestObservation, Tokens
+from modelhost_exporter.requests.series_by_model import chunks_by_model, in_flight_by_model
 from modelhost_exporter.requests.slo import Objectives
 
 if TYPE_CHECKING:
@@ -34,7 +35,12 @@ class Machine:
         self._values: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
         self.registry = CollectorRegistry()
         self.totals = RequestTotals()
-        self.metrics = RequestMetrics(self.registry, (self.totals.add,), (self.totals.remove_model,))
+        self.progress = TokenProgress(lambda: self.monotonic)
+        self.metrics = RequestMetrics(
+            self.registry,
+            (self.totals.add, self.progress.add),
+            (self.totals.remove_model, self.progress.remove_model),
+        )
         self.meter = Meter(
             self.reading,
             MessageConstants.of_this_exporter(INTERVAL_SECONDS, demo=False),
@@ -81,9 +87,10 @@ class Machine:
     ) -> None:
         """Record a request."""
         tokens = Tokens(output=observed.pop("output_tokens", None))
+        stream = observed.pop("stream", False)
         observation = RequestObservation(
             RequestLabels(server, model, operation),
-            stream=False,
+            stream=stream,
             outcome=outcome,
             code="200",
             duration=seconds,
@@ -106,6 +113,7 @@ class Machine:
             self.silent,
             self.totals.by_model(),
             in_flight_by_model(self.registry),
+            self.progress.read(chunks_by_model(self.registry)),
         )
 
     def _family(self, name: str) -> Metric:

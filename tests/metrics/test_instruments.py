@@ -63,6 +63,15 @@ def test_a_child_has_a_value_for_each_label() -> None:
             requests.labels(*wrong)
 
 
+def test_bound_children_are_those_of_the_instrument() -> None:
+    """They are looked up by the remaining label values, one or several, and made when they are first looked up."""
+    requests = live_counter(counter("requests", "Some.", "server", "code", "stream"), CollectorRegistry())
+    assert not requests.bind("a").keys()
+    assert requests.bind("a")["200", "true"] is requests.labels("a", "200", "true")
+    assert requests.bind("a", "500")["true"] is requests.labels("a", "500", "true")
+    assert requests.children().keys() == {("a", "200", "true"), ("a", "500", "true")}
+
+
 def test_children_are_removed_by_their_labels() -> None:
     """Of a family the series with these label values end; the others keep their values."""
     registry = CollectorRegistry()

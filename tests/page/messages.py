@@ -44,6 +44,7 @@ def model(name: str, **fields: Any) -> dict[str, Any]:
         "p99": 3900.0,
         "successRate": 99.2,
         "tokensPerSecond": 214.0,
+        "lastStreamTokensPerSecond": 58.0,
         "timeToFirstToken": 120.0,
         "inFlight": 4,
         "totalRequests": 5120,

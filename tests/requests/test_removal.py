@@ -59,6 +59,10 @@ def test_every_series_of_a_model_is_removed() -> None:
     assert metrics.remove_model("a", "m")
     assert all(found == everyone - {("a", "m")} for found in _models(registry).values())
     assert removed == [("a", "m")]
+    _record(metrics, "a", "m")  # it has new series, which begin at 0
+    assert all(found == everyone for found in _models(registry).values())
+    labels = {"server": "a", "model": "m", "operation": "chat", "source": "server"}
+    assert registry.get_sample_value("modelhost_requests_by_usage_source_total", labels) == 1
 
 
 def test_a_model_with_a_request_in_progress_keeps_its_series() -> None:

@@ -17,11 +17,11 @@ PATHS = {
     "api-version.json": "/api/version",
     "health.json": "/health",
     "info.json": "/info",
+    "liveliness.json": "/health/liveliness",
     "metrics.prom": "/metrics",
+    "model-hub-info.json": "/public/model_hub/info",
     "models.json": "/v1/models",
     "props.json": "/props",
-    "liveliness.json": "/health/liveliness",
-    "model-hub-info.json": "/public/model_hub/info",
     "readiness.json": "/health/readiness",
     "server-info.json": "/server_info",
     "slots.json": "/slots",
@@ -71,7 +71,7 @@ def pages(folder: str) -> dict[str, bytes]:
         present = [CAPTURES / name / file for file in files if (CAPTURES / name / file).exists()]
         if present:
             found[path] = present[0].read_bytes()
-    if SERVERS[folder] == "litellm":
+    if SERVERS[folder] == "litellm" and "/metrics" in found:
         found["/metrics/"] = found.pop("/metrics")
     return found
 

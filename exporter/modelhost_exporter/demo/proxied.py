@@ -83,7 +83,9 @@ class Proxied:
     def progressed(self, request: SimulatedRequest, tokens: int) -> None:
         """Count the chunks of a stream."""
         if not request.direct and request.stream:
-            self._metrics.chunks(_labels(request.model)).inc(int(tokens / _CHUNK_TOKENS + 0.5))
+            self._metrics.chunks(_labels(request.model)).inc(
+                _chunks(request.produced) - _chunks(request.produced - tokens)
+            )
 
     def ended(self, request: SimulatedRequest) -> None:
         """Record a finished request."""
@@ -137,6 +139,8 @@ class Proxied:
                 "usage",
             ),
             server_seconds=self._server_seconds(request),
+            chunks=_chunks(request.output_tokens) if timed else 0,
+            decode_seconds=request.ended - request.first if timed and request.output_tokens > 1 else None,
         )
 
     def _server_seconds(self, request: SimulatedRequest) -> ServerSeconds:
@@ -148,6 +152,10 @@ class Proxied:
         }
         contained = _SERVERS[request.model.server].response_times
         return ServerSeconds(**{name: seconds for name, seconds in times.items() if name in contained})
+
+
+def _chunks(tokens: int) -> int:
+    return int(tokens / _CHUNK_TOKENS + 0.5)
 
 
 def _labels(model: ModelSpec) -> RequestLabels:

@@ -58,7 +58,7 @@ class CompletionReader:
         """Process a response that is one JSON document."""
         bodies = self.builder.objects(body) if isinstance(body, list) else [self.builder.mapping(body)]
         for each in bodies:
-            self.frame({**each, "stop": True})
+            self.builder.add_output(self.frame({**each, "stop": True}))
 
     def _end(self, frame: Mapping[str, object], index: int) -> None:
         builder = self.builder

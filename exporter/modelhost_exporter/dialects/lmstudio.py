@@ -41,9 +41,11 @@ class ChatReader:
         if kind == "message.delta":
             return ANSWER if builder.text(frame.get("content")) else NOTHING
         if kind == "reasoning.delta":
-            return THOUGHT if builder.text(frame.get("content")) else NOTHING
+            return THOUGHT if builder.reasoning(frame.get("content")) else NOTHING
         if kind == "tool_call.arguments":
             return ANSWER
+        if kind == "model_load.end":
+            builder.load_seconds = builder.seconds(frame.get("load_time_seconds"))
         if kind == "chat.end":
             builder.complete = True
             self.whole(frame.get("result"))
@@ -55,11 +57,15 @@ class ChatReader:
         builder, body = self.builder, self.builder.mapping(body)
         builder.name(body.get("model_instance_id"))
         read_error(builder, body)
+        for item in builder.objects(body.get("output") or []):
+            thinks = item.get("type") == "reasoning" and builder.reasoning(item.get("content"))
+            builder.add_output(THOUGHT if thinks else ANSWER)
         stats = builder.mapping(body.get("stats"))
         builder.input_tokens = builder.count(stats.get("input_tokens"))
         builder.output_tokens = builder.count(stats.get("total_output_tokens"))
         builder.output_reasoning = builder.count(stats.get("reasoning_output_tokens"))
         builder.prefill_seconds = builder.seconds(stats.get("time_to_first_token_seconds"))
-        builder.load_seconds = builder.seconds(stats.get("model_load_time_seconds"))
+        if stats.get("model_load_time_seconds") is not None:
+            builder.load_seconds = builder.seconds(stats["model_load_time_seconds"])
         if builder.input_tokens is not None or builder.output_tokens is not None:
             builder.source = "stats"

@@ -57,17 +57,19 @@ class OllamaReader:
 
     def whole(self, body: object) -> None:
         """Process a response that is one JSON document."""
-        self.frame(self.builder.mapping(body))
+        self.builder.add_output(self.frame(self.builder.mapping(body)))
 
     def _token(self, frame: Mapping[str, object]) -> Progress:
         builder = self.builder
         message = builder.mapping(frame.get("message"))
-        if message.get("tool_calls") and builder.objects(message["tool_calls"]):
+        thinks = builder.reasoning(message.get("thinking")) or builder.reasoning(frame.get("thinking"))
+        calls = message.get("tool_calls") or frame.get("tool_calls")
+        if calls and builder.objects(calls):
             self._called = True
             return ANSWER
         if builder.text(message.get("content")) or builder.text(frame.get("response")):
             return ANSWER
-        if builder.text(message.get("thinking")) or builder.text(frame.get("thinking")):
+        if thinks:
             return THOUGHT
         return NOTHING
 

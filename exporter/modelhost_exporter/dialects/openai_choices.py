@@ -57,7 +57,7 @@ class ChoicesReader:
 
     def whole(self, body: object) -> None:
         """Process a response that is one JSON document."""
-        self.frame(self.builder.mapping(body))
+        self.builder.add_output(self.frame(self.builder.mapping(body)))
 
     def _next_index(self, frame: Mapping[str, object]) -> int:
         """Return the index of the choice that a frame without choices belongs to: llama.cpp sends one for each."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _NDJSON = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"})
 # members that are extracted from a body that is too long to parse
-_EXCERPT = ("model", "usage", "timings", "metrics", "stats", "error", "prompt_eval_count", "load_duration")
+_EXCERPT = ("model", "usage", "x_groq", "timings", "metrics", "stats", "error", "prompt_eval_count", "load_duration")
 
 
 class Reader(Protocol):
@@ -133,6 +133,7 @@ class StreamReply:
             self._reader.builder.errors.add("shape")
             return NOTHING
         progress = self._reader.frame(frame)
+        self._reader.builder.add_output(progress)
         self._repeats.learn(data, progress)
         return progress
 

@@ -13,7 +13,7 @@ from modelhost_exporter.untrusted_json import is_number
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from modelhost_exporter.dialects.contract import FinishReason, ParseError
+    from modelhost_exporter.dialects.contract import FinishReason, ParseError, Progress
 
 _MAX_COUNT = 2**40
 _MAX_INDEX = 4096
@@ -71,6 +71,10 @@ class UsageBuilder(Usage):
     timings: dict[int, Timing] = field(default_factory=dict)
     own_prompts: bool = False
     """Each choice answers a prompt of its own, so that their input tokens add up."""
+    has_output: bool = False
+    """Whether the response contained output, so that a count of 0 is one that the server did not make."""
+    has_reasoning: bool = False
+    """Whether it contained reasoning; likewise."""
     errors: set[ParseError] = field(default_factory=set)
 
     def name(self, value: object) -> None:
@@ -128,6 +132,18 @@ class UsageBuilder(Usage):
             return False
         return bool(value)
 
+    def add_output(self, progress: Progress) -> None:
+        """Note the progress of a frame or a body."""
+        if progress.chunks:
+            self.has_output = True
+
+    def reasoning(self, value: object) -> bool:
+        """Return whether the value is non-empty text, which is reasoning."""
+        if not value or not self.text(value):
+            return False
+        self.has_reasoning = True
+        return True
+
     def flag(self, value: object) -> bool:
         """Return whether the value is true."""
         if value is not None and not isinstance(value, bool):
@@ -160,6 +176,7 @@ class UsageBuilder(Usage):
         """Return the result."""
         if self.timings:
             self._apply_timings(list(self.timings.values()))
+        self._drop_zeros()
         self._check_parts()
         self.finish_reasons = tuple(self.finishes[index] for index in sorted(self.finishes))
         self.choices = max(1, len(self.indexes))
@@ -188,6 +205,16 @@ class UsageBuilder(Usage):
             self.output_tokens = max(self.output_tokens or 0, _sum(timing.output for timing in timings) or 0)
         elif self.input_cache_hit is None and timings[0].input_tokens == self.input_tokens:
             self.input_cache_hit = timings[0].cached
+
+    def _drop_zeros(self) -> None:
+        """Drop counts of 0 tokens that the response itself refutes."""
+        if self.has_output:
+            self.input_tokens = self.input_tokens or None
+            self.output_tokens = self.output_tokens or None
+            if self.input_tokens is None and self.output_tokens is None:
+                self.source = "none"
+        if self.has_reasoning:
+            self.output_reasoning = self.output_reasoning or None
 
     def _check_parts(self) -> None:
         """Drop parts of an unknown whole, and parts that are larger than their whole."""

@@ -12,6 +12,13 @@ if TYPE_CHECKING:
     from modelhost_exporter.dialects.usage_builder import UsageBuilder
 
 _MILLI = 1e3
+# OpenAI and OpenRouter, vLLM, LiteLLM
+_CACHE_WRITES = ("cache_write_tokens", "created_cache_tokens", "cache_creation_tokens")
+# Groq, mistral.rs: seconds in the queue, of the prompt and of the output
+_TIMES = (
+    ("queue_time", "prompt_time", "completion_time"),
+    ("", "total_prompt_time_sec", "total_completion_time_sec"),
+)
 _NOTHING: Mapping[str, object] = {}
 
 
@@ -19,6 +26,8 @@ def read_reports(builder: UsageBuilder, frame: Mapping[str, object], index: int 
     """Process those that a frame or a body contains; ``timings`` belong to the choice with this index."""
     if frame.get("usage") is not None:
         read_usage(builder, frame["usage"])
+    if frame.get("x_groq") is not None:
+        _read_groq(builder, builder.mapping(frame["x_groq"]))
     if frame.get("timings") is not None:
         read_timings(builder, frame["timings"], index)
     if frame.get("metrics") is not None:
@@ -41,8 +50,14 @@ def read_usage(builder: UsageBuilder, value: object) -> None:
     of_input = builder.mapping(_first(usage, "prompt_tokens_details", "input_tokens_details"))
     of_output = builder.mapping(_first(usage, "completion_tokens_details", "output_tokens_details"))
     builder.input_cache_hit = builder.count(of_input.get("cached_tokens", usage.get("prompt_cache_hit_tokens")))
+    builder.input_cache_write = builder.count(next((of_input[key] for key in _CACHE_WRITES if key in of_input), None))
     builder.output_reasoning = builder.count(of_output.get("reasoning_tokens", usage.get("reasoning_tokens")))
     builder.source = "none" if builder.input_tokens is None and builder.output_tokens is None else "usage"
+    for queue, prefill, decode in _TIMES:
+        if prefill in usage:
+            builder.queue_seconds = builder.seconds(usage.get(queue))
+            builder.prefill_seconds = builder.seconds(usage[prefill])
+            builder.decode_seconds = builder.seconds(usage.get(decode))
 
 
 def read_timings(builder: UsageBuilder, value: object, index: int = 0, frame: Mapping[str, object] = _NOTHING) -> None:
@@ -59,6 +74,14 @@ def read_timings(builder: UsageBuilder, value: object, index: int = 0, frame: Ma
         prompt=builder.count(frame.get("tokens_evaluated")),
         decode_seconds=builder.seconds(timings.get("predicted_ms"), _MILLI),
     )
+
+
+def _read_groq(builder: UsageBuilder, extension: Mapping[str, object]) -> None:
+    """Process Groq's extension of the last frame, which has the usage that nobody needs to request."""
+    if extension.get("usage") is not None:
+        read_usage(builder, extension["usage"])
+    if extension.get("error"):
+        builder.failed = True
 
 
 def _read_metrics(builder: UsageBuilder, metrics: Mapping[str, object]) -> None:

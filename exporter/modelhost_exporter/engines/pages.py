@@ -95,17 +95,23 @@ def optional_object(fetch: Fetch, path: str) -> dict[str, Any]:
 
 
 def listed_models(fetch: Fetch) -> list[dict[str, Any]]:
-    """Return the entries of /v1/models that have an id; raises UnexpectedContent when it is no list of models."""
-    data = read_object(fetch, "/v1/models").get("data")
+    """Return the entries of /v1/models that have an id; raises UnexpectedContent when it is no list of models.
+
+    Servers in Go write an empty list as null.
+    """
+    found = read_object(fetch, "/v1/models")
+    data = found.get("data")
+    if data is None and found.get("object") == "list":
+        return []
     if not isinstance(data, list):
         raise UnexpectedContent("/v1/models is no list of models")
     return [{**entry, "id": name} for entry in objects(data) if (name := text(entry.get("id")))]
 
 
-def wants_key(fetch: Fetch) -> bool:
-    """Return whether /v1/models requires a key."""
+def wants_key(fetch: Fetch, path: str = "/v1/models") -> bool:
+    """Return whether a page requires a key."""
     try:
-        fetch("/v1/models")
+        fetch(path)
     except LookupError as refusal:
         return len(refusal.args) > 1 and refusal.args[1] in _KEY_NEEDED
     return False
@@ -115,6 +121,16 @@ def owners(fetch: Fetch) -> set[str]:
     """Return the owners of the models in /v1/models, where most engines write their own name."""
     nothing: list[dict[str, Any]] = []
     return {text(entry.get("owned_by")) for entry in attempt(lambda: listed_models(fetch), nothing)}
+
+
+def owned_by(fetch: Fetch, owner: str) -> bool:
+    """Return whether /v1/models has models of this owner and of no other: a gateway lists those of several engines."""
+    return owners(fetch) == {owner}
+
+
+def names_no_owner(fetch: Fetch) -> bool:
+    """Return whether /v1/models says nothing of the engine: it is missing or empty, or its entries have no owner."""
+    return owners(fetch) <= {""}
 
 
 def known_latencies(**values: EngineHistogram | None) -> dict[Latency, EngineHistogram]:

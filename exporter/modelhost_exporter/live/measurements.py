@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from modelhost_exporter.live import host
 from modelhost_exporter.live.request_totals import NO_REQUESTS, total
+from modelhost_exporter.live.token_progress import tokens_between
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from modelhost_exporter.live.host import Cpus, Devices
     from modelhost_exporter.live.request_totals import ModelKey, RequestCounts
-    from modelhost_exporter.requests.in_flight import InFlight
+    from modelhost_exporter.live.token_progress import TokenReading
+    from modelhost_exporter.requests.series_by_model import ByModel
 
 _TOLERANCE_SECONDS = 1.0
 
@@ -26,7 +28,8 @@ class Measurement(NamedTuple):
     cpus: Cpus
     devices: Devices
     requests: Mapping[ModelKey, RequestCounts]
-    in_flight: InFlight
+    in_flight: ByModel
+    tokens: TokenReading
 
 
 class Measurements:
@@ -69,6 +72,14 @@ class Measurements:
         if len(span) < 2:  # noqa: PLR2004 - likewise
             return None
         return RequestsSpan(span[0].requests, span[-1].requests, span[-1].at - span[0].at)
+
+    def tokens_per_second(self, key: ModelKey, seconds: float) -> float | None:
+        """Return the output tokens per second of a model over the last seconds; None if it never had any."""
+        span = self._last(seconds)
+        if len(span) < 2 or not self.newest.tokens.has_tokens(key):  # noqa: PLR2004 - likewise
+            return None
+        first, last = span[0], span[-1]
+        return tokens_between(key, first.at, first.tokens, last.at, last.tokens) / (last.at - first.at)
 
     def _last(self, seconds: float) -> Sequence[Measurement]:
         """Return the measurements of at most this age: after a pause, older ones do not count."""

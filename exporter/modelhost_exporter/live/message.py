@@ -170,7 +170,9 @@ class ModelMessage(TypedDict):
     successRate: float | None
     """Successes in percent; client errors and disconnects are left out."""
     tokensPerSecond: float | None
-    """Output tokens per second; null where the server does not report tokens."""
+    """Output tokens per second, streams in progress included; null for a model that never had any."""
+    lastStreamTokensPerSecond: float | None
+    """Output tokens per second of decode of the stream that finished last."""
     timeToFirstToken: float | None
     """Mean time to the first token of streams in ms."""
     inFlight: int | None

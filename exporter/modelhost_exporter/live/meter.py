@@ -9,7 +9,7 @@ from modelhost_exporter.live import gpus, host
 from modelhost_exporter.live.family_lookup import Families
 from modelhost_exporter.live.measurements import Measurement, Measurements
 from modelhost_exporter.live.message_builder import MEAN_SECONDS, build_message
-from modelhost_exporter.requests.in_flight import in_flight_by_model
+from modelhost_exporter.requests.series_by_model import chunks_by_model, in_flight_by_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from modelhost_exporter.live.message import GpuMessage, LiveMessage
     from modelhost_exporter.live.message_builder import MessageConstants
     from modelhost_exporter.live.request_totals import ModelKey, RequestCounts, RequestTotals
-    from modelhost_exporter.requests.in_flight import InFlight
+    from modelhost_exporter.live.token_progress import TokenProgress, TokenReading
+    from modelhost_exporter.requests.series_by_model import ByModel
     from modelhost_exporter.scraping.scrape import Scrape
 
 INTERVAL_SECONDS = 2
@@ -35,6 +36,7 @@ class MeterSource(Protocol):
     registry: CollectorRegistry
     """The registry of the proxy's metrics."""
     request_totals: RequestTotals
+    token_progress: TokenProgress
     scrape: Scrape
     demo: bool
 
@@ -46,7 +48,8 @@ class MachineReading(NamedTuple):
     silent: Collection[str]
     """The collectors that did not finish in time or failed."""
     requests: Mapping[ModelKey, RequestCounts]
-    in_flight: InFlight
+    in_flight: ByModel
+    tokens: TokenReading
 
 
 class TimedMessage(NamedTuple):
@@ -79,7 +82,14 @@ class Meter:
         reading = self._read()
         families = Families(reading.families)
         self._measurements.add(
-            Measurement(self._clock(), host.cpus(families), host.devices(families), reading.requests, reading.in_flight)
+            Measurement(
+                self._clock(),
+                host.cpus(families),
+                host.devices(families),
+                reading.requests,
+                reading.in_flight,
+                reading.tokens,
+            )
         )
         self._gpus = gpus.without_numbers(self._gpus) if "gpu" in reading.silent else gpus.gpus(families)
         when = self._now()
@@ -90,5 +100,9 @@ def read_source(source: MeterSource) -> MachineReading:
     """Run the collectors that the message needs, and read the totals of requests. Blocks."""
     measured = source.scrape.measure(_COLLECTORS, min(_TIMEOUT_SECONDS, source.scrape.timeout_seconds))
     return MachineReading(
-        measured.families, measured.silent, source.request_totals.by_model(), in_flight_by_model(source.registry)
+        measured.families,
+        measured.silent,
+        source.request_totals.by_model(),
+        in_flight_by_model(source.registry),
+        source.token_progress.read(chunks_by_model(source.registry)),
     )

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from modelhost_exporter.live.measurements import Measurements, RequestsSpan
     from modelhost_exporter.live.message import ModelMessage
     from modelhost_exporter.live.request_totals import ModelKey, RequestCounts
-    from modelhost_exporter.requests.in_flight import InFlight
+    from modelhost_exporter.requests.series_by_model import ByModel
 
 MAX_MODELS = 100
 """Models in a message: those with the most requests."""
@@ -25,10 +25,12 @@ def models(
 ) -> list[ModelMessage]:
     """Return the models, those with the most requests first; rates and means cover that many seconds."""
     data = _ModelData(
+        measurements,
         measurements.newest.requests,
         measurements.newest.in_flight,
         memory=_by_model(families, "model_memory_bytes"),
         loaded=_by_model(families, "model_loaded"),
+        rate_seconds=rate_seconds,
         rate_span=measurements.requests_span(rate_seconds),
         mean_span=measurements.requests_span(mean_seconds),
     )
@@ -40,10 +42,12 @@ def models(
 class _ModelData(NamedTuple):
     """What the messages of all models are computed from."""
 
+    measurements: Measurements
     totals: Mapping[ModelKey, RequestCounts]
-    in_flight: InFlight
+    in_flight: ByModel
     memory: Mapping[ModelKey, float]
     loaded: Mapping[ModelKey, float]
+    rate_seconds: float
     rate_span: RequestsSpan | None
     mean_span: RequestsSpan | None
 
@@ -54,20 +58,20 @@ class _ModelData(NamedTuple):
     def message(self, key: ModelKey) -> ModelMessage:
         """Return one model."""
         since_start = self.totals.get(key)
-        requests_per_second, tokens_per_second = self._rates(key)
         recent = self.mean_span.of(key) if self.mean_span else NO_REQUESTS
         errors, quantiles = recent.error_percent(), recent.quantiles_ms()
         return {
             "id": "/".join(key),
             "server": key[0],
             "model": key[1],
-            "requestsPerSecond": requests_per_second,
+            "requestsPerSecond": self._requests_per_second(key),
             "avgResponseTime": recent.mean_ms(),
             "p50": quantiles.p50,
             "p95": quantiles.p95,
             "p99": quantiles.p99,
             "successRate": None if errors is None else 100.0 - errors,
-            "tokensPerSecond": tokens_per_second,
+            "tokensPerSecond": self.measurements.tokens_per_second(key, self.rate_seconds),
+            "lastStreamTokensPerSecond": self.measurements.newest.tokens.last_speed(key),
             "timeToFirstToken": recent.first_token_ms(),
             "inFlight": int(self.in_flight[key]) if key in self.in_flight else None,
             "totalRequests": int(since_start.requests) if since_start else None,
@@ -75,14 +79,10 @@ class _ModelData(NamedTuple):
             "loaded": bool(self.loaded[key]) if key in self.loaded else None,
         }
 
-    def _rates(self, key: ModelKey) -> tuple[float | None, float | None]:
-        """Return requests and output tokens per second; None for what the model never had."""
-        since_start, span = self.totals.get(key), self.rate_span
-        if since_start is None or span is None:
-            return None, None
-        counts = span.of(key)
-        tokens = counts.output_tokens / span.seconds if since_start.output_tokens else None
-        return counts.requests / span.seconds, tokens
+    def _requests_per_second(self, key: ModelKey) -> float | None:
+        """Return requests per second; None for a model that never had one."""
+        span = self.rate_span
+        return span.of(key).requests / span.seconds if span is not None and key in self.totals else None
 
 
 def find_model(models: Sequence[ModelMessage], wanted: str) -> ModelMessage | None:

@@ -127,6 +127,10 @@ class Instrument(Generic[C]):
             if all(values[index] == value for index, value in wanted)
         }
 
+    def bind(self, *values: str) -> BoundChildren[C]:
+        """Return the children that begin with these label values, by the remaining ones."""
+        return BoundChildren(self, values)
+
     def remove(self, **labels: str) -> None:
         """Remove the children whose labels have these values; their series end."""
         for values in self.children(**labels):
@@ -143,6 +147,24 @@ class Instrument(Generic[C]):
         for values, child in self._children.copy().items():
             metric.samples += child.samples(family.name, dict(zip(family.labels, values, strict=True)))
         yield metric
+
+
+class BoundChildren(dict[str | tuple[str, ...], C]):
+    """Children of one instrument with the same first label values, by the remaining one or by the tuple of them.
+
+    A look-up costs a fraction of ``Instrument.labels``. What was looked up is kept: whoever removes the children from
+    the instrument has to drop this mapping as well.
+    """
+
+    def __init__(self, instrument: Instrument[C], values: tuple[str, ...]) -> None:
+        super().__init__()
+        self._instrument = instrument
+        self._values = values
+
+    def __missing__(self, values: str | tuple[str, ...]) -> C:
+        rest = (values,) if isinstance(values, str) else values
+        child = self[values] = self._instrument.labels(*self._values, *rest)
+        return child
 
 
 def live_counter(family: Family, registry: CollectorRegistry) -> Instrument[Counter]:

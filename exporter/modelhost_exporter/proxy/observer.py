@@ -145,7 +145,7 @@ class Observer:
     def _count(self, progress: Progress) -> None:
         """Count the chunks of a part of a piece."""
         chunks, answer = progress
-        self._clock.chunk(self._received_at, answer=answer)
+        self._clock.chunk(self._received_at, answer=answer, count=chunks)
         if self._chunks is None:
             self._chunks = self._server.metrics.chunks(self._labels())
             self.enter("streaming")
@@ -254,6 +254,8 @@ class Observer:
             server_seconds=ServerSeconds(
                 usage.prefill_seconds, usage.decode_seconds, usage.queue_seconds, usage.load_seconds
             ),
+            chunks=clock.chunks,
+            decode_seconds=clock.decode_seconds,
             is_parsed=parser is None or not parser.is_blind,
             choices=self._call.choices if self._call is not None else 1,
         )

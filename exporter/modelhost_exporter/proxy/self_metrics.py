@@ -138,7 +138,7 @@ class SelfMetrics:
 
     def overhead(self, server: str, leg: str, seconds: float) -> None:
         """Note what one request's leg was delayed by."""
-        self._overhead.labels(server, leg).observe(max(0.0, seconds))
+        self._overhead.labels(server, leg).observe(seconds)
 
     def parse_error(self, server: str, api: str, reason: str) -> None:
         """Count something that could not be read."""

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 from modelhost_exporter.metrics.families import counter, gauge, histogram
 from modelhost_exporter.metrics.instruments import live_counter, live_gauge, live_histogram
 from modelhost_exporter.requests.model_names import UNKNOWN
-from modelhost_exporter.requests.observation import RequestLabels
+from modelhost_exporter.requests.observation import NO_SECONDS, RequestLabels, ServerSeconds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from prometheus_client import CollectorRegistry
 
-    from modelhost_exporter.metrics.instruments import Counter, Gauge, Instrument
+    from modelhost_exporter.metrics.instruments import Counter, Gauge, Histogram, Instrument
     from modelhost_exporter.requests.listener import ObservationListener, RemovalListener
     from modelhost_exporter.requests.observation import RequestObservation, Tokens
     from modelhost_exporter.requests.slo import Objectives
@@ -215,135 +215,179 @@ class RequestMetrics:
         """
         self._listeners = tuple(listeners)
         self._removal_listeners = tuple(removal_listeners)
-        self._requests = live_counter(REQUESTS, registry)
-        self._in_flight = live_gauge(IN_FLIGHT, registry)
-        self._seconds = {name: live_histogram(family, registry) for name, family in _SECONDS.items()}
-        self._server_seconds = {name: live_histogram(family, registry) for name, family in _SERVER_SECONDS.items()}
-        self._input_size = live_histogram(INPUT_SIZE, registry)
-        self._output_size = live_histogram(OUTPUT_SIZE, registry)
-        self._input_tokens = live_counter(INPUT_TOKENS, registry)
-        self._output_tokens = live_counter(OUTPUT_TOKENS, registry)
-        self._finished = live_counter(FINISHED, registry)
-        self._chunks = live_counter(CHUNKS, registry)
-        self._slo_requests = live_counter(SLO_REQUESTS, registry)
-        self._slo_good = live_counter(SLO_GOOD, registry)
-        self._goodput_requests = live_counter(GOODPUT_REQUESTS, registry)
-        self._goodput_good = live_counter(GOODPUT_GOOD, registry)
-        self._slo_threshold = live_gauge(SLO_THRESHOLD, registry)
-        self._slo_ratio = live_gauge(SLO_RATIO, registry)
-        self._usage_source = live_counter(USAGE_SOURCE, registry)
-        counters = (self._requests, self._input_tokens, self._output_tokens, self._finished, self._chunks)
-        slo = (self._slo_requests, self._slo_good, self._goodput_requests, self._goodput_good)
-        gauges = (self._in_flight, self._slo_threshold, self._slo_ratio)
-        sizes = (self._input_size, self._output_size)
-        self._instruments: list[Instrument[Any]] = [*counters, *slo, self._usage_source, *gauges, *sizes]
-        self._instruments += (*self._seconds.values(), *self._server_seconds.values())
+        self._instruments = _Instruments(registry)
+        self._series: dict[RequestLabels, _Series] = {}
 
     def is_idle(self) -> bool:
         """Return whether no request is in progress."""
-        return not any(sample.value for family in self._in_flight.collect() for sample in family.samples)
+        families = self._instruments.in_flight.collect()
+        return not any(sample.value for family in families for sample in family.samples)
 
     def remove_model(self, server: str, model: str) -> bool:
         """Remove the series of a model; return False, and remove nothing, while it has a request in progress."""
-        if any(child.value for child in self._in_flight.children(server=server, model=model).values()):
+        if any(child.value for child in self._instruments.in_flight.children(server=server, model=model).values()):
             return False
         for listener in self._removal_listeners:
             listener(server, model)
-        for instrument in self._instruments:
+        for labels in [labels for labels in self._series if labels.server == server and labels.model == model]:
+            del self._series[labels]
+        for instrument in self._instruments.all:
             instrument.remove(server=server, model=model)
         return True
 
     def in_flight(self, labels: RequestLabels, state: str) -> Gauge:
         """Return the gauge of the requests in progress in one state, for inc() and dec()."""
-        return self._in_flight.labels(*labels, state)
+        return self._of(labels).in_flight[state]
 
     def chunks(self, labels: RequestLabels) -> Counter:
         """Return the counter of streamed chunks, for inc()."""
-        return self._chunks.labels(*labels)
+        return self._instruments.chunks.labels(*labels)
 
     def record(self, observed: RequestObservation, objectives: Objectives) -> None:
         """Count one finished request and pass it to the listeners."""
         for listener in self._listeners:
             listener(observed)
         labels = observed.labels
-        stream = "true" if observed.stream else "false"
-        self._requests.labels(*labels, stream, observed.outcome, observed.code).inc()
-        self._seconds["duration"].labels(*labels, "ok" if observed.outcome == "ok" else "error").observe(
-            observed.duration
-        )
+        series = self._of(labels)
+        ok = observed.outcome == "ok"
+        series.requests["true" if observed.stream else "false", observed.outcome, observed.code].inc()
+        series.duration["ok" if ok else "error"].observe(observed.duration)
         if not labels.is_inference:
             return
-        if observed.outcome == "ok":
-            self._record_success(observed)
-        self._record_tokens(labels, observed.tokens)
+        if ok:
+            series.usage_source[observed.tokens.source].inc()
+            series.record_seconds(observed)
+        series.record_tokens(observed.tokens)
         for reason in observed.finish_reasons:
-            self._finished.labels(*labels, reason).inc()
-        if labels.model != UNKNOWN and observed.is_parsed:
-            self._record_objectives(observed, objectives)
+            series.finished[reason].inc()
+        if objectives.given and labels.model != UNKNOWN and observed.is_parsed:
+            series.record_objectives(observed, objectives)
 
-    def _record_success(self, observed: RequestObservation) -> None:
-        labels = observed.labels
-        self._usage_source.labels(*labels, observed.tokens.source).inc()
-        for name in ("time_to_first_token", "time_to_first_answer_token", "time_per_output_token", "max_gap"):
-            seconds = getattr(observed, name)
-            if seconds is not None:
-                self._seconds[name].labels(*labels).observe(seconds)
-        for name, metric in self._server_seconds.items():
-            seconds = getattr(observed.server_seconds, name)
-            if seconds is not None:
-                metric.labels(*labels).observe(seconds)
+    def _of(self, labels: RequestLabels) -> _Series:
+        series = self._series.get(labels)
+        if series is None:
+            series = self._series[labels] = _Series(self._instruments, labels)
+        return series
 
-    def _record_tokens(self, labels: RequestLabels, tokens: Tokens) -> None:
+
+class _Instruments:
+    """The instruments of all families of requests."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.requests = live_counter(REQUESTS, registry)
+        self.in_flight = live_gauge(IN_FLIGHT, registry)
+        self.seconds = {name: live_histogram(family, registry) for name, family in _SECONDS.items()}
+        self.server_seconds = {name: live_histogram(family, registry) for name, family in _SERVER_SECONDS.items()}
+        self.input_size = live_histogram(INPUT_SIZE, registry)
+        self.output_size = live_histogram(OUTPUT_SIZE, registry)
+        self.input_tokens = live_counter(INPUT_TOKENS, registry)
+        self.output_tokens = live_counter(OUTPUT_TOKENS, registry)
+        self.finished = live_counter(FINISHED, registry)
+        self.chunks = live_counter(CHUNKS, registry)
+        self.slo_requests = live_counter(SLO_REQUESTS, registry)
+        self.slo_good = live_counter(SLO_GOOD, registry)
+        self.goodput_requests = live_counter(GOODPUT_REQUESTS, registry)
+        self.goodput_good = live_counter(GOODPUT_GOOD, registry)
+        self.slo_threshold = live_gauge(SLO_THRESHOLD, registry)
+        self.slo_ratio = live_gauge(SLO_RATIO, registry)
+        self.usage_source = live_counter(USAGE_SOURCE, registry)
+        counters = (self.requests, self.input_tokens, self.output_tokens, self.finished, self.chunks)
+        slo = (self.slo_requests, self.slo_good, self.goodput_requests, self.goodput_good)
+        gauges = (self.in_flight, self.slo_threshold, self.slo_ratio)
+        sizes = (self.input_size, self.output_size)
+        self.all: list[Instrument[Any]] = [*counters, *slo, self.usage_source, *gauges, *sizes]
+        self.all += (*self.seconds.values(), *self.server_seconds.values())
+
+
+class _Series:
+    """The series of one combination of labels, looked up once: a request updates a dozen of them.
+
+    Counters and gauges appear when they are first used; histograms are bound at once, since they appear with their
+    first observation.
+    """
+
+    def __init__(self, instruments: _Instruments, labels: RequestLabels) -> None:
+        self.requests = instruments.requests.bind(*labels)
+        self.in_flight = instruments.in_flight.bind(*labels)
+        self.duration = instruments.seconds["duration"].bind(*labels)
+        self.usage_source = instruments.usage_source.bind(*labels)
+        self.finished = instruments.finished.bind(*labels)
+        self._seconds = [
+            instruments.seconds[name].labels(*labels)
+            for name in ("time_to_first_token", "time_to_first_answer_token", "time_per_output_token", "max_gap")
+        ]
+        names = ServerSeconds._fields
+        self._server_seconds = [instruments.server_seconds[name].labels(*labels) for name in names]
+        self._input_size = instruments.input_size.labels(*labels)
+        self._output_size = instruments.output_size.labels(*labels)
+        self._input_tokens = instruments.input_tokens.bind(*labels)
+        self._output_tokens = instruments.output_tokens.bind(*labels)
+        self._instruments = instruments
+        self._labels = labels
+
+    def record_seconds(self, observed: RequestObservation) -> None:
+        """Record the times of a successful request."""
+        _observe(
+            self._seconds,
+            observed.time_to_first_token,
+            observed.time_to_first_answer_token,
+            observed.time_per_output_token,
+            observed.max_gap,
+        )
+        if observed.server_seconds is not NO_SECONDS:
+            _observe(self._server_seconds, *observed.server_seconds)
+
+    def record_tokens(self, tokens: Tokens) -> None:
+        """Record the tokens that the server counted."""
         if tokens.input is not None:
-            self._input_size.labels(*labels).observe(tokens.input)
+            self._input_size.observe(tokens.input)
+            for cache, count in input_parts(tokens):
+                self._input_tokens[cache].inc(count)
         if tokens.output is not None:
-            self._output_size.labels(*labels).observe(tokens.output)
-        for cache, count in input_parts(tokens):
-            self._input_tokens.labels(*labels, cache).inc(count)
-        for type_, count in output_parts(tokens):
-            self._output_tokens.labels(*labels, type_).inc(count)
+            self._output_size.observe(tokens.output)
+            for type_, count in output_parts(tokens):
+                self._output_tokens[type_].inc(count)
 
-    def _record_objectives(self, observed: RequestObservation, objectives: Objectives) -> None:
-        labels = observed.labels
-        given = list(objectives.given())
-        if not given:
-            return
-        for slo, objective in given:  # all series start at 0, so that increase() includes the first request
-            self._slo_requests.labels(*labels, slo)
-            self._slo_good.labels(*labels, slo)
-            self._slo_threshold.labels(*labels, slo).set(objective.threshold)
-            self._slo_ratio.labels(*labels, slo).set(objective.target)
-        counted, met_all = self._goodput_requests.labels(*labels), self._goodput_good.labels(*labels)
+    def record_objectives(self, observed: RequestObservation, objectives: Objectives) -> None:
+        """Record which objectives the request met; there must be one."""
+        of, labels = self._instruments, self._labels
+        for slo, objective in objectives.given:  # all series start at 0: increase() includes the first request
+            of.slo_requests.labels(*labels, slo)
+            of.slo_good.labels(*labels, slo)
+            of.slo_threshold.labels(*labels, slo).set(objective.threshold)
+            of.slo_ratio.labels(*labels, slo).set(objective.target)
+        counted, met_all = of.goodput_requests.labels(*labels), of.goodput_good.labels(*labels)
         verdicts = objectives.verdicts(observed)
         for slo, good in verdicts.items():
-            self._slo_requests.labels(*labels, slo).inc()
-            self._slo_good.labels(*labels, slo).inc(good)
+            of.slo_requests.labels(*labels, slo).inc()
+            of.slo_good.labels(*labels, slo).inc(good)
         if verdicts:
             counted.inc()
             met_all.inc(all(verdicts.values()))
 
 
-def input_parts(tokens: Tokens) -> Iterator[tuple[str, int]]:
-    """Yield (``cache`` label, tokens) for the disjoint parts of the input; parts that are 0 are left out."""
+def _observe(histograms: Sequence[Histogram], *values: float | None) -> None:
+    for index, value in enumerate(values):
+        if value is not None:
+            histograms[index].observe(value)
+
+
+def input_parts(tokens: Tokens) -> Sequence[tuple[str, int]]:
+    """Return (``cache`` label, tokens) for the disjoint parts of the input; parts that are 0 are left out."""
     if tokens.input is None:
-        return
+        return ()
     if tokens.input_cache_hit is None and tokens.input_cache_write is None:
-        yield "unknown", tokens.input
-        return
+        return (("unknown", tokens.input),)
     hit, write = tokens.input_cache_hit or 0, tokens.input_cache_write or 0
-    for cache, count in (("hit", hit), ("write", write), ("miss", tokens.input - hit - write)):
-        if count > 0:
-            yield cache, count
+    parts = (("hit", hit), ("write", write), ("miss", tokens.input - hit - write))
+    return [part for part in parts if part[1] > 0]
 
 
-def output_parts(tokens: Tokens) -> Iterator[tuple[str, int]]:
-    """Yield (``type`` label, tokens) for the disjoint parts of the output; parts that are 0 are left out."""
+def output_parts(tokens: Tokens) -> Sequence[tuple[str, int]]:
+    """Return (``type`` label, tokens) for the disjoint parts of the output; parts that are 0 are left out."""
     if tokens.output is None:
-        return
+        return ()
     if tokens.output_reasoning is None:
-        yield "unknown", tokens.output
-        return
+        return (("unknown", tokens.output),)
     parts = (("reasoning", tokens.output_reasoning), ("response", tokens.output - tokens.output_reasoning))
-    for type_, count in parts:
-        if count > 0:
-            yield type_, count
+    return [part for part in parts if part[1] > 0]

@@ -67,6 +67,10 @@ class ServerSeconds(NamedTuple):
     load: float | None = None
 
 
+NO_SECONDS = ServerSeconds()
+"""Those of a response without any."""
+
+
 class RequestObservation(NamedTuple):
     """One finished request. Durations are in seconds; None where they do not apply or are not known."""
 
@@ -82,7 +86,11 @@ class RequestObservation(NamedTuple):
     max_gap: float | None = None
     finish_reasons: tuple[str, ...] = ()
     tokens: Tokens = Tokens()
-    server_seconds: ServerSeconds = ServerSeconds()
+    server_seconds: ServerSeconds = NO_SECONDS
+    chunks: int = 0
+    """Chunks with tokens; 0 for a response that is no stream."""
+    decode_seconds: float | None = None
+    """From the first chunk with tokens to the last; None without two of them."""
     is_parsed: bool = True
     """Whether the response could be parsed; without that no objective applies."""
     choices: int = 1

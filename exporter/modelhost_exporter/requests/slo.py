@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from modelhost_exporter.config.duration import Seconds  # noqa: TC001 - read at run time, by the parser of the configuration
 from modelhost_exporter.requests.observation import ERRORS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping, Sequence
 
     from modelhost_exporter.requests.observation import RequestObservation
 
@@ -34,12 +35,11 @@ class Objectives:
     tpot: Objective | None = None
     duration: Objective | None = None
 
-    def given(self) -> Iterator[tuple[str, Objective]]:
-        """Yield the configured objectives as (name, objective)."""
-        for field in fields(self):
-            objective = getattr(self, field.name)
-            if objective is not None:
-                yield field.name, objective
+    @cached_property
+    def given(self) -> Sequence[tuple[str, Objective]]:
+        """The configured objectives as (name, objective)."""
+        pairs = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return tuple((name, objective) for name, objective in pairs if objective is not None)
 
     def verdicts(self, observed: RequestObservation) -> Mapping[str, bool]:
         """Return for each objective that applies to a request whether the request met it.
@@ -55,7 +55,7 @@ class Objectives:
             "tpot": observed.time_per_output_token,
             "duration": observed.duration,
         }
-        applicable = [(n, o) for n, o in self.given() if n == "duration" or observed.stream]
+        applicable = [(n, o) for n, o in self.given if n == "duration" or observed.stream]
         if failed:
             return dict.fromkeys((name for name, _ in applicable), False)
         return {n: seconds <= o.threshold for n, o in applicable if (seconds := measured[n]) is not None}

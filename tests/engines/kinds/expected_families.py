@@ -155,7 +155,7 @@ engine_request_decode_seconds_sum 2.804058357000031
     "litellm-1.95": _samples(
         """
 engine_up 1
-engine_info{kind=litellm,version=} 1
+engine_info{kind=litellm,version=1.95.1} 1
 engine_requests_running 0
 engine_input_tokens_total{cache=hit} 173
 engine_input_tokens_total{cache=miss} 141

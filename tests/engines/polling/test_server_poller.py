@@ -187,17 +187,6 @@ def test_an_unknown_kind_is_not_understood() -> None:
         assert shown(watched)["engine_poll_failures_total"] == {("s", "not_understood"): 1}
 
 
-def test_another_server_on_the_same_port_is_found_out(vllm: StandIn) -> None:
-    """After a failure the kind is detected again, because another engine may run there now."""
-    watched = watch(vllm)
-    watched.poll()
-    vllm.pages = {}
-    watched.poll()
-    vllm.pages = dict(pages("ollama"))
-    watched.poll()
-    assert shown(watched)["engine_info"] == {("s", "ollama", "0.13.5"): 1}
-
-
 def test_a_restart_of_the_server_is_passed_on(vllm: StandIn) -> None:
     """Counters that restart are exported as they are: Prometheus detects the reset."""
     watched = watch(vllm)

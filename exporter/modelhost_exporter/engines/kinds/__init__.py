@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 AUTO = "auto"
 """The ``kind:`` of a server whose kind is detected."""
+GENERIC = 1000
+"""The ``PRIORITY`` of a kind that servers of other kinds resemble as well: it is detected when no other is."""
 
 
 class EngineKind(Protocol):
@@ -68,6 +70,11 @@ def by_priority() -> tuple[str, ...]:
 def detect(fetch: Fetch) -> str | None:
     """Return the kind of a server, None if none matches; OSError if the server does not respond."""
     return next((name for name in by_priority() if engine_kind(name).detect(fetch)), None)
+
+
+def is_generic(name: str) -> bool:
+    """Return whether servers of other kinds resemble this one."""
+    return engine_kind(name).PRIORITY >= GENERIC
 
 
 @cache

@@ -1,4 +1,4 @@
-"""LiteLLM's proxy: /v1/models, /metrics/ and /health/readiness; never /health, which sends a request to every model."""
+"""LiteLLM's proxy: /v1/models, /metrics/ and public pages; never /health, which sends a request to every model."""
 
 from __future__ import annotations
 
@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING
 
 from modelhost_exporter.engines.label_rules import each, parts
 from modelhost_exporter.engines.metrics_page import EnginePage
-from modelhost_exporter.engines.pages import FREE, known, known_latencies, listed_models, optional_object, page
+from modelhost_exporter.engines.pages import (
+    FREE,
+    attempt,
+    known,
+    known_latencies,
+    listed_models,
+    optional_object,
+    page,
+    read_json,
+)
 from modelhost_exporter.engines.snapshot import Engine, Model, ServerSnapshot
 from modelhost_exporter.untrusted_json import text
 
@@ -14,10 +23,13 @@ if TYPE_CHECKING:
     from modelhost_exporter.engines.pages import Fetch, PollPolicy
 
 TITLE = "LiteLLM"
-PAGES = "`/v1/models`, `/metrics/`, `/health/readiness`; never `/health`, which sends a request to every model"
+PAGES = (
+    "`/v1/models`, `/metrics/`, `/health/liveliness`, `/public/model_hub/info`, before 1.84 `/health/readiness`; "
+    "never `/health`, which sends a request to every model"
+)
 PORTS = (4000,)
 PROGRAMS = ("litellm",)
-PRIORITY = 70
+PRIORITY = 230
 ACCEPTS_INCLUDE_USAGE = False
 
 _RULES = each(
@@ -37,16 +49,21 @@ _RULES = each(
 
 
 def detect(fetch: Fetch) -> bool:
-    """Return whether its version is there, which needs no key."""
-    return bool(text(optional_object(fetch, "/health/readiness").get("litellm_version")))
+    """Return whether its sign of life is there, which needs no key and calls no model."""
+    return bool(attempt(lambda: read_json(fetch, "/health/liveliness") == "I'm alive!", otherwise=False))
 
 
 def snapshot(fetch: Fetch, care: PollPolicy = FREE) -> ServerSnapshot:
     """Return LiteLLM's state; it does not know whether the models behind it are loaded."""
     models = tuple(Model(entry["id"]) for entry in listed_models(fetch))
     metrics = EnginePage(page(fetch, "/metrics/") if care.metrics != "off" else b"", "litellm_", rules=_RULES)
-    version = text(optional_object(fetch, "/health/readiness").get("litellm_version"))
-    return ServerSnapshot("litellm", version, models, _engine(metrics))
+    return ServerSnapshot("litellm", _version(fetch), models, _engine(metrics))
+
+
+def _version(fetch: Fetch) -> str:
+    """Return the version from the public page of 1.84 and later, or from the older one, which then had it."""
+    public = text(optional_object(fetch, "/public/model_hub/info").get("litellm_version"))
+    return public or text(optional_object(fetch, "/health/readiness").get("litellm_version"))
 
 
 def _engine(metrics: EnginePage) -> Engine:

@@ -15,7 +15,7 @@ TITLE = "LM Studio"
 PAGES = "`/api/v1/models`, before 0.4 `/api/v0/models`; it has no metrics"
 PORTS = (1234,)
 PROGRAMS = ("lm-studio", "LM Studio", "lmstudio")
-PRIORITY = 60
+PRIORITY = 250
 ACCEPTS_INCLUDE_USAGE = True
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from modelhost_exporter.engines.kinds import GENERIC
 from modelhost_exporter.engines.pages import FREE, attempt, listed_models
 from modelhost_exporter.engines.snapshot import Model, ServerSnapshot
 
@@ -14,7 +15,7 @@ TITLE = "anything with `/v1/models`"
 PAGES = "`/v1/models`"
 PORTS = (8000, 8080, 5000)
 PROGRAMS: tuple[str, ...] = ()
-PRIORITY = 1000  # last: every other kind may serve /v1/models too
+PRIORITY = GENERIC  # every other kind may serve /v1/models too
 ACCEPTS_INCLUDE_USAGE = True
 
 

@@ -12,7 +12,7 @@ from modelhost_exporter.engines.pages import (
     known_latencies,
     listed_models,
     optional_object,
-    owners,
+    owned_by,
     page,
     wants_key,
 )
@@ -26,7 +26,7 @@ TITLE = "SGLang"
 PAGES = "`/v1/models`, `/metrics` (with `--enable-metrics`), `/server_info`"
 PORTS = (30000,)
 PROGRAMS = ("sglang",)
-PRIORITY = 40
+PRIORITY = 30
 ACCEPTS_INCLUDE_USAGE = True
 
 _PREFIXES = ("sglang:", "sglang_")
@@ -58,7 +58,7 @@ _RULES = {
 
 def detect(fetch: Fetch) -> bool:
     """Return whether the owner of its models is SGLang; one that requires a key for them has public metrics."""
-    return "sglang" in owners(fetch) or (wants_key(fetch) and bool(EnginePage(page(fetch, "/metrics"), *_PREFIXES)))
+    return owned_by(fetch, "sglang") or (wants_key(fetch) and bool(EnginePage(page(fetch, "/metrics"), *_PREFIXES)))
 
 
 def snapshot(fetch: Fetch, care: PollPolicy = FREE) -> ServerSnapshot:

@@ -19,7 +19,7 @@ TITLE = "TGI"
 PAGES = "`/info`, `/metrics`"
 PORTS = (8080, 3000)
 PROGRAMS = ("text-generation",)
-PRIORITY = 50
+PRIORITY = 210
 ACCEPTS_INCLUDE_USAGE = True
 
 _FAILURES = ("request_failure", "request_failure_total")
@@ -41,9 +41,9 @@ _ABORTS = ("dropped",)
 
 
 def detect(fetch: Fetch) -> bool:
-    """Return whether /info has a model and the limit of its requests, as no other kind has."""
+    """Return whether /info has a model and the limit of its input and output; a server of embeddings has no output."""
     info = optional_object(fetch, "/info")
-    return bool(text(info.get("model_id"))) and "max_concurrent_requests" in info
+    return bool(text(info.get("model_id"))) and "max_total_tokens" in info
 
 
 def snapshot(fetch: Fetch, care: PollPolicy = FREE) -> ServerSnapshot:

@@ -22,7 +22,7 @@ TITLE = "Triton"
 PAGES = "`/v2`, `/metrics` (on another port: `metrics_url`)"
 PORTS = (8000,)
 PROGRAMS = ("tritonserver",)
-PRIORITY = 80
+PRIORITY = 240
 ACCEPTS_INCLUDE_USAGE = False
 
 _REQUESTS = "trt_llm_request_metrics"

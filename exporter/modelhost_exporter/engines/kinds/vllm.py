@@ -12,7 +12,7 @@ from modelhost_exporter.engines.pages import (
     known_latencies,
     listed_models,
     optional_object,
-    owners,
+    owned_by,
     page,
     wants_key,
 )
@@ -28,7 +28,7 @@ TITLE = "vLLM"
 PAGES = "`/v1/models`, `/version`, `/metrics`"
 PORTS = (8000,)
 PROGRAMS = ("vllm",)
-PRIORITY = 30
+PRIORITY = 20
 ACCEPTS_INCLUDE_USAGE = True
 
 _PREFIXES = ("vllm:", "ray_vllm:", "vllm_", "ray_vllm_")
@@ -63,7 +63,7 @@ _RULES = {
 
 def detect(fetch: Fetch) -> bool:
     """Return whether the owner of its models is vLLM; one that requires a key for them has public metrics."""
-    return "vllm" in owners(fetch) or (wants_key(fetch) and bool(EnginePage(page(fetch, "/metrics"), *_PREFIXES)))
+    return owned_by(fetch, "vllm") or (wants_key(fetch) and bool(EnginePage(page(fetch, "/metrics"), *_PREFIXES)))
 
 
 def snapshot(fetch: Fetch, care: PollPolicy = FREE) -> ServerSnapshot:

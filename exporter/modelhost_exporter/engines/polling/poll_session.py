@@ -24,6 +24,8 @@ class PollSession:
         self._pages: dict[str, bytes | LookupError] = {}
         self._answered = False
         self._hopeless = False
+        self.has_failed = False
+        """Whether a page was not received, for another reason than the server's refusal."""
 
     def __call__(self, path: str) -> bytes:
         """Return a page; LookupError where there is none, OSError when the server has not answered at all."""
@@ -42,6 +44,7 @@ class PollSession:
         except LookupError as refusal:
             page = refusal
         except OSError as error:
+            self.has_failed = True
             self._on_failure(reason_of(error))
             if not self._answered:
                 raise

@@ -8,9 +8,9 @@ from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from modelhost_exporter.proxy.self_metrics import UPSTREAM_IN_FLIGHT, UPSTREAM_REQUESTS
-from modelhost_exporter.requests.in_flight import in_flight_by_model
 from modelhost_exporter.requests.metrics import input_parts, output_parts
 from modelhost_exporter.requests.model_names import UNKNOWN
+from modelhost_exporter.requests.series_by_model import in_flight_by_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from modelhost_exporter.engines.snapshot import PromptCount
-    from modelhost_exporter.requests.in_flight import InFlight
     from modelhost_exporter.requests.observation import RequestObservation
+    from modelhost_exporter.requests.series_by_model import ByModel
 
 _IN_FLIGHT_MAX_AGE_SECONDS = 1.0
 _WINDOW_SECONDS = 3600.0
@@ -77,7 +77,7 @@ class ProxyTotals:
         self._now = now
         self._lock = threading.Lock()
         self._read_at: float | None = None
-        self._in_flight: InFlight = {}
+        self._in_flight: ByModel = {}
         self._attempts: Mapping[tuple[str, str], SentToReplica] = {}
 
     def add(self, observed: RequestObservation) -> None:
@@ -111,7 +111,7 @@ class ProxyTotals:
         requests = self._requests.get(server, {}).copy()
         return Passed(self._tokens.get(server, 0), requests, in_flight, attempts, self._prompts.get(server))
 
-    def _read_registry(self) -> tuple[InFlight, Mapping[tuple[str, str], SentToReplica]]:
+    def _read_registry(self) -> tuple[ByModel, Mapping[tuple[str, str], SentToReplica]]:
         with self._lock:
             if self._read_at is None or self._now() - self._read_at >= _IN_FLIGHT_MAX_AGE_SECONDS:
                 self._in_flight = in_flight_by_model(self._registry)

@@ -13,7 +13,8 @@ from modelhost_exporter.engines.energy import ModelEnergy
 from modelhost_exporter.engines.local_processes import LocalProcesses
 from modelhost_exporter.engines.metrics import ModelState, ServerState, families
 from modelhost_exporter.engines.model_history import ModelHistory
-from modelhost_exporter.engines.pages import PollPolicy, UnexpectedContent
+from modelhost_exporter.engines.pages import PollPolicy
+from modelhost_exporter.engines.polling.detected_kind import DetectedKind
 from modelhost_exporter.engines.polling.fetching import Fetcher
 from modelhost_exporter.engines.polling.poll_session import PollSession
 from modelhost_exporter.engines.polling.proxy_totals import Passed, ProxyTraffic, RecentTokens
@@ -78,7 +79,7 @@ class ServerPoller:
         self._dependencies = dependencies
         self._fetcher = dependencies.connect(server.url.text, server.headers, server.timeout)
         self._metrics = _metrics_client(server, dependencies.connect)
-        self._kind: str | None = None if server.kind == kinds.AUTO else server.kind
+        self._kind = DetectedKind(server.kind)
         parts = urlsplit(server.url.text)
         self._processes = dependencies.find_processes(parts.hostname or "", parts.port or 0)
         self._traffic = ProxyTraffic(dependencies.passed)
@@ -168,15 +169,13 @@ class ServerPoller:
 
     def _read(self) -> ServerSnapshot:
         visit = PollSession(self._fetch, self._count)
-        kind = self._kind or kinds.detect(visit)
-        if kind is None:
-            raise UnexpectedContent("no kind of model server that is known")
+        kind = self._kind.find(visit)
         engine_kind = kinds.engine_kind(kind)
         self._found = self._processes.find(engine_kind.PROGRAMS)
         arguments = tuple(self._found.arguments) if self._found else ()
         self._traffic.begin_poll()
         snapshot = engine_kind.snapshot(visit, PollPolicy(self.server.metrics, arguments, self._traffic))
-        self._kind = kind
+        self._kind.keep(kind, visit)
         return snapshot
 
     def _fetch(self, path: str) -> bytes:
@@ -194,8 +193,7 @@ class ServerPoller:
         elif not isinstance(error, OSError):  # those are counted where they happen
             self._count("not_understood")
         self.snapshot = None
-        if self.server.kind == kinds.AUTO:
-            self._kind = None
+        self._kind.failed(error)
         self._processes.forget()
         return f"{type(error).__name__}: {error}"
 
@@ -203,7 +201,7 @@ class ServerPoller:
         """Log a change between up and down, once."""
         if not self._up_logged.changed(self.snapshot is not None):
             return
-        fields = {**self.server.log_fields, "kind": self._kind or "unknown"}
+        fields = {**self.server.log_fields, "kind": self._kind.name or "unknown"}
         if self.snapshot is not None:
             log.info("model server is up", extra={"fields": {**fields, "version": self.snapshot.version}})
         else:

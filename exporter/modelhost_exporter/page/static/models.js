@@ -10,6 +10,7 @@ const FORMATS = {
   avgResponseTime: format.milliseconds,
   timeToFirstToken: format.milliseconds,
   tokensPerSecond: format.tokensPerSecond,
+  lastStreamTokensPerSecond: format.tokensPerSecond,
   successRate: format.percent,
   inFlight: format.count,
   memoryUsage: format.bytes,

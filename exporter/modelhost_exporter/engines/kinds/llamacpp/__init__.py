@@ -22,8 +22,9 @@ from modelhost_exporter.engines.pages import (
     attempt,
     known,
     listed_models,
+    names_no_owner,
     optional_object,
-    owners,
+    owned_by,
     page,
     read_json,
 )
@@ -47,10 +48,13 @@ _SLEEP_FLAG = "--sleep-idle-seconds"
 
 
 def detect(fetch: Fetch) -> bool:
-    """Return whether the owner of its models, or its properties, are llama.cpp's."""
-    if "llamacpp" in owners(fetch):
+    """Return whether the owner of its models is llama.cpp; builds that name none have properties.
+
+    KoboldCpp has similar properties, and names itself as the owner.
+    """
+    if owned_by(fetch, "llamacpp"):
         return True
-    return "default_generation_settings" in optional_object(fetch, "/props")
+    return names_no_owner(fetch) and "default_generation_settings" in optional_object(fetch, "/props")
 
 
 def snapshot(fetch: Fetch, care: PollPolicy = FREE) -> ServerSnapshot:
