@@ -199,9 +199,9 @@ def _reply(path: str, kind: str) -> Callable[[bytes], object]:
         (lambda: _reply("/v1/chat/completions", SSE), 1 << 20),
         (lambda: _reply("/api/chat", NDJSON), 1 << 20),
         (lambda: _reply("/v1/embeddings", JSON), 64 << 10),
-        (lambda: decompressor("gzip"), 64 << 10),
+        *((lambda coding=coding: decompressor(coding), 64 << 10) for coding in ("gzip", "br", "zstd")),
     ],
-    ids=["events", "lines", "body", "usage filter", "chat", "ollama", "embeddings", "gzip"],
+    ids=["events", "lines", "body", "usage filter", "chat", "ollama", "embeddings", "gzip", "br", "zstd"],
 )
 @pytest.mark.parametrize("start", [b"", b"data: ", b"\x1f\x8b\x08\x08" + bytes(6)], ids=["raw", "event", "name"])
 def test_an_endless_line_is_not_kept(create: Callable[[], Callable[[bytes], object]], limit: int, start: bytes) -> None:

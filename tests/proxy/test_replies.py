@@ -12,6 +12,7 @@ import pytest
 from tests.proxy.client import BrokenReply, request
 from tests.proxy.dialects import DONE, EVENT_STREAM, JSON, ask_stream, completion, finish, stream, token, usage
 from tests.proxy.upstream import CHUNKED, DEADLINE_SECONDS, LAST_CHUNK, Call, always, chunk, head, in_turn, reply
+from tests.support.compression import PACK
 
 if TYPE_CHECKING:
     from tests.proxy.client import Reply
@@ -283,9 +284,11 @@ def _deflated(data: bytes, bits: int) -> bytes:
         ("x-gzip", gzip.compress(EVENTS)),
         ("deflate", _deflated(EVENTS, 15)),
         ("deflate", _deflated(EVENTS, -15)),
+        ("br", PACK["br"](EVENTS)),
+        ("zstd", PACK["zstd"](EVENTS)),
         ("identity", EVENTS),
     ],
-    ids=["gzip", "two members", "x-gzip", "zlib", "raw deflate", "identity"],
+    ids=["gzip", "two members", "x-gzip", "zlib", "raw deflate", "br", "zstd", "identity"],
 )
 @pytest.mark.parametrize("size", [1, 7, 4096])
 async def test_a_compressed_reply_is_not_touched_but_read(
@@ -314,12 +317,14 @@ async def test_a_compressed_reply_is_not_touched_but_read(
 @pytest.mark.parametrize(
     ("coding", "packed"),
     [
-        ("br", b"\x0b\x02\x80anything\x03"),
+        ("compress", b"\x1f\x9danything"),
         ("gzip", b"this is not gzip" * 10),
         ("gzip, gzip", gzip.compress(gzip.compress(EVENTS))),
         ("gzip", gzip.compress(bytes(100_000_000))),
+        ("br", PACK["br"](bytes(100_000_000))),
+        ("zstd", PACK["zstd"](bytes(100_000_000))),
     ],
-    ids=["unknown", "broken", "twice", "bomb"],
+    ids=["unknown", "broken", "twice", "bomb", "bomb of br", "bomb of zstd"],
 )
 async def test_what_cannot_be_inflated_passes_and_is_counted(
     start_proxied: StartProxied, coding: str, packed: bytes
