@@ -61,7 +61,7 @@ class Timing:
         return self.prompt if self.cached is None or self.computed is None else self.cached + self.computed
 
 
-@dataclass
+@dataclass(init=False)
 class UsageBuilder(Usage):
     """Collects the values of a response; methods that read a value add the error ``shape`` when its type is wrong."""
 
@@ -77,6 +77,11 @@ class UsageBuilder(Usage):
     """Whether it contained reasoning; likewise."""
     errors: set[ParseError] = field(default_factory=set)
 
+    def __init__(self, *, own_prompts: bool = False) -> None:
+        """Start empty; other defaults stay those of the class: a builder is made for each response."""
+        self.finishes, self.indexes, self.timings, self.errors = {}, set(), {}, set()
+        self.own_prompts = own_prompts
+
     def name(self, value: object) -> None:
         """Set the model's name unless it is set."""
         if self.model is None and value is not None:
@@ -88,6 +93,8 @@ class UsageBuilder(Usage):
         """Return a count; None when it is absent or out of range."""
         if value is None:
             return None
+        if type(value) is int and 0 <= value <= _MAX_COUNT:
+            return value
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_COUNT:
@@ -189,19 +196,28 @@ class UsageBuilder(Usage):
         # choices run side by side: the request's phase lasts as long as its longest
         self.prefill_seconds = _longest(timing.prefill_seconds for timing in timings)
         self.decode_seconds = _longest(timing.decode_seconds for timing in timings)
-        if self.source != "none":
-            self._complete_usage(timings)
+        if len(timings) < len(self.indexes):  # llama.cpp sends those of the first choice alone with a whole response
+            self.input_tokens = self.input_cache_hit = self.output_tokens = None
+            self.source = "none"
             return
-        prompts = timings if self.own_prompts else [last]
+        # choices of one prompt have as many input tokens each
+        own_prompts = self.own_prompts or len({timing.input_tokens for timing in timings}) > 1
+        prompts = timings if own_prompts else [last]
+        if self.source != "none":
+            self._complete_usage(timings, prompts)
+            return
         self.input_tokens = total(timing.input_tokens for timing in prompts)
         self.input_cache_hit = None if self.input_tokens is None else total(timing.cached for timing in prompts)
         self.output_tokens = total(timing.output for timing in timings)
         if self.input_tokens is not None or self.output_tokens is not None:
             self.source = "timings"
 
-    def _complete_usage(self, timings: list[Timing]) -> None:
+    def _complete_usage(self, timings: list[Timing], prompts: list[Timing]) -> None:
         """Add counts that the usage object lacks."""
-        if len(timings) > 1:  # llama.cpp sends a usage with each choice that counts this choice's output alone
+        if len(timings) > 1:  # llama.cpp sends a usage with each choice that counts this choice alone
+            if len(prompts) > 1:
+                self.input_tokens = total(timing.input_tokens for timing in prompts)
+                self.input_cache_hit = total(timing.cached for timing in prompts)
             self.output_tokens = max(self.output_tokens or 0, total(timing.output for timing in timings) or 0)
         elif self.input_cache_hit is None and timings[0].input_tokens == self.input_tokens:
             self.input_cache_hit = timings[0].cached

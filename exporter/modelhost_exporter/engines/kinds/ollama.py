@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from modelhost_exporter.engines.pages import FREE, UnexpectedContent, optional_object, read_object
@@ -19,9 +19,7 @@ PROGRAMS = ("ollama",)
 PRIORITY = 200
 ACCEPTS_INCLUDE_USAGE = True
 
-_FIRST_YEAR = 2000
-_MAX_KEEP_ALIVE = timedelta(days=366)
-"""A model that never expires is written with a time that is years away."""
+_FIRST_YEAR, _LAST_YEAR = 2000, 2200  # a model that never expires is written with a year far from here
 
 
 def detect(fetch: Fetch) -> bool:
@@ -48,8 +46,7 @@ def snapshot(fetch: Fetch, _care: PollPolicy = FREE) -> ServerSnapshot:
 
 
 def _model(entry: dict[str, Any]) -> Model:
-    size = count(entry.get("size"))
-    vram = None if size is None else number(entry.get("size_vram"))  # without a size, 0 is no measurement
+    size, vram = count(entry.get("size")), number(entry.get("size_vram"))
     model = text(entry.get("model"))
     name = text(entry.get("name")) or model
     return Model(
@@ -73,7 +70,6 @@ def _expiry(written: str) -> float | None:
         expires = datetime.fromisoformat(written)
     except ValueError:
         return None
-    expires = expires if expires.tzinfo else expires.replace(tzinfo=UTC)
-    if expires.year < _FIRST_YEAR or expires - datetime.now(UTC) > _MAX_KEEP_ALIVE:
+    if not _FIRST_YEAR <= expires.year < _LAST_YEAR:
         return None
-    return expires.timestamp()
+    return (expires if expires.tzinfo else expires.replace(tzinfo=UTC)).timestamp()
