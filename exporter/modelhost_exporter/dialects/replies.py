@@ -189,6 +189,7 @@ class WholeReply:
                 builder.errors.add("json")
             return
         builder.complete = True
+        builder.has_output = builder.has_output or self._body.too_long
         self._reader.whole(body)
         if self._body.too_long and builder.source == "none":
             builder.errors.add("too_long")
