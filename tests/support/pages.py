@@ -1,4 +1,8 @@
-"""Captured pages of engines, from tests/captures: a path → body mapping for each."""
+"""Captured pages of engines, from tests/captures: a path → body mapping for each.
+
+A folder may hold several states of one server: ``vllm-0.32/after`` has ``after.prom`` as its metrics, and
+``after-NAME.json`` instead of ``NAME.json`` where that exists.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +23,7 @@ PATHS = {
     "models.json": "/v1/models",
     "props.json": "/props",
     "readiness.json": "/health/readiness",
+    "server-info.json": "/server_info",
     "slots.json": "/slots",
     "v2.json": "/v2",
     "version.json": "/version",
@@ -26,6 +31,7 @@ PATHS = {
 SERVERS = {
     "litellm": "litellm",
     "litellm-1.40": "litellm",
+    "litellm-1.95": "litellm",
     "llama-server-pages": "llamacpp",
     "llama-server-2025": "llamacpp",
     "llama-server-router": "llamacpp",
@@ -40,20 +46,31 @@ SERVERS = {
     "tgi-1.4": "tgi",
     "triton": "triton",
     "triton-2.40": "triton",
-    "vllm": "vllm",
     "vllm-0.8": "vllm",
+    "vllm-0.32/after": "vllm",
+    "vllm-0.32/api2": "vllm",
+    "vllm-0.32/dp2": "vllm",
+    "vllm-0.32/gemma": "vllm",
+    "vllm-0.32/idle": "vllm",
     "vllm-ray": "vllm",
 }
 """Which folder holds a server of which kind."""
 
+_SHORT = {"vllm": "vllm-0.32/dp2"}
+"""Names for tests that want any server of a kind."""
+
 
 def pages(folder: str) -> dict[str, bytes]:
     """Return the pages of one server: path → body. LiteLLM's metrics are below a slash."""
-    found = {
-        path: (CAPTURES / folder / name).read_bytes()
-        for name, path in PATHS.items()
-        if (CAPTURES / folder / name).exists()
-    }
+    folder = _SHORT.get(folder, folder)
+    name, _, state = folder.partition("/")
+    own = {"metrics.prom": f"{state}.prom"}
+    found: dict[str, bytes] = {}
+    for page, path in PATHS.items():
+        files = ([own.get(page, f"{state}-{page}")] if state else []) + [page]
+        present = [CAPTURES / name / file for file in files if (CAPTURES / name / file).exists()]
+        if present:
+            found[path] = present[0].read_bytes()
     if SERVERS[folder] == "litellm" and "/metrics" in found:
         found["/metrics/"] = found.pop("/metrics")
     return found
