@@ -64,6 +64,13 @@ def test_sglang_whole() -> None:
     assert usage.finish_reasons == ("stop", "stop")
 
 
+@pytest.mark.parametrize("meta", [{}, {"cached_tokens": 5}, {"prompt_tokens": -1, "completion_tokens": "9"}])
+def test_sglang_without_counts(meta: dict[str, object]) -> None:
+    """A part of an unknown whole is unknown too."""
+    usage = whole(GENERATE, {"text": "a", "meta_info": meta})
+    assert (usage.source, usage.input_tokens, usage.input_cache_hit, usage.output_tokens) == ("none", None, None, None)
+
+
 def test_sglang_failures() -> None:
     """An abort inside a stream, and an error."""
     assert streamed(GENERATE, sglang(1), sglang(1, reason={"type": "abort", "message": "no"}))[1].failed

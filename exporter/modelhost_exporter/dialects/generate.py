@@ -79,7 +79,8 @@ class GenerateReader:
         for name, count in counts.items():
             if count is not None:
                 setattr(builder, name, (getattr(builder, name) or 0) + count - (before.get(name) or 0))
-                builder.source = "usage"
+        if builder.input_tokens is not None or builder.output_tokens is not None:
+            builder.source = "usage"
         return ANSWER if counts["output_tokens"] != before.get("output_tokens") else NOTHING
 
     def _tgi(self, frame: Mapping[str, object]) -> Progress:
