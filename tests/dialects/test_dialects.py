@@ -168,6 +168,15 @@ def test_ollama_final_line() -> None:
     assert whole("/api/generate", {"response": "a"} | FINAL) == usage
 
 
+@pytest.mark.parametrize("nanoseconds", [0, 1])
+def test_durations_that_imitate_ollama(nanoseconds: int) -> None:
+    """KoboldCpp writes 1 ns for each duration of Ollama's format: it has not measured them."""
+    names = ("load_duration", "prompt_eval_duration", "eval_duration")
+    usage = lined("/api/chat", FINAL | dict.fromkeys(names, nanoseconds))[1]
+    assert (usage.load_seconds, usage.prefill_seconds, usage.decode_seconds) == (None, None, None)
+    assert (usage.input_tokens, usage.output_tokens, usage.parse_errors) == (26, 290, ())
+
+
 def test_ollama_without_prompt_count() -> None:
     """Older versions omit the prompt's count if the whole prompt was cached: it is unknown."""
     usage = lined("/api/generate", {key: value for key, value in FINAL.items() if key != "prompt_eval_count"})[1]

@@ -125,6 +125,17 @@ def test_triton_stream() -> None:
     assert whole("/v2/models/m/generate", triton("a")).model == "m"
 
 
+def test_koboldcpp() -> None:
+    """A body has one result with its counts; a stream has tokens and no counts."""
+    result = {"text": "a", "finish_reason": "length", "prompt_tokens": 7, "completion_tokens": 3, "tool_calls": []}
+    usage = whole("/api/v1/generate", {"results": [result]})
+    assert (usage.input_tokens, usage.output_tokens, usage.finish_reasons) == (7, 3, ("length",))
+    assert whole("/api/v1/generate", {"results": [{"text": "a"}]}).source == "none"
+    frames = [{"token": "a", "finish_reason": None}, {"token": "", "finish_reason": "stop"}]
+    progress, usage = streamed("/api/extra/generate/stream", *frames)
+    assert (progress, usage.complete, usage.finish_reasons, usage.parse_errors) == (ANSWER, True, ("stop",), ())
+
+
 def test_other_servers() -> None:
     """A response of a server with another format has nothing that counts."""
     progress, usage = streamed(GENERATE, {"text": ["a"]}, "[DONE]")

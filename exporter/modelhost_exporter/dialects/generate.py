@@ -1,4 +1,4 @@
-"""Native text generation of SGLang, TGI and Triton, which share a path, and vLLM's from token to token."""
+"""Native text generation of SGLang, TGI, Triton and KoboldCpp at one path, and vLLM's from token to token."""
 
 from __future__ import annotations
 
@@ -52,6 +52,8 @@ class GenerateReader:
         read_error(self.builder, frame)
         if "meta_info" in frame:
             return self._sglang(frame)
+        if "results" in frame or isinstance(frame.get("token"), str):
+            return self._koboldcpp(frame)
         if "token" in frame or "generated_text" in frame:
             return self._tgi(frame)
         if "model_name" in frame:
@@ -103,6 +105,20 @@ class GenerateReader:
         builder.output_tokens = builder.count(details.get("generated_tokens"))
         if builder.input_tokens is not None or builder.output_tokens is not None:
             builder.source = "usage"
+
+    def _koboldcpp(self, frame: Mapping[str, object]) -> Progress:
+        """Process a frame of KoboldCpp, which is a token, or a body with one result. HTTP alone ends its stream."""
+        builder = self.builder
+        builder.complete = True
+        for result in builder.objects(frame.get("results", [])):
+            builder.finish(0, result.get("finish_reason"))
+            builder.input_tokens = builder.count(result.get("prompt_tokens"))
+            builder.output_tokens = builder.count(result.get("completion_tokens"))
+            if builder.input_tokens is not None or builder.output_tokens is not None:
+                builder.source = "usage"
+            return ANSWER if builder.text(result.get("text")) else NOTHING
+        builder.finish(0, frame.get("finish_reason"))
+        return ANSWER if builder.text(frame.get("token")) else NOTHING
 
     def _triton(self, frame: Mapping[str, object]) -> Progress:
         """Process a response of Triton. HTTP alone ends its stream, and each response counts its own tokens."""

@@ -1,4 +1,4 @@
-"""The streamed form of TGI's and Triton's native text generation, which its path alone requests."""
+"""The streamed form of native text generation (TGI, Triton, KoboldCpp), which its path alone requests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from modelhost_exporter.dialects.contract import Operation
 
 NAME = "generate_stream"
-PATHS: Mapping[str, Operation] = {"/generate_stream": "generate"}
+PATHS: Mapping[str, Operation] = {
+    "/generate_stream": "generate",
+    "/api/extra/generate/stream": "generate",  # KoboldCpp
+}
 
 reply = generate.reply
 
