@@ -73,6 +73,10 @@ FOREIGN: dict[str, tuple[str, Sequence[Make]]] = {
     "modelhost_exporter.web.origin_check._ORIGIN": ("fullmatch", ()),
     "modelhost_exporter.config.servers._FIELD_NAME": ("fullmatch", ()),
     "modelhost_exporter.proxy.exchange._CONTROL": ("search", ()),
+    "modelhost_exporter.proxy.headers._LENGTH_VALUE": (
+        "search",
+        [repeated(part) for part in (b"\r\nContent-Length: ", b"\r\nContent-Length: 123456789012345", b"\r\nC")],
+    ),
     "modelhost_exporter.proxy.request_validation._HOST": ("fullmatch", ()),
     "modelhost_exporter.proxy.request_validation._LENGTH": ("fullmatch", ()),
     "modelhost_exporter.proxy.request_validation._LINE": (
