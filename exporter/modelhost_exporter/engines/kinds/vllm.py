@@ -122,3 +122,8 @@ def _capacity(metrics: EnginePage) -> float | None:
 
 def _size(labels: dict[str, str]) -> float | None:
     return attempt(lambda: count(float(labels["num_gpu_blocks"]) * float(labels["block_size"])), None)
+
+
+def engine(metrics: EnginePage) -> Engine:
+    """Return the numbers of a page that another server passes on."""
+    return _engine(metrics)
