@@ -27,10 +27,10 @@ def _request(rng: random.Random) -> RequestObservation:
         duration=rng.choice((rng.lognormvariate(0, 3), rng.choice(DURATION), 1e5)),
         time_to_first_token=rng.choice((None, rng.random())),
         tokens=Tokens(
-            input=rng.choice((None, rng.randrange(1000))),
-            input_cache_hit=rng.choice((None, rng.randrange(1200))),
+            input=rng.choice((None, 1000)),
+            input_cache_hit=rng.choice((None, rng.randrange(1001))),
             output=output,
-            output_reasoning=rng.choice((None, rng.randrange(600))),
+            output_reasoning=rng.choice((None, rng.randrange((output or 0) + 1))),
         ),
     )
 

@@ -102,7 +102,7 @@ async def test_a_client_that_leaves_while_it_is_not_read(start_proxied: StartPro
         await proxied.until("requests_in_flight", 1)
         (connection,) = proxied.proxy._listeners[0]._open
         async with asyncio.timeout(DEADLINE_SECONDS):
-            while not connection._is_paused:
+            while not connection.is_paused:
                 await client.send(bytes(1 << 14))
                 for _ in range(5):  # the proxy reads it: nothing may wait in front of the end
                     await asyncio.sleep(0)
@@ -117,7 +117,7 @@ async def test_a_client_that_leaves_while_it_is_not_read(start_proxied: StartPro
         gone.set()
     await proxied.upstream.idle()
     assert (await proxied.one())["outcome"] == "client_disconnect"
-    assert connection._is_paused, "else its end was read"
+    assert connection.is_paused, "else its end was read"
 
 
 async def test_a_client_that_leaves_while_a_connection_is_made(start_proxied: StartProxied) -> None:
@@ -129,6 +129,6 @@ async def test_a_client_that_leaves_while_a_connection_is_made(start_proxied: St
             await proxied.until("requests_in_flight", 1)
             (connection,) = proxied.proxy._listeners[0]._open
             async with asyncio.timeout(DEADLINE_SECONDS):
-                while not connection._is_paused:  # noqa: ASYNC110 - no event
+                while not connection.is_paused:  # noqa: ASYNC110 - no event
                     await asyncio.sleep(0)
         assert (await proxied.one())["outcome"] == "client_disconnect"

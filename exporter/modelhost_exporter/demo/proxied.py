@@ -96,9 +96,9 @@ class Proxied:
         if (upstreams := self._upstreams.get(server)) is not None:
             upstreams.ended(request)
         self._record(self._observation(request))
-        self._health.overhead(server, "request", self._rng.lognormvariate(-8.1, 0.4))
+        self._health.overhead(server, "request").observe(self._rng.lognormvariate(-8.1, 0.4))
         if request.outcome == "ok":
-            self._health.overhead(server, "response", self._rng.lognormvariate(-8.6, 0.6))
+            self._health.overhead(server, "response").observe(self._rng.lognormvariate(-8.6, 0.6))
         if self._rng.random() < _UNREADABLE:
             self._health.parse_error(server, "openai_chat", "json")
 

@@ -33,6 +33,8 @@ class BodyParser:
         self._part_bytes = _PART_BYTES if isinstance(reply, StreamReply) else None
         self._unread = b""
         self._position = 0
+        self.is_behind = False
+        """Whether there is more to parse of the bytes that were fed last."""
         self.is_blind = False
         """Whether the body could not be parsed to its end, for its encoding or a fault of the parser."""
         if content_encoding:
@@ -45,11 +47,6 @@ class BodyParser:
     def model(self) -> str | None:
         """The model that the response names, once it was parsed."""
         return self._reply.model
-
-    @property
-    def is_behind(self) -> bool:
-        """Whether there is more to parse of the bytes that were fed last."""
-        return self._position < len(self._unread)
 
     def feed(self, piece: bytes) -> Progress:
         """Parse a first part of the next bytes, as they were received."""
@@ -72,8 +69,9 @@ class BodyParser:
         if self._part_bytes is not None and len(data) - start > self._part_bytes:
             self._position = start + self._part_bytes
             part = data[start : self._position]
+            self.is_behind = True
         else:
-            self._unread, self._position = b"", 0
+            self._unread, self._position, self.is_behind = b"", 0, False
             part = data[start:] if start else data
         return self._parse(part)
 
@@ -108,5 +106,5 @@ class BodyParser:
 
     def _drop(self, reason: str) -> None:
         self.is_blind = True
-        self._unread, self._position = b"", 0
+        self._unread, self._position, self.is_behind = b"", 0, False
         self._on_error(reason)

@@ -61,7 +61,7 @@ class Timing:
         return self.prompt if self.cached is None or self.computed is None else self.cached + self.computed
 
 
-@dataclass
+@dataclass(init=False)
 class UsageBuilder(Usage):
     """Collects the values of a response; methods that read a value add the error ``shape`` when its type is wrong."""
 
@@ -77,6 +77,11 @@ class UsageBuilder(Usage):
     """Whether it contained reasoning; likewise."""
     errors: set[ParseError] = field(default_factory=set)
 
+    def __init__(self, *, own_prompts: bool = False) -> None:
+        """Start empty; other defaults stay those of the class: a builder is made for each response."""
+        self.finishes, self.indexes, self.timings, self.errors = {}, set(), {}, set()
+        self.own_prompts = own_prompts
+
     def name(self, value: object) -> None:
         """Set the model's name unless it is set."""
         if self.model is None and value is not None:
@@ -88,6 +93,8 @@ class UsageBuilder(Usage):
         """Return a count; None when it is absent or out of range."""
         if value is None:
             return None
+        if type(value) is int and 0 <= value <= _MAX_COUNT:
+            return value
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_COUNT:

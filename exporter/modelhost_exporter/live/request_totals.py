@@ -8,7 +8,7 @@ from operator import add, sub
 from typing import TYPE_CHECKING, NamedTuple
 
 from modelhost_exporter.live.quantiles import quantile
-from modelhost_exporter.requests.metrics import DURATION, output_parts
+from modelhost_exporter.requests.metrics import DURATION
 from modelhost_exporter.requests.model_names import UNKNOWN
 from modelhost_exporter.requests.observation import ERRORS
 
@@ -61,7 +61,7 @@ class RequestCounts:
         if outcome == "ok" and observed.time_to_first_token is not None:
             numbers[_FIRST_TOKENS] += 1
             numbers[_FIRST_TOKEN_SECONDS] += observed.time_to_first_token
-        numbers[_OUTPUT_TOKENS] += sum(count for _, count in output_parts(observed.tokens))
+        numbers[_OUTPUT_TOKENS] += observed.tokens.output or 0
         return RequestCounts(numbers)
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from modelhost_exporter.process.connection_activity import Timeouts
@@ -90,8 +91,8 @@ class ConnectionLimits(Generic[_ConnectionT]):
         self.descriptors = descriptors
         self._make_room_elsewhere = make_room
         self._share = share
-        self._connections: dict[_ConnectionT, None] = {}
-        self._by_address: dict[str, dict[_ConnectionT, None]] = {}
+        self._connections: OrderedDict[_ConnectionT, None] = OrderedDict()
+        self._by_address: dict[str, OrderedDict[_ConnectionT, None]] = {}
         self._sweeping: asyncio.Handle | None = None
 
     def admit(self, connection: _ConnectionT) -> bool:
@@ -102,17 +103,16 @@ class ConnectionLimits(Generic[_ConnectionT]):
             connection.refuse_for(refused)
             return False
         self._connections[connection] = None
-        self._by_address.setdefault(connection.address, {})[connection] = None
+        self._by_address.setdefault(connection.address, OrderedDict())[connection] = None
         if self._sweeping is None:
             self._schedule_sweep()
         return True
 
     def note_request(self, connection: _ConnectionT) -> None:
         """Move a connection to the end of the order in which connections are closed to make room."""
-        for group in (self._connections, self._by_address.get(connection.address, {})):
-            if connection in group:
-                del group[connection]
-                group[connection] = None
+        if connection in self._connections:
+            self._connections.move_to_end(connection)
+            self._by_address[connection.address].move_to_end(connection)
 
     def lost(self, connection: _ConnectionT) -> None:
         """Remove a closed connection, whether it was admitted or not."""
@@ -126,7 +126,7 @@ class ConnectionLimits(Generic[_ConnectionT]):
     def _refusal(self, connection: _ConnectionT) -> str | None:
         """Return the reason to refuse a new connection, after an attempt to close another; None to admit it."""
         settings = self._settings()
-        of_address = self._by_address.get(connection.address, {})
+        of_address = self._by_address.get(connection.address, ())
         if len(of_address) >= settings.max_connections_per_address:
             if not self._make_room(of_address, ADDRESS_LIMIT):
                 return ADDRESS_LIMIT

@@ -24,7 +24,7 @@ from modelhost_exporter.process.hangups import Hangups
 from modelhost_exporter.process.listening import refuse, service_unavailable
 from modelhost_exporter.proxy import headers
 from modelhost_exporter.proxy.errors import Refused
-from modelhost_exporter.proxy.headers import Field, index, make_field
+from modelhost_exporter.proxy.headers import Field, HeadTemplate, index, make_field
 from modelhost_exporter.proxy.request_validation import has_extra_spaces, refusal_of_unreadable
 from modelhost_exporter.proxy.self_metrics import TOO_LARGE_HEADERS
 
@@ -34,11 +34,13 @@ if TYPE_CHECKING:
     from modelhost_exporter.process.connection_limits import LimitSettings
     from modelhost_exporter.proxy.self_metrics import SelfMetrics
     from modelhost_exporter.proxy.settings import ProxySettings
+    from modelhost_exporter.proxy.upstream import Upstream
 
 _SLICE_BYTES = 1 << 16
 """Requests that were sent at once are parsed so many bytes at a time."""
 _MAX_PIPELINED_BYTES = 1 << 16
 _LINGER_SECONDS = 2.0
+_END_OF_HEAD = b"\r\n\r\n"
 _WEBSOCKET = b"websocket"
 _BAD_REQUEST, _REQUEST_TIMEOUT, _HEADERS_TOO_LARGE = 400, 408, 431
 _BUSY = "the proxy has no room for another connection ({})\r\n"
@@ -54,14 +56,15 @@ class Request:
     """One request as it is received: its head, and the parts of its body that were not passed on yet."""
 
     __slots__ = (
-        *("by_key", "complete", "fields", "is_head_complete", "keep_alive", "method", "pieces", "refusal", "target"),
-        "version",
+        *("by_key", "complete", "fields", "forwarded", "is_head_complete", "is_http11", "keep_alive", "method"),
+        *("path", "pieces", "refusal", "target", "template", "version"),
     )
 
     def __init__(self) -> None:
         self.method = b""
         self.target = b""
         self.version = "1.1"
+        self.is_http11 = True
         self.fields: list[Field] = []
         self.by_key: dict[bytes, bytes] = {}
         """The last value of each field, by its name in lower case; once the head is complete."""
@@ -72,11 +75,33 @@ class Request:
         self.pieces: list[bytes] = []
         self.refusal: Refused | None = None
         """Why it is not forwarded; None while nothing is wrong with it."""
+        self.path = b""
+        """Path and query for the upstream, once they were validated; '' before."""
+        self.template: HeadTemplate | None = None
+        """Its head, where the connection may repeat it."""
+        self.forwarded: tuple[Upstream, HeadTemplate] | None = None
+        """Its head as an upstream receives it; None while it was not forwarded, or where it may not be repeated."""
 
-    @property
-    def is_http11(self) -> bool:
-        """Whether its version is HTTP/1.1."""
-        return self.version == "1.1"
+    def learn(self, data: bytes) -> bool:
+        """Keep the head if it can be repeated; ``data`` begins with it. Return whether it can."""
+        if not (self.complete and self.keep_alive) or b"upgrade" in self.by_key or b"expect" in self.by_key:
+            return False
+        head = data[: len(data) - sum(map(len, self.pieces))]
+        if head.find(_END_OF_HEAD) == len(head) - len(_END_OF_HEAD):
+            self.template = HeadTemplate.of(head, self.by_key, len(self.fields))
+        return self.template is not None
+
+    def repeat(self, data: bytes) -> bool:
+        """Become the next request if these bytes are the same head with a whole body; return whether they are."""
+        body = None if self.template is None else self.template.body(data)
+        if body is None:
+            return False
+        length = b"%d" % len(body)
+        if length != self.by_key[b"content-length"]:
+            self.fields = headers.with_length(self.fields, length)
+            self.by_key[b"content-length"] = length
+        self.pieces = [body] if body else []
+        return True
 
     @property
     def expects_continue(self) -> bool:
@@ -121,7 +146,7 @@ class RequestHandler(Protocol):
     """The exchange of one request, as its connection sees it."""
 
     def begin(self) -> None:
-        """Begin, once the head is complete."""
+        """Begin, once the head is complete, with what was received of the body."""
         ...
 
     def on_request_body(self, data: bytes, *, complete: bool) -> None:
@@ -190,7 +215,9 @@ class DownstreamConnection(asyncio.Protocol):
         self._lingering: asyncio.TimerHandle | None = None
         self._is_rereading = False
         self._admitted = False
-        self._is_paused = False
+        self.is_paused = False
+        """Whether the client is not read."""
+        self._latest: Request | None = None  # whose head may be repeated
         self._watched: int | None = None  # the socket, while it is not read
         self.is_writable = True
         self.address = ""
@@ -216,8 +243,8 @@ class DownstreamConnection(asyncio.Protocol):
 
     def pause_reading(self) -> None:
         """Stop reading the request; that its client leaves is still noticed."""
-        if self.is_open and self._transport is not None and not self._is_paused:
-            self._is_paused = True
+        if self.is_open and self._transport is not None and not self.is_paused:
+            self.is_paused = True
             self._transport.pause_reading()
             if self._tunnel is None:  # what was sent before the end of a WebSocket is still forwarded
                 self._watched = self._transport.get_extra_info("socket").fileno()
@@ -225,8 +252,8 @@ class DownstreamConnection(asyncio.Protocol):
 
     def resume_reading(self) -> None:
         """Go on reading the request."""
-        if self._is_paused and self.is_open and self._transport is not None:
-            self._is_paused = False
+        if self.is_paused and self.is_open and self._transport is not None:
+            self.is_paused = False
             self._stop_watching()
             self._activity.active = loop_time()
             self._transport.resume_reading()
@@ -240,8 +267,9 @@ class DownstreamConnection(asyncio.Protocol):
         """End the exchange in progress, whose response was written; begin the next one, or close."""
         request, self._exchange = self._request, None
         self._activity.active = loop_time()
-        self.resume_reading()
-        if request is not None and request is self._upgrading:
+        if self.is_paused:
+            self.resume_reading()
+        if self._upgrading is not None and request is self._upgrading:
             self._upgrading = None
             keep_alive = keep_alive and not self._waiting  # they were meant for the other protocol
         if not keep_alive or (self._discards and not self._ready):
@@ -322,7 +350,7 @@ class DownstreamConnection(asyncio.Protocol):
         if self._discards:  # it is being closed
             return Phase.SERVED
         if request is not None and not request.complete:
-            return Phase.SERVED if self._is_paused else Phase.BODY
+            return Phase.SERVED if self.is_paused else Phase.BODY
         if self._exchange is not None or self._ready:
             return Phase.SERVED
         return Phase.IDLE if self._activity.headers_since is None else Phase.HEADERS
@@ -382,8 +410,22 @@ class DownstreamConnection(asyncio.Protocol):
             self._tunnel(data)
         elif self._waiting or self._upgrading is not None or self._is_busy():
             self._wait(data)
-        else:
+        elif self._latest is None or self._incoming is not None or not self._repeats(self._latest, data):
             self._feed(data)
+
+    def _repeats(self, latest: Request, data: bytes) -> bool:
+        """Begin a request that has the same head as the latest one, without a parser; return False for any other."""
+        connections = self._listener.connections
+        limits = connections.settings()
+        if len(data) > limits.max_header_bytes or len(latest.fields) > limits.max_headers:
+            return False
+        if self._exchange is not None or self._request is not None or not latest.repeat(data):
+            return False
+        self._activity.active = loop_time()
+        connections.note_request(self)
+        self._head_bytes = 0
+        self._begin(latest)
+        return True
 
     def _is_busy(self) -> bool:
         """Return whether bytes belong to a request that cannot begin yet.
@@ -433,7 +475,10 @@ class DownstreamConnection(asyncio.Protocol):
         """Parse bytes, a slice at a time, until a request is complete."""
         for start in range(0, len(data), _SLICE_BYTES):
             part = data if len(data) <= _SLICE_BYTES else data[start : start + _SLICE_BYTES]
+            is_first = self._incoming is None and self._request is None and not self._ready
             self._parse(part)
+            if is_first and len(self._ready) == 1 and not self._discards:
+                self._latest = self._ready[0] if self._ready[0].learn(part) else None
             self._dispatch()
             if self._discards or self._transport is None:
                 return
@@ -555,11 +600,12 @@ class DownstreamConnection(asyncio.Protocol):
             exchange.on_request_body(data, complete=request.complete)
 
     def _begin_next(self) -> None:
-        request = self._request = self._ready.popleft()
-        exchange = self._exchange = self._listener.handler(self, request)
+        self._begin(self._ready.popleft())
+
+    def _begin(self, request: Request) -> None:
+        self._request = request
+        self._exchange = exchange = self._listener.handler(self, request)
         exchange.begin()
-        if self._exchange is exchange and (request.pieces or request.complete) and request.refusal is None:
-            self._pass_body(request, exchange)
 
     def _close_gracefully(self) -> None:
         """Close after what was written; what the client still sends is read, for else the kernel would reset."""
@@ -609,6 +655,7 @@ class DownstreamConnection(asyncio.Protocol):
             return
         incoming.method = parser.get_method()
         incoming.version = parser.get_http_version()
+        incoming.is_http11 = incoming.version == "1.1"
         incoming.keep_alive = parser.should_keep_alive()
         incoming.by_key = index(incoming.fields)
         incoming.is_head_complete = True

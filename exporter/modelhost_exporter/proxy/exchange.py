@@ -35,7 +35,7 @@ from modelhost_exporter.process.error_frames import without_frames
 from modelhost_exporter.proxy import errors, headers, include_usage
 from modelhost_exporter.proxy.balancing import PREFIX_BYTES
 from modelhost_exporter.proxy.errors import Failure, Refused
-from modelhost_exporter.proxy.headers import Field
+from modelhost_exporter.proxy.headers import Field, HeadTemplate
 from modelhost_exporter.proxy.observer import Observer
 from modelhost_exporter.proxy.replicas import Attempts
 from modelhost_exporter.proxy.request_validation import validated_path
@@ -67,44 +67,44 @@ _LAST_CHUNK = b"0\r\n\r\n"
 class Exchange:
     """One request of one client to one server."""
 
+    # the request
+    _upstream: UpstreamConnection | None = None
+    _connecting: asyncio.Task[None] | None = None
+    _finished = False
+    _unsent_bytes = 0
+    _copy_bytes = 0
+    _waits_for_body = False
+    _changed_body: bytes | None = None
+    _resent = False
+    _without_usage = False
+    _shows_usage = False
+    _sent_head = False
+    _sends_chunks = False
+    _sent_at = 0.0
+    # the response
+    _has_head = False
+    _writes_chunks = False
+    _writes_body = True
+    _keep_alive = False
+    _filter: UsageFrameFilter | None = None
+    _is_streamed = False
+    _relay: WebSocketRelay | None = None
+    # flow
+    _is_parsing = False
+    _is_last_part = False
+    _active_at = 0.0
+    _last_unsent = 0
+    _timer: asyncio.TimerHandle | None = None
+
     def __init__(self, server: ServerContext, client: DownstreamConnection, request: Request) -> None:
         self._server = server
         self._client = client
         self._request = request
         self._observer = Observer(server, request.method, request.target)
-        self._path = b""
         self._attempts = Attempts(server.replicas)
-        self._upstream: UpstreamConnection | None = None
-        self._connecting: asyncio.Task[None] | None = None
-        self._finished = False
-        # the request
         self._unsent: list[bytes] = []
-        self._unsent_bytes = 0
         self._copy: list[bytes] | None = []
-        self._copy_bytes = 0
-        self._waits_for_body = False
-        self._changed_body: bytes | None = None
-        self._resent = False
-        self._without_usage = False
-        self._shows_usage = False
-        self._sent_head = False
-        self._sends_chunks = False
-        self._sent_at = 0.0
-        # the response
-        self._has_head = False
-        self._writes_chunks = False
-        self._writes_body = True
-        self._keep_alive = False
-        self._filter: UsageFrameFilter | None = None
-        self._is_streamed = False
-        self._relay: WebSocketRelay | None = None
-        # flow
-        self._is_parsing = False
-        self._is_last_part = False
-        self._active_at = 0.0
-        self._last_unsent = 0
-        self._timer: asyncio.TimerHandle | None = None
-        server.enter()
+        server.uses.enter()
 
     # the client's side
 
@@ -118,25 +118,35 @@ class Exchange:
             self._fail_internally(error)
 
     def _begin(self) -> None:
-        request = self._request
+        request, server = self._request, self._server
+        self._validate(request)
+        if request.is_websocket:
+            self._observer.stream = True
+            self._observer.enter("streaming")
+        elif include_usage.is_eligible(server, self._observer.dialect_name, request):
+            self._waits_for_body = True
+        if not request.complete:
+            self._observer.on_wait()
+            if not self._waits_for_body and not server.replicas.balancer.hashes_body:
+                self._connect()
+        pieces = request.pieces
+        if pieces:
+            request.pieces = []
+            data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            self._receive_body(data, complete=request.complete)
+        elif request.complete:
+            self._connect()
+
+    def _validate(self, request: Request) -> None:
+        """Raise Refused for a request that is not forwarded; answer one that waits for a 100."""
         if request.refusal is not None:
             raise request.refusal
-        self._path = validated_path(request)
+        if not request.path:  # else the same head was validated before
+            request.path = validated_path(request)
         if self._server.checks_host:
             self._server.check_host(request)
         if not request.complete and request.expects_continue:
             self._client.write(_CONTINUE)
-        if request.is_websocket:
-            self._observer.stream = True
-            self._observer.enter("streaming")
-        elif include_usage.is_eligible(self._server, self._observer.dialect_name, request):
-            self._waits_for_body = True
-        if not request.complete:
-            self._observer.on_wait()
-            if not self._waits_for_body and not self._server.replicas.balancer.hashes_body:
-                self._connect()
-        elif not request.pieces:  # no body: else it follows at once
-            self._connect()
 
     def on_request_body(self, data: bytes, *, complete: bool) -> None:
         """Forward the next part of the body, or keep it until there is a connection."""
@@ -196,7 +206,7 @@ class Exchange:
         """Read from the upstream as fast as the client reads."""
         if self._upstream is None:
             return
-        self._active_at = self._now()
+        self._active_at = perf_counter()
         if self._relay is not None:
             self._relay.on_client_writable(writable=writable)
         elif not writable:
@@ -268,12 +278,12 @@ class Exchange:
         request = self._request
         self._upstream = connection
         connection.start(self, is_head_request=request.method == b"HEAD")
-        body, self._unsent = b"".join(self._unsent), []
-        self._unsent_bytes = 0
+        unsent, self._unsent, self._unsent_bytes = self._unsent, [], 0
+        body = unsent[0] if len(unsent) == 1 else b"".join(unsent)
+        self._active_at = self._sent_at = now = perf_counter()
         if not self._resent:
-            self._observer.on_request_forwarded()
+            self._observer.on_request_forwarded(now)
         self._sent_head = True
-        self._active_at = self._sent_at = self._now()
         if self._waits_for_body and request.complete:
             self._request_usage(body)
         head = self._request_head(connection.upstream, len(body))
@@ -284,7 +294,7 @@ class Exchange:
         else:
             connection.write(head)
             self._send_body(body, complete=False)
-        if connection.is_writable:
+        if self._client.is_paused and connection.is_writable:
             self._client.resume_reading()
         if request.complete:
             self._observe_body()
@@ -303,6 +313,9 @@ class Exchange:
     def _request_head(self, upstream: Upstream, size: int) -> bytes:
         """Return the request's head as the upstream receives it; ``size`` of a body that is complete."""
         request = self._request
+        is_repeatable = request.template is not None and self._changed_body is None
+        if is_repeatable and request.forwarded is not None and request.forwarded[0] is upstream:
+            return request.forwarded[1].fill(request.by_key[b"content-length"])
         fields = headers.to_upstream(request.fields, request.by_key)
         self._sends_chunks = False
         if self._changed_body is not None:
@@ -313,8 +326,11 @@ class Exchange:
             fields.append(_CHUNKED if self._sends_chunks else length)
         elif request.is_websocket:
             fields += _UPGRADE
-        line = b"%b %b%b HTTP/1.1" % (request.method, upstream.prefix, self._path)
-        return headers.serialize(line, (Field(b"host", b"Host", upstream.host), *fields))
+        line = b"%b %b%b HTTP/1.1" % (request.method, upstream.prefix, request.path)
+        head = headers.serialize(line, (Field(b"host", b"Host", upstream.host), *fields))
+        template = HeadTemplate.of(head, request.by_key, len(request.fields)) if is_repeatable else None
+        request.forwarded = None if template is None else (upstream, template)
+        return head
 
     def _send_body(self, data: bytes, *, complete: bool) -> None:
         """Write a part of the body that is received while the request is being sent."""
@@ -326,15 +342,18 @@ class Exchange:
         if data:
             upstream.write(data)
         if complete:
-            self._active_at = self._sent_at = self._now()
+            self._active_at = self._sent_at = perf_counter()
 
     def _observe_body(self) -> None:
         copy = self._copy
-        self._observer.on_request_body(None if copy is None else b"".join(copy))
+        if copy is not None:
+            self._observer.on_request_body(copy[0] if len(copy) == 1 else b"".join(copy))
+        else:
+            self._observer.on_request_body(None)
 
     def on_upstream_writable(self, *, writable: bool) -> None:
         """Read from the client as fast as the upstream reads."""
-        self._active_at = self._now()
+        self._active_at = perf_counter()
         if self._relay is not None:
             self._relay.on_upstream_writable(writable=writable)
         elif writable:
@@ -346,7 +365,7 @@ class Exchange:
 
     def on_interim_response(self, head: ResponseHead) -> None:
         """Forward an interim response such as 103, but for 100, which the proxy itself sends."""
-        self._active_at = self._now()
+        self._active_at = perf_counter()
         if head.status == HTTPStatus.CONTINUE or not self._request.is_http11 or _CONTROL.search(head.reason):
             return
         line = b"HTTP/1.1 %d %b" % (head.status, head.reason)
@@ -354,37 +373,33 @@ class Exchange:
 
     def on_response(self, head: ResponseHead | None, data: bytes, *, complete: bool) -> None:
         """Forward what was received of the response, then parse it."""
-        at = perf_counter()
+        self._active_at = at = perf_counter()
         try:
-            self._forward(head, data, at, complete=complete)
+            prefix = b""
+            if head is not None:
+                if self._is_handled_otherwise(head):
+                    return
+                prefix = self._start_response(head)
+            elif self._relay is not None:
+                self._end_relay()
+                return
+            kept = data if self._filter is None else _filtered(self._filter, data, complete=complete)
+            output = prefix + self._framed(kept, complete=complete)
+            if output:
+                self._client.write(output)
+            observer = self._observer
+            observer.on_delay(perf_counter() - at)
+            if complete:  # the connections are released before the rest is parsed
+                self._complete_response()
+            is_behind = observer.on_response_data(data, at) if data else False
+            if complete:
+                self._finish_parsing()
+            elif is_behind:
+                self._parse_later()
         except Failure as failure:
             self._fail(failure)
         except Exception as error:  # noqa: BLE001 - reported to the client and the log
             self._fail_internally(error)
-
-    def _forward(self, head: ResponseHead | None, data: bytes, at: float, *, complete: bool) -> None:
-        self._active_at = at
-        observer = self._observer
-        prefix = b""
-        if head is not None:
-            if self._is_handled_otherwise(head):
-                return
-            prefix = self._start_response(head)
-        elif self._relay is not None:
-            self._end_relay()
-            return
-        kept = data if self._filter is None else _filtered(self._filter, data, complete=complete)
-        output = prefix + self._framed(kept, complete=complete)
-        if output:
-            self._client.write(output)
-        observer.on_delay(perf_counter() - at)
-        if complete:
-            self._complete_response()
-        is_behind = observer.on_response_data(data, at) if data else False
-        if complete:
-            self._finish_parsing()
-        elif is_behind:
-            self._parse_later()
 
     def _is_handled_otherwise(self, head: ResponseHead) -> bool:
         """Begin to relay a WebSocket, or send the request again; return whether the head asked for either."""
@@ -397,12 +412,33 @@ class Exchange:
         return False
 
     def _framed(self, data: bytes, *, complete: bool) -> bytes:
-        if not self._writes_body:
-            return b""
-        return _chunked(data, complete=complete) if self._writes_chunks else data
+        if self._writes_chunks:
+            return _chunked(data, complete=complete)
+        return data if self._writes_body else b""
 
     def _start_response(self, head: ResponseHead) -> bytes:
         """Return the response's head as the client receives it; raises Failure for one that cannot be forwarded."""
+        request, forwarded = self._request, head.forwarded
+        self._keep_alive = request.keep_alive and not self._server.is_draining
+        kind = request.is_http11, self._keep_alive
+        if forwarded is None or self._changed_body is not None or self._without_usage:
+            written = self._forwarded_head(head)
+        elif kind in forwarded:
+            written = forwarded[kind].fill(head.by_key[b"content-length"])
+        else:
+            written = self._forwarded_head(head)
+            template = HeadTemplate.of(written, head.by_key, len(head.fields))
+            if template is not None:
+                forwarded[kind] = template
+        if self._shows_usage:
+            self._shows_usage = include_usage.is_event_stream(head)
+        self._is_streamed = head.is_chunked
+        self._has_head = True
+        self._observer.on_response_start(head)
+        return written if b"date" in head.by_key else headers.with_date(written)
+
+    def _forwarded_head(self, head: ResponseHead) -> bytes:
+        """Return the head that is forwarded, without a Date of the proxy's own."""
         if head.is_chunked and [coding.lower() for coding in headers.values(head.fields, b"transfer-encoding")] != [
             b"chunked"
         ]:
@@ -415,32 +451,23 @@ class Exchange:
                 self._server.usage.on_refusal()  # the frame cannot be removed from what it sends
         elif self._without_usage and _SUCCESS <= head.status < _REDIRECT:
             self._server.usage.on_refusal()  # only a success now shows what it refused
-        self._shows_usage = self._shows_usage and include_usage.is_event_stream(head)
         fields = headers.to_client(head.fields, head.by_key)
         has_length = b"content-length" in head.by_key
         if has_length and (self._filter is not None or head.status == HTTPStatus.NO_CONTENT):
             fields = [field for field in fields if field.key != b"content-length"]
             has_length = False
-        request = self._request
-        http11 = request.is_http11
-        self._keep_alive = request.keep_alive and not self._server.is_draining
+        http11 = self._request.is_http11
         self._writes_body = not head.is_bodiless
         if self._writes_body and not has_length:
             self._writes_chunks = http11
             self._keep_alive = self._keep_alive and http11
-        self._is_streamed = head.is_chunked
-        self._has_head = True
-        self._observer.code = str(head.status)
-        self._observer.on_response_start(head)
-        return self._response_head(head.status, head.reason, fields, has_date=b"date" in head.by_key)
+        return self._response_head(head.status, head.reason, fields)
 
-    def _response_head(self, status: int, reason: bytes, fields: list[Field], *, has_date: bool = False) -> bytes:
+    def _response_head(self, status: int, reason: bytes, fields: list[Field]) -> bytes:
         http11 = self._request.is_http11
         lines = [_CHUNKED_LINE] if self._writes_chunks else []
         if self._keep_alive != http11:
             lines.append(_KEEP_ALIVE if self._keep_alive else _CLOSE)
-        if not has_date:  # RFC 9110, section 6.6.1
-            lines.append(headers.date_line())
         line = b"HTTP/1.%d %d %b" % (http11, status, reason)
         return headers.serialize(line, fields, *lines)
 
@@ -449,7 +476,8 @@ class Exchange:
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             if self._request.complete:
-                upstream.resume_reading()
+                if upstream.is_paused:
+                    upstream.resume_reading()
                 upstream.release(is_streamed=self._is_streamed)
             else:  # the rest of the request is not wanted
                 upstream.abort()
@@ -501,7 +529,7 @@ class Exchange:
             return True
         if not self._server.settings.retry_unsafe:
             return False
-        return not self._request.complete or self._now() - self._sent_at <= _RETRY_SECONDS
+        return not self._request.complete or perf_counter() - self._sent_at <= _RETRY_SECONDS
 
     def _flush_filter(self) -> None:
         """Forward what the filter holds back of a response that broke off: its last words may be the reason."""
@@ -535,7 +563,7 @@ class Exchange:
 
     def on_upgraded_data(self, data: bytes) -> None:
         """Forward bytes of a WebSocket's upstream."""
-        self._active_at = self._now()
+        self._active_at = perf_counter()
         if self._relay is not None:
             self._relay.on_upstream_data(data)
 
@@ -584,7 +612,7 @@ class Exchange:
         ]
         self._writes_chunks = False
         self._keep_alive = self._request.keep_alive and not isinstance(failure, Refused)
-        head = self._response_head(failure.code, HTTPStatus(failure.code).phrase.encode(), fields)
+        head = headers.with_date(self._response_head(failure.code, HTTPStatus(failure.code).phrase.encode(), fields))
         self._client.write(head if self._request.method == b"HEAD" else head + body)
         self._observer.code = str(failure.code)
 
@@ -626,7 +654,7 @@ class Exchange:
         self._attempts.end(observed.outcome, has_response=self._has_head)
         if self._shows_usage and observed.outcome == "ok" and observed.stream:
             self._server.usage.on_unchanged_stream(has_usage=observed.tokens.source == "usage")
-        self._server.leave()
+        self._server.uses.leave()
 
     # parsing that takes longer than forwarding
 
@@ -666,9 +694,6 @@ class Exchange:
 
     # time-outs
 
-    def _now(self) -> float:
-        return perf_counter()
-
     def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
@@ -680,7 +705,7 @@ class Exchange:
         if limit is None or self._finished:
             self._timer = None
             return
-        now = self._now()
+        now = perf_counter()
         if not self._waits_for_upstream():
             self._active_at = now
         silent = now - self._active_at
@@ -697,7 +722,7 @@ class Exchange:
             return False
         unsent = upstream.unsent_bytes
         if unsent and unsent < self._last_unsent:
-            self._active_at = self._now()
+            self._active_at = perf_counter()
         self._last_unsent = unsent
         return self._request.complete or not upstream.is_writable
 
@@ -709,5 +734,6 @@ def _filtered(filter_: UsageFrameFilter, data: bytes, *, complete: bool) -> byte
 
 def _chunked(data: bytes, *, complete: bool) -> bytes:
     """Return data as a chunk (RFC 9112, section 7.1), none where it is empty, and the last chunk if it is complete."""
-    chunk = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
-    return chunk + _LAST_CHUNK if complete else chunk
+    if complete:
+        return (b"%x\r\n%b\r\n" % (len(data), data) if data else b"") + _LAST_CHUNK
+    return b"%x\r\n%b\r\n" % (len(data), data) if data else b""

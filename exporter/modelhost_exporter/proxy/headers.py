@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from email.utils import formatdate
 from functools import lru_cache, partial
 from time import time
@@ -31,6 +32,8 @@ MAX_LENGTH = (1 << 63) - 1
 """The largest length of a body that common parsers accept."""
 _FRAMING = frozenset({b"content-length"})
 _TEXT = "latin-1"
+_END = b"\r\n"
+"""The line that ends a head."""
 
 
 make_field = partial(tuple.__new__, Field)
@@ -81,11 +84,53 @@ def serialize(first_line: bytes, fields: Iterable[Field], *more: bytes) -> bytes
     return b"\r\n".join((first_line, *lines, *more, b"\r\n"))
 
 
-def date_line() -> bytes:
-    """Return a Date field for now."""
-    return _date_line(int(time()))
+_MAX_TEMPLATE_BYTES = 4096
+_LENGTH_VALUE = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ?([0-9]{1,15})(?=\r\n)")
+
+
+class HeadTemplate(NamedTuple):
+    """A head around the value of its Content-Length, to detect or write the same head with another length.
+
+    Clients and servers repeat their lines on a connection. A head that was parsed once needs no parser as long as only
+    the length differs, since llhttp is in the same state at the beginning of each message.
+    """
+
+    before: bytes
+    after: bytes
+
+    @classmethod
+    def of(cls, head: bytes, by_key: Mapping[bytes, bytes], field_count: int) -> HeadTemplate | None:
+        """Return the template of a head without repeated fields, framed by a length; None for any other."""
+        if len(head) > _MAX_TEMPLATE_BYTES or len(by_key) != field_count or b"transfer-encoding" in by_key:
+            return None
+        found = _LENGTH_VALUE.search(head)
+        return None if found is None else cls(head[: found.start(1)], head[found.end(1) :])
+
+    def body(self, data: bytes) -> bytes | None:
+        """Return the body in data that is this head and a whole body, whose length must be written canonically."""
+        before, after = self
+        start = len(before)
+        end = data.find(b"\r", start, start + 16)
+        if end < 0 or not data.startswith(before) or not data.startswith(after, end):
+            return None
+        body = data[end + len(after) :]
+        return body if data[start:end] == b"%d" % len(body) else None
+
+    def fill(self, length: bytes) -> bytes:
+        """Return the head with a length."""
+        return self.before + length + self.after
+
+
+def with_length(fields: Iterable[Field], length: bytes) -> list[Field]:
+    """Return the fields with another Content-Length."""
+    return [Field(field.key, field.name, length) if field.key == b"content-length" else field for field in fields]
+
+
+def with_date(head: bytes) -> bytes:
+    """Return a response's head with a Date field for now (RFC 9110, section 6.6.1)."""
+    return head[: -len(_END)] + _date_line(int(time()))
 
 
 @lru_cache(maxsize=1)
 def _date_line(seconds: int) -> bytes:
-    return f"Date: {formatdate(seconds, usegmt=True)}".encode()
+    return f"Date: {formatdate(seconds, usegmt=True)}\r\n\r\n".encode()

@@ -34,6 +34,24 @@ _REDIRECT = 300
 class Observer:
     """What is known of one request; begun when its head was received, ended by ``finish``."""
 
+    stream = False
+    outcome: Outcome = "client_disconnect"
+    """What became of the request; this until something else is known."""
+    code = NO_REPLY
+    _call: Call | None = None
+    _body_seen = False
+    _status = 0
+    _succeeded = False
+    _clock = StreamClock()
+    """Its own from the first chunk on."""
+    _parser: BodyParser | None = None
+    _state: Gauge | None = None
+    _chunks: Counter | None = None
+    _whole = False
+    _received_at = 0.0
+    _longest_delay = 0.0
+    _ended: float | None = None
+
     def __init__(self, server: ServerContext, method: bytes, target: bytes) -> None:
         self._accepted = perf_counter()
         self._server = server
@@ -42,22 +60,6 @@ class Observer:
         self.dialect = found[0] if found else None
         """The dialect; None for a path that belongs to none."""
         self._operation = found[1] if found else OTHER_OPERATION
-        self._body_seen = False
-        self._call: Call | None = None
-        self.stream = False
-        self.outcome: Outcome = "client_disconnect"
-        """What became of the request; this until something else is known."""
-        self.code = NO_REPLY
-        self._status = 0
-        self._succeeded = False
-        self._clock = StreamClock()
-        self._parser: BodyParser | None = None
-        self._state: Gauge | None = None
-        self._chunks: Counter | None = None
-        self._whole = False
-        self._received_at = 0.0
-        self._longest_delay = 0.0
-        self._ended: float | None = None
 
     @property
     def dialect_name(self) -> str | None:
@@ -76,9 +78,9 @@ class Observer:
         if self._state is None:
             self.enter("blocking")
 
-    def on_request_forwarded(self) -> None:
+    def on_request_forwarded(self, at: float) -> None:
         """Note that the request is about to be sent for the first time."""
-        self._server.self_metrics.overhead(self._server.name, "request", perf_counter() - self._accepted)
+        self._server.request_overhead.observe(at - self._accepted)
 
     def on_request_body(self, body: bytes | None) -> None:
         """Parse the request, once it was sent; None for a body that is too long to parse."""
@@ -101,6 +103,7 @@ class Observer:
         """Note the response's head."""
         content_type = headers.text(head.by_key, b"content-type")
         self._status = head.status
+        self.code = str(head.status)
         self._succeeded = head.status < _REDIRECT
         self.stream = self.stream or (self._call is None and content_type.lower().startswith(_STREAM_TYPES))
         if self.dialect is not None:
@@ -145,6 +148,8 @@ class Observer:
     def _count(self, progress: Progress) -> None:
         """Count the chunks of a part of a piece."""
         chunks, answer = progress
+        if self._chunks is None:
+            self._clock = StreamClock()
         self._clock.chunk(self._received_at, answer=answer, count=chunks)
         if self._chunks is None:
             self._chunks = self._server.metrics.chunks(self._labels())
@@ -195,7 +200,7 @@ class Observer:
             self._state.dec()
         server = self._server
         if self._succeeded:
-            server.self_metrics.overhead(server.name, "response", self._longest_delay)
+            server.response_overhead.observe(self._longest_delay)
         observed = self._observed()
         server.metrics.record(observed, server.settings.objectives_of(observed.labels.model))
         self._parser = None  # its callback refers to this observer: a cycle for each request

@@ -15,6 +15,8 @@ from modelhost_exporter.process.connection_limits import ADDRESS_LIMIT, CONNECTI
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
+    from modelhost_exporter.metrics.instruments import Histogram
+
 _SHORT = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1)
 
 OVERHEAD = histogram(
@@ -136,9 +138,9 @@ class SelfMetrics:
         self._usage_state = live_gauge(USAGE_STATE, registry)
         self.upstreams = UpstreamMetrics(registry)
 
-    def overhead(self, server: str, leg: str, seconds: float) -> None:
-        """Note what one request's leg was delayed by."""
-        self._overhead.labels(server, leg).observe(seconds)
+    def overhead(self, server: str, leg: str) -> Histogram:
+        """Return the histogram of what a leg of requests is delayed by, for observe()."""
+        return self._overhead.labels(server, leg)
 
     def parse_error(self, server: str, api: str, reason: str) -> None:
         """Count something that could not be read."""

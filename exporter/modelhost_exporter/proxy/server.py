@@ -54,7 +54,8 @@ class UseCount:
     def enter(self) -> None:
         """Count a request."""
         self.count += 1
-        self._idle.clear()
+        if self.count == 1:
+            self._idle.clear()
 
     def leave(self) -> None:
         """Stop counting a request."""
@@ -151,6 +152,8 @@ class ServerContext:
         self.settings = settings
         self.name = settings.name
         self.metrics, self.self_metrics, self._environment = parts.metrics, parts.self_metrics, parts.environment
+        self.request_overhead = self.self_metrics.overhead(self.name, "request")
+        self.response_overhead = self.self_metrics.overhead(self.name, "response")
         self.replicas = Replicas(
             settings,
             lambda url: Upstream(url, parts.connections, settings.connect_timeout),
@@ -189,14 +192,6 @@ class ServerContext:
 
     def _is_known_host(self, name: str) -> bool:
         return is_address(name) or self._environment.is_own_name(name) or name in self.settings.allowed_hosts
-
-    def enter(self) -> None:
-        """Count a request."""
-        self.uses.enter()
-
-    def leave(self) -> None:
-        """Stop counting a request."""
-        self.uses.leave()
 
     def begin_late_parsing(self) -> bool:
         """Count a response that is parsed after it was forwarded; return whether there is room for it."""

@@ -16,7 +16,7 @@ from aiohappyeyeballs import start_connection
 
 from modelhost_exporter.process.descriptors import is_shortage
 from modelhost_exporter.proxy.errors import ConnectTimeout, OutOfDescriptors
-from modelhost_exporter.proxy.headers import MAX_LENGTH, Field, index, make_field
+from modelhost_exporter.proxy.headers import MAX_LENGTH, Field, HeadTemplate, index, make_field, with_length
 from modelhost_exporter.threads import call
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ _BODILESS = (204, 304)
 _MAX_INTERIM = 100
 _MAX_HEAD_BYTES = 1 << 18
 _MAX_FIELDS = 1000
+_END_OF_HEAD = b"\r\n\r\n"
 
 LookUp = Callable[[str, int], "Sequence[AddrInfoType]"]
 
@@ -52,6 +53,9 @@ class ResponseHead(NamedTuple):
     """The last value of each field, by its name in lower case."""
     is_chunked: bool
     is_bodiless: bool
+    forwarded: dict[tuple[bool, bool], HeadTemplate] | None = None
+    """Itself as clients receive it, by whether they use HTTP/1.1 and keep the connection; None for one that is not
+    repeated."""
 
     @property
     def is_final(self) -> bool:
@@ -111,6 +115,8 @@ class UpstreamConnection(asyncio.Protocol):
         """Whether it has carried a request before this one."""
         self.kept_since = 0.0
         self.is_writable = True
+        self.is_paused = False
+        """Whether the response is not read."""
         self._upgraded = False
         self._keeps_alive = False
         self._surplus = False
@@ -119,6 +125,7 @@ class UpstreamConnection(asyncio.Protocol):
         """Whether any byte of the response was received."""
         self._head_bytes = 0  # received since the last part of a body: of heads, trailers and chunk extensions
         self._interim = 0
+        self._latest: tuple[HeadTemplate, ResponseHead] | None = None  # which may be repeated
         self._reset_message()
 
     def _reset_message(self) -> None:
@@ -162,11 +169,13 @@ class UpstreamConnection(asyncio.Protocol):
     def pause_reading(self) -> None:
         """Stop reading the response."""
         if self.is_open and self._transport is not None:
+            self.is_paused = True
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
         """Go on reading the response."""
         if self.is_open and self._transport is not None:
+            self.is_paused = False
             self._transport.resume_reading()
 
     def release(self, *, is_streamed: bool) -> None:
@@ -248,8 +257,40 @@ class UpstreamConnection(asyncio.Protocol):
         if self._upgraded:
             receiver.on_upgraded_data(data)
             return
+        is_first, self.has_responded = not self.has_responded, True
+        if not (is_first and self._repeats(receiver, data)):
+            self._parse(receiver, parser, data, is_first=is_first)
+
+    def _repeats(self, receiver: Receiver, data: bytes) -> bool:
+        """Deliver a response that has the same head as the latest one, without a parser; return False for any other."""
+        if self._latest is None or self._is_head_request:
+            return False
+        template, head = self._latest
+        body = template.body(data)
+        if body is None:
+            return False
+        length = b"%d" % len(body)
+        if length != head.by_key[b"content-length"]:
+            by_key = {**head.by_key, b"content-length": length}
+            head = head._replace(fields=with_length(head.fields, length), by_key=by_key)
+        receiver.on_response(head, body, complete=True)
+        return True
+
+    def _learn(self, data: bytes) -> None:
+        """Keep the head of a response that was received at once, if it can be repeated."""
+        self._latest = None
+        head = self._heads[0]
+        if head.is_bodiless or not self._keeps_alive or self._surplus or len(self._heads) > 1:
+            return
+        size = len(data) - sum(map(len, self._pieces))
+        if data.find(_END_OF_HEAD) == size - len(_END_OF_HEAD):
+            template = HeadTemplate.of(data[:size], head.by_key, len(head.fields))
+            if template is not None:
+                self._latest = template, head._replace(forwarded={})
+
+    def _parse(self, receiver: Receiver, parser: httptools.HttpResponseParser, data: bytes, *, is_first: bool) -> None:
+        """Parse bytes and deliver what they contained."""
         malformed, rest = False, b""
-        self.has_responded = True
         self._head_bytes += len(data)
         try:
             parser.feed_data(data)
@@ -261,7 +302,13 @@ class UpstreamConnection(asyncio.Protocol):
             self._surplus = True
         if self._head_bytes > _MAX_HEAD_BYTES or len(self._fields) > _MAX_FIELDS:
             malformed = True
-        self._deliver(receiver, rest, malformed=malformed)
+        if self._heads or self._complete or malformed or rest:
+            if is_first and self._complete and not malformed:
+                self._learn(data)
+            self._deliver(receiver, rest, malformed=malformed)
+        elif self._pieces:  # most reads of a stream
+            pieces, self._pieces = self._pieces, []
+            receiver.on_response(None, pieces[0] if len(pieces) == 1 else b"".join(pieces), complete=False)
 
     def _deliver(self, receiver: Receiver, rest: bytes, *, malformed: bool) -> None:
         """Deliver what one read contained, in order."""

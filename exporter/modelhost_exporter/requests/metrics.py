@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry
 
-    from modelhost_exporter.metrics.instruments import Counter, Gauge, Histogram, Instrument
+    from modelhost_exporter.metrics.instruments import Counter, Gauge, Instrument
     from modelhost_exporter.requests.listener import ObservationListener, RemovalListener
     from modelhost_exporter.requests.observation import RequestObservation, Tokens
     from modelhost_exporter.requests.slo import Objectives
@@ -312,10 +312,10 @@ class _Series:
         self.duration = instruments.seconds["duration"].bind(*labels)
         self.usage_source = instruments.usage_source.bind(*labels)
         self.finished = instruments.finished.bind(*labels)
-        self._seconds = [
-            instruments.seconds[name].labels(*labels)
-            for name in ("time_to_first_token", "time_to_first_answer_token", "time_per_output_token", "max_gap")
-        ]
+        self._ttft = instruments.seconds["time_to_first_token"].labels(*labels)
+        self._ttfat = instruments.seconds["time_to_first_answer_token"].labels(*labels)
+        self._tpot = instruments.seconds["time_per_output_token"].labels(*labels)
+        self._max_gap = instruments.seconds["max_gap"].labels(*labels)
         names = ServerSeconds._fields
         self._server_seconds = [instruments.server_seconds[name].labels(*labels) for name in names]
         self._input_size = instruments.input_size.labels(*labels)
@@ -327,15 +327,18 @@ class _Series:
 
     def record_seconds(self, observed: RequestObservation) -> None:
         """Record the times of a successful request."""
-        _observe(
-            self._seconds,
-            observed.time_to_first_token,
-            observed.time_to_first_answer_token,
-            observed.time_per_output_token,
-            observed.max_gap,
-        )
-        if observed.server_seconds is not NO_SECONDS:
-            _observe(self._server_seconds, *observed.server_seconds)
+        if observed.time_to_first_token is not None:
+            self._ttft.observe(observed.time_to_first_token)
+        if observed.time_to_first_answer_token is not None:
+            self._ttfat.observe(observed.time_to_first_answer_token)
+        if observed.time_per_output_token is not None:
+            self._tpot.observe(observed.time_per_output_token)
+        if observed.max_gap is not None:
+            self._max_gap.observe(observed.max_gap)
+        if observed.server_seconds != NO_SECONDS:
+            for histogram_, seconds in zip(self._server_seconds, observed.server_seconds, strict=True):
+                if seconds is not None:
+                    histogram_.observe(seconds)
 
     def record_tokens(self, tokens: Tokens) -> None:
         """Record the tokens that the server counted."""
@@ -364,12 +367,6 @@ class _Series:
         if verdicts:
             counted.inc()
             met_all.inc(all(verdicts.values()))
-
-
-def _observe(histograms: Sequence[Histogram], *values: float | None) -> None:
-    for index, value in enumerate(values):
-        if value is not None:
-            histograms[index].observe(value)
 
 
 def input_parts(tokens: Tokens) -> Sequence[tuple[str, int]]:

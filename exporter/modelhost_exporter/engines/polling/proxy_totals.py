@@ -8,7 +8,6 @@ from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from modelhost_exporter.proxy.self_metrics import UPSTREAM_IN_FLIGHT, UPSTREAM_REQUESTS
-from modelhost_exporter.requests.metrics import input_parts, output_parts
 from modelhost_exporter.requests.model_names import UNKNOWN
 from modelhost_exporter.requests.series_by_model import in_flight_by_model
 
@@ -66,8 +65,7 @@ class ProxyTotals:
         labels, tokens = observed.labels, observed.tokens
         if not labels.is_inference:
             return
-        count = sum(count for _, count in (*input_parts(tokens), *output_parts(tokens)))
-        self._tokens[labels.server] = self._tokens.get(labels.server, 0) + count
+        self._tokens[labels.server] = self._tokens.get(labels.server, 0) + (tokens.input or 0) + (tokens.output or 0)
         requests = self._requests.setdefault(labels.server, {})
         requests[labels.model] = requests.get(labels.model, 0) + 1
 
