@@ -26,6 +26,8 @@ CHAT = Usage(
 )
 TEXT = replace(CHAT, input_tokens=4, input_cache_hit=1, output_tokens=12)
 SHORT = replace(CHAT, output_tokens=16)
+# llama.cpp reports the tokens of the first choice as those of all
+OF_ONE_CHOICE = Usage(model=MODEL, finish_reasons=("length", "length"), choices=2, complete=True)
 REFUSED = Usage(complete=True, failed=True)
 
 # capture → (request path, what is counted on the way, what is known at the end)
@@ -42,6 +44,32 @@ EXPECTED: dict[str, tuple[str, Progress, Usage]] = {
             source="timings",
             prefill_seconds=0.050164,
             decode_seconds=0.247204,
+        ),
+    ),
+    "chat-n2.json": (
+        "/v1/chat/completions",
+        Progress(0, answer=False),
+        replace(OF_ONE_CHOICE, prefill_seconds=11.495563, decode_seconds=2.28097),
+    ),
+    "completions-2prompts.json": (
+        "/v1/completions",
+        Progress(0, answer=False),
+        replace(OF_ONE_CHOICE, prefill_seconds=0.351538, decode_seconds=2.694383),
+    ),
+    "completions-2prompts-stream.sse": (
+        "/v1/completions",
+        Progress(8, answer=True),
+        Usage(
+            model=MODEL,
+            input_tokens=3 + 6,
+            input_cache_hit=1 + 1,
+            output_tokens=4 + 4,
+            finish_reasons=("length", "length"),
+            choices=2,
+            complete=True,
+            source="usage",
+            prefill_seconds=1.631071,
+            decode_seconds=8.064253,
         ),
     ),
     "chat-stream-usage.sse": (

@@ -46,7 +46,6 @@ CHAT = "/v1/chat/completions"
         {"metrics": "x"},
         {"stats": 1},
         [1],
-        "null",
         "7",
         '"text"',
     ],

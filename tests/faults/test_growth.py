@@ -180,7 +180,7 @@ def test_squares_are_found_and_lines_are_not() -> None:
     assert factor(lambda data: [None for _ in data], bytes) < MAX_FACTOR
 
 
-PIECE, SPARE_BYTES = b"x" * 29, 256 << 10
+PIECE, SPARE_BYTES = b"x" * 290, 256 << 10
 
 
 def _reply(path: str, kind: str) -> Callable[[bytes], object]:

@@ -59,6 +59,11 @@ class Requests:
         self._server = server
         self._port = proxy_port
 
+    @property
+    def host(self) -> bytes:
+        """The server's Host, which requests have when they arrive there."""
+        return b"127.0.0.1:%d" % self._server.port
+
     async def exchange(self, sent: Sent) -> tuple[Reader, list[Message], bytes]:
         """Send bytes; return what the reference reads of them, what the server received, and what the client got."""
         expected = read_requests(sent.data)
@@ -81,14 +86,15 @@ def _is_refusal(received: bytes) -> bool:
     return b"HTTP/1.1 4" in received or b"HTTP/1.0 4" in received or b"HTTP/1.1 5" in received
 
 
-def _answer(connection: ServerPeer, request: Message) -> None:
+def answer(connection: ServerPeer, request: Message) -> None:
+    """Answer a request with 200."""
     connection.transport.write(_ANSWER[: -2 if request.start[0] == b"HEAD" else None])
 
 
 @pytest_asyncio.fixture
 async def requests(start_proxied: StartProxied) -> AsyncIterator[Requests]:
     """Start a proxy whose server answers every request."""
-    async with RawServer(_answer).listening() as server:
+    async with RawServer(answer).listening() as server:
         proxied = await start_proxied(always(), port=server.port)
         yield Requests(server, proxied.port)
 
@@ -143,15 +149,14 @@ async def test_valid_requests_arrive_as_the_reference_reads_them(requests: Reque
     expected, seen, received = await requests.exchange(sent)
     assert expected.error is None
     assert all(message.is_complete for message in expected.messages)
-    host = b"127.0.0.1:%d" % requests._server.port
-    assert check_requests(expected, seen, received, host) == len(expected.messages), received
+    assert check_requests(expected, seen, received, requests.host) == len(expected.messages), received
 
 
 @fuzzed(hostile_connections(), 700)
 async def test_what_the_reference_refuses_is_not_forwarded(requests: Requests, sent: Sent) -> None:
     """The server receives a part of what the reference reads, from the first on; the rest is refused."""
     expected, seen, received = await requests.exchange(sent)
-    check_requests(expected, seen, received, b"127.0.0.1:%d" % requests._server.port)
+    check_requests(expected, seen, received, requests.host)
 
 
 _NEXT = b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -221,7 +226,7 @@ def _read(client: Peer, method: bytes) -> Reader:
 @pytest_asyncio.fixture
 async def responses(start_proxied: StartProxied) -> AsyncIterator[Responses]:
     """Start a proxy whose server answers with the bytes of each example."""
-    async with RawServer(_answer).listening() as server:
+    async with RawServer(answer).listening() as server:
         proxied = await start_proxied(always(), port=server.port)
         yield Responses(server, proxied.port)
 

@@ -124,6 +124,8 @@ class StreamReply:
         if data == b"[DONE]":
             self._reader.builder.complete = True
             return NOTHING
+        if data == b"null":  # llama.cpp begins the stream of several prompts with it
+            return NOTHING
         try:
             frame = parse_json(data)
         except ValueError:

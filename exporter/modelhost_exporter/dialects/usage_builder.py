@@ -196,19 +196,28 @@ class UsageBuilder(Usage):
         # choices run side by side: the request's phase lasts as long as its longest
         self.prefill_seconds = _longest(timing.prefill_seconds for timing in timings)
         self.decode_seconds = _longest(timing.decode_seconds for timing in timings)
-        if self.source != "none":
-            self._complete_usage(timings)
+        if len(timings) < len(self.indexes):  # llama.cpp sends those of the first choice alone with a whole response
+            self.input_tokens = self.input_cache_hit = self.output_tokens = None
+            self.source = "none"
             return
-        prompts = timings if self.own_prompts else [last]
+        # choices of one prompt have as many input tokens each
+        own_prompts = self.own_prompts or len({timing.input_tokens for timing in timings}) > 1
+        prompts = timings if own_prompts else [last]
+        if self.source != "none":
+            self._complete_usage(timings, prompts)
+            return
         self.input_tokens = _sum(timing.input_tokens for timing in prompts)
         self.input_cache_hit = None if self.input_tokens is None else _sum(timing.cached for timing in prompts)
         self.output_tokens = _sum(timing.output for timing in timings)
         if self.input_tokens is not None or self.output_tokens is not None:
             self.source = "timings"
 
-    def _complete_usage(self, timings: list[Timing]) -> None:
+    def _complete_usage(self, timings: list[Timing], prompts: list[Timing]) -> None:
         """Add counts that the usage object lacks."""
-        if len(timings) > 1:  # llama.cpp sends a usage with each choice that counts this choice's output alone
+        if len(timings) > 1:  # llama.cpp sends a usage with each choice that counts this choice alone
+            if len(prompts) > 1:
+                self.input_tokens = _sum(timing.input_tokens for timing in prompts)
+                self.input_cache_hit = _sum(timing.cached for timing in prompts)
             self.output_tokens = max(self.output_tokens or 0, _sum(timing.output for timing in timings) or 0)
         elif self.input_cache_hit is None and timings[0].input_tokens == self.input_tokens:
             self.input_cache_hit = timings[0].cached

@@ -1,7 +1,7 @@
 """A real llama.cpp server: what is shown are its own numbers, and asking does not change what it does.
 
-MODELHOST_TEST_LLAMACPP is the URL of one that runs, MODELHOST_TEST_LLAMA_SERVER a command that starts one on the port
-that follows, with more flags after it.
+MODELHOST_TEST_LLAMA_SERVER is a command that starts one on the port that follows, with more flags after it: some tests
+restart it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from modelhost_exporter.config.http_url import ServerUrl
-from modelhost_exporter.engines.kinds import llamacpp
+from modelhost_exporter.engines.kinds import engine_kind
 from modelhost_exporter.engines.metrics import FAMILIES
 from modelhost_exporter.engines.pages import PollPolicy
 from modelhost_exporter.engines.polling.fetching import Fetcher
@@ -29,14 +29,11 @@ from tests.support.readings import readings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.real_engines.conftest import RealEngine
     from tests.support.readings import Readings
 
-RUNNING = os.environ.get("MODELHOST_TEST_LLAMACPP", "")
 COMMAND = os.environ.get("MODELHOST_TEST_LLAMA_SERVER", "")
 
-needs_running = pytest.mark.skipif(
-    not RUNNING, reason="needs a real llama.cpp server: set MODELHOST_TEST_LLAMACPP=http://127.0.0.1:18080"
-)
 needs_command = pytest.mark.skipif(
     not COMMAND, reason="needs a command to start llama.cpp's server: set MODELHOST_TEST_LLAMA_SERVER=path"
 )
@@ -60,13 +57,12 @@ def shown(watched: ServerPoller) -> Readings:
     return readings(joined(FAMILIES, [watched.parts]))
 
 
-@needs_running
-def test_numbers_are_the_server_s_own() -> None:
+def test_numbers_are_the_server_s_own(llamacpp: RealEngine) -> None:
     """Every counter is between the server's values just before and just after (others may use it meanwhile)."""
-    fetcher = Fetcher(RUNNING, {}, 10)
-    before = own_numbers(RUNNING)
-    found = llamacpp.snapshot(fetcher.get, PollPolicy("on"))
-    after = own_numbers(RUNNING)
+    fetcher = Fetcher(llamacpp.url, {}, 10)
+    before = own_numbers(llamacpp.url)
+    found = engine_kind("llamacpp").snapshot(fetcher.get, PollPolicy("on"))
+    after = own_numbers(llamacpp.url)
     fetcher.close()
     engine = found.engine
     assert engine.output_tokens is not None
@@ -80,16 +76,15 @@ def test_numbers_are_the_server_s_own() -> None:
         "tokens_predicted_seconds_total": engine.decode_seconds,
     }.items():
         assert before[name] <= value <= after[name]
-    props = json.loads(fetch(f"{RUNNING}/props"))
+    props = json.loads(fetch(f"{llamacpp.url}/props"))
     assert engine.request_capacity == props["total_slots"]
     assert [model.name for model in found.models] == [props["model_alias"]]
     assert found.models[0].context_length == props["default_generation_settings"]["n_ctx"]
 
 
-@needs_running
-def test_a_real_server_is_recognised_and_shown() -> None:
+def test_a_real_server_is_recognised_and_shown(llamacpp: RealEngine) -> None:
     """A server of unknown kind is detected and up, with its model loaded and the memory of its process."""
-    watched = watching(RUNNING)
+    watched = watching(llamacpp.url)
     read = shown(watched)
     watched.close()
     assert read["engine_up"] == {("s",): 1}

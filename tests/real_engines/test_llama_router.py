@@ -17,7 +17,7 @@ from modelhost_exporter.engines.polling.proxy_totals import Passed
 from modelhost_exporter.engines.polling.server_poller import PollDependencies, ServerPoller
 from modelhost_exporter.engines.polling.settings import PolledServer
 from modelhost_exporter.metrics.prerendered import joined
-from tests.engines.polling.test_llama_server import COMMAND, needs_command
+from tests.real_engines.test_llama_polling import COMMAND, needs_command
 from tests.support.programs import Program, fetch, free_port, running, wait_until
 from tests.support.readings import readings
 

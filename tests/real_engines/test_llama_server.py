@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -23,31 +22,30 @@ from tests.support.programs import fetch
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-LLAMACPP = os.environ.get("MODELHOST_TEST_LLAMACPP", "")
-
-pytestmark = pytest.mark.skipif(
-    not LLAMACPP,
-    reason="needs a real llama.cpp server with --metrics: set MODELHOST_TEST_LLAMACPP=http://127.0.0.1:18080",
-)
+    from tests.real_engines.conftest import RealEngine
 
 PROMPT = "Write the numbers from one to twenty in words."
 COUNTERS = ("prompt_tokens", "prompt_tokens_cached", "tokens_predicted", "prompt_seconds", "tokens_predicted_seconds")
 
 
 @pytest.fixture
-async def proxied() -> AsyncIterator[Proxied]:
+async def proxied(llamacpp: RealEngine) -> AsyncIterator[Proxied]:
     """Give a proxy in front of the real server."""
     registry = CollectorRegistry()
     server = ProxiedServer(
-        SERVER, Address("127.0.0.1", 0), (ServerUrl.from_text(LLAMACPP),), kind="llamacpp", allowed_hosts=frozenset("*")
+        SERVER,
+        Address("127.0.0.1", 0),
+        (ServerUrl.from_text(llamacpp.url),),
+        kind="llamacpp",
+        allowed_hosts=frozenset("*"),
     )
     proxy = Proxy(registry)
     yield Proxied(proxy, None, await proxy.listen(server), registry)  # type: ignore[arg-type] # there is no scripted one
     await proxy.close()
 
 
-async def _counters() -> dict[str, float]:
-    page = (await asyncio.to_thread(fetch, str(URL(LLAMACPP) / "metrics"))).decode()
+async def _counters(llamacpp: RealEngine) -> dict[str, float]:
+    page = (await asyncio.to_thread(fetch, str(URL(llamacpp.url) / "metrics"))).decode()
     return {name: float(value) for name, value in re.findall(r"^llamacpp:(\w+?)(?:_total)? (\S+)$", page, re.MULTILINE)}
 
 
@@ -67,9 +65,9 @@ def _sum(proxied: Proxied, name: str) -> float:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_chat_agrees_with_the_servers_numbers(proxied: Proxied, *, stream: bool) -> None:
+async def test_chat_agrees_with_the_servers_numbers(llamacpp: RealEngine, proxied: Proxied, *, stream: bool) -> None:
     """Tokens by cache and phase and the server's seconds are the reply's own usage and timings; its counters agree."""
-    before = await _counters()
+    before = await _counters(llamacpp)
     said = [{"role": "user", "content": PROMPT}]
     frames = await _ask(proxied, "/v1/chat/completions", model="any", messages=said, max_tokens=40, stream=stream)
     await proxied.one()
@@ -81,7 +79,7 @@ async def test_chat_agrees_with_the_servers_numbers(proxied: Proxied, *, stream:
     by_cache = {dict(labels)["cache"]: value for labels, value in proxied.samples("input_tokens_total").items()}
     assert by_cache.get("hit", 0) == timings["cache_n"]
     assert by_cache.get("miss", 0) == timings["prompt_n"]
-    after = await _counters()
+    after = await _counters(llamacpp)
     risen = {name: after[name] - before[name] for name in COUNTERS if name in after}
     assert risen["tokens_predicted"] == timings["predicted_n"]
     assert risen["prompt_tokens"] == timings["prompt_n"]
@@ -107,20 +105,20 @@ async def test_chat_agrees_with_the_servers_numbers(proxied: Proxied, *, stream:
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])
-async def test_every_dialect_counts_the_servers_tokens(
-    proxied: Proxied, path: str, members: dict[str, Any], operation: str, *, stream: bool
+async def test_every_dialect_counts_the_servers_tokens(  # noqa: PLR0913 - one for each column
+    llamacpp: RealEngine, proxied: Proxied, path: str, members: dict[str, Any], operation: str, *, stream: bool
 ) -> None:
     """In each dialect the output that the proxy counts is what the server's own counter rose by."""
-    before = await _counters()
+    before = await _counters(llamacpp)
     await _ask(proxied, path, model="any", stream=stream, **members)
     labels = await proxied.one()
     assert (labels["operation"], labels["outcome"], labels["stream"]) == (operation, "ok", str(stream).lower())
-    risen = (await _counters())["tokens_predicted"] - before["tokens_predicted"]
+    risen = (await _counters(llamacpp))["tokens_predicted"] - before["tokens_predicted"]
     assert proxied.total("output_tokens_total") == risen > 0
     assert proxied.total("request_time_to_first_token_seconds_count") == stream
 
 
-async def test_leaving_stops_the_server(proxied: Proxied) -> None:
+async def test_leaving_stops_the_server(llamacpp: RealEngine, proxied: Proxied) -> None:
     """When the client leaves a stream, the server stops computing: its slot is free soon."""
     async with Client(proxied.port) as client:
         said = {
@@ -132,6 +130,6 @@ async def test_leaving_stops_the_server(proxied: Proxied) -> None:
         await client.send(request(body=json.dumps(said).encode()))
         await proxied.until("stream_chunks_total", 3)
     async with asyncio.timeout(10):
-        while (await _counters())["requests_processing"]:  # noqa: ASYNC110 - a server's state has no event
+        while (await _counters(llamacpp))["requests_processing"]:  # noqa: ASYNC110 - a server's state has no event
             await asyncio.sleep(0.05)
     assert (await proxied.one())["outcome"] == "client_disconnect"

@@ -1,0 +1,1 @@
+"""Tests against real engines: ``pytest -m engines``, see CONTRIBUTING.md."""
