@@ -93,7 +93,7 @@ def test_a_reload_keeps_what_did_not_change(pollers: Pollers, server: StandIn) -
     pollers.watch([configured("new", server), keep])
     wait_until(lambda: up(pollers).keys() == {("keep",), ("new",)}, "the new one is up, the other gone")
     assert poller(pollers, "keep") is before
-    wait_until(lambda: len(server.asked) >= asked + 4, "the new one has asked")
+    wait_until(lambda: len(server.asked) >= asked + 3, "the new one has asked")
     wait_until(lambda: "poll-leave" not in daemon_thread.names(), "its thread has ended")
 
 
