@@ -45,6 +45,9 @@ class _Never(FrameTemplates):
     def progress(self, data: bytes) -> Progress | None:  # noqa: ARG002 - looks at nothing
         return None
 
+    def event_progress(self, event: bytes) -> Progress | None:  # noqa: ARG002 - likewise
+        return None
+
 
 class _Counting(FrameTemplates):
     """Counts the frames that matched a template."""
@@ -55,6 +58,11 @@ class _Counting(FrameTemplates):
 
     def progress(self, data: bytes) -> Progress | None:
         known = super().progress(data)
+        self.recognised += known is not None
+        return known
+
+    def event_progress(self, event: bytes) -> Progress | None:
+        known = super().event_progress(event)
         self.recognised += known is not None
         return known
 

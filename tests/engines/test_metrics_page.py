@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from modelhost_exporter.engines.label_rules import COPY, only, parts
 from modelhost_exporter.engines.metrics_page import MAX_LINE_BYTES, MAX_SAMPLES, EnginePage, parse_labels
 from modelhost_exporter.engines.pages import UnexpectedContent
 from modelhost_exporter.engines.snapshot import EngineHistogram as Buckets
@@ -19,10 +20,22 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PREFIXES = (
-    ("vllm:", "ray_vllm:", "sglang:", "sglang_", "llamacpp:", "tgi_", "litellm_", "nv_", "lmdeploy:")
-    + ("trtllm_", "mistralrs_", "te_", "localai_", "lemonade_")
+    "vllm:",
+    "ray_vllm:",
+    "sglang:",
+    "sglang_",
+    "llamacpp:",
+    "tgi_",
+    "litellm_",
+    "nv_",
+    "lmdeploy:",
+    "trtllm_",
+    "mistralrs_",
+    "te_",
+    "localai_",
+    "lemonade_",
 )
-PAGES = sorted((*CAPTURES.glob("*/metrics.prom"), *CAPTURES.glob("*/prometheus-metrics.prom")))
+PAGES = sorted(CAPTURES.glob("*/*.prom"))
 
 
 def _sorted(samples: Iterable[tuple[str, Mapping[str, str], float]]) -> list[tuple[str, list[tuple[str, str]], float]]:
@@ -30,7 +43,7 @@ def _sorted(samples: Iterable[tuple[str, Mapping[str, str], float]]) -> list[tup
     return sorted((name.removesuffix("_total"), sorted(labels.items()), value) for name, labels, value in samples)
 
 
-@pytest.mark.parametrize("file", PAGES, ids=lambda file: file.parent.name)
+@pytest.mark.parametrize("file", PAGES, ids=lambda file: f"{file.parent.name}/{file.stem}")
 def test_every_sample_is_prometheus_client_s(file: Path) -> None:
     """On every captured page, the engine's samples have the labels and values that prometheus_client parses."""
     text = file.read_text()
@@ -39,7 +52,7 @@ def test_every_sample_is_prometheus_client_s(file: Path) -> None:
         (sample.name.removeprefix(prefix), sample.labels, sample.value)
         for family in text_string_to_metric_families(text)
         for sample in family.samples
-        if sample.name.startswith(prefix)
+        if sample.name.startswith(prefix) and math.isfinite(sample.value)
     ]
     series = EnginePage(text.encode(), prefix)._series
     ours = [(name, parse_labels(labels), value) for name, of_one in series.items() for labels, value in of_one.items()]
@@ -80,17 +93,39 @@ def test_a_series_that_is_there_twice_counts_once() -> None:
     assert EnginePage(b'x:a{b="c"} 1\nx:a{b="c"} 2\nx:a 4', "x:").total("a") == 6
 
 
-def test_ranks_that_do_the_same_work_count_once() -> None:
-    """Series that differ only in replica labels count once, with the maximum; other labels distinguish series."""
+def test_copies_count_once() -> None:
+    """Series that differ only in labels of copies count once, with the maximum; other labels distinguish series."""
     lines = [
         *(f'x:a{{tp="{tp}",dp="{dp}",q="a\\"b"}} {value}' for tp, dp, value in ((0, 0, 1), (1, 0, 2), (0, 1, 4))),
         *(f'x:h_bucket{{le="{bound}",tp="{tp}"}} 3' for bound in ("1", "+Inf") for tp in (0, 1)),
         *(f'x:h_sum{{tp="{tp}"}} 5' for tp in (0, 1)),
     ]
-    page = EnginePage("\n".join(lines).encode(), "x:", copies=("tp",))
+    page = EnginePage("\n".join(lines).encode(), "x:", rules={"a": {"tp": COPY} | parts("dp"), "h": {"tp": COPY}})
     assert page.total("a") == 6
     assert page.by("q", "a") == {'a"b': 6}
     assert page.histogram("h") == Buckets(((1, 3), (math.inf, 3)), 5)
+
+
+def test_of_a_total_and_its_parts_one_counts() -> None:
+    """Series with chosen values of a label count, and those without it; an empty value is one to choose, too."""
+    lines = ['x:a{p=""} 3', 'x:a{p="0"} 1', 'x:a{p="9"} 2', "x:a 10"]
+    assert EnginePage("\n".join(lines).encode(), "x:", rules={"a": {"p": only("")}}).total("a") == 13
+    assert EnginePage("\n".join(lines).encode(), "x:", rules={"a": {"p": only("0", "9")}}).total("a") == 13
+    assert EnginePage("\n".join(lines[1:3]).encode(), "x:", rules={"a": {"p": only("")}}).total("a") is None
+
+
+def test_metrics_without_rules_are_not_read() -> None:
+    """What is not in the table of rules is left out; a histogram is there under its name without suffix."""
+    lines = ["x:a 1", "x:b 1", "x:h_sum 2", 'x:h_bucket{le="+Inf"} 1', "x:pending_count 3"]
+    page = EnginePage("\n".join(lines).encode(), "x:", rules={"a": {}, "h": {}, "pending_count": {}})
+    assert [page.total(name) for name in ("a", "b", "h_sum", "pending_count")] == [1, None, 2, 3]
+    assert page.histogram("h") is not None
+
+
+def test_sums_by_several_labels() -> None:
+    """Values of the labels are the key; a missing label is None."""
+    page = EnginePage(b'x:a{b="1",c="2",d="3"} 1\nx:a{b="1",c="2",d="4"} 2\nx:a{b="1"} 4', "x:")
+    assert page.grouped(("b", "c"), "a") == {("1", "2"): 3, ("1", None): 4}
 
 
 def test_the_first_prefix_on_the_page_counts() -> None:

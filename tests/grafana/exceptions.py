@@ -60,6 +60,10 @@ UNSHOWN = {
     "modelhost_gpu_fields_lost": "usually 0; explains a missing series",
     "modelhost_process_descriptor_limit": "process_max_fds has the limit in force",
     "modelhost_gpu_ecc_errors_lifetime_total": "errors since the driver was loaded are shown: those call for action",
+    "modelhost_engine_requests_waiting_by_reason": "parts of the waiting requests that are shown; vLLM alone has them",
+    "modelhost_engine_input_tokens_recomputed_total": "usually few, and part of the hits that are shown",
+    "modelhost_engine_external_cache_lookup_tokens_total": "only with a KV connector; its hits are among those shown",
+    "modelhost_engine_external_cache_hit_tokens_total": "only with a KV connector, and part of the hits that are shown",
     "modelhost_gpu_busy_updated_timestamp_seconds": "the age of busy_seconds, for checking its rate",
 }
 """Metrics that no dashboard queries by name."""

@@ -101,7 +101,7 @@ class StartProxied(Protocol):
     ) -> Proxied:
         """Start it with these settings.
 
-        ``environment`` is the proxy's; ``limits`` instead returns the section ``proxy`` of the configuration.
+        ``environment`` and ``listeners`` are the proxy's; ``limits`` instead returns the configuration's ``proxy``.
         """
         ...
 
@@ -136,10 +136,11 @@ async def start_proxied(caplog: pytest.LogCaptureFixture) -> AsyncIterator[Start
             registry = CollectorRegistry()
             limits = settings.pop("limits", ProxySettings)
             environment = settings.pop("environment", ProxyEnvironment(settings=limits))
+            listeners = settings.pop("listeners", ())
             url = f"http{'s' if tls else ''}://{host}:{port or upstream.port}{prefix}"
             settings = {"allowed_hosts": frozenset("*"), **settings}
             server = ProxiedServer(SERVER, Address("127.0.0.1", 0), (ServerUrl.from_text(url),), **settings)
-            proxy = Proxy(registry, environment=environment)
+            proxy = Proxy(registry, listeners, environment)
             stack.push_async_callback(proxy.close)
             started.append(Proxied(proxy, upstream, await proxy.listen(server), registry))
             return started[-1]

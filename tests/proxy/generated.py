@@ -127,6 +127,28 @@ def valid_connections(draw: st.DrawFn) -> Sent:
     return Sent(draw(st.sampled_from([b"", b"", b"", b"\r\n"])) + data, draw(_cuts))
 
 
+_CHUNK_FORMS = [
+    *[b"%x\r\n%b\r\n"] * 12,
+    *(b"%X\r\n%b\r\n", b"0%x\r\n%b\r\n", b"%x;a=b\r\n%b\r\n", b"%x \r\n%b\r\n", b"0x%x\r\n%b\r\n", b"+%x\r\n%b\r\n"),
+    *(b"%x\r\n%b", b"%x\r\n%b\r", b"%x\r\n%b\n", b"%x\n%b\n", b"%x\r\n%b\r\n\r\n", b"%x\r\n%bx\r\n", b"-%x\r\n%b\r\n"),
+    *(b"%x\r\n%b\r\n0\r\n\r\n", b"%x\r\n%b\r\n5\r\n", b"%x\r\n%b\r\n5", b"\r\n%x\r\n%b\r\n", b"5\r\n%x\r\n%b\r\n"),
+]
+
+
+@st.composite
+def responses_in_chunks(draw: st.DrawFn) -> Sent:
+    """Generate a chunked response, each of whose chunks is sent alone; some have mistakes, or more than a chunk."""
+    pieces = [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"]
+    for content, form in draw(st.lists(st.tuples(bodies, st.sampled_from(_CHUNK_FORMS)), max_size=6)):
+        size = max(0, len(content) + draw(st.sampled_from([0] * 12 + [-1, 1])))
+        pieces.append(form % (size, content))
+    pieces.append(draw(st.sampled_from([b"0\r\n\r\n"] * 4 + [b"0\r\nX-T: 1\r\n\r\n", b"0\r\n", b""])))
+    data = b"".join(pieces)
+    cuts = tuple(sum(map(len, pieces[: count + 1])) for count in range(len(pieces) - 1))
+    version = draw(st.sampled_from([b"1.1", b"1.1", b"1.0"]))
+    return Sent(data, cuts, closes=True, request=b"GET /v1/chat/completions HTTP/%b\r\nHost: a\r\n\r\n" % version)
+
+
 _cuts = st.lists(st.integers(0, 1 << 17) | st.integers(0, 200), max_size=4).map(tuple)
 
 _FRAMING_LINES = [

@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any
 import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 
-from tests.proxy.generated import Sent, hostile_connections, hostile_responses, valid_connections, valid_responses
+from tests.proxy.generated import (
+    Sent,
+    hostile_connections,
+    hostile_responses,
+    responses_in_chunks,
+    valid_connections,
+    valid_responses,
+)
 from tests.proxy.raw_peers import RawServer, ServerPeer
 from tests.proxy.reference import Message, Reader, read_requests
 from tests.proxy.upstream import always
@@ -273,3 +280,18 @@ async def test_what_the_reference_refuses_is_no_complete_response(responses: Res
         assert not got.messages
     elif got.messages:
         check_response(expected.messages[0], got.messages[0], is_http11=b"HTTP/1.1" in sent.request)
+
+
+@fuzzed(responses_in_chunks(), 150)
+async def test_chunks_that_are_received_alone_are_read_as_the_reference_reads_them(
+    responses: Responses, sent: Sent
+) -> None:
+    """They are forwarded without a parser where nothing is wrong with them; the client gets the same body."""
+    expected, got = await responses.exchange(sent)
+    if _is_502(got):
+        assert expected.error is not None
+        return
+    response = expected.messages[0]
+    check_response(response, got.messages[0], is_http11=b"HTTP/1.1" in sent.request)
+    if expected.error is None and response.is_complete:
+        assert got.messages[0].is_complete

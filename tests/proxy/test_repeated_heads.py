@@ -1,4 +1,4 @@
-"""Heads that are repeated on a connection are detected without a parser, and mean what a parser reads of them."""
+"""Repeated heads and single chunks are detected without a parser, and mean what a parser reads of them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from modelhost_exporter.proxy.headers import HeadTemplate
 from modelhost_exporter.proxy.settings import ProxySettings
 from modelhost_exporter.proxy.upstream import UpstreamConnection
 from tests.proxy.client import BrokenReply, Client, request
-from tests.proxy.dialects import ask
+from tests.proxy.dialects import DONE, EVENT_STREAM, ask, finish, token
 from tests.proxy.generated import Sent, bodies
 from tests.proxy.test_fuzzing import check_requests, fuzzed, requests
-from tests.proxy.upstream import Call, always, head, reply
+from tests.proxy.upstream import CHUNKED, LAST_CHUNK, Call, always, chunk, head, reply
 
 if TYPE_CHECKING:
     from tests.proxy.client import Reply
@@ -68,6 +68,36 @@ async def test_a_repeated_head_is_forwarded_with_its_own_length(
     assert len(set(heads)) == 1
     assert len(await proxied.observed(len(sent))) == len(sent)
     assert parsed == ["down", "up"]
+
+
+async def test_a_stream_is_parsed_only_at_its_ends(start_proxied: StartProxied, parsed: list[str]) -> None:
+    """A chunk that is received alone is forwarded as it is, and counted; so is the next one after two at once."""
+    received = asyncio.Event()
+    apart = [chunk(token(str(number))) for number in range(20)]
+    together = chunk(token("a")) + chunk(token("b"))
+    pieces = [head(EVENT_STREAM, CHUNKED), *apart, together, *apart]
+
+    async def script(call: Call) -> None:
+        await call.body()
+        for piece in pieces:
+            await call.send(piece)
+            await received.wait()
+            received.clear()
+        await call.send(chunk(finish() + DONE) + LAST_CHUNK)
+
+    proxied = await start_proxied(script)
+    async with proxied.client() as client:
+        await client.send(request(body=ask(stream=True)))
+        await client.head()
+        received.set()
+        for piece in pieces[1:]:
+            await client.exactly(piece if piece is not together else chunk(token("a") + token("b")))
+            received.set()
+        assert await client.chunk() == finish() + DONE
+        assert await client.chunk() == b""
+    assert (await proxied.one())["outcome"] == "ok"
+    assert proxied.total("stream_chunks_total") == 42
+    assert parsed == ["down", "up", "up", "up"]
 
 
 _SECOND = st.tuples(

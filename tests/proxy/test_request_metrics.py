@@ -36,6 +36,16 @@ async def _post(proxied: Proxied, body: bytes, path: str = "/v1/chat/completions
         await client.reply()
 
 
+async def test_the_answers_that_a_request_wants_are_observed(start_proxied: StartProxied) -> None:
+    """``n`` of the request, with which an engine may count its prompt; 1 for one that does not have it."""
+    seen: list[RequestObservation] = []
+    proxied = await start_proxied(always(completion()), listeners=(seen.append,))
+    await _post(proxied, ask(n=3))
+    await _post(proxied, ask())
+    await proxied.observed(2)
+    assert [observed.choices for observed in seen] == [3, 1]
+
+
 def _counts(proxied: Proxied) -> dict[str, float]:
     return {name: proxied.total(f"{name}_count") for name in STREAM_TIMES}
 

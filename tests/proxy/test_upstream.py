@@ -61,6 +61,11 @@ class Received:
         if complete:
             self.over.set()
 
+    def on_chunk(self, data: bytes, content: bytes) -> None:
+        """Collect its content."""
+        del data
+        self.body += content
+
     def on_interim_response(self, head: ResponseHead) -> None:
         """Ignore it."""
 

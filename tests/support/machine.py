@@ -235,6 +235,10 @@ def every_family_of_engines() -> Iterator[Metric]:
         speculative_draft_tokens=12,
         speculative_accepted_tokens=13,
         latencies=dict.fromkeys(get_args(Latency), latency),
+        requests_waiting_by_reason={"capacity": 2},
+        input_tokens_recomputed=14,
+        external_cache_lookup_tokens=15,
+        external_cache_hit_tokens=16,
     )
     model = Model("m", loaded=True, context_length=4096, expires=1.8e9)
     state = ModelState(model, True, 1, 2, 3e9, 1e9, 2.5, {"exclusive": 100})

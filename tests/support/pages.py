@@ -1,4 +1,8 @@
-"""Captured pages of engines, from tests/captures: a path → body mapping for each."""
+"""Captured pages of engines, from tests/captures: a path → body mapping for each.
+
+A folder may hold several states of one server: ``vllm-0.32/after`` has ``after.prom`` as its metrics, and
+``after-NAME.json`` instead of ``NAME.json`` where that exists.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +32,7 @@ PATHS = {
     "props.json": "/props",
     "readiness.json": "/health/readiness",
     "running.json": "/running",
+    "server-info.json": "/server_info",
     "slots.json": "/slots",
     "system.json": "/system",
     "v1-health.json": "/v1/health",
@@ -37,6 +42,7 @@ PATHS = {
 SERVERS = {
     "litellm": "litellm",
     "litellm-1.40": "litellm",
+    "litellm-1.95": "litellm",
     "llama-server-pages": "llamacpp",
     "llama-server-2025": "llamacpp",
     "llama-server-router": "llamacpp",
@@ -51,8 +57,12 @@ SERVERS = {
     "tgi-1.4": "tgi",
     "triton": "triton",
     "triton-2.40": "triton",
-    "vllm": "vllm",
     "vllm-0.8": "vllm",
+    "vllm-0.32/after": "vllm",
+    "vllm-0.32/api2": "vllm",
+    "vllm-0.32/dp2": "vllm",
+    "vllm-0.32/gemma": "vllm",
+    "vllm-0.32/idle": "vllm",
     "vllm-ray": "vllm",
     "docker": "docker",
     "docker-empty": "docker",
@@ -70,14 +80,21 @@ SERVERS = {
 }
 """Which folder holds a server of which kind."""
 
+_SHORT = {"vllm": "vllm-0.32/dp2"}
+"""Names for tests that want any server of a kind."""
+
 
 def pages(folder: str) -> dict[str, bytes]:
     """Return the pages of one server: path → body. LiteLLM's metrics are below a slash."""
-    found = {
-        path: (CAPTURES / folder / name).read_bytes()
-        for name, path in PATHS.items()
-        if (CAPTURES / folder / name).exists()
-    }
+    folder = _SHORT.get(folder, folder)
+    name, _, state = folder.partition("/")
+    own = {"metrics.prom": f"{state}.prom"}
+    found: dict[str, bytes] = {}
+    for page, path in PATHS.items():
+        files = ([own.get(page, f"{state}-{page}")] if state else []) + [page]
+        present = [CAPTURES / name / file for file in files if (CAPTURES / name / file).exists()]
+        if present:
+            found[path] = present[0].read_bytes()
     if SERVERS[folder] == "litellm" and "/metrics" in found:
         found["/metrics/"] = found.pop("/metrics")
     return found

@@ -21,6 +21,8 @@ class Call:
     model: str | None
     stream: bool
     """Whether the response is a stream, with the dialect's default applied (Ollama streams by default)."""
+    choices: int = 1
+    """Answers to each prompt that the request wants (``n``)."""
 
 
 class Progress(NamedTuple):

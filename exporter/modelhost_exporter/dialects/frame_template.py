@@ -23,8 +23,8 @@ class FrameTemplates:
     """The template of the latest parsed frame; disabled after many frames that do not match."""
 
     def __init__(self) -> None:
-        self._before = b""
-        self._after = b""
+        self._before = self._event_before = b""
+        self._after = self._event_after = b""
         self._progress: Progress | None = None
         self._misses = 0
 
@@ -41,6 +41,19 @@ class FrameTemplates:
             return self._progress
         return None
 
+    def event_progress(self, event: bytes) -> Progress | None:
+        """Return the same for a whole event of one data line, so that it need not be split into lines either."""
+        before, after = self._event_before, self._event_after
+        if (
+            self._progress is not None
+            and event.startswith(before)
+            and event.endswith(after)
+            and _plain(event, len(before), len(event) - len(after))
+        ):
+            self._misses = 0
+            return self._progress
+        return None
+
     def learn(self, data: bytes, progress: Progress) -> None:
         """Make a parsed frame the template if it contained one token."""
         if progress.chunks != 1 or self._misses > _MAX_MISSES:
@@ -51,3 +64,4 @@ class FrameTemplates:
             self._progress = None
             return
         self._before, self._after, self._progress = data[: found.start(1)], data[found.end(1) :], progress
+        self._event_before, self._event_after = b"data: " + self._before, self._after + b"\n\n"

@@ -20,6 +20,7 @@ class Lines:
         self._too_long = False
 
     error_event = False
+    is_between_events = False
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """Return the lines that end in these bytes."""

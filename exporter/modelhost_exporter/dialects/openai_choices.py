@@ -14,11 +14,20 @@ if TYPE_CHECKING:
 
     Token = Callable[[UsageBuilder, Mapping[str, object]], Progress]
 
+_MAX_CHOICES = 4096  # more than any server grants
+
 
 def call(body: bytes) -> Call | None:
-    """Parse a request body: model and stream; None when it is not a JSON object."""
+    """Parse a request body: model, stream and n; None when it is not a JSON object."""
     members = request(body)
-    return None if members is None else Call(model_name(members.get("model")), members.get("stream") is True)
+    if members is None:
+        return None
+    return Call(model_name(members.get("model")), members.get("stream") is True, _choices(members.get("n")))
+
+
+def _choices(n: object) -> int:
+    """Return the number of answers that a request wants; servers reject what is no such number."""
+    return n if isinstance(n, int) and not isinstance(n, bool) and 1 <= n <= _MAX_CHOICES else 1
 
 
 class ChoicesReader:

@@ -52,6 +52,11 @@ class Framing(Protocol):
         """Whether the framing itself reported an error."""
         ...
 
+    @property
+    def is_between_events(self) -> bool:
+        """Whether the bytes that follow begin a server-sent event."""
+        ...
+
     def feed(self, chunk: bytes) -> list[bytes]:
         """Return the frames that end in these bytes."""
         ...
@@ -91,6 +96,10 @@ class StreamReply:
         """Parse the next bytes, split anywhere."""
         if self._usage is not None:
             return NOTHING
+        if self._framing.is_between_events:
+            known = self._repeats.event_progress(chunk)
+            if known is not None:
+                return known
         total = NOTHING
         for data in self._framing.feed(chunk):
             progress = self._frame(data)

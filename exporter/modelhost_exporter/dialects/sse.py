@@ -32,11 +32,18 @@ class EventStream:
         self._skipping = False
         self._after_cr = False
         self._started = False
+        self.is_between_events = False
+        """Whether the bytes that follow begin an event, and are not the first of the stream."""
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """Return the data of the events that end in these bytes."""
-        if self._is_between_events and _is_one_data_line(chunk) and len(chunk) <= self._limit:
+        if self.is_between_events and _is_one_data_line(chunk) and len(chunk) <= self._limit:
             return [chunk[6:-2]]  # as nearly every read of a stream: half the price of the general way
+        events = self._feed(chunk)
+        self.is_between_events = self._started and not (self._line or self._data or self._skipping or self._after_cr)
+        return events
+
+    def _feed(self, chunk: bytes) -> list[bytes]:
         if self._after_cr and chunk:
             self._after_cr = False
             chunk = chunk.removeprefix(b"\n")
@@ -61,10 +68,6 @@ class EventStream:
         self._end_line(b"", events)
         self._end_line(b"", events)
         return events
-
-    @property
-    def _is_between_events(self) -> bool:
-        return self._started and not (self._line or self._data or self._skipping or self._after_cr)
 
     def _hold(self, piece: bytes) -> None:
         if self._size + len(self._line) + len(piece) > self._limit:

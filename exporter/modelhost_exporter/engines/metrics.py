@@ -87,15 +87,46 @@ _GAUGES = {
         combine="sum",
     ),
 }
+WAITING_BY_REASON = gauge(
+    "engine_requests_waiting_by_reason",
+    "Requests in the engine's queue by reason.",
+    *_OF_ENGINE,
+    "reason",
+    note=(
+        "Parts of `modelhost_engine_requests_waiting`. vLLM: capacity, deferred (for an adapter, a transfer of KV "
+        "cache or another transient reason), other."
+    ),
+    combine="sum",
+)
 INPUT_TOKENS = counter(
     "engine_input_tokens",
-    "Input tokens by cache result: hit, miss or unknown.",
+    "Input tokens by cache result: hit, miss, write or unknown.",
     *_OF_ENGINE,
     "cache",
     note="Disjoint; unknown where the engine does not report it.",
     combine="sum",
 )
 _COUNTERS = {
+    "input_tokens_recomputed": counter(
+        "engine_input_tokens_recomputed",
+        "Input tokens that were found in a cache and computed again nevertheless.",
+        *_OF_ENGINE,
+        note="Part of the hits.",
+        combine="sum",
+    ),
+    "external_cache_lookup_tokens": counter(
+        "engine_external_cache_lookup_tokens",
+        "Input tokens that were looked up in a KV cache outside the engine.",
+        *_OF_ENGINE,
+        note="Of a KV connector: on the host, on disk, or shared by several engines.",
+        combine="sum",
+    ),
+    "external_cache_hit_tokens": counter(
+        "engine_external_cache_hit_tokens",
+        "Input tokens that were found in a KV cache outside the engine.",
+        *_OF_ENGINE,
+        combine="sum",
+    ),
     "output_tokens": counter(
         "engine_output_tokens",
         "Output tokens as the engine counts them.",
@@ -135,7 +166,10 @@ FINISHED = counter(
     "Finished requests by reason.",
     *_OF_ENGINE,
     "finish_reason",
-    note="stop, length, abort, error, other; unknown where the engine does not report it.",
+    note=(
+        "stop, length, abort, error, other; unknown where the engine does not report it. Requests that the engine "
+        "refused are missing; what counts as a request differs between engines (docs/engines.md)."
+    ),
     combine="sum",
 )
 _LATENCIES: Mapping[Latency, Family] = {
@@ -291,7 +325,7 @@ PROBE_DURATION = histogram(
 FAMILIES = (
     *(UP, INFO, POLL_DURATION, LAST_SUCCESS, POLL_FAILURES, UNPROXIED),
     *_GAUGES.values(),
-    *(INPUT_TOKENS, *_COUNTERS.values(), FINISHED),
+    *(WAITING_BY_REASON, INPUT_TOKENS, *_COUNTERS.values(), FINISHED),
     *_LATENCIES.values(),
     *(MODEL_INFO, LOADED, MEMORY, CONTEXT, EXPIRES, LOADS, UNLOADS, LOAD_DURATION, ENERGY),
     *(COLD_STARTS, COLD_TTFT, PROBES, PROBE_DURATION),
@@ -356,6 +390,8 @@ def families(state: ServerState) -> Iterator[Metric]:
 def _of_engine(key: EngineKey, engine: Engine) -> Iterator[Metric]:
     for field_name, family in (_GAUGES | _COUNTERS).items():
         yield from family.by([(key, getattr(engine, field_name))])
+    waiting = engine.requests_waiting_by_reason
+    yield from WAITING_BY_REASON.by(((*key, reason), value) for reason, value in waiting.items())
     yield from INPUT_TOKENS.by(((*key, cache), value) for cache, value in engine.input_tokens.items())
     yield from FINISHED.by(((*key, reason), value) for reason, value in engine.requests_finished.items())
     for latency, family in _LATENCIES.items():

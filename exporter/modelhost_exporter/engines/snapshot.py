@@ -32,6 +32,10 @@ class EngineHistogram:
         """All observations."""
         return self.buckets[-1][1]
 
+    def in_seconds(self, units: float) -> EngineHistogram:
+        """Return a histogram in seconds of one in a smaller unit, of which a second has so many."""
+        return EngineHistogram(tuple((bound / units, count) for bound, count in self.buckets), self.sum / units)
+
 
 @dataclass(frozen=True)
 class Engine:
@@ -43,7 +47,7 @@ class Engine:
     kv_cache_usage_ratio: float | None = None
     kv_cache_capacity_tokens: float | None = None
     input_tokens: Mapping[str, float] = field(default_factory=dict)
-    """By cache: hit, miss, unknown (disjoint)."""
+    """By cache: hit, miss, write, unknown (disjoint)."""
     output_tokens: float | None = None
     prefill_seconds: float | None = None
     decode_seconds: float | None = None
@@ -54,6 +58,12 @@ class Engine:
     speculative_draft_tokens: float | None = None
     speculative_accepted_tokens: float | None = None
     latencies: Mapping[Latency, EngineHistogram] = field(default_factory=dict)
+    requests_waiting_by_reason: Mapping[str, float] = field(default_factory=dict)
+    """Parts of ``requests_waiting``, by the engine's own reasons."""
+    input_tokens_recomputed: float | None = None
+    """Of the input tokens that were found in a cache, those that were computed again nevertheless."""
+    external_cache_lookup_tokens: float | None = None
+    external_cache_hit_tokens: float | None = None
 
     @property
     def tokens(self) -> float | None:
@@ -61,6 +71,13 @@ class Engine:
         if self.output_tokens is None:
             return None
         return self.output_tokens + sum(self.input_tokens.values())
+
+
+PromptCount = Literal["once", "per_choice", "per_choice_and_prefix"]
+"""How often an engine counts the tokens of one prompt to which a request wants several answers (``n``).
+
+The last is an engine that computes the common prompt first, as a request of its own.
+"""
 
 
 @dataclass(frozen=True)
@@ -105,6 +122,7 @@ class ServerSnapshot:
     """
     loads_on_request: Literal["never", "by_name", "by_any_name"] = "never"
     """Whether a request may find its model not loaded, and which it then loads: that of its name, or the only one."""
+    prompt_count: PromptCount = "once"
 
     @cached_property
     def model_names(self) -> frozenset[str]:

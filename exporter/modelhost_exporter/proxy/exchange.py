@@ -401,6 +401,19 @@ class Exchange:
         except Exception as error:  # noqa: BLE001 - reported to the client and the log
             self._fail_internally(error)
 
+    def on_chunk(self, data: bytes, content: bytes) -> None:
+        """Forward a chunk of a response as it was received, where that is possible, then parse its content."""
+        if self._filter is not None or not self._writes_chunks:
+            self.on_response(None, content, complete=False)
+            return
+        self._active_at = at = perf_counter()
+        try:
+            self._client.write(data)
+            if self._observer.on_chunk(content, at):
+                self._parse_later()
+        except Exception as error:  # noqa: BLE001 - reported to the client and the log
+            self._fail_internally(error)
+
     def _is_handled_otherwise(self, head: ResponseHead) -> bool:
         """Begin to relay a WebSocket, or send the request again; return whether the head asked for either."""
         if head.status == _SWITCHING:

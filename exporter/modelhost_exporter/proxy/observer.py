@@ -114,6 +114,12 @@ class Observer:
         """Note how long a part of the response stayed in the proxy."""
         self._longest_delay = max(self._longest_delay, seconds)
 
+    def on_chunk(self, content: bytes, at: float) -> bool:
+        """Note the delay of a chunk that was received and forwarded as it is, and parse it likewise."""
+        delay = perf_counter() - at
+        self._longest_delay = max(self._longest_delay, delay)
+        return self.on_response_data(content, at)
+
     def on_response_data(self, piece: bytes, at: float) -> bool:
         """Parse a first part of a piece of the response that was forwarded; ``at`` is when it was received.
 
@@ -262,4 +268,5 @@ class Observer:
             chunks=clock.chunks,
             decode_seconds=clock.decode_seconds,
             is_parsed=parser is None or not parser.is_blind,
+            choices=self._call.choices if self._call is not None else 1,
         )

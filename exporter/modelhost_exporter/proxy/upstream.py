@@ -70,6 +70,10 @@ class Receiver(Protocol):
         """Process what one read contained of a response: its head, a part of its body, its end."""
         ...
 
+    def on_chunk(self, data: bytes, content: bytes) -> None:
+        """Process a chunk of a response that one read contained: as it was received, and its content."""
+        ...
+
     def on_interim_response(self, head: ResponseHead) -> None:
         """Process an interim response."""
         ...
@@ -125,6 +129,7 @@ class UpstreamConnection(asyncio.Protocol):
         """Whether any byte of the response was received."""
         self._head_bytes = 0  # received since the last part of a body: of heads, trailers and chunk extensions
         self._interim = 0
+        self._is_between_chunks = False  # llhttp expects the size of the next one
         self._latest: tuple[HeadTemplate, ResponseHead] | None = None  # which may be repeated
         self._reset_message()
 
@@ -159,7 +164,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._is_head_request = is_head_request
         self.has_responded = False
         self._head_bytes = self._interim = 0
-        self._reads_until_close = False
+        self._reads_until_close = self._is_between_chunks = False
 
     def write(self, data: bytes) -> None:
         """Send bytes of the request."""
@@ -257,6 +262,11 @@ class UpstreamConnection(asyncio.Protocol):
         if self._upgraded:
             receiver.on_upgraded_data(data)
             return
+        if self._is_between_chunks:  # most reads of a stream are one chunk
+            content = one_chunk(data)
+            if content is not None:
+                receiver.on_chunk(data, content)
+                return
         is_first, self.has_responded = not self.has_responded, True
         if not (is_first and self._repeats(receiver, data)):
             self._parse(receiver, parser, data, is_first=is_first)
@@ -291,6 +301,7 @@ class UpstreamConnection(asyncio.Protocol):
     def _parse(self, receiver: Receiver, parser: httptools.HttpResponseParser, data: bytes, *, is_first: bool) -> None:
         """Parse bytes and deliver what they contained."""
         malformed, rest = False, b""
+        self._is_between_chunks = False
         self._head_bytes += len(data)
         try:
             parser.feed_data(data)
@@ -302,6 +313,8 @@ class UpstreamConnection(asyncio.Protocol):
             self._surplus = True
         if self._head_bytes > _MAX_HEAD_BYTES or len(self._fields) > _MAX_FIELDS:
             malformed = True
+        # a size that is not complete is no event of llhttp, but then these bytes do not end with a line
+        self._is_between_chunks = self._is_between_chunks and not malformed and data.endswith(b"\r\n")
         if self._heads or self._complete or malformed or rest:
             if is_first and self._complete and not malformed:
                 self._learn(data)
@@ -379,6 +392,15 @@ class UpstreamConnection(asyncio.Protocol):
         self._keeps_alive = parser.should_keep_alive()
         self._reads_until_close = not (chunked or length or bodiless)
         self._complete = self._is_head_request
+        self._is_between_chunks = chunked and not bodiless
+
+    def on_chunk_header(self) -> None:
+        """Note the size of a chunk."""
+        self._is_between_chunks = False
+
+    def on_chunk_complete(self) -> None:
+        """Note the end of a chunk."""
+        self._is_between_chunks = not self._complete
 
     def on_body(self, piece: bytes) -> None:
         """Collect a part of the body."""
@@ -392,6 +414,7 @@ class UpstreamConnection(asyncio.Protocol):
         """Note the end of a message, unless it is an interim response."""
         if self._has_head:
             self._complete = True
+            self._is_between_chunks = False
 
 
 class Upstream:
@@ -531,6 +554,14 @@ class Upstream:
             pending = self._looking_up = call(partial(self._look_up_name, *self._address))
             pending.add_done_callback(asyncio.Future.exception)  # nobody may be waiting for it any more
         return await asyncio.shield(pending)
+
+
+def one_chunk(data: bytes) -> bytes | None:
+    """Return the content of bytes that are one chunk with a size as this proxy writes it; None for all others."""
+    end = data.find(b"\r\n", 1, 12)
+    content = data[end + 2 : -2]
+    is_one = end > 0 and bool(content) and data.endswith(b"\r\n") and data[:end] == b"%x" % len(content)
+    return content if is_one else None
 
 
 def _is_valid(status: int, version: str, *, chunked: bool, length: bool) -> bool:

@@ -93,3 +93,5 @@ class RequestObservation(NamedTuple):
     """From the first chunk with tokens to the last; None without two of them."""
     is_parsed: bool = True
     """Whether the response could be parsed; without that no objective applies."""
+    choices: int = 1
+    """Answers to each prompt that the request wants (``n``)."""

@@ -7,21 +7,34 @@ from typing import Any
 import pytest
 
 MODELS: dict[str, list[dict[str, Any]]] = {
-    "vllm": [{"name": "Qwen/Qwen3-8B", "loaded": True, "context_length": 40960}],
+    "vllm-0.8": [{"name": "Qwen/Qwen3-8B", "loaded": True, "context_length": 40960}],
+    "vllm-ray": [{"name": "Qwen/Qwen3-8B", "loaded": True, "context_length": 40960}],
     "sglang": [{"name": "Qwen/Qwen3-8B", "loaded": True, "context_length": 32768, "load_seconds": 12.5}],
     "sglang-0.4": [{"name": "Qwen/Qwen3-8B", "loaded": True}],
-    "llama-server-pages": [
-        {
-            "name": "gemma-3-270m",
-            "loaded": True,
-            "quantization": "Q4_K - Medium",
-            "parameters": "268M",
-            "format": "gguf",
-            "context_length": 1024,
-        }
-    ],
     "llama-server-2025": [
         {"name": "models/llama.gguf", "loaded": True, "parameters": "8.03B", "format": "gguf", "context_length": 2048}
+    ],
+    "llama-server-router": [
+        {
+            "name": "org/big:Q4_K_M",
+            "aliases": ("big",),
+            "loaded": True,
+            "quantization": "Q4_K - Medium",
+            "parameters": "7.24B",
+            "format": "gguf",
+            "context_length": 8192,
+        },
+        {
+            "name": "small",
+            "loaded": True,
+            "quantization": "Q8_0",
+            "parameters": "268M",
+            "format": "gguf",
+            "context_length": 4096,
+        },
+        {"name": "asleep", "loaded": False, "asleep": True, "format": "gguf"},
+        {"name": "cold", "loaded": False, "format": "gguf"},
+        {"name": "broken", "loaded": False, "format": "gguf"},
     ],
     "ollama": [
         {
@@ -110,7 +123,9 @@ MODELS: dict[str, list[dict[str, Any]]] = {
         },
     ],
     "litellm": [{"name": "gpt-oss-20b"}, {"name": "claude-x"}],
-    "triton": [{"name": "tensorrt_llm"}, {"name": "ensemble"}],
+    "litellm-1.40": [{"name": "gpt-oss-20b"}],
+    "triton": [{"name": "tensorrt_llm", "load_seconds": 21.5}, {"name": "ensemble", "load_seconds": 0.002}],
+    "triton-2.40": [{"name": "tensorrt_llm"}, {"name": "ensemble"}],
     "openai": [{"name": "model-a"}, {"name": "model-b"}],
     "lmdeploy": [{"name": "Qwen/Qwen3-8B", "loaded": True}],
     "trtllm": [{"name": "Qwen3-8B", "loaded": True}],
@@ -168,15 +183,14 @@ MODELS: dict[str, list[dict[str, Any]]] = {
     "docker-empty": [],
 }
 VERSIONS = {
-    "vllm": "0.30.0",
     "vllm-0.8": "0.8.5",
     "ollama": "0.13.5",
     "tgi": "3.3.7",
     "litellm": "1.80.5",
     "triton": "2.62.0",
-    "llama-server-pages": "b0-unknown",
     "llama-server-router": "b9157-dd56a7377",
-    "sglang": "",
+    "sglang": "0.5.17",
+    "sglang-0.4": "",
     "docker": "v1.2.6",
     "koboldcpp": "1.113.1",
     "lemonade": "11.7.0",

@@ -5,10 +5,25 @@ import pytest
 from modelhost_exporter.engines import kinds
 from modelhost_exporter.engines.pages import PollPolicy
 from modelhost_exporter.engines.snapshot import Engine
-from tests.engines.kinds.captured import said, snapshot
+from tests.engines.kinds.captured import polled, said, snapshot
 from tests.engines.kinds.expected_engines import ENGINES
+from tests.engines.kinds.expected_families import FAMILIES
 from tests.engines.kinds.expected_models import MODELS, VERSIONS
 from tests.support.pages import SERVERS, pages
+
+
+def test_every_capture_has_expected_values() -> None:
+    """Each captured server is compared as a whole: a real one by what a poll shows, a written one by its snapshot."""
+    assert SERVERS.keys() == FAMILIES.keys() | (ENGINES.keys() & MODELS.keys())
+    assert not FAMILIES.keys() & ENGINES.keys()
+
+
+@pytest.mark.parametrize("folder", FAMILIES)
+def test_every_sample_of_a_poll(folder: str) -> None:
+    """A poll of a real server's pages shows these samples of all families, and no others."""
+    shown, expected = polled(folder), FAMILIES[folder]
+    assert sorted(shown) == sorted(expected)
+    assert shown == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("folder", ENGINES)
@@ -27,13 +42,6 @@ def test_models(folder: str) -> None:
 def test_version(folder: str) -> None:
     """The version is the one that the server reports."""
     assert snapshot(folder).version == VERSIONS[folder]
-
-
-def test_a_prefix_of_ray_changes_nothing() -> None:
-    """Metrics named ray_vllm: are read like vLLM's own (here of one engine of two)."""
-    ray, one = said(snapshot("vllm-ray").engine), said(snapshot("vllm").engine)
-    assert ray.keys() == one.keys()
-    assert ray["output_tokens"] == 2000
 
 
 @pytest.mark.parametrize("folder", SERVERS)

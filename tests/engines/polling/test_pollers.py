@@ -93,7 +93,7 @@ def test_a_reload_keeps_what_did_not_change(pollers: Pollers, server: StandIn) -
     pollers.watch([configured("new", server), keep])
     wait_until(lambda: up(pollers).keys() == {("keep",), ("new",)}, "the new one is up, the other gone")
     assert poller(pollers, "keep") is before
-    wait_until(lambda: len(server.asked) >= asked + 3, "the new one has asked")
+    wait_until(lambda: len(server.asked) > asked, "the new one has asked")
     wait_until(lambda: "poll-leave" not in daemon_thread.names(), "its thread has ended")
 
 
@@ -391,7 +391,7 @@ def test_the_engine_of_a_server_is_that_of_all_replicas(schedule: OncePolled, se
     other.pages = dict(pages("vllm"))
     pollers.watch(replicas(server, other))
     assert pollers.kind_of("r") is None
-    assert pollers.is_listed("r", "Qwen/Qwen3-8B")
+    assert pollers.is_listed("r", "tiny")
 
 
 def test_a_cold_start_with_replicas(schedule: OncePolled, server: StandIn, other: StandIn) -> None:
@@ -414,8 +414,8 @@ def test_unproxied_tokens_are_those_of_all_replicas(schedule: OncePolled) -> Non
         pollers = Pollers(CollectorRegistry(), schedule=schedule)
         pollers.watch(replicas(one, two, dead), {"r"})
         served = pages("vllm")["/metrics"]
-        one.pages["/metrics"] = served.replace(b"2000.0", b"2300.0")
-        two.pages["/metrics"] = served.replace(b"2000.0", b"2100.0")
+        one.pages["/metrics"] = served.replace(b" 376.0\n", b" 676.0\n")
+        two.pages["/metrics"] = served.replace(b" 376.0\n", b" 476.0\n")
         pollers.note_request(observed("m", 1.0, server="r", tokens=Tokens(100, output=200)))
         for watch in pollers._by_name["r"]:
             watch.poll()
@@ -435,6 +435,6 @@ def test_the_share_is_unknown_where_a_replica_counts_no_tokens(schedule: OncePol
     with standing_in(pages("vllm")) as counting:
         pollers = Pollers(CollectorRegistry(), schedule=schedule)
         pollers.watch(replicas(counting, server), {"r"})
-        counting.pages["/metrics"] = pages("vllm")["/metrics"].replace(b"2000.0", b"2100.0")
+        counting.pages["/metrics"] = pages("vllm")["/metrics"].replace(b" 376.0\n", b" 476.0\n")
         pollers._by_name["r"][0].poll()
         assert "engine_unproxied_tokens_ratio" not in read(pollers)

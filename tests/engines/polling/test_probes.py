@@ -69,7 +69,7 @@ def test_a_server_whose_models_are_not_known_any_more_is_not_probed(server: Stan
 def test_an_engine_that_loads_nothing_is_probed_though_it_hides_its_models() -> None:
     """A running vLLM always has its model loaded: a probe shows whether it still responds."""
     with standing_in({**pages("vllm"), CHAT: GOOD}) as stand_in:
-        assert probed(stand_in, then_gone=True)["probes_total"] == {("s", "Qwen/Qwen3-8B", "ok"): 1}
+        assert probed(stand_in, then_gone=True)["probes_total"] == {("s", "tiny", "ok"): 1}
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from modelhost_exporter.engines.polling.proxy_totals import (
     ProxyTotals,
     ProxyTraffic,
     RecentTokens,
+    RepeatedPrompts,
     SentToReplica,
     TokenTotals,
     unproxied_ratio,
@@ -41,6 +42,22 @@ def test_totals_are_counted_by_server() -> None:
     assert counts.of("a") == Passed(45, {"m": 2, "n": 1}, {"m": 1})
     assert counts.of("b") == Passed(15, {"m": 1}, {})
     assert counts.of("c") == Passed()
+
+
+def test_prompts_of_several_answers_are_counted_as_the_engine_counts_them() -> None:
+    """A prompt that gets three answers passes once: vLLM counts it three times, SGLang once more for the prefix."""
+    counts = ProxyTotals(CollectorRegistry())
+    counts.add(observed(tokens=Tokens(100, output=60)))
+    assert counts.of("a").prompts is None
+    counts.add(observed(tokens=Tokens(123, output=60))._replace(choices=3))
+    counts.add(observed(tokens=Tokens(7, output=4))._replace(choices=2))
+    counts.add(observed(tokens=Tokens())._replace(choices=2))
+    passed = counts.of("a")
+    assert passed.prompts == RepeatedPrompts(130, 253)
+    assert [passed.tokens_as_counted(count) for count in ("once", "per_choice", "per_choice_and_prefix")] == [
+        *(354, 354 + 2 * 123 + 7, 354 + 3 * 123 + 2 * 7)
+    ]
+    assert Passed(5).tokens_as_counted("per_choice") == 5
 
 
 def test_requests_in_progress_are_read_once_for_all_servers() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from modelhost_exporter.demo.page_formats import histogram_lines, model_list, sample_lines
+from modelhost_exporter.demo.page_formats import histogram_lines, json_page, model_list, sample_lines
 from modelhost_exporter.demo.specs import GIB, ModelSpec, ServerSpec
 
 if TYPE_CHECKING:
@@ -54,7 +54,6 @@ def _metrics(engine: SimulatedEngine, at: float) -> bytes:
     values = {
         "num_running_reqs": engine.running(at),
         "num_queue_reqs": engine.waiting(at),
-        "max_running_requests": engine.spec.capacity,
         "token_usage": engine.kv_tokens(at) / engine.spec.kv_tokens,
         "max_total_num_tokens": engine.spec.kv_tokens,
         "prompt_tokens_total": tally.prompt_hit + tally.prompt_miss,
@@ -63,15 +62,21 @@ def _metrics(engine: SimulatedEngine, at: float) -> bytes:
         "num_requests_total": tally.finished.total(),
         "num_aborted_requests_total": tally.finished["abort"],
         "num_retracted_requests_total": tally.preemptions,
-        "engine_load_weights_time": engine.models[0].load_seconds,
     }
     lines = sample_lines("sglang:", labels, values.items())
+    lines.append(f'sglang:startup_time_seconds{{{labels},phase="load_weight"}} {engine.models[0].load_seconds}\n')
     for latency, name in _LATENCIES.items():
         lines += histogram_lines(f"sglang:{name}", labels, tally.latencies[latency])
     return "".join(lines).encode()
 
 
+def _info(engine: SimulatedEngine, _at: float) -> bytes:
+    state = {"effective_max_running_requests_per_dp": engine.spec.capacity}
+    return json_page({"version": engine.spec.version, "internal_states": [state]})
+
+
 PAGES: Mapping[str, Callable[[SimulatedEngine, float], bytes]] = {
     "/v1/models": model_list("sglang"),
+    "/server_info": _info,
     "/metrics": _metrics,
 }

@@ -46,9 +46,9 @@ def _metrics(engine: SimulatedEngine, at: float) -> bytes:
         "request_input_length_sum": tally.prompt_hit + tally.prompt_miss,
         "request_generated_tokens_sum": tally.generated,
         "request_success": tally.finished["stop"] + tally.finished["length"],
-        "request_failure": tally.finished["error"],
     }
     lines = sample_lines("tgi_", "", values.items())
+    lines.append(f'tgi_request_failure{{err="generation"}} {tally.finished["error"]}\n')
     lines += histogram_lines("tgi_request_duration", "", tally.latencies["duration"])
     return "".join(lines).encode()
 

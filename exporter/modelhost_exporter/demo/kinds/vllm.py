@@ -41,6 +41,7 @@ MODELS = (
 INCIDENTS: tuple[tuple[Kind, float, float], ...] = (("queue_growing", 10, 23),)
 
 _BLOCK_TOKENS = 16
+_PROMPT_TOKENS = 1400
 _LATENCIES = {
     "ttft": "time_to_first_token_seconds",
     "inter_token": "inter_token_latency_seconds",
@@ -61,6 +62,9 @@ def _metrics(engine: SimulatedEngine, at: float) -> bytes:
         "kv_cache_usage_perc": engine.kv_tokens(at) / engine.spec.kv_tokens,
         "prompt_tokens_total": tally.prompt_hit + tally.prompt_miss,
         "prompt_tokens_cached_total": tally.prompt_hit,
+        "prompt_tokens_recomputed_total": tally.prompt_hit // _PROMPT_TOKENS,
+        "external_prefix_cache_queries_total": tally.prompt_miss,
+        "external_prefix_cache_hits_total": 0,
         "generation_tokens_total": tally.generated,
         "num_preemptions_total": tally.preemptions,
         "spec_decode_num_drafts_total": tally.drafts,
@@ -69,6 +73,8 @@ def _metrics(engine: SimulatedEngine, at: float) -> bytes:
     }
     blocks = f'block_size="{_BLOCK_TOKENS}",num_gpu_blocks="{engine.spec.kv_tokens // _BLOCK_TOKENS}"'
     lines = [*sample_lines("vllm:", labels, values.items()), f"vllm:cache_config_info{{{blocks}}} 1\n"]
+    for waiting, requests in (("capacity", engine.waiting(at)), ("deferred", 0)):
+        lines.append(f'vllm:num_requests_waiting_by_reason{{{labels},reason="{waiting}"}} {requests}\n')
     for reason, count in tally.finished.items():
         lines.append(f'vllm:request_success_total{{{labels},finished_reason="{reason}"}} {count}\n')
     for latency, name in _LATENCIES.items():

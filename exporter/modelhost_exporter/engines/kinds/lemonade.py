@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from modelhost_exporter.engines.label_rules import each, parts
 from modelhost_exporter.engines.metrics_page import EnginePage
 from modelhost_exporter.engines.pages import (
     FREE,
@@ -28,6 +29,13 @@ PROGRAMS = ("lemonade", "lemond")
 PRIORITY = 100
 ACCEPTS_INCLUDE_USAGE = True
 
+_RULES = {
+    **each(("prompt_tokens_total", "output_tokens_total", "requests_total"), parts()),  # of the whole server
+    **each(
+        ("llamacpp_requests_processing", "llamacpp_requests_deferred"),
+        parts("checkpoint", "device", "model_name", "recipe", "type"),  # those of the loaded model
+    ),
+}
 _UNLOADED = ("loading", "evicting", "unloaded", "downsized")
 
 
@@ -47,7 +55,7 @@ def snapshot(fetch: Fetch, care: PollPolicy = FREE) -> ServerSnapshot:
         if text(entry.get("status")) not in _UNLOADED
     }
     models = tuple(_model(entry, loaded=entry["id"] in loaded) for entry in listed_models(fetch))
-    metrics = EnginePage(page(fetch, "/metrics") if care.metrics != "off" else b"", "lemonade_")
+    metrics = EnginePage(page(fetch, "/metrics") if care.metrics != "off" else b"", "lemonade_", rules=_RULES)
     engine = _engine(metrics, len(loaded))
     return ServerSnapshot("lemonade", text(health.get("version")), models, engine, loads_on_request="by_name")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from modelhost_exporter.engines.label_rules import each, parts
 from modelhost_exporter.engines.metrics_page import EnginePage
 from modelhost_exporter.engines.pages import (
     FREE,
@@ -26,6 +27,18 @@ PROGRAMS = ("lmdeploy",)
 PRIORITY = 40
 ACCEPTS_INCLUDE_USAGE = True
 
+_RULES = each(
+    (
+        *("num_requests_running", "num_requests_waiting", "num_api_requests_waiting", "gpu_cache_usage_perc"),
+        *("num_requests_succeeded", "num_requests_failed", "prompt_tokens_total", "generation_tokens_total"),
+        *("request_prompt_tokens", "cached_tokens_total", "time_to_first_token_seconds", "iter_token_latency"),
+        *("spec_decode_num_drafts_total", "spec_decode_num_draft_tokens_total"),
+        *("spec_decode_num_accepted_tokens_total", "e2e_request_latency_seconds", "request_queue_time_seconds"),
+        *("request_prefill_time_seconds", "request_decode_time_seconds"),
+    ),
+    parts("engine", "model_name"),  # engine: the rank of a data-parallel engine
+)
+
 
 def detect(fetch: Fetch) -> bool:
     """Return whether the owner of its models is LMDeploy."""
@@ -36,7 +49,7 @@ def snapshot(fetch: Fetch, care: PollPolicy = FREE) -> ServerSnapshot:
     """Return LMDeploy's state."""
     awake = optional_object(fetch, "/is_sleeping").get("is_sleeping") is not True
     models = tuple(Model(entry["id"], loaded=awake) for entry in listed_models(fetch))
-    metrics = EnginePage(page(fetch, "/metrics") if care.metrics != "off" else b"", "lmdeploy:")
+    metrics = EnginePage(page(fetch, "/metrics") if care.metrics != "off" else b"", "lmdeploy:", rules=_RULES)
     return ServerSnapshot("lmdeploy", "", models, _engine(metrics))
 
 

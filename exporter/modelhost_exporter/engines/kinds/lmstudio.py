@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from modelhost_exporter.engines.pages import FREE, UnexpectedContent, attempt, optional_object, read_object
-from modelhost_exporter.engines.snapshot import Model, ServerSnapshot
+from modelhost_exporter.engines.snapshot import Engine, Model, ServerSnapshot
 from modelhost_exporter.untrusted_json import child, count, objects, text
 
 if TYPE_CHECKING:
@@ -30,15 +30,26 @@ def snapshot(fetch: Fetch, _care: PollPolicy = FREE) -> ServerSnapshot:
     """Return LM Studio's state: every downloaded model, loaded or not."""
     entries = attempt(lambda: read_object(fetch, "/api/v1/models").get("models"), None)
     if isinstance(entries, list):
-        return ServerSnapshot(
-            "lmstudio", "", tuple(_model(e) for e in objects(entries) if text(e.get("key"))), loads_on_request="by_name"
-        )
+        models = tuple(_model(entry) for entry in objects(entries) if text(entry.get("key")))
+        engine = Engine(request_capacity=_request_capacity(entries))
+        return ServerSnapshot("lmstudio", "", models, engine, loads_on_request="by_name")
     older = read_object(fetch, "/api/v0/models").get("data")
     if not isinstance(older, list):
         raise UnexpectedContent("/api/v0/models is no list of models")
     return ServerSnapshot(
         "lmstudio", "", tuple(_older_model(e) for e in objects(older) if text(e.get("id"))), loads_on_request="by_name"
     )
+
+
+def _request_capacity(entries: list[object]) -> float | None:
+    """Return the requests that all loaded models run side by side; None where one of them does not report it.
+
+    Embedding models have no such limit.
+    """
+    models = (entry for entry in objects(entries) if entry.get("type") != "embedding")
+    instances = [instance for model in models for instance in objects(model.get("loaded_instances"))]
+    limits = [count(child(instance, "config", "parallel")) for instance in instances]
+    return sum(limit for limit in limits if limit is not None) if limits and None not in limits else None
 
 
 def _model(entry: dict[str, Any]) -> Model:

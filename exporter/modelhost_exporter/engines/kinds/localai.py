@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from modelhost_exporter.engines.label_rules import parts
 from modelhost_exporter.engines.metrics_page import EnginePage
 from modelhost_exporter.engines.pages import FREE, known, listed_models, names_no_owner, optional_object, page
 from modelhost_exporter.engines.snapshot import Engine, Model, ServerSnapshot
@@ -22,6 +23,11 @@ PROGRAMS = ("local-ai",)
 PRIORITY = 130
 ACCEPTS_INCLUDE_USAGE = True
 
+_OF_ACCOUNTING = parts("otel_scope_name", "otel_scope_schema_url", "otel_scope_version", "served_model", "user")
+_RULES = {
+    "tokens_total": _OF_ACCOUNTING | parts("kind"),
+    "billed_requests_total": _OF_ACCOUNTING | parts("endpoint"),
+}
 _DISCOVERY = "/.well-known/localai.json"
 
 
@@ -43,7 +49,7 @@ def snapshot(fetch: Fetch, care: PollPolicy = FREE) -> ServerSnapshot:
     models = tuple(
         Model(entry["id"], loaded=entry["id"] in names if is_known else None) for entry in listed_models(fetch)
     )
-    metrics = EnginePage(page(fetch, "/metrics") if care.metrics != "off" else b"", "localai_")
+    metrics = EnginePage(page(fetch, "/metrics") if care.metrics != "off" else b"", "localai_", rules=_RULES)
     version = text(optional_object(fetch, "/version").get("version"))
     return ServerSnapshot("localai", version, models, _engine(metrics), loads_on_request="by_name")
 

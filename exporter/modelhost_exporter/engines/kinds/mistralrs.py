@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from modelhost_exporter.engines.label_rules import each, parts
 from modelhost_exporter.engines.metrics_page import EnginePage
 from modelhost_exporter.engines.pages import FREE, attempt, known_latencies, listed_models, owned_by, page
 from modelhost_exporter.engines.snapshot import Engine, Model, ServerSnapshot
@@ -21,6 +22,18 @@ ACCEPTS_INCLUDE_USAGE = True
 
 _DEFAULT = "default"
 _STATES = ("loaded", "unloaded", "reloading")
+_RULES = {
+    **each(
+        (
+            *("sequences_running", "sequences_waiting", "requests_pending_admission", "sequences_capacity"),
+            *("kv_cache_blocks_used", "kv_cache_blocks_total", "paged_preemptions_total", "speculative_drafts_total"),
+            *("speculative_draft_tokens_proposed_total", "speculative_draft_tokens_accepted_total"),
+        ),
+        parts(),  # no labels
+    ),
+    "sequences_completed_total": parts("reason"),
+    **each(("time_to_first_token_seconds", "inter_token_latency_seconds"), parts("method", "path", "model", "status")),
+}
 _FINISH_REASONS = {"stop": "stop", "length": "length", "canceled": "abort", "error": "error"}
 
 
@@ -40,7 +53,7 @@ def snapshot(fetch: Fetch, care: PollPolicy = FREE) -> ServerSnapshot:
     models = tuple(
         Model(entry["id"], aliases=aliases, loaded=text(entry.get("status")) == "loaded") for entry in entries
     )
-    metrics = EnginePage(page(fetch, "/metrics") if care.metrics != "off" else b"", "mistralrs_")
+    metrics = EnginePage(page(fetch, "/metrics") if care.metrics != "off" else b"", "mistralrs_", rules=_RULES)
     return ServerSnapshot("mistralrs", "", models, _engine(metrics), loads_on_request="by_name")
 
 

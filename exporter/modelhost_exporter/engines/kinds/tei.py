@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from modelhost_exporter.engines.label_rules import each, parts
 from modelhost_exporter.engines.metrics_page import EnginePage
 from modelhost_exporter.engines.pages import FREE, known, known_latencies, optional_object, page, read_object, wants_key
 from modelhost_exporter.engines.snapshot import Engine, Model, ServerSnapshot
@@ -19,6 +20,11 @@ PROGRAMS = ("text-embeddings",)
 PRIORITY = 220
 ACCEPTS_INCLUDE_USAGE = False
 
+_RULES = {
+    **each(("queue_size", "request_input_length", "request_duration", "request_queue_duration"), parts()),
+    **each(("request_success", "request_success_total"), parts("method")),
+    **each(("request_failure", "request_failure_total"), parts("err")),
+}
 _FAILURES = {"inference": "error", "dropped": "abort"}
 """Reasons of failed requests; others are refusals: invalid, too large, or more than the server admits."""
 
@@ -34,7 +40,7 @@ def detect(fetch: Fetch) -> bool:
 def snapshot(fetch: Fetch, care: PollPolicy = FREE) -> ServerSnapshot:
     """Return TEI's state."""
     info = read_object(fetch, "/info")
-    metrics = EnginePage(page(fetch, "/metrics") if care.metrics != "off" else b"", "te_")
+    metrics = EnginePage(page(fetch, "/metrics") if care.metrics != "off" else b"", "te_", rules=_RULES)
     model_id = text(info.get("model_id"))
     name = text(info.get("served_model_name")) or model_id
     model = Model(

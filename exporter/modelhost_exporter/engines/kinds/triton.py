@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from modelhost_exporter.engines.label_rules import COPY, PART, each, parts
 from modelhost_exporter.engines.metrics_page import EnginePage
-from modelhost_exporter.engines.pages import FREE, UnexpectedContent, known, optional_object, page
+from modelhost_exporter.engines.pages import FREE, UnexpectedContent, known, known_latencies, optional_object, page
 from modelhost_exporter.engines.snapshot import Engine, Model, ServerSnapshot
-from modelhost_exporter.untrusted_json import text
+from modelhost_exporter.untrusted_json import count, text
 
 if TYPE_CHECKING:
     from modelhost_exporter.engines.pages import Fetch, PollPolicy
+    from modelhost_exporter.engines.snapshot import EngineHistogram
 
 TITLE = "Triton"
 PAGES = "`/v2`, `/metrics` (on another port: `metrics_url`)"
@@ -25,6 +27,21 @@ ACCEPTS_INCLUDE_USAGE = False
 
 _REQUESTS = "trt_llm_request_metrics"
 _BLOCKS = "trt_llm_kv_cache_block_metrics"
+_FAILURES = "inference_request_failure"
+_LOAD_SECONDS = "model_load_duration_secs"
+_FIRST_RESPONSE = "inference_first_response_histogram_ms"
+
+_MILLISECONDS = 1000
+_OF_MODEL = parts("model", "version", "gpu_uuid")
+_RULES = {
+    **each(("inference_request_success", "inference_pending_request_count", _FIRST_RESPONSE), _OF_MODEL),
+    _FAILURES: _OF_MODEL | parts("reason"),
+    _REQUESTS: _OF_MODEL | parts("request_type"),
+    _BLOCKS: _OF_MODEL | parts("kv_cache_block_type"),
+    _LOAD_SECONDS: {"model": PART, "version": COPY, "gpu_uuid": COPY},
+}
+_FINISH_REASONS = {"CANCELED": "abort", "REJECTED": None}
+"""Of failures; all others are errors. REJECTED was never begun: the queue was full, or it waited for too long."""
 
 
 def detect(fetch: Fetch) -> bool:
@@ -35,11 +52,12 @@ def detect(fetch: Fetch) -> bool:
 def snapshot(fetch: Fetch, care: PollPolicy = FREE) -> ServerSnapshot:
     """Return Triton's state; its cumulative times, which give means only, are left out."""
     about = optional_object(fetch, "/v2")
-    metrics = EnginePage(page(fetch, "/metrics") if care.metrics != "off" else b"", "nv_")
+    metrics = EnginePage(page(fetch, "/metrics") if care.metrics != "off" else b"", "nv_", rules=_RULES)
     if not about and not metrics:
         raise UnexpectedContent("neither /v2 nor /metrics is Triton's")
     names = metrics.by("model", "inference_request_success")
-    models = tuple(Model(name) for name in names if text(name))
+    load_seconds = metrics.by("model", _LOAD_SECONDS)
+    models = tuple(Model(name, load_seconds=count(load_seconds.get(name))) for name in names if text(name))
     return ServerSnapshot("triton", text(about.get("version")), models, _engine(metrics, alone=len(names) == 1))
 
 
@@ -57,12 +75,28 @@ def _engine(metrics: EnginePage, *, alone: bool) -> Engine:
         request_capacity=metrics.total(_REQUESTS, request_type="max"),
         kv_cache_usage_ratio=_usage(metrics),
         kv_cache_capacity_tokens=_capacity(metrics),
-        requests_finished=known(
-            unknown=metrics.total("inference_request_success"), error=metrics.total("inference_request_failure")
-        )
-        if alone
-        else {},
+        requests_finished=_finished(metrics) if alone else {},
+        latencies=known_latencies(time_to_first_token=_first_response(metrics)) if alone else {},
     )
+
+
+def _finished(metrics: EnginePage) -> dict[str, float]:
+    """Return finished requests by reason; older versions have failures without one."""
+    failures = metrics.by("reason", _FAILURES)
+    if not failures:
+        return known(unknown=metrics.total("inference_request_success"), error=metrics.total(_FAILURES))
+    finished = known(unknown=metrics.total("inference_request_success"))
+    for reason, requests in failures.items():
+        key = _FINISH_REASONS.get(reason, "error")
+        if key is not None:
+            finished[key] = finished.get(key, 0.0) + requests
+    return finished
+
+
+def _first_response(metrics: EnginePage) -> EngineHistogram | None:
+    """Return the time to the first response, which is the whole one where the model does not stream."""
+    found = metrics.histogram(_FIRST_RESPONSE)
+    return found.in_seconds(_MILLISECONDS) if found is not None else None
 
 
 def _usage(metrics: EnginePage) -> float | None:

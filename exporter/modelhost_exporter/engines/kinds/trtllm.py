@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from modelhost_exporter.engines.label_rules import COPY, each, parts
 from modelhost_exporter.engines.metrics_page import EnginePage
 from modelhost_exporter.engines.pages import (
     FREE,
@@ -34,8 +35,28 @@ PRIORITY = 50
 ACCEPTS_INCLUDE_USAGE = True
 
 _FINISH_REASONS = {"stop": "stop", "length": "length", "cancelled": "abort"}
-_COPIES = ("pid",)
-"""The label of gauges of several processes, of which one reports them; a process of an earlier run may be left over."""
+_OF_SERVER = parts("engine_type", "model_name")
+_OF_PROCESS = _OF_SERVER | {"pid": COPY}  # of the processes one reports gauges; one of an earlier run may be left over
+_RULES = {
+    **each(
+        (
+            *("num_requests_running", "num_requests_waiting", "max_num_active_requests", "kv_cache_utilization"),
+            *("kv_cache_max_blocks", "kv_cache_tokens_per_block"),
+        ),
+        _OF_PROCESS,
+    ),
+    **each(
+        (
+            *("prompt_tokens_total", "prompt_cached_tokens_total", "generation_tokens_total"),
+            *("spec_decode_num_draft_tokens_total", "spec_decode_num_accepted_tokens_total"),
+            *("time_to_first_token_seconds", "time_per_output_token_seconds", "e2e_request_latency_seconds"),
+            *("request_queue_time_seconds", "request_prefill_time_seconds", "request_decode_time_seconds"),
+        ),
+        _OF_SERVER,
+    ),
+    "request_success_total": _OF_SERVER | parts("finished_reason"),
+    "request_error_total": _OF_SERVER | parts("http_code"),
+}
 
 
 def detect(fetch: Fetch) -> bool:
@@ -48,7 +69,7 @@ def snapshot(fetch: Fetch, care: PollPolicy = FREE) -> ServerSnapshot:
     models = tuple(Model(entry["id"], loaded=True) for entry in listed_models(fetch))
     written = page(fetch, "/prometheus/metrics") if care.metrics != "off" else b""
     version = text(optional_object(fetch, "/version").get("version"))
-    return ServerSnapshot("trtllm", version, models, _engine(EnginePage(written, "trtllm_", copies=_COPIES)))
+    return ServerSnapshot("trtllm", version, models, _engine(EnginePage(written, "trtllm_", rules=_RULES)))
 
 
 def _engine(metrics: EnginePage) -> Engine:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry
 
+    from modelhost_exporter.engines.snapshot import PromptCount
     from modelhost_exporter.requests.observation import RequestObservation
     from modelhost_exporter.requests.series_by_model import ByModel
 
@@ -27,13 +28,30 @@ class Passed(NamedTuple):
     """What passed the proxy for one server since the exporter started."""
 
     tokens: float = 0.0
-    """Input and output tokens."""
+    """Input and output tokens, each prompt once."""
     requests: Mapping[str, float] = {}
     """Finished requests for inference, by the label of the model."""
     in_flight: Mapping[str, float] = {}
     """Requests for inference in progress, likewise."""
     attempts: SentToReplica | None = None
     """What was sent to the polled replica; None where the server has one URL."""
+    prompts: RepeatedPrompts | None = None
+    """Of requests that want several answers to a prompt; None where there were none."""
+
+    def tokens_as_counted(self, count: PromptCount) -> float:
+        """Return the tokens as an engine counts them, which may count a prompt once for each answer."""
+        if self.prompts is None or count == "once":
+            return self.tokens
+        prefixes = self.prompts.tokens if count == "per_choice_and_prefix" else 0
+        return self.tokens + self.prompts.repeated_tokens + prefixes
+
+
+class RepeatedPrompts(NamedTuple):
+    """Input tokens of requests that want several answers (``n``) to a prompt."""
+
+    tokens: float = 0.0
+    repeated_tokens: float = 0.0
+    """Those that an engine counts beyond them when it counts the prompt for each answer: n - 1 times as many."""
 
 
 class SentToReplica(NamedTuple):
@@ -52,6 +70,7 @@ class ProxyTotals:
     def __init__(self, registry: CollectorRegistry, now: Callable[[], float] = time.monotonic) -> None:
         """Start at zero. Requests in progress are read from ``registry``, at most once a second for all servers."""
         self._tokens: dict[str, int] = {}
+        self._prompts: dict[str, RepeatedPrompts] = {}
         self._requests: dict[str, dict[str, int]] = {}
         self._registry = registry
         self._now = now
@@ -66,6 +85,10 @@ class ProxyTotals:
         if not labels.is_inference:
             return
         self._tokens[labels.server] = self._tokens.get(labels.server, 0) + (tokens.input or 0) + (tokens.output or 0)
+        if tokens.input and observed.choices > 1:
+            before = self._prompts.get(labels.server, RepeatedPrompts())
+            repeated = before.repeated_tokens + tokens.input * (observed.choices - 1)
+            self._prompts[labels.server] = RepeatedPrompts(before.tokens + tokens.input, repeated)
         requests = self._requests.setdefault(labels.server, {})
         requests[labels.model] = requests.get(labels.model, 0) + 1
 
@@ -83,7 +106,8 @@ class ProxyTotals:
         all_in_flight, all_attempts = self._read_registry()
         in_flight = {model: count for (name, model), count in all_in_flight.items() if name == server}
         attempts = all_attempts.get((server, upstream), SentToReplica()) if upstream else None
-        return Passed(self._tokens.get(server, 0), self._requests.get(server, {}).copy(), in_flight, attempts)
+        requests = self._requests.get(server, {}).copy()
+        return Passed(self._tokens.get(server, 0), requests, in_flight, attempts, self._prompts.get(server))
 
     def _read_registry(self) -> tuple[ByModel, Mapping[tuple[str, str], SentToReplica]]:
         with self._lock:

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
 _COUNTERS = (
+    "input_tokens_recomputed",
+    "external_cache_lookup_tokens",
+    "external_cache_hit_tokens",
     "output_tokens",
     "prefill_seconds",
     "decode_seconds",

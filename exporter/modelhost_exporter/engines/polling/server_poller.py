@@ -216,7 +216,8 @@ class ServerPoller:
             engine = self._engine_of(snapshot)
             self._measure_energy()
         if self._dependencies.is_proxied:
-            self._tokens.note(self._dependencies.now(), engine.tokens, self._dependencies.passed().tokens)
+            passed = self._dependencies.passed().tokens_as_counted(snapshot.prompt_count if snapshot else "once")
+            self._tokens.note(self._dependencies.now(), engine.tokens, passed)
             self.tokens = self._tokens.totals()
         self._state = ServerState(
             self.server.name,
