@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import threading
 import time
+import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +16,9 @@ import pytest
 from modelhost_exporter import collectors
 from modelhost_exporter.metrics import exporter_metrics
 from modelhost_exporter.scraping import scrape
-from tests.support.programs import DEADLINE_SECONDS, installed, wait_until
+from tests.support.programs import DEADLINE_SECONDS, fetch, installed, wait_until
 from tests.support.prometheus_server import running_prometheus
+from tests.support.stand_in import standing_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -127,6 +130,25 @@ def _send_over_loopback(size: int) -> None:
             client.sendall(bytes(size))
         thread.join(DEADLINE_SECONDS)
     assert received == [size]
+
+
+def test_no_name_takes_the_target_down(start_exporter: StartExporter, tmp_path: Path) -> None:
+    """Names of a client, of an engine and of replicas are long; with Prometheus' usual limit the target stays up."""
+    models = [{"id": character * 256} for character in ("\U0001f600", "m", "é")]
+    body = json.dumps({"object": "list", "data": models, "choices": [], "model": "m"}).encode()
+    with standing_in({"/v1/models": body, "/v1/chat/completions": body}) as engine:
+        file = tmp_path / "exporter.yaml"
+        server = {"name": "\U0001f600" * 128, "url": engine.url, "kind": "openai", "proxy": {"listen": "127.0.0.1:0"}}
+        file.write_text(json.dumps({"servers": [server]}, ensure_ascii=False), encoding="utf-8")
+        exporter = start_exporter(f"--config.file={file}")
+        proxy = next(json.loads(line) for line in exporter.lines if '"msg": "proxying"' in line)["url"]
+        for name in ("\U0001f600" * 256, "\U0001f601" * 10_000):
+            asked = json.dumps({"model": name}).encode()
+            fetch(urllib.request.Request(f"{proxy}/v1/chat/completions", asked))  # noqa: S310 - our own server
+        with running_prometheus(exporter.address, tmp_path, label_value_length_limit=200) as prometheus:
+            assert len(prometheus.query("modelhost_requests_total")) == 2
+            assert len(prometheus.query("modelhost_model_info")) == 3
+            assert prometheus.value("min_over_time(up[1m])") == 1
 
 
 def test_prometheus_sees_the_exporter_go(prometheus: Prometheus, exporter: Exporter) -> None:

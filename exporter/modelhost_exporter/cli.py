@@ -22,6 +22,7 @@ from modelhost_exporter.config.model import Address, ConfigError
 from modelhost_exporter.engines import discovery
 from modelhost_exporter.logs import formatting as logs
 from modelhost_exporter.logs.redaction import redact
+from modelhost_exporter.metrics import label_values
 from modelhost_exporter.process import allocator, executor, garbage, listening, signals, systemd
 from modelhost_exporter.process.descriptors import Descriptors, open_standard_streams, raise_limit
 from modelhost_exporter.process.garbage import Garbage
@@ -81,6 +82,7 @@ def _main(words: Sequence[str]) -> int:
     sys.setswitchinterval(_SWITCH_INTERVAL_SECONDS)
     logging.logThreads = False  # else threading keeps the name of each thread that logs, which no format prints
     allocator.return_large_blocks()
+    label_values.set_max_bytes(first.scrape.max_label_value_bytes)
     manager = systemd.from_environment(os.environ)
     descriptors = Descriptors(raise_limit())
     try:
@@ -181,6 +183,7 @@ async def _serve(service: Service, manager: Systemd, descriptors: Descriptors, d
         service.pollers.is_listed,
         service.removal_listeners,
         lambda: service.config.proxy,
+        label_of=service.pollers.label_of,
     )
     proxy = Proxy(service.registry, service.request_listeners, environment)
     limits = WebConnectionLimits(

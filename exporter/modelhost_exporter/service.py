@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_NEED_RESTART = {"web": ("listen_addresses", "telemetry_path"), "scrape": ("max_label_value_bytes",)}
+"""Keys of the configuration, by section, that a reload does not change."""
+
 Build = tuple[CollectorOptions, Paths]
 """What a collector was built from."""
 
@@ -225,12 +228,15 @@ class Service:
         return wanted, self._machine.create(name, options, CollectorContext(paths, owners, self.pollers.collect))
 
     def _keeping_what_needs_a_restart(self, config: Config) -> Config:
-        """Return the new configuration with the web port's current addresses and path; log a change of them."""
-        served = {key: getattr(self.config.web, key) for key in ("listen_addresses", "telemetry_path")}
-        changed = [f"web.{key}" for key, value in served.items() if getattr(config.web, key) != value]
-        for key in changed:
-            log.warning("changed, but needs a restart", extra={"fields": {"key": key}})
-        return replace(config, web=replace(config.web, **served))
+        """Return the new configuration with current values of what cannot be changed; log a change of them."""
+        for section, keys in _NEED_RESTART.items():
+            current, new = getattr(self.config, section), getattr(config, section)
+            in_force = {key: getattr(current, key) for key in keys}
+            for key, value in in_force.items():
+                if getattr(new, key) != value:
+                    log.warning("changed, but needs a restart", extra={"fields": {"key": f"{section}.{key}"}})
+            config = replace(config, **{section: replace(new, **in_force)})
+        return config
 
 
 def _local_servers(config: Config) -> tuple[LocalServer, ...]:

@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeGuard
 
+from modelhost_exporter.metrics.label_values import shortened
+
 MAX_NUMBER = 1e100
 """Larger numbers are left out, so that sums and products of the others do not overflow."""
 MAX_TEXT = 256
@@ -34,10 +36,11 @@ def parse_json(data: bytes) -> object:
 
 
 def text(value: object) -> str:
-    """Return text, cut at ``MAX_TEXT``, and '' for anything else; half a surrogate pair becomes ``?``."""
+    """Return text, shortened beyond ``MAX_TEXT``, and '' for anything else; half a surrogate pair becomes ``?``."""
     if not isinstance(value, str):
         return ""
-    value = value[:MAX_TEXT]
+    if len(value) > MAX_TEXT:
+        return shortened(value, MAX_TEXT)
     return value if value.isascii() else value.encode("utf-8", "replace").decode()
 
 

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelhost_exporter.dialects import FORMATS, Progress
+from modelhost_exporter.untrusted_json import text
 
 from .feeding import lined, streamed, unhurried, whole
 
@@ -60,7 +61,9 @@ def test_values_that_lie_about_their_type(frame: object) -> None:
     assert (usage.input_cache_hit, usage.output_reasoning, usage.prefill_seconds) == (None, None, None)
 
 
-@pytest.mark.parametrize(("said", "known"), [("  m ", "m"), ("", None), (" ", None), ("x" * 300, "x" * 256)])
+@pytest.mark.parametrize(
+    ("said", "known"), [("  m ", "m"), ("", None), (" ", None), ("x" * 256, "x" * 256), ("x" * 300, text("x" * 300))]
+)
 def test_model_names(said: str, known: str | None) -> None:
     """Model names are stripped and truncated."""
     assert streamed(CHAT, {"model": said, "choices": []})[1].model == known

@@ -4,6 +4,7 @@ import tracemalloc
 
 from modelhost_exporter.engines.model_history import ModelHistory
 from modelhost_exporter.engines.snapshot import Model, ServerSnapshot
+from modelhost_exporter.metrics.label_values import shortened
 
 
 def snapshot(*loaded: str, unloaded: tuple[str, ...] = (), on_request: str = "by_name") -> ServerSnapshot:
@@ -71,9 +72,17 @@ def test_a_server_that_loads_other_models_all_the_time_takes_little_memory() -> 
 
 
 def test_models_are_capped() -> None:
-    """A server that lists new names in each poll gets max_models series; very long names get none."""
+    """A server that lists new names in each poll gets max_models series, with labels that are not too long."""
     history = polled(*(snapshot(f"model-{number}", "x" * 300) for number in range(10)), max_models=3)
-    assert list(states(history)) == ["model-0", "model-1", "model-2"]
+    assert list(states(history)) == ["model-0", shortened("x" * 300, 200), "model-1"]
+
+
+def test_names_of_one_model_have_one_label() -> None:
+    """Every name that the engine listed leads to the model's label, also once it is unloaded; own names first."""
+    loaded = ServerSnapshot("k", models=(Model("a", aliases=("b", "c", "x" * 300)), Model("b", loaded=True)))
+    assert polled(loaded, loaded).labels == {"a": "a", "b": "b", "c": "a", shortened("x" * 300, 200): "a"}
+    unloadable = ServerSnapshot("k", models=(Model("a", aliases=("b",), loaded=True),))
+    assert polled(unloadable, ServerSnapshot("k")).labels == {"a": "a", "b": "a"}
 
 
 def test_a_state_of_too_many_names_is_not_known() -> None:

@@ -44,8 +44,10 @@ def test_numbers() -> None:
 
 def test_texts_and_lists_are_cut() -> None:
     """Texts become labels, and lists may be read several times: both have a maximum length."""
-    assert text("a" * 10_000) == "a" * MAX_TEXT
+    assert text("a" * MAX_TEXT) == "a" * MAX_TEXT
+    assert {len(text("a" * 10_000)), len(text("a" * 10_001))} == {MAX_TEXT}
+    assert text("a" * 10_000) != text("a" * 10_001)
     assert len(texts(["a"] * 10_000)) == MAX_OBJECTS
     assert len(list(objects([{}] * 10_000))) == MAX_OBJECTS
     body = json.dumps({"data": [{"id": "m" * 1000}, {"id": ""}, {"id": 5}]}).encode()
-    assert listed_models({"/v1/models": body}.__getitem__) == [{"id": "m" * MAX_TEXT}]
+    assert listed_models({"/v1/models": body}.__getitem__) == [{"id": text("m" * 1000)}]

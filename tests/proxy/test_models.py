@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from prometheus_client import generate_latest
@@ -35,6 +36,7 @@ from tests.proxy.upstream import (
 if TYPE_CHECKING:
     from tests.proxy.conftest import Proxied, StartProxied
 
+CAPTURES = Path(__file__).parents[1] / "captures"
 ERROR = reply(b'{"error":{"message":"no"}}', JSON, status="404 Not Found")
 
 
@@ -70,15 +72,74 @@ def test_known_names_have_a_place() -> None:
     assert names.label("c", succeeded=True) == OTHER
 
 
-async def test_the_reply_names_the_model(start_proxied: StartProxied) -> None:
-    """What the reply names wins over what the request named; without either it is unknown."""
+async def test_the_request_names_the_model(start_proxied: StartProxied) -> None:
+    """What the request named wins over what the response names; without either it is unknown."""
     proxied = await start_proxied(
-        in_turn(always(completion("replied")), always(completion(None)), always(completion(None)))
+        in_turn(always(completion("replied")), always(stream(model="replied")), always(completion(None)))
     )
     await _post(proxied, ask("asked"))
-    await _post(proxied, ask("asked"))
+    await _post(proxied, ask_stream("asked"))
     await _post(proxied, ask(None))
-    assert await _models(proxied, 3) == ["asked", "replied", "unknown"]
+    assert await _models(proxied, 3) == ["asked", "asked", "unknown"]
+
+
+@pytest.mark.parametrize(
+    ("path", "capture"),
+    [("/v1/messages", "anth-stream"), ("/v1/responses", "resp-stream")],
+)
+async def test_the_name_of_a_routers_backend_is_no_model(start_proxied: StartProxied, path: str, capture: str) -> None:
+    """LiteLLM writes another name into streams of two dialects than its clients use: all is one model's."""
+    body = (CAPTURES / "litellm-1.95" / f"{capture}.raw").read_bytes()
+    assert b"gemma-3-270m" in body
+    proxied = await start_proxied(always(reply(body, EVENT_STREAM)))
+    await _post(proxied, ask_stream("gemma"), path)
+    assert (await proxied.one())["model"] == "gemma"
+
+
+async def test_the_reply_names_the_model_of_a_request_without_name(start_proxied: StartProxied) -> None:
+    """The response's name counts where the request has none, or is too long to be inspected."""
+    proxied = await start_proxied(always(completion("replied")), max_inspected_body_bytes=1000)
+    await _post(proxied, ask(None))
+    await _post(proxied, ask("asked", user="x" * 1000))
+    assert await _models(proxied, 2) == ["replied", "replied"]
+
+
+async def test_names_that_the_engine_lists_for_one_model_are_one(start_proxied: StartProxied) -> None:
+    """A request for an alias is counted, and judged by the objectives, of the one model that it is a name of."""
+    labels = {"llama3.2": "llama3.2:latest", "llama3.2:latest": "llama3.2:latest"}
+    environment = ProxyEnvironment(label_of=lambda _server, name: labels.get(name))
+    proxied = await start_proxied(
+        always(completion("replied")),
+        environment=environment,
+        models={"llama3.2": Objectives(duration=Objective(Seconds(99.0)))},
+    )
+    for name in ("llama3.2", "llama3.2:latest"):
+        await _post(proxied, ask(name))
+    assert await _models(proxied, 2) == ["llama3.2:latest"] * 2
+    assert proxied.total("slo_requests_total") == 2
+
+
+@pytest.mark.parametrize(
+    "environment", [{"kind": "ollama"}, {"environment": ProxyEnvironment(detected_kind=lambda _: "ollama")}]
+)
+async def test_ollamas_names_without_tag_are_those_of_the_latest(
+    start_proxied: StartProxied, environment: dict[str, Any]
+) -> None:
+    """A model that is not loaded is listed nowhere, and its first request is already counted with its tag."""
+    proxied = await start_proxied(always(completion(None)), **environment)
+    for name in ("llama3.2", "llama3.2:latest", "hf.co:443/a/b", "qwen3:0.6b"):
+        await _post(proxied, ask(name))
+    assert await _models(proxied, 4) == ["hf.co:443/a/b:latest", "llama3.2:latest", "llama3.2:latest", "qwen3:0.6b"]
+
+
+async def test_long_names_are_told_apart(start_proxied: StartProxied) -> None:
+    """A name of 256 emoji has 1,024 bytes: its label has at most 200, and differs from that of a like name."""
+    proxied = await start_proxied(always(completion(None)))
+    for name in ("\U0001f600" * 256, "\U0001f600" * 255 + "\U0001f601", "x" * 100_000, "x" * 100_001):
+        await _post(proxied, ask(name))
+    labels = await _models(proxied, 4)
+    assert len(set(labels)) == 4
+    assert all(190 < len(label.encode()) <= 200 for label in labels)
 
 
 async def test_a_client_that_leaves_early_takes_no_place(start_proxied: StartProxied) -> None:
@@ -89,7 +150,7 @@ async def test_a_client_that_leaves_early_takes_no_place(start_proxied: StartPro
         async with proxied.client() as client:
             await client.send(request(body=ask_stream(made_up)))
             await client.head()
-    await _post(proxied, ask_stream("c"))
+    await _post(proxied, ask_stream("real"))
     assert await _models(proxied, 3) == ["other", "other", "real"]
 
 
@@ -240,7 +301,7 @@ async def test_requests_that_only_load_a_model_are_no_inference(start_proxied: S
         (r'"a\nb\"c\\"', 'a\nb"c\\'),
         ('"modèle"', "modèle"),
         (r'"\u0000"', "\x00"),
-        ('"' + "x" * 1000 + '"', "x" * 256),
+        ('"' + "x" * 200 + '"', "x" * 200),
         ('"  m  "', "m"),
         ('""', "unknown"),
         ("5", "unknown"),
@@ -371,8 +432,8 @@ async def test_operations(start_proxied: StartProxied) -> None:
 
 async def test_two_servers_count_apart(start_proxied: StartProxied) -> None:
     """Places belong to one server: another's models do not take them."""
-    first = await start_proxied(always(stream(model="a")), max_models=1)
-    second = await start_proxied(always(stream(model="b")), max_models=1)
-    await _post(first, ask_stream())
-    await _post(second, ask_stream())
+    first = await start_proxied(always(stream()), max_models=1)
+    second = await start_proxied(always(stream()), max_models=1)
+    await _post(first, ask_stream("a"))
+    await _post(second, ask_stream("b"))
     assert ((await first.one())["model"], (await second.one())["model"]) == ("a", "b")

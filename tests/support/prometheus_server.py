@@ -42,13 +42,14 @@ class Prometheus:
 
 
 @contextlib.contextmanager
-def running_prometheus(target: str, folder: Path, rules: Path | None = None) -> Iterator[Prometheus]:
+def running_prometheus(target: str, folder: Path, rules: Path | None = None, **options: object) -> Iterator[Prometheus]:
     """Start a Prometheus that scrapes HOST:PORT; skips the test (in CI: fails it) where none is installed.
 
     With a file of rules it evaluates them every 200 ms too, less those groups that have an interval of their own.
+    ``options`` are further ones of the scrape.
     """
     config = folder / "prometheus.yml"
-    scraping = {"job_name": "modelhost", "scrape_interval": "200ms", "scrape_timeout": "200ms"}
+    scraping = {"job_name": "modelhost", "scrape_interval": "200ms", "scrape_timeout": "200ms", **options}
     settings = {
         "global": {"evaluation_interval": "200ms"},
         "rule_files": [str(rules)] if rules else [],

@@ -15,6 +15,7 @@ from modelhost_exporter.config.old_keys import reject
 from modelhost_exporter.config.parsing import ConfigError, mapping, parse, parse_keys
 from modelhost_exporter.config.servers import Server, parse_servers
 from modelhost_exporter.live.settings import AllowedHost, AllowedOrigin, LiveOptions
+from modelhost_exporter.metrics import label_values
 from modelhost_exporter.proxy.settings import ProxySettings
 
 if TYPE_CHECKING:
@@ -76,9 +77,16 @@ class Web:
 
 @dataclass(frozen=True)
 class Scraping:
-    """How collectors are run."""
+    """How collectors are run, and what they return."""
 
     timeout: Seconds = Seconds(5.0)
+    max_label_value_bytes: int = label_values.DEFAULT_MAX_BYTES
+    """Longer values of labels are shortened: Prometheus with a lower ``label_value_length_limit`` refuses the page."""
+
+    def __post_init__(self) -> None:
+        least, most = label_values.MIN_BYTES, label_values.MAX_BYTES
+        if not least <= self.max_label_value_bytes <= most:
+            raise ValueError(f"max_label_value_bytes must be between {least} and {most}")
 
 
 @dataclass(frozen=True)

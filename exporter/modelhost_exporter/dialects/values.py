@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelhost_exporter.untrusted_json import MAX_TEXT, parse_json
+from modelhost_exporter.untrusted_json import parse_json, text
 
 
 def request(body: bytes) -> dict[str, object] | None:
@@ -15,7 +15,5 @@ def request(body: bytes) -> dict[str, object] | None:
 
 
 def model_name(value: object) -> str | None:
-    """Return a model's name, stripped and truncated; None for a value that is no name."""
-    if not isinstance(value, str):
-        return None
-    return value.strip()[:MAX_TEXT].rstrip() or None
+    """Return a model's name, stripped and bounded; None for a value that is no name."""
+    return text(value.strip()) or None if isinstance(value, str) else None

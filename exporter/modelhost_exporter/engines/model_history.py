@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 from modelhost_exporter.requests.model_names import OTHER, ModelNames
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from modelhost_exporter.engines.snapshot import Model, ServerSnapshot
 
 _MAX_STATES = 256
-_MAX_NAME = 256
 _MAX_LOADED_NAMES, _MAX_LOADED_CHARACTERS = 256, 1 << 14
 """Of a state; with more it is not known what is loaded, since many states are kept: at most 10 MB a server."""
 
@@ -55,6 +54,8 @@ class ModelHistory:
     def __init__(self, max_models: int) -> None:
         self._names = ModelNames(max_models)
         self._known: dict[str, Known] = {}
+        self.labels: Mapping[str, str] = {}
+        """The label of each model by its name and aliases, loaded or not; replaced as a whole by each poll."""
         self._polled = False
         self._states: deque[_State] = deque(maxlen=_MAX_STATES)
         self._answered: dict[str, float] = {}
@@ -123,6 +124,7 @@ class ModelHistory:
             else:
                 del self._known[label]
         self._polled = True
+        self.labels = self._labels_by_name()
 
     def _see(self, label: str, model: Model, loaded: bool | None) -> None:
         known = self._known.get(label)
@@ -134,10 +136,16 @@ class ModelHistory:
         if model.load_seconds is not None:
             known.load_seconds = model.load_seconds
 
+    def _labels_by_name(self) -> Mapping[str, str]:
+        """Return the labels by name; a name of several models is that of one whose own name it is, else the first's."""
+        labels = {label: label for label in self._known}
+        for label, known in self._known.items():
+            for name in known.model.names:
+                labels.setdefault(name, label)
+        return labels
+
     def _label(self, model: Model) -> str | None:
-        """Return the label of a model; None beyond the limit, and for names that are too long or invalid."""
-        if len(model.name) > _MAX_NAME:
-            return None
+        """Return the label of a model; None beyond the limit, and for invalid names."""
         label = self._names.label(model.name, succeeded=True)
         return None if label == OTHER else label
 

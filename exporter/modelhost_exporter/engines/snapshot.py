@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
+from modelhost_exporter.metrics.label_values import bounded
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -103,8 +105,8 @@ class Model:
 
     @property
     def names(self) -> frozenset[str]:
-        """Its name and aliases."""
-        return frozenset((self.name, *self.aliases))
+        """Its name and aliases, as labels."""
+        return frozenset(map(bounded, (self.name, *self.aliases)))
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics import exposition as openmetrics_format
 from prometheus_client.utils import floatToGoString
 
+from modelhost_exporter.metrics.label_values import bounded
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
@@ -81,7 +83,8 @@ def _line(sample: Sample) -> str:
 
 @lru_cache(maxsize=1 << 14)
 def _label(name: str, value: str) -> str:
-    escaped = value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+    """Return a label as written; every label of every page passes here, which bounds its length."""
+    escaped = bounded(value).replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
     return f'{name}="{escaped}"'
 
 

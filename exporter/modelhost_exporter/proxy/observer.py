@@ -208,7 +208,7 @@ class Observer:
         if self._succeeded:
             server.response_overhead.observe(self._longest_delay)
         observed = self._observed()
-        server.metrics.record(observed, server.settings.objectives_of(observed.labels.model))
+        server.metrics.record(observed, server.objectives_of(observed.labels.model))
         self._parser = None  # its callback refers to this observer: a cycle for each request
         return observed
 
@@ -217,18 +217,17 @@ class Observer:
         return RequestLabels(server=self._server.name, model=self._model(), operation=self._operation)
 
     def _model(self) -> str:
-        """Return the label of the model: what the response names, else what the request named.
+        """Return the label of the model: what the request named, else what the response names.
 
-        A name that is only the client's takes no place when the client leaves before the first token: else it could
-        fill them all with names that the server does not have.
+        Routers write the names of their backends into responses, and hosted APIs dated ones. A name takes no place when
+        the client leaves before the first token: else it could fill them all with names that the server does not have.
         """
         if self.dialect is None:
             return UNKNOWN
-        named = self._parser.model if self._parser is not None else None
-        answered = named is not None or self._clock.first is not None or self.outcome != "client_disconnect"
-        if named is None and self._call is not None:
-            named = self._call.model
-        return self._server.names.label(named, succeeded=self._succeeded and answered)
+        replied = self._parser.model if self._parser is not None else None
+        answered = replied is not None or self._clock.first is not None or self.outcome != "client_disconnect"
+        named = self._call.model if self._call is not None else None
+        return self._server.names.label(named or replied, succeeded=self._succeeded and answered)
 
     def _count_parse_error(self, reason: str) -> None:
         self._server.self_metrics.parse_error(self._server.name, self.dialect_name or "none", reason)

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from modelhost_exporter.config.address import Address, is_loopback
-from modelhost_exporter.engines.kinds import AUTO
+from modelhost_exporter.engines.kinds import AUTO, full_name
 from modelhost_exporter.process import listening
 from modelhost_exporter.process.machine_names import is_address
 from modelhost_exporter.proxy.downstream import DownstreamConnection, DownstreamConnections
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from modelhost_exporter.proxy.downstream import Request
     from modelhost_exporter.proxy.settings import ProxiedServer
     from modelhost_exporter.requests.listener import ObservationListener, RemovalListener
+    from modelhost_exporter.requests.slo import Objectives
 
 log = logging.getLogger(__name__)
 
@@ -112,6 +113,8 @@ class ProxyEnvironment(NamedTuple):
     """Returns the settings in force, which a reload replaces."""
     now: Callable[[], float] = time.monotonic
     """Returns seconds, for the time that an upstream is ejected."""
+    label_of: Callable[[str, str], str | None] = lambda _server, _model: None
+    """Returns the label under which polling shows the model of a server with this name or alias; None if none has."""
 
 
 _DEFAULTS = ProxyEnvironment()
@@ -134,14 +137,24 @@ class ProxyParts(NamedTuple):
         names = self.model_names.get(server)
         if names is not None:
             names.configure(settings.max_models, settings.models)
-            return names
-        names = self.model_names[server] = ModelNames(
-            settings.max_models,
-            settings.models,
-            is_listed=partial(self.environment.is_listed, server),
-            remove=partial(self.metrics.remove_model, server),
-        )
+        else:
+            names = self.model_names[server] = ModelNames(
+                settings.max_models,
+                settings.models,
+                is_listed=partial(self.environment.is_listed, server),
+                remove=partial(self.metrics.remove_model, server),
+            )
+        names.canonical = partial(self._canonical, settings)
         return names
+
+    def _canonical(self, settings: ProxiedServer, model: str) -> str:
+        """Return the one name of a model that has several."""
+        label = self.environment.label_of(settings.name, model)
+        return label if label is not None else full_name(self.kind_of(settings), model)
+
+    def kind_of(self, settings: ProxiedServer) -> str:
+        """Return the kind of a server's engine: as configured, else as detected, else 'auto'."""
+        return settings.kind if settings.kind != AUTO else self.environment.detected_kind(settings.name) or AUTO
 
 
 class ServerContext:
@@ -161,6 +174,7 @@ class ServerContext:
             parts.environment.now,
         )
         self.names = parts.names_of(settings)
+        self._kind = partial(parts.kind_of, settings)
         self.usage = UsageRequests(
             settings.include_usage, time.monotonic, partial(self.self_metrics.usage_state, self.name)
         )
@@ -179,8 +193,13 @@ class ServerContext:
     @property
     def kind(self) -> str:
         """The engine's kind: as configured, else as detected, else 'auto'."""
-        configured = self.settings.kind
-        return configured if configured != AUTO else self._environment.detected_kind(self.name) or AUTO
+        return self._kind()
+
+    def objectives_of(self, model: str) -> Objectives:
+        """Return the objectives of the model with a label: those given for any of its names, else the server's."""
+        models = self.settings.models
+        name = model if not models or model in models else self.names.configured(model, models)
+        return self.settings.objectives_of(name or model)
 
     def check_host(self, request: Request) -> None:
         """Raise Refused for a request to a host name that is not this machine's nor configured."""

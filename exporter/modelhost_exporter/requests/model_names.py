@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from modelhost_exporter.metrics.label_values import bounded
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -21,6 +23,10 @@ _RETRY_SECONDS = 1.0
 
 def _never(_: str) -> bool:
     return False
+
+
+def _unchanged(name: str) -> str:
+    return name
 
 
 class _Place:
@@ -60,8 +66,10 @@ class ModelNames:
         ``remove`` removes what is kept for a name, or returns False if it is in use. By default no name gives way.
         """
         self._max = max_models
-        self._known = frozenset(known)
+        self._known = frozenset(map(bounded, known))
         self._places: dict[str, _Place] = {}
+        self.canonical: Callable[[str], str] = _unchanged
+        """Returns the one name of a model that has several, and any other name itself."""
         self._is_listed = is_listed
         self._remove = remove
         self._now = now
@@ -70,7 +78,7 @@ class ModelNames:
 
     def configure(self, max_models: int, known: Iterable[str]) -> None:
         """Change the limit and the configured names; with a lower limit names are removed as others need a place."""
-        before, self._known = self._known, frozenset(known)
+        before, self._known = self._known, frozenset(map(bounded, known))
         self._max = max_models
         for name in self._known:
             self._places.pop(name, None)
@@ -81,15 +89,20 @@ class ModelNames:
         """Return the label of a model; a new name becomes one if the request succeeded and there is a place."""
         if name is None:
             return UNKNOWN
+        name = self.canonical(name)
         if self._has(name):
             return name
-        if not name.isascii():  # JSON may contain lone surrogates, which cannot be encoded
-            name = name.encode("utf-8", "replace").decode()
+        if (valid := _label_value(name)) != name:
+            name = self.canonical(valid)
             if self._has(name):
                 return name
         if name not in (OTHER, UNKNOWN) and self._add(name, succeeded=succeeded):
             return name
         return OTHER
+
+    def configured(self, label: str, names: Iterable[str]) -> str | None:
+        """Return which of these names, which the configuration gives, is that of the model with this label."""
+        return next((name for name in names if self.canonical(bounded(name)) == label), None)
 
     def _has(self, name: str) -> bool:
         """Return whether a name is a label, and note its use."""
@@ -135,3 +148,8 @@ class ModelNames:
             if (is_idle or not place.was_listed) if listed else (is_idle and not is_listed):
                 found.append((place.was_listed, place.used, name))
         return [name for _, _, name in sorted(found)]
+
+
+def _label_value(name: str) -> str:
+    """Return a name that can be encoded, which one with half a surrogate pair (JSON allows it) cannot, and is short."""
+    return bounded(name if name.isascii() else name.encode("utf-8", "replace").decode())

@@ -388,6 +388,11 @@ def test_the_engine_of_a_server_is_that_of_all_replicas(schedule: OncePolled, se
         pollers.watch(replicas(dead, server))
     assert (pollers.kind_of("r"), pollers.is_listed("r", "llama3.2")) == ("ollama", True)
     assert not pollers.is_listed("r", "mistral")
+    assert [pollers.label_of("r", name) for name in ("llama3.2", "llama3.2:latest", "mistral")] == [
+        "llama3.2:latest",
+        "llama3.2:latest",
+        None,
+    ]
     other.pages = dict(pages("vllm"))
     pollers.watch(replicas(server, other))
     assert pollers.kind_of("r") is None

@@ -77,6 +77,17 @@ def is_generic(name: str) -> bool:
     return engine_kind(name).PRIORITY >= GENERIC
 
 
+def full_name(kind: str, model: str) -> str:
+    """Return a model's name with the tag that servers of a kind add to one without."""
+    tag = _default_tag(kind)
+    return model + tag if tag and ":" not in model.rpartition("/")[2] else model
+
+
+@cache
+def _default_tag(kind: str) -> str:
+    return getattr(engine_kind(kind), "DEFAULT_TAG", "") if kind in names() else ""
+
+
 @cache
 def accepts_include_usage(name: str) -> bool:
     """Return whether servers of a ``kind:`` are known to accept ``stream_options.include_usage``."""

@@ -18,6 +18,7 @@ PORTS = (11434,)
 PROGRAMS = ("ollama",)
 PRIORITY = 200
 ACCEPTS_INCLUDE_USAGE = True
+DEFAULT_TAG = ":latest"
 
 _FIRST_YEAR, _LAST_YEAR = 2000, 2200  # a model that never expires is written with a year far from here
 

@@ -158,13 +158,20 @@ class Pollers:
         snapshots = [poller.snapshot for poller in self._by_name.get(server, ())]
         return any(snapshot is not None and name in snapshot.model_names for snapshot in snapshots)
 
-    def kind_of(self, server: str) -> str | None:
-        """Return the kind of a server's engine that its last successful poll found.
+    def label_of(self, server: str, name: str) -> str | None:
+        """Return the label under which polls of a server show the model with this name or alias; None if none has."""
+        for poller in self._by_name.get(server, ()):
+            label = poller.history.labels.get(name)
+            if label is not None:
+                return label
+        return None
 
-        None where there was none, or where its replicas differ.
+    def kind_of(self, server: str) -> str | None:
+        """Return the kind of a server's engine: of its last poll, else as detected before and kept over failed polls.
+
+        None where it is not known, or where its replicas differ.
         """
-        snapshots = [poller.snapshot for poller in self._by_name.get(server, ())]
-        found = {snapshot.kind for snapshot in snapshots if snapshot is not None}
+        found = {poller.kind for poller in self._by_name.get(server, ())} - {None}
         return found.pop() if len(found) == 1 else None
 
     def _watched_anew(self, wanted: _Wanted) -> _Watched:

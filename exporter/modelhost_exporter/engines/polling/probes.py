@@ -10,6 +10,7 @@ from modelhost_exporter.engines.metrics import PROBE_DURATION, PROBES
 from modelhost_exporter.engines.pages import read_json
 from modelhost_exporter.engines.polling.fetching import CannotFetch, Fetcher
 from modelhost_exporter.metrics.instruments import live_counter, live_histogram
+from modelhost_exporter.metrics.label_values import bounded
 from modelhost_exporter.untrusted_json import child
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class Prober:
         if self._watch.may_load_unseen():
             return
         for label, known in list(self._watch.history.models()):
-            wanted = not self._settings.models or known.model.names & set(self._settings.models)
+            wanted = not self._settings.models or known.model.names & set(map(bounded, self._settings.models))
             if wanted and known.loaded is not False:
                 yield known.model.name, label
 

@@ -94,6 +94,11 @@ class ServerPoller:
         self._loaded: frozenset[str] = frozenset()
         self._gpus: Mapping[str, GpuUse] = {}
 
+    @property
+    def kind(self) -> str | None:
+        """The engine's kind: as the last poll found it, else as configured or kept; None where it is not known."""
+        return self.snapshot.kind if self.snapshot is not None else self._kind.name
+
     def poll(self) -> bool:
         """Poll the server once and store the result; return whether it responded. Blocks, never raises."""
         began = self._dependencies.now()
