@@ -71,8 +71,27 @@ async def test_usage_is_asked_for_and_hidden(start_proxied: StartProxied, kind: 
     assert direct.body.count(usage()) == 1
     assert got.body == direct.body.replace(usage(), b"")
     assert got.fields == direct.fields
-    assert await proxied.observed(2) == [STREAM] * 2
-    assert proxied.value("requests_by_usage_source_total", model="m", operation="chat", source="usage") == 1
+    model = "m:latest" if kind == "ollama" else "m"
+    assert await proxied.observed(2) == [{**STREAM, "model": model}] * 2
+    assert proxied.value("requests_by_usage_source_total", model=model, operation="chat", source="usage") == 1
+    assert proxied.total("output_tokens_total") == 3
+
+
+async def test_ollamas_text_completions(start_proxied: StartProxied) -> None:
+    """Ollama then writes zeros into every frame, which its clients do not get."""
+    frame = b'data: {"choices":[{"text":"%b","index":0}],"model":"m","system_fingerprint":"fp_ollama"%b}\n\n'
+    zeros = b',"usage":{"prompt_tokens":0,"completion_tokens":0,"total_tokens":0}'
+
+    async def ollama(call: Call) -> None:
+        asked = b"include_usage" in await call.body()
+        events = [frame % (text, zeros if asked else b"") for text in (b"a", b"b")]
+        await call.send(reply(b"".join((*events, *((usage(),) if asked else ()), DONE)), EVENT_STREAM))
+
+    proxied = await start_proxied(ollama, kind="ollama")
+    unasked = b"".join((frame % (b"a", b""), frame % (b"b", b""), DONE))
+    for _ in range(2):
+        assert (await _post(proxied, ask_stream(), path="/v1/completions")).body == unasked
+    assert [b"include_usage" in await call.body() for call in proxied.upstream.calls] == [False, True]
     assert proxied.total("output_tokens_total") == 3
 
 
