@@ -14,6 +14,7 @@ from modelhost_exporter.engines.local_processes import LocalProcesses, is_local
 from modelhost_exporter.engines.metrics import ModelState, ServerState, families
 from modelhost_exporter.engines.model_history import ModelHistory
 from modelhost_exporter.engines.pages import PollPolicy
+from modelhost_exporter.engines.polling.answering_processes import AnsweringProcesses
 from modelhost_exporter.engines.polling.detected_kind import DetectedKind
 from modelhost_exporter.engines.polling.fetching import Fetcher, reason_of
 from modelhost_exporter.engines.polling.poll_session import PollSession
@@ -94,6 +95,8 @@ class ServerPoller:
         self._traffic = ProxyTraffic(dependencies.passed)
         self._tokens = RecentTokens()
         self._merged = RouterEngine()
+        self._answering = AnsweringProcesses()
+        self._several_logged = StateLog(initial=False)
         self._energy = ModelEnergy()
         self._failures: dict[str, int] = {}
         self._last_success: float | None = None
@@ -205,6 +208,7 @@ class ServerPoller:
         self._traffic.begin_poll()
         snapshot = engine_kind.snapshot(visit, PollPolicy(self.server.metrics, arguments, self._traffic))
         self._kind.keep(kind, visit)
+        self._answering.note(visit.received(), snapshot)
         return snapshot
 
     def _fetch(self, path: str) -> bytes:
@@ -224,6 +228,7 @@ class ServerPoller:
         self.snapshot = None
         self._is_silent = isinstance(error, OSError) and reason_of(error) in ("unreachable", "timeout")
         self._kind.failed(error)
+        self._answering.note_failure()
         self._processes.forget()
         return f"{type(error).__name__}: {error}"
 
@@ -243,11 +248,14 @@ class ServerPoller:
     def _show(self, poll_seconds: float) -> None:
         """Store the state that a scrape returns."""
         snapshot, engine = self.snapshot, Engine()
+        several = self._are_several()
         if snapshot is None:
             self._energy.pause()
         else:
             engine = self._engine_of(snapshot)
             self._measure_energy()
+        if several:
+            engine, self._tokens = engine.without_counters(), RecentTokens()
         if self._dependencies.is_proxied:
             passed = self._dependencies.passed().tokens_as_counted(snapshot.prompt_count if snapshot else "once")
             self._tokens.note(self._dependencies.now(), engine.tokens, passed)
@@ -257,12 +265,24 @@ class ServerPoller:
             snapshot,
             engine,
             upstream=self.server.upstream,
-            models={label: self._model_state(label, known) for label, known in self.history.models()},
+            models={label: self._model_state(label, known, several) for label, known in self.history.models()},
+            several_processes=several,
             poll_seconds=poll_seconds,
             last_success=self._last_success,
             failures=self._failures,
         )
         self.parts = written(families(self._state)) if self._is_shown() else {}
+
+    def _are_several(self) -> bool:
+        """Return whether polls reach several processes in turn, whose counters are of no use; log a change."""
+        several = self._answering.are_several
+        if self._several_logged.changed(several):
+            if several:
+                fields = {**self.server.log_fields, "fix": "list each process as a server, or in urls"}
+                log.warning("several processes answer here in turn: counters are withheld", extra={"fields": fields})
+            else:
+                log.info("one process answers here again", extra={"fields": self.server.log_fields})
+        return several
 
     def _engine_of(self, snapshot: ServerSnapshot) -> Engine:
         if snapshot.engine_by_model is None:
@@ -285,13 +305,13 @@ class ServerPoller:
         except Exception:  # noqa: BLE001 - the GPU collector reports errors of GPUs
             return {}
 
-    def _model_state(self, label: str, known: Known) -> ModelState:
+    def _model_state(self, label: str, known: Known, several: bool) -> ModelState:
         vram, ram = self._memory(known.model)
         return ModelState(
             known.model,
             known.loaded,
-            loads=known.loads if known.has_states else None,
-            unloads=known.unloads if known.has_states else None,
+            loads=known.loads if known.has_states and not several else None,
+            unloads=known.unloads if known.has_states and not several else None,
             vram_bytes=vram if known.loaded else None,
             ram_bytes=ram if known.loaded else None,
             load_seconds=known.load_seconds,
