@@ -44,7 +44,8 @@ async def _started(stack: contextlib.AsyncExitStack) -> Requests:
 def main() -> None:
     """Search."""
     loop = asyncio.new_event_loop()
-    requests = loop.run_until_complete(_started(contextlib.AsyncExitStack()))
+    stack = contextlib.AsyncExitStack()  # what is no longer referred to would be closed
+    requests = loop.run_until_complete(_started(stack))
 
     async def check(sent: Sent) -> None:
         check_requests(*await requests.exchange(sent), requests.host)

@@ -128,6 +128,24 @@ async def test_a_line_with_two_spaces_is_found_anywhere(start_proxied: StartProx
     await proxied.observed(2)
 
 
+@pytest.mark.parametrize("first", [b"GET /b HTTP/1.1\r\nHost: a\r\n", b"POST /a HTTP/1.1\r\nHost: a\r\n"])
+@pytest.mark.parametrize("is_split", [False, True])
+async def test_a_line_like_one_before_it_is_found(start_proxied: StartProxied, first: bytes, *, is_split: bool) -> None:
+    """The bytes that it was received with begin with its line in the right form: another request, or a body."""
+    proxied = await start_proxied(always(reply(b"x")))
+    body = LINE.replace(b"  ", b" ")
+    head = first + b"Content-Length: %d\r\n\r\n" % len(body)
+    async with proxied.client() as client:
+        await client.send(head if is_split else head + body + LINE)
+        if is_split:
+            await proxied.until("requests_in_flight", 1)
+            await client.send(body + LINE)
+        assert (await client.reply()).body == b"x"
+        assert (await client.reply()).code == 400
+    assert len(proxied.upstream.calls) == 1
+    await proxied.observed(2)
+
+
 async def test_two_spaces_elsewhere_refuse_no_request(start_proxied: StartProxied) -> None:
     """Neither in a value nor in a body, whatever comes before the request line."""
     proxied = await start_proxied(always(reply(b"x")))

@@ -69,7 +69,8 @@ class Answer(NamedTuple):
             for name, text in _TEXT.findall(frame):
                 key = name + (index[1] if index else b"")
                 texts[key] = texts.get(key, b"") + text[1:-1]
-            frames.add(_TEXT.sub(b"", frame))
+            if b'"finish_reason":null' not in frame:
+                frames.add(_TEXT.sub(b"", frame))
         return status, headers, texts, frames
 
     @property

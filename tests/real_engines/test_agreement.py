@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import time
 from typing import TYPE_CHECKING, NamedTuple
 
 import aiohttp
@@ -44,15 +43,15 @@ class Watched(NamedTuple):
     proxy: str
 
     def page(self) -> Page:
-        """Return its metrics after a poll that begins now."""
-        before = time.time()
-        name = "modelhost_engine_last_success_timestamp_seconds"
+        """Return its metrics after a poll that begins now: after the second one that ends from now on."""
+        seen: set[float] = set()
 
         def is_polled() -> bool:
-            polled = Page(self.exporter.page().decode()).by(name)
-            return bool(polled) and min(polled.values()) > before + 1  # a poll takes less than the interval
+            polls = Page(self.exporter.page().decode()).by("modelhost_engine_last_success_timestamp_seconds")
+            seen.update(polls.values())
+            return len(seen) > 2  # the first may have ended before
 
-        wait_until(is_polled, "a poll")
+        wait_until(is_polled, "two polls")
         return Page(self.exporter.page().decode())
 
 

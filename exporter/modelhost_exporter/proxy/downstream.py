@@ -56,11 +56,13 @@ class Request:
     """One request as it is received: its head, and the parts of its body that were not passed on yet."""
 
     __slots__ = (
-        *("by_key", "complete", "fields", "forwarded", "is_head_complete", "is_http11", "keep_alive", "method"),
-        *("path", "pieces", "refusal", "target", "template", "version"),
+        *("begins_data", "by_key", "complete", "fields", "forwarded", "is_head_complete", "is_http11", "keep_alive"),
+        *("method", "path", "pieces", "refusal", "target", "template", "version"),
     )
 
-    def __init__(self) -> None:
+    def __init__(self, *, begins_data: bool = False) -> None:
+        self.begins_data = begins_data
+        """Whether nothing comes before it in the bytes that it was received with."""
         self.method = b""
         self.target = b""
         self.version = "1.1"
@@ -214,6 +216,7 @@ class DownstreamConnection(asyncio.Protocol):
         self._tunnel: Callable[[bytes], None] | None = None
         self._lingering: asyncio.TimerHandle | None = None
         self._is_rereading = False
+        self._is_between = True  # nothing of what is being parsed belongs to a request so far
         self._admitted = False
         self.is_paused = False
         """Whether the client is not read."""
@@ -501,6 +504,7 @@ class DownstreamConnection(asyncio.Protocol):
         if self._partial_head:
             self._partial_head += data
         self._received = self._partial_head or data
+        self._is_between = self._incoming is None
         try:
             parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -634,7 +638,8 @@ class DownstreamConnection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         """Begin a request."""
         if not self._is_rereading:
-            self._incoming = Request()
+            self._incoming = Request(begins_data=self._is_between)
+            self._is_between = False
 
     def on_url(self, part: bytes) -> None:
         """Collect the target, in one part or several."""
@@ -665,7 +670,7 @@ class DownstreamConnection(asyncio.Protocol):
         if self._is_too_large(incoming):
             incoming.refusal = self._too_large()
             self._discards = True
-        elif not self._received.startswith(b"%b %b H" % (incoming.method, incoming.target)):
+        elif not (incoming.begins_data and self._received.startswith(b"%b %b H" % (incoming.method, incoming.target))):
             self._check_spaces(incoming)
         self._head_bytes = 0
         if self._partial_head:

@@ -63,6 +63,14 @@ def test_the_time_to_first_token_is_that_of_streams(label: str) -> None:
     assert old.count == 4
 
 
+def test_outcomes_are_finish_reasons() -> None:
+    """Successful requests ended for a reason that is not known; refused ones never began."""
+    outcomes = ("success", "abort", "rejected", "invalid_request", "engine_fault", "other")
+    lines = [f'sglang:finished_requests_by_outcome_total{{outcome="{name}"}} {n}' for n, name in enumerate(outcomes, 1)]
+    found = engine_of(*lines, 'sglang:num_requests_total{is_streaming="true"} 9').requests_finished
+    assert found == {"unknown": 1, "abort": 2, "error": 5, "other": 6}
+
+
 def test_requests_that_run_side_by_side_are_those_in_force() -> None:
     """The limit of each data-parallel engine counts, not the configured one; that is used where it is all there is."""
     limit = "effective_max_running_requests_per_dp"

@@ -46,6 +46,7 @@ _RULES = {
     **each(("prompt_tokens_total", "generation_tokens_total", "num_requests_total"), _OF_STREAMING),
     **each(("e2e_request_latency_seconds", "request_time_per_output_token_seconds"), _OF_STREAMING),
     **each(("inter_token_latency_seconds", "time_per_output_token_seconds", "spec_verify_calls_total"), _OF_REQUESTS),
+    "finished_requests_by_outcome_total": _OF_REQUESTS | parts("outcome"),
     # a request's cached tokens are reported by source, or under "total" where the sources are not known
     "cached_tokens_total": _OF_REQUESTS | parts("cache_source"),
     # that of a request that is not streamed is its last, or one in the middle
@@ -54,6 +55,8 @@ _RULES = {
     "startup_time_seconds": _OF_SCHEDULER | {"phase": only("load_weight"), "priority": COPY, "dp_rank": COPY},
     "engine_load_weights_time": _OF_SCHEDULER | {"priority": COPY, "dp_rank": COPY},
 }
+_FINISH_REASONS = {"success": "unknown", "abort": "abort", "engine_fault": "error", "other": "other"}
+"""Of outcomes; the others (rejected, invalid_request) are refusals."""
 
 
 def detect(fetch: Fetch) -> bool:
@@ -78,8 +81,8 @@ def snapshot(fetch: Fetch, care: PollPolicy = FREE) -> ServerSnapshot:
 def _engine(metrics: EnginePage, info: dict[str, Any]) -> Engine:
     """Return the engine's numbers.
 
-    Of speculative decoding there are only gauges and the number of verified drafts. Aborted requests are left out,
-    because the total includes those that were running, but not those that were waiting.
+    Of speculative decoding there are only gauges and the number of verified drafts. ``num_aborted_requests_total`` is
+    left out, because the total includes those that were running, but not those that were waiting.
     """
     return Engine(
         requests_running=metrics.total("num_running_reqs"),
@@ -89,7 +92,7 @@ def _engine(metrics: EnginePage, info: dict[str, Any]) -> Engine:
         kv_cache_capacity_tokens=count(metrics.total("max_total_num_tokens")),
         input_tokens=_input(metrics),
         output_tokens=metrics.total("generation_tokens_total"),
-        requests_finished=known(unknown=metrics.total("num_requests_total")),
+        requests_finished=_finished(metrics),
         preemptions=metrics.total("num_retracted_requests_total"),
         speculative_drafts=metrics.total("spec_verify_calls_total"),
         latencies=known_latencies(
@@ -100,6 +103,14 @@ def _engine(metrics: EnginePage, info: dict[str, Any]) -> Engine:
             request_queue=metrics.histogram("queue_time_seconds"),
         ),
     )
+
+
+def _finished(metrics: EnginePage) -> dict[str, float]:
+    """Return finished requests by outcome; older versions have a total only, with aborted requests that ran."""
+    outcomes = metrics.by("outcome", "finished_requests_by_outcome_total")
+    if not outcomes:
+        return known(unknown=metrics.total("num_requests_total"))
+    return {_FINISH_REASONS[outcome]: requests for outcome, requests in outcomes.items() if outcome in _FINISH_REASONS}
 
 
 def _request_capacity(info: dict[str, Any]) -> float | None:
