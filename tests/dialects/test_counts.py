@@ -55,6 +55,12 @@ def test_zeros_beside_text_are_unknown(usage: Usage, known: int | None) -> None:
     assert usage.source == ("none" if known is None else "usage")
 
 
+def test_zeros_in_a_body_that_is_too_long_to_keep() -> None:
+    """Of which the output is not read: it is what makes it long."""
+    body = {"choices": [{"message": {"content": "a" * (600 << 10)}}], "usage": ZEROS}
+    assert parts(whole(CHAT, body)) == (None,) * 5
+
+
 def test_one_zero_beside_text() -> None:
     """A server may count the one and not the other: Ollama's input is 0 where the whole prompt was cached."""
     assert parts(streamed(CHAT, said(content="a"), counted(0, 5))[1]) == (None, None, None, 5, None)

@@ -168,6 +168,15 @@ def test_ollama_final_line() -> None:
     assert whole("/api/generate", {"response": "a"} | FINAL) == usage
 
 
+@pytest.mark.parametrize("nanoseconds", [0, 1])
+def test_durations_that_imitate_ollama(nanoseconds: int) -> None:
+    """KoboldCpp writes 1 ns for each duration of Ollama's format: it has not measured them."""
+    names = ("load_duration", "prompt_eval_duration", "eval_duration")
+    usage = lined("/api/chat", FINAL | dict.fromkeys(names, nanoseconds))[1]
+    assert (usage.load_seconds, usage.prefill_seconds, usage.decode_seconds) == (None, None, None)
+    assert (usage.input_tokens, usage.output_tokens, usage.parse_errors) == (26, 290, ())
+
+
 def test_ollama_without_prompt_count() -> None:
     """Older versions omit the prompt's count if the whole prompt was cached: it is unknown."""
     usage = lined("/api/generate", {key: value for key, value in FINAL.items() if key != "prompt_eval_count"})[1]
@@ -278,6 +287,15 @@ def test_lm_studio_chat() -> None:
         ("/v1/rerank", {"model": "m", "results": [], "usage": {"total_tokens": 70}}, 70),
         ("/v2/rerank", {"results": [], "meta": {"tokens": {"input_tokens": 12}}}, 12),
         ("/score", {"usage": {"prompt_tokens": 3}}, 3),
+        ("/v1/embeddings", {"usage": {"prompt_tokens": 0, "total_tokens": 0}}, None),
+        ("/v2/embed", {"meta": {"billed_units": {"input_tokens": 3.0, "image_tokens": 2.0}}}, 5),
+        ("/v2/embed", {"meta": {"billed_units": {"input_tokens": 3}, "tokens": {"input_tokens": 4}}}, 4),
+        ("/v2/rerank", {"results": [], "meta": {"billed_units": {"search_units": 1}}}, None),
+        ("/pooling", {"data": [], "usage": {"prompt_tokens": 3, "completion_tokens": 0}}, 3),
+        ("/classify", {"data": [], "usage": {"prompt_tokens": 3, "completion_tokens": 0}}, 3),
+        ("/encode", {"embedding": [0.1], "meta_info": {"prompt_tokens": 4}}, 4),
+        ("/classify", [{"embedding": [0.1], "meta_info": {"prompt_tokens": n}} for n in (4, 5)], 9),
+        ("/classify", [{"embedding": [0.1], "meta_info": {}}], None),
         ("/embed", [[0.1, 0.2]], None),
         ("/rerank", [{"index": 0, "score": 0.9}], None),
     ],

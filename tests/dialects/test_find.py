@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -79,6 +80,14 @@ def test_names_are_file_names() -> None:
         format_.__name__  # type: ignore[attr-defined] # each is a module
         for format_ in FORMATS
     ]
+
+
+def test_paths_are_documented() -> None:
+    """The table of docs/proxy.md has every dialect and every path."""
+    text = (Path(__file__).parents[2] / "docs/proxy.md").read_text()
+    table = text[text.index("## APIs") : text.index("## Token usage")]
+    words = [word for format_ in FORMATS for word in (format_.NAME, *format_.PATHS)]
+    assert [word for word in words if f"`{word}`" not in table] == []
 
 
 def call(path: str, body: object) -> Call | None:

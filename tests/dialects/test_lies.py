@@ -90,13 +90,15 @@ KNOWN_KEYS = """
     model_instance_id stop_reason cache_read_input_tokens generation_time queue_time_ms cache_write_tokens
     created_cache_tokens cache_creation_input_tokens output_tokens_details thinking_tokens signature content_block
     item command images custom input x_groq queue_time prompt_time completion_time total_prompt_time_sec
-    load_time_seconds reasoning_content summary
+    load_time_seconds reasoning_content summary meta_info token generated_text details text_output model_name
+    num_input_tokens num_output_tokens billed_units token_ids prefill generated_tokens input_length b64_json special
 """
 KNOWN_WORDS = """
     message_start message_delta message_stop content_block_delta text_delta response.completed response.incomplete
     response.failed response.output_text.delta chat.end message.delta completed incomplete failed error stop load
     transcript.text.delta transcript.text.done function_call resp_1 m content_block_start thinking signature_delta
     tool_use model_load.end response.output_item.added response.shell_call_command.added reasoning
+    image_generation.completed abort
 """
 KEYS = st.sampled_from(KNOWN_KEYS.split())
 WORDS = st.sampled_from(KNOWN_WORDS.split())

@@ -32,6 +32,9 @@ NEW = replace(TINY, input_cache_hit=0, input_cache_write=0)
 CHAT = replace(NEW, input_tokens=123, output_tokens=12)
 MESSAGES = replace(NEW, input_tokens=52, output_tokens=12)
 RESPONSES = replace(NEW, input_tokens=3, output_tokens=16)
+CACHED = replace(NEW, input_tokens=92, output_tokens=4, output_reasoning=0)
+POOLED = replace(TINY, finish_reasons=())
+TOKENS = replace(TINY, input_tokens=3, output_tokens=5)
 GEMMA = replace(ENDED, model="gemma", input_tokens=56, output_tokens=12, source="usage")
 GEMMA_MESSAGES = replace(GEMMA, output_tokens=16, finish_reasons=("stop",))
 GEMMA_RESPONSES = replace(GEMMA, input_tokens=25, output_tokens=16, finish_reasons=("stop",))
@@ -63,8 +66,54 @@ EXPECTED: dict[str, tuple[Progress, Usage]] = {
         ),
     ),
     "vllm-0.32/compl-stream": (answers(3), replace(TINY, input_tokens=2, input_cache_hit=0, output_tokens=9)),
+    "vllm-0.32/chat-cache-write": (
+        WHOLE,
+        replace(
+            CACHED,
+            input_cache_write=64,
+            output_reasoning=4,
+            prefill_seconds=0.023690163,
+            decode_seconds=0.020067157,
+            queue_seconds=0.000128858,
+        ),
+    ),
+    "vllm-0.32/chat-cache-hit": (
+        WHOLE,
+        replace(
+            CACHED,
+            input_cache_hit=64,
+            prefill_seconds=0.011911225,
+            decode_seconds=0.015919396,
+            queue_seconds=0.000034706,
+        ),
+    ),
+    "vllm-0.32/chat-metrics": (
+        thoughts(3),
+        replace(
+            NEW,
+            input_tokens=4,
+            output_tokens=4,
+            output_reasoning=3,
+            prefill_seconds=0.012730501,
+            decode_seconds=0.021801198,
+            queue_seconds=0.00003247,
+        ),
+    ),
+    "vllm-0.32/anth-cache-hit": (WHOLE, replace(NEW, input_tokens=92, input_cache_hit=64, output_tokens=4)),
+    "vllm-0.32/classify": (WHOLE, replace(POOLED, input_tokens=3)),
+    "vllm-0.32/embed": (WHOLE, replace(POOLED, input_tokens=3)),
+    "vllm-0.32/embed-cohere": (WHOLE, replace(POOLED, model=None, input_tokens=3)),
+    "vllm-0.32/pooling": (WHOLE, replace(POOLED, input_tokens=3)),
+    "vllm-0.32/rerank": (WHOLE, replace(POOLED, input_tokens=4)),
+    "vllm-0.32/score": (WHOLE, replace(POOLED, input_tokens=4)),
+    "vllm-0.32/tokens": (WHOLE, replace(TOKENS, input_cache_hit=0)),
+    "vllm-0.32/tokens-error": (WHOLE, REFUSED),
+    "vllm-0.32/tokens-stream": (answers(4), ENDED),
+    "vllm-0.32/tokens-stream-u": (answers(4), replace(TOKENS, model=None, input_cache_hit=0)),
+    "vllm-0.32/tokens-text-stream": (answers(3), ENDED),
     "vllm-0.32/err-context": (WHOLE, REFUSED),
     "vllm-0.32/err-model": (WHOLE, REFUSED),
+    "vllm-0.32/tito": (WHOLE, REFUSED),
     "vllm-0.32/resp": (WHOLE, replace(RESPONSES, output_reasoning=16)),
     "vllm-0.32/resp-stream": (thoughts(9), replace(RESPONSES, output_reasoning=13)),
     "litellm-1.95/anth": (WHOLE, GEMMA_MESSAGES),
@@ -94,7 +143,7 @@ EXPECTED: dict[str, tuple[Progress, Usage]] = {
         ),
     ),
 }
-NO_INFERENCE = {"vllm-0.32/anth-count", "vllm-0.32/render", "vllm-0.32/tito", "vllm-0.32/tokenize"}
+NO_INFERENCE = {"vllm-0.32/anth-count", "vllm-0.32/render", "vllm-0.32/tokenize"}
 
 
 class Capture(NamedTuple):

@@ -19,7 +19,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-PREFIXES = ("vllm:", "ray_vllm:", "sglang:", "sglang_", "llamacpp:", "tgi_", "litellm_", "nv_")
+PREFIXES = (
+    "vllm:",
+    "ray_vllm:",
+    "sglang:",
+    "sglang_",
+    "llamacpp:",
+    "tgi_",
+    "litellm_",
+    "nv_",
+    "lmdeploy:",
+    "trtllm_",
+    "mistralrs_",
+    "te_",
+    "localai_",
+    "lemonade_",
+)
 PAGES = sorted(CAPTURES.glob("*/*.prom"))
 
 
@@ -32,7 +47,7 @@ def _sorted(samples: Iterable[tuple[str, Mapping[str, str], float]]) -> list[tup
 def test_every_sample_is_prometheus_client_s(file: Path) -> None:
     """On every captured page, the engine's samples have the labels and values that prometheus_client parses."""
     text = file.read_text()
-    prefix = next(prefix for prefix in PREFIXES if f"\n{prefix}" in text)
+    prefix = next(prefix for prefix in PREFIXES if f"\n{prefix}" in f"\n{text}")
     theirs = [
         (sample.name.removeprefix(prefix), sample.labels, sample.value)
         for family in text_string_to_metric_families(text)

@@ -40,6 +40,7 @@ from tests.faults.hostile import (
     metrics_pages,
     repeated,
 )
+from tests.support.compression import PACK, blocks
 from tests.support.pages import SERVERS, pages
 
 if TYPE_CHECKING:
@@ -170,8 +171,22 @@ def inflating_readers() -> Iterator[Reader]:
         repeated(b"x", start=b"\x1f\x8b\x08\x08" + bytes(6)),  # a file's name without end
         empty_blocks,
     )
+    compressed: dict[str, tuple[Make, ...]] = {
+        encoding: (
+            lambda size, pack=pack: pack(bytes(size)),  # type: ignore[misc]
+            lambda size, pack=pack: pack(bytes(range(256)) * (size // 256)),  # type: ignore[misc]
+            repeated(pack(b"")),
+            repeated(pack(b"a")),
+        )
+        for encoding, pack in PACK.items()
+        if encoding in ("br", "zstd")
+    }
+    if compressed:
+        compressed["br"] = (*compressed["br"], lambda size: blocks(b"a" * (size // 8), 1))
     for size in (1, 100, 0):
         yield Reader(f"gzip by {size or 'all'}", inflate("gzip", size), makes)
+        for encoding, made in compressed.items():
+            yield Reader(f"{encoding} by {size or 'all'}", inflate(encoding, size), made)
         yield Reader(f"deflate by {size or 'all'}", inflate("deflate", size), (*makes, repeated(b"\0\0\0\xff\xff")))
 
 

@@ -73,6 +73,10 @@ FOREIGN: dict[str, tuple[str, Sequence[Make]]] = {
     "modelhost_exporter.web.origin_check._ORIGIN": ("fullmatch", ()),
     "modelhost_exporter.config.servers._FIELD_NAME": ("fullmatch", ()),
     "modelhost_exporter.proxy.exchange._CONTROL": ("search", ()),
+    "modelhost_exporter.proxy.headers._LENGTH_VALUE": (
+        "search",
+        [repeated(part) for part in (b"\r\nContent-Length: ", b"\r\nContent-Length: 123456789012345", b"\r\nC")],
+    ),
     "modelhost_exporter.proxy.request_validation._HOST": ("fullmatch", ()),
     "modelhost_exporter.proxy.request_validation._LENGTH": ("fullmatch", ()),
     "modelhost_exporter.proxy.request_validation._LINE": (
@@ -199,9 +203,9 @@ def _reply(path: str, kind: str) -> Callable[[bytes], object]:
         (lambda: _reply("/v1/chat/completions", SSE), 1 << 20),
         (lambda: _reply("/api/chat", NDJSON), 1 << 20),
         (lambda: _reply("/v1/embeddings", JSON), 64 << 10),
-        (lambda: decompressor("gzip"), 64 << 10),
+        *((lambda coding=coding: decompressor(coding), 64 << 10) for coding in ("gzip", "br", "zstd")),
     ],
-    ids=["events", "lines", "body", "usage filter", "chat", "ollama", "embeddings", "gzip"],
+    ids=["events", "lines", "body", "usage filter", "chat", "ollama", "embeddings", "gzip", "br", "zstd"],
 )
 @pytest.mark.parametrize("start", [b"", b"data: ", b"\x1f\x8b\x08\x08" + bytes(6)], ids=["raw", "event", "name"])
 def test_an_endless_line_is_not_kept(create: Callable[[], Callable[[bytes], object]], limit: int, start: bytes) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import json
 import zlib
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ import pytest
 from tests.proxy.client import BrokenReply, request
 from tests.proxy.dialects import DONE, EVENT_STREAM, JSON, ask_stream, completion, finish, stream, token, usage
 from tests.proxy.upstream import CHUNKED, DEADLINE_SECONDS, LAST_CHUNK, Call, always, chunk, head, in_turn, reply
+from tests.support.compression import PACK
 
 if TYPE_CHECKING:
     from tests.proxy.client import Reply
@@ -284,8 +286,9 @@ def _deflated(data: bytes, bits: int) -> bytes:
         ("deflate", _deflated(EVENTS, 15)),
         ("deflate", _deflated(EVENTS, -15)),
         ("identity", EVENTS),
+        *((coding, PACK[coding](EVENTS)) for coding in ("br", "zstd") if coding in PACK),
     ],
-    ids=["gzip", "two members", "x-gzip", "zlib", "raw deflate", "identity"],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 @pytest.mark.parametrize("size", [1, 7, 4096])
 async def test_a_compressed_reply_is_not_touched_but_read(
@@ -314,12 +317,13 @@ async def test_a_compressed_reply_is_not_touched_but_read(
 @pytest.mark.parametrize(
     ("coding", "packed"),
     [
-        ("br", b"\x0b\x02\x80anything\x03"),
+        ("compress", b"\x1f\x9danything"),
         ("gzip", b"this is not gzip" * 10),
         ("gzip, gzip", gzip.compress(gzip.compress(EVENTS))),
         ("gzip", gzip.compress(bytes(100_000_000))),
+        *((coding, PACK[coding](bytes(100_000_000))) for coding in ("br", "zstd") if coding in PACK),
     ],
-    ids=["unknown", "broken", "twice", "bomb"],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 async def test_what_cannot_be_inflated_passes_and_is_counted(
     start_proxied: StartProxied, coding: str, packed: bytes
@@ -416,3 +420,33 @@ async def test_a_cut_document_is_no_parse_error(start_proxied: StartProxied, who
     outcome = {"server": "stream_error", "client": "client_disconnect"}[who]
     assert (await proxied.one())["outcome"] == outcome
     assert proxied.samples("proxy_parse_errors_total") == {}
+
+
+TRITON = {"model_name": "m", "model_version": "1", "text_output": "a", "num_input_tokens": 7, "num_output_tokens": 1}
+TGI = {"token": {"id": 1, "text": "a", "special": False}, "generated_text": "a", "details": None}
+TOOL = {"type": "content_block_start", "content_block": {"type": "tool_use", "id": "t", "name": "f", "input": {}}}
+CALLED = {"type": "message_delta", "delta": {"stop_reason": "tool_use"}, "usage": {"output_tokens": 9}}
+
+
+@pytest.mark.parametrize(
+    ("path", "frames", "tokens"),
+    [
+        ("/v2/models/m/generate_stream", (TRITON, TRITON), 2),
+        ("/generate_stream", (TGI,), 0),
+        ("/v1/messages", (TOOL, CALLED, {"type": "message_stop"}), 9),
+    ],
+    ids=["triton", "tgi", "a call without arguments"],
+)
+async def test_streams_of_other_dialects(
+    start_proxied: StartProxied, path: str, frames: tuple[dict[str, object], ...], tokens: int
+) -> None:
+    """They are streams that ended well and have a time to the first token, whatever their requests contain."""
+    sent = b"".join(b"data: %b\n\n" % json.dumps(frame).encode() for frame in frames)
+    proxied = await start_proxied(always(stream(sent)))
+    async with proxied.client() as client:
+        await client.send(request(path, b'{"stream":true}' if "messages" in path else b"{}"))
+        assert (await client.reply()).body == sent
+    seen = await proxied.one()
+    assert (seen["stream"], seen["outcome"]) == ("true", "ok")
+    assert proxied.total("request_time_to_first_token_seconds_count") == 1
+    assert proxied.total("output_tokens_total") == tokens

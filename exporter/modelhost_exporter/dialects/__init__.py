@@ -12,6 +12,8 @@ from urllib.parse import unquote_to_bytes
 
 from modelhost_exporter.dialects import (
     anthropic_messages,
+    generate,
+    generate_stream,
     llamacpp,
     lmstudio,
     ollama,
@@ -20,6 +22,7 @@ from modelhost_exporter.dialects import (
     openai_chat,
     openai_completions,
     openai_embeddings,
+    openai_images,
     openai_rerank,
     openai_responses,
 )
@@ -43,6 +46,8 @@ __all__ = [
 
 FORMATS: tuple[Dialect, ...] = (
     anthropic_messages,
+    generate,
+    generate_stream,
     llamacpp,
     lmstudio,
     ollama,
@@ -51,6 +56,7 @@ FORMATS: tuple[Dialect, ...] = (
     openai_chat,
     openai_completions,
     openai_embeddings,
+    openai_images,
     openai_rerank,
     openai_responses,
 )

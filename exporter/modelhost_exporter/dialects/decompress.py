@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+import platform
+import sys
 import zlib
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -13,6 +16,13 @@ MAX_BYTES_AT_ONCE = 2 << 20
 _SLICE_BYTES = 4096  # zlib copies all that follows the end of a member, so it receives little at a time
 _ANY_HEADER = zlib.MAX_WBITS | 32
 _HEADER_BYTES = 2
+# imported for the first response that is compressed so
+_BROTLI = "brotli" if platform.python_implementation() == "CPython" else "brotlicffi"
+_ZSTD = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
+_MAX_ZSTD_WINDOW = 23
+"""Logarithm of the memory for what is referred to: 8 MiB, the limit for HTTP (RFC 9659)."""
+_MAX_ZSTD_FRAMES = 128
+"""Frames in one piece: each takes 35 µs, however short it is."""
 
 
 class CannotDecompress(Exception):
@@ -72,6 +82,60 @@ class _Deflate(_Gzip):
         return super().__call__(piece)
 
 
+class _Brotli:
+    """Brotli (RFC 7932), which has no check sum: a truncated body is found by what it contains."""
+
+    def __init__(self) -> None:
+        self._library = importlib.import_module(_BROTLI)
+        self._decompressor = self._library.Decompressor()
+
+    def __call__(self, piece: bytes) -> bytes:
+        output = bytearray()
+        try:
+            while piece or not self._decompressor.can_accept_more_data():
+                output += self._decompressor.process(piece, output_buffer_limit=MAX_BYTES_AT_ONCE + 1 - len(output))
+                if len(output) > MAX_BYTES_AT_ONCE:
+                    raise CannotDecompress("too large")
+                piece = b""
+        except self._library.error as error:
+            raise CannotDecompress(str(error)) from error
+        return bytes(output)
+
+
+class _Zstd:
+    """Zstandard (RFC 8878), with one frame or several."""
+
+    def __init__(self) -> None:
+        self._library = importlib.import_module(_ZSTD)
+        self._options = {self._library.DecompressionParameter.window_log_max: _MAX_ZSTD_WINDOW}
+        self._decompressor = self._create()
+
+    def _create(self) -> Any:
+        return self._library.ZstdDecompressor(options=self._options)
+
+    def __call__(self, piece: bytes) -> bytes:
+        output = bytearray()
+        frames = 0
+        while piece or not self._decompressor.needs_input:
+            if self._decompressor.eof:
+                if not piece:
+                    break
+                self._decompressor = self._create()
+                frames += 1
+            output += self._decompress(piece, MAX_BYTES_AT_ONCE + 1 - len(output))
+            if len(output) > MAX_BYTES_AT_ONCE or frames > _MAX_ZSTD_FRAMES:
+                raise CannotDecompress("too large")
+            piece = self._decompressor.unused_data
+        return bytes(output)
+
+    def _decompress(self, piece: bytes, limit: int) -> bytes:
+        try:
+            output: bytes = self._decompressor.decompress(piece, limit)
+        except self._library.ZstdError as error:
+            raise CannotDecompress(str(error)) from error
+        return output
+
+
 def _identity(piece: bytes) -> bytes:
     return piece
 
@@ -82,6 +146,8 @@ _DECOMPRESSORS: Mapping[str, Callable[[], Decompress]] = {
     "gzip": _Gzip,
     "x-gzip": _Gzip,
     "deflate": _Deflate,
+    "br": _Brotli,
+    "zstd": _Zstd,
 }
 
 
@@ -90,4 +156,7 @@ def decompressor(content_encoding: str) -> Decompress:
     make = _DECOMPRESSORS.get(content_encoding.strip().lower())
     if make is None:
         raise CannotDecompress(content_encoding)
-    return make()
+    try:
+        return make()
+    except ImportError as error:
+        raise CannotDecompress(str(error)) from error

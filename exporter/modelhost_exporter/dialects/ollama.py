@@ -17,6 +17,7 @@ NAME = "ollama"
 PATHS: Mapping[str, Operation] = {"/api/chat": "chat", "/api/generate": "generate"}
 
 _NANO = 1e9
+_MIN_SECONDS = 1e-6
 _NOT_AN_INFERENCE = ("load", "unload")
 
 
@@ -86,8 +87,14 @@ def read_final(builder: UsageBuilder, frame: Mapping[str, object]) -> None:
     """Process the counts and durations of a final line; the counts include cached tokens without reporting them."""
     builder.input_tokens = builder.count(frame.get("prompt_eval_count"))
     builder.output_tokens = builder.count(frame.get("eval_count"))
-    builder.load_seconds = builder.seconds(frame.get("load_duration"), _NANO)
-    builder.prefill_seconds = builder.seconds(frame.get("prompt_eval_duration"), _NANO)
-    builder.decode_seconds = builder.seconds(frame.get("eval_duration"), _NANO)
+    builder.load_seconds = _duration(builder, frame.get("load_duration"))
+    builder.prefill_seconds = _duration(builder, frame.get("prompt_eval_duration"))
+    builder.decode_seconds = _duration(builder, frame.get("eval_duration"))
     if builder.input_tokens is not None or builder.output_tokens is not None:
         builder.source = "ollama"
+
+
+def _duration(builder: UsageBuilder, value: object) -> float | None:
+    """Return a duration; None for one of some nanoseconds: servers that imitate Ollama write 0 or 1."""
+    seconds = builder.seconds(value, _NANO)
+    return None if seconds is None or seconds < _MIN_SECONDS else seconds

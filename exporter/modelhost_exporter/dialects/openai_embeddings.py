@@ -1,4 +1,4 @@
-"""OpenAI embeddings."""
+"""OpenAI embeddings, and those of other servers: Cohere's format, vLLM's pooling, SGLang's own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ NAME = "openai_embeddings"
 PATHS: Mapping[str, Operation] = {
     "/embeddings": "embeddings",
     "/embedding": "embeddings",  # llama.cpp
-    "/embed": "embeddings",  # text-embeddings-inference
+    "/embed": "embeddings",  # text-embeddings-inference, Cohere
+    "/pooling": "embeddings",  # vLLM
+    "/encode": "embeddings",  # SGLang
 }
 
 call = prompt_only.call

@@ -1,4 +1,4 @@
-"""Reranking in the format of Jina, Cohere, vLLM, llama.cpp and text-embeddings-inference, and vLLM's scoring."""
+"""Reranking (Jina, Cohere, vLLM, llama.cpp, text-embeddings-inference), vLLM's scoring and classification."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ if TYPE_CHECKING:
     from modelhost_exporter.dialects.contract import Operation, Reply
 
 NAME = "openai_rerank"
-PATHS: Mapping[str, Operation] = {"/rerank": "rerank", "/reranking": "rerank", "/score": "rerank"}
+PATHS: Mapping[str, Operation] = {
+    "/rerank": "rerank",
+    "/reranking": "rerank",
+    "/score": "rerank",
+    "/classify": "other",  # vLLM, SGLang's reward models
+}
 
 call = prompt_only.call
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from modelhost_exporter.dialects.contract import NOTHING, Call, Progress
-from modelhost_exporter.dialects.usage_builder import UsageBuilder
+from modelhost_exporter.dialects.usage_builder import UsageBuilder, total
 from modelhost_exporter.dialects.usage_objects import read_error, read_usage
 from modelhost_exporter.dialects.values import model_name, request
 
@@ -23,7 +23,7 @@ def call(body: bytes) -> Call | None:
 
 
 class PromptReader:
-    """Parser of bodies with a usage object; arrays (text-embeddings-inference, native llama.cpp) have none."""
+    """Parser of bodies with a usage object; arrays have none, or one of SGLang's for each of their items."""
 
     def __init__(self) -> None:
         self.builder = UsageBuilder()
@@ -35,19 +35,32 @@ class PromptReader:
 
     def whole(self, body: object) -> None:
         """Process a response that is one JSON document."""
+        builder = self.builder
         if isinstance(body, list):
+            if body and isinstance(body[0], dict) and "meta_info" in body[0]:
+                metas = (builder.mapping(item.get("meta_info")) for item in builder.objects(body))
+                self._set(total(builder.count(meta.get("prompt_tokens")) for meta in metas))
             return
-        builder, body = self.builder, self.builder.mapping(body)
+        body = builder.mapping(body)
         builder.name(body.get("model"))
         read_error(builder, body)
         self._usage(body)
 
     def _usage(self, body: Mapping[str, object]) -> None:
-        builder = self.builder
-        usage = builder.mapping(body.get("usage")) or builder.mapping(builder.mapping(body.get("meta")).get("tokens"))
-        if usage:
-            read_usage(builder, usage)
-        if builder.input_tokens is None:
-            builder.input_tokens = builder.count(usage.get("total_tokens"))
-        builder.output_tokens = None  # some servers fill the field with 0
-        builder.source = "none" if builder.input_tokens is None else "usage"
+        builder, meta = self.builder, self.builder.mapping(body.get("meta"))
+        for usage in map(builder.mapping, (body.get("usage"), meta.get("tokens"), body.get("meta_info"))):
+            if usage and not builder.input_tokens:
+                read_usage(builder, usage)
+                builder.input_tokens = builder.input_tokens or builder.count(usage.get("total_tokens"))
+        self._set(builder.input_tokens or self._billed(builder.mapping(meta.get("billed_units"))))
+
+    def _billed(self, units: Mapping[str, object]) -> int:
+        """Return the tokens that were billed, which is all that Cohere's embeddings have; a search is no token."""
+        counts = [self.builder.count(units.get(name)) for name in ("input_tokens", "image_tokens")]
+        return sum(count or 0 for count in counts)
+
+    def _set(self, tokens: int | None) -> None:
+        """Set the input; 0 is written by servers that do not count it, and some write an output of 0."""
+        self.builder.input_tokens = tokens or None
+        self.builder.output_tokens = None
+        self.builder.source = "usage" if tokens else "none"

@@ -19,7 +19,18 @@ if TYPE_CHECKING:
 
 _NDJSON = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"})
 # members that are extracted from a body that is too long to parse
-_EXCERPT = ("model", "usage", "x_groq", "timings", "metrics", "stats", "error", "prompt_eval_count", "load_duration")
+_EXCERPT = (
+    "model",
+    "usage",
+    "x_groq",
+    "timings",
+    "metrics",
+    "stats",
+    "error",
+    "meta",
+    "prompt_eval_count",
+    "load_duration",
+)
 
 
 class Reader(Protocol):
@@ -109,12 +120,14 @@ class StreamReply:
                 total = Progress(total.chunks + progress.chunks, total.answer or progress.answer)
         return total
 
-    def finish(self, *, cut: bool = False) -> Usage:  # noqa: ARG002 - known from its last frame
+    def finish(self, *, cut: bool = False) -> Usage:
         """Return the result."""
         if self._usage is None:
             builder = self._reader.builder
             builder.failed = builder.failed or self._framing.error_event
             self._flush()
+            if not cut and "too_long" in builder.errors:  # a frame that was dropped may have been the last one
+                builder.complete = True
             self._usage = builder.usage()
         return self._usage
 
@@ -185,6 +198,7 @@ class WholeReply:
                 builder.errors.add("json")
             return
         builder.complete = True
+        builder.has_output = builder.has_output or self._body.too_long
         self._reader.whole(body)
         if self._body.too_long and builder.source == "none":
             builder.errors.add("too_long")

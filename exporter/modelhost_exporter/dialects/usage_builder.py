@@ -206,9 +206,9 @@ class UsageBuilder(Usage):
         if self.source != "none":
             self._complete_usage(timings, prompts)
             return
-        self.input_tokens = _sum(timing.input_tokens for timing in prompts)
-        self.input_cache_hit = None if self.input_tokens is None else _sum(timing.cached for timing in prompts)
-        self.output_tokens = _sum(timing.output for timing in timings)
+        self.input_tokens = total(timing.input_tokens for timing in prompts)
+        self.input_cache_hit = None if self.input_tokens is None else total(timing.cached for timing in prompts)
+        self.output_tokens = total(timing.output for timing in timings)
         if self.input_tokens is not None or self.output_tokens is not None:
             self.source = "timings"
 
@@ -216,9 +216,9 @@ class UsageBuilder(Usage):
         """Add counts that the usage object lacks."""
         if len(timings) > 1:  # llama.cpp sends a usage with each choice that counts this choice alone
             if len(prompts) > 1:
-                self.input_tokens = _sum(timing.input_tokens for timing in prompts)
-                self.input_cache_hit = _sum(timing.cached for timing in prompts)
-            self.output_tokens = max(self.output_tokens or 0, _sum(timing.output for timing in timings) or 0)
+                self.input_tokens = total(timing.input_tokens for timing in prompts)
+                self.input_cache_hit = total(timing.cached for timing in prompts)
+            self.output_tokens = max(self.output_tokens or 0, total(timing.output for timing in timings) or 0)
         elif self.input_cache_hit is None and timings[0].input_tokens == self.input_tokens:
             self.input_cache_hit = timings[0].cached
 
@@ -253,7 +253,7 @@ def _longest(values: Iterable[float | None]) -> float | None:
     return max((value for value in values if value is not None), default=None)
 
 
-def _sum(values: Iterable[int | None]) -> int | None:
-    """Return the sum, None when one of the values is unknown."""
+def total(values: Iterable[int | None]) -> int | None:
+    """Return a sum; None when one of the values is unknown."""
     known = list(values)
     return None if None in known else sum(cast("list[int]", known))

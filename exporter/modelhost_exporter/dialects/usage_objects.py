@@ -14,11 +14,6 @@ if TYPE_CHECKING:
 _MILLI = 1e3
 # OpenAI and OpenRouter, vLLM, LiteLLM
 _CACHE_WRITES = ("cache_write_tokens", "created_cache_tokens", "cache_creation_tokens")
-# Groq, mistral.rs: seconds in the queue, of the prompt and of the output
-_TIMES = (
-    ("queue_time", "prompt_time", "completion_time"),
-    ("", "total_prompt_time_sec", "total_completion_time_sec"),
-)
 _NOTHING: Mapping[str, object] = {}
 
 
@@ -50,14 +45,20 @@ def read_usage(builder: UsageBuilder, value: object) -> None:
     of_input = builder.mapping(_first(usage, "prompt_tokens_details", "input_tokens_details"))
     of_output = builder.mapping(_first(usage, "completion_tokens_details", "output_tokens_details"))
     builder.input_cache_hit = builder.count(of_input.get("cached_tokens", usage.get("prompt_cache_hit_tokens")))
-    builder.input_cache_write = builder.count(next((of_input[key] for key in _CACHE_WRITES if key in of_input), None))
+    builder.input_cache_write = builder.count(_any_of(of_input, _CACHE_WRITES)) if of_input else None
     builder.output_reasoning = builder.count(of_output.get("reasoning_tokens", usage.get("reasoning_tokens")))
     builder.source = "none" if builder.input_tokens is None and builder.output_tokens is None else "usage"
-    for queue, prefill, decode in _TIMES:
-        if prefill in usage:
-            builder.queue_seconds = builder.seconds(usage.get(queue))
-            builder.prefill_seconds = builder.seconds(usage[prefill])
-            builder.decode_seconds = builder.seconds(usage.get(decode))
+    if "prompt_time" in usage:
+        _read_times(builder, usage, "queue_time", "prompt_time", "completion_time")
+    elif "total_prompt_time_sec" in usage:
+        _read_times(builder, usage, "", "total_prompt_time_sec", "total_completion_time_sec")
+
+
+def _read_times(builder: UsageBuilder, usage: Mapping[str, object], queue: str, prompt: str, completion: str) -> None:
+    """Process the seconds that Groq and mistral.rs write into usage."""
+    builder.queue_seconds = builder.seconds(usage.get(queue))
+    builder.prefill_seconds = builder.seconds(usage.get(prompt))
+    builder.decode_seconds = builder.seconds(usage.get(completion))
 
 
 def read_timings(builder: UsageBuilder, value: object, index: int = 0, frame: Mapping[str, object] = _NOTHING) -> None:
@@ -100,3 +101,10 @@ def _read_stats(builder: UsageBuilder, stats: Mapping[str, object]) -> None:
 def _first(values: Mapping[str, object], name: str, other: str) -> object:
     value = values.get(name)
     return values.get(other) if value is None else value
+
+
+def _any_of(values: Mapping[str, object], names: tuple[str, ...]) -> object:
+    for name in names:
+        if name in values:
+            return values[name]
+    return None

@@ -97,6 +97,22 @@ class EnginePage:
         """Return the labels of each series of the first name that is there."""
         return [parse_labels(labels) for labels, _ in self._first(names)]
 
+    def split(self, label: str) -> dict[str, EnginePage]:
+        """Return a page for each value of a label, of the series that have it."""
+        parts: dict[str, dict[str, Series]] = {}
+        for name, series in self._series.items():
+            for labels, value in series.items():
+                key = parse_labels(labels).get(label)
+                if key is not None:
+                    parts.setdefault(key, {}).setdefault(name, {})[labels] = value
+        return {key: EnginePage._of(part) for key, part in parts.items()}
+
+    @classmethod
+    def _of(cls, series: dict[str, Series]) -> EnginePage:
+        page = cls(b"")
+        page._series = series
+        return page
+
     def histogram(self, *names: str) -> EngineHistogram | None:
         """Return the first histogram that is there, summed bucket by bucket.
 

@@ -21,6 +21,55 @@ IMITATIONS: dict[str, tuple[str | None, dict[str, Any]]] = {
         "llamacpp",
         {"/v1/models": _listed(owned_by="llamacpp"), "/api/tags": _running(""), "/props": {"total_slots": 1}},
     ),
+    "LocalAI with nothing loaded, before it described itself": (
+        "localai",
+        {
+            "/v1/models": _NONE_LISTED,
+            "/api/ps": {"models": None},
+            "/api/version": {"version": "0.9.0"},
+            "/system": {"backends": [], "loaded_models": []},
+        },
+    ),
+    "Lemonade on Ollama's port": (
+        "lemonade",
+        {
+            "/v1/models": _listed(owned_by="lemonade"),
+            "/api/ps": _running("a80c4f17acd5", size=0, size_vram=0, expires_at="2099-01-01T00:00:00Z"),
+            "/api/version": _OLLAMA_VERSION,
+        },
+    ),
+    "Docker Model Runner with nothing loaded": (
+        "docker",
+        {"/v1/models": _listed(owned_by="docker"), "/api/ps": {"models": []}, "/api/version": {"version": "0.1.0"}},
+    ),
+    "KoboldCpp with pages of Ollama and llama.cpp": (
+        "koboldcpp",
+        {
+            "/v1/models": _listed(owned_by="koboldcpp"),
+            "/api/ps": _running("b5dc5e784f2a", size=394998579),
+            "/props": {"default_generation_settings": {"n_ctx": 8192}, "total_slots": 1},
+        },
+    ),
+    "a server with local models that is not mistral.rs": (
+        "openai",
+        {
+            "/v1/models": {
+                "object": "list",
+                "data": [{"id": "default", "owned_by": "local"}, {"id": "a", "owned_by": "local"}],
+            }
+        },
+    ),
+    "text-embeddings-inference beside TGI": (
+        "tei",
+        {
+            "/info": {
+                "model_id": "m",
+                "model_type": {"reranker": {}},
+                "max_concurrent_requests": 1,
+                "max_batch_tokens": 1,
+            }
+        },
+    ),
     "an unknown server with Ollama's pages": (
         "openai",
         {
@@ -80,5 +129,11 @@ LOCKED: dict[str, tuple[frozenset[str], str | None]] = {
     "tgi": (frozenset({"/info", "/metrics"}), "tgi"),
     "ollama": (frozenset(), None),
     "lmstudio": (frozenset(), None),
+    "localai": (frozenset({"/.well-known/localai.json"}), "localai"),
+    "tei": (frozenset({"/health", "/metrics"}), "tei"),
+    "koboldcpp": (frozenset({"/v1/models", "/api/ps", "/api/version", "/props", "/api/extra/version"}), "koboldcpp"),
+    "llama-swap": (frozenset({"/health"}), None),
+    "lmdeploy": (frozenset({"/health"}), None),
+    "lemonade": (frozenset(), None),
 }
 """Pages that need no key (of engines that have keys), and what a server is detected as from them alone."""

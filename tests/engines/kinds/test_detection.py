@@ -15,7 +15,7 @@ from tests.support.pages import SERVERS, Recording, pages
 if TYPE_CHECKING:
     from modelhost_exporter.engines.pages import Fetch
 
-MAX_REQUESTS = 14
+MAX_REQUESTS = 11
 """Pages that detection requests of a server at most."""
 HARMFUL = ("/metrics", "/slots", "/health", "/upstream", "/perf_metrics", "/prometheus", "/engines/requests")
 HARMLESS = {"/health/liveliness"}
@@ -85,7 +85,18 @@ def test_detection_requests_few_and_harmless_pages(folder: str) -> None:
 
 def test_an_engine_that_names_itself_is_detected_from_one_page() -> None:
     """Where the list of models names the engine, no other page is requested."""
-    for folder in ("llama-server-pages", "vllm", "sglang"):
+    for folder in (
+        "llama-server-pages",
+        "vllm",
+        "sglang",
+        "lmdeploy",
+        "trtllm",
+        "mistralrs",
+        "koboldcpp",
+        "lemonade",
+        "docker",
+        "llama-swap",
+    ):
         fetch = Recording(folder)
         kinds.detect(fetch)
         assert set(fetch.asked) == {"/v1/models"}

@@ -173,3 +173,8 @@ def _capacity(metrics: EnginePage) -> float | None:
 def _number(labels: dict[str, str], name: str) -> float:
     """Return the number in a label; 0 for none, and for ``None``."""
     return attempt(lambda: count(float(labels[name])), None) or 0.0
+
+
+def engine(metrics: EnginePage) -> Engine:
+    """Return the numbers of a page that another server passes on."""
+    return _engine(metrics)

@@ -214,3 +214,8 @@ def _usage(metrics: EnginePage, slots: list[dict[str, Any]] | None, whole: float
     if any(tokens is None for tokens in held):
         return None
     return min(1.0, sum(tokens for tokens in held if tokens is not None) / whole)
+
+
+def engine(metrics: EnginePage) -> Engine:
+    """Return the numbers of a page that another server passes on, without its slots."""
+    return _engine(metrics, None, _Room((), None, None, None))
