@@ -60,6 +60,13 @@ def test_every_sample_is_prometheus_client_s(file: Path) -> None:
     assert _sorted(ours) == _sorted(theirs)
 
 
+def test_a_page_is_split_by_a_label() -> None:
+    """Each value of the label has a page of its series; series without the label are in none."""
+    page = b'a_x{m="1",n="p"} 1\na_x{m="1",n="q"} 2\na_x{m="2"} 4\na_y{m="2"} 8\na_y 16\n'
+    parts = EnginePage(page, "a_").split("m")
+    assert {value: (part.total("x"), part.total("y")) for value, part in parts.items()} == {"1": (3, None), "2": (4, 8)}
+
+
 @given(value=st.text(max_size=30).filter(lambda text: "\r" not in text))
 def test_any_label_value_is_read_back(value: str) -> None:
     """Values that prometheus_client escapes (quotes, backslashes, line ends, braces) are unescaped."""

@@ -71,8 +71,9 @@ async def test_usage_is_asked_for_and_hidden(start_proxied: StartProxied, kind: 
     assert direct.body.count(usage()) == 1
     assert got.body == direct.body.replace(usage(), b"")
     assert got.fields == direct.fields
-    assert await proxied.observed(2) == [STREAM] * 2
-    assert proxied.value("requests_by_usage_source_total", model="m", operation="chat", source="usage") == 1
+    model = "m:latest" if kind == "ollama" else "m"
+    assert await proxied.observed(2) == [{**STREAM, "model": model}] * 2
+    assert proxied.value("requests_by_usage_source_total", model=model, operation="chat", source="usage") == 1
     assert proxied.total("output_tokens_total") == 3
 
 

@@ -282,12 +282,12 @@ async def test_json_that_is_cut_where_http_cannot_tell_is_an_error(start_proxied
     "script", [always(completion()), always(stream(token(), finish(), DONE))], ids=["whole", "stream"]
 )
 async def test_a_success_is_one(start_proxied: StartProxied, script: Script) -> None:
-    """What goes well is ok, with the model that the reply names."""
+    """What goes well is ok, with the model that the client asked for."""
     proxied = await start_proxied(script)
     async with proxied.client() as client:
         await client.send(request(body=ask_stream("asked")))
         assert (await client.reply()).code == 200
-    assert (await proxied.one()) == {**STREAM, "model": "m", "outcome": "ok", "code": "200"}
+    assert (await proxied.one()) == {**STREAM, "model": "asked", "outcome": "ok", "code": "200"}
 
 
 @pytest.mark.parametrize("method", ["OPTIONS", "HEAD", "GET"])

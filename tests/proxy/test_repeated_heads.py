@@ -100,6 +100,44 @@ async def test_a_stream_is_parsed_only_at_its_ends(start_proxied: StartProxied, 
     assert parsed == ["down", "up", "up", "up"]
 
 
+@pytest.mark.parametrize(
+    ("before", "rest"),
+    [
+        pytest.param(b"1", b"0" * 14 + b"\r\n", id="the beginning of a size"),
+        pytest.param(b"12\r\n", b"0" * 11 + b"\r\n", id="a size"),
+    ],
+)
+async def test_what_only_looks_like_a_chunk_is_parsed(start_proxied: StartProxied, before: bytes, rest: bytes) -> None:
+    """The bytes of one read have the form of a chunk, but a chunk has begun before them."""
+    lookalike = chunk(b"ab")
+    received = asyncio.Event()
+
+    async def script(call: Call) -> None:
+        await call.body()
+        await call.send(head(EVENT_STREAM, CHUNKED))
+        await received.wait()
+        await call.send(chunk(b"first"), before)
+        received.clear()
+        await received.wait()
+        await call.send(lookalike)
+        for _ in range(20):  # it is read
+            await asyncio.sleep(0)
+        await call.send(rest, LAST_CHUNK)
+        call.close()
+
+    proxied = await start_proxied(script)
+    async with proxied.client() as client:
+        await client.send(request("/a"))
+        await client.head()
+        received.set()
+        assert await client.chunk() == b"first"
+        received.set()
+        got = await client.chunk()
+        while part := await client.chunk():
+            got += part
+    assert chunk(got) == b"12\r\n" + (before + lookalike + rest).removeprefix(b"12\r\n")
+
+
 _SECOND = st.tuples(
     bodies,
     st.sampled_from([b"%d", b"%d", b"%d", b"0%d", b"+%d", b" %d", b"%d ", b"%d, %d", b"%dx", b"", b"-%d"]),

@@ -256,17 +256,17 @@ class UpstreamConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Parse bytes and deliver what they contained."""
         receiver, parser = self._receiver, self._parser
+        if self._is_between_chunks and receiver is not None:  # most reads of a stream are one chunk
+            content = one_chunk(data)
+            if content is not None:
+                receiver.on_chunk(data, content)
+                return
         if receiver is None or parser is None:  # nothing was requested, so that nothing can be answered
             self.abort()
             return
         if self._upgraded:
             receiver.on_upgraded_data(data)
             return
-        if self._is_between_chunks:  # most reads of a stream are one chunk
-            content = one_chunk(data)
-            if content is not None:
-                receiver.on_chunk(data, content)
-                return
         is_first, self.has_responded = not self.has_responded, True
         if not (is_first and self._repeats(receiver, data)):
             self._parse(receiver, parser, data, is_first=is_first)

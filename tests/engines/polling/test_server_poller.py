@@ -242,6 +242,16 @@ def test_metrics_of_another_port_are_found_there() -> None:
             assert shown(watched)["engine_requests_running"] == {("s",): 6}
 
 
+def test_metrics_of_another_path_are_found_there() -> None:
+    """TensorRT-LLM under Dynamo: the page of another port replaces that below /prometheus."""
+    metrics = pages("trtllm")["/prometheus/metrics"].replace(b"trtllm_", b"trtllm:")
+    with standing_in(pages("trtllm")) as server, standing_in({"/metrics": metrics}) as other:
+        watched = watch(server, metrics_url=ServerUrl(f"{other.url}/metrics"))
+        assert watched.poll()
+        assert shown(watched)["engine_output_tokens_total"] == {("s",): 1800}
+        assert "/prometheus/metrics" not in server.asked
+
+
 def test_memory_and_energy_come_from_the_processes() -> None:
     """If a local server does not report its one model's memory, that of its processes counts, on host and GPUs."""
     joules = iter((100.0, 250.0))

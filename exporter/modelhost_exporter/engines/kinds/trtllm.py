@@ -35,6 +35,7 @@ PRIORITY = 50
 ACCEPTS_INCLUDE_USAGE = True
 
 _FINISH_REASONS = {"stop": "stop", "length": "length", "cancelled": "abort"}
+_PREFIXES = ("trtllm_", "trtllm:")  # the second in older versions of Dynamo
 _OF_SERVER = parts("engine_type", "model_name")
 _OF_PROCESS = _OF_SERVER | {"pid": COPY}  # of the processes one reports gauges; one of an earlier run may be left over
 _RULES = {
@@ -69,7 +70,7 @@ def snapshot(fetch: Fetch, care: PollPolicy = FREE) -> ServerSnapshot:
     models = tuple(Model(entry["id"], loaded=True) for entry in listed_models(fetch))
     written = page(fetch, "/prometheus/metrics") if care.metrics != "off" else b""
     version = text(optional_object(fetch, "/version").get("version"))
-    return ServerSnapshot("trtllm", version, models, _engine(EnginePage(written, "trtllm_", rules=_RULES)))
+    return ServerSnapshot("trtllm", version, models, _engine(EnginePage(written, *_PREFIXES, rules=_RULES)))
 
 
 def _engine(metrics: EnginePage) -> Engine:

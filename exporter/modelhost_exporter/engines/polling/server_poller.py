@@ -212,8 +212,9 @@ class ServerPoller:
         return snapshot
 
     def _fetch(self, path: str) -> bytes:
-        if self._metrics is not None and path.partition("?")[0].rstrip("/") == "/metrics":
-            return self._metrics.get(path.removeprefix("/metrics").removeprefix("/"))
+        page, mark, query = path.partition("?")
+        if self._metrics is not None and page.rstrip("/").endswith("/metrics"):
+            return self._metrics.get(mark + query)
         return self._fetcher.get(path)
 
     def _count(self, reason: str) -> None:
