@@ -288,6 +288,23 @@ async def test_a_repeated_request_ends_its_connection_while_the_proxy_stops(star
         await stopping
 
 
+async def test_a_repeated_request_waits_for_those_that_were_received_before_it(start_proxied: StartProxied) -> None:
+    """It arrives in the moment between the end of one request and the beginning of the next, which was pipelined."""
+    repeated = request("/repeated", b"x")
+
+    async def script(call: Call) -> None:
+        await call.send(reply(call.target.encode() + await call.body()))
+        if call.target == "/second":
+            await client.send(repeated)  # no turn of the event loop after the response
+
+    proxied = await start_proxied(script)
+    async with proxied.client() as client:
+        await client.send(repeated)
+        assert (await client.reply()).body == b"/repeatedx"
+        await client.send(request("/second", b"") + request("/third", b""))
+        assert [(await client.reply()).body for _ in range(3)] == [b"/second", b"/third", b"/repeatedx"]
+
+
 @pytest.mark.parametrize(
     "lines",
     [

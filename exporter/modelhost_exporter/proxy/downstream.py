@@ -422,7 +422,7 @@ class DownstreamConnection(asyncio.Protocol):
         limits = connections.settings()
         if len(data) > limits.max_header_bytes or len(latest.fields) > limits.max_headers:
             return False
-        if self._exchange is not None or self._request is not None or not latest.repeat(data):
+        if self._exchange is not None or self._request is not None or self._ready or not latest.repeat(data):
             return False
         self._activity.active = loop_time()
         connections.note_request(self)
