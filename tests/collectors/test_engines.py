@@ -176,7 +176,10 @@ def test_a_cold_start_through_the_real_proxy_is_marked(start_exporter: StartExpo
         body = b'{"model":"llama3.2","stream":false,"messages":[]}'
         for _ in range(2):
             fetch(urllib.request.Request(f"{json.loads(line)['url']}/api/chat", body))  # noqa: S310 - our own server
-        cold = ("modelhost_request_cold_starts_total", (("model", "llama3.2"), ("operation", "chat"), ("server", "o")))
+        cold = (
+            "modelhost_request_cold_starts_total",
+            (("model", "llama3.2:latest"), ("operation", "chat"), ("server", "o")),
+        )
         wait_until(lambda: cold in samples(exporter.page()), "the first one is counted")
         requests = [
             value for (name, _), value in samples(exporter.page()).items() if name == "modelhost_requests_total"
@@ -211,6 +214,6 @@ def test_replicas_of_the_real_exporter(start_exporter: StartExporter, tmp_path: 
             fetch(urllib.request.Request(f"{json.loads(line)['url']}/api/chat", body))  # noqa: S310 - our own server
         wait_until(lambda: len(labels("proxy_upstream_requests_total")) == 2, "both had a request")
         assert sorted(labels["upstream"] for labels in labels("proxy_upstream_up")) == sorted(upstreams)
-        assert [(of["server"], of["model"]) for of in labels("requests_total")] == [("r", "llama3.2")]
+        assert [(of["server"], of["model"]) for of in labels("requests_total")] == [("r", "llama3.2:latest")]
         assert all("upstream" not in of for of in labels("requests_total"))
         assert {of["server"] for of in labels("model_loaded")} == {"r", "s"}

@@ -111,13 +111,13 @@ def test_a_server_of_a_flag_is_polled() -> None:
     assert config.proxied == ()
 
 
-def test_a_proxy_of_a_flag_is_proxied_alone() -> None:
-    """A server from --proxy is proxied and not polled."""
+def test_a_proxy_of_a_flag_is_polled_too() -> None:
+    """A server from --proxy alone is polled as well: its kind, and with it how tokens are counted, is detected so."""
     config = flags(proxy=("127.0.0.1:0=http://h:1",))
     assert [(one.name, str(one.listen), one.upstreams[0].text) for one in config.proxied] == [
         ("h:1", "127.0.0.1:0", "http://h:1")
     ]
-    assert config.polled == ()
+    assert [(one.name, one.url.text, one.kind) for one in config.polled] == [("h:1", "http://h:1", "auto")]
 
 
 def test_both_flags_of_a_name_are_one_server() -> None:

@@ -180,6 +180,36 @@ def test_little_is_held_back(places: list[int]) -> None:
         assert out >= fed.rfind(b"\n\n") + 2 * (b"\n\n" in fed)
 
 
+OLLAMAS_ZEROS = b',"usage":{"prompt_tokens":0,"completion_tokens":0,"total_tokens":0}'
+
+
+def ollamas(text: bytes, usage: bytes = b"") -> bytes:
+    """Return a frame of Ollama's text completions: openai.CompletionChunk as encoding/json writes it."""
+    return (
+        b'data: {"id":"cmpl-7","object":"text_completion","created":1795646315,"choices":[{"text":"%b","index":0,'
+        b'"finish_reason":null}],"model":"m","system_fingerprint":"fp_ollama"%b}\n\n' % (text, usage)
+    )
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 100_000])
+def test_ollamas_zeros_are_taken_out(size: int) -> None:
+    """Ollama writes zeros into every frame of a text completion once usage is requested; clients get none of it."""
+    texts = (b"a", OLLAMAS_ZEROS.replace(b'"', b'\\"') + b"}", b"")
+    last = ollamas(b"").replace(b'[{"text":"","index":0,"finish_reason":null}]', b"[]")
+    last = last.replace(b"}\n\n", b',"usage":{"prompt_tokens":7,"completion_tokens":2,"total_tokens":9}}\n\n')
+    sent = b"".join(ollamas(text, OLLAMAS_ZEROS) for text in texts) + last + b"data: [DONE]\n\n"
+    unasked = b"".join(ollamas(text) for text in texts) + b"data: [DONE]\n\n"
+    assert filtered(UsageFrameFilter(), list(split(sent, size))) == unasked
+    in_crlf = [data.replace(b"\n", b"\r\n") for data in (sent, unasked)]
+    assert filtered(UsageFrameFilter(), list(split(in_crlf[0], size))) == in_crlf[1]
+
+
+def test_zeros_of_other_servers_stay() -> None:
+    """Where they are not known to come from the request for usage, they are the server's own."""
+    other = ollamas(b"a", OLLAMAS_ZEROS).replace(b"fp_ollama", b"fp_other")
+    assert filtered(UsageFrameFilter(), [other]) == other
+
+
 def test_frames_too_long_to_hold_pass() -> None:
     """A frame over the limit is forwarded at once, and later frames are checked again."""
     filter_ = UsageFrameFilter(limit=100)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from modelhost_exporter.process.periodic_thread import PeriodicThread
+from modelhost_exporter.process.periodic_thread import PeriodicThread, WakeableEvent
+from tests.support.programs import wait_until
 
 if TYPE_CHECKING:
     import pytest
@@ -24,6 +25,23 @@ def test_a_thread_goes_on_after_a_failure(caplog: pytest.LogCaptureFixture) -> N
     thread.stop()
     assert thread.join(10)
     assert [record.getMessage() for record in caplog.records] == ["a periodic task failed; it is run again"]
+
+
+def test_a_pause_can_be_ended() -> None:
+    """A thread that pauses for an hour runs at once when it is woken, and goes on."""
+    runs = threading.Semaphore(0)
+    stopped = WakeableEvent()
+    thread = PeriodicThread(runs.release, lambda _: 3600.0, "polls", stopped=stopped)
+    assert runs.acquire(timeout=10)
+
+    def runs_again() -> bool:
+        stopped.wake()  # of no effect before the pause begins
+        return runs.acquire(blocking=False)
+
+    wait_until(runs_again, "another run", every=0.01)
+    assert not stopped.is_set()
+    thread.stop()
+    assert thread.join(10)
 
 
 def test_pauses_depend_on_the_failures_in_a_row() -> None:

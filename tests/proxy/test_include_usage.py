@@ -77,6 +77,24 @@ async def test_usage_is_asked_for_and_hidden(start_proxied: StartProxied, kind: 
     assert proxied.total("output_tokens_total") == 3
 
 
+async def test_ollamas_text_completions(start_proxied: StartProxied) -> None:
+    """Ollama then writes zeros into every frame, which its clients do not get."""
+    frame = b'data: {"choices":[{"text":"%b","index":0}],"model":"m","system_fingerprint":"fp_ollama"%b}\n\n'
+    zeros = b',"usage":{"prompt_tokens":0,"completion_tokens":0,"total_tokens":0}'
+
+    async def ollama(call: Call) -> None:
+        asked = b"include_usage" in await call.body()
+        events = [frame % (text, zeros if asked else b"") for text in (b"a", b"b")]
+        await call.send(reply(b"".join((*events, *((usage(),) if asked else ()), DONE)), EVENT_STREAM))
+
+    proxied = await start_proxied(ollama, kind="ollama")
+    unasked = b"".join((frame % (b"a", b""), frame % (b"b", b""), DONE))
+    for _ in range(2):
+        assert (await _post(proxied, ask_stream(), path="/v1/completions")).body == unasked
+    assert [b"include_usage" in await call.body() for call in proxied.upstream.calls] == [False, True]
+    assert proxied.total("output_tokens_total") == 3
+
+
 def _state(proxied: Proxied) -> str:
     (state,) = (dict(labels)["state"] for labels, value in proxied.samples("proxy_include_usage").items() if value)
     return state

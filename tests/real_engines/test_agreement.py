@@ -106,6 +106,7 @@ async def _send_all(requests: list[Mixed], url: str) -> list[Answer]:
 
 async def _warm_up(engine: RealEngine, watched: Watched) -> None:
     """Send streams until the proxy requests usage: the first shows whether it arrives without."""
+    await asyncio.to_thread(watched.page)  # its kind is known
     await _send_all([each for each in mix(engine, 12) if b'"stream": true' in (each.body or b"")], watched.proxy)
 
 

@@ -125,7 +125,7 @@ def _flags() -> list[Flag]:
             "--proxy",
             "--proxy",
             "Forward requests from LISTEN to URL and measure them, such as"
-            " ollama=127.0.0.1:8434=http://127.0.0.1:11434. Repeatable; with the NAME of a --server both are one.",
+            " ollama=127.0.0.1:8434=http://127.0.0.1:11434; an engine there is detected and polled. Repeatable.",
             {"action": "append", "metavar": "[NAME=]LISTEN=URL"},
         ),
         Flag("--path.procfs", "path.procfs", "Mount point of procfs. Default /proc.", {"metavar": "PATH"}),

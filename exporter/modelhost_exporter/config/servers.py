@@ -244,8 +244,8 @@ def parse_servers(raw: object, watched: Sequence[str] = (), proxied: Sequence[st
     listed = parse(tuple[Server, ...], [] if raw is None else raw, "servers")
     of_flags = _from_flags(watched, proxied)
     places = [f"servers[{number}]" for number in range(len(listed))]
-    places += ["--server" if server.poll else "--proxy" for server in of_flags]
-    servers = [*listed, *of_flags]
+    places += [flag for flag, _ in of_flags]
+    servers = [*listed, *(server for _, server in of_flags)]
     _reject_duplicates(places, "name", [server.name for server in servers])
     _reject_duplicates(places, "proxy.listen", [_fixed_address(server) for server in servers])
     _reject_loops(places, servers)
@@ -306,20 +306,22 @@ def _reject_duplicates(places: Sequence[str], key: str, values: Sequence[str | N
             raise ConfigError(places[number], f"two servers have the {key} {value}")
 
 
-def _from_flags(watched: Sequence[str], proxied: Sequence[str]) -> list[Server]:
+def _from_flags(watched: Sequence[str], proxied: Sequence[str]) -> list[tuple[str, Server]]:
+    """Return the flag and the server of each value; those of both flags with one name are one server."""
     found: dict[str, Server] = {}
     for text in watched:
         server = _flag("--server", _watched, text)
         if server.name in found:
             raise ConfigError("--server", f"two servers have the name {server.name}")
         found[server.name] = server
+    watched_names = set(found)
     for text in proxied:
         server = _flag("--proxy", _proxied, text)
         before = found.get(server.name)
         if before is not None and (before.proxy is not None or before.url != server.url):
             raise ConfigError("--proxy", f"another server has the name {server.name}")
         found[server.name] = replace(before, proxy=server.proxy) if before is not None else server
-    return list(found.values())
+    return [("--server" if name in watched_names else "--proxy", server) for name, server in found.items()]
 
 
 def _flag(flag: str, parse_text: Callable[[str], Server], text: str) -> Server:
@@ -345,7 +347,7 @@ def _proxied(text: str) -> Server:
     if not (listen and url) or (not name and not _is_url(rest)):
         raise ValueError(f"{text!r} is not {_PROXY_FORM}")
     where = ServerUrl.from_text(url)
-    return Server(name or _name_of(where), where, proxy=ProxyOptions(Address.from_text(listen)), poll=False)
+    return Server(name or _name_of(where), where, proxy=ProxyOptions(Address.from_text(listen)))
 
 
 def _is_url(text: str) -> bool:

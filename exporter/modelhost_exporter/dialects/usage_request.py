@@ -2,8 +2,10 @@
 
 This is the only place where the proxy changes bytes, and it is optional. With ``include_usage`` servers send one more
 frame, which ``UsageFrameFilter`` removes; they may also add ``"usage":null`` to the other frames, which stays, since
-removing it would mean rewriting every frame. llama.cpp then moves its ``timings`` from the last choice's frame to the
-usage frame: do not request usage from a llama.cpp server, whose timings contain the same numbers.
+removing it would mean rewriting every frame. Ollama adds a usage of zeros to each frame of a text completion, which is
+removed as well: it is always the same bytes at the end of a frame, and clients would take it for a count. llama.cpp
+then moves its ``timings`` from the last choice's frame to the usage frame: do not request usage from a llama.cpp
+server, whose timings contain the same numbers.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ _BLANK_LINE = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
 _LINE_ENDS = b"\r\n"
 _EVENT_FIELDS = (b"event", b"id", b"retry", b"")
 """Fields of an event besides its data; a comment is a field without a name."""
+_OLLAMAS_ZEROS = b',"usage":{"prompt_tokens":0,"completion_tokens":0,"total_tokens":0}}'
+_OLLAMAS_FRAME_END = b'"system_fingerprint":"fp_ollama"' + _OLLAMAS_ZEROS
 _decoder = json.JSONDecoder()
 
 
@@ -110,7 +114,9 @@ def _member(text: str, position: int, members: dict[str, _Member]) -> int:
 
 
 class UsageFrameFilter:
-    """Removes the frames that contain only usage from an event stream; all other bytes pass unchanged.
+    """Removes the frames that contain only usage from an event stream, and Ollama's zeros from the others.
+
+    All other bytes pass unchanged.
 
     Holds back at most one frame that has not ended, and not more than ``limit`` bytes of it.
     """
@@ -133,7 +139,7 @@ class UsageFrameFilter:
         for end in _frame_ends(data, searched):
             frame = data[position:end]
             out.append(frame if self._passing else self._filtered(frame))
-            self._dropped_cr = end == len(data) and len(out[-1]) < len(frame) and frame.endswith(b"\r")
+            self._dropped_cr = end == len(data) and _is_dropped(frame, out[-1]) and frame.endswith(b"\r")
             self._passing = False
             position = end
         self._held = data[position:]
@@ -154,9 +160,18 @@ class UsageFrameFilter:
 
     def _filtered(self, frame: bytes) -> bytes:
         """Return the frame; only the blank lines before it when it contains nothing but usage."""
-        if b'"usage"' not in frame or not _is_usage_only(frame):
+        if b'"usage"' not in frame:
             return frame
-        return frame[: len(frame) - len(frame.lstrip(_LINE_ENDS))]
+        if _is_usage_only(frame):
+            return frame[: len(frame) - len(frame.lstrip(_LINE_ENDS))]
+        content = frame.rstrip(_LINE_ENDS)
+        if content.endswith(_OLLAMAS_FRAME_END):
+            return content[: -len(_OLLAMAS_ZEROS)] + b"}" + frame[len(content) :]
+        return frame
+
+
+def _is_dropped(frame: bytes, left: bytes) -> bool:
+    return len(left) < len(frame) and not left.strip(_LINE_ENDS)
 
 
 def _frame_ends(data: bytes, start: int) -> list[int]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from modelhost_exporter.engines import kinds
 from modelhost_exporter.engines.pages import PollPolicy, wants_key
+from modelhost_exporter.engines.polling.answering_processes import AnsweringProcesses
 from modelhost_exporter.engines.polling.fetching import Fetcher
 from modelhost_exporter.engines.polling.poll_session import PollSession
 from modelhost_exporter.engines.snapshot import ServerSnapshot
@@ -15,10 +16,14 @@ from modelhost_exporter.logs.redaction import redact
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from modelhost_exporter.engines.kinds import EngineKind
     from modelhost_exporter.engines.snapshot import Model
 
 _TIMEOUT_SECONDS = 2.0
 _MAX_NAMED = 5
+_CHECKS = 6
+"""How often a server with counters is polled, to notice several processes that answer in turn."""
+_SEVERAL = "    # several processes answer here in turn, with counters of their own: list the url of each one"
 _KEY = "headers: {Authorization: Bearer KEY}"
 
 
@@ -27,6 +32,8 @@ class Found(NamedTuple):
 
     url: str
     snapshot: ServerSnapshot
+    several_processes: bool = False
+    """Whether several processes answer there in turn."""
 
 
 class KeyRequired(NamedTuple):
@@ -57,6 +64,7 @@ def report(host: str, ports: Sequence[int], answered: Sequence[Found | KeyRequir
     for name, one in zip(_names(found), found, strict=True):
         lines += [f"  # {_described(one.snapshot)}", f"  - name: {name}", f"    url: {one.url}"]
         lines.append(f"    kind: {one.snapshot.kind}")
+        lines += [_SEVERAL] if one.several_processes else []
         lines += [] if one.snapshot.models else [f"    # {_KEY}"]
     for locked in answered:
         if isinstance(locked, KeyRequired):
@@ -77,13 +85,32 @@ def _try_port(url: str, timeout_seconds: float) -> Found | KeyRequired | None:
         kind = kinds.detect(visit)
         if kind is None:
             return KeyRequired(url) if wants_key(visit) else None
-        return Found(url, kinds.engine_kind(kind).snapshot(visit, PollPolicy("off")))
+        found = kinds.engine_kind(kind).snapshot(visit, PollPolicy("off"))
+        return Found(url, found, several_processes=_are_several(kinds.engine_kind(kind), fetcher))
     except LookupError:  # its kind was detected, but not its models
         return Found(url, ServerSnapshot(kind)) if kind else None
     except (OSError, ValueError):
         return None
     finally:
         fetcher.close()
+
+
+def _are_several(kind: EngineKind, fetcher: Fetcher) -> bool:
+    """Return whether several processes answer, each poll on a connection of its own."""
+    answering = AnsweringProcesses()
+    if kinds.reading_metrics_matters(kind):
+        return False
+    for _ in range(_CHECKS):
+        fetcher.close()
+        visit = PollSession(fetcher.get, lambda _reason: None)
+        try:
+            snapshot = kind.snapshot(visit)
+        except (OSError, LookupError, ValueError):
+            return answering.are_several
+        answering.note(visit.received(), snapshot)
+        if not answering.has_counters:
+            return False
+    return answering.are_several
 
 
 def _names(found: Iterable[Found]) -> list[str]:

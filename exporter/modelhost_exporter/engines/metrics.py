@@ -49,6 +49,13 @@ POLL_FAILURES = counter(
     "reason",
     combine="sum",
 )
+SEVERAL_PROCESSES = gauge(
+    "engine_several_processes",
+    "1 when polls reach several processes in turn and counters are withheld, else 0.",
+    *_OF_ENGINE,
+    note="Behind a load balancer, or several workers on one port: list each process as a server or in `urls`.",
+    combine="max",
+)
 UNPROXIED = gauge(
     "engine_unproxied_tokens_ratio",
     "Share of the engine's tokens of the last hour that did not pass the proxy.",
@@ -323,7 +330,7 @@ PROBE_DURATION = histogram(
     "probe_duration_seconds", "Duration of probes with outcome ok.", DURATION, *_OF_MODEL, combine="sum"
 )
 FAMILIES = (
-    *(UP, INFO, POLL_DURATION, LAST_SUCCESS, POLL_FAILURES, UNPROXIED),
+    *(UP, INFO, POLL_DURATION, LAST_SUCCESS, POLL_FAILURES, SEVERAL_PROCESSES, UNPROXIED),
     *_GAUGES.values(),
     *(WAITING_BY_REASON, INPUT_TOKENS, *_COUNTERS.values(), FINISHED),
     *_LATENCIES.values(),
@@ -367,6 +374,7 @@ class ServerState:
     failures: Mapping[str, int] = field(default_factory=dict)
     upstream: str = ""
     """Which of its replicas; empty where it has one URL."""
+    several_processes: bool = False
 
     def without_answer(self) -> ServerState:
         """Return this state as that of a server that does not answer."""
@@ -382,6 +390,7 @@ def families(state: ServerState) -> Iterator[Metric]:
     yield from POLL_FAILURES.by(((*key, reason), failures) for reason, failures in state.failures.items())
     if state.snapshot is not None:
         yield from INFO.by([((*key, state.snapshot.kind, _short(state.snapshot.version)), 1)])
+        yield from SEVERAL_PROCESSES.by([(key, float(state.several_processes))])
         yield from _of_engine(key, state.engine)
         yield from _of_models(key, state.models)
     yield from _counted(key, state.models)

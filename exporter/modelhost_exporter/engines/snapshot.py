@@ -67,6 +67,17 @@ class Engine:
     external_cache_lookup_tokens: float | None = None
     external_cache_hit_tokens: float | None = None
 
+    def without_counters(self) -> Engine:
+        """Return only what is as it is now."""
+        return Engine(
+            requests_running=self.requests_running,
+            requests_waiting=self.requests_waiting,
+            request_capacity=self.request_capacity,
+            kv_cache_usage_ratio=self.kv_cache_usage_ratio,
+            kv_cache_capacity_tokens=self.kv_cache_capacity_tokens,
+            requests_waiting_by_reason=self.requests_waiting_by_reason,
+        )
+
     @property
     def tokens(self) -> float | None:
         """All tokens in and out; None when the engine does not count them."""

@@ -18,6 +18,15 @@ log = logging.getLogger(__name__)
 _OUT_OF_MEMORY_SECONDS = 1.0
 
 
+class WakeableEvent(threading.Event):
+    """An event; a wait for it can be ended without setting it."""
+
+    def wake(self) -> None:
+        """End the waits in progress."""
+        with self._cond:  # type: ignore[attr-defined] # the condition that Event waits for, in every version of Python
+            self._cond.notify_all()  # type: ignore[attr-defined]
+
+
 class PeriodicThread:
     """Runs an action in a daemon thread, with a pause after each run, until ``stopped`` is set.
 

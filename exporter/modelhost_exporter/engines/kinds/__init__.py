@@ -77,6 +77,11 @@ def is_generic(name: str) -> bool:
     return engine_kind(name).PRIORITY >= GENERIC
 
 
+def reading_metrics_matters(kind: EngineKind) -> bool:
+    """Return whether a server's page of metrics may only be read with care, since that changes its state."""
+    return getattr(kind, "METRICS_HAVE_STATE", False)
+
+
 def full_name(kind: str, model: str) -> str:
     """Return a model's name with the tag that servers of a kind add to one without."""
     tag = _default_tag(kind)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from modelhost_exporter.engines.pages import FREE, UnexpectedContent, optional_object, read_object
@@ -20,7 +20,9 @@ PRIORITY = 200
 ACCEPTS_INCLUDE_USAGE = True
 DEFAULT_TAG = ":latest"
 
-_FIRST_YEAR, _LAST_YEAR = 2000, 2200  # a model that never expires is written with a year far from here
+_FIRST_YEAR = 2000
+_MAX_KEEP_ALIVE = timedelta(days=366)
+"""A model that never expires is written with a time that is years away."""
 
 
 def detect(fetch: Fetch) -> bool:
@@ -47,7 +49,8 @@ def snapshot(fetch: Fetch, _care: PollPolicy = FREE) -> ServerSnapshot:
 
 
 def _model(entry: dict[str, Any]) -> Model:
-    size, vram = count(entry.get("size")), number(entry.get("size_vram"))
+    size = count(entry.get("size"))
+    vram = None if size is None else number(entry.get("size_vram"))  # without a size, 0 is no measurement
     model = text(entry.get("model"))
     name = text(entry.get("name")) or model
     return Model(
@@ -71,6 +74,7 @@ def _expiry(written: str) -> float | None:
         expires = datetime.fromisoformat(written)
     except ValueError:
         return None
-    if not _FIRST_YEAR <= expires.year < _LAST_YEAR:
+    expires = expires if expires.tzinfo else expires.replace(tzinfo=UTC)
+    if expires.year < _FIRST_YEAR or expires - datetime.now(UTC) > _MAX_KEEP_ALIVE:
         return None
-    return (expires if expires.tzinfo else expires.replace(tzinfo=UTC)).timestamp()
+    return expires.timestamp()

@@ -26,6 +26,8 @@ class DetectedKind:
         self._is_detected = configured == kinds.AUTO
         self.name: str | None = None if self._is_detected else configured
         self._in_doubt = False
+        self.was_found = not self._is_detected
+        """Whether a kind is configured or was ever detected: else the server may be no engine at all."""
 
     def find(self, session: PollSession) -> str:
         """Return the kind, detected where that is necessary; UnexpectedContent when no kind matches."""
@@ -40,6 +42,7 @@ class DetectedKind:
 
     def keep(self, kind: str, session: PollSession) -> None:
         """Keep the kind of a poll that succeeded; any server looks generic while pages of its own do not respond."""
+        self.was_found = True
         if not (self._is_detected and kinds.is_generic(kind) and session.has_failed):
             self.name, self._in_doubt = kind, False
 

@@ -36,6 +36,10 @@ class PollSession:
             raise page
         return page
 
+    def received(self) -> dict[str, bytes]:
+        """Return the pages that were received, by path."""
+        return {path: page for path, page in self._pages.items() if isinstance(page, bytes)}
+
     def _ask(self, path: str) -> bytes | LookupError:
         if self._hopeless:
             return NotServed(f"{path} is not requested: an earlier page was not received")

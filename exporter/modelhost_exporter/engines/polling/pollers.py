@@ -16,7 +16,7 @@ from modelhost_exporter.engines.polling.proxy_totals import ProxyTotals, unproxi
 from modelhost_exporter.engines.polling.server_poller import PollDependencies, ServerPoller
 from modelhost_exporter.metrics.instruments import live_counter, live_histogram
 from modelhost_exporter.metrics.prerendered import joined, written
-from modelhost_exporter.process.periodic_thread import PeriodicThread
+from modelhost_exporter.process.periodic_thread import PeriodicThread, WakeableEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -124,6 +124,9 @@ class Pollers:
         self._counts.add(observed)
         labels = observed.labels
         watches = self._by_name.get(labels.server, ())
+        if observed.outcome == "ok":
+            for watch in watches:
+                watch.note_response()
         answering = [watch for watch in watches if watch.snapshot is not None] or watches
         if answering and labels.is_inference and observed.outcome == "ok":
             self._note_cold_start(answering, observed)
@@ -201,7 +204,8 @@ class _Watched:
     def __init__(self, wanted: _Wanted, watch: ServerPoller, prober: Prober | None, schedule: Schedule) -> None:
         self.wanted = wanted
         self.watch = watch
-        self._stopped = threading.Event()
+        self._stopped, self._probes_stopped = WakeableEvent(), threading.Event()
+        watch.wake = self._stopped.wake
         self._threads: list[object] = []
         name = watch.server.thread_name
         try:
@@ -210,7 +214,14 @@ class _Watched:
             )
             if prober is not None:
                 self._threads.append(
-                    schedule(prober.probe, prober.interval, self._stopped, f"probe-{name}", prober.close, at_once=False)
+                    schedule(
+                        prober.probe,
+                        prober.interval,
+                        self._probes_stopped,
+                        f"probe-{name}",
+                        prober.close,
+                        at_once=False,
+                    )
                 )
         except BaseException:
             self.stop()
@@ -222,6 +233,7 @@ class _Watched:
 
     def stop(self) -> None:
         self._stopped.set()
+        self._probes_stopped.set()
 
 
 def _always() -> bool:

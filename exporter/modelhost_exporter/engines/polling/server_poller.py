@@ -10,12 +10,13 @@ from urllib.parse import urlsplit
 
 from modelhost_exporter.engines import kinds
 from modelhost_exporter.engines.energy import ModelEnergy
-from modelhost_exporter.engines.local_processes import LocalProcesses
+from modelhost_exporter.engines.local_processes import LocalProcesses, is_local
 from modelhost_exporter.engines.metrics import ModelState, ServerState, families
 from modelhost_exporter.engines.model_history import ModelHistory
 from modelhost_exporter.engines.pages import PollPolicy
+from modelhost_exporter.engines.polling.answering_processes import AnsweringProcesses
 from modelhost_exporter.engines.polling.detected_kind import DetectedKind
-from modelhost_exporter.engines.polling.fetching import Fetcher
+from modelhost_exporter.engines.polling.fetching import Fetcher, reason_of
 from modelhost_exporter.engines.polling.poll_session import PollSession
 from modelhost_exporter.engines.polling.proxy_totals import Passed, ProxyTraffic, RecentTokens
 from modelhost_exporter.engines.polling.router_engine import RouterEngine
@@ -40,6 +41,10 @@ log = logging.getLogger(__name__)
 
 _OVERDUE_INTERVALS = 3
 _OVERDUE_TIMEOUTS = 3
+
+
+def _nothing() -> None:
+    pass
 
 
 def _nothing_passed() -> Passed:
@@ -74,21 +79,28 @@ class ServerPoller:
         self.tokens: TokenTotals | None = None
         """Of the last hour; None where the engine does not count them, or has no proxy."""
         self._state = ServerState(server.name, None, upstream=server.upstream)
+        self.wake: Callable[[], None] = _nothing
+        """Starts the next poll now."""
         self._polled = dependencies.now()
+        self._was_polled = self._is_silent = False
+        """Whether nothing responded to the last poll."""
         self._overdue_logged = StateLog(initial=False)
         self._dependencies = dependencies
         self._fetcher = dependencies.connect(server.url.text, server.headers, server.timeout)
         self._metrics = _metrics_client(server, dependencies.connect)
         self._kind = DetectedKind(server.kind)
         parts = urlsplit(server.url.text)
+        self._is_local = is_local(parts.hostname or "")
         self._processes = dependencies.find_processes(parts.hostname or "", parts.port or 0)
         self._traffic = ProxyTraffic(dependencies.passed)
         self._tokens = RecentTokens()
         self._merged = RouterEngine()
+        self._answering = AnsweringProcesses()
+        self._several_logged = StateLog(initial=False)
         self._energy = ModelEnergy()
         self._failures: dict[str, int] = {}
         self._last_success: float | None = None
-        self._up_logged: StateLog[bool | None] = StateLog(initial=None)
+        self._up_logged: StateLog[str | None] = StateLog(initial=None)
         self._found: ServerProcesses | None = None
         self._loads_on_request = False
         self._loaded: frozenset[str] = frozenset()
@@ -118,7 +130,7 @@ class ServerPoller:
         self.history.poll(now, self.snapshot)
         self._search_new_processes()
         self._show(now - began)
-        self._polled = now
+        self._polled, self._was_polled = now, True
         return self.snapshot is not None
 
     def current_parts(self, interval_seconds: float) -> Parts:
@@ -129,7 +141,7 @@ class ServerPoller:
         age = self._age()
         is_overdue = self._is_overdue(age, interval_seconds)
         self._log_overdue(age, is_overdue=is_overdue)
-        if not is_overdue:
+        if not is_overdue or not self._is_shown():
             return self.parts
         return written(families(self._state.without_answer()))
 
@@ -142,7 +154,7 @@ class ServerPoller:
 
     def _is_overdue(self, age: float, interval_seconds: float) -> bool:
         limit = _OVERDUE_INTERVALS * interval_seconds + _OVERDUE_TIMEOUTS * self.server.timeout
-        down = self.parts and self.snapshot is None  # polls of a server that is down may be further apart
+        down = self._was_polled and self.snapshot is None  # polls of a server that is down may be further apart
         return age > limit and not down
 
     def _log_overdue(self, age: float, *, is_overdue: bool) -> None:
@@ -154,6 +166,21 @@ class ServerPoller:
             log.warning("polls are overdue", extra={"fields": {**fields, "last_poll_seconds_ago": round(age, 1)}})
         else:
             log.info("polls go on", extra={"fields": fields})
+
+    def note_response(self) -> None:
+        """Poll soon a server that was down and responded to a request: polls of it may be minutes apart."""
+        is_worth_it = self._is_local or self._is_silent  # a hosted API that no kind matches is left alone
+        if self.snapshot is None and is_worth_it and self._age() >= self.server.interval:
+            self.wake()
+
+    def _is_shown(self) -> bool:
+        """Return whether the server has metrics.
+
+        The server behind a proxy may be a hosted API, which is not down because no kind of engine matches it: it has
+        none before its kind is detected, unless nothing responds on this machine.
+        """
+        is_down = self._is_silent and self._is_local
+        return not self._dependencies.is_proxied or self._kind.was_found or is_down
 
     def may_load_unseen(self) -> bool:
         """Return whether a request may load a model: the server does so, and its loaded models are unknown."""
@@ -181,6 +208,7 @@ class ServerPoller:
         self._traffic.begin_poll()
         snapshot = engine_kind.snapshot(visit, PollPolicy(self.server.metrics, arguments, self._traffic))
         self._kind.keep(kind, visit)
+        self._answering.note(visit.received(), snapshot)
         return snapshot
 
     def _fetch(self, path: str) -> bytes:
@@ -199,28 +227,36 @@ class ServerPoller:
         elif not isinstance(error, OSError):  # those are counted where they happen
             self._count("not_understood")
         self.snapshot = None
+        self._is_silent = isinstance(error, OSError) and reason_of(error) in ("unreachable", "timeout")
         self._kind.failed(error)
+        self._answering.note_failure()
         self._processes.forget()
         return f"{type(error).__name__}: {error}"
 
     def _report(self, problem: str) -> None:
-        """Log a change between up and down, once."""
-        if not self._up_logged.changed(self.snapshot is not None):
+        """Log a change between up, down and not known, once."""
+        state = "up" if self.snapshot is not None else "down" if self._is_shown() else "unknown"
+        if not self._up_logged.changed(state):
             return
         fields = {**self.server.log_fields, "kind": self._kind.name or "unknown"}
         if self.snapshot is not None:
             log.info("model server is up", extra={"fields": {**fields, "version": self.snapshot.version}})
+        elif state == "unknown":
+            log.info("no kind of engine detected behind the proxy", extra={"fields": {**fields, "detail": problem}})
         else:
             log.warning("model server does not answer", extra={"fields": {**fields, "detail": problem}})
 
     def _show(self, poll_seconds: float) -> None:
         """Store the state that a scrape returns."""
         snapshot, engine = self.snapshot, Engine()
+        several = self._are_several()
         if snapshot is None:
             self._energy.pause()
         else:
             engine = self._engine_of(snapshot)
             self._measure_energy()
+        if several:
+            engine, self._tokens = engine.without_counters(), RecentTokens()
         if self._dependencies.is_proxied:
             passed = self._dependencies.passed().tokens_as_counted(snapshot.prompt_count if snapshot else "once")
             self._tokens.note(self._dependencies.now(), engine.tokens, passed)
@@ -230,12 +266,24 @@ class ServerPoller:
             snapshot,
             engine,
             upstream=self.server.upstream,
-            models={label: self._model_state(label, known) for label, known in self.history.models()},
+            models={label: self._model_state(label, known, several) for label, known in self.history.models()},
+            several_processes=several,
             poll_seconds=poll_seconds,
             last_success=self._last_success,
             failures=self._failures,
         )
-        self.parts = written(families(self._state))
+        self.parts = written(families(self._state)) if self._is_shown() else {}
+
+    def _are_several(self) -> bool:
+        """Return whether polls reach several processes in turn, whose counters are of no use; log a change."""
+        several = self._answering.are_several
+        if self._several_logged.changed(several):
+            if several:
+                fields = {**self.server.log_fields, "fix": "list each process as a server, or in urls"}
+                log.warning("several processes answer here in turn: counters are withheld", extra={"fields": fields})
+            else:
+                log.info("one process answers here again", extra={"fields": self.server.log_fields})
+        return several
 
     def _engine_of(self, snapshot: ServerSnapshot) -> Engine:
         if snapshot.engine_by_model is None:
@@ -258,13 +306,13 @@ class ServerPoller:
         except Exception:  # noqa: BLE001 - the GPU collector reports errors of GPUs
             return {}
 
-    def _model_state(self, label: str, known: Known) -> ModelState:
+    def _model_state(self, label: str, known: Known, several: bool) -> ModelState:
         vram, ram = self._memory(known.model)
         return ModelState(
             known.model,
             known.loaded,
-            loads=known.loads if known.has_states else None,
-            unloads=known.unloads if known.has_states else None,
+            loads=known.loads if known.has_states and not several else None,
+            unloads=known.unloads if known.has_states and not several else None,
             vram_bytes=vram if known.loaded else None,
             ram_bytes=ram if known.loaded else None,
             load_seconds=known.load_seconds,

@@ -40,6 +40,7 @@ PORTS = (8080,)
 PROGRAMS = ("llama-server", "llama_server", "llamafile")
 PRIORITY = 10
 ACCEPTS_INCLUDE_USAGE = False
+METRICS_HAVE_STATE = True
 
 _HARMLESS_METRICS_BUILD = 10600  # a good while after #27376, merged in August 2026
 _MAX_ASKED = 64  # models of a router: bounds a poll, however long the list is
