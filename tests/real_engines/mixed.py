@@ -80,6 +80,12 @@ class Answer(NamedTuple):
         return json.loads(found[-1]) if found else None
 
 
+def without_usage(engine: RealEngine) -> list[Mixed]:
+    """Return the streams that do not request usage."""
+    rng = random.Random(1)  # noqa: S311 - no secret
+    return [make(rng, engine.model) for make in _WITHOUT_USAGE]
+
+
 def mix(engine: RealEngine, count: int, seed: int = 1) -> Iterator[Mixed]:
     """Yield requests; the same ones for a seed."""
     rng = random.Random(seed)  # noqa: S311 - no secret
@@ -136,7 +142,9 @@ def _chat(**members: Any) -> Callable[[random.Random, str], Mixed]:
 
 def _completion(*, prompts: int = 1, **members: Any) -> Callable[[random.Random, str], Mixed]:
     def make(rng: random.Random, model: str) -> Mixed:
-        prompt: str | list[str] = _prompt(rng) if prompts == 1 else [_prompt(rng) for _ in range(prompts)]
+        prompt: str | list[str] = (
+            _prompt(rng) if prompts == 1 else [_prompt(rng) + f" {_WORDS}" * each for each in range(prompts)]
+        )
         return _json("/v1/completions", model=model, prompt=prompt, max_tokens=_tokens(rng), **members)
 
     return make
@@ -164,10 +172,8 @@ def _fixed(path: str, body: bytes | None) -> Callable[[random.Random, str], Mixe
 _USAGE: dict[str, Any] = {"stream_options": {"include_usage": True}}
 _COMMON = (
     _chat(),
-    _chat(stream=True),
     _chat(stream=True, **_USAGE),
     _completion(),
-    _completion(stream=True),
     _completion(stream=True, **_USAGE),
     _messages(),
     _messages(stream=True),
@@ -177,8 +183,11 @@ _COMMON = (
     _fixed("/v1/models", None),
     _fixed("/no/such/path", None),
 )
+_WITHOUT_USAGE = (_chat(stream=True), _completion(stream=True))
+"""Streams of which LiteLLM reports no usage, and counts an estimate."""
 _OF_KIND = {
     "vllm": (
+        *_WITHOUT_USAGE,
         _chat(n=3, temperature=0.5),
         _chat(n=3, temperature=0.5, stream=True, **_USAGE),
         _completion(prompts=2),
@@ -189,6 +198,7 @@ _OF_KIND = {
         _fixed("/version", None),
     ),
     "llamacpp": (
+        *_WITHOUT_USAGE,
         _completion(prompts=2, stream=True),
         lambda rng, _: _json("/completion", prompt=_prompt(rng), n_predict=_tokens(rng), cache_prompt=False),
         lambda rng, _: _json("/completion", prompt=_prompt(rng), n_predict=_tokens(rng), stream=True),

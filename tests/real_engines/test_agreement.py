@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import aiohttp
 import pytest
 
-from tests.real_engines.mixed import Mixed, mix, send
+from tests.real_engines.mixed import Mixed, mix, send, without_usage
 from tests.support.programs import Exporter, running, wait_until
 from tests.support.readings import Page
 
@@ -107,7 +107,7 @@ async def _send_all(requests: list[Mixed], url: str) -> list[Answer]:
 async def _warm_up(engine: RealEngine, watched: Watched) -> None:
     """Send streams until the proxy requests usage: the first shows whether it arrives without."""
     await asyncio.to_thread(watched.page)  # its kind is known
-    await _send_all([each for each in mix(engine, 12) if b'"stream": true' in (each.body or b"")], watched.proxy)
+    await _send_all(without_usage(engine), watched.proxy)
 
 
 def _repeated_prompts(requests: list[Mixed], answers: list[Answer]) -> int:
@@ -181,3 +181,14 @@ async def test_llama_servers_usage_of_several_choices_is_not_believed(llamacpp: 
     assert whole.usage["completion_tokens"] == 3
     assert risen.engine_output == 6
     assert risen.engine_input > whole.usage["prompt_tokens"]
+
+
+@pytest.mark.parametrize("engine", ["litellm"], indirect=True)
+async def test_litellm_estimates_streams_without_usage(engine: RealEngine, watched: Watched) -> None:
+    """The proxy counts none: the zeros of its text completions are not believed."""
+    before = Counters.of(await asyncio.to_thread(watched.page))
+    answers = await _send_all(without_usage(engine), watched.proxy)
+    risen = Counters.of(await asyncio.to_thread(watched.page)) - before
+    assert [answer.status for answer in answers] == [200, 200]
+    assert (risen.proxy_input, risen.proxy_output) == (0, 0)
+    assert risen.engine_output > 0

@@ -129,8 +129,11 @@ def owned_by(fetch: Fetch, owner: str) -> bool:
 
 
 def names_no_owner(fetch: Fetch) -> bool:
-    """Return whether /v1/models says nothing of the engine: it is missing or empty, or its entries have no owner."""
-    return owners(fetch) <= {""}
+    """Return whether /v1/models says nothing of the engine: it is missing or empty, or its entries have no owner.
+
+    One that requires a key says nothing either, but then so do the pages that would be read instead.
+    """
+    return owners(fetch) <= {""} and not wants_key(fetch)
 
 
 def known_latencies(**values: EngineHistogram | None) -> dict[Latency, EngineHistogram]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 _VLLM_IDLE = """
 engine_up 1
+engine_several_processes 0
 engine_info{kind=vllm,version=0.32.0} 1
 engine_requests_running 0
 engine_requests_waiting 0
@@ -155,6 +156,7 @@ engine_request_decode_seconds_sum 2.804058357000031
     "litellm-1.95": _samples(
         """
 engine_up 1
+engine_several_processes 0
 engine_info{kind=litellm,version=1.95.1} 1
 engine_requests_running 0
 engine_input_tokens_total{cache=hit} 173
@@ -175,6 +177,7 @@ model_info{model=chat,quantization=,family=,parameters=,format=} 1
     "llama-server-pages": _samples(
         """
 engine_up 1
+engine_several_processes 0
 engine_info{kind=llamacpp,version=b0-unknown} 1
 engine_requests_running 0
 engine_requests_waiting 0

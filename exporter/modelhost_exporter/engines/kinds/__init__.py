@@ -85,7 +85,9 @@ def reading_metrics_matters(kind: EngineKind) -> bool:
 def full_name(kind: str, model: str) -> str:
     """Return a model's name with the tag that servers of a kind add to one without."""
     tag = _default_tag(kind)
-    return model + tag if tag and ":" not in model.rpartition("/")[2] else model
+    if not tag:
+        return model
+    return model + tag if ":" not in model.rpartition("/")[2] else model
 
 
 @cache

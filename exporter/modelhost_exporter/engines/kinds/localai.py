@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 
 from modelhost_exporter.engines.label_rules import parts
 from modelhost_exporter.engines.metrics_page import EnginePage
-from modelhost_exporter.engines.pages import FREE, known, listed_models, names_no_owner, optional_object, page
+from modelhost_exporter.engines.pages import (
+    FREE,
+    known,
+    listed_models,
+    names_no_owner,
+    optional_object,
+    page,
+    wants_key,
+)
 from modelhost_exporter.engines.snapshot import Engine, Model, ServerSnapshot
 from modelhost_exporter.untrusted_json import objects, text
 
@@ -33,11 +41,10 @@ _DISCOVERY = "/.well-known/localai.json"
 
 def detect(fetch: Fetch) -> bool:
     """Return whether its public description is there, or (older ones have none) its backends and loaded models."""
-    if not names_no_owner(fetch):
-        return False
-    if "endpoints" in optional_object(fetch, _DISCOVERY):
+    has_key, has_none = wants_key(fetch), names_no_owner(fetch)
+    if (has_key or has_none) and "endpoints" in optional_object(fetch, _DISCOVERY):
         return True
-    system = optional_object(fetch, "/system")
+    system = optional_object(fetch, "/system") if has_none else {}
     return "backends" in system and "loaded_models" in system
 
 

@@ -174,7 +174,10 @@ class Pollers:
 
         None where it is not known, or where its replicas differ.
         """
-        found = {poller.kind for poller in self._by_name.get(server, ())} - {None}
+        pollers = self._by_name.get(server, ())
+        if len(pollers) == 1:  # called for each request
+            return pollers[0].kind
+        found = {poller.kind for poller in pollers} - {None}
         return found.pop() if len(found) == 1 else None
 
     def _watched_anew(self, wanted: _Wanted) -> _Watched:
