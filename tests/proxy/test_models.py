@@ -132,6 +132,17 @@ async def test_ollamas_names_without_tag_are_those_of_the_latest(
     assert await _models(proxied, 4) == ["hf.co:443/a/b:latest", "llama3.2:latest", "llama3.2:latest", "qwen3:0.6b"]
 
 
+async def test_failures_of_a_configured_model_of_ollama_are_its_own(start_proxied: StartProxied) -> None:
+    """Its objectives are missed while the server has never answered, by the name with and without the tag."""
+    objectives = Objectives(duration=Objective(Seconds(99.0)))
+    failing = always(reply(b"{}", status="503 Service Unavailable"))
+    proxied = await start_proxied(failing, kind="ollama", models={"llama3.2": objectives})
+    for name in ("llama3.2", "llama3.2:latest"):
+        await _post(proxied, ask(name))
+    assert await _models(proxied, 2) == ["llama3.2:latest"] * 2
+    assert (proxied.total("slo_requests_total"), proxied.total("slo_good_requests_total")) == (2, 0)
+
+
 async def test_long_names_are_told_apart(start_proxied: StartProxied) -> None:
     """A name of 256 emoji has 1,024 bytes: its label has at most 200, and differs from that of a like name."""
     proxied = await start_proxied(always(completion(None)))

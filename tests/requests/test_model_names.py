@@ -155,3 +155,17 @@ def test_a_reload_keeps_the_names() -> None:
     assert names.use("real") == ["real"]
     assert names.removed == ["b", "configured"]
     assert names.use("a", "b", "configured") == ["a", OTHER, OTHER]
+
+
+def test_a_configured_model_with_another_label_needs_no_success() -> None:
+    """Its failures are its own from the start, by either name; names that are made up neither prevent nor end that."""
+    names = Names(1, ("configured", "configured too"))
+    names.names.canonical = lambda name: name + (":latest" if ":" not in name else "")
+    assert names.use("made up", "made up too", "another") == ["made up:latest", "made up too:latest", OTHER]
+    label, label_too = "configured:latest", "configured too:latest"
+    assert names.use("configured", label, "configured too", succeeded=False) == [label, label, label_too]
+    names.now += 2 * IDLE_SECONDS
+    names.listed.add("listed:latest")
+    assert names.use("another", "listed") == [OTHER, OTHER]
+    assert names.use("configured", succeeded=False) == [label]
+    assert names.removed == ["made up:latest", "made up too:latest"]

@@ -43,8 +43,8 @@ class ModelNames:
     """The model names of one server that are labels, at most ``max_models`` and those in the configuration.
 
     A client can send any name, so that a name becomes a label only after a successful response, or if the engine lists
-    it. Names in the configuration are labels from the start, so that a model that never succeeds has its own series
-    too.
+    it. Names in the configuration, and the canonical names of their models, are labels from the start and never give
+    way, so that a model that never succeeds has its own series too.
 
     When all places are taken, a name that the engine lists replaces the least recently used name that it never listed,
     else the least recently used one without requests for ``IDLE_SECONDS``. Any other name replaces only a name that is
@@ -114,11 +114,20 @@ class ModelNames:
         place.used = self._now()
         return True
 
+    def _is_configured(self, name: str) -> bool:
+        """Return whether the configuration gives a name of the model with this label."""
+        return self.configured(name, self._known) is not None
+
+    def _has_place(self) -> bool:
+        """Return whether a place is free; a configured name takes none where its model has another label."""
+        known = sum(self.canonical(name) == name for name in self._known)
+        return known + len(self._places) < max(self._max, len(self._known))
+
     def _add(self, name: str, *, succeeded: bool) -> bool:
-        listed = self._is_listed(name)
+        listed = self._is_listed(name) or self._is_configured(name)
         if not (succeeded or listed):
             return False
-        while len(self._known) + len(self._places) >= self._max:
+        while not self._has_place():
             if not self._make_room(listed=listed):
                 return False
         self._places[name] = _Place(self._now(), was_listed=listed)
@@ -142,6 +151,8 @@ class ModelNames:
         """Return the names that may be removed, in the order in which they are."""
         found = []
         for name, place in self._places.items():
+            if self._is_configured(name):
+                continue
             is_listed = self._is_listed(name)
             place.was_listed = place.was_listed or is_listed
             is_idle = now - place.used >= IDLE_SECONDS
