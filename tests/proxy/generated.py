@@ -129,7 +129,7 @@ def valid_connections(draw: st.DrawFn) -> Sent:
 
 _CHUNK_FORMS = [
     *[b"%x\r\n%b\r\n"] * 12,
-    *(b"%X\r\n%b\r\n", b"0%x\r\n%b\r\n", b"%x;a=b\r\n%b\r\n", b"%x \r\n%b\r\n", b"0x%x\r\n%b\r\n", b"+%x\r\n%b\r\n"),
+    *(b"%X\r\n%b\r\n", b"0%x\r\n%b\r\n", b"%x;a=b\r\n%b\r\n", b"0x%x\r\n%b\r\n", b"+%x\r\n%b\r\n"),
     *(b"%x\r\n%b", b"%x\r\n%b\r", b"%x\r\n%b\n", b"%x\n%b\n", b"%x\r\n%b\r\n\r\n", b"%x\r\n%bx\r\n", b"-%x\r\n%b\r\n"),
     *(b"%x\r\n%b\r\n0\r\n\r\n", b"%x\r\n%b\r\n5\r\n", b"%x\r\n%b\r\n5", b"\r\n%x\r\n%b\r\n", b"5\r\n%x\r\n%b\r\n"),
 ]
