@@ -96,12 +96,14 @@ def test_a_whole_response_is_spread_over_its_duration() -> None:
     [
         ({"time_per_output_token": 0.02}, 50.0),
         ({"time_per_output_token": 0.02, "server_seconds": ServerSeconds(decode=5.0)}, 20.0),
+        ({"time_per_output_token": 0.02, "server_seconds": ServerSeconds(decode=1e-320)}, 50.0),
+        ({"server_seconds": ServerSeconds(decode=1e-320)}, None),
         ({"outcome": "stream_error", "time_per_output_token": 0.02}, None),
         ({}, None),
     ],
 )
 def test_the_speed_of_the_last_stream(observed: dict[str, Any], speed: float | None) -> None:
-    """By the server's own decode time, else by the time between tokens; only of a success."""
+    """By the server's own decode time, unless that is none, else by the time between tokens; only of a success."""
     machine = Machine()
     machine.read()
     machine.metrics.chunks(LABELS).inc(100)

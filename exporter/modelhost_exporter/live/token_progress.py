@@ -25,6 +25,8 @@ _SHORT_SECONDS = 2.0
 """A generation of less is counted when it ends: it is not longer than the time between two messages."""
 _MAX_LONG = 10_000
 _MAX_AGE_SECONDS = 30.0
+_MIN_DECODE_SECONDS = 1e-6
+"""A server's own time of less is none: tokens divided by it may not even be a finite number."""
 _WEIGHT_OF_OLDER = 0.9
 """What a finished stream leaves of the weight of those before it in the number of tokens per chunk."""
 
@@ -154,9 +156,9 @@ def tokens_between(key: ModelKey, start: float, first: TokenReading, end: float,
 
 def _speed(observed: RequestObservation) -> float | None:
     """Return output tokens per second of decode: by the server's own time, else by that of the tokens' arrival."""
-    tokens, decode = observed.tokens.output, observed.server_seconds.decode
+    tokens, decode = observed.tokens.output, observed.server_seconds.decode or 0.0
     if observed.outcome != "ok" or not tokens:
         return None
-    if decode:
+    if decode >= _MIN_DECODE_SECONDS:
         return tokens / decode
     return 1 / observed.time_per_output_token if observed.time_per_output_token else None
