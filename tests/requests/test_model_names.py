@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from modelhost_exporter.metrics.label_values import bounded
 from modelhost_exporter.requests.model_names import IDLE_SECONDS, INTERVAL_SECONDS, OTHER, ModelNames
 
 
@@ -169,3 +170,13 @@ def test_a_configured_model_with_another_label_needs_no_success() -> None:
     assert names.use("another", "listed") == [OTHER, OTHER]
     assert names.use("configured", succeeded=False) == [label]
     assert names.removed == ["made up:latest", "made up too:latest"]
+
+
+def test_a_long_name_is_cut_once() -> None:
+    """Its label is that of polls and has objectives, also where the server's kind adds a tag to the name."""
+    given, other = "x" * 300, "y" * 300
+    names = Names(2, (given,))
+    names.names.canonical = lambda name: name + (":latest" if ":" not in name else "")
+    assert names.use(other, f"{other}:latest") == [bounded(f"{other}:latest")] * 2
+    assert names.use(given, succeeded=False) == [bounded(f"{given}:latest")]
+    assert names.names.configured(bounded(f"{given}:latest"), (given,)) == given

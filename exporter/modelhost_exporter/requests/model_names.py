@@ -66,7 +66,8 @@ class ModelNames:
         ``remove`` removes what is kept for a name, or returns False if it is in use. By default no name gives way.
         """
         self._max = max_models
-        self._known = frozenset(map(bounded, known))
+        self._given = tuple(known)
+        self._known = frozenset(map(bounded, self._given))
         self._places: dict[str, _Place] = {}
         self.canonical: Callable[[str], str] = _unchanged
         """Returns the one name of a model that has several, and any other name itself."""
@@ -78,7 +79,8 @@ class ModelNames:
 
     def configure(self, max_models: int, known: Iterable[str]) -> None:
         """Change the limit and the configured names; with a lower limit names are removed as others need a place."""
-        before, self._known = self._known, frozenset(map(bounded, known))
+        self._given = tuple(known)
+        before, self._known = self._known, frozenset(map(bounded, self._given))
         self._max = max_models
         for name in self._known:
             self._places.pop(name, None)
@@ -93,7 +95,7 @@ class ModelNames:
         if self._has(name):
             return name
         if (valid := _label_value(name)) != name:
-            name = self.canonical(valid)
+            name = valid
             if self._has(name):
                 return name
         if name not in (OTHER, UNKNOWN) and self._add(name, succeeded=succeeded):
@@ -102,7 +104,7 @@ class ModelNames:
 
     def configured(self, label: str, names: Iterable[str]) -> str | None:
         """Return which of these names, which the configuration gives, is that of the model with this label."""
-        return next((name for name in names if self.canonical(bounded(name)) == label), None)
+        return next((name for name in names if _label_value(self.canonical(name)) == label), None)
 
     def _has(self, name: str) -> bool:
         """Return whether a name is a label, and note its use."""
@@ -116,7 +118,7 @@ class ModelNames:
 
     def _is_configured(self, name: str) -> bool:
         """Return whether the configuration gives a name of the model with this label."""
-        return self.configured(name, self._known) is not None
+        return self.configured(name, self._given) is not None
 
     def _has_place(self) -> bool:
         """Return whether a place is free; a configured name takes none where its model has another label."""
