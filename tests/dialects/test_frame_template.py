@@ -134,3 +134,12 @@ def test_streams_whose_frames_all_differ_are_given_up() -> None:
     assert sum(reply.feed(event).chunks for event in events) == 40
     reply.feed(events[-1])
     assert counting.recognised == 0
+
+
+def test_a_large_frame_is_no_template() -> None:
+    """It would stay in memory twice for as long as the stream."""
+    templates = FrameTemplates()
+    for size in (100, 1 << 20):
+        frame = b'{"pad":"' + b"x" * size + b'","choices":[{"index":0,"delta":{"content":"a"}}]}'
+        templates.learn(frame, Progress(1, answer=True))
+        assert (templates.progress(frame) is not None) is (size == 100)
