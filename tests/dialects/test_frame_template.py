@@ -81,7 +81,7 @@ def _event(frame: Any, *, ascii_only: bool = True) -> bytes:
     return b"data: " + json.dumps(frame, ensure_ascii=ascii_only, separators=(",", ":")).encode() + b"\n\n"
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(FRAMES, st.booleans()), max_size=12), st.data())
 def test_nobody_can_tell(frames: list[tuple[Any, bool]], data: st.DataObject) -> None:
     """Progress and usage of any frames, many of them similar, are those of parsing each frame."""
