@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,8 @@ from stack.options import PORTS
 if TYPE_CHECKING:
     from stack.options import Options
 
+_EXPORTER = f"127.0.0.1:{PORTS['exporter']}"
+
 
 def shipped(options: Options) -> Path:
     """Return the path of the shipped settings in this repository."""
@@ -19,7 +22,10 @@ def shipped(options: Options) -> Path:
 
 
 def prometheus_settings(root: Path, options: Options) -> str:
-    """Return the shipped settings as YAML: absolute paths, this stack's ports, and its scrape interval."""
+    """Return the shipped settings as YAML: absolute paths, this stack's ports and scrape interval, this host's name.
+
+    A store of several hosts would otherwise have all of them as instance 127.0.0.1:8585.
+    """
     path = root.resolve() / shipped(options)
     settings: dict[str, Any] = yaml.safe_load(path.read_text())
     addresses = {f"127.0.0.1:{port}": options.address(program) for program, port in PORTS.items()}
@@ -27,6 +33,8 @@ def prometheus_settings(root: Path, options: Options) -> str:
     settings["rule_files"] = [str(path.parent / name) for name in settings["rule_files"]]
     for job in settings["scrape_configs"]:
         for targets in job.get("static_configs", ()):
+            if _EXPORTER in targets["targets"]:
+                targets["labels"] = {"instance": socket.gethostname(), **targets.get("labels", {})}
             targets["targets"] = [addresses.get(target, target) for target in targets["targets"]]
         for files in job.get("file_sd_configs", ()):
             files["files"] = [str(path.parent / name) for name in files["files"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -14,14 +15,15 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 @pytest.mark.parametrize(
-    ("arguments", "job", "labels"), [([], "modelhost", None), (["--demo"], "modelhost-demo", {"instance": "demo"})]
+    ("arguments", "job", "instance"), [([], "modelhost", socket.gethostname()), (["--demo"], "modelhost-demo", "demo")]
 )
-def test_the_exporter_is_scraped_at_its_port(arguments: list[str], job: str, labels: dict[str, str] | None) -> None:
-    """The target has the chosen port, and in a demo the labels of a host of its own."""
+def test_the_exporter_is_scraped_at_its_port(arguments: list[str], job: str, instance: str) -> None:
+    """The target has the chosen port, and is named after this host, or in a demo after a host of its own."""
     given = options.parse(["--exporter-port=8111", *arguments])
     exporter, _ = yaml.safe_load(prometheus_settings(ROOT, given))["scrape_configs"]
     (target,) = exporter["static_configs"]
-    assert (exporter["job_name"], target["targets"], target.get("labels")) == (job, ["127.0.0.1:8111"], labels)
+    assert exporter["job_name"] == job
+    assert target == {"targets": ["127.0.0.1:8111"], "labels": {"instance": instance}}
 
 
 def test_the_demo_has_a_data_folder_of_its_own() -> None:
