@@ -136,9 +136,12 @@ def heat(title: str, description: str, query: Query, *, unit: str, empty: str = 
 
 
 def states(title: str, description: str, *queries: Query, texts: Texts, empty: str = NO_DATA) -> statetimeline.Panel:
-    """Draw states over time as coloured bands."""
+    """Draw states over time as bands in the colours of ``texts``.
+
+    By thresholds Grafana would merge values by threshold and ignore the texts, with their colours.
+    """
     panel = style.styled(statetimeline.Panel(), title, description, queries, unit=style.COUNT, empty=empty, texts=texts)
-    panel.color_scheme(style.by_threshold()).thresholds(style.limits(((None, style.GREY),))).merge_values(True)
+    panel.color_scheme(style.fixed(style.GREY)).merge_values(True)
     panel.show_value(common_models.VisibilityMode.NEVER).row_height(0.8).fill_opacity(80)
     hidden = common.VizLegendOptions().show_legend(False).display_mode(common_models.LegendDisplayMode.LIST)
     return panel.legend(hidden).max_data_points(POINTS).span(12).height(8)

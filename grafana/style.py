@@ -90,6 +90,11 @@ def by_threshold() -> dashboard.FieldColor:
     return dashboard.FieldColor().mode(models.FieldColorModeId.THRESHOLDS)
 
 
+def fixed(color: str) -> dashboard.FieldColor:
+    """Return a colour mode: one colour, except for values with a mapping of their own."""
+    return dashboard.FieldColor().mode(models.FieldColorModeId.FIXED).fixed_color(color)
+
+
 def legend(*, beside: bool = False) -> common.VizLegendOptions:
     """Return a legend sorted by value, the highest first."""
     place = common_models.LegendPlacement.RIGHT if beside else common_models.LegendPlacement.BOTTOM

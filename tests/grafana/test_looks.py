@@ -1,0 +1,29 @@
+"""What Grafana draws from the dashboards' JSON: colours, and texts for empty cells."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tests.grafana.boards import BOARDS
+from tools.render import query
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def panels(*types: str) -> Iterator[dict[str, Any]]:
+    """Yield the panels of all dashboards, or those of some types."""
+    for board in BOARDS.values():
+        yield from (panel for panel, _ in query.panels(board) if not types or panel["type"] in types)
+
+
+def test_state_timelines_have_the_colours_of_their_values() -> None:
+    """Each value has a colour; the colour mode is not by thresholds, which ignores mappings of merged values."""
+    found = list(panels("state-timeline"))
+    assert len(found) >= 7
+    for panel in found:
+        field = panel["fieldConfig"]["defaults"]
+        assert field["color"]["mode"] == "fixed", panel["title"]
+        texts = [each["options"] for each in field["mappings"] if each["type"] == "value"]
+        colors = {result["color"] for options in texts for result in options.values()}
+        assert len(colors) > 1, panel["title"]
