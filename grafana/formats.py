@@ -32,7 +32,7 @@ def text(value: float, field: Mapping[str, Any]) -> str:
     for mapping in field.get("mappings", ()):
         if mapping["type"] == "value" and f"{value:g}" in mapping["options"]:
             return str(mapping["options"][f"{value:g}"]["text"])
-        if mapping["type"] == "special" and math.isnan(value):
+        if mapping["type"] == "special" and mapping["options"]["match"] == "nan" and math.isnan(value):
             return str(mapping["options"]["result"]["text"])
     if field.get("decimals") == 0 and math.isfinite(value):
         value = round(value)

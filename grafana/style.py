@@ -27,6 +27,10 @@ DATASOURCE = common_models.DataSourceRef(type_val="prometheus", uid="${datasourc
 
 GREEN, AMBER, RED, BLUE, GREY = "green", "orange", "red", "blue", "text"
 
+NOTHING = "–"
+"""The text of a cell or legend without a value."""
+_NAN = models.SpecialValueMatch.NA_N
+
 RATIO, SECONDS, BYTES, BYTES_PER_SECOND, COUNT = "percentunit", "s", "bytes", "Bps", "short"
 REQUESTS, TOKENS, OPERATIONS, WATTS, CELSIUS, HERTZ = "reqps", "cps", "iops", "watt", "celsius", "hertz"
 JOULES, PACKETS, YES_NO, TURNS = "joule", "pps", "bool_yes_no", "rotrpm"
@@ -50,9 +54,14 @@ P = TypeVar("P", bound=Builder)
 def styled(
     panel: P, title: str, description: str, queries: tuple[Query, ...], *, unit: str, empty: str, texts: Texts | None
 ) -> P:
-    """Set what every panel has: title, data source, queries A, B, C …, unit, and the text for no data."""
+    """Set what every panel has: title, data source, queries A, B, C …, unit, and the text for no data.
+
+    Grafana shows ``noValue`` for a panel without series, and for each cell and legend without a value. The override
+    applies to fields, so that ``empty`` is left for the panel without series.
+    """
     panel.title(title).description(description).datasource(DATASOURCE).unit(unit).no_value(empty)
-    panel.mappings([*_values(texts or {}), _unknown()])
+    panel.mappings([*_values(texts or {}), _no_value(models.SpecialValueMatch.NULL), _no_value(_NAN, NOTHING)])
+    panel.override_by_regexp("/.*/", [models.DynamicConfigValue(id_val="noValue", value=NOTHING)])
     for number, query in enumerate(queries):
         panel.with_target(_target(query, chr(ord("A") + number)))
     return panel
@@ -72,12 +81,10 @@ def _values(texts: Texts) -> list[models.ValueMapping]:
     return [models.ValueMap(options=options)] if options else []
 
 
-def _unknown() -> models.ValueMapping:
-    """Map NaN (0 / 0) to a dash: nothing was measured."""
-    nothing = models.ValueMappingResult(text="–", color=GREY, index=99)
-    return models.SpecialValueMap(
-        options=models.DashboardSpecialValueMapOptions(match=models.SpecialValueMatch.NA_N, result=nothing)
-    )
+def _no_value(match: models.SpecialValueMatch, text: str | None = None) -> models.ValueMapping:
+    """Map null or NaN (0 / 0) to the text's colour, which else is that of the lowest threshold."""
+    nothing = models.ValueMappingResult(text=text, color=GREY, index=99)
+    return models.SpecialValueMap(options=models.DashboardSpecialValueMapOptions(match=match, result=nothing))
 
 
 def limits(steps: Limits) -> dashboard.ThresholdsConfig:

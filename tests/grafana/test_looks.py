@@ -27,3 +27,22 @@ def test_state_timelines_have_the_colours_of_their_values() -> None:
         texts = [each["options"] for each in field["mappings"] if each["type"] == "value"]
         colors = {result["color"] for options in texts for result in options.values()}
         assert len(colors) > 1, panel["title"]
+
+
+def test_only_a_panel_without_series_has_a_sentence() -> None:
+    """Cells and legends without a value have a dash, by an override of every field that comes before all others."""
+    for panel in panels():
+        first, *others = panel["fieldConfig"]["overrides"]
+        assert first["matcher"] == {"id": "byRegexp", "options": "/.*/"}, panel["title"]
+        assert first["properties"] == [{"id": "noValue", "value": "–"}], panel["title"]
+        assert not [each for other in others for each in other["properties"] if each["id"] == "noValue"]
+
+
+def test_no_value_has_the_colour_of_text() -> None:
+    """Null and NaN are not coloured by the lowest threshold, which is red for a success rate."""
+    for panel in panels():
+        maps = [each["options"] for each in panel["fieldConfig"]["defaults"]["mappings"] if each["type"] == "special"]
+        results = {each["match"]: each["result"] for each in maps}
+        assert {match: result["color"] for match, result in results.items()} == {"null": "text", "nan": "text"}
+        assert results["nan"]["text"] == "–"
+        assert "text" not in results["null"], "a text here would replace the panel's own"
