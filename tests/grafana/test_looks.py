@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
+from tests.grafana import type_names
 from tests.grafana.boards import BOARDS
 from tools.render import query
+
+UNTYPED = {
+    *(f".annotations.list.{name}" for name in ("expr", "step", "textFormat", "titleFormat")),  # of Prometheus's plugin
+    ".templating.list.definition",  # written by Grafana itself
+}
+"""Names that Grafana reads although its types of a dashboard do not have them."""
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,3 +56,19 @@ def test_no_value_has_the_colour_of_text() -> None:
         assert {match: result["color"] for match, result in results.items()} == {"null": "text", "nan": "text"}
         assert results["nan"]["text"] == "–"
         assert "text" not in results["null"], "a text here would replace the panel's own"
+
+
+@pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS.keys())
+def test_the_newest_grafana_has_every_name(board: dict[str, Any]) -> None:
+    """Dashboards, panels, their options and fields have only names of @grafana/schema, of the version in the file."""
+    names = json.loads(type_names.FILE.read_text())
+    wrong = sorted(set(type_names.unknown(names["dashboard"], board)) - UNTYPED)
+    for panel in board["panels"]:
+        for each in (panel, *panel.get("panels", ())):
+            wrong += type_names.unknown(names[each["type"].replace("-", "")], each, f"{each['type']} {each['title']}")
+    assert not wrong
+
+
+def test_only_a_repeated_panel_has_a_direction() -> None:
+    """A direction without a variable to repeat for makes Grafana 11.1 draw a panel at full width."""
+    assert not [panel["title"] for panel in panels() if "repeatDirection" in panel and "repeat" not in panel]
