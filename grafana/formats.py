@@ -10,11 +10,6 @@ if TYPE_CHECKING:
 
 _SMALL, _TINY = 0.1, 1e-4
 _PLAIN = {
-    "reqps": " req/s",
-    "cps": "/s",
-    "iops": " io/s",
-    "ops": " ops/s",
-    "pps": " p/s",
     "celsius": " °C",
     "rotrpm": " rpm",
 }
@@ -49,7 +44,8 @@ def in_unit(value: float, unit: str) -> str:
         return f"{_three(value * 100)} %"
     if unit in _SCALES:
         return _scaled(value, _SCALES[unit])
-    return f"{_three(value)}{_PLAIN.get(unit, '')}"
+    kind, _, suffix = unit.partition(":")
+    return f"{_three(value)}{f' {suffix}' if kind == 'suffix' else _PLAIN.get(unit, '')}"
 
 
 def _scaled(value: float, sizes: tuple[tuple[float, str], ...]) -> str:

@@ -24,6 +24,8 @@ SMOOTH, MINUTE = "15s", "60s"
 FEWER = 120
 """Maximum data points of a panel of every core of many hosts, which reads thousands of raw series."""
 _INITIALS = frozenset({"gpu", "mig", "uuid", "xid"})
+_LEAST_BYTES = 2**20
+"""The end of an axis of bytes where all are 0, such as those of missing swap space; Grafana's would be 96."""
 POINTS = 300
 """Maximum data points of a heatmap or of a panel over many series: more are not visible and slow the query."""
 
@@ -47,6 +49,8 @@ def graph(
         panel.stacking(common.StackingConfig().mode(common_models.StackingMode.NORMAL).group("A"))
     if min_ is not None:
         panel.min(min_)
+    if unit == style.BYTES:
+        panel.axis_soft_max(_LEAST_BYTES)
     if max_ is not None:
         panel.max(max_)
     if steps:
@@ -169,6 +173,8 @@ def listing(
     panel.with_transformation(models.DataTransformerConfig(id_val="merge", options={}))
     arranged = {"renameByName": names, "indexByName": order, "excludeByName": {"Time": True}}
     panel.with_transformation(models.DataTransformerConfig(id_val="organize", options=arranged))
+    for label in labels:
+        panel.override_by_name(_heading(label), style.unit_of(style.TEXT))
     for name, unit, _, steps in columns:
         panel.override_by_name(name, _column(unit, steps))
     for name, link in (links or {}).items():

@@ -31,9 +31,12 @@ NOTHING = "–"
 """The text of a cell or legend without a value."""
 _NAN = models.SpecialValueMatch.NA_N
 
-RATIO, SECONDS, BYTES, BYTES_PER_SECOND, COUNT = "percentunit", "s", "bytes", "Bps", "short"
-REQUESTS, TOKENS, OPERATIONS, WATTS, CELSIUS, HERTZ = "reqps", "cps", "iops", "watt", "celsius", "hertz"
-JOULES, PACKETS, YES_NO, TURNS = "joule", "pps", "bool_yes_no", "rotrpm"
+RATIO, SECONDS, BYTES, BYTES_PER_SECOND, COUNT = "percentunit", "s", "bytes", "Bps", "none"
+REQUESTS, TOKENS, OPERATIONS, PACKETS = (f"suffix:{what}/s" for what in ("req", "tok", "ops", "packets"))
+"""Rates without a prefix: Grafana's own units have "2 K req/s" for 1,998, and "500 mp/s" for one in two seconds."""
+WATTS, CELSIUS, HERTZ, JOULES, YES_NO, TURNS = "watt", "celsius", "hertz", "joule", "bool_yes_no", "rotrpm"
+TEXT = "string"
+"""The unit of labels: as numbers, "9.0" is shown as "9"."""
 
 Limits = tuple[tuple[float | None, str], ...]
 NONE: Limits = ((None, BLUE),)
@@ -118,6 +121,11 @@ def all_values() -> common.VizTooltipOptions:
 def last() -> common.ReduceDataOptions:
     """Return options that show the last value that is not null."""
     return common.ReduceDataOptions().calcs(["lastNotNull"]).values(False)
+
+
+def below_zero() -> list[models.DynamicConfigValue]:
+    """Return the properties of an override that draws values below zero, but writes them as they are."""
+    return [models.DynamicConfigValue(id_val="custom.transform", value="negative-Y")]
 
 
 def unit_of(unit: str) -> list[models.DynamicConfigValue]:

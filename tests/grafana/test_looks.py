@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -72,3 +73,48 @@ def test_the_newest_grafana_has_every_name(board: dict[str, Any]) -> None:
 def test_only_a_repeated_panel_has_a_direction() -> None:
     """A direction without a variable to repeat for makes Grafana 11.1 draw a panel at full width."""
     assert not [panel["title"] for panel in panels() if "repeatDirection" in panel and "repeat" not in panel]
+
+
+def test_counts_and_rates_are_digits() -> None:
+    """No unit has a prefix below 10,000, or one for thousandths, as in "2 K" and "500 mp/s"; no time has decimals."""
+    for panel in panels():
+        defaults, overrides = panel["fieldConfig"]["defaults"], panel["fieldConfig"]["overrides"]
+        own = {each["value"] for override in overrides for each in override["properties"] if each["id"] == "unit"}
+        assert not {defaults["unit"], *own} & {"short", "cps", "iops", "ops", "pps", "reqps"}, panel["title"]
+        assert defaults["unit"] != "s" or "decimals" not in defaults, panel["title"]
+        if "okens/s" in panel["title"]:
+            assert defaults["unit"] == "suffix:tok/s", panel["title"]
+
+
+def test_a_share_of_seconds_is_at_most_the_whole() -> None:
+    """A counter of seconds that grows by more than the time between two scrapes is limited to a share of 1."""
+    for panel in panels():
+        if panel["fieldConfig"]["defaults"]["unit"] == "percentunit":
+            for target in panel["targets"]:
+                if re.search(r"rate\(\w+_seconds_total", target["expr"]):
+                    assert re.search(r"clamp\(.+, 0, 1\)", target["expr"]), panel["title"]
+
+
+def test_no_legend_has_a_minus() -> None:
+    """What is drawn below zero is a transformation of the graph, not of the value."""
+    assert not [panel["title"] for panel in panels() for target in panel["targets"] if target["expr"][0] == "-"]
+
+
+def test_an_axis_of_bytes_is_not_a_few_bytes_long() -> None:
+    """An axis of zeros ends at 1 MiB."""
+    for panel in panels("timeseries"):
+        if panel["fieldConfig"]["defaults"]["unit"] == "bytes":
+            assert panel["fieldConfig"]["defaults"]["custom"]["axisSoftMax"] == 2**20, panel["title"]
+
+
+def test_labels_are_text() -> None:
+    """Labels in a table have the unit of text: a compute capability of 9.0 is not 9."""
+    for panel in panels("table"):
+        names = panel["transformations"][1]["options"]["renameByName"]
+        labels = {heading for name, heading in names.items() if not name.startswith("Value")}
+        text = {
+            override["matcher"]["options"]
+            for override in panel["fieldConfig"]["overrides"]
+            if {"id": "unit", "value": "string"} in override["properties"]
+        }
+        assert text == labels, panel["title"]
