@@ -43,8 +43,10 @@ def graph(
 ) -> timeseries.Panel:
     """Draw time series as lines or stacked areas; ``steps`` are thresholds, ``min_`` and ``max_`` bound the axis."""
     panel = style.styled(timeseries.Panel(), title, description, queries, unit=unit, empty=empty, texts=None)
-    panel.legend(style.legend()).tooltip(style.all_values()).line_width(1).fill_opacity(60 if stacked else 8)
+    panel.legend(style.legend()).tooltip(style.all_values()).line_width(1).fill_opacity(_fill(queries, stacked))
     panel.show_points(common_models.VisibilityMode.NEVER).color_scheme(_palette())
+    for name in (query.legend for query in queries if query.legend in style.NAMED):
+        panel.override_by_name(name, style.color_of(name))
     if stacked:
         panel.stacking(common.StackingConfig().mode(common_models.StackingMode.NORMAL).group("A"))
     if min_ is not None:
@@ -204,4 +206,14 @@ def _column(unit: str, steps: Limits) -> list[models.DynamicConfigValue]:
 
 
 def _palette() -> dashboard.FieldColor:
-    return dashboard.FieldColor().mode(models.FieldColorModeId.PALETTE_CLASSIC_BY_NAME)
+    """Return colours in the order of the series, which Prometheus sorts by labels.
+
+    By name, colours of eight GPUs were alike, since the palette has few tones that differ.
+    """
+    return dashboard.FieldColor().mode(models.FieldColorModeId.PALETTE_CLASSIC)
+
+
+def _fill(queries: tuple[Query, ...], stacked: bool) -> int:
+    """Return the opacity below lines: only areas that are stacked, or alone, do not cover each other."""
+    alone = len(queries) == 1 and queries[0].legend != "" and "{{" not in queries[0].legend
+    return 60 if stacked else 8 if alone else 0

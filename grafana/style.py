@@ -47,6 +47,18 @@ SUCCEEDING: Limits = ((None, RED), (0.95, AMBER), (0.99, GREEN))
 ANY_IS_BAD: Limits = ((None, GREEN), (1, RED))
 ALL_IS_WELL: Limits = ((None, RED), (1, GREEN))
 
+_NAMES = {
+    BLUE: ("mean", "used", "input", "answer", "prefill"),
+    GREEN: ("p50", "free", "any token", "hits"),
+    "yellow": ("p95", "cached", "queue"),
+    AMBER: ("p99", "output", "decode"),
+    "purple": ("buffers", "reserved", "load"),
+    RED: ("objective", "errors"),
+    GREY: ("total",),
+}
+NAMED = {name: color for color, names in _NAMES.items() for name in names}
+"""The colours of series with fixed names, on every board."""
+
 Texts = Mapping[int, tuple[str, str]]
 """Text and colour of each value."""
 
@@ -121,6 +133,11 @@ def all_values() -> common.VizTooltipOptions:
 def last() -> common.ReduceDataOptions:
     """Return options that show the last value that is not null."""
     return common.ReduceDataOptions().calcs(["lastNotNull"]).values(False)
+
+
+def color_of(name: str) -> list[models.DynamicConfigValue]:
+    """Return the properties of an override that sets the colour of a fixed name."""
+    return [models.DynamicConfigValue(id_val="color", value=fixed(NAMED[name]).build())]
 
 
 def below_zero() -> list[models.DynamicConfigValue]:

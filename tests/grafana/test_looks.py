@@ -118,3 +118,38 @@ def test_labels_are_text() -> None:
             if {"id": "unit", "value": "string"} in override["properties"]
         }
         assert text == labels, panel["title"]
+
+
+def test_lines_have_the_colours_of_the_palette_in_order() -> None:
+    """By name, colours of similar names are alike."""
+    assert {panel["fieldConfig"]["defaults"]["color"]["mode"] for panel in panels("timeseries")} == {"palette-classic"}
+
+
+def test_a_fixed_name_has_one_colour() -> None:
+    """Where all names are fixed, each has a colour, other than its neighbours' and the same on every board."""
+    colors: dict[str, set[str]] = {}
+    for panel in panels("timeseries"):
+        names = [target["legendFormat"] for target in panel["targets"]]
+        fixed = {
+            override["matcher"]["options"]: each["value"]["fixedColor"]
+            for override in panel["fieldConfig"]["overrides"]
+            for each in override["properties"]
+            if each["id"] == "color" and each["value"]["mode"] == "fixed"
+        }
+        if len(names) > 1 and not any("{{" in name for name in names):
+            assert fixed.keys() == {*names}, panel["title"]
+            assert len({*fixed.values()}) == len(names), panel["title"]
+        for name, color in fixed.items():
+            colors.setdefault(name, set()).add(color)
+    assert {"p50", "p95", "p99", "used", "free", "input", "output"} <= colors.keys()
+    assert {name for name, found in colors.items() if len(found) > 1} == set()
+
+
+def test_only_areas_that_cannot_cover_each_other_are_filled() -> None:
+    """An area is filled if it is stacked, or the only one of its panel."""
+    for panel in panels("timeseries"):
+        custom = panel["fieldConfig"]["defaults"]["custom"]
+        legends = [target["legendFormat"] for target in panel["targets"]]
+        alone = len(legends) == 1 and "{{" not in legends[0] and legends[0] != "__auto"
+        if custom.get("stacking", {}).get("mode") != "normal" and not alone:
+            assert custom["fillOpacity"] == 0, panel["title"]
