@@ -110,6 +110,15 @@ def test_a_plain_stream_is_hardly_parsed() -> None:
     assert reply.model == "m"
 
 
+def test_lines_of_one_frame() -> None:
+    """A frame in several lines matches in the same lines; where the field's name is missing, its line is no data."""
+    event = b'data: {"choices":\ndata: [{"delta": {"content": "%b"}}]}\n\n'
+    events = [event % b"a", event % b"b", event.replace(b"\ndata: ", b"\n") % b"c"]
+    counting = _Counting()
+    assert _read(_reply(counting), events) == _read(_reply(_Never()), events)
+    assert counting.recognised == 1
+
+
 def test_an_empty_token_is_parsed() -> None:
     """A frame that matches but has empty content has no token."""
     reply = _reply(FrameTemplates())

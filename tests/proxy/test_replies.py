@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import sys
 import zlib
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
 
+from modelhost_exporter.dialects import decompress
 from tests.proxy.client import BrokenReply, request
 from tests.proxy.dialects import DONE, EVENT_STREAM, JSON, ask_stream, completion, finish, stream, token, usage
 from tests.proxy.upstream import CHUNKED, DEADLINE_SECONDS, LAST_CHUNK, Call, always, chunk, head, in_turn, reply
@@ -337,6 +340,21 @@ async def test_what_cannot_be_inflated_passes_and_is_counted(
     assert await proxied.one() == STREAM
     assert proxied.samples("proxy_parse_errors_total") == {(("api", "openai_chat"), ("reason", "encoding")): 1}
     assert proxied.value("requests_by_usage_source_total", model="m", operation="chat", source="none") == 1
+
+
+@pytest.mark.parametrize("library", [None, ModuleType("of another project")], ids=["missing", "another"])
+@pytest.mark.parametrize(("coding", "name"), [("br", "_BROTLI"), ("zstd", "_ZSTD")])
+async def test_a_library_that_cannot_be_used_costs_only_the_numbers(
+    start_proxied: StartProxied, monkeypatch: pytest.MonkeyPatch, coding: str, name: str, library: ModuleType | None
+) -> None:
+    """A response passes where nothing decompresses it, or where another package has a module of that name."""
+    monkeypatch.setitem(sys.modules, getattr(decompress, name), library)
+    proxied = await start_proxied(always(reply(b"packed", EVENT_STREAM, f"Content-Encoding: {coding}")))
+    async with proxied.client() as client:
+        await client.send(request("/v1/chat/completions", ask_stream()))
+        assert (await client.reply()).body == b"packed"
+    assert await proxied.one() == STREAM
+    assert proxied.samples("proxy_parse_errors_total") == {(("api", "openai_chat"), ("reason", "encoding")): 1}
 
 
 async def test_a_broken_stream_is_passed_on_byte_for_byte(start_proxied: StartProxied) -> None:

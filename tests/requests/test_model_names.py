@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from modelhost_exporter.metrics.label_values import bounded
 from modelhost_exporter.requests.model_names import IDLE_SECONDS, INTERVAL_SECONDS, OTHER, ModelNames
 
 
@@ -169,3 +170,30 @@ def test_a_configured_model_with_another_label_needs_no_success() -> None:
     assert names.use("another", "listed") == [OTHER, OTHER]
     assert names.use("configured", succeeded=False) == [label]
     assert names.removed == ["made up:latest", "made up too:latest"]
+
+
+def test_a_long_name_is_cut_once() -> None:
+    """Its label is that of polls and has objectives, also where the server's kind adds a tag to the name."""
+    given, other = "x" * 300, "y" * 300
+    names = Names(2, (given,))
+    names.names.canonical = lambda name: name + (":latest" if ":" not in name else "")
+    assert names.use(other, f"{other}:latest") == [bounded(f"{other}:latest")] * 2
+    assert names.use(given, succeeded=False) == [bounded(f"{given}:latest")]
+    assert names.names.configured(bounded(f"{given}:latest"), (given,)) == given
+
+
+def test_labels_of_configured_models_are_determined_once_a_second() -> None:
+    """Not for each of the many requests whose model is "other"; a new list of the engine's names soon counts."""
+    names = Names(100, tuple(f"configured-{number}" for number in range(100)))
+    tag, calls = ":old", 0
+
+    def canonical(name: str) -> str:
+        nonlocal calls
+        calls += 1
+        return name if ":" in name else name + tag
+
+    names.names.canonical = canonical
+    assert names.use(*["another"] * 50, succeeded=False, after=0.01) == [OTHER] * 50
+    assert calls <= 150
+    tag = ":new"
+    assert names.use("configured-7", succeeded=False) == ["configured-7:new"]

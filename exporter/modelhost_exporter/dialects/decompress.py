@@ -158,5 +158,5 @@ def decompressor(content_encoding: str) -> Decompress:
         raise CannotDecompress(content_encoding)
     try:
         return make()
-    except ImportError as error:
+    except (ImportError, AttributeError, OSError) as error:  # it is missing, of another project, or cannot be loaded
         raise CannotDecompress(str(error)) from error

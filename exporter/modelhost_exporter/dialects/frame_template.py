@@ -64,4 +64,5 @@ class FrameTemplates:
             self._progress = None
             return
         self._before, self._after, self._progress = data[: found.start(1)], data[found.end(1) :], progress
-        self._event_before, self._event_after = b"data: " + self._before, self._after + b"\n\n"
+        before, after = (part.replace(b"\n", b"\ndata: ") for part in (self._before, self._after))
+        self._event_before, self._event_after = b"data: " + before, after + b"\n\n"

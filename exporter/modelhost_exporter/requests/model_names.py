@@ -19,6 +19,8 @@ INTERVAL_SECONDS = 600.0
 """The least time between two names that give way to names that the engine does not list."""
 _RETRY_SECONDS = 1.0
 """How long the result of a search without a name that may give way is used again."""
+_LABELS_SECONDS = 1.0
+"""How long the labels of the configured names are used again: an engine's list of names changes with its polls."""
 
 
 def _never(_: str) -> bool:
@@ -66,7 +68,9 @@ class ModelNames:
         ``remove`` removes what is kept for a name, or returns False if it is in use. By default no name gives way.
         """
         self._max = max_models
-        self._known = frozenset(map(bounded, known))
+        self._given = tuple(known)
+        self._known = frozenset(map(bounded, self._given))
+        self._given_labels: tuple[float, frozenset[str]] | None = None  # when they were determined, and they
         self._places: dict[str, _Place] = {}
         self.canonical: Callable[[str], str] = _unchanged
         """Returns the one name of a model that has several, and any other name itself."""
@@ -78,7 +82,8 @@ class ModelNames:
 
     def configure(self, max_models: int, known: Iterable[str]) -> None:
         """Change the limit and the configured names; with a lower limit names are removed as others need a place."""
-        before, self._known = self._known, frozenset(map(bounded, known))
+        self._given, self._given_labels = tuple(known), None
+        before, self._known = self._known, frozenset(map(bounded, self._given))
         self._max = max_models
         for name in self._known:
             self._places.pop(name, None)
@@ -93,7 +98,7 @@ class ModelNames:
         if self._has(name):
             return name
         if (valid := _label_value(name)) != name:
-            name = self.canonical(valid)
+            name = valid
             if self._has(name):
                 return name
         if name not in (OTHER, UNKNOWN) and self._add(name, succeeded=succeeded):
@@ -102,7 +107,7 @@ class ModelNames:
 
     def configured(self, label: str, names: Iterable[str]) -> str | None:
         """Return which of these names, which the configuration gives, is that of the model with this label."""
-        return next((name for name in names if self.canonical(bounded(name)) == label), None)
+        return next((name for name in names if _label_value(self.canonical(name)) == label), None)
 
     def _has(self, name: str) -> bool:
         """Return whether a name is a label, and note its use."""
@@ -114,17 +119,21 @@ class ModelNames:
         place.used = self._now()
         return True
 
-    def _is_configured(self, name: str) -> bool:
-        """Return whether the configuration gives a name of the model with this label."""
-        return self.configured(name, self._known) is not None
+    def _configured_labels(self) -> frozenset[str]:
+        """Return the labels of the models that the configuration names."""
+        now, kept = self._now(), self._given_labels
+        if kept is None or now - kept[0] >= _LABELS_SECONDS:
+            labels = frozenset(_label_value(self.canonical(name)) for name in self._given)
+            kept = self._given_labels = now, labels
+        return kept[1]
 
     def _has_place(self) -> bool:
         """Return whether a place is free; a configured name takes none where its model has another label."""
-        known = sum(self.canonical(name) == name for name in self._known)
+        known = len(self._known & self._configured_labels())
         return known + len(self._places) < max(self._max, len(self._known))
 
     def _add(self, name: str, *, succeeded: bool) -> bool:
-        listed = self._is_listed(name) or self._is_configured(name)
+        listed = self._is_listed(name) or name in self._configured_labels()
         if not (succeeded or listed):
             return False
         while not self._has_place():
@@ -150,8 +159,9 @@ class ModelNames:
     def _replaceable(self, now: float, *, listed: bool) -> list[str]:
         """Return the names that may be removed, in the order in which they are."""
         found = []
+        configured = self._configured_labels()
         for name, place in self._places.items():
-            if self._is_configured(name):
+            if name in configured:
                 continue
             is_listed = self._is_listed(name)
             place.was_listed = place.was_listed or is_listed
