@@ -75,7 +75,8 @@ def styled(
     applies to fields, so that ``empty`` is left for the panel without series.
     """
     panel.title(title).description(description).datasource(DATASOURCE).unit(unit).no_value(empty)
-    panel.mappings([*_values(texts or {}), _no_value(models.SpecialValueMatch.NULL), _no_value(_NAN, NOTHING)])
+    null = [] if isinstance(panel, statetimeline.Panel) else [_no_value(models.SpecialValueMatch.NULL)]  # draws gaps
+    panel.mappings([*_values(texts or {}), *null, _no_value(_NAN, NOTHING)])
     panel.override_by_regexp("/.*/", [models.DynamicConfigValue(id_val="noValue", value=NOTHING)])
     for number, query in enumerate(queries):
         panel.with_target(_target(query, chr(ord("A") + number)))
