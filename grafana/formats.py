@@ -10,11 +10,6 @@ if TYPE_CHECKING:
 
 _SMALL, _TINY = 0.1, 1e-4
 _PLAIN = {
-    "reqps": " req/s",
-    "cps": "/s",
-    "iops": " io/s",
-    "ops": " ops/s",
-    "pps": " p/s",
     "celsius": " °C",
     "rotrpm": " rpm",
 }
@@ -32,7 +27,7 @@ def text(value: float, field: Mapping[str, Any]) -> str:
     for mapping in field.get("mappings", ()):
         if mapping["type"] == "value" and f"{value:g}" in mapping["options"]:
             return str(mapping["options"][f"{value:g}"]["text"])
-        if mapping["type"] == "special" and math.isnan(value):
+        if mapping["type"] == "special" and mapping["options"]["match"] == "nan" and math.isnan(value):
             return str(mapping["options"]["result"]["text"])
     if field.get("decimals") == 0 and math.isfinite(value):
         value = round(value)
@@ -49,7 +44,8 @@ def in_unit(value: float, unit: str) -> str:
         return f"{_three(value * 100)} %"
     if unit in _SCALES:
         return _scaled(value, _SCALES[unit])
-    return f"{_three(value)}{_PLAIN.get(unit, '')}"
+    kind, _, suffix = unit.partition(":")
+    return f"{_three(value)}{f' {suffix}' if kind == 'suffix' else _PLAIN.get(unit, '')}"
 
 
 def _scaled(value: float, sizes: tuple[tuple[float, str], ...]) -> str:

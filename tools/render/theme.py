@@ -33,10 +33,11 @@ class Series:
 
 
 def overrides(panel: Panel) -> dict[str, dict[str, Any]]:
-    """Return a panel's overrides by what they match: a column's name or a query's refId."""
+    """Return a panel's overrides by what they match: a column's name or a query's refId, but not every field."""
     return {
         override["matcher"]["options"]: {each["id"]: each["value"] for each in override["properties"]}
         for override in panel["fieldConfig"]["overrides"]
+        if override["matcher"]["options"] != "/.*/"
     }
 
 
