@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from grafana_foundation_sdk.builders import dashboard
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard as models
+from grafana_foundation_sdk.models import table
 
 from grafana import queries, style
 
@@ -79,6 +80,8 @@ class Board:
         model = built.build()
         model.schema_version = SCHEMA
         model.panels = list(_arrange(self.rows))
+        for variable_model in model.templating.list_val or ():  # what only variables of intervals have
+            variable_model.auto = variable_model.auto_min = variable_model.auto_count = None
         plain: dict[str, Any] = json.loads(json.dumps(model, cls=JSONEncoder))
         return plain
 
@@ -104,7 +107,7 @@ def _arrange(rows: Iterable[Row]) -> Iterator[models.Panel | models.RowPanel]:
 
 def _place(panels: Iterable[Builder], number: int, top: int) -> tuple[list[models.Panel], int]:
     """Return panels with ids from ``number`` + 1, and the vertical position of the next row."""
-    built = [panel.id(number + index).build() for index, panel in enumerate(panels, 1)]
+    built = [_trimmed(panel.id(number + index).build()) for index, panel in enumerate(panels, 1)]
     for line in _lines(built):
         left, spare = 0, COLUMNS - sum(at.w for at in line)
         for index, at in enumerate(line):
@@ -113,6 +116,18 @@ def _place(panels: Iterable[Builder], number: int, top: int) -> tuple[list[model
             left += at.w
         top += max(at.h for at in line)
     return built, top
+
+
+def _trimmed(panel: models.Panel) -> models.Panel:
+    """Remove what the SDK writes by default and Grafana's types have elsewhere, or misread.
+
+    Grafana 11.1 draws a panel with a direction of repetition at full width, even if it is not repeated. A table's
+    footer is now a field's (``custom.footer``); none is shown.
+    """
+    panel.repeat_direction = None
+    if isinstance(panel.options, table.Options):
+        panel.options.footer = None
+    return panel
 
 
 def _lines(panels: Iterable[models.Panel]) -> Iterator[list[models.GridPos]]:

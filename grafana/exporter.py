@@ -197,7 +197,7 @@ def collections() -> s.Builder:
         "Garbage collections",
         "Runs of Python's collector per second, by generation. Good: few of the oldest.",
         Query(q.total(q.rate("python_gc_collections_total"), "instance", "generation"), "{{instance}} {{generation}}"),
-        unit="ops",
+        unit=s.OPERATIONS,
     ).span(6)
 
 

@@ -38,7 +38,7 @@ def throttling() -> tuple[s.Builder, ...]:
             "Time throttled",
             "Share of time by reason, from the driver's counters, which include short events. Good: 0, except for "
             "the power limit.",
-            Query(q.top(20, seconds), f"{LEGEND} {{{{reason}}}}"),
+            Query(q.top(20, q.share(seconds)), f"{LEGEND} {{{{reason}}}}"),
             unit=s.RATIO,
             empty=NOT_MEASURED,
         ).span(6),

@@ -108,10 +108,10 @@ def _ways(title: str, text: str, bus: str, keys: tuple[str, ...]) -> s.Builder:
     sent = rate(f"{bus}_transmit_bytes", by=keys)
     return graph(
         title,
-        f"Bytes per second received; sent bytes are negative. {text}",
+        f"Bytes per second received; sent bytes are drawn below zero. {text}",
         rate(f"{bus}_receive_bytes", f"in {LEGEND}", by=keys),
-        Query(f"-{sent.expr}", f"out {LEGEND}"),
+        Query(sent.expr, f"out {LEGEND}"),
         unit=s.BYTES_PER_SECOND,
         empty=NOT_MEASURED,
         min_=None,
-    )
+    ).override_by_regexp("out.*", s.below_zero())

@@ -147,7 +147,7 @@ def _pressure(title: str, kind: str, text: str, good: str) -> s.Builder:
         title,
         f"Share of time in which {text} for CPU, memory or disk. Good: {good}.",
         Query(
-            q.highest(q.rate(f"modelhost_pressure_{kind}_seconds_total"), "instance", "resource"),
+            q.share(q.highest(q.rate(f"modelhost_pressure_{kind}_seconds_total"), "instance", "resource")),
             "{{instance}} {{resource}}",
         ),
         unit=s.RATIO,
@@ -162,7 +162,7 @@ def switches() -> s.Builder:
         "Per second. Good: steady; a jump without more requests is overhead.",
         Query(q.total(q.rate("modelhost_context_switches_total"), "instance"), "switches {{instance}}"),
         Query(q.total(q.rate("modelhost_interrupts_total"), "instance"), "interrupts {{instance}}"),
-        unit="ops",
+        unit=s.OPERATIONS,
     )
 
 
@@ -199,7 +199,7 @@ def paging() -> s.Builder:
         Query(q.total(q.rate("modelhost_swap_out_bytes_total"), "instance"), "out {{instance}}"),
         Query(q.total(q.rate("modelhost_major_page_faults_total"), "instance"), "major faults {{instance}}"),
         unit=s.BYTES_PER_SECOND,
-    ).override_by_regexp("major.*", s.unit_of("ops"))
+    ).override_by_regexp("major.*", s.unit_of(s.OPERATIONS))
 
 
 def container() -> s.Builder:
@@ -212,7 +212,7 @@ def container() -> s.Builder:
         "Share of the container's memory limit in use, and throttled CPU time per core of its CPU limit. Good: "
         "below 90 %, and 0.",
         Query(q.ratio(used, limit), "memory {{instance}}"),
-        Query(q.ratio(throttled, cpus), "throttled per core {{instance}}"),
+        Query(q.share(q.ratio(throttled, cpus)), "throttled per core {{instance}}"),
         unit=s.RATIO,
         empty="Not in a container with limits",
     )

@@ -43,7 +43,10 @@ def disks() -> tuple[s.Builder, ...]:
             "Disk utilisation",
             "Share of time with a request in flight. Good: below 80 %; an SSD at 100 % may still accept more "
             "requests: see the queue.",
-            Query(q.total(q.rate("modelhost_disk_io_time_seconds_total", DISK), *DISK_KEYS), "{{instance}} {{device}}"),
+            Query(
+                q.share(q.total(q.rate("modelhost_disk_io_time_seconds_total", DISK), *DISK_KEYS)),
+                "{{instance}} {{device}}",
+            ),
             unit=s.RATIO,
             empty=NO_DISK,
         ),
@@ -64,15 +67,13 @@ def disks() -> tuple[s.Builder, ...]:
 def _both(title: str, text: str, read: str, written: str, unit: str) -> s.Builder:
     return graph(
         title,
-        f"{text} Writes are negative.",
+        f"{text} Writes are drawn below zero.",
         Query(q.total(q.rate(f"modelhost_disk_{read}_total", DISK), *DISK_KEYS), "read {{instance}} {{device}}"),
-        Query(
-            "-" + q.total(q.rate(f"modelhost_disk_{written}_total", DISK), *DISK_KEYS), "write {{instance}} {{device}}"
-        ),
+        Query(q.total(q.rate(f"modelhost_disk_{written}_total", DISK), *DISK_KEYS), "write {{instance}} {{device}}"),
         unit=unit,
         empty=NO_DISK,
         min_=None,
-    )
+    ).override_by_regexp("write.*", s.below_zero())
 
 
 def _latency(kind: str, count: str) -> Query:
@@ -172,14 +173,18 @@ def _directions(title: str, text: str, what: str, unit: str) -> s.Builder:
         q.total(q.rate(f"modelhost_network_{way}_{what}_total", DEVICE), "instance", "device")
         for way in ("receive", "transmit")
     )
-    return graph(
-        title,
-        f"{text} Sent traffic is negative.",
-        Query(received, "in {{instance}} {{device}}"),
-        Query("-" + sent, "out {{instance}} {{device}}"),
-        unit=unit,
-        min_=None,
-    ).span(6)
+    return (
+        graph(
+            title,
+            f"{text} Sent traffic is drawn below zero.",
+            Query(received, "in {{instance}} {{device}}"),
+            Query(sent, "out {{instance}} {{device}}"),
+            unit=unit,
+            min_=None,
+        )
+        .override_by_regexp("out.*", s.below_zero())
+        .span(6)
+    )
 
 
 def _busier() -> str:

@@ -79,7 +79,6 @@ def last_scrape() -> s.Builder:
             now(q.highest(q.limited_to_exporter(f"time() - timestamp({q.select('up')})"))),
             unit=s.SECONDS,
             steps=((None, s.GREEN), (35, s.AMBER), (120, s.RED)),
-            decimals=1,
         )
         .span(4)
         .height(3)
@@ -164,14 +163,20 @@ def response_times() -> s.Builder:
 
 def network() -> s.Builder:
     """Draw the network."""
-    return graph(
-        "Network",
-        "Bytes per second of all interfaces except loopback; sent bytes are negative. Good: well below the link speed.",
-        Query(q.total(q.rate("modelhost_network_receive_bytes_total", 'device!="lo"'), "instance"), "in {{instance}}"),
-        Query(
-            "-" + q.total(q.rate("modelhost_network_transmit_bytes_total", 'device!="lo"'), "instance"),
-            "out {{instance}}",
-        ),
-        unit=s.BYTES_PER_SECOND,
-        min_=None,
-    ).height(6)
+    return (
+        graph(
+            "Network",
+            "Bytes per second of all interfaces but loopback; sent bytes below zero. Good: well below the link speed.",
+            Query(
+                q.total(q.rate("modelhost_network_receive_bytes_total", 'device!="lo"'), "instance"), "in {{instance}}"
+            ),
+            Query(
+                q.total(q.rate("modelhost_network_transmit_bytes_total", 'device!="lo"'), "instance"),
+                "out {{instance}}",
+            ),
+            unit=s.BYTES_PER_SECOND,
+            min_=None,
+        )
+        .override_by_regexp("out.*", s.below_zero())
+        .height(6)
+    )

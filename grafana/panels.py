@@ -24,6 +24,8 @@ SMOOTH, MINUTE = "15s", "60s"
 FEWER = 120
 """Maximum data points of a panel of every core of many hosts, which reads thousands of raw series."""
 _INITIALS = frozenset({"gpu", "mig", "uuid", "xid"})
+_LEAST_BYTES = 2**20
+"""The end of an axis of bytes where all are 0, such as those of missing swap space; Grafana's would be 96."""
 POINTS = 300
 """Maximum data points of a heatmap or of a panel over many series: more are not visible and slow the query."""
 
@@ -41,12 +43,16 @@ def graph(
 ) -> timeseries.Panel:
     """Draw time series as lines or stacked areas; ``steps`` are thresholds, ``min_`` and ``max_`` bound the axis."""
     panel = style.styled(timeseries.Panel(), title, description, queries, unit=unit, empty=empty, texts=None)
-    panel.legend(style.legend()).tooltip(style.all_values()).line_width(1).fill_opacity(60 if stacked else 8)
+    panel.legend(style.legend()).tooltip(style.all_values()).line_width(1).fill_opacity(_fill(queries, stacked))
     panel.show_points(common_models.VisibilityMode.NEVER).color_scheme(_palette())
+    for name in (query.legend for query in queries if query.legend in style.NAMED):
+        panel.override_by_name(name, style.color_of(name))
     if stacked:
         panel.stacking(common.StackingConfig().mode(common_models.StackingMode.NORMAL).group("A"))
     if min_ is not None:
         panel.min(min_)
+    if unit == style.BYTES:
+        panel.axis_soft_max(_LEAST_BYTES)
     if max_ is not None:
         panel.max(max_)
     if steps:
@@ -136,9 +142,12 @@ def heat(title: str, description: str, query: Query, *, unit: str, empty: str = 
 
 
 def states(title: str, description: str, *queries: Query, texts: Texts, empty: str = NO_DATA) -> statetimeline.Panel:
-    """Draw states over time as coloured bands."""
+    """Draw states over time as bands in the colours of ``texts``.
+
+    By thresholds Grafana would merge values by threshold and ignore the texts, with their colours.
+    """
     panel = style.styled(statetimeline.Panel(), title, description, queries, unit=style.COUNT, empty=empty, texts=texts)
-    panel.color_scheme(style.by_threshold()).thresholds(style.limits(((None, style.GREY),))).merge_values(True)
+    panel.color_scheme(style.fixed(style.GREY)).merge_values(True)
     panel.show_value(common_models.VisibilityMode.NEVER).row_height(0.8).fill_opacity(80)
     hidden = common.VizLegendOptions().show_legend(False).display_mode(common_models.LegendDisplayMode.LIST)
     return panel.legend(hidden).max_data_points(POINTS).span(12).height(8)
@@ -166,6 +175,8 @@ def listing(
     panel.with_transformation(models.DataTransformerConfig(id_val="merge", options={}))
     arranged = {"renameByName": names, "indexByName": order, "excludeByName": {"Time": True}}
     panel.with_transformation(models.DataTransformerConfig(id_val="organize", options=arranged))
+    for label in labels:
+        panel.override_by_name(_heading(label), style.unit_of(style.TEXT))
     for name, unit, _, steps in columns:
         panel.override_by_name(name, _column(unit, steps))
     for name, link in (links or {}).items():
@@ -195,4 +206,14 @@ def _column(unit: str, steps: Limits) -> list[models.DynamicConfigValue]:
 
 
 def _palette() -> dashboard.FieldColor:
-    return dashboard.FieldColor().mode(models.FieldColorModeId.PALETTE_CLASSIC_BY_NAME)
+    """Return colours in the order of the series, which Prometheus sorts by labels.
+
+    By name, colours of eight GPUs were alike, since the palette has few tones that differ.
+    """
+    return dashboard.FieldColor().mode(models.FieldColorModeId.PALETTE_CLASSIC)
+
+
+def _fill(queries: tuple[Query, ...], stacked: bool) -> int:
+    """Return the opacity below lines: only areas that are stacked, or alone, do not cover each other."""
+    alone = len(queries) == 1 and queries[0].legend != "" and "{{" not in queries[0].legend
+    return 60 if stacked else 8 if alone else 0

@@ -76,6 +76,11 @@ def top(number: int, expr: str) -> str:
     return f"topk({number}, {expr})"
 
 
+def share(expr: str) -> str:
+    """Limit a share to 0 to 1: a counter of seconds is not read at the same instant as the clock."""
+    return f"clamp({expr}, 0, 1)"
+
+
 def or_zero(expr: str) -> str:
     """Return the expression, or 0 where it has no result."""
     return f"({expr}) or vector(0)"
@@ -129,12 +134,12 @@ IDLE = 'mode=~"idle|iowait"'
 def cpu_busy() -> str:
     """Return the share of CPU time with work, by host: neither idle nor waiting for a disk."""
     idle = total(rate("modelhost_cpu_seconds_total", IDLE), "instance")
-    return f"1 - {ratio(idle, total(select('modelhost_cpu_logical_cores'), 'instance'))}"
+    return share(f"1 - {ratio(idle, total(select('modelhost_cpu_logical_cores'), 'instance'))}")
 
 
 def core_busy() -> str:
     """Return the share of time with work of each core."""
-    return f"1 - {total(rate('modelhost_cpu_seconds_total', IDLE), 'instance', 'cpu')}"
+    return share(f"1 - {total(rate('modelhost_cpu_seconds_total', IDLE), 'instance', 'cpu')}")
 
 
 def memory_used_ratio() -> str:
@@ -147,7 +152,7 @@ def gpu_busy(*matchers: str, by: tuple[str, ...] = ("instance",)) -> str:
 
     From the driver's own samples where it has a buffer of them, else from the value at each scrape.
     """
-    sampled = over("avg", rate("modelhost_gpu_busy_seconds_total", *matchers), *by)
+    sampled = share(over("avg", rate("modelhost_gpu_busy_seconds_total", *matchers), *by))
     return f"{sampled} or {over('avg', select('modelhost_gpu_utilization_ratio', *matchers), *by)}"
 
 

@@ -27,9 +27,16 @@ DATASOURCE = common_models.DataSourceRef(type_val="prometheus", uid="${datasourc
 
 GREEN, AMBER, RED, BLUE, GREY = "green", "orange", "red", "blue", "text"
 
-RATIO, SECONDS, BYTES, BYTES_PER_SECOND, COUNT = "percentunit", "s", "bytes", "Bps", "short"
-REQUESTS, TOKENS, OPERATIONS, WATTS, CELSIUS, HERTZ = "reqps", "cps", "iops", "watt", "celsius", "hertz"
-JOULES, PACKETS, YES_NO, TURNS = "joule", "pps", "bool_yes_no", "rotrpm"
+NOTHING = "–"
+"""The text of a cell or legend without a value."""
+_NAN = models.SpecialValueMatch.NA_N
+
+RATIO, SECONDS, BYTES, BYTES_PER_SECOND, COUNT = "percentunit", "s", "bytes", "Bps", "none"
+REQUESTS, TOKENS, OPERATIONS, PACKETS = (f"suffix:{what}/s" for what in ("req", "tok", "ops", "packets"))
+"""Rates without a prefix: Grafana's own units have "2 K req/s" for 1,998, and "500 mp/s" for one in two seconds."""
+WATTS, CELSIUS, HERTZ, JOULES, YES_NO, TURNS = "watt", "celsius", "hertz", "joule", "bool_yes_no", "rotrpm"
+TEXT = "string"
+"""The unit of labels: as numbers, "9.0" is shown as "9"."""
 
 Limits = tuple[tuple[float | None, str], ...]
 NONE: Limits = ((None, BLUE),)
@@ -39,6 +46,18 @@ FAILING: Limits = ((None, GREEN), (0.01, AMBER), (0.05, RED))
 SUCCEEDING: Limits = ((None, RED), (0.95, AMBER), (0.99, GREEN))
 ANY_IS_BAD: Limits = ((None, GREEN), (1, RED))
 ALL_IS_WELL: Limits = ((None, RED), (1, GREEN))
+
+_NAMES = {
+    BLUE: ("mean", "used", "input", "answer", "prefill"),
+    GREEN: ("p50", "free", "any token", "hits"),
+    "yellow": ("p95", "cached", "queue"),
+    AMBER: ("p99", "output", "decode"),
+    "purple": ("buffers", "reserved", "load"),
+    RED: ("objective", "errors"),
+    GREY: ("total",),
+}
+NAMED = {name: color for color, names in _NAMES.items() for name in names}
+"""The colours of series with fixed names, on every board."""
 
 Texts = Mapping[int, tuple[str, str]]
 """Text and colour of each value."""
@@ -50,9 +69,15 @@ P = TypeVar("P", bound=Builder)
 def styled(
     panel: P, title: str, description: str, queries: tuple[Query, ...], *, unit: str, empty: str, texts: Texts | None
 ) -> P:
-    """Set what every panel has: title, data source, queries A, B, C …, unit, and the text for no data."""
+    """Set what every panel has: title, data source, queries A, B, C …, unit, and the text for no data.
+
+    Grafana shows ``noValue`` for a panel without series, and for each cell and legend without a value. The override
+    applies to fields, so that ``empty`` is left for the panel without series.
+    """
     panel.title(title).description(description).datasource(DATASOURCE).unit(unit).no_value(empty)
-    panel.mappings([*_values(texts or {}), _unknown()])
+    null = [] if isinstance(panel, statetimeline.Panel) else [_no_value(models.SpecialValueMatch.NULL)]  # draws gaps
+    panel.mappings([*_values(texts or {}), *null, _no_value(_NAN, NOTHING)])
+    panel.override_by_regexp("/.*/", [models.DynamicConfigValue(id_val="noValue", value=NOTHING)])
     for number, query in enumerate(queries):
         panel.with_target(_target(query, chr(ord("A") + number)))
     return panel
@@ -72,12 +97,10 @@ def _values(texts: Texts) -> list[models.ValueMapping]:
     return [models.ValueMap(options=options)] if options else []
 
 
-def _unknown() -> models.ValueMapping:
-    """Map NaN (0 / 0) to a dash: nothing was measured."""
-    nothing = models.ValueMappingResult(text="–", color=GREY, index=99)
-    return models.SpecialValueMap(
-        options=models.DashboardSpecialValueMapOptions(match=models.SpecialValueMatch.NA_N, result=nothing)
-    )
+def _no_value(match: models.SpecialValueMatch, text: str | None = None) -> models.ValueMapping:
+    """Map null or NaN (0 / 0) to the text's colour, which else is that of the lowest threshold."""
+    nothing = models.ValueMappingResult(text=text, color=GREY, index=99)
+    return models.SpecialValueMap(options=models.DashboardSpecialValueMapOptions(match=match, result=nothing))
 
 
 def limits(steps: Limits) -> dashboard.ThresholdsConfig:
@@ -88,6 +111,11 @@ def limits(steps: Limits) -> dashboard.ThresholdsConfig:
 def by_threshold() -> dashboard.FieldColor:
     """Return a colour mode: by the threshold of the value."""
     return dashboard.FieldColor().mode(models.FieldColorModeId.THRESHOLDS)
+
+
+def fixed(color: str) -> dashboard.FieldColor:
+    """Return a colour mode: one colour, except for values with a mapping of their own."""
+    return dashboard.FieldColor().mode(models.FieldColorModeId.FIXED).fixed_color(color)
 
 
 def legend(*, beside: bool = False) -> common.VizLegendOptions:
@@ -106,6 +134,16 @@ def all_values() -> common.VizTooltipOptions:
 def last() -> common.ReduceDataOptions:
     """Return options that show the last value that is not null."""
     return common.ReduceDataOptions().calcs(["lastNotNull"]).values(False)
+
+
+def color_of(name: str) -> list[models.DynamicConfigValue]:
+    """Return the properties of an override that sets the colour of a fixed name."""
+    return [models.DynamicConfigValue(id_val="color", value=fixed(NAMED[name]).build())]
+
+
+def below_zero() -> list[models.DynamicConfigValue]:
+    """Return the properties of an override that draws values below zero, but writes them as they are."""
+    return [models.DynamicConfigValue(id_val="custom.transform", value="negative-Y")]
 
 
 def unit_of(unit: str) -> list[models.DynamicConfigValue]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from stack import options, programs
 from stack.running import Program, Running, StackError
-from stack.settings import SHIPPED, prometheus_settings
+from stack.settings import prometheus_settings
 
 if TYPE_CHECKING:
     from stack.options import Options
@@ -47,7 +47,7 @@ def _programs(given: Options) -> dict[str, Program | None]:
     """Write Prometheus' settings and return the programs in the order of their start; None for a missing one."""
     (given.data / "logs").mkdir(parents=True, exist_ok=True)
     settings = given.data / "prometheus.yml"
-    settings.write_text(prometheus_settings(_ROOT / SHIPPED, given))
+    settings.write_text(prometheus_settings(_ROOT, given))
     return {
         "exporter": programs.exporter(given),
         "alertmanager": programs.alertmanager(given, _ROOT / "prometheus" / "alertmanager.yml"),

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 PORTS = {"exporter": 8585, "prometheus": 9090, "alertmanager": 9093, "grafana": 3000}
 """Each program and its port on the loopback address, as in docker-compose.yml."""
 
+_DATA, _DEMO_DATA = Path(".data"), Path(".data/demo")
+
 NORMAL_INTERVAL, LIVE_INTERVAL = "15s", "2s"
 """Prometheus' scrape interval; prometheus.yml has the first."""
 
@@ -26,6 +28,7 @@ class Options:
     scrape_interval: str
     retention: str
     exporter_arguments: tuple[str, ...]
+    demo: bool
 
     def url(self, program: str) -> str:
         """Return a program's URL."""
@@ -43,16 +46,21 @@ def parse(arguments: Sequence[str]) -> Options:
     )
     parser.add_argument("--live", action="store_true", help=f"scrape every {LIVE_INTERVAL}, not {NORMAL_INTERVAL}")
     parser.add_argument("--demo", action="store_true", help="a simulated host instead of this one; implies --live")
-    parser.add_argument("--data", type=Path, default=Path(".data"), help="folder for history, settings and logs")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        help=f"folder for history, settings and logs (default {_DATA}, with --demo {_DEMO_DATA})",
+    )
     parser.add_argument("--retention", default="30d", help="how long Prometheus keeps history (default %(default)s)")
     for program, port in PORTS.items():
         parser.add_argument(f"--{program}-port", type=int, default=port, help=f"default {port}", metavar="PORT")
     parser.add_argument("exporter", nargs="*", help="options of the exporter, such as --config.file=config.yaml")
     given = parser.parse_args(arguments)
     return Options(
-        data=given.data.resolve(),
+        data=(given.data or (_DEMO_DATA if given.demo else _DATA)).resolve(),
         ports={program: getattr(given, f"{program}_port") for program in PORTS},
         scrape_interval=LIVE_INTERVAL if given.live or given.demo else NORMAL_INTERVAL,
         retention=given.retention,
         exporter_arguments=(*(["--demo"] if given.demo else []), *given.exporter),
+        demo=given.demo,
     )

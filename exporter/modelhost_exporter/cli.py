@@ -48,7 +48,6 @@ EXIT_OK, EXIT_RUN_TIME, EXIT_CONFIG = 0, 1, 2
 
 _SWITCH_INTERVAL_SECONDS = 0.0001
 _STOP_SECONDS = 0.3
-_LIVED_SECONDS = 120.0  # the demo starts with two minutes of past traffic
 
 
 class _CannotStart(Exception):
@@ -160,7 +159,7 @@ async def _serve_demo(load: Callable[[], Config], manager: Systemd, descriptors:
     from modelhost_exporter.demo.host import DemoHost  # noqa: PLC0415 - nothing else needs it
 
     log.warning("this is a demo: every number is made up")
-    demo = DemoHost(time.time() - _LIVED_SECONDS, load=load, live=True)
+    demo = DemoHost(time.time(), load=load, live=True)
     try:
         await _serve(demo.service, manager, descriptors, demo)
     finally:

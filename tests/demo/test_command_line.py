@@ -4,9 +4,11 @@ import json
 import re
 import subprocess
 import sys
+import time
 import urllib.request
 from typing import TYPE_CHECKING
 
+from modelhost_exporter.demo.gpus import POWER_LIMIT_WATTS
 from tests.support.programs import DEADLINE_SECONDS, wait_until
 
 if TYPE_CHECKING:
@@ -53,14 +55,22 @@ def test_without_the_flag_nothing_says_so(start_exporter: StartExporter) -> None
 
 
 def test_time_passes_in_a_demo(start_exporter: StartExporter) -> None:
-    """A demo starts with traffic, and its time passes."""
+    """A demo starts with traffic and with counters near zero, and its time passes."""
+    started = time.time()
     exporter = start_exporter("--demo")
+
+    def energy() -> list[float]:
+        found = re.findall(rb"^modelhost_gpu_energy_joules_total\{.*\} (\S+)$", exporter.page(), re.MULTILINE)
+        return [float(joules) for joules in found]
 
     def requests() -> float:
         found = re.findall(rb"^modelhost_requests_total\{.*\} (\S+)$", exporter.page(), re.MULTILINE)
         return sum(map(float, found))
 
-    wait_until(lambda: requests() > 0, "requests of the first minutes")
+    wait_until(lambda: requests() > 0, "the first requests")
+    joules, seconds = energy(), time.time() - started
+    assert joules  # of seven GPUs while one is off the bus
+    assert max(joules) <= POWER_LIMIT_WATTS * seconds
     before = requests()
     wait_until(lambda: requests() > before, "more requests")
 

@@ -15,8 +15,8 @@ from tools import dashboard_queries as query
 RATES = {"rate", "irate", "increase"}
 # of Grafana's units those that the dashboards use
 UNITS = {
-    *("bool_yes_no", "Bps", "bytes", "celsius", "cps", "dtdurations", "hertz", "iops", "joule", "none", "ops"),
-    *("percentunit", "pps", "reqps", "rotrpm", "s", "short", "watt"),
+    *("bool_yes_no", "Bps", "bytes", "celsius", "dtdurations", "hertz", "joule", "none", "percentunit", "rotrpm", "s"),
+    *("string", "suffix:ops/s", "suffix:packets/s", "suffix:req/s", "suffix:tok/s", "watt"),
 }
 QUERIES = list(queries())
 

@@ -26,9 +26,9 @@ def _promtool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("name", ["prometheus.yml", "prometheus.live.yml"])
+@pytest.mark.parametrize("name", ["prometheus.yml", "prometheus.live.yml", "prometheus.demo.yml"])
 def test_settings_are_accepted(name: str) -> None:
-    """Both profiles' settings are valid, and so are the rule files they name."""
+    """Each profile's settings are valid, and so are the rule files they name."""
     result = _promtool("check", "config", FOLDER / name)
     assert result.returncode == 0, result.stdout + result.stderr
     assert f"SUCCESS: {len(RULES)} rule files found" in result.stdout

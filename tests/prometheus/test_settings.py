@@ -27,6 +27,17 @@ def test_the_live_profile_differs_in_its_interval_only() -> None:
     assert normal == live
 
 
+def test_the_demo_s_host_has_a_job_and_an_instance_of_its_own() -> None:
+    """Otherwise its graphs would be continued by those of the host that is scraped at the same address."""
+    live, demo = read(FOLDER / "prometheus.live.yml"), read(FOLDER / "prometheus.demo.yml")
+    real, simulated = live["scrape_configs"].pop(0), demo["scrape_configs"].pop(0)
+    assert live == demo
+    assert simulated == {
+        "job_name": f"{real['job_name']}-demo",
+        "static_configs": [{**real["static_configs"][0], "labels": {"instance": "demo"}}],
+    }
+
+
 @pytest.mark.parametrize("name", ["prometheus.yml", "prometheus.live.yml"])
 def test_what_is_sent_to_a_long_term_store_is_enough_for_fleet(name: str) -> None:
     """The example, out of its comment, is valid and keeps every series that Fleet queries."""

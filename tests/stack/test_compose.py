@@ -150,6 +150,13 @@ def test_every_program_is_asked_where_it_listens(profile: str) -> None:
     assert all(address.startswith("127.0.0.1:") for address in listening.values())
 
 
+def test_the_demo_has_a_history_of_its_own() -> None:
+    """The demo's Prometheus has another volume than that of the real host, which both of its profiles share."""
+    normal, live, demo = (mounts(named("prometheus", profile))["/prometheus"] for profile in PROFILES)
+    assert normal == live
+    assert demo != normal
+
+
 def test_ports_are_those_of_the_stack_without_docker() -> None:
     """Docker and ``make stack`` use the same ports."""
     ports = {kind: int(flag(named(kind, "normal"), "--web.listen-address").split(":")[1]) for kind in ONE_OF_EACH[:-1]}

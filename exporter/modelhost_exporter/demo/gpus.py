@@ -117,6 +117,12 @@ class SimulatedCard:
         """Factor by which work is slower than at full clock; work bound by memory is not."""
         return 1 + _CLOCK_BOUND * (_BOOST_MHZ / self.sm_mhz - 1) if self.reasons else 1.0
 
+    def reset_counters(self) -> None:
+        """Set all counters to zero, those that a real GPU keeps for life included."""
+        self.joules = self.replays = self.nvlink_bytes = 0.0
+        self.throttled = dict.fromkeys(self.throttled, 0.0)
+        self.corrected = self.uncorrected = self.uncorrected_ever = self.remapped = 0
+
     def go_to(self, at: float, situation: Situation) -> list[int]:
         """Advance to a time; return the XIDs reported in between."""
         seconds = min(at - self.activity.at, 60.0) if self.activity.at else 1.0

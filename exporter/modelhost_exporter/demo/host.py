@@ -26,6 +26,7 @@ from modelhost_exporter.demo.proxied import Proxied
 from modelhost_exporter.demo.routing import server_url
 from modelhost_exporter.demo.sources import SimulatedSources
 from modelhost_exporter.demo.system import SimulatedSystem
+from modelhost_exporter.demo.warm_up import WARM_UP_SECONDS, InFlightRequests, warm_up
 from modelhost_exporter.demo.world import SimulatedWorld
 from modelhost_exporter.engines.local_processes import LocalProcesses
 from modelhost_exporter.engines.polling.server_poller import PollDependencies
@@ -59,7 +60,8 @@ class DemoHost:
     """A simulated host with its exporter, reproducible from seed and start.
 
     Without ``live`` time only advances through ``advance`` and ``page``, and a scrape waits for every collector. With
-    it, a thread advances the time after ``run``, and scrapes have the configured deadlines.
+    it, a thread advances the time after ``run``, scrapes have the configured deadlines, and the usual load is there
+    from the start, with all counters at zero.
     """
 
     def __init__(  # noqa: PLR0913 - each has a default
@@ -73,12 +75,13 @@ class DemoHost:
         live: bool = False,
     ) -> None:
         self._live = live
-        self._clock = SimulatedClock(start)
+        self._clock = SimulatedClock(start - WARM_UP_SECONDS if live else start)
         self._rng = random.Random(seed)  # noqa: S311 - no secret
         self._stop = threading.Event()
         self._folder = tempfile.TemporaryDirectory(prefix="modelhost-demo-")
         root = Path(self._folder.name)
         self.world = SimulatedWorld(self._clock, schedule, seed=seed, models=models)
+        self._in_flight = warm_up(self.world) if live else InFlightRequests()
         self._files = KernelFiles(root)
         self._driver = SimulatedDriver(self.world.cards)
         self._system = SimulatedSystem(self.world)
@@ -102,6 +105,7 @@ class DemoHost:
         servers = {server.name: server for server in self.service.config.proxied}
         self._health = health
         self._proxied = Proxied(servers, metrics, health, self._rng, self.world.routers)
+        self._in_flight.hand_over(self._proxied)
 
     def advance(self, until: float) -> None:
         """Advance the world to a time, step by step; only the last five minutes of a longer gap are simulated."""

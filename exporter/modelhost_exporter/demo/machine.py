@@ -141,6 +141,17 @@ class SimulatedMachine:
         self.inlet = 24.0
         self.fans = 6_200.0
 
+    def reset_counters(self) -> None:
+        """Set all counters to zero, as after a boot at this moment."""
+        self.booted = self._at
+        self.cpu_seconds = [[0.0] * len(times) for times in self.cpu_seconds]
+        self.switches = self.interrupts = self.pages_in = self.pages_out = self.major_faults = 0.0
+        self.throttled_seconds = 0.0
+        self.oom_kills = 0
+        self.pressure = dict.fromkeys(self.pressure, 0.0)
+        self.disks = {name: SimulatedDisk() for name in self.disks}
+        self.nics = {name: SimulatedInterface() for name in self.nics}
+
     def go_to(self, at: float, load: SimulatedLoad, situation: Situation) -> None:
         """Advance to a time; ``load`` is the model servers' load in between."""
         seconds = min(at - self._at, _MAX_STEP_SECONDS)

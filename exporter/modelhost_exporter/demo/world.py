@@ -8,7 +8,7 @@ import random
 from typing import TYPE_CHECKING, Protocol
 
 from modelhost_exporter.demo import catalogue
-from modelhost_exporter.demo.engines import SimulatedEngine
+from modelhost_exporter.demo.engines import SimulatedEngine, Tally
 from modelhost_exporter.demo.gpus import SimulatedCard
 from modelhost_exporter.demo.incidents import Situation
 from modelhost_exporter.demo.machine import SimulatedLoad, SimulatedMachine
@@ -96,6 +96,14 @@ class SimulatedWorld:
             self.routers[request.model.server].end(request)
         self._notify(until, listener, arrivals, over)
         return self._move_hardware(until, len(arrivals))
+
+    def reset_counters(self) -> None:
+        """Set the counters of the machine, its GPUs and its model servers to zero, as after a boot."""
+        self.machine.reset_counters()
+        for card in self.cards:
+            card.reset_counters()
+        for engine in self.engines:
+            engine.tally = Tally()
 
     def _overload(self, model: ModelSpec, at: float) -> float | None:
         engine = self.routers[model.server].replicas[0].upstream

@@ -1,0 +1,158 @@
+"""What Grafana draws from the dashboards' JSON: colours, and texts for empty cells."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.grafana import type_names
+from tests.grafana.boards import BOARDS
+from tools import dashboard_queries as query
+
+UNTYPED = {
+    *(f".annotations.list.{name}" for name in ("expr", "step", "textFormat", "titleFormat")),  # of Prometheus's plugin
+    ".templating.list.definition",  # written by Grafana itself
+}
+"""Names that Grafana reads although its types of a dashboard do not have them."""
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def panels(*types: str) -> Iterator[dict[str, Any]]:
+    """Yield the panels of all dashboards, or those of some types."""
+    for board in BOARDS.values():
+        yield from (panel for panel, _ in query.panels(board) if not types or panel["type"] in types)
+
+
+def test_state_timelines_have_the_colours_of_their_values() -> None:
+    """Each value has a colour; the colour mode is not by thresholds, which ignores mappings of merged values."""
+    found = list(panels("state-timeline"))
+    assert len(found) >= 7
+    for panel in found:
+        field = panel["fieldConfig"]["defaults"]
+        assert field["color"]["mode"] == "fixed", panel["title"]
+        texts = [each["options"] for each in field["mappings"] if each["type"] == "value"]
+        colors = {result["color"] for options in texts for result in options.values()}
+        assert len(colors) > 1, panel["title"]
+
+
+def test_only_a_panel_without_series_has_a_sentence() -> None:
+    """Cells and legends without a value have a dash, by an override of every field that comes before all others."""
+    for panel in panels():
+        first, *others = panel["fieldConfig"]["overrides"]
+        assert first["matcher"] == {"id": "byRegexp", "options": "/.*/"}, panel["title"]
+        assert first["properties"] == [{"id": "noValue", "value": "–"}], panel["title"]
+        assert not [each for other in others for each in other["properties"] if each["id"] == "noValue"]
+
+
+def test_no_value_has_the_colour_of_text() -> None:
+    """Null and NaN are not coloured by the lowest threshold, which is red for a success rate."""
+    for panel in panels():
+        maps = [each["options"] for each in panel["fieldConfig"]["defaults"]["mappings"] if each["type"] == "special"]
+        results = {each["match"]: each["result"] for each in maps}
+        assert {result["color"] for result in results.values()} == {"text"}
+        assert results["nan"]["text"] == "–"
+        if panel["type"] == "state-timeline":
+            assert "null" not in results, "would be drawn as a state where there are no samples"
+        else:
+            assert "text" not in results["null"], "a text here would replace the panel's own"
+
+
+@pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS.keys())
+def test_the_newest_grafana_has_every_name(board: dict[str, Any]) -> None:
+    """Dashboards, panels, their options and fields have only names of @grafana/schema, of the version in the file."""
+    names = json.loads(type_names.FILE.read_text())
+    wrong = sorted(set(type_names.unknown(names["dashboard"], board)) - UNTYPED)
+    for panel in board["panels"]:
+        for each in (panel, *panel.get("panels", ())):
+            wrong += type_names.unknown(names[each["type"].replace("-", "")], each, f"{each['type']} {each['title']}")
+    assert not wrong
+
+
+def test_only_a_repeated_panel_has_a_direction() -> None:
+    """A direction without a variable to repeat for makes Grafana 11.1 draw a panel at full width."""
+    assert not [panel["title"] for panel in panels() if "repeatDirection" in panel and "repeat" not in panel]
+
+
+def test_counts_and_rates_are_digits() -> None:
+    """No unit has a prefix below 10,000, or one for thousandths, as in "2 K" and "500 mp/s"; no time has decimals."""
+    for panel in panels():
+        defaults, overrides = panel["fieldConfig"]["defaults"], panel["fieldConfig"]["overrides"]
+        own = {each["value"] for override in overrides for each in override["properties"] if each["id"] == "unit"}
+        assert not {defaults["unit"], *own} & {"short", "cps", "iops", "ops", "pps", "reqps"}, panel["title"]
+        assert defaults["unit"] != "s" or "decimals" not in defaults, panel["title"]
+        if "okens/s" in panel["title"]:
+            assert defaults["unit"] == "suffix:tok/s", panel["title"]
+
+
+def test_a_share_of_seconds_is_at_most_the_whole() -> None:
+    """A counter of seconds that grows by more than the time between two scrapes is limited to a share of 1."""
+    for panel in panels():
+        if panel["fieldConfig"]["defaults"]["unit"] == "percentunit":
+            for target in panel["targets"]:
+                if re.search(r"rate\(\w+_seconds_total", target["expr"]):
+                    assert re.search(r"clamp\(.+, 0, 1\)", target["expr"]), panel["title"]
+
+
+def test_no_legend_has_a_minus() -> None:
+    """What is drawn below zero is a transformation of the graph, not of the value."""
+    assert not [panel["title"] for panel in panels() for target in panel["targets"] if target["expr"][0] == "-"]
+
+
+def test_an_axis_of_bytes_is_not_a_few_bytes_long() -> None:
+    """An axis of zeros ends at 1 MiB."""
+    for panel in panels("timeseries"):
+        if panel["fieldConfig"]["defaults"]["unit"] == "bytes":
+            assert panel["fieldConfig"]["defaults"]["custom"]["axisSoftMax"] == 2**20, panel["title"]
+
+
+def test_labels_are_text() -> None:
+    """Labels in a table have the unit of text: a compute capability of 9.0 is not 9."""
+    for panel in panels("table"):
+        names = panel["transformations"][1]["options"]["renameByName"]
+        labels = {heading for name, heading in names.items() if not name.startswith("Value")}
+        text = {
+            override["matcher"]["options"]
+            for override in panel["fieldConfig"]["overrides"]
+            if {"id": "unit", "value": "string"} in override["properties"]
+        }
+        assert text == labels, panel["title"]
+
+
+def test_lines_have_the_colours_of_the_palette_in_order() -> None:
+    """By name, colours of similar names are alike."""
+    assert {panel["fieldConfig"]["defaults"]["color"]["mode"] for panel in panels("timeseries")} == {"palette-classic"}
+
+
+def test_a_fixed_name_has_one_colour() -> None:
+    """Where all names are fixed, each has a colour, other than its neighbours' and the same on every board."""
+    colors: dict[str, set[str]] = {}
+    for panel in panels("timeseries"):
+        names = [target["legendFormat"] for target in panel["targets"]]
+        fixed = {
+            override["matcher"]["options"]: each["value"]["fixedColor"]
+            for override in panel["fieldConfig"]["overrides"]
+            for each in override["properties"]
+            if each["id"] == "color" and each["value"]["mode"] == "fixed"
+        }
+        if len(names) > 1 and not any("{{" in name for name in names):
+            assert fixed.keys() == {*names}, panel["title"]
+            assert len({*fixed.values()}) == len(names), panel["title"]
+        for name, color in fixed.items():
+            colors.setdefault(name, set()).add(color)
+    assert {"p50", "p95", "p99", "used", "free", "input", "output"} <= colors.keys()
+    assert {name for name, found in colors.items() if len(found) > 1} == set()
+
+
+def test_only_areas_that_cannot_cover_each_other_are_filled() -> None:
+    """An area is filled if it is stacked, or the only one of its panel."""
+    for panel in panels("timeseries"):
+        custom = panel["fieldConfig"]["defaults"]["custom"]
+        legends = [target["legendFormat"] for target in panel["targets"]]
+        alone = len(legends) == 1 and "{{" not in legends[0] and legends[0] != "__auto"
+        if custom.get("stacking", {}).get("mode") != "normal" and not alone:
+            assert custom["fillOpacity"] == 0, panel["title"]
