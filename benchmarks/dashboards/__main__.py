@@ -25,9 +25,9 @@ from benchmarks.dashboards.report import report
 from benchmarks.dashboards.serving import address, settled
 from benchmarks.dashboards.timing import panels_of, timed
 from benchmarks.measuring import ROOT, machine, version
+from tools import dashboard_queries as query
+from tools.dashboard_queries import View
 from tools.demo_history import instance
-from tools.render import query
-from tools.render.query import View
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -12,7 +12,7 @@ from benchmarks.dashboards.serving import address, prometheus
 from benchmarks.measuring import ROOT
 from modelhost_exporter.demo.incidents import HOURLY
 from tools import demo_history
-from tools.render.query import Prometheus
+from tools.dashboard_queries import Prometheus
 
 RULES = ROOT / "prometheus/rules/recording.yml"
 _SECONDS, _INTERVAL, _EVALUATION = 1800, 15, 60

@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from benchmarks.dashboards.serving import address
-from tools.render import query
+from tools import dashboard_queries as query
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from benchmarks.measuring import Program
-    from tools.render.query import Question, View
+    from tools.dashboard_queries import Question, View
 
 _SCREEN_PIXELS, _SCREEN_COLUMNS = 1920, 24
 _AGAIN = 3

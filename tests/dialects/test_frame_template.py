@@ -81,7 +81,7 @@ def _event(frame: Any, *, ascii_only: bool = True) -> bytes:
     return b"data: " + json.dumps(frame, ensure_ascii=ascii_only, separators=(",", ":")).encode() + b"\n\n"
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(FRAMES, st.booleans()), max_size=12), st.data())
 def test_nobody_can_tell(frames: list[tuple[Any, bool]], data: st.DataObject) -> None:
     """Progress and usage of any frames, many of them similar, are those of parsing each frame."""
@@ -134,3 +134,12 @@ def test_streams_whose_frames_all_differ_are_given_up() -> None:
     assert sum(reply.feed(event).chunks for event in events) == 40
     reply.feed(events[-1])
     assert counting.recognised == 0
+
+
+def test_a_large_frame_is_no_template() -> None:
+    """It would stay in memory twice for as long as the stream."""
+    templates = FrameTemplates()
+    for size in (100, 1 << 20):
+        frame = b'{"pad":"' + b"x" * size + b'","choices":[{"index":0,"delta":{"content":"a"}}]}'
+        templates.learn(frame, Progress(1, answer=True))
+        assert (templates.progress(frame) is not None) is (size == 100)

@@ -224,13 +224,13 @@ def test_an_endless_line_is_not_kept(create: Callable[[], Callable[[bytes], obje
 @pytest.mark.parametrize("line", [b'x:a{b="%d"} 1\n', b"x:a%d 1\n", b"\n", b"x" * 1000])
 def test_a_page_takes_little_memory(line: bytes) -> None:
     """A page needs at most a few times its size in memory, whatever its lines."""
-    page = b"".join(line % n if b"%d" in line else line for n in range((4 << 20) // len(line)))
+    page = b"".join(line % n if b"%d" in line else line for n in range((2 << 20) // len(line)))
     tracemalloc.start()
     with contextlib.suppress(UnexpectedContent):
         EnginePage(page, "x:")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 32 << 20
+    assert peak < 24 << 20
 
 
 def test_a_form_takes_little_memory() -> None:

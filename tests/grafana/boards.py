@@ -16,13 +16,13 @@ from modelhost_exporter.proxy import self_metrics
 from modelhost_exporter.requests import metrics as request_metrics
 from modelhost_exporter.scraping import scrape
 from modelhost_exporter.web import families as web_families
-from tools.render import query
+from tools import dashboard_queries as query
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from modelhost_exporter.metrics.families import Family
-    from tools.render.query import Question
+    from tools.dashboard_queries import Question
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "grafana" / "dashboards"

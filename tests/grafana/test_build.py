@@ -13,7 +13,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from grafana import build
 from tests.grafana.boards import BOARDS, FOLDER
-from tools.render import query
+from tools import dashboard_queries as query
 
 if TYPE_CHECKING:
     from pathlib import Path

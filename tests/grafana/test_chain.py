@@ -15,8 +15,8 @@ from tests.grafana.exceptions import NO_DATA
 from tests.support.past import SECONDS, START
 from tests.support.programs import wait_until
 from tests.support.prometheus_server import running_prometheus
-from tools.render import query
-from tools.render.query import Question, View
+from tools import dashboard_queries as query
+from tools.dashboard_queries import Question, View
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

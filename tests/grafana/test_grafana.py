@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from tests.grafana.boards import BOARDS
-from tools.render import query as asking
-from tools.render.query import View
+from tools import dashboard_queries as asking
+from tools.dashboard_queries import View
 
 GRAFANA_URL = os.environ.get("GRAFANA_URL", "")
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.grafana import exceptions
 from tests.grafana.boards import BOARDS, RANGE, RATE_INTERVAL, parsed, queries, selectors
-from tools.render import query
+from tools import dashboard_queries as query
 
 RATES = {"rate", "irate", "increase"}
 # of Grafana's units those that the dashboards use

@@ -11,7 +11,7 @@ import pytest
 from modelhost_exporter.requests.observation import Outcome
 from tests.grafana import type_names
 from tests.grafana.boards import BOARDS
-from tools.render import query
+from tools import dashboard_queries as query
 
 UNTYPED = {
     *(f".annotations.list.{name}" for name in ("expr", "step", "textFormat", "titleFormat")),  # of Prometheus's plugin

@@ -11,8 +11,8 @@ import pytest
 from grafana import recorded as r
 from tests.support.programs import installed
 from tests.support.prometheus_server import running_prometheus
-from tools.render import query as asking
-from tools.render.query import Question, View
+from tools import dashboard_queries as asking
+from tools.dashboard_queries import Question, View
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,8 +17,8 @@ from tests.support.pages import pages
 from tests.support.programs import fetch, wait_until
 from tests.support.prometheus_server import running_prometheus
 from tests.support.stand_in import StandIn, standing_in
-from tools.render import query
-from tools.render.query import View
+from tools import dashboard_queries as query
+from tools.dashboard_queries import View
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from tests.conftest import StartExporter
     from tests.support.prometheus_server import Prometheus
-    from tools.render.query import Question
+    from tools.dashboard_queries import Question
 
 COMBINE = {name: family.combine for family in families() for name in series_of(family) if family.combine}
 SHARES = {("Model host / Model servers", "Servers up A"): "the share of servers and replicas that are up"}

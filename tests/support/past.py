@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from modelhost_exporter.config.duration import parse_seconds
 from tests.prometheus.rules import ALERTS, FOLDER
 from tests.support.programs import Program, fetch, free_port, installed, running, wait_until
+from tools import dashboard_queries as query
 from tools import demo_history
-from tools.render import query
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import platform
 import sys
 import zlib
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,7 +16,7 @@ _SLICE_BYTES = 4096  # zlib copies all that follows the end of a member, so it r
 _ANY_HEADER = zlib.MAX_WBITS | 32
 _HEADER_BYTES = 2
 # imported for the first response that is compressed so
-_BROTLI = "brotli" if platform.python_implementation() == "CPython" else "brotlicffi"
+_BROTLI = "brotli" if sys.implementation.name == "cpython" else "brotlicffi"
 _ZSTD = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
 _MAX_ZSTD_WINDOW = 23
 """Logarithm of the memory for what is referred to: 8 MiB, the limit for HTTP (RFC 9659)."""

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _TOKEN = re.compile(rb'"(?:content|text|reasoning_content|reasoning)": ?"([^\x00-\x1f"\\\x80-\xff]+)"')
 _plain = re.compile(rb'[^\x00-\x1f"\\\x80-\xff]+').fullmatch
+_MAX_BYTES = 8192
+"""Larger frames are parsed each: a template stays for as long as its stream."""
 _MAX_MISSES = 16
 
 
@@ -56,7 +58,7 @@ class FrameTemplates:
 
     def learn(self, data: bytes, progress: Progress) -> None:
         """Make a parsed frame the template if it contained one token."""
-        if progress.chunks != 1 or self._misses > _MAX_MISSES:
+        if progress.chunks != 1 or self._misses > _MAX_MISSES or len(data) > _MAX_BYTES:
             return
         self._misses += 1
         found = _TOKEN.search(data)

@@ -10,8 +10,8 @@ import pytest
 from tests.grafana.boards import BOARDS, ROOT
 from tests.support.programs import installed
 from tests.support.prometheus_server import running_prometheus
-from tools.render import query
-from tools.render.query import Question, View
+from tools import dashboard_queries as query
+from tools.dashboard_queries import Question, View
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,6 +1,6 @@
-"""Asks Prometheus what a dashboard asks: each panel, variable and annotation query with Grafana's macros filled in.
+"""Query Prometheus as a dashboard does: each panel, variable and annotation, with Grafana's macros filled in.
 
-For the tests that prove that every panel has data, for the bench, and for the pictures.
+For the tests that require data in every panel, and for the benchmarks.
 """
 
 from __future__ import annotations

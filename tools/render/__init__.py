@@ -1,1 +1,0 @@
-"""Render dashboards as pictures, without Grafana."""
