@@ -134,7 +134,10 @@ def ends() -> tuple[s.Builder, ...]:
             unit=s.REQUESTS,
             empty=NO_REQUESTS,
             stacked=True,
-        ),
+        )
+        .override_by_regexp("/^(?!ok|client_)/", s.shades_of(s.RED))
+        .override_by_regexp("/^client_/", s.shades_of(s.AMBER))
+        .override_by_regexp("/^ok/", s.shades_of(s.GREEN)),
         per_request(
             "Finish reasons",
             "Responses by finish reason. Good: stop and tool_calls; length means that they were cut off.",

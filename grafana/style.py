@@ -141,6 +141,12 @@ def color_of(name: str) -> list[models.DynamicConfigValue]:
     return [models.DynamicConfigValue(id_val="color", value=fixed(NAMED[name]).build())]
 
 
+def shades_of(color: str) -> list[models.DynamicConfigValue]:
+    """Return the properties of an override that gives several series shades of a colour."""
+    shades = dashboard.FieldColor().mode(models.FieldColorModeId.SHADES).fixed_color(color)
+    return [models.DynamicConfigValue(id_val="color", value=shades.build())]
+
+
 def below_zero() -> list[models.DynamicConfigValue]:
     """Return the properties of an override that draws values below zero, but writes them as they are."""
     return [models.DynamicConfigValue(id_val="custom.transform", value="negative-Y")]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 
+from modelhost_exporter.requests.observation import Outcome
 from tests.grafana import type_names
 from tests.grafana.boards import BOARDS
 from tools import dashboard_queries as query
@@ -156,3 +157,18 @@ def test_only_areas_that_cannot_cover_each_other_are_filled() -> None:
         alone = len(legends) == 1 and "{{" not in legends[0] and legends[0] != "__auto"
         if custom.get("stacking", {}).get("mode") != "normal" and not alone:
             assert custom["fillOpacity"] == 0, panel["title"]
+
+
+def test_successful_requests_are_green_and_failed_ones_red() -> None:
+    """Each outcome of a request has shades of one colour; by order, an error would be green."""
+    (panel,) = (each for each in panels() if each["title"] == "Outcomes")
+    colors = {
+        override["matcher"]["options"].strip("/"): each["value"]
+        for override in panel["fieldConfig"]["overrides"]
+        for each in override["properties"]
+        if each["id"] == "color"
+    }
+    for outcome in get_args(Outcome):
+        found = [color for pattern, color in colors.items() if re.search(pattern, f"{outcome} 200")]
+        expected = "green" if outcome == "ok" else "orange" if outcome.startswith("client_") else "red"
+        assert found == [{"mode": "shades", "fixedColor": expected}], outcome
