@@ -90,10 +90,11 @@ def test_a_message_is_shown(serve: Serve, open_page: OpenPage) -> None:
         ("API", "Average response"): "712ms",
         ("API", "Errors"): "0.8%",
         ("Model performance", "Requests"): "3.20/s",
-        ("Model performance", "Average response"): "840ms",
+        ("Model performance", "Avg. response"): "840ms",
         ("Model performance", "Success"): "99.2%",
         ("Model performance", "First token"): "120ms",
         ("Model performance", "Output"): "214tok/s",
+        ("Model performance", "Last stream"): "58.0tok/s",
         ("Model performance", "Memory"): "6.40GiB",
         ("Model performance", "p95"): "2.10s",
     }
