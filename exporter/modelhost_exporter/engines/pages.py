@@ -144,3 +144,10 @@ def known_latencies(**values: EngineHistogram | None) -> dict[Latency, EngineHis
 def known(**values: T | None) -> dict[str, T]:
     """Return the values that are not None, by name."""
     return {name: value for name, value in values.items() if value is not None}
+
+
+def tokens_by_cache(tokens: float | None, cached: float | None) -> dict[str, float]:
+    """Return input tokens by cache: the total less its cached part; unknown where that cannot be its part."""
+    if tokens is None or cached is None or cached > tokens:
+        return known(unknown=tokens)
+    return {"miss": tokens - cached, "hit": cached}

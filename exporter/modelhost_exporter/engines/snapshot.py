@@ -39,6 +39,23 @@ class EngineHistogram:
         return EngineHistogram(tuple((bound / units, count) for bound, count in self.buckets), self.sum / units)
 
 
+COUNTERS = (
+    "input_tokens_recomputed",
+    "external_cache_lookup_tokens",
+    "external_cache_hit_tokens",
+    "output_tokens",
+    "prefill_seconds",
+    "decode_seconds",
+    "preemptions",
+    "speculative_drafts",
+    "speculative_draft_tokens",
+    "speculative_accepted_tokens",
+)
+"""The fields of ``Engine`` that are counters."""
+COUNTER_TABLES = ("input_tokens", "requests_finished")
+"""The fields of ``Engine`` that are counters by a label."""
+
+
 @dataclass(frozen=True)
 class Engine:
     """The engine's numbers: gauges as they are now, counters and histograms since its start."""

@@ -14,6 +14,7 @@ from modelhost_exporter.engines.pages import (
     optional_object,
     owned_by,
     page,
+    tokens_by_cache,
 )
 from modelhost_exporter.engines.snapshot import Engine, Model, ServerSnapshot
 
@@ -91,7 +92,5 @@ def _input(metrics: EnginePage) -> dict[str, float]:
 
     The difference to a total that counts at the beginning would fall at that time.
     """
-    total, cached = metrics.total("request_prompt_tokens_sum"), metrics.total("cached_tokens_total")
-    if total is None or cached is None or cached > total:
-        return known(unknown=metrics.total("prompt_tokens_total"))
-    return {"miss": total - cached, "hit": cached}
+    by_cache = tokens_by_cache(metrics.total("request_prompt_tokens_sum"), metrics.total("cached_tokens_total"))
+    return by_cache if "hit" in by_cache else known(unknown=metrics.total("prompt_tokens_total"))

@@ -14,6 +14,7 @@ from modelhost_exporter.engines.pages import (
     optional_object,
     owned_by,
     page,
+    tokens_by_cache,
     wants_key,
 )
 from modelhost_exporter.engines.snapshot import Engine, Model, ServerSnapshot
@@ -90,7 +91,7 @@ def _engine(metrics: EnginePage, info: dict[str, Any]) -> Engine:
         request_capacity=_request_capacity(info),
         kv_cache_usage_ratio=metrics.ratio("token_usage"),
         kv_cache_capacity_tokens=count(metrics.total("max_total_num_tokens")),
-        input_tokens=_input(metrics),
+        input_tokens=tokens_by_cache(metrics.total("prompt_tokens_total"), metrics.total("cached_tokens_total")),
         output_tokens=metrics.total("generation_tokens_total"),
         requests_finished=_finished(metrics),
         preemptions=metrics.total("num_retracted_requests_total"),
@@ -121,13 +122,3 @@ def _request_capacity(info: dict[str, Any]) -> float | None:
     if known_limits and len(known_limits) == len(states):
         return sum(known_limits)
     return count(info.get("max_running_requests"))
-
-
-def _input(metrics: EnginePage) -> dict[str, float]:
-    """Return input tokens by cache: the total less its cached part, or the total alone."""
-    total, cached = metrics.total("prompt_tokens_total"), metrics.total("cached_tokens_total")
-    if total is None:
-        return {}
-    if cached is None or cached > total:
-        return {"unknown": total}
-    return {"miss": total - cached, "hit": cached}

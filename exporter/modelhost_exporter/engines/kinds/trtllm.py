@@ -11,12 +11,12 @@ from modelhost_exporter.engines.label_rules import COPY, each, parts
 from modelhost_exporter.engines.metrics_page import EnginePage
 from modelhost_exporter.engines.pages import (
     FREE,
-    known,
     known_latencies,
     listed_models,
     optional_object,
     owned_by,
     page,
+    tokens_by_cache,
 )
 from modelhost_exporter.engines.snapshot import Engine, Model, ServerSnapshot
 from modelhost_exporter.untrusted_json import count, text
@@ -80,7 +80,8 @@ def _engine(metrics: EnginePage) -> Engine:
         request_capacity=count(metrics.total("max_num_active_requests")),
         kv_cache_usage_ratio=metrics.ratio("kv_cache_utilization"),
         kv_cache_capacity_tokens=_capacity(metrics),
-        input_tokens=_input(metrics),
+        # both count at the end of a request
+        input_tokens=tokens_by_cache(metrics.total("prompt_tokens_total"), metrics.total("prompt_cached_tokens_total")),
         output_tokens=metrics.total("generation_tokens_total"),
         prefill_seconds=metrics.total("request_prefill_time_seconds_sum"),
         decode_seconds=metrics.total("request_decode_time_seconds_sum"),
@@ -101,14 +102,6 @@ def _engine(metrics: EnginePage) -> Engine:
 def _capacity(metrics: EnginePage) -> float | None:
     blocks, size = metrics.total("kv_cache_max_blocks"), metrics.total("kv_cache_tokens_per_block")
     return blocks * size if blocks and size else None
-
-
-def _input(metrics: EnginePage) -> dict[str, float]:
-    """Return input tokens by cache; both totals count at the end of a request."""
-    total, cached = metrics.total("prompt_tokens_total"), metrics.total("prompt_cached_tokens_total")
-    if total is None or cached is None or cached > total:
-        return known(unknown=total)
-    return {"miss": total - cached, "hit": cached}
 
 
 def _finished(metrics: EnginePage) -> dict[str, float]:

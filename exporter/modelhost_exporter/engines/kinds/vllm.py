@@ -14,6 +14,7 @@ from modelhost_exporter.engines.pages import (
     optional_object,
     owned_by,
     page,
+    tokens_by_cache,
     wants_key,
 )
 from modelhost_exporter.engines.snapshot import Engine, Model, ServerSnapshot
@@ -131,13 +132,9 @@ def _input(metrics: EnginePage) -> dict[str, float]:
     if sources:
         miss = sources.get("local_compute", 0.0)
         return {"miss": miss, "hit": sum(sources.values()) - miss}
-    total = metrics.total("prompt_tokens_total", "prompt_tokens")
-    cached = metrics.total("prompt_tokens_cached_total")
-    if total is None:
-        return {}
-    if cached is None or cached > total:
-        return {"unknown": total}
-    return {"miss": total - cached, "hit": cached}
+    return tokens_by_cache(
+        metrics.total("prompt_tokens_total", "prompt_tokens"), metrics.total("prompt_tokens_cached_total")
+    )
 
 
 def _finished(metrics: EnginePage) -> dict[str, float]:

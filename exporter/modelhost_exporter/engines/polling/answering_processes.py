@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+from modelhost_exporter.engines.snapshot import COUNTER_TABLES, COUNTERS
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -19,16 +21,6 @@ _MIN_RETURNS, _WINDOW_POLLS = 2, 12
 _CALM_POLLS = 30
 """Polls of one process alone after which the others are taken to be gone."""
 _MAX_PROCESSES = 32
-_SCALARS = (
-    "output_tokens",
-    "prefill_seconds",
-    "decode_seconds",
-    "preemptions",
-    "speculative_drafts",
-    "speculative_draft_tokens",
-    "speculative_accepted_tokens",
-)
-_TABLES = ("input_tokens", "requests_finished")
 
 
 class AnsweringProcesses:
@@ -117,8 +109,8 @@ def start_time(page: bytes) -> float | None:
 
 def counters_of(engine: Engine) -> Counters:
     """Return the engine's counters by name; those that it does not report are absent."""
-    found = {name: value for name in _SCALARS if (value := getattr(engine, name)) is not None}
-    for table in _TABLES:
+    found = {name: value for name in COUNTERS if (value := getattr(engine, name)) is not None}
+    for table in COUNTER_TABLES:
         found |= {f"{table} {key}": value for key, value in getattr(engine, table).items()}
     for name, histogram in engine.latencies.items():
         found[f"{name} count"] = histogram.count

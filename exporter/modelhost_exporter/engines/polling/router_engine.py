@@ -5,24 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
-from modelhost_exporter.engines.snapshot import Engine
+from modelhost_exporter.engines.snapshot import COUNTER_TABLES, COUNTERS, Engine
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-_COUNTERS = (
-    "input_tokens_recomputed",
-    "external_cache_lookup_tokens",
-    "external_cache_hit_tokens",
-    "output_tokens",
-    "prefill_seconds",
-    "decode_seconds",
-    "preemptions",
-    "speculative_drafts",
-    "speculative_draft_tokens",
-    "speculative_accepted_tokens",
-)
-_TABLES = ("input_tokens", "requests_finished")
 _GAUGES = ("requests_running", "requests_waiting", "request_capacity", "kv_cache_capacity_tokens")
 
 
@@ -50,10 +37,10 @@ class RouterEngine:
         return self._sum([engine for name, engine in self._last.items() if name in loaded])
 
     def _retire(self, engine: Engine) -> None:
-        self._gone = _added([self._gone, engine], _COUNTERS, _TABLES)
+        self._gone = _added([self._gone, engine], COUNTERS, COUNTER_TABLES)
 
     def _sum(self, awake: Collection[Engine]) -> Engine:
-        counters = _added([self._gone, *self._last.values()], _COUNTERS, _TABLES)
+        counters = _added([self._gone, *self._last.values()], COUNTERS, COUNTER_TABLES)
         gauges = _added(awake, _GAUGES, ())
         return replace(
             counters,
@@ -76,8 +63,8 @@ def _added(engines: Collection[Engine], numbers: Collection[str], tables: Collec
 
 def _fell(last: Engine, engine: Engine) -> bool:
     """Return whether any counter is smaller than it was: the model was restarted."""
-    pairs = [(getattr(last, name), getattr(engine, name)) for name in _COUNTERS]
-    for table in _TABLES:
+    pairs = [(getattr(last, name), getattr(engine, name)) for name in COUNTERS]
+    for table in COUNTER_TABLES:
         now = getattr(engine, table)
         pairs += [(before, now.get(key)) for key, before in getattr(last, table).items()]
     return any(before is not None and after is not None and after < before for before, after in pairs)
@@ -85,8 +72,8 @@ def _fell(last: Engine, engine: Engine) -> bool:
 
 def _completed(engine: Engine, last: Engine) -> Engine:
     """Return an engine; counters missing this time (a page failed) keep their values: a sum must not fall."""
-    numbers = {name: getattr(last, name) for name in _COUNTERS if getattr(engine, name) is None}
-    tables = {table: {**getattr(last, table), **getattr(engine, table)} for table in _TABLES}
+    numbers = {name: getattr(last, name) for name in COUNTERS if getattr(engine, name) is None}
+    tables = {table: {**getattr(last, table), **getattr(engine, table)} for table in COUNTER_TABLES}
     return replace(engine, **numbers, **cast("dict[str, Any]", tables))
 
 
