@@ -131,6 +131,6 @@ def test_memory_is_bounded() -> None:
     observed = RequestObservation(LABELS, stream=False, outcome="ok", code="200", duration=3.0, tokens=Tokens(output=5))
     for _ in range(20_000):
         progress.add(observed)
-    assert len(progress.read({}).generations) == 10_000
+    assert len(progress.read({}).generations["s", "m"]) == 10_000
     now = 31.0
     assert not progress.read({}).generations

@@ -15,11 +15,9 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from modelhost_exporter.live.request_totals import ModelKey
     from modelhost_exporter.requests.observation import RequestObservation
     from modelhost_exporter.requests.series_by_model import ByModel
-
-ModelKey = tuple[str, str]
-"""Server and model."""
 
 _SHORT_SECONDS = 2.0
 """A generation of less is counted when it ends: it is not longer than the time between two messages."""
@@ -34,7 +32,6 @@ _WEIGHT_OF_OLDER = 0.9
 class Generation(NamedTuple):
     """The generation of one finished response, in seconds of the monotonic clock."""
 
-    key: ModelKey
     start: float
     end: float
     tokens: int
@@ -82,7 +79,7 @@ class TokenReading(NamedTuple):
     chunks: ByModel
     """Chunks of all streams since the start, those in progress included."""
     models: Mapping[ModelKey, ModelTokens]
-    generations: Sequence[Generation]
+    generations: Mapping[ModelKey, Sequence[Generation]]
     """Longer generations that ended in the last 30 s."""
 
     def last_speed(self, key: ModelKey) -> float | None:
@@ -104,7 +101,7 @@ class TokenProgress:
         """Start without requests; ``clock`` is monotonic."""
         self._clock = clock
         self._models: dict[ModelKey, ModelTokens] = {}
-        self._generations: deque[Generation] = deque(maxlen=_MAX_LONG)
+        self._generations: deque[tuple[ModelKey, Generation]] = deque(maxlen=_MAX_LONG)
 
     def add(self, observed: RequestObservation) -> None:
         """Count the tokens of a finished request; called by one thread at a time, without a lock."""
@@ -122,7 +119,7 @@ class TokenProgress:
             )
         else:
             end = self._clock()
-            self._generations.append(Generation(key, end - seconds, end, tokens, observed.chunks))
+            self._generations.append((key, Generation(end - seconds, end, tokens, observed.chunks)))
         self._models[key] = counted
 
     def remove_model(self, server: str, model: str) -> None:
@@ -132,7 +129,10 @@ class TokenProgress:
     def read(self, chunks: ByModel) -> TokenReading:
         """Return the present state; ``chunks`` are those of all streams so far."""
         oldest = self._clock() - _MAX_AGE_SECONDS
-        recent = tuple(each for each in list(self._generations) if each.end >= oldest)
+        recent: dict[ModelKey, list[Generation]] = {}
+        for key, generation in list(self._generations):
+            if generation.end >= oldest:
+                recent.setdefault(key, []).append(generation)
         return TokenReading(chunks, self._models.copy(), recent)
 
 
@@ -146,11 +146,10 @@ def tokens_between(key: ModelKey, start: float, first: TokenReading, end: float,
     if chunks < 0:  # likewise
         chunks = last.chunks.get(key, 0.0)
     chunks -= after.short_chunks - before.short_chunks
-    for generation in last.generations:
-        if generation.key == key:
-            share = generation.overlap(start, end)
-            tokens += share * generation.tokens
-            chunks -= share * generation.chunks
+    for generation in last.generations.get(key, ()):
+        share = generation.overlap(start, end)
+        tokens += share * generation.tokens
+        chunks -= share * generation.chunks
     return max(0.0, tokens + chunks * after.tokens_per_chunk)
 
 
