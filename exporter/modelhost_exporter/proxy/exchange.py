@@ -747,6 +747,5 @@ def _filtered(filter_: UsageFrameFilter, data: bytes, *, complete: bool) -> byte
 
 def _chunked(data: bytes, *, complete: bool) -> bytes:
     """Return data as a chunk (RFC 9112, section 7.1), none where it is empty, and the last chunk if it is complete."""
-    if complete:
-        return (b"%x\r\n%b\r\n" % (len(data), data) if data else b"") + _LAST_CHUNK
-    return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+    chunk = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+    return chunk + _LAST_CHUNK if complete else chunk
