@@ -8,26 +8,11 @@ import pytest
 from modelhost_exporter.engines import kinds
 from modelhost_exporter.engines.label_rules import rules_of
 from modelhost_exporter.engines.metrics_page import EnginePage, parse_labels
-from tests.support.pages import SERVERS, pages
+from tests.support.pages import PREFIXES, SERVERS, pages
 
 if TYPE_CHECKING:
     from modelhost_exporter.engines.label_rules import LabelRules
 
-PREFIXES = (
-    "vllm:",
-    "ray_vllm:",
-    "sglang:",
-    "sglang_",
-    "tgi_",
-    "litellm_",
-    "nv_",
-    "lmdeploy:",
-    "trtllm_",
-    "mistralrs_",
-    "te_",
-    "localai_",
-    "lemonade_",
-)
 PATHS = ("/metrics", "/prometheus/metrics")
 VALUES = {"cache_config_info"}
 """Metrics whose labels are values."""

@@ -13,28 +13,12 @@ from modelhost_exporter.engines.label_rules import COPY, only, parts
 from modelhost_exporter.engines.metrics_page import MAX_LINE_BYTES, MAX_SAMPLES, EnginePage, parse_labels
 from modelhost_exporter.engines.pages import UnexpectedContent
 from modelhost_exporter.engines.snapshot import EngineHistogram as Buckets
-from tests.support.pages import CAPTURES
+from tests.support.pages import CAPTURES, PREFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-PREFIXES = (
-    "vllm:",
-    "ray_vllm:",
-    "sglang:",
-    "sglang_",
-    "llamacpp:",
-    "tgi_",
-    "litellm_",
-    "nv_",
-    "lmdeploy:",
-    "trtllm_",
-    "mistralrs_",
-    "te_",
-    "localai_",
-    "lemonade_",
-)
 PAGES = sorted(CAPTURES.glob("*/*.prom"))
 
 

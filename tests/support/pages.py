@@ -9,6 +9,23 @@ from __future__ import annotations
 from pathlib import Path
 
 CAPTURES = Path(__file__).parent.parent / "captures"
+PREFIXES = (
+    "vllm:",
+    "ray_vllm:",
+    "sglang:",
+    "sglang_",
+    "llamacpp:",
+    "tgi_",
+    "litellm_",
+    "nv_",
+    "lmdeploy:",
+    "trtllm_",
+    "mistralrs_",
+    "te_",
+    "localai_",
+    "lemonade_",
+)
+"""Prefixes of the engines' own metrics."""
 
 PATHS = {
     "api-ps.json": "/api/ps",
