@@ -227,8 +227,8 @@ class UsageBuilder(Usage):
         if self.has_output:
             self.input_tokens = self.input_tokens or None
             self.output_tokens = self.output_tokens or None
-            if self.input_tokens is None and self.output_tokens is None:
-                self.source = "none"
+        if self.input_tokens is None and self.output_tokens is None:
+            self.source = "none"
         if self.has_reasoning:
             self.output_reasoning = self.output_reasoning or None
 
