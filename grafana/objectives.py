@@ -19,13 +19,12 @@ def panels() -> tuple[s.Builder, ...]:
 
 def attainment() -> s.Builder:
     """Draw the attainment of each objective."""
-    target = q.highest(q.select("modelhost_slo_objective_ratio", *q.MODEL), "slo")
     return history(
         "SLO attainment",
         f"Share of requests of the last 5 minutes within each objective, and its target. {SCOPE} Good: above the "
         "target.",
         Query(r.attained(), "{{slo}}"),
-        Query(target, "target: {{slo}}"),
+        Query(r.target(), "target: {{slo}}"),
         unit=s.RATIO,
         empty=NO_OBJECTIVES,
     ).span(6)

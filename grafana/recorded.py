@@ -28,6 +28,8 @@ IN_FLIGHT = "instance:requests_in_flight:sum"
 
 JOB = 'job=~"$job"'
 MODELS = ("server", "model")
+BUDGET = "slo_budget:ratio"
+"""The share of requests that may miss an objective, of a model of a host or of a job."""
 DRAWN = 20
 """Maximum number of models or hosts in a panel: the highest at each moment."""
 
@@ -106,16 +108,20 @@ def heat(series: str) -> q.Query:
 
 def attained() -> str:
     """Return the share of requests that met each objective: for the worst of the selected hosts, or for all hosts."""
-    return f"1 - {_missed('5m')}"
+    missed = "slo_missed:ratio_rate5m"
+    selected, together = (q.highest(share, "slo") for share in (_of_hosts(f"model:{missed}"), _of_job(missed)))
+    return f"1 - ({_either(selected, together)})"
+
+
+def target() -> str:
+    """Return the target of each objective: the highest of the selected hosts, or of all hosts."""
+    selected, together = (q.over("min", budget, "slo") for budget in (_of_hosts(f"model:{BUDGET}"), _of_job(BUDGET)))
+    return f"1 - ({_either(selected, together)})"
 
 
 def burn(window: str) -> str:
     """Return how many times faster than allowed the error budget of an objective burns: 1 uses it up exactly."""
-    objective = q.highest(q.select("modelhost_slo_objective_ratio", *q.MODEL), "slo")
-    return q.ratio(_missed(window), f"(1 - {objective})")
-
-
-def _missed(window: str) -> str:
-    series = f"slo_missed:ratio_rate{window}"
-    selected, together = (q.highest(missed, "slo") for missed in (_of_hosts(f"model:{series}"), _of_job(series)))
-    return f"({_either(selected, together)})"
+    missed = f"slo_missed:ratio_rate{window}"
+    selected = q.ratio(_of_hosts(f"model:{missed}"), _of_hosts(f"model:{BUDGET}"))
+    together = q.ratio(_of_job(missed), _of_job(BUDGET))
+    return _either(q.highest(selected, "slo"), q.highest(together, "slo"))

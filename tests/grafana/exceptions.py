@@ -54,6 +54,7 @@ UNSHOWN = {
     "modelhost_demo": "for alerts and tables that must exclude simulated hosts",
     "modelhost_slo_requests_total": _RECORDED,
     "modelhost_slo_good_requests_total": _RECORDED,
+    "modelhost_slo_objective_ratio": _RECORDED,
     "modelhost_goodput_requests_total": _RECORDED,
     "modelhost_goodput_good_requests_total": _RECORDED,
     "modelhost_proxy_include_usage": "a setting; explains why a server has no token counts",

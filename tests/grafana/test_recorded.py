@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from grafana import recorded as r
+from grafana.queries import Query
 from tests.support.programs import installed
 from tests.support.prometheus_server import running_prometheus
 from tools import dashboard_queries as asking
@@ -16,8 +17,6 @@ from tools.dashboard_queries import Question, View
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from grafana.queries import Query
 
 BEGIN, MINUTES = (time.time() // 60 - 120) * 60, 5
 MODEL = 'job="modelhost",server="ollama",model="tiny"'
@@ -35,6 +34,12 @@ SERIES = {
     f'model:requests_eligible:rate5m{{instance="a:8585",{MODEL}}}': 1.0,
     f"job_model:requests_failed:rate5m{{{MODEL}}}": 15.0,
     f"job_model:requests_eligible:rate5m{{{MODEL}}}": 30.0,
+    f'model:slo_missed:ratio_rate1h{{instance="a:8585",{MODEL},slo="ttft"}}': 0.1,
+    f'model:slo_budget:ratio{{instance="a:8585",{MODEL},slo="ttft"}}': 0.05,
+    f'model:slo_missed:ratio_rate1h{{instance="b:8585",{MODEL},slo="ttft"}}': 0.2,
+    f'model:slo_budget:ratio{{instance="b:8585",{MODEL},slo="ttft"}}': 0.2,
+    f'job_model:slo_missed:ratio_rate1h{{{MODEL},slo="ttft"}}': 0.15,
+    f'job_model:slo_budget:ratio{{{MODEL},slo="ttft"}}': 0.05,
 }
 
 
@@ -53,10 +58,10 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[asking.Prom
 @pytest.mark.parametrize(
     ("hosts", "expected"),
     [
-        ([], [30, 9.5, 7, 0.5]),
-        (["a:8585"], [1, 4, 3, 0]),
-        (["a:8585", "b:8585"], [3, 5, 3, 0]),
-        (["c:8585"], [None, None, None, None]),
+        ([], [30, 9.5, 7, 0.5, 3, 0.95]),
+        (["a:8585"], [1, 4, 3, 0, 2, 0.95]),
+        (["a:8585", "b:8585"], [3, 5, 3, 0, 2, 0.95]),
+        (["c:8585"], [None] * 6),
     ],
 )
 def test_all_hosts_or_those_chosen(
@@ -72,5 +77,6 @@ def test_all_hosts_or_those_chosen(
 
     duration = "request_duration_seconds"
     requests, errors = r.by_model("requests:rate5m"), r.error_ratio_by_model()
-    queries = (requests, r.quantile_by_model(duration), r.mean_by_model(duration), errors)
-    assert [last(query) for query in queries] == expected
+    objectives = (Query(r.burn("1h")), Query(r.target()))
+    queries = (requests, r.quantile_by_model(duration), r.mean_by_model(duration), errors, *objectives)
+    assert [last(query) for query in queries] == pytest.approx(expected)

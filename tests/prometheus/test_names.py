@@ -13,7 +13,7 @@ from tests.prometheus.rules import ALERTS, RECORDED, recorded_names, samples, un
 SCRAPES = {"up", "scrape_duration_seconds"}
 """Series that Prometheus writes about each target."""
 
-TARGET_LABELS = {"job", "instance"}
+TARGET_LABELS = {"cluster", "job", "instance"}
 
 EXPRESSIONS = [*RECORDED.values(), *(rule["expr"] for rule in ALERTS)]
 WORDS = {
@@ -34,6 +34,8 @@ WORDS = {
 """Every word of PromQL that the rules use: known to Prometheus 2.42, Mimir and VictoriaMetrics alike."""
 
 LABEL_LISTS = r"\b(?:by|without|ignoring|on)\s*\(([^)]*)\)"
+
+AGGREGATIONS = r"(?<![:\w])(sum|avg|min|max|count|topk|quantile)\b\s*(by|without)?\s*(?:\(([^)]*)\))?"
 
 
 def _words(expression: str) -> set[str]:
@@ -66,6 +68,14 @@ def test_every_label_that_a_rule_names_exists(expression: str) -> None:
 def test_target_labels_of_the_users_own_take_part_in_joins(expression: str) -> None:
     """No join uses on(job, instance), because two clusters may differ in another label only."""
     assert not re.search(r"\bon\s*\(", unquoted(expression))
+
+
+@pytest.mark.parametrize("expression", EXPRESSIONS)
+def test_clusters_stay_apart(expression: str) -> None:
+    """Every aggregation keeps the label ``cluster``: hosts, servers and models of two clusters may have one name."""
+    for operator, modifier, labels in re.findall(AGGREGATIONS, unquoted(expression)):
+        assert modifier, (operator, "aggregates over all clusters")
+        assert ("cluster" in labels) == (modifier == "by"), (operator, modifier, labels)
 
 
 @pytest.mark.parametrize("expression", [text for text in EXPRESSIONS if "outcome" in text])

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from tests.conftest import StartExporter
     from tests.prometheus.servers import Server
+    from tools.dashboard_queries import Question
 
 
 def test_the_live_profile_differs_in_its_interval_only() -> None:
@@ -39,16 +40,21 @@ def test_the_demo_s_host_has_a_job_and_an_instance_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("name", ["prometheus.yml", "prometheus.live.yml"])
-def test_what_is_sent_to_a_long_term_store_is_enough_for_fleet(name: str) -> None:
-    """The example, out of its comment, is valid and keeps every series that Fleet queries."""
+def test_what_is_sent_to_a_long_term_store_is_enough(name: str) -> None:
+    """The example, out of its comment, is valid and keeps every series that Fleet and panels of objectives query."""
     _, _, example = (FOLDER / name).read_text().partition("# remote_write:\n")
     settings = yaml.safe_load("remote_write:\n" + re.sub(r"(?m)^# ", "", example))
     (relabelling,) = settings["remote_write"][0]["write_relabel_configs"]
     assert relabelling["action"] == "keep"
-    title = BOARDS["fleet"]["title"]
-    queried = {one.metric for question in queries() if question.board == title for one in selectors(question)}
-    assert "modelhost_build_info" in queried
+    queried = {one.metric for question in queries() if _is_kept(question) for one in selectors(question)}
+    assert {"modelhost_build_info", "job_model:slo_budget:ratio"} <= queried
     assert [metric for metric in sorted(queried) if not re.fullmatch(relabelling["regex"], metric)] == []
+
+
+def _is_kept(question: Question) -> bool:
+    """Return whether a question is one of Fleet, or of a panel of objectives over many hosts."""
+    panels = re.compile(r"(SLO attainment|Budget burn over \d+ hours?|Goodput) \w")
+    return question.board == BOARDS["fleet"]["title"] or bool(panels.fullmatch(question.where))
 
 
 def _targets(server: Server) -> dict[str, str]:
