@@ -11,7 +11,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models import table
 
-from grafana import queries, style
+from grafana import events, queries, style
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -22,7 +22,10 @@ TAG = "modelhost"
 SCHEMA = 41
 """Schema version of Grafana 11.6 and 12.0; later versions read it as well."""
 COLUMNS = 24
-REFRESH = ["1s", "2s", "5s", "10s", "30s", "1m", "5m", "15m"]
+_LABEL_VALUES, _QUERY_RESULT = 1, 3
+"""Types of a variable's query in Grafana's Prometheus data source."""
+REFRESH = "30s"
+REFRESHES = ["1s", "2s", "5s", "10s", "30s", "1m", "5m", "15m"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,8 @@ class Variable:
     multi: bool = True
     everything: str = ".+"
     """The regular expression of All."""
+    regex: str = ""
+    """Takes the value out of each line of ``query_result()``, whose order stays."""
 
 
 CLUSTER = Variable("cluster", "Cluster", "label_values(modelhost_build_info, cluster)", everything=".*")
@@ -58,7 +63,9 @@ INSTANCE = Variable(
     "instance", "Instance", f'label_values(modelhost_build_info{{{queries.CLUSTER},job=~"$job"}}, instance)'
 )
 SERVER = Variable("server", "Server", queries.values_of("server", "modelhost_requests_total"))
-MODEL = Variable("model", "Model", queries.values_of("model", "modelhost_requests_total", 'server=~"$server"'))
+_NAME = r'/\{model="(.*)"\} \S+ \S+$/'
+MODEL = Variable("model", "Model", queries.models_by_traffic(), multi=False, regex=_NAME)
+MODEL_OF_SERVER = Variable("model", "Model", queries.models_by_traffic(queries.SERVER), multi=False, regex=_NAME)
 
 
 @dataclass(frozen=True)
@@ -71,16 +78,18 @@ class Board:
     rows: tuple[Row, ...]
     variables: tuple[Variable, ...] = ()
     since: str = "now-1h"
+    events: bool = True
+    """Whether restarts and the like are marked on the graphs."""
 
-    def json(self) -> dict[str, Any]:
-        """Return the dashboard in Grafana's classic JSON model."""
+    def json(self, refresh: str = REFRESH) -> dict[str, Any]:
+        """Return the dashboard in Grafana's classic JSON model; ``refresh`` is how often it asks for new data."""
         built = dashboard.Dashboard(self.title).uid(self.uid).description(self.description).tags([TAG]).readonly()
-        built.time(self.since, "now").refresh("5s").timezone("browser").tooltip(models.DashboardCursorSync.CROSSHAIR)
-        built.timepicker(dashboard.TimePicker().refresh_intervals(REFRESH)).link(_dropdown())
+        built.time(self.since, "now").refresh(refresh).timezone("browser").tooltip(models.DashboardCursorSync.CROSSHAIR)
+        built.timepicker(dashboard.TimePicker().refresh_intervals(REFRESHES)).link(_dropdown())
         built.with_variable(_datasource())
         for variable in (CLUSTER, JOB, INSTANCE, *self.variables):
             built.with_variable(_variable(variable))
-        for annotation in _annotations():
+        for annotation in events.marks() if self.events else ():
             built.annotation(annotation)
         model = built.build()
         model.schema_version = SCHEMA
@@ -92,7 +101,7 @@ class Board:
 
 
 def _arrange(rows: Iterable[Row]) -> Iterator[models.Panel | models.RowPanel]:
-    """Yield rows and panels with ids and positions; panels are widened to fill each line."""
+    """Yield rows and panels with ids and positions; panels are enlarged to fill each line."""
     top, number = 0, 0
     for line in rows:
         number += 1
@@ -115,11 +124,13 @@ def _place(panels: Iterable[Builder], number: int, top: int) -> tuple[list[model
     built = [_trimmed(panel.id(number + index).build()) for index, panel in enumerate(panels, 1)]
     for line in _lines(built):
         left, spare = 0, COLUMNS - sum(at.w for at in line)
+        tallest = max(at.h for at in line)
         for index, at in enumerate(line):
+            at.h = tallest
             at.w += spare // len(line) + (index < spare % len(line))
             at.x, at.y = left, top
             left += at.w
-        top += max(at.h for at in line)
+        top += tallest
     return built, top
 
 
@@ -155,35 +166,15 @@ def _datasource() -> dashboard.DatasourceVariable:
 
 def _variable(variable: Variable) -> dashboard.QueryVariable:
     built = dashboard.QueryVariable(variable.name).label(variable.label).datasource(style.DATASOURCE)
-    built.query({"qryType": 1, "query": variable.query, "refId": f"Variable-{variable.name}"})
+    kind = _QUERY_RESULT if variable.regex else _LABEL_VALUES
+    built.query({"qryType": kind, "query": variable.query, "refId": f"Variable-{variable.name}"})
     built.definition(variable.query).refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)
-    built.sort(models.VariableSort.NATURAL_ASC)
+    built.regex(variable.regex)
+    built.sort(models.VariableSort.DISABLED if variable.regex else models.VariableSort.NATURAL_ASC)
     if variable.multi:
         built.multi(True).include_all(True).all_value(variable.everything)
         built.current(models.VariableOption(text="All", value="$__all"))
     return built
-
-
-def _annotations() -> Iterator[dashboard.AnnotationQuery]:
-    """Yield the annotations: firing alerts, loaded and unloaded models."""
-    alerts = queries.highest(
-        queries.limited_to_exporter(queries.select("ALERTS", 'alertstate="firing"')),
-        "alertname",
-        "severity",
-        "instance",
-    )
-    yield _annotation("Alerts", style.RED, alerts, "{{alertname}}", "{{instance}} {{severity}}")
-    for name, color, counter in (
-        ("Models loaded", style.GREEN, "modelhost_model_loads_total"),
-        ("Models unloaded", style.GREY, "modelhost_model_unloads_total"),
-    ):
-        moved = f"{queries.total(queries.increase(counter), 'instance', 'server', 'model')} > 0"
-        yield _annotation(name, color, moved, "{{model}}", f"{name}: {{{{server}}}} on {{{{instance}}}}")
-
-
-def _annotation(name: str, color: str, expr: str, title: str, text: str) -> dashboard.AnnotationQuery:
-    built = dashboard.AnnotationQuery().name(name).datasource(style.DATASOURCE).enable(True).icon_color(color)
-    return built.expr(expr).step("15s").title_format(title).text_format(text)
 
 
 def _dropdown() -> dashboard.DashboardLink:

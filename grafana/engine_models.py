@@ -5,7 +5,7 @@ from __future__ import annotations
 from grafana import queries as q
 from grafana import style as s
 from grafana.engine_queries import CHOSEN, together
-from grafana.panels import NOT_REPORTED, graph, listing, number, states
+from grafana.panels import NOT_REPORTED, Column, graph, listing, number, states
 from grafana.queries import Query, now
 
 KEYS = ("instance", "server", "model")
@@ -129,10 +129,10 @@ def listed() -> s.Builder:
         listing(
             "Models",
             "Models of each server. Good: the intended quantisation, and a context that fits your prompts.",
-            ("Loaded", s.YES_NO, joined("loaded"), s.NONE),
-            ("Context", s.COUNT, joined("context_length_tokens"), s.NONE),
-            ("Last load took", s.SECONDS, joined("load_duration_seconds"), s.NONE),
-            ("Unloaded in", "dtdurations", expires, s.NONE),
+            Column("Loaded", s.YES_NO, joined("loaded"), s.NONE),
+            Column("Context", s.COUNT, joined("context_length_tokens"), s.NONE),
+            Column("Last load took", s.SECONDS, joined("load_duration_seconds"), s.NONE),
+            Column("Unloaded in", "dtdurations", expires, s.NONE),
             labels=labels,
             empty=NO_MODEL,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from grafana import queries as q
 from grafana import style as s
 from grafana.board import Board, row
-from grafana.panels import MINUTE, graph, heat, listing, number, per_request, states
+from grafana.panels import MINUTE, Column, graph, heat, listing, number, per_request, states
 from grafana.queries import Query, now
 
 HOST = "{{instance}}"
@@ -108,7 +108,9 @@ def version() -> s.Builder:
         listing(
             "Versions",
             "Number of hosts by version of the exporter and of Python. Good: one version.",
-            ("Hosts", s.COUNT, now(q.over("count", q.select("modelhost_build_info"), "version", "python")), s.NONE),
+            Column(
+                "Hosts", s.COUNT, now(q.over("count", q.select("modelhost_build_info"), "version", "python")), s.NONE
+            ),
             labels=("version", "python"),
         )
         .span(5)
@@ -142,8 +144,8 @@ def collectors() -> s.Builder:
     took = q.highest(q.select("modelhost_scrape_collector_duration_seconds"), *BY_COLLECTOR)
     return graph(
         "Collector duration",
-        "Duration of the 20 slowest collectors. Good: milliseconds.",
-        Query(q.top(20, took), "{{instance}} {{collector}}"),
+        "Duration of each collector. Good: milliseconds.",
+        Query(took, "{{instance}} {{collector}}"),
         unit=s.SECONDS,
     )
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from grafana_foundation_sdk.builders import dashboard
-
 from grafana import queries as q
 from grafana import recorded as r
 from grafana import stats
 from grafana import style as s
 from grafana.board import Board, row
-from grafana.panels import NO_DATA, NO_GPU, NO_REQUESTS, history, listing, number
+from grafana.panels import NO_DATA, NO_GPU, NO_REQUESTS, Column, history, listing, number
 from grafana.queries import now
 
 WARM = ((None, s.GREEN), (80, s.AMBER), (90, s.RED))
@@ -37,6 +35,7 @@ def board() -> Board:
             row("Over time", *time_series()),
         ),
         since="now-6h",
+        events=False,
     )
 
 
@@ -98,25 +97,22 @@ def power() -> s.Builder:
 
 def table() -> s.Builder:
     """Show every host in a line."""
-    overview = dashboard.DashboardLink("Open the Overview").url(
-        "/d/modelhost-overview?${datasource:queryparam}&${job:queryparam}"
-        "&var-instance=${__data.fields.instance}&${__url_time_range}"
-    )
+    overview = s.link("Open the Overview", "modelhost-overview", instance=s.field("Instance"))
     return listing(
         "Hosts",
         "One row per host, means of the last 5 minutes; click a name for its Overview. Good: green, and no alerts. "
         "GPU columns are empty on hosts without a GPU, request columns on hosts without requests.",
-        ("Up", s.YES_NO, now(q.highest(q.up(), "instance")), s.ALL_IS_WELL),
-        ("CPU", s.RATIO, now(q.highest(q.select(r.CPU), "instance")), s.BUSY),
-        ("Memory", s.RATIO, now(q.highest(q.select(r.MEMORY), "instance")), s.FULL),
-        ("Fullest disk", s.RATIO, now(q.highest(q.select(r.FULLEST), "instance")), s.FULL),
-        ("GPU", s.RATIO, now(q.highest(q.select(r.GPU), "instance")), s.NONE),
-        ("GPU memory", s.RATIO, now(q.highest(q.select(r.GPU_MEMORY), "instance")), s.NONE),
-        ("Hottest GPU", s.CELSIUS, now(q.highest(q.select(r.GPU_TEMPERATURE), "instance")), WARM),
-        ("Requests/s", s.REQUESTS, now(q.total(q.select(r.REQUESTS), "instance")), s.NONE),
-        ("p95", s.SECONDS, now(q.highest(q.select(r.P95), "instance")), s.NONE),
-        ("Errors", s.RATIO, now(q.highest(q.select(r.ERRORS), "instance")), s.FAILING),
-        ("Alerts", s.COUNT, now(firing()), s.ANY_IS_BAD),
+        Column("Up", s.YES_NO, now(q.highest(q.up(), "instance")), s.ALL_IS_WELL),
+        Column("CPU", s.RATIO, now(q.highest(q.select(r.CPU), "instance")), s.BUSY),
+        Column("Memory", s.RATIO, now(q.highest(q.select(r.MEMORY), "instance")), s.FULL),
+        Column("Fullest disk", s.RATIO, now(q.highest(q.select(r.FULLEST), "instance")), s.FULL),
+        Column("GPU", s.RATIO, now(q.highest(q.select(r.GPU), "instance")), s.NONE),
+        Column("GPU memory", s.RATIO, now(q.highest(q.select(r.GPU_MEMORY), "instance")), s.NONE),
+        Column("Hottest GPU", s.CELSIUS, now(q.highest(q.select(r.GPU_TEMPERATURE), "instance")), WARM),
+        Column("Requests/s", s.REQUESTS, now(q.total(q.select(r.REQUESTS), "instance")), s.NONE),
+        Column("p95", s.SECONDS, now(q.highest(q.select(r.P95), "instance")), s.NONE),
+        Column("Errors", s.RATIO, now(q.highest(q.select(r.ERRORS), "instance")), s.FAILING),
+        Column("Alerts", s.COUNT, now(firing()), s.ANY_IS_BAD),
         labels=("instance",),
         links={"instance": overview},
     )
@@ -195,10 +191,8 @@ def time_series() -> tuple[s.Builder, ...]:
             NO_DATA,
         ),
     )
-    highest = f"The {r.DRAWN} highest at each moment."
     return tuple(
-        history(title, f"{text} {highest}", r.by_host(series), unit=unit, empty=empty)
-        for title, text, series, unit, empty in lines
+        history(title, text, r.by_host(series), unit=unit, empty=empty) for title, text, series, unit, empty in lines
     )
 
 

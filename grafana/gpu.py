@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from grafana import alerts, mig, stats
 from grafana import gpu_activity as activity
 from grafana import gpu_health as health
 from grafana import gpu_power as power
-from grafana import mig, stats
 from grafana import queries as q
 from grafana import style as s
 from grafana.board import Board, Variable, row
 from grafana.gpu_queries import CHOSEN, KEYS, gauge
-from grafana.panels import MINUTE, NO_GPU, listing, number
+from grafana.panels import MINUTE, NO_GPU, Column, listing, number
 from grafana.queries import Query, now
 
 GPU = Variable("gpu", "GPU", q.values_of("gpu", "modelhost_gpu_info"))
@@ -25,6 +25,7 @@ def board() -> Board:
         (
             row(
                 "Now",
+                alerts.lane(),
                 stats.gpus(),
                 stats.gpus_missing(),
                 not_responding(),
@@ -127,9 +128,9 @@ def cards() -> s.Builder:
     return listing(
         "Cards",
         "GPUs and their drivers. Good: all up, with the same driver.",
-        ("Up", s.YES_NO, joined("up"), s.ALL_IS_WELL),
-        ("Memory", s.BYTES, joined("memory_total_bytes"), s.NONE),
-        ("Shares the host's memory", s.YES_NO, joined("unified_memory"), s.NONE),
+        Column("Up", s.YES_NO, joined("up"), s.ALL_IS_WELL),
+        Column("Memory", s.BYTES, joined("memory_total_bytes"), s.NONE),
+        Column("Shares the host's memory", s.YES_NO, joined("unified_memory"), s.NONE),
         labels=labels,
         empty=NO_GPU,
     ).height(7)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from grafana import queries as q
 from grafana import style as s
 from grafana.gpu_queries import CHOSEN, KEYS, LEGEND, NOT_MEASURED
-from grafana.panels import graph, listing, states
+from grafana.panels import Column, graph, listing, states
 from grafana.queries import Query, now
 
 ACTIONS = {
@@ -38,7 +38,7 @@ def throttling() -> tuple[s.Builder, ...]:
             "Time throttled",
             "Share of time by reason, from the driver's counters, which include short events. Good: 0, except for "
             "the power limit.",
-            Query(q.top(20, q.share(seconds)), f"{LEGEND} {{{{reason}}}}"),
+            Query(q.share(seconds), f"{LEGEND} {{{{reason}}}}"),
             unit=s.RATIO,
             empty=NOT_MEASURED,
         ).span(6),
@@ -136,13 +136,13 @@ def memory_health() -> s.Builder:
             "Memory repairs",
             "Memory rows and pages retired after errors, and repairs pending until a reset. Good: 0 pending, no "
             "failure; replace a card whose remapping failed.",
-            ("ECC", s.YES_NO, now(q.highest(q.select("modelhost_gpu_ecc_enabled", CHOSEN), *KEYS)), s.NONE),
-            ("Rows, corrected", s.COUNT, now(rows["corrected"]), s.NONE),
-            ("Rows, uncorrected", s.COUNT, now(rows["uncorrected"]), s.ANY_IS_BAD),
-            ("Rows pending", s.COUNT, now(rows["pending"]), s.ANY_IS_BAD),
-            ("Remapping failed", s.YES_NO, now(rows["failed"]), s.ANY_IS_BAD),
-            ("Pages retired", s.COUNT, now(retired), s.NONE),
-            ("Pages pending", s.COUNT, now(pending), s.ANY_IS_BAD),
+            Column("ECC", s.YES_NO, now(q.highest(q.select("modelhost_gpu_ecc_enabled", CHOSEN), *KEYS)), s.NONE),
+            Column("Rows, corrected", s.COUNT, now(rows["corrected"]), s.NONE),
+            Column("Rows, uncorrected", s.COUNT, now(rows["uncorrected"]), s.ANY_IS_BAD),
+            Column("Rows pending", s.COUNT, now(rows["pending"]), s.ANY_IS_BAD),
+            Column("Remapping failed", s.YES_NO, now(rows["failed"]), s.ANY_IS_BAD),
+            Column("Pages retired", s.COUNT, now(retired), s.NONE),
+            Column("Pages pending", s.COUNT, now(pending), s.ANY_IS_BAD),
             labels=KEYS,
             empty=NOT_MEASURED,
         )
@@ -160,8 +160,8 @@ def xid_list() -> s.Builder:
             "XID errors, last seen",
             "Time since each XID was last reported, and whether the GPU is monitored for them. Good: monitored, "
             "and none.",
-            ("Ago", "dtdurations", now(since), s.NONE),
-            ("Monitored", s.YES_NO, now(monitored), s.ALL_IS_WELL),
+            Column("Ago", "dtdurations", now(since), s.NONE),
+            Column("Monitored", s.YES_NO, now(monitored), s.ALL_IS_WELL),
             labels=(*KEYS, "xid"),
             empty="No GPU detected, or no XID reported",
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.models.common import BigValueTextMode
 
+from grafana import alerts
 from grafana import queries as q
 from grafana import style as s
 from grafana.board import Board, Variable, row
@@ -22,7 +23,7 @@ def board() -> Board:
         "Model host / Host",
         "CPU, memory, disks, file systems, network and sensors of the machine.",
         (
-            row("Now", *facts()),
+            row("Now", alerts.lane(), *facts()),
             row("CPU", modes(), cores(), load(), pressure(), stalls(), switches()),
             row("Memory", memory().span(12), swap().span(12), paging().span(12), container().span(12)),
             row("Disks", *disks()),
@@ -105,9 +106,8 @@ def cores() -> s.Builder:
     """Draw each core."""
     return graph(
         "CPU per core",
-        "Share of time in which each core was in use, for the 32 busiest. Good: similar; one at 100 % is a "
-        "single-threaded program.",
-        Query(q.top(32, q.core_busy()), "{{instance}} {{cpu}}"),
+        "Share of time in which each core was in use. Good: similar; one at 100 % is a single-threaded program.",
+        Query(q.core_busy(), "{{instance}} {{cpu}}"),
         unit=s.RATIO,
         max_=1,
     ).max_data_points(FEWER)

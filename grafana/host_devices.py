@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from grafana import queries as q
 from grafana import style as s
-from grafana.panels import graph, listing, states
+from grafana.panels import Column, graph, listing, states
 from grafana.queries import Query, now
 
 DISK, DEVICE = 'device=~"$disk"', 'device=~"$device"'
@@ -104,14 +104,16 @@ def filesystems() -> tuple[s.Builder, ...]:
             "Size, space available to users and free for root, and whether the file system is read-only. Full in: "
             "time until it is full at the rate of the last 6 hours (empty: more than a year). Age: time since the "
             "last reading; a slow file system keeps its last values. Good: green, and full in days.",
-            ("Size", s.BYTES, now(size), s.NONE),
-            ("Available", s.BYTES, now(available), s.NONE),
-            ("Free", s.BYTES, now(free), s.NONE),
-            ("Inodes used", s.RATIO, now(_inodes_used(keys)), s.FULL),
-            ("Full in", "dtdurations", now(until_full(available, keys)), SOON),
-            ("Read-only", s.YES_NO, now(q.highest(q.select("modelhost_filesystem_readonly"), *keys)), s.NONE),
-            ("Broken", s.YES_NO, now(q.highest(q.select("modelhost_filesystem_device_error"), *keys)), s.ANY_IS_BAD),
-            ("Age", s.SECONDS, now(f"time() - {q.over('min', updated, *keys)}"), OLD),
+            Column("Size", s.BYTES, now(size), s.NONE),
+            Column("Available", s.BYTES, now(available), s.NONE),
+            Column("Free", s.BYTES, now(free), s.NONE),
+            Column("Inodes used", s.RATIO, now(_inodes_used(keys)), s.FULL),
+            Column("Full in", "dtdurations", now(until_full(available, keys)), SOON),
+            Column("Read-only", s.YES_NO, now(q.highest(q.select("modelhost_filesystem_readonly"), *keys)), s.NONE),
+            Column(
+                "Broken", s.YES_NO, now(q.highest(q.select("modelhost_filesystem_device_error"), *keys)), s.ANY_IS_BAD
+            ),
+            Column("Age", s.SECONDS, now(f"time() - {q.over('min', updated, *keys)}"), OLD),
             labels=("instance", "mountpoint"),
         )
         .span(16)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from grafana import queries as q
 from grafana import style as s
 from grafana.gpu_queries import CHOSEN
-from grafana.panels import graph, listing
+from grafana.panels import Column, graph, listing
 from grafana.queries import Query, now
 
 # Prometheus renames the metric's own label "instance", since targets have one
@@ -68,10 +68,10 @@ def listed() -> s.Builder:
         listing(
             "Instances",
             "MIG instances and their memory. Good: as configured.",
-            ("Parts", s.COUNT, now(q.over("count", q.select("modelhost_gpu_mig_info", CHOSEN), *KEYS)), s.NONE),
-            ("Memory", s.BYTES, now(_line("memory_total_bytes").expr), s.NONE),
-            ("Free", s.BYTES, now(_line("memory_free_bytes").expr), s.NONE),
-            ("Reserved", s.BYTES, now(_line("memory_reserved_bytes").expr), s.NONE),
+            Column("Parts", s.COUNT, now(q.over("count", q.select("modelhost_gpu_mig_info", CHOSEN), *KEYS)), s.NONE),
+            Column("Memory", s.BYTES, now(_line("memory_total_bytes").expr), s.NONE),
+            Column("Free", s.BYTES, now(_line("memory_free_bytes").expr), s.NONE),
+            Column("Reserved", s.BYTES, now(_line("memory_reserved_bytes").expr), s.NONE),
             labels=KEYS,
             empty=NO_MIG,
         )

@@ -17,7 +17,7 @@ from grafana.engine_queries import (
     rate,
     together,
 )
-from grafana.panels import NOT_REPORTED, graph, listing, number, per_request, states
+from grafana.panels import NOT_REPORTED, Column, graph, listing, number, per_request, states
 from grafana.queries import Query, now
 from grafana.replicas import replicas
 
@@ -106,9 +106,9 @@ def servers() -> s.Builder:
     return listing(
         "Servers",
         "Engine kind and version, parallel requests, and size of the KV cache in tokens, by replica. Good: all up.",
-        ("Up", s.YES_NO, joined("up"), s.ALL_IS_WELL),
-        ("Requests at a time", s.COUNT, joined("request_capacity"), s.NONE),
-        ("KV cache tokens", s.COUNT, joined("kv_cache_capacity_tokens"), s.NONE),
+        Column("Up", s.YES_NO, joined("up"), s.ALL_IS_WELL),
+        Column("Requests at a time", s.COUNT, joined("request_capacity"), s.NONE),
+        Column("KV cache tokens", s.COUNT, joined("kv_cache_capacity_tokens"), s.NONE),
         labels=labels,
         empty=NO_SERVER,
     ).height(6)

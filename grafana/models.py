@@ -1,12 +1,19 @@
-"""The Models dashboard: latency, throughput and errors, compared for all models and in a row per model."""
+"""The Models dashboard: all models in a table and a few graphs, and below them one model in detail."""
 
 from __future__ import annotations
 
-from grafana import model_rows, objectives
+from typing import TYPE_CHECKING
+
+from grafana import alerts, model_rows, model_table, objectives
 from grafana import recorded as r
 from grafana import style as s
-from grafana.board import MODEL, SERVER, Board, row
+from grafana.board import MODEL_OF_SERVER, SERVER, Board, row
 from grafana.panels import NO_REQUESTS, heat, history
+
+if TYPE_CHECKING:
+    from grafana.queries import Query
+
+_DURATION = "request_duration_seconds"
 
 
 def board() -> Board:
@@ -16,62 +23,42 @@ def board() -> Board:
         "Model host / Models",
         "Latency, throughput and errors of the models, measured at the proxy.",
         (
-            row("Compared", *compared()),
-            row("Latency on all hosts of the job together", *heatmaps()),
-            row(
-                "$model",
-                *model_rows.latencies(),
-                *objectives.panels(),
-                *model_rows.work(),
-                *model_rows.ends(),
-                *model_rows.details(),
-                repeat="model",
-            ),
+            row("All models", alerts.lane(), model_table.compared(), *compared()),
+            row("More of all models", *more_compared(), collapsed=True),
+            row("Model: $model", *model_rows.latencies(), *model_rows.work(), *model_rows.ends()),
+            row("Objectives of $model", *objectives.panels(), collapsed=True),
+            row("Phases, cold starts and counting of $model", *model_rows.details(), collapsed=True),
+            row("Latency of $model on all hosts of the job together", *heatmaps(), collapsed=True),
         ),
-        (SERVER, MODEL),
+        (SERVER, MODEL_OF_SERVER),
     )
 
 
 def compared() -> tuple[s.Builder, ...]:
-    """Draw one line per model."""
-    ttft, tpot, duration = "time_to_first_token_seconds", "time_per_output_token_seconds", "request_duration_seconds"
-    lines = (
+    """Draw the graphs that compare models, one line each."""
+    ttft, tpot = "time_to_first_token_seconds", "time_per_output_token_seconds"
+    return _lines(
         ("Requests/s", "Finished requests. Good: as many as users send.", r.by_model("requests:rate5m"), s.REQUESTS),
-        ("Response time p95", "19 of 20 requests are faster. Good: steady.", r.quantile_by_model(duration), s.SECONDS),
-        (
-            "Time to first token p95",
-            "Time until the first token. Good: below 1 s for a chat.",
-            r.quantile_by_model(ttft),
-            s.SECONDS,
-        ),
-        (
-            "Time per output token p95",
-            "Good: steady, below 50 ms.",
-            r.quantile_by_model(tpot),
-            s.SECONDS,
-        ),
+        ("Response time p95", "19 of 20 are faster. Good: steady.", r.quantile_by_model(_DURATION), s.SECONDS),
+        ("Error rate", "Requests that the server failed. Good: below 1 %.", r.error_ratio_by_model(), s.RATIO),
+        ("Time to first token p95", "Good: below 1 s for a chat.", r.quantile_by_model(ttft), s.SECONDS),
+        ("Time per output token p95", "Good: steady, below 50 ms.", r.quantile_by_model(tpot), s.SECONDS),
         ("Output tokens/s", "Good: high while requests are in flight.", r.by_model("output_tokens:rate5m"), s.TOKENS),
-        (
-            "Input tokens/s",
-            "Including cached tokens. Good: follows the requests.",
-            r.by_model("input_tokens:rate5m"),
-            s.TOKENS,
-        ),
-        (
-            "Requests in flight",
-            "Good: below the number that the servers process at a time.",
-            r.by_model("requests_in_flight:sum"),
-            s.COUNT,
-        ),
-        ("Mean response time", "Good: well below p95, and steady.", r.mean_by_model(duration), s.SECONDS),
-        (
-            "Error rate",
-            "Requests that failed because of the server. Good: below 1 %.",
-            r.error_ratio_by_model(),
-            s.RATIO,
-        ),
     )
-    more = f"By model over 5 minutes, the {r.DRAWN} highest; times of the slowest selected host, or of all hosts."
+
+
+def more_compared() -> tuple[s.Builder, ...]:
+    """Draw further comparisons."""
+    in_flight = r.by_model("requests_in_flight:sum")
+    return _lines(
+        ("Mean response time", "Good: well below p95, and steady.", r.mean_by_model(_DURATION), s.SECONDS),
+        ("Input tokens/s", "With cached ones. Good: follows requests.", r.by_model("input_tokens:rate5m"), s.TOKENS),
+        ("Requests in flight", "Good: below what the servers process at a time.", in_flight, s.COUNT),
+    )
+
+
+def _lines(*lines: tuple[str, str, Query, str]) -> tuple[s.Builder, ...]:
+    more = "By model over 5 minutes; times of the slowest selected host, or of all hosts."
     return tuple(
         history(title, f"{text} {more}", query, unit=unit, empty=NO_REQUESTS) for title, text, query, unit in lines
     )
@@ -82,7 +69,7 @@ def heatmaps() -> tuple[s.Builder, ...]:
     return tuple(
         heat(
             title,
-            f"{text} All hosts of the job, over 5 minutes; the row of a model is limited to the selected hosts.",
+            f"{text} All hosts of the job, over 5 minutes; the row of the model is limited to the selected hosts.",
             r.heat(series),
             unit=s.SECONDS,
             empty=NO_REQUESTS,

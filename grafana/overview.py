@@ -1,149 +1,88 @@
-"""The Overview dashboard (Grafana's home): state of the machine and speed of the models."""
+"""The Overview dashboard (Grafana's home): what is broken, how busy the machine is, how fast the models answer."""
 
 from __future__ import annotations
 
+from grafana import alerts, model_table, stats
+from grafana import overview_machine as machine
 from grafana import queries as q
-from grafana import stats
 from grafana import style as s
-from grafana.board import MODEL, Board, Variable, row
+from grafana.board import MODEL, Board, row
 from grafana.overview_api import DURATION, distribution, statistics
-from grafana.overview_machine import details, graphs
-from grafana.panels import MINUTE, NO_REQUESTS, graph, number, per_request
-from grafana.queries import Query, now
+from grafana.panels import MINUTE, NO_REQUESTS, number, per_request
+from grafana.queries import now
 
-MODEL_NAME = 'model=~"$model"'
-PICKED = (MODEL_NAME, q.API, q.OK)
+PICKED = (q.ONE_MODEL, q.API, q.OK)
 
 
 def board() -> Board:
     """Return the dashboard."""
-    header = row(
-        "Machine",
-        last_scrape(),
-        hosts_up(),
-        hosts(),
-        stats.alerts_firing().span(4).height(3),
-        tokens_now(),
-        in_flight(),
-        *graphs(),
-        *details(),
-    )
-    model = row(
-        "Model performance: $model",
-        response_times(),
-        stats.of_requests(
-            "Requests/s",
-            "Finished requests to the model per second. Good: as many as users send.",
-            q.request_rate(MODEL_NAME),
-            s.REQUESTS,
-        ),
-        stats.of_requests(
-            "Average response time",
-            "Mean time from the request to the last byte of the response, for successful requests. "
-            "Good: steady; it grows with the length of the responses.",
-            q.mean(DURATION, *PICKED),
-            s.SECONDS,
-        ),
-        stats.of_requests(
-            "Success rate",
-            "Share of requests that succeeded; client errors do not count. Good: above 99 %.",
-            q.success_ratio(MODEL_NAME),
-            s.RATIO,
-            steps=s.SUCCEEDING,
-        ),
-        stats.of_requests(
-            "Model memory",
-            "Memory of the loaded model, as reported by its server. Good: in GPU memory (vram), not in ram.",
-            q.total(q.select("modelhost_model_memory_bytes", MODEL_NAME), "type"),
-            s.BYTES,
-            legend="{{type}}",
-            empty="Not loaded, or not reported by the model server",
-        ),
-    )
     return Board(
         "modelhost-overview",
         "Model host / Overview",
-        "State of the machine and speed of the models.",
-        (header, model, row("Network and API", network(), *statistics(), distribution())),
-        (Variable(MODEL.name, MODEL.label, q.values_of("model", "modelhost_requests_total"), multi=False),),
+        "What is broken, how busy the machine is, how fast the models answer.",
+        (
+            row(
+                "Now",
+                alerts.lane().span(12),
+                hosts_up(),
+                last_scrape(),
+                in_flight(),
+                tokens_now(),
+                *machine.graphs(),
+                model_table.overview(),
+            ),
+            row("Model: $model", response_times(), *of_model()),
+            row("All models", *statistics(), distribution()),
+            row("Machine in numbers", *machine.details()),
+        ),
+        (MODEL,),
         since="now-30m",
-    )
-
-
-def last_scrape() -> s.Builder:
-    """Show the age of the data."""
-    return (
-        number(
-            "Data age",
-            "Time since the last scrape, of the host scraped longest ago. Good: less than two scrape intervals.",
-            now(q.highest(q.limited_to_exporter(f"time() - timestamp({q.select('up')})"))),
-            unit=s.SECONDS,
-            steps=((None, s.GREEN), (35, s.AMBER), (120, s.RED)),
-        )
-        .span(4)
-        .height(3)
     )
 
 
 def hosts_up() -> s.Builder:
     """Show whether the exporters are up."""
-    return (
-        number(
-            "Live",
-            "Share of the selected exporters whose last scrape succeeded. Good: LIVE, which is all of them.",
-            now(q.over("avg", q.up())),
-            unit=s.RATIO,
-            steps=((None, s.RED), (1, s.GREEN)),
-            texts={1: ("LIVE", s.GREEN), 0: ("DOWN", s.RED)},
-            empty="DOWN",
-        )
-        .span(4)
-        .height(3)
+    return number(
+        "Live",
+        "Share of the selected hosts whose last scrape succeeded. Good: LIVE, which is all of them.",
+        now(q.over("avg", q.up())),
+        unit=s.RATIO,
+        steps=((None, s.RED), (1, s.GREEN)),
+        texts={1: ("LIVE", s.GREEN), 0: ("DOWN", s.RED)},
+        empty="DOWN",
     )
 
 
-def hosts() -> s.Builder:
-    """Count the hosts."""
-    return (
-        number(
-            "Hosts",
-            "Selected hosts that Prometheus scrapes. Good: all of yours.",
-            now(q.over("count", q.up())),
-            unit=s.COUNT,
-        )
-        .span(4)
-        .height(3)
-    )
-
-
-def tokens_now() -> s.Builder:
-    """Show tokens of all models."""
-    return (
-        number(
-            "Output tokens/s",
-            "Tokens generated by all models per second. Good: near the maximum of the GPUs while requests wait.",
-            now(q.total(q.rate("modelhost_output_tokens_total"))),
-            unit=s.TOKENS,
-            empty=NO_REQUESTS,
-        )
-        .span(4)
-        .height(3)
-        .interval(MINUTE)
+def last_scrape() -> s.Builder:
+    """Show the age of the data."""
+    return number(
+        "Data age",
+        "Time since the last scrape, of the host scraped longest ago. Good: less than two scrape intervals.",
+        now(q.highest(q.limited_to_exporter(f"time() - timestamp({q.select('up')})"))),
+        unit=s.SECONDS,
+        steps=((None, s.GREEN), (35, s.AMBER), (120, s.RED)),
     )
 
 
 def in_flight() -> s.Builder:
     """Show the number of requests in progress."""
-    return (
-        number(
-            "Requests in flight",
-            "Requests in progress. Good: below the number that the servers process at a time; others wait.",
-            now(q.or_zero(q.total(q.select("modelhost_requests_in_flight", q.API)))),
-            unit=s.COUNT,
-        )
-        .span(4)
-        .height(3)
+    return number(
+        "In flight",
+        "Requests in progress. Good: below the number that the servers process at a time; others wait.",
+        now(q.or_zero(q.total(q.select("modelhost_requests_in_flight", q.API)))),
+        unit=s.COUNT,
     )
+
+
+def tokens_now() -> s.Builder:
+    """Show tokens of all models."""
+    return number(
+        "Tokens/s",
+        "Tokens generated by all models per second. Good: near the maximum of the GPUs while requests wait.",
+        now(q.total(q.rate("modelhost_output_tokens_total"))),
+        unit=s.TOKENS,
+        empty=NO_REQUESTS,
+    ).interval(MINUTE)
 
 
 def response_times() -> s.Builder:
@@ -156,27 +95,40 @@ def response_times() -> s.Builder:
             *q.quantiles(DURATION, *PICKED),
             empty=NO_REQUESTS,
         )
-        .span(12)
-        .height(6)
+        .span(10)
+        .height(7)
     )
 
 
-def network() -> s.Builder:
-    """Draw the network."""
+def of_model() -> tuple[s.Builder, ...]:
+    """Return current values of the selected model."""
     return (
-        graph(
-            "Network",
-            "Bytes per second of all interfaces but loopback; sent bytes below zero. Good: well below the link speed.",
-            Query(
-                q.total(q.rate("modelhost_network_receive_bytes_total", 'device!="lo"'), "instance"), "in {{instance}}"
-            ),
-            Query(
-                q.total(q.rate("modelhost_network_transmit_bytes_total", 'device!="lo"'), "instance"),
-                "out {{instance}}",
-            ),
-            unit=s.BYTES_PER_SECOND,
-            min_=None,
-        )
-        .override_by_regexp("out.*", s.below_zero())
-        .height(6)
+        stats.of_requests(
+            "Requests/s",
+            "Finished requests to the model per second. Good: as many as users send.",
+            q.request_rate(q.ONE_MODEL),
+            s.REQUESTS,
+        ),
+        stats.of_requests(
+            "Average response time",
+            "Mean time from the request to the last byte of the response, for successful requests. "
+            "Good: steady; it grows with the length of the responses.",
+            q.mean(DURATION, *PICKED),
+            s.SECONDS,
+        ).span(4),
+        stats.of_requests(
+            "Success rate",
+            "Share of requests that succeeded; client errors do not count. Good: above 99 %.",
+            q.success_ratio(q.ONE_MODEL),
+            s.RATIO,
+            steps=s.SUCCEEDING,
+        ),
+        stats.of_requests(
+            "Model memory",
+            "Memory of the loaded model, as reported by its server. Good: in GPU memory (vram), not in ram.",
+            q.total(q.select("modelhost_model_memory_bytes", q.ONE_MODEL), "type"),
+            s.BYTES,
+            legend="{{type}}",
+            empty="Not loaded, or not reported by the model server",
+        ).span(4),
     )

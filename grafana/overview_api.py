@@ -14,7 +14,7 @@ DURATION = "modelhost_request_duration_seconds"
 def statistics() -> tuple[s.Builder, ...]:
     """Return the stat panels of all models together."""
     total = q.total(q.increase("modelhost_requests_total", q.API, window=q.RANGE))
-    panels = (
+    return (
         stats.of_requests(
             "Total requests",
             "Requests to models in the selected time range. Good: as many as expected.",
@@ -33,7 +33,7 @@ def statistics() -> tuple[s.Builder, ...]:
             "Mean duration of successful requests to all models. Good: steady.",
             q.mean(DURATION, q.API, q.OK),
             s.SECONDS,
-        ),
+        ).span(4),
         stats.of_requests(
             "Error rate",
             "Share of requests that failed because of the server. Good: below 1 %; red above 5 %.",
@@ -42,7 +42,6 @@ def statistics() -> tuple[s.Builder, ...]:
             steps=s.FAILING,
         ),
     )
-    return tuple(panel.span(2) for panel in panels)
 
 
 def distribution() -> s.Builder:
@@ -55,7 +54,7 @@ def distribution() -> s.Builder:
             unit=s.COUNT,
             empty=NO_REQUESTS,
         )
-        .span(8)
+        .span(11)
         .height(6)
         .decimals(0)
     )

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 from grafana_foundation_sdk.builders import bargauge, common, dashboard, heatmap, stat, statetimeline, timeseries
 from grafana_foundation_sdk.builders import table as tables
 from grafana_foundation_sdk.models import common as common_models
 from grafana_foundation_sdk.models import dashboard as models
 
+from grafana import queries as q
 from grafana import style
+from modelhost_exporter.config.servers import PollOptions
 
 if TYPE_CHECKING:
     from grafana.queries import Query
@@ -23,9 +27,17 @@ SMOOTH, MINUTE = "15s", "60s"
 """Minimum intervals of panels about single requests: of time series, and of current values."""
 FEWER = 120
 """Maximum data points of a panel of every core of many hosts, which reads thousands of raw series."""
+_UNBOUNDED = re.compile(r"\{\{(instance|server|upstream|model|gpu|cpu|device|mountpoint|sensor|process|collector)\}\}")
+"""Legends of series that a fleet has any number of."""
+_POLLED = re.compile(r"(?:rate|increase)\(modelhost_(?:engine|model)_")
 _INITIALS = frozenset({"gpu", "mig", "uuid", "xid"})
 _LEAST_BYTES = 2**20
 """The end of an axis of bytes where all are 0, such as those of missing swap space; Grafana's would be 96."""
+POLLED = f"{12 * PollOptions().interval:.0f}s"
+"""Minimum interval of panels over counters that change with each poll of an engine: below about ten polls, rates of
+constant work alternate with the number of polls in the window."""
+DRAWN = 20
+"""Maximum number of lines of a panel, and of rows of a state timeline."""
 POINTS = 300
 """Maximum data points of a heatmap or of a panel over many series: more are not visible and slow the query."""
 
@@ -40,10 +52,18 @@ def graph(
     stacked: bool = False,
     steps: Limits = (),
     min_: float | None = 0,
+    lowest: bool = False,
 ) -> timeseries.Panel:
-    """Draw time series as lines or stacked areas; ``steps`` are thresholds, ``min_`` and ``max_`` bound the axis."""
+    """Draw time series as lines or stacked areas; ``steps`` are thresholds, ``min_`` and ``max_`` bound the axis.
+
+    Of series that a fleet has any number of, the highest are drawn, or the ``lowest``.
+    """
+    description, queries = limited(description, queries, lowest=lowest)
     panel = style.styled(timeseries.Panel(), title, description, queries, unit=unit, empty=empty, texts=None)
-    panel.legend(style.legend()).tooltip(style.all_values()).line_width(1).fill_opacity(_fill(queries, stacked))
+    if any(_POLLED.search(query.expr) for query in queries):
+        panel.interval(POLLED)
+    kind = _legend(queries)
+    panel.legend(style.legend(kind)).tooltip(style.all_values()).line_width(1).fill_opacity(_fill(queries, stacked))
     panel.show_points(common_models.VisibilityMode.NEVER).color_scheme(_palette())
     for name in (query.legend for query in queries if query.legend in style.NAMED):
         panel.override_by_name(name, style.color_of(name))
@@ -58,7 +78,7 @@ def graph(
     if steps:
         dashed = common.GraphThresholdsStyleConfig().mode(common_models.GraphThresholdsStyleMode.DASHED)
         panel.thresholds(style.limits(steps)).thresholds_style(dashed)
-    return panel.span(8).height(8)
+    return panel.span(8).height(9 if kind == "table" else 8)
 
 
 def history(title: str, description: str, *queries: Query, unit: str, empty: str = NO_DATA) -> timeseries.Panel:
@@ -78,7 +98,21 @@ def per_request(
 ) -> timeseries.Panel:
     """Draw properties of requests, averaged over at min_ 15 s, since one or two requests are noise."""
     panel = graph(title, description, *queries, unit=unit, empty=empty, stacked=stacked, max_=max_, steps=steps)
-    return panel.interval(SMOOTH)
+    return panel if any(_POLLED.search(query.expr) for query in queries) else panel.interval(SMOOTH)
+
+
+def limited(description: str, queries: tuple[Query, ...], *, lowest: bool = False) -> tuple[str, tuple[Query, ...]]:
+    """Limit the series that a fleet has any number of to 20 in all queries together, and say so in the description."""
+    unbounded = [bool(_UNBOUNDED.search(query.legend)) for query in queries]
+    if not any(unbounded):
+        return description, queries
+    share = DRAWN // sum(unbounded)
+    drawn = tuple(
+        replace(query, expr=q.top(share, query.expr, lowest=lowest)) if is_unbounded else query
+        for query, is_unbounded in zip(queries, unbounded, strict=True)
+    )
+    which = "lowest" if lowest else "highest"
+    return f"{description} At most {DRAWN} lines: those with the {which} values in the time range.", drawn
 
 
 def number(
@@ -141,11 +175,14 @@ def heat(title: str, description: str, query: Query, *, unit: str, empty: str = 
     return panel.span(8).height(8)
 
 
-def states(title: str, description: str, *queries: Query, texts: Texts, empty: str = NO_DATA) -> statetimeline.Panel:
-    """Draw states over time as bands in the colours of ``texts``.
+def states(
+    title: str, description: str, *queries: Query, texts: Texts, empty: str = NO_DATA, lowest: bool = False
+) -> statetimeline.Panel:
+    """Draw states over time as bands in the colours of ``texts``; of many, those with the highest or ``lowest`` value.
 
     By thresholds Grafana would merge values by threshold and ignore the texts, with their colours.
     """
+    description, queries = limited(description, queries, lowest=lowest)
     panel = style.styled(statetimeline.Panel(), title, description, queries, unit=style.COUNT, empty=empty, texts=texts)
     panel.color_scheme(style.fixed(style.GREY)).merge_values(True)
     panel.show_value(common_models.VisibilityMode.NEVER).row_height(0.8).fill_opacity(80)
@@ -153,40 +190,56 @@ def states(title: str, description: str, *queries: Query, texts: Texts, empty: s
     return panel.legend(hidden).max_data_points(POINTS).span(12).height(8)
 
 
+@dataclass(frozen=True)
+class Column:
+    """A column of a table: heading, unit, query and thresholds; with ``full`` a gauge from 0 to that value."""
+
+    name: str
+    unit: str
+    query: Query
+    steps: Limits = style.NONE
+    full: float | None = None
+    texts: Texts | None = None
+
+
 def listing(
     title: str,
     description: str,
-    *columns: tuple[str, str, Query, Limits],
+    *columns: Column,
     labels: tuple[str, ...],
     empty: str = NO_DATA,
-    links: dict[str, dashboard.DashboardLink] | None = None,
+    links: dict[str, dict[str, str]] | None = None,
+    first: str = "",
+    lowest: bool = False,
 ) -> tables.Panel:
     """Show a table with one row per combination of labels: the labels, then a column per query.
 
-    A column is (name, unit, query, thresholds); ``links`` maps a column or label to the link of its cells.
+    ``links`` maps a column or label to the link of its cells. Rows are sorted by the column ``first``, the highest
+    value first, or the lowest.
     """
-    queries = tuple(_cell(query) for *_, query, _ in columns)
+    queries = tuple(_cell(column.query) for column in columns)
     panel = style.styled(tables.Panel(), title, description, queries, unit=style.COUNT, empty=empty, texts=None)
-    values = {f"Value #{chr(ord('A') + index)}": name for index, (name, *_) in enumerate(columns)}
+    values = {f"Value #{chr(ord('A') + index)}": column.name for index, column in enumerate(columns)}
     if len(columns) == 1:
-        values = {"Value": columns[0][0], **values}
-    names = {**{label: _heading(label) for label in labels}, **values}
+        values = {"Value": columns[0].name, **values}
+    names = {**{label: heading(label) for label in labels}, **values}
     order = {name: index for index, name in enumerate(names)}
     hidden = {"Time": True, **({"cluster": True} if "instance" in labels and "cluster" not in labels else {})}
     panel.with_transformation(models.DataTransformerConfig(id_val="merge", options={}))
     arranged = {"renameByName": names, "indexByName": order, "excludeByName": hidden}
     panel.with_transformation(models.DataTransformerConfig(id_val="organize", options=arranged))
     for label in labels:
-        panel.override_by_name(_heading(label), style.unit_of(style.TEXT))
-    for name, unit, _, steps in columns:
-        panel.override_by_name(name, _column(unit, steps))
+        panel.override_by_name(heading(label), style.text())
+    for column in columns:
+        panel.override_by_name(column.name, _properties(column))
     for name, link in (links or {}).items():
-        link_of = [models.DynamicConfigValue(id_val="links", value=[link.build()])]
-        panel.override_by_name(_heading(name) if name in labels else name, link_of)
+        panel.override_by_name(heading(name) if name in labels else name, style.links(link))
+    if first:
+        panel.sort_by([common.TableSortByFieldState().display_name(first).desc(not lowest)])
     return panel.span(24).height(12)
 
 
-def _heading(label: str) -> str:
+def heading(label: str) -> str:
     """Return the heading of a label's column."""
     words = label.replace("_", " ")
     return words.upper() if label in _INITIALS else f"{words[0].upper()}{words[1:]}"
@@ -196,14 +249,17 @@ def _cell(query: Query) -> Query:
     return type(query)(query.expr, query.legend, instant=True, form="table")
 
 
-def _column(unit: str, steps: Limits) -> list[models.DynamicConfigValue]:
-    properties = style.unit_of(unit)
-    if steps != style.NONE:
-        properties += [
-            models.DynamicConfigValue(id_val="thresholds", value=style.limits(steps).build()),
-            models.DynamicConfigValue(id_val="custom.cellOptions", value={"type": "color-text"}),
-        ]
-    return properties
+def _properties(column: Column) -> list[models.DynamicConfigValue]:
+    """Return the properties of the override of a column."""
+    properties = style.unit_of(column.unit)
+    set_: dict[str, Any] = {}
+    if column.steps != style.NONE:
+        set_ |= {"thresholds": style.limits(column.steps).build(), "custom.cellOptions": {"type": "color-text"}}
+    if column.full is not None:
+        set_ |= {"custom.cellOptions": {"type": "gauge", "mode": "basic"}, "min": 0, "max": column.full}
+    if column.texts:
+        set_["mappings"] = style.values(column.texts)
+    return [*properties, *(models.DynamicConfigValue(id_val=name, value=value) for name, value in set_.items())]
 
 
 def _palette() -> dashboard.FieldColor:
@@ -214,7 +270,20 @@ def _palette() -> dashboard.FieldColor:
     return dashboard.FieldColor().mode(models.FieldColorModeId.PALETTE_CLASSIC)
 
 
+def _legend(queries: tuple[Query, ...]) -> Literal["off", "names", "table"]:
+    """Return the legend of a graph: none for one line, names where few are fixed, else a table.
+
+    Grafana gives it 35 % of the height: those of 7 and 9 units show 2 and 3 whole rows of a table.
+    """
+    if _is_alone(queries):
+        return "off"
+    return "names" if all("{{" not in query.legend for query in queries) else "table"
+
+
+def _is_alone(queries: tuple[Query, ...]) -> bool:
+    return len(queries) == 1 and queries[0].legend != "" and "{{" not in queries[0].legend
+
+
 def _fill(queries: tuple[Query, ...], stacked: bool) -> int:
     """Return the opacity below lines: only areas that are stacked, or alone, do not cover each other."""
-    alone = len(queries) == 1 and queries[0].legend != "" and "{{" not in queries[0].legend
-    return 60 if stacked else 8 if alone else 0
+    return 60 if stacked else 8 if _is_alone(queries) else 0

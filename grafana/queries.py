@@ -17,7 +17,10 @@ SCOPE = (CLUSTER, 'job=~"$job"', 'instance=~"$instance"')
 
 API = 'operation!="other"'
 """Matches requests to models, not polls of /health or lists of models."""
-MODEL = ('server=~"$server"', 'model=~"$model"')
+SERVER = 'server=~"$server"'
+ONE_MODEL = "model=`${model:raw}`"
+"""Matches the one selected model, whatever its name contains: Grafana escapes nothing, and PromQL nothing in ``."""
+MODEL = (SERVER, ONE_MODEL)
 OK = 'outcome="ok"'
 ERRORS = 'outcome=~"server_error|timeout|upstream_unreachable|stream_error|proxy_error"'
 COUNTED = 'outcome!~"client_error|client_disconnect"'
@@ -42,6 +45,11 @@ def now(expr: str, legend: str = "") -> Query:
 def select(metric: str, *matchers: str) -> str:
     """Return a selector of a metric on the selected hosts."""
     return f"{metric}{{{','.join((*SCOPE, *matchers))}}}"
+
+
+def earlier(ago: str, metric: str, *matchers: str) -> str:
+    """Return a selector of a metric as it was some time ago, such as 15s."""
+    return f"{select(metric, *matchers)} offset {ago}"
 
 
 def rate(counter: str, *matchers: str) -> str:
@@ -79,9 +87,13 @@ def ratio(part: str, whole: str) -> str:
     return f"{part} / {whole}"
 
 
-def top(number: int, expr: str) -> str:
-    """Return the highest ``number`` of series."""
-    return f"topk({number}, {expr})"
+def top(number: int, expr: str, *, lowest: bool = False) -> str:
+    """Return the ``number`` of series with the highest (or lowest) value within the time range, over all of it.
+
+    ``topk`` alone picks anew at each moment, and so draws more lines than that.
+    """
+    pick, extreme = ("bottomk", "min") if lowest else ("topk", "max")
+    return f"({expr}) and {pick}({number}, {extreme}_over_time(({expr})[$__range:$__interval] @ end()))"
 
 
 def share(expr: str) -> str:
@@ -191,9 +203,32 @@ def own(metric: str) -> str:
     return limited_to_exporter(select(metric), "job", "instance")
 
 
+def firing(*matchers: str) -> str:
+    """Return 1 for each alert that fires."""
+    return limited_to_exporter(select("ALERTS", 'alertstate="firing"', *matchers))
+
+
 def alerts_firing(*by: str) -> str:
     """Return the number of firing alerts."""
-    return over("count", limited_to_exporter(select("ALERTS", 'alertstate="firing"')), *by)
+    return over("count", firing(), *by)
+
+
+def alerts_since() -> str:
+    """Return the time (seconds since 1970) since when the condition of each firing alert has been true."""
+    by = ("alertname", "severity", "instance")
+    since = highest(limited_to_exporter(select("ALERTS_FOR_STATE")), *by)
+    return f"({since} and {highest(firing(), *by)})"
+
+
+def models_by_traffic(*matchers: str) -> str:
+    """Return a variable's query: the models of the time range, the busiest first, "other" and "unknown" last."""
+
+    def counted(function: str, kind: str) -> str:
+        return total(f"{function}({select('modelhost_requests_total', kind, *matchers)}[{RANGE}])", "model")
+
+    named, rest = (f'model{operator}"other|unknown"' for operator in ("!~", "=~"))
+    busiest = f"{counted('increase', named)} or 0 * {counted('last_over_time', named)}"
+    return f"query_result(sort_desc({busiest} or 0 * {counted('last_over_time', rest)} - 1))"
 
 
 def values_of(label: str, metric: str, *matchers: str) -> str:

@@ -30,13 +30,11 @@ JOB = 'job=~"$job"'
 MODELS = ("server", "model")
 BUDGET = "slo_budget:ratio"
 """The share of requests that may miss an objective, of a model of a host or of a job."""
-DRAWN = 20
-"""Maximum number of models or hosts in a panel: the highest at each moment."""
 
 
 def by_host(series: str, legend: str = "{{instance}}") -> q.Query:
-    """Return a query for a series by host: the highest few."""
-    return q.Query(q.top(DRAWN, q.select(series)), legend)
+    """Return a query for a series by host."""
+    return q.Query(q.select(series), legend)
 
 
 # If All is selected, $instance is ".+", which matches the name of any job; the name of a host matches no job.
@@ -44,7 +42,7 @@ ALL_HOSTS, SOME_HOSTS = 'job=~"$instance"', 'job!~"$instance"'
 
 
 def by_model(series: str) -> q.Query:
-    """Return a query for a series by server and model, the sum over hosts: the highest few."""
+    """Return a query for a series by server and model, the sum over hosts."""
     selected = q.total(_of_hosts(f"model:{series}"), *MODELS)
     return _of_models(_either(selected, q.total(_of_job(series), *MODELS)))
 
@@ -57,19 +55,19 @@ def quantile_by(series: str, *by: str, quantile: str = "p95", matchers: tuple[st
 
 
 def quantile_by_model(series: str) -> q.Query:
-    """Return a query for p95 by server and model: the highest few."""
+    """Return a query for p95 by server and model."""
     return _of_models(quantile_by(series, *MODELS))
 
 
 def mean_by_model(series: str) -> q.Query:
-    """Return a query for the mean of a histogram by server and model: the highest few."""
+    """Return a query for the mean of a histogram by server and model."""
     selected = q.highest(_of_hosts(f"model:{series}:mean_5m"), *MODELS)
     count = q.total(_of_job(f"{series}_bucket:rate5m", *q.MODEL, 'le="+Inf"'), *MODELS)
     return _of_models(_either(selected, q.ratio(q.total(_of_job(f"{series}_sum:rate5m"), *MODELS), f"({count} > 0)")))
 
 
 def error_ratio_by_model() -> q.Query:
-    """Return a query for the share of requests that failed, by server and model: the highest few."""
+    """Return a query for the share of requests that failed, by server and model."""
 
     def share(series: str, select: Callable[[str], str]) -> str:
         failed, eligible = (
@@ -81,7 +79,7 @@ def error_ratio_by_model() -> q.Query:
 
 
 def _of_models(expr: str) -> q.Query:
-    return q.Query(q.top(DRAWN, expr), "{{server}} · {{model}}")
+    return q.Query(expr, "{{server}} · {{model}}")
 
 
 def _either(selected: str, everything: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from grafana_foundation_sdk.builders import (
     bargauge,
@@ -76,7 +76,7 @@ def styled(
     """
     panel.title(title).description(description).datasource(DATASOURCE).unit(unit).no_value(empty)
     null = [] if isinstance(panel, statetimeline.Panel) else [_no_value(models.SpecialValueMatch.NULL)]  # draws gaps
-    panel.mappings([*_values(texts or {}), *null, _no_value(_NAN, NOTHING)])
+    panel.mappings([*values(texts or {}), *null, _no_value(_NAN, NOTHING)])
     panel.override_by_regexp("/.*/", [models.DynamicConfigValue(id_val="noValue", value=NOTHING)])
     for number, query in enumerate(queries):
         panel.with_target(_target(query, chr(ord("A") + number)))
@@ -90,7 +90,8 @@ def _target(query: Query, ref: str) -> prometheus.Dataquery:
     return target.instant() if query.instant else target.range()
 
 
-def _values(texts: Texts) -> list[models.ValueMapping]:
+def values(texts: Texts) -> list[models.ValueMapping]:
+    """Return the mapping of values to texts."""
     options = {
         str(value): models.ValueMappingResult(text=text, color=color, index=index)
         for index, (value, (text, color)) in enumerate(texts.items())
@@ -119,11 +120,13 @@ def fixed(color: str) -> dashboard.FieldColor:
     return dashboard.FieldColor().mode(models.FieldColorModeId.FIXED).fixed_color(color)
 
 
-def legend(*, beside: bool = False) -> common.VizLegendOptions:
-    """Return a legend sorted by value, the highest first."""
-    place = common_models.LegendPlacement.RIGHT if beside else common_models.LegendPlacement.BOTTOM
-    table = common.VizLegendOptions().display_mode(common_models.LegendDisplayMode.TABLE).placement(place)
-    return table.show_legend(True).calcs(["lastNotNull", "max"]).sort_by("Last *").sort_desc(True)
+def legend(kind: Literal["off", "names", "table"]) -> common.VizLegendOptions:
+    """Return a legend: none, only names, or a table sorted by value, the highest first."""
+    modes = common_models.LegendDisplayMode
+    built = common.VizLegendOptions().placement(common_models.LegendPlacement.BOTTOM).show_legend(kind != "off")
+    if kind != "table":
+        return built.display_mode(modes.LIST).calcs([])
+    return built.display_mode(modes.TABLE).calcs(["lastNotNull", "max"]).sort_by("Last *").sort_desc(True)
 
 
 def all_values() -> common.VizTooltipOptions:
@@ -151,6 +154,27 @@ def shades_of(color: str) -> list[models.DynamicConfigValue]:
 def below_zero() -> list[models.DynamicConfigValue]:
     """Return the properties of an override that draws values below zero, but writes them as they are."""
     return [models.DynamicConfigValue(id_val="custom.transform", value="negative-Y")]
+
+
+def link(title: str, board: str, **variables: str) -> dict[str, str]:
+    """Return a link to another dashboard with the same data source and time, and the variables given."""
+    chosen = "".join(f"&var-{name}={value}" for name, value in variables.items())
+    return {"title": title, "url": f"/d/{board}?${{datasource:queryparam}}&${{__url_time_range}}{chosen}"}
+
+
+def field(name: str) -> str:
+    """Return what stands in a link for the value of another column of the same row."""
+    return f'${{__data.fields["{name}"]:percentencode}}'
+
+
+def links(*of: dict[str, str]) -> list[models.DynamicConfigValue]:
+    """Return the properties of an override that sets the links of values."""
+    return [models.DynamicConfigValue(id_val="links", value=list(of))]
+
+
+def text() -> list[models.DynamicConfigValue]:
+    """Return the properties of an override for labels: no numbers, and no value is NaN, as text is for Grafana 9."""
+    return [*unit_of(TEXT), models.DynamicConfigValue(id_val="mappings", value=[])]
 
 
 def unit_of(unit: str) -> list[models.DynamicConfigValue]:

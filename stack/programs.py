@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stack.options import LIVE_INTERVAL, NORMAL_INTERVAL
 from stack.running import Program, StackError
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from stack.options import Options
 
 _SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
+DASHBOARDS = {NORMAL_INTERVAL: "dashboards", LIVE_INTERVAL: "dashboards-live"}
+"""The folder of the dashboards that refresh as fits a scrape interval."""
 _GRAFANA_HOMES = ("/usr/share/grafana", "/opt/homebrew/share/grafana", "/usr/local/share/grafana")
 
 
@@ -83,7 +86,7 @@ def grafana_environment(options: Options, folder: Path) -> dict[str, str]:
         "GF_PATHS_DATA": str(options.data / "grafana"),
         "GF_PATHS_LOGS": str(options.data / "logs"),
         "GF_PATHS_PROVISIONING": str(folder / "provisioning"),
-        "MODELHOST_DASHBOARDS": str(folder / "dashboards"),
+        "MODELHOST_DASHBOARDS": str(folder / DASHBOARDS[options.scrape_interval]),
         "MODELHOST_PROMETHEUS_URL": options.url("prometheus"),
         "MODELHOST_SCRAPE_INTERVAL": options.scrape_interval,
     }

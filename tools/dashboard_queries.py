@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 MAX_POINTS = 1000
 """About as many points as a panel of half a screen's width asks for."""
+ANNOTATION_POINTS = 100
+"""How many points Grafana asks an annotation for."""
 # Grafana rounds a step below each limit to the value beside it (seconds)
 _STEPS = (
     (1.5, 1), (3.5, 2), (7.5, 5), (12.5, 10), (17.5, 15), (25, 20), (45, 30), (90, 60), (210, 120), (450, 300),
@@ -97,7 +99,9 @@ def questions(board: Mapping[str, Any]) -> Iterator[Question]:
             yield Question(title, "variable", variable["name"], variable["query"]["query"])
     for annotation in board["annotations"]["list"]:
         if "expr" in annotation:
-            yield Question(title, "annotation", annotation["name"], annotation["expr"])
+            least = float(annotation["step"].removesuffix("s"))
+            points, named = ANNOTATION_POINTS, annotation["name"]
+            yield Question(title, "annotation", named, annotation["expr"], points=points, least=least)
     for panel, repeat in panels(board):
         yield from panel_questions(title, panel, repeat)
 
@@ -149,7 +153,9 @@ def ask(api: Prometheus, question: Question, view: View) -> list[Any]:
         return sorted(api.label_values(*label_values(expr), view.start, view.end))
     if question.instant:
         return api.vector(expr, view.end)
-    return api.matrix(expr, view.start, view.end, step(question, view))
+    interval = step(question, view)
+    start, end = (at // interval * interval for at in (view.start, view.end))  # as Grafana does
+    return api.matrix(expr, start, end, interval)
 
 
 def label_values(expr: str) -> tuple[str, str]:

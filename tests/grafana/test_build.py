@@ -30,19 +30,32 @@ def test_the_committed_dashboards_are_up_to_date() -> None:
 
 def test_check_reports_and_build_repairs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """--check reports edited, missing and unknown files without changing any; without it they are repaired."""
-    for path in FOLDER.glob("*.json"):
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    (tmp_path / "host.json").write_text("{}")
-    (tmp_path / "gpu.json").unlink()
-    (tmp_path / "old.json").write_text("{}")
-    assert build.main(["--check"], tmp_path) == 1
+    folder = tmp_path / "dashboards"
+    for path in (*FOLDER.glob("*.json"), *build.live().glob("*.json")):
+        copy = tmp_path / path.relative_to(FOLDER.parent)
+        copy.parent.mkdir(exist_ok=True)
+        copy.write_bytes(path.read_bytes())
+    (folder / "host.json").write_text("{}")
+    (folder / "gpu.json").unlink()
+    (build.live(folder) / "old.json").write_text("{}")
+    assert build.main(["--check"], folder) == 1
     assert [line.split()[0] for line in capsys.readouterr().err.splitlines()] == ["host.json", "gpu.json", "old.json"]
-    assert (tmp_path / "host.json").read_text() == "{}"
-    assert build.main([], tmp_path) == 0
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
-        path.name: path.read_bytes() for path in FOLDER.glob("*.json")
-    }
-    assert build.main(["--check"], tmp_path) == 0
+    assert (folder / "host.json").read_text() == "{}"
+    assert build.main([], folder) == 0
+    for written, committed in ((folder, FOLDER), (build.live(folder), build.live())):
+        assert {path.name: path.read_bytes() for path in written.iterdir()} == {
+            path.name: path.read_bytes() for path in committed.glob("*.json")
+        }
+    assert build.main(["--check"], folder) == 0
+
+
+@boards
+def test_the_live_dashboards_differ_in_how_often_they_refresh(board: dict[str, Any]) -> None:
+    """For a scrape every two seconds they refresh every 5 s, else every 30 s."""
+    name = board["uid"].removeprefix("modelhost-")
+    live = json.loads((build.live() / f"{name}.json").read_text())
+    assert (board["refresh"], live["refresh"]) == ("30s", "5s")
+    assert {**live, "refresh": "30s"} == board
 
 
 def test_uids_are_fixed() -> None:

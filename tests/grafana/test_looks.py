@@ -11,10 +11,13 @@ import pytest
 from modelhost_exporter.requests.observation import Outcome
 from tests.grafana import type_names
 from tests.grafana.boards import BOARDS
+from tests.grafana.text_width import room_for_title, title_width
 from tools import dashboard_queries as query
 
 UNTYPED = {
-    *(f".annotations.list.{name}" for name in ("expr", "step", "textFormat", "titleFormat")),  # of Prometheus's plugin
+    *(
+        f".annotations.list.{name}" for name in ("expr", "step", "textFormat", "titleFormat", "useValueForTime")
+    ),  # of Prometheus's plugin
     ".templating.list.definition",  # written by Grafana itself
 }
 """Names that Grafana reads although its types of a dashboard do not have them."""
@@ -172,3 +175,55 @@ def test_successful_requests_are_green_and_failed_ones_red() -> None:
         found = [color for pattern, color in colors.items() if re.search(pattern, f"{outcome} 200")]
         expected = "green" if outcome == "ok" else "orange" if outcome.startswith("client_") else "red"
         assert found == [{"mode": "shades", "fixedColor": expected}], outcome
+
+
+@pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS.keys())
+def test_titles_are_whole(board: dict[str, Any]) -> None:
+    """Each title fits beside the information icon in a window of 1280 pixels."""
+    cut = {
+        (panel["title"], panel["gridPos"]["w"], round(title_width(panel["title"])))
+        for panel, _ in query.panels(board)
+        if title_width(panel["title"].replace("$model", 12 * "m")) > room_for_title(panel["gridPos"]["w"], 1280)
+    }
+    assert not cut
+
+
+def test_legends_show_whole_rows() -> None:
+    """A legend is off, one line of a few fixed names, or a table in a height at which its last row is whole."""
+    for panel in panels("timeseries"):
+        legend, names = panel["options"]["legend"], [target["legendFormat"] for target in panel["targets"]]
+        if not legend["showLegend"]:
+            assert len(names) == 1, panel["title"]
+            assert "{{" not in names[0], panel["title"]
+        elif legend["displayMode"] == "list":
+            assert len(names) <= 5, panel["title"]
+            assert not any("{{" in name for name in names), panel["title"]
+        else:
+            assert legend["placement"] == "bottom"
+            # of Grafana 9.5 and 11.1 in pixels: a unit of the grid, a title with margins, the table's header, a row
+            rows = (0.35 * (38 * panel["gridPos"]["h"] - 8 - 50) - 23.4) / 23.9
+            assert rows > 1.9, panel["title"]
+            assert rows % 1 < 0.25 or rows % 1 > 0.97, panel["title"]
+
+
+def test_a_panel_has_at_most_twenty_lines() -> None:
+    """Of series that a fleet has any number of, only the highest or lowest are asked for, and the description says so."""
+    unbounded = re.compile(
+        r"\{\{(instance|server|upstream|model|gpu|cpu|device|mountpoint|sensor|process|collector)\}\}"
+    )
+    for panel in panels("timeseries", "state-timeline"):
+        many = [target["expr"] for target in panel["targets"] if unbounded.search(target["legendFormat"])]
+        picked = [re.search(r" and (?:topk|bottomk)\((\d+), ", expr) for expr in many]
+        assert all(picked), panel["title"]
+        assert sum(int(found[1]) for found in picked if found) <= 20, panel["title"]
+        assert not many or "At most 20 lines" in panel["description"], panel["title"]
+
+
+def test_a_gpu_at_work_is_not_red() -> None:
+    """Amber and red are for heat, throttling and errors: no threshold is on the share of a GPU that is in use."""
+    for panel in panels():
+        for target in panel["targets"]:
+            busy = re.search(r"gpu_(utilization|busy_seconds|memory_used)|instance:gpu_(util|memory)", target["expr"])
+            steps = panel["fieldConfig"]["defaults"].get("thresholds", {}).get("steps", [])
+            if busy and panel["type"] != "table":
+                assert not {step["color"] for step in steps} & {"red", "orange"}, panel["title"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -212,6 +213,8 @@ def test_dashboards_are_mounted_where_they_are_looked_for(profile: str) -> None:
     """The provider's folder has the dashboards, and the home page is the Overview."""
     service = named("grafana", profile)
     folder = in_repository(service, service["environment"]["MODELHOST_DASHBOARDS"])
+    refresh = {json.loads(path.read_text())["refresh"] for path in folder.glob("*.json")}
+    assert refresh == {"30s" if service["environment"]["MODELHOST_SCRAPE_INTERVAL"] == "15s" else "5s"}
     assert len(list(folder.glob("*.json"))) == 7
     settings = configparser.ConfigParser(interpolation=None)
     settings.read(in_repository(service, "/etc/grafana/grafana.ini"))

@@ -149,3 +149,5 @@ def test_a_grafana_gets_the_same_provisioning_files(tmp_path: Path, stacks: list
     assert environment["MODELHOST_SCRAPE_INTERVAL"] == "2s"
     for key in ("GF_PATHS_PROVISIONING", "MODELHOST_DASHBOARDS"):
         assert Path(environment[key]).is_dir()
+    overview = json.loads((Path(environment["MODELHOST_DASHBOARDS"]) / "overview.json").read_text())
+    assert overview["refresh"] == "5s"

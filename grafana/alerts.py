@@ -1,0 +1,42 @@
+"""The lane of firing alerts at the top of the dashboards."""
+
+from __future__ import annotations
+
+from grafana import queries as q
+from grafana import style as s
+from grafana.panels import states
+from grafana.queries import Query
+
+_SEVERITIES = {"critical": 3, "warning": 2}
+_OTHERS = f'severity!~"{"|".join(_SEVERITIES)}"'
+_HOST = s.link(
+    "Open the host",
+    "modelhost-overview",
+    cluster="${__field.labels.cluster:percentencode}",
+    instance="${__field.labels.instance:percentencode}",
+)
+_RULE = {"title": "Rule and runbook", "url": "/alerting/list?queryString=${__field.labels.alertname:percentencode}"}
+
+
+def lane() -> s.Builder:
+    """Draw one row per alert and host, while it fires, in the colour of its severity."""
+    return (
+        states(
+            "Alerts",
+            "Alerts of the selected hosts while they fire. Click one for its rule with the runbook, or for its host. "
+            "Good: none.",
+            Query(_severity(), "{{alertname}} {{instance}}"),
+            texts={1: ("info", s.BLUE), 2: ("warning", s.AMBER), 3: ("critical", s.RED)},
+            empty="No alert fires",
+        )
+        .override_by_regexp("/.*/", s.links(_RULE, _HOST))
+        .span(24)
+        .height(4)
+    )
+
+
+def _severity() -> str:
+    """Return the number of each alert's severity, by name and host."""
+    by = ("alertname", "instance")
+    matchers = {f'severity="{name}"': value for name, value in _SEVERITIES.items()} | {_OTHERS: 1}
+    return " or ".join(f"{value} * {q.highest(q.firing(matcher), *by)}" for matcher, value in matchers.items())
