@@ -48,10 +48,15 @@ class Variable:
     label: str
     query: str
     multi: bool = True
+    everything: str = ".+"
+    """The regular expression of All."""
 
 
-JOB = Variable("job", "Job", "label_values(modelhost_build_info, job)")
-INSTANCE = Variable("instance", "Instance", 'label_values(modelhost_build_info{job=~"$job"}, instance)')
+CLUSTER = Variable("cluster", "Cluster", "label_values(modelhost_build_info, cluster)", everything=".*")
+JOB = Variable("job", "Job", f"label_values(modelhost_build_info{{{queries.CLUSTER}}}, job)")
+INSTANCE = Variable(
+    "instance", "Instance", f'label_values(modelhost_build_info{{{queries.CLUSTER},job=~"$job"}}, instance)'
+)
 SERVER = Variable("server", "Server", queries.values_of("server", "modelhost_requests_total"))
 MODEL = Variable("model", "Model", queries.values_of("model", "modelhost_requests_total", 'server=~"$server"'))
 
@@ -73,7 +78,7 @@ class Board:
         built.time(self.since, "now").refresh("5s").timezone("browser").tooltip(models.DashboardCursorSync.CROSSHAIR)
         built.timepicker(dashboard.TimePicker().refresh_intervals(REFRESH)).link(_dropdown())
         built.with_variable(_datasource())
-        for variable in (JOB, INSTANCE, *self.variables):
+        for variable in (CLUSTER, JOB, INSTANCE, *self.variables):
             built.with_variable(_variable(variable))
         for annotation in _annotations():
             built.annotation(annotation)
@@ -154,7 +159,7 @@ def _variable(variable: Variable) -> dashboard.QueryVariable:
     built.definition(variable.query).refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)
     built.sort(models.VariableSort.NATURAL_ASC)
     if variable.multi:
-        built.multi(True).include_all(True).all_value(".+")
+        built.multi(True).include_all(True).all_value(variable.everything)
         built.current(models.VariableOption(text="All", value="$__all"))
     return built
 

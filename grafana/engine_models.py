@@ -122,7 +122,7 @@ def listed() -> s.Builder:
 
     def joined(metric: str) -> Query:
         value = together(f"modelhost_model_{metric}", *KEYS)
-        return now(f"{value} * on (instance, server, model) group_right () {info}")
+        return now(f"{value} * on ({q.labels(*KEYS)}) group_right () {info}")
 
     expires = now(f"({joined('expires_timestamp_seconds').expr} - time()) > 0")
     return (

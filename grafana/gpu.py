@@ -9,7 +9,7 @@ from grafana import mig, stats
 from grafana import queries as q
 from grafana import style as s
 from grafana.board import Board, Variable, row
-from grafana.gpu_queries import CHOSEN, gauge
+from grafana.gpu_queries import CHOSEN, KEYS, gauge
 from grafana.panels import MINUTE, NO_GPU, listing, number
 from grafana.queries import Query, now
 
@@ -122,7 +122,7 @@ def cards() -> s.Builder:
     info = q.total(q.select("modelhost_gpu_info", CHOSEN), *labels)
 
     def joined(metric: str) -> Query:
-        return now(f"{gauge(metric).expr} * on (instance, gpu) group_right () {info}")
+        return now(f"{gauge(metric).expr} * on ({q.labels(*KEYS)}) group_right () {info}")
 
     return listing(
         "Cards",

@@ -101,7 +101,7 @@ def servers() -> s.Builder:
 
     def joined(metric: str) -> Query:
         value = together(f"modelhost_engine_{metric}", *REPLICA)
-        return now(f"{value} * on ({', '.join(REPLICA)}) group_right () {info}")
+        return now(f"{value} * on ({q.labels(*REPLICA)}) group_right () {info}")
 
     return listing(
         "Servers",

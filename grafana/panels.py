@@ -172,8 +172,9 @@ def listing(
         values = {"Value": columns[0][0], **values}
     names = {**{label: _heading(label) for label in labels}, **values}
     order = {name: index for index, name in enumerate(names)}
+    hidden = {"Time": True, **({"cluster": True} if "instance" in labels and "cluster" not in labels else {})}
     panel.with_transformation(models.DataTransformerConfig(id_val="merge", options={}))
-    arranged = {"renameByName": names, "indexByName": order, "excludeByName": {"Time": True}}
+    arranged = {"renameByName": names, "indexByName": order, "excludeByName": hidden}
     panel.with_transformation(models.DataTransformerConfig(id_val="organize", options=arranged))
     for label in labels:
         panel.override_by_name(_heading(label), style.unit_of(style.TEXT))

@@ -1,6 +1,8 @@
 """Build the PromQL of every panel, variable and annotation.
 
-Selectors match ``job`` and ``instance``, and rates use ``$__rate_interval``, unless the call passes something else.
+Selectors match ``cluster``, ``job`` and ``instance``, and rates use ``$__rate_interval``, unless the call passes
+something else. Hosts of one name in two clusters are two hosts: what is grouped or joined by ``instance`` is also by
+``cluster``, a label of the target that most series do not have.
 """
 
 from __future__ import annotations
@@ -10,7 +12,8 @@ from dataclasses import dataclass
 RATE = "$__rate_interval"
 RANGE = "$__range"
 """The time range of the dashboard, for totals and distributions; tests/grafana/exceptions.py lists each use."""
-SCOPE = ('job=~"$job"', 'instance=~"$instance"')
+CLUSTER = 'cluster=~"$cluster"'
+SCOPE = (CLUSTER, 'job=~"$job"', 'instance=~"$instance"')
 
 API = 'operation!="other"'
 """Matches requests to models, not polls of /health or lists of models."""
@@ -53,7 +56,12 @@ def increase(counter: str, *matchers: str, window: str = RATE) -> str:
 
 def over(operator: str, expr: str, *by: str) -> str:
     """Aggregate, keeping the labels named."""
-    return f"{operator} by ({', '.join(by)}) ({expr})" if by else f"{operator}({expr})"
+    return f"{operator} by ({labels(*by)}) ({expr})" if by else f"{operator}({expr})"
+
+
+def labels(*names: str) -> str:
+    """Return a list of labels to group by or to join on: with ``instance`` also ``cluster``."""
+    return ", ".join(("cluster", *names) if "instance" in names else names)
 
 
 def total(expr: str, *by: str) -> str:
@@ -167,10 +175,10 @@ def gpu_memory_ratio(*matchers: str, by: tuple[str, ...] = ("instance",)) -> str
 def limited_to_exporter(expr: str, *on: str) -> str:
     """Limit series such as ``up`` and alerts to jobs that exported modelhost_build_info within the last hour.
 
-    They exist for all targets, and the variable ``job`` may select all jobs. ``on`` are the labels to join on: the job
-    alone keeps a host that is down.
+    They exist for all targets, and the variable ``job`` may select all jobs. ``on`` are the labels to join on: cluster
+    and job keep a host that is down.
     """
-    return f"{expr} and on ({', '.join(on or ('job',))}) last_over_time({select('modelhost_build_info')}[1h])"
+    return f"{expr} and on ({labels(*(on or ('cluster', 'job')))}) last_over_time({select('modelhost_build_info')}[1h])"
 
 
 def up() -> str:

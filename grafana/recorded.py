@@ -97,12 +97,12 @@ def _of_hosts(series: str, *matchers: str) -> str:
 
 
 def _of_job(series: str, *matchers: str) -> str:
-    return f"job_model:{series}{{{','.join((JOB, ALL_HOSTS, *(matchers or q.MODEL)))}}}"
+    return f"job_model:{series}{{{','.join((q.CLUSTER, JOB, ALL_HOSTS, *(matchers or q.MODEL)))}}}"
 
 
 def heat(series: str) -> q.Query:
     """Return a query for a heatmap from recorded buckets of all hosts of the job together (they have no instance)."""
-    matchers = ",".join((JOB, *q.MODEL))
+    matchers = ",".join((q.CLUSTER, JOB, *q.MODEL))
     return q.Query(q.total(f"job_model:{series}_bucket:rate5m{{{matchers}}}", "le"), "{{le}}", form="heatmap")
 
 

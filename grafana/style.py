@@ -84,7 +84,8 @@ def styled(
 
 
 def _target(query: Query, ref: str) -> prometheus.Dataquery:
-    target = prometheus.Dataquery().expr(query.expr).legend_format(query.legend or "__auto").ref_id(ref)
+    legend = query.legend.replace("{{instance}}", "{{cluster}} {{instance}}") or "__auto"
+    target = prometheus.Dataquery().expr(query.expr).legend_format(legend).ref_id(ref)
     target.format(PromQueryFormat(query.form)).datasource(DATASOURCE)
     return target.instant() if query.instant else target.range()
 

@@ -188,16 +188,16 @@ def filled(question: Question, view: View) -> str:
             return values[name]
         if name == question.repeat and name in view.repeated:
             return _pattern([view.repeated[name]])
-        return _pattern(view.chosen.get(name, ()))
+        return _pattern(view.chosen.get(name, ()), ".*" if name == "cluster" else ".+")
 
     return re.sub(r"\$(?:(\w+)|\{(\w+)\})", value, question.expr)
 
 
-def _pattern(values: Sequence[str]) -> str:
-    """Return what a variable becomes within a regular expression in PromQL's quotes."""
+def _pattern(values: Sequence[str], everything: str = ".+") -> str:
+    """Return what a variable becomes within a regular expression in PromQL's quotes; without a value that is All."""
     escaped = [re.sub(r"([\\^$*+?.()|\[\]{}/])", r"\\\\\1", value) for value in values]
     if not escaped:
-        return ".+"
+        return everything
     return escaped[0] if len(escaped) == 1 else f"({'|'.join(escaped)})"
 
 

@@ -42,8 +42,9 @@ NO_INSTANCE = {
 """Panels some of whose selectors have no matcher for instance."""
 
 VARIABLES_THAT_SCOPE = {
-    "job": "it is what others are scoped by",
-    "instance": "it is scoped by the job alone",
+    "cluster": "it is what all others are scoped by",
+    "job": "it is scoped by the cluster alone",
+    "instance": "it is scoped by cluster and job alone",
 }
 """Variables whose own query cannot be scoped by job and instance."""
 
@@ -80,7 +81,12 @@ OF_PROMETHEUS = {"up", "ALERTS", "scrape_duration_seconds", "scrape_samples_scra
 
 _H100 = "the simulated cards are H100"
 _LISTENERS = "counted by listeners, which a recorded host does not have"
+_ALONE = "a label that only targets of several clusters have"
 NO_DATA = {
+    **{
+        (f"Model host / {title}", "cluster"): _ALONE
+        for title in ("Overview", "Models", "Host", "GPU", "Model servers", "Exporter", "Fleet")
+    },
     ("Model host / Exporter", "Connections closed for a limit A"): _LISTENERS,
     ("Model host / Exporter", "Connections closed for a limit B"): _LISTENERS,
     ("Model host / Exporter", "Shortages of file descriptors A"): _LISTENERS,

@@ -100,7 +100,7 @@ def test_panels_say_which_upstream_a_line_is_of() -> None:
     for board in BOARDS.values():
         panels = [inner for panel in board["panels"] for inner in (panel, *panel.get("panels", ()))]
         for target in (target for panel in panels for target in panel.get("targets", ())):
-            if "by (instance, server, upstream)" in target["expr"] and target["format"] != "table":
+            if "by (cluster, instance, server, upstream)" in target["expr"] and target["format"] != "table":
                 seen += 1
                 assert "{{upstream}}" in target["legendFormat"], target
     assert seen > 5
