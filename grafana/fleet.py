@@ -25,7 +25,7 @@ def board() -> Board:
             row(
                 "All hosts",
                 hosts_up(),
-                hosts_down(),
+                stats.hosts_down(),
                 stats.alerts_firing(),
                 stats.gpus(),
                 stats.gpus_missing(),
@@ -45,20 +45,8 @@ def hosts_up() -> s.Builder:
     return number(
         "Hosts up",
         "Exporters whose last scrape succeeded. Good: all of them.",
-        now(q.total(q.up())),
+        now(q.total(q.highest(q.up(), "instance"))),
         unit=s.COUNT,
-    )
-
-
-def hosts_down() -> s.Builder:
-    """Show the number of hosts that are down."""
-    down = q.over("count", q.limited_to_exporter(f"{q.select('up')} == 0"))
-    return number(
-        "Hosts down",
-        "Exporters whose last scrape failed. Good: 0.",
-        now(q.or_zero(down)),
-        unit=s.COUNT,
-        steps=s.ANY_IS_BAD,
     )
 
 
@@ -106,7 +94,7 @@ def table() -> s.Builder:
         "Hosts",
         "One row per host, means of the last 5 minutes; click a name for its Overview. Good: green, and no alerts. "
         "GPU columns are empty on hosts without a GPU, request columns on hosts without requests.",
-        ("Up", s.YES_NO, now(q.highest(q.up(), "instance")), s.ALL_IS_WELL),
+        ("Up", s.YES_NO, now(q.live()), s.ALL_IS_WELL),
         ("CPU", s.RATIO, now(q.highest(q.select(r.CPU), "instance")), s.BUSY),
         ("Memory", s.RATIO, now(q.highest(q.select(r.MEMORY), "instance")), s.FULL),
         ("Fullest disk", s.RATIO, now(q.highest(q.select(r.FULLEST), "instance")), s.FULL),
@@ -204,4 +192,4 @@ def time_series() -> tuple[s.Builder, ...]:
 
 def firing() -> str:
     """Return the number of firing alerts by host, or 0."""
-    return f"{q.alerts_firing('instance')} or 0 * {q.highest(q.up(), 'instance')}"
+    return f"{q.alerts_firing('instance')} or 0 * {q.live()}"

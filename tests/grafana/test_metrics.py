@@ -41,7 +41,11 @@ def test_every_metric_is_shown_or_explained() -> None:
 
 def test_queried_labels_exist() -> None:
     """A label that a selector of the exporter's families matches on is one that the family has."""
-    labels = {name: {*family.labels, "cluster", "job", "instance", "le"} for family in families() for name in series_of(family)}
+    labels = {
+        name: {*family.labels, "cluster", "job", "instance", "le"}
+        for family in families()
+        for name in series_of(family)
+    }
     for question in queries():
         for each in selectors(question):
             if each.metric in labels:

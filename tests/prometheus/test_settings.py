@@ -57,7 +57,7 @@ def test_what_is_sent_to_a_long_term_store_is_enough(name: str) -> None:
     (relabelling,) = settings["remote_write"][0]["write_relabel_configs"]
     assert relabelling["action"] == "keep"
     queried = {one.metric for question in queries() if _is_kept(question) for one in selectors(question)}
-    assert {"modelhost_build_info", "job_model:slo_budget:ratio"} <= queried
+    assert {"modelhost_build_info", "modelhost_time_seconds", "job_model:slo_budget:ratio"} <= queried
     assert [metric for metric in sorted(queried) if not re.fullmatch(relabelling["regex"], metric)] == []
 
 
