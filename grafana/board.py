@@ -92,6 +92,7 @@ class Board:
         for annotation in events.marks() if self.events else ():
             built.annotation(annotation)
         model = built.build()
+        model.annotations.list_val = model.annotations.list_val or []
         model.schema_version = SCHEMA
         model.panels = list(_arrange(self.rows))
         for variable_model in model.templating.list_val or ():  # what only variables of intervals have

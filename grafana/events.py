@@ -40,9 +40,12 @@ def marks() -> Iterator[dashboard.AnnotationQuery]:
     )
     booted = q.highest(q.select("modelhost_boot_time_seconds"), "instance")
     yield _annotation("Host restarts", s.BLUE, _each(booted), "Host started", _HOST)
-    up = q.highest(q.select("modelhost_engine_up"), "instance", "server")
-    came = f"{up} == 1 and {q.highest(q.earlier('15s', 'modelhost_engine_up'), 'instance', 'server')} == 0"
-    yield _annotation("Model server restarts", s.BLUE, _last(came), "Model server up again", _SERVER)
+    up, was_up = (
+        q.highest(selected, "instance", "server", "upstream")
+        for selected in (q.select("modelhost_engine_up"), q.earlier("15s", "modelhost_engine_up"))
+    )
+    came = _last(f"{up} == 1 and {was_up} == 0")
+    yield _annotation("Model server restarts", s.BLUE, came, "Model server up again", f"{_SERVER} {{{{upstream}}}}")
     yield _annotation("GPU driver changes", s.AMBER, _new_driver(), "GPU driver {{driver_version}}", _HOST)
     for name, done, color, counter in (
         ("Model loads", "loaded", s.GREEN, "modelhost_model_loads_total"),
@@ -92,5 +95,6 @@ def _top(expr: str) -> str:
 def _annotation(
     name: str, color: str, expr: str, title: str, text: str, *, shown: bool = True
 ) -> dashboard.AnnotationQuery:
-    built = dashboard.AnnotationQuery().name(name).datasource(s.DATASOURCE).enable(shown).icon_color(color)
+    built = dashboard.AnnotationQuery().name(name).datasource(s.DATASOURCE).icon_color(color)
+    built.enable(shown).hide(shown)  # no switch above the panels for marks that are always there
     return built.expr(expr).step("15s").use_value_for_time(True).title_format(title).text_format(text)

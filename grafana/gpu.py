@@ -79,13 +79,13 @@ def not_responding() -> s.Builder:
 def suspended() -> s.Builder:
     """Show the number of GPUs that are suspended or not polled."""
     return number(
-        "Suspended, polling paused",
+        "Suspended, paused",
         "GPUs that the system has suspended, and GPUs that the exporter does not poll so that they can be "
         "suspended. Good: any number; 0 on servers.",
         now(q.or_zero(q.total(q.select("modelhost_gpu_devices_suspended"))), "suspended"),
         now(q.or_zero(q.total(q.select("modelhost_gpu_devices_polling_paused"))), "paused"),
         unit=s.COUNT,
-    )
+    ).span(4)
 
 
 def driver() -> s.Builder:
@@ -112,7 +112,7 @@ def energy_per_token() -> s.Builder:
             unit=s.JOULES,
             empty="No tokens, or no energy counter",
         )
-        .span(9)
+        .span(8)
         .interval(MINUTE)
     )
 

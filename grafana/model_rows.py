@@ -12,6 +12,17 @@ TTFT = "modelhost_request_time_to_first_token_seconds"
 ANSWER = "modelhost_request_time_to_first_answer_token_seconds"
 TPOT = "modelhost_request_time_per_output_token_seconds"
 DURATION = "modelhost_request_duration_seconds"
+OUTCOMES = {
+    "ok": "green",
+    "client_error": "orange",
+    "client_disconnect": "light-orange",
+    "server_error": "red",
+    "stream_error": "semi-dark-red",
+    "timeout": "dark-red",
+    "upstream_unreachable": "light-red",
+    "proxy_error": "super-light-red",
+}
+"""The colour of each outcome: green where it is good, red where the server failed."""
 SUCCESSFUL = (*q.MODEL, q.API, q.OK)
 
 
@@ -126,18 +137,18 @@ def cache_hits() -> str:
 
 def ends() -> tuple[s.Builder, ...]:
     """Draw how requests end."""
+    outcomes = per_request(
+        "Outcomes",
+        "Requests by how they ended. Good: ok; client_error and client_disconnect are not the server's fault.",
+        Query(q.request_rate(*q.MODEL, by=("outcome", "code")), "{{outcome}} {{code}}"),
+        unit=s.REQUESTS,
+        empty=NO_REQUESTS,
+        stacked=True,
+    )
+    for outcome, color in OUTCOMES.items():
+        outcomes.override_by_regexp(f"/^{outcome}/", s.colored(color))
     return (
-        per_request(
-            "Outcomes",
-            "Requests by how they ended. Good: ok; client_error and client_disconnect are not the server's fault.",
-            Query(q.request_rate(*q.MODEL, by=("outcome", "code")), "{{outcome}} {{code}}"),
-            unit=s.REQUESTS,
-            empty=NO_REQUESTS,
-            stacked=True,
-        )
-        .override_by_regexp("/^(?!ok|client_)/", s.shades_of(s.RED))
-        .override_by_regexp("/^client_/", s.shades_of(s.AMBER))
-        .override_by_regexp("/^ok/", s.shades_of(s.GREEN)),
+        outcomes,
         per_request(
             "Finish reasons",
             "Responses by finish reason. Good: stop and tool_calls; length means that they were cut off.",

@@ -25,7 +25,7 @@ def board() -> Board:
                 "Now",
                 alerts.lane().span(12),
                 hosts_up(),
-                last_scrape(),
+                stats.data_age().span(3).height(4),
                 in_flight(),
                 tokens_now(),
                 *machine.graphs(),
@@ -45,22 +45,11 @@ def hosts_up() -> s.Builder:
     return number(
         "Live",
         "Share of the selected hosts whose last scrape succeeded. Good: LIVE, which is all of them.",
-        now(q.over("avg", q.up())),
+        now(q.over("avg", q.live())),
         unit=s.RATIO,
         steps=((None, s.RED), (1, s.GREEN)),
         texts={1: ("LIVE", s.GREEN), 0: ("DOWN", s.RED)},
         empty="DOWN",
-    )
-
-
-def last_scrape() -> s.Builder:
-    """Show the age of the data."""
-    return number(
-        "Data age",
-        "Time since the last scrape, of the host scraped longest ago. Good: less than two scrape intervals.",
-        now(q.highest(q.limited_to_exporter(f"time() - timestamp({q.select('up')})"))),
-        unit=s.SECONDS,
-        steps=((None, s.GREEN), (35, s.AMBER), (120, s.RED)),
     )
 
 

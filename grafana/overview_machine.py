@@ -84,14 +84,14 @@ def details() -> tuple[s.Builder, ...]:
             (now(q.over("avg", q.cpu_busy()), "busy"), s.RATIO),
             (now(q.total(q.select("modelhost_cpu_logical_cores")), "cores"), s.COUNT),
             (now(q.total(q.select("modelhost_load1")), "load"), s.COUNT),
-        ),
+        ).span(7),
         facts(
             "Memory now",
             "Memory in use and still available, on all selected hosts. Good: some is available.",
             (now(q.over("avg", q.memory_used_ratio()), "in use"), s.RATIO),
             (now(used, "used"), s.BYTES),
             (now(size, "available"), s.BYTES),
-        ),
+        ).span(7),
         facts(
             "GPU now",
             "Available GPUs, their used and total memory, and the hottest sensor. "
@@ -102,5 +102,5 @@ def details() -> tuple[s.Builder, ...]:
             (now(gpu_size, "memory"), s.BYTES),
             (now(q.highest(q.select("modelhost_gpu_temperature_celsius")), "hottest"), s.CELSIUS),
             empty=NO_GPU,
-        ),
+        ).span(10),
     )

@@ -30,6 +30,8 @@ FEWER = 120
 _UNBOUNDED = re.compile(r"\{\{(instance|server|upstream|model|gpu|cpu|device|mountpoint|sensor|process|collector)\}\}")
 """Legends of series that a fleet has any number of."""
 _POLLED = re.compile(r"(?:rate|increase)\(modelhost_(?:engine|model)_")
+_LABEL, _VALUE, _WIDE = 90, 70, {"model": 190, "name": 150, "instance": 120}
+"""The least widths of the columns of a table in pixels: of labels, of values, and of labels with long values."""
 _INITIALS = frozenset({"gpu", "mig", "uuid", "xid"})
 _LEAST_BYTES = 2**20
 """The end of an axis of bytes where all are 0, such as those of missing swap space; Grafana's would be 96."""
@@ -66,7 +68,7 @@ def graph(
     panel.legend(style.legend(kind)).tooltip(style.all_values()).line_width(1).fill_opacity(_fill(queries, stacked))
     panel.show_points(common_models.VisibilityMode.NEVER).color_scheme(_palette())
     for name in (query.legend for query in queries if query.legend in style.NAMED):
-        panel.override_by_name(name, style.color_of(name))
+        panel.override_by_name(name, style.colored(style.NAMED[name]))
     if stacked:
         panel.stacking(common.StackingConfig().mode(common_models.StackingMode.NORMAL).group("A"))
     if min_ is not None:
@@ -82,8 +84,12 @@ def graph(
 
 
 def history(title: str, description: str, *queries: Query, unit: str, empty: str = NO_DATA) -> timeseries.Panel:
-    """Draw recorded series with fewer points, since each covers minutes and a time range may be weeks."""
-    return graph(title, description, *queries, unit=unit, empty=empty).max_data_points(POINTS)
+    """Draw recorded series with fewer points, since each covers minutes and a time range may be weeks.
+
+    Hosts and models have long names: the legend has one value beside them.
+    """
+    panel = graph(title, description, *queries, unit=unit, empty=empty).max_data_points(POINTS)
+    return panel.legend(style.legend(_legend(queries), values=("lastNotNull",)))
 
 
 def per_request(
@@ -229,7 +235,7 @@ def listing(
     arranged = {"renameByName": names, "indexByName": order, "excludeByName": hidden}
     panel.with_transformation(models.DataTransformerConfig(id_val="organize", options=arranged))
     for label in labels:
-        panel.override_by_name(heading(label), style.text())
+        panel.override_by_name(heading(label), [*style.text(), _width(_WIDE.get(label, _LABEL))])
     for column in columns:
         panel.override_by_name(column.name, _properties(column))
     for name, link in (links or {}).items():
@@ -249,6 +255,11 @@ def _cell(query: Query) -> Query:
     return type(query)(query.expr, query.legend, instant=True, form="table")
 
 
+def _width(pixels: int) -> models.DynamicConfigValue:
+    """Return the least width of a column: Grafana's is 150 pixels, too wide for tables of ten columns."""
+    return models.DynamicConfigValue(id_val="custom.minWidth", value=pixels)
+
+
 def _properties(column: Column) -> list[models.DynamicConfigValue]:
     """Return the properties of the override of a column."""
     properties = style.unit_of(column.unit)
@@ -259,7 +270,11 @@ def _properties(column: Column) -> list[models.DynamicConfigValue]:
         set_ |= {"custom.cellOptions": {"type": "gauge", "mode": "basic"}, "min": 0, "max": column.full}
     if column.texts:
         set_["mappings"] = style.values(column.texts)
-    return [*properties, *(models.DynamicConfigValue(id_val=name, value=value) for name, value in set_.items())]
+    return [
+        *properties,
+        _width(_VALUE),
+        *(models.DynamicConfigValue(id_val=name, value=value) for name, value in set_.items()),
+    ]
 
 
 def _palette() -> dashboard.FieldColor:

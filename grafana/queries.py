@@ -185,17 +185,44 @@ def gpu_memory_ratio(*matchers: str, by: tuple[str, ...] = ("instance",)) -> str
 
 
 def limited_to_exporter(expr: str, *on: str) -> str:
-    """Limit series such as ``up`` and alerts to jobs that exported modelhost_build_info within the last hour.
+    """Limit series such as ``up`` and alerts to jobs that exported modelhost_build_info within the last day.
 
     They exist for all targets, and the variable ``job`` may select all jobs. ``on`` are the labels to join on: cluster
-    and job keep a host that is down.
+    and job keep a host that is down, and a job all of whose hosts are. Beyond an hour one look in 15 minutes suffices.
     """
-    return f"{expr} and on ({labels(*(on or ('cluster', 'job')))}) last_over_time({select('modelhost_build_info')}[1h])"
+    info = select("modelhost_build_info")
+    known = f"(last_over_time({info}[1h]) or max_over_time({info}[1d:15m]))"
+    return f"{expr} and on ({labels(*(on or ('cluster', 'job')))}) {known}"
 
 
 def up() -> str:
-    """Return 1 for each exporter whose last scrape succeeded, 0 for each whose scrape failed."""
-    return limited_to_exporter(select("up"))
+    """Return 1 for each exporter whose last scrape succeeded, 0 for each whose scrape failed.
+
+    As ExporterDown does, it also counts jobs with modelhost in their name, whose exporters may all be down for days.
+    """
+    named = select("up", 'job=~".*modelhost.*"')
+    return f"({limited_to_exporter(select('up'))} or {named})"
+
+
+def live() -> str:
+    """Return 1 for each host that is up, and 0 for each that is down, or whose target went within the last day."""
+    return f"({highest(up(), 'instance')} or 0 * {_last_seen()})"
+
+
+def hosts_down() -> str:
+    """Return the number of hosts that are not live."""
+    return or_zero(over("count", f"{live()} == 0"))
+
+
+def age() -> str:
+    """Return the seconds since the last scrape that succeeded, by host, if that is less than a day."""
+    scraped = f"timestamp({select('modelhost_time_seconds')})"
+    return f"clamp_min(time() - ({highest(scraped, 'instance')} or {_last_seen()}), 0)"
+
+
+def _last_seen() -> str:
+    """Return the time of each host's clock at its last scrape within a day; for instant queries, since it is slow."""
+    return highest(f"last_over_time({select('modelhost_time_seconds')}[1d])", "instance")
 
 
 def own(metric: str) -> str:

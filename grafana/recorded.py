@@ -43,11 +43,11 @@ ALL_HOSTS, SOME_HOSTS = 'job=~"$instance"', 'job!~"$instance"'
 
 def by_model(series: str) -> q.Query:
     """Return a query for a series by server and model, the sum over hosts."""
-    selected = q.total(_of_hosts(f"model:{series}"), *MODELS)
-    return _of_models(_either(selected, q.total(_of_job(series), *MODELS)))
+    selected = q.total(_of_hosts(f"model:{series}", q.SERVER), *MODELS)
+    return _of_models(_either(selected, q.total(_of_job(series, q.SERVER), *MODELS)))
 
 
-def quantile_by(series: str, *by: str, quantile: str = "p95", matchers: tuple[str, ...] = q.MODEL) -> str:
+def quantile_by(series: str, *by: str, quantile: str = "p95", matchers: tuple[str, ...] = (q.SERVER,)) -> str:
     """Return a quantile over 5 minutes: of the slowest selected host, or of all hosts of the job together."""
     selected = q.highest(_of_hosts(f"model:{series}:{quantile}_5m", *matchers), *by)
     buckets = q.total(_of_job(f"{series}_bucket:rate5m", *matchers), *by, "le")
@@ -61,17 +61,18 @@ def quantile_by_model(series: str) -> q.Query:
 
 def mean_by_model(series: str) -> q.Query:
     """Return a query for the mean of a histogram by server and model."""
-    selected = q.highest(_of_hosts(f"model:{series}:mean_5m"), *MODELS)
-    count = q.total(_of_job(f"{series}_bucket:rate5m", *q.MODEL, 'le="+Inf"'), *MODELS)
-    return _of_models(_either(selected, q.ratio(q.total(_of_job(f"{series}_sum:rate5m"), *MODELS), f"({count} > 0)")))
+    selected = q.highest(_of_hosts(f"model:{series}:mean_5m", q.SERVER), *MODELS)
+    count = q.total(_of_job(f"{series}_bucket:rate5m", q.SERVER, 'le="+Inf"'), *MODELS)
+    seconds = q.total(_of_job(f"{series}_sum:rate5m", q.SERVER), *MODELS)
+    return _of_models(_either(selected, q.ratio(seconds, f"({count} > 0)")))
 
 
 def error_ratio_by_model() -> q.Query:
     """Return a query for the share of requests that failed, by server and model."""
 
-    def share(series: str, select: Callable[[str], str]) -> str:
+    def share(series: str, select: Callable[..., str]) -> str:
         failed, eligible = (
-            q.total(select(f"{series}requests_{kind}:rate5m"), *MODELS) for kind in ("failed", "eligible")
+            q.total(select(f"{series}requests_{kind}:rate5m", q.SERVER), *MODELS) for kind in ("failed", "eligible")
         )
         return q.ratio(failed, f"({eligible} > 0)")
 

@@ -24,6 +24,29 @@ def alerts_firing() -> stat.Panel:
     )
 
 
+def hosts_down() -> stat.Panel:
+    """Show the number of hosts that are down."""
+    return number(
+        "Hosts down",
+        "Hosts whose last scrape failed, or whose target went within the last day. Good: 0.",
+        now(q.hosts_down()),
+        unit=s.COUNT,
+        steps=s.ANY_IS_BAD,
+    )
+
+
+def data_age() -> stat.Panel:
+    """Show the age of the oldest data."""
+    return number(
+        "Data age",
+        "Time since the last scrape that succeeded, of the host for which that is longest. Good: less than two scrape "
+        "intervals.",
+        now(q.highest(q.age())),
+        unit=s.SECONDS,
+        steps=((None, s.GREEN), (35, s.AMBER), (120, s.RED)),
+    )
+
+
 def gpus() -> stat.Panel:
     """Show the number of GPUs."""
     return number(

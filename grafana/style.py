@@ -120,13 +120,15 @@ def fixed(color: str) -> dashboard.FieldColor:
     return dashboard.FieldColor().mode(models.FieldColorModeId.FIXED).fixed_color(color)
 
 
-def legend(kind: Literal["off", "names", "table"]) -> common.VizLegendOptions:
+def legend(
+    kind: Literal["off", "names", "table"], values: tuple[str, ...] = ("lastNotNull", "max")
+) -> common.VizLegendOptions:
     """Return a legend: none, only names, or a table sorted by value, the highest first."""
     modes = common_models.LegendDisplayMode
     built = common.VizLegendOptions().placement(common_models.LegendPlacement.BOTTOM).show_legend(kind != "off")
     if kind != "table":
         return built.display_mode(modes.LIST).calcs([])
-    return built.display_mode(modes.TABLE).calcs(["lastNotNull", "max"]).sort_by("Last *").sort_desc(True)
+    return built.display_mode(modes.TABLE).calcs(list(values)).sort_by("Last *").sort_desc(True)
 
 
 def all_values() -> common.VizTooltipOptions:
@@ -140,15 +142,9 @@ def last() -> common.ReduceDataOptions:
     return common.ReduceDataOptions().calcs(["lastNotNull"]).values(False)
 
 
-def color_of(name: str) -> list[models.DynamicConfigValue]:
-    """Return the properties of an override that sets the colour of a fixed name."""
-    return [models.DynamicConfigValue(id_val="color", value=fixed(NAMED[name]).build())]
-
-
-def shades_of(color: str) -> list[models.DynamicConfigValue]:
-    """Return the properties of an override that gives several series shades of a colour."""
-    shades = dashboard.FieldColor().mode(models.FieldColorModeId.SHADES).fixed_color(color)
-    return [models.DynamicConfigValue(id_val="color", value=shades.build())]
+def colored(color: str) -> list[models.DynamicConfigValue]:
+    """Return the properties of an override that sets a colour."""
+    return [models.DynamicConfigValue(id_val="color", value=fixed(color).build())]
 
 
 def below_zero() -> list[models.DynamicConfigValue]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 MAX_POINTS = 1000
 """About as many points as a panel of half a screen's width asks for."""
@@ -27,6 +27,7 @@ _STEPS = (
     (750, 600), (1050, 900), (1500, 1200), (2700, 1800), (5400, 3600), (9000, 7200), (16200, 10800), (32400, 21600),
     (86400, 43200), (math.inf, 86400),
 )  # fmt: skip
+QUERY_RESULT = re.compile(r"query_result\((.+)\)", re.DOTALL)
 _LABEL_VALUES = re.compile(r"label_values\((.+), *(\w+)\)")
 
 
@@ -45,6 +46,8 @@ class Question:
     """The panel's own shortest step, in seconds."""
     repeat: str = ""
     """The variable whose single values the panel's row is drawn for."""
+    regex: str = ""
+    """Takes a variable's value out of each line of a query's result."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +99,9 @@ def questions(board: Mapping[str, Any]) -> Iterator[Question]:
     title = board["title"]
     for variable in board["templating"]["list"]:
         if variable["type"] == "query":
-            yield Question(title, "variable", variable["name"], variable["query"]["query"])
-    for annotation in board["annotations"]["list"]:
+            regex = variable.get("regex", "").strip("/")
+            yield Question(title, "variable", variable["name"], variable["query"]["query"], regex=regex)
+    for annotation in board["annotations"].get("list", ()):
         if "expr" in annotation:
             least = float(annotation["step"].removesuffix("s"))
             points, named = ANNOTATION_POINTS, annotation["name"]
@@ -150,12 +154,23 @@ def ask(api: Prometheus, question: Question, view: View) -> list[Any]:
     """Return a question's answer: series, or a variable's values. ValueError when Prometheus refuses the query."""
     expr = filled(question, view)
     if question.kind == "variable":
+        if called := QUERY_RESULT.fullmatch(expr):
+            return [*_values(question.regex, api.vector(called[1], view.end))]
         return sorted(api.label_values(*label_values(expr), view.start, view.end))
     if question.instant:
         return api.vector(expr, view.end)
     interval = step(question, view)
     start, end = (at // interval * interval for at in (view.start, view.end))  # as Grafana does
     return api.matrix(expr, start, end, interval)
+
+
+def _values(regex: str, series: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """Return the values that Grafana takes out of its lines, one for each series of a result, in their order."""
+    for each in series:
+        labels = ",".join(f'{name}="{value}"' for name, value in each["metric"].items())
+        at, value = each["value"]
+        if found := re.search(regex, f"{{{labels}}} {value} {at * 1000:.0f}"):
+            yield found[1]
 
 
 def label_values(expr: str) -> tuple[str, str]:
@@ -194,9 +209,11 @@ def filled(question: Question, view: View) -> str:
             return values[name]
         if name == question.repeat and name in view.repeated:
             return _pattern([view.repeated[name]])
+        if found[3] == "raw":
+            return "".join(view.chosen[name])
         return _pattern(view.chosen.get(name, ()), ".*" if name == "cluster" else ".+")
 
-    return re.sub(r"\$(?:(\w+)|\{(\w+)\})", value, question.expr)
+    return re.sub(r"\$(?:(\w+)|\{(\w+)(?::(\w+))?\})", value, question.expr)
 
 
 def _pattern(values: Sequence[str], everything: str = ".+") -> str:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "grafana" / "dashboards"
 BOARDS: dict[str, dict[str, Any]] = {path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))}
-VIEW = query.View(start=1_000_000, end=1_000_000 + 3601, scrape_interval=60.75)
+VIEW = query.View(1_000_000, 1_000_000 + 3601, scrape_interval=60.75, chosen={"model": ["a model"]})
 """Gives macros recognisable values: $__rate_interval 243 s, $__range 3601 s."""
 RATE_INTERVAL, RANGE = "0:04:03", "1:00:01"
 
@@ -52,7 +52,8 @@ def parsed(question: Question) -> promql_parser.Expr:
     """Return a query's syntax tree; for a variable, that of the selector in label_values()."""
     expr = query.filled(question, VIEW)
     if question.kind == "variable":
-        expr = expr.removeprefix("label_values(").rpartition(",")[0]
+        called = query.QUERY_RESULT.fullmatch(expr)
+        expr = called[1] if called else expr.removeprefix("label_values(").rpartition(",")[0]
     return promql_parser.parse(expr)
 
 

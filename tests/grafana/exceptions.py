@@ -7,6 +7,10 @@ _RANGE = "counts what happened within the dashboard's whole time range ($__range
 WINDOWS = {
     ("Model host / Overview", "Total requests"): _RANGE,
     ("Model host / Overview", "Response time distribution"): _RANGE,
+    ("Model host / Overview", "Models"): _RANGE,
+    ("Model host / Overview", "model"): _RANGE,
+    ("Model host / Models", "All models"): _RANGE,
+    ("Model host / Models", "model"): _RANGE,
     ("Model host / Host", "OOM kills"): _RANGE,
     ("Model host / Model servers", "Preemptions"): _RANGE,
 }
@@ -52,8 +56,6 @@ _RECORDED = "shown as a share, through a recorded series"
 
 UNSHOWN = {
     "modelhost_demo": "for alerts and tables that must exclude simulated hosts",
-    "modelhost_slo_requests_total": _RECORDED,
-    "modelhost_slo_good_requests_total": _RECORDED,
     "modelhost_slo_objective_ratio": _RECORDED,
     "modelhost_goodput_requests_total": _RECORDED,
     "modelhost_goodput_good_requests_total": _RECORDED,
@@ -76,13 +78,19 @@ SHOWN_AS_THEY_ARE = {
 }
 """Counters of which a panel shows the value rather than a rate or an increase."""
 
-OF_PROMETHEUS = {"up", "ALERTS", "scrape_duration_seconds", "scrape_samples_scraped"}
+OF_PROMETHEUS = {"up", "ALERTS", "ALERTS_FOR_STATE", "scrape_duration_seconds", "scrape_samples_scraped"}
 """Series that Prometheus itself writes."""
 
 _H100 = "the simulated cards are H100"
 _LISTENERS = "counted by listeners, which a recorded host does not have"
 _ALONE = "a label that only targets of several clusters have"
+_NOTHING = "none in these 90 minutes; tests/grafana/test_events.py draws them"
 NO_DATA = {
+    **{
+        (f"Model host / {title}", name): _NOTHING
+        for title in ("Overview", "Models", "Host", "GPU", "Model servers", "Exporter")
+        for name in ("Exporter restarts", "Configuration reloads", "Host restarts", "GPU driver changes", "Alerts")
+    },
     **{
         (f"Model host / {title}", "cluster"): _ALONE
         for title in ("Overview", "Models", "Host", "GPU", "Model servers", "Exporter", "Fleet")

@@ -37,16 +37,14 @@ AT_ONCE = {
 """Queries that have data after a few scrapes of a demo, at any time of the day."""
 
 
-def rows(api: query.Prometheus, question: Question, board: dict[str, Any], view: View) -> Iterator[View]:
-    """Yield the view of each row of a question: one per value if its row is repeated."""
-    variable = next(
-        (each for each in query.questions(board) if (each.kind, each.where) == ("variable", question.repeat)), None
-    )
-    if variable is None:
+def each_model(api: query.Prometheus, question: Question, board: dict[str, Any], view: View) -> Iterator[View]:
+    """Yield the view for each model that can be selected, if a question depends on it."""
+    if "${model:raw}" not in question.expr:
         yield view
         return
+    (variable,) = (each for each in query.questions(board) if (each.kind, each.where) == ("variable", "model"))
     for value in query.ask(api, variable, view):
-        yield replace(view, repeated={question.repeat: value})
+        yield replace(view, chosen={**view.chosen, "model": [value]})
 
 
 def has_data(question: Question, answer: list[Any]) -> bool:
@@ -61,16 +59,14 @@ def has_data(question: Question, answer: list[Any]) -> bool:
 def test_every_query_has_data(board: dict[str, Any], past: Past) -> None:
     """No query of a panel, variable or annotation fails, and each shows something, but for those with a reason.
 
-    A repeated row needs data for at least one of its values, since not every engine reports everything.
+    What is about one model needs data for at least one of them, since not every engine reports everything.
     """
     view = query.opened(past.api, board, HOUR)
-    empty = {
-        question.where
-        for question in query.questions(board)
-        if not any(
-            has_data(question, query.ask(past.api, question, each)) for each in rows(past.api, question, board, view)
-        )
-    }
+    empty = set()
+    for question in query.questions(board):
+        views = each_model(past.api, question, board, view)
+        if not any(has_data(question, query.ask(past.api, question, each)) for each in views):
+            empty.add(question.where)
     assert empty == {where for title, where in NO_DATA if title == board["title"]}
 
 

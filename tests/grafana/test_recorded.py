@@ -68,7 +68,7 @@ def test_all_hosts_or_those_chosen(
     prometheus: asking.Prometheus, hosts: list[str], expected: list[float | None]
 ) -> None:
     """All queries the job's series; a selection the sum or maximum of its hosts; an unknown host has no data."""
-    view = View(BEGIN, BEGIN + 120, chosen={"instance": hosts})
+    view = View(BEGIN, BEGIN + 120, chosen={"instance": hosts, "model": ["tiny"]})
 
     def last(query: Query) -> float | None:
         answer = asking.ask(prometheus, Question("board", "panel", "panel A", query.expr), view)

@@ -61,26 +61,32 @@ def alertmanager(folder: Path) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def prometheus(folder: Path, exporter: str, alertmanager_port: int) -> Iterator[Server]:
-    """Start a Prometheus with the shipped settings and rules, but other ports and a rule evaluation every second."""
+def prometheus(
+    folder: Path, exporter: str, alertmanager_port: int, shell: Sequence[str | Path] = ()
+) -> Iterator[Server]:
+    """Start a Prometheus with the shipped settings and rules, but other ports and a rule evaluation every second.
+
+    With a shell it is started by container.sh, as in a container.
+    """
     port = free_port()
     copy = shutil.copytree(FOLDER, folder / "shipped")
-    settings = (copy / "prometheus.yml").read_text()
+    settings = copy / "prometheus.yml"
+    text = settings.read_text()
     for shipped, given in {
-        "127.0.0.1:8585": exporter,
-        "127.0.0.1:9090": f"127.0.0.1:{port}",
-        "127.0.0.1:9093": f"127.0.0.1:{alertmanager_port}",
+        '"127.0.0.1:8585"': f'"{exporter}"',
+        '"127.0.0.1:9090"': f'"127.0.0.1:{port}"',
+        '"127.0.0.1:9093"': f'"127.0.0.1:{alertmanager_port}"',
         "scrape_interval: 15s": "scrape_interval: 1s",
         "evaluation_interval: 15s": "evaluation_interval: 1s",
     }.items():
-        assert settings.count(shipped) == 1
-        settings = settings.replace(shipped, given)
-    (copy / "prometheus.yml").write_text(settings)
+        assert text.count(shipped) == 1
+        text = text.replace(shipped, given)
+    settings.write_text(text)
     shutil.copy(copy / "hosts.example.yml", copy / "hosts" / "mine.yml")
-    command = [
-        installed("prometheus"),
-        f"--config.file={copy / 'prometheus.yml'}",
-        f"--storage.tsdb.path={folder / 'data'}",
-    ]
-    with _serving(command, port) as server:
+    command: list[str | Path] = [installed("prometheus"), f"--config.file={settings}"]
+    if shell:
+        temporary = folder / "tmp"
+        temporary.mkdir()
+        command = ["env", f"TMPDIR={temporary}", *shell, copy / "container.sh", settings]
+    with _serving([*command, f"--storage.tsdb.path={folder / 'data'}"], port) as server:
         yield server

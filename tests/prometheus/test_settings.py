@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
+import socket
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,11 +14,9 @@ import yaml
 from tests.grafana.boards import BOARDS, queries, selectors
 from tests.prometheus.rules import ALERTS, FOLDER, RECORDED, read
 from tests.prometheus.servers import alertmanager, prometheus
-from tests.support.programs import wait_until
+from tests.support.programs import free_port, installed, wait_until
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.conftest import StartExporter
     from tests.prometheus.servers import Server
     from tools.dashboard_queries import Question
@@ -39,6 +40,15 @@ def test_the_demo_s_host_has_a_job_and_an_instance_of_its_own() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("name", "times"), [("prometheus.yml", 1), ("prometheus.live.yml", 1), ("prometheus.demo.yml", 0)]
+)
+def test_settings_have_the_comment_for_the_host_s_name(name: str, times: int) -> None:
+    """container.sh replaces it, except in the demo, whose host has a name of its own."""
+    (replaced,) = re.findall(r"sed \"s/([^/]+)/", (FOLDER / "container.sh").read_text())
+    assert (FOLDER / name).read_text().count(replaced) == times
+
+
 @pytest.mark.parametrize("name", ["prometheus.yml", "prometheus.live.yml"])
 def test_what_is_sent_to_a_long_term_store_is_enough(name: str) -> None:
     """The example, out of its comment, is valid and keeps every series that Fleet and panels of objectives query."""
@@ -47,7 +57,7 @@ def test_what_is_sent_to_a_long_term_store_is_enough(name: str) -> None:
     (relabelling,) = settings["remote_write"][0]["write_relabel_configs"]
     assert relabelling["action"] == "keep"
     queried = {one.metric for question in queries() if _is_kept(question) for one in selectors(question)}
-    assert {"modelhost_build_info", "job_model:slo_budget:ratio"} <= queried
+    assert {"modelhost_build_info", "modelhost_time_seconds", "job_model:slo_budget:ratio"} <= queried
     assert [metric for metric in sorted(queried) if not re.fullmatch(relabelling["regex"], metric)] == []
 
 
@@ -55,6 +65,21 @@ def _is_kept(question: Question) -> bool:
     """Return whether a question is one of Fleet, or of a panel of objectives over many hosts."""
     panels = re.compile(r"(SLO attainment|Budget burn over \d+ hours?|Goodput) \w")
     return question.board == BOARDS["fleet"]["title"] or bool(panels.fullmatch(question.where))
+
+
+SHELLS = [["sh"], *([[busybox, "sh"]] if (busybox := shutil.which("busybox")) else [])]
+"""The image of Prometheus has busybox's."""
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: Path(shell[0]).name)
+def test_in_a_container_the_exporter_has_the_host_s_name(shell: list[str], tmp_path: Path) -> None:
+    """The target on the loopback address only; hosts of a file keep theirs, and the rules are loaded."""
+    installed("prometheus")
+    with prometheus(tmp_path, f"127.0.0.1:{free_port()}", 9, shell=shell) as server:
+        wait_until(lambda: "gpu-1.example.com:8585" in _targets(server), "the hosts of a file are found")
+        names = {socket.gethostname(), f"127.0.0.1:{server.port}", "gpu-1.example.com:8585", "gpu-2.example.com:8585"}
+        assert set(_targets(server)) == names
+        assert len(_rules(server)) == len(ALERTS) + len(RECORDED)
 
 
 def _targets(server: Server) -> dict[str, str]:

@@ -56,10 +56,16 @@ def flag(service: dict[str, Any], name: str) -> str:
     return next(word.partition("=")[2] for word in words if word.startswith(f"{name}="))
 
 
+def settings_file(profile: str) -> Path:
+    """Return the path of a profile's Prometheus settings in the container, which is an argument of container.sh."""
+    path: str = named("prometheus", profile)["command"][0]
+    return Path(path)
+
+
 def prometheus_settings(profile: str) -> dict[str, Any]:
     """Return the settings of a profile's Prometheus."""
-    service = named("prometheus", profile)
-    settings: dict[str, Any] = yaml.safe_load(in_repository(service, flag(service, "--config.file")).read_text())
+    file = in_repository(named("prometheus", profile), str(settings_file(profile)))
+    settings: dict[str, Any] = yaml.safe_load(file.read_text())
     return settings
 
 
@@ -184,7 +190,7 @@ def test_grafana_knows_how_often_prometheus_scrapes(profile: str) -> None:
 def test_rules_are_where_prometheus_looks(profile: str) -> None:
     """The patterns in the settings find the rule files."""
     service = named("prometheus", profile)
-    folder = Path(flag(service, "--config.file")).parent
+    folder = settings_file(profile).parent
     for pattern in prometheus_settings(profile)["rule_files"]:
         found = in_repository(service, str(folder / pattern))
         assert sorted(path.name for path in found.parent.glob(found.name)) == ["alerts.yml", "recording.yml"]

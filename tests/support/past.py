@@ -71,7 +71,7 @@ def held(values: Iterable[tuple[float, str]]) -> Iterator[tuple[float, float]]:
 
 def record(folder: Path, scrapes: Iterable[bytes]) -> None:
     """Write the scrapes of that time, and the results of recording rules and alerts, for `serving`."""
-    _blocks(folder, scrapes)
+    blocks(folder, scrapes)
     times = (f"--start={START:.0f}", f"--end={START + SECONDS:.0f}", f"--eval-interval={INTERVAL}s")
     for _ in range(_DEPTH):
         with serving(folder) as server:
@@ -79,7 +79,7 @@ def record(folder: Path, scrapes: Iterable[bytes]) -> None:
             _create(*kind, FOLDER / "rules/recording.yml")
     with serving(folder) as server:
         fired = [sample.encode() for rule in ALERTS for sample in server.firing(rule)]
-    _blocks(folder, fired)
+    blocks(folder, fired)
 
 
 @contextlib.contextmanager
@@ -90,7 +90,8 @@ def recorded(folder: Path, scrapes: Iterable[bytes]) -> Iterator[Past]:
         yield server
 
 
-def _blocks(folder: Path, scrapes: Iterable[bytes]) -> None:
+def blocks(folder: Path, scrapes: Iterable[bytes]) -> None:
+    """Write samples with times, in OpenMetrics format, for `serving`."""
     scraped = folder / "scraped.om"
     with scraped.open("wb") as file:
         file.writelines(scrapes)
