@@ -30,17 +30,16 @@ REFRESHES = ["1s", "2s", "5s", "10s", "30s", "1m", "5m", "15m"]
 
 @dataclass(frozen=True)
 class Row:
-    """A titled row of panels; ``repeat`` is a variable for each value of which the row is repeated."""
+    """A titled row of panels."""
 
     title: str
     panels: tuple[Builder, ...]
-    repeat: str = ""
     collapsed: bool = False
 
 
-def row(title: str, *panels: Builder, repeat: str = "", collapsed: bool = False) -> Row:
+def row(title: str, *panels: Builder, collapsed: bool = False) -> Row:
     """Return a row with its panels in reading order."""
-    return Row(title, panels, repeat, collapsed)
+    return Row(title, panels, collapsed)
 
 
 @dataclass(frozen=True)
@@ -108,8 +107,6 @@ def _arrange(rows: Iterable[Row]) -> Iterator[models.Panel | models.RowPanel]:
         number += 1
         head = dashboard.Row(line.title).id(number).collapsed(line.collapsed)
         head.grid_pos(models.GridPos(x=0, y=top, w=COLUMNS, h=1))
-        if line.repeat:
-            head.repeat(line.repeat)
         placed, top = _place(line.panels, number, top + 1)
         number += len(placed)
         built = head.build()

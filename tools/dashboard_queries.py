@@ -44,8 +44,6 @@ class Question:
     points: int = MAX_POINTS
     least: float = 0
     """The panel's own shortest step, in seconds."""
-    repeat: str = ""
-    """The variable whose single values the panel's row is drawn for."""
     regex: str = ""
     """Takes a variable's value out of each line of a query's result."""
 
@@ -59,8 +57,6 @@ class View:
     scrape_interval: float = 15
     """The datasource's timeInterval, in seconds."""
     chosen: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    repeated: Mapping[str, str] = field(default_factory=dict)
-    """The value that a repeated row is drawn for, by its variable."""
 
 
 class Prometheus:
@@ -106,47 +102,40 @@ def questions(board: Mapping[str, Any]) -> Iterator[Question]:
             least = float(annotation["step"].removesuffix("s"))
             points, named = ANNOTATION_POINTS, annotation["name"]
             yield Question(title, "annotation", named, annotation["expr"], points=points, least=least)
-    for panel, repeat in panels(board):
-        yield from panel_questions(title, panel, repeat)
+    for panel in panels(board):
+        yield from panel_questions(title, panel)
 
 
-def panel_questions(board: str, panel: Mapping[str, Any], repeat: str = "") -> Iterator[Question]:
-    """Yield the queries of one panel of the dashboard with this title; ``repeat`` is as ``panels`` yields it."""
+def panel_questions(board: str, panel: Mapping[str, Any]) -> Iterator[Question]:
+    """Yield the queries of one panel of the dashboard with this title."""
     points = int(panel.get("maxDataPoints") or MAX_POINTS)
     least = float(panel.get("interval", "0s").removesuffix("s"))
     for target in panel.get("targets", ()):
         where = f"{panel['title']} {target['refId']}"
-        yield Question(board, "panel", where, target["expr"], bool(target.get("instant")), points, least, repeat)
+        yield Question(board, "panel", where, target["expr"], bool(target.get("instant")), points, least)
 
 
-def panels(board: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
-    """Yield every panel that is no row, collapsed ones too, with the variable that its row is repeated for."""
-    repeat = ""
+def panels(board: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield every panel that is no row, those of collapsed rows too."""
     for panel in board["panels"]:
         if panel["type"] == "row":
-            repeat = panel.get("repeat", "")
-            yield from ((inner, repeat) for inner in panel.get("panels", ()))
+            yield from panel.get("panels", ())
         else:
-            yield panel, repeat
+            yield panel
 
 
 def opened(api: Prometheus, board: Mapping[str, Any], view: View) -> View:
     """Return the view with what Grafana looks up when it opens a dashboard.
 
-    That is a value for each variable that has no All, and one for each repeated row: the first that there is.
+    That is a value for each variable that has no All: the first that there is.
     """
-    rows = {panel.get("repeat") for panel in board["panels"]}
     for question in questions(board):
         if question.kind != "variable" or question.where in view.chosen:
             continue
         variable = next(each for each in board["templating"]["list"] if each["name"] == question.where)
-        is_alone, is_row = not variable.get("includeAll"), question.where in rows
-        if is_alone or is_row:
+        if not variable.get("includeAll"):
             first = [str(value) for value in ask(api, question, view)[:1]]
-            if is_alone:
-                view = replace(view, chosen={**view.chosen, question.where: first})
-            if is_row and first and question.where not in view.repeated:
-                view = replace(view, repeated={**view.repeated, question.where: first[0]})
+            view = replace(view, chosen={**view.chosen, question.where: first})
     return view
 
 
@@ -207,8 +196,6 @@ def filled(question: Question, view: View) -> str:
         name = found[1] or found[2]
         if name in values:
             return values[name]
-        if name == question.repeat and name in view.repeated:
-            return _pattern([view.repeated[name]])
         if found[3] == "raw":
             return "".join(view.chosen[name])
         return _pattern(view.chosen.get(name, ()), ".*" if name == "cluster" else ".+")

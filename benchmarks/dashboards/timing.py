@@ -56,9 +56,9 @@ def panels_of(board: Mapping[str, Any]) -> Iterator[Panel]:
     for question in query.questions(board):
         if question.kind != "panel":
             yield Panel(f"{question.kind} {question.where}", (question,))
-    for panel, repeat in query.panels(board):
+    for panel in query.panels(board):
         points = int(panel.get("maxDataPoints") or panel["gridPos"]["w"] * _SCREEN_PIXELS / _SCREEN_COLUMNS)
-        asked = query.panel_questions(board["title"], panel, repeat)
+        asked = query.panel_questions(board["title"], panel)
         if questions := [replace(question, points=points) for question in asked]:
             yield Panel(panel["title"], questions)
 

@@ -99,6 +99,6 @@ def test_panels_have_unique_ids_and_positions(board: dict[str, Any]) -> None:
 @boards
 def test_lines_are_filled(board: dict[str, Any]) -> None:
     """Each line of panels fills the width."""
-    places = sorted((panel["gridPos"]["y"], panel["gridPos"]["w"]) for panel, _ in query.panels(board))
+    places = sorted((panel["gridPos"]["y"], panel["gridPos"]["w"]) for panel in query.panels(board))
     for top, line in itertools.groupby(places, key=lambda place: place[0]):
         assert sum(wide for _, wide in line) == 24, f"line {top}"

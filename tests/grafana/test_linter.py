@@ -25,7 +25,7 @@ boards = pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS.keys())
 
 def panels(board: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the panels of a dashboard that are no rows."""
-    return [panel for panel, _ in query.panels(board)]
+    return list(query.panels(board))
 
 
 def variable(board: dict[str, Any], name: str) -> dict[str, Any]:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def panels(*types: str) -> Iterator[dict[str, Any]]:
     """Yield the panels of all dashboards, or those of some types."""
     for board in BOARDS.values():
-        yield from (panel for panel, _ in query.panels(board) if not types or panel["type"] in types)
+        yield from (panel for panel in query.panels(board) if not types or panel["type"] in types)
 
 
 def test_state_timelines_have_the_colours_of_their_values() -> None:
@@ -185,7 +185,7 @@ def test_titles_are_whole(board: dict[str, Any]) -> None:
     """Each title fits beside the information icon in a window of 1280 pixels."""
     cut = {
         (panel["title"], panel["gridPos"]["w"], round(title_width(panel["title"])))
-        for panel, _ in query.panels(board)
+        for panel in query.panels(board)
         if title_width(panel["title"].replace("$model", 12 * "m")) > room_for_title(panel["gridPos"]["w"], 1280)
     }
     assert not cut
