@@ -145,6 +145,15 @@ def test_data_is_as_old_as_the_last_scrape_that_succeeded(api: Prometheus) -> No
     assert ages("twins") == {"east gpu-1": 5, "west gpu-1": 605}
 
 
+@pytest.mark.parametrize(
+    ("job", "live", "age"),
+    [("outage", 0, 1.5 * HOUR), ("renamed", 0.5, 4 * HOUR), ("twins", 0.5, 600), ("modelhost-old", 0, None)],
+)
+def test_the_overview_is_not_green_in_an_outage(api: Prometheus, job: str, live: float, age: float | None) -> None:
+    """Its share of hosts that are up has those that are gone, and the age is that of the oldest data."""
+    assert [number(api, "overview", panel, job) for panel in ("Live A", "Data age A")] == [live, age]
+
+
 def test_hosts_of_one_name_in_two_clusters_are_two(api: Prometheus) -> None:
     """Neither is hidden by the other: of the one that is down, the last requests are still recorded."""
     columns = shown_in_table(api, "twins")
