@@ -13,6 +13,17 @@ from grafana.board import Board, row
 from grafana.panels import NO_DATA, NO_GPU, NO_REQUESTS, Column, history, listing, number
 from grafana.queries import now
 
+WIDTHS = {
+    "Instance": 130,
+    "Cluster": 80,
+    "Last seen": 92,
+    "Alerts": 84,
+    "Memory": 76,
+    "GPU memory": 106,
+    "Hottest GPU": 106,
+    "Requests/s": 96,
+}
+"""Least widths of columns in pixels, for their headings: together with the others they fit a window of 1280."""
 WARM = ((None, s.GREEN), (80, s.AMBER), (90, s.RED))
 
 
@@ -106,7 +117,7 @@ def table() -> s.Builder:
         share("GPU", r.GPU, s.NONE),
         share("GPU memory", r.GPU_MEMORY, s.NONE),
         Column("Hottest GPU", s.CELSIUS, now(q.highest(q.select(r.GPU_TEMPERATURE), "instance")), WARM),
-        Column("Requests/s", s.REQUESTS, now(q.total(q.select(r.REQUESTS), "instance"))),
+        Column("Requests/s", s.COUNT, now(q.total(q.select(r.REQUESTS), "instance"))),
         Column("p95", s.SECONDS, now(q.highest(q.select(r.P95), "instance"))),
         Column("Errors", s.RATIO, now(q.highest(q.select(r.ERRORS), "instance")), s.FAILING),
         labels=("instance", "cluster"),
@@ -114,6 +125,8 @@ def table() -> s.Builder:
     )
     worst = (("Up", False), ("Alerts", True))
     listed.sort_by([common.TableSortByFieldState().display_name(name).desc(desc) for name, desc in worst])
+    for name, pixels in WIDTHS.items():
+        listed.override_by_name(name, [models.DynamicConfigValue(id_val="custom.minWidth", value=pixels)])
     red = {"type": "color-background", "mode": "basic", "applyToRow": True}
     return listed.override_by_name("Up", [models.DynamicConfigValue(id_val="custom.cellOptions", value=red)])
 
