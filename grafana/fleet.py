@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from grafana_foundation_sdk.builders import common
+from grafana_foundation_sdk.models import dashboard as models
+
+from grafana import alerts, stats
 from grafana import queries as q
 from grafana import recorded as r
-from grafana import stats
 from grafana import style as s
 from grafana.board import Board, row
 from grafana.panels import NO_DATA, NO_GPU, NO_REQUESTS, Column, history, listing, number
@@ -20,6 +23,7 @@ def board() -> Board:
         "Model host / Fleet",
         "All hosts in one table, with links to the Overview.",
         (
+            row("Hosts", alerts.lane(), table()),
             row(
                 "All hosts",
                 hosts_up(),
@@ -31,7 +35,6 @@ def board() -> Board:
                 tokens(),
                 power(),
             ),
-            row("Hosts", table()),
             row("Over time", *time_series()),
         ),
         since="now-6h",
@@ -84,26 +87,40 @@ def power() -> s.Builder:
 
 
 def table() -> s.Builder:
-    """Show every host in a line."""
-    overview = s.link("Open the Overview", "modelhost-overview", instance=s.field("Instance"))
-    return listing(
+    """Show every host in a line, the worst first."""
+    overview = s.link(
+        "Open the Overview", "modelhost-overview", cluster=s.field("Cluster"), instance=s.field("Instance")
+    )
+    listed = listing(
         "Hosts",
-        "One row per host, means of the last 5 minutes; click a name for its Overview. Good: green, and no alerts. "
-        "GPU columns are empty on hosts without a GPU, request columns on hosts without requests.",
-        Column("Up", s.YES_NO, now(q.live()), s.ALL_IS_WELL),
-        Column("CPU", s.RATIO, now(q.highest(q.select(r.CPU), "instance")), s.BUSY),
-        Column("Memory", s.RATIO, now(q.highest(q.select(r.MEMORY), "instance")), s.FULL),
-        Column("Fullest disk", s.RATIO, now(q.highest(q.select(r.FULLEST), "instance")), s.FULL),
-        Column("GPU", s.RATIO, now(q.highest(q.select(r.GPU), "instance")), s.NONE),
-        Column("GPU memory", s.RATIO, now(q.highest(q.select(r.GPU_MEMORY), "instance")), s.NONE),
-        Column("Hottest GPU", s.CELSIUS, now(q.highest(q.select(r.GPU_TEMPERATURE), "instance")), WARM),
-        Column("Requests/s", s.REQUESTS, now(q.total(q.select(r.REQUESTS), "instance")), s.NONE),
-        Column("p95", s.SECONDS, now(q.highest(q.select(r.P95), "instance")), s.NONE),
-        Column("Errors", s.RATIO, now(q.highest(q.select(r.ERRORS), "instance")), s.FAILING),
+        "One row per host, means of the last 5 minutes; click a name for its Overview. Hosts that are down come first, "
+        "then those with the most alerts; one whose target is gone stays for a day. Last seen: time since the last "
+        "scrape that succeeded. Good: no red row, and no alerts. GPU columns are empty on hosts without a GPU, request "
+        "columns on hosts without requests.",
+        Column("Up", s.COUNT, now(q.live()), texts={0: ("Down", s.RED), 1: ("Up", "transparent")}),
+        Column("Last seen", s.SECONDS, now(q.age())),
         Column("Alerts", s.COUNT, now(firing()), s.ANY_IS_BAD),
-        labels=("instance",),
+        share("CPU", r.CPU, s.BUSY),
+        share("Memory", r.MEMORY, s.FULL),
+        share("Disk", r.FULLEST, s.FULL),
+        share("GPU", r.GPU, s.NONE),
+        share("GPU memory", r.GPU_MEMORY, s.NONE),
+        Column("Hottest GPU", s.CELSIUS, now(q.highest(q.select(r.GPU_TEMPERATURE), "instance")), WARM),
+        Column("Requests/s", s.REQUESTS, now(q.total(q.select(r.REQUESTS), "instance"))),
+        Column("p95", s.SECONDS, now(q.highest(q.select(r.P95), "instance"))),
+        Column("Errors", s.RATIO, now(q.highest(q.select(r.ERRORS), "instance")), s.FAILING),
+        labels=("instance", "cluster"),
         links={"instance": overview},
     )
+    worst = (("Up", False), ("Alerts", True))
+    listed.sort_by([common.TableSortByFieldState().display_name(name).desc(desc) for name, desc in worst])
+    red = {"type": "color-background", "mode": "basic", "applyToRow": True}
+    return listed.override_by_name("Up", [models.DynamicConfigValue(id_val="custom.cellOptions", value=red)])
+
+
+def share(name: str, series: str, steps: s.Limits) -> Column:
+    """Return the column of a recorded share, a gauge."""
+    return Column(name, s.RATIO, now(q.highest(q.select(series), "instance")), steps, full=1)
 
 
 def time_series() -> tuple[s.Builder, ...]:

@@ -109,18 +109,20 @@ def per_request(
     return panel if any(_POLLED.search(query.expr) for query in queries) else panel.interval(SMOOTH)
 
 
-def limited(description: str, queries: tuple[Query, ...], *, lowest: bool = False) -> tuple[str, tuple[Query, ...]]:
-    """Limit the series that a fleet has any number of to 20 in all queries together, and say so in the description."""
+def limited(
+    description: str, queries: tuple[Query, ...], *, lowest: bool = False, most: int = DRAWN
+) -> tuple[str, tuple[Query, ...]]:
+    """Limit the series that a fleet has any number of, in all queries together, and say so in the description."""
     unbounded = [bool(_UNBOUNDED.search(query.legend)) for query in queries]
     if not any(unbounded):
         return description, queries
-    share = DRAWN // sum(unbounded)
+    share = most // sum(unbounded)
     drawn = tuple(
         replace(query, expr=q.top(share, query.expr, lowest=lowest)) if is_unbounded else query
         for query, is_unbounded in zip(queries, unbounded, strict=True)
     )
     which = "lowest" if lowest else "highest"
-    return f"{description} At most {DRAWN} lines: those with the {which} values in the time range.", drawn
+    return f"{description} At most {most} lines: those with the {which} values in the time range.", drawn
 
 
 def number(
@@ -184,13 +186,19 @@ def heat(title: str, description: str, query: Query, *, unit: str, empty: str = 
 
 
 def states(
-    title: str, description: str, *queries: Query, texts: Texts, empty: str = NO_DATA, lowest: bool = False
+    title: str,
+    description: str,
+    *queries: Query,
+    texts: Texts,
+    empty: str = NO_DATA,
+    lowest: bool = False,
+    most: int = DRAWN,
 ) -> statetimeline.Panel:
-    """Draw states over time as bands in the colours of ``texts``; of many, those with the highest or ``lowest`` value.
+    """Draw states over time as bands in the colours of ``texts``: at most so many, of the highest or ``lowest`` values.
 
     By thresholds Grafana would merge values by threshold and ignore the texts, with their colours.
     """
-    description, queries = limited(description, queries, lowest=lowest)
+    description, queries = limited(description, queries, lowest=lowest, most=most)
     panel = style.styled(statetimeline.Panel(), title, description, queries, unit=style.COUNT, empty=empty, texts=texts)
     panel.color_scheme(style.fixed(style.GREY)).merge_values(True)
     panel.show_value(common_models.VisibilityMode.NEVER).row_height(0.8).fill_opacity(80)

@@ -153,9 +153,13 @@ def below_zero() -> list[models.DynamicConfigValue]:
 
 
 def link(title: str, board: str, **variables: str) -> dict[str, str]:
-    """Return a link to another dashboard with the same data source and time, and the variables given."""
-    chosen = "".join(f"&var-{name}={value}" for name, value in variables.items())
-    return {"title": title, "url": f"/d/{board}?${{datasource:queryparam}}&${{__url_time_range}}{chosen}"}
+    """Return a link to another dashboard: same data source, time and hosts, except for the variables given."""
+    kept = (name for name in ("datasource", "cluster", "job", "instance") if name not in variables)
+    chosen = (
+        *(f"${{{name}:queryparam}}" for name in kept),
+        *(f"var-{name}={value}" for name, value in variables.items()),
+    )
+    return {"title": title, "url": f"/d/{board}?${{__url_time_range}}&{'&'.join(chosen)}"}
 
 
 def field(name: str) -> str:

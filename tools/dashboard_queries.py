@@ -205,7 +205,8 @@ def filled(question: Question, view: View) -> str:
 
 def _pattern(values: Sequence[str], everything: str = ".+") -> str:
     """Return what a variable becomes within a regular expression in PromQL's quotes; without a value that is All."""
-    escaped = [re.sub(r"([\\^$*+?.()|\[\]{}/])", r"\\\\\1", value) for value in values]
+    # as Grafana's data source: a backslash is four, and any other special character has two before it
+    escaped = [re.sub(r"([$^*{}\[\]'+?.()|])", r"\\\\\1", value.replace("\\", 4 * "\\")) for value in values]
     if not escaped:
         return everything
     return escaped[0] if len(escaped) == 1 else f"({'|'.join(escaped)})"

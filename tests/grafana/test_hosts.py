@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
+import re
+import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from grafana import queries as q
+from modelhost_exporter.demo.incidents import IncidentSchedule
 from tests.grafana.boards import BOARDS
 from tests.support import past
 from tools import dashboard_queries as query
+from tools import demo_history
 from tools.dashboard_queries import Question, View
 
 if TYPE_CHECKING:
@@ -53,13 +59,38 @@ def lines() -> Iterator[str]:
         target = f'cluster="{cluster}",instance="gpu-1",job="twins"'
         yield from host(target, HOUR, until)
         yield from sampled("instance:requests:rate5m", target, HOUR, until, 1 + bool(until))
+        for name in ("used", "total"):
+            yield from sampled(f"modelhost_memory_{name}_bytes", target, HOUR, 0, 1)
+
+
+HOSTS, LINES, SECONDS = 60, 20, 3
+LATER = re.compile(rb'cpu="(?![01]")|gpu="(?![01]")|link="(?!0")|le="(?!1"|1\.0"|10"|10\.0"|\+Inf")')
+"""In series of a host's third core, GPU, bucket and so on."""
+MANY = {"instance", "server", "model"}
+"""Labels of which a fleet has any number of values; lines without them are few, such as limits by type."""
+RECORDED = re.compile(r"instance:[\w:]+")
+
+
+def many() -> Iterator[bytes]:
+    """Yield five minutes of 60 hosts, each as the demo's but smaller, and what the rules record of each host."""
+    begin = NOW - 5 * MINUTE
+    pages = demo_history.scrapes(1, begin, 5 * MINUTE, MINUTE, models=2, schedule=IncidentSchedule())
+    kept = b"".join(line for page in pages for line in page.splitlines(keepends=True) if not LATER.search(line))
+    first = demo_history.instance(1).encode()
+    names = {name for question in query.questions(BOARDS["fleet"]) for name in RECORDED.findall(question.expr)}
+    for number in range(1, HOSTS + 1):
+        host = demo_history.instance(number)
+        yield kept.replace(first, host.encode())
+        for name in names:
+            target = f'instance="{host}",job="{demo_history.JOB}"'
+            yield from (line.encode() for line in sampled(name, target, 5 * MINUTE, 0, number / HOSTS))
 
 
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """Start a Prometheus that has them as its past."""
     folder = tmp_path_factory.mktemp("hosts")
-    past.blocks(folder, (line.encode() for line in lines()))
+    past.blocks(folder, itertools.chain((line.encode() for line in lines()), many()))
     with past.serving(folder) as server:
         yield server.api
 
@@ -112,3 +143,72 @@ def test_data_is_as_old_as_the_last_scrape_that_succeeded(api: Prometheus) -> No
     assert ages("outage") == {"a:8585": 1.5 * HOUR + 5, "b:8585": 1.5 * HOUR + 5}
     assert ages("renamed") == {"a:8585": 4 * HOUR + 5, "b:8585": 5}
     assert ages("twins") == {"east gpu-1": 5, "west gpu-1": 605}
+
+
+@pytest.mark.parametrize(
+    ("job", "live", "age"),
+    [("outage", 0, 1.5 * HOUR), ("renamed", 0.5, 4 * HOUR), ("twins", 0.5, 600), ("modelhost-old", 0, None)],
+)
+def test_the_overview_is_not_green_in_an_outage(api: Prometheus, job: str, live: float, age: float | None) -> None:
+    """Its share of hosts that are up has those that are gone, and the age is that of the oldest data."""
+    assert [number(api, "overview", panel, job) for panel in ("Live A", "Data age A")] == [live, age]
+
+
+def test_hosts_of_one_name_in_two_clusters_are_two(api: Prometheus) -> None:
+    """Neither is hidden by the other: of the one that is down, the last requests are still recorded."""
+    columns = shown_in_table(api, "twins")
+    assert columns["Up"] == {"east gpu-1": 1, "west gpu-1": 0}
+    assert columns["Requests/s"] == {"east gpu-1": 1}
+    assert columns["Last seen"] == {"east gpu-1": 0, "west gpu-1": 600}
+    assert len(shown(api, "overview", "Memory A", "twins")) == 2
+
+
+def test_a_host_that_is_down_is_a_row(api: Prometheus) -> None:
+    """Also when all hosts of its job are, with when it was seen and with its alerts."""
+    columns = shown_in_table(api, "outage")
+    assert columns["Up"] == {"a:8585": 0, "b:8585": 0}
+    assert columns["Last seen"] == {"a:8585": 1.5 * HOUR, "b:8585": 1.5 * HOUR}
+    assert columns["Alerts"] == {"a:8585": 1, "b:8585": 1}
+    assert columns["CPU"] == {}
+
+
+def shown_in_table(api: Prometheus, job: str) -> dict[str, dict[str, float]]:
+    """Return the columns of Fleet's table by their headings, with the value of each host of a job."""
+    (panel,) = (each for each in query.panels(BOARDS["fleet"]) if each["type"] == "table")
+    headings = panel["transformations"][1]["options"]["renameByName"]
+    return {
+        headings[f"Value #{target['refId']}"]: by_host(api, "fleet", f"{panel['title']} {target['refId']}", job)
+        for target in panel["targets"]
+    }
+
+
+def test_the_worst_host_comes_first_in_red() -> None:
+    """Rows are sorted by whether the host is up, then by its alerts; the row of one that is down is red."""
+    (panel,) = (each for each in query.panels(BOARDS["fleet"]) if each["type"] == "table")
+    assert panel["options"]["sortBy"] == [{"displayName": "Up", "desc": False}, {"displayName": "Alerts", "desc": True}]
+    properties = {
+        each["id"]: each["value"]
+        for override in panel["fieldConfig"]["overrides"]
+        if override["matcher"]["options"] == "Up"
+        for each in override["properties"]
+    }
+    assert properties["custom.cellOptions"] == {"type": "color-background", "mode": "basic", "applyToRow": True}
+    (mapping,) = properties["mappings"]
+    assert {value: result["color"] for value, result in mapping["options"].items()} == {"0": "red", "1": "transparent"}
+
+
+@pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS.keys())
+def test_sixty_hosts_are_a_few_lines_each_and_no_query_is_slow(api: Prometheus, board: dict[str, Any]) -> None:
+    """A graph or timeline draws at most 20 lines of hosts, in all queries together; a table has a row for each."""
+    opening = View(NOW - 3 * MINUTE, NOW, scrape_interval=MINUTE, chosen={"job": [demo_history.JOB]})
+    view = query.opened(api, board, opening)
+    drawn: Counter[str] = Counter()
+    for panel in query.panels(board):
+        for question in query.panel_questions(board["title"], panel):
+            began = time.monotonic()
+            series = query.ask(api, question, view)
+            assert time.monotonic() - began < SECONDS, question
+            if panel["type"] in ("timeseries", "state-timeline"):
+                drawn[panel["title"]] += sum(bool(MANY & each["metric"].keys()) for each in series)
+    assert drawn
+    assert {title: lines for title, lines in drawn.items() if lines > LINES} == {}
