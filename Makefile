@@ -1,6 +1,6 @@
 # Every target installs what it needs: a virtual environment in .venv, and, as root, Debian packages.
 .DEFAULT_GOAL := help
-.PHONY: release help run stack test check bench soak format constraints clean test-programs
+.PHONY: release pictures help run stack test check bench soak format constraints clean test-programs
 SHELL := /bin/sh
 
 BIN := .venv/bin
@@ -44,6 +44,10 @@ bench: .venv/dev.stamp ## measure speed and memory, side by side with node_expor
 	$(BIN)/python -m benchmarks.page
 	$(BIN)/python -m benchmarks.live
 	$(BIN)/python -m benchmarks.dashboards
+
+pictures: .venv/dev.stamp ## take pictures of the dashboards in a running Grafana (make pictures GRAFANA=http://127.0.0.1:3000)
+	@-.ci/need chromium chromium
+	@$(BIN)/python -m tools.pictures "$(GRAFANA)"
 
 soak: .venv/dev.stamp test-programs ## run the exporter under load and faults for 20 minutes; fails on growth (shorter: make soak ARGS="--minutes=3")
 	$(BIN)/python -m benchmarks.soak $(ARGS)

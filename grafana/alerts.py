@@ -9,6 +9,8 @@ from grafana.queries import Query
 
 _SEVERITIES = {"critical": 3, "warning": 2}
 _OTHERS = f'severity!~"{"|".join(_SEVERITIES)}"'
+_ROWS = {4: 6, 5: 9}
+"""How many rows are legible at a height."""
 _HOST = s.link(
     "Open the host",
     "modelhost-overview",
@@ -18,21 +20,19 @@ _HOST = s.link(
 _RULE = {"title": "Rule and runbook", "url": "/alerting/list?queryString=${__field.labels.alertname:percentencode}"}
 
 
-def lane() -> s.Builder:
-    """Draw one row per alert and host, while it fires, in the colour of its severity."""
-    return (
-        states(
-            "Alerts",
-            "Alerts of the selected hosts while they fire. Click one for its rule with the runbook, or for its host. "
-            "Good: none.",
-            Query(_severity(), "{{alertname}} {{instance}}"),
-            texts={1: ("info", s.BLUE), 2: ("warning", s.AMBER), 3: ("critical", s.RED)},
-            empty="No alert fires",
-        )
-        .override_by_regexp("/.*/", s.links(_RULE, _HOST))
-        .span(24)
-        .height(4)
+def lane(height: int = 5) -> s.Builder:
+    """Draw one row per alert and host, while it fires, in the colour of its severity: as many as are legible."""
+    rows = _ROWS[height]
+    panel = states(
+        "Alerts",
+        "Alerts of the selected hosts while they fire. Click one for its rule with the runbook, or for its host. "
+        "Good: none.",
+        Query(_severity(), "{{alertname}} {{instance}}"),
+        texts={1: ("info", s.BLUE), 2: ("warning", s.AMBER), 3: ("critical", s.RED)},
+        empty="No alert fires",
+        most=rows,
     )
+    return panel.override_by_regexp("/.*/", s.links(_RULE, _HOST)).span(24).height(height)
 
 
 def _severity() -> str:

@@ -23,7 +23,7 @@ def board() -> Board:
         (
             row(
                 "Now",
-                alerts.lane().span(12),
+                alerts.lane(4).span(12),
                 hosts_up(),
                 stats.data_age().span(3).height(4),
                 in_flight(),

@@ -30,8 +30,10 @@ FEWER = 120
 _UNBOUNDED = re.compile(r"\{\{(instance|server|upstream|model|gpu|cpu|device|mountpoint|sensor|process|collector)\}\}")
 """Legends of series that a fleet has any number of."""
 _POLLED = re.compile(r"(?:rate|increase)\(modelhost_(?:engine|model)_")
-_LABEL, _VALUE, _WIDE = 90, 70, {"model": 190, "name": 150, "instance": 120}
-"""The least widths of the columns of a table in pixels: of labels, of values, and of labels with long values."""
+_LABEL, _VALUE, _GAUGE = 90, 70, 110
+"""The least widths of the columns of a table in pixels: of labels, of values, and of gauges."""
+_WIDTHS = {"model": 190, "name": 150, "instance": 120, "upstream": 130, "version": 140, "gpu": 50, "xid": 50}
+"""The least widths of labels with values that are longer, or shorter."""
 _INITIALS = frozenset({"gpu", "mig", "uuid", "xid"})
 _LEAST_BYTES = 2**20
 """The end of an axis of bytes where all are 0, such as those of missing swap space; Grafana's would be 96."""
@@ -107,18 +109,20 @@ def per_request(
     return panel if any(_POLLED.search(query.expr) for query in queries) else panel.interval(SMOOTH)
 
 
-def limited(description: str, queries: tuple[Query, ...], *, lowest: bool = False) -> tuple[str, tuple[Query, ...]]:
-    """Limit the series that a fleet has any number of to 20 in all queries together, and say so in the description."""
+def limited(
+    description: str, queries: tuple[Query, ...], *, lowest: bool = False, most: int = DRAWN
+) -> tuple[str, tuple[Query, ...]]:
+    """Limit the series that a fleet has any number of, in all queries together, and say so in the description."""
     unbounded = [bool(_UNBOUNDED.search(query.legend)) for query in queries]
     if not any(unbounded):
         return description, queries
-    share = DRAWN // sum(unbounded)
+    share = most // sum(unbounded)
     drawn = tuple(
         replace(query, expr=q.top(share, query.expr, lowest=lowest)) if is_unbounded else query
         for query, is_unbounded in zip(queries, unbounded, strict=True)
     )
     which = "lowest" if lowest else "highest"
-    return f"{description} At most {DRAWN} lines: those with the {which} values in the time range.", drawn
+    return f"{description} At most {most} lines: those with the {which} values in the time range.", drawn
 
 
 def number(
@@ -182,13 +186,19 @@ def heat(title: str, description: str, query: Query, *, unit: str, empty: str = 
 
 
 def states(
-    title: str, description: str, *queries: Query, texts: Texts, empty: str = NO_DATA, lowest: bool = False
+    title: str,
+    description: str,
+    *queries: Query,
+    texts: Texts,
+    empty: str = NO_DATA,
+    lowest: bool = False,
+    most: int = DRAWN,
 ) -> statetimeline.Panel:
-    """Draw states over time as bands in the colours of ``texts``; of many, those with the highest or ``lowest`` value.
+    """Draw states over time as bands in the colours of ``texts``: at most so many, of the highest or ``lowest`` values.
 
     By thresholds Grafana would merge values by threshold and ignore the texts, with their colours.
     """
-    description, queries = limited(description, queries, lowest=lowest)
+    description, queries = limited(description, queries, lowest=lowest, most=most)
     panel = style.styled(statetimeline.Panel(), title, description, queries, unit=style.COUNT, empty=empty, texts=texts)
     panel.color_scheme(style.fixed(style.GREY)).merge_values(True)
     panel.show_value(common_models.VisibilityMode.NEVER).row_height(0.8).fill_opacity(80)
@@ -198,7 +208,10 @@ def states(
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table: heading, unit, query and thresholds; with ``full`` a gauge from 0 to that value."""
+    """A column of a table: heading, unit, query and thresholds; with ``full`` a gauge from 0 to that value.
+
+    ``least`` is the least width in pixels, where that of a value is too narrow for heading or texts.
+    """
 
     name: str
     unit: str
@@ -206,6 +219,7 @@ class Column:
     steps: Limits = style.NONE
     full: float | None = None
     texts: Texts | None = None
+    least: int = 0
 
 
 def listing(
@@ -235,7 +249,7 @@ def listing(
     arranged = {"renameByName": names, "indexByName": order, "excludeByName": hidden}
     panel.with_transformation(models.DataTransformerConfig(id_val="organize", options=arranged))
     for label in labels:
-        panel.override_by_name(heading(label), [*style.text(), _width(_WIDE.get(label, _LABEL))])
+        panel.override_by_name(heading(label), [*style.text(), _width(_WIDTHS.get(label, _LABEL))])
     for column in columns:
         panel.override_by_name(column.name, _properties(column))
     for name, link in (links or {}).items():
@@ -265,14 +279,16 @@ def _properties(column: Column) -> list[models.DynamicConfigValue]:
     properties = style.unit_of(column.unit)
     set_: dict[str, Any] = {}
     if column.steps != style.NONE:
-        set_ |= {"thresholds": style.limits(column.steps).build(), "custom.cellOptions": {"type": "color-text"}}
+        set_["thresholds"] = style.limits(column.steps).build()
+    if column.steps != style.NONE or column.texts:
+        set_["custom.cellOptions"] = {"type": "color-text"}
     if column.full is not None:
         set_ |= {"custom.cellOptions": {"type": "gauge", "mode": "basic"}, "min": 0, "max": column.full}
     if column.texts:
         set_["mappings"] = style.values(column.texts)
     return [
         *properties,
-        _width(_VALUE),
+        _width(column.least or (_VALUE if column.full is None else _GAUGE)),
         *(models.DynamicConfigValue(id_val=name, value=value) for name, value in set_.items()),
     ]
 

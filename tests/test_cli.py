@@ -162,7 +162,11 @@ def test_the_hosts_files_are_read_where_path_says(start_exporter: StartExporter,
         {
             "stat": "cpu  1 2 3 4 5 6 7 8 9 10\nbtime 1600000000\n",
             "filesystems": "\text4\n",
-            "self/mounts": f"/dev/a / ext4 rw 0 0\n/dev/b {tmp_path} ext4 ro 0 0\n/dev/b {tmp_path}/home ext4 rw 0 0\n",
+            "self/mountinfo": (
+                "50 1 8:1 / / rw - ext4 /dev/a rw\n"
+                f"51 50 8:2 / {tmp_path} ro - ext4 /dev/b ro\n"
+                f"52 50 8:3 / {tmp_path}/home ro - ext4 /dev/c rw\n"
+            ),
         },
     )
     exporter = start_exporter(
@@ -173,7 +177,7 @@ def test_the_hosts_files_are_read_where_path_says(start_exporter: StartExporter,
     assert page.one("modelhost_boot_time_seconds") == 1.6e9
     assert page.by("modelhost_filesystem_readonly", "device", "mountpoint") == {
         ("/dev/b", "/"): 1,
-        ("/dev/b", "/home"): 0,
+        ("/dev/c", "/home"): 0,
     }
 
 

@@ -16,7 +16,6 @@ from modelhost_exporter.collectors.filesystem import (
     FilesystemOptions,
     Space,
     create,
-    host_name,
     space,
 )
 from modelhost_exporter.config.duration import Seconds
@@ -146,23 +145,6 @@ def test_below_a_rootfs_the_host_s_names_count() -> None:
     ]
     assert mountpoints(measured(*partitions, rootfs="/host", query=query)) == ["/", "/home"]
     assert asked == ["/host", "/host/home"]
-
-
-@pytest.mark.parametrize(
-    ("mountpoint", "rootfs", "wanted"),
-    [
-        ("/", "", "/"),
-        ("/home", "", "/home"),
-        ("/host", "/host", "/"),
-        ("/host/a/host/b", "/host", "/a/host/b"),
-        ("/hostile", "/host", None),
-        ("/", "/host", None),
-        ("C:\\", "", "C:\\"),
-    ],
-)
-def test_host_name(mountpoint: str, rootfs: str, wanted: str | None) -> None:
-    """Only a leading prefix of whole path components is removed; without a prefix every name is unchanged."""
-    assert host_name(mountpoint, rootfs) == wanted
 
 
 def test_a_drive_of_windows() -> None:

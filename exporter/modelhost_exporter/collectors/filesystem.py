@@ -14,7 +14,7 @@ import psutil
 from modelhost_exporter.collector import Collector, CollectorContext, CollectorOptions, SimulatedHost, Unavailable
 from modelhost_exporter.config.duration import Seconds
 from modelhost_exporter.config.name_filter import NameFilter, all_but
-from modelhost_exporter.linux.mounts import Mounts
+from modelhost_exporter.linux.mounts import Mounts, host_name
 from modelhost_exporter.metrics.families import gauge
 from modelhost_exporter.parallel_reads import ParallelReads
 
@@ -42,7 +42,12 @@ _SPACE = {
     ),
     "files_free": gauge("filesystem_files_free", "Inodes that are free.", *_LABELS),
 }
-READONLY = gauge("filesystem_readonly", "1 when mounted read-only, else 0.", *_LABELS)
+READONLY = gauge(
+    "filesystem_readonly",
+    "1 when the host cannot write to the file system, else 0: mounted read-only, or after an error.",
+    *_LABELS,
+    note="A read-only mount of the exporter's own, as in a container, does not count.",
+)
 DEVICE_ERROR = gauge(
     "filesystem_device_error",
     "1 when the file system did not answer in time or returned an error, else 0.",
@@ -194,20 +199,10 @@ def _plausible(space: Space, field_name: str) -> int | None:
     return value if value is not None and whole is not None and 0 <= value <= whole else None
 
 
-def host_name(mountpoint: str, rootfs: str) -> str | None:
-    """Return a mount point's name on the host, given ``rootfs`` ('' for the root); None outside ``rootfs``."""
-    if not rootfs:  # also on Windows, where drives have no common root
-        return mountpoint
-    if mountpoint == rootfs:
-        return "/"
-    if mountpoint.startswith(f"{rootfs}/"):
-        return mountpoint.removeprefix(rootfs)
-    return None
-
-
 def create(options: FilesystemOptions, context: CollectorContext) -> Collector:
     """Build the file system collector."""
-    source = Mounts(context.paths.procfs, context.paths.sysfs) if sys.platform == "linux" else psutil
+    rootfs = context.paths.rootfs.as_posix().rstrip("/")
+    source = Mounts(context.paths.procfs, context.paths.sysfs, rootfs) if sys.platform == "linux" else psutil
     return FilesystemCollector(options, context.paths.rootfs, source, running=_RUNNING)
 
 
