@@ -27,6 +27,14 @@ def utilization() -> s.Builder:
     )
 
 
+def more() -> tuple[s.Builder, ...]:
+    """Draw what few people need."""
+    return (
+        *(tensor(), occupancy(), memory_active()),
+        *(video().span(12), memory_states().span(12)),
+    )
+
+
 def sm_active() -> s.Builder:
     """Draw the activity of streaming multiprocessors."""
     return ratio_graph(
@@ -96,13 +104,13 @@ def memory() -> s.Builder:
         unit=s.RATIO,
         empty=NO_GPU,
         max_=1,
-    )
+    ).span(12)
 
 
 def memory_by_server() -> s.Builder:
     """Draw memory by program."""
     return graph(
-        "Memory by model server",
+        "Memory by process",
         "Memory held by the processes of each configured model server, or by other programs. Good: only expected ones.",
         Query(
             q.total(q.select("modelhost_gpu_process_memory_bytes", CHOSEN), "instance", "process"),
@@ -111,7 +119,7 @@ def memory_by_server() -> s.Builder:
         unit=s.BYTES,
         empty="No GPU detected, or memory by process is not reported",
         stacked=True,
-    )
+    ).span(12)
 
 
 def memory_states() -> s.Builder:

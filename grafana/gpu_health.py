@@ -20,10 +20,22 @@ ACTIONS = {
 }
 
 
-def throttling() -> tuple[s.Builder, ...]:
-    """Draw throttling by reason."""
+def throttled() -> s.Builder:
+    """Draw the share of time throttled."""
+    seconds = q.highest(q.rate("modelhost_gpu_throttled_seconds_total", CHOSEN), *KEYS, "reason")
+    return graph(
+        "Time throttled",
+        "Share of time by reason, from the driver's counters, which include short events. Good: 0, except for "
+        "the power limit.",
+        Query(q.share(seconds), f"{LEGEND} {{{{reason}}}}"),
+        unit=s.RATIO,
+        empty=NOT_MEASURED,
+    )
+
+
+def more() -> tuple[s.Builder, ...]:
+    """Draw throttling by reason, and performance states."""
     reasons = q.highest(q.select("modelhost_gpu_throttled", CHOSEN), "reason")
-    seconds = q.highest(q.rate("modelhost_gpu_throttled_seconds_total", CHOSEN), "instance", "gpu", "reason")
     state = q.highest(q.select("modelhost_gpu_performance_state", CHOSEN), *KEYS)
     return (
         states(
@@ -33,22 +45,14 @@ def throttling() -> tuple[s.Builder, ...]:
             Query(reasons, "{{reason}}"),
             texts={0: ("no", s.GREEN), 1: ("throttled", s.RED)},
             empty=NOT_MEASURED,
-        ),
-        graph(
-            "Time throttled",
-            "Share of time by reason, from the driver's counters, which include short events. Good: 0, except for "
-            "the power limit.",
-            Query(q.share(seconds), f"{LEGEND} {{{{reason}}}}"),
-            unit=s.RATIO,
-            empty=NOT_MEASURED,
-        ).span(6),
+        ).span(16),
         graph(
             "Performance state",
             "0 is the fastest, 15 the slowest. Good: 0 to 2 while requests run.",
             Query(state, LEGEND),
             unit=s.COUNT,
             empty=NOT_MEASURED,
-        ).span(6),
+        ),
     )
 
 
@@ -81,11 +85,6 @@ def links() -> tuple[s.Builder, ...]:
     )
 
 
-def errors() -> tuple[s.Builder, ...]:
-    """Show memory errors, XIDs and the recovery action."""
-    return (ecc().span(12), xids().span(12), recovery(), xid_list(), memory_health())
-
-
 def ecc() -> s.Builder:
     """Draw memory errors."""
     found = q.total(q.increase("modelhost_gpu_ecc_errors_total", CHOSEN), *KEYS, "type")
@@ -98,17 +97,6 @@ def ecc() -> s.Builder:
     )
 
 
-def xids() -> s.Builder:
-    """Draw XIDs."""
-    return graph(
-        "XID errors",
-        "Errors reported by the driver, by XID. Good: none; 13, 31 and 43 are usually faults of a program.",
-        Query(q.total(q.increase("modelhost_gpu_xid_errors_total", CHOSEN), *KEYS, "xid"), f"{LEGEND} XID {{{{xid}}}}"),
-        unit=s.COUNT,
-        empty="No XID errors yet",
-    )
-
-
 def recovery() -> s.Builder:
     """Draw the action that the driver requests."""
     return states(
@@ -117,7 +105,7 @@ def recovery() -> s.Builder:
         Query(q.highest(q.select("modelhost_gpu_recovery_action", CHOSEN), *KEYS), LEGEND),
         texts=ACTIONS,
         empty=NOT_MEASURED,
-    )
+    ).span(8)
 
 
 def memory_health() -> s.Builder:
@@ -146,25 +134,27 @@ def memory_health() -> s.Builder:
             labels=KEYS,
             empty=NOT_MEASURED,
         )
-        .span(8)
+        .span(16)
         .height(8)
     )
 
 
-def xid_list() -> s.Builder:
+def xids() -> s.Builder:
     """List the XIDs reported so far."""
-    since = f"time() - {q.highest(q.select('modelhost_gpu_xid_last_timestamp_seconds', CHOSEN), *KEYS, 'xid')}"
-    monitored = q.highest(q.select("modelhost_gpu_xid_monitored", CHOSEN), *KEYS)
+    keys = (*KEYS, "xid")
+    since = f"time() - {q.highest(q.select('modelhost_gpu_xid_last_timestamp_seconds', CHOSEN), *keys)}"
     return (
         listing(
-            "XID errors, last seen",
-            "Time since each XID was last reported, and whether the GPU is monitored for them. Good: monitored, "
-            "and none.",
-            Column("Ago", "dtdurations", now(since), s.NONE),
-            Column("Monitored", s.YES_NO, now(monitored), s.ALL_IS_WELL),
-            labels=(*KEYS, "xid"),
-            empty="No GPU detected, or no XID reported",
+            "XID errors",
+            "Errors that the driver reported since the exporter started, by code. Good: none; 13, 31 and 43 are "
+            "usually faults of a program.",
+            Column("Times", s.COUNT, now(q.total(q.select("modelhost_gpu_xid_errors_total", CHOSEN), *keys))),
+            Column("Ago", "dtdurations", now(since), least=105),
+            labels=keys,
+            empty="No XID errors",
+            first="Ago",
+            lowest=True,
         )
-        .span(12)
+        .span(8)
         .height(8)
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from grafana import gpu_queries
 from grafana import queries as q
 from grafana import style as s
 from grafana.gpu_queries import CHOSEN, KEYS, LEGEND, NOT_MEASURED, gauge, rate
@@ -9,13 +10,17 @@ from grafana.panels import graph
 from grafana.queries import Query
 
 
+def more() -> tuple[s.Builder, ...]:
+    """Draw power, temperatures, clocks and fans."""
+    return (power(), energy(), temperature(), clocks(), fans())
+
+
 def power() -> s.Builder:
-    """Draw power beside its limit."""
+    """Draw power."""
     return graph(
-        "Power against limit",
-        "Power of each board, and its limit. Good: below the limit; at the limit the clocks are reduced.",
+        "Power",
+        "Power of each board. Good: below the limit; at the limit the clocks are reduced.",
         gauge("power_watts"),
-        gauge("power_limit_watts", f"limit {LEGEND}"),
         unit=s.WATTS,
         empty=NOT_MEASURED,
     )
@@ -23,11 +28,10 @@ def power() -> s.Builder:
 
 def power_share() -> s.Builder:
     """Draw power as a share of the limit."""
-    share = q.ratio(gauge("power_watts").expr, gauge("power_limit_watts").expr)
     return graph(
         "Share of the power limit",
-        "Power as a share of the limit. Good: below 95 %.",
-        Query(share, LEGEND),
+        "Power as a share of the limit. Good: below 95 %; at the limit the clocks are reduced.",
+        Query(gpu_queries.power_share(), LEGEND),
         unit=s.RATIO,
         empty=NOT_MEASURED,
     )
@@ -56,14 +60,15 @@ def temperature() -> s.Builder:
     )
 
 
-def limits() -> s.Builder:
+def margin() -> s.Builder:
     """Draw the temperature margin until slowdown."""
     return graph(
         "Degrees until slowdown",
-        "Temperature margin of each GPU until slowdown (Ada, Hopper and later). Good: above 10 °C.",
-        gauge("temperature_margin_celsius"),
+        "Temperature margin of each GPU, of the sensor that is nearest to its limit. Good: above 10 °C.",
+        Query(gpu_queries.margin(), LEGEND),
         unit=s.CELSIUS,
         empty=NOT_MEASURED,
+        lowest=True,
     )
 
 

@@ -30,8 +30,10 @@ FEWER = 120
 _UNBOUNDED = re.compile(r"\{\{(instance|server|upstream|model|gpu|cpu|device|mountpoint|sensor|process|collector)\}\}")
 """Legends of series that a fleet has any number of."""
 _POLLED = re.compile(r"(?:rate|increase)\(modelhost_(?:engine|model)_")
-_LABEL, _VALUE, _WIDE = 90, 70, {"model": 190, "name": 150, "instance": 120}
-"""The least widths of the columns of a table in pixels: of labels, of values, and of labels with long values."""
+_LABEL, _VALUE, _GAUGE = 90, 70, 110
+"""The least widths of the columns of a table in pixels: of labels, of values, and of gauges."""
+_WIDTHS = {"model": 190, "name": 150, "instance": 120, "upstream": 130, "version": 140, "gpu": 50, "xid": 50}
+"""The least widths of labels with values that are longer, or shorter."""
 _INITIALS = frozenset({"gpu", "mig", "uuid", "xid"})
 _LEAST_BYTES = 2**20
 """The end of an axis of bytes where all are 0, such as those of missing swap space; Grafana's would be 96."""
@@ -206,7 +208,10 @@ def states(
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table: heading, unit, query and thresholds; with ``full`` a gauge from 0 to that value."""
+    """A column of a table: heading, unit, query and thresholds; with ``full`` a gauge from 0 to that value.
+
+    ``least`` is the least width in pixels, where that of a value is too narrow for heading or texts.
+    """
 
     name: str
     unit: str
@@ -214,6 +219,7 @@ class Column:
     steps: Limits = style.NONE
     full: float | None = None
     texts: Texts | None = None
+    least: int = 0
 
 
 def listing(
@@ -243,7 +249,7 @@ def listing(
     arranged = {"renameByName": names, "indexByName": order, "excludeByName": hidden}
     panel.with_transformation(models.DataTransformerConfig(id_val="organize", options=arranged))
     for label in labels:
-        panel.override_by_name(heading(label), [*style.text(), _width(_WIDE.get(label, _LABEL))])
+        panel.override_by_name(heading(label), [*style.text(), _width(_WIDTHS.get(label, _LABEL))])
     for column in columns:
         panel.override_by_name(column.name, _properties(column))
     for name, link in (links or {}).items():
@@ -273,14 +279,16 @@ def _properties(column: Column) -> list[models.DynamicConfigValue]:
     properties = style.unit_of(column.unit)
     set_: dict[str, Any] = {}
     if column.steps != style.NONE:
-        set_ |= {"thresholds": style.limits(column.steps).build(), "custom.cellOptions": {"type": "color-text"}}
+        set_["thresholds"] = style.limits(column.steps).build()
+    if column.steps != style.NONE or column.texts:
+        set_["custom.cellOptions"] = {"type": "color-text"}
     if column.full is not None:
         set_ |= {"custom.cellOptions": {"type": "gauge", "mode": "basic"}, "min": 0, "max": column.full}
     if column.texts:
         set_["mappings"] = style.values(column.texts)
     return [
         *properties,
-        _width(_VALUE),
+        _width(column.least or (_VALUE if column.full is None else _GAUGE)),
         *(models.DynamicConfigValue(id_val=name, value=value) for name, value in set_.items()),
     ]
 

@@ -13,6 +13,7 @@ WINDOWS = {
     ("Model host / Models", "model"): _RANGE,
     ("Model host / Host", "OOM kills"): _RANGE,
     ("Model host / Model servers", "Preemptions"): _RANGE,
+    ("Model host / GPU", "GPUs"): _RANGE,
 }
 """Panels whose rate() or increase() has another window than $__rate_interval."""
 
@@ -77,6 +78,7 @@ UNSHOWN = {
 
 SHOWN_AS_THEY_ARE = {
     "modelhost_gpu_remapped_rows_total": "spare rows that the card has used up over its life",
+    "modelhost_gpu_xid_errors_total": "few, and each series starts at 1, of which a rate knows nothing",
 }
 """Counters of which a panel shows the value rather than a rate or an increase."""
 
@@ -100,7 +102,7 @@ NO_DATA = {
     ("Model host / Exporter", "Connections closed for a limit A"): _LISTENERS,
     ("Model host / Exporter", "Connections closed for a limit B"): _LISTENERS,
     ("Model host / Exporter", "Shortages of file descriptors A"): _LISTENERS,
-    ("Model host / GPU", "Cards C"): f"{_H100}: memory of their own, none shared with the host",
+    ("Model host / GPU", "Cards B"): f"{_H100}: memory of their own, none shared with the host",
     ("Model host / GPU", "Fans A"): f"{_H100}: cooled by the server's fans",
     ("Model host / GPU", "Memory repairs F"): f"{_H100}: they remap rows; older cards retire pages",
     ("Model host / GPU", "Memory repairs G"): f"{_H100}: they remap rows; older cards retire pages",

@@ -31,7 +31,7 @@ AT_ONCE = {
     "Model host / Overview": ("Live A", "CPU A", "Memory A", "GPU A", "Network A", "Requests/s A", "Total requests A"),
     "Model host / Models": ("In flight and queue A", "Outcomes A"),  # its first model may fail: no tokens then
     "Model host / Model servers": ("Servers up A", "Running A", "KV cache in use A"),
-    "Model host / GPU": ("GPUs A", "Memory in use A", "Power against limit A"),
+    "Model host / GPU": ("GPUs A", "Memory in use A", "Share of the power limit A"),
     "Model host / Fleet": ("Hosts A", "Hosts B", "Hosts C"),
 }
 """Queries that have data after a few scrapes of a demo, at any time of the day."""
