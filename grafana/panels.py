@@ -32,7 +32,17 @@ _UNBOUNDED = re.compile(r"\{\{(instance|server|upstream|model|gpu|cpu|device|mou
 _POLLED = re.compile(r"(?:rate|increase)\(modelhost_(?:engine|model)_")
 _LABEL, _VALUE, _GAUGE = 90, 70, 110
 """The least widths of the columns of a table in pixels: of labels, of values, and of gauges."""
-_WIDTHS = {"model": 190, "name": 150, "instance": 120, "upstream": 130, "version": 140, "gpu": 50, "xid": 50}
+_WIDTHS = {
+    "instance": 120,
+    "model": 270,
+    "name": 150,
+    "upstream": 130,
+    "version": 140,
+    "quantization": 105,
+    "mountpoint": 105,
+    "gpu": 50,
+    "xid": 50,
+}
 """The least widths of labels with values that are longer, or shorter."""
 _INITIALS = frozenset({"gpu", "mig", "uuid", "xid"})
 _LEAST_BYTES = 2**20

@@ -11,8 +11,8 @@ WINDOWS = {
     ("Model host / Overview", "model"): _RANGE,
     ("Model host / Models", "All models"): _RANGE,
     ("Model host / Models", "model"): _RANGE,
-    ("Model host / Host", "OOM kills"): _RANGE,
-    ("Model host / Model servers", "Preemptions"): _RANGE,
+    ("Model host / Host", "Hosts"): _RANGE,
+    ("Model host / Model servers", "Servers"): _RANGE,
     ("Model host / GPU", "GPUs"): _RANGE,
 }
 """Panels whose rate() or increase() has another window than $__rate_interval."""

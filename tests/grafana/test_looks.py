@@ -230,3 +230,26 @@ def test_a_gpu_at_work_is_not_red() -> None:
             steps = panel["fieldConfig"]["defaults"].get("thresholds", {}).get("steps", [])
             if busy and panel["type"] != "table":
                 assert not {step["color"] for step in steps} & {"red", "orange"}, panel["title"]
+
+
+@pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS.keys())
+def test_an_opened_board_is_light(board: dict[str, Any]) -> None:
+    """Before a closed row is opened, a dashboard has at most 45 panels and 60 queries."""
+    loaded = [panel for panel in board["panels"] if panel["type"] != "row"]
+    assert len(loaded) <= 45
+    assert sum(len(panel["targets"]) for panel in loaded) <= 60
+
+
+@pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS.keys())
+def test_the_first_table_is_at_the_top_and_fits(board: dict[str, Any]) -> None:
+    """Its subject at a glance, with links: it begins on the first screen, and its columns fit into 1366 pixels."""
+    first = next(panel for panel in board["panels"] if panel["type"] == "table")
+    assert first["gridPos"]["y"] <= 12
+    assert first["gridPos"]["w"] == 24
+    widths = {
+        override["matcher"]["options"]: each["value"]
+        for override in first["fieldConfig"]["overrides"]
+        for each in override["properties"]
+        if each["id"] == "custom.minWidth"
+    }
+    assert sum(widths.values()) <= 1366 - 16 - 32, widths
