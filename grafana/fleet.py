@@ -13,6 +13,8 @@ from grafana.board import Board, row
 from grafana.panels import NO_DATA, NO_GPU, NO_REQUESTS, Column, history, listing, number
 from grafana.queries import now
 
+NARROW = 75
+"""Least widths of columns in pixels: those of all columns together fit a window of 1280."""
 WARM = ((None, s.GREEN), (80, s.AMBER), (90, s.RED))
 
 
@@ -98,15 +100,15 @@ def table() -> s.Builder:
         "scrape that succeeded. Good: no red row, and no alerts. GPU columns are empty on hosts without a GPU, request "
         "columns on hosts without requests.",
         Column("Up", s.COUNT, now(q.live()), texts={0: ("Down", s.RED), 1: ("Up", "transparent")}),
-        Column("Last seen", s.SECONDS, now(q.age())),
-        Column("Alerts", s.COUNT, now(firing()), s.ANY_IS_BAD),
+        Column("Last seen", s.SECONDS, now(q.age()), least=92),
+        Column("Alerts", s.COUNT, now(firing()), s.ANY_IS_BAD, least=84),
         share("CPU", r.CPU, s.BUSY),
         share("Memory", r.MEMORY, s.FULL),
         share("Disk", r.FULLEST, s.FULL),
         share("GPU", r.GPU, s.NONE),
         share("VRAM", r.GPU_MEMORY, s.NONE),
         Column("Hottest", s.CELSIUS, now(q.highest(q.select(r.GPU_TEMPERATURE), "instance")), WARM),
-        Column("Requests/s", s.COUNT, now(q.total(q.select(r.REQUESTS), "instance"))),
+        Column("Requests/s", s.COUNT, now(q.total(q.select(r.REQUESTS), "instance")), least=96),
         Column("p95", s.SECONDS, now(q.highest(q.select(r.P95), "instance"))),
         Column("Errors", s.RATIO, now(q.highest(q.select(r.ERRORS), "instance")), s.FAILING),
         labels=("instance", "cluster"),
@@ -120,7 +122,7 @@ def table() -> s.Builder:
 
 def share(name: str, series: str, steps: s.Limits) -> Column:
     """Return the column of a recorded share, a gauge."""
-    return Column(name, s.RATIO, now(q.highest(q.select(series), "instance")), steps, full=1)
+    return Column(name, s.RATIO, now(q.highest(q.select(series), "instance")), steps, full=1, least=NARROW)
 
 
 def time_series() -> tuple[s.Builder, ...]:

@@ -58,12 +58,11 @@ def gpu() -> timeseries.Panel:
 def network() -> timeseries.Panel:
     """Draw the network."""
     received, sent = (
-        q.total(q.rate(f"modelhost_network_{way}_bytes_total", 'device!="lo"'), "instance")
-        for way in ("receive", "transmit")
+        q.total(q.rate(f"modelhost_host_network_{way}_bytes_total"), "instance") for way in ("receive", "transmit")
     )
     panel = graph(
         "Network",
-        "Bytes per second of all interfaces but loopback; sent bytes below zero. Good: well below the link speed.",
+        "Bytes per second of all physical interfaces; sent bytes below zero. Good: well below the link speed.",
         Query(received, "in {{instance}}"),
         Query(sent, "out {{instance}}"),
         unit=s.BYTES_PER_SECOND,

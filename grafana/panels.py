@@ -67,9 +67,8 @@ def graph(
     if any(_POLLED.search(query.expr) for query in queries):
         panel.interval(POLLED)
     kind = _legend(queries)
-    panel.legend(style.legend(kind)).tooltip(style.all_values()).line_width(0 if stacked else 1).fill_opacity(
-        _fill(queries, stacked)
-    )
+    panel.legend(style.legend(kind)).tooltip(style.all_values())
+    panel.line_width(0 if stacked else 1).fill_opacity(_fill(queries, stacked))
     panel.show_points(common_models.VisibilityMode.NEVER).color_scheme(_palette())
     for name in (query.legend for query in queries if query.legend in style.NAMED):
         panel.override_by_name(name, style.colored(style.NAMED[name]))

@@ -27,7 +27,7 @@ def with_disks(*names: str, counts: Any = None) -> SimpleNamespace:
 def test_units(tmp_path: Path) -> None:
     """Bytes are bytes, operations are counted, and milliseconds become seconds."""
     read = readings(DiskCollector(DEFAULT, Disks(write(tmp_path, FILES) / "proc", tmp_path / "sys")).collect())
-    assert {name: value["sda",] for name, value in read.items()} == {
+    assert {name: value["sda",] for name, value in read.items() if not name.startswith("host_")} == {
         "disk_read_bytes_total": 7168,
         "disk_written_bytes_total": 9216,
         "disk_reads_completed_total": 7,
@@ -37,6 +37,18 @@ def test_units(tmp_path: Path) -> None:
         "disk_io_time_seconds_total": 3.5,
         "disk_io_time_weighted_seconds_total": 4.5,
     }
+
+
+def test_bytes_of_the_host() -> None:
+    """Bytes of the physical disks are summed from 0 on, those that are not selected included."""
+    counts = {name: DiskCounts() for name in ("sda", "sdb", "dm-0")}
+    source = psutil_double(disk_io_counters=lambda **_: counts)
+    subject = DiskCollector(NameFilter(include=re.compile("sda")), source, lambda _names, _selected: ["sda", "sdb"])
+    read = readings(subject.collect())
+    assert (read["host_disk_read_bytes_total"], read["host_disk_written_bytes_total"]) == ({(): 0}, {(): 0})
+    counts.update({name: DiskCounts(read_bytes=7178, write_bytes=9316) for name in counts})
+    read = readings(subject.collect())
+    assert (read["host_disk_read_bytes_total"], read["host_disk_written_bytes_total"]) == ({(): 20}, {(): 200})
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,10 @@ from tests.support.machine import NicCounts, NicState, psutil_double
 from tests.support.readings import readings
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
     from types import SimpleNamespace
+
+    from tests.support.readings import Readings
 
 DEFAULT = NetworkOptions().devices
 
@@ -28,7 +31,7 @@ def with_interfaces(*names: str, states: dict[str, Any] | None = None) -> Simple
 def test_counters_state_and_speed() -> None:
     """Each of psutil's counters has its family; the speed is in bytes per second, not megabits."""
     read = readings(NetworkCollector(DEFAULT, with_interfaces("eth0")).collect())
-    assert {name: value["eth0",] for name, value in read.items()} == {
+    assert {name: value["eth0",] for name, value in read.items() if not name.startswith("host_")} == {
         "network_transmit_bytes_total": 1,
         "network_receive_bytes_total": 2,
         "network_transmit_packets_total": 3,
@@ -42,8 +45,43 @@ def test_counters_state_and_speed() -> None:
     }
 
 
+def of_host(read: Readings) -> list[float]:
+    """Return the bytes that the host has received and sent."""
+    return [*read["host_network_receive_bytes_total"].values(), *read["host_network_transmit_bytes_total"].values()]
+
+
+def test_bytes_of_the_host() -> None:
+    """Bytes of the physical interfaces are summed from 0 on, those that are not selected included."""
+    counts = {"eth0": NicCounts(), "eth1": NicCounts(), "bond0": NicCounts()}
+    given: list[tuple[list[str], list[str]]] = []
+
+    def carriers(names: Iterable[str], selected: Collection[str]) -> list[str]:
+        given.append((list(names), list(selected)))
+        return ["eth0", "eth1"]
+
+    source = psutil_double(net_io_counters=lambda **_: counts)
+    subject = NetworkCollector(NameFilter(include=re.compile("eth0")), source, lambda _: {}, carriers)
+    assert of_host(readings(subject.collect())) == [0, 0]
+    counts.update({name: NicCounts(bytes_recv=102, bytes_sent=11) for name in counts})
+    assert of_host(readings(subject.collect())) == [200, 20]
+    assert given[0] == (["eth0", "eth1", "bond0"], ["eth0"])
+
+
 @pytest.mark.parametrize(
-    "name", ["eth0", "enp3s0f1np1", "wlan0", "wlp2s0", "ib0", "bond0", "en0", "eno1", "br0", "eth0.100"]
+    ("names", "counted"),
+    [(("eth0", "en1", "lo0", "bond0", "eth0.100", "bridge1"), 2), (("bond0", "lo"), 1), (("lo",), 0)],
+)
+def test_bytes_of_the_host_by_name(names: tuple[str, ...], counted: int) -> None:
+    """On other systems than Linux names tell what is above others; such an interface counts where no other is."""
+    counts = dict.fromkeys(names, NicCounts(bytes_recv=0))
+    subject = NetworkCollector(NameFilter(), psutil_double(net_io_counters=lambda **_: counts))
+    list(subject.collect())
+    counts.update(dict.fromkeys(names, NicCounts(bytes_recv=1)))
+    assert of_host(readings(subject.collect()))[0] == counted
+
+
+@pytest.mark.parametrize(
+    "name", ["eth0", "enp3s0f1np1", "wlan0", "wlp2s0", "ib0", "bond0", "en0", "eno1", "br0", "br-ace", "eth0.100"]
 )
 def test_real_interfaces_are_measured_by_default(name: str) -> None:
     """What carries the machine's traffic is measured."""
@@ -66,6 +104,7 @@ def test_real_interfaces_are_measured_by_default(name: str) -> None:
             "lxc0a1b",
             "kube-ipvs0",
         ),
+        *("nerdctl0", "fwbr100i0", "fwln100i0", "fwpr100p0", "tap100i0"),
         *("dummy0", "ifb1", "sit0", "tunl0", "vxlan.calico", "awdl0", "bonding_masters"),
     ],
 )
@@ -80,7 +119,7 @@ def test_include_picks_what_the_default_leaves_out() -> None:
     """With lo included, lo is measured and nothing else."""
     chosen = NameFilter(include=re.compile("lo"))
     read = readings(NetworkCollector(chosen, with_interfaces("lo", "eth0")).collect())
-    assert all(set(series) == {("lo",)} for series in read.values())
+    assert all(set(series) == {("lo",)} for name, series in read.items() if not name.startswith("host_"))
 
 
 def test_a_link_that_is_down() -> None:

@@ -13,6 +13,7 @@ import pytest
 from grafana import queries as q
 from modelhost_exporter.demo.incidents import IncidentSchedule
 from tests.grafana.boards import BOARDS
+from tests.grafana.text_width import room_for_title, title_width
 from tests.support import past
 from tools import dashboard_queries as query
 from tools import demo_history
@@ -186,15 +187,40 @@ def test_the_worst_host_comes_first_in_red() -> None:
     """Rows are sorted by whether the host is up, then by its alerts; the row of one that is down is red."""
     (panel,) = (each for each in query.panels(BOARDS["fleet"]) if each["type"] == "table")
     assert panel["options"]["sortBy"] == [{"displayName": "Up", "desc": False}, {"displayName": "Alerts", "desc": True}]
-    properties = {
-        each["id"]: each["value"]
-        for override in panel["fieldConfig"]["overrides"]
-        if override["matcher"]["options"] == "Up"
-        for each in override["properties"]
-    }
+    properties = properties_of(panel, "Up")
     assert properties["custom.cellOptions"] == {"type": "color-background", "mode": "basic", "applyToRow": True}
     (mapping,) = properties["mappings"]
     assert {value: result["color"] for value, result in mapping["options"].items()} == {"0": "red", "1": "transparent"}
+
+
+def properties_of(panel: dict[str, Any], column: str) -> dict[str, Any]:
+    """Return the properties of the overrides of a column."""
+    overrides = [each for each in panel["fieldConfig"]["overrides"] if each["matcher"]["options"] == column]
+    return {each["id"]: each["value"] for override in overrides for each in override["properties"]}
+
+
+def test_shares_of_a_host_are_gauges_and_its_name_a_link() -> None:
+    """From 0 to 1; a GPU at work is not red. The link has the cluster, which hosts of one name differ in."""
+    (panel,) = (each for each in query.panels(BOARDS["fleet"]) if each["type"] == "table")
+    for name in ("CPU", "Memory", "Disk", "GPU", "GPU memory"):
+        found = properties_of(panel, name)
+        assert found["custom.cellOptions"] == {"type": "gauge", "mode": "basic"}
+        assert (found["min"], found["max"]) == (0, 1)
+        assert ("thresholds" in found) != name.startswith("GPU")
+    (link,) = properties_of(panel, "Instance")["links"]
+    for name in ("cluster", "instance"):
+        assert f'var-{name}=${{__data.fields["{name.title()}"]:percentencode}}' in link["url"]
+
+
+def test_headings_of_the_table_are_whole() -> None:
+    """Each fits its column's least width, with the arrow of one that is sorted by; all fit a window of 1280 pixels."""
+    (panel,) = (each for each in query.panels(BOARDS["fleet"]) if each["type"] == "table")
+    headings = panel["transformations"][1]["options"]["renameByName"].values()
+    widths = {heading: properties_of(panel, heading)["custom.minWidth"] for heading in headings}
+    arrows = {each["displayName"]: 20 for each in panel["options"]["sortBy"]}
+    cut = {name for name, width in widths.items() if title_width(name) + 2 * 8 + arrows.get(name, 0) > width}
+    assert not cut
+    assert sum(widths.values()) <= room_for_title(24, 1280)
 
 
 @pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS.keys())

@@ -78,3 +78,28 @@ def test_this_machine() -> None:
     if Path("/proc/diskstats").exists():
         theirs = psutil.disk_io_counters(perdisk=True, nowrap=False) or {}
         assert Disks(Path("/proc"), Path("/sys")).disk_io_counters(perdisk=True, nowrap=False).keys() == theirs.keys()
+
+
+def machine(tmp_path: Path, *hardware: str, above: dict[str, str]) -> Disks:
+    """Return the disks below a /sys/block with these, and with devices that are above others."""
+    for name in hardware:
+        write(tmp_path / "block" / name.replace("/", "!"), {"device/model": "x"})
+    for name, below in above.items():
+        (tmp_path / "block" / name / "slaves").mkdir(parents=True)
+        if below:
+            (tmp_path / "block" / name / "slaves" / below).symlink_to(f"../../{below}")
+    return Disks(tmp_path, tmp_path)
+
+
+def test_hardware_transfers_each_byte_once(tmp_path: Path) -> None:
+    """LVM on LUKS on RAID, partitions, loop devices and RAM disks are not counted beside the disks."""
+    above = {"md127": "sda1", "dm-0": "md127", "dm-1": "dm-0", "zd0": "", "loop0": "", "zram0": "", "nbd0": ""}
+    subject = machine(tmp_path, "sda", "nvme0n1", "cciss/c0d0", above=above)
+    names = ["sda", "sda1", "nvme0n1", "nvme0n1p1", "cciss/c0d0", *above]
+    assert subject.carriers(names, names) == ["sda", "nvme0n1", "cciss/c0d0"]
+
+
+def test_without_hardware_what_is_based_on_no_other_is_counted(tmp_path: Path) -> None:
+    """A machine whose root is a network block device has the selected ones that are above no other."""
+    subject = machine(tmp_path, above={"nbd0": "", "dm-0": "nbd0", "loop0": ""})
+    assert subject.carriers(["nbd0", "dm-0", "loop0"], ["nbd0", "dm-0"]) == ["nbd0"]

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,12 +11,17 @@ import psutil
 import pytest
 
 from modelhost_exporter.linux.interfaces import Interfaces, Link, NicCounts, parse_dev
+from tests.faults.mount_namespace import CANNOT_MOUNT
+from tests.linux import network_of_a_host
 from tests.support.machine import write
+from tests.support.programs import installed, missing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 LONG = 20.0
+HARDWARE = {"device/vendor": "0x15b3", "type": "1", "ifindex": "2", "iflink": "2"}
+VIRTUAL = {"type": "1", "ifindex": "3", "iflink": "3"}
 HEADER = "Inter-|   Receive                   |  Transmit\n face |bytes    packets errs drop …|bytes …\n"
 ETH0 = "  eth0: 1 2 3 4 0 0 0 0 5 6 7 8 0 0 0 0"
 ODD = [
@@ -111,3 +118,91 @@ def test_the_same_as_psutil() -> None:
     assert {name: (link.isup, max(0, link.speed)) for name, link in ours.items()} == {
         name: (stats.isup, stats.speed) for name, stats in theirs.items()
     }
+
+
+def machine(tmp_path: Path, interfaces: Mapping[str, Mapping[str, str]], masters: Mapping[str, str]) -> Interfaces:
+    """Return the interfaces with these files below /sys/class/net, and the links that the kernel makes to a master."""
+    folder = tmp_path / "class/net"
+    for name, files in interfaces.items():
+        write(folder / name, files)
+    for lower, master in masters.items():
+        (folder / lower / "master").symlink_to(f"../{master}")
+        (folder / lower / f"upper_{master}").symlink_to(f"../{master}")
+        (folder / master / f"lower_{lower}").symlink_to(f"../{lower}")
+    return Interfaces(tmp_path, tmp_path, LONG)
+
+
+@pytest.mark.parametrize(
+    ("interfaces", "masters", "expected"),
+    [
+        (
+            {"enp1s0f0": HARDWARE, "enp1s0f1": HARDWARE, "bond0": {**VIRTUAL, "bonding/mode": "802.3ad 4"}}
+            | {"bond0.100": {**VIRTUAL, "iflink": "4"}, "lan": {**VIRTUAL, "bridge/bridge_id": "8000"}},
+            {"enp1s0f0": "bond0", "enp1s0f1": "bond0", "bond0": "bond0.100", "bond0.100": "lan"},
+            ["enp1s0f0", "enp1s0f1"],
+        ),
+        (
+            {"eno1": HARDWARE, "vmbr0": {**VIRTUAL, "bridge/x": ""}, "fwbr100i0": {**VIRTUAL, "bridge/x": ""}}
+            | {"tap100i0": {**VIRTUAL, "tun_flags": "0x1002"}, "fwln100i0": VIRTUAL, "fwpr100p0": VIRTUAL},
+            {"eno1": "vmbr0", "fwpr100p0": "vmbr0", "tap100i0": "fwbr100i0", "fwln100i0": "fwbr100i0"},
+            ["eno1"],
+        ),
+        (
+            {"wlp2s0": HARDWARE, "wg0": {**VIRTUAL, "type": "65534"}, "br-ace": {**VIRTUAL, "bridge/x": ""}},
+            {},
+            ["wlp2s0"],
+        ),
+        ({"eth0": HARDWARE, "enP1p0s2": HARDWARE}, {"enP1p0s2": "eth0"}, ["eth0"]),
+        ({"ib0": {**HARDWARE, "type": "32"}, "ib0.8001": {**HARDWARE, "iflink": "7"}}, {}, ["ib0"]),
+        (
+            {"eth0": HARDWARE, "lan1": {**HARDWARE, "ifindex": "5"}, "br0": {**VIRTUAL, "bridge/x": ""}},
+            {"lan1": "br0"},
+            ["eth0"],
+        ),
+    ],
+    ids=["bond, VLAN, bridge", "Proxmox", "wireless", "Hyper-V with a virtual function", "InfiniBand", "switch chip"],
+)
+def test_hardware_carries_each_byte_once(
+    interfaces: Mapping[str, Mapping[str, str]], masters: Mapping[str, str], expected: list[str], tmp_path: Path
+) -> None:
+    """What is above a physical interface, or a part of one, is not counted beside it, whatever its name is."""
+    subject = machine(tmp_path, {"lo": {**VIRTUAL, "type": "772"}, **interfaces}, masters)
+    assert subject.carriers(["lo", *interfaces], ["lo", *interfaces]) == expected
+
+
+def test_a_container_has_the_interfaces_that_are_there(tmp_path: Path) -> None:
+    """Without hardware, selected interfaces that are neither loopback, tunnels nor above others are counted."""
+    interfaces = {
+        "lo": {**VIRTUAL, "type": "772"},
+        "eth0": {**VIRTUAL, "iflink": "41"},
+        "eth1": {**VIRTUAL, "iflink": "43"},
+        "eth0.7": VIRTUAL,
+        "vethab": VIRTUAL,
+        "docker0": {**VIRTUAL, "bridge/bridge_id": "8000"},
+        "office": {**VIRTUAL, "type": "65534", "tun_flags": "0x1001"},
+        "home": {**VIRTUAL, "type": "65534"},
+    }
+    subject = machine(tmp_path, interfaces, {"eth0": "eth0.7", "vethab": "docker0"})
+    selected = [name for name in interfaces if name not in ("vethab", "docker0")]
+    assert subject.carriers(interfaces, selected) == ["eth0", "eth1"]
+
+
+def test_without_sysfs_the_selected_interfaces_are_counted(tmp_path: Path) -> None:
+    """Where /sys is not mounted, nothing is known of an interface."""
+    assert Interfaces(tmp_path, tmp_path).carriers(["lo", "eth0"], ["eth0"]) == ["eth0"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
+def test_frames_through_a_real_bridge_are_counted_once(tmp_path: Path) -> None:
+    """Frames that arrive at a member of a bridge are bytes of both, and count once for the host."""
+    command = [installed("unshare"), "--net", "--mount", sys.executable, network_of_a_host.__file__, str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if CANNOT_MOUNT in done.stdout or "unshare failed" in done.stderr:
+        missing("network namespaces need root")
+    rose = json.loads(done.stdout)
+    sent = network_of_a_host.FRAMES * network_of_a_host.BYTES
+    assert rose["network_receive_bytes_total"]["eth0"] == sent
+    assert rose["network_receive_bytes_total"]["lan"] > sent * 0.9  # without the frames' headers
+    assert rose["network_receive_bytes_total"]["macvlan0"] > sent * 0.9
+    assert rose["host_network_receive_bytes_total"] == {"": sent}

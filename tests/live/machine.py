@@ -62,10 +62,10 @@ class Machine:
         for mode, value in seconds.items():
             self.set("cpu_seconds_total", value, cpu=cpu, mode=mode)
 
-    def traffic(self, device: str, received: float, sent: float) -> None:
-        """Set the bytes of a network interface."""
-        self.set("network_receive_bytes_total", received, device=device)
-        self.set("network_transmit_bytes_total", sent, device=device)
+    def traffic(self, received: float, sent: float) -> None:
+        """Set the bytes of the physical network interfaces."""
+        self.set("host_network_receive_bytes_total", received)
+        self.set("host_network_transmit_bytes_total", sent)
 
     def gpu(self, index: str, **numbers: float) -> None:
         """Add a GPU that responds."""

@@ -84,7 +84,7 @@ def test_all_series_come_from_the_message() -> None:
     history = History(60, 2)
     for moment in range(3):
         machine.cpu("0", user=moment, idle=moment)
-        machine.traffic("eth0", 20.0 * moment, 40.0 * moment)
+        machine.traffic(20.0 * moment, 40.0 * moment)
         machine.request(seconds=0.3)
         message = machine.read()
         history.add(machine.wall, cast("LiveMessage", message))

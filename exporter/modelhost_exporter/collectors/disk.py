@@ -12,9 +12,10 @@ from modelhost_exporter.collector import Collector, CollectorContext, CollectorO
 from modelhost_exporter.config.name_filter import NameFilter, all_but
 from modelhost_exporter.linux.disks import Disks
 from modelhost_exporter.metrics.families import counter
+from modelhost_exporter.metrics.summed_counters import SummedFamilies
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from prometheus_client.metrics_core import Metric
 
@@ -61,7 +62,15 @@ _COUNTERS = {
         1e-3,
     ),
 }
-FAMILIES = tuple(family for family, _ in _COUNTERS.values())
+_NOTE = (
+    "Independent of the option `devices`. LVM, LUKS and RAID are not counted beside the disks below them; a mirror "
+    "writes each byte to every one of its disks. Starts at 0."
+)
+_HOST = {
+    "read_bytes": counter("host_disk_read_bytes", "Bytes read from all physical disks together.", note=_NOTE),
+    "write_bytes": counter("host_disk_written_bytes", "Bytes written to all physical disks together.", note=_NOTE),
+}
+FAMILIES = (*(family for family, _ in _COUNTERS.values()), *_HOST.values())
 
 _NO_DEVICES = "no disk device is selected"
 
@@ -79,12 +88,26 @@ class DiskOptions(CollectorOptions):
 OPTIONS = DiskOptions
 
 
-class DiskCollector:
-    """Disk counters of the selected devices, as far as the platform has them."""
+def _all_selected(_names: Iterable[str], selected: Collection[str]) -> Collection[str]:
+    return selected
 
-    def __init__(self, devices: NameFilter, source: Any = psutil) -> None:
+
+class DiskCollector:
+    """Disk counters of the selected devices, as far as the platform has them, and the bytes of all physical ones.
+
+    ``carriers`` returns the latter, given all devices and the selected ones; by default the selected ones.
+    """
+
+    def __init__(
+        self,
+        devices: NameFilter,
+        source: Any = psutil,
+        carriers: Callable[[Iterable[str], Collection[str]], Collection[str]] = _all_selected,
+    ) -> None:
         self._devices = devices
         self._source = source
+        self._carriers = carriers
+        self._of_host = SummedFamilies(_HOST)
 
     def collect(self) -> Iterator[Metric]:
         """Yield the counters of each device; Unavailable when none is selected."""
@@ -98,12 +121,15 @@ class DiskCollector:
         for source_field, (family, unit) in _COUNTERS.items():
             values = ((name, getattr(counts, source_field, None)) for name, counts in disks.items())
             yield from family.by(((name,), None if value is None else value * unit) for name, value in values)
+        yield from self._of_host.of({name: read_all[name] for name in self._carriers(read_all, disks)})
 
 
 def create(options: DiskOptions, context: CollectorContext) -> Collector:
     """Build the disk collector."""
-    source = Disks(context.paths.procfs, context.paths.sysfs) if sys.platform == "linux" else psutil
-    return DiskCollector(options.devices, source)
+    if sys.platform != "linux":
+        return DiskCollector(options.devices)
+    disks = Disks(context.paths.procfs, context.paths.sysfs)
+    return DiskCollector(options.devices, disks, disks.carriers)
 
 
 def create_simulated(options: DiskOptions, _context: CollectorContext, host: SimulatedHost) -> Collector:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -19,9 +20,10 @@ from modelhost_exporter.collector import (
 from modelhost_exporter.config.name_filter import NameFilter, all_but
 from modelhost_exporter.linux.interfaces import Interfaces
 from modelhost_exporter.metrics.families import counter, gauge
+from modelhost_exporter.metrics.summed_counters import SummedFamilies
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from prometheus_client.metrics_core import Metric
 
@@ -45,21 +47,34 @@ SPEED = gauge(
     "device",
     note="Absent where the driver does not report it.",
 )
-FAMILIES = (*_COUNTERS.values(), UP, SPEED)
+_NOTE = (
+    "Independent of the option `devices`. A bond, bridge or VLAN is not counted beside the interfaces below it; in a "
+    "container without hardware those that it has are counted. Starts at 0."
+)
+_HOST = {
+    "bytes_recv": counter(
+        "host_network_receive_bytes", "Bytes received by all physical interfaces together.", note=_NOTE
+    ),
+    "bytes_sent": counter("host_network_transmit_bytes", "Bytes sent by all physical interfaces together.", note=_NOTE),
+}
+FAMILIES = (*_COUNTERS.values(), UP, SPEED, *_HOST.values())
 
 _BYTES_PER_MEGABIT = 1e6 / 8
 _VIRTUAL = (
     r"lo\d*",
     r"veth.*",
     r"(docker|lxdbr|incusbr|ovs-system)\d*",
-    r"podman\d+",
-    r"br-[0-9a-f]+",
+    r"(podman|nerdctl)\d+",
+    r"br-[0-9a-f]{12}",
+    r"(fwbr|fwln|fwpr|tap)\d+[ip]\d+",
     r"virbr\d+.*",
     r"(vnet|tap|tun|tailscale|utun|gif|stf|awdl|llw|anpi|ap)\d+",
     r"(wg|zt)[0-9a-z-]*",
     r"(cni|flannel|cali|cilium|lxc|kube|nodelocaldns|weave|vxlan|geneve).*",
     r"(dummy|ifb|bonding_masters|sit|gre|gretap|erspan|ip6tnl|ip6gre|tunl|ip_vti|ip6_vti|teql)\d*",
 )
+_LOOPBACK = re.compile(r"lo\d*|Loopback.*")
+_STACKED = re.compile(r"(bond|team|br|vmbr|bridge|vlan|macvlan|ipvlan)\d+|.+\.\d+")
 
 
 @dataclass(frozen=True)
@@ -73,10 +88,17 @@ class NetworkOptions(CollectorOptions):
 OPTIONS = NetworkOptions
 
 
+def _by_name(_names: Iterable[str], selected: Collection[str]) -> Collection[str]:
+    """Return the selected interfaces without those that are above others, judged by their names."""
+    names = [name for name in selected if not _LOOPBACK.fullmatch(name)]
+    return [name for name in names if not _STACKED.fullmatch(name)] or names
+
+
 class NetworkCollector:
-    """Traffic counters, state and link speed of the selected interfaces.
+    """Traffic counters, state and link speed of the selected interfaces, and the bytes of all physical ones.
 
     ``links`` returns states by interface; by default psutil's, which holds the interpreter while it calls the driver.
+    ``carriers`` returns the physical interfaces, given all and the selected ones; by default the names decide.
     """
 
     def __init__(
@@ -84,10 +106,13 @@ class NetworkCollector:
         devices: NameFilter,
         source: Any = psutil,
         links: Callable[[Collection[str]], Mapping[str, Any]] | None = None,
+        carriers: Callable[[Iterable[str], Collection[str]], Collection[str]] = _by_name,
     ) -> None:
         self._devices = devices
         self._source = source
         self._links = links or self._links_of_source
+        self._carriers = carriers
+        self._of_host = SummedFamilies(_HOST)
 
     def collect(self) -> Iterator[Metric]:
         """Yield counters, state and speed of each interface; Unavailable when none is selected."""
@@ -95,7 +120,11 @@ class NetworkCollector:
         interfaces = {name: counts for name, counts in read_all.items() if self._devices.keeps(name)}
         if not interfaces:
             raise Unavailable("no network interface is selected")
-        yield from parts(lambda: _traffic(interfaces), lambda: self._states(list(interfaces)))
+        yield from parts(
+            lambda: _traffic(interfaces),
+            lambda: self._states(list(interfaces)),
+            lambda: self._of_host.of({name: read_all[name] for name in self._carriers(read_all, interfaces)}),
+        )
 
     def _states(self, names: Collection[str]) -> Iterator[Metric]:
         links = self._links(names)
@@ -118,12 +147,10 @@ def bytes_per_second(megabits: int) -> float | None:
 
 def create(options: NetworkOptions, context: CollectorContext) -> Collector:
     """Build the network collector."""
+    if sys.platform != "linux":
+        return NetworkCollector(options.devices)
     interfaces = Interfaces(context.paths.procfs, context.paths.sysfs)
-    return (
-        NetworkCollector(options.devices, interfaces, interfaces.links)
-        if sys.platform == "linux"
-        else NetworkCollector(options.devices)
-    )
+    return NetworkCollector(options.devices, interfaces, interfaces.links, interfaces.carriers)
 
 
 def create_simulated(options: NetworkOptions, _context: CollectorContext, host: SimulatedHost) -> Collector:

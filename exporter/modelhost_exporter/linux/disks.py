@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from modelhost_exporter.collector import Unavailable
-from modelhost_exporter.linux.kernel_files import count, each_line, read, read_if_possible
+from modelhost_exporter.linux.kernel_files import count, each_line, is_present, read, read_if_possible
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
     from pathlib import Path
 
 _SECTOR_BYTES = 512  # whatever the device's own size; source: Linux Documentation/block/stat.rst
@@ -45,6 +46,19 @@ class Disks:
             if not stats:
                 raise
         return parse_diskstats("\n".join(f"0 0 {name} {text}" for name, text in stats.items() if text))
+
+    def carriers(self, names: Iterable[str], selected: Collection[str]) -> list[str]:
+        """Return the disks that together transfer each byte once: the hardware among all ``names``.
+
+        Where there is none (a network block device), those of ``selected`` that are based on no other one, as LVM, LUKS
+        and RAID are.
+        """
+        return [name for name in names if is_present(self._folder(name) / "device")] or [
+            name for name in selected if not any((self._folder(name) / "slaves").glob("*"))
+        ]
+
+    def _folder(self, name: str) -> Path:
+        return self._blocks / name.replace("/", "!")  # as the kernel does
 
 
 def parse_diskstats(text: str) -> dict[str, DiskCounts]:

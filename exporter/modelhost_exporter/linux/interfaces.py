@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from modelhost_exporter.linux.kernel_files import count, each_line, read, read_if_possible, whole_number
+from modelhost_exporter.linux.kernel_files import (
+    count,
+    each_line,
+    is_present,
+    read,
+    read_if_possible,
+    whole_number,
+)
 from modelhost_exporter.parallel_reads import ParallelReads
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
     from pathlib import Path
 
 _HEADER_LINES = 2
 _RUNNING = ("up", "unknown")  # the kernel's IFF_RUNNING: netif_oper_up() in include/linux/netdevice.h
+_NOT_CABLES = ("65534", "768", "769", "772", "776", "778", "823")
+"""ARPHRD_NONE (tun, WireGuard), TUNNEL, TUNNEL6, LOOPBACK, SIT, IPGRE, IP6GRE of include/uapi/linux/if_arp.h."""
 _SLOW_SECONDS = 0.5
 _WAIT_SECONDS = 0.1
 
@@ -64,6 +73,35 @@ class Interfaces:
             name: Link(is_running, (speeds[name].value or 0) if is_running else 0)
             for name, is_running in running.items()
         }
+
+    def carriers(self, names: Iterable[str], selected: Collection[str]) -> list[str]:
+        """Return the interfaces that together carry each byte once: the hardware among all ``names``.
+
+        Where there is none, as in a container, those of ``selected`` that are based on no other interface.
+        """
+        return [name for name in names if self._is_hardware(name)] or [name for name in selected if self._is_base(name)]
+
+    def _is_hardware(self, name: str) -> bool:
+        """Return whether an interface is a device (physical, or of a virtual machine) that counts its own traffic.
+
+        Not a virtual function below an interface of the hypervisor that counts it too (hv_netvsc, net_failover), nor a
+        part of another interface (IPoIB partitions, ports of a switch chip).
+        """
+        folder = self._folder / name
+        return (
+            is_present(folder / "device")
+            and not is_present(folder / "master/device")
+            and read_if_possible(folder / "iflink") == read_if_possible(folder / "ifindex")
+        )
+
+    def _is_base(self, name: str) -> bool:
+        """Return whether an interface is neither a tunnel nor above others: bond, bridge, VLAN, macvlan, ipvlan."""
+        folder = self._folder / name
+        return (
+            read_if_possible(folder / "type") not in _NOT_CABLES
+            and not any(is_present(folder / part) for part in ("tun_flags", "bonding", "bridge"))
+            and not any(folder.glob("lower_*"))
+        )
 
     def _speed(self, name: str) -> int:
         """Read the speed in Mbit/s; OSError (EINVAL) where the driver has none."""

@@ -39,6 +39,14 @@ def read_if_possible(path: Path) -> str | None:
         return None
 
 
+def is_present(path: Path) -> bool:
+    """Return whether a file, folder or link with a target is there; False where that cannot be found out."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
 def first_page(path: Path, size: int = PAGE_BYTES) -> bytes:
     """Return the first ``size`` bytes of a file (default: a page); b'' where it is absent or cannot be read."""
     try:

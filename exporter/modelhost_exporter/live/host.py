@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from modelhost_exporter.live.quantiles import increase
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from modelhost_exporter.live.family_lookup import Families
     from modelhost_exporter.live.message import DiskUsage
 
 _IDLE = ("idle", "iowait")
-_LOOPBACK = re.compile(r"lo\d*|Loopback.*")
-_STACKED = re.compile(r"(bond|team|br|vmbr|bridge|vlan|macvlan|ipvlan)\d+|.+\.\d+")
 
 Cpus = dict[str, "CpuSeconds"]
-Devices = dict[str, "NetworkTraffic"]
 
 
 class CpuSeconds(NamedTuple):
@@ -29,10 +25,15 @@ class CpuSeconds(NamedTuple):
 
 
 class NetworkTraffic(NamedTuple):
-    """Bytes of one network interface since it appeared."""
+    """Bytes of all physical network interfaces; None where they are not measured."""
 
     received: float | None
     sent: float | None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether either is measured."""
+        return self != (None, None)
 
 
 def cpus(families: Families) -> Cpus:
@@ -54,25 +55,17 @@ def cpu_percent(first: Cpus, last: Cpus) -> float | None:
     return 100.0 * (1.0 - idle / total) if total > 0 else None
 
 
-def devices(families: Families) -> Devices:
-    """Return the traffic of each measured network interface except loopback.
-
-    Interfaces on top of others (bonds, bridges, VLANs) count only where there are no others: each byte counts once.
-    """
-    received = families.by("network_receive_bytes_total", "device")
-    sent = families.by("network_transmit_bytes_total", "device")
-    names = [device for (device,) in {**received, **sent} if not _LOOPBACK.fullmatch(device)]
-    physical = [device for device in names if not _STACKED.fullmatch(device)] or names
-    return {device: NetworkTraffic(received.get((device,)), sent.get((device,))) for device in physical}
-
-
-def transferred(readings: Sequence[Devices]) -> NetworkTraffic:
-    """Return the bytes transferred between the first and the last reading; None where the last one has none."""
-    present: Iterable[str] = readings[-1] if readings else ()
-    rows = [[reading.get(device, NetworkTraffic(None, None)) for reading in readings] for device in present]
+def network_traffic(families: Families) -> NetworkTraffic:
+    """Return the bytes that the machine has received and sent."""
     return NetworkTraffic(
-        _sum(increase(traffic.received for traffic in row) for row in rows),
-        _sum(increase(traffic.sent for traffic in row) for row in rows),
+        families.one("host_network_receive_bytes_total"), families.one("host_network_transmit_bytes_total")
+    )
+
+
+def transferred(readings: Sequence[NetworkTraffic]) -> NetworkTraffic:
+    """Return the bytes transferred between the first and the last reading."""
+    return NetworkTraffic(
+        increase(traffic.received for traffic in readings), increase(traffic.sent for traffic in readings)
     )
 
 
@@ -115,8 +108,3 @@ def disk_usage(families: Families) -> DiskUsage | None:
 def percent(part: float | None, whole: float | None) -> float | None:
     """Return a share in percent; None where either is not known or the whole is 0."""
     return None if part is None or not whole else 100.0 * part / whole
-
-
-def _sum(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) if known else None

@@ -12,7 +12,7 @@ from modelhost_exporter.live.token_progress import tokens_between
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from modelhost_exporter.live.host import Cpus, Devices
+    from modelhost_exporter.live.host import Cpus, NetworkTraffic
     from modelhost_exporter.live.request_totals import ModelKey, RequestCounts
     from modelhost_exporter.live.token_progress import TokenReading
     from modelhost_exporter.requests.series_by_model import ByModel
@@ -26,7 +26,7 @@ class Measurement(NamedTuple):
     at: float
     """Seconds of the monotonic clock, which changes of the time of day do not affect."""
     cpus: Cpus
-    devices: Devices
+    network: NetworkTraffic
     requests: Mapping[ModelKey, RequestCounts]
     in_flight: ByModel
     tokens: TokenReading
@@ -59,11 +59,11 @@ class Measurements:
 
     def network_rates(self, seconds: float) -> tuple[float | None, float | None]:
         """Return the bytes received and sent per second over the last seconds; None without two measurements."""
-        span = [measurement for measurement in self._last(seconds) if measurement.devices]
-        if len(span) < 2 or not self.newest.devices:  # noqa: PLR2004 - likewise
+        span = [measurement for measurement in self._last(seconds) if measurement.network.is_known]
+        if len(span) < 2 or not self.newest.network.is_known:  # noqa: PLR2004 - likewise
             return None, None
         duration = span[-1].at - span[0].at
-        received, sent = host.transferred([measurement.devices for measurement in span])
+        received, sent = host.transferred([measurement.network for measurement in span])
         return (None if received is None else received / duration, None if sent is None else sent / duration)
 
     def requests_span(self, seconds: float) -> RequestsSpan | None:

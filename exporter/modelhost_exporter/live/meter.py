@@ -85,7 +85,7 @@ class Meter:
             Measurement(
                 self._clock(),
                 host.cpus(families),
-                host.devices(families),
+                host.network_traffic(families),
                 reading.requests,
                 reading.in_flight,
                 reading.tokens,
