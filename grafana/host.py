@@ -168,11 +168,15 @@ def switches() -> s.Builder:
 
 def memory() -> s.Builder:
     """Draw what memory is used for."""
-    parts = ("used", "buffers", "cached", "free")
+    used, available, free = (
+        q.total(q.select(f"modelhost_memory_{part}_bytes")) for part in ("used", "available", "free")
+    )
     return graph(
         "Memory",
-        "Memory by use. Good: some is free or cached; the kernel frees caches when programs need memory.",
-        *(Query(q.total(q.select(f"modelhost_memory_{part}_bytes")), part) for part in parts),
+        "Memory by use. Good: some is free or cache; the kernel frees caches when programs need memory.",
+        Query(used, "used"),
+        Query(f"clamp_min({available} - {free}, 0)", "cache"),
+        Query(free, "free"),
         unit=s.BYTES,
         stacked=True,
     )

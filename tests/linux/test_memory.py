@@ -50,6 +50,26 @@ def test_available_beyond_the_total(tmp_path: Path) -> None:
     assert measured(tmp_path, MEMINFO.replace("600", "6000"))["memory_available"] == 100
 
 
+ARCSTATS = (
+    "9 1 0x01 147 39984 8021498264 1045678901234\nname                            type data\n"
+    "hits                            4    77\nc                               4    850000\n"
+    "c_min                           4    {minimum}\nc_max                           4    900000\n"
+    "size                            4    {size}\nodd\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("size", "minimum", "available"),
+    [(800 * 1024, 18 * 1024, 824), (10, 20, 42), (5_000_000, 0, 1000), ("odd", 0, 42), (-1, 0, 42)],
+    ids=["large", "at its minimum", "beyond the total", "odd", "negative"],
+)
+def test_the_cache_of_zfs_is_available(size: str, minimum: str, available: int, tmp_path: Path) -> None:
+    """What exceeds the cache's minimum is available, which the kernel's own number does not include."""
+    write(tmp_path, {"spl/kstat/zfs/arcstats": ARCSTATS.format(size=size, minimum=minimum)})
+    read = measured(tmp_path, MEMINFO.replace("600", "42"))
+    assert (read["memory_available"], read["memory_used"]) == (available, 1000 - available)
+
+
 @pytest.mark.parametrize("line", ["", "MemAvailable: 0 kB\n"])
 def test_kernels_without_available_memory(line: str, tmp_path: Path) -> None:
     """Available memory is then estimated as free plus cached memory."""

@@ -31,7 +31,7 @@ _MEMORY = {
     "available": gauge(
         "memory_available_bytes",
         "Memory that programs can use without swapping.",
-        note="Free memory and the reclaimable part of caches. Alert on this one rather than on free memory.",
+        note="Free memory and what caches give back, that of ZFS included. Alert on this one, not on free memory.",
     ),
     "used": gauge(
         "memory_used_bytes",

@@ -1,10 +1,10 @@
-"""Memory and swap from /proc/meminfo, as psutil defines them."""
+"""Memory and swap from /proc/meminfo, as psutil defines them, and the cache of ZFS."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from modelhost_exporter.linux.kernel_files import count, each_line, read
+from modelhost_exporter.linux.kernel_files import count, each_line, read, read_if_possible
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,6 +36,7 @@ class Memory:
 
     def __init__(self, procfs: Path) -> None:
         self._meminfo = procfs / "meminfo"
+        self._arcstats = procfs / "spl/kstat/zfs/arcstats"
 
     def virtual_memory(self) -> VirtualMemory:
         """Return memory in bytes; ``used`` is what is not available, and ``cached`` includes reclaimable slab."""
@@ -44,6 +45,8 @@ class Memory:
         available = found.get("MemAvailable") or _sum(free, cached)  # 0 is a bug of some kernels
         if total is not None and available is not None and available > total:  # in a container with a smaller total
             available = free
+        if total is not None and available is not None:
+            available = min(total, available + parse_arcstats(read_if_possible(self._arcstats) or ""))
         return VirtualMemory(
             total=total,
             available=available,
@@ -63,6 +66,18 @@ class Memory:
 def parse_meminfo(text: str) -> dict[str, int]:
     """Return bytes by name from /proc/meminfo."""
     return dict(each_line(text, _parse_line, "meminfo"))
+
+
+def parse_arcstats(text: str) -> int:
+    """Return the bytes that ZFS gives back when programs need memory; 0 if unknown.
+
+    MemAvailable does not include its cache (ARC), which shrinks to ``c_min``. Lines have a name, a type and a value.
+    """
+    found = {words[0]: words[2] for words in map(str.split, text.split("\n")) if len(words) == 3}  # noqa: PLR2004
+    try:
+        return max(0, count(found["size"]) - count(found["c_min"]))
+    except (KeyError, ValueError):
+        return 0
 
 
 def _parse_line(line: str) -> tuple[str, int]:
