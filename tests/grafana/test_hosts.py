@@ -206,7 +206,7 @@ def test_shares_of_a_host_are_gauges_and_its_name_a_link() -> None:
         found = properties_of(panel, name)
         assert found["custom.cellOptions"] == {"type": "gauge", "mode": "basic"}
         assert (found["min"], found["max"]) == (0, 1)
-        assert ("thresholds" in found) != name.startswith("GPU")
+        assert ("thresholds" in found) != (name in ("GPU", "VRAM"))
     (link,) = properties_of(panel, "Instance")["links"]
     for name in ("cluster", "instance"):
         assert f'var-{name}=${{__data.fields["{name.title()}"]:percentencode}}' in link["url"]
