@@ -50,7 +50,7 @@ ALL_IS_WELL: Limits = ((None, RED), (1, GREEN))
 _NAMES = {
     BLUE: ("mean", "used", "input", "answer", "prefill"),
     GREEN: ("p50", "free", "any token", "hits"),
-    "yellow": ("p95", "cached", "queue"),
+    "yellow": ("p95", "cache", "cached", "queue"),
     AMBER: ("p99", "output", "decode"),
     "purple": ("buffers", "reserved", "load"),
     RED: ("objective", "errors"),
