@@ -29,7 +29,6 @@ def at_a_glance() -> s.Builder:
             Column("Running", s.COUNT, _now("requests_running")),
             Column("Waiting", s.COUNT, _now("requests_waiting"), _WAITING),
             Column("KV cache", s.RATIO, _now("kv_cache_usage_ratio"), s.FULL, full=1),
-            Column("KV tokens", s.COUNT, _now("kv_cache_capacity_tokens"), least=85),
             Column("Preempted", s.COUNT, now(_preempted()), least=95),
             Column("Output", s.TOKENS, now(output), least=85),
             Column("Loaded", s.COUNT, now(q.total(q.select("modelhost_model_loaded", CHOSEN), *REPLICA))),

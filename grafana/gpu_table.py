@@ -40,7 +40,6 @@ def at_a_glance() -> s.Builder:
             Column("Memory", s.RATIO, now(_with_process(q.gpu_memory_ratio(CHOSEN, by=KEYS))), full=1),
             Column("Used", s.BYTES, _now("memory_used_bytes"), least=80),
             Column("Power limit", s.RATIO, now(power_share()), full=1),
-            Column("Power", s.WATTS, _now("power_watts")),
             Column("Hottest", s.CELSIUS, _now("temperature_celsius")),
             Column("Margin", s.CELSIUS, now(margin()), NEAR),
             Column("Throttled", s.COUNT, now(_throttled()), texts=THROTTLED, least=95),

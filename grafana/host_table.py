@@ -32,7 +32,6 @@ def at_a_glance() -> s.Builder:
             Column("Received", s.BYTES_PER_SECOND, _traffic("receive"), least=85),
             Column("Sent", s.BYTES_PER_SECOND, _traffic("transmit"), least=85),
             Column("OOM kills", s.COUNT, now(_killed()), s.ANY_IS_BAD, least=85),
-            Column("Cores", s.COUNT, _sum("cpu_logical_cores")),
             Column("RAM", s.BYTES, _sum("memory_total_bytes"), least=85),
             Column("Uptime", "dtdurations", now(_uptime()), least=105),
             labels=KEYS,
@@ -68,7 +67,7 @@ def _busiest_disk() -> str:
 
 
 def _traffic(way: str) -> Query:
-    return now(q.total(q.rate(f"modelhost_network_{way}_bytes_total"), *KEYS))
+    return now(q.total(q.rate(f"modelhost_host_network_{way}_bytes_total"), *KEYS))
 
 
 def _killed() -> str:
@@ -88,5 +87,6 @@ def systems() -> s.Builder:
         "Operating systems",
         "Operating system, release and architecture of each host. Good: the same release on similar machines.",
         Column("Physical cores", s.COUNT, now(f"{cores} * on ({q.labels(*KEYS)}) group_right () {info}"), least=120),
+        Column("Logical", s.COUNT, _sum("cpu_logical_cores")),
         labels=labels,
     ).height(6)

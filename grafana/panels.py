@@ -33,7 +33,7 @@ _POLLED = re.compile(r"(?:rate|increase)\(modelhost_(?:engine|model)_")
 _LABEL, _VALUE, _GAUGE = 90, 70, 110
 """The least widths of the columns of a table in pixels: of labels, of values, and of gauges."""
 _WIDTHS = {
-    "instance": 120,
+    "instance": 170,
     "model": 270,
     "name": 150,
     "upstream": 130,
@@ -79,7 +79,8 @@ def graph(
     if any(_POLLED.search(query.expr) for query in queries):
         panel.interval(POLLED)
     kind = _legend(queries)
-    panel.legend(style.legend(kind)).tooltip(style.all_values()).line_width(1).fill_opacity(_fill(queries, stacked))
+    panel.legend(style.legend(kind)).tooltip(style.all_values())
+    panel.line_width(0 if stacked else 1).fill_opacity(_fill(queries, stacked))
     panel.show_points(common_models.VisibilityMode.NEVER).color_scheme(_palette())
     for name in (query.legend for query in queries if query.legend in style.NAMED):
         panel.override_by_name(name, style.colored(style.NAMED[name]))
@@ -328,5 +329,8 @@ def _is_alone(queries: tuple[Query, ...]) -> bool:
 
 
 def _fill(queries: tuple[Query, ...], stacked: bool) -> int:
-    """Return the opacity below lines: only areas that are stacked, or alone, do not cover each other."""
-    return 60 if stacked else 8 if _is_alone(queries) else 0
+    """Return the opacity below lines: only areas that are stacked, or alone, do not cover each other.
+
+    Stacked areas have no lines: one of zeros would be a line on top of the others.
+    """
+    return 80 if stacked else 8 if _is_alone(queries) else 0
