@@ -100,7 +100,8 @@ def top(number: int, expr: str, rank: Rank = "highest") -> str:
     values come first.
     """
     pick, extreme, more = _RANKS[rank]
-    return f"({expr}) and {pick}({number}, {extreme}_over_time((({expr}){more})[$__range:$__interval] @ end()))"
+    ranked = f"(({expr}){more})" if more else f"({expr})"
+    return f"({expr}) and {pick}({number}, {extreme}_over_time({ranked}[$__range:$__interval] @ end()))"
 
 
 def share(expr: str) -> str:

@@ -189,7 +189,7 @@ def test_the_worst_host_comes_first_in_red() -> None:
     assert panel["options"]["sortBy"] == [{"displayName": "Up", "desc": False}, {"displayName": "Alerts", "desc": True}]
     properties = properties_of(panel, "Up")
     assert properties["custom.cellOptions"] == {"type": "color-background", "mode": "basic", "applyToRow": True}
-    (mapping,) = properties["mappings"]
+    mapping, *_ = properties["mappings"]
     assert {value: result["color"] for value, result in mapping["options"].items()} == {"0": "red", "1": "transparent"}
 
 
