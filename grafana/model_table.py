@@ -48,9 +48,9 @@ def compared() -> s.Builder:
 
 def _rates(*matchers: str) -> tuple[Column, ...]:
     return (
-        Column("Requests/s", s.REQUESTS, now(q.request_rate(*matchers, by=KEYS))),
+        Column("Requests/s", s.COUNT, now(q.request_rate(*matchers, by=KEYS))),
         Column("In flight", s.COUNT, now(q.total(q.select("modelhost_requests_in_flight", q.API, *matchers), *KEYS))),
-        Column("Tokens/s", s.TOKENS, now(q.total(q.rate("modelhost_output_tokens_total", *matchers), *KEYS))),
+        Column("Tokens/s", s.COUNT, now(q.total(q.rate("modelhost_output_tokens_total", *matchers), *KEYS))),
     )
 
 

@@ -80,6 +80,20 @@ def test_an_unknown_key_is_named_with_the_legal_ones(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["procfs", "sysfs", "rootfs"])
+def test_a_folder_of_the_host_that_is_missing_is_one_line_and_exit_code_2(name: str, tmp_path: Path) -> None:
+    """A container that was started without the host's files does not become ready; a check of its file needs none."""
+    missing = tmp_path / "host"
+    file = tmp_path / "config.yaml"
+    file.write_text(f"path: {{{name}: {missing}}}\n")
+    for arguments, where in ((f"--path.{name}={missing}", f"--path.{name}"), (f"--config.file={file}", f"path.{name}")):
+        result = _run(arguments)
+        assert result.returncode == 2
+        (line,) = result.stderr.splitlines()
+        assert f"{where}: {missing} does not exist" in line
+    assert _run(f"--config.file={file}", "--config.check").returncode == 0
+
+
 def test_config_check_validates_and_exits(tmp_path: Path) -> None:
     """A valid configuration is confirmed with exit code 0, without a start; an invalid one is exit code 2."""
     file = tmp_path / "config.yaml"

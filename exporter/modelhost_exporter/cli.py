@@ -16,10 +16,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from modelhost_exporter import __version__, threads
+from modelhost_exporter.collector import Paths
 from modelhost_exporter.config import flags
 from modelhost_exporter.config import model as configuration
 from modelhost_exporter.config.model import Address, ConfigError
 from modelhost_exporter.engines import discovery
+from modelhost_exporter.linux.kernel_files import is_present
 from modelhost_exporter.logs import formatting as logs
 from modelhost_exporter.logs.redaction import redact
 from modelhost_exporter.metrics import label_values
@@ -106,12 +108,26 @@ def _discover(host: str) -> int:
 
 
 def _load(given: flags.Arguments) -> Config:
-    """Load the configuration; an invalid value that came from a flag is reported under the flag's name."""
+    """Load the configuration; an invalid value that came from a flag is reported under the flag's name.
+
+    Only a check of the file may take place where the folders of the host are missing.
+    """
     try:
-        return configuration.load(given.config_file, given.overrides)
+        config = configuration.load(given.config_file, given.overrides)
+        if not (given.config_check or given.demo):
+            _check_folders(config.path)
     except ConfigError as error:
         flag = given.flag_of(error.where)
         raise (ConfigError(flag, error.problem, error.hint) if flag else error) from None
+    return config
+
+
+def _check_folders(paths: Paths) -> None:
+    """Raise ConfigError where a folder of the host was given and does not exist, such as one that is not mounted."""
+    for name, default in vars(Paths()).items():
+        path = getattr(paths, name)
+        if path != default and not is_present(path):
+            raise ConfigError(f"path.{name}", f"{path} does not exist: mount the host's there, or correct the path")
 
 
 def _fail(problem: str, code: int, hint: str = "") -> int:

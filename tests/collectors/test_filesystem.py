@@ -126,6 +126,27 @@ def test_include_picks_what_the_default_leaves_out() -> None:
     assert mountpoints(measured(*partitions, options=options)) == ["/dev/shm"]
 
 
+@pytest.mark.parametrize(
+    ("others", "expected"),
+    [
+        ((), ["/"]),
+        ((Partition("tmpfs", "/dev/shm", "tmpfs"), Partition("/dev/a", "/etc/hosts", "ext4")), ["/"]),
+        ((Partition("/dev/b", "/workspace", "xfs"),), ["/workspace"]),
+    ],
+    ids=["alone", "with a container's usual mounts", "beside a disk"],
+)
+def test_the_root_of_a_container(others: tuple[Partition, ...], expected: list[str]) -> None:
+    """An overlay at / is measured where nothing else is."""
+    assert mountpoints(measured(Partition("overlay", "/", "overlay"), *others)) == expected
+
+
+def test_an_overlay_that_is_left_out_by_the_configuration() -> None:
+    """With file system types that were configured, an overlay is measured only if they select it."""
+    options = FilesystemOptions(fstypes=NameFilter(include=re.compile("ext4")))
+    with pytest.raises(Unavailable, match="no file system"):
+        measured(Partition("overlay", "/", "overlay"), options=options)
+
+
 def test_nothing_selected_is_unavailable() -> None:
     """In a container with virtual mounts only, the collector is unavailable, which is no failure."""
     with pytest.raises(Unavailable, match="no file system"):
@@ -201,8 +222,8 @@ def test_readonly(opts: str, readonly: int) -> None:
 
 
 def refuse(_mount: str) -> NoReturn:
-    """Raise an error, as for a FUSE mount of another user."""
-    raise PermissionError(errno.EACCES, "Permission denied")
+    """Raise an error, as a broken disk does."""
+    raise OSError(errno.EIO, "Input/output error")
 
 
 def test_a_refusal_is_a_device_error() -> None:
@@ -210,6 +231,27 @@ def test_a_refusal_is_a_device_error() -> None:
     read = measured(Partition(opts="ro"), query=refuse)
     labels = ("/dev/sda1", "/", "ext4")
     assert read == {"filesystem_readonly": {labels: 1}, "filesystem_device_error": {labels: 1}}
+
+
+def test_a_folder_without_permission_has_no_error(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    """A mount below a folder that the exporter may not enter is said once, and has neither space nor an error."""
+    locked = str(tmp_path)
+
+    def query(mount: str) -> Space:
+        if mount == locked:
+            raise PermissionError(errno.EACCES, "Permission denied", mount)
+        return SPACE
+
+    partitions = [Partition(), Partition("/dev/sdb1", locked)]
+    source = psutil_double(disk_partitions=lambda **_: partitions)
+    collector = FilesystemCollector(FilesystemOptions(), source=source, query=query)
+    for _ in range(3):
+        read = readings(collector.collect())
+        assert mountpoints(read) == ["/"]
+        assert {mount for _, mount, _ in read["filesystem_size_bytes"]} == {"/"}
+        assert {mount for _, mount, _ in read["filesystem_readonly"]} == {"/", locked}
+    (record,) = caplog.records
+    assert "permission denied" in str(vars(record)["fields"])
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ ANNOTATIONS = (
     *("Exporter restarts", "Configuration reloads"),
     *("Host restarts", "Model server restarts", "GPU driver changes"),
 )
-OFF = {"Alerts", "Model loads", "Model unloads"}
+OFF = {"Alerts", "Loads", "Unloads"}
 
 
 def samples() -> Iterator[str]:
@@ -87,13 +87,13 @@ def marks(api: query.Prometheus, name: str, view: View) -> list[tuple[float, dic
 def test_an_event_is_one_mark_whatever_the_range(api: query.Prometheus, hours: int) -> None:
     """Restarts, reloads, changed drivers and loads are each drawn once, at their time."""
     view = View(END - hours * 3600, END, chosen={"instance": ["a"]})
-    at = {name: marks(api, name, view) for name in (*ANNOTATIONS, "Model loads")}
+    at = {name: marks(api, name, view) for name in (*ANNOTATIONS, "Loads")}
     assert {name: [round(when - END) for when, _ in found] for name, found in at.items() if found} == {
         "Exporter restarts": [RESTART - END],
         "Configuration reloads": [RELOAD - END],
         "GPU driver changes": [pytest.approx(CHANGE + 300 - END, abs=60)],
         "Model server restarts": [pytest.approx(BACK - END, abs=16)],
-        "Model loads": [pytest.approx(BACK - END, abs=16)],
+        "Loads": [pytest.approx(BACK - END, abs=16)],
     }
 
 

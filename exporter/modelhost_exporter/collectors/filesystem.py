@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psutil
 
-from modelhost_exporter.collector import Collector, CollectorContext, CollectorOptions, SimulatedHost, Unavailable
+from modelhost_exporter.collector import (
+    Collector,
+    CollectorContext,
+    CollectorOptions,
+    SimulatedHost,
+    Unavailable,
+    log_once,
+)
 from modelhost_exporter.config.duration import Seconds
 from modelhost_exporter.config.name_filter import NameFilter, all_but
 from modelhost_exporter.linux.mounts import Mounts, host_name
@@ -52,7 +59,7 @@ DEVICE_ERROR = gauge(
     "filesystem_device_error",
     "1 when the file system did not answer in time or returned an error, else 0.",
     *_LABELS,
-    note="Such as a dead network mount. Its space is absent meanwhile.",
+    note="Such as a dead network mount. Its space is absent meanwhile. Absent where the exporter may not enter.",
 )
 UPDATED = gauge(
     "filesystem_updated_timestamp_seconds",
@@ -84,7 +91,7 @@ class FilesystemOptions(CollectorOptions):
     """Kernel folders and mounts of containers are left out by default."""
 
     fstypes: NameFilter = field(default_factory=lambda: all_but(*_VIRTUAL_TYPES))
-    """Virtual file systems are left out by default."""
+    """Virtual file systems are left out by default, but for an overlay at ``/`` where nothing else is measured."""
 
     timeout: Seconds = Seconds(0.5)
     """A file system that takes longer has a device error, and is not queried again before the call returns.
@@ -94,6 +101,7 @@ class FilesystemOptions(CollectorOptions):
 
 
 OPTIONS = FilesystemOptions
+_DEFAULT_TYPES = FilesystemOptions().fstypes
 
 
 class Space(NamedTuple):
@@ -120,6 +128,10 @@ def space(path: str) -> Space:
         files=stat.f_files or None,
         files_free=stat.f_ffree if stat.f_files else None,
     )
+
+
+_NO_PERMISSION = Space(-1, -1, -1, None, None)
+"""In place of the space of a mount that the exporter's user may not reach."""
 
 
 class _Mount(NamedTuple):
@@ -154,9 +166,9 @@ class FilesystemCollector:
         self._options = options
         self._rootfs = rootfs.as_posix().rstrip("/")
         self._source = source
-        query_space = query or space
+        self._query = query or space
         self._reads: ParallelReads[_Mount, Space] = ParallelReads(
-            lambda mount: query_space(mount.path),
+            self._space,
             options.timeout,
             max(_WAIT_SECONDS, options.timeout + _MARGIN_SECONDS),
             now,
@@ -168,7 +180,9 @@ class FilesystemCollector:
         mounts = dict(self._selected())
         if not mounts:
             raise Unavailable("no file system is selected")
-        readings = self._reads.measure(mounts)
+        readings = {
+            mount: reading for mount, reading in self._reads.measure(mounts).items() if reading.value != _NO_PERMISSION
+        }
         spaces = {mount.labels: reading.value for mount, reading in readings.items() if reading.value}
         for field_name, family in _SPACE.items():
             yield from family.by((labels, _plausible(space, field_name)) for labels, space in spaces.items())
@@ -180,15 +194,33 @@ class FilesystemCollector:
         )
         yield from UPDATED.by((mount.labels, reading.time) for mount, reading in readings.items() if reading.value)
 
+    def _space(self, mount: _Mount) -> Space:
+        try:
+            return self._query(mount.path)
+        except PermissionError as error:  # a folder above it, or a FUSE mount of another user
+            log_once(mount.path, f"permission denied: {error}")
+            return _NO_PERMISSION
+
     def _selected(self) -> Iterable[tuple[_Mount, str]]:
-        """Yield each selected mount and its options.
+        """Return each selected mount and its options.
+
+        A container with no other file system than its own overlay at ``/`` has that one.
+        """
+        named = list(self._named())
+        selected = [(mount, options) for mount, options in named if self._options.fstypes.keeps(mount.labels[2])]
+        if selected or self._options.fstypes != _DEFAULT_TYPES:
+            return selected
+        return [(mount, options) for mount, options in named if mount.labels[1:] == ("/", "overlay")]
+
+    def _named(self) -> Iterable[tuple[_Mount, str]]:
+        """Yield the mounts of any type that are selected by their mount point.
 
         Of several mounts at one path only the last is reachable.
         """
         reachable = {part.mountpoint: part for part in self._source.disk_partitions(all=True)}
         for mount, part in reachable.items():
             name = host_name(mount, self._rootfs)
-            if name and self._options.mountpoints.keeps(name) and self._options.fstypes.keeps(part.fstype):
+            if name and self._options.mountpoints.keeps(name):
                 yield _Mount(mount, (part.device, name, part.fstype)), part.opts
 
 
