@@ -56,6 +56,7 @@ VARIABLES_THAT_SCOPE = {
 _RECORDED = "shown as a share, through a recorded series"
 
 UNSHOWN = {
+    "modelhost_request_errors_total": "for error rates and alerts; requests_total has the same failures by code",
     "modelhost_demo": "for alerts and tables that must exclude simulated hosts",
     "modelhost_slo_objective_ratio": _RECORDED,
     "modelhost_goodput_requests_total": _RECORDED,
