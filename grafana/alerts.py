@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from grafana import queries as q
+from grafana import recorded
 from grafana import style as s
 from grafana.panels import states
 from grafana.queries import Query
@@ -21,15 +22,19 @@ _RULE = {"title": "Rule and runbook", "url": "/alerting/list?queryString=${__fie
 
 
 def lane(height: int = 5) -> s.Builder:
-    """Draw one row per alert and host, while it fires, in the colour of its severity: as many as are legible."""
+    """Draw one row per alert and host, while it fires, in the colour of its severity: as many as are legible.
+
+    Those that fire now come first, the most severe of them before others.
+    """
     rows = _ROWS[height]
     panel = states(
         "Alerts",
         "Alerts of the selected hosts while they fire. Click one for its rule with the runbook, or for its host. "
         "Good: none.",
         Query(_severity(), "{{alertname}} {{instance}}"),
-        texts={1: ("info", s.BLUE), 2: ("warning", s.AMBER), 3: ("critical", s.RED)},
-        empty="No alert fires",
+        texts={0: ("no alert fires", s.GREEN), 1: ("info", s.BLUE), 2: ("warning", s.AMBER), 3: ("critical", s.RED)},
+        empty="The recording and alerting rules are not evaluated",
+        rank="latest",
         most=rows,
     )
     return panel.override_by_regexp("/.*/", s.links(_RULE, _HOST)).span(24).height(height)
@@ -39,4 +44,7 @@ def _severity() -> str:
     """Return the number of each alert's severity, by name and host."""
     by = ("alertname", "instance")
     matchers = {f'severity="{name}"': value for name, value in _SEVERITIES.items()} | {_OTHERS: 1}
-    return " or ".join(f"{value} * {q.highest(q.firing(matcher), *by)}" for matcher, value in matchers.items())
+    firing = (f"{value} * {q.highest(q.firing(matcher), *by)}" for matcher, value in matchers.items())
+    # a row of its own while none fires, if the rules are evaluated at all: else silence would look like health
+    none = f'label_replace(0 * count({q.select(recorded.CPU)}), "alertname", "None", "", "")'
+    return " or ".join((*firing, f"({none} unless on () ({q.firing()}))"))

@@ -5,50 +5,12 @@ from __future__ import annotations
 from grafana import queries as q
 from grafana import style as s
 from grafana.engine_queries import CHOSEN, together
-from grafana.panels import NOT_REPORTED, Column, graph, listing, number, states
+from grafana.panels import NOT_REPORTED, Column, graph, listing, states
 from grafana.queries import Query, now
 
 KEYS = ("instance", "server", "model")
 LEGEND = "{{instance}} {{server}} {{model}}"
 NO_MODEL = "No model found"
-
-
-def loaded() -> tuple[s.Builder, ...]:
-    """Count loaded models and their memory."""
-    return (
-        number(
-            "Models loaded",
-            "Models that are loaded, by at least one replica. Good: those in use.",
-            now(q.or_zero(q.total(together("modelhost_model_loaded", *KEYS)))),
-            unit=s.COUNT,
-        ),
-        number(
-            "GPU memory",
-            "Memory of loaded models on GPUs. Good: all memory of a model; the part in ram is slow.",
-            now(q.total(q.select("modelhost_model_memory_bytes", CHOSEN, 'type="vram"'))),
-            unit=s.BYTES,
-            empty=NOT_REPORTED,
-        ),
-        number(
-            "Host memory",
-            "Memory of loaded models in the host's memory. Good: little compared with that on GPUs.",
-            now(q.total(q.select("modelhost_model_memory_bytes", CHOSEN, 'type="ram"'))),
-            unit=s.BYTES,
-            empty=NOT_REPORTED,
-        ),
-        number(
-            "Unproxied",
-            "Highest share of a server's tokens that did not pass the proxy. Good: near 0.",
-            now(q.highest(q.select("modelhost_engine_unproxied_tokens_ratio", CHOSEN))),
-            unit=s.RATIO,
-            empty="No proxied server that counts tokens",
-        ),
-    )
-
-
-def models() -> tuple[s.Builder, ...]:
-    """Show each model."""
-    return (loads(), memory(), moves(), energy().span(12), energy_by_attribution().span(12), listed())
 
 
 def loads() -> s.Builder:
@@ -59,7 +21,7 @@ def loads() -> s.Builder:
         Query(together("modelhost_model_loaded", *KEYS), LEGEND),
         texts={0: ("not loaded", s.GREY), 1: ("loaded", s.GREEN)},
         empty=NO_MODEL,
-    ).span(8)
+    )
 
 
 def memory() -> s.Builder:
@@ -72,7 +34,7 @@ def memory() -> s.Builder:
         unit=s.BYTES,
         empty=NOT_REPORTED,
         stacked=True,
-    )
+    ).span(12)
 
 
 def moves() -> s.Builder:
@@ -125,17 +87,15 @@ def listed() -> s.Builder:
         return now(f"{value} * on ({q.labels(*KEYS)}) group_right () {info}")
 
     expires = now(f"({joined('expires_timestamp_seconds').expr} - time()) > 0")
-    return (
-        listing(
-            "Models",
-            "Models of each server. Good: the intended quantisation, and a context that fits your prompts.",
-            Column("Loaded", s.YES_NO, joined("loaded"), s.NONE),
-            Column("Context", s.COUNT, joined("context_length_tokens"), s.NONE),
-            Column("Last load took", s.SECONDS, joined("load_duration_seconds"), s.NONE),
-            Column("Unloaded in", "dtdurations", expires, s.NONE),
-            labels=labels,
-            empty=NO_MODEL,
-        )
-        .span(8)
-        .height(8)
-    )
+    return listing(
+        "Models",
+        "Models of each server. Good: the intended quantisation, and a context that fits your prompts.",
+        Column("Loaded", s.YES_NO, joined("loaded"), s.NONE),
+        Column("Memory", s.BYTES, now(q.total(q.select("modelhost_model_memory_bytes", CHOSEN), *KEYS))),
+        Column("Context", s.COUNT, joined("context_length_tokens"), s.NONE),
+        Column("Load time", s.SECONDS, joined("load_duration_seconds"), s.NONE),
+        Column("Unloaded in", "dtdurations", expires, least=100),
+        labels=labels,
+        empty=NO_MODEL,
+        first="Loaded",
+    ).height(9)

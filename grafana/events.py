@@ -48,8 +48,8 @@ def marks() -> Iterator[dashboard.AnnotationQuery]:
     yield _annotation("Model server restarts", s.BLUE, came, "Model server up again", f"{_SERVER} {{{{upstream}}}}")
     yield _annotation("GPU driver changes", s.AMBER, _new_driver(), "GPU driver {{driver_version}}", _HOST)
     for name, done, color, counter in (
-        ("Model loads", "loaded", s.GREEN, "modelhost_model_loads_total"),
-        ("Model unloads", "unloaded", s.GREY, "modelhost_model_unloads_total"),
+        ("Loads", "loaded", s.GREEN, "modelhost_model_loads_total"),
+        ("Unloads", "unloaded", s.GREY, "modelhost_model_unloads_total"),
     ):
         now, before = (
             q.total(selected, "instance", "server", "model")

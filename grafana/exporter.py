@@ -5,7 +5,7 @@ from __future__ import annotations
 from grafana import queries as q
 from grafana import style as s
 from grafana.board import Board, row
-from grafana.panels import MINUTE, Column, graph, heat, listing, number, per_request, states
+from grafana.panels import SMOOTH, Column, graph, heat, listing, per_request, states
 from grafana.queries import Query, now
 
 HOST = "{{instance}}"
@@ -20,11 +20,19 @@ def board() -> Board:
         "Model host / Exporter",
         "Health and resource usage of the exporter itself.",
         (
-            row("Now", up(), age(), failing(), lag_now(), reload(), version()),
+            row("Now", at_a_glance()),
             row("Scrapes", scrape(), samples(), collectors(), collector_states()),
-            row("Cost", cpu(), memory(), files(), collections()),
-            row("Limits", closed(), shortages(), dropped_messages()),
-            row("Proxy", overhead(), overhead_heat(), lag(), parse_errors()),
+            row("Cost", cpu(), memory(), files()),
+            row("Proxy", overhead(), lag(), parse_errors()),
+            row("Proxy overhead as a heatmap", overhead_heat().span(24), collapsed=True),
+            row(
+                "Limits and garbage collection",
+                closed(),
+                shortages(),
+                dropped_messages(),
+                collections(),
+                collapsed=True,
+            ),
         ),
     )
 
@@ -34,88 +42,55 @@ def line(metric: str, legend: str = HOST) -> Query:
     return Query(q.highest(q.select(metric), "instance"), legend)
 
 
-def up() -> s.Builder:
-    """Show whether exporters are up."""
-    return number(
-        "Up",
-        "Share of the exporters whose last scrape succeeded. Good: all.",
-        now(q.over("avg", q.up())),
-        unit=s.RATIO,
-        steps=s.ALL_IS_WELL,
-    )
-
-
-def age() -> s.Builder:
-    """Show how long exporters have been running."""
-    return number(
-        "Uptime",
-        "Time since the last start of an exporter. Good: since you started it; otherwise something restarts it.",
-        now(q.over("min", f"time() - {q.own('process_start_time_seconds')}")),
-        unit="dtdurations",
-    ).span(4)
-
-
-def failing() -> s.Builder:
-    """Show the number of failing collectors."""
-    failed = f"{q.select('modelhost_scrape_collector_success')} == 0"
-    broken = q.over("count", f"({failed}) unless ({q.select('modelhost_scrape_collector_available')} == 0)")
-    return number(
-        "Collectors failing",
-        "Collectors that failed or missed their deadline, without those that have nothing to measure. Good: 0.",
-        now(q.or_zero(broken)),
-        unit=s.COUNT,
-        steps=s.ANY_IS_BAD,
-    ).span(4)
-
-
-def lag_now() -> s.Builder:
-    """Show the event loop's lag."""
-    return (
-        number(
-            "Event loop lag p99",
-            "Lag of the event loop, which delays everything that the proxy forwards. Good: below 10 ms.",
-            now(q.quantile(0.99, "modelhost_proxy_event_loop_lag_seconds")),
-            unit=s.SECONDS,
-            empty=NO_PROXY,
-            steps=((None, s.GREEN), (0.05, s.AMBER), (0.25, s.RED)),
-        )
-        .span(4)
-        .interval(MINUTE)
-    )
-
-
-def reload() -> s.Builder:
-    """Show whether the last reload succeeded."""
-    since = f"time() - {q.over('min', q.select('modelhost_config_last_reload_success_timestamp_seconds'))}"
-    return (
-        number(
-            "Configuration",
-            "Whether the last reload succeeded, and the age of the configuration in use. Good: yes; otherwise the "
-            "previous one is in use, and the log contains the reason.",
-            now(q.over("min", q.select("modelhost_config_last_reload_successful")), "reloaded"),
-            now(since, "age"),
-            unit=s.YES_NO,
-            steps=s.ALL_IS_WELL,
-        )
-        .override_by_query("B", s.unit_of("dtdurations"))
-        .span(4)
-    )
-
-
-def version() -> s.Builder:
-    """List the versions."""
+def at_a_glance() -> s.Builder:
+    """Show how each exporter is."""
+    cost = q.limited_to_exporter(q.rate("process_cpu_seconds_total"), "job", "instance")
+    since = f"time() - {q.highest(q.own('process_start_time_seconds'), 'instance')}"
+    configured = f"time() - {line('modelhost_config_last_reload_success_timestamp_seconds').expr}"
     return (
         listing(
-            "Versions",
-            "Number of hosts by version of the exporter and of Python. Good: one version.",
-            Column(
-                "Hosts", s.COUNT, now(q.over("count", q.select("modelhost_build_info"), "version", "python")), s.NONE
-            ),
-            labels=("version", "python"),
+            "Exporters",
+            "A row per exporter, those that are down first. Failing: collectors that failed or missed their deadline, "
+            "without those that have nothing to measure. CPU: in cores. Reloaded: whether the last reload of the "
+            "configuration succeeded; otherwise the log contains the reason. Good: one version, all green.",
+            Column("State", s.COUNT, now(_up()), texts={0: ("down", s.RED), 1: ("up", s.GREEN)}),
+            Column("Failing", s.COUNT, now(_failing()), s.ANY_IS_BAD),
+            Column("Scrape", s.SECONDS, now(q.highest(q.own("scrape_duration_seconds"), "instance"))),
+            Column("Samples", s.COUNT, now(q.highest(q.own("scrape_samples_scraped"), "instance"))),
+            Column("CPU", s.COUNT, now(q.total(cost, "instance"))),
+            Column("Memory", s.BYTES, now(q.highest(q.own("process_resident_memory_bytes"), "instance"))),
+            Column("Files", s.RATIO, now(_files()), s.FULL, full=1),
+            Column("Reloaded", s.YES_NO, now(line("modelhost_config_last_reload_successful").expr), s.ALL_IS_WELL),
+            Column("Config age", "dtdurations", now(configured), least=105),
+            Column("Uptime", "dtdurations", now(since), least=105),
+            labels=("instance", "version", "python"),
+            first="State",
+            lowest=True,
         )
-        .span(5)
+        .interval(SMOOTH)
         .height(4)
     )
+
+
+def _up() -> str:
+    """Return whether each exporter is up, with its version, which one that is down does not have."""
+    info = q.total(q.select("modelhost_build_info"), "instance", "version", "python")
+    on = q.labels("instance")
+    return f"{q.live()} * on ({on}) group_right () {info} or on ({on}) {q.live()}"
+
+
+def _failing() -> str:
+    """Return the number of collectors that fail."""
+    success = q.select("modelhost_scrape_collector_success")
+    idle = f"{q.select('modelhost_scrape_collector_available')} == 0"
+    broken = q.over("count", f"({success} == 0) unless ({idle})", "instance")
+    return f"{broken} or 0 * {q.total(success, 'instance')}"
+
+
+def _files() -> str:
+    """Return open files as a share of the limit."""
+    share = q.ratio(q.select("process_open_fds"), q.select("process_max_fds"))
+    return q.highest(q.limited_to_exporter(share, "job", "instance"), "instance")
 
 
 def scrape() -> s.Builder:
@@ -169,7 +144,7 @@ def cpu() -> s.Builder:
         "CPU time of the exporter, in cores. Good: below 0.01 without traffic.",
         Query(q.total(q.limited_to_exporter(q.rate("process_cpu_seconds_total"), "job", "instance"), "instance"), HOST),
         unit=s.COUNT,
-    ).span(6)
+    ).axis_soft_max(0.1)
 
 
 def memory() -> s.Builder:
@@ -179,18 +154,17 @@ def memory() -> s.Builder:
         "Resident memory. Good: about 50 MB, and steady.",
         Query(q.highest(q.own("process_resident_memory_bytes"), "instance"), HOST),
         unit=s.BYTES,
-    ).span(6)
+    )
 
 
 def files() -> s.Builder:
     """Draw open files."""
-    share = q.limited_to_exporter(q.ratio(q.select("process_open_fds"), q.select("process_max_fds")), "job", "instance")
     return graph(
         "Open files",
         "Open files as a share of the limit; the proxy uses two per request. Good: below 50 %.",
-        Query(q.highest(share, "instance"), HOST),
+        Query(_files(), HOST),
         unit=s.RATIO,
-    ).span(6)
+    )
 
 
 def collections() -> s.Builder:
@@ -215,7 +189,7 @@ def closed() -> s.Builder:
         ),
         unit=s.OPERATIONS,
         empty="None yet",
-    )
+    ).span(6)
 
 
 def shortages() -> s.Builder:
@@ -228,7 +202,7 @@ def shortages() -> s.Builder:
         Query(short, "{{instance}} {{operation}}"),
         unit=s.OPERATIONS,
         empty="None yet",
-    )
+    ).span(6)
 
 
 def dropped_messages() -> s.Builder:
@@ -238,7 +212,7 @@ def dropped_messages() -> s.Builder:
         "Messages that could not be written to standard error in time. Good: 0.",
         Query(q.total(q.rate("modelhost_log_messages_dropped_total"), "instance"), HOST),
         unit=s.OPERATIONS,
-    )
+    ).span(6)
 
 
 def overhead() -> s.Builder:

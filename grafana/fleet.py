@@ -13,7 +13,7 @@ from grafana.board import Board, row
 from grafana.panels import NO_DATA, NO_GPU, NO_REQUESTS, Column, history, listing, number
 from grafana.queries import now
 
-NARROW, WIDE = 75, 106
+NARROW = 75
 """Least widths of columns in pixels: those of all columns together fit a window of 1280."""
 WARM = ((None, s.GREEN), (80, s.AMBER), (90, s.RED))
 
@@ -106,8 +106,8 @@ def table() -> s.Builder:
         share("Memory", r.MEMORY, s.FULL),
         share("Disk", r.FULLEST, s.FULL),
         share("GPU", r.GPU, s.NONE),
-        share("GPU memory", r.GPU_MEMORY, s.NONE, least=WIDE),
-        Column("Hottest GPU", s.CELSIUS, now(q.highest(q.select(r.GPU_TEMPERATURE), "instance")), WARM, least=WIDE),
+        share("VRAM", r.GPU_MEMORY, s.NONE),
+        Column("Hottest", s.CELSIUS, now(q.highest(q.select(r.GPU_TEMPERATURE), "instance")), WARM),
         Column("Requests/s", s.COUNT, now(q.total(q.select(r.REQUESTS), "instance")), least=96),
         Column("p95", s.SECONDS, now(q.highest(q.select(r.P95), "instance"))),
         Column("Errors", s.RATIO, now(q.highest(q.select(r.ERRORS), "instance")), s.FAILING),
@@ -120,9 +120,9 @@ def table() -> s.Builder:
     return listed.override_by_name("Up", [models.DynamicConfigValue(id_val="custom.cellOptions", value=red)])
 
 
-def share(name: str, series: str, steps: s.Limits, least: int = NARROW) -> Column:
+def share(name: str, series: str, steps: s.Limits) -> Column:
     """Return the column of a recorded share, a gauge."""
-    return Column(name, s.RATIO, now(q.highest(q.select(series), "instance")), steps, full=1, least=least)
+    return Column(name, s.RATIO, now(q.highest(q.select(series), "instance")), steps, full=1, least=NARROW)
 
 
 def time_series() -> tuple[s.Builder, ...]:

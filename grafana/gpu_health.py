@@ -12,11 +12,11 @@ ACTIONS = {
     0: ("none", s.GREEN),
     1: ("reset the GPU", s.RED),
     2: ("reboot", s.RED),
-    3: ("drain peer-to-peer", s.AMBER),
+    3: ("drain peers", s.AMBER),
     4: ("drain and reset", s.RED),
     5: ("recover IMEX", s.RED),
     6: ("reset the bus", s.RED),
-    7: ("reboot the system", s.RED),
+    7: ("reboot system", s.RED),
 }
 
 

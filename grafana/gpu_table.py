@@ -6,11 +6,11 @@ from grafana import queries as q
 from grafana import style as s
 from grafana.gpu_health import ACTIONS
 from grafana.gpu_queries import CHOSEN, KEYS, gauge, margin, power_share
-from grafana.panels import NO_GPU, Column, heading, listing
+from grafana.panels import NO_GPU, SMOOTH, Column, heading, listing
 from grafana.queries import Query, now
 
 _DOWN = -max(ACTIONS) - 1
-STATES = {**{-action: text for action, text in ACTIONS.items()}, 0: ("ok", s.GREEN), _DOWN: ("not responding", s.RED)}
+STATES = {**{-action: text for action, text in ACTIONS.items()}, 0: ("ok", s.GREEN), _DOWN: ("down", s.RED)}
 """What is wrong with a GPU: the action that the driver requests, or worse; faults have the lowest numbers."""
 _REASONS = {"hw_.*": 4, "sw_thermal": 3, "sw_power_cap": 2}
 THROTTLED = {
@@ -28,28 +28,31 @@ NEAR = ((None, s.RED), (1, s.AMBER), (10, s.GREEN))
 def at_a_glance() -> s.Builder:
     """Show how each GPU is."""
     this = s.link("Only this GPU", "modelhost-gpu", instance=s.field(heading("instance")), gpu=s.field(heading("gpu")))
-    return listing(
-        "GPUs",
-        "A row per GPU, those with faults first; click one to see it alone. Process: the model server that holds most "
-        "of its memory, or other programs. Margin: degrees until a sensor reaches its limit. Throttled: "
-        "why the clocks are reduced; the power limit is normal under full load. Errors: uncorrected memory errors and "
-        "XID errors in the time range. Good: all green.",
-        Column("State", s.COUNT, now(_state()), texts=STATES, least=105),
-        Column("Utilisation", s.RATIO, now(q.gpu_busy(CHOSEN, by=KEYS)), full=1),
-        Column("Memory", s.RATIO, now(_with_process(q.gpu_memory_ratio(CHOSEN, by=KEYS))), full=1),
-        Column("Used", s.BYTES, _now("memory_used_bytes")),
-        Column("Power limit", s.RATIO, now(power_share()), full=1),
-        Column("Power", s.WATTS, _now("power_watts")),
-        Column("Hottest", s.CELSIUS, _now("temperature_celsius")),
-        Column("Margin", s.CELSIUS, now(margin()), NEAR),
-        Column("Throttled", s.COUNT, now(_throttled()), texts=THROTTLED, least=95),
-        Column("Errors", s.COUNT, now(_errors()), s.ANY_IS_BAD),
-        labels=(*KEYS, "name", "process"),
-        empty=NO_GPU,
-        links={"gpu": this},
-        first="State",
-        lowest=True,
-    ).height(10)
+    return (
+        listing(
+            "GPUs",
+            "A row per GPU, those with faults first; click one to see it alone. Process: what holds most "
+            "of its memory, a model server or others. Margin: degrees until a sensor reaches its limit. Throttled: "
+            "why the clocks are reduced; the power limit is normal under full load. Errors: uncorrected memory errors "
+            "and XID errors in the time range. Good: all green.",
+            Column("State", s.COUNT, now(_state()), texts=STATES, least=115),
+            Column("Utilisation", s.RATIO, now(q.gpu_busy(CHOSEN, by=KEYS)), full=1),
+            Column("Memory", s.RATIO, now(_with_process(q.gpu_memory_ratio(CHOSEN, by=KEYS))), full=1),
+            Column("Used", s.BYTES, _now("memory_used_bytes"), least=80),
+            Column("Power limit", s.RATIO, now(power_share()), full=1),
+            Column("Hottest", s.CELSIUS, _now("temperature_celsius")),
+            Column("Margin", s.CELSIUS, now(margin()), NEAR),
+            Column("Throttled", s.COUNT, now(_throttled()), texts=THROTTLED, least=95),
+            Column("Errors", s.COUNT, now(_errors()), s.ANY_IS_BAD),
+            labels=(*KEYS, "name", "process"),
+            empty=NO_GPU,
+            links={"gpu": this},
+            first="State",
+            lowest=True,
+        )
+        .interval(SMOOTH)
+        .height(10)
+    )
 
 
 def _now(metric: str) -> Query:
@@ -71,9 +74,10 @@ def _short(info: str) -> str:
 
 
 def _state() -> str:
-    """Return the number of each GPU's state, with its name."""
+    """Return the number of each GPU's state, with its name, which one that does not respond does not have."""
     up, action = gauge("up").expr, gauge("recovery_action").expr
-    return _joined(f"({up} == 0) + {_DOWN} or 0 - {action} or 0 * {up}", _short(_info("name")))
+    state = f"(({up} == 0) + {_DOWN} or 0 - {action} or 0 * {up})"
+    return f"{_joined(state, _short(_info('name')))} or on ({q.labels(*KEYS)}) {state}"
 
 
 def _with_process(expr: str) -> str:

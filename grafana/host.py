@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from grafana_foundation_sdk.models.common import BigValueTextMode
-
-from grafana import alerts
+from grafana import alerts, host_table
 from grafana import queries as q
 from grafana import style as s
 from grafana.board import Board, Variable, row
-from grafana.host_devices import disks, filesystems, network, sensors
-from grafana.panels import FEWER, graph, number, states
-from grafana.queries import Query, now
+from grafana.host_devices import disks, filesystems, more_of_disks, more_of_network, network, sensors
+from grafana.panels import FEWER, graph, states
+from grafana.queries import Query
 
 DISK = Variable("disk", "Disk", q.values_of("device", "modelhost_disk_read_bytes_total"))
 DEVICE = Variable("device", "Network device", q.values_of("device", "modelhost_network_receive_bytes_total"))
@@ -23,71 +21,22 @@ def board() -> Board:
         "Model host / Host",
         "CPU, memory, disks, file systems, network and sensors of the machine.",
         (
-            row("Now", alerts.lane(), *facts()),
-            row("CPU", modes(), cores(), load(), pressure(), stalls(), switches()),
-            row("Memory", memory().span(12), swap().span(12), paging().span(12), container().span(12)),
+            row("Now", alerts.lane(), host_table.at_a_glance()),
+            row("CPU and pressure", modes(), cores(), pressure()),
+            row("Memory", memory(), swap(), paging()),
             row("Disks", *disks()),
             row("File systems", *filesystems()),
             row("Network", *network()),
-            row(
-                "Sensors, processes and clock",
-                *sensors(),
-                processes(),
-                files(),
-                clock_offset().span(12),
-                clock_states(),
-            ),
+            row("More about CPU and pressure", load(), stalls(), switches(), collapsed=True),
+            row("More about disks", *more_of_disks(), collapsed=True),
+            row("More about the network", *more_of_network(), collapsed=True),
+            row("Sensors", *sensors(), collapsed=True),
+            row("Processes, files and clock", processes(), files(), clock_offset(), clock_states(), collapsed=True),
+            row("Container limits", container(), collapsed=True),
+            row("Operating systems", host_table.systems(), collapsed=True),
         ),
         (DISK, DEVICE),
     )
-
-
-def facts() -> tuple[s.Builder, ...]:
-    """Show facts about the machine."""
-    up = q.select("modelhost_time_seconds") + " - " + q.select("modelhost_boot_time_seconds")
-    info = ("modelhost_os_info", "instance", "system", "release", "machine")
-    return (
-        number(
-            "Operating system",
-            "Operating system, release and architecture. Good: the same release on similar machines.",
-            now(q.total(q.select(info[0]), *info[1:]), "{{system}} {{release}} {{machine}}"),
-            unit=s.COUNT,
-        )
-        .text_mode(BigValueTextMode.NAME)
-        .span(8),
-        number(
-            "Uptime",
-            "Time since boot. Good: since your last planned reboot.",
-            now(over_hosts("min", up)),
-            unit="dtdurations",
-        ).span(4),
-        number(
-            "Cores",
-            "Logical CPUs that are online. Good: all of them.",
-            now(q.total(q.select("modelhost_cpu_logical_cores")), "logical"),
-            now(q.total(q.select("modelhost_cpu_physical_cores")), "physical"),
-            unit=s.COUNT,
-        ).span(4),
-        number(
-            "Memory",
-            "Physical memory. Good: more than the models need.",
-            now(q.total(q.select("modelhost_memory_total_bytes"))),
-            unit=s.BYTES,
-        ).span(4),
-        number(
-            "OOM kills",
-            "Processes that the kernel killed for lack of memory in the selected time range. Good: 0; it may have "
-            "been a model server.",
-            now(q.total(q.increase("modelhost_oom_kills_total", window=q.RANGE))),
-            unit=s.COUNT,
-            steps=s.ANY_IS_BAD,
-        ).span(4),
-    )
-
-
-def over_hosts(operator: str, expr: str) -> str:
-    """Aggregate over the selected hosts."""
-    return q.over(operator, expr)
 
 
 def modes() -> s.Builder:
@@ -232,20 +181,24 @@ def processes() -> s.Builder:
             for state in ("running", "blocked")
         ),
         unit=s.COUNT,
-    )
+    ).span(6)
 
 
 def files() -> s.Builder:
     """Draw open files."""
     allocated, maximum = (q.select(f"modelhost_file_descriptors_{what}") for what in ("allocated", "maximum"))
-    return graph(
-        "Open files",
-        "File handles in use, and their share of what the kernel allows. Good: steady; continuous growth is a "
-        "leak. Most current kernels have no limit in practice; the share is then 0.",
-        Query(q.highest(allocated, "instance"), "{{instance}}"),
-        Query(q.highest(q.ratio(allocated, maximum), "instance"), "share {{instance}}"),
-        unit=s.COUNT,
-    ).override_by_regexp("share.*", s.unit_of(s.RATIO))
+    return (
+        graph(
+            "Open files",
+            "File handles in use, and their share of what the kernel allows. Good: steady; continuous growth is a "
+            "leak. Most current kernels have no limit in practice; the share is then 0.",
+            Query(q.highest(allocated, "instance"), "{{instance}}"),
+            Query(q.highest(q.ratio(allocated, maximum), "instance"), "share {{instance}}"),
+            unit=s.COUNT,
+        )
+        .override_by_regexp("share.*", s.unit_of(s.RATIO))
+        .span(6)
+    )
 
 
 def clock_offset() -> s.Builder:
@@ -257,7 +210,7 @@ def clock_offset() -> s.Builder:
         Query(q.highest(q.select("modelhost_clock_maximum_error_seconds"), "instance"), "error bound {{instance}}"),
         unit=s.SECONDS,
         min_=None,
-    )
+    ).span(6)
 
 
 def clock_states() -> s.Builder:
@@ -267,4 +220,4 @@ def clock_states() -> s.Builder:
         "Whether a time daemon synchronises the clock. Good: yes; otherwise timestamps of hosts are not comparable.",
         Query(q.highest(q.select("modelhost_clock_synchronized"), "instance"), "{{instance}}"),
         texts={0: ("no", s.RED), 1: ("yes", s.GREEN)},
-    )
+    ).span(6)

@@ -16,7 +16,7 @@ OLD = ((None, s.GREEN), (180, s.AMBER), (600, s.RED))
 
 
 def disks() -> tuple[s.Builder, ...]:
-    """Draw throughput, operations, latency and utilisation of disks."""
+    """Draw throughput, latency and utilisation of disks."""
     return (
         _both(
             "Disk throughput",
@@ -24,13 +24,6 @@ def disks() -> tuple[s.Builder, ...]:
             "read_bytes",
             "written_bytes",
             s.BYTES_PER_SECOND,
-        ),
-        _both(
-            "Disk operations",
-            "Reads and writes per second. Good: below what the disk is rated for.",
-            "reads_completed",
-            "writes_completed",
-            s.OPERATIONS,
         ),
         graph(
             "Disk latency",
@@ -49,6 +42,19 @@ def disks() -> tuple[s.Builder, ...]:
             ),
             unit=s.RATIO,
             empty=NO_DISK,
+        ),
+    )
+
+
+def more_of_disks() -> tuple[s.Builder, ...]:
+    """Draw operations and queues of disks."""
+    return (
+        _both(
+            "Disk operations",
+            "Reads and writes per second. Good: below what the disk is rated for.",
+            "reads_completed",
+            "writes_completed",
+            s.OPERATIONS,
         ),
         graph(
             "Disk queue",
@@ -101,15 +107,15 @@ def filesystems() -> tuple[s.Builder, ...]:
         ),
         listing(
             "Space",
-            "Size, space available to users and free for root, and whether the file system is read-only. Full in: "
-            "time until it is full at the rate of the last 6 hours (empty: more than a year). Age: time since the "
-            "last reading; a slow file system keeps its last values. Good: green, and full in days.",
+            "Size, space available to users and free for root, used inodes, and whether the file system is read-only. "
+            "Full in: time until it is full at the rate of the last 6 hours (empty: more than a year). Age: time since "
+            "the last reading; a slow file system keeps its last values. Good: green, and full in days.",
             Column("Size", s.BYTES, now(size), s.NONE),
             Column("Available", s.BYTES, now(available), s.NONE),
             Column("Free", s.BYTES, now(free), s.NONE),
-            Column("Inodes used", s.RATIO, now(_inodes_used(keys)), s.FULL),
-            Column("Full in", "dtdurations", now(until_full(available, keys)), SOON),
-            Column("Read-only", s.YES_NO, now(q.highest(q.select("modelhost_filesystem_readonly"), *keys)), s.NONE),
+            Column("Inodes", s.RATIO, now(_inodes_used(keys)), s.FULL),
+            Column("Full in", "dtdurations", now(until_full(available, keys)), SOON, least=100),
+            Column("Read-only", s.YES_NO, now(q.highest(q.select("modelhost_filesystem_readonly"), *keys)), least=90),
             Column(
                 "Broken", s.YES_NO, now(q.highest(q.select("modelhost_filesystem_device_error"), *keys)), s.ANY_IS_BAD
             ),
@@ -133,14 +139,12 @@ def until_full(available: str, keys: tuple[str, ...]) -> str:
 
 
 def network() -> tuple[s.Builder, ...]:
-    """Draw traffic, errors, links and connections."""
+    """Draw traffic and errors."""
     traffic = _directions(
         "Network traffic", "Bytes per second. Good: well below the link speed.", "bytes", s.BYTES_PER_SECOND
     )
-    speed = q.highest(q.select("modelhost_network_speed_bytes", DEVICE), "instance", "device")
     return (
         traffic,
-        _directions("Packets", "Packets per second. Good: follows the bytes.", "packets", s.PACKETS),
         _directions(
             "Network errors",
             "Packets with errors per second. Good: 0; a cable or a card is failing.",
@@ -148,25 +152,33 @@ def network() -> tuple[s.Builder, ...]:
             s.PACKETS,
         ),
         _directions("Dropped packets", "Packets the kernel dropped per second. Good: 0.", "dropped", s.PACKETS),
+    )
+
+
+def more_of_network() -> tuple[s.Builder, ...]:
+    """Draw packets, links and connections."""
+    speed = q.highest(q.select("modelhost_network_speed_bytes", DEVICE), "instance", "device")
+    return (
+        _directions("Packets", "Packets per second. Good: follows the bytes.", "packets", s.PACKETS).span(6),
         graph(
             "Link use",
             "Traffic of the busier direction, as a share of the link's speed. Good: below 80 %.",
             Query(q.ratio(_busier(), speed), "{{instance}} {{device}}"),
             unit=s.RATIO,
             empty="Link speed not reported by the drivers",
-        ).span(8),
+        ).span(6),
         states(
             "Links",
             "Whether each interface is up. Good: up where a cable is connected.",
             Query(q.highest(q.select("modelhost_network_up", DEVICE), "instance", "device"), "{{instance}} {{device}}"),
             texts={0: ("down", s.RED), 1: ("up", s.GREEN)},
-        ).span(8),
+        ).span(6),
         graph(
             "TCP connections",
             "By state. Good: steady; many in time_wait mean that clients open a connection for each request.",
             Query(q.total(q.select("modelhost_tcp_connections"), "instance", "state"), "{{instance}} {{state}}"),
             unit=s.COUNT,
-        ),
+        ).span(6),
     )
 
 
@@ -175,18 +187,14 @@ def _directions(title: str, text: str, what: str, unit: str) -> s.Builder:
         q.total(q.rate(f"modelhost_network_{way}_{what}_total", DEVICE), "instance", "device")
         for way in ("receive", "transmit")
     )
-    return (
-        graph(
-            title,
-            f"{text} Sent traffic is drawn below zero.",
-            Query(received, "in {{instance}} {{device}}"),
-            Query(sent, "out {{instance}} {{device}}"),
-            unit=unit,
-            min_=None,
-        )
-        .override_by_regexp("out.*", s.below_zero())
-        .span(6)
-    )
+    return graph(
+        title,
+        f"{text} Sent traffic is drawn below zero.",
+        Query(received, "in {{instance}} {{device}}"),
+        Query(sent, "out {{instance}} {{device}}"),
+        unit=unit,
+        min_=None,
+    ).override_by_regexp("out.*", s.below_zero())
 
 
 def _busier() -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from grafana import engine_models as models
+from grafana import engine_table
 from grafana import engine_work as work
 from grafana import queries as q
 from grafana import style as s
 from grafana.board import Board, Variable, row
-from grafana.engine_models import loaded, models
 from grafana.engine_queries import (
     CHOSEN,
     LEGEND,
@@ -17,8 +18,8 @@ from grafana.engine_queries import (
     rate,
     together,
 )
-from grafana.panels import NOT_REPORTED, Column, graph, listing, number, per_request, states
-from grafana.queries import Query, now
+from grafana.panels import NOT_REPORTED, graph, per_request, states
+from grafana.queries import Query
 from grafana.replicas import replicas
 
 SERVER = Variable("server", "Server", q.values_of("server", "modelhost_engine_up"))
@@ -31,87 +32,26 @@ def board() -> Board:
         "Model host / Model servers",
         "Metrics reported by the engines: queues, caches, latencies, loaded models.",
         (
-            row("Now", up(), running_now(), waiting_now(), preempted_now(), *loaded(), servers()),
-            row("Load", up_states(), running(), waiting(), cache(), capacity(), preemptions()),
+            row("Now", engine_table.at_a_glance(), up_states(), waiting(), cache()),
+            row("Load", running(), capacity(), preemptions()),
+            row("Latency: engine and proxy", *(panel.span(6) for panel in (*work.latencies(), work.queue()))),
+            row("Tokens", work.tokens_in(), work.tokens_out(), work.finished()),
+            row("Models", models.listed(), models.loads(), models.memory()),
             row("Replicas", *replicas(), collapsed=True),
-            row("Latency: engine and proxy", *work.latencies(), work.queue(), work.phases(), work.inter_token()),
             row(
-                "Tokens",
-                work.tokens_in(),
-                work.tokens_out(),
-                work.work_time(),
-                work.speculation(),
-                work.finished(),
-                work.unproxied(),
+                "Phases and speculative decoding",
+                *(panel.span(6) for panel in (work.phases(), work.inter_token(), work.work_time(), work.speculation())),
+                collapsed=True,
             ),
-            row("Models", *models()),
-            row("Polls and probes", age(), polls(), failures(), probes(), probe_time()),
+            row(
+                "Energy, loads and unproxied tokens",
+                *(models.energy(), models.energy_by_attribution(), models.moves(), work.unproxied()),
+                collapsed=True,
+            ),
+            row("Polls and probes", age(), polls(), failures(), probes(), probe_time(), collapsed=True),
         ),
         (SERVER,),
     )
-
-
-def up() -> s.Builder:
-    """Show the share of servers that are up."""
-    return number(
-        "Servers up",
-        "Share of the configured model servers and replicas whose last poll succeeded. Good: all.",
-        now(q.over("avg", q.select("modelhost_engine_up", CHOSEN))),
-        unit=s.RATIO,
-        steps=s.ALL_IS_WELL,
-        empty=NO_SERVER,
-    )
-
-
-def running_now() -> s.Builder:
-    """Show requests that run."""
-    return _now("Running", "Requests that the engines process. Good: above 0 while users wait.", "requests_running")
-
-
-def waiting_now() -> s.Builder:
-    """Show requests that wait."""
-    return _now(
-        "Waiting", "Requests in the queues of the engines. Good: 0, except for short peaks.", "requests_waiting"
-    )
-
-
-def _now(title: str, text: str, metric: str) -> s.Builder:
-    return number(
-        title, text, now(q.total(q.select(f"modelhost_engine_{metric}", CHOSEN))), unit=s.COUNT, empty=NOT_REPORTED
-    )
-
-
-def preempted_now() -> s.Builder:
-    """Show preemptions in the range."""
-    moved = q.total(q.increase("modelhost_engine_preemptions_total", CHOSEN, window=q.RANGE))
-    return number(
-        "Preemptions",
-        "Requests that lost their place in the KV cache in the selected time range. Good: 0.",
-        now(moved),
-        unit=s.COUNT,
-        empty=NOT_REPORTED,
-        decimals=0,
-    )
-
-
-def servers() -> s.Builder:
-    """List the servers."""
-    labels = (*REPLICA, "kind", "version")
-    info = together("modelhost_engine_info", *labels)
-
-    def joined(metric: str) -> Query:
-        value = together(f"modelhost_engine_{metric}", *REPLICA)
-        return now(f"{value} * on ({q.labels(*REPLICA)}) group_right () {info}")
-
-    return listing(
-        "Servers",
-        "Engine kind and version, parallel requests, and size of the KV cache in tokens, by replica. Good: all up.",
-        Column("Up", s.YES_NO, joined("up"), s.ALL_IS_WELL),
-        Column("Requests at a time", s.COUNT, joined("request_capacity"), s.NONE),
-        Column("KV cache tokens", s.COUNT, joined("kv_cache_capacity_tokens"), s.NONE),
-        labels=labels,
-        empty=NO_SERVER,
-    ).height(6)
 
 
 def up_states() -> s.Builder:
@@ -120,7 +60,7 @@ def up_states() -> s.Builder:
         "Up",
         "Whether the last poll of each server or replica succeeded. Good: always up.",
         Query(together("modelhost_engine_up", *REPLICA), REPLICA_LEGEND),
-        texts={0: ("down", s.RED), 1: ("up", s.GREEN)},
+        texts=engine_table.STATES,
         empty=NO_SERVER,
     ).span(8)
 
@@ -205,7 +145,7 @@ def polls() -> s.Builder:
         gauge("poll_duration_seconds"),
         unit=s.SECONDS,
         empty=NO_SERVER,
-    ).span(4)
+    ).span(6)
 
 
 def failures() -> s.Builder:
@@ -216,7 +156,7 @@ def failures() -> s.Builder:
         rate("poll_failures", "reason"),
         unit=s.REQUESTS,
         empty="No failures yet",
-    ).span(4)
+    ).span(6)
 
 
 def probes() -> s.Builder:
@@ -228,7 +168,7 @@ def probes() -> s.Builder:
         Query(ended, "{{server}} {{model}} {{outcome}}"),
         unit=s.REQUESTS,
         empty="Probes are off",
-    ).span(4)
+    ).span(6)
 
 
 def probe_time() -> s.Builder:
@@ -239,4 +179,4 @@ def probe_time() -> s.Builder:
         "Mean time of a request for one token. Good: steady; it is the lower bound of the time to first token.",
         Query(took, "{{server}} {{model}}"),
         empty="Probes are off",
-    ).span(4)
+    ).span(6)

@@ -23,10 +23,9 @@ def board() -> Board:
         (
             row(
                 "Now",
-                alerts.lane(4).span(12),
+                alerts.lane(4).span(15),
                 hosts_up(),
                 stats.data_age().span(3).height(4),
-                in_flight(),
                 tokens_now(),
                 *machine.graphs(),
                 model_table.overview(),
@@ -53,16 +52,6 @@ def hosts_up() -> s.Builder:
     )
 
 
-def in_flight() -> s.Builder:
-    """Show the number of requests in progress."""
-    return number(
-        "In flight",
-        "Requests in progress. Good: below the number that the servers process at a time; others wait.",
-        now(q.or_zero(q.total(q.select("modelhost_requests_in_flight", q.API)))),
-        unit=s.COUNT,
-    )
-
-
 def tokens_now() -> s.Builder:
     """Show tokens of all models."""
     return number(
@@ -78,7 +67,7 @@ def response_times() -> s.Builder:
     """Draw response times of the selected model."""
     return (
         per_request(
-            "Response times of $model",
+            "Response times",
             "Time from the request to the last byte of the response, for successful requests: half are faster than "
             "p50, one in a hundred is slower than p99. Good: p99 near p95, and both steady.",
             *q.quantiles(DURATION, *PICKED),

@@ -16,7 +16,7 @@ from grafana import style
 from modelhost_exporter.config.servers import PollOptions
 
 if TYPE_CHECKING:
-    from grafana.queries import Query
+    from grafana.queries import Query, Rank
     from grafana.style import Limits, Texts
 
 NO_DATA = "No data yet"
@@ -32,11 +32,23 @@ _UNBOUNDED = re.compile(r"\{\{(instance|server|upstream|model|gpu|cpu|device|mou
 _POLLED = re.compile(r"(?:rate|increase)\(modelhost_(?:engine|model)_")
 _LABEL, _VALUE, _GAUGE = 90, 70, 110
 """The least widths of the columns of a table in pixels: of labels, of values, and of gauges."""
-_WIDTHS = {"model": 190, "name": 150, "instance": 120, "upstream": 130, "version": 140, "gpu": 50, "xid": 50}
+_WIDTHS = {
+    "instance": 170,
+    "model": 270,
+    "name": 150,
+    "upstream": 130,
+    "version": 140,
+    "family": 100,
+    "parameters": 105,
+    "quantization": 105,
+    "mountpoint": 105,
+    "gpu": 50,
+    "xid": 50,
+}
 """The least widths of labels with values that are longer, or shorter."""
 _INITIALS = frozenset({"gpu", "mig", "uuid", "xid"})
-_LEAST_BYTES = 2**20
-"""The end of an axis of bytes where all are 0, such as those of missing swap space; Grafana's would be 96."""
+_LEAST = {style.BYTES: 2**20, style.RATIO: 0.01, style.COUNT: 1}
+"""The end of an axis where all values are 0, such as those of missing swap space: Grafana's is 96 bytes or 10,000 %."""
 POLLED = f"{12 * PollOptions().interval:.0f}s"
 """Minimum interval of panels over counters that change with each poll of an engine: below about ten polls, rates of
 constant work alternate with the number of polls in the window."""
@@ -56,18 +68,19 @@ def graph(
     stacked: bool = False,
     steps: Limits = (),
     min_: float | None = 0,
-    lowest: bool = False,
+    rank: Rank = "highest",
 ) -> timeseries.Panel:
     """Draw time series as lines or stacked areas; ``steps`` are thresholds, ``min_`` and ``max_`` bound the axis.
 
-    Of series that a fleet has any number of, the highest are drawn, or the ``lowest``.
+    Of series that a fleet has any number of, the first are drawn, by ``rank``.
     """
-    description, queries = limited(description, queries, lowest=lowest)
+    description, queries = limited(description, queries, rank=rank)
     panel = style.styled(timeseries.Panel(), title, description, queries, unit=unit, empty=empty, texts=None)
     if any(_POLLED.search(query.expr) for query in queries):
         panel.interval(POLLED)
     kind = _legend(queries)
-    panel.legend(style.legend(kind)).tooltip(style.all_values()).line_width(1).fill_opacity(_fill(queries, stacked))
+    panel.legend(style.legend(kind)).tooltip(style.all_values())
+    panel.line_width(0 if stacked else 1).fill_opacity(_fill(queries, stacked))
     panel.show_points(common_models.VisibilityMode.NEVER).color_scheme(_palette())
     for name in (query.legend for query in queries if query.legend in style.NAMED):
         panel.override_by_name(name, style.colored(style.NAMED[name]))
@@ -75,10 +88,10 @@ def graph(
         panel.stacking(common.StackingConfig().mode(common_models.StackingMode.NORMAL).group("A"))
     if min_ is not None:
         panel.min(min_)
-    if unit == style.BYTES:
-        panel.axis_soft_max(_LEAST_BYTES)
     if max_ is not None:
         panel.max(max_)
+    elif unit in _LEAST:
+        panel.axis_soft_max(_LEAST[unit])
     if steps:
         dashed = common.GraphThresholdsStyleConfig().mode(common_models.GraphThresholdsStyleMode.DASHED)
         panel.thresholds(style.limits(steps)).thresholds_style(dashed)
@@ -110,7 +123,7 @@ def per_request(
 
 
 def limited(
-    description: str, queries: tuple[Query, ...], *, lowest: bool = False, most: int = DRAWN
+    description: str, queries: tuple[Query, ...], *, rank: Rank = "highest", most: int = DRAWN
 ) -> tuple[str, tuple[Query, ...]]:
     """Limit the series that a fleet has any number of, in all queries together, and say so in the description."""
     unbounded = [bool(_UNBOUNDED.search(query.legend)) for query in queries]
@@ -118,11 +131,11 @@ def limited(
         return description, queries
     share = most // sum(unbounded)
     drawn = tuple(
-        replace(query, expr=q.top(share, query.expr, lowest=lowest)) if is_unbounded else query
+        replace(query, expr=q.top(share, query.expr, rank)) if is_unbounded else query
         for query, is_unbounded in zip(queries, unbounded, strict=True)
     )
-    which = "lowest" if lowest else "highest"
-    return f"{description} At most {most} lines: those with the {which} values in the time range.", drawn
+    which = "the latest" if rank == "latest" else f"those with the {rank} values in the time range"
+    return f"{description} At most {most} lines: {which}.", drawn
 
 
 def number(
@@ -191,14 +204,14 @@ def states(
     *queries: Query,
     texts: Texts,
     empty: str = NO_DATA,
-    lowest: bool = False,
+    rank: Rank = "highest",
     most: int = DRAWN,
 ) -> statetimeline.Panel:
-    """Draw states over time as bands in the colours of ``texts``: at most so many, of the highest or ``lowest`` values.
+    """Draw states over time as bands in the colours of ``texts``: at most so many, by ``rank``.
 
     By thresholds Grafana would merge values by threshold and ignore the texts, with their colours.
     """
-    description, queries = limited(description, queries, lowest=lowest, most=most)
+    description, queries = limited(description, queries, rank=rank, most=most)
     panel = style.styled(statetimeline.Panel(), title, description, queries, unit=style.COUNT, empty=empty, texts=texts)
     panel.color_scheme(style.fixed(style.GREY)).merge_values(True)
     panel.show_value(common_models.VisibilityMode.NEVER).row_height(0.8).fill_opacity(80)
@@ -285,7 +298,7 @@ def _properties(column: Column) -> list[models.DynamicConfigValue]:
     if column.full is not None:
         set_ |= {"custom.cellOptions": {"type": "gauge", "mode": "basic"}, "min": 0, "max": column.full}
     if column.texts:
-        set_["mappings"] = style.values(column.texts)
+        set_["mappings"] = [*style.values(column.texts), style.without_value()]
     return [
         *properties,
         _width(column.least or (_VALUE if column.full is None else _GAUGE)),
@@ -316,5 +329,8 @@ def _is_alone(queries: tuple[Query, ...]) -> bool:
 
 
 def _fill(queries: tuple[Query, ...], stacked: bool) -> int:
-    """Return the opacity below lines: only areas that are stacked, or alone, do not cover each other."""
-    return 60 if stacked else 8 if _is_alone(queries) else 0
+    """Return the opacity below lines: only areas that are stacked, or alone, do not cover each other.
+
+    Stacked areas have no lines: one of zeros would be a line on top of the others.
+    """
+    return 80 if stacked else 8 if _is_alone(queries) else 0

@@ -50,9 +50,9 @@ ALL_IS_WELL: Limits = ((None, RED), (1, GREEN))
 _NAMES = {
     BLUE: ("mean", "used", "input", "answer", "prefill"),
     GREEN: ("p50", "free", "any token", "hits"),
-    "yellow": ("p95", "cached", "queue"),
+    "yellow": ("p95", "cache", "queue"),
     AMBER: ("p99", "output", "decode"),
-    "purple": ("buffers", "reserved", "load"),
+    "purple": ("reserved", "load"),
     RED: ("objective", "errors"),
     GREY: ("total",),
 }
@@ -75,8 +75,8 @@ def styled(
     applies to fields, so that ``empty`` is left for the panel without series.
     """
     panel.title(title).description(description).datasource(DATASOURCE).unit(unit).no_value(empty)
-    null = [] if isinstance(panel, statetimeline.Panel) else [_no_value(models.SpecialValueMatch.NULL)]  # draws gaps
-    panel.mappings([*values(texts or {}), *null, _no_value(_NAN, NOTHING)])
+    null = [] if isinstance(panel, statetimeline.Panel) else [without_value()]  # draws gaps
+    panel.mappings([*values(texts or {}), *null, without_value(_NAN, NOTHING)])
     panel.override_by_regexp("/.*/", [models.DynamicConfigValue(id_val="noValue", value=NOTHING)])
     for number, query in enumerate(queries):
         panel.with_target(_target(query, chr(ord("A") + number)))
@@ -99,7 +99,9 @@ def values(texts: Texts) -> list[models.ValueMapping]:
     return [models.ValueMap(options=options)] if options else []
 
 
-def _no_value(match: models.SpecialValueMatch, text: str | None = None) -> models.ValueMapping:
+def without_value(
+    match: models.SpecialValueMatch = models.SpecialValueMatch.NULL, text: str | None = None
+) -> models.ValueMapping:
     """Map null or NaN (0 / 0) to the text's colour, which else is that of the lowest threshold."""
     nothing = models.ValueMappingResult(text=text, color=GREY, index=99)
     return models.SpecialValueMap(options=models.DashboardSpecialValueMapOptions(match=match, result=nothing))

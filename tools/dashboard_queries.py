@@ -196,6 +196,8 @@ def filled(question: Question, view: View) -> str:
         name = found[1] or found[2]
         if name in values:
             return values[name]
+        if name.isdigit():  # a group of label_replace(), which is no variable
+            return found[0]
         if found[3] == "raw":
             return "".join(view.chosen[name])
         return _pattern(view.chosen.get(name, ()), ".*" if name == "cluster" else ".+")

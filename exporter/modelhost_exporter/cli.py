@@ -198,6 +198,7 @@ async def _serve(service: Service, manager: Systemd, descriptors: Descriptors, d
         service.pollers.is_listed,
         service.removal_listeners,
         lambda: service.config.proxy,
+        listed_models=service.pollers.listed_models,
         label_of=service.pollers.label_of,
     )
     proxy = Proxy(service.registry, service.request_listeners, environment)

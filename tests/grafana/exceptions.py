@@ -11,8 +11,8 @@ WINDOWS = {
     ("Model host / Overview", "model"): _RANGE,
     ("Model host / Models", "All models"): _RANGE,
     ("Model host / Models", "model"): _RANGE,
-    ("Model host / Host", "OOM kills"): _RANGE,
-    ("Model host / Model servers", "Preemptions"): _RANGE,
+    ("Model host / Host", "Hosts"): _RANGE,
+    ("Model host / Model servers", "Servers"): _RANGE,
     ("Model host / GPU", "GPUs"): _RANGE,
 }
 """Panels whose rate() or increase() has another window than $__rate_interval."""
@@ -56,11 +56,13 @@ VARIABLES_THAT_SCOPE = {
 _RECORDED = "shown as a share, through a recorded series"
 
 UNSHOWN = {
+    "modelhost_request_errors_total": "for error rates and alerts; requests_total has the same failures by code",
     "modelhost_demo": "for alerts and tables that must exclude simulated hosts",
     "modelhost_slo_objective_ratio": _RECORDED,
     "modelhost_goodput_requests_total": _RECORDED,
     "modelhost_goodput_good_requests_total": _RECORDED,
     "modelhost_proxy_include_usage": "a setting; explains why a server has no token counts",
+    "modelhost_engine_kv_cache_capacity_tokens": "a constant of each engine; the share in use is shown",
     "modelhost_engine_several_processes": "usually 0; explains why an engine's counters are missing",
     "modelhost_proxy_upstream_retries_total": "usually 0; the retried requests succeeded",
     "modelhost_gpu_fields_lost": "usually 0; explains a missing series",

@@ -30,7 +30,7 @@ HOUR = View(START + SECONDS - 3600, START + SECONDS)
 AT_ONCE = {
     "Model host / Overview": ("Live A", "CPU A", "Memory A", "GPU A", "Network A", "Requests/s A", "Total requests A"),
     "Model host / Models": ("In flight and queue A", "Outcomes A"),  # its first model may fail: no tokens then
-    "Model host / Model servers": ("Servers up A", "Running A", "KV cache in use A"),
+    "Model host / Model servers": ("Servers A", "Running A", "KV cache in use A"),
     "Model host / GPU": ("GPUs A", "Memory in use A", "Share of the power limit A"),
     "Model host / Fleet": ("Hosts A", "Hosts B", "Hosts C"),
 }

@@ -189,7 +189,7 @@ def test_the_worst_host_comes_first_in_red() -> None:
     assert panel["options"]["sortBy"] == [{"displayName": "Up", "desc": False}, {"displayName": "Alerts", "desc": True}]
     properties = properties_of(panel, "Up")
     assert properties["custom.cellOptions"] == {"type": "color-background", "mode": "basic", "applyToRow": True}
-    (mapping,) = properties["mappings"]
+    mapping, *_ = properties["mappings"]
     assert {value: result["color"] for value, result in mapping["options"].items()} == {"0": "red", "1": "transparent"}
 
 
@@ -202,11 +202,11 @@ def properties_of(panel: dict[str, Any], column: str) -> dict[str, Any]:
 def test_shares_of_a_host_are_gauges_and_its_name_a_link() -> None:
     """From 0 to 1; a GPU at work is not red. The link has the cluster, which hosts of one name differ in."""
     (panel,) = (each for each in query.panels(BOARDS["fleet"]) if each["type"] == "table")
-    for name in ("CPU", "Memory", "Disk", "GPU", "GPU memory"):
+    for name in ("CPU", "Memory", "Disk", "GPU", "VRAM"):
         found = properties_of(panel, name)
         assert found["custom.cellOptions"] == {"type": "gauge", "mode": "basic"}
         assert (found["min"], found["max"]) == (0, 1)
-        assert ("thresholds" in found) != name.startswith("GPU")
+        assert ("thresholds" in found) != (name in ("GPU", "VRAM"))
     (link,) = properties_of(panel, "Instance")["links"]
     for name in ("cluster", "instance"):
         assert f'var-{name}=${{__data.fields["{name.title()}"]:percentencode}}' in link["url"]

@@ -107,11 +107,27 @@ def test_no_legend_has_a_minus() -> None:
     assert not [panel["title"] for panel in panels() for target in panel["targets"] if target["expr"][0] == "-"]
 
 
-def test_an_axis_of_bytes_is_not_a_few_bytes_long() -> None:
-    """An axis of zeros ends at 1 MiB."""
+def test_an_axis_of_zeros_has_a_sensible_end() -> None:
+    """Neither 96 bytes, nor 10,000 %, nor a count of 100."""
+    least = {"bytes": 2**20, "percentunit": 0.01, "none": 1}
     for panel in panels("timeseries"):
-        if panel["fieldConfig"]["defaults"]["unit"] == "bytes":
-            assert panel["fieldConfig"]["defaults"]["custom"]["axisSoftMax"] == 2**20, panel["title"]
+        field = panel["fieldConfig"]["defaults"]
+        wanted = None if "max" in field else least.get(field["unit"])  # a soft end would come before the hard one
+        if panel["title"] == "CPU" and wanted == 1:  # of the exporter, in cores
+            wanted = 0.1
+        assert field["custom"].get("axisSoftMax") == wanted, panel["title"]
+
+
+def test_a_cell_without_a_value_has_the_colour_of_text() -> None:
+    """A column with texts of its own replaces the mappings of the table, null among them."""
+    found = 0
+    for panel in panels("table"):
+        for override in panel["fieldConfig"]["overrides"]:
+            for mapped in (each["value"] for each in override["properties"] if each["id"] == "mappings"):
+                if mapped:  # empty for labels
+                    found += 1
+                    assert {each["options"].get("match") for each in mapped} >= {"null"}, panel["title"]
+    assert found >= 6
 
 
 def test_labels_are_text() -> None:
@@ -230,3 +246,26 @@ def test_a_gpu_at_work_is_not_red() -> None:
             steps = panel["fieldConfig"]["defaults"].get("thresholds", {}).get("steps", [])
             if busy and panel["type"] != "table":
                 assert not {step["color"] for step in steps} & {"red", "orange"}, panel["title"]
+
+
+@pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS.keys())
+def test_an_opened_board_is_light(board: dict[str, Any]) -> None:
+    """Before a closed row is opened, a dashboard has at most 45 panels and 60 queries."""
+    loaded = [panel for panel in board["panels"] if panel["type"] != "row"]
+    assert len(loaded) <= 45
+    assert sum(len(panel["targets"]) for panel in loaded) <= 60
+
+
+@pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS.keys())
+def test_the_first_table_is_at_the_top_and_fits(board: dict[str, Any]) -> None:
+    """Its subject at a glance, with links: it begins on the first screen, and its columns fit into 1366 pixels."""
+    first = next(panel for panel in board["panels"] if panel["type"] == "table")
+    assert first["gridPos"]["y"] <= 12
+    assert first["gridPos"]["w"] == 24
+    widths = {
+        override["matcher"]["options"]: each["value"]
+        for override in first["fieldConfig"]["overrides"]
+        for each in override["properties"]
+        if each["id"] == "custom.minWidth"
+    }
+    assert sum(widths.values()) <= 1366 - 16 - 32, widths

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from tools.dashboard_queries import Question
 
 COMBINE = {name: family.combine for family in families() for name in series_of(family) if family.combine}
-SHARES = {("Model host / Model servers", "Servers up A"): "the share of servers and replicas that are up"}
-"""Queries that put together what is shown for each upstream."""
 
 
 def aggregations(
@@ -88,7 +86,7 @@ def test_what_puts_upstreams_together_is_found() -> None:
 def test_dashboards_put_replicas_together_as_declared(board: str) -> None:
     """Added up, the highest or the lowest; for each upstream where they cannot be put together."""
     for question in queries():
-        if question.board != board or question.kind == "variable" or (board, question.where) in SHARES:
+        if question.board != board or question.kind == "variable":
             continue
         for metric, operator in put_together(parsed(question)):
             assert operator in ("", COMBINE[metric]), (question, metric)
@@ -188,4 +186,3 @@ def check_sums(server: Prometheus, api: query.Prometheus, upstreams: set[str]) -
     assert sorted(rows) == sorted([*(("r", upstream) for upstream in upstreams), ("s", "")])
     loaded = {series["metric"]["server"]: float(series["value"][1]) for series in shown["Models A"]}
     assert loaded == {"r": 1, "s": 1}
-    assert float(shown["Models loaded A"][0]["value"][1]) == len(loaded)

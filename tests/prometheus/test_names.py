@@ -17,7 +17,7 @@ TARGET_LABELS = {"cluster", "job", "instance"}
 
 EXPRESSIONS = [*RECORDED.values(), *(rule["expr"] for rule in ALERTS)]
 WORDS = {
-    *("sum", "avg", "min", "max", "by", "without", "ignoring", "and", "or", "unless", "h", "m", "d"),
+    *("sum", "avg", "min", "max", "by", "without", "ignoring", "and", "or", "unless", "offset", "h", "m", "d"),
     *(
         "rate",
         "increase",

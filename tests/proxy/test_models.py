@@ -448,3 +448,29 @@ async def test_two_servers_count_apart(start_proxied: StartProxied) -> None:
     await _post(first, ask_stream("a"))
     await _post(second, ask_stream("b"))
     assert ((await first.one())["model"], (await second.one())["model"]) == ("a", "b")
+
+
+async def test_errors_of_models_start_at_0(start_proxied: StartProxied) -> None:
+    """Those that are configured or that the engine lists, and requests without a known model, before any request."""
+    environment = ProxyEnvironment(
+        is_listed=lambda server, name: (server, name) == (SERVER, "listed"),
+        listed_models=lambda server: {"listed"} if server == SERVER else (),
+    )
+    error = reply(b"{}", JSON, status="500 Internal Server Error")
+    proxied = await start_proxied(always(error), environment=environment, models={"configured": Objectives()})
+
+    def errors(operation: str = "chat") -> dict[str, set[float]]:
+        found: dict[str, set[float]] = {}
+        for labels, value in proxied.samples("request_errors_total").items():
+            named = dict(labels)
+            if named["operation"] == operation:
+                found.setdefault(named["model"], set()).add(value)
+        return found
+
+    start = {model: {0.0} for model in ("configured", "listed", OTHER, UNKNOWN)}
+    assert errors() == start
+    for name in ("listed", "made up", "configured"):
+        await _post(proxied, ask(name))
+    assert await _models(proxied, 3) == ["configured", "listed", OTHER]
+    assert errors() == start | {model: {0.0, 1.0} for model in ("configured", "listed", OTHER)}
+    assert errors("embeddings") == {}

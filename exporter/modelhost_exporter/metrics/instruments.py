@@ -14,7 +14,7 @@ from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from prometheus_client import CollectorRegistry
     from prometheus_client.metrics_core import Metric
@@ -98,12 +98,27 @@ class _Child(Protocol):
 C = TypeVar("C", bound=_Child)
 
 
+def _nothing_expected() -> tuple[()]:
+    return ()
+
+
 class Instrument(Generic[C]):
     """A family with one child for each combination of label values that ``labels`` was called with."""
 
-    def __init__(self, family: Family, make: Callable[[], C], registry: CollectorRegistry) -> None:
+    def __init__(
+        self,
+        family: Family,
+        make: Callable[[], C],
+        registry: CollectorRegistry,
+        expected: Callable[[], Iterable[tuple[str, ...]]] = _nothing_expected,
+    ) -> None:
+        """Register the family. ``expected`` returns label values whose series exist before their first use.
+
+        It is called for each page, in any thread, so that these series end when it no longer returns them.
+        """
         self._family = family
         self._make = make
+        self._expected = expected
         self._children: dict[tuple[str, ...], C] = {}
         if not family.labels:
             self.labels()
@@ -123,7 +138,7 @@ class Instrument(Generic[C]):
         wanted = [(self._family.labels.index(name), value) for name, value in labels.items()]
         return {
             values: child
-            for values, child in self._children.items()
+            for values, child in self._children.copy().items()
             if all(values[index] == value for index, value in wanted)
         }
 
@@ -144,7 +159,11 @@ class Instrument(Generic[C]):
         """Yield the family with its current samples."""
         family = self._family
         metric = family.empty()
-        for values, child in self._children.copy().items():
+        children = self._children.copy()
+        for values in self._expected():
+            if values not in children:
+                children[values] = self._make()
+        for values, child in children.items():
             metric.samples += child.samples(family.name, dict(zip(family.labels, values, strict=True)))
         yield metric
 
@@ -167,9 +186,13 @@ class BoundChildren(dict[str | tuple[str, ...], C]):
         return child
 
 
-def live_counter(family: Family, registry: CollectorRegistry) -> Instrument[Counter]:
-    """Return a counter; its series appear when their labels are first used."""
-    return Instrument(family, Counter, registry)
+def live_counter(
+    family: Family,
+    registry: CollectorRegistry,
+    expected: Callable[[], Iterable[tuple[str, ...]]] = _nothing_expected,
+) -> Instrument[Counter]:
+    """Return a counter; its series appear when their labels are first used, those of ``expected`` at 0 before."""
+    return Instrument(family, Counter, registry, expected)
 
 
 def live_gauge(family: Family, registry: CollectorRegistry) -> Instrument[Gauge]:

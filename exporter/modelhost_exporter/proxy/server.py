@@ -23,10 +23,10 @@ from modelhost_exporter.proxy.self_metrics import SelfMetrics
 from modelhost_exporter.proxy.settings import ProxySettings
 from modelhost_exporter.proxy.upstream import Upstream
 from modelhost_exporter.requests.metrics import RequestMetrics
-from modelhost_exporter.requests.model_names import ModelNames
+from modelhost_exporter.requests.model_names import OTHER, UNKNOWN, ModelNames
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 
     from prometheus_client import CollectorRegistry
 
@@ -113,6 +113,8 @@ class ProxyEnvironment(NamedTuple):
     """Returns the settings in force, which a reload replaces."""
     now: Callable[[], float] = time.monotonic
     """Returns seconds, for the time that an upstream is ejected."""
+    listed_models: Callable[[str], Iterable[str]] = lambda _server: ()
+    """Returns the labels of the models that the replicas of a server list, as far as polling knows."""
     label_of: Callable[[str, str], str | None] = lambda _server, _model: None
     """Returns the label under which polling shows the model of a server with this name or alias; None if none has."""
 
@@ -348,7 +350,7 @@ class Proxy:
         environment: ProxyEnvironment = _DEFAULTS,
     ) -> None:
         """Prepare; ``listeners`` receive every finished request."""
-        self.metrics = RequestMetrics(registry, listeners, environment.removal_listeners)
+        self.metrics = RequestMetrics(registry, listeners, environment.removal_listeners, self._known_models)
         self.self_metrics = SelfMetrics(registry)
         self.connections = DownstreamConnections(environment.descriptors, self.self_metrics, environment.settings)
         self._parts = ProxyParts(self.metrics, self.self_metrics, self.connections, ParsingQueue(), environment, {})
@@ -357,6 +359,14 @@ class Proxy:
         """Listeners that a reload has stopped, while requests are in progress."""
         self._background: set[asyncio.Task[None]] = set()
         self._lag: asyncio.Task[None] | None = None
+
+    def _known_models(self) -> Iterator[tuple[str, str]]:
+        """Yield (server, model) of every model that is configured or listed, and of requests without a known model."""
+        for server in {listener.server_name for listener in self._listeners}:
+            configured = self._parts.model_names[server].configured_labels()
+            listed = self._parts.environment.listed_models(server)
+            for model in {*configured, *listed, OTHER, UNKNOWN}:
+                yield server, model
 
     async def drain(self, seconds: float, forced: asyncio.Event) -> None:
         """Stop listening and let requests in progress end, for so many seconds or until ``forced`` is set."""

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 from modelhost_exporter.metrics.families import counter, gauge, histogram
 from modelhost_exporter.metrics.instruments import live_counter, live_gauge, live_histogram
 from modelhost_exporter.requests.model_names import UNKNOWN
-from modelhost_exporter.requests.observation import NO_SECONDS, RequestLabels, ServerSeconds
+from modelhost_exporter.requests.observation import ERRORS, NO_SECONDS, RequestLabels, ServerSeconds
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from prometheus_client import CollectorRegistry
 
@@ -50,6 +50,19 @@ REQUESTS = counter(
         "Errors are the outcomes server_error, timeout, upstream_unreachable, stream_error and "
         "proxy_error (the proxy's own fault). code is the status sent to the client, or 'none'. Leave "
         "operation 'other' out of error rates."
+    ),
+)
+REQUEST_ERRORS = counter(
+    "request_errors",
+    "Finished requests that failed because of the server or the proxy, by outcome.",
+    *_COMMON,
+    "outcome",
+    note=(
+        "The outcomes that error rates count: server_error, timeout, upstream_unreachable, stream_error and "
+        "proxy_error; client_error and client_disconnect are not errors of the server, and operation 'other' is left "
+        "out. Starts at 0 with the exporter for models that are configured or that the engine lists, and for the "
+        "models 'other' and 'unknown', so that increase() counts the first failures too: for the operation 'chat' "
+        "and each operation that a request to the server had. Other models start with their first request."
     ),
 )
 IN_FLIGHT = gauge(
@@ -192,12 +205,21 @@ USAGE_SOURCE = counter(
 )
 FAMILIES = (
     REQUESTS,
+    REQUEST_ERRORS,
     IN_FLIGHT,
     *_SECONDS.values(),
     *_SERVER_SECONDS.values(),
     *(INPUT_SIZE, OUTPUT_SIZE, INPUT_TOKENS, OUTPUT_TOKENS, FINISHED, CHUNKS),
     *(SLO_REQUESTS, SLO_GOOD, GOODPUT_REQUESTS, GOODPUT_GOOD, SLO_THRESHOLD, SLO_RATIO, USAGE_SOURCE),
 )
+
+
+_USUAL_OPERATION = "chat"
+"""The operation whose errors start at 0 before any request: all of them would be 35 series for each listed model."""
+
+
+def _no_models() -> tuple[()]:
+    return ()
 
 
 class RequestMetrics:
@@ -208,14 +230,16 @@ class RequestMetrics:
         registry: CollectorRegistry,
         listeners: Sequence[ObservationListener] = (),
         removal_listeners: Sequence[RemovalListener] = (),
+        known_models: Callable[[], Iterable[tuple[str, str]]] = _no_models,
     ) -> None:
         """Register the metrics. Each listener receives every finished request, in the thread that records it.
 
-        Each removal listener receives every model whose series were removed.
+        Each removal listener receives every model whose series were removed. ``known_models`` returns, in any thread,
+        the (server, model) labels whose errors are shown before a request.
         """
         self._listeners = tuple(listeners)
         self._removal_listeners = tuple(removal_listeners)
-        self._instruments = _Instruments(registry)
+        self._instruments = _Instruments(registry, known_models)
         self._series: dict[RequestLabels, _Series] = {}
 
     def is_idle(self) -> bool:
@@ -254,6 +278,8 @@ class RequestMetrics:
         series.duration["ok" if ok else "error"].observe(observed.duration)
         if not labels.is_inference:
             return
+        if observed.outcome in ERRORS:
+            series.errors[observed.outcome].inc()
         if ok:
             series.usage_source[observed.tokens.source].inc()
             series.record_seconds(observed)
@@ -273,8 +299,10 @@ class RequestMetrics:
 class _Instruments:
     """The instruments of all families of requests."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, known_models: Callable[[], Iterable[tuple[str, str]]]) -> None:
+        self._known_models = known_models
         self.requests = live_counter(REQUESTS, registry)
+        self.errors = live_counter(REQUEST_ERRORS, registry, self._expected_errors)
         self.in_flight = live_gauge(IN_FLIGHT, registry)
         self.seconds = {name: live_histogram(family, registry) for name, family in _SECONDS.items()}
         self.server_seconds = {name: live_histogram(family, registry) for name, family in _SERVER_SECONDS.items()}
@@ -291,12 +319,22 @@ class _Instruments:
         self.slo_threshold = live_gauge(SLO_THRESHOLD, registry)
         self.slo_ratio = live_gauge(SLO_RATIO, registry)
         self.usage_source = live_counter(USAGE_SOURCE, registry)
-        counters = (self.requests, self.input_tokens, self.output_tokens, self.finished, self.chunks)
+        counters = (self.requests, self.errors, self.input_tokens, self.output_tokens, self.finished, self.chunks)
         slo = (self.slo_requests, self.slo_good, self.goodput_requests, self.goodput_good)
         gauges = (self.in_flight, self.slo_threshold, self.slo_ratio)
         sizes = (self.input_size, self.output_size)
         self.all: list[Instrument[Any]] = [*counters, *slo, self.usage_source, *gauges, *sizes]
         self.all += (*self.seconds.values(), *self.server_seconds.values())
+
+    def _expected_errors(self) -> Iterator[tuple[str, ...]]:
+        """Yield the label values of errors that start at 0."""
+        operations: dict[str, set[str]] = {}
+        for server, _, operation, _ in list(self.errors.children()):
+            operations.setdefault(server, {_USUAL_OPERATION}).add(operation)
+        for server, model in self._known_models():
+            for operation in operations.get(server, (_USUAL_OPERATION,)):
+                for outcome in ERRORS:
+                    yield server, model, operation, outcome
 
 
 class _Series:
@@ -308,6 +346,10 @@ class _Series:
 
     def __init__(self, instruments: _Instruments, labels: RequestLabels) -> None:
         self.requests = instruments.requests.bind(*labels)
+        self.errors = instruments.errors.bind(*labels)
+        if labels.is_inference:
+            for outcome in sorted(ERRORS):
+                self.errors[outcome]  # starts at 0, with the model's first request
         self.in_flight = instruments.in_flight.bind(*labels)
         self.duration = instruments.seconds["duration"].bind(*labels)
         self.usage_source = instruments.usage_source.bind(*labels)

@@ -119,8 +119,8 @@ class ModelNames:
         place.used = self._now()
         return True
 
-    def _configured_labels(self) -> frozenset[str]:
-        """Return the labels of the models that the configuration names."""
+    def configured_labels(self) -> frozenset[str]:
+        """Return the labels of the models that the configuration names; for any thread."""
         now, kept = self._now(), self._given_labels
         if kept is None or now - kept[0] >= _LABELS_SECONDS:
             labels = frozenset(_label_value(self.canonical(name)) for name in self._given)
@@ -129,11 +129,11 @@ class ModelNames:
 
     def _has_place(self) -> bool:
         """Return whether a place is free; a configured name takes none where its model has another label."""
-        known = len(self._known & self._configured_labels())
+        known = len(self._known & self.configured_labels())
         return known + len(self._places) < max(self._max, len(self._known))
 
     def _add(self, name: str, *, succeeded: bool) -> bool:
-        listed = self._is_listed(name) or name in self._configured_labels()
+        listed = self._is_listed(name) or name in self.configured_labels()
         if not (succeeded or listed):
             return False
         while not self._has_place():
@@ -159,7 +159,7 @@ class ModelNames:
     def _replaceable(self, now: float, *, listed: bool) -> list[str]:
         """Return the names that may be removed, in the order in which they are."""
         found = []
-        configured = self._configured_labels()
+        configured = self.configured_labels()
         for name, place in self._places.items():
             if name in configured:
                 continue

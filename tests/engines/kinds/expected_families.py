@@ -59,7 +59,7 @@ def _model(name: str, context: int) -> str:
 
 _IDLE = _samples(_VLLM_IDLE)
 
-FAMILIES: dict[str, dict[str, float]] = {
+_EXPECTED: dict[str, dict[str, float]] = {
     # 32,768 blocks of 128 tokens
     "vllm-0.32/idle": _IDLE | _samples(_model("tiny", 1024)) | {"engine_kv_cache_capacity_tokens": 4_194_304},
     # hybrid: 65,536 blocks of 128 tokens would be 8,388,608, but the engine says how much really fits
@@ -201,3 +201,8 @@ model_memory_bytes{model=gemma-3-270m,type=ram} 400000000
 """
     ),
 }
+
+_REASONS = ("unreachable", "timeout", "too_large", "redirect", "not_http", "refused", "not_understood")
+_NO_FAILURES: dict[str, float] = {f"engine_poll_failures_total{{reason={reason}}}": 0 for reason in _REASONS}
+
+FAMILIES = {folder: _NO_FAILURES | expected for folder, expected in _EXPECTED.items()}

@@ -297,6 +297,30 @@ def test_probes_wait_for_the_first_poll(pollers: Pollers, server: StandIn) -> No
     assert "probes_total" not in read(pollers), "a server that is no longer configured has no series"
 
 
+def test_probes_start_at_0(schedule: OncePolled, server: StandIn) -> None:
+    """Of the models that the next round probes, every outcome; they end with the probe."""
+    pollers = Pollers(CollectorRegistry(), schedule=schedule)
+    probed = replace(configured("a", server), probe=Probe(models=("llama3.2:latest",)))
+    pollers.watch([probed, configured("b", server)])
+    outcomes = ("ok", "client_error", "server_error", "timeout", "upstream_unreachable", "not_understood")
+    assert read(pollers)["probes_total"] == {("a", "llama3.2:latest", outcome): 0 for outcome in outcomes}
+    pollers.watch([replace(probed, probe=None)])
+    assert "probes_total" not in read(pollers)
+
+
+def test_listed_models_are_those_of_the_last_poll(schedule: OncePolled, server: StandIn) -> None:
+    """Loaded or not; none of a server that does not respond, nor of one that is not polled."""
+    pollers = Pollers(CollectorRegistry(), schedule=schedule)
+    pollers.watch([configured("a", server)])
+    labels = {label for label, _ in poller(pollers, "a").history.models()}
+    assert "llama3.2:latest" in labels
+    assert pollers.listed_models("a") == labels
+    assert pollers.listed_models("b") == set()
+    server.pages = {}
+    poller(pollers, "a").poll()
+    assert pollers.listed_models("a") == set()
+
+
 def observed(
     model: str, duration: float, ttft: float | None = None, *, server: str = "ollama", **changes: object
 ) -> RequestObservation:

@@ -38,6 +38,10 @@ class CannotFetch(OSError):
         self.reason = reason
 
 
+REASONS = ("unreachable", "timeout", "too_large", "redirect", "not_http")
+"""Why a fetch fails."""
+
+
 def reason_of(error: OSError) -> str:
     """Return why a fetch failed, in one word."""
     if isinstance(error, CannotFetch):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from prometheus_client import CollectorRegistry
 
 from modelhost_exporter.engines.metrics import COLD_STARTS, COLD_TTFT, FAMILIES, UNPROXIED
-from modelhost_exporter.engines.polling.probes import ProbeMetrics, Prober
+from modelhost_exporter.engines.polling.probes import OUTCOMES, ProbeMetrics, Prober
 from modelhost_exporter.engines.polling.proxy_totals import ProxyTotals, unproxied_ratio
 from modelhost_exporter.engines.polling.server_poller import PollDependencies, ServerPoller
 from modelhost_exporter.metrics.instruments import live_counter, live_histogram
@@ -51,7 +51,7 @@ class Pollers:
         self._dependencies = dependencies or PollDependencies(gpus=gpus)
         self._schedule = schedule or run_schedule
         self._counts = ProxyTotals(proxy_registry, self._dependencies.now)
-        self._probe_metrics = ProbeMetrics(self._live)
+        self._probe_metrics = ProbeMetrics(self._live, self._expected_probes)
         self._cold_starts = live_counter(COLD_STARTS, self._live)
         self._cold_ttft = live_histogram(COLD_TTFT, self._live)
         self._watched: list[_Watched] = []
@@ -114,6 +114,13 @@ class Pollers:
                 ratios[name] = unproxied_ratio([watch.tokens for watch in watches if watch.tokens is not None])
         return UNPROXIED.by(((name,), ratio) for name, ratio in ratios.items())
 
+    def _expected_probes(self) -> Iterator[tuple[str, ...]]:
+        """Yield the label values of probes that start at 0: of every model that the next round probes."""
+        for one in self._watched:
+            for model in one.prober.labels() if one.prober is not None else ():
+                for outcome in OUTCOMES:
+                    yield *one.wanted.server.key, model, outcome
+
     def _is_polled(self, labels: Mapping[str, str]) -> bool:
         """Return whether a series is of a server, and of a replica where it has that label, that is polled."""
         watches = self._by_name.get(labels["server"], ())
@@ -161,6 +168,13 @@ class Pollers:
         snapshots = [poller.snapshot for poller in self._by_name.get(server, ())]
         return any(snapshot is not None and name in snapshot.model_names for snapshot in snapshots)
 
+    def listed_models(self, server: str) -> set[str]:
+        """Return the labels of the models that the engines of a server listed in their last poll."""
+        snapshots = [(poller, poller.snapshot) for poller in self._by_name.get(server, ())]
+        names = [(poller, model.name) for poller, snapshot in snapshots if snapshot for model in snapshot.models]
+        found = {poller.history.labels.get(name) for poller, name in names}
+        return {label for label in found if label is not None}
+
     def label_of(self, server: str, name: str) -> str | None:
         """Return the label under which polls of a server show the model with this name or alias; None if none has."""
         for poller in self._by_name.get(server, ()):
@@ -207,6 +221,7 @@ class _Watched:
     def __init__(self, wanted: _Wanted, watch: ServerPoller, prober: Prober | None, schedule: Schedule) -> None:
         self.wanted = wanted
         self.watch = watch
+        self.prober = prober
         self._stopped, self._probes_stopped = WakeableEvent(), threading.Event()
         watch.wake = self._stopped.wake
         self._threads: list[object] = []

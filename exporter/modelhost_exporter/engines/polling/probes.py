@@ -14,7 +14,7 @@ from modelhost_exporter.metrics.label_values import bounded
 from modelhost_exporter.untrusted_json import child
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from prometheus_client import CollectorRegistry
 
@@ -23,6 +23,13 @@ if TYPE_CHECKING:
     from modelhost_exporter.engines.polling.settings import PolledServer, Probe
 
 _SERVER_ERROR = 500
+OUTCOMES = ("ok", "client_error", "server_error", "timeout", "upstream_unreachable", "not_understood")
+
+
+def _nothing_expected() -> tuple[()]:
+    return ()
+
+
 # operation → path, what is sent beside the model, where an answer has its results
 _REQUESTS: dict[str, tuple[str, dict[str, Any], str]] = {
     "chat": (
@@ -38,8 +45,11 @@ _REQUESTS: dict[str, tuple[str, dict[str, Any], str]] = {
 class ProbeMetrics:
     """Counts probes of every server; those of one replica are counted by one thread."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._probes = live_counter(PROBES, registry)
+    def __init__(
+        self, registry: CollectorRegistry, expected: Callable[[], Iterable[tuple[str, ...]]] = _nothing_expected
+    ) -> None:
+        """Register the metrics; ``expected`` returns the label values of probes that start at 0."""
+        self._probes = live_counter(PROBES, registry, expected)
         self._seconds = live_histogram(PROBE_DURATION, registry)
 
     def record(self, key: tuple[str, str], model: str, outcome: str, seconds: float) -> None:
@@ -82,6 +92,10 @@ class Prober:
     def close(self) -> None:
         """Close the connection."""
         self._fetcher.close()
+
+    def labels(self) -> list[str]:
+        """Return the labels of the models that the next round probes; for any thread."""
+        return [label for _, label in self._models()]
 
     def _models(self) -> Iterator[tuple[str, str]]:
         """Yield name and label of each model that may be probed: never one whose load that would cause."""

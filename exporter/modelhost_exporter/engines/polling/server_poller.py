@@ -16,7 +16,7 @@ from modelhost_exporter.engines.model_history import ModelHistory
 from modelhost_exporter.engines.pages import PollPolicy
 from modelhost_exporter.engines.polling.answering_processes import AnsweringProcesses
 from modelhost_exporter.engines.polling.detected_kind import DetectedKind
-from modelhost_exporter.engines.polling.fetching import Fetcher, reason_of
+from modelhost_exporter.engines.polling.fetching import REASONS, Fetcher, reason_of
 from modelhost_exporter.engines.polling.poll_session import PollSession
 from modelhost_exporter.engines.polling.proxy_totals import Passed, ProxyTraffic, RecentTokens
 from modelhost_exporter.engines.polling.router_engine import RouterEngine
@@ -98,7 +98,7 @@ class ServerPoller:
         self._answering = AnsweringProcesses()
         self._several_logged = StateLog(initial=False)
         self._energy = ModelEnergy()
-        self._failures: dict[str, int] = {}
+        self._failures = dict.fromkeys((*REASONS, "refused", "not_understood"), 0)  # from 0: rate() counts the first
         self._last_success: float | None = None
         self._up_logged: StateLog[str | None] = StateLog(initial=None)
         self._found: ServerProcesses | None = None
