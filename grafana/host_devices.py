@@ -179,7 +179,57 @@ def more_of_network() -> tuple[s.Builder, ...]:
             Query(q.total(q.select("modelhost_tcp_connections"), "instance", "state"), "{{instance}} {{state}}"),
             unit=s.COUNT,
         ).span(6),
+        _protocol_faults().span(12),
+        _sockets().span(12),
     )
+
+
+_FAULTS = {
+    "tcp_retransmitted_segments": "retransmitted",
+    "tcp_out_resets": "resets sent",
+    "tcp_established_resets": "connections reset",
+    "tcp_in_errors": "TCP errors",
+    "tcp_listen_overflows": "listen overflows",
+    "tcp_listen_drops": "listen drops",
+    "udp_in_errors": "UDP errors",
+    "udp_receive_buffer_errors": "UDP receive buffer full",
+    "udp_send_buffer_errors": "UDP send buffer full",
+    "udp_no_ports": "UDP without a port",
+}
+
+
+def _protocol_faults() -> s.Builder:
+    return graph(
+        "Faults of TCP and UDP",
+        "Segments sent again, resets, connections and datagrams dropped, per second. Good: no listen drops (a program "
+        "accepts too slowly) and few segments sent again.",
+        *(
+            Query(q.total(q.rate(f"modelhost_netstat_{name}_total"), "instance"), f"{text} {{{{instance}}}}")
+            for name, text in _FAULTS.items()
+        ),
+        unit=s.PACKETS,
+    )
+
+
+def _sockets() -> s.Builder:
+    counts = {
+        "sockets_used": "all",
+        "tcp_inuse": "TCP",
+        "tcp_alloc": "TCP allocated",
+        "tcp_orphan": "TCP orphans",
+        "udp_inuse": "UDP",
+    }
+    memory = {"tcp_memory_bytes": "TCP memory", "udp_memory_bytes": "UDP memory"}
+    return graph(
+        "Sockets",
+        "Sockets in use, and the memory of their buffers. Good: steady; many orphans are connections that their "
+        "programs left.",
+        *(
+            Query(q.total(q.select(f"modelhost_sockstat_{name}"), "instance"), f"{text} {{{{instance}}}}")
+            for name, text in {**counts, **memory}.items()
+        ),
+        unit=s.COUNT,
+    ).override_by_regexp(".* memory .*", s.unit_of(s.BYTES))
 
 
 def _directions(title: str, text: str, what: str, unit: str) -> s.Builder:

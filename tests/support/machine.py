@@ -20,11 +20,13 @@ from modelhost_exporter.collectors import (
     gpu,
     load,
     memory,
+    netstat,
     network,
     operating_system,
     pressure,
     processes,
     sensors,
+    sockstat,
     tcp,
 )
 from modelhost_exporter.engines.metrics import COLD_STARTS, COLD_TTFT, UNPROXIED, ModelState, ServerState, families
@@ -128,9 +130,13 @@ FILES: Mapping[str, str] = {
     ),
     "proc/net/snmp": (
         "Ip: Forwarding DefaultTTL\nIp: 1 64\n"
-        "Tcp: RtoAlgorithm RtoMin RtoMax MaxConn ActiveOpens CurrEstab InSegs\nTcp: 1 200 120000 -1 17 6 100\n"
-        "Udp: InDatagrams\nUdp: 3\n"
+        "Tcp: RtoMin MaxConn EstabResets CurrEstab InSegs OutSegs RetransSegs InErrs OutRsts\n"
+        "Tcp: 200 -1 4 6 100 900 9 1 5\n"
+        "Udp: InDatagrams NoPorts InErrors RcvbufErrors SndbufErrors\nUdp: 3 40 10 20 30\n"
     ),
+    "proc/net/netstat": "TcpExt: SyncookiesSent ListenOverflows ListenDrops\nTcpExt: 0 2 3\nIpExt: InOctets\nIpExt: 9\n",
+    "proc/net/snmp6": "Udp6NoPorts 4\nUdp6InErrors 1\nUdp6RcvbufErrors 2\nUdp6SndbufErrors 3\n",
+    "proc/net/sockstat6": "TCP6: inuse 4\nUDP6: inuse 5\n",
     "proc/net/sockstat": "sockets: used 80\nTCP: inuse 10 orphan 0 tw 12 alloc 11 mem 50\nUDP: inuse 1 mem 2\n",
     "proc/sys/fs/file-nr": "735\t0\t2466170\n",
     "proc/self/cgroup": "0::/\n",
@@ -269,10 +275,12 @@ def every_collector(root: Path) -> dict[str, Collector]:
         "load": load.LoadCollector(source),
         "memory": memory.MemoryCollector(procfs, source),
         "engines": engines.EnginesCollector(every_family_of_engines),
+        "netstat": netstat.NetstatCollector(procfs),
         "network": network.NetworkCollector(network.NetworkOptions().devices, source),
         "operating_system": operating_system.OperatingSystemCollector(platform.uname),
         "pressure": pressure.PressureCollector(procfs),
         "processes": processes.ProcessesCollector(procfs),
         "sensors": sensors.SensorsCollector(source),
+        "sockstat": sockstat.SockstatCollector(procfs),
         "tcp": tcp.TcpCollector(procfs),
     }

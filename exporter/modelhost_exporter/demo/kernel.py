@@ -45,8 +45,7 @@ def _files(machine: SimulatedMachine) -> dict[str, str]:
         ),
         "proc/stat": f"procs_running {max(1, round(machine.busy * CPUS))}\nprocs_blocked {machine.blocked}\n",
         **{f"proc/pressure/{resource}": _pressure(machine, resource) for resource in ("cpu", "memory", "io")},
-        "proc/net/snmp": f"Tcp: RtoMin CurrEstab\nTcp: 200 {machine.connections}\n",
-        "proc/net/sockstat": f"TCP: inuse 40 orphan 0 tw {machine.time_wait} alloc 60 mem 9\n",
+        **_network(machine),
         "proc/sys/fs/file-nr": f"{machine.descriptors}\t0\t{_MAX_FILES}\n",
         "proc/self/cgroup": "0::/\n",
         "sys/fs/cgroup/cgroup.controllers": "cpu memory\n",
@@ -54,6 +53,23 @@ def _files(machine: SimulatedMachine) -> dict[str, str]:
         "sys/fs/cgroup/memory.current": f"{90 * 2**20}\n",
         "sys/fs/cgroup/cpu.max": "200000 100000\n",
         "sys/fs/cgroup/cpu.stat": f"throttled_usec {machine.throttled_seconds * 1e6:.0f}\n",
+    }
+
+
+def _network(machine: SimulatedMachine) -> dict[str, str]:
+    sent = int(machine.nics["eth0"].packets_out)
+    return {
+        "proc/net/snmp": (
+            "Tcp: EstabResets CurrEstab OutSegs RetransSegs InErrs OutRsts\n"
+            f"Tcp: {sent // 400_000} {machine.connections} {sent} {sent // 8_000} 0 {sent // 300_000}\n"
+            f"Udp: NoPorts InErrors RcvbufErrors SndbufErrors\nUdp: {sent // 10**6} 0 0 0\n"
+        ),
+        "proc/net/netstat": "TcpExt: ListenOverflows ListenDrops\nTcpExt: 0 0\n",
+        "proc/net/sockstat": (
+            f"sockets: used {400 + machine.connections}\n"
+            f"TCP: inuse {40 + machine.connections} orphan 0 tw {machine.time_wait} alloc {60 + machine.connections} mem 9\n"
+            "UDP: inuse 12 mem 3\n"
+        ),
     }
 
 
