@@ -181,6 +181,8 @@ def more_of_network() -> tuple[s.Builder, ...]:
         ).span(6),
         _protocol_faults().span(12),
         _sockets().span(12),
+        _tracked().span(12),
+        _not_tracked().span(12),
     )
 
 
@@ -230,6 +232,38 @@ def _sockets() -> s.Builder:
         ),
         unit=s.COUNT,
     ).override_by_regexp(".* memory .*", s.unit_of(s.BYTES))
+
+
+def _tracked() -> s.Builder:
+    entries, limit = (q.total(q.select(f"modelhost_nf_conntrack_entries{end}"), "instance") for end in ("", "_limit"))
+    return graph(
+        "Tracked connections",
+        "Connections that the firewall tracks, as a share of its limit. Good: below 75 %; at 100 % new connections are "
+        "dropped.",
+        Query(q.ratio(entries, limit), "{{instance}}"),
+        unit=s.RATIO,
+        empty="The firewall tracks no connections",
+    )
+
+
+def _not_tracked() -> s.Builder:
+    faults = {
+        "drop": "dropped",
+        "early_drop": "given up early",
+        "insert_failed": "not entered",
+        "invalid": "invalid",
+    }
+    return graph(
+        "Connections not tracked",
+        "Packets and connections for which the firewall's table had no room, and invalid packets, per second. Good: 0, "
+        "but for a few that are invalid.",
+        *(
+            Query(q.total(q.rate(f"modelhost_nf_conntrack_stat_{name}_total"), "instance"), f"{text} {{{{instance}}}}")
+            for name, text in faults.items()
+        ),
+        unit=s.PACKETS,
+        empty="The firewall tracks no connections",
+    )
 
 
 def _directions(title: str, text: str, what: str, unit: str) -> s.Builder:

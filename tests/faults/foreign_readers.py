@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from modelhost_exporter import dialects
 from modelhost_exporter.collector import Unavailable
-from modelhost_exporter.collectors import pressure, tcp
+from modelhost_exporter.collectors import conntrack, pressure, tcp
 from modelhost_exporter.config.http_url import PageUrl, ServerUrl
 from modelhost_exporter.dialects.decompress import CannotDecompress, decompressor
 from modelhost_exporter.dialects.form import text_fields
@@ -265,6 +265,7 @@ def kernel_readers() -> Iterator[Reader]:
         disks.parse_diskstats,
         cgroups.own_path,
         memory.parse_arcstats,
+        conntrack.parse_statistics,
         netstat.parse_pairs,
         netstat.parse_snmp6,
         netstat.parse_sockstat,

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from modelhost_exporter.collectors import (
     cgroup,
     clock,
+    conntrack,
     cpu,
     disk,
     engines,
@@ -138,6 +139,13 @@ FILES: Mapping[str, str] = {
     "proc/net/snmp6": "Udp6NoPorts 4\nUdp6InErrors 1\nUdp6RcvbufErrors 2\nUdp6SndbufErrors 3\n",
     "proc/net/sockstat6": "TCP6: inuse 4\nUDP6: inuse 5\n",
     "proc/net/sockstat": "sockets: used 80\nTCP: inuse 10 orphan 0 tw 12 alloc 11 mem 50\nUDP: inuse 1 mem 2\n",
+    "proc/sys/net/netfilter/nf_conntrack_count": "77\n",
+    "proc/sys/net/netfilter/nf_conntrack_max": "262144\n",
+    "proc/net/stat/nf_conntrack": (
+        "entries  clashres found new invalid ignore delete delete_list insert insert_failed drop early_drop\n"
+        "0000004d 00000000 00000000 00000000 0000000a 00000000 00000000 00000000 00000000 00000003 00000010 00000002\n"
+        "0000004d 00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000001 00000001 00000000\n"
+    ),
     "proc/sys/fs/file-nr": "735\t0\t2466170\n",
     "proc/self/cgroup": "0::/\n",
     "sys/fs/cgroup/cgroup.controllers": "cpu memory\n",
@@ -265,6 +273,7 @@ def every_collector(root: Path) -> dict[str, Collector]:
     return {
         "cgroup": cgroup.CgroupCollector(procfs, sysfs),
         "clock": clock.ClockCollector(source, lambda: 1.8e9, lambda: clock.Discipline(0.001, 0.5, synchronized=True)),
+        "conntrack": conntrack.ConntrackCollector(procfs),
         "cpu": cpu.CpuCollector(source),
         "disk": disk.DiskCollector(disk.DiskOptions().devices, Disks(procfs, sysfs)),
         "file_descriptors": file_descriptors.FileDescriptorsCollector(procfs),

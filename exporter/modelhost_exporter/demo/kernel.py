@@ -19,7 +19,15 @@ class KernelFiles:
     """The files of /proc and /sys that collectors read, below a folder."""
 
     def __init__(self, root: Path) -> None:
-        for name in ("proc/pressure", "proc/net", "proc/sys/fs", "proc/self", "sys/fs/cgroup"):
+        for name in (
+            "proc/pressure",
+            "proc/net",
+            "proc/sys/fs",
+            "proc/sys/net/netfilter",
+            "proc/net/stat",
+            "proc/self",
+            "sys/fs/cgroup",
+        ):
             (root / name).mkdir(parents=True)
         self._root = root
         self._written: dict[str, str] = {}
@@ -46,6 +54,9 @@ def _files(machine: SimulatedMachine) -> dict[str, str]:
         "proc/stat": f"procs_running {max(1, round(machine.busy * CPUS))}\nprocs_blocked {machine.blocked}\n",
         **{f"proc/pressure/{resource}": _pressure(machine, resource) for resource in ("cpu", "memory", "io")},
         **_network(machine),
+        "proc/sys/net/netfilter/nf_conntrack_count": f"{machine.connections + machine.time_wait}\n",
+        "proc/sys/net/netfilter/nf_conntrack_max": "262144\n",
+        "proc/net/stat/nf_conntrack": "entries invalid insert_failed drop early_drop\n4d 0 0 0 0\n",
         "proc/sys/fs/file-nr": f"{machine.descriptors}\t0\t{_MAX_FILES}\n",
         "proc/self/cgroup": "0::/\n",
         "sys/fs/cgroup/cgroup.controllers": "cpu memory\n",
