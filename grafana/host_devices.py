@@ -70,6 +70,32 @@ def more_of_disks() -> tuple[s.Builder, ...]:
     )
 
 
+def raid() -> s.Builder:
+    """Show the arrays of software RAID."""
+    keys = ("instance", "device")
+    required, active = (
+        q.highest(series, *keys)
+        for series in (q.select("modelhost_md_disks_required"), q.select("modelhost_md_disks", 'state="active"'))
+    )
+    return listing(
+        "Software RAID",
+        "Disks that are missing, failed and spare, the part of a synchronisation or check that is done, and whether "
+        "the array is stopped. Good: none missing.",
+        Column("Missing", s.COUNT, now(f"{required} - {active}"), s.ANY_IS_BAD),
+        *(
+            Column(
+                state.capitalize(), s.COUNT, now(q.highest(q.select("modelhost_md_disks", f'state="{state}"'), *keys))
+            )
+            for state in ("failed", "spare")
+        ),
+        Column("Synchronised", s.RATIO, now(q.highest(q.select("modelhost_md_sync_completed_ratio"), *keys)), s.NONE),
+        Column(
+            "Stopped", s.YES_NO, now(q.highest(q.select("modelhost_md_state", 'state="inactive"'), *keys)), s.ANY_IS_BAD
+        ),
+        labels=keys,
+    )
+
+
 def _both(title: str, text: str, read: str, written: str, unit: str) -> s.Builder:
     return graph(
         title,

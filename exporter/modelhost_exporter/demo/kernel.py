@@ -13,6 +13,15 @@ if TYPE_CHECKING:
 
 _MAX_FILES = 2**20  # common on servers; recent kernels have no practical limit
 _CONTAINER_BYTES = 2 * 2**30
+_ARRAY = {
+    "array_state": "clean",
+    "sync_action": "check",
+    "sync_completed": "703128576 / 1757821440",
+    "raid_disks": "2",
+    "dev-nvme2n1/state": "in_sync",
+    "dev-nvme3n1/state": "in_sync",
+}
+_ARRAY_FOLDERS = ("sys/block/md0/md/dev-nvme2n1", "sys/block/md0/md/dev-nvme3n1")
 
 
 class KernelFiles:
@@ -27,6 +36,7 @@ class KernelFiles:
             "proc/net/stat",
             "proc/self",
             "sys/fs/cgroup",
+            *_ARRAY_FOLDERS,
         ):
             (root / name).mkdir(parents=True)
         self._root = root
@@ -54,6 +64,7 @@ def _files(machine: SimulatedMachine) -> dict[str, str]:
         "proc/stat": f"procs_running {max(1, round(machine.busy * CPUS))}\nprocs_blocked {machine.blocked}\n",
         **{f"proc/pressure/{resource}": _pressure(machine, resource) for resource in ("cpu", "memory", "io")},
         **_network(machine),
+        **{f"sys/block/md0/md/{name}": f"{text}\n" for name, text in _ARRAY.items()},
         "proc/sys/net/netfilter/nf_conntrack_count": f"{machine.connections + machine.time_wait}\n",
         "proc/sys/net/netfilter/nf_conntrack_max": "262144\n",
         "proc/net/stat/nf_conntrack": "entries invalid insert_failed drop early_drop\n4d 0 0 0 0\n",
@@ -68,17 +79,17 @@ def _files(machine: SimulatedMachine) -> dict[str, str]:
 
 
 def _network(machine: SimulatedMachine) -> dict[str, str]:
-    sent = int(machine.nics["eth0"].packets_out)
+    sent, connections = int(machine.nics["eth0"].packets_out), machine.connections
     return {
         "proc/net/snmp": (
             "Tcp: EstabResets CurrEstab OutSegs RetransSegs InErrs OutRsts\n"
-            f"Tcp: {sent // 400_000} {machine.connections} {sent} {sent // 8_000} 0 {sent // 300_000}\n"
+            f"Tcp: {sent // 400_000} {connections} {sent} {sent // 8_000} 0 {sent // 300_000}\n"
             f"Udp: NoPorts InErrors RcvbufErrors SndbufErrors\nUdp: {sent // 10**6} 0 0 0\n"
         ),
         "proc/net/netstat": "TcpExt: ListenOverflows ListenDrops\nTcpExt: 0 0\n",
         "proc/net/sockstat": (
-            f"sockets: used {400 + machine.connections}\n"
-            f"TCP: inuse {40 + machine.connections} orphan 0 tw {machine.time_wait} alloc {60 + machine.connections} mem 9\n"
+            f"sockets: used {400 + connections}\n"
+            f"TCP: inuse {40 + connections} orphan 0 tw {machine.time_wait} alloc {60 + connections} mem 9\n"
             "UDP: inuse 12 mem 3\n"
         ),
     }
