@@ -137,7 +137,7 @@ def filesystems() -> tuple[s.Builder, ...]:
             "Full in: time until it is full at the rate of the last 6 hours (empty: more than a year). Age: time since "
             "the last reading; a slow file system keeps its last values. Good: green, and full in days.",
             Column("Size", s.BYTES, now(size), s.NONE),
-            Column("Available", s.BYTES, now(available), s.NONE),
+            Column("Available", s.BYTES, now(available), least=90),
             Column("Free", s.BYTES, now(free), s.NONE),
             Column("Inodes", s.RATIO, now(_inodes_used(keys)), s.FULL),
             Column("Full in", "dtdurations", now(until_full(available, keys)), SOON, least=100),
