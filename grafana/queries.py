@@ -163,8 +163,8 @@ IDLE = 'mode=~"idle|iowait"'
 
 def cpu_busy() -> str:
     """Return the share of CPU time with work, by host: neither idle nor waiting for a disk."""
-    idle = total(rate("modelhost_cpu_seconds_total", IDLE), "instance")
-    return share(f"1 - {ratio(idle, total(select('modelhost_cpu_logical_cores'), 'instance'))}")
+    busy, seconds = (total(rate(f"modelhost_host_cpu_{what}seconds_total"), "instance") for what in ("busy_", ""))
+    return share(ratio(busy, seconds))
 
 
 def core_busy() -> str:
@@ -174,7 +174,8 @@ def core_busy() -> str:
 
 def memory_used_ratio() -> str:
     """Return the share of memory in use, by host."""
-    return ratio(select("modelhost_memory_used_bytes"), select("modelhost_memory_total_bytes"))
+    available = ratio(select("modelhost_host_memory_available_bytes"), select("modelhost_host_memory_total_bytes"))
+    return f"1 - {available}"
 
 
 def gpu_busy(*matchers: str, by: tuple[str, ...] = ("instance",)) -> str:
