@@ -60,8 +60,8 @@ def lines() -> Iterator[str]:
         target = f'cluster="{cluster}",instance="gpu-1",job="twins"'
         yield from host(target, HOUR, until)
         yield from sampled("instance:requests:rate5m", target, HOUR, until, 1 + bool(until))
-        for name in ("used", "total"):
-            yield from sampled(f"modelhost_memory_{name}_bytes", target, HOUR, 0, 1)
+        for name in ("available", "total"):
+            yield from sampled(f"modelhost_host_memory_{name}_bytes", target, HOUR, 0, 1)
 
 
 HOSTS, LINES, SECONDS = 60, 20, 3
