@@ -48,7 +48,9 @@ _WIDTHS = {
 """The least widths of labels with values that are longer, or shorter."""
 _INITIALS = frozenset({"gpu", "mig", "uuid", "xid"})
 _LEAST = {
-    **{style.BYTES: 2**20, style.RATIO: 0.01, style.COUNT: 1},
+    style.BYTES: 2**20,
+    style.RATIO: 0.01,
+    style.COUNT: 1,
     **dict.fromkeys((style.REQUESTS, style.TOKENS, style.OPERATIONS, style.PACKETS), 1),
 }
 """The end of an axis where all values are 0, such as those of missing swap space: Grafana's is 96 bytes or 10,000 %."""
