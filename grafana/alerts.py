@@ -22,7 +22,10 @@ _RULE = {"title": "Rule and runbook", "url": "/alerting/list?queryString=${__fie
 
 
 def lane(height: int = 5) -> s.Builder:
-    """Draw one row per alert and host, while it fires, in the colour of its severity: as many as are legible."""
+    """Draw one row per alert and host, while it fires, in the colour of its severity: as many as are legible.
+
+    Those that fire now come first, the most severe of them before others.
+    """
     rows = _ROWS[height]
     panel = states(
         "Alerts",
@@ -31,6 +34,7 @@ def lane(height: int = 5) -> s.Builder:
         Query(_severity(), "{{alertname}} {{instance}}"),
         texts={0: ("no alert fires", s.GREEN), 1: ("info", s.BLUE), 2: ("warning", s.AMBER), 3: ("critical", s.RED)},
         empty="The recording and alerting rules are not evaluated",
+        rank="latest",
         most=rows,
     )
     return panel.override_by_regexp("/.*/", s.links(_RULE, _HOST)).span(24).height(height)

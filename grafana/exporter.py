@@ -144,7 +144,7 @@ def cpu() -> s.Builder:
         "CPU time of the exporter, in cores. Good: below 0.01 without traffic.",
         Query(q.total(q.limited_to_exporter(q.rate("process_cpu_seconds_total"), "job", "instance"), "instance"), HOST),
         unit=s.COUNT,
-    )
+    ).axis_soft_max(0.1)
 
 
 def memory() -> s.Builder:

@@ -68,7 +68,7 @@ def margin() -> s.Builder:
         Query(gpu_queries.margin(), LEGEND),
         unit=s.CELSIUS,
         empty=NOT_MEASURED,
-        lowest=True,
+        rank="lowest",
     )
 
 

@@ -8,6 +8,8 @@ from grafana.panels import MINUTE, NO_REQUESTS, Column, heading, listing
 from grafana.queries import now
 
 KEYS = ("server", "model")
+_P95 = 118
+"""Pixels that the headings of quantiles need."""
 _DURATION = "modelhost_request_duration_seconds"
 _TTFT = "modelhost_request_time_to_first_token_seconds"
 _TPOT = "modelhost_request_time_per_output_token_seconds"
@@ -23,8 +25,8 @@ def overview() -> s.Builder:
         f"per second of one stream. {_WHEN} Good: no errors, and times that suit your users.",
         Column("State", s.COUNT, now(_loaded()), texts=LOADED),
         *_rates(),
-        Column("First token p95", s.SECONDS, now(_quantile(_TTFT))),
-        Column("Response p95", s.SECONDS, now(_quantile(_DURATION, q.API, q.OK))),
+        Column("First token p95", s.SECONDS, now(_quantile(_TTFT)), least=_P95),
+        Column("Response p95", s.SECONDS, now(_quantile(_DURATION, q.API, q.OK)), least=_P95),
         Column("Speed", s.TOKENS, now(_speed())),
         Column("Errors", s.RATIO, now(_errors()), s.FAILING),
         Column("Memory", s.BYTES, now(q.total(q.select("modelhost_model_memory_bytes"), *KEYS))),
@@ -38,9 +40,9 @@ def compared() -> s.Builder:
         "All models",
         f"A row per model, the busiest first; click one to see it below. {_WHEN} Good: objectives met, no errors.",
         *_rates(*chosen),
-        Column("First token p95", s.SECONDS, now(_quantile(_TTFT, *chosen))),
-        Column("Per token p95", s.SECONDS, now(_quantile(_TPOT, *chosen))),
-        Column("Response p95", s.SECONDS, now(_quantile(_DURATION, q.API, q.OK, *chosen))),
+        Column("First token p95", s.SECONDS, now(_quantile(_TTFT, *chosen)), least=_P95),
+        Column("Per token p95", s.SECONDS, now(_quantile(_TPOT, *chosen)), least=_P95),
+        Column("Response p95", s.SECONDS, now(_quantile(_DURATION, q.API, q.OK, *chosen)), least=_P95),
         Column("Errors", s.RATIO, now(_errors(*chosen)), s.FAILING, full=1),
         Column("Objective met", s.RATIO, now(_met(*chosen)), s.SUCCEEDING, full=1),
     )

@@ -73,7 +73,7 @@ def network() -> timeseries.Panel:
 
 def details() -> tuple[s.Builder, ...]:
     """Show what the graphs do not: cores, load, bytes and degrees."""
-    used, size = (q.total(q.select(f"modelhost_memory_{what}_bytes")) for what in ("used", "available"))
+    size, available = (q.total(q.select(f"modelhost_host_memory_{what}_bytes")) for what in ("total", "available"))
     gpu_used, gpu_size = (q.total(q.select(f"modelhost_gpu_memory_{what}_bytes")) for what in ("used", "total"))
     return (
         facts(
@@ -81,15 +81,15 @@ def details() -> tuple[s.Builder, ...]:
             "CPU usage, cores of all selected hosts, and tasks that ran or waited in the last minute. Good: a load "
             "below the number of cores.",
             (now(q.over("avg", q.cpu_busy()), "busy"), s.RATIO),
-            (now(q.total(q.select("modelhost_cpu_logical_cores")), "cores"), s.COUNT),
+            (now(q.total(q.select("modelhost_host_cpu_cores")), "cores"), s.COUNT),
             (now(q.total(q.select("modelhost_load1")), "load"), s.COUNT),
         ).span(7),
         facts(
             "Memory now",
             "Memory in use and still available, on all selected hosts. Good: some is available.",
             (now(q.over("avg", q.memory_used_ratio()), "in use"), s.RATIO),
-            (now(used, "used"), s.BYTES),
-            (now(size, "available"), s.BYTES),
+            (now(f"{size} - {available}", "used"), s.BYTES),
+            (now(available, "available"), s.BYTES),
         ).span(7),
         facts(
             "GPU now",

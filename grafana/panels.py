@@ -16,7 +16,7 @@ from grafana import style
 from modelhost_exporter.config.servers import PollOptions
 
 if TYPE_CHECKING:
-    from grafana.queries import Query
+    from grafana.queries import Query, Rank
     from grafana.style import Limits, Texts
 
 NO_DATA = "No data yet"
@@ -68,13 +68,13 @@ def graph(
     stacked: bool = False,
     steps: Limits = (),
     min_: float | None = 0,
-    lowest: bool = False,
+    rank: Rank = "highest",
 ) -> timeseries.Panel:
     """Draw time series as lines or stacked areas; ``steps`` are thresholds, ``min_`` and ``max_`` bound the axis.
 
-    Of series that a fleet has any number of, the highest are drawn, or the ``lowest``.
+    Of series that a fleet has any number of, the first are drawn, by ``rank``.
     """
-    description, queries = limited(description, queries, lowest=lowest)
+    description, queries = limited(description, queries, rank=rank)
     panel = style.styled(timeseries.Panel(), title, description, queries, unit=unit, empty=empty, texts=None)
     if any(_POLLED.search(query.expr) for query in queries):
         panel.interval(POLLED)
@@ -123,7 +123,7 @@ def per_request(
 
 
 def limited(
-    description: str, queries: tuple[Query, ...], *, lowest: bool = False, most: int = DRAWN
+    description: str, queries: tuple[Query, ...], *, rank: Rank = "highest", most: int = DRAWN
 ) -> tuple[str, tuple[Query, ...]]:
     """Limit the series that a fleet has any number of, in all queries together, and say so in the description."""
     unbounded = [bool(_UNBOUNDED.search(query.legend)) for query in queries]
@@ -131,11 +131,11 @@ def limited(
         return description, queries
     share = most // sum(unbounded)
     drawn = tuple(
-        replace(query, expr=q.top(share, query.expr, lowest=lowest)) if is_unbounded else query
+        replace(query, expr=q.top(share, query.expr, rank)) if is_unbounded else query
         for query, is_unbounded in zip(queries, unbounded, strict=True)
     )
-    which = "lowest" if lowest else "highest"
-    return f"{description} At most {most} lines: those with the {which} values in the time range.", drawn
+    which = "the latest" if rank == "latest" else f"those with the {rank} values in the time range"
+    return f"{description} At most {most} lines: {which}.", drawn
 
 
 def number(
@@ -204,14 +204,14 @@ def states(
     *queries: Query,
     texts: Texts,
     empty: str = NO_DATA,
-    lowest: bool = False,
+    rank: Rank = "highest",
     most: int = DRAWN,
 ) -> statetimeline.Panel:
-    """Draw states over time as bands in the colours of ``texts``: at most so many, of the highest or ``lowest`` values.
+    """Draw states over time as bands in the colours of ``texts``: at most so many, by ``rank``.
 
     By thresholds Grafana would merge values by threshold and ignore the texts, with their colours.
     """
-    description, queries = limited(description, queries, lowest=lowest, most=most)
+    description, queries = limited(description, queries, rank=rank, most=most)
     panel = style.styled(statetimeline.Panel(), title, description, queries, unit=style.COUNT, empty=empty, texts=texts)
     panel.color_scheme(style.fixed(style.GREY)).merge_values(True)
     panel.show_value(common_models.VisibilityMode.NEVER).row_height(0.8).fill_opacity(80)

@@ -8,6 +8,7 @@ something else. Hosts of one name in two clusters are two hosts: what is grouped
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 RATE = "$__rate_interval"
 RANGE = "$__range"
@@ -87,13 +88,20 @@ def ratio(part: str, whole: str) -> str:
     return f"{part} / {whole}"
 
 
-def top(number: int, expr: str, *, lowest: bool = False) -> str:
-    """Return the ``number`` of series with the highest (or lowest) value within the time range, over all of it.
+Rank = Literal["highest", "lowest", "latest"]
+"""Which series come first: of the highest or lowest value in the time range, or those that were there latest."""
+_RANKS = {"highest": ("topk", "max", ""), "lowest": ("bottomk", "min", ""), "latest": ("topk", "max", " + time()")}
 
-    ``topk`` alone picks anew at each moment, and so draws more lines than that.
+
+def top(number: int, expr: str, rank: Rank = "highest") -> str:
+    """Return the first ``number`` of series, over all of the time range.
+
+    ``topk`` alone picks anew at each moment, and so draws more lines than that. Of the latest series, the highest
+    values come first.
     """
-    pick, extreme = ("bottomk", "min") if lowest else ("topk", "max")
-    return f"({expr}) and {pick}({number}, {extreme}_over_time(({expr})[$__range:$__interval] @ end()))"
+    pick, extreme, more = _RANKS[rank]
+    ranked = f"(({expr}){more})" if more else f"({expr})"
+    return f"({expr}) and {pick}({number}, {extreme}_over_time({ranked}[$__range:$__interval] @ end()))"
 
 
 def share(expr: str) -> str:
@@ -153,8 +161,8 @@ IDLE = 'mode=~"idle|iowait"'
 
 def cpu_busy() -> str:
     """Return the share of CPU time with work, by host: neither idle nor waiting for a disk."""
-    idle = total(rate("modelhost_cpu_seconds_total", IDLE), "instance")
-    return share(f"1 - {ratio(idle, total(select('modelhost_cpu_logical_cores'), 'instance'))}")
+    busy, seconds = (total(rate(f"modelhost_host_cpu_{what}seconds_total"), "instance") for what in ("busy_", ""))
+    return share(ratio(busy, seconds))
 
 
 def core_busy() -> str:
@@ -164,7 +172,8 @@ def core_busy() -> str:
 
 def memory_used_ratio() -> str:
     """Return the share of memory in use, by host."""
-    return ratio(select("modelhost_memory_used_bytes"), select("modelhost_memory_total_bytes"))
+    available = ratio(select("modelhost_host_memory_available_bytes"), select("modelhost_host_memory_total_bytes"))
+    return f"1 - {available}"
 
 
 def gpu_busy(*matchers: str, by: tuple[str, ...] = ("instance",)) -> str:

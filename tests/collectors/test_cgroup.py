@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from modelhost_exporter.collector import CollectorContext, CollectorOptions, Paths, Unavailable
-from modelhost_exporter.collectors.cgroup import CgroupCollector, create, own_path
+from modelhost_exporter.collectors.cgroup import CgroupCollector, create
+from modelhost_exporter.linux.cgroups import Cgroups, own_path
 from tests.support.machine import write
 from tests.support.readings import readings, readings_or_reason
 
@@ -52,9 +53,9 @@ def test_a_container_with_a_cgroup_namespace(tmp_path: Path) -> None:
 def test_the_hosts_files_say_nothing_of_the_containers_limits() -> None:
     """With the host's /proc and /sys mounted elsewhere the container's limits are read from its own."""
     host = Paths(Path("/host/proc"), Path("/host/sys"), Path("/host"))
-    assert vars(create(CollectorOptions(), CollectorContext(host))) == vars(
-        CgroupCollector(Path("/proc"), Path("/sys"))
-    )
+    collector = create(CollectorOptions(), CollectorContext(host))
+    assert isinstance(collector, CgroupCollector)
+    assert vars(vars(collector)["_cgroups"]) == vars(Cgroups(Path("/proc"), Path("/sys")))
 
 
 def test_a_container_that_is_told_a_path_it_cannot_see(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from modelhost_exporter.collector import CollectorContext, CollectorOptions
 from modelhost_exporter.collectors.cpu import CpuCollector, create, disjoint_modes
+from modelhost_exporter.linux.cgroups import UNLIMITED, ContainerUse
 from tests.support.machine import CpuTimes, psutil_double
 from tests.support.readings import readings
 
@@ -21,6 +22,38 @@ def user_seconds(*reads: float) -> list[float]:
     source = psutil_double(cpu_times=lambda **_: [SimpleNamespace(_asdict=lambda: {"user": next(coming)})])
     collector = CpuCollector(source)
     return [readings(collector.collect())["cpu_seconds_total"]["0", "user"] for _ in reads]
+
+
+def of_host(times: list[list[CpuTimes]], *uses: ContainerUse) -> list[tuple[float, float, float]]:
+    """Return CPUs, their seconds, and those with work in successive scrapes."""
+    coming, containers = iter(times), iter(uses)
+    source = psutil_double(cpu_times=lambda **_: next(coming))
+    collector = CpuCollector(source, container=lambda: next(containers, UNLIMITED))
+    names = ("host_cpu_cores", "host_cpu_seconds_total", "host_cpu_busy_seconds_total")
+    found = [readings(collector.collect()) for _ in times]
+    return [(read[names[0]][()], read[names[1]][()], read[names[2]][()]) for read in found]
+
+
+def test_the_work_of_the_host() -> None:
+    """Seconds with work of all CPUs, from 0 on: not idle, waiting or stolen ones, and guests' once."""
+    before, idle = CpuTimes(), CpuTimes(idle=1_001, iowait=6, steal=1.5)
+    worked = CpuTimes(user=107.0, guest=33.0, system=51.0, irq=1.5)
+    assert of_host([[before, before], [before, idle], [worked, idle]]) == [(2, 0, 0), (2, 3, 0), (2, 11.5, 8.5)]
+
+
+def test_a_cpu_that_is_taken_offline_costs_no_work() -> None:
+    """The sums neither fall nor jump when a CPU goes, or comes back."""
+    first, later = CpuTimes(), CpuTimes(user=101.0)
+    assert of_host([[first, first], [later], [later, later]]) == [(2, 0, 0), (1, 1, 1), (2, 1, 1)]
+
+
+def test_the_work_of_a_container_with_a_limit() -> None:
+    """With fewer CPUs than are online the container's counter counts; without, or with more, that of the machine."""
+    first, later = CpuTimes(), CpuTimes(user=101.0)
+    uses = [ContainerUse(cpus=1.5, cpu_seconds=70 + 0.5 * n, limit_seconds=3.0 * n) for n in range(2)]
+    assert of_host([[first, first], [later, later]], *uses) == [(1.5, 0, 0), (1.5, 3, 0.5)]
+    large = [ContainerUse(cpus=64, cpu_seconds=70 + 0.5 * n, limit_seconds=128.0 * n) for n in range(2)]
+    assert of_host([[first, first], [later, later]], *large) == [(2, 0, 0), (2, 2, 2)]
 
 
 def test_guest_time_is_taken_out_of_user_and_nice() -> None:

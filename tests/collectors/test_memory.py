@@ -3,8 +3,11 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
+import pytest
+
 from modelhost_exporter.collector import CollectorContext, CollectorOptions
 from modelhost_exporter.collectors.memory import MemoryCollector, create
+from modelhost_exporter.linux.cgroups import ContainerUse
 from tests.support.machine import FILES, psutil_double, write
 from tests.support.readings import readings
 
@@ -15,7 +18,9 @@ if TYPE_CHECKING:
 def test_memory_and_swap_in_bytes(tmp_path: Path) -> None:
     """Memory and swap are psutil's bytes under the contract's names."""
     read = readings(MemoryCollector(tmp_path, psutil_double()).collect())
-    assert {name: value[()] for name, value in read.items() if name.endswith("_bytes")} == {
+    assert {
+        name: value[()] for name, value in read.items() if name.endswith("_bytes") and not name.startswith("host_")
+    } == {
         "memory_total_bytes": 1000,
         "memory_available_bytes": 600,
         "memory_used_bytes": 400,
@@ -75,3 +80,22 @@ def test_this_machine() -> None:
     assert 0 < read["memory_used_bytes"] < read["memory_total_bytes"]
     assert read["swap_used_bytes"] + read["swap_free_bytes"] == read["swap_total_bytes"]
     assert read["major_page_faults_total"] > 0
+
+
+@pytest.mark.parametrize(
+    ("container", "expected"),
+    [
+        (ContainerUse(), (1000, 600)),
+        (ContainerUse(memory_bytes=500, memory_used_bytes=450), (500, 50)),
+        (ContainerUse(memory_bytes=500, memory_used_bytes=501), (500, 0)),
+        (ContainerUse(memory_bytes=900, memory_used_bytes=10), (900, 600)),
+        (ContainerUse(memory_bytes=5000, memory_used_bytes=10), (1000, 600)),
+        (ContainerUse(memory_bytes=500), (1000, 600)),
+    ],
+    ids=["no limit", "limit", "full", "a machine that is fuller", "limit beyond the machine", "use is not known"],
+)
+def test_the_memory_that_programs_can_use(container: ContainerUse, expected: tuple[int, int], tmp_path: Path) -> None:
+    """The limit of the container that programs share counts where it is below what the machine has."""
+    read = readings(MemoryCollector(tmp_path, psutil_double(), container=lambda: container).collect())
+    assert read["memory_total_bytes"] == {(): 1000}
+    assert (read["host_memory_total_bytes"][()], read["host_memory_available_bytes"][()]) == expected

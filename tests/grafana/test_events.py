@@ -57,6 +57,12 @@ def samples() -> Iterator[str]:
     firing = f'{of_a},alertname="GpuHot",severity="critical"'
     series[f'ALERTS{{{firing},alertstate="firing"}}'] = dict.fromkeys(times, 1)
     series[f"ALERTS_FOR_STATE{{{firing}}}"] = dict.fromkeys(times, BEGIN + 60)
+    series[f'ALERTS{{{of_a},alertname="Disk",severity="warning",alertstate="firing"}}'] = dict.fromkeys(times[-9:], 1)
+    for number in range(8):
+        ended = f'{of_a},alertname="Ended{number}",severity="critical",alertstate="firing"'
+        series[f"ALERTS{{{ended}}}"] = {at: 1 for at in times if at < END - 60 * (10 + number)}
+    evaluated = 'cluster="east",job="modelhost",instance="loop1"'
+    series[f"instance:cpu_usage:ratio_rate5m{{{evaluated}}}"] = dict.fromkeys(times, 0)
     for name, values in series.items():
         yield from (f"{name} {value:.0f} {at:.0f}" for at, value in values.items())
 
@@ -125,3 +131,15 @@ def test_marks_are_points(board: dict[str, Any]) -> None:
 def test_fleet_has_no_marks() -> None:
     """Of many hosts they would be a fence."""
     assert BOARDS["fleet"]["annotations"]["list"] == []
+
+
+def test_the_lane_has_what_fires_now_first(api: query.Prometheus) -> None:
+    """Of more alerts than there are rows, those that ended are left out, although they were more severe."""
+    (asked,) = (each for each in query.questions(BOARDS["overview"]) if each.where == "Alerts A")
+    shown = {series["metric"]["alertname"] for series in query.ask(api, asked, View(END - 3600, END))}
+    assert len(shown) == 6
+    assert {"GpuHot", "Disk"} < shown
+    calm = query.ask(api, asked, View(END - 3600, END, chosen={"instance": ["loop1"]}))
+    assert [series["metric"]["alertname"] for series in calm] == ["None"]
+    unknown = query.ask(api, asked, View(END - 3600, END, chosen={"instance": ["loop2"]}))
+    assert unknown == []

@@ -57,10 +57,15 @@ class Machine:
         for name in names or list(self._values):
             self._values.pop(name, None)
 
-    def cpu(self, cpu: str, **seconds: float) -> None:
-        """Set the seconds of a CPU by mode."""
-        for mode, value in seconds.items():
-            self.set("cpu_seconds_total", value, cpu=cpu, mode=mode)
+    def cpu(self, busy: float, seconds: float) -> None:
+        """Set the CPU seconds with work, and all that there were."""
+        self.set("host_cpu_busy_seconds_total", busy)
+        self.set("host_cpu_seconds_total", seconds)
+
+    def memory(self, total: float, available: float) -> None:
+        """Set the memory that programs can use."""
+        self.set("host_memory_total_bytes", total)
+        self.set("host_memory_available_bytes", available)
 
     def traffic(self, received: float, sent: float) -> None:
         """Set the bytes of the physical network interfaces."""

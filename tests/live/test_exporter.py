@@ -113,9 +113,10 @@ async def test_the_machine_is_that_of_the_metrics(start_exporter: StartExporter)
     seconds = "modelhost_cpu_seconds_total"
     idle = sum(rise(seconds, "cpu", mode=mode) for mode in ("idle", "iowait"))
     assert message["cpuUsage"] == pytest.approx(100 * (1 - idle / rise(seconds, "cpu", "mode")), abs=8)
-    assert message["cpuCores"] == after.one("modelhost_cpu_logical_cores")
-    assert message["memoryTotal"] == after.one("modelhost_memory_total_bytes")
-    assert message["memoryUsed"] == pytest.approx(after.one("modelhost_memory_used_bytes"), rel=0.2)
+    assert message["cpuCores"] == after.one("modelhost_host_cpu_cores")
+    total = message["memoryTotal"]
+    assert total == after.one("modelhost_host_memory_total_bytes")
+    assert message["memoryUsed"] == pytest.approx(total - after.one("modelhost_host_memory_available_bytes"), rel=0.2)
     assert message["loadAverage"] == pytest.approx(after.one("modelhost_load1"), abs=0.5)
     if message["diskUsage"]:
         assert message["diskUsage"]["total"] in after.by("modelhost_filesystem_size_bytes", "mountpoint").values()

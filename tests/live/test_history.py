@@ -79,11 +79,10 @@ def test_columns_hold_the_numbers_of_messages() -> None:
 def test_all_series_come_from_the_message() -> None:
     """Each series has the number of that name."""
     machine = Machine()
-    machine.set("memory_used_bytes", 3e9)
-    machine.set("memory_total_bytes", 4e9)
+    machine.memory(total=4e9, available=1e9)
     history = History(60, 2)
     for moment in range(3):
-        machine.cpu("0", user=moment, idle=moment)
+        machine.cpu(moment, 2.0 * moment)
         machine.traffic(20.0 * moment, 40.0 * moment)
         machine.request(seconds=0.3)
         message = machine.read()

@@ -16,12 +16,14 @@ from modelhost_exporter.collector import (
     Unavailable,
     parts,
 )
+from modelhost_exporter.linux.cgroups import UNLIMITED, Container, ContainerUse
 from modelhost_exporter.linux.cpus import Cpus
 from modelhost_exporter.linux.kernel_files import parse_ranges, read
 from modelhost_exporter.metrics.families import counter, gauge
+from modelhost_exporter.metrics.summed_counters import SummedCounter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from prometheus_client.metrics_core import Metric
@@ -41,9 +43,25 @@ PHYSICAL = gauge("cpu_physical_cores", "Physical cores that are online.")
 FREQUENCY = gauge("cpu_frequency_hertz", "Current clock frequency of each CPU.", "cpu")
 SWITCHES = counter("context_switches", "Context switches since boot.")
 INTERRUPTS = counter("interrupts", "Hardware interrupts serviced since boot.")
-FAMILIES = (SECONDS, LOGICAL, PHYSICAL, FREQUENCY, SWITCHES, INTERRUPTS)
+HOST_CPUS = gauge(
+    "host_cpu_cores",
+    "Logical CPUs that programs here can use at most: of the machine, or the limit of the container that they share.",
+    note="A limit counts if the exporter is not the first process of its container and `path.rootfs` is not set.",
+)
+HOST_SECONDS = counter(
+    "host_cpu_seconds",
+    "CPU seconds that programs could use, idle ones included, of the machine or within the limit of the container.",
+    note="The rate of busy seconds divided by that of these is the CPU usage. Starts at 0.",
+)
+HOST_BUSY = counter(
+    "host_cpu_busy_seconds",
+    "CPU seconds with work, of the machine or of the container whose limit counts.",
+    note="Neither idle, nor waiting for I/O, nor taken by the hypervisor (steal). Starts at 0.",
+)
+FAMILIES = (SECONDS, LOGICAL, PHYSICAL, FREQUENCY, SWITCHES, INTERRUPTS, HOST_CPUS, HOST_SECONDS, HOST_BUSY)
 
 _MODE_NAMES = {"interrupt": "irq", "dpc": "softirq"}  # names on Windows
+_NO_WORK = frozenset(("idle", "iowait", "steal"))
 _HOTPLUG_SECONDS = 3.0
 
 
@@ -55,11 +73,19 @@ class CpuCollector:
     up; a larger fall means that the CPU was taken offline and starts again.
     """
 
-    def __init__(self, source: Any = psutil, sysfs: Path | None = None, kernel: Cpus | None = None) -> None:
+    def __init__(
+        self,
+        source: Any = psutil,
+        sysfs: Path | None = None,
+        kernel: Cpus | None = None,
+        container: Callable[[], ContainerUse] = lambda: UNLIMITED,
+    ) -> None:
         self._source = source
         self._kernel = kernel
         self._online = sysfs / "devices/system/cpu/online" if sysfs else None
         self._policies = sysfs / "devices/system/cpu/cpufreq" if sysfs else None
+        self._container = container
+        self._total, self._busy = SummedCounter(), SummedCounter()
         self._cpus = 0
         self._highest: dict[tuple[str, str], float] = {}
 
@@ -80,11 +106,25 @@ class CpuCollector:
             read_all = self._source.cpu_times(percpu=True)
             self._cpus = len(read_all)
             by_cpu = [(cpu, times._asdict()) for cpu, times in self._numbered(read_all)]
-        yield from SECONDS.by(
-            ((cpu, mode), self._steady((cpu, mode), seconds))
+        seconds = {
+            (cpu, mode): self._steady((cpu, mode), value)
             for cpu, times in by_cpu
-            for mode, seconds in disjoint_modes(times).items()
-        )
+            for mode, value in disjoint_modes(times).items()
+        }
+        yield from SECONDS.by(seconds.items())
+        yield from self._of_host(seconds)
+
+    def _of_host(self, seconds: Mapping[tuple[str, str], float]) -> Iterator[Metric]:
+        """Yield the CPUs that can be used, their time and work: of the container where it has fewer than are online."""
+        use, cpus = self._container(), float(len({cpu for cpu, _ in seconds}))
+        total = [(f"{cpu} {mode}", value) for (cpu, mode), value in seconds.items()]
+        busy = [(f"{cpu} {mode}", value) for (cpu, mode), value in seconds.items() if mode not in _NO_WORK]
+        if use.cpus is not None and use.cpu_seconds is not None and use.cpus < cpus:
+            cpus = use.cpus
+            total, busy = [("limit", use.limit_seconds)], [("container", use.cpu_seconds)]
+        yield from HOST_CPUS.of(cpus)
+        yield from HOST_SECONDS.of(self._total.add(total))
+        yield from HOST_BUSY.of(self._busy.add(busy))
 
     def _hertz(self) -> Iterator[tuple[str, float]]:
         if self._kernel is not None:
@@ -161,7 +201,8 @@ def disjoint_modes(times: dict[str, float]) -> dict[str, float]:
 def create(_options: CollectorOptions, context: CollectorContext) -> Collector:
     """Build the CPU collector."""
     kernel = Cpus(context.paths.procfs, context.paths.sysfs) if sys.platform == "linux" else None
-    return CpuCollector(sysfs=context.paths.sysfs, kernel=kernel)
+    container = Container.measured_in(context.paths) if kernel else lambda: UNLIMITED
+    return CpuCollector(sysfs=context.paths.sysfs, kernel=kernel, container=container)
 
 
 def create_simulated(_options: CollectorOptions, _context: CollectorContext, host: SimulatedHost) -> Collector:

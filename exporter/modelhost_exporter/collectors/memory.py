@@ -17,11 +17,12 @@ from modelhost_exporter.collector import (
     parts,
 )
 from modelhost_exporter.linux import memory as linux
+from modelhost_exporter.linux.cgroups import UNLIMITED, Container, ContainerUse
 from modelhost_exporter.linux.kernel_files import parse_counts, read
 from modelhost_exporter.metrics.families import counter, gauge
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from prometheus_client.metrics_core import Metric
@@ -56,7 +57,22 @@ SWAPPED_IN = counter(
 SWAPPED_OUT = counter("swap_out_bytes", "Bytes written to swap since boot.")
 MAJOR_FAULTS = counter("major_page_faults", "Page faults that had to read from disk since boot.")
 OOM_KILLS = counter("oom_kills", "Processes the kernel killed for lack of memory since boot, in every cgroup.")
-FAMILIES = (*_MEMORY.values(), *_SWAP.values(), SWAPPED_IN, SWAPPED_OUT, MAJOR_FAULTS, OOM_KILLS)
+HOST_TOTAL = gauge(
+    "host_memory_total_bytes",
+    "Memory that programs here can use at most: of the machine, or the limit of the container that they share.",
+    note="A limit counts if the exporter is not the first process of its container and `path.rootfs` is not set.",
+)
+HOST_AVAILABLE = gauge("host_memory_available_bytes", "Memory that programs here can still use, within the same limit.")
+FAMILIES = (
+    *_MEMORY.values(),
+    *_SWAP.values(),
+    SWAPPED_IN,
+    SWAPPED_OUT,
+    MAJOR_FAULTS,
+    OOM_KILLS,
+    HOST_TOTAL,
+    HOST_AVAILABLE,
+)
 
 
 class MemoryCollector:
@@ -66,10 +82,17 @@ class MemoryCollector:
     with larger pages (Grace, some arm64 and ppc64 distributions).
     """
 
-    def __init__(self, procfs: Path, source: Any = psutil, page_bytes: int = mmap.PAGESIZE) -> None:
+    def __init__(
+        self,
+        procfs: Path,
+        source: Any = psutil,
+        page_bytes: int = mmap.PAGESIZE,
+        container: Callable[[], ContainerUse] = lambda: UNLIMITED,
+    ) -> None:
         self._vmstat = procfs / "vmstat"
         self._source = source
         self._page_bytes = page_bytes
+        self._container = container
 
     def collect(self) -> Iterator[Metric]:
         """Yield memory, swap and paging."""
@@ -79,6 +102,15 @@ class MemoryCollector:
         memory = self._source.virtual_memory()
         for field, family in _MEMORY.items():
             yield from family.of(getattr(memory, field, None))
+        yield from self._of_host(memory.total, memory.available)
+
+    def _of_host(self, total: int | None, available: int | None) -> Iterator[Metric]:
+        use = self._container()
+        if use.memory_bytes is not None and use.memory_used_bytes is not None:
+            total = _least(total, use.memory_bytes)
+            available = _least(available, max(0, use.memory_bytes - use.memory_used_bytes))
+        yield from HOST_TOTAL.of(total)
+        yield from HOST_AVAILABLE.of(available)
 
     def _swap(self) -> Iterator[Metric]:
         swap = self._source.swap_memory()
@@ -102,11 +134,16 @@ class MemoryCollector:
         return None if pages is None else pages * self._page_bytes
 
 
+def _least(first: int | None, second: int) -> int:
+    return second if first is None else min(first, second)
+
+
 def create(_options: CollectorOptions, context: CollectorContext) -> Collector:
     """Build the memory collector."""
-    return MemoryCollector(
-        context.paths.procfs, linux.Memory(context.paths.procfs) if sys.platform == "linux" else psutil
-    )
+    if sys.platform != "linux":
+        return MemoryCollector(context.paths.procfs)
+    memory = linux.Memory(context.paths.procfs)
+    return MemoryCollector(context.paths.procfs, memory, container=Container.measured_in(context.paths))
 
 
 def create_simulated(_options: CollectorOptions, context: CollectorContext, host: SimulatedHost) -> Collector:

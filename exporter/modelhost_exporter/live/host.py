@@ -12,16 +12,12 @@ if TYPE_CHECKING:
     from modelhost_exporter.live.family_lookup import Families
     from modelhost_exporter.live.message import DiskUsage
 
-_IDLE = ("idle", "iowait")
 
-Cpus = dict[str, "CpuSeconds"]
+class CpuWork(NamedTuple):
+    """CPU seconds with work, and all that programs could use; None where they are not measured."""
 
-
-class CpuSeconds(NamedTuple):
-    """Seconds of one CPU since boot."""
-
-    idle: float
-    total: float
+    busy: float | None
+    seconds: float | None
 
 
 class NetworkTraffic(NamedTuple):
@@ -36,23 +32,15 @@ class NetworkTraffic(NamedTuple):
         return self != (None, None)
 
 
-def cpus(families: Families) -> Cpus:
-    """Return the seconds of each CPU; time spent waiting for I/O counts as idle."""
-    found: Cpus = {}
-    for (cpu, mode), seconds in families.by("cpu_seconds_total", "cpu", "mode").items():
-        idle, total = found.get(cpu, (0.0, 0.0))
-        found[cpu] = CpuSeconds(idle + seconds * (mode in _IDLE), total + seconds)
-    return found
+def cpu_work(families: Families) -> CpuWork:
+    """Return the CPU time so far."""
+    return CpuWork(families.one("host_cpu_busy_seconds_total"), families.one("host_cpu_seconds_total"))
 
 
-def cpu_percent(first: Cpus, last: Cpus) -> float | None:
-    """Return the busy CPU time between two moments in percent, of the CPUs that were online at both."""
-    idle = total = 0.0
-    for cpu in first.keys() & last.keys():
-        idle_of_one, total_of_one = (now - then for now, then in zip(last[cpu], first[cpu], strict=True))
-        if 0 <= idle_of_one <= total_of_one:  # else the CPU was offline in between
-            idle, total = idle + idle_of_one, total + total_of_one
-    return 100.0 * (1.0 - idle / total) if total > 0 else None
+def cpu_percent(readings: Sequence[CpuWork]) -> float | None:
+    """Return the CPU time with work in percent; in bursts, a container uses more than its limit."""
+    busy, seconds = increase(work.busy for work in readings), increase(work.seconds for work in readings)
+    return None if busy is None or not seconds else min(100.0, 100.0 * busy / seconds)
 
 
 def network_traffic(families: Families) -> NetworkTraffic:
@@ -83,12 +71,9 @@ class MemoryUse(NamedTuple):
 
 
 def memory_use(families: Families) -> MemoryUse:
-    """Return the memory of the machine."""
-    return MemoryUse(
-        used=families.one("memory_used_bytes"),
-        available=families.one("memory_available_bytes"),
-        total=families.one("memory_total_bytes"),
-    )
+    """Return the memory of the machine, or of the container whose limit counts."""
+    total, available = (families.one(f"host_memory_{what}_bytes") for what in ("total", "available"))
+    return MemoryUse(None if total is None or available is None else total - available, available, total)
 
 
 def disk_usage(families: Families) -> DiskUsage | None:

@@ -12,7 +12,7 @@ from modelhost_exporter.live.token_progress import tokens_between
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from modelhost_exporter.live.host import Cpus, NetworkTraffic
+    from modelhost_exporter.live.host import CpuWork, NetworkTraffic
     from modelhost_exporter.live.request_totals import ModelKey, RequestCounts
     from modelhost_exporter.live.token_progress import TokenReading
     from modelhost_exporter.requests.series_by_model import ByModel
@@ -25,7 +25,7 @@ class Measurement(NamedTuple):
 
     at: float
     """Seconds of the monotonic clock, which changes of the time of day do not affect."""
-    cpus: Cpus
+    cpu: CpuWork
     network: NetworkTraffic
     requests: Mapping[ModelKey, RequestCounts]
     in_flight: ByModel
@@ -52,10 +52,10 @@ class Measurements:
 
     def cpu_percent(self, seconds: float) -> float | None:
         """Return the mean CPU use in percent over the last seconds; None without two measurements."""
-        span = [measurement for measurement in self._last(seconds) if measurement.cpus]
-        if len(span) < 2 or not self.newest.cpus:  # noqa: PLR2004 - a span has two ends
+        span = [measurement for measurement in self._last(seconds) if measurement.cpu.seconds is not None]
+        if len(span) < 2 or self.newest.cpu.seconds is None:  # noqa: PLR2004 - a span has two ends
             return None
-        return host.cpu_percent(span[0].cpus, span[-1].cpus)
+        return host.cpu_percent([measurement.cpu for measurement in span])
 
     def network_rates(self, seconds: float) -> tuple[float | None, float | None]:
         """Return the bytes received and sent per second over the last seconds; None without two measurements."""

@@ -23,9 +23,9 @@ class LiveMessage(TypedDict):
     host: HostIdentity
     """Name and operating system of the machine."""
     cpuUsage: float | None
-    """CPU time that was not idle, in percent of all CPUs, over the last 10 s."""
+    """CPU time with work, in percent of all CPUs, or of the limit of the container, over the last 10 s."""
     cpuCores: float | None
-    """Number of logical CPUs."""
+    """Number of logical CPUs, or the limit of the container that the exporter shares with the programs."""
     loadAverage: float | None
     """Load average of 1 minute."""
     loadAverages: list[float] | None
@@ -37,7 +37,7 @@ class LiveMessage(TypedDict):
     memoryAvailable: float | None
     """Available memory in bytes."""
     memoryTotal: float | None
-    """Total memory in bytes."""
+    """Total memory in bytes, or the limit of that container."""
     gpuUsage: float | None
     """`usage` of the first GPU."""
     gpuInfo: GpuSummary | None

@@ -54,7 +54,7 @@ def build_message(
         "version": constants.version,
         "host": constants.host,
         "cpuUsage": measurements.cpu_percent(RATE_SECONDS),
-        "cpuCores": families.one("cpu_logical_cores"),
+        "cpuCores": families.one("host_cpu_cores"),
         "loadAverage": load[0],
         "loadAverages": _if_all_known(load),
         "memoryUsage": memory.percent,

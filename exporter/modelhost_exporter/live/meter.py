@@ -84,7 +84,7 @@ class Meter:
         self._measurements.add(
             Measurement(
                 self._clock(),
-                host.cpus(families),
+                host.cpu_work(families),
                 host.network_traffic(families),
                 reading.requests,
                 reading.in_flight,

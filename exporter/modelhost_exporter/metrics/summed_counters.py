@@ -21,10 +21,10 @@ class SummedCounter:
     """
 
     def __init__(self) -> None:
-        self._last: Mapping[str, int] = {}
-        self._total = 0
+        self._last: Mapping[str, float] = {}
+        self._total: float = 0
 
-    def add(self, counters: Iterable[tuple[str, int]]) -> int:
+    def add(self, counters: Iterable[tuple[str, float]]) -> float:
         """Return the sum of all increases, with those up to these values."""
         now = dict(counters)
         self._total += sum(max(0, value - self._last.get(name, value)) for name, value in now.items())
