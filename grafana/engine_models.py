@@ -79,7 +79,7 @@ def energy_by_attribution() -> s.Builder:
 
 def listed() -> s.Builder:
     """List the models."""
-    labels = (*KEYS, "family", "parameters", "quantization", "format")
+    labels = (*KEYS, "parameters", "quantization", "format")
     info = together("modelhost_model_info", *labels)
 
     def joined(metric: str) -> Query:
@@ -93,8 +93,8 @@ def listed() -> s.Builder:
         Column("Loaded", s.YES_NO, joined("loaded"), s.NONE),
         Column("Memory", s.BYTES, now(q.total(q.select("modelhost_model_memory_bytes", CHOSEN), *KEYS))),
         Column("Context", s.COUNT, joined("context_length_tokens"), s.NONE),
-        Column("Load time", s.SECONDS, joined("load_duration_seconds"), s.NONE),
-        Column("Unloaded in", "dtdurations", expires, least=100),
+        Column("Load time", s.SECONDS, joined("load_duration_seconds"), least=92),
+        Column("Unloaded in", "dtdurations", expires, least=112),
         labels=labels,
         empty=NO_MODEL,
         first="Loaded",

@@ -6,7 +6,7 @@ from grafana import alerts, host_table
 from grafana import queries as q
 from grafana import style as s
 from grafana.board import Board, Variable, row
-from grafana.host_devices import disks, filesystems, more_of_disks, more_of_network, network, sensors
+from grafana.host_devices import disks, filesystems, more_of_disks, more_of_network, network, raid, sensors
 from grafana.panels import FEWER, graph, states
 from grafana.queries import Query
 
@@ -28,7 +28,7 @@ def board() -> Board:
             row("File systems", *filesystems()),
             row("Network", *network()),
             row("More about CPU and pressure", load(), stalls(), switches(), collapsed=True),
-            row("More about disks", *more_of_disks(), collapsed=True),
+            row("More about disks", *more_of_disks(), raid().span(24), collapsed=True),
             row("More about the network", *more_of_network(), collapsed=True),
             row("Sensors", *sensors(), collapsed=True),
             row("Processes, files and clock", processes(), files(), clock_offset(), clock_states(), collapsed=True),

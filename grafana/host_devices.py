@@ -70,6 +70,32 @@ def more_of_disks() -> tuple[s.Builder, ...]:
     )
 
 
+def raid() -> s.Builder:
+    """Show the arrays of software RAID."""
+    keys = ("instance", "device")
+    required, active = (
+        q.highest(series, *keys)
+        for series in (q.select("modelhost_md_disks_required"), q.select("modelhost_md_disks", 'state="active"'))
+    )
+    return listing(
+        "Software RAID",
+        "Disks that are missing, failed and spare, the part of a synchronisation or check that is done, and whether "
+        "the array is stopped. Good: none missing.",
+        Column("Missing", s.COUNT, now(f"{required} - {active}"), s.ANY_IS_BAD),
+        *(
+            Column(
+                state.capitalize(), s.COUNT, now(q.highest(q.select("modelhost_md_disks", f'state="{state}"'), *keys))
+            )
+            for state in ("failed", "spare")
+        ),
+        Column("Synchronised", s.RATIO, now(q.highest(q.select("modelhost_md_sync_completed_ratio"), *keys)), s.NONE),
+        Column(
+            "Stopped", s.YES_NO, now(q.highest(q.select("modelhost_md_state", 'state="inactive"'), *keys)), s.ANY_IS_BAD
+        ),
+        labels=keys,
+    )
+
+
 def _both(title: str, text: str, read: str, written: str, unit: str) -> s.Builder:
     return graph(
         title,
@@ -111,7 +137,7 @@ def filesystems() -> tuple[s.Builder, ...]:
             "Full in: time until it is full at the rate of the last 6 hours (empty: more than a year). Age: time since "
             "the last reading; a slow file system keeps its last values. Good: green, and full in days.",
             Column("Size", s.BYTES, now(size), s.NONE),
-            Column("Available", s.BYTES, now(available), s.NONE),
+            Column("Available", s.BYTES, now(available), least=90),
             Column("Free", s.BYTES, now(free), s.NONE),
             Column("Inodes", s.RATIO, now(_inodes_used(keys)), s.FULL),
             Column("Full in", "dtdurations", now(until_full(available, keys)), SOON, least=100),
@@ -179,6 +205,90 @@ def more_of_network() -> tuple[s.Builder, ...]:
             Query(q.total(q.select("modelhost_tcp_connections"), "instance", "state"), "{{instance}} {{state}}"),
             unit=s.COUNT,
         ).span(6),
+        _protocol_faults().span(12),
+        _sockets().span(12),
+        _tracked().span(12),
+        _not_tracked().span(12),
+    )
+
+
+_FAULTS = {
+    "tcp_retransmitted_segments": "retransmitted",
+    "tcp_out_resets": "resets sent",
+    "tcp_established_resets": "connections reset",
+    "tcp_in_errors": "TCP errors",
+    "tcp_listen_overflows": "listen overflows",
+    "tcp_listen_drops": "listen drops",
+    "udp_in_errors": "UDP errors",
+    "udp_receive_buffer_errors": "UDP receive buffer full",
+    "udp_send_buffer_errors": "UDP send buffer full",
+    "udp_no_ports": "UDP without a port",
+}
+
+
+def _protocol_faults() -> s.Builder:
+    return graph(
+        "Faults of TCP and UDP",
+        "Segments sent again, resets, connections and datagrams dropped, per second. Good: no listen drops (a program "
+        "accepts too slowly) and few segments sent again.",
+        *(
+            Query(q.total(q.rate(f"modelhost_netstat_{name}_total"), "instance"), f"{text} {{{{instance}}}}")
+            for name, text in _FAULTS.items()
+        ),
+        unit=s.PACKETS,
+    )
+
+
+def _sockets() -> s.Builder:
+    counts = {
+        "sockets_used": "all",
+        "tcp_inuse": "TCP",
+        "tcp_alloc": "TCP allocated",
+        "tcp_orphan": "TCP orphans",
+        "udp_inuse": "UDP",
+    }
+    memory = {"tcp_memory_bytes": "TCP memory", "udp_memory_bytes": "UDP memory"}
+    return graph(
+        "Sockets",
+        "Sockets in use, and the memory of their buffers. Good: steady; many orphans are connections that their "
+        "programs left.",
+        *(
+            Query(q.total(q.select(f"modelhost_sockstat_{name}"), "instance"), f"{text} {{{{instance}}}}")
+            for name, text in {**counts, **memory}.items()
+        ),
+        unit=s.COUNT,
+    ).override_by_regexp(".* memory .*", s.unit_of(s.BYTES))
+
+
+def _tracked() -> s.Builder:
+    entries, limit = (q.total(q.select(f"modelhost_nf_conntrack_entries{end}"), "instance") for end in ("", "_limit"))
+    return graph(
+        "Tracked connections",
+        "Connections that the firewall tracks, as a share of its limit. Good: below 75 %; at 100 % new connections are "
+        "dropped.",
+        Query(q.ratio(entries, limit), "{{instance}}"),
+        unit=s.RATIO,
+        empty="The firewall tracks no connections",
+    )
+
+
+def _not_tracked() -> s.Builder:
+    faults = {
+        "drop": "dropped",
+        "early_drop": "given up early",
+        "insert_failed": "not entered",
+        "invalid": "invalid",
+    }
+    return graph(
+        "Connections not tracked",
+        "Packets and connections for which the firewall's table had no room, and invalid packets, per second. Good: 0, "
+        "but for a few that are invalid.",
+        *(
+            Query(q.total(q.rate(f"modelhost_nf_conntrack_stat_{name}_total"), "instance"), f"{text} {{{{instance}}}}")
+            for name, text in faults.items()
+        ),
+        unit=s.PACKETS,
+        empty="The firewall tracks no connections",
     )
 
 

@@ -47,7 +47,10 @@ _WIDTHS = {
 }
 """The least widths of labels with values that are longer, or shorter."""
 _INITIALS = frozenset({"gpu", "mig", "uuid", "xid"})
-_LEAST = {style.BYTES: 2**20, style.RATIO: 0.01, style.COUNT: 1}
+_LEAST = {
+    **{style.BYTES: 2**20, style.RATIO: 0.01, style.COUNT: 1},
+    **dict.fromkeys((style.REQUESTS, style.TOKENS, style.OPERATIONS, style.PACKETS), 1),
+}
 """The end of an axis where all values are 0, such as those of missing swap space: Grafana's is 96 bytes or 10,000 %."""
 POLLED = f"{12 * PollOptions().interval:.0f}s"
 """Minimum interval of panels over counters that change with each poll of an engine: below about ten polls, rates of

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from modelhost_exporter import dialects
 from modelhost_exporter.collector import Unavailable
-from modelhost_exporter.collectors import pressure, tcp
+from modelhost_exporter.collectors import conntrack, pressure, tcp
 from modelhost_exporter.config.http_url import PageUrl, ServerUrl
 from modelhost_exporter.dialects.decompress import CannotDecompress, decompressor
 from modelhost_exporter.dialects.form import text_fields
@@ -24,7 +24,7 @@ from modelhost_exporter.engines.pages import PollPolicy
 from modelhost_exporter.engines.polling.fetching import Fetcher
 from modelhost_exporter.gpu import processes
 from modelhost_exporter.gpu.sysfs import amd
-from modelhost_exporter.linux import cgroups, disks, kernel_files, memory
+from modelhost_exporter.linux import cgroups, disks, kernel_files, memory, netstat
 from modelhost_exporter.live.settings import AllowedHost, AllowedOrigin
 from modelhost_exporter.metrics.exposition import accepts_gzip, negotiate
 from modelhost_exporter.proxy.headers import Field, tokens
@@ -265,6 +265,10 @@ def kernel_readers() -> Iterator[Reader]:
         disks.parse_diskstats,
         cgroups.own_path,
         memory.parse_arcstats,
+        conntrack.parse_statistics,
+        netstat.parse_pairs,
+        netstat.parse_snmp6,
+        netstat.parse_sockstat,
         amd.parse_clocks,
     )
     for parser in parsers:

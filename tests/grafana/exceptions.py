@@ -72,6 +72,7 @@ UNSHOWN = {
     "modelhost_engine_input_tokens_recomputed_total": "usually few, and part of the hits that are shown",
     "modelhost_engine_external_cache_lookup_tokens_total": "only with a KV connector; its hits are among those shown",
     "modelhost_engine_external_cache_hit_tokens_total": "only with a KV connector, and part of the hits that are shown",
+    "modelhost_netstat_tcp_out_segments_total": "what retransmitted segments are a share of",
     "modelhost_memory_cached_bytes": "includes shared memory, which is used: available - free is shown",
     "modelhost_memory_buffers_bytes": "part of available - free",
     "modelhost_host_disk_read_bytes_total": "recorded for sums over hosts; the Host dashboard shows each disk",

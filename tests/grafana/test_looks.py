@@ -109,7 +109,8 @@ def test_no_legend_has_a_minus() -> None:
 
 def test_an_axis_of_zeros_has_a_sensible_end() -> None:
     """Neither 96 bytes, nor 10,000 %, nor a count of 100."""
-    least = {"bytes": 2**20, "percentunit": 0.01, "none": 1}
+    rates = dict.fromkeys((f"suffix:{what}/s" for what in ("req", "tok", "ops", "packets")), 1)
+    least = {"bytes": 2**20, "percentunit": 0.01, "none": 1} | rates
     for panel in panels("timeseries"):
         field = panel["fieldConfig"]["defaults"]
         wanted = None if "max" in field else least.get(field["unit"])  # a soft end would come before the hard one

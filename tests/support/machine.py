@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from modelhost_exporter.collectors import (
     cgroup,
     clock,
+    conntrack,
     cpu,
     disk,
     engines,
@@ -19,12 +20,15 @@ from modelhost_exporter.collectors import (
     filesystem,
     gpu,
     load,
+    mdadm,
     memory,
+    netstat,
     network,
     operating_system,
     pressure,
     processes,
     sensors,
+    sockstat,
     tcp,
 )
 from modelhost_exporter.engines.metrics import COLD_STARTS, COLD_TTFT, UNPROXIED, ModelState, ServerState, families
@@ -128,12 +132,30 @@ FILES: Mapping[str, str] = {
     ),
     "proc/net/snmp": (
         "Ip: Forwarding DefaultTTL\nIp: 1 64\n"
-        "Tcp: RtoAlgorithm RtoMin RtoMax MaxConn ActiveOpens CurrEstab InSegs\nTcp: 1 200 120000 -1 17 6 100\n"
-        "Udp: InDatagrams\nUdp: 3\n"
+        "Tcp: RtoMin MaxConn EstabResets CurrEstab InSegs OutSegs RetransSegs InErrs OutRsts\n"
+        "Tcp: 200 -1 4 6 100 900 9 1 5\n"
+        "Udp: InDatagrams NoPorts InErrors RcvbufErrors SndbufErrors\nUdp: 3 40 10 20 30\n"
     ),
+    "proc/net/netstat": "TcpExt: ListenOverflows ListenDrops\nTcpExt: 2 3\nIpExt: InOctets\nIpExt: 9\n",
+    "proc/net/snmp6": "Udp6NoPorts 4\nUdp6InErrors 1\nUdp6RcvbufErrors 2\nUdp6SndbufErrors 3\n",
+    "proc/net/sockstat6": "TCP6: inuse 4\nUDP6: inuse 5\n",
     "proc/net/sockstat": "sockets: used 80\nTCP: inuse 10 orphan 0 tw 12 alloc 11 mem 50\nUDP: inuse 1 mem 2\n",
+    "proc/sys/net/netfilter/nf_conntrack_count": "77\n",
+    "proc/sys/net/netfilter/nf_conntrack_max": "262144\n",
+    "proc/net/stat/nf_conntrack": (
+        "entries  clashres found new invalid ignore delete delete_list insert insert_failed drop early_drop\n"
+        "0000004d 00000000 00000000 00000000 0000000a 00000000 00000000 00000000 00000000 00000003 00000010 00000002\n"
+        "0000004d 00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000001 00000001 00000000\n"
+    ),
     "proc/sys/fs/file-nr": "735\t0\t2466170\n",
     "proc/self/cgroup": "0::/\n",
+    "sys/block/md127/md/array_state": "active\n",
+    "sys/block/md127/md/sync_action": "recover\n",
+    "sys/block/md127/md/sync_completed": "250 / 1000\n",
+    "sys/block/md127/md/raid_disks": "2\n",
+    "sys/block/md127/md/dev-sda1/state": "in_sync\n",
+    "sys/block/md127/md/dev-sdb1/state": "faulty\n",
+    "sys/block/md127/md/dev-sdc1/state": "spare\n",
     "sys/fs/cgroup/cgroup.controllers": "cpu memory\n",
     "sys/fs/cgroup/memory.max": "1073741824\n",
     "sys/fs/cgroup/memory.current": "536870912\n",
@@ -259,6 +281,7 @@ def every_collector(root: Path) -> dict[str, Collector]:
     return {
         "cgroup": cgroup.CgroupCollector(procfs, sysfs),
         "clock": clock.ClockCollector(source, lambda: 1.8e9, lambda: clock.Discipline(0.001, 0.5, synchronized=True)),
+        "conntrack": conntrack.ConntrackCollector(procfs),
         "cpu": cpu.CpuCollector(source),
         "disk": disk.DiskCollector(disk.DiskOptions().devices, Disks(procfs, sysfs)),
         "file_descriptors": file_descriptors.FileDescriptorsCollector(procfs),
@@ -267,12 +290,15 @@ def every_collector(root: Path) -> dict[str, Collector]:
         ),
         "gpu": gpu.GpuCollector({"every": EveryGpu()}, gpu.GpuOptions()),
         "load": load.LoadCollector(source),
+        "mdadm": mdadm.MdadmCollector(sysfs),
         "memory": memory.MemoryCollector(procfs, source),
         "engines": engines.EnginesCollector(every_family_of_engines),
+        "netstat": netstat.NetstatCollector(procfs),
         "network": network.NetworkCollector(network.NetworkOptions().devices, source),
         "operating_system": operating_system.OperatingSystemCollector(platform.uname),
         "pressure": pressure.PressureCollector(procfs),
         "processes": processes.ProcessesCollector(procfs),
         "sensors": sensors.SensorsCollector(source),
+        "sockstat": sockstat.SockstatCollector(procfs),
         "tcp": tcp.TcpCollector(procfs),
     }

@@ -13,13 +13,31 @@ if TYPE_CHECKING:
 
 _MAX_FILES = 2**20  # common on servers; recent kernels have no practical limit
 _CONTAINER_BYTES = 2 * 2**30
+_ARRAY = {
+    "array_state": "clean",
+    "sync_action": "check",
+    "sync_completed": "703128576 / 1757821440",
+    "raid_disks": "2",
+    "dev-nvme2n1/state": "in_sync",
+    "dev-nvme3n1/state": "in_sync",
+}
+_ARRAY_FOLDERS = ("sys/block/md0/md/dev-nvme2n1", "sys/block/md0/md/dev-nvme3n1")
 
 
 class KernelFiles:
     """The files of /proc and /sys that collectors read, below a folder."""
 
     def __init__(self, root: Path) -> None:
-        for name in ("proc/pressure", "proc/net", "proc/sys/fs", "proc/self", "sys/fs/cgroup"):
+        for name in (
+            "proc/pressure",
+            "proc/net",
+            "proc/sys/fs",
+            "proc/sys/net/netfilter",
+            "proc/net/stat",
+            "proc/self",
+            "sys/fs/cgroup",
+            *_ARRAY_FOLDERS,
+        ):
             (root / name).mkdir(parents=True)
         self._root = root
         self._written: dict[str, str] = {}
@@ -45,8 +63,11 @@ def _files(machine: SimulatedMachine) -> dict[str, str]:
         ),
         "proc/stat": f"procs_running {max(1, round(machine.busy * CPUS))}\nprocs_blocked {machine.blocked}\n",
         **{f"proc/pressure/{resource}": _pressure(machine, resource) for resource in ("cpu", "memory", "io")},
-        "proc/net/snmp": f"Tcp: RtoMin CurrEstab\nTcp: 200 {machine.connections}\n",
-        "proc/net/sockstat": f"TCP: inuse 40 orphan 0 tw {machine.time_wait} alloc 60 mem 9\n",
+        **_network(machine),
+        **{f"sys/block/md0/md/{name}": f"{text}\n" for name, text in _ARRAY.items()},
+        "proc/sys/net/netfilter/nf_conntrack_count": f"{machine.connections + machine.time_wait}\n",
+        "proc/sys/net/netfilter/nf_conntrack_max": "262144\n",
+        "proc/net/stat/nf_conntrack": "entries invalid insert_failed drop early_drop\n4d 0 0 0 0\n",
         "proc/sys/fs/file-nr": f"{machine.descriptors}\t0\t{_MAX_FILES}\n",
         "proc/self/cgroup": "0::/\n",
         "sys/fs/cgroup/cgroup.controllers": "cpu memory\n",
@@ -54,6 +75,23 @@ def _files(machine: SimulatedMachine) -> dict[str, str]:
         "sys/fs/cgroup/memory.current": f"{90 * 2**20}\n",
         "sys/fs/cgroup/cpu.max": "200000 100000\n",
         "sys/fs/cgroup/cpu.stat": f"throttled_usec {machine.throttled_seconds * 1e6:.0f}\n",
+    }
+
+
+def _network(machine: SimulatedMachine) -> dict[str, str]:
+    sent, connections = int(machine.nics["eth0"].packets_out), machine.connections
+    return {
+        "proc/net/snmp": (
+            "Tcp: EstabResets CurrEstab OutSegs RetransSegs InErrs OutRsts\n"
+            f"Tcp: {sent // 400_000} {connections} {sent} {sent // 8_000} 0 {sent // 300_000}\n"
+            f"Udp: NoPorts InErrors RcvbufErrors SndbufErrors\nUdp: {sent // 10**6} 0 0 0\n"
+        ),
+        "proc/net/netstat": "TcpExt: ListenOverflows ListenDrops\nTcpExt: 0 0\n",
+        "proc/net/sockstat": (
+            f"sockets: used {400 + connections}\n"
+            f"TCP: inuse {40 + connections} orphan 0 tw {machine.time_wait} alloc {60 + connections} mem 9\n"
+            "UDP: inuse 12 mem 3\n"
+        ),
     }
 
 
