@@ -48,7 +48,9 @@ _WIDTHS = {
 """The least widths of labels with values that are longer, or shorter."""
 _INITIALS = frozenset({"gpu", "mig", "uuid", "xid"})
 _LEAST = {
-    **{style.BYTES: 2**20, style.RATIO: 0.01, style.COUNT: 1},
+    style.BYTES: 2**20,
+    style.RATIO: 0.01,
+    style.COUNT: 1,
     **dict.fromkeys((style.REQUESTS, style.TOKENS, style.OPERATIONS, style.PACKETS), 1),
 }
 """The end of an axis where all values are 0, such as those of missing swap space: Grafana's is 96 bytes or 10,000 %."""
@@ -260,12 +262,16 @@ def listing(
         values = {"Value": columns[0].name, **values}
     names = {**{label: heading(label) for label in labels}, **values}
     order = {name: index for index, name in enumerate(names)}
+    chosen = any(style.CHOSEN_CLUSTER in link["url"] for link in (links or {}).values())
     hidden = {"Time": True, **({"cluster": True} if "instance" in labels and "cluster" not in labels else {})}
     panel.with_transformation(models.DataTransformerConfig(id_val="merge", options={}))
     arranged = {"renameByName": names, "indexByName": order, "excludeByName": hidden}
     panel.with_transformation(models.DataTransformerConfig(id_val="organize", options=arranged))
     for label in labels:
         panel.override_by_name(heading(label), [*style.text(), _width(_WIDTHS.get(label, _LABEL))])
+    if chosen:  # for links alone
+        hidden_text = [*style.text(), models.DynamicConfigValue(id_val="custom.hidden", value=True)]
+        panel.override_by_name(style.CHOSEN_CLUSTER, hidden_text)
     for column in columns:
         panel.override_by_name(column.name, _properties(column))
     for name, link in (links or {}).items():
