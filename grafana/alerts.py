@@ -15,7 +15,7 @@ _ROWS = {4: 6, 5: 9}
 _HOST = s.link(
     "Open the host",
     "modelhost-overview",
-    cluster="${__field.labels.cluster:percentencode}",
+    cluster=f"${{__field.labels.{s.CHOSEN_CLUSTER}:percentencode}}",
     instance="${__field.labels.instance:percentencode}",
 )
 _RULE = {"title": "Rule and runbook", "url": "/alerting/list?queryString=${__field.labels.alertname:percentencode}"}
@@ -47,4 +47,4 @@ def _severity() -> str:
     firing = (f"{value} * {q.highest(q.firing(matcher), *by)}" for matcher, value in matchers.items())
     # a row of its own while none fires, if the rules are evaluated at all: else silence would look like health
     none = f'label_replace(0 * count({q.select(recorded.CPU)}), "alertname", "None", "", "")'
-    return " or ".join((*firing, f"({none} unless on () ({q.firing()}))"))
+    return q.chosen(" or ".join((*firing, f"({none} unless on () ({q.firing()}))")))

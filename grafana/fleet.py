@@ -90,16 +90,14 @@ def power() -> s.Builder:
 
 def table() -> s.Builder:
     """Show every host in a line, the worst first."""
-    overview = s.link(
-        "Open the Overview", "modelhost-overview", cluster=s.field("Cluster"), instance=s.field("Instance")
-    )
+    overview = s.host("Open the Overview", "modelhost-overview")
     listed = listing(
         "Hosts",
         "One row per host, means of the last 5 minutes; click a name for its Overview. Hosts that are down come first, "
         "then those with the most alerts; one whose target is gone stays for a day. Last seen: time since the last "
         "scrape that succeeded. Good: no red row, and no alerts. GPU columns are empty on hosts without a GPU, request "
         "columns on hosts without requests.",
-        Column("Up", s.COUNT, now(q.live()), texts={0: ("Down", s.RED), 1: ("Up", "transparent")}),
+        Column("Up", s.COUNT, now(q.chosen(q.live())), texts={0: ("Down", s.RED), 1: ("Up", "transparent")}),
         Column("Last seen", s.SECONDS, now(q.age()), least=92),
         Column("Alerts", s.COUNT, now(firing()), s.ANY_IS_BAD, least=84),
         share("CPU", r.CPU, s.BUSY),

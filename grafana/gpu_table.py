@@ -27,7 +27,7 @@ NEAR = ((None, s.RED), (1, s.AMBER), (10, s.GREEN))
 
 def at_a_glance() -> s.Builder:
     """Show how each GPU is."""
-    this = s.link("Only this GPU", "modelhost-gpu", instance=s.field(heading("instance")), gpu=s.field(heading("gpu")))
+    this = s.host("Only this GPU", "modelhost-gpu", gpu=s.field(heading("gpu")))
     return (
         listing(
             "GPUs",
@@ -35,7 +35,7 @@ def at_a_glance() -> s.Builder:
             "of its memory, a model server or others. Margin: degrees until a sensor reaches its limit. Throttled: "
             "why the clocks are reduced; the power limit is normal under full load. Errors: uncorrected memory errors "
             "and XID errors in the time range. Good: all green.",
-            Column("State", s.COUNT, now(_state()), texts=STATES, least=115),
+            Column("State", s.COUNT, now(q.chosen(_state())), texts=STATES, least=115),
             Column("Utilisation", s.RATIO, now(q.gpu_busy(CHOSEN, by=KEYS)), full=1),
             Column("Memory", s.RATIO, now(_with_process(q.gpu_memory_ratio(CHOSEN, by=KEYS))), full=1),
             Column("Used", s.BYTES, _now("memory_used_bytes"), least=80),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from grafana import queries as q
 from grafana import style as s
-from grafana.panels import SMOOTH, Column, heading, listing
+from grafana.panels import SMOOTH, Column, listing
 from grafana.queries import Query, now
 
 KEYS = ("instance",)
@@ -14,7 +14,7 @@ _STALLED = ((None, s.GREEN), (0.02, s.AMBER), (0.1, s.RED))
 
 def at_a_glance() -> s.Builder:
     """Show how each host is, and what it is short of."""
-    this = s.link("Only this host", "modelhost-host", instance=s.field(heading("instance")))
+    this = s.host("Only this host", "modelhost-host")
     return (
         listing(
             "Hosts",
@@ -22,7 +22,7 @@ def at_a_glance() -> s.Builder:
             "core. Stalled: share of time in which no task could go on for lack of CPU, memory or disk. Space: of the "
             "fullest file system that can be written to. Disk: time with a request in flight, of the busiest. OOM "
             "kills: in the time range; it may have been a model server. Good: all green.",
-            Column("State", s.COUNT, now(q.live()), texts={0: ("down", s.RED), 1: ("up", s.GREEN)}),
+            Column("State", s.COUNT, now(q.chosen(q.live())), texts={0: ("down", s.RED), 1: ("up", s.GREEN)}),
             Column("CPU", s.RATIO, now(q.cpu_busy()), s.BUSY, full=1),
             Column("Load", s.COUNT, now(_load()), _LOAD),
             Column("Memory", s.RATIO, now(q.highest(q.memory_used_ratio(), *KEYS)), s.FULL, full=1),

@@ -262,12 +262,16 @@ def listing(
         values = {"Value": columns[0].name, **values}
     names = {**{label: heading(label) for label in labels}, **values}
     order = {name: index for index, name in enumerate(names)}
+    chosen = any(style.CHOSEN_CLUSTER in link["url"] for link in (links or {}).values())
     hidden = {"Time": True, **({"cluster": True} if "instance" in labels and "cluster" not in labels else {})}
     panel.with_transformation(models.DataTransformerConfig(id_val="merge", options={}))
     arranged = {"renameByName": names, "indexByName": order, "excludeByName": hidden}
     panel.with_transformation(models.DataTransformerConfig(id_val="organize", options=arranged))
     for label in labels:
         panel.override_by_name(heading(label), [*style.text(), _width(_WIDTHS.get(label, _LABEL))])
+    if chosen:  # for links alone
+        hidden_text = [*style.text(), models.DynamicConfigValue(id_val="custom.hidden", value=True)]
+        panel.override_by_name(style.CHOSEN_CLUSTER, hidden_text)
     for column in columns:
         panel.override_by_name(column.name, _properties(column))
     for name, link in (links or {}).items():

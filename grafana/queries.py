@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from grafana import style
+
 RATE = "$__rate_interval"
 RANGE = "$__range"
 """The time range of the dashboard, for totals and distributions; tests/grafana/exceptions.py lists each use."""
@@ -237,6 +239,15 @@ def _last_seen() -> str:
 def own(metric: str) -> str:
     """Return a metric that all targets have, limited to this exporter."""
     return limited_to_exporter(select(metric), "job", "instance")
+
+
+def chosen(expr: str) -> str:
+    """Give each series its cluster in a label for links, or All where it has none.
+
+    Of a label that a series does not have Grafana 9 leaves the macro in the link, and the dashboard would be empty.
+    """
+    everywhere = f'label_replace({expr}, "{style.CHOSEN_CLUSTER}", "All", "", "")'
+    return f'label_replace({everywhere}, "{style.CHOSEN_CLUSTER}", "$1", "cluster", "(.+)")'
 
 
 def firing(*matchers: str) -> str:

@@ -29,6 +29,8 @@ GREEN, AMBER, RED, BLUE, GREY = "green", "orange", "red", "blue", "text"
 
 NOTHING = "–"
 """The text of a cell or legend without a value."""
+CHOSEN_CLUSTER = "chosen_cluster"
+"""A label with the value that a link to a host has for the variable ``cluster``."""
 _NAN = models.SpecialValueMatch.NA_N
 
 RATIO, SECONDS, BYTES, BYTES_PER_SECOND, COUNT = "percentunit", "s", "bytes", "Bps", "none"
@@ -167,6 +169,11 @@ def link(title: str, board: str, **variables: str) -> dict[str, str]:
 def field(name: str) -> str:
     """Return what stands in a link for the value of another column of the same row."""
     return f'${{__data.fields["{name}"]:percentencode}}'
+
+
+def host(title: str, board: str, **variables: str) -> dict[str, str]:
+    """Return a link from a row of a table to its host on another dashboard."""
+    return link(title, board, cluster=field(CHOSEN_CLUSTER), instance=field("Instance"), **variables)
 
 
 def links(*of: dict[str, str]) -> list[models.DynamicConfigValue]:

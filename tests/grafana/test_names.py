@@ -112,6 +112,21 @@ def test_several_values_match_those_values(api: query.Prometheus, name: str) -> 
         assert {series["metric"]["server"] for series in found} == {*servers}
 
 
+def test_links_carry_only_labels_that_are_always_there() -> None:
+    """No link carries the cluster itself; its stand-in is text, since Grafana shows no other text as a number."""
+    assert not re.search(r'__data.fields\[\\?"[Cc]luster|__field.labels.cluster', json.dumps(BOARDS))
+    carried = 0
+    for board in BOARDS.values():
+        for panel in query.panels(board):
+            if panel["type"] == "table" and "chosen_cluster" in json.dumps(panel["fieldConfig"]):
+                overrides = panel["fieldConfig"]["overrides"]
+                (own,) = (each for each in overrides if each["matcher"]["options"] == "chosen_cluster")
+                properties = {each["id"]: each["value"] for each in own["properties"]}
+                assert properties == {"unit": "string", "mappings": [], "custom.hidden": True}, panel["title"]
+                carried += 1
+    assert carried == 3
+
+
 def test_links_encode_names() -> None:
     """Every value of a row that a link carries is percent-encoded."""
     carried = re.findall(r"\$\{__(?:data|field)[^}]*\}", json.dumps(BOARDS))

@@ -81,8 +81,9 @@ def column(api: Prometheus, board: str, heading: str) -> dict[tuple[str, ...], f
     ref = {name: value for value, name in panel["transformations"][1]["options"]["renameByName"].items()}[heading]
     (question,) = (each for each in query.panel_questions(board, panel) if each.where == f"{panel['title']} {ref[-1]}")
     view = View(NOW - MINUTES * MINUTE, NOW, scrape_interval=MINUTE)
+    hidden = ("instance", "job", "chosen_cluster")
     return {
-        tuple(value for name, value in sorted(series["metric"].items()) if name not in ("instance", "job")): float(
+        tuple(value for name, value in sorted(series["metric"].items()) if name not in hidden): float(
             series["value"][1]
         )
         for series in query.ask(api, question, view)
