@@ -113,7 +113,7 @@ def _load(given: flags.Arguments) -> Config:
     Only a check of the file may take place where the folders of the host are missing.
     """
     try:
-        config = configuration.load(given.config_file, given.overrides)
+        config = configuration.load(given.config_file, given.overrides, flags.defaults(os.environ))
         if not (given.config_check or given.demo):
             _check_folders(config.path)
     except ConfigError as error:

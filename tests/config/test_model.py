@@ -10,6 +10,7 @@ import yaml
 
 from modelhost_exporter import collectors
 from modelhost_exporter.collector import Paths
+from modelhost_exporter.config import flags
 from modelhost_exporter.config import model as configuration
 from modelhost_exporter.config.model import Address, ConfigError
 from modelhost_exporter.config.name_filter import NameFilter
@@ -215,3 +216,24 @@ def test_a_telemetry_path_that_nobody_can_reach_is_refused(path: str) -> None:
     """Only paths that need no URL encoding are accepted."""
     with pytest.raises(ConfigError, match="telemetry_path"):
         configuration.load(None, {"web.telemetry_path": path})
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "expected"),
+    [
+        ("", {}, [":8585", ":9595"]),
+        ("web: {max_requests: 3}", {}, [":8585", ":9595"]),
+        ("web: {listen_addresses: ['127.0.0.1:1']}", {}, ["127.0.0.1:1"]),
+        ("", {"web.listen_addresses": ["127.0.0.1:2"]}, ["127.0.0.1:2"]),
+    ],
+)
+def test_the_environment_yields_to_file_and_flags(
+    tmp_path: Path, text: str, overrides: dict[str, object], expected: list[str]
+) -> None:
+    """A container's image can name the address to listen on, and whatever else is given leaves it."""
+    file = tmp_path / "config.yaml"
+    file.write_text(text)
+    defaults = flags.defaults({"MODELHOST_LISTEN_ADDRESS": ":8585,:9595"})
+    web = configuration.load(file, overrides, defaults).web
+    assert web.listen_addresses == tuple(Address.from_text(address) for address in expected)
+    assert flags.defaults({"MODELHOST_LISTEN_ADDRESS": ""}) == flags.defaults({}) == {}

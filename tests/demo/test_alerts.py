@@ -31,7 +31,11 @@ _CANNOT = {
     "HostNetworkTransmitErrors warning": "needs an hour",
     "ModelErrorBudgetBurn critical 6h": "needs six hours",
     "ModelErrorBudgetBurn warning 3d": "needs three days",
+    "ModelAlwaysFails warning": "needs two hours without a success",
+    "ModelQueueLong warning": "needs half an hour",
+    "ModelServerCrashLoop critical": "needs longer than half an hour",
     "ModelServerDown critical": "needs longer than a model takes to load",
+    "ModelStuck critical": "needs half an hour without a response",
     "ModelSloBudgetBurn critical 6h": "needs six hours",
     "ModelSloBudgetBurn warning 3d": "needs three days",
 }

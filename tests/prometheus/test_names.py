@@ -29,7 +29,7 @@ WORDS = {
         "clamp_max",
         "clamp_min",
     ),
-    *("avg_over_time", "min_over_time", "max_over_time", "sum_over_time", "count_over_time", "time"),
+    *("avg_over_time", "min_over_time", "max_over_time", "sum_over_time", "count_over_time", "last_over_time", "time"),
 }
 """Every word of PromQL that the rules use: known to Prometheus 2.42, Mimir and VictoriaMetrics alike."""
 

@@ -103,6 +103,20 @@ def test_the_image_has_no_package_index() -> None:
     assert not re.search(r"(?m)^RUN ", run)
 
 
+def test_the_image_listens_whatever_its_arguments() -> None:
+    """The address is in the environment: one in CMD would be lost with any argument of ``docker run``."""
+    assert re.search(r"(?m)^ENV .*\bMODELHOST_LISTEN_ADDRESS=:8585$", DOCKERFILE)
+    assert not re.search(r"(?m)^CMD", DOCKERFILE)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in SERVICES if name.startswith(("prometheus", "alertmanager", "grafana"))]
+)
+def test_services_are_checked(name: str) -> None:
+    """Compose knows whether a program answers; the image that is built here has a check of its own."""
+    assert SERVICES[name]["healthcheck"]["test"]
+
+
 def test_grafana_and_prometheus_are_recent_enough() -> None:
     """Dashboards need Grafana 12, and Prometheus is a 3."""
     assert re.search(r"/grafana:(1[2-9]|[2-9]\d)\.", named("grafana", "normal")["image"])

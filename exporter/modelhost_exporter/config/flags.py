@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 PROGRAM = "modelhost-exporter"
 DISCOVER = "discover"
+LISTEN_ADDRESS = "MODELHOST_LISTEN_ADDRESS"
+"""The environment variable with addresses to listen on, separated by commas."""
 
 
 @dataclass(frozen=True)
@@ -223,6 +225,15 @@ def parser() -> argparse.ArgumentParser:
     for flag in _flags():
         result.add_argument(flag.name, help=flag.help, **flag.value)
     return result
+
+
+def defaults(environment: Mapping[str, str]) -> dict[str, object]:
+    """Return the values, by dotted configuration key, that hold where neither file nor flags have the key.
+
+    A container's image sets the address to listen on so: as an argument, any other argument would replace it.
+    """
+    addresses = environment.get(LISTEN_ADDRESS, "")
+    return {"web.listen_addresses": addresses.split(",")} if addresses else {}
 
 
 def parse_discover(arguments: Sequence[str]) -> str:

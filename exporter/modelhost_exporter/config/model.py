@@ -125,12 +125,16 @@ class Config:
 _DISABLE_DEFAULTS = "disable_defaults"
 
 
-def load(file: Path | None, overrides: Mapping[str, object]) -> Config:
+def load(file: Path | None, overrides: Mapping[str, object], defaults: Mapping[str, object] | None = None) -> Config:
     """Read the file (None: all defaults) and apply the overrides (dotted path → value).
 
-    Raises ConfigError, whose text is one line, for an invalid file or override.
+    ``defaults`` are used where neither the file nor an override has the path. Raises ConfigError, whose text is one
+    line, for an invalid file, override or default.
     """
     raw = _read_file(file) if file else None
+    for path, value in (defaults or {}).items():
+        if not _has(raw, path.split(".")):
+            raw = _overlaid(raw, path.split("."), value)
     for path, value in overrides.items():
         if path not in SERVER_FLAGS:
             raw = _overlaid(raw, path.split("."), value)
@@ -158,6 +162,15 @@ def _read_file(file: Path) -> object:
     from modelhost_exporter.config import yaml_file  # noqa: PLC0415 - PyYAML's 2 MB, not needed without a file
 
     return yaml_file.read(file)
+
+
+def _has(raw: object, path: list[str]) -> bool:
+    """Return whether ``raw`` has a value at ``path``."""
+    for key in path:
+        if not isinstance(raw, dict) or raw.get(key) is None:
+            return False
+        raw = raw[key]
+    return True
 
 
 def _overlaid(raw: object, path: list[str], value: object) -> object:
