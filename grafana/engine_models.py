@@ -91,7 +91,7 @@ def listed() -> s.Builder:
         "Models",
         "Models of each server. Good: the intended quantisation, and a context that fits your prompts.",
         Column("Loaded", s.YES_NO, joined("loaded"), s.NONE),
-        Column("Memory", s.BYTES, now(q.total(q.select("modelhost_model_memory_bytes", CHOSEN), *KEYS))),
+        Column("Memory", s.BYTES, now(q.total(q.select("modelhost_model_memory_bytes", CHOSEN), *KEYS)), least=85),
         Column("Context", s.COUNT, joined("context_length_tokens"), s.NONE),
         Column("Load time", s.SECONDS, joined("load_duration_seconds"), least=92),
         Column("Unloaded in", "dtdurations", expires, least=112),

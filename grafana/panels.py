@@ -34,7 +34,7 @@ _POLLED = re.compile(r"(?:rate|increase)\(modelhost_(?:engine|model)_")
 _LABEL, _VALUE, _GAUGE = 90, 70, 110
 """The least widths of the columns of a table in pixels: of labels, of values, and of gauges."""
 _WIDTHS = {
-    "instance": 170,
+    "instance": 140,
     "model": 270,
     "name": 150,
     "upstream": 130,

@@ -277,15 +277,20 @@ def test_an_opened_board_is_light(board: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS.keys())
-def test_the_first_table_is_at_the_top_and_fits(board: dict[str, Any]) -> None:
-    """Its subject at a glance, with links: it begins on the first screen, and its columns fit into 1366 pixels."""
+def test_the_first_table_is_at_the_top(board: dict[str, Any]) -> None:
+    """Its subject at a glance, with links: it begins on the first screen."""
     first = next(panel for panel in board["panels"] if panel["type"] == "table")
     assert first["gridPos"]["y"] <= 12
     assert first["gridPos"]["w"] == 24
-    widths = {
-        override["matcher"]["options"]: each["value"]
-        for override in first["fieldConfig"]["overrides"]
-        for each in override["properties"]
-        if each["id"] == "custom.minWidth"
-    }
-    assert sum(widths.values()) <= 1366 - 16 - 32, widths
+
+
+def test_columns_of_wide_tables_fit() -> None:
+    """Into a window of 1366 pixels, of which Grafana 9 leaves 1261 beside its menu, margins and the panel's edges."""
+    for panel in panels("table"):
+        widths = {
+            override["matcher"]["options"]: each["value"]
+            for override in panel["fieldConfig"]["overrides"]
+            for each in override["properties"]
+            if each["id"] == "custom.minWidth"
+        }
+        assert panel["gridPos"]["w"] < 24 or sum(widths.values()) <= 1366 - 105, panel["title"]
