@@ -2,7 +2,7 @@
 
 Grafana asks an annotation query for about 100 points, and joins samples that are no further apart than ``step``. So
 each query here yields the time of an event in milliseconds: an event is one mark, at a place that does not depend on
-the dashboard's time range. There are at most 20 marks of a kind.
+the dashboard's time range, or by less than a step. There are at most 20 marks of a kind.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ MOST = 20
 _HOST = "{{cluster}} {{instance}}"
 _SERVER = f"{{{{server}}}} on {_HOST}"
 _FROM = "$__from"
+_STEP = "$__interval"
+"""How far apart samples are looked at: each 15 s of 30 days, of 300 engines, would be more than Prometheus loads."""
 _LONGEST = 15
 """Minutes that a host may be away while its driver is changed."""
 
@@ -40,12 +42,8 @@ def marks() -> Iterator[dashboard.AnnotationQuery]:
     )
     booted = q.highest(q.select("modelhost_boot_time_seconds"), "instance")
     yield _annotation("Host restarts", s.BLUE, _each(booted), "Host started", _HOST)
-    up, was_up = (
-        q.highest(selected, "instance", "server", "upstream")
-        for selected in (q.select("modelhost_engine_up"), q.earlier("15s", "modelhost_engine_up"))
-    )
-    came = _last(f"{up} == 1 and {was_up} == 0")
-    yield _annotation("Model server restarts", s.BLUE, came, "Model server up again", f"{_SERVER} {{{{upstream}}}}")
+    back = _last(_back_up())
+    yield _annotation("Model server restarts", s.BLUE, back, "Model server up again", f"{_SERVER} {{{{upstream}}}}")
     yield _annotation("GPU driver changes", s.AMBER, _new_driver(), "GPU driver {{driver_version}}", _HOST)
     for name, done, color, counter in (
         ("Loads", "loaded", s.GREEN, "modelhost_model_loads_total"),
@@ -53,7 +51,7 @@ def marks() -> Iterator[dashboard.AnnotationQuery]:
     ):
         now, before = (
             q.total(selected, "instance", "server", "model")
-            for selected in (q.select(counter), q.earlier("15s", counter))
+            for selected in (q.select(counter), q.earlier(_STEP, counter))
         )
         yield _annotation(name, color, _last(f"{now} > {before}"), f"{{{{model}}}} {done}", _SERVER, shown=False)
     alert = f"{_HOST} {{{{severity}}}}"
@@ -63,24 +61,39 @@ def marks() -> Iterator[dashboard.AnnotationQuery]:
 def _each(seconds: str) -> str:
     """Return a query for every event of a gauge that contains the time of the latest.
 
-    One sample in eight is asked for, so that even a process that restarts all the time has less than 20 marks.
+    One step in eight is asked for, so that even a process that restarts all the time has less than 20 marks, and the
+    last step, so that an event is marked at once.
     """
-    return f"topk(1, 1000 * {seconds} > {_FROM}) and on () floor(vector(time() * 1000 / $__interval_ms)) % 8 == 0"
+    eighth = "floor(vector(time() * 1000 / $__interval_ms)) % 8 == 0"
+    last = "vector(time() * 1000) > $__to - $__interval_ms"
+    return f"topk(1, 1000 * {seconds} > {_FROM}) and on () ({eighth} or {last})"
 
 
 def _last(condition: str) -> str:
-    """Return a query for the last time in the range at which a condition was true that is so for 15 s."""
-    return _top(f"max_over_time({_times(condition)}[$__range:15s] @ end())")
+    """Return a query for the last time in the range at which a condition was true that is so for one step."""
+    return _top(f"max_over_time({_times(condition)}[$__range:{_STEP}] @ end())")
+
+
+def _back_up() -> str:
+    """Return whether each engine is up and was not, at the first step at which that is so."""
+    by = ("instance", "server", "upstream")
+
+    def condition(offset: str = "") -> str:
+        engine = q.select("modelhost_engine_up")
+        up = q.highest(f"{engine}{offset}", *by)
+        lowest = q.highest(f"min_over_time({engine}[{q.RATE}]{offset})", *by)
+        return f"({up} == 1 and {lowest} == 0)"
+
+    return f"{condition()} unless {condition(f' offset {_STEP}')}"
 
 
 def _new_driver() -> str:
     """Return a query for the first time at which a host had another driver than a while before."""
     by = ("instance", "driver_version")
-    before = q.total(q.earlier(f"{_LONGEST}m", "modelhost_gpu_info"), *by)
+    before = q.total(f"max_over_time({q.select('modelhost_gpu_info')}[{_LONGEST}m] offset {_STEP})", *by)
     new = f"{q.total(q.select('modelhost_gpu_info'), *by)} unless {before}"
     changed = _times(f"{new} and on ({q.labels('instance')}) {before}")
-    after = f"{_FROM} + {_LONGEST * 60_000}"  # one at the start of the range may be of before
-    return f"{_top(f'min_over_time({changed}[$__range:1m] @ end())')} > {after}"
+    return f"{_top(f'min_over_time({changed}[$__range:{_STEP}] @ end())')} > {_FROM}"
 
 
 def _times(condition: str) -> str:

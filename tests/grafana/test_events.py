@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import time
 from typing import TYPE_CHECKING, Any
@@ -89,17 +90,22 @@ def marks(api: query.Prometheus, name: str, view: View) -> list[tuple[float, dic
     return [(at / 1000, dict(labels)) for at, labels in sorted(drawn)]
 
 
-@pytest.mark.parametrize("hours", [2, 4])
+@pytest.mark.parametrize("hours", [2, 4, 72])
 def test_an_event_is_one_mark_whatever_the_range(api: query.Prometheus, hours: int) -> None:
-    """Restarts, reloads, changed drivers and loads are each drawn once, at their time."""
+    """Restarts, reloads, changed drivers and loads are each drawn once, at their time or at the step behind it."""
     view = View(END - hours * 3600, END, chosen={"instance": ["a"]})
-    at = {name: marks(api, name, view) for name in (*ANNOTATIONS, "Loads")}
-    assert {name: [round(when - END) for when, _ in found] for name, found in at.items() if found} == {
+    (asked,) = (each for each in query.questions(BOARDS["overview"]) if each.where == "Loads")
+    step = query.step(asked, view)
+    at = {
+        name: [round(when - END) for when, _ in marks(api, name, view) if when > BEGIN]
+        for name in (*ANNOTATIONS, "Loads")
+    }
+    assert {name: found for name, found in at.items() if found} == {
         "Exporter restarts": [RESTART - END],
         "Configuration reloads": [RELOAD - END],
-        "GPU driver changes": [pytest.approx(CHANGE + 300 - END, abs=60)],
-        "Model server restarts": [pytest.approx(BACK - END, abs=16)],
-        "Loads": [pytest.approx(BACK - END, abs=16)],
+        "GPU driver changes": [pytest.approx(CHANGE + 300 + step / 2 - END, abs=step / 2 + 15)],
+        "Model server restarts": [pytest.approx(BACK + step / 2 - END, abs=step / 2 + 15)],
+        "Loads": [pytest.approx(BACK + step / 2 - END, abs=step / 2 + 15)],
     }
 
 
@@ -126,6 +132,13 @@ def test_marks_are_points(board: dict[str, Any]) -> None:
     assert found.keys() == {*ANNOTATIONS, *OFF}
     assert all(each["useValueForTime"] is True for each in found.values())
     assert {name for name, each in found.items() if not each["enable"]} == OFF
+
+
+def test_marks_of_a_month_are_not_searched_for_in_steps_of_seconds() -> None:
+    """Prometheus loads every step of a subquery: 172,800 for 30 days, of each engine or GPU."""
+    found = [each["expr"] for board in BOARDS.values() for each in board["annotations"]["list"]]
+    steps = {step for expr in found for step in re.findall(r"\[\$__range:([^\]]*)\]", expr)}
+    assert steps == {"$__interval"}
 
 
 def test_fleet_has_no_marks() -> None:

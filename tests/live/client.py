@@ -39,7 +39,7 @@ _MESSAGE = {
     "version": str,
     "host": {"name": str, "system": str},
     "cpuUsage": float,
-    "cpuCores": int,
+    "cpuCores": float,
     "loadAverage": float,
     "loadAverages": [float],
     "memoryUsage": float,
