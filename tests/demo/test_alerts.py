@@ -23,7 +23,6 @@ _CANNOT = {
     "GpuDriverReplaced warning": "it would last until a restart",
     "GpuIdleWithModel info": "needs six hours",
     "GpuUnstable critical": "a GPU that is lost stays away",
-    "HostFilesystemFillingFast critical": "needs minutes in which a file system fills",
     "HostFilesystemFilling critical": "needs an hour",
     "HostFilesystemFilling warning": "needs an hour",
     "HostFilesystemOutOfInodes critical": "needs an hour",
