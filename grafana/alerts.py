@@ -5,7 +5,7 @@ from __future__ import annotations
 from grafana import queries as q
 from grafana import recorded
 from grafana import style as s
-from grafana.panels import states
+from grafana.panels import NO_RULES, states
 from grafana.queries import Query
 
 _SEVERITIES = {"critical": 3, "warning": 2}
@@ -33,7 +33,7 @@ def lane(height: int = 5) -> s.Builder:
         "Good: none.",
         Query(_severity(), "{{alertname}} {{instance}}"),
         texts={0: ("no alert fires", s.GREEN), 1: ("info", s.BLUE), 2: ("warning", s.AMBER), 3: ("critical", s.RED)},
-        empty="The recording and alerting rules are not evaluated",
+        empty=NO_RULES,
         rank="latest",
         most=rows,
     )

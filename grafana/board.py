@@ -62,7 +62,7 @@ INSTANCE = Variable(
     "instance", "Instance", f'label_values(modelhost_build_info{{{queries.CLUSTER},job=~"$job"}}, instance)'
 )
 SERVER = Variable("server", "Server", queries.values_of("server", "modelhost_requests_total"))
-_NAME = r'/\{model="(.*)"\} \S+ \S+$/'
+_NAME = r'/\{model="([^`]*)"\} \S+ \S+$/'  # see ONE_MODEL
 MODEL = Variable("model", "Model", queries.models_by_traffic(), multi=False, regex=_NAME)
 MODEL_OF_SERVER = Variable("model", "Model", queries.models_by_traffic(queries.SERVER), multi=False, regex=_NAME)
 

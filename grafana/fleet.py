@@ -202,5 +202,5 @@ def time_series() -> tuple[s.Builder, ...]:
 
 
 def firing() -> str:
-    """Return the number of firing alerts by host, or 0."""
-    return f"{q.alerts_firing('instance')} or 0 * {q.live()}"
+    """Return the number of firing alerts by host, or 0 if the rules are evaluated."""
+    return f"{q.alerts_firing('instance')} or 0 * {q.live()} and on () count({q.select(r.CPU)})"

@@ -75,4 +75,5 @@ def within(above: str | None, up_to: str) -> str:
         q.total(q.increase(f"{DURATION}_bucket", q.API, q.OK, f'le=~"{bound}"', window=q.RANGE))
         for bound in (up_to, above)
     )
-    return upper if above is None else f"{upper} - {lower}"
+    # VictoriaMetrics guesses what each bucket of a new series began with, and so has less in a larger one
+    return upper if above is None else f"clamp_min({upper} - {lower}, 0)"

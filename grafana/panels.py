@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 NO_DATA = "No data yet"
 NO_GPU = "No GPU detected"
+NO_RULES = "The recording and alerting rules are not evaluated"
 NO_REQUESTS = "No requests yet"
 NOT_REPORTED = "Not reported by the model server"
 SMOOTH, MINUTE = "15s", "60s"

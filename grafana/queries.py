@@ -111,22 +111,27 @@ def share(expr: str) -> str:
     return f"clamp({expr}, 0, 1)"
 
 
-def or_zero(expr: str) -> str:
-    """Return the expression, or 0 where it has no result."""
-    return f"({expr}) or vector(0)"
+def or_zero(expr: str, known: str = "") -> str:
+    """Return the expression, or 0 where it has no result, if there is a result of ``known``: of any host by default.
+
+    A 0 of nothing would be green in an outage, and where nothing is scraped.
+    """
+    return f"({expr}) or 0 * count({known or select('modelhost_build_info')})"
 
 
 def quantile(share: float, histogram: str, *matchers: str, by: tuple[str, ...] = ()) -> str:
-    """Return a quantile of the values observed in the rate's window."""
-    return f"histogram_quantile({share}, {total(rate(f'{histogram}_bucket', *matchers), *by, 'le')})"
+    """Return a quantile of the values observed in the rate's window.
+
+    Of several series those without values, which are NaN, are left out: they would come first in the legend.
+    """
+    found = f"histogram_quantile({share}, {total(rate(f'{histogram}_bucket', *matchers), *by, 'le')})"
+    return f"{found} >= 0" if by else found
 
 
 def mean(histogram: str, *matchers: str, by: tuple[str, ...] = ()) -> str:
-    """Return the mean of the values observed in the rate's window."""
-    return ratio(
-        total(rate(f"{histogram}_sum", *matchers), *by),
-        total(rate(f"{histogram}_count", *matchers), *by),
-    )
+    """Return the mean of the values observed in the rate's window; of several series as a quantile."""
+    count = total(rate(f"{histogram}_count", *matchers), *by)
+    return ratio(total(rate(f"{histogram}_sum", *matchers), *by), f"({count} > 0)" if by else count)
 
 
 def buckets(histogram: str, *matchers: str) -> Query:
@@ -222,7 +227,7 @@ def live() -> str:
 
 def hosts_down() -> str:
     """Return the number of hosts that are not live."""
-    return or_zero(over("count", f"{live()} == 0"))
+    return or_zero(over("count", f"{live()} == 0"), live())
 
 
 def age() -> str:

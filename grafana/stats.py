@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from grafana import queries as q
+from grafana import recorded as r
 from grafana import style as s
-from grafana.panels import MINUTE, NO_GPU, NO_REQUESTS, number
+from grafana.panels import MINUTE, NO_GPU, NO_REQUESTS, NO_RULES, number
 from grafana.queries import now
 
 if TYPE_CHECKING:
@@ -18,8 +19,9 @@ def alerts_firing() -> stat.Panel:
     return number(
         "Alerts firing",
         "Alerts of the selected hosts that are firing now. Good: 0.",
-        now(q.or_zero(q.alerts_firing())),
+        now(q.or_zero(q.alerts_firing(), q.select(r.CPU))),
         unit=s.COUNT,
+        empty=NO_RULES,
         steps=s.ANY_IS_BAD,
     )
 

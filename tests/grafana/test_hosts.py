@@ -54,6 +54,7 @@ def lines() -> Iterator[str]:
         yield from sampled('ALERTS{alertname="ExporterDown",alertstate="firing"}', target, 1.4 * HOUR, 0)
     yield from host('instance="a:8585",job="renamed"', 5 * HOUR, 4 * HOUR, gone=True)
     yield from host('instance="b:8585",job="renamed"', 2 * HOUR, 0)
+    yield from sampled("instance:cpu_usage:ratio_rate5m", 'instance="b:8585",job="renamed"', HOUR, 0, 0)
     yield from sampled("up", 'instance="c:9100",job="node"', 3 * HOUR, 0, 0)
     yield from sampled("up", 'instance="d:8585",job="modelhost-old"', 3 * HOUR, 0, 0)
     for cluster, until in (("east", 0.0), ("west", 600.0)):
@@ -123,14 +124,36 @@ def named(series: dict[str, Any]) -> str:
 
 @pytest.mark.parametrize(
     ("job", "up", "down", "firing"),
-    [("outage", 0, 2, 2), ("renamed", 1, 1, 0), ("twins", 1, 1, 0), ("node", None, 0, 0), ("modelhost-old", 0, 1, 0)],
+    [
+        ("outage", 0, 2, 2),
+        ("renamed", 1, 1, 0),
+        ("twins", 1, 1, None),
+        ("node", None, None, None),
+        ("modelhost-old", 0, 1, None),
+    ],
 )
 def test_a_host_that_was_there_within_a_day_is_down(
-    api: Prometheus, job: str, up: float | None, down: float, firing: float
+    api: Prometheus, job: str, up: float | None, down: float | None, firing: float | None
 ) -> None:
     """So is each host of a job that is down as a whole, and one of two of one name; another exporter's is not."""
     panels = ("Hosts up A", "Hosts down A", "Alerts firing A")
     assert [number(api, "fleet", panel, job) for panel in panels] == [up, down, firing]
+
+
+@pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS.keys())
+def test_nothing_is_shown_of_no_host(api: Prometheus, board: dict[str, Any]) -> None:
+    """No number has a value, such as a green 0, where no host is; nor is there an alert where no rule is evaluated."""
+    view = View(NOW - HOUR, NOW, chosen={"job": ["nowhere"], "model": [""]})
+    for panel in query.panels(board):
+        if panel["type"] == "stat" or panel["title"] == "Alerts":
+            for question in query.panel_questions(board["title"], panel):
+                assert query.ask(api, question, view) == [], question.where
+
+
+def test_a_host_has_no_zero_alerts_while_no_rule_is_evaluated(api: Prometheus) -> None:
+    """Else silence would look like health."""
+    assert shown_in_table(api, "twins")["Alerts"] == {}
+    assert shown_in_table(api, "renamed")["Alerts"] == {"a:8585": 0, "b:8585": 0}
 
 
 def test_data_is_as_old_as_the_last_scrape_that_succeeded(api: Prometheus) -> None:

@@ -102,6 +102,14 @@ def test_a_share_of_seconds_is_at_most_the_whole() -> None:
                     assert re.search(r"clamp\(.+, 0, 1\)", target["expr"]), panel["title"]
 
 
+def test_no_number_of_requests_is_negative() -> None:
+    """The difference of two buckets of a new series is below 0 in VictoriaMetrics."""
+    (panel,) = (each for each in panels("bargauge") if each["title"] == "Response time distribution")
+    differences = [target["expr"] for target in panel["targets"] if ") - sum(" in target["expr"]]
+    assert len(differences) == len(panel["targets"]) - 1
+    assert all(expr.startswith("clamp_min(") and expr.endswith(", 0)") for expr in differences)
+
+
 def test_no_legend_has_a_minus() -> None:
     """What is drawn below zero is a transformation of the graph, not of the value."""
     assert not [panel["title"] for panel in panels() for target in panel["targets"] if target["expr"][0] == "-"]
@@ -224,6 +232,17 @@ def test_legends_show_whole_rows() -> None:
             rows = (0.35 * (38 * panel["gridPos"]["h"] - 8 - 50) - 23.4) / 23.9
             assert rows > 1.9, panel["title"]
             assert rows % 1 < 0.25 or rows % 1 > 0.97, panel["title"]
+
+
+def test_a_legend_has_no_series_without_values() -> None:
+    """NaN of one server, sorted by value, would be the first row of the legend, with others out of sight."""
+    for panel in panels("timeseries"):
+        for target in panel["targets"]:
+            if "{{" in target["legendFormat"]:
+                quantiles = re.findall(r"histogram_quantile\(", target["expr"])
+                assert len(quantiles) <= target["expr"].count(">= 0"), panel["title"]
+                counts = re.findall(r"/ (\(?)sum by [^/]+_count\b", target["expr"])
+                assert all(counts), panel["title"]
 
 
 def test_a_panel_has_at_most_twenty_lines() -> None:
