@@ -22,6 +22,7 @@ _CANNOT = {
     "GpuAllNotResponding critical": "one GPU fails at a time",
     "GpuDriverReplaced warning": "it would last until a restart",
     "GpuIdleWithModel info": "needs six hours",
+    "GpuUnstable critical": "a GPU that is lost stays away",
     "HostFilesystemFilling critical": "needs an hour",
     "HostFilesystemFilling warning": "needs an hour",
     "HostFilesystemOutOfInodes critical": "needs an hour",

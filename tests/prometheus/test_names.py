@@ -17,7 +17,23 @@ TARGET_LABELS = {"cluster", "job", "instance"}
 
 EXPRESSIONS = [*RECORDED.values(), *(rule["expr"] for rule in ALERTS)]
 WORDS = {
-    *("sum", "avg", "min", "max", "by", "without", "ignoring", "and", "or", "unless", "offset", "h", "m", "d"),
+    *(
+        "sum",
+        "avg",
+        "min",
+        "max",
+        "by",
+        "without",
+        "ignoring",
+        "group_right",
+        "and",
+        "or",
+        "unless",
+        "offset",
+        "h",
+        "m",
+        "d",
+    ),
     *(
         "rate",
         "increase",

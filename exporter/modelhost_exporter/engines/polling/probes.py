@@ -80,6 +80,7 @@ class Prober:
         self._now = now
         self._fetcher = connect(server.url.text, server.headers, server.probe.timeout)
         self.interval: float = server.probe.interval
+        self._labels: frozenset[str] = frozenset()
 
     def probe(self) -> bool:
         """Probe each model once; always True: a failure is no reason to probe less."""
@@ -94,8 +95,9 @@ class Prober:
         self._fetcher.close()
 
     def labels(self) -> list[str]:
-        """Return the labels of the models that the next round probes; for any thread."""
-        return [label for _, label in self._models()]
+        """Return the labels of the models that were to be probed so far: a counter stays; for any thread."""
+        self._labels |= {label for _, label in self._models()}
+        return sorted(self._labels)
 
     def _models(self) -> Iterator[tuple[str, str]]:
         """Yield name and label of each model that may be probed: never one whose load that would cause."""
