@@ -210,14 +210,15 @@ def states(
     *queries: Query,
     texts: Texts,
     empty: str = NO_DATA,
-    rank: Rank = "highest",
+    rank: Rank | None = None,
     most: int = DRAWN,
 ) -> statetimeline.Panel:
-    """Draw states over time as bands in the colours of ``texts``: at most so many, by ``rank``.
+    """Draw states over time as bands in the colours of ``texts``: at most so many, by ``rank``, else the worst.
 
     By thresholds Grafana would merge values by threshold and ignore the texts, with their colours.
     """
-    description, queries = limited(description, queries, rank=rank, most=most)
+    worst: Rank = "lowest" if texts[min(texts)][1] == style.RED else "highest"
+    description, queries = limited(description, queries, rank=rank or worst, most=most)
     panel = style.styled(statetimeline.Panel(), title, description, queries, unit=style.COUNT, empty=empty, texts=texts)
     panel.color_scheme(style.fixed(style.GREY)).merge_values(True)
     panel.show_value(common_models.VisibilityMode.NEVER).row_height(0.8).fill_opacity(80)

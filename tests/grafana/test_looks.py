@@ -44,6 +44,20 @@ def test_state_timelines_have_the_colours_of_their_values() -> None:
         assert len(colors) > 1, panel["title"]
 
 
+def test_what_is_wrong_is_among_the_states_that_are_drawn() -> None:
+    """Of more rows than are drawn, those with the values that are red come first, such as a server that is down."""
+    found = 0
+    for panel in panels("state-timeline"):
+        (mapping,) = (each for each in panel["fieldConfig"]["defaults"]["mappings"] if each["type"] == "value")
+        colors = {int(value): result["color"] for value, result in mapping["options"].items()}
+        red = [value for value, color in colors.items() if color == "red"]
+        if red and re.search(r" and (bottom|top)k", panel["targets"][0]["expr"]):
+            pick = "bottomk(" if min(colors) in red else "topk("
+            assert all(f" and {pick}" in target["expr"] for target in panel["targets"]), panel["title"]
+            found += 1
+    assert found >= 4
+
+
 def test_only_a_panel_without_series_has_a_sentence() -> None:
     """Cells and legends without a value have a dash, by an override of every field that comes before all others."""
     for panel in panels():
