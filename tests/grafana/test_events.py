@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.grafana.boards import BOARDS
-from tests.support.programs import installed
-from tests.support.prometheus_server import running_prometheus
+from tests.support import past
 from tools import dashboard_queries as query
 from tools.dashboard_queries import View
 
@@ -72,11 +70,9 @@ def samples() -> Iterator[str]:
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[query.Prometheus]:
     """Start a real Prometheus with that history."""
     folder = tmp_path_factory.mktemp("prometheus")
-    (folder / "past").write_text("\n".join([*samples(), "# EOF", ""]))
-    command = [installed("promtool"), "tsdb", "create-blocks-from", "openmetrics", "past", "data"]
-    subprocess.run(command, check=True, cwd=folder, capture_output=True)
-    with running_prometheus("127.0.0.1:9", folder) as server:
-        yield query.Prometheus(server.url)
+    past.blocks(folder, (f"{sample}\n".encode() for sample in samples()))
+    with past.serving(folder) as server:
+        yield server.api
 
 
 def marks(api: query.Prometheus, name: str, view: View) -> list[tuple[float, dict[str, str]]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -13,8 +12,7 @@ import pytest
 
 from grafana.board import MODEL
 from tests.grafana.boards import BOARDS
-from tests.support.programs import installed
-from tests.support.prometheus_server import running_prometheus
+from tests.support import past
 from tools import dashboard_queries as query
 from tools.dashboard_queries import Question, View
 
@@ -52,11 +50,9 @@ def samples() -> Iterator[str]:
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[query.Prometheus]:
     """Start a real Prometheus with these names."""
     folder = tmp_path_factory.mktemp("prometheus")
-    (folder / "past").write_text("\n".join(["# TYPE modelhost_requests counter", *samples(), "# EOF", ""]))
-    command = [installed("promtool"), "tsdb", "create-blocks-from", "openmetrics", "past", "data"]
-    subprocess.run(command, check=True, cwd=folder, capture_output=True)
-    with running_prometheus("127.0.0.1:9", folder) as server:
-        yield query.Prometheus(server.url)
+    past.blocks(folder, (f"{line}\n".encode() for line in ("# TYPE modelhost_requests counter", *samples())))
+    with past.serving(folder) as server:
+        yield server.api
 
 
 def with_models() -> list[dict[str, Any]]:

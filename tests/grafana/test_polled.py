@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import subprocess
 import time
 from typing import TYPE_CHECKING
 
@@ -11,8 +10,7 @@ import pytest
 
 from modelhost_exporter.config.servers import PollOptions
 from tests.grafana.boards import BOARDS
-from tests.support.programs import installed
-from tests.support.prometheus_server import running_prometheus
+from tests.support import past
 from tools import dashboard_queries as query
 from tools.dashboard_queries import View
 
@@ -42,19 +40,16 @@ def samples(interval: float) -> Iterator[str]:
 @pytest.mark.parametrize("interval", [2, 15], ids=["live", "normal"])
 def test_constant_work_is_a_line(tmp_path: Path, interval: float) -> None:
     """Within 10 % of the true rate at every point, with the scrape intervals of both profiles."""
-    past = []
+    lines = []
     for direction in ("input", "output"):
-        past.append(f"# TYPE modelhost_engine_{direction}_tokens counter")
-        past += [line for line in samples(interval) if direction in line]
-    (tmp_path / "past").write_text("\n".join([*past, "# EOF", ""]))
-    command = [installed("promtool"), "tsdb", "create-blocks-from", "openmetrics", "past", "data"]
-    subprocess.run(command, check=True, cwd=tmp_path, capture_output=True)
+        lines.append(f"# TYPE modelhost_engine_{direction}_tokens counter")
+        lines += [line for line in samples(interval) if direction in line]
+    past.blocks(tmp_path, (f"{line}\n".encode() for line in lines))
     view = View(BEGIN + 600, END - 60, scrape_interval=interval)
-    with running_prometheus("127.0.0.1:9", tmp_path) as server:
-        api = query.Prometheus(server.url)
+    with past.serving(tmp_path) as server:
         for question in query.questions(BOARDS["model-servers"]):
             if question.where in PANELS:
-                (series,) = query.ask(api, question, view)
+                (series,) = query.ask(server.api, question, view)
                 assert len(series["values"]) > 10
                 for _, value in series["values"]:
                     assert float(value) == pytest.approx(SPEED, rel=0.1), question.where

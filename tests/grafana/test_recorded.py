@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from typing import TYPE_CHECKING
 
@@ -10,8 +9,7 @@ import pytest
 
 from grafana import recorded as r
 from grafana.queries import Query
-from tests.support.programs import installed
-from tests.support.prometheus_server import running_prometheus
+from tests.support import past
 from tools import dashboard_queries as asking
 from tools.dashboard_queries import Question, View
 
@@ -48,11 +46,9 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[asking.Prom
     """Start a real Prometheus with these recorded series in the past."""
     folder = tmp_path_factory.mktemp("prometheus")
     lines = [f"{name} {value} {BEGIN + minute * 60:.0f}" for name, value in SERIES.items() for minute in range(MINUTES)]
-    (folder / "past").write_text("\n".join([*lines, "# EOF", ""]))
-    command = [installed("promtool"), "tsdb", "create-blocks-from", "openmetrics", "past", "data"]
-    subprocess.run(command, check=True, cwd=folder, capture_output=True)
-    with running_prometheus("127.0.0.1:9", folder) as server:
-        yield asking.Prometheus(server.url)
+    past.blocks(folder, (f"{line}\n".encode() for line in lines))
+    with past.serving(folder) as server:
+        yield server.api
 
 
 @pytest.mark.parametrize(
