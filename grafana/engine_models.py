@@ -84,15 +84,15 @@ def listed() -> s.Builder:
 
     def joined(metric: str) -> Query:
         value = together(f"modelhost_model_{metric}", *KEYS)
-        return now(f"{value} * on ({q.labels(*KEYS)}) group_right () {info}")
+        return now(q.labelled(value, info, *KEYS))
 
     expires = now(f"({joined('expires_timestamp_seconds').expr} - time()) > 0")
     return listing(
         "Models",
         "Models of each server. Good: the intended quantisation, and a context that fits your prompts.",
-        Column("Loaded", s.YES_NO, joined("loaded"), s.NONE),
+        Column("Loaded", s.YES_NO, joined("loaded")),
         Column("Memory", s.BYTES, now(q.total(q.select("modelhost_model_memory_bytes", CHOSEN), *KEYS)), least=85),
-        Column("Context", s.COUNT, joined("context_length_tokens"), s.NONE),
+        Column("Context", s.COUNT, joined("context_length_tokens")),
         Column("Load time", s.SECONDS, joined("load_duration_seconds"), least=92),
         Column("Unloaded in", "dtdurations", expires, least=112),
         labels=labels,

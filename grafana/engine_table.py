@@ -55,8 +55,7 @@ def _now(metric: str) -> Query:
 def _up() -> str:
     """Return whether each server is up, with kind and version, which one that was never up does not have."""
     info = together("modelhost_engine_info", *REPLICA, "kind", "version")
-    on = q.labels(*REPLICA)
-    return f"{_each('up')} * on ({on}) group_right () {info} or on ({on}) {_each('up')}"
+    return q.labelled_where_known(_each("up"), info, *REPLICA)
 
 
 def _preempted() -> str:

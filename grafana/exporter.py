@@ -75,8 +75,7 @@ def at_a_glance() -> s.Builder:
 def _up() -> str:
     """Return whether each exporter is up, with its version, which one that is down does not have."""
     info = q.total(q.select("modelhost_build_info"), "instance", "version", "python")
-    on = q.labels("instance")
-    return f"{q.live()} * on ({on}) group_right () {info} or on ({on}) {q.live()}"
+    return q.labelled_where_known(q.live(), info, "instance")
 
 
 def _failing() -> str:

@@ -63,11 +63,6 @@ def _info(*labels: str) -> str:
     return q.total(q.select("modelhost_gpu_info", CHOSEN), *KEYS, *labels)
 
 
-def _joined(expr: str, info: str) -> str:
-    """Give values of each GPU the labels of its information."""
-    return f"({expr}) * on ({q.labels(*KEYS)}) group_right () {info}"
-
-
 def _short(info: str) -> str:
     """Shorten the names of NVIDIA's cards, which all begin with the vendor's."""
     return f'label_replace({info}, "name", "$1", "name", "NVIDIA (.+)")'
@@ -77,7 +72,7 @@ def _state() -> str:
     """Return the number of each GPU's state, with its name, which one that does not respond does not have."""
     up, action = gauge("up").expr, gauge("recovery_action").expr
     state = f"(({up} == 0) + {_DOWN} or 0 - {action} or 0 * {up})"
-    return f"{_joined(state, _short(_info('name')))} or on ({q.labels(*KEYS)}) {state}"
+    return q.labelled_where_known(state, _short(_info("name")), *KEYS)
 
 
 def _with_process(expr: str) -> str:
@@ -113,7 +108,7 @@ def cards() -> s.Builder:
         "Cards",
         "GPUs and their drivers. Shared: the GPU uses the host's memory. XIDs: the driver's errors are monitored. "
         "Good: the same driver for all.",
-        Column("Memory", s.BYTES, now(_joined(gauge("memory_total_bytes").expr, _info(*labels)))),
+        Column("Memory", s.BYTES, now(q.labelled(gauge("memory_total_bytes").expr, _info(*labels), *KEYS))),
         Column("Shared", s.YES_NO, _now("unified_memory")),
         Column("ECC", s.YES_NO, _now("ecc_enabled")),
         Column("XIDs", s.YES_NO, _now("xid_monitored"), s.ALL_IS_WELL),

@@ -72,9 +72,8 @@ def more_of_disks() -> tuple[s.Builder, ...]:
 
 def raid() -> s.Builder:
     """Show the arrays of software RAID."""
-    keys = ("instance", "device")
     required, active = (
-        q.highest(series, *keys)
+        q.highest(series, *DISK_KEYS)
         for series in (q.select("modelhost_md_disks_required"), q.select("modelhost_md_disks", 'state="active"'))
     )
     return listing(
@@ -84,15 +83,20 @@ def raid() -> s.Builder:
         Column("Missing", s.COUNT, now(f"{required} - {active}"), s.ANY_IS_BAD),
         *(
             Column(
-                state.capitalize(), s.COUNT, now(q.highest(q.select("modelhost_md_disks", f'state="{state}"'), *keys))
+                state.capitalize(),
+                s.COUNT,
+                now(q.highest(q.select("modelhost_md_disks", f'state="{state}"'), *DISK_KEYS)),
             )
             for state in ("failed", "spare")
         ),
-        Column("Synchronised", s.RATIO, now(q.highest(q.select("modelhost_md_sync_completed_ratio"), *keys)), s.NONE),
+        Column("Synchronised", s.RATIO, now(q.highest(q.select("modelhost_md_sync_completed_ratio"), *DISK_KEYS))),
         Column(
-            "Stopped", s.YES_NO, now(q.highest(q.select("modelhost_md_state", 'state="inactive"'), *keys)), s.ANY_IS_BAD
+            "Stopped",
+            s.YES_NO,
+            now(q.highest(q.select("modelhost_md_state", 'state="inactive"'), *DISK_KEYS)),
+            s.ANY_IS_BAD,
         ),
-        labels=keys,
+        labels=DISK_KEYS,
     )
 
 
@@ -136,9 +140,9 @@ def filesystems() -> tuple[s.Builder, ...]:
             "Size, space available to users and free for root, used inodes, and whether the file system is read-only. "
             "Full in: time until it is full at the rate of the last 6 hours (empty: more than a year). Age: time since "
             "the last reading; a slow file system keeps its last values. Good: green, and full in days.",
-            Column("Size", s.BYTES, now(size), s.NONE),
+            Column("Size", s.BYTES, now(size)),
             Column("Available", s.BYTES, now(available), least=90),
-            Column("Free", s.BYTES, now(free), s.NONE),
+            Column("Free", s.BYTES, now(free)),
             Column("Inodes", s.RATIO, now(_inodes_used(keys)), s.FULL),
             Column("Full in", "dtdurations", now(until_full(available, keys)), SOON, least=100),
             Column("Read-only", s.YES_NO, now(q.highest(q.select("modelhost_filesystem_readonly"), *keys)), least=90),

@@ -86,7 +86,7 @@ def systems() -> s.Builder:
     return listing(
         "Operating systems",
         "Operating system, release and architecture of each host. Good: the same release on similar machines.",
-        Column("Physical cores", s.COUNT, now(f"{cores} * on ({q.labels(*KEYS)}) group_right () {info}"), least=120),
+        Column("Physical cores", s.COUNT, now(q.labelled(cores, info, *KEYS)), least=120),
         Column("Logical", s.COUNT, _sum("cpu_logical_cores")),
         labels=labels,
     ).height(6)

@@ -68,10 +68,10 @@ def listed() -> s.Builder:
         listing(
             "Instances",
             "MIG instances and their memory. Good: as configured.",
-            Column("Parts", s.COUNT, now(q.over("count", q.select("modelhost_gpu_mig_info", CHOSEN), *KEYS)), s.NONE),
-            Column("Memory", s.BYTES, now(_line("memory_total_bytes").expr), s.NONE),
-            Column("Free", s.BYTES, now(_line("memory_free_bytes").expr), s.NONE),
-            Column("Reserved", s.BYTES, now(_line("memory_reserved_bytes").expr), s.NONE),
+            Column("Parts", s.COUNT, now(q.over("count", q.select("modelhost_gpu_mig_info", CHOSEN), *KEYS))),
+            Column("Memory", s.BYTES, now(_line("memory_total_bytes").expr)),
+            Column("Free", s.BYTES, now(_line("memory_free_bytes").expr)),
+            Column("Reserved", s.BYTES, now(_line("memory_reserved_bytes").expr)),
             labels=KEYS,
             empty=NO_MIG,
         )

@@ -85,6 +85,16 @@ def highest(expr: str, *by: str) -> str:
     return over("max", expr, *by)
 
 
+def labelled(expr: str, info: str, *keys: str) -> str:
+    """Give values the labels of the series that describes what they are of; both are aggregated to these labels."""
+    return f"{expr} * on ({labels(*keys)}) group_right () {info}"
+
+
+def labelled_where_known(expr: str, info: str, *keys: str) -> str:
+    """Give values the labels of the series that describes what they are of, and keep those without such a series."""
+    return f"{labelled(expr, info, *keys)} or on ({labels(*keys)}) {expr}"
+
+
 def ratio(part: str, whole: str) -> str:
     """Divide; both are aggregated to the same labels."""
     return f"{part} / {whole}"
