@@ -98,7 +98,8 @@ class _Child(Protocol):
 C = TypeVar("C", bound=_Child)
 
 
-def _nothing_expected() -> tuple[()]:
+def nothing_expected() -> tuple[()]:
+    """Expect no series before their first use."""
     return ()
 
 
@@ -110,7 +111,7 @@ class Instrument(Generic[C]):
         family: Family,
         make: Callable[[], C],
         registry: CollectorRegistry,
-        expected: Callable[[], Iterable[tuple[str, ...]]] = _nothing_expected,
+        expected: Callable[[], Iterable[tuple[str, ...]]] = nothing_expected,
     ) -> None:
         """Register the family. ``expected`` returns label values whose series exist before their first use.
 
@@ -189,7 +190,7 @@ class BoundChildren(dict[str | tuple[str, ...], C]):
 def live_counter(
     family: Family,
     registry: CollectorRegistry,
-    expected: Callable[[], Iterable[tuple[str, ...]]] = _nothing_expected,
+    expected: Callable[[], Iterable[tuple[str, ...]]] = nothing_expected,
 ) -> Instrument[Counter]:
     """Return a counter; its series appear when their labels are first used, those of ``expected`` at 0 before."""
     return Instrument(family, Counter, registry, expected)

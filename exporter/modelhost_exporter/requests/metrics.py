@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from modelhost_exporter.metrics.families import counter, gauge, histogram
-from modelhost_exporter.metrics.instruments import live_counter, live_gauge, live_histogram
+from modelhost_exporter.metrics.instruments import live_counter, live_gauge, live_histogram, nothing_expected
 from modelhost_exporter.requests.model_names import UNKNOWN
 from modelhost_exporter.requests.observation import ERRORS, NO_SECONDS, RequestLabels, ServerSeconds
 
@@ -218,10 +218,6 @@ _USUAL_OPERATION = "chat"
 """The operation whose errors start at 0 before any request: all of them would be 35 series for each listed model."""
 
 
-def _no_models() -> tuple[()]:
-    return ()
-
-
 class RequestMetrics:
     """The metrics of all proxied requests in one registry; counted by one thread, read by any."""
 
@@ -230,7 +226,7 @@ class RequestMetrics:
         registry: CollectorRegistry,
         listeners: Sequence[ObservationListener] = (),
         removal_listeners: Sequence[RemovalListener] = (),
-        known_models: Callable[[], Iterable[tuple[str, str]]] = _no_models,
+        known_models: Callable[[], Iterable[tuple[str, str]]] = nothing_expected,
     ) -> None:
         """Register the metrics. Each listener receives every finished request, in the thread that records it.
 

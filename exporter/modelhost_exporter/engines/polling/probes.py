@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from modelhost_exporter.engines.metrics import PROBE_DURATION, PROBES
 from modelhost_exporter.engines.pages import read_json
 from modelhost_exporter.engines.polling.fetching import CannotFetch, Fetcher
-from modelhost_exporter.metrics.instruments import live_counter, live_histogram
+from modelhost_exporter.metrics.instruments import live_counter, live_histogram, nothing_expected
 from modelhost_exporter.metrics.label_values import bounded
 from modelhost_exporter.untrusted_json import child
 
@@ -18,16 +18,13 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry
 
+    from modelhost_exporter.engines.model_history import Known
     from modelhost_exporter.engines.polling.fetching import Connect
     from modelhost_exporter.engines.polling.server_poller import ServerPoller
     from modelhost_exporter.engines.polling.settings import PolledServer, Probe
 
 _SERVER_ERROR = 500
 OUTCOMES = ("ok", "client_error", "server_error", "timeout", "upstream_unreachable", "not_understood")
-
-
-def _nothing_expected() -> tuple[()]:
-    return ()
 
 
 # operation → path, what is sent beside the model, where an answer has its results
@@ -46,7 +43,7 @@ class ProbeMetrics:
     """Counts probes of every server; those of one replica are counted by one thread."""
 
     def __init__(
-        self, registry: CollectorRegistry, expected: Callable[[], Iterable[tuple[str, ...]]] = _nothing_expected
+        self, registry: CollectorRegistry, expected: Callable[[], Iterable[tuple[str, ...]]] = nothing_expected
     ) -> None:
         """Register the metrics; ``expected`` returns the label values of probes that start at 0."""
         self._probes = live_counter(PROBES, registry, expected)
@@ -80,7 +77,6 @@ class Prober:
         self._now = now
         self._fetcher = connect(server.url.text, server.headers, server.probe.timeout)
         self.interval: float = server.probe.interval
-        self._labels: frozenset[str] = frozenset()
 
     def probe(self) -> bool:
         """Probe each model once; always True: a failure is no reason to probe less."""
@@ -95,18 +91,23 @@ class Prober:
         self._fetcher.close()
 
     def labels(self) -> list[str]:
-        """Return the labels of the models that were to be probed so far: a counter stays; for any thread."""
-        self._labels |= {label for _, label in self._models()}
-        return sorted(self._labels)
+        """Return the labels of models that are loaded, or were: a counter stays; for any thread."""
+        return [label for label, known in self._wanted() if known.loaded is not False or known.unloads]
 
     def _models(self) -> Iterator[tuple[str, str]]:
         """Yield name and label of each model that may be probed: never one whose load that would cause."""
         if self._watch.may_load_unseen():
             return
-        for label, known in list(self._watch.history.models()):
-            wanted = not self._settings.models or known.model.names & set(map(bounded, self._settings.models))
-            if wanted and known.loaded is not False:
+        for label, known in self._wanted():
+            if known.loaded is not False:
                 yield known.model.name, label
+
+    def _wanted(self) -> Iterator[tuple[str, Known]]:
+        """Yield label and state of each known model that the configuration wants probed."""
+        names = set(map(bounded, self._settings.models))
+        for label, known in list(self._watch.history.models()):
+            if not names or known.model.names & names:
+                yield label, known
 
     def _outcome(self, model: str) -> str:
         path, rest, results = _REQUESTS[self._settings.operation]
