@@ -85,6 +85,11 @@ UNSHOWN = {
 """Metrics that no dashboard queries by name."""
 
 SHOWN_AS_THEY_ARE = {
+    **{
+        f"modelhost_edac_{level}{kind}_errors_total": "few, and those before the time range matter too"
+        for level in ("", "dimm_")
+        for kind in ("correctable", "uncorrectable")
+    },
     "modelhost_gpu_remapped_rows_total": "spare rows that the card has used up over its life",
     "modelhost_gpu_xid_errors_total": "few, and each series starts at 1, of which a rate knows nothing",
 }

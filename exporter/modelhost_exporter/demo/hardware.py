@@ -1,4 +1,4 @@
-"""The kernel's files of the simulated host's hardware: InfiniBand."""
+"""The kernel's files of the simulated host's hardware: InfiniBand, memory errors."""
 
 from __future__ import annotations
 
@@ -13,11 +13,20 @@ _BYTES_PER_WORD = 4
 _PACKET_BYTES = 4096
 _CONGESTED = 5_000
 """Packets of which one is marked for congestion."""
+_MEMORY_ERRORS = {
+    **{f"mc{controller}/{kind}_count": "0\n" for controller in (0, 1) for kind in ("ce", "ue")},
+    **{f"mc{n}/dimm0/dimm_{kind}_count": "0\n" for n in (0, 1) for kind in ("ce", "ue")},
+    **{f"mc{n}/dimm0/dimm_label": f"CPU{n}_DIMM_A1\n" for n in (0, 1)},
+}
 
 
 def hardware_files(machine: SimulatedMachine) -> dict[str, str]:
     """Return the files by their path."""
-    return {**_infiniband("mlx5_0", machine.fabric_bytes), **_infiniband("mlx5_1", 0.6 * machine.fabric_bytes)}
+    return {
+        **_infiniband("mlx5_0", machine.fabric_bytes),
+        **_infiniband("mlx5_1", 0.6 * machine.fabric_bytes),
+        **{f"sys/devices/system/edac/mc/{name}": text for name, text in _MEMORY_ERRORS.items()},
+    }
 
 
 def _infiniband(name: str, transferred: float) -> dict[str, str]:
