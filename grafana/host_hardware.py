@@ -1,4 +1,4 @@
-"""Panels of the Host dashboard about InfiniBand, RoCE and memory errors."""
+"""Panels of the Host dashboard about InfiniBand, RoCE, memory errors and energy."""
 
 from __future__ import annotations
 
@@ -127,4 +127,23 @@ def memory_errors() -> s.Builder:
         ),
         unit=s.COUNT,
         empty="The machine reports no memory errors",
+    )
+
+
+def cpu_power() -> s.Builder:
+    """Draw the power of processors."""
+    zones = {"package": "processor", "dram": "memory of processor", "psys": "platform"}
+    return graph(
+        "Processor power",
+        "Power of each processor and its memory, and of the whole platform where it is measured. Good: below the "
+        "processor's rated power (TDP).",
+        *(
+            Query(
+                q.total(q.rate(f"modelhost_rapl_{zone}_joules_total"), "instance", "index"),
+                f"{name} {{{{instance}}}} {{{{index}}}}",
+            )
+            for zone, name in zones.items()
+        ),
+        unit=s.WATTS,
+        empty="Not reported by the machine, or not readable without root",
     )

@@ -29,6 +29,7 @@ from modelhost_exporter.collectors import (
     operating_system,
     pressure,
     processes,
+    rapl,
     sensors,
     sockstat,
     tcp,
@@ -177,6 +178,18 @@ FILES: Mapping[str, str] = {
     "sys/devices/system/edac/mc/mc0/dimm3/dimm_ue_count": "1\n",
     "sys/devices/system/edac/mc/mc1/ce_count": "0\n",
     "sys/devices/system/edac/mc/mc1/ue_count": "0\n",
+    **{
+        f"sys/class/powercap/{zone}/{name}": f"{text}\n"
+        for zone, of in {
+            "intel-rapl:0": ("package-0", 1_500_000),
+            "intel-rapl:0:0": ("core", 500_000),
+            "intel-rapl:0:1": ("uncore", 125_000),
+            "intel-rapl:1": ("package-1", 2_500_000),
+            "intel-rapl:1:0": ("dram", 250_000),
+            "intel-rapl:2": ("psys", 5_000_000),
+        }.items()
+        for name, text in zip(("name", "energy_uj", "max_energy_range_uj"), (*of, 262_143_328_850), strict=True)
+    },
     "sys/block/md127/md/array_state": "active\n",
     "sys/block/md127/md/sync_action": "recover\n",
     "sys/block/md127/md/sync_completed": "250 / 1000\n",
@@ -328,6 +341,7 @@ def every_collector(root: Path) -> dict[str, Collector]:
         "operating_system": operating_system.OperatingSystemCollector(platform.uname),
         "pressure": pressure.PressureCollector(procfs),
         "processes": processes.ProcessesCollector(procfs),
+        "rapl": rapl.RaplCollector(sysfs),
         "sensors": sensors.SensorsCollector(source),
         "sockstat": sockstat.SockstatCollector(procfs),
         "tcp": tcp.TcpCollector(procfs),
