@@ -39,6 +39,7 @@ WORDS = {
         "rate",
         "increase",
         "changes",
+        "resets",
         "deriv",
         "predict_linear",
         "histogram_quantile",

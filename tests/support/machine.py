@@ -15,10 +15,12 @@ from modelhost_exporter.collectors import (
     conntrack,
     cpu,
     disk,
+    edac,
     engines,
     file_descriptors,
     filesystem,
     gpu,
+    infiniband,
     load,
     mdadm,
     memory,
@@ -27,6 +29,7 @@ from modelhost_exporter.collectors import (
     operating_system,
     pressure,
     processes,
+    rapl,
     sensors,
     sockstat,
     tcp,
@@ -115,6 +118,17 @@ class Sensor(NamedTuple):
     current: float
 
 
+_PORT = "sys/class/infiniband/mlx5_0/ports/1"
+_PORT_COUNTERS = (
+    *("port_rcv_data", "port_xmit_data", "port_rcv_packets", "port_xmit_packets", "port_rcv_errors"),
+    *("port_rcv_remote_physical_errors", "port_xmit_discards", "port_xmit_wait", "link_downed", "link_error_recovery"),
+    *("local_link_integrity_errors", "symbol_error", "excessive_buffer_overrun_errors"),
+)
+_HARDWARE_COUNTERS = (
+    *("out_of_buffer", "out_of_sequence", "packet_seq_err", "local_ack_timeout_err", "rnr_nak_retry_err"),
+    *("np_cnp_sent", "np_ecn_marked_roce_packets", "rp_cnp_handled", "roce_adp_retrans", "rx_icrc_encapsulated"),
+)
+
 FILES: Mapping[str, str] = {
     "proc/vmstat": "nr_free_pages 42\npgmajfault 11\npswpin 3\npswpout 5\noom_kill 2\n",
     "proc/stat": "cpu  1 2 3\nctxt 10\nbtime 1700000000\nprocesses 99\nprocs_running 4\nprocs_blocked 1\n",
@@ -149,6 +163,33 @@ FILES: Mapping[str, str] = {
     ),
     "proc/sys/fs/file-nr": "735\t0\t2466170\n",
     "proc/self/cgroup": "0::/\n",
+    **{f"{_PORT}/counters/{name}": f"{number}\n" for number, name in enumerate(_PORT_COUNTERS, 1)},
+    **{f"{_PORT}/hw_counters/{name}": f"{number}\n" for number, name in enumerate(_HARDWARE_COUNTERS, 101)},
+    f"{_PORT}/state": "4: ACTIVE\n",
+    f"{_PORT}/phys_state": "5: LinkUp\n",
+    f"{_PORT}/rate": "100 Gb/sec (4X EDR)\n",
+    "sys/class/infiniband/mlx5_0/board_id": "MT_0000000008\n",
+    "sys/class/infiniband/mlx5_0/fw_ver": "16.35.2000\n",
+    "sys/class/infiniband/mlx5_0/hca_type": "MT4119\n",
+    "sys/devices/system/edac/mc/mc0/ce_count": "5\n",
+    "sys/devices/system/edac/mc/mc0/ue_count": "2\n",
+    "sys/devices/system/edac/mc/mc0/dimm3/dimm_label": "CPU0_DIMM_B1\n",
+    "sys/devices/system/edac/mc/mc0/dimm3/dimm_ce_count": "4\n",
+    "sys/devices/system/edac/mc/mc0/dimm3/dimm_ue_count": "1\n",
+    "sys/devices/system/edac/mc/mc1/ce_count": "0\n",
+    "sys/devices/system/edac/mc/mc1/ue_count": "0\n",
+    **{
+        f"sys/class/powercap/{zone}/{name}": f"{text}\n"
+        for zone, of in {
+            "intel-rapl:0": ("package-0", 1_500_000),
+            "intel-rapl:0:0": ("core", 500_000),
+            "intel-rapl:0:1": ("uncore", 125_000),
+            "intel-rapl:1": ("package-1", 2_500_000),
+            "intel-rapl:1:0": ("dram", 250_000),
+            "intel-rapl:2": ("psys", 5_000_000),
+        }.items()
+        for name, text in zip(("name", "energy_uj", "max_energy_range_uj"), (*of, 262_143_328_850), strict=True)
+    },
     "sys/block/md127/md/array_state": "active\n",
     "sys/block/md127/md/sync_action": "recover\n",
     "sys/block/md127/md/sync_completed": "250 / 1000\n",
@@ -284,11 +325,13 @@ def every_collector(root: Path) -> dict[str, Collector]:
         "conntrack": conntrack.ConntrackCollector(procfs),
         "cpu": cpu.CpuCollector(source),
         "disk": disk.DiskCollector(disk.DiskOptions().devices, Disks(procfs, sysfs)),
+        "edac": edac.EdacCollector(sysfs),
         "file_descriptors": file_descriptors.FileDescriptorsCollector(procfs),
         "filesystem": filesystem.FilesystemCollector(
             filesystem.FilesystemOptions(), source=source, query=lambda _: filesystem.Space(100, 40, 50, 10, 5)
         ),
         "gpu": gpu.GpuCollector({"every": EveryGpu()}, gpu.GpuOptions()),
+        "infiniband": infiniband.InfinibandCollector(sysfs, wait_seconds=5.0),
         "load": load.LoadCollector(source),
         "mdadm": mdadm.MdadmCollector(sysfs),
         "memory": memory.MemoryCollector(procfs, source),
@@ -298,6 +341,7 @@ def every_collector(root: Path) -> dict[str, Collector]:
         "operating_system": operating_system.OperatingSystemCollector(platform.uname),
         "pressure": pressure.PressureCollector(procfs),
         "processes": processes.ProcessesCollector(procfs),
+        "rapl": rapl.RaplCollector(sysfs),
         "sensors": sensors.SensorsCollector(source),
         "sockstat": sockstat.SockstatCollector(procfs),
         "tcp": tcp.TcpCollector(procfs),
