@@ -7,6 +7,7 @@ from grafana import queries as q
 from grafana import style as s
 from grafana.board import Board, Variable, row
 from grafana.host_devices import disks, filesystems, more_of_disks, more_of_network, network, raid, sensors
+from grafana.host_hardware import fabric
 from grafana.panels import FEWER, graph, states
 from grafana.queries import Query
 
@@ -30,6 +31,7 @@ def board() -> Board:
             row("More about CPU and pressure", load(), stalls(), switches(), collapsed=True),
             row("More about disks", *more_of_disks(), raid().span(24), collapsed=True),
             row("More about the network", *more_of_network(), collapsed=True),
+            row("InfiniBand and RoCE", *fabric(), collapsed=True),
             row("Sensors", *sensors(), collapsed=True),
             row("Processes, files and clock", processes(), files(), clock_offset(), clock_states(), collapsed=True),
             row("Container limits", container(), collapsed=True),

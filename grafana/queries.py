@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from grafana import style
+from modelhost_exporter.collectors import cpu
 
 RATE = "$__rate_interval"
 RANGE = "$__range"
@@ -173,18 +174,18 @@ def success_ratio(*matchers: str) -> str:
     return f"1 - {error_ratio(*matchers)}"
 
 
-IDLE = 'mode=~"idle|iowait"'
+NO_WORK = f'mode=~"{"|".join(cpu.NO_WORK)}"'
 
 
 def cpu_busy() -> str:
-    """Return the share of CPU time with work, by host: neither idle nor waiting for a disk."""
+    """Return the share of CPU time with work, by host: neither idle, waiting for a disk nor stolen."""
     busy, seconds = (total(rate(f"modelhost_host_cpu_{what}seconds_total"), "instance") for what in ("busy_", ""))
     return share(ratio(busy, seconds))
 
 
 def core_busy() -> str:
     """Return the share of time with work of each core."""
-    return share(f"1 - {total(rate('modelhost_cpu_seconds_total', IDLE), 'instance', 'cpu')}")
+    return share(f"1 - {total(rate('modelhost_cpu_seconds_total', NO_WORK), 'instance', 'cpu')}")
 
 
 def memory_used_ratio() -> str:

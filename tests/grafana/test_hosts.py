@@ -63,6 +63,9 @@ def lines() -> Iterator[str]:
         yield from sampled("instance:requests:rate5m", target, HOUR, until, 1 + bool(until))
         for name in ("available", "total"):
             yield from sampled(f"modelhost_host_memory_{name}_bytes", target, HOUR, 0, 1)
+    for mode, seconds in (("user", 0), ("idle", 0), ("steal", None)):
+        series = f'modelhost_cpu_seconds_total{{cpu="0",mode="{mode}"}}'
+        yield from sampled(series, 'instance="v:8585",job="stolen"', HOUR, 0, seconds)
 
 
 HOSTS, LINES, SECONDS = 60, 20, 3
@@ -176,6 +179,14 @@ def test_data_is_as_old_as_the_last_scrape_that_succeeded(api: Prometheus) -> No
 def test_the_overview_is_not_green_in_an_outage(api: Prometheus, job: str, live: float, age: float | None) -> None:
     """Its share of hosts that are up has those that are gone, and the age is that of the oldest data."""
     assert [number(api, "overview", panel, job) for panel in ("Live A", "Data age A")] == [live, age]
+
+
+def test_a_core_that_the_hypervisor_gives_to_others_is_not_busy(api: Prometheus) -> None:
+    """Stolen time is no work of this machine; the panel beside shows it."""
+    (core,) = shown(api, "host", "CPU per core A", "stolen")
+    assert float(core["values"][-1][1]) == 0
+    modes = shown(api, "host", "CPU by mode A", "stolen")
+    assert {each["metric"]["mode"]: float(each["values"][-1][1]) for each in modes} == {"user": 0, "steal": 1}
 
 
 def test_hosts_of_one_name_in_two_clusters_are_two(api: Prometheus) -> None:

@@ -8,6 +8,7 @@ import pytest
 from modelhost_exporter.collector import Unavailable
 from modelhost_exporter.linux.kernel_files import (
     count,
+    count_if_possible,
     each_line,
     parse_counts,
     parse_ranges,
@@ -46,6 +47,16 @@ def test_any_other_error_is_an_error(tmp_path: Path) -> None:
     """What is there and cannot be read is a failure, not a lack."""
     with pytest.raises(IsADirectoryError):
         read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("7\n", 7), ("4 (3)\n", 4), ("-1\n", None), ("\n", None), ("N/A (no PMA)\n", None)]
+)
+def test_a_count_if_possible(text: str, number: int | None, tmp_path: Path) -> None:
+    """The number at the start of a file counts; a file without one, and one that is missing, are None."""
+    (tmp_path / "file").write_text(text)
+    assert count_if_possible(tmp_path / "file") == number
+    assert count_if_possible(tmp_path / "missing") is None
 
 
 def test_parse_counts() -> None:

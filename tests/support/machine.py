@@ -19,6 +19,7 @@ from modelhost_exporter.collectors import (
     file_descriptors,
     filesystem,
     gpu,
+    infiniband,
     load,
     mdadm,
     memory,
@@ -115,6 +116,17 @@ class Sensor(NamedTuple):
     current: float
 
 
+_PORT = "sys/class/infiniband/mlx5_0/ports/1"
+_PORT_COUNTERS = (
+    *("port_rcv_data", "port_xmit_data", "port_rcv_packets", "port_xmit_packets", "port_rcv_errors"),
+    *("port_rcv_remote_physical_errors", "port_xmit_discards", "port_xmit_wait", "link_downed", "link_error_recovery"),
+    *("local_link_integrity_errors", "symbol_error", "excessive_buffer_overrun_errors"),
+)
+_HARDWARE_COUNTERS = (
+    *("out_of_buffer", "out_of_sequence", "packet_seq_err", "local_ack_timeout_err", "rnr_nak_retry_err"),
+    *("np_cnp_sent", "np_ecn_marked_roce_packets", "rp_cnp_handled", "roce_adp_retrans", "rx_icrc_encapsulated"),
+)
+
 FILES: Mapping[str, str] = {
     "proc/vmstat": "nr_free_pages 42\npgmajfault 11\npswpin 3\npswpout 5\noom_kill 2\n",
     "proc/stat": "cpu  1 2 3\nctxt 10\nbtime 1700000000\nprocesses 99\nprocs_running 4\nprocs_blocked 1\n",
@@ -149,6 +161,14 @@ FILES: Mapping[str, str] = {
     ),
     "proc/sys/fs/file-nr": "735\t0\t2466170\n",
     "proc/self/cgroup": "0::/\n",
+    **{f"{_PORT}/counters/{name}": f"{number}\n" for number, name in enumerate(_PORT_COUNTERS, 1)},
+    **{f"{_PORT}/hw_counters/{name}": f"{number}\n" for number, name in enumerate(_HARDWARE_COUNTERS, 101)},
+    f"{_PORT}/state": "4: ACTIVE\n",
+    f"{_PORT}/phys_state": "5: LinkUp\n",
+    f"{_PORT}/rate": "100 Gb/sec (4X EDR)\n",
+    "sys/class/infiniband/mlx5_0/board_id": "MT_0000000008\n",
+    "sys/class/infiniband/mlx5_0/fw_ver": "16.35.2000\n",
+    "sys/class/infiniband/mlx5_0/hca_type": "MT4119\n",
     "sys/block/md127/md/array_state": "active\n",
     "sys/block/md127/md/sync_action": "recover\n",
     "sys/block/md127/md/sync_completed": "250 / 1000\n",
@@ -289,6 +309,7 @@ def every_collector(root: Path) -> dict[str, Collector]:
             filesystem.FilesystemOptions(), source=source, query=lambda _: filesystem.Space(100, 40, 50, 10, 5)
         ),
         "gpu": gpu.GpuCollector({"every": EveryGpu()}, gpu.GpuOptions()),
+        "infiniband": infiniband.InfinibandCollector(sysfs, wait_seconds=5.0),
         "load": load.LoadCollector(source),
         "mdadm": mdadm.MdadmCollector(sysfs),
         "memory": memory.MemoryCollector(procfs, source),

@@ -61,7 +61,8 @@ HOST_BUSY = counter(
 FAMILIES = (SECONDS, LOGICAL, PHYSICAL, FREQUENCY, SWITCHES, INTERRUPTS, HOST_CPUS, HOST_SECONDS, HOST_BUSY)
 
 _MODE_NAMES = {"interrupt": "irq", "dpc": "softirq"}  # names on Windows
-_NO_WORK = frozenset(("idle", "iowait", "steal"))
+NO_WORK = ("idle", "iowait", "steal")
+"""Modes in which a CPU does no work of this machine."""
 _HOTPLUG_SECONDS = 3.0
 
 
@@ -118,7 +119,7 @@ class CpuCollector:
         """Yield the CPUs that can be used, their time and work: of the container where it has fewer than are online."""
         use, cpus = self._container(), float(len({cpu for cpu, _ in seconds}))
         total = [(f"{cpu} {mode}", value) for (cpu, mode), value in seconds.items()]
-        busy = [(f"{cpu} {mode}", value) for (cpu, mode), value in seconds.items() if mode not in _NO_WORK]
+        busy = [(f"{cpu} {mode}", value) for (cpu, mode), value in seconds.items() if mode not in NO_WORK]
         if use.cpus is not None and use.cpu_seconds is not None and use.cpus < cpus:
             cpus = use.cpus
             total, busy = [("limit", use.limit_seconds)], [("container", use.cpu_seconds)]

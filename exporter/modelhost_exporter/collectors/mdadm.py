@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from modelhost_exporter.collector import Collector, CollectorContext, CollectorOptions, SimulatedHost, Unavailable
-from modelhost_exporter.linux.kernel_files import count, read_if_possible
+from modelhost_exporter.linux.kernel_files import count, count_if_possible, read_if_possible
 from modelhost_exporter.metrics.families import gauge
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ class MdadmCollector:
             raise Unavailable("no array of software RAID")
         disks = {name: _disks(folder) for name, folder in arrays.items()}
         yield from DISKS.by(((name, state), of[state]) for name, of in disks.items() for state in _DISK_STATES)
-        yield from REQUIRED.by(((name,), _number(folder / "raid_disks")) for name, folder in arrays.items())
+        # during a change of the number "4 (3)"
+        yield from REQUIRED.by(((name,), count_if_possible(folder / "raid_disks")) for name, folder in arrays.items())
         states = {name: _state(folder) for name, folder in arrays.items()}
         yield from STATE.by(
             ((name, state), float(state == current)) for name, current in states.items() if current for state in _STATES
@@ -81,13 +82,6 @@ def _progress(folder: Path) -> float | None:
     try:
         return min(1.0, count(done) / count(whole))
     except (ValueError, ZeroDivisionError):
-        return None
-
-
-def _number(file: Path) -> int | None:
-    try:
-        return count((read_if_possible(file) or "").split(" ")[0])  # "4 (3)" during a change of the number
-    except ValueError:
         return None
 
 

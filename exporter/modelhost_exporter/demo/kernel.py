@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from modelhost_exporter.demo.hardware import hardware_files
 from modelhost_exporter.demo.machine import CPUS
 
 if TYPE_CHECKING:
@@ -21,24 +22,12 @@ _ARRAY = {
     "dev-nvme2n1/state": "in_sync",
     "dev-nvme3n1/state": "in_sync",
 }
-_ARRAY_FOLDERS = ("sys/block/md0/md/dev-nvme2n1", "sys/block/md0/md/dev-nvme3n1")
 
 
 class KernelFiles:
     """The files of /proc and /sys that collectors read, below a folder."""
 
     def __init__(self, root: Path) -> None:
-        for name in (
-            "proc/pressure",
-            "proc/net",
-            "proc/sys/fs",
-            "proc/sys/net/netfilter",
-            "proc/net/stat",
-            "proc/self",
-            "sys/fs/cgroup",
-            *_ARRAY_FOLDERS,
-        ):
-            (root / name).mkdir(parents=True)
         self._root = root
         self._written: dict[str, str] = {}
 
@@ -51,7 +40,10 @@ class KernelFiles:
             before = self._written.get(name, "")
             after = self._written[name] = text.ljust(len(before))
             if after != before:
-                with (self._root / name).open("r+" if before else "w", encoding="ascii") as file:
+                path = self._root / name
+                if not before:
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                with path.open("r+" if before else "w", encoding="ascii") as file:
                     file.write(after)
 
 
@@ -64,6 +56,7 @@ def _files(machine: SimulatedMachine) -> dict[str, str]:
         "proc/stat": f"procs_running {max(1, round(machine.busy * CPUS))}\nprocs_blocked {machine.blocked}\n",
         **{f"proc/pressure/{resource}": _pressure(machine, resource) for resource in ("cpu", "memory", "io")},
         **_network(machine),
+        **hardware_files(machine),
         **{f"sys/block/md0/md/{name}": f"{text}\n" for name, text in _ARRAY.items()},
         "proc/sys/net/netfilter/nf_conntrack_count": f"{machine.connections + machine.time_wait}\n",
         "proc/sys/net/netfilter/nf_conntrack_max": "262144\n",

@@ -140,6 +140,7 @@ class SimulatedMachine:
         self.blocked = 0
         self.throttled_seconds = 0.4
         self.offset, self.clock_error, self.synchronized = 0.0002, 0.03, True
+        self.fabric_bytes = 4e14
         self.inlet = 24.0
         self.fans = 6_200.0
 
@@ -153,6 +154,7 @@ class SimulatedMachine:
         self.pressure = dict.fromkeys(self.pressure, 0.0)
         self.disks = {name: SimulatedDisk() for name in self.disks}
         self.nics = {name: SimulatedInterface() for name in self.nics}
+        self.fabric_bytes = 0.0
 
     def go_to(self, at: float, load: SimulatedLoad, situation: Situation) -> None:
         """Advance to a time; ``load`` is the model servers' load in between."""
@@ -247,6 +249,7 @@ class SimulatedMachine:
             base = 250_000 * share * seconds
             self.nics[name].work(base + received * share * seconds, base + streamed * share * seconds, bad)
         self.nics["lo"].work(streamed * seconds, streamed * seconds, 0.0)
+        self.fabric_bytes += 1.5e6 * load.tokens * noise
         self.connections = 38 + load.connections + round(4 * noise)
         self.time_wait = 8 + 6 * load.requests
         self.descriptors = 8_900 + 3 * load.connections + round(30 * noise)

@@ -75,6 +75,14 @@ def count(text: str) -> int:
     return number
 
 
+def count_if_possible(path: Path, end: str = " ") -> int | None:
+    """Return the number at the start of a kernel file, up to ``end``; None if there is none, or it is not readable."""
+    try:
+        return count((read_if_possible(path) or "").split(end)[0])
+    except ValueError:
+        return None
+
+
 def each_line(text: str, parse: Callable[[str], T], source: str) -> list[T]:
     """Parse each line that is not empty, and skip those for which ``parse`` raises ValueError or IndexError.
 

@@ -1,0 +1,109 @@
+"""Panels of the Host dashboard about InfiniBand and RoCE."""
+
+from __future__ import annotations
+
+from grafana import queries as q
+from grafana import style as s
+from grafana.panels import graph, states
+from grafana.queries import Query
+
+_PORT = ("instance", "device", "port")
+_NO_PORT = "No InfiniBand or RoCE port"
+_DOWN, _ACTIVE = 1, 4
+_STATES = {
+    _DOWN: ("down", s.RED),
+    2: ("initialising", s.AMBER),
+    3: ("armed", s.AMBER),
+    _ACTIVE: ("active", s.GREEN),
+    5: ("active, deferred", s.AMBER),
+}
+_FAULTS = {
+    "port_errors_received": "errors received",
+    "port_receive_remote_physical_errors": "remote errors",
+    "port_discards_transmitted": "not sent",
+    "link_downed": "link down",
+    "link_error_recovery": "link recovered",
+    "local_link_integrity_errors": "link integrity",
+    "symbol_error": "bit errors",
+    "excessive_buffer_overrun_errors": "buffer overruns",
+    "out_of_buffer_drops": "no receive buffer",
+    "rx_icrc_encapsulated_errors": "checksum errors",
+    "local_ack_timeout_errors": "not acknowledged",
+    "rnr_nak_retry_packets_received": "receiver not ready",
+}
+_CONGESTION = {
+    "np_ecn_marked_roce_packets_received": "marked packets received",
+    "np_cnp_packets_sent": "notifications sent",
+    "rp_cnp_packets_handled": "notifications received",
+    "out_of_sequence_packets_received": "out of order",
+    "packet_sequence_errors": "reported out of order",
+    "roce_adp_retransmits": "sent again",
+}
+
+
+def fabric() -> tuple[s.Builder, ...]:
+    """Show ports of InfiniBand and RoCE adapters."""
+    return (
+        _both(
+            "Fabric traffic", "Bytes per second. Good: below the link speed.", "port_data", "bytes", s.BYTES_PER_SECOND
+        ),
+        _both("Fabric packets", "Packets per second. Good: follows the bytes.", "port_packets", "", s.PACKETS),
+        _use(),
+        _events("Fabric errors", "Errors and drops per second. Good: 0; bit errors point to a cable.", _FAULTS),
+        _events(
+            "RoCE congestion",
+            "Packets marked by switches, notifications of congestion, and packets out of order or sent again, per "
+            "second. Good: few; packets out of order are losses where each connection has one way.",
+            _CONGESTION,
+        ),
+        states(
+            "Fabric ports",
+            "State of each port. Good: active where a cable is connected; initialising means that no subnet manager "
+            "runs.",
+            Query(q.highest(q.select("modelhost_infiniband_state_id"), *_PORT), "{{instance}} {{device}} {{port}}"),
+            texts=_STATES,
+            empty=_NO_PORT,
+        ).span(8),
+    )
+
+
+def _both(title: str, text: str, what: str, unit_of_name: str, unit: str) -> s.Builder:
+    received, sent = (
+        q.total(q.rate("_".join(filter(None, (f"modelhost_infiniband_{what}_{way}", unit_of_name, "total")))), *_PORT)
+        for way in ("received", "transmitted")
+    )
+    return graph(
+        title,
+        f"{text} Sent traffic is drawn below zero.",
+        Query(received, "in {{instance}} {{device}} {{port}}"),
+        Query(sent, "out {{instance}} {{device}} {{port}}"),
+        unit=unit,
+        empty=_NO_PORT,
+        min_=None,
+    ).override_by_regexp("out.*", s.below_zero())
+
+
+def _use() -> s.Builder:
+    """Draw the use of the links beside what the ports had to wait."""
+    sent = q.total(q.rate("modelhost_infiniband_port_data_transmitted_bytes_total"), *_PORT)
+    speed = q.highest(q.select("modelhost_infiniband_rate_bytes_per_second"), *_PORT)
+    return graph(
+        "Fabric link use",
+        "Bytes sent as a share of the link's speed. Good: below 90 %.",
+        Query(q.ratio(sent, speed), "{{instance}} {{device}} {{port}}"),
+        unit=s.RATIO,
+        empty=_NO_PORT,
+    )
+
+
+def _events(title: str, text: str, counters: dict[str, str]) -> s.Builder:
+    return graph(
+        title,
+        text,
+        *(
+            Query(q.total(q.rate(f"modelhost_infiniband_{name}_total"), "instance"), f"{words} {{{{instance}}}}")
+            for name, words in counters.items()
+        ),
+        unit=s.PACKETS,
+        empty=_NO_PORT,
+    )
