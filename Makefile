@@ -1,6 +1,6 @@
 # Every target installs what it needs: a virtual environment in .venv, and, as root, Debian packages.
 .DEFAULT_GOAL := help
-.PHONY: release pictures help run stack test check bench soak format constraints clean test-programs
+.PHONY: release pictures help run stack test test-rules check bench soak format constraints clean test-programs
 SHELL := /bin/sh
 
 BIN := .venv/bin
@@ -9,7 +9,7 @@ PARALLEL := -n 4 --dist loadfile --no-loadscope-reorder
 BUILD := pyproject.toml hatch_build.py $(wildcard npm/* requirements/*.txt)
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/	/' | expand -t 13
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/	/' | expand -t 13
 
 run: .venv/run.stamp ## start the exporter (more flags: make run ARGS="--log.level=debug")
 	@$(BIN)/modelhost-exporter $(ARGS)
@@ -20,6 +20,11 @@ stack: .venv/run.stamp ## exporter, Prometheus and Grafana without Docker (make 
 
 test: .venv/dev.stamp test-programs ## run the tests (some of them: make test ARGS="-k scrape")
 	@$(BIN)/pytest $(PARALLEL) $(ARGS)
+
+test-rules: .venv/dev.stamp ## run the tests of the rules in promtool 2 and 3; builds the last with Go
+	@.ci/need promtool prometheus
+	@.ci/need-go promtool >/dev/null
+	$(BIN)/pytest $(PARALLEL) tests/prometheus/test_rule_tests.py $(ARGS)
 
 check: .venv/dev.stamp test-programs ## format, lint, types, retired names, generated files, tests with coverage, promtool
 	$(BIN)/ruff format --check .

@@ -38,6 +38,7 @@ WORDS = {
         "rate",
         "increase",
         "changes",
+        "resets",
         "deriv",
         "predict_linear",
         "histogram_quantile",

@@ -14,13 +14,13 @@ import sys
 import threading
 import time
 import urllib.request
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
 _GRACE_SECONDS = 2.0
 DEADLINE_SECONDS = 20.0
@@ -161,6 +161,15 @@ def installed(*names: str) -> str:
     path = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin"))
     found = next((found for name in names if (found := shutil.which(name, path=path))), None)
     return found or missing(f"{names[0]} is not installed")
+
+
+def built(name: str) -> str:
+    """Return the path of a program that .ci/need-go has built; skips the test where it has not, in CI too."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    found = cache / "modelhost-go-programs" / "bin" / name
+    if not found.exists():
+        pytest.skip(f"{name} is not built: `make test-rules` builds it where Go is installed")
+    return str(found)
 
 
 def missing(what: str) -> NoReturn:

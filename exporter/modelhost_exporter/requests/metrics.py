@@ -392,7 +392,7 @@ class _Series:
     def record_objectives(self, observed: RequestObservation, objectives: Objectives) -> None:
         """Record which objectives the request met; there must be one."""
         of, labels = self._instruments, self._labels
-        for slo, objective in objectives.given:  # all series start at 0: increase() includes the first request
+        for slo, objective in objectives.given:  # a request that misses all of them is counted as well
             of.slo_requests.labels(*labels, slo)
             of.slo_good.labels(*labels, slo)
             of.slo_threshold.labels(*labels, slo).set(objective.threshold)
