@@ -337,5 +337,5 @@ def run_schedule(  # noqa: PLR0913 - what, when, until when, and how it is calle
 
 def pause(interval_seconds: float, failures: int, chance: float) -> float:
     """Return the seconds to wait: an interval, doubled with each further failure up to a minute, with jitter."""
-    doubled = interval_seconds * 2 ** min(max(0, failures - 1), _MAX_DOUBLINGS)
+    doubled = interval_seconds * 2.0 ** min(max(0, failures - 1), _MAX_DOUBLINGS)
     return min(doubled, max(interval_seconds, _MAX_BACK_OFF_SECONDS)) * (1 + _JITTER * (2 * chance - 1))
