@@ -1,4 +1,4 @@
-"""Panels of the Host dashboard about InfiniBand and RoCE."""
+"""Panels of the Host dashboard about InfiniBand, RoCE, memory errors and energy."""
 
 from __future__ import annotations
 
@@ -106,4 +106,44 @@ def _events(title: str, text: str, counters: dict[str, str]) -> s.Builder:
         ),
         unit=s.PACKETS,
         empty=_NO_PORT,
+    )
+
+
+def memory_errors() -> s.Builder:
+    """Draw errors of memory modules."""
+    keys = ("instance", "controller", "dimm", "dimm_label")
+    legend = "{{instance}} {{controller}} {{dimm}} {{dimm_label}}"
+    return graph(
+        "Memory errors",
+        "Errors of each memory module since boot, corrected or not; those of a controller include errors whose module "
+        "is not known. Good: 0; a module whose corrected errors rise should be replaced, one with others must be.",
+        *(
+            Query(q.highest(q.select(f"modelhost_edac_{series}_total"), *by), f"{text} {name}")
+            for level, by, name in (("", keys[:2], "{{instance}} {{controller}}"), ("dimm_", keys, legend))
+            for series, text in (
+                (f"{level}correctable_errors", "corrected"),
+                (f"{level}uncorrectable_errors", "not corrected"),
+            )
+        ),
+        unit=s.COUNT,
+        empty="The machine reports no memory errors",
+    )
+
+
+def cpu_power() -> s.Builder:
+    """Draw the power of processors."""
+    zones = {"package": "processor", "dram": "memory of processor", "psys": "platform"}
+    return graph(
+        "Processor power",
+        "Power of each processor and its memory, and of the whole platform where it is measured. Good: below the "
+        "processor's rated power (TDP).",
+        *(
+            Query(
+                q.total(q.rate(f"modelhost_rapl_{zone}_joules_total"), "instance", "index"),
+                f"{name} {{{{instance}}}} {{{{index}}}}",
+            )
+            for zone, name in zones.items()
+        ),
+        unit=s.WATTS,
+        empty="Not reported by the machine, or not readable without root",
     )

@@ -15,6 +15,7 @@ from modelhost_exporter.collectors import (
     conntrack,
     cpu,
     disk,
+    edac,
     engines,
     file_descriptors,
     filesystem,
@@ -28,6 +29,7 @@ from modelhost_exporter.collectors import (
     operating_system,
     pressure,
     processes,
+    rapl,
     sensors,
     sockstat,
     tcp,
@@ -169,6 +171,25 @@ FILES: Mapping[str, str] = {
     "sys/class/infiniband/mlx5_0/board_id": "MT_0000000008\n",
     "sys/class/infiniband/mlx5_0/fw_ver": "16.35.2000\n",
     "sys/class/infiniband/mlx5_0/hca_type": "MT4119\n",
+    "sys/devices/system/edac/mc/mc0/ce_count": "5\n",
+    "sys/devices/system/edac/mc/mc0/ue_count": "2\n",
+    "sys/devices/system/edac/mc/mc0/dimm3/dimm_label": "CPU0_DIMM_B1\n",
+    "sys/devices/system/edac/mc/mc0/dimm3/dimm_ce_count": "4\n",
+    "sys/devices/system/edac/mc/mc0/dimm3/dimm_ue_count": "1\n",
+    "sys/devices/system/edac/mc/mc1/ce_count": "0\n",
+    "sys/devices/system/edac/mc/mc1/ue_count": "0\n",
+    **{
+        f"sys/class/powercap/{zone}/{name}": f"{text}\n"
+        for zone, of in {
+            "intel-rapl:0": ("package-0", 1_500_000),
+            "intel-rapl:0:0": ("core", 500_000),
+            "intel-rapl:0:1": ("uncore", 125_000),
+            "intel-rapl:1": ("package-1", 2_500_000),
+            "intel-rapl:1:0": ("dram", 250_000),
+            "intel-rapl:2": ("psys", 5_000_000),
+        }.items()
+        for name, text in zip(("name", "energy_uj", "max_energy_range_uj"), (*of, 262_143_328_850), strict=True)
+    },
     "sys/block/md127/md/array_state": "active\n",
     "sys/block/md127/md/sync_action": "recover\n",
     "sys/block/md127/md/sync_completed": "250 / 1000\n",
@@ -304,6 +325,7 @@ def every_collector(root: Path) -> dict[str, Collector]:
         "conntrack": conntrack.ConntrackCollector(procfs),
         "cpu": cpu.CpuCollector(source),
         "disk": disk.DiskCollector(disk.DiskOptions().devices, Disks(procfs, sysfs)),
+        "edac": edac.EdacCollector(sysfs),
         "file_descriptors": file_descriptors.FileDescriptorsCollector(procfs),
         "filesystem": filesystem.FilesystemCollector(
             filesystem.FilesystemOptions(), source=source, query=lambda _: filesystem.Space(100, 40, 50, 10, 5)
@@ -319,6 +341,7 @@ def every_collector(root: Path) -> dict[str, Collector]:
         "operating_system": operating_system.OperatingSystemCollector(platform.uname),
         "pressure": pressure.PressureCollector(procfs),
         "processes": processes.ProcessesCollector(procfs),
+        "rapl": rapl.RaplCollector(sysfs),
         "sensors": sensors.SensorsCollector(source),
         "sockstat": sockstat.SockstatCollector(procfs),
         "tcp": tcp.TcpCollector(procfs),

@@ -1,4 +1,4 @@
-"""The kernel's files of the simulated host's hardware: InfiniBand."""
+"""The kernel's files of the simulated host's hardware: InfiniBand, memory errors, energy."""
 
 from __future__ import annotations
 
@@ -13,11 +13,42 @@ _BYTES_PER_WORD = 4
 _PACKET_BYTES = 4096
 _CONGESTED = 5_000
 """Packets of which one is marked for congestion."""
+_ENERGY_RANGE = 262_143_328_850
+_MEMORY_ERRORS = {
+    **{f"mc{controller}/{kind}_count": "0\n" for controller in (0, 1) for kind in ("ce", "ue")},
+    **{f"mc{n}/dimm0/dimm_{kind}_count": "0\n" for n in (0, 1) for kind in ("ce", "ue")},
+    **{f"mc{n}/dimm0/dimm_label": f"CPU{n}_DIMM_A1\n" for n in (0, 1)},
+}
 
 
 def hardware_files(machine: SimulatedMachine) -> dict[str, str]:
     """Return the files by their path."""
-    return {**_infiniband("mlx5_0", machine.fabric_bytes), **_infiniband("mlx5_1", 0.6 * machine.fabric_bytes)}
+    return {
+        **_infiniband("mlx5_0", machine.fabric_bytes),
+        **_infiniband("mlx5_1", 0.6 * machine.fabric_bytes),
+        **{f"sys/devices/system/edac/mc/{name}": text for name, text in _MEMORY_ERRORS.items()},
+        **_energy(machine.cpu_joules),
+    }
+
+
+def _energy(joules: float) -> dict[str, str]:
+    """Return the energy of two processors, with parts that servers do not have, and of the platform."""
+    shares = {"package-{}": 1.0, "core": 0.7, "uncore": 0.01, "dram": 0.2}
+    zones = {
+        f"intel-rapl:{cpu}" + (f":{number - 1}" if number else ""): (name.format(cpu), share * joules / 2)
+        for cpu in (0, 1)
+        for number, (name, share) in enumerate(shares.items())
+    }
+    zones["intel-rapl:2"] = ("psys", 1.3 * joules)
+    return {
+        f"sys/class/powercap/{zone}/{file}": f"{text}\n"
+        for zone, (name, used) in zones.items()
+        for file, text in (
+            ("name", name),
+            ("energy_uj", int(used * 1e6) % _ENERGY_RANGE),
+            ("max_energy_range_uj", _ENERGY_RANGE),
+        )
+    }
 
 
 def _infiniband(name: str, transferred: float) -> dict[str, str]:

@@ -141,6 +141,7 @@ class SimulatedMachine:
         self.throttled_seconds = 0.4
         self.offset, self.clock_error, self.synchronized = 0.0002, 0.03, True
         self.fabric_bytes = 4e14
+        self.cpu_joules = 1e5
         self.inlet = 24.0
         self.fans = 6_200.0
 
@@ -154,7 +155,7 @@ class SimulatedMachine:
         self.pressure = dict.fromkeys(self.pressure, 0.0)
         self.disks = {name: SimulatedDisk() for name in self.disks}
         self.nics = {name: SimulatedInterface() for name in self.nics}
-        self.fabric_bytes = 0.0
+        self.fabric_bytes = self.cpu_joules = 0.0
 
     def go_to(self, at: float, load: SimulatedLoad, situation: Situation) -> None:
         """Advance to a time; ``load`` is the model servers' load in between."""
@@ -195,6 +196,7 @@ class SimulatedMachine:
         for index, minutes in enumerate((1, 5, 15)):
             self.loads[index] += (runnable - self.loads[index]) * (1 - math.exp(-seconds / 60 / minutes))
         self.blocked = round(CPUS * waiting)
+        self.cpu_joules += (240 + 460 * self.busy) * seconds
         self.switches += seconds * (60_000 + 8 * load.tokens)
         self.interrupts += seconds * (42_000 + 5 * load.tokens)
         self._press("cpu", seconds, 0.6 if situation.has("cpu_busy") else 0.01 * self.busy, 0.0)
