@@ -214,7 +214,7 @@ def test_the_host_adds_up(make_host: MakeHost) -> None:
     assert memory["total"] == memory["used"] + memory["available"]
     assert memory["free"] <= memory["available"]
     sizes = page.by("modelhost_filesystem_size_bytes", "mountpoint")
-    assert sizes.keys() == {("/",), ("/data",)}
+    assert sizes.keys() == {("/",), ("/data",), ("/archive",)}
     for mount, available in page.by("modelhost_filesystem_available_bytes", "mountpoint").items():
         assert 0 < available < sizes[mount]
 
