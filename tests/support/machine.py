@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import struct
 from math import inf
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
@@ -26,6 +27,7 @@ from modelhost_exporter.collectors import (
     memory,
     netstat,
     network,
+    nvme,
     operating_system,
     pressure,
     processes,
@@ -190,6 +192,11 @@ FILES: Mapping[str, str] = {
         }.items()
         for name, text in zip(("name", "energy_uj", "max_energy_range_uj"), (*of, 262_143_328_850), strict=True)
     },
+    "sys/class/nvme/nvme0/model": "Fast SSD                                \n",
+    "sys/class/nvme/nvme0/serial": "S1                  \n",
+    "sys/class/nvme/nvme0/firmware_rev": "1.0     \n",
+    "sys/class/nvme/nvme0/state": "live\n",
+    "sys/class/nvme/nvme0/hwmon3/temp1_input": "41850\n",
     "sys/block/md127/md/array_state": "active\n",
     "sys/block/md127/md/sync_action": "recover\n",
     "sys/block/md127/md/sync_completed": "250 / 1000\n",
@@ -203,6 +210,13 @@ FILES: Mapping[str, str] = {
     "sys/fs/cgroup/cpu.max": "150000 100000\n",
     "sys/fs/cgroup/cpu.stat": "usage_usec 5000000\nnr_throttled 3\nthrottled_usec 2500000\n",
 }
+
+
+def health_log() -> bytes:
+    """Return the health log of an NVMe drive that is worn out."""
+    counters = (1, 2**64, 3, 4, 5, 6, 7, 8, 9, 10)
+    head = struct.pack("<BHBBB", 0b1001, 273 + 42, 9, 10, 102)
+    return (head.ljust(32, b"\0") + b"".join(number.to_bytes(16, "little") for number in counters)).ljust(512, b"\0")
 
 
 def write(root: Path, files: Mapping[str, str]) -> Path:
@@ -338,6 +352,7 @@ def every_collector(root: Path) -> dict[str, Collector]:
         "engines": engines.EnginesCollector(every_family_of_engines),
         "netstat": netstat.NetstatCollector(procfs),
         "network": network.NetworkCollector(network.NetworkOptions().devices, source),
+        "nvme": nvme.NvmeCollector(sysfs, root / "dev", lambda _: health_log(), wait_seconds=5.0),
         "operating_system": operating_system.OperatingSystemCollector(platform.uname),
         "pressure": pressure.PressureCollector(procfs),
         "processes": processes.ProcessesCollector(procfs),
