@@ -83,6 +83,7 @@ UNSHOWN = {
     "modelhost_nvme_num_err_log_entries_total": "counts harmless errors too; those of stored data are shown",
     "modelhost_netstat_tcp_out_segments_total": "what retransmitted segments are a share of",
     "modelhost_memory_cached_bytes": "includes shared memory, which is used: available - free is shown",
+    "modelhost_memory_slab_bytes": "its two parts are shown",
     "modelhost_memory_buffers_bytes": "part of available - free",
     "modelhost_host_disk_read_bytes_total": "recorded for sums over hosts; the Host dashboard shows each disk",
     "modelhost_host_disk_written_bytes_total": "likewise",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 from prometheus_client import CollectorRegistry
 
 from modelhost_exporter.collectors import (
+    bonding,
     cgroup,
     clock,
     conntrack,
@@ -34,6 +35,7 @@ from modelhost_exporter.collectors import (
     rapl,
     sensors,
     sockstat,
+    softnet,
     tcp,
 )
 from modelhost_exporter.engines.metrics import COLD_STARTS, COLD_TTFT, UNPROXIED, ModelState, ServerState, families
@@ -120,6 +122,11 @@ class Sensor(NamedTuple):
     current: float
 
 
+_MEMORY = (
+    *("Dirty", "Writeback", "AnonPages", "AnonHugePages", "Shmem", "Mapped", "Mlocked", "Unevictable", "Slab"),
+    *("SReclaimable", "SUnreclaim", "KernelStack", "PageTables", "Percpu", "Committed_AS", "CommitLimit"),
+    *("Hugepagesize", "HardwareCorrupted"),
+)
 _PORT = "sys/class/infiniband/mlx5_0/ports/1"
 _PORT_COUNTERS = (
     *("port_rcv_data", "port_xmit_data", "port_rcv_packets", "port_xmit_packets", "port_rcv_errors"),
@@ -134,6 +141,14 @@ _HARDWARE_COUNTERS = (
 FILES: Mapping[str, str] = {
     "proc/vmstat": "nr_free_pages 42\npgmajfault 11\npswpin 3\npswpout 5\noom_kill 2\n",
     "proc/stat": "cpu  1 2 3\nctxt 10\nbtime 1700000000\nprocesses 99\nprocs_running 4\nprocs_blocked 1\n",
+    "proc/meminfo": "".join(f"{name}: {number} kB\n" for number, name in enumerate(_MEMORY, 1))
+    + "".join(f"HugePages_{name}: {number}\n" for number, name in enumerate(("Total", "Free", "Rsvd", "Surp"), 101)),
+    "proc/net/softnet_stat": "".join(
+        f"{9 + cpu:08x} {cpu:08x} {2 * cpu:08x}" + 9 * " 00000000" + f" {cpu:08x}\n" for cpu in (0, 2)
+    ),
+    "sys/class/net/bond0/bonding/slaves": "eth0 eth1\n",
+    "sys/class/net/eth0/bonding_slave/mii_status": "up\n",
+    "sys/class/net/eth1/bonding_slave/mii_status": "going down\n",
     "proc/diskstats": (
         "   8       0 sda 7 0 14 1500 9 0 18 2500 0 3500 4500 0 0 0 0 0 0\n   8       1 sda1 1 0 2 3 4 0 5 6 0 7 8\n"
     ),
@@ -334,6 +349,7 @@ def every_collector(root: Path) -> dict[str, Collector]:
     write(root, FILES)
     procfs, sysfs, source = root / "proc", root / "sys", psutil_double()
     return {
+        "bonding": bonding.BondingCollector(sysfs),
         "cgroup": cgroup.CgroupCollector(procfs, sysfs),
         "clock": clock.ClockCollector(source, lambda: 1.8e9, lambda: clock.Discipline(0.001, 0.5, synchronized=True)),
         "conntrack": conntrack.ConntrackCollector(procfs),
@@ -359,5 +375,6 @@ def every_collector(root: Path) -> dict[str, Collector]:
         "rapl": rapl.RaplCollector(sysfs),
         "sensors": sensors.SensorsCollector(source),
         "sockstat": sockstat.SockstatCollector(procfs),
+        "softnet": softnet.SoftnetCollector(procfs),
         "tcp": tcp.TcpCollector(procfs),
     }
