@@ -35,6 +35,7 @@ WORDS = {
         "d",
     ),
     *(
+        "abs",
         "rate",
         "increase",
         "changes",

@@ -101,6 +101,7 @@ class SimulatedMount:
     used: float
     files_used: float = 0.02
     """Share of its inodes that is in use."""
+    readonly: bool = False
 
 
 class SimulatedMachine:
@@ -131,6 +132,7 @@ class SimulatedMachine:
         self.mounts = (
             SimulatedMount("/dev/nvme0n1p2", "/", "ext4", 878 * GIB, 221.0 * GIB),
             SimulatedMount("/dev/nvme1n1", "/data", "xfs", 6_990 * GIB, 3_900.0 * GIB),
+            SimulatedMount("/dev/md0", "/archive", "ext4", 1_650 * GIB, 610.0 * GIB),
         )
         self._data_before_filling = 0.0
         self.connections, self.time_wait = 40, 12
@@ -235,6 +237,7 @@ class SimulatedMachine:
             self._data_before_filling = self._data_before_filling or disk.used
             room = 0.985 * disk.size - self._data_before_filling
             disk.used = self._data_before_filling + room * min(1.0, 2.8 * filling)
+        self.mounts[2].readonly = situation.has("disk_readonly", "/archive")
         root_disk = self.mounts[0]
         root_disk.used += 3_000 * seconds
         files = situation.progress("files_filling", "/")
