@@ -302,8 +302,8 @@ def _received() -> s.Builder:
     cpus = "instance", "cpu"
     return graph(
         "Receiving CPUs",
-        "Packets that each CPU took from network cards, and times that it had no time for more, per second. Good: spread "
-        "over CPUs; dropped 0.",
+        "Packets that each CPU took from network cards, and times that it had no time for more, per second. Good: "
+        "spread over CPUs; dropped 0.",
         *(
             Query(q.total(q.rate(f"modelhost_softnet_{name}_total"), *cpus), f"{text} {{{{instance}}}} {{{{cpu}}}}")
             for name, text in (("processed", "packets"), ("dropped", "dropped"), ("times_squeezed", "squeezed"))

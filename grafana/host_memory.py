@@ -31,7 +31,7 @@ def more_of_memory() -> tuple[s.Builder, ...]:
         _sizes("Memory of programs", "By kind; kinds overlap. Good: steady while models stay loaded.", _PROGRAMS),
         _sizes(
             "Memory of the kernel",
-            "By kind. Good: steady; structures that cannot be freed and only grow are a leak. Broken memory is out of use.",
+            "By kind. Good: steady; structures that cannot be freed and only grow are a leak. Nothing is broken.",
             _KERNEL,
         ),
         _sizes(
@@ -62,16 +62,14 @@ def _sizes(title: str, text: str, kinds: dict[str, str]) -> s.Builder:
 
 
 def _hugepages() -> s.Builder:
+    size = q.select("modelhost_memory_hugepage_size_bytes")
     return graph(
         "Huge pages",
         "Memory set apart in huge pages of the default size, and the part of it that is free, promised or beyond what "
         "was configured. Good: as configured; free pages are lost to all other programs.",
         *(
             Query(
-                q.total(
-                    f"{q.select(f'modelhost_memory_hugepages{kind}')} * {q.select('modelhost_memory_hugepage_size_bytes')}",
-                    "instance",
-                ),
+                q.total(f"{q.select(f'modelhost_memory_hugepages{kind}')} * {size}", "instance"),
                 f"{name} {{{{instance}}}}",
             )
             for kind, name in (("", "all"), ("_free", "free"), ("_reserved", "promised"), ("_surplus", "beyond"))
