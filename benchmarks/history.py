@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from modelhost_exporter.config.duration import parse_seconds
 from modelhost_exporter.demo.catalogue import USUAL_MODELS
-from modelhost_exporter.demo.incidents import HOURLY
+from modelhost_exporter.demo.incidents import USUAL
 from tools import demo_history
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def _host(given: argparse.Namespace, start: float, number: int) -> int:
     samples = 0
     with tempfile.NamedTemporaryFile(suffix=".om") as file:
         for scrape in demo_history.scrapes(
-            number, start, given.seconds, given.interval, models=given.models, schedule=HOURLY
+            number, start, given.seconds, given.interval, models=given.models, schedule=USUAL
         ):
             samples += scrape.count(b"\n")
             file.write(scrape)

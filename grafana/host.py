@@ -7,7 +7,8 @@ from grafana import queries as q
 from grafana import style as s
 from grafana.board import Board, Variable, row
 from grafana.host_devices import disks, filesystems, more_of_disks, more_of_network, network, raid, sensors
-from grafana.host_hardware import fabric
+from grafana.host_hardware import cpu_power, drives, fabric, memory_errors
+from grafana.host_memory import more_of_memory
 from grafana.panels import FEWER, graph, states
 from grafana.queries import Query
 
@@ -29,10 +30,12 @@ def board() -> Board:
             row("File systems", *filesystems()),
             row("Network", *network()),
             row("More about CPU and pressure", load(), stalls(), switches(), collapsed=True),
+            row("More about memory", *more_of_memory(), collapsed=True),
             row("More about disks", *more_of_disks(), raid().span(24), collapsed=True),
             row("More about the network", *more_of_network(), collapsed=True),
             row("InfiniBand and RoCE", *fabric(), collapsed=True),
             row("Sensors", *sensors(), collapsed=True),
+            row("Hardware", memory_errors().span(12), cpu_power().span(12), drives(), collapsed=True),
             row("Processes, files and clock", processes(), files(), clock_offset(), clock_states(), collapsed=True),
             row("Container limits", container(), collapsed=True),
             row("Operating systems", host_table.systems(), collapsed=True),

@@ -213,6 +213,8 @@ def more_of_network() -> tuple[s.Builder, ...]:
         _sockets().span(12),
         _tracked().span(12),
         _not_tracked().span(12),
+        _received().span(12),
+        _bonds().span(12),
     )
 
 
@@ -293,6 +295,34 @@ def _not_tracked() -> s.Builder:
         ),
         unit=s.PACKETS,
         empty="The firewall tracks no connections",
+    )
+
+
+def _received() -> s.Builder:
+    cpus = "instance", "cpu"
+    return graph(
+        "Receiving CPUs",
+        "Packets that each CPU took from network cards, and times that it had no time for more, per second. Good: "
+        "spread over CPUs; dropped 0.",
+        *(
+            Query(q.total(q.rate(f"modelhost_softnet_{name}_total"), *cpus), f"{text} {{{{instance}}}} {{{{cpu}}}}")
+            for name, text in (("processed", "packets"), ("dropped", "dropped"), ("times_squeezed", "squeezed"))
+        ),
+        unit=s.PACKETS,
+    )
+
+
+def _bonds() -> s.Builder:
+    slaves, active = (
+        q.highest(q.select(f"modelhost_bonding_{what}"), "instance", "master") for what in ("slaves", "active")
+    )
+    return graph(
+        "Bonds",
+        "Interfaces of each bond that are up, and those that it has. Good: all are up.",
+        Query(active, "up {{instance}} {{master}}"),
+        Query(slaves, "all {{instance}} {{master}}"),
+        unit=s.COUNT,
+        empty="No bond of interfaces",
     )
 
 

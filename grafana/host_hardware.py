@@ -1,11 +1,11 @@
-"""Panels of the Host dashboard about InfiniBand and RoCE."""
+"""Panels of the Host dashboard about InfiniBand, RoCE, memory errors, energy and NVMe drives."""
 
 from __future__ import annotations
 
 from grafana import queries as q
 from grafana import style as s
-from grafana.panels import graph, states
-from grafana.queries import Query
+from grafana.panels import Column, graph, listing, states
+from grafana.queries import Query, now
 
 _PORT = ("instance", "device", "port")
 _NO_PORT = "No InfiniBand or RoCE port"
@@ -39,6 +39,8 @@ _CONGESTION = {
     "packet_sequence_errors": "reported out of order",
     "roce_adp_retransmits": "sent again",
 }
+
+_WORN = ((None, s.GREEN), (0.8, s.AMBER), (1, s.RED))
 
 
 def fabric() -> tuple[s.Builder, ...]:
@@ -107,3 +109,71 @@ def _events(title: str, text: str, counters: dict[str, str]) -> s.Builder:
         unit=s.PACKETS,
         empty=_NO_PORT,
     )
+
+
+def memory_errors() -> s.Builder:
+    """Draw errors of memory modules."""
+    keys = ("instance", "controller", "dimm", "dimm_label")
+    legend = "{{instance}} {{controller}} {{dimm}} {{dimm_label}}"
+    return graph(
+        "Memory errors",
+        "Errors of each memory module since boot, corrected or not; those of a controller include errors whose module "
+        "is not known. Good: 0; a module whose corrected errors rise should be replaced, one with others must be.",
+        *(
+            Query(q.highest(q.select(f"modelhost_edac_{series}_total"), *by), f"{text} {name}")
+            for level, by, name in (("", keys[:2], "{{instance}} {{controller}}"), ("dimm_", keys, legend))
+            for series, text in (
+                (f"{level}correctable_errors", "corrected"),
+                (f"{level}uncorrectable_errors", "not corrected"),
+            )
+        ),
+        unit=s.COUNT,
+        empty="The machine reports no memory errors",
+    )
+
+
+def cpu_power() -> s.Builder:
+    """Draw the power of processors."""
+    zones = {"package": "processor", "dram": "memory of processor", "psys": "platform"}
+    return graph(
+        "Processor power",
+        "Power of each processor and its memory, and of the whole platform where it is measured. Good: below the "
+        "processor's rated power (TDP).",
+        *(
+            Query(
+                q.total(q.rate(f"modelhost_rapl_{zone}_joules_total"), "instance", "index"),
+                f"{name} {{{{instance}}}} {{{{index}}}}",
+            )
+            for zone, name in zones.items()
+        ),
+        unit=s.WATTS,
+        empty="Not reported by the machine, or not readable without root",
+    )
+
+
+def drives() -> s.Builder:
+    """List the health of NVMe drives."""
+    keys = ("instance", "device")
+    info = q.total(q.select("modelhost_nvme_info"), *keys, "serial", "state")
+
+    def column(name: str, unit: str, metric: str, steps: s.Limits = s.NONE, least: int = 0) -> Column:
+        values = q.highest(q.select(f"modelhost_nvme_{metric}"), *keys)
+        return Column(name, unit, now(q.labelled(values, info, *keys)), steps, least=least)
+
+    return listing(
+        "NVMe drives",
+        "Warnings that the drive gives, the part of its life that is used up, spare capacity, errors of stored data, "
+        "times it lost power, its temperature and what was written to it. Good: live, no warnings, no errors, less "
+        "than 80 % used.",
+        column("Warnings", s.COUNT, "critical_warning", s.ANY_IS_BAD, least=85),
+        column("Used", s.RATIO, "percentage_used_ratio", _WORN),
+        column("Spare", s.RATIO, "available_spare_ratio"),
+        column("Warns below", s.RATIO, "available_spare_threshold_ratio", least=100),
+        column("Media errors", s.COUNT, "media_errors_total", s.ANY_IS_BAD, least=100),
+        column("Power losses", s.COUNT, "unsafe_shutdowns_total", least=100),
+        column("Temperature", s.CELSIUS, "temperature_celsius", least=100),
+        column("Written", s.BYTES, "data_written_bytes_total", least=80),
+        column("Power-on", s.SECONDS, "power_on_seconds_total", least=90),
+        labels=(*keys, "serial", "state"),
+        empty="No NVMe drive, or its health is not readable without root",
+    ).height(8)

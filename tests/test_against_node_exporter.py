@@ -134,6 +134,19 @@ def test_guest_seconds(pages: Pages) -> None:
         ("memory_available_bytes", "memory_MemAvailable_bytes", 256 * 2**20),
         ("memory_free_bytes", "memory_MemFree_bytes", 256 * 2**20),
         ("memory_buffers_bytes", "memory_Buffers_bytes", 16 * 2**20),
+        ("memory_dirty_bytes", "memory_Dirty_bytes", 256 * 2**20),
+        ("memory_writeback_bytes", "memory_Writeback_bytes", 256 * 2**20),
+        ("memory_anonymous_bytes", "memory_AnonPages_bytes", 256 * 2**20),
+        ("memory_shared_bytes", "memory_Shmem_bytes", 64 * 2**20),
+        ("memory_mapped_bytes", "memory_Mapped_bytes", 64 * 2**20),
+        ("memory_slab_bytes", "memory_Slab_bytes", 64 * 2**20),
+        ("memory_slab_unreclaimable_bytes", "memory_SUnreclaim_bytes", 64 * 2**20),
+        ("memory_page_tables_bytes", "memory_PageTables_bytes", 16 * 2**20),
+        ("memory_committed_bytes", "memory_Committed_AS_bytes", 1024 * 2**20),
+        ("memory_commit_limit_bytes", "memory_CommitLimit_bytes", 0),
+        ("memory_hugepages", "memory_HugePages_Total", 0),
+        ("memory_hugepages_free", "memory_HugePages_Free", 0),
+        ("memory_hugepage_size_bytes", "memory_Hugepagesize_bytes", 0),
         ("swap_total_bytes", "memory_SwapTotal_bytes", 0),
         ("swap_free_bytes", "memory_SwapFree_bytes", 16 * 2**20),
         ("major_page_faults_total", "vmstat_pgmajfault", 0),
@@ -158,6 +171,12 @@ def test_guest_seconds(pages: Pages) -> None:
 def test_one_number(pages: Pages, ours: str, theirs: str, tolerance: float) -> None:
     """A number of the whole machine is node_exporter's; one that goes up and down may differ by the stated amount."""
     same_series(pages, f"modelhost_{ours}", f"node_{theirs}", tolerance=tolerance)
+
+
+@pytest.mark.parametrize("name", ["processed", "dropped", "times_squeezed"])
+def test_received_packets(pages: Pages, name: str) -> None:
+    """Packets of each CPU are node_exporter's."""
+    same_series(pages, f"modelhost_softnet_{name}_total", f"node_softnet_{name}_total", "cpu")
 
 
 @pytest.mark.parametrize("direction", [("in", "pswpin"), ("out", "pswpout")])

@@ -31,7 +31,20 @@ pytestmark = pytest.mark.usefixtures("_needs_prometheus")
 
 LOOPBACK = "collectors: {network: {devices: {include: lo}}}"
 # collectors that a machine may have nothing for
-OPTIONAL = {"cgroup", "conntrack", "infiniband", "mdadm", "sensors", "pressure", "gpu", "engines"}
+OPTIONAL = {
+    "bonding",
+    "nvme",
+    "rapl",
+    "edac",
+    "cgroup",
+    "conntrack",
+    "infiniband",
+    "mdadm",
+    "sensors",
+    "pressure",
+    "gpu",
+    "engines",
+}
 
 
 @pytest.fixture

@@ -19,11 +19,13 @@ from modelhost_exporter.scraping import scrape
 from modelhost_exporter.web import families as web_families
 from tools.bucket_error import largest_median_error
 from tools.message_tables import message_parts
+from tools.xids import xids
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from modelhost_exporter.metrics.families import Combine, Family
+    from tools.xids import Xid
 
 _COMBINED: dict[Combine, tuple[str, str, str]] = {
     "sum": ("sum", "of all replicas", "`sum without (upstream) (…)`"),
@@ -32,7 +34,10 @@ _COMBINED: dict[Combine, tuple[str, str, str]] = {
     "each": ("each", "not put together", ""),
 }
 
-DOCUMENTS = tuple(Path("docs", name) for name in ("configuration.md", "engines.md", "live-api.md", "metrics.md"))
+DOCUMENTS = (
+    *(Path("docs", name) for name in ("configuration.md", "engines.md", "live-api.md", "metrics.md")),
+    Path("prometheus/runbook.md"),
+)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -60,6 +65,7 @@ def filled(document: str) -> str:
         "buckets": buckets_table,
         "replicas": replicas_table,
         "message": message_tables,
+        "xids": xids_table,
     }
     return re.sub(
         r"(<!-- (\w+): generated -->\n).*?(<!-- end -->)",
@@ -140,6 +146,19 @@ def message_tables() -> str:
         + _table(("field", "type", "what it is"), [(f"`{name}`", kind, text) for name, kind, text in part.fields])
         for part in message_parts()
     )
+
+
+def xids_table() -> str:
+    """Return NVIDIA's XIDs with the severity of their alert, as a Markdown table."""
+    rows = [
+        (str(each.code), "" if each.severity == "none" else each.severity, f"`{each.action}`", _meaning(each))
+        for each in xids()
+    ]
+    return _table(("XID", "severity", "action", "meaning"), rows)
+
+
+def _meaning(xid: Xid) -> str:
+    return f"{xid.meaning} ({xid.why})" if xid.why else xid.meaning
 
 
 def _families(families: Iterable[Family]) -> str:

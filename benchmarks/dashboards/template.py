@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.dashboards.serving import address, prometheus
 from benchmarks.measuring import ROOT
-from modelhost_exporter.demo.incidents import HOURLY
+from modelhost_exporter.demo.incidents import USUAL
 from tools import demo_history
 from tools.dashboard_queries import Prometheus
 
@@ -44,7 +44,7 @@ def recorded(models: int, end: float) -> list[Series]:
 
 def _scrape(scraped: Path, data: Path, models: int, start: float) -> None:
     with scraped.open("wb") as file:
-        file.writelines(demo_history.scrapes(1, start, _SECONDS, _INTERVAL, models=models, schedule=HOURLY))
+        file.writelines(demo_history.scrapes(1, start, _SECONDS, _INTERVAL, models=models, schedule=USUAL))
         file.write(demo_history.END)
     command = ("promtool", "tsdb", "create-blocks-from", "openmetrics", "--quiet", str(scraped), str(data))
     subprocess.run(command, check=True)

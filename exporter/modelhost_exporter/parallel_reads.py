@@ -1,7 +1,8 @@
 """Make many calls, any of which may be slow or never return, on a few threads.
 
-Used for what can block in the kernel: file systems (statvfs), link speeds, frequencies and sensor chips. A call that
-hangs cannot be ended: its thread is abandoned and replaced, and its key is not read again before the call returns.
+Used for what can block in the kernel: file systems (statvfs), link speeds, frequencies, sensor chips, InfiniBand ports
+and NVMe drives. A call that hangs cannot be ended: its thread is abandoned and replaced, and its key is not read again
+before the call returns.
 """
 
 from __future__ import annotations

@@ -33,6 +33,29 @@ def test_memory_and_swap_in_bytes(tmp_path: Path) -> None:
     }
 
 
+def test_what_memory_is_used_for(tmp_path: Path) -> None:
+    """Each name in meminfo has its family, in bytes; huge pages are numbers of pages."""
+    read = readings(MemoryCollector(write(tmp_path, FILES) / "proc", psutil_double()).collect())
+    names = (
+        *(
+            "dirty",
+            "writeback",
+            "anonymous",
+            "anonymous_hugepages",
+            "shared",
+            "mapped",
+            "locked",
+            "unevictable",
+            "slab",
+        ),
+        *("slab_reclaimable", "slab_unreclaimable", "kernel_stack", "page_tables", "per_cpu", "committed"),
+        *("commit_limit", "hugepage_size", "hardware_corrupted"),
+    )
+    assert [read[f"memory_{name}_bytes"][()] for name in names] == [1024 * number for number in range(1, 19)]
+    pages = ("hugepages", "hugepages_free", "hugepages_reserved", "hugepages_surplus")
+    assert [read[f"memory_{name}"][()] for name in pages] == [101, 102, 103, 104]
+
+
 def test_swapped_pages_have_the_machine_s_size(tmp_path: Path) -> None:
     """On a kernel with 64 KiB pages swap traffic counts 64 KiB a page, not psutil's 4."""
     write(tmp_path, FILES)

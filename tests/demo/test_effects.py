@@ -49,6 +49,7 @@ EFFECTS: dict[Kind, Effect] = {
     "disk_filling": Effect(
         "/data", below(gauge("filesystem_available_bytes", "/data", labels=("mountpoint",))), -0.03 * 7e12
     ),
+    "disk_readonly": Effect("/archive", gauge("filesystem_readonly", "/archive", labels=("mountpoint",)), 0.5),
     "files_filling": Effect("/", below(gauge("filesystem_files_free", "/", labels=("mountpoint",))), -0.03 * 57e6),
     "gpu_contained_error": Effect("2", gauge("gpu_xid_errors_total", "2", "94", labels=("gpu", "xid")), 0.5),
     "gpu_hot": Effect("1", gauge("gpu_throttled", "1", "hw_thermal", labels=("gpu", "reason")), 0.5),
@@ -67,9 +68,13 @@ EFFECTS: dict[Kind, Effect] = {
         below(gauge("proxy_upstream_up", "llamacpp", "127.0.0.1:8081", labels=("server", "upstream"))),
         -0.5,
     ),
+    "server_crash_loop": Effect("tgi", below(gauge("engine_up", "tgi", labels=("server",))), -0.5),
     "server_down": Effect("ollama", below(gauge("engine_up", "ollama", labels=("server",))), -0.5),
     "server_errors": Effect(
         "sglang", total("requests_total", {"server": "sglang", "outcome": "server_error"}, "code", "stream"), 20
+    ),
+    "server_stuck": Effect(
+        "sglang", total("requests_in_flight", {"server": "sglang"}, "model", "operation", "state"), 40
     ),
     "upstream_unreachable": Effect(
         "llamacpp",
@@ -121,6 +126,27 @@ def test_a_gpu_that_fell_off_the_bus_comes_back(make_host: MakeHost) -> None:
     assert lost.by("modelhost_gpu_xid_errors_total", "gpu", "xid") == {("4", "79"): 1}
     assert lost.by("modelhost_engine_up", "server")["sglang",] == 0
     assert pages[-1].by("modelhost_engine_up", "server")["sglang",] == 1
+
+
+def test_a_stuck_model_server_sends_nothing_until_it_recovers(make_host: MakeHost) -> None:
+    """No chunk and no answer but those of clients that give up; afterwards requests end as before."""
+    host = make_host(schedule=IncidentSchedule((Incident("server_stuck", 60, 300, "sglang"),), origin=START))
+    host.page(START + 15)
+    sent = total("stream_chunks_total", {"server": "sglang"}, "model", "operation")
+    given_up = total("requests_total", {"server": "sglang", "outcome": "client_disconnect"}, "model", "stream", "code")
+    succeeded = total("requests_total", {"server": "sglang", "outcome": "ok"}, "model", "stream", "code", "operation")
+    stuck, later, recovered = (Page(host.page(START + at).decode()) for at in (62, 350, 480))
+    assert sent(stuck) == sent(later) < sent(recovered)
+    assert given_up(later) > given_up(stuck) + 60
+    assert succeeded(recovered) > succeeded(later) + 50
+
+
+def test_a_model_server_in_a_crash_loop_comes_up_in_between(make_host: MakeHost) -> None:
+    """It starts for eight minutes, responds for two, and starts again."""
+    host = make_host(schedule=IncidentSchedule((Incident("server_crash_loop", 0, 3000, "tgi"),), origin=START))
+    up = gauge("engine_up", "tgi", labels=("server",))
+    pages = [Page(host.page(START + at).decode()) for at in (300, 595, 900, 1195)]
+    assert [up(page) for page in pages] == [0, 1, 0, 1]
 
 
 def test_memory_that_runs_out_kills_a_model_server(make_host: MakeHost) -> None:

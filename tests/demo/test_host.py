@@ -10,7 +10,7 @@ import pytest
 
 from modelhost_exporter import collectors
 from modelhost_exporter.demo.host import DemoHost
-from modelhost_exporter.demo.incidents import HOURLY, IncidentSchedule
+from modelhost_exporter.demo.incidents import USUAL, IncidentSchedule
 from modelhost_exporter.metrics import exporter_metrics
 from modelhost_exporter.metrics.exposition import OPENMETRICS
 from modelhost_exporter.proxy import self_metrics
@@ -85,7 +85,7 @@ def test_the_page_is_what_prometheus_wants(text: str, make_host: MakeHost) -> No
 
 def test_the_same_seed_and_start_are_the_same_world(make_host: MakeHost) -> None:
     """Two hosts with one seed have equal pages, except for the exporter's own times; another seed differs."""
-    one, same, other = make_host(schedule=HOURLY), make_host(schedule=HOURLY), make_host(schedule=HOURLY, seed=2)
+    one, same, other = make_host(schedule=USUAL), make_host(schedule=USUAL), make_host(schedule=USUAL, seed=2)
     for at in (START + 15, START + 30, START + 600):
         pages = [_REAL.sub(b"", host.page(at)) for host in (one, same, other)]
         assert pages[0] == pages[1]
@@ -214,7 +214,7 @@ def test_the_host_adds_up(make_host: MakeHost) -> None:
     assert memory["total"] == memory["used"] + memory["available"]
     assert memory["free"] <= memory["available"]
     sizes = page.by("modelhost_filesystem_size_bytes", "mountpoint")
-    assert sizes.keys() == {("/",), ("/data",)}
+    assert sizes.keys() == {("/",), ("/data",), ("/archive",)}
     for mount, available in page.by("modelhost_filesystem_available_bytes", "mountpoint").items():
         assert 0 < available < sizes[mount]
 

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import dataclasses
+from typing import get_args
+
 import pytest
 
-from modelhost_exporter.demo.incidents import HOURLY, Incident, IncidentSchedule, Situation
+from modelhost_exporter.demo.incidents import USUAL, Incident, IncidentSchedule, Kind, Situation
 
 HOT = Incident("gpu_hot", 10, 20, "3")
+OF_SERVERS = [kind for kind in get_args(Kind) if kind.startswith("server_")]
 
 
-def test_a_schedule_without_a_period_happens_once() -> None:
+def test_an_incident_without_a_period_happens_once() -> None:
     """An incident lasts from its start for its duration, relative to the schedule's origin."""
     schedule = IncidentSchedule((HOT,), origin=1000)
     assert schedule.at(1009.9) == {}
@@ -18,9 +22,9 @@ def test_a_schedule_without_a_period_happens_once() -> None:
     assert schedule.at(1029.9)[HOT] == pytest.approx(0.995)
 
 
-def test_a_schedule_with_a_period_happens_again() -> None:
-    """All incidents repeat in every period."""
-    schedule = IncidentSchedule((HOT,), period=100, origin=1000)
+def test_an_incident_with_a_period_happens_again() -> None:
+    """It begins again with every period."""
+    schedule = IncidentSchedule((dataclasses.replace(HOT, period=100),), origin=1000)
     assert [bool(schedule.at(at)) for at in (1005, 1015, 1105, 1115, 1215)] == [False, True, False, True, True]
 
 
@@ -39,8 +43,11 @@ def test_a_situation_knows_what_has_just_begun_and_ended() -> None:
     assert (situation.ended, situation.has("gpu_hot", 3)) == ((HOT,), False)
 
 
-def test_everything_goes_wrong_once_an_hour() -> None:
-    """Every incident begins and ends within an hour."""
-    assert HOURLY.period == 3600
-    assert all(one.start + one.duration <= HOURLY.period for one in HOURLY.incidents)
-    assert len({(one.kind, one.target) for one in HOURLY.incidents}) == len(HOURLY.incidents)
+def test_incidents_repeat_every_hour_or_twice_a_day() -> None:
+    """None lasts into its own next beginning, and those of one server do not overlap."""
+    assert {one.period for one in USUAL.incidents} == {3600, 12 * 3600}
+    assert all(one.duration <= one.period for one in USUAL.incidents)
+    assert len({(one.kind, one.target) for one in USUAL.incidents}) == len(USUAL.incidents)
+    for minute in range(12 * 60):
+        affected = [one.target for one in USUAL.at(60.0 * minute) if one.kind in OF_SERVERS]
+        assert len(affected) == len(set(affected)), minute

@@ -75,8 +75,15 @@ UNSHOWN = {
     "modelhost_infiniband_info": "model and firmware, to be joined with where they matter",
     "modelhost_infiniband_physical_state_id": "explains a port that is not active, which is shown",
     "modelhost_infiniband_port_transmit_wait_total": "in ticks whose length depends on the adapter",
+    "modelhost_rapl_core_joules_total": "part of the processor's energy, which is shown",
+    "modelhost_rapl_uncore_joules_total": "likewise",
+    "modelhost_nvme_data_read_bytes_total": "of the drive's life; the Host dashboard shows what each disk reads",
+    "modelhost_nvme_controller_busy_seconds_total": "of the drive's life; the utilisation of each disk is shown",
+    "modelhost_nvme_power_cycles_total": "rarely of use",
+    "modelhost_nvme_num_err_log_entries_total": "counts harmless errors too; those of stored data are shown",
     "modelhost_netstat_tcp_out_segments_total": "what retransmitted segments are a share of",
     "modelhost_memory_cached_bytes": "includes shared memory, which is used: available - free is shown",
+    "modelhost_memory_slab_bytes": "its two parts are shown",
     "modelhost_memory_buffers_bytes": "part of available - free",
     "modelhost_host_disk_read_bytes_total": "recorded for sums over hosts; the Host dashboard shows each disk",
     "modelhost_host_disk_written_bytes_total": "likewise",
@@ -85,6 +92,15 @@ UNSHOWN = {
 """Metrics that no dashboard queries by name."""
 
 SHOWN_AS_THEY_ARE = {
+    **{
+        f"modelhost_nvme_{name}_total": "of the drive's life"
+        for name in ("media_errors", "unsafe_shutdowns", "data_written_bytes", "power_on_seconds")
+    },
+    **{
+        f"modelhost_edac_{level}{kind}_errors_total": "few, and those before the time range matter too"
+        for level in ("", "dimm_")
+        for kind in ("correctable", "uncorrectable")
+    },
     "modelhost_gpu_remapped_rows_total": "spare rows that the card has used up over its life",
     "modelhost_gpu_xid_errors_total": "few, and each series starts at 1, of which a rate knows nothing",
 }

@@ -10,6 +10,7 @@ from modelhost_exporter.linux.kernel_files import (
     count,
     count_if_possible,
     each_line,
+    hexadecimal,
     parse_counts,
     parse_ranges,
     read,
@@ -57,6 +58,18 @@ def test_a_count_if_possible(text: str, number: int | None, tmp_path: Path) -> N
     (tmp_path / "file").write_text(text)
     assert count_if_possible(tmp_path / "file") == number
     assert count_if_possible(tmp_path / "missing") is None
+
+
+@pytest.mark.parametrize("text", ["", "0x1f", "-1", "+1", "1_0", " 1", "g", "\u0661", "1" * 17])
+def test_what_is_not_hexadecimal(text: str) -> None:
+    """Python's int accepts more than the kernel writes."""
+    with pytest.raises(ValueError, match="not hexadecimal"):
+        hexadecimal(text)
+
+
+def test_hexadecimal() -> None:
+    """Digits in both cases, up to 64 bits."""
+    assert (hexadecimal("000c25d8"), hexadecimal("F" * 16)) == (796120, 2**64 - 1)
 
 
 def test_parse_counts() -> None:

@@ -15,12 +15,13 @@ MEMINFO = (
     "MemTotal: 1000 kB\nMemFree: 100 kB\nMemAvailable: 600 kB\nBuffers: 50 kB\nCached: 200 kB\nSReclaimable: 25 kB\n"
     "SwapTotal: 80 kB\nSwapFree: 50 kB\nHugePages_Total: 0\n"
 )
+_PARTS = (*(f"memory_{part}_" for part in ("total", "available", "used", "free", "cached", "buffers")), "swap")
 
 
 def measured(tmp_path: Path, meminfo: str) -> dict[str, float]:
     """Return the memory of this meminfo, in KiB."""
     read = readings(Collector(tmp_path, Memory(write(tmp_path, {"meminfo": meminfo}))).collect())
-    return {name.removesuffix("_bytes"): value[()] / 1024 for name, value in read.items() if "host_" not in name}
+    return {name.removesuffix("_bytes"): value[()] / 1024 for name, value in read.items() if name.startswith(_PARTS)}
 
 
 def test_memory_and_swap(tmp_path: Path) -> None:

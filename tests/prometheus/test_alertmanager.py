@@ -62,6 +62,22 @@ INHIBITED = {
         ("GpuHardwareSlowdown", "warning", {"gpu": "0"}),
         ("ModelSloBudgetBurn", "warning", {**CHAT, "slo": "ttft", "window": "3d"}),
     ),
+    "a program that a contained memory error ended": (
+        ("GpuXidError", "warning", {"gpu": "0", "xid": "94"}),
+        ("ModelErrorRateHigh", "warning", CHAT),
+    ),
+    "a GPU that does not respond has no other tickets": (
+        ("GpuNotResponding", "critical", {"gpu": "0"}),
+        ("GpuPcieLinkNarrow", "warning", {"gpu": "0"}),
+    ),
+    "a GPU that needs a reset has memory errors": (
+        ("GpuXidError", "critical", {"gpu": "0", "xid": "95"}),
+        ("GpuUncorrectableEccErrors", "warning", {"gpu": "0", "type": "uncorrected"}),
+    ),
+    "all GPUs at once are not each of them": (
+        ("GpuAllNotResponding", "critical", {}),
+        ("GpuNotResponding", "critical", {"gpu": "0"}),
+    ),
     "a server that is down explains its models' pages": (
         ("ModelServerDown", "critical", {"server": "chat"}),
         ("ModelErrorBudgetBurn", "critical", {**CHAT, "window": "1h"}),
@@ -123,6 +139,26 @@ KEPT = {
     "a replica that is down explains no other": (
         ("ModelServerDown", "warning", {"server": "chat", "upstream": "h:1"}),
         ("ModelQueueGrowing", "warning", {"server": "chat", "upstream": "h:2"}),
+    ),
+    "another GPU's tickets": (
+        ("GpuNotResponding", "critical", {"gpu": "0"}),
+        ("GpuPcieLinkNarrow", "warning", {"gpu": "1"}),
+    ),
+    "another page about the same GPU": (
+        ("GpuNotResponding", "critical", {"gpu": "0"}),
+        ("GpuRowRemapFailed", "critical", {"gpu": "0"}),
+    ),
+    "a memory error that was contained until the next reset": (
+        ("GpuUncorrectableEccErrors", "warning", {"gpu": "0", "type": "uncorrected"}),
+        ("ModelErrorRateHigh", "warning", CHAT),
+    ),
+    "a card that wants to be replaced works until then": (
+        ("GpuRowRemapFailed", "critical", {"gpu": "0"}),
+        ("ModelErrorRateHigh", "warning", CHAT),
+    ),
+    "nobody receives an XID of a program": (
+        ("GpuXidError", "info", {"gpu": "0", "xid": "13"}),
+        ("ModelErrorRateHigh", "warning", CHAT),
     ),
     "a repair that can wait explains nothing": (
         ("GpuRowRemapPending", "warning", {"gpu": "0"}),

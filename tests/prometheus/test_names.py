@@ -35,6 +35,8 @@ WORDS = {
         "d",
     ),
     *(
+        "abs",
+        "count",
         "rate",
         "increase",
         "changes",

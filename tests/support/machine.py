@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import struct
 from math import inf
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
@@ -10,11 +11,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 from prometheus_client import CollectorRegistry
 
 from modelhost_exporter.collectors import (
+    bonding,
     cgroup,
     clock,
     conntrack,
     cpu,
     disk,
+    edac,
     engines,
     file_descriptors,
     filesystem,
@@ -25,11 +28,14 @@ from modelhost_exporter.collectors import (
     memory,
     netstat,
     network,
+    nvme,
     operating_system,
     pressure,
     processes,
+    rapl,
     sensors,
     sockstat,
+    softnet,
     tcp,
 )
 from modelhost_exporter.engines.metrics import COLD_STARTS, COLD_TTFT, UNPROXIED, ModelState, ServerState, families
@@ -116,6 +122,11 @@ class Sensor(NamedTuple):
     current: float
 
 
+_MEMORY = (
+    *("Dirty", "Writeback", "AnonPages", "AnonHugePages", "Shmem", "Mapped", "Mlocked", "Unevictable", "Slab"),
+    *("SReclaimable", "SUnreclaim", "KernelStack", "PageTables", "Percpu", "Committed_AS", "CommitLimit"),
+    *("Hugepagesize", "HardwareCorrupted"),
+)
 _PORT = "sys/class/infiniband/mlx5_0/ports/1"
 _PORT_COUNTERS = (
     *("port_rcv_data", "port_xmit_data", "port_rcv_packets", "port_xmit_packets", "port_rcv_errors"),
@@ -130,6 +141,14 @@ _HARDWARE_COUNTERS = (
 FILES: Mapping[str, str] = {
     "proc/vmstat": "nr_free_pages 42\npgmajfault 11\npswpin 3\npswpout 5\noom_kill 2\n",
     "proc/stat": "cpu  1 2 3\nctxt 10\nbtime 1700000000\nprocesses 99\nprocs_running 4\nprocs_blocked 1\n",
+    "proc/meminfo": "".join(f"{name}: {number} kB\n" for number, name in enumerate(_MEMORY, 1))
+    + "".join(f"HugePages_{name}: {number}\n" for number, name in enumerate(("Total", "Free", "Rsvd", "Surp"), 101)),
+    "proc/net/softnet_stat": "".join(
+        f"{9 + cpu:08x} {cpu:08x} {2 * cpu:08x}" + 9 * " 00000000" + f" {cpu:08x}\n" for cpu in (0, 2)
+    ),
+    "sys/class/net/bond0/bonding/slaves": "eth0 eth1\n",
+    "sys/class/net/eth0/bonding_slave/mii_status": "up\n",
+    "sys/class/net/eth1/bonding_slave/mii_status": "going down\n",
     "proc/diskstats": (
         "   8       0 sda 7 0 14 1500 9 0 18 2500 0 3500 4500 0 0 0 0 0 0\n   8       1 sda1 1 0 2 3 4 0 5 6 0 7 8\n"
     ),
@@ -169,6 +188,30 @@ FILES: Mapping[str, str] = {
     "sys/class/infiniband/mlx5_0/board_id": "MT_0000000008\n",
     "sys/class/infiniband/mlx5_0/fw_ver": "16.35.2000\n",
     "sys/class/infiniband/mlx5_0/hca_type": "MT4119\n",
+    "sys/devices/system/edac/mc/mc0/ce_count": "5\n",
+    "sys/devices/system/edac/mc/mc0/ue_count": "2\n",
+    "sys/devices/system/edac/mc/mc0/dimm3/dimm_label": "CPU0_DIMM_B1\n",
+    "sys/devices/system/edac/mc/mc0/dimm3/dimm_ce_count": "4\n",
+    "sys/devices/system/edac/mc/mc0/dimm3/dimm_ue_count": "1\n",
+    "sys/devices/system/edac/mc/mc1/ce_count": "0\n",
+    "sys/devices/system/edac/mc/mc1/ue_count": "0\n",
+    **{
+        f"sys/class/powercap/{zone}/{name}": f"{text}\n"
+        for zone, of in {
+            "intel-rapl:0": ("package-0", 1_500_000),
+            "intel-rapl:0:0": ("core", 500_000),
+            "intel-rapl:0:1": ("uncore", 125_000),
+            "intel-rapl:1": ("package-1", 2_500_000),
+            "intel-rapl:1:0": ("dram", 250_000),
+            "intel-rapl:2": ("psys", 5_000_000),
+        }.items()
+        for name, text in zip(("name", "energy_uj", "max_energy_range_uj"), (*of, 262_143_328_850), strict=True)
+    },
+    "sys/class/nvme/nvme0/model": "Fast SSD                                \n",
+    "sys/class/nvme/nvme0/serial": "S1                  \n",
+    "sys/class/nvme/nvme0/firmware_rev": "1.0     \n",
+    "sys/class/nvme/nvme0/state": "live\n",
+    "sys/class/nvme/nvme0/hwmon3/temp1_input": "41850\n",
     "sys/block/md127/md/array_state": "active\n",
     "sys/block/md127/md/sync_action": "recover\n",
     "sys/block/md127/md/sync_completed": "250 / 1000\n",
@@ -182,6 +225,13 @@ FILES: Mapping[str, str] = {
     "sys/fs/cgroup/cpu.max": "150000 100000\n",
     "sys/fs/cgroup/cpu.stat": "usage_usec 5000000\nnr_throttled 3\nthrottled_usec 2500000\n",
 }
+
+
+def health_log() -> bytes:
+    """Return the health log of an NVMe drive that is worn out."""
+    counters = (1, 2**64, 3, 4, 5, 6, 7, 8, 9, 10)
+    head = struct.pack("<BHBBB", 0b1001, 273 + 42, 9, 10, 102)
+    return (head.ljust(32, b"\0") + b"".join(number.to_bytes(16, "little") for number in counters)).ljust(512, b"\0")
 
 
 def write(root: Path, files: Mapping[str, str]) -> Path:
@@ -299,11 +349,13 @@ def every_collector(root: Path) -> dict[str, Collector]:
     write(root, FILES)
     procfs, sysfs, source = root / "proc", root / "sys", psutil_double()
     return {
+        "bonding": bonding.BondingCollector(sysfs),
         "cgroup": cgroup.CgroupCollector(procfs, sysfs),
         "clock": clock.ClockCollector(source, lambda: 1.8e9, lambda: clock.Discipline(0.001, 0.5, synchronized=True)),
         "conntrack": conntrack.ConntrackCollector(procfs),
         "cpu": cpu.CpuCollector(source),
         "disk": disk.DiskCollector(disk.DiskOptions().devices, Disks(procfs, sysfs)),
+        "edac": edac.EdacCollector(sysfs),
         "file_descriptors": file_descriptors.FileDescriptorsCollector(procfs),
         "filesystem": filesystem.FilesystemCollector(
             filesystem.FilesystemOptions(), source=source, query=lambda _: filesystem.Space(100, 40, 50, 10, 5)
@@ -316,10 +368,13 @@ def every_collector(root: Path) -> dict[str, Collector]:
         "engines": engines.EnginesCollector(every_family_of_engines),
         "netstat": netstat.NetstatCollector(procfs),
         "network": network.NetworkCollector(network.NetworkOptions().devices, source),
+        "nvme": nvme.NvmeCollector(sysfs, root / "dev", lambda _: health_log(), wait_seconds=5.0),
         "operating_system": operating_system.OperatingSystemCollector(platform.uname),
         "pressure": pressure.PressureCollector(procfs),
         "processes": processes.ProcessesCollector(procfs),
+        "rapl": rapl.RaplCollector(sysfs),
         "sensors": sensors.SensorsCollector(source),
         "sockstat": sockstat.SockstatCollector(procfs),
+        "softnet": softnet.SoftnetCollector(procfs),
         "tcp": tcp.TcpCollector(procfs),
     }

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from modelhost_exporter.demo.catalogue import USUAL_MODELS
 from modelhost_exporter.demo.host import DemoHost
-from modelhost_exporter.demo.incidents import HOURLY, IncidentSchedule
+from modelhost_exporter.demo.incidents import USUAL, IncidentSchedule
 from tools import demo_history
 
 if TYPE_CHECKING:
@@ -43,13 +43,13 @@ def pages(start: float, minutes: int, *, incidents: bool) -> list[str]:
 
 def _print_incidents(start: str, seconds: str, interval: str) -> None:
     for scrape in demo_history.scrapes(
-        1, float(start), float(seconds), float(interval), models=USUAL_MODELS, schedule=HOURLY
+        1, float(start), float(seconds), float(interval), models=USUAL_MODELS, schedule=USUAL
     ):
         sys.stdout.buffer.write(scrape)
 
 
 def _print_pages(start: str, minutes: str, kind: str) -> None:
-    host = DemoHost(float(start), schedule=HOURLY if kind == "hourly" else IncidentSchedule())
+    host = DemoHost(float(start), schedule=USUAL if kind == "hourly" else IncidentSchedule())
     try:
         json.dump(
             [host.page(float(start) + _MINUTE * each).decode() for each in range(1, int(minutes) + 1)], sys.stdout

@@ -26,25 +26,29 @@ PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "prometheus/runbook
 ENGINES = (ROOT / "docs/engines.md").read_text()
 METRICS = (ROOT / "docs/metrics.md").read_text()
 LIVE_API = (ROOT / "docs/live-api.md").read_text()
+RUNBOOK = (ROOT / "prometheus/runbook.md").read_text()
 
 
 def test_the_generated_tables_are_up_to_date() -> None:
-    """The metrics, flags and engine kinds in the documents are those of the code."""
+    """The metrics, flags, engine kinds and XIDs in the documents are those of the code."""
     assert generate_docs.filled(CONFIGURATION) == CONFIGURATION
     assert generate_docs.filled(ENGINES) == ENGINES
     assert generate_docs.filled(METRICS) == METRICS
     assert generate_docs.filled(LIVE_API) == LIVE_API
+    assert generate_docs.filled(RUNBOOK) == RUNBOOK
 
 
 def test_check_fails_when_a_table_is_stale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """--check fails for a document that is out of date and does not change it; without --check it is rewritten."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "docs").mkdir()
+    (tmp_path / "prometheus").mkdir()
     stale = METRICS.replace("`modelhost_load1`", "`modelhost_load_one`")
     assert stale != METRICS
     Path("docs/configuration.md").write_text(CONFIGURATION)
     Path("docs/engines.md").write_text(ENGINES)
     Path("docs/live-api.md").write_text(LIVE_API)
+    Path("prometheus/runbook.md").write_text(RUNBOOK)
     Path("docs/metrics.md").write_text(stale)
     assert generate_docs.main(["--check"]) == 1
     assert Path("docs/metrics.md").read_text() == stale

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from modelhost_exporter.collector import Collector, CollectorContext, CollectorOptions, SimulatedHost, parts
-from modelhost_exporter.linux.kernel_files import count, read
+from modelhost_exporter.linux.kernel_files import count, hexadecimal, read
 from modelhost_exporter.metrics.families import counter, gauge
 
 if TYPE_CHECKING:
@@ -29,9 +30,6 @@ _STATISTICS = {
     "invalid": counter("nf_conntrack_stat_invalid", "Packets that belong to no connection that can be tracked."),
 }
 FAMILIES = (ENTRIES, LIMIT, *_STATISTICS.values())
-
-_HEXADECIMAL = 16
-_MAX_DIGITS = 16
 
 
 class ConntrackCollector:
@@ -64,11 +62,8 @@ def parse_statistics(text: str) -> Mapping[str, int]:
     sums: dict[str, int] = {}
     for line in lines:
         for name, digits in zip(names, line, strict=False):
-            if len(digits) <= _MAX_DIGITS and digits.isalnum() and digits.isascii():
-                try:
-                    sums[name] = sums.get(name, 0) + int(digits, _HEXADECIMAL)
-                except ValueError:
-                    continue
+            with suppress(ValueError):
+                sums[name] = sums.get(name, 0) + hexadecimal(digits)
     return sums
 
 

@@ -46,6 +46,37 @@ _MEMORY = {
     ),
     "buffers": gauge("memory_buffers_bytes", "Memory that holds raw disk blocks."),
 }
+# name in /proc/meminfo (Linux Documentation/filesystems/proc.rst) → family
+_DETAILS = {
+    "Dirty": gauge("memory_dirty_bytes", "Memory with data that has yet to be written to disk."),
+    "Writeback": gauge("memory_writeback_bytes", "Memory with data that is being written to disk."),
+    "AnonPages": gauge("memory_anonymous_bytes", "Memory of programs that is not from files."),
+    "AnonHugePages": gauge("memory_anonymous_hugepages_bytes", "Part of that in transparent huge pages."),
+    "Shmem": gauge("memory_shared_bytes", "Shared memory and files in tmpfs, such as those of /dev/shm."),
+    "Mapped": gauge("memory_mapped_bytes", "Files that programs have mapped, such as the weights of models."),
+    "Mlocked": gauge("memory_locked_bytes", "Memory that programs have locked, so that it is never swapped."),
+    "Unevictable": gauge(
+        "memory_unevictable_bytes", "Memory that cannot be freed or swapped, the locked one included."
+    ),
+    "Slab": gauge("memory_slab_bytes", "Memory of the kernel's own data structures."),
+    "SReclaimable": gauge("memory_slab_reclaimable_bytes", "Part of that which the kernel frees when memory is short."),
+    "SUnreclaim": gauge("memory_slab_unreclaimable_bytes", "Part of that which the kernel cannot free."),
+    "KernelStack": gauge("memory_kernel_stack_bytes", "Memory of the kernel's stacks, one for each thread."),
+    "PageTables": gauge("memory_page_tables_bytes", "Memory that maps programs' addresses to memory."),
+    "Percpu": gauge("memory_per_cpu_bytes", "Memory that the kernel has for each CPU."),
+    "Committed_AS": gauge("memory_committed_bytes", "Memory that programs would need if they used all they asked for."),
+    "CommitLimit": gauge(
+        "memory_commit_limit_bytes",
+        "Memory that programs may ask for.",
+        note="In force with `vm.overcommit_memory=2` only.",
+    ),
+    "HugePages_Total": gauge("memory_hugepages", "Huge pages of the default size that are set apart."),
+    "HugePages_Free": gauge("memory_hugepages_free", "Huge pages that are not in use."),
+    "HugePages_Rsvd": gauge("memory_hugepages_reserved", "Free huge pages that programs have been promised."),
+    "HugePages_Surp": gauge("memory_hugepages_surplus", "Huge pages beyond the number that was configured."),
+    "Hugepagesize": gauge("memory_hugepage_size_bytes", "Default size of a huge page."),
+    "HardwareCorrupted": gauge("memory_hardware_corrupted_bytes", "Memory taken out of use because it is broken."),
+}
 _SWAP = {
     "total": gauge("swap_total_bytes", "Swap space."),
     "used": gauge("swap_used_bytes", "Swap space in use."),
@@ -65,6 +96,7 @@ HOST_TOTAL = gauge(
 HOST_AVAILABLE = gauge("host_memory_available_bytes", "Memory that programs here can still use, within the same limit.")
 FAMILIES = (
     *_MEMORY.values(),
+    *_DETAILS.values(),
     *_SWAP.values(),
     SWAPPED_IN,
     SWAPPED_OUT,
@@ -90,13 +122,14 @@ class MemoryCollector:
         container: Callable[[], ContainerUse] = lambda: UNLIMITED,
     ) -> None:
         self._vmstat = procfs / "vmstat"
+        self._meminfo = procfs / "meminfo"
         self._source = source
         self._page_bytes = page_bytes
         self._container = container
 
     def collect(self) -> Iterator[Metric]:
         """Yield memory, swap and paging."""
-        yield from parts(self._memory, self._swap, self._paging)
+        yield from parts(self._memory, self._swap, self._paging, self._details)
 
     def _memory(self) -> Iterator[Metric]:
         memory = self._source.virtual_memory()
@@ -129,6 +162,11 @@ class MemoryCollector:
         yield from SWAPPED_OUT.of(self._bytes(paging.get("pswpout")))
         yield from MAJOR_FAULTS.of(paging.get("pgmajfault"))
         yield from OOM_KILLS.of(paging.get("oom_kill"))
+
+    def _details(self) -> Iterator[Metric]:
+        found = linux.parse_meminfo(read(self._meminfo))
+        for name, family in _DETAILS.items():
+            yield from family.of(found.get(name))
 
     def _bytes(self, pages: int | None) -> int | None:
         return None if pages is None else pages * self._page_bytes

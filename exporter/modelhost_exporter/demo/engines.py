@@ -24,6 +24,7 @@ _RUSH, _GROWTH = 1.3, 0.3  # overload: multiple of the capacity until a queue fo
 _PACE_SHARE = 0.02
 _DRAFT_TOKENS, _DRAFT_KEPT = 3, 0.7
 _PREEMPTED = 0.02
+_PATIENCE_SECONDS = 120.0  # after which clients of a stuck engine give up
 _CUT_OFF: tuple[Outcome, str] = ("stream_error", "200")
 _NO_ANSWER: tuple[Outcome, str] = ("upstream_unreachable", "502")
 _SECONDS = (0.001, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
@@ -113,6 +114,8 @@ class SimulatedEngine:
         self.models = tuple(model for model in models if model.server == spec.name)
         self.slowness = 1.0
         """Factor by which everything is slower than on healthy GPUs."""
+        self.stuck = False
+        """Whether it accepts requests, but does not process them."""
         self._rng = rng
         self.start(started)
 
@@ -166,6 +169,8 @@ class SimulatedEngine:
             seconds = min(until, loaded.ready) - max(since, start)
             if seconds > 0 and loaded.model.load_seconds:
                 self.work.loading_bytes += loaded.model.bytes * seconds / loaded.model.load_seconds
+        if self.stuck:
+            self._postpone(since, until)
         over = []
         for request in self.requests:
             self._progress(request, until)
@@ -179,6 +184,21 @@ class SimulatedEngine:
         if self.spec.loads_on_request:
             self._expire(until)
         return sorted(over, key=lambda request: request.ended)
+
+    def _postpone(self, since: float, until: float) -> None:
+        """Delay everything that requests have not done yet, and end those whose clients give up."""
+        seconds = until - since
+        for request in self.requests:
+            request.started += seconds if request.started > since else 0.0
+            if request.first > since:
+                request.first += seconds
+            else:
+                request.stalled += seconds
+            request.ended += seconds
+            if until - request.arrived > _PATIENCE_SECONDS:
+                request.ended, request.outcome, request.output_tokens = until, "client_disconnect", request.produced
+        self._slots = heapq.nlargest(self.spec.capacity, (one.ended for one in self.requests if one.ended > until))
+        heapq.heapify(self._slots)
 
     def running(self, at: float) -> int:
         """Return the number of running requests."""
@@ -241,7 +261,7 @@ class SimulatedEngine:
             self.work.prefilled += request.input_tokens - request.cached
         done = request.output_tokens
         if until < request.ended and request.token_seconds:
-            done = min(done, 1 + int((until - request.first) / request.token_seconds))
+            done = min(done, 1 + int((until - request.first - request.stalled) / request.token_seconds))
         step = done - request.produced
         request.produced = done
         self.tally.generated += step

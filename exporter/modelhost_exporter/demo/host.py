@@ -19,7 +19,7 @@ from modelhost_exporter.config.servers import ProxyOptions, Server
 from modelhost_exporter.demo.catalogue import USUAL_MODELS
 from modelhost_exporter.demo.clock import SimulatedClock
 from modelhost_exporter.demo.driver import SimulatedDriver
-from modelhost_exporter.demo.incidents import HOURLY
+from modelhost_exporter.demo.incidents import USUAL
 from modelhost_exporter.demo.kernel import KernelFiles
 from modelhost_exporter.demo.polls import Polls, SimulatedClient, gpu_uses
 from modelhost_exporter.demo.proxied import Proxied
@@ -71,7 +71,7 @@ class DemoHost:
         load: Callable[[], Config] = lambda: configuration.load(None, {}),
         seed: int = 1,
         models: int = USUAL_MODELS,
-        schedule: IncidentSchedule = HOURLY,
+        schedule: IncidentSchedule = USUAL,
         live: bool = False,
     ) -> None:
         self._live = live

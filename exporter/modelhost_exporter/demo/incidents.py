@@ -1,4 +1,4 @@
-"""Incidents and their schedule: one that repeats every hour, or a test's own."""
+"""Incidents and their schedule: the demo's own, which repeats, or a test's."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ Kind = Literal[
     "cpu_busy",
     "disk_busy",
     "disk_filling",
+    "disk_readonly",
     "files_filling",
     "gpu_contained_error",
     "gpu_hot",
@@ -28,15 +29,17 @@ Kind = Literal[
     "network_errors",
     "queue_growing",
     "replica_down",
+    "server_crash_loop",
     "server_down",
     "server_errors",
+    "server_stuck",
     "upstream_unreachable",
 ]
 
 
 @dataclass(frozen=True)
 class Incident:
-    """A fault that begins at ``start`` and lasts ``duration`` seconds.
+    """A fault that begins at ``start``, lasts ``duration`` and begins again every ``period`` seconds.
 
     ``target`` is the affected part: the index of a GPU, a model server, a collector or a device.
     """
@@ -45,23 +48,23 @@ class Incident:
     start: float
     duration: float
     target: str = ""
+    period: float = math.inf
 
 
 @dataclass(frozen=True)
 class IncidentSchedule:
-    """Incidents relative to ``origin`` (seconds since 1970), repeated every ``period`` seconds."""
+    """Incidents relative to ``origin`` (seconds since 1970)."""
 
     incidents: tuple[Incident, ...] = ()
-    period: float = math.inf
     origin: float = 0.0
 
     def at(self, time: float) -> dict[Incident, float]:
         """Return the incidents at a time, each with its progress (0 to 1)."""
-        phase = (time - self.origin) % self.period if time >= self.origin else -math.inf
+        phases = {incident: (time - self.origin - incident.start) % incident.period for incident in self.incidents}
         return {
-            incident: (phase - incident.start) / incident.duration
-            for incident in self.incidents
-            if incident.start <= phase < incident.start + incident.duration
+            incident: phase / incident.duration
+            for incident, phase in phases.items()
+            if time - self.origin >= incident.start and phase < incident.duration
         }
 
 
@@ -85,6 +88,13 @@ class Situation:
         wanted = str(target)
         return next((part for one, part in self._now.items() if one.kind == kind and one.target == wanted), None)
 
+    def elapsed(self, kind: Kind, target: object = "") -> float | None:
+        """Return the seconds since an incident began; None when there is none of this kind."""
+        wanted = str(target)
+        return next(
+            (part * one.duration for one, part in self._now.items() if one.kind == kind and one.target == wanted), None
+        )
+
     def has(self, kind: Kind, target: object = "") -> bool:
         """Return whether there is an incident of this kind now."""
         return self.progress(kind, target) is not None
@@ -93,14 +103,16 @@ class Situation:
 _MINUTE = 60.0
 
 # kind, target, first minute, minutes: each lasts as long as its alert's `for`, where that fits into an hour
-_OF_MACHINE: tuple[tuple[Kind, str, float, float], ...] = (
+_EVERY_HOUR: tuple[tuple[Kind, str, float, float], ...] = (
     ("collector_failing", "sensors", 0, 13),
     ("gpu_hot", "1", 2, 10),
     ("disk_filling", "/data", 2, 56),
     ("memory_pressure", "", 3, 20),
     ("gpu_power_capped", "0", 6, 39),
     ("disk_busy", "nvme0n1", 8, 36),
+    ("disk_readonly", "/archive", 12, 10),
     ("gpu_program_fault", "5", 19, 1),
+    ("gpu_lost", "4", 20, 7),
     ("cpu_busy", "", 25, 24),
     ("gpu_memory_errors", "3", 30, 12),
     ("network_errors", "eth1", 33, 20),
@@ -109,20 +121,28 @@ _OF_MACHINE: tuple[tuple[Kind, str, float, float], ...] = (
     ("clock_unsynchronised", "", 40, 18),
     ("files_filling", "/", 42, 12),
     ("gpu_remap_failed", "6", 44, 5),
-    ("gpu_lost", "4", 48, 7),
-)
-
-_OF_SERVERS = tuple(
-    (kind, simulated.SERVER.name, start, minutes)
-    for simulated in KINDS.values()
-    for kind, start, minutes in simulated.INCIDENTS
-)
-
-HOURLY = IncidentSchedule(
-    tuple(
-        Incident(kind, start * _MINUTE, minutes * _MINUTE, target)
-        for kind, target, start, minutes in sorted((*_OF_MACHINE, *_OF_SERVERS), key=lambda incident: incident[2])
+    *(
+        (kind, simulated.SERVER.name, start, minutes)
+        for simulated in KINDS.values()
+        for kind, start, minutes in simulated.INCIDENTS
     ),
-    period=60 * _MINUTE,
 )
-"""Every incident once an hour, by the wall clock."""
+
+# too long for every hour; each begins between others of the same server
+_TWICE_A_DAY: tuple[tuple[Kind, str, float, float], ...] = (
+    ("server_crash_loop", "tgi", 3, 50),
+    ("server_stuck", "sglang", 43, 36.5),
+)
+
+
+def _repeated(table: tuple[tuple[Kind, str, float, float], ...], hours: float) -> tuple[Incident, ...]:
+    return tuple(
+        Incident(kind, start * _MINUTE, minutes * _MINUTE, target, hours * 60 * _MINUTE)
+        for kind, target, start, minutes in table
+    )
+
+
+USUAL = IncidentSchedule(
+    tuple(sorted((*_repeated(_EVERY_HOUR, 1), *_repeated(_TWICE_A_DAY, 12)), key=lambda incident: incident.start))
+)
+"""Most incidents once an hour, the long ones at midnight and at noon, by the wall clock (UTC)."""

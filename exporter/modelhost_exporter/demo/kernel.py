@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from modelhost_exporter.demo.hardware import hardware_files
-from modelhost_exporter.demo.machine import CPUS
+from modelhost_exporter.demo.machine import CPUS, MEMORY_BYTES, SWAP_BYTES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,6 +53,7 @@ def _files(machine: SimulatedMachine) -> dict[str, str]:
             f"pgmajfault {machine.major_faults:.0f}\npswpin {machine.pages_in:.0f}\n"
             f"pswpout {machine.pages_out:.0f}\noom_kill {machine.oom_kills}\n"
         ),
+        "proc/meminfo": _memory(machine),
         "proc/stat": f"procs_running {max(1, round(machine.busy * CPUS))}\nprocs_blocked {machine.blocked}\n",
         **{f"proc/pressure/{resource}": _pressure(machine, resource) for resource in ("cpu", "memory", "io")},
         **_network(machine),
@@ -71,6 +72,35 @@ def _files(machine: SimulatedMachine) -> dict[str, str]:
     }
 
 
+def _memory(machine: SimulatedMachine) -> str:
+    """Return meminfo; the memory of programs is mostly that of the weights of models."""
+    used = int(machine.used) // 1024
+    sizes = {
+        "Dirty": 2_000 + used // 50_000,
+        "Writeback": used // 500_000,
+        "AnonPages": used * 7 // 10,
+        "AnonHugePages": used // 2,
+        "Shmem": 900_000,
+        "Mapped": used // 6,
+        "Mlocked": 4_000_000,
+        "Unevictable": 4_100_000,
+        "Slab": 7_400_000,
+        "SReclaimable": 5_000_000,
+        "SUnreclaim": 2_400_000,
+        "KernelStack": 62_000,
+        "PageTables": used // 400,
+        "Percpu": 190_000,
+        "Committed_AS": used * 13 // 10,
+        "CommitLimit": (MEMORY_BYTES // 2 + SWAP_BYTES) // 1024,
+        "Hugepagesize": 2_048,
+        "HardwareCorrupted": 0,
+    }
+    pages = {f"HugePages_{name}": 0 for name in ("Total", "Free", "Rsvd", "Surp")}
+    return "".join(f"{name}: {size} kB\n" for name, size in sizes.items()) + "".join(
+        f"{name}: {number}\n" for name, number in pages.items()
+    )
+
+
 def _network(machine: SimulatedMachine) -> dict[str, str]:
     sent, connections = int(machine.nics["eth0"].packets_out), machine.connections
     return {
@@ -80,6 +110,12 @@ def _network(machine: SimulatedMachine) -> dict[str, str]:
             f"Udp: NoPorts InErrors RcvbufErrors SndbufErrors\nUdp: {sent // 10**6} 0 0 0\n"
         ),
         "proc/net/netstat": "TcpExt: ListenOverflows ListenDrops\nTcpExt: 0 0\n",
+        "proc/net/softnet_stat": "".join(
+            f"{sent // CPUS:08x} 00000000 {sent // CPUS // 10**7:08x}" + 9 * " 00000000" + f" {cpu:08x}\n"
+            for cpu in range(CPUS)
+        ),
+        "sys/class/net/bond0/bonding/slaves": "eth0 eth1\n",
+        **{f"sys/class/net/{name}/bonding_slave/mii_status": "up\n" for name in ("eth0", "eth1")},
         "proc/net/sockstat": (
             f"sockets: used {400 + connections}\n"
             f"TCP: inuse {40 + connections} orphan 0 tw {machine.time_wait} alloc {60 + connections} mem 9\n"

@@ -101,6 +101,7 @@ class SimulatedMount:
     used: float
     files_used: float = 0.02
     """Share of its inodes that is in use."""
+    readonly: bool = False
 
 
 class SimulatedMachine:
@@ -131,6 +132,7 @@ class SimulatedMachine:
         self.mounts = (
             SimulatedMount("/dev/nvme0n1p2", "/", "ext4", 878 * GIB, 221.0 * GIB),
             SimulatedMount("/dev/nvme1n1", "/data", "xfs", 6_990 * GIB, 3_900.0 * GIB),
+            SimulatedMount("/dev/md0", "/archive", "ext4", 1_650 * GIB, 610.0 * GIB),
         )
         self._data_before_filling = 0.0
         self.connections, self.time_wait = 40, 12
@@ -139,6 +141,7 @@ class SimulatedMachine:
         self.throttled_seconds = 0.4
         self.offset, self.clock_error, self.synchronized = 0.0002, 0.03, True
         self.fabric_bytes = 4e14
+        self.cpu_joules = 1e5
         self.inlet = 24.0
         self.fans = 6_200.0
 
@@ -152,7 +155,7 @@ class SimulatedMachine:
         self.pressure = dict.fromkeys(self.pressure, 0.0)
         self.disks = {name: SimulatedDisk() for name in self.disks}
         self.nics = {name: SimulatedInterface() for name in self.nics}
-        self.fabric_bytes = 0.0
+        self.fabric_bytes = self.cpu_joules = 0.0
 
     def go_to(self, at: float, load: SimulatedLoad, situation: Situation) -> None:
         """Advance to a time; ``load`` is the model servers' load in between."""
@@ -193,6 +196,7 @@ class SimulatedMachine:
         for index, minutes in enumerate((1, 5, 15)):
             self.loads[index] += (runnable - self.loads[index]) * (1 - math.exp(-seconds / 60 / minutes))
         self.blocked = round(CPUS * waiting)
+        self.cpu_joules += (240 + 460 * self.busy) * seconds
         self.switches += seconds * (60_000 + 8 * load.tokens)
         self.interrupts += seconds * (42_000 + 5 * load.tokens)
         self._press("cpu", seconds, 0.6 if situation.has("cpu_busy") else 0.01 * self.busy, 0.0)
@@ -233,6 +237,7 @@ class SimulatedMachine:
             self._data_before_filling = self._data_before_filling or disk.used
             room = 0.985 * disk.size - self._data_before_filling
             disk.used = self._data_before_filling + room * min(1.0, 2.8 * filling)
+        self.mounts[2].readonly = situation.has("disk_readonly", "/archive")
         root_disk = self.mounts[0]
         root_disk.used += 3_000 * seconds
         files = situation.progress("files_filling", "/")

@@ -118,7 +118,12 @@ class SimulatedSystem:
         """Return the mounts."""
         del all
         return [
-            SimpleNamespace(device=mount.device, mountpoint=mount.mountpoint, fstype=mount.fstype, opts="rw,relatime")
+            SimpleNamespace(
+                device=mount.device,
+                mountpoint=mount.mountpoint,
+                fstype=mount.fstype,
+                opts="ro,relatime" if mount.readonly else "rw,relatime",
+            )
             for mount in self._machine.mounts
         ]
 

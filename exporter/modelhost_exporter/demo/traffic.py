@@ -53,6 +53,8 @@ class SimulatedRequest:
     """Time of its first token."""
     ended: float = 0.0
     token_seconds: float = 0.0
+    stalled: float = 0.0
+    """Seconds for which the engine was stuck after the first token."""
     produced: int = 0
     """Output tokens so far."""
     over: bool = False

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from modelhost_exporter.demo.traffic import SimulatedRequest
 
 _REFUSED_SECONDS = {"client_error": 0.012, "server_error": 0.03, "upstream_unreachable": 0.004, "timeout": 120.0}
+_STARTING_SECONDS, _CRASH_SECONDS = 480.0, 120.0  # a crash loop: a start of eight minutes, and two until it ends
 
 
 class RequestListener(Protocol):
@@ -116,6 +117,8 @@ class SimulatedWorld:
         engine = self.routers[server].route(request, lambda engine: engine.up and not cut_off)
         if engine is None:
             request.outcome, request.code = "upstream_unreachable", "502"
+        if engine is not None and engine.stuck:
+            request.outcome, request.code = "ok", "200"  # it does not even refuse
         seconds = _REFUSED_SECONDS.get(request.outcome)
         if engine is not None and seconds is None:
             engine.accept(request)
@@ -139,15 +142,21 @@ class SimulatedWorld:
                 engine.start(at)
             if self.situation.has("models_evicted", name):
                 engine.evict()
+            engine.stuck = self.situation.has("server_stuck", name)
         return over
 
     def _is_down(self, engine: SimulatedEngine) -> bool:
         spec = engine.spec
         return (
             self.situation.has("server_down", spec.name)
+            or self._is_restarting(spec.name)
             or (spec.is_replica and self.situation.has("replica_down", spec.name))
             or any(not self.cards[index].on_bus for index in spec.gpus)
         )
+
+    def _is_restarting(self, server: str) -> bool:
+        elapsed = self.situation.elapsed("server_crash_loop", server)
+        return elapsed is not None and elapsed % (_STARTING_SECONDS + _CRASH_SECONDS) < _STARTING_SECONDS
 
     def _notify(
         self,
@@ -160,7 +169,9 @@ class SimulatedWorld:
         events = [(request.arrived, 0, next(self._order), request) for request in arrivals]
         while self._first_tokens and self._first_tokens[0][0] <= until:
             first, order, request = heapq.heappop(self._first_tokens)
-            if first <= request.ended:  # otherwise it was cut off before
+            if first < request.first:  # a stuck engine postponed it
+                heapq.heappush(self._first_tokens, (request.first, order, request))
+            elif first <= request.ended:  # otherwise it was cut off before
                 events.append((first, 1, order, request))
         events += [(request.ended, 2, next(self._order), request) for request in over]
         handlers = (listener.arrived, listener.streams, listener.ended)

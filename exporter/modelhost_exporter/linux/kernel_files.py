@@ -5,6 +5,7 @@ What cannot be parsed is skipped and logged once, so that one odd line, number o
 
 from __future__ import annotations
 
+import string
 from typing import TYPE_CHECKING, TypeVar
 
 from modelhost_exporter.collector import Unavailable, log_once
@@ -19,6 +20,8 @@ PAGE_BYTES = 4096
 """The maximum size of a file in sysfs (Linux Documentation/filesystems/sysfs.rst)."""
 
 _MAX_DIGITS = 20  # of 2⁶⁴
+_HEXADECIMAL_DIGITS = frozenset(string.hexdigits)
+_MAX_HEXADECIMAL_DIGITS = 16
 _MAX_NUMBERS = 1 << 16
 _LOGGED_CHARACTERS = 120
 
@@ -73,6 +76,13 @@ def count(text: str) -> int:
     if number < 0:
         raise ValueError(f"negative: {text}")
     return number
+
+
+def hexadecimal(text: str) -> int:
+    """Parse hexadecimal ASCII digits without sign or prefix; ValueError for anything else."""
+    if not (0 < len(text) <= _MAX_HEXADECIMAL_DIGITS and _HEXADECIMAL_DIGITS.issuperset(text)):
+        raise ValueError(f"not hexadecimal: {text[:_LOGGED_CHARACTERS]!r}")
+    return int(text, 16)
 
 
 def count_if_possible(path: Path, end: str = " ") -> int | None:

@@ -64,7 +64,7 @@ class Memory:
 
 
 def parse_meminfo(text: str) -> dict[str, int]:
-    """Return bytes by name from /proc/meminfo."""
+    """Return bytes, and numbers of huge pages, by name from /proc/meminfo."""
     return dict(each_line(text, _parse_line, "meminfo"))
 
 
@@ -82,7 +82,8 @@ def parse_arcstats(text: str) -> int:
 
 def _parse_line(line: str) -> tuple[str, int]:
     name, _, rest = line.partition(":")
-    return name, count(rest.split()[0]) * _KIBIBYTE
+    number, *unit = rest.split()
+    return name, count(number) * (_KIBIBYTE if unit else 1)
 
 
 def _sum(first: int | None, second: int | None) -> int | None:

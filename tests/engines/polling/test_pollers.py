@@ -246,12 +246,22 @@ def test_a_server_is_polled_again_and_again(pollers: Pollers, server: StandIn) -
 
 
 @pytest.mark.parametrize(
-    ("failures", "chance", "seconds"),
-    [(0, 0.5, 10), (0, 0.0, 9), (0, 1.0, 11), (1, 0.5, 10), (2, 0.5, 20), (3, 0.5, 40), (5, 0.5, 160), (99, 0.5, 160)],
+    ("interval", "failures", "chance", "seconds"),
+    [
+        (10, 0, 0.5, 10),
+        (10, 0, 0.0, 9),
+        (10, 0, 1.0, 11),
+        (10, 1, 0.5, 10),
+        (10, 2, 0.5, 20),
+        (10, 3, 0.5, 40),
+        (10, 4, 0.5, 60),
+        (10, 5000, 0.5, 60),
+        (300, 2, 0.5, 300),
+    ],
 )
-def test_pauses_are_jittered_and_back_off(failures: int, chance: float, seconds: float) -> None:
-    """An interval varies by a tenth at random, and doubles with each further failure, up to 16 times."""
-    assert pause(10, failures, chance) == pytest.approx(seconds)
+def test_pauses_are_jittered_and_back_off(interval: float, failures: int, chance: float, seconds: float) -> None:
+    """An interval varies by a tenth at random, and doubles with each further failure, up to a minute."""
+    assert pause(interval, failures, chance) == pytest.approx(seconds)
 
 
 def test_a_schedule_ends_with_its_close() -> None:

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from modelhost_exporter.requests.observation import RequestObservation
 
 _JITTER = 0.1
-_MAX_BACK_OFF = 16
+_MAX_BACK_OFF_SECONDS = 60.0
+_MAX_DOUBLINGS = 8
 
 
 class Pollers:
@@ -335,6 +336,6 @@ def run_schedule(  # noqa: PLR0913 - what, when, until when, and how it is calle
 
 
 def pause(interval_seconds: float, failures: int, chance: float) -> float:
-    """Return how long to wait: an interval a tenth longer or shorter; doubled with each failure in a row, up to 16."""
-    factor = min(_MAX_BACK_OFF, 2 ** max(0, failures - 1)) if failures else 1
-    return interval_seconds * factor * (1 + _JITTER * (2 * chance - 1))
+    """Return the seconds to wait: an interval, doubled with each further failure up to a minute, with jitter."""
+    doubled = interval_seconds * 2.0 ** min(max(0, failures - 1), _MAX_DOUBLINGS)
+    return min(doubled, max(interval_seconds, _MAX_BACK_OFF_SECONDS)) * (1 + _JITTER * (2 * chance - 1))
