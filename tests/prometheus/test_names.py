@@ -36,6 +36,7 @@ WORDS = {
     ),
     *(
         "abs",
+        "count",
         "rate",
         "increase",
         "changes",

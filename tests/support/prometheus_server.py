@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tests.support.programs import Program, fetch, free_port, installed, running, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 
@@ -42,8 +42,18 @@ class Prometheus:
 
 
 @contextlib.contextmanager
-def running_prometheus(target: str, folder: Path, rules: Path | None = None, **options: object) -> Iterator[Prometheus]:
+def running_prometheus(
+    target: str,
+    folder: Path,
+    rules: Path | None = None,
+    *,
+    binary: str | None = None,
+    flags: Sequence[str] = (),
+    **options: object,
+) -> Iterator[Prometheus]:
     """Start a Prometheus that scrapes HOST:PORT; skips the test (in CI: fails it) where none is installed.
+
+    ``binary`` is another than the installed one, ``flags`` are further ones of its command line.
 
     With a file of rules it evaluates them every 200 ms too, less those groups that have an interval of their own.
     ``options`` are further ones of the scrape.
@@ -59,7 +69,8 @@ def running_prometheus(target: str, folder: Path, rules: Path | None = None, **o
     port = free_port()
     program = Program(
         [
-            installed("prometheus"),
+            binary or installed("prometheus"),
+            *flags,
             f"--config.file={config}",
             f"--storage.tsdb.path={folder / 'data'}",
             f"--web.listen-address=127.0.0.1:{port}",

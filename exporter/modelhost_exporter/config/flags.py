@@ -78,6 +78,12 @@ def _flags() -> list[Flag]:
             "Maximum number of parallel scrapes; further ones get a 503. Default 40.",
             {"type": int, "metavar": "N"},
         ),
+        Flag(
+            "--web.created-lines",
+            "web.created_lines",
+            "Expose when the series of requests began (_created), to scrapers that ask for OpenMetrics. Default off.",
+            _SWITCH,
+        ),
         *_web_limits(),
         Flag(
             "--web.enable-lifecycle",

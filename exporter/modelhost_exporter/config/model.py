@@ -41,6 +41,8 @@ class Web:
     listen_addresses: tuple[Address, ...] = (Address("127.0.0.1", 8585),)
     telemetry_path: str = "/metrics"
     max_requests: int = 40
+    created_lines: bool = False
+    """Whether OpenMetrics pages have the creation times of counters and histograms of requests."""
     enable_lifecycle: bool = False
     grafana_url: PageUrl | None = None
     allowed_hosts: tuple[AllowedHost, ...] = ()

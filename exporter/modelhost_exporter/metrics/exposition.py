@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -36,6 +36,24 @@ class PrerenderedMetric(Metric):
     lines: bytes = b""
 
 
+class DatedMetric(Metric):
+    """A family of series whose creation times are known."""
+
+    def __init__(self, name: str, documentation: str, typ: str) -> None:
+        super().__init__(name, documentation, typ)
+        self.created: list[tuple[int, Sample]] = []
+        """``_created`` samples in order, each with the number of samples that precede it."""
+
+    def dated(self) -> list[Sample]:
+        """Return all samples, each series followed by its creation time."""
+        found: list[Sample] = []
+        written = 0
+        for index, created in self.created:
+            found += (*self.samples[written:index], created)
+            written = index
+        return found + self.samples[written:]
+
+
 @dataclass(frozen=True)
 class Format:
     """An exposition format: its content type, the media type and version that select it, and how it is rendered."""
@@ -45,10 +63,12 @@ class Format:
     version: str
     generate: Callable[[_Families], bytes]
     end: bytes
+    has_created: bool = False
+    """Whether creation times are rendered, where they are known."""
 
     def render(self, families: Sequence[Metric]) -> bytes:
         """Return the families as a part of a page; raises for a value or name that cannot be rendered."""
-        return b"".join([self._head(family) + _lines_of(family) for family in families])
+        return b"".join([self._head(family) + self._lines(family) for family in families])
 
     def page(self, parts: Iterable[bytes]) -> bytes:
         """Join parts to a page."""
@@ -59,21 +79,24 @@ class Format:
         empty = Metric(family.name, family.documentation, family.type, family.unit)
         return self.generate(_Families([empty])).removesuffix(self.end)
 
+    def _lines(self, family: Metric) -> bytes:
+        if isinstance(family, PrerenderedMetric):
+            return family.lines
+        if self.has_created and isinstance(family, DatedMetric):
+            return write(family.dated())
+        return write(family.samples)
+
 
 def write(samples: Iterable[Sample]) -> bytes:
     """Return the lines of samples."""
     return "".join(map(_line, samples)).encode()
 
 
-def _lines_of(family: Metric) -> bytes:
-    return family.lines if isinstance(family, PrerenderedMetric) else write(family.samples)
-
-
 def _line(sample: Sample) -> str:
     """Return the line of a sample, which is the same in both formats.
 
-    This takes a fifth of the time of prometheus_client's generators. Timestamps, exemplars and creation times are not
-    supported: no family has them.
+    This takes a fifth of the time of prometheus_client's generators. Timestamps and exemplars are not supported: no
+    family has them.
     """
     labels = ",".join([_label(*label) for label in sorted(sample.labels.items())])
     return (
@@ -102,6 +125,7 @@ OPENMETRICS = Format(
     generate=openmetrics_format.generate_latest,
     end=b"# EOF\n",
 )
+OPENMETRICS_WITH_CREATED = replace(OPENMETRICS, has_created=True)
 
 
 class _Range(NamedTuple):
@@ -112,17 +136,18 @@ class _Range(NamedTuple):
     quality: float
 
 
-def negotiate(accept: str) -> Format:
+def negotiate(accept: str, *, created: bool = False) -> Format:
     """Return the format with the highest q-value in an Accept header, the most specific range deciding each.
 
     OpenMetrics when its quality is higher than that of text, or equal and named explicitly; text in all other cases.
+    ``created``: whether OpenMetrics is to have creation times.
     Source: RFC 9110, section 12.5.1.
     """
     ranges = _parse(accept)
     text, _ = _quality(TEXT, ranges)
     openmetrics, named = _quality(OPENMETRICS, ranges)
     if openmetrics > text or (named and openmetrics == text > 0):
-        return OPENMETRICS
+        return OPENMETRICS_WITH_CREATED if created else OPENMETRICS
     return TEXT
 
 

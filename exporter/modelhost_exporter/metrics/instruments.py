@@ -5,6 +5,7 @@ Those of prometheus_client take several times as long, which is measurable in a 
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
 from functools import cache, partial
 from itertools import accumulate
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
+
+from modelhost_exporter.metrics.exposition import DatedMetric
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,10 +28,12 @@ if TYPE_CHECKING:
 class Counter:
     """A number that only increases."""
 
-    __slots__ = ("_value",)
+    __slots__ = ("_value", "created")
 
     def __init__(self) -> None:
         self._value = 0.0
+        self.created = time.time()
+        """When it was 0, in seconds since 1970."""
 
     @property
     def value(self) -> float:
@@ -61,12 +66,14 @@ class Gauge(Counter):
 class Histogram:
     """Counts of values by upper bound, and their sum."""
 
-    __slots__ = ("_bounds", "_counts", "_sum")
+    __slots__ = ("_bounds", "_counts", "_sum", "created")
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self._bounds = (*bounds, float("inf"))
         self._counts = [0] * len(self._bounds)
         self._sum = 0.0
+        self.created = time.time()
+        """When it was empty, in seconds since 1970."""
 
     def observe(self, value: float) -> None:
         """Count a value."""
@@ -92,6 +99,8 @@ def _formatted(bounds: Sequence[float]) -> list[str]:
 
 
 class _Child(Protocol):
+    created: float
+
     def samples(self, name: str, labels: dict[str, str]) -> Iterator[Sample]: ...
 
 
@@ -159,14 +168,25 @@ class Instrument(Generic[C]):
     def collect(self) -> Iterator[Metric]:
         """Yield the family with its current samples."""
         family = self._family
-        metric = family.empty()
+        metric = DatedMetric(family.base_name, family.help, family.type)
         children = self._children.copy()
+        for values, child in children.items():
+            self._add(metric, values, child)
         for values in self._expected():
             if values not in children:
-                children[values] = self._make()
-        for values, child in children.items():
-            metric.samples += child.samples(family.name, dict(zip(family.labels, values, strict=True)))
+                metric.samples += self._make().samples(family.name, self._labels(values))
         yield metric
+
+    def _add(self, metric: DatedMetric, values: tuple[str, ...], child: C) -> None:
+        labels = self._labels(values)
+        before = len(metric.samples)
+        metric.samples += child.samples(self._family.name, labels)
+        if self._family.type != "gauge" and len(metric.samples) > before:
+            created = Sample(f"{self._family.base_name}_created", labels, child.created)
+            metric.created.append((len(metric.samples), created))
+
+    def _labels(self, values: tuple[str, ...]) -> dict[str, str]:
+        return dict(zip(self._family.labels, values, strict=True))
 
 
 class BoundChildren(dict[str | tuple[str, ...], C]):

@@ -68,7 +68,8 @@ class _Pages:
         """Serve the selected collectors in the format that the client accepts."""
         scrape = self._service.scrape
         only = chosen_collectors(request.query, scrape.names)
-        format_ = negotiate(_joined(request.headers, "Accept"))
+        created = self._service.config.web.created_lines
+        format_ = negotiate(_joined(request.headers, "Accept"), created=created)
         zipped = accepts_gzip(_joined(request.headers, "Accept-Encoding"))
         timeout = scrape_timeout(request.headers.get("X-Prometheus-Scrape-Timeout-Seconds"))
         for _ in range(_TURNS):
