@@ -57,7 +57,7 @@ def more() -> tuple[s.Builder, ...]:
 
 
 def links() -> tuple[s.Builder, ...]:
-    """Draw the state of the PCIe links."""
+    """Draw the state of the links: PCIe and NVLink."""
     width, generation = (
         q.ratio(
             q.highest(q.select(f"modelhost_gpu_pcie_link_{what}", CHOSEN), *KEYS),
@@ -81,6 +81,13 @@ def links() -> tuple[s.Builder, ...]:
             Query(q.total(q.rate("modelhost_gpu_pcie_replays_total", CHOSEN), *KEYS), LEGEND),
             unit=s.PACKETS,
             empty=NOT_MEASURED,
+        ),
+        graph(
+            "NVLinks",
+            "Number of links that are up. Good: constant; a GPU with fewer than its neighbours has lost some.",
+            Query(q.total(q.select("modelhost_gpu_nvlink_up", CHOSEN), *KEYS), LEGEND),
+            unit=s.COUNT,
+            empty="No NVLinks",
         ),
     )
 

@@ -149,6 +149,7 @@ H100: Lines = {
     "field.91.0": "u:18",
     **{f"field.138.{link}": 1000 + link for link in range(18)},
     **{f"field.139.{link}": 2000 + link for link in range(18)},
+    **{f"field.165.{link}": "u:1" for link in range(18)},
     "SupportedClocksEventReasons": 0x1FF,
     "CurrentClocksEventReasons": 0x4,
     "field.74.0": 1_500_000_000,

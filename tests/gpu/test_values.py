@@ -69,6 +69,7 @@ def test_every_value_of_a_full_card(driver: Driver, make_gpu: MakeGpu, clock: Cl
         "process_memory_bytes": {"program 4100000001": 50 * GIB},
         "nvlink_transmit_bytes_total": {str(link): (1000 + link) * 1024 for link in range(18)},
         "nvlink_receive_bytes_total": {str(link): (2000 + link) * 1024 for link in range(18)},
+        "nvlink_up": {str(link): 1 for link in range(18)},
     }
     assert {name: of_first(read, name) for name in several} == {
         name: {(label,): pytest.approx(value) for label, value in values.items()} for name, values in several.items()
@@ -215,6 +216,14 @@ def test_newer_nvlinks_count_bytes(driver: Driver, make_gpu: MakeGpu) -> None:
     read = collected(make_gpu())
     assert of_first(read, "nvlink_transmit_bytes_total") == {("0",): 500, ("1",): 2048}
     assert of_first(read, "nvlink_receive_bytes_total") == {("0",): 600}
+
+
+def test_nvlinks_are_up_or_down(driver: Driver, make_gpu: MakeGpu) -> None:
+    """A link that saves power is up; where the driver has no field for the state, the function reports it."""
+    card = {key: value for key, value in H100.items() if not key.startswith("field.165")}
+    states: Lines = {"field.91.0": "u:4", "field.165.0": "u:0", "field.165.1": "u:2", "NvLinkState.2": 1}
+    plug_in(driver, 1, card | states, NAME)
+    assert of_first(collected(make_gpu()), "nvlink_up") == {("0",): 0, ("1",): 1, ("2",): 1}
 
 
 def test_the_declared_families_are_those_that_a_card_with_everything_has(

@@ -129,6 +129,7 @@ _FIELDS: dict[int, Callable[[SimulatedCard, int], float]] = {
     143: lambda card, _link: card.remapped,
     144: lambda card, _link: card.remap_pending,
     145: lambda card, _link: card.remap_failed,
+    165: lambda _card, _link: 1,
     230: lambda card, _link: card.remap_pending,
     269: lambda _card, _link: 0,
     270: lambda card, _link: card.throttled[HW_THERMAL] * 1e9,

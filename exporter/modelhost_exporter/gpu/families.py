@@ -200,6 +200,12 @@ PCIE_REPLAYS = _counter(
 )
 NVLINK_RECEIVED = _counter("nvlink_receive_bytes", "Bytes of data received over each NVLink.", "link")
 NVLINK_TRANSMITTED = _counter("nvlink_transmit_bytes", "Bytes of data sent over each NVLink.", "link")
+NVLINK_UP = _gauge(
+    "nvlink_up",
+    "1 while the NVLink is up (saving power included), else 0.",
+    "link",
+    note="0 for ever where nothing is connected.",
+)
 
 ECC_ENABLED = _gauge("ecc_enabled", "1 while error correction (ECC) of memory is enabled, else 0.")
 ECC_ERRORS = _counter(

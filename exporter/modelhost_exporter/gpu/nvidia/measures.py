@@ -24,6 +24,8 @@ class Measure:
     maximum: float | None = None
     labels: tuple[str, ...] = ()
     minimum: float = 0.0
+    is_flag: bool = False
+    """Whether the value is 1 for every raw value but 0."""
 
     def read(self, query: DeviceQuery) -> Value | None:
         """Query the value; None when the device has none, or one that is out of bounds."""
@@ -33,7 +35,7 @@ class Measure:
         """Return a raw value in base units; None for a blank one, or one that is out of bounds."""
         if raw is None or is_blank(raw):
             return None
-        number = raw * self.unit
+        number = float(raw != 0) if self.is_flag else raw * self.unit
         if number < self.minimum or (self.maximum is not None and number > self.maximum):
             return None
         return Value(self.family, self.labels, number)

@@ -1,4 +1,4 @@
-"""The traffic of an NVIDIA GPU's NVLinks."""
+"""The traffic and the state of an NVIDIA GPU's NVLinks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from modelhost_exporter.gpu import families
 from modelhost_exporter.gpu.nvidia.measures import Measure
-from modelhost_exporter.gpu.nvidia.query import NvmlField
+from modelhost_exporter.gpu.nvidia.query import NvmlCall, NvmlField
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,16 +27,26 @@ def link_measures(query: DeviceQuery) -> tuple[Measure, ...] | None:
     count = query.first((_LINK_COUNT,))
     if count is None:
         return None
+    links = range(int(count) if count <= _MAX_LINKS else 0)
     directions = ((families.NVLINK_TRANSMITTED, 138, 202), (families.NVLINK_RECEIVED, 139, 204))
-    return tuple(
+    traffic = (
         measure
-        for link in range(int(count) if count <= _MAX_LINKS else 0)
+        for link in links
         for family, data, everything in directions
-        for measure in _link(query, family, str(link), NvmlField(data, link), NvmlField(everything, link))
+        for measure in _traffic(query, family, str(link), NvmlField(data, link), NvmlField(everything, link))
     )
+    return *traffic, *map(_state, links)
 
 
-def _link(query: DeviceQuery, family: Family, link: str, data: NvmlField, everything: NvmlField) -> Iterator[Measure]:
+def _state(link: int) -> Measure:
+    """Return the state of a link: 0 down, 1 up, 2 up and saving power."""
+    sources = (NvmlField(165, link), NvmlCall("nvmlDeviceGetNvLinkState", (link,)))
+    return Measure(families.NVLINK_UP, sources, labels=(str(link),), is_flag=True)
+
+
+def _traffic(
+    query: DeviceQuery, family: Family, link: str, data: NvmlField, everything: NvmlField
+) -> Iterator[Measure]:
     """Yield the one of the two counters that this link supports; they differ in unit."""
     for field, unit in ((data, _KIBI), (everything, 1.0)):
         query.first((field,))
