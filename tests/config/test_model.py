@@ -142,7 +142,7 @@ def test_collectors_are_chosen_by_name(overrides: dict[str, object], expected: s
             "web: telemetry_path 'metrics' must be a path such as /metrics, not / and not below /-/, /api/, /static/",
         ),
         ("log: {level: loud}", "log.level: must be one of debug, info, warning, error, not 'loud'"),
-        ("collectors: {gpus: {}}", "collectors: unknown key 'gpus'; known: cgroup, clock"),
+        ("collectors: {gpus: {}}", "collectors: unknown key 'gpus'; known: bonding, cgroup"),
         ("collectors: {cpu: {enabeld: true}}", "collectors.cpu: unknown key 'enabeld'; known: enabled"),
         (
             "collectors: {disk: {devices: {include: a, exclude: b}}}",
