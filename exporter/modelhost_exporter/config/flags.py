@@ -153,6 +153,12 @@ def _flags() -> list[Flag]:
             {"metavar": "PATH"},
         ),
         Flag(
+            "--collector.textfile.directory",
+            "collectors.textfile.directory",
+            "Folder with files *.prom of metrics that other programs write, as for node_exporter. Default none.",
+            {"metavar": "DIR"},
+        ),
+        Flag(
             "--collector.disable-defaults",
             "collectors.disable_defaults",
             "Run only the collectors that are enabled by name. Default off.",
