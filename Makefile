@@ -21,9 +21,9 @@ stack: .venv/run.stamp ## exporter, Prometheus and Grafana without Docker (make 
 test: .venv/dev.stamp test-programs ## run the tests (some of them: make test ARGS="-k scrape")
 	@$(BIN)/pytest $(PARALLEL) $(ARGS)
 
-test-rules: .venv/dev.stamp ## run the tests of the rules in promtool 2 and 3; builds the last with Go
+test-rules: .venv/dev.stamp ## run the tests of the rules in promtool 2 and 3 and vmalert-tool; builds the last two with Go
 	@.ci/need promtool prometheus
-	@.ci/need-go promtool >/dev/null
+	@.ci/need-go promtool vmalert-tool >/dev/null
 	$(BIN)/pytest $(PARALLEL) tests/prometheus/test_rule_tests.py $(ARGS)
 
 check: .venv/dev.stamp test-programs ## format, lint, types, retired names, generated files, tests with coverage, promtool

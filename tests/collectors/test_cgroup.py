@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +19,7 @@ from tests.support.readings import readings, readings_or_reason
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tests.support.readings import Readings
+from tests.support.readings import Readings
 
 
 def measured(root: Path, own: str, files: Mapping[str, str], mount: str = "sys/fs/cgroup") -> Readings:
@@ -91,9 +96,9 @@ def test_a_neighbour_s_limit_does_not_count(tmp_path: Path) -> None:
 
 def test_without_any_limit_it_is_unavailable(tmp_path: Path) -> None:
     """'max' everywhere is no limit, and a root without limit files has none."""
-    with pytest.raises(Unavailable, match="no cgroup v2 limit"):
+    with pytest.raises(Unavailable, match="no limit of a control group"):
         measured(tmp_path, "0::/a\n", below("a", limits()))
-    with pytest.raises(Unavailable, match="no cgroup v2 limit"):
+    with pytest.raises(Unavailable, match="no limit of a control group"):
         measured(tmp_path / "root", "0::/\n", {})
 
 
@@ -123,13 +128,72 @@ def test_a_hybrid_system(tmp_path: Path) -> None:
     assert read == {"cgroup_memory_limit_bytes": {(): 99}, "cgroup_memory_used_bytes": {(): 9}}
 
 
-def test_v1_alone_is_unavailable(tmp_path: Path) -> None:
-    """A system with cgroup v1 alone has no v2 file system, and its processes no v2 path."""
-    write(tmp_path, {"proc/self/cgroup": "4:memory:/a\n", "sys/fs/cgroup/memory/memory.limit_in_bytes": "1\n"})
-    with pytest.raises(Unavailable, match="no cgroup v2 file system"):
+def test_version_1(tmp_path: Path) -> None:
+    """Each controller has a tree and a path of its own; time is in nanoseconds."""
+    write(tmp_path, {"proc/self/cgroup": "4:memory:/a\n3:cpu,cpuacct:/b\n1:name=systemd:/c\n"})
+    write(
+        tmp_path / "sys/fs/cgroup",
+        {
+            "memory/cgroup.procs": "",
+            "memory/a/memory.limit_in_bytes": "1024\n",
+            "memory/a/memory.usage_in_bytes": "512\n",
+            "cpu/cgroup.procs": "",
+            "cpu/b/cpu.cfs_quota_us": "150000\n",
+            "cpu/b/cpu.cfs_period_us": "100000\n",
+            "cpu/b/cpu.stat": "nr_periods 9\nthrottled_time 2500000000\n",
+        },
+    )
+    assert readings(CgroupCollector(tmp_path / "proc", tmp_path / "sys").collect()) == {
+        "cgroup_memory_limit_bytes": {(): 1024},
+        "cgroup_memory_used_bytes": {(): 512},
+        "cgroup_cpu_limit_cores": {(): 1.5},
+        "cgroup_cpu_throttled_seconds_total": {(): 2.5},
+    }
+
+
+def test_a_process_in_no_group_is_unavailable(tmp_path: Path) -> None:
+    """Without a tree that is mounted, or a path in it, there are no limits."""
+    write(tmp_path, {"proc/self/cgroup": "4:memory:/a\n"})
+    with pytest.raises(Unavailable, match="no file system of control groups"):
         list(CgroupCollector(tmp_path / "proc", tmp_path / "sys").collect())
-    with pytest.raises(Unavailable, match="not in a cgroup v2"):
-        own_path("4:memory:/a\n1:name=systemd:/a\n")
+    for tree in ("", "cpu", "name"):
+        with pytest.raises(Unavailable, match="in no control group"):
+            own_path("4:memory:/a\n1:name=systemd:/a\n", tree)
+
+
+JOIN = """
+import json, os, pathlib, sys
+from modelhost_exporter.collectors.cgroup import CgroupCollector
+for folder in sys.argv[1:]:
+    pathlib.Path(folder, "cgroup.procs").write_text(str(os.getpid()))
+families = CgroupCollector(pathlib.Path("/proc"), pathlib.Path("/sys")).collect()
+print(json.dumps({sample.name: sample.value for family in families for sample in family.samples}))
+"""
+
+
+def test_a_real_group_of_version_1() -> None:
+    """The limits of real groups, where the machine has this version and allows to make one."""
+    files = {"memory/memory.limit_in_bytes": str(2**29), "cpu/cpu.cfs_quota_us": "250000"}
+    with ExitStack() as stack:
+        folders = []
+        for name, limit in files.items():
+            tree, _, file = name.partition("/")
+            folder = Path("/sys/fs/cgroup", tree, f"modelhost-test-{os.getpid()}")
+            try:
+                folder.mkdir()
+                stack.callback(folder.rmdir)
+                (folder / file).write_text(limit)
+            except OSError as error:
+                pytest.skip(f"no control groups of version 1: {error}")
+            folders.append(str(folder))
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        command = [sys.executable, "-c", JOIN, *folders]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    read = json.loads(done.stdout)
+    assert read["modelhost_cgroup_memory_limit_bytes"] == 2**29
+    assert 0 < read["modelhost_cgroup_memory_used_bytes"] <= 2**29
+    assert read["modelhost_cgroup_cpu_limit_cores"] == 2.5
+    assert read["modelhost_cgroup_cpu_throttled_seconds_total"] >= 0
 
 
 def test_off_linux_it_is_unavailable(tmp_path: Path) -> None:
@@ -142,7 +206,7 @@ def test_this_machine() -> None:
     """On the real machine each limit is positive and at least the usage; without limits the families are absent."""
     read = readings_or_reason(create(CollectorOptions(), CollectorContext()))
     if isinstance(read, str):
-        assert "cgroup v2" in read
+        assert "control group" in read
         return
     if "cgroup_memory_limit_bytes" in read:
         assert 0 < read["cgroup_memory_used_bytes"][()] <= read["cgroup_memory_limit_bytes"][()]

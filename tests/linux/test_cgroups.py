@@ -81,6 +81,49 @@ def test_a_container_of_its_own_limits_nothing_else(tmp_path: Path) -> None:
     assert Container(tmp_path / "proc", tmp_path / "sys", 1).use() == UNLIMITED
 
 
+LIMITS_V1 = {
+    "memory/PATH/memory.limit_in_bytes": "1000\n",
+    "memory/PATH/memory.usage_in_bytes": "700\n",
+    "memory/PATH/memory.stat": "inactive_file 20\nhierarchical_memory_limit 1000\ntotal_inactive_file 250\n",
+    "memory/memory.limit_in_bytes": "9223372036854771712\n",
+    "cpu/PATH/cpu.cfs_quota_us": "150000\n",
+    "cpu/PATH/cpu.cfs_period_us": "100000\n",
+    "cpu/cpu.cfs_quota_us": "-1\n",
+    "cpu/cpu.cfs_period_us": "100000\n",
+    "cpuacct/PATH/cpuacct.usage": "2500000000\n",
+    "cpuset/PATH/cpuset.effective_cpus": "0-3,8\n",
+}
+TREES = ("memory", "cpu", "cpuacct", "cpuset")
+
+
+def use_v1(root: Path, path: str, mounted: str, **changes: str) -> ContainerUse:
+    """Return the use of a container with version 1, at a path that may not be mounted, with changed files."""
+    groups = "".join(f"{number}:{tree}:{path}\n" for number, tree in enumerate(TREES, 2)) + "0::/\n"
+    write(root, {"proc/self/cgroup": groups, "proc/1/cgroup": groups})
+    files = {name: changes.get(name.rpartition("/")[2].replace(".", "_"), text) for name, text in LIMITS_V1.items()}
+    files = {name: text for name, text in files.items() if mounted or "PATH" in name}
+    write(root / "sys/fs/cgroup", {name.replace("PATH/", mounted): text for name, text in files.items()})
+    write(root / "sys/fs/cgroup", {f"{tree}/cgroup.procs": "1\n" for tree in TREES})
+    return Container(root / "proc", root / "sys", 7).use()
+
+
+@pytest.mark.parametrize("mounted", ["docker/a/", ""])
+@pytest.mark.parametrize("unified", [None, "", "hugetlb misc\n"])
+def test_version_1(mounted: str, unified: str | None, tmp_path: Path) -> None:
+    """Older hosts have other names and units, and a tree for each controller, also beside version 2 with others."""
+    if unified is not None:
+        write(tmp_path / "sys/fs/cgroup/unified", {"cgroup.controllers": unified})
+    assert use_v1(tmp_path, "/docker/a", mounted) == USE
+
+
+def test_version_1_without_limits(tmp_path: Path) -> None:
+    """The largest number of pages is no limit of memory, and a negative quota none of CPU time."""
+    unlimited = use_v1(
+        tmp_path, "/docker/a", "docker/a/", memory_limit_in_bytes="9223372036854771712\n", cpu_cfs_quota_us="-1\n"
+    )
+    assert unlimited == ContainerUse(None, None, 5, 2.5)
+
+
 @pytest.mark.parametrize("missing", ["proc/1/cgroup", "proc/self/cgroup", "sys/fs/cgroup/cgroup.controllers"])
 def test_without_cgroups_there_are_no_limits(missing: str, tmp_path: Path) -> None:
     """A hidden process 1 and a system with cgroup v1 alone have none, and nothing fails."""

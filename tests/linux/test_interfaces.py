@@ -170,6 +170,48 @@ def test_hardware_carries_each_byte_once(
     assert subject.carriers(["lo", *interfaces], ["lo", *interfaces]) == expected
 
 
+def port(index: int, name: str, switch: str = "b8cef603") -> dict[str, str]:
+    """Return the files of a port of a switch; those that are no port return an error, here an empty file."""
+    numbers = {"ifindex": str(index), "iflink": str(index)}
+    return {**HARDWARE, **numbers, "phys_port_name": f"{name}\n", "phys_switch_id": f"{switch}\n"}
+
+
+@pytest.mark.parametrize(
+    "name", ["pf0vf0", "pf1vf12", "c1pf0vf3", "pf0sf88", "pf0", "c1pf0", "p0pf0vf1", "pf0vfr2", "7"]
+)
+def test_a_representor_is_not_counted_beside_its_card(name: str, tmp_path: Path) -> None:
+    """What a virtual function sends through the switch of its card passes the card's port too."""
+    ports = {"uplink": port(2, "p0"), "split": port(3, "p0s1"), "function": port(4, name)}
+    subject = machine(tmp_path, ports, {})
+    for _ in range(2):
+        assert subject.carriers(ports, list(ports)) == ["uplink", "split"]
+
+
+def test_a_card_without_a_switch_is_counted(tmp_path: Path) -> None:
+    """Some drivers number the ports of a card that is no switch."""
+    ports = {"eth0": port(2, "0", switch=""), "eth1": port(3, "1", switch="")}
+    assert machine(tmp_path, ports, {}).carriers(ports, list(ports)) == ["eth0", "eth1"]
+
+
+def test_an_interface_that_takes_a_name_is_another(tmp_path: Path) -> None:
+    """A representor that goes leaves its name to a card."""
+    subject = machine(tmp_path, {"eth0": port(2, "p0"), "eth1": port(3, "pf0vf0")}, {})
+    assert subject.carriers(["eth0", "eth1"], []) == ["eth0"]
+    write(tmp_path / "class/net/eth1", port(4, "p1"))
+    assert subject.carriers(["eth0", "eth1"], []) == ["eth0", "eth1"]
+
+
+def test_a_lock_that_is_held_delays_nothing(tmp_path: Path) -> None:
+    """An interface whose port cannot be read in time is counted; a FIFO stands in for a file that blocks."""
+    subject = machine(tmp_path, {"eth0": port(2, "p0"), "eth1": {**HARDWARE, "phys_switch_id": "b8"}}, {})
+    fifo = tmp_path / "class/net/eth1/phys_port_name"
+    os.mkfifo(fifo)
+    for _ in range(2):
+        assert subject.carriers(["eth0", "eth1"], []) == ["eth0", "eth1"]
+    with fifo.open("w") as file:
+        file.write("pf0vf0\n")
+
+
 def test_a_container_has_the_interfaces_that_are_there(tmp_path: Path) -> None:
     """Without hardware, selected interfaces that are neither loopback, tunnels nor above others are counted."""
     interfaces = {

@@ -1,16 +1,17 @@
-"""Programs that run the unit tests of the rules: the installed promtool, and a current one."""
+"""Programs that run the unit tests of the rules: the installed promtool, a current one, and vmalert-tool."""
 
 from __future__ import annotations
 
 import subprocess
 from typing import TYPE_CHECKING
 
+from tests.prometheus.vmalert_files import convert
 from tests.support.programs import DEADLINE_SECONDS, built, installed
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-TESTERS = ("promtool", "promtool-3")
+TESTERS = ("promtool", "promtool-3", "vmalert-tool")
 
 
 def failures(tester: str, path: Path, folder: Path) -> str:
@@ -18,8 +19,12 @@ def failures(tester: str, path: Path, folder: Path) -> str:
 
     Skips the test where the program is not installed.
     """
-    program = installed("promtool") if tester == "promtool" else built("promtool")
-    command = [program, "test", "rules", str(path)]
+    if tester == "vmalert-tool":
+        converted = folder / path.name
+        convert(path, converted)
+        command = [built("vmalert-tool"), "unittest", "--disableAlertgroupLabel", f"--files={converted}"]
+    else:
+        command = [installed("promtool") if tester == "promtool" else built("promtool"), "test", "rules", str(path)]
     result = subprocess.run(
         command, capture_output=True, text=True, check=False, timeout=20 * DEADLINE_SECONDS, env={"TMPDIR": str(folder)}
     )

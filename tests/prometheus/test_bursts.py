@@ -82,4 +82,5 @@ def test_a_burst_is_counted_once_wherever_it_falls(
     }
     path = tmp_path / "bursts.yml"
     path.write_text(yaml.safe_dump(file, width=1_000_000))
-    assert failures(tester, path, tmp_path) == ""
+    said = failures(tester, path, tmp_path)
+    assert not said, said

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
@@ -100,6 +100,16 @@ def test_every_label_that_a_rule_names_exists(expression: str) -> None:
 def test_target_labels_of_the_users_own_take_part_in_joins(expression: str) -> None:
     """No join uses on(job, instance), because two clusters may differ in another label only."""
     assert not re.search(r"\bon\s*\(", unquoted(expression))
+
+
+@pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: rule["alert"])
+def test_increases_of_long_ago_raise_no_alert(rule: dict[str, Any]) -> None:
+    """increase() starts at 0 in MetricsQL, so that a series that is new to a store may have increased before."""
+    raised, *_ = re.split(r"\bunless\b", unquoted(rule["expr"]))
+    windows = [int(minutes) for minutes in re.findall(r"increase\([^[]*\[(\d+)m\]", raised)]
+    assert raised.count("increase(") == len(windows)
+    waits = int(str(rule.get("for", "0m")).removesuffix("m").replace("h", ""))
+    assert all(window < waits for window in windows)
 
 
 @pytest.mark.parametrize("expression", EXPRESSIONS)

@@ -1,4 +1,4 @@
-"""The limits of the container (cgroup v2) that the exporter runs in."""
+"""The limits of the container (control groups) that the exporter runs in."""
 
 from __future__ import annotations
 
@@ -45,12 +45,11 @@ class CgroupCollector:
         self._cgroups = cgroups.Cgroups(procfs, sysfs)
 
     def collect(self) -> Iterator[Metric]:
-        """Yield limits and use; Unavailable where no cgroup v2 has a limit."""
-        folders = self._cgroups.own()
-        memory = cgroups.tightest(cgroups.memory_limit, folders)
-        cpu = cgroups.tightest(cgroups.cpu_limit, folders)
+        """Yield limits and use; Unavailable where no control group has a limit."""
+        memory = cgroups.tightest(cgroups.memory_limit, self._cgroups.own(cgroups.MEMORY))
+        cpu = cgroups.tightest(cgroups.cpu_limit, self._cgroups.own(cgroups.CPU))
         if memory is None and cpu is None:
-            raise Unavailable("no cgroup v2 limit applies")
+            raise Unavailable("no limit of a control group applies")
         if memory is not None:
             limit, folder = memory
             yield from parts(lambda: MEMORY_LIMIT.of(limit), lambda: MEMORY_USED.of(cgroups.memory_used(folder)))

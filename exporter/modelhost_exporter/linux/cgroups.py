@@ -1,14 +1,26 @@
-"""Limits and use of control groups (cgroup v2); source: Linux Documentation/admin-guide/cgroup-v2.rst."""
+"""Limits and use of control groups, of version 2 and, on older hosts, 1.
+
+Sources: Linux Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/. In version 1 each controller (memory, cpu …) has
+a tree of its own, other names of files, and nanoseconds. A host may have both (hybrid), each with some controllers.
+"""
 
 from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from itertools import takewhile
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from modelhost_exporter.collector import Paths, Unavailable, log_once
-from modelhost_exporter.linux.kernel_files import count, is_present, parse_counts, parse_ranges, read
+from modelhost_exporter.linux.kernel_files import (
+    count,
+    is_present,
+    parse_counts,
+    parse_ranges,
+    read,
+    read_if_possible,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -17,6 +29,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _FIRST_PROCESS = 1
+MEMORY, CPU, _CPUS = "memory", "cpu", "cpuset"
+"""Controllers."""
+_CPU_USE = "cpuacct"
+_NANOSECONDS = 1e9
+_V1_UNLIMITED = 2**62
+"""Version 1 writes the largest number of pages for no limit."""
 
 
 class CgroupLimit(NamedTuple):
@@ -33,30 +51,36 @@ class Cgroups:
         self._procfs = procfs
         self._mounts = (sysfs / "fs/cgroup", sysfs / "fs/cgroup/unified")
 
-    def own(self) -> list[Path]:
+    def own(self, controller: str) -> list[Path]:
         """Return the folders of the exporter's cgroup and of the visible ones above it."""
-        root = self._root()
-        return _with_parents(root, self._path_of("self"))
+        root, tree = self._root(controller)
+        return _with_parents(root, self._path_of("self", tree))
 
-    def of_container(self) -> list[Path]:
+    def of_container(self, controller: str) -> list[Path]:
         """Return the folders that the exporter has in common with process 1, such as those of its container.
 
         [] where process 1 is outside (a pod whose containers share their processes).
         """
-        root = self._root()
-        first, own = (self._path_of(process) for process in (str(_FIRST_PROCESS), "self"))
+        root, tree = self._root(controller)
+        first, own = (self._path_of(process, tree) for process in (str(_FIRST_PROCESS), "self"))
         pairs = zip(first.split("/"), own.split("/"), strict=False)
         common = [part for part, _ in takewhile(lambda pair: pair[0] == pair[1], pairs)]
         return [] if ".." in first.split("/") else _with_parents(root, "/".join(common))
 
-    def _path_of(self, process: str) -> str:
-        return own_path(read(self._procfs / process / "cgroup"))
+    def _path_of(self, process: str, tree: str) -> str:
+        return own_path(read(self._procfs / process / "cgroup"), tree)
 
-    def _root(self) -> Path:
-        root = next((mount for mount in self._mounts if is_present(mount / "cgroup.controllers")), None)
-        if root is None:
-            raise Unavailable("no cgroup v2 file system")
-        return root
+    def _root(self, controller: str) -> tuple[Path, str]:
+        """Return the root of the tree that has a controller, and its name in /proc/PID/cgroup: '' for version 2."""
+        whole, unified = self._mounts
+        if is_present(whole / "cgroup.controllers"):
+            return whole, ""
+        is_unified = controller in (read_if_possible(unified / "cgroup.controllers") or "").split()
+        if is_present(whole / controller / "cgroup.procs") and not is_unified:
+            return whole / controller, controller
+        if not is_present(unified / "cgroup.controllers"):
+            raise Unavailable("no file system of control groups")
+        return unified, ""
 
 
 class ContainerUse(NamedTuple):
@@ -104,13 +128,9 @@ class Container:
         """Return limits and use."""
         if self._is_alone:
             return UNLIMITED
-        try:
-            folders = self._cgroups.of_container()
-        except (OSError, ValueError, Unavailable):
-            return UNLIMITED
-        memory = tightest(memory_limit, folders)
-        cpu = tightest(cpu_limit, folders)
-        cpus = tightest(_cpus, folders)
+        memory = tightest(memory_limit, self._folders(MEMORY))
+        cpu = tightest(cpu_limit, self._folders(CPU))
+        cpus = tightest(_cpus, self._folders(_CPUS))
         least = min((limit for limit in (cpu, cpus) if limit), default=None)
         return ContainerUse(
             int(memory.value) if memory else None,
@@ -119,6 +139,12 @@ class Container:
             _if_possible(cpu_seconds, least),
             self._allowed_seconds(least.value if least else 0.0),
         )
+
+    def _folders(self, controller: str) -> list[Path]:
+        try:
+            return self._cgroups.of_container(controller)
+        except (OSError, ValueError, Unavailable):
+            return []
 
     def _allowed_seconds(self, cpus: float) -> float:
         before, self._at = self._at, self._clock()
@@ -135,12 +161,13 @@ def _with_parents(root: Path, path: str) -> list[Path]:
     return [own, *(folder for folder in own.parents if folder.is_relative_to(root))]
 
 
-def own_path(text: str) -> str:
-    """Return the cgroup v2 path in /proc/self/cgroup ('0::/path'); Unavailable on a pure v1 system."""
+def own_path(text: str, tree: str = "") -> str:
+    """Return the path of a tree in /proc/self/cgroup: '0::/path' (version 2) or '4:cpu,cpuacct:/path'."""
     for line in text.splitlines():
-        if line.startswith("0::"):
-            return line.removeprefix("0::")
-    raise Unavailable("not in a cgroup v2")
+        _, controllers, path = (*line.split(":", 2), "", "")[:3]
+        if path and tree in controllers.split(","):
+            return path
+    raise Unavailable(f"in no control group of {tree or 'version 2'}")
 
 
 def tightest(limit_of: Callable[[Path], float | None], folders: Iterable[Path]) -> CgroupLimit | None:
@@ -159,41 +186,53 @@ def tightest(limit_of: Callable[[Path], float | None], folders: Iterable[Path]) 
 
 def memory_limit(folder: Path) -> float | None:
     """Return the limit in bytes."""
-    words = _limit_file(folder / "memory.max")
-    return count(words[0]) if words else None
+    words = _limit_file(folder / "memory.max") or _limit_file(folder / "memory.limit_in_bytes")
+    limit = count(words[0]) if words else _V1_UNLIMITED
+    return limit if limit < _V1_UNLIMITED else None
 
 
 def memory_used(folder: Path) -> int:
     """Return the memory in use in bytes, cached files included."""
-    return count(read(folder / "memory.current").strip())
+    return count(_first(folder, "memory.current", "memory.usage_in_bytes"))
 
 
 def cpu_limit(folder: Path) -> float | None:
     """Return the limit of CPU time in CPUs."""
     words = _limit_file(folder / "cpu.max")
+    if not words:
+        quota, period = (_limit_file(folder / f"cpu.cfs_{what}_us") for what in ("quota", "period"))
+        words = [*quota, *period] if quota != ["-1"] else []
     return count(words[0]) / count(words[1]) if words else None
 
 
 def cpu_seconds(folder: Path) -> float | None:
     """Return the CPU time used."""
-    return _seconds(folder, "usage_usec")
+    with suppress(Unavailable):
+        if (seconds := _microseconds(folder, "usage_usec")) is not None:
+            return seconds
+    return count(read(_used_by(folder)).strip()) / _NANOSECONDS
 
 
 def throttled_seconds(folder: Path) -> float | None:
     """Return for how long the CPU limit held back tasks."""
-    return _seconds(folder, "throttled_usec")
+    if (seconds := _microseconds(folder, "throttled_usec")) is not None:
+        return seconds
+    nanoseconds = parse_counts(read(folder / "cpu.stat")).get("throttled_time")
+    return None if nanoseconds is None else nanoseconds / _NANOSECONDS
 
 
 def _cpus(folder: Path) -> float | None:
     """Return the number of CPUs on which the cgroup may run."""
     try:
-        return len(parse_ranges(read(folder / "cpuset.cpus.effective"))) or None
+        return len(parse_ranges(_first(folder, "cpuset.cpus.effective", "cpuset.effective_cpus"))) or None
     except (Unavailable, ValueError):
         return None
 
 
 def _working_set(folder: Path) -> int:
-    return max(0, memory_used(folder) - parse_counts(read(folder / "memory.stat")).get("inactive_file", 0))
+    found = parse_counts(read(folder / "memory.stat"))
+    inactive = found.get("total_inactive_file", found.get("inactive_file", 0))  # of version 1, with the groups below
+    return max(0, memory_used(folder) - inactive)
 
 
 def _if_possible(read_of: Callable[[Path], T | None], limit: CgroupLimit | None) -> T | None:
@@ -204,7 +243,21 @@ def _if_possible(read_of: Callable[[Path], T | None], limit: CgroupLimit | None)
         return None
 
 
-def _seconds(folder: Path, name: str) -> float | None:
+def _first(folder: Path, *names: str) -> str:
+    """Return the text of the first of some files that is there."""
+    for name in names[:-1]:
+        with suppress(Unavailable):
+            return read(folder / name).strip()
+    return read(folder / names[-1]).strip()
+
+
+def _used_by(folder: Path) -> Path:
+    """Return the file of the CPU time of a group of version 1, which may be in a tree of its own."""
+    tree = next((above for above in (folder, *folder.parents) if above.name in (CPU, _CPUS)), folder)
+    return tree.with_name(_CPU_USE) / folder.relative_to(tree) / "cpuacct.usage"
+
+
+def _microseconds(folder: Path, name: str) -> float | None:
     microseconds = parse_counts(read(folder / "cpu.stat")).get(name)
     return None if microseconds is None else microseconds / 1e6
 

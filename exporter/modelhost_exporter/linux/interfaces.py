@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from modelhost_exporter.linux.kernel_files import (
@@ -24,6 +25,17 @@ _NOT_CABLES = ("65534", "768", "769", "772", "776", "778", "823")
 """ARPHRD_NONE (tun, WireGuard), TUNNEL, TUNNEL6, LOOPBACK, SIT, IPGRE, IP6GRE of include/uapi/linux/if_arp.h."""
 _SLOW_SECONDS = 0.5
 _WAIT_SECONDS = 0.1
+
+
+_FUNCTION = re.compile(r"(c\d+|p\d+)?pf\d+((vf|vfr|sf)\d+)?|\d+")
+"""``phys_port_name`` of functions: devlink's names (kernel/net/devlink/port.c), and the number of older drivers."""
+
+
+class _Interface(NamedTuple):
+    """An interface, which may have the name of an earlier one."""
+
+    name: str
+    number: str | None
 
 
 class NicCounts(NamedTuple):
@@ -58,6 +70,8 @@ class Interfaces:
         self._dev = procfs / "net/dev"
         self._folder = sysfs / "class/net"
         self._speeds = ParallelReads(self._speed, _SLOW_SECONDS, wait_seconds)
+        self._ports = ParallelReads(self._is_representor, _SLOW_SECONDS, wait_seconds)
+        self._representors: dict[_Interface, bool] = {}
 
     def net_io_counters(self, *, pernic: bool, nowrap: bool) -> dict[str, NicCounts]:
         """Return the counters of every interface."""
@@ -79,7 +93,27 @@ class Interfaces:
 
         Where there is none, as in a container, those of ``selected`` that are based on no other interface.
         """
-        return [name for name in names if self._is_hardware(name)] or [name for name in selected if self._is_base(name)]
+        hardware = [name for name in names if self._is_hardware(name)]
+        return self._without_representors(hardware) or [name for name in selected if self._is_base(name)]
+
+    def _without_representors(self, names: Iterable[str]) -> list[str]:
+        """Return the interfaces without those that stand for a virtual function or a guest on a card's switch.
+
+        Their traffic passes the card's own port, where it is counted too. What an interface is does not change while it
+        exists; the kernel looks it up under the lock of all network configuration.
+        """
+        interfaces = {name: _Interface(name, read_if_possible(self._folder / name / "ifindex")) for name in names}
+        unknown = [interface for interface in interfaces.values() if interface not in self._representors]
+        known = {of: reading.value for of, reading in self._ports.measure(unknown).items() if reading.value is not None}
+        before = {of: self._representors[of] for of in interfaces.values() if of in self._representors}
+        self._representors = {**before, **known}
+        return [name for name, interface in interfaces.items() if not self._representors.get(interface)]
+
+    def _is_representor(self, interface: _Interface) -> bool:
+        """Return whether a port of a switch in a card is that of a function rather than that of a cable."""
+        folder = self._folder / interface.name
+        port = read_if_possible(folder / "phys_port_name") or ""
+        return bool(_FUNCTION.fullmatch(port)) and bool(read_if_possible(folder / "phys_switch_id"))
 
     def _is_hardware(self, name: str) -> bool:
         """Return whether an interface is a device (physical, or of a virtual machine) that counts its own traffic.
