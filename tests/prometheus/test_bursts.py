@@ -60,7 +60,7 @@ def _cases(at: str, models: int) -> Iterator[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("before", [None, 7], ids=["first", "later"])
-@pytest.mark.parametrize("interval", [15, 16, 31, 60, 61])
+@pytest.mark.parametrize("interval", [15, 16, 31, 60, 61, 150])
 @pytest.mark.parametrize("tester", TESTERS)
 def test_a_burst_is_counted_once_wherever_it_falls(
     tester: str, interval: int, before: int | None, tmp_path: Path

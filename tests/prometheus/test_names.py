@@ -10,8 +10,8 @@ import pytest
 from modelhost_exporter.requests.observation import ERRORS, Outcome
 from tests.prometheus.rules import ALERTS, RECORDED, recorded_names, samples, unquoted
 
-SCRAPES = {"up", "scrape_duration_seconds"}
-"""Series that Prometheus writes about each target."""
+SCRAPES = {"up", "scrape_duration_seconds", "process_start_time_seconds"}
+"""Series that Prometheus writes about each target, and that every exporter has."""
 
 PROMETHEUS = {
     "prometheus_config_last_reload_successful",
@@ -60,7 +60,16 @@ WORDS = {
         "clamp_max",
         "clamp_min",
     ),
-    *("avg_over_time", "min_over_time", "max_over_time", "sum_over_time", "count_over_time", "last_over_time", "time"),
+    *(
+        "avg_over_time",
+        "min_over_time",
+        "max_over_time",
+        "sum_over_time",
+        "count_over_time",
+        "last_over_time",
+        "time",
+        "timestamp",
+    ),
 }
 """Every word of PromQL that the rules use: known to Prometheus 2.42, Mimir and VictoriaMetrics alike."""
 
