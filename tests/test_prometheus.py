@@ -32,6 +32,7 @@ pytestmark = pytest.mark.usefixtures("_needs_prometheus")
 LOOPBACK = "collectors: {network: {devices: {include: lo}}}"
 # collectors that a machine may have nothing for
 OPTIONAL = {
+    "textfile",
     "bonding",
     "nvme",
     "rapl",

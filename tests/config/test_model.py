@@ -54,6 +54,7 @@ def test_the_example_names_every_key() -> None:
             ("log", configuration.Log),
             ("path", Paths),
             ("proxy", ProxySettings),
+            ("discovery", configuration.Discovery),
         )
         for field in vars(kind())
     } | {"collectors.disable_defaults", "servers"}
@@ -123,7 +124,7 @@ def test_collectors_are_chosen_by_name(overrides: dict[str, object], expected: s
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("wbe: {}", "unknown key 'wbe'; known: web, live, scrape, log, path, proxy, servers, collectors"),
+        ("wbe: {}", "unknown key 'wbe'; known: web, live, scrape, log, path, proxy, discovery, servers, collectors"),
         ("- a", "must be a mapping, not a list"),
         ("web: 5", "web: must be a mapping, not 5"),
         ("web: {listen_addresses: []}", "web: listen_addresses must not be empty"),
@@ -142,7 +143,7 @@ def test_collectors_are_chosen_by_name(overrides: dict[str, object], expected: s
             "web: telemetry_path 'metrics' must be a path such as /metrics, not / and not below /-/, /api/, /static/",
         ),
         ("log: {level: loud}", "log.level: must be one of debug, info, warning, error, not 'loud'"),
-        ("collectors: {gpus: {}}", "collectors: unknown key 'gpus'; known: cgroup, clock"),
+        ("collectors: {gpus: {}}", "collectors: unknown key 'gpus'; known: bonding, cgroup"),
         ("collectors: {cpu: {enabeld: true}}", "collectors.cpu: unknown key 'enabeld'; known: enabled"),
         (
             "collectors: {disk: {devices: {include: a, exclude: b}}}",

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 # families that the simulated machine cannot have, and why
 _ABSENT = {
+    "modelhost_textfile_mtime_seconds": "no other program writes files",
+    "modelhost_textfile_scrape_error": "likewise",
     "modelhost_gpu_fan_speed_ratio": "an H100 (SXM) has no fans of its own",
     "modelhost_gpu_retired_pages": "GPUs before Ampere",
     "modelhost_gpu_retired_pages_pending": "GPUs before Ampere",

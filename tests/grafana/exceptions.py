@@ -81,6 +81,8 @@ UNSHOWN = {
     "modelhost_nvme_controller_busy_seconds_total": "of the drive's life; the utilisation of each disk is shown",
     "modelhost_nvme_power_cycles_total": "rarely of use",
     "modelhost_nvme_num_err_log_entries_total": "counts harmless errors too; those of stored data are shown",
+    "modelhost_textfile_mtime_seconds": "its meaning depends on the program that writes the file",
+    "modelhost_textfile_scrape_error": "the log names the file; for alerts",
     "modelhost_netstat_tcp_out_segments_total": "what retransmitted segments are a share of",
     "modelhost_memory_cached_bytes": "includes shared memory, which is used: available - free is shown",
     "modelhost_memory_slab_bytes": "its two parts are shown",

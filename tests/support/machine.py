@@ -37,6 +37,7 @@ from modelhost_exporter.collectors import (
     sockstat,
     softnet,
     tcp,
+    textfile,
 )
 from modelhost_exporter.engines.metrics import COLD_STARTS, COLD_TTFT, UNPROXIED, ModelState, ServerState, families
 from modelhost_exporter.engines.polling.probes import ProbeMetrics
@@ -212,6 +213,7 @@ FILES: Mapping[str, str] = {
     "sys/class/nvme/nvme0/firmware_rev": "1.0     \n",
     "sys/class/nvme/nvme0/state": "live\n",
     "sys/class/nvme/nvme0/hwmon3/temp1_input": "41850\n",
+    "textfile/backup.prom": "backup_seconds 5\n",
     "sys/block/md127/md/array_state": "active\n",
     "sys/block/md127/md/sync_action": "recover\n",
     "sys/block/md127/md/sync_completed": "250 / 1000\n",
@@ -377,4 +379,5 @@ def every_collector(root: Path) -> dict[str, Collector]:
         "sockstat": sockstat.SockstatCollector(procfs),
         "softnet": softnet.SoftnetCollector(procfs),
         "tcp": tcp.TcpCollector(procfs),
+        "textfile": textfile.TextfileCollector(root / "textfile"),
     }
