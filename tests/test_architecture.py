@@ -156,6 +156,7 @@ OPENS_FILES = {
     "modelhost_exporter.gpu.nvidia.library": "the loader's cache",
     "modelhost_exporter.gpu.nvidia.library_headers": "a library that is larger than a page",
     "modelhost_exporter.linux.kernel_files": "the small files of /proc and /sys",
+    "modelhost_exporter.linux.tcp_listeners": "a table of which only the beginning is read",
     "modelhost_exporter.linux.nvme": "a drive's device file, for a command",
     "modelhost_exporter.page": "the page's static files",
     "modelhost_exporter.process.descriptors": "/dev/null",

@@ -121,13 +121,17 @@ def test_what_cannot_be_built_changes_nothing(
 
 def test_the_threads_of_collectors_are_there_before_the_first_scrape() -> None:
     """A scrape needs no new thread; after a reload the old ones end."""
-    before = daemon_thread.names().count("collector-memory")
+
+    def threads() -> int:
+        return daemon_thread.names().count("collector-memory")
+
+    wait_until(lambda: threads() == 0, "those of other tests have ended")
     wanted = [configured(("load", "memory"))]
     service = Service(lambda: wanted[0], wanted[0], Machine(Host().create))
-    assert daemon_thread.names().count("collector-memory") == before + 1
+    assert threads() == 1
     wanted[0] = replace(configured(("load",)), scrape=configuration.Scraping(Seconds(1.0)))
     service.reload()
-    wait_until(lambda: daemon_thread.names().count("collector-memory") == before, "its thread has ended")
+    wait_until(lambda: threads() == 0, "its thread has ended")
     service.scrape.close()
 
 

@@ -22,6 +22,7 @@ from modelhost_exporter.config import model as configuration
 from modelhost_exporter.config.model import Address, ConfigError
 from modelhost_exporter.engines import discovery
 from modelhost_exporter.linux.kernel_files import is_present
+from modelhost_exporter.local_discovery import LocalDiscovery
 from modelhost_exporter.logs import formatting as logs
 from modelhost_exporter.logs.redaction import redact
 from modelhost_exporter.metrics import label_values
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
     from modelhost_exporter.config.model import Config
     from modelhost_exporter.demo.host import DemoHost
+    from modelhost_exporter.process.periodic_thread import PeriodicThread
     from modelhost_exporter.process.systemd import Systemd
 
 log = logging.getLogger(__name__)
@@ -68,7 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _main(words: Sequence[str]) -> int:
     if words[:1] == [flags.DISCOVER]:
         return _discover(flags.parse_discover(words[1:]))
-    given = flags.parse(words)
+    is_doctor = words[:1] == [flags.DOCTOR]
+    given = flags.parse(words[1:] if is_doctor else words)
     load = partial(_load, given)
     try:
         first = load()
@@ -77,6 +80,8 @@ def _main(words: Sequence[str]) -> int:
     if given.config_check:
         print(f"{given.config_file or 'configuration'}: valid")  # noqa: T201 - the command's output
         return EXIT_OK
+    if is_doctor:
+        return _examine(first)
     logs.set_up(first.log)
     logs.log_uncaught_errors()
     # The event loop waits up to one switch interval for the interpreter while a thread renders a page (default 5 ms).
@@ -99,12 +104,30 @@ def _main(words: Sequence[str]) -> int:
     return EXIT_OK
 
 
-def _discover(host: str) -> int:
-    """Print the engines found on a host; return exit code 0 when there is at least one, else 1."""
-    ports = discovery.usual_ports()
-    found = discovery.discover(host, ports)
-    print(discovery.report(host, ports, found), end="")  # noqa: T201 - the command's output
+def _discover(place: discovery.Place) -> int:
+    """Print the engines found at a place; return exit code 0 when there is at least one, else 1."""
+    try:
+        found = discovery.discover(place.urls)
+    except discovery.UnknownHost as error:
+        return _fail(str(error), EXIT_RUN_TIME)
+    print(discovery.report(place.shown, found, _called()), end="")  # noqa: T201 - the command's output
     return EXIT_OK if found else EXIT_RUN_TIME
+
+
+def _examine(config: Config) -> int:
+    """Print what would be measured here; return exit code 0 without a problem, else 1."""
+    from modelhost_exporter.doctor import collector_checks, findings, server_checks  # noqa: PLC0415 - only for this
+
+    logging.getLogger("modelhost_exporter").propagate = False  # what is logged is part of the findings
+    found = [*collector_checks.check(config), *server_checks.check(config)]
+    print(findings.table(found), end="")  # noqa: T201 - the command's output
+    return EXIT_RUN_TIME if any(finding.state == "problem" for finding in found) else EXIT_OK
+
+
+def _called() -> str:
+    """Return how this program was called, for commands to copy."""
+    path = sys.argv[0]
+    return f"{sys.executable} -m {__package__}" if path.endswith(".py") else path
 
 
 def _load(given: flags.Arguments) -> Config:
@@ -217,8 +240,11 @@ async def _serve(service: Service, manager: Systemd, descriptors: Descriptors, d
         signals.handle(stop, service.reloads.start)
         for address in service.config.web.listen_addresses:
             await _listen(runner, address, service.config.web.telemetry_path)
+        searching = None
         if demo is None:
             await _start_proxy(proxy, service)
+            searching = _start_discovery(service, lambda: {port for _, port, *_ in runner.addresses} | proxy.ports)
+        _print_page(service.config.web.listen_addresses[0], runner.addresses[0][1])
         log.info(
             "ready",
             extra={"fields": {"version": __version__, "collectors": ",".join(service.config.collectors)}},
@@ -230,6 +256,8 @@ async def _serve(service: Service, manager: Systemd, descriptors: Descriptors, d
         await stop.requested.wait()
         manager.stopping()
         watchdog.stop()
+        if searching is not None:
+            searching.stop()
         collecting.cancel()
         log.info("stopping")
         await proxy.drain(service.config.proxy.drain_timeout, stop.forced)
@@ -260,6 +288,11 @@ def _start_watchdog(manager: Systemd, service: Service, runner: web.AppRunner) -
     return watchdog
 
 
+def _start_discovery(service: Service, own_ports: Callable[[], set[int]]) -> PeriodicThread:
+    with _needing_threads():
+        return LocalDiscovery(service, own_ports).start()
+
+
 async def _listen(runner: web.AppRunner, address: Address, path: str) -> None:
     try:
         await listening.listen(runner, address)
@@ -267,6 +300,13 @@ async def _listen(runner: web.AppRunner, address: Address, path: str) -> None:
         raise _CannotStart(f"cannot listen on {address}: {listening.reason(error)}") from error
     shown = listening.url_address(address, runner.addresses[-1][1])
     log.info("listening", extra={"fields": {"address": str(address), "url": f"http://{shown}{path}"}})
+
+
+def _print_page(address: Address, port: int) -> None:
+    """Print where the live page is, for people who started the program themselves."""
+    shown = listening.url_address(Address(listening.own_host(address.host), port), port)
+    with contextlib.suppress(OSError, ValueError):  # nobody reads it
+        print(f"open http://{shown}/", flush=True)  # noqa: T201 - for people, not for the log
 
 
 async def _start_proxy(proxy: Proxy, service: Service) -> None:

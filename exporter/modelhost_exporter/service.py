@@ -12,6 +12,7 @@ import psutil
 
 from modelhost_exporter import collectors
 from modelhost_exporter.collector import Collector, CollectorContext, CollectorOptions, Paths
+from modelhost_exporter.config.found_servers import FoundServers
 from modelhost_exporter.config.model import ConfigError
 from modelhost_exporter.engines.local_processes import is_local
 from modelhost_exporter.engines.polling.pollers import Pollers
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from modelhost_exporter.config.model import Config
+    from modelhost_exporter.engines.local_engines import LocalEngine
     from modelhost_exporter.engines.polling.pollers import PollChange, Schedule
     from modelhost_exporter.engines.polling.server_poller import PollDependencies
     from modelhost_exporter.proxy.settings import ProxiedServer
@@ -121,6 +123,10 @@ class Service:
         self._owners = ProcessOwners(())
         self._built: dict[str, tuple[Build, Collector]] = {}
         self.config = config
+        """The configuration in force, with the servers of engines that were found."""
+        self._configured = config
+        self._engines: Sequence[LocalEngine] = ()
+        self._found_servers = FoundServers()
         self.proxy: Listeners | None = None
         """The listeners of proxied servers, which reloads change; None before they are started."""
         self.reloads = Reloads(self.reload, self._not_reloaded)
@@ -137,16 +143,38 @@ class Service:
         """
         with self._lock:
             try:
-                config = self._keeping_what_needs_a_restart(self._load())
+                configured = self._keeping_what_needs_a_restart(self._load())
+                config = self._with_found(configured, self._engines)
                 prepared = self._prepared(config, self.scrape)
             except Exception as error:  # noqa: BLE001 - after any error the old configuration stays in force
                 raise self._not_reloaded(error) from None
-            before = self.scrape
-            self._put_in_force(prepared)
-            before.close(self.scrape)
+            self._configured = configured
+            self._replace(prepared)
             logs.set_up(config.log)
             self._own.reloaded(successful=True)
             log.info("configuration reloaded", extra={"fields": {"collectors": ",".join(config.collectors)}})
+
+    def follow(self, engines: Sequence[LocalEngine]) -> None:
+        """Poll these engines besides the configured servers, in place of those that were found before; blocks.
+
+        Raises the errors of starting a poll or a proxy; nothing has changed then.
+        """
+        with self._lock:
+            config = self._with_found(self._configured, engines)
+            if config.servers != self.config.servers:
+                self._replace(self._prepared(config, self.scrape))
+            self._engines = engines
+
+    def _with_found(self, configured: Config, engines: Sequence[LocalEngine]) -> Config:
+        discovery = configured.discovery
+        wanted = engines if discovery.enabled else ()
+        found = self._found_servers.servers(wanted, configured.servers, proxied=discovery.proxy)
+        return replace(configured, servers=(*configured.servers, *found))
+
+    def _replace(self, prepared: _Prepared) -> None:
+        before = self.scrape
+        self._put_in_force(prepared)
+        before.close(self.scrape)
 
     def _not_reloaded(self, error: Exception) -> ReloadFailed:
         """Count and log a failed reload; return the reason as one line."""

@@ -54,6 +54,7 @@ def test_the_example_names_every_key() -> None:
             ("log", configuration.Log),
             ("path", Paths),
             ("proxy", ProxySettings),
+            ("discovery", configuration.Discovery),
         )
         for field in vars(kind())
     } | {"collectors.disable_defaults", "servers"}
@@ -128,7 +129,7 @@ def test_collectors_are_chosen_by_name(overrides: dict[str, object], expected: s
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("wbe: {}", "unknown key 'wbe'; known: web, live, scrape, log, path, proxy, servers, collectors"),
+        ("wbe: {}", "unknown key 'wbe'; known: web, live, scrape, log, path, proxy, discovery, servers, collectors"),
         ("- a", "must be a mapping, not a list"),
         ("web: 5", "web: must be a mapping, not 5"),
         ("web: {listen_addresses: []}", "web: listen_addresses must not be empty"),

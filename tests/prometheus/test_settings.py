@@ -14,7 +14,8 @@ import yaml
 from tests.grafana.boards import BOARDS, queries, selectors
 from tests.prometheus.rules import ALERTS, FOLDER, RECORDED, read, samples
 from tests.prometheus.servers import alertmanager, prometheus
-from tests.support.programs import free_port, installed, wait_until
+from tests.prometheus.test_names import PROMETHEUS
+from tests.support.programs import fetch, free_port, installed, wait_until
 
 if TYPE_CHECKING:
     from tests.conftest import StartExporter
@@ -93,6 +94,10 @@ def _rules(server: Server) -> list[dict[str, str]]:
     return [rule for group in groups for rule in group["rules"]]
 
 
+def _own_metrics(server: Server) -> list[str]:
+    return fetch(f"http://127.0.0.1:{server.port}/metrics").decode().splitlines()
+
+
 def _recorded(server: Server, instance: str) -> bool:
     query = f'/api/v1/query?query=instance:memory_usage:ratio{{instance="{instance}"}}'
     return bool(server.get(query)["data"]["result"])
@@ -105,6 +110,7 @@ def test_prometheus_scrapes_records_and_finds_its_alertmanager(start_exporter: S
         wait_until(lambda: _targets(server).get(exporter.address) == "up", "the exporter is scraped")
         wait_until(lambda: _targets(server).get(f"127.0.0.1:{server.port}") == "up", "Prometheus scrapes itself")
         assert {"gpu-1.example.com:8585", "gpu-2.example.com:8585"} <= set(_targets(server))
+        assert {f"{line.split()[2]}" for line in _own_metrics(server) if line.startswith("# TYPE")} >= PROMETHEUS
         wait_until(lambda: _recorded(server, exporter.address), "rules are evaluated")
         assert len(_rules(server)) == len(ALERTS) + len(RECORDED)
         assert {rule["health"] for rule in _rules(server)} <= {"ok", "unknown"}

@@ -91,13 +91,17 @@ class Program:
         self.process.stderr.close()
 
 
+# tests in parallel would find one another's engines
+_OF_TESTS = ("--web.listen-address=127.0.0.1:0", "--log.format=json", "--no-discovery")
+
+
 class Exporter(Program):
     """The real exporter in a process of its own, on a free port; ``under`` is the command that runs it, if any."""
 
     command: tuple[str, ...] = (sys.executable, "-m", "modelhost_exporter")
 
     def __init__(self, *arguments: str, under: Sequence[str] = ()) -> None:
-        super().__init__([*under, *self.command, "--web.listen-address=127.0.0.1:0", "--log.format=json", *arguments])
+        super().__init__([*under, *self.command, *_OF_TESTS, *arguments])
         self.url: str = self.wait_for_message("listening")["url"]
         """Where the metrics are."""
         self.wait_for_message("ready")

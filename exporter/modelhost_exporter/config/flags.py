@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from modelhost_exporter import __version__, collectors
+from modelhost_exporter.engines.discovery import Place, place
 from modelhost_exporter.logs.redaction import redact
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 PROGRAM = "modelhost-exporter"
 DISCOVER = "discover"
+DOCTOR = "doctor"
 LISTEN_ADDRESS = "MODELHOST_LISTEN_ADDRESS"
 """The environment variable with addresses to listen on, separated by commas."""
 
@@ -133,8 +135,15 @@ def _flags() -> list[Flag]:
             "--proxy",
             "--proxy",
             "Forward requests from LISTEN to URL and measure them, such as"
-            " ollama=127.0.0.1:8434=http://127.0.0.1:11434; an engine there is detected and polled. Repeatable.",
-            {"action": "append", "metavar": "[NAME=]LISTEN=URL"},
+            " ollama=127.0.0.1:8434=http://127.0.0.1:11434; an engine there is detected and polled."
+            " auto: for each engine found on this machine, from its port plus 10000 on loopback. Repeatable.",
+            {"action": "append", "metavar": "[NAME=]LISTEN=URL|auto"},
+        ),
+        Flag(
+            "--discovery",
+            "discovery.enabled",
+            "Find the engines on this machine, and poll them. Default on.",
+            _SWITCH,
         ),
         Flag("--path.procfs", "path.procfs", "Mount point of procfs. Default /proc.", {"metavar": "PATH"}),
         Flag("--path.sysfs", "path.sysfs", "Mount point of sysfs. Default /sys.", {"metavar": "PATH"}),
@@ -213,8 +222,9 @@ def parser() -> argparse.ArgumentParser:
     result = _Parser(
         prog=PROGRAM,
         description="Prometheus exporter for machines that serve models.",
-        epilog=f"{PROGRAM} {DISCOVER} [HOST] finds the engines on this machine, or another, and prints the"
-        " configuration for them.",
+        epilog=f"{PROGRAM} {DISCOVER} [HOST|HOST:PORT|URL] finds the engines on this machine, or another, and prints"
+        f" the configuration for them. {PROGRAM} {DOCTOR} takes the same flags as {PROGRAM}, checks what would be"
+        " measured here, and says what is missing.",
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
     )
@@ -248,18 +258,25 @@ def defaults(environment: Mapping[str, str]) -> dict[str, object]:
     return {"web.listen_addresses": addresses.split(",")} if addresses else {}
 
 
-def parse_discover(arguments: Sequence[str]) -> str:
-    """Parse the arguments of ``discover`` and return the host; exits with 2 and one line on an error."""
+def parse_discover(arguments: Sequence[str]) -> Place:
+    """Parse the arguments of ``discover`` and return where to look; exits with 2 and one line on an error."""
     discover = _Parser(
         prog=f"{PROGRAM} {DISCOVER}",
-        description="Find the engines that listen on their usual ports, and print the configuration for them.",
+        description="Find the engines of a machine, and print the configuration for them.",
         allow_abbrev=False,
     )
     discover.add_argument(
-        "host", nargs="?", default="127.0.0.1", metavar="HOST", help="Host to examine. Default 127.0.0.1."
+        "place",
+        nargs="?",
+        default="127.0.0.1",
+        metavar="HOST|HOST:PORT|URL",
+        help="Where to look; of a host, the usual ports of all engines. Default 127.0.0.1.",
     )
-    host: str = discover.parse_args(arguments).host
-    return host
+    given: str = discover.parse_args(arguments).place
+    try:
+        return place(given)
+    except ValueError as error:
+        discover.error(str(error))
 
 
 def parse(arguments: Sequence[str]) -> Arguments:

@@ -29,6 +29,8 @@ __all__ = ["Address", "Config", "ConfigError", "LiveOptions", "Log", "Scraping",
 
 SERVER_FLAGS = ("--server", "--proxy")
 """Keys of overrides that add servers to those of the file."""
+AUTO_PROXY = "auto"
+"""The value of ``--proxy`` that puts a proxy in front of each engine that is found."""
 
 _TAKEN_PATHS = ("/-/", "/api/", "/static/")
 _MIN_HEADER_BYTES, _MAX_HEADER_BYTES = 1024, 1 << 20
@@ -100,6 +102,20 @@ class Log:
 
 
 @dataclass(frozen=True)
+class Discovery:
+    """The search for engines on this machine, which are then polled without being configured."""
+
+    enabled: bool = True
+    interval: Seconds = Seconds(60.0)
+    proxy: bool = False
+    """Whether each engine that is found gets a proxy on loopback, on its port plus 10,000."""
+
+    def __post_init__(self) -> None:
+        if self.proxy and not self.enabled:
+            raise ValueError("proxy needs enabled: without a search there is no engine to put a proxy in front of")
+
+
+@dataclass(frozen=True)
 class Config:
     """The whole configuration."""
 
@@ -109,6 +125,7 @@ class Config:
     log: Log = field(default_factory=Log)
     path: Paths = field(default_factory=Paths)
     proxy: ProxySettings = field(default_factory=ProxySettings)
+    discovery: Discovery = field(default_factory=Discovery)
     servers: tuple[Server, ...] = ()
     collectors: Mapping[str, CollectorOptions] = field(default_factory=dict)
     """The options of each enabled collector."""
@@ -133,20 +150,23 @@ def load(file: Path | None, overrides: Mapping[str, object], defaults: Mapping[s
     ``defaults`` are used where neither the file nor an override has the path. Raises ConfigError, whose text is one
     line, for an invalid file, override or default.
     """
-    raw = _read_file(file) if file else None
+    raw = _with_switches(_read_file(file)) if file else None
     for path, value in (defaults or {}).items():
         if not _has(raw, path.split(".")):
             raw = _overlaid(raw, path.split("."), value)
     for path, value in overrides.items():
         if path not in SERVER_FLAGS:
             raw = _overlaid(raw, path.split("."), value)
-    watched, proxied = (overrides.get(path, ()) for path in SERVER_FLAGS)
-    return read(raw, cast("Sequence[str]", watched), cast("Sequence[str]", proxied))
+    watched, proxied = (cast("Sequence[str]", overrides.get(path, ())) for path in SERVER_FLAGS)
+    if AUTO_PROXY in proxied:
+        raw = _overlaid(raw, ["discovery", "proxy"], value=True)
+    return read(raw, watched, [value for value in proxied if value != AUTO_PROXY])
 
 
 def read(raw: object, watched: Sequence[str] = (), proxied: Sequence[str] = ()) -> Config:
     """Build the configuration from parsed YAML and the values of the flags ``--server`` and ``--proxy``."""
     reject(raw)
+    raw = _with_switches(raw)
     sections = mapping([field.name for field in fields(Config)], raw, "")
     return Config(
         web=parse(Web, sections.get("web"), "web"),
@@ -155,9 +175,17 @@ def read(raw: object, watched: Sequence[str] = (), proxied: Sequence[str] = ()) 
         log=parse(Log, sections.get("log"), "log"),
         path=parse(Paths, sections.get("path"), "path"),
         proxy=parse(ProxySettings, sections.get("proxy"), "proxy"),
+        discovery=parse(Discovery, sections.get("discovery"), "discovery"),
         servers=parse_servers(sections.get("servers"), watched, proxied),
         collectors=_enabled(sections.get("collectors")),
     )
+
+
+def _with_switches(raw: object) -> object:
+    """Return ``raw`` with ``discovery: false`` written as a section."""
+    if isinstance(raw, dict) and isinstance(raw.get("discovery"), bool):
+        return {**raw, "discovery": {"enabled": raw["discovery"]}}
+    return raw
 
 
 def _read_file(file: Path) -> object:

@@ -82,12 +82,12 @@ class LocalProcesses:
 
     def _serves(self, process: Any, programs: Sequence[str]) -> bool:
         words = process.cmdline()
-        if not words or not _is_one(words, programs):
+        if not words or not is_one_of(words, programs):
             return False
         return self._port in ports_of(process, words) and descends_from(process, process.pid)
 
 
-def _is_one(words: Sequence[str], programs: Sequence[str]) -> bool:
+def is_one_of(words: Sequence[str], programs: Sequence[str]) -> bool:
     """Return whether the program, or an interpreter's script or module, matches; other arguments do not count."""
     interpreted = words[0].rpartition("/")[2].startswith("python")
     candidates = words[:3] if interpreted else words[:1]

@@ -368,6 +368,11 @@ class Proxy:
             for model in {*configured, *listed, OTHER, UNKNOWN}:
                 yield server, model
 
+    @property
+    def ports(self) -> set[int]:
+        """The ports that it listens on."""
+        return {listener.port for listener in self._listeners}
+
     async def drain(self, seconds: float, forced: asyncio.Event) -> None:
         """Stop listening and let requests in progress end, for so many seconds or until ``forced`` is set."""
         listeners = [*self._listeners, *self._removed]

@@ -102,8 +102,7 @@ def test_discover_says_so(server: StandIn) -> None:
     """The printed configuration has a comment beside a server whose processes answer in turn, and only there."""
     Balanced(server, [process(100, 1, 1e9), process(7, 1, 1e9 + 1)])
     with standing_in(pages("vllm")) as plain:
-        found = discover("127.0.0.1", (server.port, plain.port), 5)
-        text = report("127.0.0.1", (server.port, plain.port), found)
+        text = report("two ports", discover([server.url, plain.url], 5), "modelhost-exporter")
     assert text.count("several processes answer here in turn") == 1
     assert f"url: {server.url}\n    kind: vllm\n    # several processes" in text
 
