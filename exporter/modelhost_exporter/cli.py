@@ -70,7 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _main(words: Sequence[str]) -> int:
     if words[:1] == [flags.DISCOVER]:
         return _discover(flags.parse_discover(words[1:]))
-    given = flags.parse(words)
+    is_doctor = words[:1] == [flags.DOCTOR]
+    given = flags.parse(words[1:] if is_doctor else words)
     load = partial(_load, given)
     try:
         first = load()
@@ -79,6 +80,8 @@ def _main(words: Sequence[str]) -> int:
     if given.config_check:
         print(f"{given.config_file or 'configuration'}: valid")  # noqa: T201 - the command's output
         return EXIT_OK
+    if is_doctor:
+        return _examine(first)
     logs.set_up(first.log)
     logs.log_uncaught_errors()
     # The event loop waits up to one switch interval for the interpreter while a thread renders a page (default 5 ms).
@@ -109,6 +112,16 @@ def _discover(place: discovery.Place) -> int:
         return _fail(str(error), EXIT_RUN_TIME)
     print(discovery.report(place.shown, found, _called()), end="")  # noqa: T201 - the command's output
     return EXIT_OK if found else EXIT_RUN_TIME
+
+
+def _examine(config: Config) -> int:
+    """Print what would be measured here; return exit code 0 without a problem, else 1."""
+    from modelhost_exporter.doctor import collector_checks, findings, server_checks  # noqa: PLC0415 - only for this
+
+    logging.getLogger("modelhost_exporter").propagate = False  # what is logged is part of the findings
+    found = [*collector_checks.check(config), *server_checks.check(config)]
+    print(findings.table(found), end="")  # noqa: T201 - the command's output
+    return EXIT_RUN_TIME if any(finding.state == "problem" for finding in found) else EXIT_OK
 
 
 def _called() -> str:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 PROGRAM = "modelhost-exporter"
 DISCOVER = "discover"
+DOCTOR = "doctor"
 LISTEN_ADDRESS = "MODELHOST_LISTEN_ADDRESS"
 """The environment variable with addresses to listen on, separated by commas."""
 
@@ -222,7 +223,8 @@ def parser() -> argparse.ArgumentParser:
         prog=PROGRAM,
         description="Prometheus exporter for machines that serve models.",
         epilog=f"{PROGRAM} {DISCOVER} [HOST|HOST:PORT|URL] finds the engines on this machine, or another, and prints"
-        " the configuration for them.",
+        f" the configuration for them. {PROGRAM} {DOCTOR} takes the same flags as {PROGRAM}, checks what would be"
+        " measured here, and says what is missing.",
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
     )

@@ -130,13 +130,17 @@ class Scrape:
 
         Unlike a scrape it renders nothing, and neither keeps nor logs states. It shares runs that a scrape started.
         """
-        began = time.monotonic()
-        runs = self._start(only, began + timeout_seconds * _SHARE_FOR_HEAD_STARTS)
-        outcomes = {name: outcome_of(run, timeout_seconds, began) for name, run in runs.items()}
+        outcomes = self.outcomes(only, timeout_seconds)
         return Measured(
             [family for outcome in outcomes.values() for family in outcome.families],
             [name for name, outcome in outcomes.items() if outcome.state in ("failed", "timeout")],
         )
+
+    def outcomes(self, only: Collection[str], timeout_seconds: float) -> dict[str, Outcome]:
+        """Return what becomes of the collectors in ``only`` within the deadline. Blocks; for any thread."""
+        began = time.monotonic()
+        runs = self._start(only, began + timeout_seconds * _SHARE_FOR_HEAD_STARTS)
+        return {name: outcome_of(run, timeout_seconds, began) for name, run in runs.items()}
 
     def _start(self, only: Collection[str] | None, head_starts_until: float) -> dict[str, Run[list[Metric]]]:
         """Start the collectors in parallel, each as soon as the one before is done or has had its head start (10 ms).
