@@ -1,6 +1,6 @@
 # Every target installs what it needs: a virtual environment in .venv, and, as root, Debian packages.
 .DEFAULT_GOAL := help
-.PHONY: release pictures help run discover doctor stack test test-rules check bench soak format constraints clean test-programs
+.PHONY: release pictures help run discover doctor stack test test-rules compare-rules check bench soak format constraints clean test-programs
 SHELL := /bin/sh
 
 BIN := .venv/bin
@@ -55,6 +55,10 @@ bench: .venv/dev.stamp ## measure speed and memory, side by side with node_expor
 	$(BIN)/python -m benchmarks.page
 	$(BIN)/python -m benchmarks.live
 	$(BIN)/python -m benchmarks.dashboards
+
+compare-rules: .venv/dev.stamp ## run the demo with all rules in Prometheus 3 and vmalert for 15 minutes, and list what differs
+	@.ci/need-go prometheus vmalert victoria-metrics >/dev/null
+	$(BIN)/python -m benchmarks.compare_rules $(ARGS)
 
 pictures: .venv/dev.stamp ## take pictures of the dashboards in a running Grafana (make pictures GRAFANA=http://127.0.0.1:3000)
 	@-.ci/need chromium chromium

@@ -36,7 +36,15 @@ def board() -> Board:
             row("InfiniBand and RoCE", *fabric(), collapsed=True),
             row("Sensors", *sensors(), collapsed=True),
             row("Hardware", memory_errors().span(12), cpu_power().span(12), drives(), collapsed=True),
-            row("Processes, files and clock", processes(), files(), clock_offset(), clock_states(), collapsed=True),
+            row(
+                "Processes, files and clock",
+                processes(),
+                files(),
+                clock_offset(),
+                clock_states(),
+                *units(),
+                collapsed=True,
+            ),
             row("Container limits", container(), collapsed=True),
             row("Operating systems", host_table.systems(), collapsed=True),
         ),
@@ -203,6 +211,32 @@ def files() -> s.Builder:
         )
         .override_by_regexp("share.*", s.unit_of(s.RATIO))
         .span(6)
+    )
+
+
+def units() -> tuple[s.Builder, ...]:
+    """Draw units of systemd."""
+    none = "The collector systemd is not enabled, or has no unit"
+    return (
+        states(
+            "Units",
+            "Whether each unit of systemd is active. Good: active; others have failed, start or are stopped.",
+            Query(
+                q.highest(q.select("modelhost_systemd_unit_state", 'state="active"'), "instance", "name"),
+                "{{instance}} {{name}}",
+            ),
+            texts={0: ("not active", s.RED), 1: ("active", s.GREEN)},
+            empty=none,
+        ).span(12),
+        graph(
+            "Restarts of services",
+            "Times that systemd restarted a service by itself, per second. Good: 0; each is a crash.",
+            Query(
+                q.total(q.rate("modelhost_systemd_service_restart_total"), "instance", "name"), "{{instance}} {{name}}"
+            ),
+            unit=s.OPERATIONS,
+            empty=none,
+        ).span(12),
     )
 
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 # families that the simulated machine cannot have, and why
 _ABSENT = {
+    "modelhost_systemd_unit_state": "units are not simulated",
+    "modelhost_systemd_service_restart_total": "likewise",
     "modelhost_textfile_mtime_seconds": "no other program writes files",
     "modelhost_textfile_scrape_error": "likewise",
     "modelhost_gpu_fan_speed_ratio": "an H100 (SXM) has no fans of its own",

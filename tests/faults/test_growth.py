@@ -37,6 +37,17 @@ if TYPE_CHECKING:
 # constant → the method that it is used with, and inputs beside those made of its own pieces
 FOREIGN: dict[str, tuple[str, Sequence[Make]]] = {
     "modelhost_exporter.engines.kinds.llamacpp._BUILD": ("match", ()),
+    "modelhost_exporter.collectors.infiniband._GIGABIT": ("match", ()),
+    "modelhost_exporter.collectors.systemd._SERVICE": ("search", ()),
+    "modelhost_exporter.linux.interfaces._FUNCTION": ("fullmatch", ()),
+    "modelhost_exporter.metrics.text_format._ESCAPE": ("findall", ()),
+    "modelhost_exporter.metrics.text_format._LABEL": ("match", ()),
+    "modelhost_exporter.metrics.text_format._META": ("fullmatch", ()),
+    "modelhost_exporter.metrics.text_format._SAMPLE": (
+        "fullmatch",
+        [as_text(repeated(part, start=b"a")) for part in (b" ", b"{", b"} 1", b"} 1 1", b" {a} ", b" 1")],
+    ),
+    "modelhost_exporter.metrics.text_format._VALUE": ("fullmatch", ()),
     "modelhost_exporter.collectors.pressure._TOTALS": ("findall", ()),
     "modelhost_exporter.collectors.tcp._TIME_WAIT": ("search", ()),
     "modelhost_exporter.engines.metrics_page._BOUND": ("search", ()),
@@ -99,6 +110,7 @@ FOREIGN: dict[str, tuple[str, Sequence[Make]]] = {
 }
 # constant, or module:function of one that is made there → why no foreign text meets it
 TRUSTED = {
+    "modelhost_exporter.collectors.systemd._UNIT": "the operator's configuration",
     "modelhost_exporter.config.model:Web.__post_init__": "the operator's configuration",
     "modelhost_exporter.gpu.nvidia.library:_cached": "the loader's own cache, which only root can write",
     "modelhost_exporter.gpu.nvidia.library:search": "the operator's LD_LIBRARY_PATH",

@@ -113,6 +113,7 @@ OF_PROMETHEUS = {"up", "ALERTS", "ALERTS_FOR_STATE", "scrape_duration_seconds", 
 
 _H100 = "the simulated cards are H100"
 _LISTENERS = "counted by listeners, which a recorded host does not have"
+_UNITS = "the collector is off by default; the demo simulates no units"
 _ALONE = "a label that only targets of several clusters have"
 _NOTHING = "none in these 90 minutes; tests/grafana/test_events.py draws them"
 NO_DATA = {
@@ -125,6 +126,8 @@ NO_DATA = {
         (f"Model host / {title}", "cluster"): _ALONE
         for title in ("Overview", "Models", "Host", "GPU", "Model servers", "Exporter", "Fleet")
     },
+    ("Model host / Host", "Units A"): _UNITS,
+    ("Model host / Host", "Restarts of services A"): _UNITS,
     ("Model host / Exporter", "Connections closed for a limit A"): _LISTENERS,
     ("Model host / Exporter", "Connections closed for a limit B"): _LISTENERS,
     ("Model host / Exporter", "Shortages of file descriptors A"): _LISTENERS,

@@ -52,21 +52,22 @@ def _serving(command: Sequence[str | Path], port: int) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def alertmanager(folder: Path) -> Iterator[Server]:
+def alertmanager(folder: Path, file: Path = FOLDER / "alertmanager.yml") -> Iterator[Server]:
     """Start an Alertmanager with the shipped settings; skips the test (in CI: fails it) where none is installed."""
     binary = installed("alertmanager", "prometheus-alertmanager")
-    settings = (f"--config.file={FOLDER / 'alertmanager.yml'}", f"--storage.path={folder / 'alertmanager'}")
+    settings = (f"--config.file={file}", f"--storage.path={folder / 'alertmanager'}")
     with _serving([binary, *settings, "--cluster.listen-address="], free_port()) as server:
         yield server
 
 
 @contextlib.contextmanager
 def prometheus(
-    folder: Path, exporter: str, alertmanager_port: int, shell: Sequence[str | Path] = ()
+    folder: Path, exporter: str, alertmanager_port: int, shell: Sequence[str | Path] = (), replica: str = "a"
 ) -> Iterator[Server]:
     """Start a Prometheus with the shipped settings and rules, but other ports and a rule evaluation every second.
 
-    With a shell it is started by container.sh, as in a container.
+    Its external labels are those of the comment, with this replica. With a shell it is started by container.sh, as in a
+    container.
     """
     port = free_port()
     copy = shutil.copytree(FOLDER, folder / "shipped")
@@ -76,6 +77,7 @@ def prometheus(
         '"127.0.0.1:8585"': f'"{exporter}"',
         '"127.0.0.1:9090"': f'"127.0.0.1:{port}"',
         '"127.0.0.1:9093"': f'"127.0.0.1:{alertmanager_port}"',
+        "# external_labels: {cluster: one, replica: a}": f"external_labels: {{cluster: one, replica: {replica}}}",
         "scrape_interval: 15s": "scrape_interval: 1s",
         "evaluation_interval: 15s": "evaluation_interval: 1s",
     }.items():
@@ -88,5 +90,7 @@ def prometheus(
         temporary = folder / "tmp"
         temporary.mkdir()
         command = ["env", f"TMPDIR={temporary}", *shell, copy / "container.sh", settings]
-    with _serving([*command, f"--storage.tsdb.path={folder / 'data'}"], port) as server:
+    # the first alerts are lost, since Alertmanager is found five seconds later
+    flags = (f"--storage.tsdb.path={folder / 'data'}", "--rules.alert.resend-delay=1s")
+    with _serving([*command, *flags], port) as server:
         yield server

@@ -111,8 +111,8 @@ INHIBITED = {
         ("ModelSloBudgetBurn", "critical", {**CHAT, "slo": "ttft", "window": "6h"}),
     ),
     "a page replaces the ticket": (
-        ("HostFilesystemFull", "critical", {"mountpoint": "/models"}),
-        ("HostFilesystemFull", "warning", {"mountpoint": "/models"}),
+        ("HostFilesystemFull", "critical", {"device": "/dev/sdb"}),
+        ("HostFilesystemFull", "warning", {"device": "/dev/sdb"}),
     ),
 }
 KEPT = {
@@ -173,8 +173,8 @@ KEPT = {
         ("ModelErrorBudgetBurn", "critical", {**CHAT, "window": "1h"}),
     ),
     "another file system": (
-        ("HostFilesystemFull", "critical", {"mountpoint": "/"}),
-        ("HostFilesystemFull", "warning", {"mountpoint": "/models"}),
+        ("HostFilesystemFull", "critical", {"device": "/dev/sda"}),
+        ("HostFilesystemFull", "warning", {"device": "/dev/sdb"}),
     ),
 }
 CASES = [(name, *pair, True) for name, pair in INHIBITED.items()] + [

@@ -32,6 +32,9 @@ def _shipped(rule: dict[str, Any]) -> Alert:
     return alert(rule["alert"], rule["labels"])
 
 
+CLUSTER = "?{{ with $labels.cluster }}var-cluster={{ . | urlquery }}&{{ end }}"
+"""The beginning of each link's variables: two clusters may have hosts of one name."""
+
 SHIPPED = [_shipped(rule) for rule in ALERTS]
 
 
@@ -57,8 +60,10 @@ def test_an_alert_has_complete_annotations(rule: dict[str, Any]) -> None:
     assert heading in _headings()
     if "dashboard" not in annotations:
         return
+    assert CLUSTER in annotations["dashboard"]
     link = re.fullmatch(
-        r"/d/modelhost-([a-z-]+)\?(var-\w+=\{\{ \$labels\.\w+ \| urlquery \}\}&?)+", annotations["dashboard"]
+        r"/d/modelhost-([a-z-]+)\?(var-\w+=\{\{ \$labels\.\w+ \| urlquery \}\}&?)+",
+        annotations["dashboard"].replace(CLUSTER, "?"),
     )
     assert link is not None
     assert link[1] in DASHBOARDS
@@ -73,6 +78,8 @@ def test_an_alerts_link_selects_its_labels(rule: dict[str, Any]) -> None:
     """Each variable in it is one of that dashboard, and lists the label's values in metrics of the alert's kind."""
     board, _, variables_set = rule["annotations"]["dashboard"].removeprefix("/d/modelhost-").partition("?")
     variables = {one["name"]: one for one in BOARDS[board]["templating"]["list"]}
+    assert "cluster" in variables
+    variables_set = variables_set.removeprefix(CLUSTER.removeprefix("?"))
     for variable, label in re.findall(r"var-(\w+)=\{\{ \$labels\.(\w+)", variables_set):
         query = variables[variable]["query"]["query"]
         listed = re.fullmatch(r"label_values\((modelhost_[a-z]+)\w*[,{].* (\w+)\)", query)

@@ -36,6 +36,7 @@ from modelhost_exporter.collectors import (
     sensors,
     sockstat,
     softnet,
+    systemd,
     tcp,
     textfile,
 )
@@ -229,6 +230,23 @@ FILES: Mapping[str, str] = {
 }
 
 
+UNITS = """\
+Id=vllm.service
+NRestarts=4
+LoadState=loaded
+ActiveState=activating
+
+LoadState=loaded
+Id=data.mount
+ActiveState=active
+
+NRestarts=0
+Id=odd.service
+LoadState=not-found
+ActiveState=inactive
+"""
+
+
 def health_log() -> bytes:
     """Return the health log of an NVMe drive that is worn out."""
     counters = (1, 2**64, 3, 4, 5, 6, 7, 8, 9, 10)
@@ -378,6 +396,7 @@ def every_collector(root: Path) -> dict[str, Collector]:
         "sensors": sensors.SensorsCollector(source),
         "sockstat": sockstat.SockstatCollector(procfs),
         "softnet": softnet.SoftnetCollector(procfs),
+        "systemd": systemd.SystemdCollector(("vllm",), lambda _: UNITS),
         "tcp": tcp.TcpCollector(procfs),
         "textfile": textfile.TextfileCollector(root / "textfile"),
     }

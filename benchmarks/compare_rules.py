@@ -1,0 +1,171 @@
+"""Run all rules on the demo in Prometheus and in VictoriaMetrics' vmalert at once, and list what differs.
+
+python -m benchmarks.compare_rules --minutes=15, with the programs of `.ci/need-go prometheus vmalert victoria-metrics`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import tempfile
+import time
+import urllib.parse
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import yaml
+
+from benchmarks.measuring import ROOT, exporter, free_port, listening
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+RULES = ROOT / "prometheus" / "rules"
+BIN = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "modelhost-go-programs" / "bin"
+TOLERANCE = 0.05
+_LAG_SECONDS = 90
+"""vmalert evaluates 30 s behind, and rules on rules a round later: values are compared as they were so long ago."""
+
+Series = frozenset[tuple[str, str]]
+
+
+class Sides(NamedTuple):
+    """The URLs of what evaluates the rules, and of VictoriaMetrics, where vmalert's results are."""
+
+    prometheus: str
+    vmalert: str
+    victoria: str
+
+
+class Difference(NamedTuple):
+    """A recorded series or an alert that is not the same on both sides; None where it is missing."""
+
+    labels: Series
+    prometheus: float | None
+    vmalert: float | None
+
+    def __str__(self) -> str:
+        labels = dict(self.labels)
+        name = labels.pop("__name__")
+        shown = ", ".join(f'{key}="{value}"' for key, value in sorted(labels.items()))
+        return f"{name}{{{shown}}}: Prometheus {self.prometheus}, vmalert {self.vmalert}"
+
+
+@contextlib.contextmanager
+def evaluating(
+    folder: Path, target: str, interval: str, flags: Sequence[str] = (), delay: str = "30s"
+) -> Iterator[Sides]:
+    """Scrape a target with Prometheus and VictoriaMetrics, and evaluate the rules in Prometheus and vmalert.
+
+    ``delay`` is how far vmalert evaluates behind, by default for samples that arrive late.
+    """
+    jobs = [{"job_name": "modelhost", "static_configs": [{"targets": [target]}]}]
+    both: dict[str, Any] = {"global": {"scrape_interval": interval}, "scrape_configs": jobs}
+    (folder / "victoria.yml").write_text(yaml.safe_dump(both))
+    both["global"]["evaluation_interval"] = interval
+    (folder / "prometheus.yml").write_text(yaml.safe_dump({**both, "rule_files": [str(RULES / "*.yml")]}))
+    ports = Sides(*(str(free_port()) for _ in Sides._fields))
+    store = f"http://127.0.0.1:{ports.victoria}"
+    commands = {
+        ports.prometheus: [
+            str(BIN / "prometheus"),
+            f"--config.file={folder}/prometheus.yml",
+            f"--storage.tsdb.path={folder}/prometheus",
+            f"--web.listen-address=127.0.0.1:{ports.prometheus}",
+            *flags,
+        ],
+        ports.victoria: [
+            str(BIN / "victoria-metrics"),
+            f"-promscrape.config={folder}/victoria.yml",
+            f"-storageDataPath={folder}/victoria",
+            f"-httpListenAddr=127.0.0.1:{ports.victoria}",
+            f"-search.latencyOffset={delay}",
+        ],
+        ports.vmalert: [
+            str(BIN / "vmalert"),
+            f"-rule={RULES}/*.yml",
+            *(f"-{role}.url={store}" for role in ("datasource", "remoteRead", "remoteWrite")),
+            f"-evaluationInterval={interval}",
+            f"-rule.evalDelay={delay}",
+            f"-httpListenAddr=127.0.0.1:{ports.vmalert}",
+            "-notifier.blackhole",
+            "-disableAlertgroupLabel",
+        ],
+    }
+    with contextlib.ExitStack() as stack:
+        for port, command in commands.items():
+            stack.enter_context(listening(command, int(port)))
+        yield Sides(*(f"http://127.0.0.1:{port}" for port in ports))
+
+
+def recorded(url: str, seconds_ago: float = _LAG_SECONDS) -> dict[Series, float]:
+    """Return the means over five minutes of all recorded series."""
+    return _named(url, "avg_over_time(SERIES[5m])", '{__name__=~".+:.+:.+"}', time.time() - seconds_ago)
+
+
+def fired(url: str, minutes: int) -> dict[Series, float]:
+    """Return 1 for each alert that has fired in the last minutes."""
+    counted = f'count_over_time(SERIES{{alertstate="firing"}}[{minutes}m])'
+    return dict.fromkeys(_named(url, counted, "ALERTS", time.time()), 1.0)
+
+
+def failing(url: str) -> dict[str, str]:
+    """Return the errors of the rules that a Prometheus or a vmalert evaluates."""
+    rules = [rule for group in _get(url, "/api/v1/rules")["groups"] for rule in group["rules"]]
+    return {rule["name"]: rule["lastError"] for rule in rules if rule.get("lastError")}
+
+
+def differences(prometheus: dict[Series, float], vmalert: dict[Series, float]) -> Iterator[Difference]:
+    """Yield what differs by more than the tolerance, or is missing on one side."""
+    for labels in sorted(prometheus.keys() | vmalert.keys(), key=sorted):
+        one, other = prometheus.get(labels), vmalert.get(labels)
+        if one is None or other is None or abs(one - other) > TOLERANCE * max(abs(one), abs(other)) + 1e-6:
+            yield Difference(labels, one, other)
+
+
+def _named(url: str, function: str, selector: str, at: float) -> dict[Series, float]:
+    """Return a function of all series that a selector finds, by their labels with the name that functions drop."""
+    found: dict[Series, float] = {}
+    names = {"match[]": selector, "start": str(at - 300), "end": str(at + 60)}
+    for name in sorted({labels["__name__"] for labels in _get(url, "/api/v1/series", **names)}):
+        query = {"query": function.replace("SERIES", name), "time": str(at), "nocache": "1"}
+        for one in _get(url, "/api/v1/query", **query)["result"]:
+            labels = {**one["metric"], "__name__": name}
+            labels.pop("alertstate", None)
+            found[frozenset(labels.items())] = float(one["value"][1])
+    return found
+
+
+def _get(url: str, path: str, **parameters: str) -> Any:
+    query = urllib.parse.urlencode(parameters)
+    with urllib.request.urlopen(f"{url}{path}?{query}", timeout=30) as reply:  # noqa: S310 - the address is ours
+        return json.load(reply)["data"]
+
+
+def main() -> int:
+    """Run the demo for some minutes, and print what differs."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=int, default=15)
+    parser.add_argument("--interval", default="15s", help="of scrapes and rules")
+    parser.add_argument("--prometheus-flag", action="append", default=[], help="such as --enable-feature=NAME")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, exporter("--demo") as demo:
+        target = urllib.parse.urlsplit(demo.url).netloc
+        with evaluating(Path(folder), target, options.interval, options.prometheus_flag) as sides:
+            time.sleep(60 * options.minutes)
+            stores = sides.prometheus, sides.victoria
+            records, alerts = [recorded(url) for url in stores], [fired(url, options.minutes) for url in stores]
+            errors = [failing(sides.prometheus), failing(sides.vmalert)]
+    for what, (one, other) in (("recorded series", records), ("alerts", alerts), ("rules that fail", errors)):
+        print(f"{what}: {len(one)} in Prometheus, {len(other)} in vmalert")
+    found = [*differences(*records), *differences(*alerts)]
+    print("\n".join(map(str, [*found, *(error for error in errors if error)])))
+    return 1 if found or any(errors) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

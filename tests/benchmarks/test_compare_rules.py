@@ -1,0 +1,46 @@
+"""All rules run in real Prometheus 3 and in VictoriaMetrics' vmalert, side by side."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from benchmarks import compare_rules as compared
+from tests.support.programs import DEADLINE_SECONDS, built, wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.conftest import StartExporter
+
+SAME = ("instance:memory_usage:ratio", "instance:load1_per_core:ratio", "gpu:memory_usage:ratio")
+
+
+def test_differences_are_values_and_missing_series() -> None:
+    """Within 5 % values are the same."""
+    names = {name: frozenset({("__name__", name)}) for name in ("same", "other", "left", "right")}
+    left = {names["same"]: 100.0, names["other"]: 100.0, names["left"]: 1.0}
+    right = {names["same"]: 104.0, names["other"]: 106.0, names["right"]: 1.0}
+    assert [str(one) for one in compared.differences(left, right)] == [
+        "left{}: Prometheus 1.0, vmalert None",
+        "other{}: Prometheus 100.0, vmalert 106.0",
+        "right{}: Prometheus None, vmalert 1.0",
+    ]
+
+
+def test_no_rule_fails_in_either(start_exporter: StartExporter, tmp_path: Path) -> None:
+    """Both evaluate every rule on the demo without an error, and record gauges with the same labels."""
+    for program in ("prometheus", "vmalert", "victoria-metrics"):
+        built(program)
+    demo = start_exporter("--demo")
+    flags = ["--enable-feature=type-and-unit-labels"]
+    with compared.evaluating(tmp_path, demo.address, "1s", flags, delay="1s") as sides:
+
+        def labels(url: str) -> set[compared.Series]:
+            return {one for one in compared.recorded(url, seconds_ago=0) if dict(one)["__name__"] in SAME}
+
+        wait_until(lambda: len(labels(sides.prometheus)) > len(SAME), "Prometheus records")
+        wait_until(
+            lambda: labels(sides.victoria) == labels(sides.prometheus), "and vmalert the same", 3 * DEADLINE_SECONDS
+        )
+        assert compared.failing(sides.prometheus) == {}
+        assert compared.failing(sides.vmalert) == {}
