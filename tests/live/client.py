@@ -32,6 +32,11 @@ _MODEL = {
     "memoryUsage": float,
     "loaded": bool,
 }
+_SERVER = {
+    **dict.fromkeys(("name", "kind", "version", "address", "proxyAddress"), str),
+    "up": bool,
+    **dict.fromkeys(("requestsRunning", "requestsWaiting"), float),
+}
 _MESSAGE = {
     "timestamp": str,
     "interval": float,
@@ -60,6 +65,7 @@ _MESSAGE = {
         "responseTimeDistribution": dict.fromkeys(_RANGES, int),
         "maxDistributionCount": int,
     },
+    "servers": [_SERVER],
     "models": [_MODEL],
 }
 

@@ -94,7 +94,23 @@ def message(at: float = START, **fields: Any) -> dict[str, Any]:
             },
             "maxDistributionCount": 6480,
         },
+        "servers": [],
         "models": [],
+        **fields,
+    }
+
+
+def server(name: str, **fields: Any) -> dict[str, Any]:
+    """Return one model server of a message."""
+    return {
+        "name": name,
+        "kind": "ollama",
+        "version": "0.13.5",
+        "up": True,
+        "address": "127.0.0.1:11434",
+        "proxyAddress": None,
+        "requestsRunning": None,
+        "requestsWaiting": None,
         **fields,
     }
 

@@ -12,10 +12,10 @@ from typing import Any
 from playwright.sync_api import expect, sync_playwright
 
 from tests.page.feed import StandInFeed
-from tests.page.messages import GIB, INTERVAL, gpu, message, model
+from tests.page.messages import GIB, INTERVAL, gpu, message, model, server
 from tests.support.programs import installed
 
-SIZE = {"width": 1440, "height": 985}
+SIZE = {"width": 1440, "height": 1190}
 MODEL = "llama3.3:70b"
 
 
@@ -73,6 +73,7 @@ def last(history: dict[str, Any], end: float) -> dict[str, Any]:
         memoryUsage=series["memoryUsage"],
         networkStats={"bytesInPerSecond": series["networkIn"], "bytesOutPerSecond": series["networkOut"]},
         gpus=[{**card, "memoryUsed": 61.4 * GIB, "temperature": 67, "powerWatts": 512.0}],
+        servers=[server("ollama", proxyAddress="127.0.0.1:21434", requestsRunning=3)],
         models=[model(MODEL, **of_model, memoryUsage=41.2 * GIB)],
     )
 

@@ -141,7 +141,7 @@ def test_the_page_has_landmarks_headings_and_names(serve: Serve, open_page: Open
     for role in ("banner", "main", "contentinfo", "navigation"):
         expect(page.get_by_role(role)).to_have_count(1)
     assert page.get_by_role("heading", level=2).all_inner_texts() == [
-        *("CPU", "Memory", "GPU", "Model performance", "API", "Network", "Disk")
+        *("Models", "CPU", "Memory", "GPU", "Model performance", "API", "Network", "Disk")
     ]
     expect(page.get_by_role("group", name="Time shown in the charts")).to_be_visible()
     expect(page.get_by_role("combobox", name="Model")).to_be_visible()

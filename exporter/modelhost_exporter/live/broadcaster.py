@@ -8,7 +8,7 @@ import json
 import logging
 import time
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from modelhost_exporter import threads
 from modelhost_exporter.live.history import History
@@ -18,19 +18,12 @@ from modelhost_exporter.live.subscribers import Subscribers
 from modelhost_exporter.logs.state_log import StateLog
 
 if TYPE_CHECKING:
-    from modelhost_exporter.config.model import Config
     from modelhost_exporter.live.message import LiveMessage
 
 log = logging.getLogger(__name__)
 
 _AFTER_REQUEST_SECONDS = 90.0
 _FIRST_MESSAGE_SECONDS = 5.0
-
-
-class MessageSource(MeterSource, Protocol):
-    """The running exporter."""
-
-    config: Config
 
 
 class _Update(NamedTuple):
@@ -47,7 +40,7 @@ class Broadcaster:
     and encoding take milliseconds and run in a thread.
     """
 
-    def __init__(self, source: MessageSource, interval_seconds: float) -> None:
+    def __init__(self, source: MeterSource, interval_seconds: float) -> None:
         """Prepare; nothing is measured before ``start``."""
         self.subscribers = Subscribers()
         self._source = source

@@ -52,6 +52,8 @@ class LiveMessage(TypedDict):
     """The file system at `/`, or the largest where that one is not measured."""
     apiStats: ApiStats
     """Requests for inference that passed the proxy, all models together."""
+    servers: list[ServerMessage]
+    """Model servers that are configured or were found on this machine, by name, at most 100."""
     models: list[ModelMessage]
     """Models with requests or a known state, at most 100; those with the most requests first."""
 
@@ -146,6 +148,27 @@ class ApiStats(TypedDict):
     """Requests since the start by duration: `<100ms`, `100-500ms`, `500ms-1s`, `1-5s`, `>5s`."""
     maxDistributionCount: int
     """The largest number in `responseTimeDistribution`."""
+
+
+class ServerMessage(TypedDict):
+    """One model server."""
+
+    name: str
+    """Name of the server in the configuration, or of its kind where it was found."""
+    kind: str | None
+    """Kind of its engine, such as ollama."""
+    version: str | None
+    """Version of its engine."""
+    up: bool | None
+    """Whether its engine responds to polls; null where it is not polled."""
+    address: str | None
+    """Host and port of a server on this machine."""
+    proxyAddress: str | None
+    """Host and port of its proxy, an empty host for every address; null without a proxy."""
+    requestsRunning: float | None
+    """Requests that its engine processes."""
+    requestsWaiting: float | None
+    """Requests in the queue of its engine."""
 
 
 class ModelMessage(TypedDict):

@@ -7,13 +7,14 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from modelhost_exporter import __version__
-from modelhost_exporter.live import host, models
+from modelhost_exporter.live import host, models, servers
 from modelhost_exporter.live.gpus import missing_gpus
 from modelhost_exporter.live.request_totals import NO_REQUESTS, total
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from modelhost_exporter.config.servers import Server
     from modelhost_exporter.live.family_lookup import Families
     from modelhost_exporter.live.measurements import Measurements
     from modelhost_exporter.live.message import ApiStats, GpuMessage, GpuSummary, HostIdentity, LiveMessage
@@ -36,10 +37,12 @@ class MessageConstants(NamedTuple):
         return cls(interval_seconds, demo, __version__, {"name": platform.node(), "system": platform.system()})
 
 
-def build_message(
+def build_message(  # noqa: PLR0913 - everything that a message is computed from
     families: Families,
     measurements: Measurements,
     gpus: Sequence[GpuMessage],
+    configured: Sequence[Server],
+    *,
     when: float,
     constants: MessageConstants,
 ) -> LiveMessage:
@@ -68,6 +71,7 @@ def build_message(
         "networkStats": {"bytesInPerSecond": received, "bytesOutPerSecond": sent},
         "diskUsage": host.disk_usage(families),
         "apiStats": _api_stats(measurements),
+        "servers": servers.servers(families, configured),
         "models": models.models(families, measurements, RATE_SECONDS, MEAN_SECONDS),
     }
 

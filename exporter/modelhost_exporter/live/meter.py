@@ -12,11 +12,13 @@ from modelhost_exporter.live.message_builder import MEAN_SECONDS, build_message
 from modelhost_exporter.requests.series_by_model import chunks_by_model, in_flight_by_model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from prometheus_client import CollectorRegistry
     from prometheus_client.metrics_core import Metric
 
+    from modelhost_exporter.config.model import Config
+    from modelhost_exporter.config.servers import Server
     from modelhost_exporter.live.message import GpuMessage, LiveMessage
     from modelhost_exporter.live.message_builder import MessageConstants
     from modelhost_exporter.live.request_totals import ModelKey, RequestCounts, RequestTotals
@@ -38,6 +40,7 @@ class MeterSource(Protocol):
     request_totals: RequestTotals
     token_progress: TokenProgress
     scrape: Scrape
+    config: Config
     demo: bool
 
 
@@ -50,6 +53,8 @@ class MachineReading(NamedTuple):
     requests: Mapping[ModelKey, RequestCounts]
     in_flight: ByModel
     tokens: TokenReading
+    servers: Sequence[Server] = ()
+    """Those of the configuration, and those that were found."""
 
 
 class TimedMessage(NamedTuple):
@@ -93,7 +98,10 @@ class Meter:
         )
         self._gpus = gpus.without_numbers(self._gpus) if "gpu" in reading.silent else gpus.gpus(families)
         when = self._now()
-        return TimedMessage(when, build_message(families, self._measurements, self._gpus, when, self._constants))
+        message = build_message(
+            families, self._measurements, self._gpus, reading.servers, when=when, constants=self._constants
+        )
+        return TimedMessage(when, message)
 
 
 def read_source(source: MeterSource) -> MachineReading:
@@ -105,4 +113,5 @@ def read_source(source: MeterSource) -> MachineReading:
         source.request_totals.by_model(),
         in_flight_by_model(source.registry),
         source.token_progress.read(chunks_by_model(source.registry)),
+        source.config.servers,
     )

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from aiohttp.typedefs import Handler
 
-    from modelhost_exporter.live.broadcaster import MessageSource
     from modelhost_exporter.live.message import ModelMessage
+    from modelhost_exporter.live.meter import MeterSource
     from modelhost_exporter.live.subscribers import Framing
 
     JsonHandler = Callable[[web.Request], Awaitable[bytes]]
@@ -50,7 +50,7 @@ class _HttpError(Exception):
         self.status = status
 
 
-def add_routes(app: web.Application, source: MessageSource, interval_seconds: float = INTERVAL_SECONDS) -> Handler:
+def add_routes(app: web.Application, source: MeterSource, interval_seconds: float = INTERVAL_SECONDS) -> Handler:
     """Add the routes below /api, and return the handler of WebSocket requests to the metrics path."""
     routes = _LiveRoutes(Broadcaster(source, interval_seconds), source)
     app.add_routes(
@@ -70,7 +70,7 @@ def add_routes(app: web.Application, source: MessageSource, interval_seconds: fl
 class _LiveRoutes:
     """The handlers, and the number of open connections."""
 
-    def __init__(self, feed: Broadcaster, source: MessageSource) -> None:
+    def __init__(self, feed: Broadcaster, source: MeterSource) -> None:
         self._feed = feed
         self._source = source
         self._connected = 0

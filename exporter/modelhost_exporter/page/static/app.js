@@ -10,6 +10,8 @@ import { History } from "./history.js";
 import { Indicator } from "./indicator.js";
 import { BUSY, ERRORS, FULL } from "./limits.js";
 import { Models } from "./models.js";
+import { Servers } from "./servers.js";
+import { troubles } from "./trouble.js";
 
 // data-show attribute → [number, unit] of a message.
 const NUMBERS = {
@@ -78,6 +80,7 @@ const history = new History();
 const indicator = new Indicator();
 const gpus = new Gpus();
 const models = new Models(() => draw());
+const servers = new Servers();
 const numbers = every("show");
 const levels = every("level");
 const charts = Object.entries(CHARTS).map(([name, [options, columns]]) => ({
@@ -113,16 +116,21 @@ function showLatest() {
   setMeter(diskMeter, message.diskUsage?.percent);
   showMachine(message);
   gpus.show(message.gpus, message.gpusMissing);
+  servers.show(message.servers, message.models, message.demo);
   models.show(message.models);
   showDistribution(message.apiStats);
   draw({ grown: true });
 }
 
-function showMachine({ host, demo }) {
+function showMachine(message) {
+  const { host, demo } = message;
   setText(byId("host"), host.name);
   setText(byId("system"), host.system);
   byId("demo").hidden = !demo;
-  document.title = `${host.name} · modelhost-exporter`;
+  const broken = troubles(message);
+  setText(byId("trouble"), broken.join(" · "));
+  byId("trouble").hidden = !broken.length;
+  document.title = [broken.length ? `▲ ${broken[0]}` : "", host.name, "modelhost-exporter"].filter(Boolean).join(" · ");
 }
 
 async function loadHistory() {

@@ -4,6 +4,7 @@ import { Chart } from "./charts.js";
 import { prepare, show } from "./dom.js";
 import * as format from "./format.js";
 import { modelColumn } from "./history.js";
+import { ModelTable } from "./model_table.js";
 
 const FORMATS = {
   requestsPerSecond: format.perSecond,
@@ -22,6 +23,7 @@ const QUANTILES = ["p50", "p95", "p99"];
 
 export class Models {
   #models = [];
+  #table = new ModelTable((id) => this.#choose(id));
   #select = document.getElementById("model");
   #values = [...document.querySelectorAll("[data-model]")];
 
@@ -49,6 +51,7 @@ export class Models {
     this.#models = models;
     this.#updateOptions(models.map((model) => model.id));
     this.#showSelected();
+    document.getElementById("model-frame").hidden = models.length === 0;
   }
 
   draw(history, seconds, grown) {
@@ -56,6 +59,11 @@ export class Models {
     if (id === undefined) return;
     this.latency.draw(history.data(QUANTILES.map((name) => modelColumn(id, name))), seconds, grown);
     this.tokens.draw(history.data([modelColumn(id, "tokensPerSecond")]), seconds, grown);
+  }
+
+  #choose(id) {
+    this.#select.value = id;
+    this.#select.dispatchEvent(new Event("change"));
   }
 
   #selected() {
@@ -75,6 +83,7 @@ export class Models {
 
   #showSelected() {
     const model = this.#selected();
+    this.#table.show(this.#models, model?.id);
     if (!model) return;
     for (const element of this.#values) show(element, FORMATS[element.dataset.model](model[element.dataset.model]));
   }
