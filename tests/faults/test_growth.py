@@ -121,6 +121,7 @@ TRUSTED = {
     "modelhost_exporter.config.parsing:_pattern": "the operator's own pattern",
     "modelhost_exporter.config.duration._DURATION": "the operator's configuration",
     "modelhost_exporter.config.servers._HOST_NAME": "the operator's configuration",
+    "modelhost_exporter.engines.discovery._HOST_PORT": "the operator's command line",
     "modelhost_exporter.config.duration._PART": "the operator's configuration",
     "modelhost_exporter.config.yaml_file:_without_values": "PyYAML's own words about the operator's configuration",
 }
