@@ -168,15 +168,16 @@ def read(raw: object, watched: Sequence[str] = (), proxied: Sequence[str] = ()) 
     reject(raw)
     raw = _with_switches(raw)
     sections = mapping([field.name for field in fields(Config)], raw, "")
+    web = parse(Web, sections.get("web"), "web")
     return Config(
-        web=parse(Web, sections.get("web"), "web"),
+        web=web,
         live=parse(LiveOptions, sections.get("live"), "live"),
         scrape=parse(Scraping, sections.get("scrape"), "scrape"),
         log=parse(Log, sections.get("log"), "log"),
         path=parse(Paths, sections.get("path"), "path"),
         proxy=parse(ProxySettings, sections.get("proxy"), "proxy"),
         discovery=parse(Discovery, sections.get("discovery"), "discovery"),
-        servers=parse_servers(sections.get("servers"), watched, proxied),
+        servers=parse_servers(sections.get("servers"), watched, proxied, web.listen_addresses),
         collectors=_enabled(sections.get("collectors")),
     )
 
