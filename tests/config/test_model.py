@@ -131,7 +131,10 @@ def test_collectors_are_chosen_by_name(overrides: dict[str, object], expected: s
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("wbe: {}", "unknown key 'wbe'; known: web, live, scrape, log, path, proxy, discovery, servers, collectors"),
+        (
+            "wbe: {}",
+            "unknown key 'wbe'; known: web, live, scrape, log, path, proxy, requests, discovery, servers, collectors",
+        ),
         ("- a", "must be a mapping, not a list"),
         ("web: 5", "web: must be a mapping, not 5"),
         ("web: {listen_addresses: []}", "web: listen_addresses must not be empty"),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import textwrap
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 import yaml
 
@@ -13,9 +15,12 @@ from modelhost_exporter.config import model as configuration
 from modelhost_exporter.config.parsing import ConfigError
 from modelhost_exporter.config.servers import parse_servers
 from modelhost_exporter.config.size import parse_bytes
+from modelhost_exporter.process.own_addresses import addresses_of
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+IP = (socket.AF_INET, socket.AF_INET6)
 
 OLD = """
 proxy:
@@ -273,6 +278,14 @@ def test_the_place_of_an_error_is_an_entry_of_the_file() -> None:
         (["127.0.0.1:1"], ["http://localhost:1/v1"], "0 -> 0"),
         ([":1"], ["http://[::1]:1"], "0 -> 0"),
         (["10.0.0.1:1"], ["http://10.0.0.1:1"], "0 -> 0"),
+        (["127.0.0.1:1"], ["http://0.0.0.0:1"], "0 -> 0"),
+        (["[::1]:1"], ["http://[::]:1"], "0 -> 0"),
+        (["127.0.0.1:1"], ["http://[::ffff:127.0.0.1]:1"], "0 -> 0"),
+        (["127.0.0.1:1"], ["http://127.1:1"], "0 -> 0"),
+        (["localhost:1"], ["http://LOCALHOST.:1"], "0 -> 0"),
+        (["localhost:1"], ["https://[::1]:1"], "0 -> 0"),
+        (["0:1"], ["http://127.0.0.9:1"], "0 -> 0"),
+        (["no-such-host.invalid:1"], ["http://no-such-host.invalid:1"], "0 -> 0"),
         (["127.0.0.1:1", ":2"], ["http://127.0.0.1:2", "http://localhost:1"], "0 -> 1 -> 0"),
     ],
 )
@@ -286,6 +299,25 @@ def test_a_proxy_that_forwards_to_itself_is_rejected(listen: list[str], urls: li
         parse_servers(servers)
 
 
+def _own_addresses() -> list[str]:
+    """Return the addresses of this machine, besides those on loopback."""
+    found = [address.address for each in psutil.net_if_addrs().values() for address in each if address.family in IP]
+    return [f"[{host}]" if ":" in host else host for host in found if not host.startswith(("127.", "::1", "fe80:"))]
+
+
+@pytest.mark.parametrize("host", [*_own_addresses(), socket.gethostname()])
+def test_a_name_or_address_of_this_machine_leads_to_its_every_address(host: str) -> None:
+    """And to a listener on the same address, but not to one on loopback."""
+    if not addresses_of(host.strip("[]")):
+        pytest.skip("the host's own name cannot be resolved")
+    here = {"name": "a", "url": f"http://{host}:1"}
+    for listen in (":1", f"{host}:1"):
+        with pytest.raises(ConfigError, match=r"the proxy forwards to itself: a -> a$"):
+            parse_servers([{**here, "proxy": {"listen": listen}}])
+    if not any(address.is_loopback for address in addresses_of(host.strip("[]"))):
+        assert parse_servers([{**here, "proxy": {"listen": "127.0.0.1:1"}}])
+
+
 def test_a_chain_of_proxies_is_none() -> None:
     """One may forward to another, and a port of another machine is not this one's."""
     servers = [
@@ -293,6 +325,33 @@ def test_a_chain_of_proxies_is_none() -> None:
         {"name": "b", "url": "http://10.0.0.9:1", "proxy": {"listen": ":2"}},
     ]
     assert len(parse_servers(servers)) == 2
+
+
+@pytest.mark.parametrize(
+    ("listen", "url"),
+    [
+        ("127.0.0.2:1", "http://127.0.0.1:1"),
+        ("127.0.0.1:1", "http://[::1]:1"),
+        ("0.0.0.0:1", "http://[::1]:1"),
+        (":1", "http://192.0.2.1:1"),
+        (":1", "http://[2001:db8::1]:1"),
+        (":1", "http://no-such-host.invalid:1"),
+        ("no-such-host.invalid:1", "http://127.0.0.1:1"),
+    ],
+)
+def test_another_address_with_the_same_port_is_no_loop(listen: str, url: str) -> None:
+    """An engine may listen on one address of this machine, and its proxy on another."""
+    assert parse_servers([{"name": "a", "url": url, "proxy": {"listen": listen}}])
+
+
+@pytest.mark.parametrize("proxy", [{}, {"proxy": {"listen": ":2"}}])
+@pytest.mark.parametrize("url", ["http://localhost:8585", "http://127.0.0.1:8585/v1", "http://0.0.0.0:8585"])
+def test_the_own_page_is_no_server(url: str, proxy: dict[str, object]) -> None:
+    """Neither polled nor behind a proxy."""
+    with pytest.raises(ConfigError, match=rf"servers\[0\]: {url} is this exporter's own page"):
+        configuration.read({"servers": [{"name": "a", "url": url, **proxy}]})
+    read = configuration.read({"servers": [{"name": "a", "url": url, **proxy}], "web": {"listen_addresses": [":1"]}})
+    assert len(read.servers) == 1
 
 
 def test_a_loop_through_any_url_is_rejected() -> None:

@@ -170,8 +170,9 @@ def read(raw: object, watched: Sequence[str] = (), proxied: Sequence[str] = ()) 
     reject(raw)
     raw = _with_switches(raw)
     sections = mapping([field.name for field in fields(Config)], raw, "")
+    web = parse(Web, sections.get("web"), "web")
     return Config(
-        web=parse(Web, sections.get("web"), "web"),
+        web=web,
         live=parse(LiveOptions, sections.get("live"), "live"),
         scrape=parse(Scraping, sections.get("scrape"), "scrape"),
         log=parse(Log, sections.get("log"), "log"),
@@ -179,7 +180,7 @@ def read(raw: object, watched: Sequence[str] = (), proxied: Sequence[str] = ()) 
         proxy=parse(ProxySettings, sections.get("proxy"), "proxy"),
         requests=parse(RequestOptions, sections.get("requests"), "requests"),
         discovery=parse(Discovery, sections.get("discovery"), "discovery"),
-        servers=parse_servers(sections.get("servers"), watched, proxied),
+        servers=parse_servers(sections.get("servers"), watched, proxied, web.listen_addresses),
         collectors=_enabled(sections.get("collectors")),
     )
 

@@ -7,9 +7,10 @@ from collections.abc import Mapping  # noqa: TC003 - read at run time, by the pa
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
-from modelhost_exporter.config.address import Address, is_loopback
+from modelhost_exporter.config.address import Address
 from modelhost_exporter.config.duration import Seconds
 from modelhost_exporter.config.http_url import ServerUrl, upstream_labels
+from modelhost_exporter.config.loops import reject_loops, reject_own_web
 from modelhost_exporter.config.parsing import SECRET, ConfigError, parse
 from modelhost_exporter.config.size import Bytes
 from modelhost_exporter.engines import kinds
@@ -236,10 +237,12 @@ class Server:
         )
 
 
-def parse_servers(raw: object, watched: Sequence[str] = (), proxied: Sequence[str] = ()) -> tuple[Server, ...]:
+def parse_servers(
+    raw: object, watched: Sequence[str] = (), proxied: Sequence[str] = (), web: Sequence[Address] = ()
+) -> tuple[Server, ...]:
     """Return the servers of the file and of the flags ``--server`` and ``--proxy``, each with a name of its own.
 
-    ConfigError names the entry, or the flag, of a mistake.
+    ``web`` are the addresses of the exporter's own page. ConfigError names the entry, or the flag, of a mistake.
     """
     listed = parse(tuple[Server, ...], [] if raw is None else raw, "servers")
     of_flags = _from_flags(watched, proxied)
@@ -248,51 +251,9 @@ def parse_servers(raw: object, watched: Sequence[str] = (), proxied: Sequence[st
     servers = [*listed, *(server for _, server in of_flags)]
     _reject_duplicates(places, "name", [server.name for server in servers])
     _reject_duplicates(places, "proxy.listen", [_fixed_address(server) for server in servers])
-    _reject_loops(places, servers)
+    reject_loops(places, servers)
+    reject_own_web(places, servers, web)
     return tuple(servers)
-
-
-def _reject_loops(places: Sequence[str], servers: Sequence[Server]) -> None:
-    """Reject a proxy that would forward to itself, directly or through others: one request would never end."""
-    proxied = [server for server in servers if server.proxy is not None]
-    for place, server in zip(places, servers, strict=True):
-        loop = _loop(server, proxied)
-        if loop is not None:
-            raise ConfigError(place, f"the proxy forwards to itself: {' -> '.join(each.name for each in loop)}")
-
-
-def _loop(server: Server, proxied: Sequence[Server]) -> Sequence[Server] | None:
-    """Return the servers through which a server's proxy forwards to itself; None where it does not."""
-    seen = {server.name}
-    waiting = [[server]]
-    while waiting:
-        passed = waiting.pop()
-        for following in _next_hops(passed[-1], proxied):
-            if following is server:
-                return [*passed, server]
-            if following.name not in seen:
-                seen.add(following.name)
-                waiting.append([*passed, following])
-    return None
-
-
-def _next_hops(server: Server, proxied: Sequence[Server]) -> list[Server]:
-    """Return the servers whose proxies a server's proxy forwards to."""
-    if server.proxy is None:
-        return []
-    return [
-        following
-        for following in proxied
-        if following.proxy is not None and any(_reaches(url, following.proxy.listen) for url in server.upstreams)
-    ]
-
-
-def _reaches(url: ServerUrl, listen: Address) -> bool:
-    """Return whether a URL leads to a listener of this machine."""
-    host = url.url.raw_host or ""
-    if not listen.port or url.url.port != listen.port:
-        return False
-    return host == listen.host or (is_loopback(host) and (listen.is_every_address or is_loopback(listen.host)))
 
 
 def _fixed_address(server: Server) -> str | None:

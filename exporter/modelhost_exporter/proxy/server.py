@@ -258,8 +258,12 @@ class Listener:
     @property
     def port(self) -> int:
         """The port that it listens on."""
-        port: int = self._servers[0].sockets[0].getsockname()[1]
-        return port
+        return self.ports[0]
+
+    @property
+    def ports(self) -> Sequence[int]:
+        """The ports that it listens on: several where a host has several addresses and any free port will do."""
+        return [sock.getsockname()[1] for server in self._servers for sock in server.sockets]
 
     async def listen(self) -> None:
         """Listen; CannotListen when that is not possible."""
@@ -376,7 +380,7 @@ class Proxy:
     @property
     def ports(self) -> set[int]:
         """The ports that it listens on."""
-        return {listener.port for listener in self._listeners}
+        return {port for listener in self._listeners for port in listener.ports}
 
     async def drain(self, seconds: float, forced: asyncio.Event) -> None:
         """Stop listening and let requests in progress end, for so many seconds or until ``forced`` is set."""
