@@ -174,7 +174,7 @@ class ServerContext:
         self.response_overhead = self.self_metrics.overhead(self.name, "response")
         self.replicas = Replicas(
             settings,
-            lambda url: Upstream(url, parts.connections, settings.connect_timeout),
+            lambda url: Upstream(url, parts.connections, settings.connect_timeout, server=self.name),
             parts.self_metrics,
             parts.environment.now,
         )
