@@ -51,6 +51,10 @@ class StandInFeed:
     ) -> None:
         self.message = message
         self.history = history or {"interval": 2, "timestamps": [], "series": {}, "gpus": [], "models": {}}
+        self.requests: list[dict[str, Any]] = []
+        """The recent requests."""
+        self.queries: list[dict[str, str]] = []
+        """The query parameters of requests for them."""
         self.asked: list[str] = []
         self.hangs = False
         """Whether only requests for the page's files are answered, as if the machine were asleep."""
@@ -104,6 +108,7 @@ class StandInFeed:
                 web.get("/metrics", self._socket),
                 web.get("/api/live", self._events),
                 web.get("/api/history", self._past),
+                web.get("/api/requests", self._recent),
             ]
         )
         page.add_routes(app, cast("Service", self.service))
@@ -135,6 +140,10 @@ class StandInFeed:
 
     async def _past(self, _request: web.Request) -> web.Response:
         return web.json_response(self.history)
+
+    async def _recent(self, request: web.Request) -> web.Response:
+        self.queries.append(dict(request.query))
+        return web.json_response({"requests": self.requests})
 
     @contextlib.contextmanager
     def _viewer(self) -> Iterator[asyncio.Queue[str | None]]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tests.page.conftest import OpenPage, Serve
 
 # Each text's colour against the nearest background that is not transparent: (text, contrast) below WCAG's AA.
-_LOW_CONTRAST = """
+LOW_CONTRAST = """
 () => {
   const channel = (part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4);
   const luminance = (colour) => {
@@ -57,12 +57,12 @@ def test_every_text_has_enough_contrast(serve: Serve, open_page: OpenPage, schem
     """At least 4.5 in both themes, including amber and red, connected or not."""
     feed = serve(_BUSY)
     page = open_page(feed.url, color_scheme=scheme, losing=True)
-    found = page.evaluate(_LOW_CONTRAST)
+    found = page.evaluate(LOW_CONTRAST)
     assert found["count"] > 80
     assert found["low"] == []
     feed.close()
     expect(page.locator("body")).to_have_attribute("data-state", "lost")
-    assert page.evaluate(_LOW_CONTRAST)["low"] == []
+    assert page.evaluate(LOW_CONTRAST)["low"] == []
 
 
 @pytest.mark.parametrize("width", [320, 390, 768, 1100, 1440, 2560])

@@ -141,6 +141,9 @@ def test_the_page_shows_the_values_of_the_metrics(
     ask(exporter, "small")
     expect(page.locator("[data-show=totalRequests]")).to_have_text("10", timeout=DEADLINE_MS)
     expect(page.locator("#cpu .chart canvas")).to_have_count(1)
+    page.locator("#recent summary").click()
+    expect(page.locator("#recent-rows tr")).to_have_count(10, timeout=DEADLINE_MS)
+    expect(page.locator("#recent-rows th").filter(has_text=HOSTILE)).to_have_count(1)
 
 
 def test_the_page_reconnects_after_a_restart(start_exporter: StartExporter, open_page: OpenPage) -> None:

@@ -108,5 +108,9 @@ class _Page:
             else ""
         )
         return self._template.substitute(
-            metrics=metrics, collectors=collectors, grafana=grafana, version=html.escape(__version__)
+            metrics=metrics,
+            collectors=collectors,
+            grafana=grafana,
+            recent="" if self._service.config.requests.recent else " hidden",
+            version=html.escape(__version__),
         )

@@ -10,6 +10,7 @@ import { History } from "./history.js";
 import { Indicator } from "./indicator.js";
 import { BUSY, ERRORS, FULL } from "./limits.js";
 import { Models } from "./models.js";
+import { RecentRequests } from "./recent.js";
 import { Servers } from "./servers.js";
 import { troubles } from "./trouble.js";
 
@@ -81,6 +82,7 @@ const indicator = new Indicator();
 const gpus = new Gpus();
 const models = new Models(() => draw());
 const servers = new Servers();
+const recent = new RecentRequests();
 const numbers = every("show");
 const levels = every("level");
 const charts = Object.entries(CHARTS).map(([name, [options, columns]]) => ({
@@ -118,6 +120,7 @@ function showLatest() {
   gpus.show(message.gpus, message.gpusMissing);
   servers.show(message.servers, message.models, message.demo);
   models.show(message.models);
+  recent.showModels(message.models.map((model) => model.id));
   showDistribution(message.apiStats);
   draw({ grown: true });
 }
