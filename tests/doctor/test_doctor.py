@@ -84,7 +84,7 @@ def test_a_server_that_cannot_be_reached() -> None:
     said = {finding.name: finding.detail for finding in found if finding.state == "problem"}
     assert said["refused"].startswith("nothing listens there: start it")
     assert said["unknown"].startswith("its name has no address")
-    assert said["plain"].startswith("TLS fails: if it speaks plain HTTP")
+    assert said["plain"].startswith("it does not speak TLS (plain HTTP?): write http://")
     assert said["silent"].startswith("it does not respond in time")
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from tests.proxy.conftest import StartProxied
     from tests.proxy.upstream import Script
 
-UNREACHABLE = "the model server cannot be reached"
+UNREACHABLE = "the model server at http://127.0.0.1:%d cannot be reached: nothing listens there"
 OPENAI_ERROR = {"error": {"message": UNREACHABLE, "type": "upstream_unreachable", "param": None, "code": 502}}
 
 
@@ -82,9 +82,11 @@ async def test_an_unreachable_server_is_a_bad_gateway(
             assert got.status == "502 Bad Gateway"
             if shape is None:
                 assert got.values("Content-Type") == ["text/plain; charset=utf-8"]
+                assert got.body == f"{UNREACHABLE % dead_port}\n".encode()
             else:
                 assert got.values("Content-Type") == ["application/json"]
-                assert json.loads(got.body) == shape
+                body = json.dumps(shape).replace(UNREACHABLE, UNREACHABLE % dead_port)
+                assert got.body == body.encode()
             assert [name for name, _ in got.fields] == ["Content-Type", "Content-Length", "Date"]
     model = "unknown" if operation == "other" else "other"
     expected = {"model": model, "operation": operation, "stream": "false"}

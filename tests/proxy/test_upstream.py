@@ -15,6 +15,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from modelhost_exporter.config.http_url import ServerUrl
+from modelhost_exporter.proxy import reachability
 from modelhost_exporter.proxy.downstream import DownstreamConnections
 from modelhost_exporter.proxy.errors import ConnectTimeout
 from modelhost_exporter.proxy.self_metrics import SelfMetrics
@@ -205,10 +206,18 @@ async def test_https_is_spoken(start_proxied: StartProxied, certificate: ssl.SSL
     assert await proxied.observed(2) == [OK, OK]
 
 
+async def _get_text(proxied: Proxied) -> str:
+    async with proxied.client() as client:
+        await client.send(request("/a"))
+        got = await client.reply()
+        assert got.code == 502
+        return got.body.decode()
+
+
 async def test_a_certificate_of_another_is_refused(start_proxied: StartProxied, certificate: ssl.SSLContext) -> None:
     """A certificate that is not for the server's name makes it unreachable; it sees no byte of the request."""
     proxied = await start_proxied(always(reply(b"x")), host="127.0.0.1", tls=certificate)
-    assert await _get(proxied) == 502
+    assert "cannot be reached: its certificate is not trusted: IP address mismatch" in await _get_text(proxied)
     assert proxied.upstream.calls == []
     assert (await proxied.one())["outcome"] == "upstream_unreachable"
 
@@ -257,10 +266,115 @@ async def test_a_look_up_that_fails_when_nobody_waits_is_not_told(start_proxied:
     await asyncio.sleep(0)
 
 
+def _logged(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str, str]]:
+    """Return level, upstream and reason of what was logged about reaching upstreams; nothing else was."""
+    fields = [getattr(record, "fields", {}) for record in caplog.records if record.name == reachability.__name__]
+    assert {each["server"] for each in fields} <= {"it"}
+    records = [record for record in caplog.records if record.name == reachability.__name__]
+    return [
+        (record.levelname, each["upstream"], each.get("reason", ""))
+        for record, each in zip(records, fields, strict=True)
+    ]
+
+
+async def test_an_upstream_that_comes_and_goes_is_logged_once_per_change(
+    start_proxied: StartProxied, dead_port: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With address and reason; and when it responds again."""
+    caplog.set_level("INFO")
+    addresses: list[Sequence[AddrInfoType]] = []
+
+    proxied = await start_proxied(always(reply(b"x")), host="model.test", port=9)
+
+    def look_up(*_: object) -> Sequence[AddrInfoType]:
+        if not addresses[-1]:
+            raise socket.gaierror
+        return addresses[-1]
+
+    context = next(iter(proxied.proxy._listeners)).context
+    assert context.replicas.single is not None
+    context.replicas.single._look_up_name = look_up
+    refusing, listening = (
+        socket.getaddrinfo("127.0.0.1", port, type=socket.SOCK_STREAM) for port in (dead_port, proxied.upstream.port)
+    )
+    for addresses_now, code in ((refusing, 502), ((), 502), (listening, 200), (listening, 200), (refusing, 502)):
+        addresses.append(addresses_now)
+        upstream = context.replicas.single.take()
+        if upstream is not None:
+            upstream.abort()
+        assert [await _get(proxied) for _ in range(2 if code == 502 else 1)] == [code] * (2 if code == 502 else 1)
+    url = "http://model.test:9"
+    assert _logged(caplog) == [
+        ("WARNING", url, "nothing listens there: start it, or correct the URL"),
+        ("WARNING", url, "its name has no address: correct the URL"),
+        ("INFO", url, ""),
+        ("WARNING", url, "nothing listens there: start it, or correct the URL"),
+    ]
+    await proxied.observed(8)
+
+
+async def test_http_where_tls_was_expected_is_named(
+    start_proxied: StartProxied, caplog: pytest.LogCaptureFixture, certificate: ssl.SSLContext
+) -> None:
+    """The client and the log are told, once."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(5)
+        writer.write(reply(status="400 Bad Request"))
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    proxied = await start_proxied(always(reply()), tls=certificate, port=port)
+    expected = f"the model server at https://127.0.0.1:{port} cannot be reached: it does not speak TLS (plain HTTP?)\n"
+    assert [await _get_text(proxied) for _ in range(2)] == [expected] * 2
+    reason = "it does not speak TLS (plain HTTP?): write http:// instead of https://"
+    assert _logged(caplog) == [("WARNING", f"https://127.0.0.1:{port}", reason)]
+    server.close()
+
+
+async def test_tls_where_http_was_expected_is_named(
+    start_proxied: StartProxied, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The client and the log are told, once: rustls and others answer with an alert."""
+    proxied = await start_proxied(always(b"\x15\x03\x01\x00\x02\x02\x46"))
+    where = f"http://127.0.0.1:{proxied.upstream.port}"
+    expected = f"invalid HTTP response from the model server at {where}: it speaks TLS, not plain HTTP\n"
+    assert [await _get_text(proxied) for _ in range(2)] == [expected] * 2
+    reason = "it speaks TLS, not plain HTTP: write https:// instead of http://"
+    assert _logged(caplog) == [("WARNING", where, reason)]
+
+
+async def test_a_server_that_closes_may_speak_tls(
+    start_proxied: StartProxied, caplog: pytest.LogCaptureFixture, certificate: ssl.SSLContext
+) -> None:
+    """As a real server of TLS does in Python; one that has responded in plain HTTP does not."""
+
+    async def close(call: Call) -> None:
+        await call.body()
+        call.close()
+
+    async with Scripted(always(reply()), tls=certificate) as server:
+        proxied = await start_proxied(always(reply()), port=server.port)
+        told = [await _get_text(proxied) for _ in range(2)]
+    where = f"http://127.0.0.1:{server.port}"
+    closed = "it closed the connection without a response"
+    assert told == [f"the model server at {where} cannot be reached: {closed} (TLS?)\n"] * 2
+    assert _logged(caplog) == [
+        ("WARNING", where, f"{closed} (TLS?): if it speaks TLS, write https:// instead of http://")
+    ]
+    caplog.clear()
+    proxied = await start_proxied(in_turn(always(reply(b"x", "Connection: close")), close))
+    assert await _get(proxied) == 200
+    assert (await _get_text(proxied)).endswith(f"{closed}\n")
+    assert _logged(caplog) == []
+
+
 async def test_a_name_without_an_address_is_unreachable(start_proxied: StartProxied) -> None:
     """A name that cannot be looked up is a 502."""
     proxied = await start_proxied(always(reply(b"x")), host="no-such-host.invalid")
-    assert await _get(proxied) == 502
+    where = f"http://no-such-host.invalid:{proxied.upstream.port}"
+    assert await _get_text(proxied) == f"the model server at {where} cannot be reached: its name has no address\n"
     assert (await proxied.one())["outcome"] == "upstream_unreachable"
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import socket
-import ssl
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from modelhost_exporter.config.found_servers import FoundServers, can_listen
+from modelhost_exporter.connect_errors import cause_of
 from modelhost_exporter.doctor.findings import Finding
 from modelhost_exporter.engines import kinds
 from modelhost_exporter.engines.kinds import AUTO
@@ -28,14 +28,6 @@ if TYPE_CHECKING:
 
 _MAX_THREADS = 16
 _HEALTHY_SECONDS = 2.0
-_REASONS: tuple[tuple[type[Exception], str], ...] = (
-    (TimeoutError, "it does not respond in time"),
-    (ConnectionRefusedError, "nothing listens there: start it, or correct the URL"),
-    (socket.gaierror, "its name has no address: correct the URL"),
-    (ssl.SSLCertVerificationError, "its certificate is not trusted"),
-    (ssl.SSLError, "TLS fails: if it speaks plain HTTP, write http:// instead of https://"),
-    (NotServed, "a page is missing: is it this kind of engine?"),
-)
 
 
 def check(config: Config, engines: LocalEngines | None = None) -> Iterator[Finding]:
@@ -109,10 +101,9 @@ def _unknown(session: PollSession) -> str:
 
 
 def _reason(error: Exception) -> str:
-    told = next((text for kind, text in _REASONS if isinstance(error, kind)), "")
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"{told}: {error.verify_message}"
-    return told or str(error) or type(error).__name__
+    if isinstance(error, NotServed):
+        return "a page is missing: is it this kind of engine?"
+    return str(cause_of(error))
 
 
 def _proxy(server: Server, *, running: bool) -> Iterator[Finding]:

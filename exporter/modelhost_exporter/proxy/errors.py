@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from modelhost_exporter.connect_errors import cause_of
 from modelhost_exporter.dialects import error_object
 from modelhost_exporter.process.descriptors import is_shortage
 
@@ -46,30 +47,31 @@ class ConnectTimeout(TimeoutError):
     """No connection was made in time."""
 
 
-def not_http() -> Failure:
-    """Return the failure for a response that is not HTTP, or that cannot be forwarded."""
-    return Failure("server_error", 502, "invalid HTTP response from the model server")
+def not_http(where: str, reason: str = "") -> Failure:
+    """Return the failure for a response that is not HTTP, or that cannot be forwarded; ``where`` is the upstream."""
+    message = f"invalid HTTP response from the model server at {where}"
+    return Failure("server_error", 502, f"{message}: {reason}" if reason else message)
 
 
-def unreachable() -> Failure:
+def unreachable(where: str, reason: str) -> Failure:
     """Return the failure for an upstream that refuses or closes connections."""
-    return Failure("upstream_unreachable", 502, "the model server cannot be reached")
+    return Failure("upstream_unreachable", 502, f"the model server at {where} cannot be reached: {reason}")
 
 
-def no_response() -> Failure:
+def no_response(where: str) -> Failure:
     """Return the failure for an upstream that was silent for too long."""
-    return Failure("timeout", 504, "the model server did not respond in time")
+    return Failure("timeout", 504, f"the model server at {where} did not respond in time")
 
 
-def connect_failure(error: Exception) -> Failure | None:
+def connect_failure(error: Exception, where: str) -> Failure | None:
     """Return the failure for an exception of a connection attempt; None for an unrelated exception."""
     if isinstance(error, Failure):
         return error
     if isinstance(error, TimeoutError):
-        return Failure("timeout", 504, "the model server did not accept a connection in time")
+        return Failure("timeout", 504, f"the model server at {where} did not accept a connection in time")
     if is_shortage(error):
         return OutOfDescriptors()
-    return unreachable() if isinstance(error, OSError) else None
+    return unreachable(where, cause_of(error).reason) if isinstance(error, OSError) else None
 
 
 def error_body(dialect: str | None, failure: Failure) -> tuple[bytes, bytes]:

@@ -30,6 +30,7 @@ from http import HTTPStatus
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from modelhost_exporter.connect_errors import CLOSED, SPEAKS_TLS, cause_of
 from modelhost_exporter.dialects.usage_request import ask
 from modelhost_exporter.process.error_frames import without_frames
 from modelhost_exporter.proxy import errors, headers, include_usage
@@ -246,7 +247,7 @@ class Exchange:
         except Exception as error:  # noqa: BLE001 - reported to the client
             self._connecting = None
             if not self._finished:
-                self._on_connect_error(error)
+                self._on_connect_error(error, upstream)
             return
         self._connecting = None
         if self._finished:
@@ -257,10 +258,12 @@ class Exchange:
         except Exception as error:  # noqa: BLE001 - likewise
             self._fail_internally(error)
 
-    def _on_connect_error(self, error: Exception) -> None:
+    def _on_connect_error(self, error: Exception, upstream: Upstream) -> None:
         """Try another upstream, to which nothing was sent either; else answer with an error."""
         without_frames(error)
-        failure = errors.connect_failure(error)
+        failure = errors.connect_failure(error, upstream.where)
+        if failure is not None and failure.outcome != "proxy_error":
+            upstream.reachability.failed(str(cause_of(error)))
         if failure is None:
             self._fail_internally(error)
         elif failure.outcome == "proxy_error" or not self._attempts.may_fail_over:
@@ -455,9 +458,9 @@ class Exchange:
         if head.is_chunked and [coding.lower() for coding in headers.values(head.fields, b"transfer-encoding")] != [
             b"chunked"
         ]:
-            raise errors.not_http()
+            raise errors.not_http(self._where)
         if _CONTROL.search(head.reason):
-            raise errors.not_http()
+            raise errors.not_http(self._where)
         if self._changed_body is not None:
             self._filter = include_usage.frame_filter(head)
             if head.status < _REDIRECT and include_usage.is_encoded(head):
@@ -522,12 +525,21 @@ class Exchange:
             self._observer.outcome = "stream_error"
             self._flush_filter()
             self._cut()
-        elif upstream is not None and not failure.is_malformed and self._may_send_again(upstream):
+        elif failure.is_malformed:
+            self._fail(errors.not_http(self._where, SPEAKS_TLS.reason if failure.is_tls else ""))
+        elif upstream is not None and self._may_send_again(upstream):
             upstream.upstream.distrust()
             self._server.self_metrics.retried(self._server.name, "closed")
             self._send_again()
         else:
-            self._fail(errors.not_http() if failure.is_malformed else errors.unreachable())
+            cause = upstream.upstream.on_closed() if upstream is not None else CLOSED
+            self._fail(errors.unreachable(self._where, cause.reason))
+
+    @property
+    def _where(self) -> str:
+        """The upstream of the current or last attempt, for clients."""
+        upstream = self._attempts.upstream
+        return upstream.where if upstream is not None else ""
 
     def _may_send_again(self, upstream: UpstreamConnection) -> bool:
         """Return whether a request on a kept connection that was closed may be sent once more.
@@ -561,7 +573,7 @@ class Exchange:
             or not (self._request.is_websocket and upstream.is_upgraded)
             or _CONTROL.search(head.reason)
         ):
-            raise errors.not_http()
+            raise errors.not_http(self._where)
         self._has_head = True
         self._observer.code = str(head.status)
         line = b"HTTP/1.1 %d %b" % (head.status, head.reason)
@@ -724,7 +736,7 @@ class Exchange:
         silent = now - self._active_at
         if silent >= limit:
             self._timer = None
-            self._fail(errors.no_response())
+            self._fail(errors.no_response(self._where))
             return
         self._timer = asyncio.get_running_loop().call_later(limit - silent, self._check_idle)
 

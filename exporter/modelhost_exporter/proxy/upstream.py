@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import httptools
 from aiohappyeyeballs import start_connection
 
+from modelhost_exporter.connect_errors import CLOSED, MAY_SPEAK_TLS, SPEAKS_TLS, is_tls
 from modelhost_exporter.process.descriptors import is_shortage
 from modelhost_exporter.proxy.errors import ConnectTimeout, OutOfDescriptors
 from modelhost_exporter.proxy.headers import MAX_LENGTH, Field, HeadTemplate, index, make_field, with_length
+from modelhost_exporter.proxy.reachability import Reachability
 from modelhost_exporter.threads import call
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from aiohappyeyeballs import AddrInfoType
 
     from modelhost_exporter.config.http_url import ServerUrl
+    from modelhost_exporter.connect_errors import Cause
     from modelhost_exporter.proxy.downstream import DownstreamConnections
 
 _KEEPALIVE_SECONDS = 3.0
@@ -96,6 +99,8 @@ class UpstreamFailure(NamedTuple):
 
     is_malformed: bool
     """Whether the upstream sent something that is not HTTP; else it closed or reset the connection."""
+    is_tls: bool = False
+    """Whether that is TLS."""
 
 
 class _NotForwarded(Exception):
@@ -127,6 +132,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._reads_until_close = False
         self.has_responded = False
         """Whether any byte of the response was received."""
+        self._speaks_tls = False
         self._head_bytes = 0  # received since the last part of a body: of heads, trailers and chunk extensions
         self._interim = 0
         self._is_between_chunks = False  # llhttp expects the size of the next one
@@ -318,6 +324,8 @@ class UpstreamConnection(asyncio.Protocol):
         if self._heads or self._complete or malformed or rest:
             if is_first and self._complete and not malformed:
                 self._learn(data)
+            if is_first and malformed:
+                self._speaks_tls = is_tls(data)
             self._deliver(receiver, rest, malformed=malformed)
         elif self._pieces:  # most reads of a stream
             pieces, self._pieces = self._pieces, []
@@ -349,9 +357,14 @@ class UpstreamConnection(asyncio.Protocol):
         if rest and self._receiver is receiver:
             receiver.on_upgraded_data(rest)
         if malformed and self._receiver is receiver:
-            self._receiver = None
-            self.abort()
-            receiver.on_upstream_failure(UpstreamFailure(is_malformed=True))
+            self._end_malformed(receiver)
+
+    def _end_malformed(self, receiver: Receiver) -> None:
+        self._receiver = None
+        self.abort()
+        if self._speaks_tls:
+            self.upstream.reachability.failed(str(SPEAKS_TLS))
+        receiver.on_upstream_failure(UpstreamFailure(is_malformed=True, is_tls=self._speaks_tls))
 
     # llhttp
 
@@ -388,6 +401,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._reason, self._fields = b"", []
         if not head.is_final:
             return
+        if not self.upstream.reachability.is_reached:
+            self.upstream.reachability.responded()
         self._has_head = True
         self._keeps_alive = parser.should_keep_alive()
         self._reads_until_close = not (chunked or length or bodiless)
@@ -420,16 +435,21 @@ class UpstreamConnection(asyncio.Protocol):
 class Upstream:
     """The connections to one URL. Whoever makes one closes it."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - replaced by tests, for the most part
         self,
         url: ServerUrl,
         connections: DownstreamConnections,
         connect_timeout: float,
         keepalive_seconds: float = _KEEPALIVE_SECONDS,
         look_up: LookUp | None = None,
+        *,
+        server: str = "",
     ) -> None:
-        """Prepare; ``look_up`` resolves names and may block: it is called in a thread."""
+        """Prepare; ``look_up`` resolves names and may block: it is called in a thread. ``server`` is for the log."""
         parts = url.url
+        self.where = f"{parts.scheme}://{url.host_port}"
+        """The URL without its path, for clients."""
+        self.reachability = Reachability(server, url.text)
         self.host = (parts.host_port_subcomponent or "").encode()
         """The value of Host in its requests."""
         self.prefix = url.prefix.encode()
@@ -518,6 +538,13 @@ class Upstream:
         if self._kept:
             delay = self._kept[0].kept_since - oldest
             self._sweeping = asyncio.get_running_loop().call_later(delay, self._sweep)
+
+    def on_closed(self) -> Cause:
+        """Return why it closed a connection without a response; log that where it has never sent any."""
+        if self._tls is not None or self.reachability.has_responded:
+            return CLOSED
+        self.reachability.failed(str(MAY_SPEAK_TLS))
+        return MAY_SPEAK_TLS
 
     async def connect(self) -> UpstreamConnection:
         """Return a new connection; raises OSError, ConnectTimeout, OutOfDescriptors."""
