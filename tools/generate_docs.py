@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelhost_exporter import collectors
 from modelhost_exporter.config import flags
 from modelhost_exporter.engines import kinds
+from modelhost_exporter.live import message, request_message
 from modelhost_exporter.metrics import exporter_metrics
 from modelhost_exporter.metrics.families import NAMESPACE
 from modelhost_exporter.process import descriptors
@@ -22,7 +25,8 @@ from tools.message_tables import message_parts
 from tools.xids import xids
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from types import ModuleType
 
     from modelhost_exporter.metrics.families import Combine, Family
     from tools.xids import Xid
@@ -58,13 +62,14 @@ def filled(document: str) -> str:
 
     KeyError for a name that nothing here generates.
     """
-    parts = {
+    parts: Mapping[str, Callable[[], str]] = {
         "flags": flags_table,
         "kinds": kinds_table,
         "metrics": metrics_tables,
         "buckets": buckets_table,
         "replicas": replicas_table,
         "message": message_tables,
+        "requests": partial(message_tables, request_message),
         "xids": xids_table,
     }
     return re.sub(
@@ -139,12 +144,12 @@ def _short_names(families: Iterable[Family]) -> Iterable[str]:
     return (f"`{family.name.removeprefix(NAMESPACE)}`" for family in families)
 
 
-def message_tables() -> str:
-    """Return the fields of the live feed's message, a Markdown table for each of its objects."""
+def message_tables(module: ModuleType = message) -> str:
+    """Return the fields of the live feed's message, or another, a Markdown table for each of its objects."""
     return "\n".join(
         f"**`{part.name}`**: {part.description}\n\n"
         + _table(("field", "type", "what it is"), [(f"`{name}`", kind, text) for name, kind, text in part.fields])
-        for part in message_parts()
+        for part in message_parts(inspect.getsource(module))
     )
 
 

@@ -223,6 +223,7 @@ async def _serve(service: Service, manager: Systemd, descriptors: Descriptors, d
         lambda: service.config.proxy,
         listed_models=service.pollers.listed_models,
         label_of=service.pollers.label_of,
+        running=service.running_requests,
     )
     proxy = Proxy(service.registry, service.request_listeners, environment)
     limits = WebConnectionLimits(

@@ -24,6 +24,8 @@ from modelhost_exporter.logs import formatting as logs
 from modelhost_exporter.metrics.exporter_metrics import ExporterMetrics
 from modelhost_exporter.process.listening import CannotListen
 from modelhost_exporter.reloads import ReloadFailed, Reloads
+from modelhost_exporter.requests.recent import RecentRequests
+from modelhost_exporter.requests.running import RunningRequests
 from modelhost_exporter.scraping.scrape import Scrape
 
 if TYPE_CHECKING:
@@ -108,9 +110,12 @@ class Service:
         )
         self.request_totals = RequestTotals()
         self.token_progress = TokenProgress()
+        self.recent_requests = RecentRequests()
+        self.running_requests = RunningRequests()
         self.request_listeners: Sequence[ObservationListener] = (
             self.request_totals.add,
             self.token_progress.add,
+            self.recent_requests.add,
             self.pollers.note_request,
         )
         """Receive every finished request of the proxy."""
@@ -220,6 +225,7 @@ class Service:
     def _put_in_force(self, prepared: _Prepared) -> None:
         """Replace the configuration in force. No step may fail: nothing here is undone."""
         self.config = prepared.config
+        self.recent_requests.switch(on=self.config.requests.recent)
         self.scrape = prepared.scrape
         self._built = prepared.built
         self._owners = prepared.owners

@@ -17,6 +17,7 @@ from modelhost_exporter.config.name_filter import NameFilter
 from modelhost_exporter.config.servers import PollOptions, ProxyOptions, Server
 from modelhost_exporter.engines.polling.settings import Probe
 from modelhost_exporter.proxy.settings import ProxySettings
+from modelhost_exporter.requests.settings import RequestOptions
 from modelhost_exporter.requests.slo import Objectives
 
 EXAMPLE = Path(__file__).parent.parent.parent / "config.example.yaml"
@@ -54,6 +55,7 @@ def test_the_example_names_every_key() -> None:
             ("log", configuration.Log),
             ("path", Paths),
             ("proxy", ProxySettings),
+            ("requests", RequestOptions),
             ("discovery", configuration.Discovery),
         )
         for field in vars(kind())
@@ -129,7 +131,10 @@ def test_collectors_are_chosen_by_name(overrides: dict[str, object], expected: s
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("wbe: {}", "unknown key 'wbe'; known: web, live, scrape, log, path, proxy, discovery, servers, collectors"),
+        (
+            "wbe: {}",
+            "unknown key 'wbe'; known: web, live, scrape, log, path, proxy, requests, discovery, servers, collectors",
+        ),
         ("- a", "must be a mapping, not a list"),
         ("web: 5", "web: must be a mapping, not 5"),
         ("web: {listen_addresses: []}", "web: listen_addresses must not be empty"),

@@ -29,7 +29,18 @@ if TYPE_CHECKING:
     from tests.conftest import StartExporter
     from tests.support.stand_in import StandIn
 
-ROUTES = ("/", "/metrics", "/-/healthy", "/-/ready", "/api/live", "/api/models", "/api/history", "/static/app.js", "/x")
+ROUTES = (
+    "/",
+    "/metrics",
+    "/-/healthy",
+    "/-/ready",
+    "/api/live",
+    "/api/models",
+    "/api/history",
+    "/api/requests",
+    "/static/app.js",
+    "/x",
+)
 SCRAPES = ("/metrics", "/-/healthy", "/-/ready")
 FEED = (
     "Connection: Upgrade",

@@ -17,6 +17,8 @@ from modelhost_exporter.live.settings import LiveOptions
 from modelhost_exporter.live.token_progress import TokenProgress
 from modelhost_exporter.requests.metrics import RequestMetrics
 from modelhost_exporter.requests.observation import RequestLabels, RequestObservation
+from modelhost_exporter.requests.recent import RecentRequests
+from modelhost_exporter.requests.running import RunningRequests
 from modelhost_exporter.requests.slo import Objectives
 from modelhost_exporter.scraping.scrape import Scrape
 from modelhost_exporter.web import origin_check
@@ -39,6 +41,8 @@ class Source:
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     request_totals: RequestTotals = field(default_factory=RequestTotals)
     token_progress: TokenProgress = field(default_factory=TokenProgress)
+    recent_requests: RecentRequests = field(default_factory=RecentRequests)
+    running_requests: RunningRequests = field(default_factory=RunningRequests)
     demo: bool = False
 
     def __post_init__(self) -> None:

@@ -198,7 +198,7 @@ async def test_the_number_of_connections_is_limited(serve: Serve) -> None:
 
 @pytest.mark.parametrize("fields", [(EVIL,), ("Host: evil.example",), ("Sec-Fetch-Site: cross-site",)])
 @pytest.mark.parametrize(
-    "path", ["/metrics", "/api/live", "/api/models", "/api/models/metrics?model=m", "/api/history"]
+    "path", ["/metrics", "/api/live", "/api/models", "/api/models/metrics?model=m", "/api/history", "/api/requests"]
 )
 async def test_other_origins_are_rejected(serve: Serve, path: str, fields: tuple[str, ...]) -> None:
     """Feed and /api return 403 for an Origin or Host that is not allowed, and nothing is measured."""

@@ -149,6 +149,7 @@ async def start_proxied(caplog: pytest.LogCaptureFixture) -> AsyncIterator[Start
         yield start
         for each in started:
             assert each.in_flight() == {}
+            assert each.proxy.metrics.running.longest_first() == []
     for each in started:
         await each.upstream.idle()
     async with asyncio.timeout(DEADLINE_SECONDS):

@@ -17,6 +17,7 @@ from modelhost_exporter.config.servers import Server, parse_servers
 from modelhost_exporter.live.settings import AllowedHost, AllowedOrigin, LiveOptions
 from modelhost_exporter.metrics import label_values
 from modelhost_exporter.proxy.settings import ProxySettings
+from modelhost_exporter.requests.settings import RequestOptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -125,6 +126,7 @@ class Config:
     log: Log = field(default_factory=Log)
     path: Paths = field(default_factory=Paths)
     proxy: ProxySettings = field(default_factory=ProxySettings)
+    requests: RequestOptions = field(default_factory=RequestOptions)
     discovery: Discovery = field(default_factory=Discovery)
     servers: tuple[Server, ...] = ()
     collectors: Mapping[str, CollectorOptions] = field(default_factory=dict)
@@ -176,6 +178,7 @@ def read(raw: object, watched: Sequence[str] = (), proxied: Sequence[str] = ()) 
         log=parse(Log, sections.get("log"), "log"),
         path=parse(Paths, sections.get("path"), "path"),
         proxy=parse(ProxySettings, sections.get("proxy"), "proxy"),
+        requests=parse(RequestOptions, sections.get("requests"), "requests"),
         discovery=parse(Discovery, sections.get("discovery"), "discovery"),
         servers=parse_servers(sections.get("servers"), watched, proxied, web.listen_addresses),
         collectors=_enabled(sections.get("collectors")),

@@ -111,7 +111,9 @@ class DemoHost:
         """Advance the world to a time, step by step; only the last five minutes of a longer gap are simulated."""
         if self._proxied is None:
             registry = self.service.registry
-            self.feed(RequestMetrics(registry, self.service.request_listeners), SelfMetrics(registry))
+            service = self.service
+            metrics = RequestMetrics(registry, service.request_listeners, running=service.running_requests)
+            self.feed(metrics, SelfMetrics(registry))
         self.world.now = max(self.world.now, until - _MAX_GAP_SECONDS)
         while self.world.now + _STEP_SECONDS <= until and not self._stop.is_set():
             self._step(self.world.now + _STEP_SECONDS)

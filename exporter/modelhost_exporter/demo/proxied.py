@@ -92,6 +92,7 @@ class Proxied:
         if request.direct:
             return
         self._phases.pop(request).dec()
+        self._metrics.running.leave(request)
         server = request.model.server
         if (upstreams := self._upstreams.get(server)) is not None:
             upstreams.ended(request)
@@ -103,8 +104,10 @@ class Proxied:
             self._health.parse_error(server, "openai_chat", "json")
 
     def _enter(self, request: SimulatedRequest, phase: str) -> None:
-        gauge = self._phases[request] = self._metrics.in_flight(_labels(request.model), phase)
+        labels = _labels(request.model)
+        gauge = self._phases[request] = self._metrics.in_flight(labels, phase)
         gauge.inc()
+        self._metrics.running.enter(request, labels, phase)
 
     def _record(self, observed: RequestObservation) -> None:
         server, model = observed.labels.server, observed.labels.model

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import HttpVersion11, WSCloseCode, WSMsgType, hdrs, web
 
+from modelhost_exporter import threads
 from modelhost_exporter.live.broadcaster import Broadcaster
-from modelhost_exporter.live.meter import INTERVAL_SECONDS
+from modelhost_exporter.live.meter import INTERVAL_SECONDS, MeterSource
 from modelhost_exporter.live.models import all_models, find_model
+from modelhost_exporter.live.recent_requests import RequestQuery
 from modelhost_exporter.live.subscribers import Subscriber, chunked_event, event, websocket_frame
 from modelhost_exporter.web import origin_check
 from modelhost_exporter.web.websocket import is_proper
@@ -22,8 +25,9 @@ if TYPE_CHECKING:
     from aiohttp.typedefs import Handler
 
     from modelhost_exporter.live.message import LiveMessage
-    from modelhost_exporter.live.meter import MeterSource
     from modelhost_exporter.live.subscribers import Framing
+    from modelhost_exporter.requests.recent import RecentRequests
+    from modelhost_exporter.requests.running import RunningRequests
 
     JsonHandler = Callable[[web.Request], Awaitable[bytes]]
     """Returns the body of a response; raises ``_HttpError``."""
@@ -36,10 +40,19 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",  # other sites cannot embed it, e.g. as a script
 }
 _EVENT_HEADERS = {hdrs.CONTENT_TYPE: "text/event-stream", "X-Accel-Buffering": "no"}  # nginx would buffer events
+_CONTENT_TYPES = {"json": "application/json", "csv": "text/csv"}
+_DOWNLOAD = 'attachment; filename="requests.csv"'
 _MAX_CLIENT_MESSAGE_BYTES = 4096
 _MAX_CLIENT_MESSAGES = 100
 _CLIENT_MESSAGES_SECONDS = 60.0
 _CLOSE_SECONDS = 1.0
+
+
+class LiveSource(MeterSource, Protocol):
+    """The parts of the running exporter that the live feed and the API read."""
+
+    recent_requests: RecentRequests
+    running_requests: RunningRequests
 
 
 class _HttpError(Exception):
@@ -50,7 +63,7 @@ class _HttpError(Exception):
         self.status = status
 
 
-def add_routes(app: web.Application, source: MeterSource, interval_seconds: float = INTERVAL_SECONDS) -> Handler:
+def add_routes(app: web.Application, source: LiveSource, interval_seconds: float = INTERVAL_SECONDS) -> Handler:
     """Add the routes below /api, and return the handler of WebSocket requests to the metrics path."""
     routes = _LiveRoutes(Broadcaster(source, interval_seconds), source)
     app.add_routes(
@@ -59,6 +72,7 @@ def add_routes(app: web.Application, source: MeterSource, interval_seconds: floa
             web.get("/api/models", routes.json(routes.models)),
             web.get("/api/models/metrics", routes.json(routes.model)),
             web.get("/api/history", routes.json(routes.history)),
+            web.get("/api/requests", routes.with_headers(routes.requests)),
             web.route("*", "/api/{rest:.*}", routes.json(routes.not_found)),
         ]
     )
@@ -70,7 +84,7 @@ def add_routes(app: web.Application, source: MeterSource, interval_seconds: floa
 class _LiveRoutes:
     """The handlers, and the number of open connections."""
 
-    def __init__(self, feed: Broadcaster, source: MeterSource) -> None:
+    def __init__(self, feed: Broadcaster, source: LiveSource) -> None:
         self._feed = feed
         self._source = source
         self._connected = 0
@@ -123,6 +137,24 @@ class _LiveRoutes:
             return await self._feed.history()
         except RuntimeError as error:  # no free thread
             raise _HttpError(503, str(error)) from error
+
+    async def requests(self, request: web.Request, headers: Mapping[str, str]) -> web.StreamResponse:
+        """Return the requests in progress and the last finished ones, those that the query wants."""
+        source = self._source
+        if not source.config.requests.recent:
+            raise _HttpError(404, "recent requests are off (requests.recent)")
+        try:
+            query = RequestQuery.of(request.query)
+        except ValueError as error:
+            raise _HttpError(400, str(error)) from error
+        try:
+            body = await threads.call(partial(query.encoded, source.running_requests, source.recent_requests))
+        except RuntimeError as error:  # no free thread
+            raise _HttpError(503, str(error)) from error
+        response = web.Response(body=body, content_type=_CONTENT_TYPES[query.format], charset="utf-8", headers=headers)
+        if query.format == "csv":
+            response.headers[hdrs.CONTENT_DISPOSITION] = _DOWNLOAD
+        return response
 
     async def not_found(self, request: web.Request) -> bytes:
         """Return 404."""

@@ -111,7 +111,7 @@ class TokenProgress:
         key = (labels.server, labels.model)
         counted = self._models.get(key, _NOTHING)
         if observed.chunks and tokens:
-            counted = counted.with_stream(tokens, observed.chunks, _speed(observed))
+            counted = counted.with_stream(tokens, observed.chunks, decode_speed(observed))
         seconds = observed.decode_seconds if observed.chunks and observed.decode_seconds else observed.duration
         if seconds < _SHORT_SECONDS:
             counted = counted._replace(
@@ -153,7 +153,7 @@ def tokens_between(key: ModelKey, start: float, first: TokenReading, end: float,
     return max(0.0, tokens + chunks * after.tokens_per_chunk)
 
 
-def _speed(observed: RequestObservation) -> float | None:
+def decode_speed(observed: RequestObservation) -> float | None:
     """Return output tokens per second of decode: by the server's own time, else by that of the tokens' arrival."""
     tokens, decode = observed.tokens.output, observed.server_seconds.decode or 0.0
     if observed.outcome != "ok" or not tokens:

@@ -70,8 +70,10 @@ class Observer:
         """Count the request in a state (waiting, streaming, blocking) instead of the one before."""
         if self._state is not None:
             self._state.dec()
-        self._state = self._server.metrics.in_flight(self._labels(), state)
+        labels, metrics = self._labels(), self._server.metrics
+        self._state = metrics.in_flight(labels, state)
         self._state.inc()
+        metrics.running.enter(self, labels, state)
 
     def on_wait(self) -> None:
         """Note that the request waits before its body could be parsed."""
@@ -202,9 +204,10 @@ class Observer:
         """Record the request and return what is known of it; to be called once, when nothing is left to parse."""
         self.on_end()
         self._judge()
+        server = self._server
         if self._state is not None:
             self._state.dec()
-        server = self._server
+            server.metrics.running.leave(self)
         if self._succeeded:
             server.response_overhead.observe(self._longest_delay)
         observed = self._observed()

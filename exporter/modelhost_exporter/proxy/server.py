@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from modelhost_exporter.proxy.downstream import Request
     from modelhost_exporter.proxy.settings import ProxiedServer
     from modelhost_exporter.requests.listener import ObservationListener, RemovalListener
+    from modelhost_exporter.requests.running import RunningRequests
     from modelhost_exporter.requests.slo import Objectives
 
 log = logging.getLogger(__name__)
@@ -117,6 +118,8 @@ class ProxyEnvironment(NamedTuple):
     """Returns the labels of the models that the replicas of a server list, as far as polling knows."""
     label_of: Callable[[str, str], str | None] = lambda _server, _model: None
     """Returns the label under which polling shows the model of a server with this name or alias; None if none has."""
+    running: RunningRequests | None = None
+    """Receives the requests in progress; None: the proxy keeps its own."""
 
 
 _DEFAULTS = ProxyEnvironment()
@@ -354,7 +357,9 @@ class Proxy:
         environment: ProxyEnvironment = _DEFAULTS,
     ) -> None:
         """Prepare; ``listeners`` receive every finished request."""
-        self.metrics = RequestMetrics(registry, listeners, environment.removal_listeners, self._known_models)
+        self.metrics = RequestMetrics(
+            registry, listeners, environment.removal_listeners, self._known_models, environment.running
+        )
         self.self_metrics = SelfMetrics(registry)
         self.connections = DownstreamConnections(environment.descriptors, self.self_metrics, environment.settings)
         self._parts = ProxyParts(self.metrics, self.self_metrics, self.connections, ParsingQueue(), environment, {})

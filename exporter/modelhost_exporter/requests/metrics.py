@@ -8,6 +8,7 @@ from modelhost_exporter.metrics.families import counter, gauge, histogram
 from modelhost_exporter.metrics.instruments import live_counter, live_gauge, live_histogram, nothing_expected
 from modelhost_exporter.requests.model_names import UNKNOWN
 from modelhost_exporter.requests.observation import ERRORS, NO_SECONDS, RequestLabels, ServerSeconds
+from modelhost_exporter.requests.running import RunningRequests
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -227,6 +228,7 @@ class RequestMetrics:
         listeners: Sequence[ObservationListener] = (),
         removal_listeners: Sequence[RemovalListener] = (),
         known_models: Callable[[], Iterable[tuple[str, str]]] = nothing_expected,
+        running: RunningRequests | None = None,
     ) -> None:
         """Register the metrics. Each listener receives every finished request, in the thread that records it.
 
@@ -236,6 +238,8 @@ class RequestMetrics:
         self._listeners = tuple(listeners)
         self._removal_listeners = tuple(removal_listeners)
         self._instruments = _Instruments(registry, known_models)
+        self.running = RunningRequests() if running is None else running
+        """The requests in progress one by one, beside the gauge that counts them."""
         self._series: dict[RequestLabels, _Series] = {}
 
     def is_idle(self) -> bool:
