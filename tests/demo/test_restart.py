@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from modelhost_exporter.demo.traffic import SimulatedRequest
 
 _REAL = ("process_", "python_", "modelhost_scrape_")  # of the process that runs the test
+_OF_A_LIFE = ("modelhost_nvme_",)  # a drive counts from its first day on
 _TYPE = re.compile(r"^# TYPE (\S+) (counter|histogram)$", re.MULTILINE)
 _SAMPLE = re.compile(r"^([^#\s{]\S*?)(?:\{.*\})? (\S+)$", re.MULTILINE)
 
@@ -29,7 +30,7 @@ def totals(page: str) -> dict[str, float]:
     rising = {name for name, _ in _TYPE.findall(page)}
     found: dict[str, float] = defaultdict(float)
     for name, value in _SAMPLE.findall(page):
-        if re.sub(r"_(count|sum)$", "", name) in rising and not name.startswith(_REAL):
+        if re.sub(r"_(count|sum)$", "", name) in rising and not name.startswith((*_REAL, *_OF_A_LIFE)):
             found[name] += float(value)
     return found
 

@@ -14,6 +14,7 @@ from modelhost_exporter.config import model as configuration
 from modelhost_exporter.doctor import collector_checks, server_checks
 from modelhost_exporter.doctor.findings import Finding, table
 from modelhost_exporter.engines.local_engines import LocalEngines
+from modelhost_exporter.linux.tcp_listeners import ListeningSocket
 from tests.support.pages import pages
 from tests.support.programs import DEADLINE_SECONDS, Exporter, free_port, running
 from tests.support.stand_in import standing_in, status
@@ -24,9 +25,14 @@ if TYPE_CHECKING:
 LISTEN = {"listen_addresses": ["127.0.0.1:0"]}
 
 
+def _engines(*ports: int) -> LocalEngines:
+    """Return a search that sees only these ports: other tests run engines meanwhile."""
+    return LocalEngines(usual=ports, listeners=lambda: [ListeningSocket("127.0.0.1", port, "1") for port in ports])
+
+
 def _servers(*servers: Mapping[str, object], **sections: object) -> list[Finding]:
     config = configuration.read({"web": LISTEN, "servers": list(servers), **sections})
-    return list(server_checks.check(config, LocalEngines(usual=())))
+    return list(server_checks.check(config, _engines()))
 
 
 def _of(findings: list[Finding], kind: str) -> list[Finding]:
@@ -45,7 +51,7 @@ def test_an_engine_of_this_machine_is_found() -> None:
     with standing_in(pages("ollama")) as server:
         for discovery, count in ((True, 1), (False, 0)):
             config = configuration.read({"web": LISTEN, "discovery": discovery})
-            found = server_checks.check(config, LocalEngines(usual={server.port}))
+            found = server_checks.check(config, _engines(server.port))
             assert sum(finding.state == "ok" for finding in found) == count
 
 
@@ -113,7 +119,7 @@ def test_the_port_of_the_web_server() -> None:
 
     def checked(port: int) -> Finding:
         config = configuration.read({"web": {"listen_addresses": [f"127.0.0.1:{port}"]}})
-        return next(server_checks.check(config, LocalEngines(usual=())))
+        return next(server_checks.check(config, _engines()))
 
     assert checked(free_port()).detail == "free for the exporter"
     with running(exporter := Exporter()):

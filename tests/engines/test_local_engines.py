@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from modelhost_exporter.engines.local_engines import LocalEngine, LocalEngines, engine_ports, kind_at
-from modelhost_exporter.linux.tcp_listeners import ListeningSocket
+from modelhost_exporter.linux.tcp_listeners import ListeningSocket, tcp_listeners
 from tests.support.pages import pages
 from tests.support.programs import free_port, wait_until
 from tests.support.stand_in import standing_in
@@ -34,6 +34,16 @@ class Clock:
         return self.now
 
 
+class NoProcesses:
+    """A machine without processes: other tests run engines meanwhile."""
+
+    Error = psutil.Error
+
+    def process_iter(self) -> list[psutil.Process]:
+        """Return no process."""
+        return []
+
+
 class Machine:
     """Listeners and kinds that a test sets; counts how often each URL is asked."""
 
@@ -45,7 +55,7 @@ class Machine:
         self.engines = LocalEngines(
             usual={1234, 8000, 11434},
             listeners=lambda: self.listeners,
-            processes=psutil,
+            processes=NoProcesses(),
             detect=self._detect,
             now=self.clock,
         )
@@ -84,7 +94,10 @@ def test_a_real_server_on_a_usual_port_is_found_and_leaves() -> None:
         standing_in({"/": b"hello"}) as other,
         standing_in(pages("vllm")) as own,
     ):
-        engines = LocalEngines(usual={ollama.port, other.port, own.port}, now=clock)
+        ports = {ollama.port, other.port, own.port}
+        engines = LocalEngines(
+            usual=ports, listeners=lambda: [one for one in tcp_listeners() if one.port in ports], now=clock
+        )
         assert engines.search({own.port}) == (LocalEngine("ollama", "127.0.0.1", ollama.port),)
         assert other.asked
         assert own.asked == []

@@ -21,9 +21,12 @@ _MODEL = {
     "id": str,
     "server": str,
     "model": str,
+    "name": str,
     "requestsPerSecond": float,
     **_MS,
     "successRate": float,
+    "recentRequests": int,
+    "eligibleRequests": int,
     "tokensPerSecond": float,
     "lastStreamTokensPerSecond": float,
     "timeToFirstToken": float,
@@ -61,6 +64,9 @@ _MESSAGE = {
         "totalRequests": int,
         "requestsPerSecond": float,
         "errorRate": float,
+        "rateSeconds": float,
+        "recentRequests": int,
+        "eligibleRequests": int,
         **_MS,
         "responseTimeDistribution": dict.fromkeys(_RANGES, int),
         "maxDistributionCount": int,
@@ -73,8 +79,21 @@ _MESSAGE = {
 def check_message(message: Any) -> None:
     """Fail unless a message has exactly the documented names, each with a value of its type or null."""
     _check(message, _MESSAGE, "message")
+    _check_numbers(message["apiStats"], "requestsPerSecond", "avgResponseTime", "errorRate", "maxDistributionCount")
+    assert message["apiStats"]["maxDistributionCount"] >= 1
+    for model in message["models"]:
+        check_model_numbers(model)
     for percent in (message["cpuUsage"], message["memoryUsage"], message["gpuUsage"], message["apiStats"]["errorRate"]):
         assert percent is None or 0 <= percent <= 100
+
+
+def check_model_numbers(model: Any) -> None:
+    """Fail unless a model has a number where views format it without a check."""
+    _check_numbers(model, "requestsPerSecond", "avgResponseTime", "successRate", "memoryUsage")
+
+
+def _check_numbers(values: Any, *names: str) -> None:
+    assert {name for name in names if type(values[name]) not in (int, float)} == set()
 
 
 def _check(value: Any, wanted: Any, where: str) -> None:

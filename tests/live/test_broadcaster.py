@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from prometheus_client.metrics_core import Metric
 
 from modelhost_exporter.live.broadcaster import Broadcaster
+from modelhost_exporter.live.models import all_models
 from modelhost_exporter.live.settings import AllowedHost, AllowedOrigin, LiveOptions
 from modelhost_exporter.scraping.scrape import Scrape
-from tests.live.client import Connection, check_message, data_of, get
+from tests.live.client import Connection, check_message, check_model_numbers, data_of, get
+from tests.live.machine import Machine
 from tests.proxy.frames import CLOSE, PING, PONG, TEXT, UPGRADE, frame
 from tests.proxy.upstream import DEADLINE_SECONDS
 from tests.support.fakes import Fixed, Hanging, Raising, family
 
 if TYPE_CHECKING:
+    from modelhost_exporter.live.message import LiveMessage
     from tests.live.conftest import Serve, Served
 
 EVIL = "Origin: http://evil.example"
@@ -238,9 +241,47 @@ async def test_models_are_listed_and_found(serve: Serve) -> None:
     for wrong in ("both", "three", "a/"):
         status, told = await get(served.address, f"/api/models/metrics?model={wrong}")
         assert (status, list(told)) == (404, ["error"])
-    for nothing in ("/api/models/metrics", "/api/models/metrics?model="):
-        status, told = await get(served.address, nothing)
-        assert (status, list(told)) == (400, ["error"])
+
+
+async def test_without_a_name_all_models_are_summed(serve: Serve) -> None:
+    """Before any request too: a number wherever a view formats it."""
+    served = await serve(interval=3600.0)
+    status, nothing = await get(served.address, "/api/models/metrics")
+    assert status == 200
+    check_model_numbers(nothing)
+    assert (nothing["totalRequests"], nothing["successRate"], nothing["memoryUsage"], nothing["inFlight"]) == (
+        *(0, 0, 0),
+        None,
+    )
+
+
+def test_the_sum_of_all_models() -> None:
+    """What can be added is; rates, means and shares are those of all requests."""
+    machine = Machine()
+    machine.set("model_memory_bytes", 3e9, server="s", model="a", type="vram")
+    machine.set("model_memory_bytes", 1e9, server="s", model="b", type="vram")
+    machine.set("model_loaded", 1, server="s", model="b")
+    machine.read()
+    machine.request("a", seconds=0.2, output_tokens=50)
+    machine.request("b", seconds=0.4, output_tokens=30, outcome="server_error")
+    message = machine.read()
+    found: dict[str, Any] = {**all_models(cast("LiveMessage", message))}
+    check_model_numbers(found)
+    assert found.keys() == message["models"][0].keys()
+    assert (found["memoryUsage"], found["loaded"], found["totalRequests"]) == (4e9, True, 2)
+    assert (found["requestsPerSecond"], found["avgResponseTime"]) == (pytest.approx(1), pytest.approx(300))
+    assert (found["successRate"], found["tokensPerSecond"]) == (50, pytest.approx(40))
+
+
+async def test_a_page_of_a_development_server_is_let_in(serve: Serve) -> None:
+    """By default, with the port of Vite."""
+    served = await serve()
+    origin = "Origin: http://localhost:5173"
+    async with Connection(served.address) as viewer:
+        check_message(await (await viewer.watch("/metrics", origin)).message())
+    async with Connection(served.address) as reader:
+        status, head = await reader.ask("/api/models/metrics", origin)
+        assert (status, "Access-Control-Allow-Origin: http://localhost:5173" in head) == (200, True)
 
 
 async def test_a_second_request_has_rates(serve: Serve) -> None:
@@ -248,8 +289,8 @@ async def test_a_second_request_has_rates(serve: Serve) -> None:
     served = await serve()
     served.source.request("s", "m")
     async with asyncio.timeout(DEADLINE_SECONDS):
-        while (await get(served.address, "/api/models/metrics?model=m"))[1]["requestsPerSecond"] is None:
-            pass
+        while not (await get(served.address, "/api/models"))[1]["models"][0]["recentRequests"]:
+            served.source.request("s", "m")
     assert served.measured >= 2
 
 

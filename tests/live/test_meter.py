@@ -14,6 +14,7 @@ from modelhost_exporter.live.message_builder import RATE_SECONDS
 from modelhost_exporter.live.models import MAX_MODELS
 from modelhost_exporter.requests import metrics as request_metrics
 from modelhost_exporter.requests.observation import RequestLabels
+from tests.live.client import check_message
 from tests.live.machine import Machine
 
 
@@ -23,8 +24,11 @@ def _model(message: dict[str, Any], name: str = "s/m") -> dict[str, Any]:
 
 
 def test_all_numbers_are_null_without_families() -> None:
-    """No number is 0, and the message can be encoded as JSON."""
+    """But for those of requests, whose counts are 0; and the message can be encoded as JSON."""
     message = Machine().read()
+    check_message(message)
+    stats = message["apiStats"]
+    assert {stats[name] for name in ("rateSeconds", "recentRequests", "eligibleRequests", "avgResponseTime")} == {0}
     for name in ("cpuUsage", "cpuCores", "loadAverage", "loadAverages", "memoryUsage", "memoryUsed", "gpuUsage"):
         assert message[name] is None
     assert message["gpus"] == message["models"] == []
@@ -90,7 +94,7 @@ def test_rates_are_null_after_a_gap() -> None:
     message = machine.read(after=70.0)
     assert message["networkStats"]["bytesInPerSecond"] is None
     assert message["cpuUsage"] is None
-    assert message["apiStats"]["requestsPerSecond"] is None
+    assert message["apiStats"]["rateSeconds"] == message["apiStats"]["requestsPerSecond"] == 0
     machine.traffic(1e12 + 20, 0.0)
     assert machine.read()["networkStats"]["bytesInPerSecond"] == pytest.approx(10)
 
@@ -230,7 +234,7 @@ def test_nan_and_infinity_are_null(value: float) -> None:
 
 
 def test_rates_cover_ten_seconds_and_means_a_minute() -> None:
-    """After 20 s the rate is 0 and the mean is unchanged; after 70 s the mean is null, and totals stay."""
+    """After 20 s the rate is 0 and the mean is unchanged; after 70 s the mean is not known, and totals stay."""
     machine = Machine()
     machine.read()
     for _ in range(4):
@@ -241,6 +245,9 @@ def test_rates_cover_ten_seconds_and_means_a_minute() -> None:
     assert stats["totalRequests"] == model["totalRequests"] == 5
     assert stats["requestsPerSecond"] == model["requestsPerSecond"] == pytest.approx(2.5)
     assert stats["avgResponseTime"] == model["avgResponseTime"] == pytest.approx(560)
+    assert stats["rateSeconds"] == 2
+    assert stats["recentRequests"] == model["recentRequests"] == 5
+    assert stats["eligibleRequests"] == model["eligibleRequests"] == 5
     assert stats["errorRate"] == pytest.approx(20)
     assert model["successRate"] == pytest.approx(80)
     assert model["tokensPerSecond"] == pytest.approx(100)
@@ -254,9 +261,12 @@ def test_rates_cover_ten_seconds_and_means_a_minute() -> None:
         message = machine.read()
     stats, model = message["apiStats"], _model(message)
     assert stats["totalRequests"] == 5
-    for name in ("avgResponseTime", "p50", "p95", "p99"):
+    for name in ("p50", "p95", "p99"):
         assert stats[name] is model[name] is None
-    assert stats["errorRate"] is model["successRate"] is model["timeToFirstToken"] is None
+    for name in ("avgResponseTime", "recentRequests", "eligibleRequests"):
+        assert stats[name] == model[name] == 0
+    assert stats["errorRate"] == model["successRate"] == 0
+    assert model["timeToFirstToken"] is None
 
 
 def test_a_new_model_counts_from_0() -> None:
@@ -297,8 +307,9 @@ def test_requests_before_the_first_message_are_in_totals_only() -> None:
     machine.request()
     message = machine.read()
     assert message["apiStats"]["totalRequests"] == 1
-    assert message["apiStats"]["requestsPerSecond"] is _model(message)["requestsPerSecond"] is None
-    assert message["apiStats"]["p50"] is None
+    stats = message["apiStats"]
+    assert stats["rateSeconds"] == stats["requestsPerSecond"] == _model(message)["requestsPerSecond"] == 0
+    assert (stats["recentRequests"], stats["p50"]) == (0, None)
 
 
 def test_totals_that_were_read_stay_as_they_were() -> None:
@@ -334,13 +345,15 @@ def test_other_operations_and_unknown_models() -> None:
 
 
 def test_client_errors_do_not_affect_success_and_error_rates() -> None:
-    """Neither do disconnects; without other requests both rates are null."""
+    """Neither do disconnects; without other requests neither rate is known."""
     machine = Machine()
     machine.read()
     machine.request(outcome="client_error")
     machine.request(outcome="client_disconnect")
     message = machine.read()
-    assert message["apiStats"]["errorRate"] is _model(message)["successRate"] is None
+    for counts in (message["apiStats"], _model(message)):
+        assert (counts["recentRequests"], counts["eligibleRequests"]) == (2, 0)
+    assert message["apiStats"]["errorRate"] == _model(message)["successRate"] == 0
     machine.request()
     message = machine.read()
     assert (message["apiStats"]["errorRate"], _model(message)["successRate"]) == (0.0, 100.0)
@@ -373,10 +386,11 @@ def test_a_model_combines_requests_and_server_state() -> None:
     assert [model["id"] for model in message["models"]] == ["s/m", "s/asleep", "s/idle"]
     asked, asleep, idle = message["models"]
     assert (asked["memoryUsage"], asked["loaded"], asked["inFlight"]) == (5e9, True, 2)
-    assert (asleep["memoryUsage"], asleep["loaded"]) == (None, False)
-    assert (idle["memoryUsage"], idle["totalRequests"], idle["requestsPerSecond"], idle["inFlight"]) == (4e9,) + (
-        None,
-    ) * 3
+    assert (asleep["memoryUsage"], asleep["loaded"]) == (0, False)
+    assert (idle["memoryUsage"], idle["totalRequests"], idle["requestsPerSecond"], idle["inFlight"]) == (
+        *(4e9, None),
+        *(0, None),
+    )
 
 
 def test_models_are_sorted_and_bounded() -> None:

@@ -26,12 +26,22 @@ EVERYTHING_UNKNOWN: dict[str, Any] = {
     "diskUsage": None,
     "gpus": [{**dict.fromkeys(gpu(0)), "id": "0"}],
     "gpusMissing": None,
-    "models": [{**dict.fromkeys(model("m")), "id": "chat/m", "totalRequests": 0}],
+    "models": [
+        {
+            **dict.fromkeys(model("m")),
+            **dict.fromkeys(("requestsPerSecond", "avgResponseTime", "successRate", "memoryUsage"), 0),
+            **dict.fromkeys(("recentRequests", "eligibleRequests"), 0),
+            "id": "chat/m",
+            "totalRequests": None,
+        }
+    ],
     "apiStats": {
-        **dict.fromkeys(("requestsPerSecond", "avgResponseTime", "errorRate", "p50", "p95", "p99")),
+        **dict.fromkeys(("p50", "p95", "p99")),
+        **dict.fromkeys(("requestsPerSecond", "avgResponseTime", "errorRate"), 0),
+        **dict.fromkeys(("rateSeconds", "recentRequests", "eligibleRequests"), 0),
         "totalRequests": 0,
         "responseTimeDistribution": dict.fromkeys(("<100ms", "100-500ms", "500ms-1s", "1-5s", ">5s"), 0),
-        "maxDistributionCount": 0,
+        "maxDistributionCount": 1,
     },
 }
 

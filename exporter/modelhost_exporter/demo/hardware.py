@@ -66,7 +66,7 @@ def _infiniband(name: str, transferred: float) -> dict[str, str]:
         "port_rcv_packets": packets,
         "port_xmit_packets": packets,
         "port_xmit_wait": packets // 100,
-        "link_downed": 1,
+        "link_downed": 0,
         "symbol_error": 0,
     }
     faults = (

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from modelhost_exporter.demo.catalogue import KINDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 Kind = Literal[
     "clock_unsynchronised",
@@ -121,28 +124,28 @@ _EVERY_HOUR: tuple[tuple[Kind, str, float, float], ...] = (
     ("clock_unsynchronised", "", 40, 18),
     ("files_filling", "/", 42, 12),
     ("gpu_remap_failed", "6", 44, 5),
-    *(
-        (kind, simulated.SERVER.name, start, minutes)
-        for simulated in KINDS.values()
-        for kind, start, minutes in simulated.INCIDENTS
-    ),
-)
-
-# too long for every hour; each begins between others of the same server
-_TWICE_A_DAY: tuple[tuple[Kind, str, float, float], ...] = (
-    ("server_crash_loop", "tgi", 3, 50),
-    ("server_stuck", "sglang", 43, 36.5),
 )
 
 
-def _repeated(table: tuple[tuple[Kind, str, float, float], ...], hours: float) -> tuple[Incident, ...]:
+def _repeated(table: Iterable[tuple[Kind, str, float, float]], hours: float) -> tuple[Incident, ...]:
     return tuple(
         Incident(kind, start * _MINUTE, minutes * _MINUTE, target, hours * 60 * _MINUTE)
         for kind, target, start, minutes in table
     )
 
 
+def _of_servers(name: str) -> Iterator[tuple[Kind, str, float, float]]:
+    for simulated in KINDS.values():
+        for kind, start, minutes in getattr(simulated, name):
+            yield kind, simulated.SERVER.name, start, minutes
+
+
 USUAL = IncidentSchedule(
-    tuple(sorted((*_repeated(_EVERY_HOUR, 1), *_repeated(_TWICE_A_DAY, 12)), key=lambda incident: incident.start))
+    tuple(
+        sorted(
+            (*_repeated((*_EVERY_HOUR, *_of_servers("INCIDENTS")), 1), *_repeated(_of_servers("LONG_INCIDENTS"), 12)),
+            key=lambda incident: incident.start,
+        )
+    )
 )
 """Most incidents once an hour, the long ones at midnight and at noon, by the wall clock (UTC)."""

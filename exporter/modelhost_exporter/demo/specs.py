@@ -119,3 +119,5 @@ class SimulatedKind(Protocol):
     """Function that writes each of the server's pages at a time, by path."""
     INCIDENTS: tuple[tuple[Kind, float, float], ...]
     """Incidents of the server: what, first minute of the hour, minutes."""
+    LONG_INCIDENTS: tuple[tuple[Kind, float, float], ...]
+    """Those that are too long for every hour, and happen twice a day; between others of the server."""

@@ -111,12 +111,12 @@ def _series_of(message: LiveMessage) -> dict[str, float | None]:
         "memoryUsed": message["memoryUsed"],
         "networkIn": network["bytesInPerSecond"],
         "networkOut": network["bytesOutPerSecond"],
-        "requestsPerSecond": requests["requestsPerSecond"],
-        "avgResponseTime": requests["avgResponseTime"],
+        "requestsPerSecond": requests["requestsPerSecond"] if requests["rateSeconds"] else None,
+        "avgResponseTime": requests["avgResponseTime"] if requests["recentRequests"] else None,
         "p50": requests["p50"],
         "p95": requests["p95"],
         "p99": requests["p99"],
-        "errorRate": requests["errorRate"],
+        "errorRate": requests["errorRate"] if requests["eligibleRequests"] else None,
     }
 
 

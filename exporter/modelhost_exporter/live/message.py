@@ -1,7 +1,7 @@
 """The message of the live feed: fields, types and units.
 
 The tables of docs/live-api.md are generated from these classes and the strings below their fields. A number is null
-where it is not known.
+where it is not known; those of requests that views format without a check are 0, and have a count beside them.
 """
 
 from __future__ import annotations
@@ -132,12 +132,18 @@ class ApiStats(TypedDict):
 
     totalRequests: int
     """Requests since the exporter started."""
-    requestsPerSecond: float | None
-    """Requests per second."""
-    avgResponseTime: float | None
-    """Mean duration in ms."""
-    errorRate: float | None
-    """Errors in percent; client errors and disconnects are left out."""
+    requestsPerSecond: float
+    """Requests per second; 0 without requests."""
+    avgResponseTime: float
+    """Mean duration in ms; 0 without requests."""
+    errorRate: float
+    """Errors in percent; client errors and disconnects are left out. 0 without requests."""
+    rateSeconds: float
+    """Seconds that `requestsPerSecond` covers, also of models; 0 in the first message, where it is not known."""
+    recentRequests: int
+    """Requests of the last 60 s; with 0, `avgResponseTime` is not known."""
+    eligibleRequests: int
+    """Successes and errors among them; with 0, `errorRate` is not known."""
     p50: float | None
     """Median of the duration in ms."""
     p95: float | None
@@ -147,7 +153,7 @@ class ApiStats(TypedDict):
     responseTimeDistribution: dict[str, int]
     """Requests since the start by duration: `<100ms`, `100-500ms`, `500ms-1s`, `1-5s`, `>5s`."""
     maxDistributionCount: int
-    """The largest number in `responseTimeDistribution`."""
+    """The largest number in `responseTimeDistribution`, and 1 without requests."""
 
 
 class ServerMessage(TypedDict):
@@ -180,18 +186,24 @@ class ModelMessage(TypedDict):
     """Name of the server in the configuration."""
     model: str
     """Name of the model."""
-    requestsPerSecond: float | None
-    """Requests per second."""
-    avgResponseTime: float | None
-    """Mean duration in ms."""
+    name: str
+    """Likewise."""
+    requestsPerSecond: float
+    """Requests per second; 0 without requests."""
+    avgResponseTime: float
+    """Mean duration in ms; 0 without requests."""
     p50: float | None
     """Median of the duration in ms."""
     p95: float | None
     """95th percentile of the duration in ms."""
     p99: float | None
     """99th percentile of the duration in ms."""
-    successRate: float | None
-    """Successes in percent; client errors and disconnects are left out."""
+    successRate: float
+    """Successes in percent; client errors and disconnects are left out. 0 without requests."""
+    recentRequests: int
+    """Requests of the last 60 s; with 0, `avgResponseTime` is not known."""
+    eligibleRequests: int
+    """Successes and errors among them; with 0, `successRate` is not known."""
     tokensPerSecond: float | None
     """Output tokens per second, streams in progress included; null for a model that never had any."""
     lastStreamTokensPerSecond: float | None
@@ -201,8 +213,8 @@ class ModelMessage(TypedDict):
     inFlight: int | None
     """Requests in progress."""
     totalRequests: int | None
-    """Requests since the exporter started."""
-    memoryUsage: float | None
-    """Memory of the model in bytes, as its server reports it."""
+    """Requests since the exporter started; null for a model that never had any."""
+    memoryUsage: float
+    """Memory of the model in bytes, as its server reports it; 0 where it does not."""
     loaded: bool | None
     """Whether the server has the model loaded."""

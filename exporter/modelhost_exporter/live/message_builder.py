@@ -101,14 +101,17 @@ def _api_stats(measurements: Measurements) -> ApiStats:
     by_range = since_start.by_range()
     return {
         "totalRequests": int(since_start.requests),
-        "requestsPerSecond": rate_span.total().requests / rate_span.seconds if rate_span else None,
-        "avgResponseTime": recent.mean_ms(),
-        "errorRate": recent.error_percent(),
+        "requestsPerSecond": rate_span.total().requests / rate_span.seconds if rate_span else 0.0,
+        "avgResponseTime": recent.mean_ms() or 0.0,
+        "errorRate": recent.error_percent() or 0.0,
+        "rateSeconds": rate_span.seconds if rate_span else 0.0,
+        "recentRequests": int(recent.requests),
+        "eligibleRequests": int(recent.eligible),
         "p50": quantiles.p50,
         "p95": quantiles.p95,
         "p99": quantiles.p99,
         "responseTimeDistribution": by_range,
-        "maxDistributionCount": max(by_range.values()),
+        "maxDistributionCount": max(1, *by_range.values()),
     }
 
 

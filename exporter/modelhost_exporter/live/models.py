@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from modelhost_exporter.live.family_lookup import Families
     from modelhost_exporter.live.measurements import Measurements, RequestsSpan
-    from modelhost_exporter.live.message import ModelMessage
+    from modelhost_exporter.live.message import LiveMessage, ModelMessage
     from modelhost_exporter.live.request_totals import ModelKey, RequestCounts
     from modelhost_exporter.requests.series_by_model import ByModel
 
@@ -64,25 +64,28 @@ class _ModelData(NamedTuple):
             "id": "/".join(key),
             "server": key[0],
             "model": key[1],
+            "name": key[1],
             "requestsPerSecond": self._requests_per_second(key),
-            "avgResponseTime": recent.mean_ms(),
+            "avgResponseTime": recent.mean_ms() or 0.0,
             "p50": quantiles.p50,
             "p95": quantiles.p95,
             "p99": quantiles.p99,
-            "successRate": None if errors is None else 100.0 - errors,
+            "successRate": 0.0 if errors is None else 100.0 - errors,
+            "recentRequests": int(recent.requests),
+            "eligibleRequests": int(recent.eligible),
             "tokensPerSecond": self.measurements.tokens_per_second(key, self.rate_seconds),
             "lastStreamTokensPerSecond": self.measurements.newest.tokens.last_speed(key),
             "timeToFirstToken": recent.first_token_ms(),
             "inFlight": int(self.in_flight[key]) if key in self.in_flight else None,
             "totalRequests": int(since_start.requests) if since_start else None,
-            "memoryUsage": self.memory.get(key),
+            "memoryUsage": self.memory.get(key, 0.0),
             "loaded": bool(self.loaded[key]) if key in self.loaded else None,
         }
 
-    def _requests_per_second(self, key: ModelKey) -> float | None:
-        """Return requests per second; None for a model that never had one."""
+    def _requests_per_second(self, key: ModelKey) -> float:
+        """Return requests per second; 0 also where they are not known yet."""
         span = self.rate_span
-        return span.of(key).requests / span.seconds if span is not None and key in self.totals else None
+        return span.of(key).requests / span.seconds if span is not None else 0.0
 
 
 def find_model(models: Sequence[ModelMessage], wanted: str) -> ModelMessage | None:
@@ -91,6 +94,35 @@ def find_model(models: Sequence[ModelMessage], wanted: str) -> ModelMessage | No
         model for model in models if wanted == model["model"]
     ]
     return found[0] if len(found) == 1 else None
+
+
+def all_models(message: LiveMessage) -> ModelMessage:
+    """Return the sum of all models, those without a known name included; null where a sum makes no sense."""
+    stats, models = message["apiStats"], message["models"]
+    speeds = [model["tokensPerSecond"] for model in models if model["tokensPerSecond"] is not None]
+    running = [model["inFlight"] for model in models if model["inFlight"] is not None]
+    loaded = [model["loaded"] for model in models if model["loaded"] is not None]
+    return {
+        "id": "",
+        "server": "",
+        "model": "",
+        "name": "",
+        "requestsPerSecond": stats["requestsPerSecond"],
+        "avgResponseTime": stats["avgResponseTime"],
+        "p50": stats["p50"],
+        "p95": stats["p95"],
+        "p99": stats["p99"],
+        "successRate": 100.0 - stats["errorRate"] if stats["eligibleRequests"] else 0.0,
+        "recentRequests": stats["recentRequests"],
+        "eligibleRequests": stats["eligibleRequests"],
+        "tokensPerSecond": sum(speeds) if speeds else None,
+        "lastStreamTokensPerSecond": None,
+        "timeToFirstToken": None,
+        "inFlight": sum(running) if running else None,
+        "totalRequests": stats["totalRequests"],
+        "memoryUsage": sum(model["memoryUsage"] for model in models),
+        "loaded": any(loaded) if loaded else None,
+    }
 
 
 def _by_model(families: Families, name: str) -> dict[ModelKey, float]:

@@ -74,10 +74,14 @@ class RequestCounts:
         """Output tokens as servers counted them; 0 also where none did."""
         return self._numbers[_OUTPUT_TOKENS]
 
+    @property
+    def eligible(self) -> float:
+        """The number of successes and errors: client errors and disconnects are neither."""
+        return self._numbers[_OK] + self._numbers[_ERRORS]
+
     def error_percent(self) -> float | None:
-        """Return errors in percent of errors and successes: client errors and disconnects are neither."""
-        successes, errors = self._numbers[_OK], self._numbers[_ERRORS]
-        return 100.0 * errors / (successes + errors) if successes + errors else None
+        """Return errors in percent of errors and successes; None without them."""
+        return 100.0 * self._numbers[_ERRORS] / self.eligible if self.eligible else None
 
     def mean_ms(self) -> float | None:
         """Return the mean duration in milliseconds; None without requests."""

@@ -13,7 +13,7 @@ from aiohttp import HttpVersion11, WSCloseCode, WSMsgType, hdrs, web
 from modelhost_exporter import threads
 from modelhost_exporter.live.broadcaster import Broadcaster
 from modelhost_exporter.live.meter import INTERVAL_SECONDS, MeterSource
-from modelhost_exporter.live.models import find_model
+from modelhost_exporter.live.models import all_models, find_model
 from modelhost_exporter.live.recent_requests import RequestQuery
 from modelhost_exporter.live.subscribers import Subscriber, chunked_event, event, websocket_frame
 from modelhost_exporter.web import origin_check
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from aiohttp.typedefs import Handler
 
-    from modelhost_exporter.live.message import ModelMessage
+    from modelhost_exporter.live.message import LiveMessage
     from modelhost_exporter.live.subscribers import Framing
     from modelhost_exporter.requests.recent import RecentRequests
     from modelhost_exporter.requests.running import RunningRequests
@@ -119,14 +119,14 @@ class _LiveRoutes:
 
     async def models(self, _request: web.Request) -> bytes:
         """Return all models."""
-        return json.dumps({"models": await self._models()}).encode()
+        return json.dumps({"models": (await self._message())["models"]}).encode()
 
     async def model(self, request: web.Request) -> bytes:
-        """Return the model of the query parameter ``model``."""
+        """Return the model of the query parameter ``model``; without it, the sum of all models."""
         wanted = request.query.get("model")
         if not wanted:
-            raise _HttpError(400, "missing query parameter model=SERVER/MODEL")
-        found = find_model(await self._models(), wanted)
+            return json.dumps(all_models(await self._message())).encode()
+        found = find_model((await self._message())["models"], wanted)
         if found is None:
             raise _HttpError(404, f"no model {wanted!r}, or several servers have one of that name (see /api/models)")
         return json.dumps(found).encode()
@@ -217,11 +217,11 @@ class _LiveRoutes:
         finally:
             self._feed.subscribers.remove(subscriber)
 
-    async def _models(self) -> list[ModelMessage]:
+    async def _message(self) -> LiveMessage:
         message = await self._feed.message()
         if message is None:
             raise _HttpError(503, "no measurement yet: try again in a few seconds")
-        return message["models"]
+        return message
 
 
 async def _read_until_closed(socket: web.WebSocketResponse) -> None:

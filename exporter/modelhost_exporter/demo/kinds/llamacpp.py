@@ -40,6 +40,7 @@ MODELS = (
     ),
 )
 INCIDENTS: tuple[tuple[Kind, float, float], ...] = (("replica_down", 14, 6), ("upstream_unreachable", 45, 4))
+LONG_INCIDENTS: tuple[tuple[Kind, float, float], ...] = ()
 
 
 def _metrics(engine: SimulatedEngine, at: float) -> bytes:

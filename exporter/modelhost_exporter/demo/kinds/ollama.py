@@ -65,6 +65,7 @@ MODELS = (
     ),
 )
 INCIDENTS: tuple[tuple[Kind, float, float], ...] = (("models_evicted", 39, 9), ("server_down", 55, 4))
+LONG_INCIDENTS: tuple[tuple[Kind, float, float], ...] = ()
 
 
 def _running(engine: SimulatedEngine, at: float) -> bytes:

@@ -39,6 +39,7 @@ MODELS = (
     ),
 )
 INCIDENTS: tuple[tuple[Kind, float, float], ...] = (("server_errors", 28, 14),)
+LONG_INCIDENTS: tuple[tuple[Kind, float, float], ...] = (("server_stuck", 43, 36.5),)
 
 _LATENCIES = {
     "ttft": "time_to_first_token_seconds",

@@ -36,6 +36,7 @@ MODELS = (
     ),
 )
 INCIDENTS: tuple[tuple[Kind, float, float], ...] = ()
+LONG_INCIDENTS: tuple[tuple[Kind, float, float], ...] = (("server_crash_loop", 3, 50),)
 
 
 def _metrics(engine: SimulatedEngine, at: float) -> bytes:

@@ -39,6 +39,7 @@ MODELS = (
     ),
 )
 INCIDENTS: tuple[tuple[Kind, float, float], ...] = (("queue_growing", 10, 23),)
+LONG_INCIDENTS: tuple[tuple[Kind, float, float], ...] = ()
 
 _BLOCK_TOKENS = 16
 _PROMPT_TOKENS = 1400

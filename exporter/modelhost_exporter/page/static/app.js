@@ -9,6 +9,7 @@ import { Gpus } from "./gpus.js";
 import { History } from "./history.js";
 import { Indicator } from "./indicator.js";
 import { BUSY, ERRORS, FULL } from "./limits.js";
+import { withNulls } from "./known.js";
 import { Models } from "./models.js";
 import { RecentRequests } from "./recent.js";
 import { Servers } from "./servers.js";
@@ -102,7 +103,8 @@ function draw({ grown = false } = {}) {
 }
 
 // Add a message to the history, and show it now, or when the tab becomes visible.
-function receive(message) {
+function receive(received) {
+  const message = withNulls(received);
   history.append(message);
   indicator.pulse();
   latest = message;
