@@ -50,9 +50,13 @@ def test_every_collector_has_its_full_machine(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_collector_emits_what_it_declares(name: str, tmp_path: Path) -> None:
-    """On a machine that provides everything, a collector emits each declared family once, and no others."""
+    """On a machine that provides everything, a collector emits each declared family once, and no others.
+
+    But for those of files that other programs write, which have names of their own.
+    """
     emitted = [shape(family) for family in every_collector(tmp_path)[name].collect()]
-    assert sorted(emitted) == sorted(declared(collectors.module(name).FAMILIES))
+    ours = [family for family in emitted if name != "textfile" or family[0].startswith("modelhost_")]
+    assert sorted(ours) == sorted(declared(collectors.module(name).FAMILIES))
 
 
 @pytest.mark.parametrize("name", NAMES)
