@@ -8,7 +8,7 @@ from typing import Any
 import psutil
 import pytest
 
-from modelhost_exporter.engines.local_processes import LocalProcesses
+from modelhost_exporter.engines.local_processes import LocalProcesses, is_one_of
 from modelhost_exporter.gpu.process_owners import LocalServer, ProcessOwners
 
 LISTEN = "LISTEN"
@@ -121,3 +121,19 @@ def test_this_process() -> None:
     assert found is not None
     assert psutil.Process().pid in found.pids
     assert found.resident_bytes > 1e6
+
+
+@pytest.mark.parametrize(
+    ("command", "matches"),
+    [
+        ("/opt/bin/vllm serve m", True),
+        ("python3 -m vllm.entrypoints.openai.api_server --port 8000", True),
+        ("/usr/bin/python3.12 -u /opt/venv/bin/vllm serve m", True),
+        ("python3 /opt/bin/modelhost-exporter --proxy=vllm=:8001=http://127.0.0.1:8000", False),
+        ("curl http://vllm:8000", False),
+        ("python3 -u", False),
+    ],
+)
+def test_a_program_is_matched_by_its_name_only(command: str, matches: bool) -> None:
+    """Not by its arguments, which may name an engine elsewhere."""
+    assert is_one_of(command.split(), ("vllm",)) is matches

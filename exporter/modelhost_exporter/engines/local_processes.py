@@ -89,6 +89,12 @@ class LocalProcesses:
 
 def is_one_of(words: Sequence[str], programs: Sequence[str]) -> bool:
     """Return whether the program, or an interpreter's script or module, matches; other arguments do not count."""
-    interpreted = words[0].rpartition("/")[2].startswith("python")
-    candidates = words[:3] if interpreted else words[:1]
-    return any(program.casefold() in word.casefold() for word in candidates for program in programs)
+    return any(program.casefold() in word.casefold() for word in _program(words) for program in programs)
+
+
+def _program(words: Sequence[str]) -> Sequence[str]:
+    """Return the program, and what a Python interpreter runs: the first argument that is no option of its own."""
+    if not words[0].rpartition("/")[2].startswith("python"):
+        return words[:1]
+    script = next((word for word in words[1:] if not word.startswith("-")), "")
+    return words[0], script
