@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import socket
 
+import pytest
+
 from modelhost_exporter.config.address import Address
-from modelhost_exporter.config.found_servers import FoundServers, can_listen
+from modelhost_exporter.config.found_servers import FoundServers
 from modelhost_exporter.config.model import read
 from modelhost_exporter.engines.local_engines import LocalEngine
+from modelhost_exporter.process.listening import can_listen
 
 OLLAMA = LocalEngine("ollama", "127.0.0.1", 11434)
 SECOND = LocalEngine("ollama", "127.0.0.1", 11435)
@@ -73,9 +76,14 @@ def test_without_a_free_port_there_is_no_proxy() -> None:
     assert server.polled
 
 
-def test_an_address_in_use_is_not_free() -> None:
+@pytest.mark.parametrize(("host", "family"), [("127.0.0.1", socket.AF_INET), ("::1", socket.AF_INET6)])
+def test_an_address_in_use_is_not_free(host: str, family: socket.AddressFamily) -> None:
     """As the system says."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
+    try:
+        server = socket.create_server((host, 0), family=family)
+    except OSError as error:
+        pytest.skip(f"this machine has no such address: {error}")
+    with server:
         port = server.getsockname()[1]
-        assert not can_listen(Address("127.0.0.1", port))
-    assert can_listen(Address("127.0.0.1", port))
+        assert not can_listen(Address(host, port))
+    assert can_listen(Address(host, port))

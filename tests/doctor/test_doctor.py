@@ -14,7 +14,9 @@ from modelhost_exporter.config import model as configuration
 from modelhost_exporter.doctor import collector_checks, server_checks
 from modelhost_exporter.doctor.findings import Finding, table
 from modelhost_exporter.engines.local_engines import LocalEngines
+from modelhost_exporter.gpu.families import INFO, UP
 from modelhost_exporter.linux.tcp_listeners import ListeningSocket
+from modelhost_exporter.live.family_lookup import Families
 from tests.support.pages import pages
 from tests.support.programs import DEADLINE_SECONDS, Exporter, free_port, running
 from tests.support.stand_in import standing_in, status
@@ -144,6 +146,16 @@ def test_a_part_that_is_left_out_is_a_problem() -> None:
     record.fields = {"source": "rapl", "problem": "permission denied"}
     notes.emit(record)
     assert notes.left_out == {"rapl": "permission denied"}
+
+
+def test_gpus() -> None:
+    """One that responds is ok, with its name; one that does not says what to do."""
+    info = ("0", "GPU-a", *("H100" if name == "name" else "" for name in INFO.labels[2:]))
+    families = Families([*UP.by([(("0", "GPU-a"), 1), (("1", "GPU-b"), 0)]), *INFO.by([(info, 1)])])
+    good, lost = collector_checks._gpus(families)  # without a driver no GPU can be lost
+    assert good == Finding("ok", "gpu", "0", "H100")
+    assert (lost.state, lost.name) == ("problem", "1")
+    assert "dmesg" in lost.detail
 
 
 def test_the_table_is_aligned_and_safe() -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import socket
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from modelhost_exporter.config.address import Address, is_loopback
+from modelhost_exporter.config.address import Address
 from modelhost_exporter.config.http_url import ServerUrl
 from modelhost_exporter.config.servers import ProxyOptions, Server
+from modelhost_exporter.process.listening import can_listen
+from modelhost_exporter.process.own_addresses import addresses_of, is_own
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -39,8 +40,8 @@ class FoundServers:
 
         It is called ``ollama``, and ``ollama-11435`` where another server has that name.
         """
-        taken_ports = {url.url.port for server in configured for url in server.upstreams if _is_here(url)}
-        new = [engine for engine in engines if engine.port not in taken_ports]
+        urls = [url for server in configured for url in server.upstreams]
+        new = [engine for engine in engines if not any(_reaches(url, engine) for url in urls)]
         self._forget_all_but({engine.port for engine in new})
         names = {server.name for server in configured}
         return tuple(self._server(engine, names, proxied=proxied) for engine in new)
@@ -78,16 +79,9 @@ class FoundServers:
         return self._proxies[port]
 
 
-def can_listen(address: Address) -> bool:
-    """Return whether an IPv4 address can be listened on now."""
-    with suppress(OSError), socket.socket() as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind((address.host, address.port))
-        return True
-    return False
-
-
-def _is_here(url: ServerUrl) -> bool:
-    """Return whether a URL leads to this machine."""
+def _reaches(url: ServerUrl, engine: LocalEngine) -> bool:
+    """Return whether a URL leads to a port of this machine. Names are resolved only where the ports are equal."""
+    if url.url.port != engine.port:
+        return False
     host = url.url.raw_host or ""
-    return is_loopback(host) or host.casefold() == socket.gethostname().casefold()
+    return host.casefold() == socket.gethostname().casefold() or any(map(is_own, addresses_of(host)))

@@ -88,14 +88,18 @@ class Situation:
 
     def progress(self, kind: Kind, target: object = "") -> float | None:
         """Return an incident's progress (0 to 1); None when there is none of this kind."""
-        wanted = str(target)
-        return next((part for one, part in self._now.items() if one.kind == kind and one.target == wanted), None)
+        _, part = self._current(kind, target)
+        return part
 
     def elapsed(self, kind: Kind, target: object = "") -> float | None:
         """Return the seconds since an incident began; None when there is none of this kind."""
+        incident, part = self._current(kind, target)
+        return None if incident is None or part is None else part * incident.duration
+
+    def _current(self, kind: Kind, target: object) -> tuple[Incident, float] | tuple[None, None]:
         wanted = str(target)
         return next(
-            (part * one.duration for one, part in self._now.items() if one.kind == kind and one.target == wanted), None
+            ((one, part) for one, part in self._now.items() if one.kind == kind and one.target == wanted), (None, None)
         )
 
     def has(self, kind: Kind, target: object = "") -> bool:

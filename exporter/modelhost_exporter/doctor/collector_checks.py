@@ -9,12 +9,11 @@ from modelhost_exporter import collectors
 from modelhost_exporter.collector import CollectorContext
 from modelhost_exporter.doctor.findings import Finding
 from modelhost_exporter.gpu.process_owners import ProcessOwners
+from modelhost_exporter.live.family_lookup import Families
 from modelhost_exporter.scraping.scrape import Scrape
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-
-    from prometheus_client.metrics_core import Metric
+    from collections.abc import Iterator, Mapping
 
     from modelhost_exporter.config.model import Config
     from modelhost_exporter.scraping.outcome import Outcome
@@ -23,6 +22,8 @@ _SEPARATE = ("engines",)
 """Collectors with checks of their own."""
 _RUNS = 2
 """The first run of a collector may only begin a measurement between two readings."""
+
+_LOST_GPU = "it does not respond: see `dmesg` for an XID, and reset or replace it"
 
 ADVICE = {
     "gpu": "in a container, pass the GPUs in (--gpus all, or docker-compose.gpu.yml)",
@@ -44,7 +45,7 @@ def check(config: Config) -> Iterator[Finding]:
     for source, problem in notes.left_out.items():
         yield Finding("problem", "part", source, f"{problem}: it is left out")
     if "gpu" in outcomes:
-        yield from _gpus(outcomes["gpu"].families)
+        yield from _gpus(Families(outcomes["gpu"].families))
 
 
 def _run(config: Config) -> Mapping[str, Outcome]:
@@ -68,22 +69,13 @@ def _finding(name: str, outcome: Outcome) -> Finding:
     return Finding("problem", "collector", name, outcome.detail)
 
 
-def _gpus(families: Sequence[Metric]) -> Iterator[Finding]:
-    names = {sample["gpu"]: sample.get("name", "") for sample in _labels(families, "modelhost_gpu_info")}
-    for family in families:
-        if family.name == "modelhost_gpu_up":
-            for sample in family.samples:
-                gpu = sample.labels["gpu"]
-                lost = "it does not respond: see `dmesg` for an XID, and reset or replace it"
-                yield (
-                    Finding("ok", "gpu", gpu, names.get(gpu, ""))
-                    if sample.value
-                    else Finding("problem", "gpu", gpu, lost)
-                )
-
-
-def _labels(families: Sequence[Metric], name: str) -> Iterable[Mapping[str, str]]:
-    return [sample.labels for family in families if family.name == name for sample in family.samples]
+def _gpus(families: Families) -> Iterator[Finding]:
+    names = {sample.labels["gpu"]: sample.labels["name"] for sample in families.samples("gpu_info")}
+    for sample in families.samples("gpu_up"):
+        gpu = sample.labels["gpu"]
+        yield (
+            Finding("ok", "gpu", gpu, names.get(gpu, "")) if sample.value else Finding("problem", "gpu", gpu, _LOST_GPU)
+        )
 
 
 class _Notes(logging.Handler):

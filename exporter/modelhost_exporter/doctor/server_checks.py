@@ -7,15 +7,15 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from modelhost_exporter.config.found_servers import FoundServers, can_listen
+from modelhost_exporter.config.found_servers import FoundServers
 from modelhost_exporter.connect_errors import cause_of
 from modelhost_exporter.doctor.findings import Finding
 from modelhost_exporter.engines import kinds
 from modelhost_exporter.engines.kinds import AUTO
 from modelhost_exporter.engines.local_engines import LocalEngines
 from modelhost_exporter.engines.pages import NotServed, PollPolicy, wants_key
-from modelhost_exporter.engines.polling.fetching import Fetcher
-from modelhost_exporter.engines.polling.poll_session import PollSession
+from modelhost_exporter.engines.polling.poll_session import single_poll
+from modelhost_exporter.process.listening import can_listen, url_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from modelhost_exporter.config.http_url import ServerUrl
     from modelhost_exporter.config.model import Config
     from modelhost_exporter.config.servers import Server
+    from modelhost_exporter.engines.polling.poll_session import PollSession
     from modelhost_exporter.engines.polling.settings import PolledServer
 
 _MAX_THREADS = 16
@@ -64,10 +65,9 @@ def _web(address: Address) -> Finding:
 
 def _is_ours(address: Address) -> bool:
     """Return whether an exporter responds at an address."""
-    host = "127.0.0.1" if address.is_every_address else address.host
-    shown = f"[{host}]" if ":" in host else host
+    url = f"http://{url_address(address, address.port)}/-/healthy"
     try:
-        with urllib.request.urlopen(f"http://{shown}:{address.port}/-/healthy", timeout=_HEALTHY_SECONDS) as response:
+        with urllib.request.urlopen(url, timeout=_HEALTHY_SECONDS) as response:
             return b"modelhost-exporter" in response.read(1000)
     except (OSError, ValueError):
         return False
@@ -76,17 +76,14 @@ def _is_ours(address: Address) -> bool:
 def _engine(server: PolledServer) -> Finding:
     """Poll a server once; what is wrong says what to do."""
     name = f"{server.name} {server.upstream}".strip()
-    fetcher = Fetcher(server.url.text, server.headers, server.timeout)
     try:
-        session = PollSession(fetcher.get, lambda _reason: None)
-        kind = server.kind if server.kind != AUTO else kinds.detect(session)
-        if kind is None:
-            return Finding("problem", "engine", name, f"{_unknown(session)} ({server.url.text})")
-        snapshot = kinds.engine_kind(kind).snapshot(session, PollPolicy("off"))
+        with single_poll(server.url.text, server.headers, server.timeout) as session:
+            kind = server.kind if server.kind != AUTO else kinds.detect(session)
+            if kind is None:
+                return Finding("problem", "engine", name, f"{_unknown(session)} ({server.url.text})")
+            snapshot = kinds.engine_kind(kind).snapshot(session, PollPolicy("off"))
     except (OSError, LookupError, ValueError) as error:
         return Finding("problem", "engine", name, f"{_reason(error)} ({server.url.text})")
-    finally:
-        fetcher.close()
     loaded = [model.name for model in snapshot.models if model.loaded is not False]
     detail = f"{kind} {snapshot.version}".strip()
     return Finding(

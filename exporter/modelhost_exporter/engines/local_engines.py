@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psutil
 
+from modelhost_exporter.config.address import Address
 from modelhost_exporter.engines import kinds
 from modelhost_exporter.engines.discovery import usual_ports
 from modelhost_exporter.engines.local_processes import is_one_of
-from modelhost_exporter.engines.polling.fetching import Fetcher
-from modelhost_exporter.engines.polling.poll_session import PollSession
+from modelhost_exporter.engines.polling.poll_session import single_poll
 from modelhost_exporter.linux.tcp_listeners import ListeningSocket, tcp_listeners
 from modelhost_exporter.server_processes import lineage, ports_of
 
@@ -35,8 +35,7 @@ class LocalEngine(NamedTuple):
     @property
     def url(self) -> str:
         """Where it serves."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}"
+        return f"http://{Address(self.host, self.port)}"
 
 
 @dataclass
@@ -156,10 +155,8 @@ def engine_ports(processes: Any) -> set[int]:
 
 def kind_at(url: str) -> str | None:
     """Return the kind of the engine at a URL; None where there is none, or it does not respond."""
-    fetcher = Fetcher(url, {}, _TIMEOUT_SECONDS)
     try:
-        return kinds.detect(PollSession(fetcher.get, lambda _reason: None))
+        with single_poll(url, {}, _TIMEOUT_SECONDS) as session:
+            return kinds.detect(session)
     except (OSError, ValueError, LookupError):
         return None
-    finally:
-        fetcher.close()

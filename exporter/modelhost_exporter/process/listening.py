@@ -56,6 +56,17 @@ async def serve(
     return servers
 
 
+def can_listen(address: Address) -> bool:
+    """Return whether an address can be listened on now. May wait for name servers."""
+    try:
+        bound = _bound_sockets(address)
+    except (OSError, ValueError):
+        return False
+    for listener in bound:
+        listener.close()
+    return True
+
+
 def _lengthen_backlog(listener: socket.socket) -> None:
     if os.name != "nt":
         with socket.socket(fileno=os.dup(listener.fileno())) as same:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from modelhost_exporter.engines.pages import NotServed
-from modelhost_exporter.engines.polling.fetching import reason_of
+from modelhost_exporter.engines.polling.fetching import Fetcher, reason_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping
 
     from modelhost_exporter.engines.pages import Fetch
 
@@ -56,3 +57,13 @@ class PollSession:
             return NotServed(f"{path}: {error}")
         self._answered = True
         return page
+
+
+@contextlib.contextmanager
+def single_poll(url: str, headers: Mapping[str, str], timeout_seconds: float) -> Iterator[PollSession]:
+    """Yield the session of one poll of a server that is not polled regularly, and close its connection."""
+    fetcher = Fetcher(url, headers, timeout_seconds)
+    try:
+        yield PollSession(fetcher.get, lambda _reason: None)
+    finally:
+        fetcher.close()

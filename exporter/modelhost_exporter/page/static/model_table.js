@@ -7,6 +7,8 @@ import { ERRORS } from "./limits.js";
 const body = document.getElementById("model-rows");
 const template = document.getElementById("model-row");
 
+const errorPercent = (m) => (m.successRate === null ? null : 100 - m.successRate);
+
 // data-cell attribute → text of a model.
 const CELLS = {
   server: (m) => m.server,
@@ -17,7 +19,7 @@ const CELLS = {
   firstToken: (m) => format.text(format.milliseconds(m.timeToFirstToken)),
   tokens: (m) => format.text(format.tokensPerSecond(m.tokensPerSecond)),
   last: (m) => format.text(format.tokensPerSecond(m.lastStreamTokensPerSecond)),
-  errors: (m) => format.text(format.percent(m.successRate === null ? null : 100 - m.successRate)),
+  errors: (m) => format.text(format.percent(errorPercent(m))),
 };
 
 export class ModelTable {
@@ -53,6 +55,7 @@ class Row {
   constructor(model, onClick) {
     this.element = template.content.firstElementChild.cloneNode(true);
     this.cells = [...this.element.querySelectorAll("[data-cell]")];
+    this.errors = this.cells.find((cell) => cell.dataset.cell === "errors");
     this.button = this.element.querySelector("button");
     this.button.textContent = model.model;
     this.element.addEventListener("click", onClick);
@@ -60,8 +63,7 @@ class Row {
 
   show(model, selected) {
     for (const cell of this.cells) setText(cell, CELLS[cell.dataset.cell](model));
-    const errors = model.successRate === null ? null : 100 - model.successRate;
-    setLevel(this.cells.find((cell) => cell.dataset.cell === "errors"), level(errors, ERRORS.amber, ERRORS.red));
+    setLevel(this.errors, level(errorPercent(model), ERRORS.amber, ERRORS.red));
     this.button.setAttribute("aria-pressed", String(selected));
   }
 }
