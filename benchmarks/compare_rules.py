@@ -1,5 +1,6 @@
 """Run all rules on the demo in Prometheus and in VictoriaMetrics' vmalert at once, and list what differs.
 
+Both evaluate the same samples: Prometheus scrapes, and writes what it scraped to VictoriaMetrics.
 python -m benchmarks.compare_rules --minutes=15, with the programs of `.ci/need-go prometheus vmalert victoria-metrics`.
 """
 
@@ -59,17 +60,20 @@ class Difference(NamedTuple):
 def evaluating(
     folder: Path, target: str, interval: str, flags: Sequence[str] = (), delay: str = "30s"
 ) -> Iterator[Sides]:
-    """Scrape a target with Prometheus and VictoriaMetrics, and evaluate the rules in Prometheus and vmalert.
+    """Scrape a target with Prometheus, copy the samples to VictoriaMetrics, and evaluate the rules on both.
 
     ``delay`` is how far vmalert evaluates behind, by default for samples that arrive late.
     """
-    jobs = [{"job_name": "modelhost", "static_configs": [{"targets": [target]}]}]
-    both: dict[str, Any] = {"global": {"scrape_interval": interval}, "scrape_configs": jobs}
-    (folder / "victoria.yml").write_text(yaml.safe_dump(both))
-    both["global"]["evaluation_interval"] = interval
-    (folder / "prometheus.yml").write_text(yaml.safe_dump({**both, "rule_files": [str(RULES / "*.yml")]}))
     ports = Sides(*(str(free_port()) for _ in Sides._fields))
     store = f"http://127.0.0.1:{ports.victoria}"
+    own = {"source_labels": ["__name__"], "regex": ".+:.+:.+|ALERTS.*", "action": "drop"}
+    configuration = {
+        "global": {"scrape_interval": interval, "evaluation_interval": interval},
+        "scrape_configs": [{"job_name": "modelhost", "static_configs": [{"targets": [target]}]}],
+        "rule_files": [str(RULES / "*.yml")],
+        "remote_write": [{"url": f"{store}/api/v1/write", "write_relabel_configs": [own]}],
+    }
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(configuration))
     commands = {
         ports.prometheus: [
             str(BIN / "prometheus"),
@@ -80,7 +84,6 @@ def evaluating(
         ],
         ports.victoria: [
             str(BIN / "victoria-metrics"),
-            f"-promscrape.config={folder}/victoria.yml",
             f"-storageDataPath={folder}/victoria",
             f"-httpListenAddr=127.0.0.1:{ports.victoria}",
             f"-search.latencyOffset={delay}",

@@ -118,7 +118,7 @@ def test_it_runs_without_docstrings_and_assertions(level: str) -> None:
     python = [sys.executable, level, "-m", "modelhost_exporter"]
     shown = subprocess.run([*python, "--help"], capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=True)
     assert "--no-collector.cpu" in shown.stdout
-    with running(Program([*python, "--web.listen-address=127.0.0.1:0"])) as program:
+    with running(Program([*python, "--web.listen-address=127.0.0.1:0", "--no-discovery"])) as program:
         line = program.wait_for_line(lambda line: "msg=listening" in line)
         page = fetch(line.rpartition("url=")[2].strip())
         assert of_collector(page, "success", "memory") == 1

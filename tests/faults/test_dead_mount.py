@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 STUCK_AFTER_SECONDS = 1.0
+FLAGS = ("--web.listen-address=127.0.0.1:0", "--log.format=json", "--no-discovery")
 
 
 class Machine:
@@ -63,7 +64,7 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
         f"collectors: {{filesystem: {{timeout: {STUCK_AFTER_SECONDS}s, mountpoints: {{include: '/|{folder}'}},"
         f" fstypes: {{include: '.*'}}}}}}\n"
     )
-    exporter = (sys.executable, "-m", "modelhost_exporter", "--web.listen-address=127.0.0.1:0", "--log.format=json")
+    exporter = (sys.executable, "-m", "modelhost_exporter", *FLAGS)
     program = Program(
         [sys.executable, dead_mount.__file__, folder, fifo, *exporter, f"--config.file={config}"],
         env={"PYTHONPATH": os.pathsep.join(sys.path)},

@@ -121,7 +121,7 @@ def test_only_the_own_page_and_no_page_reload(start_exporter: StartExporter, fie
 def listening_everywhere(*arguments: str) -> Iterator[tuple[Program, str]]:
     """Start an exporter on every address; its address on loopback represents one that other machines can reach."""
     port = free_port()
-    command = [f"--web.listen-address=:{port}", "--log.format=json", *arguments]
+    command = [f"--web.listen-address=:{port}", "--log.format=json", "--no-discovery", *arguments]
     with running(Program([sys.executable, "-m", "modelhost_exporter", *command])) as program:
         program.wait_for_line(lambda line: '"msg": "ready"' in line)
         yield program, f"127.0.0.1:{port}"

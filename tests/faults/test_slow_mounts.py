@@ -36,6 +36,7 @@ class ExporterWithMounts(Exporter):
             "modelhost_exporter",
             "--web.listen-address=127.0.0.1:0",
             "--log.format=json",
+            "--no-discovery",
             *arguments,
         )
         Program.__init__(

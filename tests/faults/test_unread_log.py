@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 PIPE_BYTES = 4096
 RELOADS = 60
 """Each logs some 300 bytes."""
+START_LINES = 2
+"""Listening and ready."""
 ABSENT = re.compile(rb"^modelhost_scrape_collector_available{.*} 0.0$", re.MULTILINE)
 STOP_SECONDS = 1.5
 """What lasts ever so long without the fix: 0.3 s for connections, 0.5 s for the log, and a busy machine."""
@@ -54,7 +56,8 @@ class Exporter:
                     f"--web.listen-address={self.address}",
                     "--log.format=json",
                 ),
-                *("--web.enable-lifecycle", "--collector.disable-defaults", "--collector.load", *arguments),
+                *("--web.enable-lifecycle", "--collector.disable-defaults", "--collector.load", "--no-discovery"),
+                *arguments,
             ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -73,6 +76,13 @@ class Exporter:
         """Reload again and again: each time a line is logged."""
         for _ in range(times):
             fetch(urllib.request.Request(f"http://{self.address}/-/reload", method="POST"))
+
+    def stop_reading(self) -> None:
+        """Read what is logged at the start, and close the pipe."""
+        read = b""
+        while b'"msg": "ready"' not in read:
+            read += os.read(self.reading, PIPE_BYTES)
+        os.close(self.reading)
 
     def dropped(self) -> float:
         """Return the number of dropped log messages."""
@@ -143,7 +153,7 @@ def test_a_log_that_is_read_late_is_complete_and_in_order() -> None:
 def test_a_reader_that_went_away_ends_nothing() -> None:
     """Writes fail with EPIPE: lines are dropped and counted."""
     with started() as exporter:
-        os.close(exporter.reading)
+        exporter.stop_reading()
         with answering(exporter):
             exporter.reload(5)
         wait_until(lambda: exporter.dropped() == 5, "each line is counted")
@@ -157,10 +167,9 @@ def test_a_full_disk_ends_nothing() -> None:
     full = os.open("/dev/full", os.O_WRONLY)
     try:
         with started(full) as exporter:
-            before = exporter.dropped()
             with answering(exporter):
                 exporter.reload(5)
-            wait_until(lambda: exporter.dropped() == before + 5, "each line is counted")
+            wait_until(lambda: exporter.dropped() == START_LINES + 5, "each line is counted")
             assert exporter.stop() < STOP_SECONDS
             assert exporter.process.returncode == 0
     finally:
@@ -170,7 +179,8 @@ def test_a_full_disk_ends_nothing() -> None:
 def test_no_standard_error_at_all_ends_nothing() -> None:
     """Started with standard error closed, the exporter never writes to another file with that number."""
     port = free_port()
-    command = [sys.executable, "-m", "modelhost_exporter", f"--web.listen-address=127.0.0.1:{port}"]
+    address = f"127.0.0.1:{port}"
+    command = [sys.executable, "-m", "modelhost_exporter", f"--web.listen-address={address}", "--no-discovery"]
     with subprocess.Popen(["/bin/sh", "-c", 'exec "$@" 2>&-', "sh", *command], stdout=subprocess.DEVNULL) as process:
         try:
 
