@@ -50,6 +50,14 @@ FOREIGN: dict[str, tuple[str, Sequence[Make]]] = {
     "modelhost_exporter.metrics.text_format._VALUE": ("fullmatch", ()),
     "modelhost_exporter.collectors.pressure._TOTALS": ("findall", ()),
     "modelhost_exporter.collectors.tcp._TIME_WAIT": ("search", ()),
+    "modelhost_exporter.linux.cpus._CPUINFO": (
+        "findall",
+        [as_text(repeated(part, start=b"processor")) for part in (b" ", b"\nprocessor ", b":")],
+    ),
+    "modelhost_exporter.linux.kernel_files._COUNT": (
+        "findall",
+        [as_text(repeated(part, start=b"a")) for part in (b" ", b"a", b" 1", b"\na 1x", b"\n ")],
+    ),
     "modelhost_exporter.engines.metrics_page._BOUND": ("search", ()),
     "modelhost_exporter.engines.metrics_page._ESCAPE": ("findall", ()),
     "modelhost_exporter.engines.metrics_page._LABEL": ("findall", [as_text(repeated(b"a", start=b"{", end=b"}"))]),
