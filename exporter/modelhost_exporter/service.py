@@ -18,6 +18,7 @@ from modelhost_exporter.engines.local_processes import is_local
 from modelhost_exporter.engines.polling.pollers import Pollers
 from modelhost_exporter.gpu.process_owners import LocalServer, ProcessOwners
 from modelhost_exporter.gpu.usage_cache import UsageCache
+from modelhost_exporter.live.last_minute import LastMinute
 from modelhost_exporter.live.request_totals import RequestTotals
 from modelhost_exporter.live.token_progress import TokenProgress
 from modelhost_exporter.logs import formatting as logs
@@ -109,11 +110,13 @@ class Service:
             self.registry, self._gpu_uses, dependencies=self._machine.dependencies, schedule=self._machine.schedule
         )
         self.request_totals = RequestTotals()
+        self.last_minute = LastMinute()
         self.token_progress = TokenProgress()
         self.recent_requests = RecentRequests()
         self.running_requests = RunningRequests()
         self.request_listeners: Sequence[ObservationListener] = (
             self.request_totals.add,
+            self.last_minute.add,
             self.token_progress.add,
             self.recent_requests.add,
             self.pollers.note_request,
@@ -121,6 +124,7 @@ class Service:
         """Receive every finished request of the proxy."""
         self.removal_listeners: Sequence[RemovalListener] = (
             self.request_totals.remove_model,
+            self.last_minute.remove_model,
             self.token_progress.remove_model,
             self.pollers.remove_model,
         )

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from modelhost_exporter.config.model import Config
 from modelhost_exporter.live import routes
+from modelhost_exporter.live.last_minute import LastMinute
 from modelhost_exporter.live.request_totals import RequestTotals
 from modelhost_exporter.live.settings import LiveOptions
 from modelhost_exporter.live.token_progress import TokenProgress
@@ -40,13 +41,15 @@ class Source:
     config: Config = field(default_factory=lambda: Config(live=LiveOptions(history=False)))
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     request_totals: RequestTotals = field(default_factory=RequestTotals)
+    last_minute: LastMinute = field(default_factory=LastMinute)
     token_progress: TokenProgress = field(default_factory=TokenProgress)
     recent_requests: RecentRequests = field(default_factory=RecentRequests)
     running_requests: RunningRequests = field(default_factory=RunningRequests)
     demo: bool = False
 
     def __post_init__(self) -> None:
-        self.metrics = RequestMetrics(self.registry, (self.request_totals.add, self.token_progress.add))
+        listeners = (self.request_totals.add, self.last_minute.add, self.token_progress.add)
+        self.metrics = RequestMetrics(self.registry, listeners)
 
     def request(self, server: str, model: str) -> None:
         """Record a successful request."""

@@ -36,7 +36,7 @@ EVERYTHING_UNKNOWN: dict[str, Any] = {
         }
     ],
     "apiStats": {
-        **dict.fromkeys(("p50", "p95", "p99")),
+        **dict.fromkeys(("p50", "p95", "p99", "last")),
         **dict.fromkeys(("requestsPerSecond", "avgResponseTime", "errorRate"), 0),
         **dict.fromkeys(("rateSeconds", "recentRequests", "eligibleRequests"), 0),
         "totalRequests": 0,

@@ -127,6 +127,25 @@ class DiskUsage(TypedDict):
     """Used space in percent of what unprivileged users can use."""
 
 
+class PastRequests(TypedDict):
+    """The requests of the minute before a pause: what to show, with its age, while there are none."""
+
+    secondsAgo: float
+    """Seconds since the last request."""
+    avgResponseTime: float | None
+    """Mean duration in ms."""
+    p50: float | None
+    """Median of the duration in ms."""
+    p95: float | None
+    """95th percentile of the duration in ms."""
+    p99: float | None
+    """99th percentile of the duration in ms."""
+    timeToFirstToken: float | None
+    """Mean time to the first token of streams in ms."""
+    successRate: float | None
+    """Successes in percent; client errors and disconnects are left out."""
+
+
 class ApiStats(TypedDict):
     """Requests of all models. Rates cover the last 10 s; means, quantiles and shares the last 60 s."""
 
@@ -144,6 +163,8 @@ class ApiStats(TypedDict):
     """Requests of the last 60 s; with 0, `avgResponseTime` is not known."""
     eligibleRequests: int
     """Successes and errors among them; with 0, `errorRate` is not known."""
+    last: PastRequests | None
+    """The requests before a pause; null while there are requests of the last 60 s, and before the first."""
     p50: float | None
     """Median of the duration in ms."""
     p95: float | None
@@ -204,6 +225,8 @@ class ModelMessage(TypedDict):
     """Requests of the last 60 s; with 0, `avgResponseTime` is not known."""
     eligibleRequests: int
     """Successes and errors among them; with 0, `successRate` is not known."""
+    last: PastRequests | None
+    """The requests before a pause; null while there are requests of the last 60 s, and before the first."""
     tokensPerSecond: float | None
     """Output tokens per second, streams in progress included; null for a model that never had any."""
     lastStreamTokensPerSecond: float | None

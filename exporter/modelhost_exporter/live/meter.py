@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from modelhost_exporter.live import gpus, host
 from modelhost_exporter.live.family_lookup import Families
+from modelhost_exporter.live.last_minute import NO_READING
 from modelhost_exporter.live.measurements import Measurement, Measurements
-from modelhost_exporter.live.message_builder import MEAN_SECONDS, build_message
+from modelhost_exporter.live.message_builder import RATE_SECONDS, build_message
 from modelhost_exporter.requests.series_by_model import chunks_by_model, in_flight_by_model
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
     from modelhost_exporter.config.model import Config
     from modelhost_exporter.config.servers import Server
+    from modelhost_exporter.live.last_minute import LastMinute, MinuteReading
     from modelhost_exporter.live.message import GpuMessage, LiveMessage
     from modelhost_exporter.live.message_builder import MessageConstants
     from modelhost_exporter.live.request_totals import ModelKey, RequestCounts, RequestTotals
@@ -38,6 +41,7 @@ class MeterSource(Protocol):
     registry: CollectorRegistry
     """The registry of the proxy's metrics."""
     request_totals: RequestTotals
+    last_minute: LastMinute
     token_progress: TokenProgress
     scrape: Scrape
     config: Config
@@ -53,6 +57,9 @@ class MachineReading(NamedTuple):
     requests: Mapping[ModelKey, RequestCounts]
     in_flight: ByModel
     tokens: TokenReading
+    minute: MinuteReading = NO_READING
+    """The requests of all models."""
+    minute_by_model: Mapping[ModelKey, MinuteReading] = MappingProxyType({})
     servers: Sequence[Server] = ()
     """Those of the configuration, and those that were found."""
 
@@ -79,7 +86,7 @@ class Meter:
         self._constants = constants
         self._clock = clock
         self._now = now
-        self._measurements = Measurements(MEAN_SECONDS)
+        self._measurements = Measurements(RATE_SECONDS)
         self._gpus: list[GpuMessage] = []
 
     def measure(self) -> TimedMessage:
@@ -98,9 +105,7 @@ class Meter:
         )
         self._gpus = gpus.without_numbers(self._gpus) if "gpu" in reading.silent else gpus.gpus(families)
         when = self._now()
-        message = build_message(
-            families, self._measurements, self._gpus, reading.servers, when=when, constants=self._constants
-        )
+        message = build_message(families, self._measurements, self._gpus, reading, when=when, constants=self._constants)
         return TimedMessage(when, message)
 
 
@@ -113,5 +118,7 @@ def read_source(source: MeterSource) -> MachineReading:
         source.request_totals.by_model(),
         in_flight_by_model(source.registry),
         source.token_progress.read(chunks_by_model(source.registry)),
+        source.last_minute.all_models(),
+        source.last_minute.by_model(),
         source.config.servers,
     )
