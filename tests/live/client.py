@@ -34,7 +34,7 @@ _MODEL = {
     "timeToFirstToken": float,
     "inFlight": int,
     "totalRequests": int,
-    "memoryUsage": float,
+    **dict.fromkeys(("requestsWaiting", "contextLength", "kvCacheUsage", "memoryUsage", "gpuMemoryUsage"), float),
     "loaded": bool,
 }
 _SERVER = {

@@ -11,7 +11,7 @@ import pytest
 from modelhost_exporter import collectors
 from modelhost_exporter.live.family_lookup import Families
 from modelhost_exporter.live.message_builder import RATE_SECONDS
-from modelhost_exporter.live.models import MAX_MODELS
+from modelhost_exporter.live.models import MAX_MODELS, all_models
 from modelhost_exporter.requests import metrics as request_metrics
 from modelhost_exporter.requests.observation import RequestLabels
 from tests.live.client import check_message
@@ -396,6 +396,29 @@ def test_a_model_combines_requests_and_server_state() -> None:
         *(4e9, None),
         *(0, None),
     )
+
+
+def test_numbers_of_an_engine_are_those_of_its_only_model() -> None:
+    """Of the model that is loaded, with its memory on GPUs; of two loaded models neither has them."""
+    machine = Machine()
+    for server, models in {"one": {"m": 1, "asleep": 0}, "two": {"m": 1, "n": 1}}.items():
+        for model, loaded in models.items():
+            machine.set("model_loaded", loaded, server=server, model=model)
+        machine.set("engine_up", 1, server=server, upstream="h:1")
+        for upstream, usage in (("h:1", 0.25), ("h:2", 0.75)):
+            machine.set("engine_requests_waiting", 2, server=server, upstream=upstream)
+            machine.set("engine_kv_cache_usage_ratio", usage, server=server, upstream=upstream)
+            machine.set("model_context_length_tokens", 8192 * usage, server=server, model="m", upstream=upstream)
+    for kind, held in (("vram", 3e9), ("ram", 1e9)):
+        machine.set("model_memory_bytes", held, server="one", model="m", type=kind)
+    message = machine.read()
+    names = ("requestsWaiting", "kvCacheUsage", "contextLength", "memoryUsage", "gpuMemoryUsage")
+    shown = {model["id"]: [model[name] for name in names] for model in message["models"]}
+    assert shown["one/m"] == [4, 75, 2048, 4e9, 3e9]
+    assert shown["one/asleep"] == shown["two/n"] == [None, None, None, 0, None]
+    assert shown["two/m"] == [None, None, 2048, 0, None]
+    assert all_models(message)["requestsWaiting"] == 8  # type: ignore[arg-type]
+    assert all_models(message)["gpuMemoryUsage"] == 3e9  # type: ignore[arg-type]
 
 
 def test_models_are_sorted_and_bounded() -> None:

@@ -52,7 +52,11 @@ def model(name: str, **fields: Any) -> dict[str, Any]:
         "timeToFirstToken": 120.0,
         "inFlight": 4,
         "totalRequests": 5120,
+        "requestsWaiting": 2,
+        "contextLength": 131072,
+        "kvCacheUsage": 42.0,
         "memoryUsage": 6.4 * GIB,
+        "gpuMemoryUsage": 5.6 * GIB,
         "loaded": True,
         **fields,
     }

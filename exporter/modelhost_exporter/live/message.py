@@ -237,7 +237,15 @@ class ModelMessage(TypedDict):
     """Requests in progress."""
     totalRequests: int | None
     """Requests since the exporter started; null for a model that never had any."""
+    requestsWaiting: float | None
+    """Requests in the queue of its engine; null where that has other models loaded, or reports none."""
+    contextLength: float | None
+    """Tokens that one of its requests can hold."""
+    kvCacheUsage: float | None
+    """KV cache of its engine in use, in percent; null as `requestsWaiting`."""
     memoryUsage: float
-    """Memory of the model in bytes, as its server reports it; 0 where it does not."""
+    """Memory of the model in bytes, on GPUs and of the host, as its server reports it; 0 where it does not."""
+    gpuMemoryUsage: float | None
+    """The part of it that is on GPUs."""
     loaded: bool | None
     """Whether the server has the model loaded."""
