@@ -62,6 +62,7 @@ _MESSAGE = {
     "gpusMissing": int,
     "networkStats": {"bytesInPerSecond": float, "bytesOutPerSecond": float},
     "diskUsage": {"used": float, "total": float, "percent": float},
+    "diskTroubles": [{"mountpoint": str, "problem": str}],
     "apiStats": {
         "totalRequests": int,
         "requestsPerSecond": float,

@@ -154,6 +154,36 @@ def test_the_disk_is_that_of_the_root_or_the_largest(mounts: dict[str, float], t
     assert machine.read()["diskUsage"] == {"used": total / 2, "total": total, "percent": pytest.approx(62.5)}
 
 
+def test_disks_that_are_full_silent_or_have_become_read_only() -> None:
+    """Each once, however often it is mounted; one that was never writable is mounted read-only on purpose."""
+    machine = Machine()
+
+    def mount(
+        point: str, device: str, available: float = 500, *, read_only: bool = False, silent: bool = False
+    ) -> None:
+        of = {"device": device, "mountpoint": point, "fstype": "ext4"}
+        machine.set("filesystem_readonly", read_only, **of)
+        machine.set("filesystem_device_error", silent, **of)
+        machine.set("filesystem_size_bytes", 1000, **of)
+        machine.set("filesystem_available_bytes", available, **of)
+
+    mount("/", "a", 30)
+    mount("/cd", "b", 0, read_only=True)
+    mount("/data", "c")
+    assert machine.read()["diskTroubles"] == []
+    mount("/", "a", 29)
+    mount("/again", "a", 29)
+    mount("/data", "c", read_only=True)
+    mount("/net", "d", silent=True)
+    troubles = [("/", "full"), ("/data", "read_only"), ("/net", "silent")]
+    expected = [{"mountpoint": mountpoint, "problem": problem} for mountpoint, problem in troubles]
+    assert machine.read()["diskTroubles"] == expected
+    kept = machine._values.pop("filesystem_readonly")
+    assert machine.read()["diskTroubles"] == []
+    machine._values["filesystem_readonly"] = kept
+    assert machine.read()["diskTroubles"] == expected
+
+
 def test_gpus_are_listed_by_index_and_the_first_is_the_summary() -> None:
     """Values that a GPU does not report are null."""
     machine = Machine()

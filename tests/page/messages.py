@@ -85,6 +85,7 @@ def message(at: float = START, **fields: Any) -> dict[str, Any]:
         "gpusMissing": 0 if gpus else None,
         "networkStats": {"bytesInPerSecond": 1.9 * 1024**2, "bytesOutPerSecond": 640 * 1024.0},
         "diskUsage": {"used": 312 * GIB, "total": 930 * GIB, "percent": 33.5},
+        "diskTroubles": [],
         "apiStats": {
             "totalRequests": 18240,
             "requestsPerSecond": 5.4,

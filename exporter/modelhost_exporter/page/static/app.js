@@ -1,5 +1,6 @@
 // The live page: shows each message of the feed in the cards and charts.
 
+import { Banner } from "./banner.js";
 import { Chart, libraryIsMissing } from "./charts.js";
 import { Connection } from "./connection.js";
 import { showDistribution } from "./distribution.js";
@@ -13,7 +14,6 @@ import { withNulls } from "./known.js";
 import { Models } from "./models.js";
 import { RecentRequests } from "./recent.js";
 import { Servers } from "./servers.js";
-import { troubles } from "./trouble.js";
 
 // data-show attribute → [number, unit] of a message.
 const NUMBERS = {
@@ -80,6 +80,7 @@ let latest = null; // the newest message if it is not shown yet
 const diskMeter = document.querySelector("[data-meter=disk]");
 const history = new History();
 const indicator = new Indicator();
+const banner = new Banner();
 const gpus = new Gpus();
 const models = new Models(() => draw());
 const servers = new Servers();
@@ -107,6 +108,7 @@ function receive(received) {
   const message = withNulls(received);
   history.append(message);
   indicator.pulse();
+  banner.show(message);
   latest = message;
   if (!document.hidden) showLatest();
 }
@@ -132,10 +134,6 @@ function showMachine(message) {
   setText(byId("host"), host.name);
   setText(byId("system"), host.system);
   byId("demo").hidden = !demo;
-  const broken = troubles(message);
-  setText(byId("trouble"), broken.join(" · "));
-  byId("trouble").hidden = !broken.length;
-  document.title = [broken.length ? `▲ ${broken[0]}` : "", host.name, "modelhost-exporter"].filter(Boolean).join(" · ");
 }
 
 async function loadHistory() {
@@ -181,6 +179,7 @@ new Connection({
   },
   onClose() {
     indicator.lost();
+    banner.lost();
     showError();
   },
 }).start();
