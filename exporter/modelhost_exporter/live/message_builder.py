@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,6 +11,7 @@ from modelhost_exporter.live.gpus import missing_gpus
 from modelhost_exporter.live.request_totals import total
 
 if TYPE_CHECKING:
+    import platform
     from collections.abc import Sequence
 
     from modelhost_exporter.live.family_lookup import Families
@@ -32,9 +32,9 @@ class MessageConstants(NamedTuple):
     host: HostIdentity
 
     @classmethod
-    def of_this_exporter(cls, interval_seconds: float, *, demo: bool) -> MessageConstants:
-        """Return the constants of this process and machine."""
-        return cls(interval_seconds, demo, __version__, {"name": platform.node(), "system": platform.system()})
+    def of_this_exporter(cls, interval_seconds: float, *, demo: bool, uname: platform.uname_result) -> MessageConstants:
+        """Return the constants of this process and a machine with these names."""
+        return cls(interval_seconds, demo, __version__, {"name": uname.node, "system": uname.system})
 
 
 def build_message(  # noqa: PLR0913 - everything that a message is computed from
