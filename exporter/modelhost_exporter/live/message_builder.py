@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from modelhost_exporter.live.family_lookup import Families
     from modelhost_exporter.live.last_minute import MinuteReading
     from modelhost_exporter.live.measurements import Measurements
-    from modelhost_exporter.live.message import ApiStats, GpuMessage, GpuSummary, HostIdentity, LiveMessage
+    from modelhost_exporter.live.message import ApiStats, DiskTrouble, GpuMessage, GpuSummary, HostIdentity, LiveMessage
     from modelhost_exporter.live.meter import MachineReading
 
 RATE_SECONDS = 10.0
@@ -41,6 +41,7 @@ def build_message(  # noqa: PLR0913 - everything that a message is computed from
     families: Families,
     measurements: Measurements,
     gpus: Sequence[GpuMessage],
+    disk_troubles: list[DiskTrouble],
     reading: MachineReading,
     *,
     when: float,
@@ -70,6 +71,7 @@ def build_message(  # noqa: PLR0913 - everything that a message is computed from
         "gpusMissing": missing_gpus(families),
         "networkStats": {"bytesInPerSecond": received, "bytesOutPerSecond": sent},
         "diskUsage": host.disk_usage(families),
+        "diskTroubles": disk_troubles,
         "apiStats": _api_stats(measurements, reading.minute),
         "servers": servers.servers(families, reading.servers),
         "models": models.models(families, measurements, reading.minute_by_model, RATE_SECONDS),

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from modelhost_exporter.live import gpus, host
+from modelhost_exporter.live.disk_troubles import DiskWatch
 from modelhost_exporter.live.family_lookup import Families
 from modelhost_exporter.live.last_minute import NO_READING
 from modelhost_exporter.live.measurements import Measurement, Measurements
@@ -103,6 +104,7 @@ class Meter:
         self._now = now
         self._measurements = Measurements(RATE_SECONDS)
         self._gpus: list[GpuMessage] = []
+        self._disks = DiskWatch()
 
     def measure(self) -> TimedMessage:
         """Measure and return the message; the first one has no rates. Blocks."""
@@ -124,7 +126,10 @@ class Meter:
             )
         )
         self._gpus = gpus.without_numbers(self._gpus) if "gpu" in reading.silent else gpus.gpus(families)
-        message = build_message(families, self._measurements, self._gpus, reading, when=when, constants=self._constants)
+        troubles = self._disks.troubles(families)
+        message = build_message(
+            families, self._measurements, self._gpus, troubles, reading, when=when, constants=self._constants
+        )
         return TimedMessage(when, message)
 
 
