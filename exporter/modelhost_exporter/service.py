@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import platform
 import threading
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from modelhost_exporter.engines.local_engines import LocalEngine
     from modelhost_exporter.engines.polling.pollers import PollChange, Schedule
     from modelhost_exporter.engines.polling.server_poller import PollDependencies
+    from modelhost_exporter.live.meter import TimedReading
     from modelhost_exporter.proxy.settings import ProxiedServer
     from modelhost_exporter.requests.listener import ObservationListener, RemovalListener
 
@@ -59,6 +62,12 @@ class Machine:
     schedule: Schedule | None = None
     """Starts the periodic polls of a server; None: in threads."""
     simulated: bool = False
+    uname: Callable[[], platform.uname_result] = platform.uname
+    """Returns the names of the machine and its operating system."""
+    clock: Callable[[], float] = time.monotonic
+    """The monotonic clock of requests, in seconds."""
+    now: Callable[[], float] = time.time
+    """The time of day of requests, in seconds since 1970."""
 
 
 class ListenersChange(Protocol):
@@ -103,6 +112,9 @@ class Service:
         self._machine = machine or Machine()
         self.demo = self._machine.simulated
         """Whether the measured machine is simulated."""
+        self.uname = self._machine.uname
+        self.earlier_readings: Sequence[TimedReading] = ()
+        """What the live page shows of the time before the start, the oldest reading first; only a demo has any."""
         self._own = ExporterMetrics(simulated=self.demo)
         self.registry = self._own.registry
         self._gpu_uses = UsageCache()
@@ -110,17 +122,18 @@ class Service:
             self.registry, self._gpu_uses, dependencies=self._machine.dependencies, schedule=self._machine.schedule
         )
         self.request_totals = RequestTotals()
-        self.last_minute = LastMinute()
-        self.token_progress = TokenProgress()
-        self.recent_requests = RecentRequests()
-        self.running_requests = RunningRequests()
-        self.request_listeners: Sequence[ObservationListener] = (
+        self.last_minute = LastMinute(self._machine.clock)
+        self.token_progress = TokenProgress(self._machine.clock)
+        self.recent_requests = RecentRequests(self._machine.now)
+        self.running_requests = RunningRequests(self._machine.clock)
+        self.live_listeners: Sequence[ObservationListener] = (
             self.request_totals.add,
             self.last_minute.add,
             self.token_progress.add,
             self.recent_requests.add,
-            self.pollers.note_request,
         )
+        """Receive every finished request for the live page."""
+        self.request_listeners: Sequence[ObservationListener] = (*self.live_listeners, self.pollers.note_request)
         """Receive every finished request of the proxy."""
         self.removal_listeners: Sequence[RemovalListener] = (
             self.request_totals.remove_model,

@@ -34,7 +34,7 @@ _MODEL = {
     "timeToFirstToken": float,
     "inFlight": int,
     "totalRequests": int,
-    "memoryUsage": float,
+    **dict.fromkeys(("requestsWaiting", "contextLength", "kvCacheUsage", "memoryUsage", "gpuMemoryUsage"), float),
     "loaded": bool,
 }
 _SERVER = {
@@ -62,6 +62,7 @@ _MESSAGE = {
     "gpusMissing": int,
     "networkStats": {"bytesInPerSecond": float, "bytesOutPerSecond": float},
     "diskUsage": {"used": float, "total": float, "percent": float},
+    "diskTroubles": [{"mountpoint": str, "problem": str}],
     "apiStats": {
         "totalRequests": int,
         "requestsPerSecond": float,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import platform
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -26,9 +27,10 @@ from modelhost_exporter.web import origin_check
 from tests.support.fakes import Fixed, family
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from modelhost_exporter.collector import Collector
+    from modelhost_exporter.live.meter import TimedReading
 
 INTERVAL_SECONDS = 0.05
 
@@ -46,10 +48,15 @@ class Source:
     recent_requests: RecentRequests = field(default_factory=RecentRequests)
     running_requests: RunningRequests = field(default_factory=RunningRequests)
     demo: bool = False
+    earlier_readings: Sequence[TimedReading] = ()
 
     def __post_init__(self) -> None:
         listeners = (self.request_totals.add, self.last_minute.add, self.token_progress.add)
         self.metrics = RequestMetrics(self.registry, listeners)
+
+    def uname(self) -> platform.uname_result:
+        """Return the names of this machine."""
+        return platform.uname()
 
     def request(self, server: str, model: str) -> None:
         """Record a successful request."""

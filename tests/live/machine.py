@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from typing import TYPE_CHECKING, Any, cast
 
 from prometheus_client import CollectorRegistry
@@ -45,7 +46,7 @@ class Machine:
         )
         self.meter = Meter(
             self.reading,
-            MessageConstants.of_this_exporter(INTERVAL_SECONDS, demo=False),
+            MessageConstants.of_this_exporter(INTERVAL_SECONDS, demo=False, uname=platform.uname()),
             clock=lambda: self.monotonic,
             now=lambda: self.wall,
         )

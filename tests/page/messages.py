@@ -52,7 +52,11 @@ def model(name: str, **fields: Any) -> dict[str, Any]:
         "timeToFirstToken": 120.0,
         "inFlight": 4,
         "totalRequests": 5120,
+        "requestsWaiting": 2,
+        "contextLength": 131072,
+        "kvCacheUsage": 42.0,
         "memoryUsage": 6.4 * GIB,
+        "gpuMemoryUsage": 5.6 * GIB,
         "loaded": True,
         **fields,
     }
@@ -81,6 +85,7 @@ def message(at: float = START, **fields: Any) -> dict[str, Any]:
         "gpusMissing": 0 if gpus else None,
         "networkStats": {"bytesInPerSecond": 1.9 * 1024**2, "bytesOutPerSecond": 640 * 1024.0},
         "diskUsage": {"used": 312 * GIB, "total": 930 * GIB, "percent": 33.5},
+        "diskTroubles": [],
         "apiStats": {
             "totalRequests": 18240,
             "requestsPerSecond": 5.4,

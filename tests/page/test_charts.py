@@ -168,9 +168,9 @@ def test_a_pause_stops_numbers_and_charts_but_not_the_banner(feed: StandInFeed, 
     page.keyboard.press("p")
     expect(page.locator("#chart-state")).to_contain_text("Paused at ")
     before = picture(page)
-    full = {"used": 99.0, "total": 100.0, "percent": 99.0}
-    feed.send(message(START + 300, models=[model("m")], cpuUsage=98.5, diskUsage=full))
-    expect(page.locator("#trouble")).to_have_text("the disk is nearly full")
+    full = {"mountpoint": "/data", "problem": "full"}
+    feed.send(message(START + 300, models=[model("m")], cpuUsage=98.5, diskTroubles=[full]))
+    expect(page.locator("#trouble")).to_have_text("/data is full")
     assert page.locator("#cpu .value").inner_text() == "50.5%"
     assert picture(page) == before
     page.get_by_role("button", name="Resume").first.click()

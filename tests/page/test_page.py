@@ -110,7 +110,7 @@ def test_a_message_is_shown(serve: Serve, open_page: OpenPage) -> None:
     }
     assert {key: shown(page, *key) for key in expected} == expected
     assert page.get_by_role("heading", level=1).inner_text() == "workbench Linux"
-    assert page.title() == "workbench · modelhost-exporter"
+    assert page.title() == "5.40\u202freq/s · 214\u202ftok/s · workbench"
 
 
 def test_the_distribution_is_shown_as_bars(serve: Serve, open_page: OpenPage) -> None:

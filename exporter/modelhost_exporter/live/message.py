@@ -50,6 +50,8 @@ class LiveMessage(TypedDict):
     """Traffic of all measured interfaces; each byte is counted once."""
     diskUsage: DiskUsage | None
     """The file system at `/`, or the largest where that one is not measured."""
+    diskTroubles: list[DiskTrouble]
+    """File systems that cannot be written to or read now, at most 8; empty as a rule."""
     apiStats: ApiStats
     """Requests for inference that passed the proxy, all models together."""
     servers: list[ServerMessage]
@@ -125,6 +127,17 @@ class DiskUsage(TypedDict):
     """Size in bytes."""
     percent: float | None
     """Used space in percent of what unprivileged users can use."""
+
+
+class DiskTrouble(TypedDict):
+    """One file system that is broken or full."""
+
+    mountpoint: str
+    """Where it is mounted."""
+    problem: str
+    """`full`: less than 3 % are available; `read_only`: it could be written to before; `silent`: it does not respond,
+    or with errors.
+    """
 
 
 class PastRequests(TypedDict):
@@ -237,7 +250,15 @@ class ModelMessage(TypedDict):
     """Requests in progress."""
     totalRequests: int | None
     """Requests since the exporter started; null for a model that never had any."""
+    requestsWaiting: float | None
+    """Requests in the queue of its engine; null where that has other models loaded, or reports none."""
+    contextLength: float | None
+    """Tokens that one of its requests can hold."""
+    kvCacheUsage: float | None
+    """KV cache of its engine in use, in percent; null as `requestsWaiting`."""
     memoryUsage: float
-    """Memory of the model in bytes, as its server reports it; 0 where it does not."""
+    """Memory of the model in bytes, on GPUs and of the host, as its server reports it; 0 where it does not."""
+    gpuMemoryUsage: float | None
+    """The part of it that is on GPUs."""
     loaded: bool | None
     """Whether the server has the model loaded."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,12 +11,13 @@ from modelhost_exporter.live.gpus import missing_gpus
 from modelhost_exporter.live.request_totals import total
 
 if TYPE_CHECKING:
+    import platform
     from collections.abc import Sequence
 
     from modelhost_exporter.live.family_lookup import Families
     from modelhost_exporter.live.last_minute import MinuteReading
     from modelhost_exporter.live.measurements import Measurements
-    from modelhost_exporter.live.message import ApiStats, GpuMessage, GpuSummary, HostIdentity, LiveMessage
+    from modelhost_exporter.live.message import ApiStats, DiskTrouble, GpuMessage, GpuSummary, HostIdentity, LiveMessage
     from modelhost_exporter.live.meter import MachineReading
 
 RATE_SECONDS = 10.0
@@ -32,15 +32,16 @@ class MessageConstants(NamedTuple):
     host: HostIdentity
 
     @classmethod
-    def of_this_exporter(cls, interval_seconds: float, *, demo: bool) -> MessageConstants:
-        """Return the constants of this process and machine."""
-        return cls(interval_seconds, demo, __version__, {"name": platform.node(), "system": platform.system()})
+    def of_this_exporter(cls, interval_seconds: float, *, demo: bool, uname: platform.uname_result) -> MessageConstants:
+        """Return the constants of this process and a machine with these names."""
+        return cls(interval_seconds, demo, __version__, {"name": uname.node, "system": uname.system})
 
 
 def build_message(  # noqa: PLR0913 - everything that a message is computed from
     families: Families,
     measurements: Measurements,
     gpus: Sequence[GpuMessage],
+    disk_troubles: list[DiskTrouble],
     reading: MachineReading,
     *,
     when: float,
@@ -70,6 +71,7 @@ def build_message(  # noqa: PLR0913 - everything that a message is computed from
         "gpusMissing": missing_gpus(families),
         "networkStats": {"bytesInPerSecond": received, "bytesOutPerSecond": sent},
         "diskUsage": host.disk_usage(families),
+        "diskTroubles": disk_troubles,
         "apiStats": _api_stats(measurements, reading.minute),
         "servers": servers.servers(families, reading.servers),
         "models": models.models(families, measurements, reading.minute_by_model, RATE_SECONDS),

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from modelhost_exporter.live import gpus, host
+from modelhost_exporter.live.disk_troubles import DiskWatch
 from modelhost_exporter.live.family_lookup import Families
 from modelhost_exporter.live.last_minute import NO_READING
 from modelhost_exporter.live.measurements import Measurement, Measurements
@@ -14,6 +15,7 @@ from modelhost_exporter.live.message_builder import RATE_SECONDS, build_message
 from modelhost_exporter.requests.series_by_model import chunks_by_model, in_flight_by_model
 
 if TYPE_CHECKING:
+    import platform
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from prometheus_client import CollectorRegistry
@@ -46,6 +48,12 @@ class MeterSource(Protocol):
     scrape: Scrape
     config: Config
     demo: bool
+    earlier_readings: Sequence[TimedReading]
+    """Readings of the time before the start, the oldest first."""
+
+    @property
+    def uname(self) -> Callable[[], platform.uname_result]:
+        """The function that returns the names of the machine."""
 
 
 class MachineReading(NamedTuple):
@@ -62,6 +70,14 @@ class MachineReading(NamedTuple):
     minute_by_model: Mapping[ModelKey, MinuteReading] = MappingProxyType({})
     servers: Sequence[Server] = ()
     """Those of the configuration, and those that were found."""
+
+
+class TimedReading(NamedTuple):
+    """A reading with its time: in seconds of the monotonic clock, and since 1970."""
+
+    at: float
+    when: float
+    reading: MachineReading
 
 
 class TimedMessage(NamedTuple):
@@ -88,14 +104,20 @@ class Meter:
         self._now = now
         self._measurements = Measurements(RATE_SECONDS)
         self._gpus: list[GpuMessage] = []
+        self._disks = DiskWatch()
 
     def measure(self) -> TimedMessage:
         """Measure and return the message; the first one has no rates. Blocks."""
         reading = self._read()
+        return self.message_of(TimedReading(self._clock(), self._now(), reading))
+
+    def message_of(self, timed: TimedReading) -> TimedMessage:
+        """Return the message of a reading that is newer than the last one."""
+        at, when, reading = timed
         families = Families(reading.families)
         self._measurements.add(
             Measurement(
-                self._clock(),
+                at,
                 host.cpu_work(families),
                 host.network_traffic(families),
                 reading.requests,
@@ -104,20 +126,30 @@ class Meter:
             )
         )
         self._gpus = gpus.without_numbers(self._gpus) if "gpu" in reading.silent else gpus.gpus(families)
-        when = self._now()
-        message = build_message(families, self._measurements, self._gpus, reading, when=when, constants=self._constants)
+        troubles = self._disks.troubles(families)
+        message = build_message(
+            families, self._measurements, self._gpus, troubles, reading, when=when, constants=self._constants
+        )
         return TimedMessage(when, message)
 
 
 def read_source(source: MeterSource) -> MachineReading:
     """Run the collectors that the message needs, and read the totals of requests. Blocks."""
     measured = source.scrape.measure(_COLLECTORS, min(_TIMEOUT_SECONDS, source.scrape.timeout_seconds))
+    in_flight, chunks = in_flight_by_model(source.registry), chunks_by_model(source.registry)
+    return reading_of(source, measured.families, measured.silent, in_flight, chunks)
+
+
+def reading_of(
+    source: MeterSource, families: Iterable[Metric], silent: Collection[str], in_flight: ByModel, chunks: ByModel
+) -> MachineReading:
+    """Return a reading of these families, requests in flight and chunks, and of the requests that have finished."""
     return MachineReading(
-        measured.families,
-        measured.silent,
+        families,
+        silent,
         source.request_totals.by_model(),
-        in_flight_by_model(source.registry),
-        source.token_progress.read(chunks_by_model(source.registry)),
+        in_flight,
+        source.token_progress.read(chunks),
         source.last_minute.all_models(),
         source.last_minute.by_model(),
         source.config.servers,

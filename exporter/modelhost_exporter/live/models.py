@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from modelhost_exporter.live.host import percent
 from modelhost_exporter.live.last_minute import NO_READING
 from modelhost_exporter.requests.model_names import UNKNOWN
 
@@ -25,12 +26,17 @@ def models(
     families: Families, measurements: Measurements, minute: Mapping[ModelKey, MinuteReading], rate_seconds: float
 ) -> list[ModelMessage]:
     """Return the models, those with the most requests first; rates cover that many seconds."""
+    memory = families.by("model_memory_bytes", "server", "model", "type")
+    loaded = _by_model(families, "model_loaded")
     data = _ModelData(
         measurements,
         measurements.newest.requests,
         measurements.newest.in_flight,
         memory=_by_model(families, "model_memory_bytes"),
-        loaded=_by_model(families, "model_loaded"),
+        gpu_memory={key[:2]: value for key, value in memory.items() if key[2] == "vram"},
+        loaded=loaded,
+        context=families.lowest("model_context_length_tokens", "server", "model"),
+        of_engine=_of_only_model(families, loaded),
         rate_seconds=rate_seconds,
         rate_span=measurements.requests_span(rate_seconds),
         minute=minute,
@@ -40,6 +46,18 @@ def models(
     return [data.message(key) for key in chosen[:MAX_MODELS]]
 
 
+class _EngineUse(NamedTuple):
+    """Numbers that engines have for all their models together; None where they have none."""
+
+    waiting: float | None = None
+    """Requests in the queue."""
+    kv_cache: float | None = None
+    """Share of the KV cache in use."""
+
+
+_UNKNOWN_USE = _EngineUse()
+
+
 class _ModelData(NamedTuple):
     """What the messages of all models are computed from."""
 
@@ -47,7 +65,10 @@ class _ModelData(NamedTuple):
     totals: Mapping[ModelKey, RequestCounts]
     in_flight: ByModel
     memory: Mapping[ModelKey, float]
+    gpu_memory: Mapping[tuple[str, ...], float]
     loaded: Mapping[ModelKey, float]
+    context: Mapping[tuple[str, ...], float]
+    of_engine: Mapping[ModelKey, _EngineUse]
     rate_seconds: float
     rate_span: RequestsSpan | None
     minute: Mapping[ModelKey, MinuteReading]
@@ -61,6 +82,7 @@ class _ModelData(NamedTuple):
         since_start = self.totals.get(key)
         minute = self.minute.get(key, NO_READING)
         recent = minute.current
+        engine = self.of_engine.get(key, _UNKNOWN_USE)
         return {
             "id": "/".join(key),
             "server": key[0],
@@ -80,7 +102,11 @@ class _ModelData(NamedTuple):
             "timeToFirstToken": recent.first_token_ms,
             "inFlight": int(self.in_flight[key]) if key in self.in_flight else None,
             "totalRequests": since_start.requests if since_start else None,
+            "requestsWaiting": engine.waiting,
+            "contextLength": self.context.get(key),
+            "kvCacheUsage": percent(engine.kv_cache, 1.0),
             "memoryUsage": self.memory.get(key, 0.0),
+            "gpuMemoryUsage": self.gpu_memory.get(key),
             "loaded": bool(self.loaded[key]) if key in self.loaded else None,
         }
 
@@ -120,6 +146,8 @@ def all_models(message: LiveMessage) -> ModelMessage:
     speeds = [model["tokensPerSecond"] for model in models if model["tokensPerSecond"] is not None]
     running = [model["inFlight"] for model in models if model["inFlight"] is not None]
     loaded = [model["loaded"] for model in models if model["loaded"] is not None]
+    on_gpus = [model["gpuMemoryUsage"] for model in models if model["gpuMemoryUsage"] is not None]
+    waiting = [server["requestsWaiting"] for server in message["servers"] if server["requestsWaiting"] is not None]
     return {
         "id": "",
         "server": "",
@@ -139,8 +167,27 @@ def all_models(message: LiveMessage) -> ModelMessage:
         "timeToFirstToken": None,
         "inFlight": sum(running) if running else None,
         "totalRequests": stats["totalRequests"],
+        "requestsWaiting": sum(waiting) if waiting else None,
+        "contextLength": None,
+        "kvCacheUsage": None,
         "memoryUsage": sum(model["memoryUsage"] for model in models),
+        "gpuMemoryUsage": sum(on_gpus) if on_gpus else None,
         "loaded": any(loaded) if loaded else None,
+    }
+
+
+def _of_only_model(families: Families, loaded: Mapping[ModelKey, float]) -> Mapping[ModelKey, _EngineUse]:
+    """Return the numbers of engines that have one model loaded, by that model: they are its own."""
+    waiting = families.by("engine_requests_waiting", "server")
+    kv_cache = families.highest("engine_kv_cache_usage_ratio", "server")
+    models: dict[str, list[str]] = {}
+    for (server, model), is_loaded in loaded.items():
+        if is_loaded:
+            models.setdefault(server, []).append(model)
+    return {
+        (server, names[0]): _EngineUse(waiting.get((server,)), kv_cache.get((server,)))
+        for server, names in models.items()
+        if len(names) == 1
     }
 
 

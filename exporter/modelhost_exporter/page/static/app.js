@@ -1,6 +1,7 @@
 // The live page: shows each message of the feed in the cards and charts.
 
 import { Address } from "./address.js";
+import { Banner } from "./banner.js";
 import { Chart, libraryIsMissing } from "./charts.js";
 import { ChartControls } from "./chart_controls.js";
 import { Connection } from "./connection.js";
@@ -18,7 +19,6 @@ import { Models } from "./models.js";
 import "./print.js";
 import { RecentRequests } from "./recent.js";
 import { Servers } from "./servers.js";
-import { troubles } from "./trouble.js";
 import { view } from "./view.js";
 
 // data-show attribute → [number, unit] of a message.
@@ -91,6 +91,7 @@ let latest = null; // the newest message if it is not shown yet
 const diskMeter = document.querySelector("[data-meter=disk]");
 const history = new History();
 const indicator = new Indicator();
+const banner = new Banner();
 const gpus = new Gpus();
 const models = new Models(() => choose());
 const servers = new Servers();
@@ -137,6 +138,7 @@ function receive(received) {
   const message = withNulls(received);
   const grown = history.append(message);
   indicator.pulse();
+  banner.show(message);
   latest = message;
   if (!grown) dropOldZoom();
   if (view.paused) showMachine(message);
@@ -175,10 +177,6 @@ function showMachine(message) {
   setText(byId("host"), host.name);
   setText(byId("system"), host.system);
   byId("demo").hidden = !demo;
-  const broken = troubles(message);
-  setText(byId("trouble"), broken.join(" · "));
-  byId("trouble").hidden = !broken.length;
-  document.title = [broken.length ? `▲ ${broken[0]}` : "", host.name, "modelhost-exporter"].filter(Boolean).join(" · ");
 }
 
 async function loadHistory() {
@@ -236,6 +234,7 @@ new Connection({
   },
   onClose() {
     indicator.lost();
+    banner.lost();
     showError();
   },
 }).start();

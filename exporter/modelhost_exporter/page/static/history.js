@@ -3,7 +3,7 @@
 const HOUR = 3_600_000;
 const TRIM_ROWS = 30; // old rows are removed this many at a time, since that moves every column
 const GPU = ["usage"];
-const MODEL = ["p50", "p95", "p99", "tokensPerSecond"];
+const MODEL = ["p50", "p95", "p99", "requestsPerSecond", "tokensPerSecond"];
 
 // Return the one of the ascending times that is nearest to a time; undefined if there are none.
 export function nearest(times, time) {
