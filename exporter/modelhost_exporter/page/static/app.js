@@ -104,6 +104,7 @@ const charts = Object.entries(CHARTS).map(([name, [options, columns]]) => ({
   columns,
 }));
 
+let isFirstMessage = true; // of a connection: charts are drawn to its end
 let hasHistory = false; // whether the history was loaded, or could not be
 let paused = null; // the history as it was when the charts were paused
 
@@ -136,7 +137,8 @@ function changeView() {
 // Add a message to the history, and show it now, or when the tab becomes visible, or the page is no longer paused.
 function receive(received) {
   const message = withNulls(received);
-  const grown = history.append(message);
+  const grown = history.append(message) && !isFirstMessage;
+  isFirstMessage = false;
   indicator.pulse();
   banner.show(message);
   latest = message;
@@ -147,7 +149,7 @@ function receive(received) {
 
 // Zoom out of what is older than the history.
 function dropOldZoom() {
-  if (view.zoom && !view.paused && view.zoom[1] < history.times[0]) view.zoomOut();
+  if (hasHistory && view.zoom && !view.paused && view.zoom[1] < history.times[0]) view.zoomOut();
 }
 
 function showLatest(grown = true) {
@@ -229,6 +231,7 @@ new Connection({
   onOpen() {
     indicator.live();
     notice("");
+    isFirstMessage = true;
     if (!isFirstConnection) loadHistory();
     isFirstConnection = false;
   },
