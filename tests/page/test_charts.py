@@ -186,6 +186,8 @@ def test_a_pause_stops_numbers_and_charts_but_not_the_banner(feed: StandInFeed, 
     expect(page.locator("#trouble")).to_have_text("/data is full")
     assert page.locator("#cpu .value").inner_text() == "50.5%"
     assert picture(page) == before
+    page.get_by_label("5 min", exact=True).check()  # of the time before the pause
+    expect(page.locator("[data-chart=cpu]")).to_have_attribute("aria-label", re.compile(" to .* last 50.5"))
     page.get_by_role("button", name="Resume").first.click()
     expect(page.locator("#cpu .value")).to_have_text("98.5%")
     expect(page.locator("[data-chart=cpu]")).to_have_attribute("aria-label", re.compile("last 98.5"))
