@@ -71,3 +71,8 @@ export function span(seconds) {
   if (seconds < 3600) return `${Math.floor(seconds / 60)} min`;
   return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
 }
+
+// Format how long ago something was; time is in ms.
+export function age(time) {
+  return time < 60_000 ? "< 1 min ago" : `${span(time / 1000)} ago`;
+}
