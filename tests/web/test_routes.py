@@ -42,6 +42,10 @@ class _Service:
     def __post_init__(self) -> None:
         self.reloads = Reloads(self._reload, lambda error: ReloadFailed(str(error)))
 
+    def uname(self) -> platform.uname_result:
+        """Return the name and the system of the machine."""
+        return platform.uname()
+
     def _reload(self) -> None:
         if self.mistake:
             raise self.mistake
