@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import http.client
+import platform
 import socket
 import threading
 from contextlib import asynccontextmanager
