@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import gzip
 import http.client
-import platform
 import socket
 import threading
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -17,6 +16,7 @@ from aiohttp import ClientSession, web
 from prometheus_client import CollectorRegistry
 
 from modelhost_exporter.config.model import Config, Web
+from modelhost_exporter.live.settings import LiveOptions
 from modelhost_exporter.metrics.exposition import OPENMETRICS, TEXT
 from modelhost_exporter.reloads import ReloadFailed, Reloads
 from modelhost_exporter.scraping.scrape import Scrape
@@ -41,11 +41,8 @@ class _Service:
     demo: bool = False
 
     def __post_init__(self) -> None:
+        self.config = replace(self.config, live=LiveOptions(history=False))  # nothing is measured for the live feed
         self.reloads = Reloads(self._reload, lambda error: ReloadFailed(str(error)))
-
-    def uname(self) -> platform.uname_result:
-        """Return the name and the system of the machine."""
-        return platform.uname()
 
     def _reload(self) -> None:
         if self.mistake:
