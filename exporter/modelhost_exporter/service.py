@@ -18,6 +18,7 @@ from modelhost_exporter.engines.local_processes import is_local
 from modelhost_exporter.engines.polling.pollers import Pollers
 from modelhost_exporter.gpu.process_owners import LocalServer, ProcessOwners
 from modelhost_exporter.gpu.usage_cache import UsageCache
+from modelhost_exporter.live import host_sources
 from modelhost_exporter.live.request_totals import RequestTotals
 from modelhost_exporter.live.token_progress import TokenProgress
 from modelhost_exporter.logs import formatting as logs
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from modelhost_exporter.engines.local_engines import LocalEngine
     from modelhost_exporter.engines.polling.pollers import PollChange, Schedule
     from modelhost_exporter.engines.polling.server_poller import PollDependencies
+    from modelhost_exporter.live.host_sources import HostSources
     from modelhost_exporter.proxy.settings import ProxiedServer
     from modelhost_exporter.requests.listener import ObservationListener, RemovalListener
 
@@ -58,6 +60,8 @@ class Machine:
     schedule: Schedule | None = None
     """Starts the periodic polls of a server; None: in threads."""
     simulated: bool = False
+    host: HostSources | None = None
+    """What the live feed reads besides; None: of this machine."""
 
 
 class ListenersChange(Protocol):
@@ -125,6 +129,8 @@ class Service:
             self.pollers.remove_model,
         )
         """Receive every model whose series the proxy removes."""
+        self.host = self._machine.host or host_sources.this_machine(lambda: self.config.path)
+        """What the live feed reads of the machine besides the families."""
         self._owners = ProcessOwners(())
         self._built: dict[str, tuple[Build, Collector]] = {}
         self.config = config

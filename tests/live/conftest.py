@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import pytest_asyncio
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
+from modelhost_exporter.collector import Paths
 from modelhost_exporter.config.model import Config
-from modelhost_exporter.live import routes
+from modelhost_exporter.live import host_sources, routes
 from modelhost_exporter.live.request_totals import RequestTotals
 from modelhost_exporter.live.settings import LiveOptions
 from modelhost_exporter.live.token_progress import TokenProgress
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from modelhost_exporter.collector import Collector
+    from modelhost_exporter.live.host_sources import HostSources
 
 INTERVAL_SECONDS = 0.05
 
@@ -43,6 +46,7 @@ class Source:
     token_progress: TokenProgress = field(default_factory=TokenProgress)
     recent_requests: RecentRequests = field(default_factory=RecentRequests)
     running_requests: RunningRequests = field(default_factory=RunningRequests)
+    host: HostSources = field(default_factory=lambda: host_sources.this_machine(Paths))
     demo: bool = False
 
     def __post_init__(self) -> None:
@@ -73,7 +77,12 @@ class Serve(Protocol):
     """Serve a feed until the test ends."""
 
     async def __call__(
-        self, *, interval: float = INTERVAL_SECONDS, live: LiveOptions | None = None, **more: Collector
+        self,
+        *,
+        interval: float = INTERVAL_SECONDS,
+        live: LiveOptions | None = None,
+        procfs: Path = Path("/proc"),
+        **more: Collector,
     ) -> Served:
         """Serve a feed; ``more`` are further collectors."""
         ...
@@ -85,10 +94,15 @@ async def serve() -> AsyncIterator[Serve]:
     async with contextlib.AsyncExitStack() as stack:
 
         async def start(
-            *, interval: float = INTERVAL_SECONDS, live: LiveOptions | None = None, **more: Collector
+            *,
+            interval: float = INTERVAL_SECONDS,
+            live: LiveOptions | None = None,
+            procfs: Path = Path("/proc"),
+            **more: Collector,
         ) -> Served:
             load = Fixed(family("modelhost_load1", 1.5))
             source = Source(Scrape({"load": load, **more}, 5.0), Config(live=live or LiveOptions(history=False)))
+            source.host = host_sources.this_machine(lambda: Paths(procfs=procfs))
             app = web.Application(middlewares=[origin_check.middleware(source)])
             websocket = routes.add_routes(app, source, interval)
             app.router.add_get("/metrics", websocket)

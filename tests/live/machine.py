@@ -15,11 +15,13 @@ from modelhost_exporter.requests.metrics import RequestMetrics
 from modelhost_exporter.requests.observation import RequestLabels, RequestObservation, Tokens
 from modelhost_exporter.requests.series_by_model import chunks_by_model, in_flight_by_model
 from modelhost_exporter.requests.slo import Objectives
+from modelhost_exporter.scraping.outcome import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from modelhost_exporter.requests.observation import Outcome
+    from modelhost_exporter.live.model_folders import ModelFolder
+    from modelhost_exporter.requests.observation import Outcome as RequestOutcome
 
     Labels = Mapping[str, str]
 
@@ -31,6 +33,8 @@ class Machine:
         self.monotonic = 1000.0
         self.wall = 1.8e9
         self.silent: list[str] = []
+        self.gpu_outcome: Outcome | None = Outcome("ok", 0.0)
+        self.folders: list[ModelFolder] = []
         self.kept: list[TimedMessage] = []
         self._values: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
         self.registry = CollectorRegistry()
@@ -78,7 +82,7 @@ class Machine:
         self.set("gpu_up", 1, **card)
         self.set("gpu_info", 1, **card, name=f"card {index}", vendor="nvidia")
         for name, value in numbers.items():
-            self.set(f"gpu_{name}", value, **card, **({"sensor": "gpu"} if name.startswith("temperature") else {}))
+            self.set(f"gpu_{name}", value, **card, **({"sensor": "gpu"} if name == "temperature_celsius" else {}))
 
     def request(
         self,
@@ -86,7 +90,7 @@ class Machine:
         seconds: float = 0.2,
         *,
         server: str = "s",
-        outcome: Outcome = "ok",
+        outcome: RequestOutcome = "ok",
         operation: str = "chat",
         **observed: Any,
     ) -> None:
@@ -119,6 +123,8 @@ class Machine:
             self.totals.by_model(),
             in_flight_by_model(self.registry),
             self.progress.read(chunks_by_model(self.registry)),
+            gpu=self.gpu_outcome,
+            model_folders=self.folders,
         )
 
     def _family(self, name: str) -> Metric:

@@ -21,6 +21,7 @@ from modelhost_exporter.demo.clock import SimulatedClock
 from modelhost_exporter.demo.driver import SimulatedDriver
 from modelhost_exporter.demo.incidents import USUAL
 from modelhost_exporter.demo.kernel import KernelFiles
+from modelhost_exporter.demo.live_sources import live_sources
 from modelhost_exporter.demo.polls import Polls, SimulatedClient, gpu_uses
 from modelhost_exporter.demo.proxied import Proxied
 from modelhost_exporter.demo.routing import server_url
@@ -95,7 +96,8 @@ class DemoHost:
             xid_wait_ms=500 if live else 20,
             sample_seconds=1.0 if live else _NEVER_SECONDS,
         )
-        machine = Machine(sources.create, self._surroundings(), self._polls.schedule, simulated=True)
+        host = live_sources(self.world, sources.uname(), sources.now)
+        machine = Machine(sources.create, self._surroundings(), self._polls.schedule, simulated=True, host=host)
         self.service = Service(lambda: self._configured(load()), self._configured(load()), machine)
         self._proxied: Proxied | None = None
         self._thread: Thread | None = None

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from modelhost_exporter.live import gpus, host
+from modelhost_exporter.live.cores import core_times
 from modelhost_exporter.live.family_lookup import Families
 from modelhost_exporter.live.measurements import Measurement, Measurements
 from modelhost_exporter.live.message_builder import MEAN_SECONDS, build_message
@@ -19,17 +20,30 @@ if TYPE_CHECKING:
 
     from modelhost_exporter.config.model import Config
     from modelhost_exporter.config.servers import Server
-    from modelhost_exporter.live.message import GpuMessage, LiveMessage
+    from modelhost_exporter.live.host_sources import HostSources
+    from modelhost_exporter.live.message import GpuMessage, HostIdentity, LiveMessage
     from modelhost_exporter.live.message_builder import MessageConstants
+    from modelhost_exporter.live.model_folders import ModelFolder
     from modelhost_exporter.live.request_totals import ModelKey, RequestCounts, RequestTotals
     from modelhost_exporter.live.token_progress import TokenProgress, TokenReading
     from modelhost_exporter.requests.series_by_model import ByModel
+    from modelhost_exporter.scraping.outcome import Outcome
     from modelhost_exporter.scraping.scrape import Scrape
 
 INTERVAL_SECONDS = 2
 
-_COLLECTORS = frozenset({"cpu", "engines", "filesystem", "gpu", "load", "memory", "network"})
+_COLLECTORS = frozenset({"cpu", "disk", "engines", "filesystem", "gpu", "load", "memory", "network"})
 _TIMEOUT_SECONDS = 1.5
+
+
+UNKNOWN_HOST: HostIdentity = {
+    "name": "",
+    "system": "",
+    "release": None,
+    "kernel": "",
+    "cpuModel": None,
+    "bootTime": None,
+}
 
 
 class MeterSource(Protocol):
@@ -41,6 +55,7 @@ class MeterSource(Protocol):
     token_progress: TokenProgress
     scrape: Scrape
     config: Config
+    host: HostSources
     demo: bool
 
 
@@ -55,6 +70,10 @@ class MachineReading(NamedTuple):
     tokens: TokenReading
     servers: Sequence[Server] = ()
     """Those of the configuration, and those that were found."""
+    gpu: Outcome | None = None
+    """What became of the collector of GPUs; None where it is off."""
+    host: HostIdentity = UNKNOWN_HOST
+    model_folders: Sequence[ModelFolder] = ()
 
 
 class TimedMessage(NamedTuple):
@@ -90,7 +109,9 @@ class Meter:
             Measurement(
                 self._clock(),
                 host.cpu_work(families),
+                core_times(families),
                 host.network_traffic(families),
+                host.disk_traffic(families),
                 reading.requests,
                 reading.in_flight,
                 reading.tokens,
@@ -98,9 +119,7 @@ class Meter:
         )
         self._gpus = gpus.without_numbers(self._gpus) if "gpu" in reading.silent else gpus.gpus(families)
         when = self._now()
-        message = build_message(
-            families, self._measurements, self._gpus, reading.servers, when=when, constants=self._constants
-        )
+        message = build_message(families, self._measurements, self._gpus, reading, when=when, constants=self._constants)
         return TimedMessage(when, message)
 
 
@@ -114,4 +133,7 @@ def read_source(source: MeterSource) -> MachineReading:
         in_flight_by_model(source.registry),
         source.token_progress.read(chunks_by_model(source.registry)),
         source.config.servers,
+        measured.outcomes.get("gpu"),
+        source.host.identity(),
+        source.host.model_folders(),
     )
