@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from playwright.sync_api import expect
 
-from tests.page.messages import START, gpu, message, model, server
+from tests.page.messages import START, file_system, gpu, message, model, server
 
 if TYPE_CHECKING:
     from tests.page.conftest import OpenPage, Serve
@@ -103,7 +103,7 @@ def test_the_table_shows_what_a_model_does_now(serve: Serve, open_page: OpenPage
 def test_what_is_broken_is_on_top_and_in_the_title(serve: Serve, open_page: OpenPage) -> None:
     """A missing GPU, a server that does not respond, a full disk; all of it leaves when it is over."""
     down = server("ollama", up=False)
-    feed = serve(message(gpusMissing=1, servers=[down], diskUsage={"used": 99.0, "total": 100.0, "percent": 99.4}))
+    feed = serve(message(gpusMissing=1, servers=[down], fileSystems=[file_system("/", 99.4)]))
     page = open_page(feed.url)
     banner = page.locator("#trouble")
     expect(banner).to_have_text("1 GPU is missing · ollama does not respond · the disk is nearly full")
