@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _RANGES = {"<100ms", "100-500ms", "500ms-1s", "1-5s", ">5s"}
 _GPU = {"id": str, "name": str, "usage": float, "memoryUsed": float, "memoryTotal": float, "temperature": float}
 _MS = {"avgResponseTime": float, "p50": float, "p95": float, "p99": float}
+_LAST = {"secondsAgo": float, **_MS, "timeToFirstToken": float, "successRate": float}
 _MODEL = {
     "id": str,
     "server": str,
@@ -27,12 +28,13 @@ _MODEL = {
     "successRate": float,
     "recentRequests": int,
     "eligibleRequests": int,
+    "last": _LAST,
     "tokensPerSecond": float,
     "lastStreamTokensPerSecond": float,
     "timeToFirstToken": float,
     "inFlight": int,
     "totalRequests": int,
-    "memoryUsage": float,
+    **dict.fromkeys(("requestsWaiting", "contextLength", "kvCacheUsage", "memoryUsage", "gpuMemoryUsage"), float),
     "loaded": bool,
 }
 _SERVER = {
@@ -82,6 +84,7 @@ _MESSAGE = {
             "models": [str],
         }
     ],
+    "diskTroubles": [{"mountpoint": str, "problem": str}],
     "apiStats": {
         "totalRequests": int,
         "requestsPerSecond": float,
@@ -89,6 +92,7 @@ _MESSAGE = {
         "rateSeconds": float,
         "recentRequests": int,
         "eligibleRequests": int,
+        "last": _LAST,
         **_MS,
         "responseTimeDistribution": dict.fromkeys(_RANGES, int),
         "maxDistributionCount": int,

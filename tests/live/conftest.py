@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from modelhost_exporter.collector import Paths
 from modelhost_exporter.config.model import Config
 from modelhost_exporter.live import host_sources, routes
+from modelhost_exporter.live.last_minute import LastMinute
 from modelhost_exporter.live.request_totals import RequestTotals
 from modelhost_exporter.live.settings import LiveOptions
 from modelhost_exporter.live.token_progress import TokenProgress
@@ -27,10 +28,11 @@ from modelhost_exporter.web import origin_check
 from tests.support.fakes import Fixed, family
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from modelhost_exporter.collector import Collector
     from modelhost_exporter.live.host_sources import HostSources
+    from modelhost_exporter.live.meter import TimedReading
 
 INTERVAL_SECONDS = 0.05
 
@@ -43,14 +45,17 @@ class Source:
     config: Config = field(default_factory=lambda: Config(live=LiveOptions(history=False)))
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     request_totals: RequestTotals = field(default_factory=RequestTotals)
+    last_minute: LastMinute = field(default_factory=LastMinute)
     token_progress: TokenProgress = field(default_factory=TokenProgress)
     recent_requests: RecentRequests = field(default_factory=RecentRequests)
     running_requests: RunningRequests = field(default_factory=RunningRequests)
     host: HostSources = field(default_factory=lambda: host_sources.this_machine(Paths))
     demo: bool = False
+    earlier_readings: Sequence[TimedReading] = ()
 
     def __post_init__(self) -> None:
-        self.metrics = RequestMetrics(self.registry, (self.request_totals.add, self.token_progress.add))
+        listeners = (self.request_totals.add, self.last_minute.add, self.token_progress.add)
+        self.metrics = RequestMetrics(self.registry, listeners)
 
     def request(self, server: str, model: str) -> None:
         """Record a successful request."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
 
+from modelhost_exporter.live.last_minute import LastMinute
 from modelhost_exporter.live.message_builder import MessageConstants
 from modelhost_exporter.live.meter import INTERVAL_SECONDS, MachineReading, Meter, TimedMessage
 from modelhost_exporter.live.request_totals import RequestTotals
@@ -39,11 +40,12 @@ class Machine:
         self._values: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
         self.registry = CollectorRegistry()
         self.totals = RequestTotals()
+        self.minute = LastMinute(lambda: self.monotonic)
         self.progress = TokenProgress(lambda: self.monotonic)
         self.metrics = RequestMetrics(
             self.registry,
-            (self.totals.add, self.progress.add),
-            (self.totals.remove_model, self.progress.remove_model),
+            (self.totals.add, self.minute.add, self.progress.add),
+            (self.totals.remove_model, self.minute.remove_model, self.progress.remove_model),
         )
         self.meter = Meter(
             self.reading,
@@ -123,6 +125,8 @@ class Machine:
             self.totals.by_model(),
             in_flight_by_model(self.registry),
             self.progress.read(chunks_by_model(self.registry)),
+            self.minute.all_models(),
+            self.minute.by_model(),
             gpu=self.gpu_outcome,
             model_folders=self.folders,
         )

@@ -289,7 +289,7 @@ async def test_a_second_request_has_rates(serve: Serve) -> None:
     served = await serve()
     served.source.request("s", "m")
     async with asyncio.timeout(DEADLINE_SECONDS):
-        while not (await get(served.address, "/api/models"))[1]["models"][0]["recentRequests"]:
+        while not (await get(served.address, "/api/models"))[1]["models"][0]["requestsPerSecond"]:
             served.source.request("s", "m")
     assert served.measured >= 2
 

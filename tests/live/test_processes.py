@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from modelhost_exporter.linux.processes import ProcessUse, process_uses
-from modelhost_exporter.live.processes import TOP, ProcessFeed, ProcessSampler, PsutilProcesses
+from modelhost_exporter.live.process_feed import ProcessFeed
+from modelhost_exporter.live.processes import TOP, ProcessSampler, PsutilProcesses
 from modelhost_exporter.live.settings import LiveOptions
 from tests.live.client import get
 

@@ -42,7 +42,7 @@ EVERYTHING_UNKNOWN: dict[str, Any] = {
         }
     ],
     "apiStats": {
-        **dict.fromkeys(("p50", "p95", "p99")),
+        **dict.fromkeys(("p50", "p95", "p99", "last")),
         **dict.fromkeys(("requestsPerSecond", "avgResponseTime", "errorRate"), 0),
         **dict.fromkeys(("rateSeconds", "recentRequests", "eligibleRequests"), 0),
         "totalRequests": 0,
@@ -120,7 +120,7 @@ def test_a_message_is_shown(serve: Serve, open_page: OpenPage) -> None:
     }
     assert {key: shown(page, *key) for key in expected} == expected
     assert page.get_by_role("heading", level=1).inner_text() == "workbench Debian GNU/Linux 13 (trixie) · up 2 d 7 h"
-    assert page.title() == "workbench · modelhost-exporter"
+    assert page.title() == "5.40\u202freq/s · 214\u202ftok/s · workbench"
 
 
 def test_the_distribution_is_shown_as_bars(serve: Serve, open_page: OpenPage) -> None:

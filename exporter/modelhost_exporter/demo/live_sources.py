@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from modelhost_exporter.collectors.cpu import NO_WORK
-from modelhost_exporter.demo.machine import CPUS
 from modelhost_exporter.demo.specs import GIB
 from modelhost_exporter.demo.system import CpuTimes
 from modelhost_exporter.gpu.processes import program
@@ -22,9 +21,7 @@ if TYPE_CHECKING:
     from modelhost_exporter.demo.world import SimulatedWorld
     from modelhost_exporter.live.message import HostIdentity
 
-_CPU = "Intel(R) Xeon(R) Gold 6526Y"
 _DISTRIBUTION = "Ubuntu 24.04.3 LTS"
-_FOLDERS = (ModelFolder("Hugging Face", "/data/huggingface/hub"),)
 # name, user, share of the CPU time, memory in GiB of what runs besides the model servers; pid: 1 and up
 _OTHERS = (
     ("systemd", "root", 0.002, 0.02),
@@ -42,6 +39,8 @@ _MAIN_SHARE = 0.3
 
 def live_sources(world: SimulatedWorld, uname: platform.uname_result, now: Callable[[], float]) -> HostSources:
     """Return the sources of the simulated host; ``now`` is its clock, which the world may be a moment behind."""
+    spec, booted = world.machine.spec, world.machine.booted
+    folders = [ModelFolder(title, path) for title, path in spec.model_folders]
 
     def identity() -> HostIdentity:
         return {
@@ -49,11 +48,11 @@ def live_sources(world: SimulatedWorld, uname: platform.uname_result, now: Calla
             "system": uname.system,
             "release": _DISTRIBUTION,
             "kernel": uname.release,
-            "cpuModel": _CPU,
-            "bootTime": iso(world.machine.booted),
+            "cpuModel": spec.cpu_model,
+            "bootTime": iso(booted),
         }
 
-    return HostSources(identity, lambda: _FOLDERS, SimulatedProcesses(world, now))
+    return HostSources(identity, lambda: folders, SimulatedProcesses(world, now))
 
 
 class SimulatedProcesses:
@@ -98,4 +97,4 @@ class SimulatedProcesses:
             for name, seconds in zip(CpuTimes._fields, times, strict=True)
             if name not in NO_WORK
         )
-        return counted + CPUS * machine.busy * max(0.0, self._now() - self._world.now)
+        return counted + machine.spec.cpus * machine.busy * max(0.0, self._now() - self._world.now)

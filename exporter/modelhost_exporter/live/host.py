@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from modelhost_exporter.live.quantiles import increase
+from modelhost_exporter.live.counters import increase
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Counters of the last minute, from which rates, means and quantiles are computed."""
+"""Counters of the last seconds, from which rates are computed."""
 
 from __future__ import annotations
 

@@ -64,6 +64,8 @@ class LiveMessage(TypedDict):
     """Traffic of all physical disks."""
     fileSystems: list[FileSystem]
     """File systems with folders of models, then that at `/` and the largest others, at most 6."""
+    diskTroubles: list[DiskTrouble]
+    """File systems that cannot be written to or read now, at most 8; empty as a rule."""
     apiStats: ApiStats
     """Requests for inference that passed the proxy, all models together."""
     servers: list[ServerMessage]
@@ -214,6 +216,36 @@ class DiskUsage(TypedDict):
     """Used space in percent of what unprivileged users can use."""
 
 
+class DiskTrouble(TypedDict):
+    """One file system that is broken or full."""
+
+    mountpoint: str
+    """Where it is mounted."""
+    problem: str
+    """`full`: less than 3 % are available; `read_only`: it could be written to before; `silent`: it does not respond,
+    or with errors.
+    """
+
+
+class PastRequests(TypedDict):
+    """The requests of the minute before a pause: what to show, with its age, while there are none."""
+
+    secondsAgo: float
+    """Seconds since the last request."""
+    avgResponseTime: float | None
+    """Mean duration in ms."""
+    p50: float | None
+    """Median of the duration in ms."""
+    p95: float | None
+    """95th percentile of the duration in ms."""
+    p99: float | None
+    """99th percentile of the duration in ms."""
+    timeToFirstToken: float | None
+    """Mean time to the first token of streams in ms."""
+    successRate: float | None
+    """Successes in percent; client errors and disconnects are left out."""
+
+
 class ApiStats(TypedDict):
     """Requests of all models. Rates cover the last 10 s; means, quantiles and shares the last 60 s."""
 
@@ -231,6 +263,8 @@ class ApiStats(TypedDict):
     """Requests of the last 60 s; with 0, `avgResponseTime` is not known."""
     eligibleRequests: int
     """Successes and errors among them; with 0, `errorRate` is not known."""
+    last: PastRequests | None
+    """The requests before a pause; null while there are requests of the last 60 s, and before the first."""
     p50: float | None
     """Median of the duration in ms."""
     p95: float | None
@@ -291,6 +325,8 @@ class ModelMessage(TypedDict):
     """Requests of the last 60 s; with 0, `avgResponseTime` is not known."""
     eligibleRequests: int
     """Successes and errors among them; with 0, `successRate` is not known."""
+    last: PastRequests | None
+    """The requests before a pause; null while there are requests of the last 60 s, and before the first."""
     tokensPerSecond: float | None
     """Output tokens per second, streams in progress included; null for a model that never had any."""
     lastStreamTokensPerSecond: float | None
@@ -301,7 +337,15 @@ class ModelMessage(TypedDict):
     """Requests in progress."""
     totalRequests: int | None
     """Requests since the exporter started; null for a model that never had any."""
+    requestsWaiting: float | None
+    """Requests in the queue of its engine; null where that has other models loaded, or reports none."""
+    contextLength: float | None
+    """Tokens that one of its requests can hold."""
+    kvCacheUsage: float | None
+    """KV cache of its engine in use, in percent; null as `requestsWaiting`."""
     memoryUsage: float
-    """Memory of the model in bytes, as its server reports it; 0 where it does not."""
+    """Memory of the model in bytes, on GPUs and of the host, as its server reports it; 0 where it does not."""
+    gpuMemoryUsage: float | None
+    """The part of it that is on GPUs."""
     loaded: bool | None
     """Whether the server has the model loaded."""

@@ -9,18 +9,18 @@ from modelhost_exporter import __version__
 from modelhost_exporter.live import host, models, servers
 from modelhost_exporter.live.file_systems import disk_usage, file_systems
 from modelhost_exporter.live.gpus import detection, missing_gpus
-from modelhost_exporter.live.request_totals import NO_REQUESTS, total
+from modelhost_exporter.live.request_totals import total
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from modelhost_exporter.live.family_lookup import Families
+    from modelhost_exporter.live.last_minute import MinuteReading
     from modelhost_exporter.live.measurements import Measurements
-    from modelhost_exporter.live.message import ApiStats, GpuMessage, GpuSummary, LiveMessage
+    from modelhost_exporter.live.message import ApiStats, DiskTrouble, GpuMessage, GpuSummary, LiveMessage
     from modelhost_exporter.live.meter import MachineReading
 
 RATE_SECONDS = 10.0
-MEAN_SECONDS = 60.0
 
 
 class MessageConstants(NamedTuple):
@@ -40,6 +40,7 @@ def build_message(  # noqa: PLR0913 - everything that a message is computed from
     families: Families,
     measurements: Measurements,
     gpus: Sequence[GpuMessage],
+    disk_troubles: list[DiskTrouble],
     reading: MachineReading,
     *,
     when: float,
@@ -76,9 +77,10 @@ def build_message(  # noqa: PLR0913 - everything that a message is computed from
         "diskUsage": disk_usage(families),
         "diskStats": {"bytesReadPerSecond": disk.received, "bytesWrittenPerSecond": disk.sent},
         "fileSystems": file_systems(families, reading.model_folders),
-        "apiStats": _api_stats(measurements),
+        "diskTroubles": disk_troubles,
+        "apiStats": _api_stats(measurements, reading.minute),
         "servers": servers.servers(families, reading.servers),
-        "models": models.models(families, measurements, RATE_SECONDS, MEAN_SECONDS),
+        "models": models.models(families, measurements, reading.minute_by_model, RATE_SECONDS),
     }
 
 
@@ -98,24 +100,24 @@ def _summary(gpu: GpuMessage) -> GpuSummary:
     }
 
 
-def _api_stats(measurements: Measurements) -> ApiStats:
+def _api_stats(measurements: Measurements, minute: MinuteReading) -> ApiStats:
     """Return the requests of all models."""
     since_start = total(measurements.newest.requests.values())
-    rate_span, mean_span = measurements.requests_span(RATE_SECONDS), measurements.requests_span(MEAN_SECONDS)
-    recent = mean_span.total() if mean_span else NO_REQUESTS
-    quantiles = recent.quantiles_ms()
+    rate_span = measurements.requests_span(RATE_SECONDS)
     by_range = since_start.by_range()
+    recent = minute.current
     return {
-        "totalRequests": int(since_start.requests),
+        "totalRequests": since_start.requests,
         "requestsPerSecond": rate_span.total().requests / rate_span.seconds if rate_span else 0.0,
-        "avgResponseTime": recent.mean_ms() or 0.0,
-        "errorRate": recent.error_percent() or 0.0,
+        "avgResponseTime": recent.mean_ms or 0.0,
+        "errorRate": recent.error_percent or 0.0,
         "rateSeconds": rate_span.seconds if rate_span else 0.0,
-        "recentRequests": int(recent.requests),
-        "eligibleRequests": int(recent.eligible),
-        "p50": quantiles.p50,
-        "p95": quantiles.p95,
-        "p99": quantiles.p99,
+        "recentRequests": recent.requests,
+        "eligibleRequests": recent.eligible,
+        "p50": recent.p50_ms,
+        "p95": recent.p95_ms,
+        "p99": recent.p99_ms,
+        "last": models.before_pause(minute),
         "responseTimeDistribution": by_range,
         "maxDistributionCount": max(1, *by_range.values()),
     }

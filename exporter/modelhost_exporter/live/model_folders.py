@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from itertools import pairwise
@@ -89,7 +90,8 @@ def _usual(rootfs: Path) -> Iterator[tuple[str, str]]:
 def _homes(rootfs: Path) -> Iterator[str]:
     yield "/root"
     if rootfs == Path("/"):
-        yield os.path.expanduser("~")  # noqa: PTH111 - does not raise where the user has no home
+        with contextlib.suppress(RuntimeError):  # the user has no home
+            yield Path.home().as_posix()
     try:
         with os.scandir(rootfs / "home") as entries:
             yield from sorted(f"/home/{entry.name}" for entry in entries)[:_MAX_HOMES]

@@ -14,7 +14,8 @@ from modelhost_exporter import threads
 from modelhost_exporter.live.broadcaster import Broadcaster
 from modelhost_exporter.live.meter import INTERVAL_SECONDS, MeterSource
 from modelhost_exporter.live.models import all_models, find_model
-from modelhost_exporter.live.processes import ProcessFeed, ProcessSampler
+from modelhost_exporter.live.process_feed import ProcessFeed
+from modelhost_exporter.live.processes import ProcessSampler
 from modelhost_exporter.live.recent_requests import RequestQuery
 from modelhost_exporter.live.subscribers import Subscriber, chunked_event, event, websocket_frame
 from modelhost_exporter.web import origin_check

@@ -1,5 +1,6 @@
 // The live page: shows each message of the feed in the cards and charts.
 
+import { Banner } from "./banner.js";
 import { Chart, libraryIsMissing } from "./charts.js";
 import { Connection } from "./connection.js";
 import { showDistribution } from "./distribution.js";
@@ -16,7 +17,6 @@ import { Models } from "./models.js";
 import { Processes } from "./processes.js";
 import { RecentRequests } from "./recent.js";
 import { Servers } from "./servers.js";
-import { troubles } from "./trouble.js";
 
 // data-show attribute → [number, unit] of a message.
 const NUMBERS = {
@@ -81,6 +81,7 @@ const every = (name) => [...document.querySelectorAll(`[data-${name}]`)];
 let latest = null; // the newest message if it is not shown yet
 const history = new History();
 const indicator = new Indicator();
+const banner = new Banner();
 const gpus = new Gpus();
 const models = new Models(() => draw());
 const servers = new Servers();
@@ -110,6 +111,7 @@ function receive(received) {
   const message = withNulls(received);
   history.append(message);
   indicator.pulse();
+  banner.show(message);
   latest = message;
   if (!document.hidden) showLatest();
 }
@@ -135,10 +137,6 @@ function showMachine(message) {
   const { host, demo } = message;
   setText(byId("host"), host.name);
   byId("demo").hidden = !demo;
-  const broken = troubles(message);
-  setText(byId("trouble"), broken.join(" · "));
-  byId("trouble").hidden = !broken.length;
-  document.title = [broken.length ? `▲ ${broken[0]}` : "", host.name, "modelhost-exporter"].filter(Boolean).join(" · ");
 }
 
 async function loadHistory() {
@@ -184,6 +182,7 @@ new Connection({
   },
   onClose() {
     indicator.lost();
+    banner.lost();
     showError();
   },
 }).start();

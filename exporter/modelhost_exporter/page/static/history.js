@@ -3,7 +3,7 @@
 const HOUR = 3_600_000;
 const TRIM_ROWS = 30; // old rows are removed this many at a time, since that moves every column
 const GPU = ["usage"];
-const MODEL = ["p50", "p95", "p99", "tokensPerSecond"];
+const MODEL = ["p50", "p95", "p99", "requestsPerSecond", "tokensPerSecond"];
 
 export const gpuColumn = (id, name) => `gpu/${name}/${id}`;
 export const modelColumn = (id, name) => `model/${name}/${id}`;

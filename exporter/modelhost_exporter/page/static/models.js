@@ -55,6 +55,7 @@ export class Models {
   }
 
   draw(history, seconds, grown) {
+    this.#table.draw(history, grown);
     const { id } = this.#selected() ?? {};
     if (id === undefined) return;
     this.latency.draw(history.data(QUANTILES.map((name) => modelColumn(id, name))), seconds, grown);
@@ -75,7 +76,12 @@ export class Models {
     const options = [...this.#select.options];
     for (const option of options) if (!ids.includes(option.value)) option.remove();
     const known = new Set(options.map((option) => option.value));
-    for (const id of ids) if (!known.has(id)) this.#select.add(new Option(id, id));
+    for (const id of ids) {
+      if (known.has(id)) continue;
+      const option = new Option(id, id);
+      option.dir = "auto";
+      this.#select.add(option);
+    }
     for (const [id, hidden] of [["no-models", ids.length > 0], ["model-body", !ids.length], ["model-choice", !ids.length]]) {
       document.getElementById(id).hidden = hidden;
     }

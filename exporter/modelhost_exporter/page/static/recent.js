@@ -55,6 +55,7 @@ export class RecentRequests {
       else option.remove();
     }
     for (const id of ids) if (!known.has(id)) model.add(new Option(id, id));
+    for (const option of model.options) option.dir = "auto";
   }
 
   #restart() {
