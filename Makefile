@@ -88,6 +88,7 @@ test-programs: # programs that tests run against
 	@-.ci/need prometheus-alertmanager prometheus-alertmanager
 	@-.ci/need cc build-essential
 	@-.ci/need chromium chromium
+	@-.ci/need npm npm
 	@-.ci/need prometheus-node-exporter prometheus-node-exporter
 
 .venv/made.stamp:

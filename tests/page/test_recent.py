@@ -38,6 +38,7 @@ def finished(**fields: Any) -> dict[str, Any]:
         "outputTokens": 300,
         "tokensPerSecond": 106.0,
         "finishReason": "stop",
+        "client": None,
         **fields,
     }
 
@@ -49,8 +50,8 @@ def running(**fields: Any) -> dict[str, Any]:
 
 
 def cells(page: Page, row: int = 0) -> list[str]:
-    """Return the texts of a row, without its time of day."""
-    texts = page.locator("#recent-rows tr").nth(row).locator("td, th").all_inner_texts()
+    """Return the texts of the visible cells of a row, without its time of day."""
+    texts = page.locator("#recent-rows tr").nth(row).locator("td:visible, th").all_inner_texts()
     return [text.replace("\u202f", " ") for text in texts[1:]]
 
 
@@ -140,6 +141,17 @@ def test_names_are_never_markup(feed: StandInFeed, open_page: OpenPage) -> None:
     assert cells(page).count(MARKUP) == len(names)
     assert page.locator("main img").count() == 0
     assert page.locator("body").get_attribute("data-broken") is None
+
+
+def test_clients_have_a_column_where_they_are_known(feed: StandInFeed, open_page: OpenPage) -> None:
+    """Where requests.client is configured; without it there is none."""
+    page = open_page(feed.url)
+    page.locator("#recent summary").click()
+    expect(page.locator("#recent-rows tr")).to_have_count(3)
+    expect(page.get_by_role("columnheader", name="Client")).to_be_hidden()
+    feed.requests = [finished(client=MARKUP), finished()]
+    expect(page.get_by_role("columnheader", name="Client")).to_be_visible()
+    assert (cells(page)[-1], cells(page, 1)[-1]) == (MARKUP, "")
 
 
 def test_an_exporter_that_stops_is_reported(feed: StandInFeed, open_page: OpenPage) -> None:

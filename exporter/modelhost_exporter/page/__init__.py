@@ -30,11 +30,13 @@ TYPES = {
     ".css": "text/css",
     ".html": "text/html",
     ".js": "text/javascript",
+    ".png": "image/png",
     ".svg": "image/svg+xml",
     ".txt": "text/plain",
+    ".webmanifest": "application/manifest+json",
 }
 _POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; manifest-src 'self';"
     " base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script';"
     " trusted-types 'none'"
 )
@@ -70,7 +72,8 @@ class _File:
         response = web.Response(status=304) if known else web.Response(body=self.body)
         response.headers.update(_HEADERS)
         if not known:
-            response.content_type, response.charset = TYPES[self.suffix], "utf-8"
+            response.content_type = TYPES[self.suffix]
+            response.charset = None if self.suffix == ".png" else "utf-8"
         response.etag = self.etag
         return response
 
@@ -103,7 +106,7 @@ class _Page:
             f'<li><a href="{metrics}?collect[]={name}">{name}</a></li>' for name in self._service.scrape.names
         )
         grafana = (
-            f'<a class="button" href="{html.escape(settings.grafana_url.text)}">Grafana</a>'
+            f'<a class="button" id="grafana" href="{html.escape(settings.grafana_url.text)}">Grafana</a>'
             if settings.grafana_url
             else ""
         )

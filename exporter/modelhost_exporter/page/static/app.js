@@ -1,22 +1,28 @@
 // The live page: shows each message of the feed in the cards and charts.
 
+import { Address } from "./address.js";
 import { Banner } from "./banner.js";
 import { Chart, libraryIsMissing } from "./charts.js";
+import { ChartControls } from "./chart_controls.js";
 import { Connection } from "./connection.js";
 import { showDistribution } from "./distribution.js";
-import { level, prepare, setLevel, setText, show } from "./dom.js";
+import { level, prepare, setLevel, setText, show, showAge } from "./dom.js";
 import { FileSystems } from "./file_systems.js";
 import * as format from "./format.js";
 import { Gpus } from "./gpus.js";
+import { showGrafanaLink } from "./grafana.js";
 import { History } from "./history.js";
 import { showHost } from "./host.js";
 import { Indicator } from "./indicator.js";
+import { LastValues } from "./last_values.js";
 import { BUSY, ERRORS, FULL } from "./limits.js";
 import { withNulls } from "./known.js";
 import { Models } from "./models.js";
+import "./print.js";
 import { Processes } from "./processes.js";
 import { RecentRequests } from "./recent.js";
 import { Servers } from "./servers.js";
+import { view } from "./view.js";
 
 // data-show attribute → [number, unit] of a message.
 const NUMBERS = {
@@ -34,11 +40,15 @@ const NUMBERS = {
   diskWritten: (m) => format.bytesPerSecond(m.diskStats.bytesWrittenPerSecond),
   requestRate: (m) => format.requestsPerSecond(m.apiStats.requestsPerSecond),
   totalRequests: (m) => format.count(m.apiStats.totalRequests),
-  apiAverage: (m) => format.milliseconds(m.apiStats.avgResponseTime),
-  apiP50: (m) => format.milliseconds(m.apiStats.p50),
-  apiP99: (m) => format.milliseconds(m.apiStats.p99),
-  apiP95: (m) => format.milliseconds(m.apiStats.p95),
-  errorRate: (m) => format.percent(m.apiStats.errorRate),
+};
+
+// data-show attribute → the number of apiStats that it shows, also after the last request, and its format.
+const API_NUMBERS = {
+  apiAverage: ["avgResponseTime", format.milliseconds],
+  apiP50: ["p50", format.milliseconds],
+  apiP95: ["p95", format.milliseconds],
+  apiP99: ["p99", format.milliseconds],
+  errorRate: ["errorRate", format.percent],
 };
 
 // data-level attribute → level of a message.
@@ -80,57 +90,88 @@ const every = (name) => [...document.querySelectorAll(`[data-${name}]`)];
 
 let latest = null; // the newest message if it is not shown yet
 const history = new History();
+const lastValues = new LastValues();
 const indicator = new Indicator();
 const banner = new Banner();
 const gpus = new Gpus();
-const models = new Models(() => draw());
+const models = new Models(lastValues, () => choose());
 const servers = new Servers();
 const recent = new RecentRequests();
 const fileSystems = new FileSystems();
 new Processes();
-const numbers = every("show");
+const numbers = every("show").filter((element) => element.dataset.show in NUMBERS);
+const apiNumbers = every("show").filter((element) => element.dataset.show in API_NUMBERS);
 const levels = every("level");
 const charts = Object.entries(CHARTS).map(([name, [options, columns]]) => ({
   chart: new Chart(document.querySelector(`[data-chart=${name}]`), options),
   columns,
 }));
 
-function seconds() {
-  return Number(document.querySelector("[name=range]:checked").value);
-}
+let paused = null; // the history as it was when the charts were paused
 
 // grown: only newer points were added.
 function draw({ grown = false } = {}) {
-  for (const { chart, columns } of charts) chart.draw(history.data(columns), seconds(), grown);
-  gpus.draw(history, seconds(), grown);
-  models.draw(history, seconds(), grown);
+  const shown = paused ?? history;
+  for (const { chart, columns } of charts) chart.draw(shown.data(columns), view.range, grown);
+  gpus.draw(shown, view.range, grown);
+  models.draw(shown, view.range, grown);
 }
 
-// Add a message to the history, and show it now, or when the tab becomes visible.
+// Another model was chosen.
+function choose() {
+  address.save();
+  showGrafanaLink(models.selected);
+  draw();
+}
+
+// Another time is shown, or the charts were paused.
+function changeView() {
+  paused = view.paused ? (paused ?? history.copy()) : null;
+  controls.show(history.times.at(-1));
+  showGrafanaLink(models.selected);
+  draw();
+  if (!view.paused) showLatest();
+}
+
+// Add a message to the history, and show it now, or when the tab becomes visible, or the page is no longer paused.
 function receive(received) {
   const message = withNulls(received);
-  history.append(message);
+  const grown = history.append(message);
+  lastValues.add(message);
   indicator.pulse();
   banner.show(message);
   latest = message;
-  if (!document.hidden) showLatest();
+  if (!grown) dropOldZoom();
+  if (view.paused) showMachine(message);
+  else if (!document.hidden) showLatest(grown);
 }
 
-function showLatest() {
+// Zoom out of what is older than the history.
+function dropOldZoom() {
+  if (view.zoom && !view.paused && view.zoom[1] < history.times[0]) view.zoomOut();
+}
+
+function showLatest(grown = true) {
   if (latest === null) return;
   const message = latest;
   latest = null;
   for (const element of numbers) show(element, NUMBERS[element.dataset.show](message));
+  for (const element of apiNumbers) {
+    const [name, formatted] = API_NUMBERS[element.dataset.show];
+    const [value, time] = lastValues.of(message.apiStats, name);
+    show(element, formatted(value));
+    showAge(element, time === null ? "" : format.age(Date.parse(message.timestamp) - time));
+  }
   for (const element of levels) setLevel(element, LEVELS[element.dataset.level](message));
   showMachine(message);
   showHost(message);
   fileSystems.show(message.fileSystems);
   gpus.show(message);
   servers.show(message.servers, message.models, message.demo);
-  models.show(message.models);
+  models.show(message);
   recent.showModels(message.models.map((model) => model.id));
   showDistribution(message.apiStats);
-  draw({ grown: true });
+  draw({ grown });
 }
 
 function showMachine(message) {
@@ -143,6 +184,8 @@ async function loadHistory() {
   const response = await fetch("api/history");
   if (!response.ok) return; // no history: the charts start empty
   history.load(await response.json());
+  lastValues.addHistory(history);
+  dropOldZoom();
   if (!document.hidden) draw();
 }
 
@@ -165,10 +208,14 @@ function notice(text) {
   byId("notice").hidden = !whole;
 }
 
-prepare(numbers);
+prepare([...numbers, ...apiNumbers]);
 notice("");
-document.addEventListener("visibilitychange", () => document.hidden || showLatest());
-for (const radio of document.getElementsByName("range")) radio.addEventListener("change", () => draw());
+document.addEventListener("visibilitychange", () => document.hidden || view.paused || showLatest());
+const controls = new ChartControls();
+const address = new Address(models, choose);
+controls.show(history.times.at(-1));
+showGrafanaLink(models.selected);
+view.addEventListener("window", changeView);
 const feed = new URL(document.body.dataset.feed, location.href);
 feed.protocol = feed.protocol.replace("http", "ws");
 new Connection({

@@ -4,12 +4,11 @@ import { NONE } from "./format.js";
 
 const announcer = document.getElementById("announcer");
 
-// Add an element for a number and one for its unit to each element.
+// Add an element for a number, one for its unit and one for its age to each element.
 export function prepare(elements) {
   for (const element of elements) {
-    const [number, unit] = [document.createElement("span"), document.createElement("span")];
-    [number.className, unit.className] = ["number", "unit"];
-    element.append(number, unit);
+    const parts = ["number", "unit", "age"].map((name) => Object.assign(document.createElement("span"), { className: name }));
+    element.append(...parts);
     show(element, NONE);
   }
 }
@@ -17,6 +16,13 @@ export function prepare(elements) {
 export function show(element, [number, unit]) {
   setText(element.children[0], number);
   setText(element.children[1], unit);
+}
+
+// Mark a number as one of the past, such as "3 min ago"; "" for one of now.
+export function showAge(element, age) {
+  if (element.hasAttribute("data-aged") === Boolean(age) && element.children[2].textContent === age) return;
+  element.toggleAttribute("data-aged", Boolean(age));
+  setText(element.children[2], age);
 }
 
 export function setText(element, text) {

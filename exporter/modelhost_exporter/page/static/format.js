@@ -72,3 +72,8 @@ export function span(seconds) {
   if (seconds < 86_400) return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
   return `${Math.floor(seconds / 86_400)} d ${Math.floor((seconds % 86_400) / 3600)} h`;
 }
+
+// Format how long ago something was; time is in ms.
+export function age(time) {
+  return time < 60_000 ? "< 1 min ago" : `${span(time / 1000)} ago`;
+}

@@ -1,7 +1,7 @@
 // The card of the selected model.
 
 import { Chart } from "./charts.js";
-import { prepare, show } from "./dom.js";
+import { prepare, show, showAge } from "./dom.js";
 import * as format from "./format.js";
 import { modelColumn } from "./history.js";
 import { ModelTable } from "./model_table.js";
@@ -23,17 +23,22 @@ const QUANTILES = ["p50", "p95", "p99"];
 
 export class Models {
   #models = [];
+  #choice = null; // id of the model that was chosen last; it may not exist (yet)
+  #time = 0; // of the message that is shown
   #table = new ModelTable((id) => this.#choose(id));
   #select = document.getElementById("model");
   #values = [...document.querySelectorAll("[data-model]")];
 
-  // onChoice is called when another model is selected.
-  constructor(onChoice) {
+  // lastValues: of models without requests; onChoice is called when another model is selected.
+  constructor(lastValues, onChoice) {
+    this.lastValues = lastValues;
     prepare(this.#values);
     this.latency = new Chart(document.querySelector("[data-chart=latency]"), {
       title: "Response time",
       series: QUANTILES.map((name) => ({ label: name, colour: `--${name}` })),
       format: format.milliseconds,
+      duration: true,
+      stays: true,
     });
     this.tokens = new Chart(document.querySelector("[data-chart=tokens]"), {
       title: "Output tokens per second",
@@ -42,13 +47,27 @@ export class Models {
       bare: true,
     });
     this.#select.addEventListener("change", () => {
+      this.#choice = this.#select.value;
       this.#showSelected();
       onChoice();
     });
   }
 
-  show(models) {
+  get choice() {
+    return this.#choice;
+  }
+
+  // Select a model, or the first one while there is none of this id.
+  set choice(id) {
+    this.#choice = id;
+    this.#select.selectedIndex = 0;
+    this.#selectChoice();
+    this.#showSelected();
+  }
+
+  show({ models, timestamp }) {
     this.#models = models;
+    this.#time = Date.parse(timestamp);
     this.#updateOptions(models.map((model) => model.id));
     this.#showSelected();
     document.getElementById("model-frame").hidden = models.length === 0;
@@ -56,7 +75,7 @@ export class Models {
 
   draw(history, seconds, grown) {
     this.#table.draw(history, grown);
-    const { id } = this.#selected() ?? {};
+    const { id } = this.selected ?? {};
     if (id === undefined) return;
     this.latency.draw(history.data(QUANTILES.map((name) => modelColumn(id, name))), seconds, grown);
     this.tokens.draw(history.data([modelColumn(id, "tokensPerSecond")]), seconds, grown);
@@ -67,7 +86,8 @@ export class Models {
     this.#select.dispatchEvent(new Event("change"));
   }
 
-  #selected() {
+  // The model that is shown, or undefined.
+  get selected() {
     return this.#models.find((model) => model.id === this.#select.value);
   }
 
@@ -82,15 +102,25 @@ export class Models {
       option.dir = "auto";
       this.#select.add(option);
     }
+    this.#selectChoice();
     for (const [id, hidden] of [["no-models", ids.length > 0], ["model-body", !ids.length], ["model-choice", !ids.length]]) {
       document.getElementById(id).hidden = hidden;
     }
   }
 
+  #selectChoice() {
+    if (this.#models.some((model) => model.id === this.#choice)) this.#select.value = this.#choice;
+  }
+
   #showSelected() {
-    const model = this.#selected();
+    const model = this.selected;
     this.#table.show(this.#models, model?.id);
     if (!model) return;
-    for (const element of this.#values) show(element, FORMATS[element.dataset.model](model[element.dataset.model]));
+    for (const element of this.#values) {
+      const name = element.dataset.model;
+      const [value, time] = this.lastValues.of(model, name, model.id);
+      show(element, FORMATS[name](value));
+      showAge(element, time === null ? "" : format.age(this.#time - time));
+    }
   }
 }

@@ -31,6 +31,7 @@ const CELLS = {
   output: (r) => format.text(format.count(r.outputTokens)),
   speed: (r) => format.text(format.tokensPerSecond(r.tokensPerSecond)),
   finish: (r) => r.finishReason ?? "",
+  client: (r) => r.client ?? "",
 };
 
 export class RecentRequests {
@@ -95,6 +96,7 @@ export class RecentRequests {
     }
     requests.forEach((request, index) => this.#rows[index].show(request));
     frame.hidden = requests.length === 0;
+    frame.classList.toggle("without-client", requests.every((request) => request.client === null));
   }
 
   // Let the running times of requests in progress go on.
