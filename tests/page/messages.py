@@ -167,9 +167,12 @@ def hour(end: float, gpus: int = 0, models: tuple[str, ...] = ()) -> dict[str, A
 
     def wave(number: int, middle: float, swing: float) -> list[float]:
         return [
-            middle
-            + swing * 0.6 * math.sin(time / (170.0 + 37 * number))
-            + swing * 0.4 * math.sin(time / (9.0 + 5 * number)) * math.sin(time / 61.0)
+            round(
+                middle
+                + swing * 0.6 * math.sin(time / (170.0 + 37 * number))
+                + swing * 0.4 * math.sin(time / (9.0 + 5 * number)) * math.sin(time / 61.0),
+                3,
+            )
             for time in times
         ]
 

@@ -53,7 +53,7 @@ class Broadcaster:
         self._has_message = asyncio.Event()
         self._begun = asyncio.Event()
         self._history: History | None = None
-        self._encoded_history: asyncio.Future[bytes] | None = None
+        self._encoded_history: dict[bool, asyncio.Future[bytes]] = {}
         self._woken = asyncio.Event()
         self._failing = StateLog(initial=False)
         self._task: asyncio.Task[None] | None = None
@@ -87,14 +87,17 @@ class Broadcaster:
                     await self._has_message.wait()
         return self._message
 
-    async def history(self) -> bytes:
-        """Return the history as JSON, empty where it is off; requests between two messages share one encoding."""
+    async def history(self, *, zipped: bool = False) -> bytes:
+        """Return the history as JSON, with gzip if ``zipped``, and empty where it is off.
+
+        Requests between two messages share one encoding.
+        """
         if self._source.config.live.history:
             await self._begun.wait()
-        if self._encoded_history is None:
+        if zipped not in self._encoded_history:
             history = self._history or History(self._interval, self._interval)
-            self._encoded_history = threads.call(history.encode)
-        return await asyncio.shield(self._encoded_history)
+            self._encoded_history[zipped] = threads.call(history.encode_zipped if zipped else history.encode)
+        return await asyncio.shield(self._encoded_history[zipped])
 
     def _is_wanted(self) -> bool:
         wanted = self._source.config.live.history or time.monotonic() < self._requested_until
@@ -146,14 +149,14 @@ class Broadcaster:
         return update
 
     def _publish(self, update: _Update) -> None:
-        self._encoded_history = None
+        self._encoded_history = {}
         self._message = update.message
         self._has_message.set()
         self.subscribers.publish(update.encoded)
 
     def _forget(self) -> None:
         """Drop what would be outdated when messages are wanted again."""
-        self._encoded_history = None
+        self._encoded_history = {}
         self._message, self._history = None, None
         self._has_message.clear()
         self.subscribers.forget()

@@ -78,6 +78,10 @@ class _File:
         return response
 
 
+def _is_module(name: str) -> bool:
+    return name.endswith(".js") and name not in (CHART_LIBRARY, "theme_early.js")
+
+
 class _Page:
     """The handlers of the page and its files."""
 
@@ -85,6 +89,9 @@ class _Page:
         self._service = service
         self._files = files
         self._template = Template(files["index.html"].body.decode())
+        self._modules = "\n".join(  # so that browsers need not read one to find the next
+            f'<link rel="modulepreload" href="static/{name}">' for name in sorted(files) if _is_module(name)
+        )
         if CHART_LIBRARY not in files:
             log.warning("the live page has no charts: install the exporter again where npm's registry can be reached")
 
@@ -115,6 +122,7 @@ class _Page:
             collectors=collectors,
             grafana=grafana,
             processes="" if self._service.config.live.processes else " hidden",
+            modules=self._modules,
             recent="" if self._service.config.requests.recent else " hidden",
             version=html.escape(__version__),
         )

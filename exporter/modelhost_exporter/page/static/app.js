@@ -14,7 +14,7 @@ import { showGrafanaLink } from "./grafana.js";
 import { History } from "./history.js";
 import { showHost } from "./host.js";
 import { Indicator } from "./indicator.js";
-import { LastValues } from "./last_values.js";
+import { lastValue } from "./last_value.js";
 import { BUSY, ERRORS, FULL } from "./limits.js";
 import { withNulls } from "./known.js";
 import { Models } from "./models.js";
@@ -82,6 +82,7 @@ const CHARTS = {
 };
 
 const ERROR_TIMEOUT = 4000; // ms to wait for an error response
+const HISTORY_TIMEOUT = 10_000; // ms to wait for the history
 
 const CHARTS_MISSING = "Charts are missing: install the exporter again where npm’s registry can be reached.";
 
@@ -90,11 +91,10 @@ const every = (name) => [...document.querySelectorAll(`[data-${name}]`)];
 
 let latest = null; // the newest message if it is not shown yet
 const history = new History();
-const lastValues = new LastValues();
 const indicator = new Indicator();
 const banner = new Banner();
 const gpus = new Gpus();
-const models = new Models(lastValues, () => choose());
+const models = new Models(() => choose());
 const servers = new Servers();
 const recent = new RecentRequests();
 const fileSystems = new FileSystems();
@@ -107,10 +107,14 @@ const charts = Object.entries(CHARTS).map(([name, [options, columns]]) => ({
   columns,
 }));
 
+let isFirstMessage = true; // of a connection: charts are drawn to its end
+let hasHistory = false; // whether the history was loaded, or could not be
 let paused = null; // the history as it was when the charts were paused
 
-// grown: only newer points were added.
+// Nothing is drawn before the history, so that the charts do not begin with a single point. grown: only newer points were
+// added.
 function draw({ grown = false } = {}) {
+  if (!hasHistory) return;
   const shown = paused ?? history;
   for (const { chart, columns } of charts) chart.draw(shown.data(columns), view.range, grown);
   gpus.draw(shown, view.range, grown);
@@ -136,8 +140,8 @@ function changeView() {
 // Add a message to the history, and show it now, or when the tab becomes visible, or the page is no longer paused.
 function receive(received) {
   const message = withNulls(received);
-  const grown = history.append(message);
-  lastValues.add(message);
+  const grown = history.append(message) && !isFirstMessage;
+  isFirstMessage = false;
   indicator.pulse();
   banner.show(message);
   latest = message;
@@ -148,7 +152,7 @@ function receive(received) {
 
 // Zoom out of what is older than the history.
 function dropOldZoom() {
-  if (view.zoom && !view.paused && view.zoom[1] < history.times[0]) view.zoomOut();
+  if (hasHistory && view.zoom && !view.paused && view.zoom[1] < history.times[0]) view.zoomOut();
 }
 
 function showLatest(grown = true) {
@@ -158,9 +162,9 @@ function showLatest(grown = true) {
   for (const element of numbers) show(element, NUMBERS[element.dataset.show](message));
   for (const element of apiNumbers) {
     const [name, formatted] = API_NUMBERS[element.dataset.show];
-    const [value, time] = lastValues.of(message.apiStats, name);
+    const [value, age] = lastValue(message.apiStats, name);
     show(element, formatted(value));
-    showAge(element, time === null ? "" : format.age(Date.parse(message.timestamp) - time));
+    showAge(element, age);
   }
   for (const element of levels) setLevel(element, LEVELS[element.dataset.level](message));
   showMachine(message);
@@ -168,7 +172,7 @@ function showLatest(grown = true) {
   fileSystems.show(message.fileSystems);
   gpus.show(message);
   servers.show(message.servers, message.models, message.demo);
-  models.show(message);
+  models.show(message.models);
   recent.showModels(message.models.map((model) => model.id));
   showDistribution(message.apiStats);
   draw({ grown });
@@ -181,10 +185,13 @@ function showMachine(message) {
 }
 
 async function loadHistory() {
-  const response = await fetch("api/history");
-  if (!response.ok) return; // no history: the charts start empty
-  history.load(await response.json());
-  lastValues.addHistory(history);
+  try {
+    const response = await fetch("api/history", { signal: AbortSignal.timeout(HISTORY_TIMEOUT) });
+    if (response.ok) history.load(await response.json());
+  } catch {
+    // no history: the charts start empty
+  }
+  hasHistory = true;
   dropOldZoom();
   if (!document.hidden) draw();
 }
@@ -216,6 +223,8 @@ const address = new Address(models, choose);
 controls.show(history.times.at(-1));
 showGrafanaLink(models.selected);
 view.addEventListener("window", changeView);
+let isFirstConnection = true;
+loadHistory(); // while the connection is established
 const feed = new URL(document.body.dataset.feed, location.href);
 feed.protocol = feed.protocol.replace("http", "ws");
 new Connection({
@@ -225,7 +234,9 @@ new Connection({
   onOpen() {
     indicator.live();
     notice("");
-    loadHistory();
+    isFirstMessage = true;
+    if (!isFirstConnection) loadHistory();
+    isFirstConnection = false;
   },
   onClose() {
     indicator.lost();

@@ -43,6 +43,7 @@ export class ChartControls {
   #showHeld() {
     showState("release", view.held !== null, () => `Cursor at ${clock(view.held)}`);
     state.hidden = !view.paused && !view.zoom && view.held === null;
+    document.documentElement.toggleAttribute("data-chart-state", !state.hidden);
   }
 }
 
@@ -60,6 +61,7 @@ function toggleSeries(button) {
   const [name, label] = button.dataset.series.split("/");
   const shown = button.getAttribute("aria-pressed") !== "true";
   button.setAttribute("aria-pressed", String(shown));
+  button.closest("div").classList.toggle("off", !shown);
   chartIn(document.querySelector(`[data-chart=${name}]`))?.setShown(label, shown);
 }
 

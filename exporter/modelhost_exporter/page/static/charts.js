@@ -55,6 +55,7 @@ export class Chart {
   #drawnTo = 0; // time of the newest point that is drawn
   #hidden = new Set(); // indexes of series
   #last = []; // for each series [time, value] of its last point, if stays is set
+  past = []; // for each series its value before the history, or null
 
   // series: [{label, colour}]; format: formats a value; top: fixed end of the scale; lines: [{at, colour}], drawn
   // across the chart; binary: the values are bytes; duration: they are ms; bare: the axis has no unit; stays: the last
@@ -98,12 +99,13 @@ export class Chart {
   }
 
   drawPending() {
-    if (this.#pending === null || !this.#visible || !this.element.clientWidth) return;
+    if (this.#pending === null || !this.#visible) return;
+    if (!this.#plot && !this.element.clientWidth) return;
     const [data, seconds] = this.#pending;
     this.#pending = null;
     this.#window = view.window(data[0], seconds);
     this.#drawnTo = newest(data, this.#window[1]);
-    this.#last = this.stays ? data.slice(1).map((column) => lastPoint(data[0], column, this.#window[1])) : [];
+    this.#last = this.stays ? data.slice(1).map((column, index) => this.#lastPoint(data[0], column, index)) : [];
     if (this.#plot) this.#plot.setData(data);
     else this.#plot = new uPlot(this.#options(), data, this.element);
     this.element.setAttribute("aria-label", this.#summary(data));
@@ -204,6 +206,13 @@ export class Chart {
     return most > 0 ? most * 1.1 : 1;
   }
 
+  // Return [time, value] of the last point of a series up to the end of the chart, or null.
+  #lastPoint(times, column, index) {
+    const at = column.findLastIndex((value, row) => value !== null && times[row] <= this.#window[1]);
+    if (at >= 0) return [times[at], column[at]];
+    return view.zoom || (this.past[index] ?? null) === null ? null : [0, this.past[index]];
+  }
+
   #line({ colour: name }, index) {
     return {
       stroke: () => colour(name),
@@ -257,12 +266,6 @@ export class Chart {
 // Return the time of the newest point up to a time.
 function newest([times], to) {
   return Math.min(times.at(-1) ?? 0, to);
-}
-
-// Return [time, value] of the last point up to a time, or null.
-function lastPoint(times, column, to) {
-  const index = column.findLastIndex((value, at) => value !== null && times[at] <= to);
-  return index < 0 ? null : [times[index], column[index]];
 }
 
 // Draw a dashed horizontal line.

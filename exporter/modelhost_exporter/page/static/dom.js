@@ -1,6 +1,6 @@
 // Write values into the page. Always as text, never as HTML: names come from clients of the model servers.
 
-import { NONE } from "./format.js";
+import { ago, NONE } from "./format.js";
 
 const announcer = document.getElementById("announcer");
 
@@ -18,11 +18,12 @@ export function show(element, [number, unit]) {
   setText(element.children[1], unit);
 }
 
-// Mark a number as one of the past, such as "3 min ago"; "" for one of now.
+// Mark a number as one of the past by its age in ms; null for one of now.
 export function showAge(element, age) {
-  if (element.hasAttribute("data-aged") === Boolean(age) && element.children[2].textContent === age) return;
-  element.toggleAttribute("data-aged", Boolean(age));
-  setText(element.children[2], age);
+  const text = age === null ? "" : ` ${ago(age)}`; // a space, for who reads or copies the text
+  if (element.children[2].textContent === text) return;
+  element.toggleAttribute("data-aged", Boolean(text));
+  setText(element.children[2], text);
 }
 
 export function setText(element, text) {

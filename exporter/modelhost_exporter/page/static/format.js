@@ -74,6 +74,6 @@ export function span(seconds) {
 }
 
 // Format how long ago something was; time is in ms.
-export function age(time) {
+export function ago(time) {
   return time < 60_000 ? "< 1 min ago" : `${span(time / 1000)} ago`;
 }

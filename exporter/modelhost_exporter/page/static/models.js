@@ -4,6 +4,7 @@ import { Chart } from "./charts.js";
 import { prepare, show, showAge } from "./dom.js";
 import * as format from "./format.js";
 import { modelColumn } from "./history.js";
+import { lastValue } from "./last_value.js";
 import { ModelTable } from "./model_table.js";
 
 const FORMATS = {
@@ -24,14 +25,12 @@ const QUANTILES = ["p50", "p95", "p99"];
 export class Models {
   #models = [];
   #choice = null; // id of the model that was chosen last; it may not exist (yet)
-  #time = 0; // of the message that is shown
   #table = new ModelTable((id) => this.#choose(id));
   #select = document.getElementById("model");
   #values = [...document.querySelectorAll("[data-model]")];
 
-  // lastValues: of models without requests; onChoice is called when another model is selected.
-  constructor(lastValues, onChoice) {
-    this.lastValues = lastValues;
+  // onChoice is called when another model is selected.
+  constructor(onChoice) {
     prepare(this.#values);
     this.latency = new Chart(document.querySelector("[data-chart=latency]"), {
       title: "Response time",
@@ -65,9 +64,8 @@ export class Models {
     this.#showSelected();
   }
 
-  show({ models, timestamp }) {
+  show(models) {
     this.#models = models;
-    this.#time = Date.parse(timestamp);
     this.#updateOptions(models.map((model) => model.id));
     this.#showSelected();
     document.getElementById("model-frame").hidden = models.length === 0;
@@ -118,9 +116,10 @@ export class Models {
     if (!model) return;
     for (const element of this.#values) {
       const name = element.dataset.model;
-      const [value, time] = this.lastValues.of(model, name, model.id);
+      const [value, age] = lastValue(model, name);
       show(element, FORMATS[name](value));
-      showAge(element, time === null ? "" : format.age(this.#time - time));
+      showAge(element, age);
     }
+    this.latency.past = QUANTILES.map((name) => lastValue(model, name)[0]);
   }
 }
