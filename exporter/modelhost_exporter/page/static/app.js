@@ -173,7 +173,7 @@ function showLatest(grown = true) {
   gpus.show(message);
   servers.show(message.servers, message.models, message.demo);
   models.show(message.models);
-  recent.showModels(message.models.map((model) => model.id));
+  recent.showModels(message.models);
   showDistribution(message.apiStats);
   draw({ grown });
 }
