@@ -52,7 +52,7 @@ def start(request: pytest.FixtureRequest) -> Iterator[Start]:
     host = DemoHost(START, profile=PROFILES[request.param], live=True)
     try:
         host.page(START + INTERVAL_SECONDS)
-        constants = MessageConstants.of_this_exporter(INTERVAL_SECONDS, demo=True, uname=host.service.uname())
+        constants = MessageConstants.of_this_exporter(INTERVAL_SECONDS, demo=True)
         ahead = START - host.service.earlier_readings[-1].at + INTERVAL_SECONDS
         meter = Meter(
             partial(read_source, host.service),
@@ -162,7 +162,8 @@ def test_the_page_starts_with_an_hour(start_exporter: StartExporter) -> None:
     assert times[-1] == pytest.approx(now, abs=10)
     with urllib.request.urlopen(f"http://{exporter.address}/api/live", timeout=DEADLINE_SECONDS) as events:
         message = json.loads(next(line for line in events if line.startswith(b"data:")).removeprefix(b"data:"))
-    assert message["host"] == {"name": "workstation", "system": "Linux"}
+    host = message["host"]
+    assert (host["name"], host["system"]) == ("workstation", "Linux")
     assert [gpu["name"] for gpu in message["gpus"]] == ["NVIDIA GeForce RTX 4090"]
     assert {server["kind"] for server in message["servers"]} == {"llamacpp", "ollama"}
     assert message["apiStats"]["totalRequests"] > 200

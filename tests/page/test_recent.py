@@ -83,6 +83,14 @@ def test_requests_are_fetched_only_while_the_card_is_open(feed: StandInFeed, ope
     assert len(feed.queries) == fetched
 
 
+def test_the_title_has_the_number_in_progress(feed: StandInFeed, open_page: OpenPage) -> None:
+    """Also while the card is closed; nothing where there are none."""
+    page = open_page(feed.url)
+    expect(page.locator("#recent summary")).to_have_text("Recent requests 8 in progress")
+    feed.send(message(START + 2, models=[model("llama", inFlight=0), model("phi", inFlight=None)]))
+    expect(page.locator("#recent summary")).to_have_text("Recent requests ")
+
+
 def test_requests_in_progress_are_first_and_their_time_goes_on(feed: StandInFeed, open_page: OpenPage) -> None:
     """Without another answer of the exporter; errors are red."""
     page = open_page(feed.url)

@@ -8,7 +8,7 @@ import http.client
 import socket
 import threading
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -16,6 +16,7 @@ from aiohttp import ClientSession, web
 from prometheus_client import CollectorRegistry
 
 from modelhost_exporter.config.model import Config, Web
+from modelhost_exporter.live.settings import LiveOptions
 from modelhost_exporter.metrics.exposition import OPENMETRICS, TEXT
 from modelhost_exporter.reloads import ReloadFailed, Reloads
 from modelhost_exporter.scraping.scrape import Scrape
@@ -40,6 +41,7 @@ class _Service:
     demo: bool = False
 
     def __post_init__(self) -> None:
+        self.config = replace(self.config, live=LiveOptions(history=False))  # nothing is measured for the live feed
         self.reloads = Reloads(self._reload, lambda error: ReloadFailed(str(error)))
 
     def _reload(self) -> None:
