@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import contextlib
 import json
-import platform
 import statistics
 import tempfile
 import time
@@ -156,7 +155,7 @@ def _messages() -> list[list[str]]:
             *((), (), totals.by_model(), in_flight_by_model(registry), progress.read(chunks_by_model(registry))),
             *(minute.all_models(), minute.by_model()),
         ),
-        MessageConstants.of_this_exporter(INTERVAL_SECONDS, demo=False, uname=platform.uname()),
+        MessageConstants.of_this_exporter(INTERVAL_SECONDS, demo=False),
         clock=lambda: next(clock),
     )
     taken = []

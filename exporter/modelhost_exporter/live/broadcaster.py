@@ -116,9 +116,7 @@ class Broadcaster:
 
     async def _publish_while_wanted(self) -> None:
         clock = asyncio.get_running_loop().time
-        constants = MessageConstants.of_this_exporter(
-            self._interval, demo=self._source.demo, uname=self._source.uname()
-        )
+        constants = MessageConstants.of_this_exporter(self._interval, demo=self._source.demo)
         meter = Meter(partial(read_source, self._source), constants)
         await self._begin(meter)
         due = clock()
