@@ -13,6 +13,7 @@ import pytest
 
 from modelhost_exporter.config.flags import DEMO_PROFILES
 from modelhost_exporter.demo.host import DemoHost
+from modelhost_exporter.demo.kernel import KernelFiles
 from modelhost_exporter.demo.profiles import PROFILES, WORKSTATION
 from modelhost_exporter.live.history import History
 from modelhost_exporter.live.message_builder import MessageConstants
@@ -24,6 +25,7 @@ from tests.support.readings import Page
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from modelhost_exporter.live.message import LiveMessage
     from tests.conftest import StartExporter
@@ -181,3 +183,17 @@ def test_a_workstation_has_no_hardware_of_a_server(make_host: MakeHost) -> None:
     assert {collector for (collector,), value in success.items() if not value} <= unavailable
     used = read.one("modelhost_gpu_memory_used_bytes")
     assert sum(read.by("modelhost_gpu_process_memory_bytes", "process").values()) < used
+
+
+def test_a_kernel_file_that_gets_shorter_has_no_further_line(make_host: MakeHost, tmp_path: Path) -> None:
+    """It is padded, so that a reader never sees half of it, but at the end of its last line."""
+    machine, files = make_host().world.machine, KernelFiles(tmp_path)
+    sizes = []
+    for connections in (1_000, 9):
+        machine.connections = machine.time_wait = connections
+        files.write(machine)
+        text = (tmp_path / "proc/net/sockstat").read_text()
+        sizes.append(len(text))
+        assert all(line.strip() for line in text.splitlines())
+        assert f" inuse {40 + connections} " in text
+    assert sizes[0] == sizes[1]

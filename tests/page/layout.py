@@ -46,6 +46,9 @@ _FAULTS = r"""
     if (!text || !shown(element) || hiddenForEyes(element) || floats(element)) continue;
     const range = document.createRange();
     range.selectNodeContents(node);
+    const words = text.split(/[\s/:_-]+/);
+    const lines = new Set([...range.getClientRects()].map((rect) => Math.round(rect.top))).size;
+    if (lines > words.length && words.every((word) => word.length < 15)) faults.push(`broken in a word: ${text}`);
     for (const rect of range.getClientRects()) {
       const part = visible(rect, element);
       if (part.right - part.left < 1 || part.bottom - part.top < 1) continue;
@@ -84,6 +87,6 @@ _FAULTS = r"""
 
 
 def faults(page: Page) -> list[str]:
-    """Return what is beyond the screen, cut without an ellipsis, or over its neighbour."""
+    """Return what is beyond the screen, cut without an ellipsis, broken in a short word, or over its neighbour."""
     found: list[str] = page.evaluate(_FAULTS)
     return found

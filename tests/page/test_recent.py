@@ -151,6 +151,18 @@ def test_names_are_never_markup(feed: StandInFeed, open_page: OpenPage) -> None:
     assert page.locator("body").get_attribute("data-broken") is None
 
 
+def test_a_phone_shows_the_columns_that_matter(feed: StandInFeed, open_page: OpenPage) -> None:
+    """Time, model, outcome and duration without scrolling."""
+    page = open_page(feed.url, viewport={"width": 390, "height": 900})
+    page.locator("#recent summary").click()
+    expect(page.locator("#recent-rows tr")).to_have_count(3)
+    titles = page.locator("#recent thead th:visible").all_inner_texts()
+    assert titles == ["Time", "Model", "Outcome", "First token", "Duration", "Input", "Output", "Speed"]
+    duration = page.locator("#recent thead th").nth(8).bounding_box()
+    assert duration is not None
+    assert duration["x"] + duration["width"] <= 390
+
+
 def test_clients_have_a_column_where_they_are_known(feed: StandInFeed, open_page: OpenPage) -> None:
     """Where requests.client is configured; without it there is none."""
     page = open_page(feed.url)

@@ -35,11 +35,12 @@ class Machine(NamedTuple):
     models: tuple[str, ...]
     host: str = "workbench"
     server: str = "chat"
+    demo: bool = False
 
 
 MACHINES = {
     "nothing": Machine(0, ()),
-    "one": Machine(1, ("gemma3:12b",)),
+    "one": Machine(1, ("gemma3:12b",), "workstation", demo=True),
     "rack": Machine(8, tuple(f"llama-{number}b-instruct" for number in range(1, 31))),
     "long names": Machine(
         16, (LONG, LONG.upper(), "small"), "ahostwhosenamegoesonandon" * 4, "a-server-with-a-long-name-02"
@@ -57,7 +58,13 @@ def message_of(machine: Machine, at: float) -> dict[str, Any]:
     ]
     servers = [server(machine.server), server("down", up=False)] if models else []
     return message(
-        at, gpus=gpus, models=models, servers=servers, host={"name": machine.host, "system": "Linux"}, cpuUsage=97.0
+        at,
+        gpus=gpus,
+        models=models,
+        servers=servers,
+        host={"name": machine.host, "system": "Linux"},
+        cpuUsage=97.0,
+        demo=machine.demo,
     )
 
 
@@ -112,6 +119,8 @@ def test_axe_finds_nothing(scheme: str, serve: Serve, open_page: OpenPage) -> No
     ("body", "fault"),
     [
         ("<p>one</p><p>two</p>", None),
+        ('<p style="width: 30px; overflow-wrap: anywhere">workstation</p>', "broken in a word: workstation"),
+        ('<p style="width: 150px">a text with several lines</p>', None),
         ('<div style="width: 2000px">wide</div>', "scrolls horizontally: 2000 > 400"),
         ('<p style="position: absolute; left: 370px; white-space: nowrap">at the edge</p>', "scrolls horizontally"),
         ('<p>first</p><p style="margin-top: -34px">second</p>', "overlap: second | first"),
