@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 from modelhost_exporter.collector import Unavailable, Undetermined
@@ -14,8 +15,12 @@ _VENDOR, _DISPLAY_CLASS = b"0x10de", b"0x03"
 _NO_ACCESS = "install NVIDIA's driver, or give the container its GPUs (--gpus all)"
 
 
+@cache
 def has_card(devices: Path) -> bool:
-    """Return whether a folder of PCI devices has a GPU of NVIDIA; False where there is no bus to list (WSL2)."""
+    """Return whether a folder of PCI devices has a GPU of NVIDIA; False where there is no bus to list (WSL2).
+
+    It is listed once: a server has hundreds of devices, and each scrape without a GPU needs the result.
+    """
     try:
         found = list(devices.iterdir())
     except OSError:

@@ -11,7 +11,8 @@ const strip = byId("cores");
 
 export function showHost({ host, timestamp, limits, cpuCoreUsage }) {
   const up = host.bootTime ? (Date.parse(timestamp) - Date.parse(host.bootTime)) / 1000 : null;
-  setText(byId("system"), [host.release ?? host.system, up > 0 ? `up ${format.span(up)}` : ""].filter(Boolean).join(" · "));
+  const system = host.release?.replace(/ GNU\/Linux| \(.*\)/g, "") ?? host.system;
+  setText(byId("system"), [system, up > 0 ? `up ${format.span(up)}` : ""].filter(Boolean).join(" · "));
   setText(byId("cpu-model"), host.cpuModel ?? "");
   for (const [id, limit] of [["cpu-limit", limits.cpuCores], ["memory-limit", limits.memoryBytes]]) {
     setText(byId(id), limit === null ? "" : "limit of the container");
