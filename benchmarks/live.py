@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import contextlib
 import json
-import platform
 import statistics
 import tempfile
 import time
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _VIEWERS = 100
-_MAX_PERCENT = 5.0
+_MAX_PERCENT = 1.0
 _MODELS = 100
 _KEY = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
 _UPGRADE = ("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13", _KEY)
@@ -156,7 +155,7 @@ def _messages() -> list[list[str]]:
             *((), (), totals.by_model(), in_flight_by_model(registry), progress.read(chunks_by_model(registry))),
             *(minute.all_models(), minute.by_model()),
         ),
-        MessageConstants.of_this_exporter(INTERVAL_SECONDS, demo=False, uname=platform.uname()),
+        MessageConstants.of_this_exporter(INTERVAL_SECONDS, demo=False),
         clock=lambda: next(clock),
     )
     taken = []

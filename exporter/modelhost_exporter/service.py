@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import platform
 import threading
 import time
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from modelhost_exporter.engines.local_processes import is_local
 from modelhost_exporter.engines.polling.pollers import Pollers
 from modelhost_exporter.gpu.process_owners import LocalServer, ProcessOwners
 from modelhost_exporter.gpu.usage_cache import UsageCache
+from modelhost_exporter.live import host_sources
 from modelhost_exporter.live.last_minute import LastMinute
 from modelhost_exporter.live.request_totals import RequestTotals
 from modelhost_exporter.live.token_progress import TokenProgress
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from modelhost_exporter.engines.local_engines import LocalEngine
     from modelhost_exporter.engines.polling.pollers import PollChange, Schedule
     from modelhost_exporter.engines.polling.server_poller import PollDependencies
+    from modelhost_exporter.live.host_sources import HostSources
     from modelhost_exporter.live.meter import TimedReading
     from modelhost_exporter.proxy.settings import ProxiedServer
     from modelhost_exporter.requests.listener import ObservationListener, RemovalListener
@@ -62,8 +63,8 @@ class Machine:
     schedule: Schedule | None = None
     """Starts the periodic polls of a server; None: in threads."""
     simulated: bool = False
-    uname: Callable[[], platform.uname_result] = platform.uname
-    """Returns the names of the machine and its operating system."""
+    host: HostSources | None = None
+    """What the live feed reads besides; None: of this machine."""
     clock: Callable[[], float] = time.monotonic
     """The monotonic clock of requests, in seconds."""
     now: Callable[[], float] = time.time
@@ -112,7 +113,6 @@ class Service:
         self._machine = machine or Machine()
         self.demo = self._machine.simulated
         """Whether the measured machine is simulated."""
-        self.uname = self._machine.uname
         self.earlier_readings: Sequence[TimedReading] = ()
         """What the live page shows of the time before the start, the oldest reading first; only a demo has any."""
         self._own = ExporterMetrics(simulated=self.demo)
@@ -142,6 +142,8 @@ class Service:
             self.pollers.remove_model,
         )
         """Receive every model whose series the proxy removes."""
+        self.host = self._machine.host or host_sources.this_machine(lambda: self.config.path)
+        """What the live feed reads of the machine besides the families."""
         self._owners = ProcessOwners(())
         self._built: dict[str, tuple[Build, Collector]] = {}
         self.config = config

@@ -13,6 +13,7 @@ import pytest
 
 from modelhost_exporter.config.flags import DEMO_PROFILES
 from modelhost_exporter.demo.host import DemoHost
+from modelhost_exporter.demo.kernel import KernelFiles
 from modelhost_exporter.demo.profiles import PROFILES, WORKSTATION
 from modelhost_exporter.live.history import History
 from modelhost_exporter.live.message_builder import MessageConstants
@@ -24,6 +25,7 @@ from tests.support.readings import Page
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from modelhost_exporter.live.message import LiveMessage
     from tests.conftest import StartExporter
@@ -50,7 +52,7 @@ def start(request: pytest.FixtureRequest) -> Iterator[Start]:
     host = DemoHost(START, profile=PROFILES[request.param], live=True)
     try:
         host.page(START + INTERVAL_SECONDS)
-        constants = MessageConstants.of_this_exporter(INTERVAL_SECONDS, demo=True, uname=host.service.uname())
+        constants = MessageConstants.of_this_exporter(INTERVAL_SECONDS, demo=True)
         ahead = START - host.service.earlier_readings[-1].at + INTERVAL_SECONDS
         meter = Meter(
             partial(read_source, host.service),
@@ -160,7 +162,8 @@ def test_the_page_starts_with_an_hour(start_exporter: StartExporter) -> None:
     assert times[-1] == pytest.approx(now, abs=10)
     with urllib.request.urlopen(f"http://{exporter.address}/api/live", timeout=DEADLINE_SECONDS) as events:
         message = json.loads(next(line for line in events if line.startswith(b"data:")).removeprefix(b"data:"))
-    assert message["host"] == {"name": "workstation", "system": "Linux"}
+    host = message["host"]
+    assert (host["name"], host["system"]) == ("workstation", "Linux")
     assert [gpu["name"] for gpu in message["gpus"]] == ["NVIDIA GeForce RTX 4090"]
     assert {server["kind"] for server in message["servers"]} == {"llamacpp", "ollama"}
     assert message["apiStats"]["totalRequests"] > 200
@@ -180,3 +183,17 @@ def test_a_workstation_has_no_hardware_of_a_server(make_host: MakeHost) -> None:
     assert {collector for (collector,), value in success.items() if not value} <= unavailable
     used = read.one("modelhost_gpu_memory_used_bytes")
     assert sum(read.by("modelhost_gpu_process_memory_bytes", "process").values()) < used
+
+
+def test_a_kernel_file_that_gets_shorter_has_no_further_line(make_host: MakeHost, tmp_path: Path) -> None:
+    """It is padded, so that a reader never sees half of it, but at the end of its last line."""
+    machine, files = make_host().world.machine, KernelFiles(tmp_path)
+    sizes = []
+    for connections in (1_000, 9):
+        machine.connections = machine.time_wait = connections
+        files.write(machine)
+        text = (tmp_path / "proc/net/sockstat").read_text()
+        sizes.append(len(text))
+        assert all(line.strip() for line in text.splitlines())
+        assert f" inuse {40 + connections} " in text
+    assert sizes[0] == sizes[1]

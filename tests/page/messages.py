@@ -22,12 +22,31 @@ def gpu(index: int, usage: float = 40.0) -> dict[str, Any]:
         "id": str(index),
         "uuid": f"GPU-{index}",
         "name": "NVIDIA H100 80GB HBM3",
+        "state": "ok",
         "usage": usage,
         "memoryUsed": (20 + 6 * index) * GIB,
         "memoryTotal": 80 * GIB,
+        "memoryUsers": [],
         "temperature": 48 + 3 * index,
+        "temperatureLimit": 87.0,
+        "throttledBy": [],
         "powerWatts": 210.0 + 40 * index,
         "powerLimitWatts": 700.0,
+    }
+
+
+def file_system(mountpoint: str, percent: float = 33.5, **fields: Any) -> dict[str, Any]:
+    """Return one file system of a message."""
+    used = 9.31 * GIB * percent
+    return {
+        "mountpoint": mountpoint,
+        "used": used,
+        "total": 930 * GIB,
+        "available": 930 * GIB - used,
+        "percent": percent,
+        "readOnly": False,
+        "models": [],
+        **fields,
     }
 
 
@@ -69,22 +88,36 @@ def message(at: float = START, **fields: Any) -> dict[str, Any]:
         "timestamp": stamp(at),
         "interval": INTERVAL,
         "demo": False,
-        "host": {"name": "workbench", "system": "Linux"},
+        "host": {
+            "name": "workbench",
+            "system": "Linux",
+            "release": "Debian GNU/Linux 13 (trixie)",
+            "kernel": "6.12.0",
+            "cpuModel": "AMD Ryzen 7 9700X 8-Core Processor",
+            "bootTime": stamp(START - 200_000),
+        },
+        "limits": {"cpuCores": None, "memoryBytes": None},
         "version": "0.1.0",
         "cpuUsage": 37.4,
         "cpuCores": 16,
+        "cpuCoreUsage": [(7 * core) % 101 for core in range(16)],
         "loadAverage": 5.21,
         "loadAverages": [5.21, 4.87, 4.02],
         "memoryUsage": 61.5,
         "memoryUsed": 39.4 * GIB,
         "memoryAvailable": 24.6 * GIB,
         "memoryTotal": 64 * GIB,
+        "swapUsed": 0.5 * GIB,
+        "swapTotal": 8 * GIB,
         "gpuUsage": gpus[0]["usage"] if gpus else None,
         "gpuInfo": gpus[0] if gpus else None,
         "gpus": gpus,
         "gpusMissing": 0 if gpus else None,
+        "gpuDetection": {"state": "found", "detail": None} if gpus else {"state": "none", "detail": "no GPU"},
         "networkStats": {"bytesInPerSecond": 1.9 * 1024**2, "bytesOutPerSecond": 640 * 1024.0},
         "diskUsage": {"used": 312 * GIB, "total": 930 * GIB, "percent": 33.5},
+        "diskStats": {"bytesReadPerSecond": 12 * 1024.0**2, "bytesWrittenPerSecond": 3 * 1024.0**2},
+        "fileSystems": [file_system("/", models=["Ollama"])],
         "diskTroubles": [],
         "apiStats": {
             "totalRequests": 18240,

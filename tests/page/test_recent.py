@@ -83,6 +83,14 @@ def test_requests_are_fetched_only_while_the_card_is_open(feed: StandInFeed, ope
     assert len(feed.queries) == fetched
 
 
+def test_the_title_has_the_number_in_progress(feed: StandInFeed, open_page: OpenPage) -> None:
+    """Also while the card is closed; nothing where there are none."""
+    page = open_page(feed.url)
+    expect(page.locator("#recent summary")).to_have_text("Recent requests 8 in progress")
+    feed.send(message(START + 2, models=[model("llama", inFlight=0), model("phi", inFlight=None)]))
+    expect(page.locator("#recent summary")).to_have_text("Recent requests ")
+
+
 def test_requests_in_progress_are_first_and_their_time_goes_on(feed: StandInFeed, open_page: OpenPage) -> None:
     """Without another answer of the exporter; errors are red."""
     page = open_page(feed.url)
@@ -141,6 +149,18 @@ def test_names_are_never_markup(feed: StandInFeed, open_page: OpenPage) -> None:
     assert cells(page).count(MARKUP) == len(names)
     assert page.locator("main img").count() == 0
     assert page.locator("body").get_attribute("data-broken") is None
+
+
+def test_a_phone_shows_the_columns_that_matter(feed: StandInFeed, open_page: OpenPage) -> None:
+    """Time, model, outcome and duration without scrolling."""
+    page = open_page(feed.url, viewport={"width": 390, "height": 900})
+    page.locator("#recent summary").click()
+    expect(page.locator("#recent-rows tr")).to_have_count(3)
+    titles = page.locator("#recent thead th:visible").all_inner_texts()
+    assert titles == ["Time", "Model", "Outcome", "First token", "Duration", "Input", "Output", "Speed"]
+    duration = page.locator("#recent thead th").nth(8).bounding_box()
+    assert duration is not None
+    assert duration["x"] + duration["width"] <= 390
 
 
 def test_clients_have_a_column_where_they_are_known(feed: StandInFeed, open_page: OpenPage) -> None:

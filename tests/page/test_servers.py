@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -223,7 +223,13 @@ def test_what_is_broken_is_on_top_and_in_the_title(serve: Serve, open_page: Open
     )
     expect(page).to_have_title("▲ 1 GPU is missing · 5.40\u202freq/s · workbench")
     expect(page.locator("#server-list li")).to_contain_text("does not respond")
-    silent = {**dict.fromkeys(gpu(0)), "id": "0", "uuid": "u"}
+    silent: dict[str, Any] = {
+        **dict.fromkeys(gpu(0)),
+        "id": "0",
+        "state": "silent",
+        "memoryUsers": [],
+        "throttledBy": [],
+    }
     feed.send(message(START + 2, gpus=[silent]))
     expect(banner).to_have_text("GPU 0 does not respond")
     feed.send(message(START + 4, servers=[server("ollama")]))

@@ -21,6 +21,7 @@ from modelhost_exporter.demo.clock import SimulatedClock
 from modelhost_exporter.demo.driver import SimulatedDriver
 from modelhost_exporter.demo.earlier_hour import EARLIER_SECONDS, live_through
 from modelhost_exporter.demo.kernel import KernelFiles
+from modelhost_exporter.demo.live_sources import live_sources
 from modelhost_exporter.demo.polls import Polls, SimulatedClient, gpu_uses
 from modelhost_exporter.demo.profiles import RACK
 from modelhost_exporter.demo.proxied import Proxied
@@ -107,7 +108,7 @@ class DemoHost:
             self._surroundings(),
             self._polls.schedule,
             simulated=True,
-            uname=sources.uname,
+            host=live_sources(self.world, sources.uname(), sources.now),
             clock=lambda: self._clock() - offset,
             now=self._clock,
         )

@@ -37,13 +37,18 @@ class KernelFiles:
         """
         for name, text in _files(machine).items():
             before = self._written.get(name, "")
-            after = self._written[name] = text.ljust(len(before))
+            after = self._written[name] = _padded(text, len(before))
             if after != before:
                 path = self._root / name
                 if not before:
                     path.parent.mkdir(parents=True, exist_ok=True)
                 with path.open("r+" if before else "w", encoding="ascii") as file:
                     file.write(after)
+
+
+def _padded(text: str, length: int) -> str:
+    """Return a text with spaces at the end of its last line, for no reader expects a further line."""
+    return f"{text[:-1].ljust(length - 1)}\n" if text.endswith("\n") else text.ljust(length)
 
 
 def _files(machine: SimulatedMachine) -> dict[str, str]:

@@ -38,6 +38,8 @@ RACK = Profile(
     HostSpec(
         "rack-gpu-07",
         cpus=64,
+        cpu_model="Intel(R) Xeon(R) Gold 6526Y",
+        model_folders=(("Hugging Face", "/data/huggingface/hub"), ("Ollama", "/data/ollama/models")),
         memory_bytes=1008 * GIB,
         swap_bytes=32 * GIB,
         base_bytes=64 * GIB,
@@ -95,6 +97,8 @@ WORKSTATION = Profile(
     HostSpec(
         "workstation",
         cpus=24,
+        cpu_model="AMD Ryzen 9 9900X 12-Core Processor",
+        model_folders=(("Ollama", "/models/ollama"), ("llama.cpp", "/models/gguf")),
         memory_bytes=62 * GIB,
         swap_bytes=8 * GIB,
         base_bytes=15 * GIB,

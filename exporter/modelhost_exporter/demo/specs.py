@@ -164,6 +164,9 @@ class HostSpec:
     name: str
     """Name of the host."""
     cpus: int
+    cpu_model: str
+    model_folders: tuple[tuple[str, str], ...]
+    """Folders of models: whose they are, and the path."""
     memory_bytes: int
     swap_bytes: int
     base_bytes: int

@@ -19,6 +19,7 @@ _DAY, _HOUR, _BUSIEST_HOUR = 86_400.0, 3_600.0, 15
 _DIRECT = 0.08
 _STREAMS = 0.9
 _BURST_OF_ERRORS = 0.85
+_OF_STREAMS = ("client_disconnect", "stream_error")
 
 
 @dataclass(eq=False, slots=True)
@@ -134,7 +135,7 @@ class SimulatedTraffic:
         if situation.has("server_errors", request.model.server) and chance < _BURST_OF_ERRORS:
             return "server_error", "503"
         for outcome, code, share in self._mishaps:
-            if chance < share and (request.stream or outcome != "stream_error"):
+            if chance < share and (request.stream or outcome not in _OF_STREAMS):
                 return outcome, code
             chance -= share
         return "ok", "200"

@@ -116,9 +116,7 @@ class Broadcaster:
 
     async def _publish_while_wanted(self) -> None:
         clock = asyncio.get_running_loop().time
-        constants = MessageConstants.of_this_exporter(
-            self._interval, demo=self._source.demo, uname=self._source.uname()
-        )
+        constants = MessageConstants.of_this_exporter(self._interval, demo=self._source.demo)
         meter = Meter(partial(read_source, self._source), constants)
         await self._begin(meter)
         due = clock()
@@ -131,12 +129,13 @@ class Broadcaster:
             await asyncio.sleep(due - clock())
 
     async def _begin(self, meter: Meter) -> None:
-        """Put the time before the start into the meter and the history; only once, since later it is too long ago."""
+        """Put the time before the start into the meter and the history; only once, and dropped then."""
         readings = self._source.earlier_readings
         if readings and not self._begun.is_set():
             history = self._wanted_history()
             await threads.call(partial(_add_earlier, readings, meter, history))
             self._history = history
+            self._source.earlier_readings = ()
         self._begun.set()
 
     async def _measure(self, meter: Meter) -> _Update | None:

@@ -22,10 +22,14 @@ class LiveMessage(TypedDict):
     """Version of the exporter."""
     host: HostIdentity
     """Name and operating system of the machine."""
+    limits: ContainerLimits
+    """Limits of the container that count as those of the machine."""
     cpuUsage: float | None
     """CPU time with work, in percent of all CPUs, or of the limit of the container, over the last 10 s."""
     cpuCores: float | None
     """Number of logical CPUs, or the limit of the container that the exporter shares with the programs."""
+    cpuCoreUsage: list[int] | None
+    """CPU time with work of each logical CPU that is online, by number, in percent over the last 10 s."""
     loadAverage: float | None
     """Load average of 1 minute."""
     loadAverages: list[float] | None
@@ -38,6 +42,10 @@ class LiveMessage(TypedDict):
     """Available memory in bytes."""
     memoryTotal: float | None
     """Total memory in bytes, or the limit of that container."""
+    swapUsed: float | None
+    """Used swap space in bytes."""
+    swapTotal: float | None
+    """Swap space in bytes; 0 without swap."""
     gpuUsage: float | None
     """`usage` of the first GPU."""
     gpuInfo: GpuSummary | None
@@ -46,10 +54,16 @@ class LiveMessage(TypedDict):
     """All GPUs, by index."""
     gpusMissing: int | None
     """Number of GPUs that were expected and are absent; null where no GPU is expected."""
+    gpuDetection: GpuDetection
+    """What is known about the GPUs of the machine."""
     networkStats: NetworkRates
     """Traffic of all measured interfaces; each byte is counted once."""
     diskUsage: DiskUsage | None
     """The file system at `/`, or the largest where that one is not measured."""
+    diskStats: DiskRates
+    """Traffic of all physical disks."""
+    fileSystems: list[FileSystem]
+    """File systems with folders of models, then that at `/` and the largest others, at most 6."""
     diskTroubles: list[DiskTrouble]
     """File systems that cannot be written to or read now, at most 8; empty as a rule."""
     apiStats: ApiStats
@@ -67,6 +81,23 @@ class HostIdentity(TypedDict):
     """Host name."""
     system: str
     """Operating system, such as Linux."""
+    release: str | None
+    """Name and version of the distribution, such as Debian GNU/Linux 13 (trixie)."""
+    kernel: str
+    """Release of the kernel."""
+    cpuModel: str | None
+    """Model of the CPU."""
+    bootTime: str | None
+    """When the machine was booted: ISO 8601, UTC."""
+
+
+class ContainerLimits(TypedDict):
+    """Limits that are lower than what the machine has; null where the machine's own count."""
+
+    cpuCores: float | None
+    """CPUs that the container may use."""
+    memoryBytes: float | None
+    """Memory that the container may use in bytes."""
 
 
 class GpuSummary(TypedDict):
@@ -86,6 +117,26 @@ class GpuSummary(TypedDict):
     """Temperature of the chip in °C."""
 
 
+class GpuDetection(TypedDict):
+    """Whether the GPUs of the machine are known."""
+
+    state: str
+    """`found`; `none`: it has none; `unknown`: a driver is missing, or has not answered yet; `failed`: a driver fails
+    or hangs; `replaced`: the exporter must be restarted, since the driver was replaced; `off`: GPUs are not measured.
+    """
+    detail: str | None
+    """Why, unless they were found."""
+
+
+class GpuMemoryUser(TypedDict):
+    """The processes of one name in the memory of a GPU."""
+
+    name: str
+    """Name of the server in the configuration, else of the program, else `unknown`."""
+    bytes: int
+    """Memory in bytes."""
+
+
 class GpuMessage(TypedDict):
     """One GPU. A GPU that does not respond keeps its identity, and its numbers are null."""
 
@@ -95,18 +146,26 @@ class GpuMessage(TypedDict):
     """Unique id of the GPU."""
     name: str | None
     """Product name."""
+    state: str
+    """`ok`; `suspended` by the system to save power; `silent`: it does not respond; `lost`: it fell off the bus."""
     usage: float | None
     """Utilization in percent."""
     memoryUsed: float | None
     """Used memory in bytes."""
     memoryTotal: float | None
     """Total memory in bytes."""
+    memoryUsers: list[GpuMemoryUser]
+    """What holds its memory, the largest first, at most 8; empty where the system does not report it."""
     powerWatts: float | None
     """Power in watts."""
     powerLimitWatts: float | None
     """Power limit in watts."""
     temperature: float | None
     """Temperature of the chip in °C."""
+    temperatureLimit: float | None
+    """Temperature in °C at which it slows down."""
+    throttledBy: list[str]
+    """Reasons that hold its clocks down now, as in `gpu_throttled`, without low clocks that are idle or were set."""
 
 
 class NetworkRates(TypedDict):
@@ -116,6 +175,34 @@ class NetworkRates(TypedDict):
     """Received bytes per second."""
     bytesOutPerSecond: float | None
     """Sent bytes per second."""
+
+
+class DiskRates(TypedDict):
+    """Disk traffic over the last 10 s."""
+
+    bytesReadPerSecond: float | None
+    """Bytes read per second."""
+    bytesWrittenPerSecond: float | None
+    """Bytes written per second."""
+
+
+class FileSystem(TypedDict):
+    """One file system, its space computed like `df` does."""
+
+    mountpoint: str
+    """Where it is mounted."""
+    used: float | None
+    """Used space in bytes; null while it does not respond."""
+    total: float | None
+    """Size in bytes; null while it does not respond."""
+    available: float | None
+    """Space in bytes that unprivileged users can still fill."""
+    percent: float | None
+    """Used space in percent of what unprivileged users can use."""
+    readOnly: bool
+    """Whether the machine cannot write to it: mounted read-only, or after an error."""
+    models: list[str]
+    """Whose models are on it, such as Ollama or Hugging Face; empty where no folder of models was found."""
 
 
 class DiskUsage(TypedDict):

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from modelhost_exporter import __version__
 from modelhost_exporter.live import host, models, servers
-from modelhost_exporter.live.gpus import missing_gpus
+from modelhost_exporter.live.file_systems import disk_usage, file_systems
+from modelhost_exporter.live.gpus import detection, missing_gpus
 from modelhost_exporter.live.request_totals import total
 
 if TYPE_CHECKING:
-    import platform
     from collections.abc import Sequence
 
     from modelhost_exporter.live.family_lookup import Families
     from modelhost_exporter.live.last_minute import MinuteReading
     from modelhost_exporter.live.measurements import Measurements
-    from modelhost_exporter.live.message import ApiStats, DiskTrouble, GpuMessage, GpuSummary, HostIdentity, LiveMessage
+    from modelhost_exporter.live.message import ApiStats, DiskTrouble, GpuMessage, GpuSummary, LiveMessage
     from modelhost_exporter.live.meter import MachineReading
 
 RATE_SECONDS = 10.0
@@ -29,12 +29,11 @@ class MessageConstants(NamedTuple):
     interval_seconds: float
     demo: bool
     version: str
-    host: HostIdentity
 
     @classmethod
-    def of_this_exporter(cls, interval_seconds: float, *, demo: bool, uname: platform.uname_result) -> MessageConstants:
-        """Return the constants of this process and a machine with these names."""
-        return cls(interval_seconds, demo, __version__, {"name": uname.node, "system": uname.system})
+    def of_this_exporter(cls, interval_seconds: float, *, demo: bool) -> MessageConstants:
+        """Return the constants of this process and machine."""
+        return cls(interval_seconds, demo, __version__)
 
 
 def build_message(  # noqa: PLR0913 - everything that a message is computed from
@@ -48,7 +47,7 @@ def build_message(  # noqa: PLR0913 - everything that a message is computed from
     constants: MessageConstants,
 ) -> LiveMessage:
     """Return the message of the newest measurement; ``when`` is its time in seconds since 1970."""
-    received, sent = measurements.network_rates(RATE_SECONDS)
+    network, disk = measurements.network_rates(RATE_SECONDS), measurements.disk_rates(RATE_SECONDS)
     load = [families.one(f"load{minutes}") for minutes in (1, 5, 15)]
     memory = host.memory_use(families)
     return {
@@ -56,21 +55,28 @@ def build_message(  # noqa: PLR0913 - everything that a message is computed from
         "interval": constants.interval_seconds,
         "demo": constants.demo,
         "version": constants.version,
-        "host": constants.host,
+        "host": reading.host,
+        "limits": host.container_limits(families),
         "cpuUsage": measurements.cpu_percent(RATE_SECONDS),
         "cpuCores": families.one("host_cpu_cores"),
+        "cpuCoreUsage": measurements.core_percent(RATE_SECONDS),
         "loadAverage": load[0],
         "loadAverages": _if_all_known(load),
         "memoryUsage": memory.percent,
         "memoryUsed": memory.used,
         "memoryAvailable": memory.available,
         "memoryTotal": memory.total,
+        "swapUsed": families.one("swap_used_bytes"),
+        "swapTotal": families.one("swap_total_bytes"),
         "gpuUsage": gpus[0]["usage"] if gpus else None,
         "gpuInfo": _summary(gpus[0]) if gpus else None,
         "gpus": list(gpus),
         "gpusMissing": missing_gpus(families),
-        "networkStats": {"bytesInPerSecond": received, "bytesOutPerSecond": sent},
-        "diskUsage": host.disk_usage(families),
+        "gpuDetection": detection(families, reading.gpu),
+        "networkStats": {"bytesInPerSecond": network.received, "bytesOutPerSecond": network.sent},
+        "diskUsage": disk_usage(families),
+        "diskStats": {"bytesReadPerSecond": disk.received, "bytesWrittenPerSecond": disk.sent},
+        "fileSystems": file_systems(families, reading.model_folders),
         "diskTroubles": disk_troubles,
         "apiStats": _api_stats(measurements, reading.minute),
         "servers": servers.servers(families, reading.servers),

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from modelhost_exporter.live import gpus, host
+from modelhost_exporter.live.cores import core_times
 from modelhost_exporter.live.disk_troubles import DiskWatch
 from modelhost_exporter.live.family_lookup import Families
 from modelhost_exporter.live.last_minute import NO_READING
@@ -15,7 +16,6 @@ from modelhost_exporter.live.message_builder import RATE_SECONDS, build_message
 from modelhost_exporter.requests.series_by_model import chunks_by_model, in_flight_by_model
 
 if TYPE_CHECKING:
-    import platform
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from prometheus_client import CollectorRegistry
@@ -23,18 +23,31 @@ if TYPE_CHECKING:
 
     from modelhost_exporter.config.model import Config
     from modelhost_exporter.config.servers import Server
+    from modelhost_exporter.live.host_sources import HostSources
     from modelhost_exporter.live.last_minute import LastMinute, MinuteReading
-    from modelhost_exporter.live.message import GpuMessage, LiveMessage
+    from modelhost_exporter.live.message import GpuMessage, HostIdentity, LiveMessage
     from modelhost_exporter.live.message_builder import MessageConstants
+    from modelhost_exporter.live.model_folders import ModelFolder
     from modelhost_exporter.live.request_totals import ModelKey, RequestCounts, RequestTotals
     from modelhost_exporter.live.token_progress import TokenProgress, TokenReading
     from modelhost_exporter.requests.series_by_model import ByModel
+    from modelhost_exporter.scraping.outcome import Outcome
     from modelhost_exporter.scraping.scrape import Scrape
 
 INTERVAL_SECONDS = 2
 
-_COLLECTORS = frozenset({"cpu", "engines", "filesystem", "gpu", "load", "memory", "network"})
+_COLLECTORS = frozenset({"cpu", "disk", "engines", "filesystem", "gpu", "load", "memory", "network"})
 _TIMEOUT_SECONDS = 1.5
+
+
+UNKNOWN_HOST: HostIdentity = {
+    "name": "",
+    "system": "",
+    "release": None,
+    "kernel": "",
+    "cpuModel": None,
+    "bootTime": None,
+}
 
 
 class MeterSource(Protocol):
@@ -47,13 +60,10 @@ class MeterSource(Protocol):
     token_progress: TokenProgress
     scrape: Scrape
     config: Config
+    host: HostSources
     demo: bool
     earlier_readings: Sequence[TimedReading]
-    """Readings of the time before the start, the oldest first."""
-
-    @property
-    def uname(self) -> Callable[[], platform.uname_result]:
-        """The function that returns the names of the machine."""
+    """Readings of the time before the start, the oldest first; empty once they are in the history."""
 
 
 class MachineReading(NamedTuple):
@@ -70,6 +80,10 @@ class MachineReading(NamedTuple):
     minute_by_model: Mapping[ModelKey, MinuteReading] = MappingProxyType({})
     servers: Sequence[Server] = ()
     """Those of the configuration, and those that were found."""
+    gpu: Outcome | None = None
+    """What became of the collector of GPUs; None where it is off."""
+    host: HostIdentity = UNKNOWN_HOST
+    model_folders: Sequence[ModelFolder] = ()
 
 
 class TimedReading(NamedTuple):
@@ -119,7 +133,9 @@ class Meter:
             Measurement(
                 at,
                 host.cpu_work(families),
+                core_times(families),
                 host.network_traffic(families),
+                host.disk_traffic(families),
                 reading.requests,
                 reading.in_flight,
                 reading.tokens,
@@ -137,7 +153,10 @@ def read_source(source: MeterSource) -> MachineReading:
     """Run the collectors that the message needs, and read the totals of requests. Blocks."""
     measured = source.scrape.measure(_COLLECTORS, min(_TIMEOUT_SECONDS, source.scrape.timeout_seconds))
     in_flight, chunks = in_flight_by_model(source.registry), chunks_by_model(source.registry)
-    return reading_of(source, measured.families, measured.silent, in_flight, chunks)
+    reading = reading_of(source, measured.families, measured.silent, in_flight, chunks)
+    return reading._replace(
+        gpu=measured.outcomes.get("gpu"), host=source.host.identity(), model_folders=source.host.model_folders()
+    )
 
 
 def reading_of(

@@ -14,6 +14,8 @@ from modelhost_exporter import threads
 from modelhost_exporter.live.broadcaster import Broadcaster
 from modelhost_exporter.live.meter import INTERVAL_SECONDS, MeterSource
 from modelhost_exporter.live.models import all_models, find_model
+from modelhost_exporter.live.process_feed import ProcessFeed
+from modelhost_exporter.live.processes import ProcessSampler
 from modelhost_exporter.live.recent_requests import RequestQuery
 from modelhost_exporter.live.subscribers import Subscriber, chunked_event, event, websocket_frame
 from modelhost_exporter.metrics.exposition import accepts_gzip
@@ -74,6 +76,7 @@ def add_routes(app: web.Application, source: LiveSource, interval_seconds: float
             web.get("/api/models/metrics", routes.json(routes.model)),
             web.get("/api/history", routes.with_headers(routes.history)),
             web.get("/api/requests", routes.with_headers(routes.requests)),
+            web.get("/api/processes", routes.json(routes.processes)),
             web.route("*", "/api/{rest:.*}", routes.json(routes.not_found)),
         ]
     )
@@ -88,6 +91,7 @@ class _LiveRoutes:
     def __init__(self, feed: Broadcaster, source: LiveSource) -> None:
         self._feed = feed
         self._source = source
+        self._processes = ProcessFeed(ProcessSampler(source.host.processes))
         self._connected = 0
 
     async def start(self, _app: web.Application) -> None:
@@ -96,6 +100,7 @@ class _LiveRoutes:
 
     async def stop(self, _app: web.Application) -> None:
         """Stop the feed, and close its connections."""
+        self._processes.close()
         await self._feed.stop()
 
     def with_headers(self, respond: HandlerWithHeaders) -> Handler:
@@ -143,6 +148,15 @@ class _LiveRoutes:
         if zipped:
             response.headers[hdrs.CONTENT_ENCODING] = "gzip"
         return response
+
+    async def processes(self, _request: web.Request) -> bytes:
+        """Return the processes that use most CPU time and memory, measured now."""
+        if not self._source.config.live.processes:
+            raise _HttpError(404, "processes are off (live.processes)")
+        try:
+            return await self._processes.encoded()
+        except Exception as error:  # of the system: no free thread, a process that hangs, no permission
+            raise _HttpError(503, f"the processes cannot be read: {error}") from error
 
     async def requests(self, request: web.Request, headers: Mapping[str, str]) -> web.StreamResponse:
         """Return the requests in progress and the last finished ones, those that the query wants."""

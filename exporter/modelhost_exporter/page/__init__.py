@@ -121,6 +121,7 @@ class _Page:
             metrics=metrics,
             collectors=collectors,
             grafana=grafana,
+            processes="" if self._service.config.live.processes else " hidden",
             modules=self._modules,
             recent="" if self._service.config.requests.recent else " hidden",
             version=html.escape(__version__),

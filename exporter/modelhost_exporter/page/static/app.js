@@ -6,17 +6,20 @@ import { Chart, libraryIsMissing } from "./charts.js";
 import { ChartControls } from "./chart_controls.js";
 import { Connection } from "./connection.js";
 import { showDistribution } from "./distribution.js";
-import { level, prepare, setLevel, setMeter, setText, show, showAge } from "./dom.js";
+import { level, prepare, setLevel, setText, show, showAge } from "./dom.js";
+import { FileSystems } from "./file_systems.js";
 import * as format from "./format.js";
 import { Gpus } from "./gpus.js";
 import { showGrafanaLink } from "./grafana.js";
 import { History } from "./history.js";
+import { showHost } from "./host.js";
 import { Indicator } from "./indicator.js";
 import { lastValue } from "./last_value.js";
 import { BUSY, ERRORS, FULL } from "./limits.js";
 import { withNulls } from "./known.js";
 import { Models } from "./models.js";
 import "./print.js";
+import { Processes } from "./processes.js";
 import { RecentRequests } from "./recent.js";
 import { Servers } from "./servers.js";
 import { view } from "./view.js";
@@ -30,11 +33,11 @@ const NUMBERS = {
   memoryUsed: (m) => format.bytes(m.memoryUsed),
   memoryAvailable: (m) => format.bytes(m.memoryAvailable),
   memoryTotal: (m) => format.bytes(m.memoryTotal),
+  swap: (m) => (m.swapTotal === 0 ? ["none", ""] : format.ofTotal(format.bytes, m.swapUsed, m.swapTotal)),
   networkIn: (m) => format.bytesPerSecond(m.networkStats?.bytesInPerSecond),
   networkOut: (m) => format.bytesPerSecond(m.networkStats?.bytesOutPerSecond),
-  disk: (m) => format.percent(m.diskUsage?.percent),
-  diskUsed: (m) => format.bytes(m.diskUsage?.used),
-  diskTotal: (m) => format.bytes(m.diskUsage?.total),
+  diskRead: (m) => format.bytesPerSecond(m.diskStats.bytesReadPerSecond),
+  diskWritten: (m) => format.bytesPerSecond(m.diskStats.bytesWrittenPerSecond),
   requestRate: (m) => format.requestsPerSecond(m.apiStats.requestsPerSecond),
   totalRequests: (m) => format.count(m.apiStats.totalRequests),
 };
@@ -52,7 +55,6 @@ const API_NUMBERS = {
 const LEVELS = {
   load: (m) => level(m.cpuUsage, BUSY.amber, BUSY.red),
   memory: (m) => level(m.memoryUsage, FULL.amber, FULL.red),
-  disk: (m) => level(m.diskUsage?.percent, FULL.amber, FULL.red),
   errors: (m) => level(m.apiStats.errorRate, ERRORS.amber, ERRORS.red),
 };
 
@@ -88,7 +90,6 @@ const byId = (id) => document.getElementById(id);
 const every = (name) => [...document.querySelectorAll(`[data-${name}]`)];
 
 let latest = null; // the newest message if it is not shown yet
-const diskMeter = document.querySelector("[data-meter=disk]");
 const history = new History();
 const indicator = new Indicator();
 const banner = new Banner();
@@ -96,6 +97,8 @@ const gpus = new Gpus();
 const models = new Models(() => choose());
 const servers = new Servers();
 const recent = new RecentRequests();
+const fileSystems = new FileSystems();
+new Processes();
 const numbers = every("show").filter((element) => element.dataset.show in NUMBERS);
 const apiNumbers = every("show").filter((element) => element.dataset.show in API_NUMBERS);
 const levels = every("level");
@@ -164,12 +167,13 @@ function showLatest(grown = true) {
     showAge(element, age);
   }
   for (const element of levels) setLevel(element, LEVELS[element.dataset.level](message));
-  setMeter(diskMeter, message.diskUsage?.percent);
   showMachine(message);
-  gpus.show(message.gpus, message.gpusMissing);
+  showHost(message);
+  fileSystems.show(message.fileSystems);
+  gpus.show(message);
   servers.show(message.servers, message.models, message.demo);
   models.show(message.models);
-  recent.showModels(message.models.map((model) => model.id));
+  recent.showModels(message.models);
   showDistribution(message.apiStats);
   draw({ grown });
 }
@@ -177,7 +181,6 @@ function showLatest(grown = true) {
 function showMachine(message) {
   const { host, demo } = message;
   setText(byId("host"), host.name);
-  setText(byId("system"), host.system);
   byId("demo").hidden = !demo;
 }
 

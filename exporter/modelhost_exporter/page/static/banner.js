@@ -18,13 +18,13 @@ export class Banner {
 
   // Called when the connection is lost and after each failed attempt. Without a message the page has another notice.
   lost() {
-    const shown = this.#received === null ? [] : [`not connected: these numbers are from ${format.clock(this.#received)}`];
+    const shown = this.#received === null ? [] : [`Not connected: these numbers are from ${format.clock(this.#received)}`];
     this.#write(shown, "", "not connected");
   }
 
   // Write what is broken, the worst first, and the numbers of the title.
   #write(broken, numbers, worst = broken[0]) {
-    setText(banner, broken.join(" · ").replace(/^./u, (first) => first.toUpperCase()));
+    setText(banner, broken.join(" · "));
     banner.hidden = !broken.length;
     const parts = [worst ? `▲ ${worst}` : "", numbers, this.#host, numbers ? "" : "modelhost-exporter"];
     const title = [...new Set(parts.filter(Boolean))].join(" · ");

@@ -12,6 +12,7 @@ const byId = (id) => document.getElementById(id);
 const details = document.querySelector("#recent details");
 const model = byId("recent-model");
 const outcome = byId("recent-outcome");
+const count = byId("recent-count");
 const note = byId("recent-note");
 const frame = byId("recent-frame");
 const body = byId("recent-rows");
@@ -48,8 +49,11 @@ export class RecentRequests {
     for (const select of [model, outcome]) select.addEventListener("change", () => this.#restart());
   }
 
-  // Offer these models in the filter; the chosen one stays.
-  showModels(ids) {
+  // Show how many requests are in progress, and offer the models in the filter; the chosen one stays.
+  showModels(models) {
+    const running = models.reduce((sum, each) => sum + (each.inFlight ?? 0), 0);
+    setText(count, running ? `${running} in progress` : "");
+    const ids = models.map((each) => each.id);
     const known = new Set();
     for (const option of [...model.options].slice(1)) {
       if (ids.includes(option.value) || option.selected) known.add(option.value);

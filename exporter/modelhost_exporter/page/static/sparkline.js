@@ -24,7 +24,7 @@ export class Sparkline {
     const highest = Math.max(...known, 0);
     this.element.classList.toggle("flat", highest === 0);
     this.line.setAttribute("points", points(means, highest));
-    this.title.textContent = known.length ? describe(highest, known.at(-1)) : "";
+    this.title.textContent = known.length ? describe(highest, known.at(-1)) : "No value in the last 10 min";
   }
 
   // Draw again with the next message, for example with another number.
