@@ -20,7 +20,7 @@ discover: .venv/run.stamp ## find the engines of this machine, or another (make 
 doctor: .venv/run.stamp ## say what is missing on this machine (with the flags of make run, if any: make doctor ARGS="...")
 	@$(BIN)/modelhost-exporter doctor $(ARGS)
 
-stack: .venv/run.stamp ## exporter, Prometheus and Grafana without Docker (make stack ARGS="--demo", "--live", "--help")
+stack: .venv/run.stamp ## exporter, Prometheus and Grafana without Docker (make stack ARGS="--demo", "--demo=workstation", "--live", "--help")
 	@-.ci/need prometheus prometheus
 	@$(BIN)/python -m stack $(ARGS)
 
@@ -88,6 +88,7 @@ test-programs: # programs that tests run against
 	@-.ci/need prometheus-alertmanager prometheus-alertmanager
 	@-.ci/need cc build-essential
 	@-.ci/need chromium chromium
+	@-.ci/need npm npm
 	@-.ci/need prometheus-node-exporter prometheus-node-exporter
 
 .venv/made.stamp:

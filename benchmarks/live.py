@@ -20,6 +20,7 @@ from prometheus_client import CollectorRegistry
 
 from benchmarks.measuring import EXPORTER, Program, event_loop, exporter, machine, table, verdict, version
 from modelhost_exporter.live.history import History
+from modelhost_exporter.live.last_minute import LastMinute
 from modelhost_exporter.live.message_builder import MessageConstants
 from modelhost_exporter.live.meter import INTERVAL_SECONDS, MachineReading, Meter
 from modelhost_exporter.live.request_totals import RequestTotals
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _VIEWERS = 100
-_MAX_PERCENT = 5.0
+_MAX_PERCENT = 1.0
 _MODELS = 100
 _KEY = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
 _UPGRADE = ("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13", _KEY)
@@ -136,8 +137,8 @@ async def _share(program: Program, viewers: int, seconds: float, kind: Kind = _K
 def _messages() -> list[list[str]]:
     """Return the cost of a message about many models, and of an hour of history."""
     registry = CollectorRegistry()
-    totals, progress = RequestTotals(), TokenProgress()
-    metrics = RequestMetrics(registry, (totals.add, progress.add))
+    totals, minute, progress = RequestTotals(), LastMinute(), TokenProgress()
+    metrics = RequestMetrics(registry, (totals.add, minute.add, progress.add))
     observed = RequestObservation(
         RequestLabels("s", "m0", "chat"),
         stream=True,
@@ -151,7 +152,8 @@ def _messages() -> list[list[str]]:
     clock = iter(range(0, 1 << 20, INTERVAL_SECONDS))
     meter = Meter(
         lambda: MachineReading(
-            (), (), totals.by_model(), in_flight_by_model(registry), progress.read(chunks_by_model(registry))
+            *((), (), totals.by_model(), in_flight_by_model(registry), progress.read(chunks_by_model(registry))),
+            *(minute.all_models(), minute.by_model()),
         ),
         MessageConstants.of_this_exporter(INTERVAL_SECONDS, demo=False),
         clock=lambda: next(clock),

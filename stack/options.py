@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 PORTS = {"exporter": 8585, "prometheus": 9090, "alertmanager": 9093, "grafana": 3000}
 """Each program and its port on the loopback address, as in docker-compose.yml."""
 
-_DATA, _DEMO_DATA = Path(".data"), Path(".data/demo")
+_DATA = Path(".data")
+_DEMO_DATA = {"rack": _DATA / "demo", "workstation": _DATA / "demo-workstation"}
+"""The folder of each simulated host; the first is the default."""
 
 NORMAL_INTERVAL, LIVE_INTERVAL = "15s", "2s"
 """Prometheus' scrape interval; prometheus.yml has the first."""
@@ -28,7 +30,8 @@ class Options:
     scrape_interval: str
     retention: str
     exporter_arguments: tuple[str, ...]
-    demo: bool
+    demo: str | None
+    """The simulated host, if any."""
 
     def url(self, program: str) -> str:
         """Return a program's URL."""
@@ -45,11 +48,18 @@ def parse(arguments: Sequence[str]) -> Options:
         prog="make stack", description=__doc__, usage="make stack ARGS='[OPTION]... [-- EXPORTER OPTION...]'"
     )
     parser.add_argument("--live", action="store_true", help=f"scrape every {LIVE_INTERVAL}, not {NORMAL_INTERVAL}")
-    parser.add_argument("--demo", action="store_true", help="a simulated host instead of this one; implies --live")
+    hosts = tuple(_DEMO_DATA)
+    parser.add_argument(
+        "--demo",
+        nargs="?",
+        const=hosts[0],
+        choices=hosts,
+        help=f"a simulated host instead of this one (default {hosts[0]}); implies --live",
+    )
     parser.add_argument(
         "--data",
         type=Path,
-        help=f"folder for history, settings and logs (default {_DATA}, with --demo {_DEMO_DATA})",
+        help=f"folder for history, settings and logs (default {_DATA}, with --demo {_DEMO_DATA[hosts[0]]})",
     )
     parser.add_argument("--retention", default="30d", help="how long Prometheus keeps history (default %(default)s)")
     for program, port in PORTS.items():
@@ -57,10 +67,10 @@ def parse(arguments: Sequence[str]) -> Options:
     parser.add_argument("exporter", nargs="*", help="options of the exporter, such as --config.file=config.yaml")
     given = parser.parse_args(arguments)
     return Options(
-        data=(given.data or (_DEMO_DATA if given.demo else _DATA)).resolve(),
+        data=(given.data or _DEMO_DATA.get(given.demo, _DATA)).resolve(),
         ports={program: getattr(given, f"{program}_port") for program in PORTS},
         scrape_interval=LIVE_INTERVAL if given.live or given.demo else NORMAL_INTERVAL,
         retention=given.retention,
-        exporter_arguments=(*(["--demo"] if given.demo else []), *given.exporter),
+        exporter_arguments=(*([f"--demo={given.demo}"] if given.demo else []), *given.exporter),
         demo=given.demo,
     )

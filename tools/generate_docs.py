@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from modelhost_exporter import collectors
 from modelhost_exporter.config import flags
 from modelhost_exporter.engines import kinds
-from modelhost_exporter.live import message, request_message
+from modelhost_exporter.live import message, process_message, request_message
 from modelhost_exporter.metrics import exporter_metrics
 from modelhost_exporter.metrics.families import NAMESPACE
 from modelhost_exporter.process import descriptors
@@ -70,6 +70,7 @@ def filled(document: str) -> str:
         "replicas": replicas_table,
         "message": message_tables,
         "requests": partial(message_tables, request_message),
+        "processes": partial(message_tables, process_message),
         "xids": xids_table,
     }
     return re.sub(

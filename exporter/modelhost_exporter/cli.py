@@ -95,7 +95,7 @@ def _main(words: Sequence[str]) -> int:
         _start_threads()
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(
-                _serve_demo(load, manager, descriptors)
+                _serve_demo(given.demo, load, manager, descriptors)
                 if given.demo
                 else _serve(_service(load, first), manager, descriptors)
             )
@@ -194,12 +194,13 @@ def _needing_threads() -> Iterator[None]:
         raise _CannotStart(f"cannot start a thread: {error} ({limits})") from error
 
 
-async def _serve_demo(load: Callable[[], Config], manager: Systemd, descriptors: Descriptors) -> None:
-    """Serve a simulated machine."""
+async def _serve_demo(profile: str, load: Callable[[], Config], manager: Systemd, descriptors: Descriptors) -> None:
+    """Serve the simulated machine of a profile."""
     from modelhost_exporter.demo.host import DemoHost  # noqa: PLC0415 - nothing else needs it
+    from modelhost_exporter.demo.profiles import PROFILES  # noqa: PLC0415 - likewise
 
-    log.warning("this is a demo: every number is made up")
-    demo = DemoHost(time.time(), load=load, live=True)
+    log.warning("this is a demo: every number is made up", extra={"fields": {"machine": profile}})
+    demo = DemoHost(time.time(), profile=PROFILES[profile], load=load, live=True)
     try:
         await _serve(demo.service, manager, descriptors, demo)
     finally:

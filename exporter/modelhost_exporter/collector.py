@@ -31,6 +31,10 @@ class Unavailable(Exception):
     """The machine does not have what the collector measures. This is no failure; it is logged once at level info."""
 
 
+class Undetermined(Unavailable):
+    """It is not known whether the machine has what is measured: a driver is missing, or has not answered yet."""
+
+
 class Collector(Protocol):
     """A source of metric families: prometheus_client's own collector protocol."""
 

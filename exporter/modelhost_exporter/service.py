@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,6 +19,8 @@ from modelhost_exporter.engines.local_processes import is_local
 from modelhost_exporter.engines.polling.pollers import Pollers
 from modelhost_exporter.gpu.process_owners import LocalServer, ProcessOwners
 from modelhost_exporter.gpu.usage_cache import UsageCache
+from modelhost_exporter.live import host_sources
+from modelhost_exporter.live.last_minute import LastMinute
 from modelhost_exporter.live.request_totals import RequestTotals
 from modelhost_exporter.live.token_progress import TokenProgress
 from modelhost_exporter.logs import formatting as logs
@@ -35,6 +38,8 @@ if TYPE_CHECKING:
     from modelhost_exporter.engines.local_engines import LocalEngine
     from modelhost_exporter.engines.polling.pollers import PollChange, Schedule
     from modelhost_exporter.engines.polling.server_poller import PollDependencies
+    from modelhost_exporter.live.host_sources import HostSources
+    from modelhost_exporter.live.meter import TimedReading
     from modelhost_exporter.proxy.settings import ProxiedServer
     from modelhost_exporter.requests.listener import ObservationListener, RemovalListener
 
@@ -58,6 +63,12 @@ class Machine:
     schedule: Schedule | None = None
     """Starts the periodic polls of a server; None: in threads."""
     simulated: bool = False
+    host: HostSources | None = None
+    """What the live feed reads besides; None: of this machine."""
+    clock: Callable[[], float] = time.monotonic
+    """The monotonic clock of requests, in seconds."""
+    now: Callable[[], float] = time.time
+    """The time of day of requests, in seconds since 1970."""
 
 
 class ListenersChange(Protocol):
@@ -102,6 +113,8 @@ class Service:
         self._machine = machine or Machine()
         self.demo = self._machine.simulated
         """Whether the measured machine is simulated."""
+        self.earlier_readings: Sequence[TimedReading] = ()
+        """What the live page shows of the time before the start, the oldest reading first; only a demo has any."""
         self._own = ExporterMetrics(simulated=self.demo)
         self.registry = self._own.registry
         self._gpu_uses = UsageCache()
@@ -109,22 +122,28 @@ class Service:
             self.registry, self._gpu_uses, dependencies=self._machine.dependencies, schedule=self._machine.schedule
         )
         self.request_totals = RequestTotals()
-        self.token_progress = TokenProgress()
-        self.recent_requests = RecentRequests()
-        self.running_requests = RunningRequests()
-        self.request_listeners: Sequence[ObservationListener] = (
+        self.last_minute = LastMinute(self._machine.clock)
+        self.token_progress = TokenProgress(self._machine.clock)
+        self.recent_requests = RecentRequests(self._machine.now)
+        self.running_requests = RunningRequests(self._machine.clock)
+        self.live_listeners: Sequence[ObservationListener] = (
             self.request_totals.add,
+            self.last_minute.add,
             self.token_progress.add,
             self.recent_requests.add,
-            self.pollers.note_request,
         )
+        """Receive every finished request for the live page."""
+        self.request_listeners: Sequence[ObservationListener] = (*self.live_listeners, self.pollers.note_request)
         """Receive every finished request of the proxy."""
         self.removal_listeners: Sequence[RemovalListener] = (
             self.request_totals.remove_model,
+            self.last_minute.remove_model,
             self.token_progress.remove_model,
             self.pollers.remove_model,
         )
         """Receive every model whose series the proxy removes."""
+        self.host = self._machine.host or host_sources.this_machine(lambda: self.config.path)
+        """What the live feed reads of the machine besides the families."""
         self._owners = ProcessOwners(())
         self._built: dict[str, tuple[Build, Collector]] = {}
         self.config = config

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from modelhost_exporter.collector import CollectorContext, Unavailable
+from modelhost_exporter.collector import CollectorContext, Unavailable, Undetermined
 from modelhost_exporter.collectors.gpu import GpuCollector, GpuOptions, create
 from modelhost_exporter.config.duration import Seconds
 from modelhost_exporter.config.parsing import ConfigError, parse
@@ -251,6 +251,27 @@ def test_a_reload_ends_the_old_collectors_threads() -> None:
     wait_until(
         lambda: {thread for thread in running() if thread.name.startswith("gpu-")} <= others, "its threads have ended"
     )
+
+
+def test_a_card_that_cannot_be_read_is_not_the_same_as_none() -> None:
+    """A source that does not know whether there is a GPU prevails over those that know that there is none."""
+
+    def unknown() -> Vendor:
+        raise Undetermined("a card without a driver")
+
+    def absent() -> Vendor:
+        raise Unavailable("no card")
+
+    collector = GpuCollector({"a": LazySource(absent), "b": LazySource(unknown)}, GpuOptions())
+    for _ in range(2):
+        with pytest.raises(Undetermined, match=r"^a card without a driver$"):
+            list(collector.collect())
+    collector.close()
+    collector = GpuCollector({"a": LazySource(absent)}, GpuOptions())
+    with pytest.raises(Unavailable, match=r"^no card$") as caught:
+        list(collector.collect())
+    assert not isinstance(caught.value, Undetermined)
+    collector.close()
 
 
 def test_what_is_not_there_is_looked_for_once_a_minute() -> None:

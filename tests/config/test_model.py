@@ -152,6 +152,12 @@ def test_collectors_are_chosen_by_name(overrides: dict[str, object], expected: s
             "web: {telemetry_path: metrics}",
             "web: telemetry_path 'metrics' must be a path such as /metrics, not / and not below /-/, /api/, /static/",
         ),
+        (
+            "requests: {client: 'X Real IP'}",
+            "requests: client: 'X Real IP' is not the name of a header, such as X-Forwarded-For",
+        ),
+        ("requests: {client: authorization}", "requests: client: authorization may carry a secret; use a header"),
+        ("requests: {client: X-Api-Key}", "requests: client: X-Api-Key may carry a secret; use a header"),
         ("log: {level: loud}", "log.level: must be one of debug, info, warning, error, not 'loud'"),
         ("collectors: {gpus: {}}", "collectors: unknown key 'gpus'; known: bonding, cgroup"),
         ("collectors: {cpu: {enabeld: true}}", "collectors.cpu: unknown key 'enabeld'; known: enabled"),
@@ -248,3 +254,15 @@ def test_the_environment_yields_to_file_and_flags(
     web = configuration.load(file, overrides, defaults).web
     assert web.listen_addresses == tuple(Address.from_text(address) for address in expected)
     assert flags.defaults({"MODELHOST_LISTEN_ADDRESS": ""}) == flags.defaults({}) == {}
+
+
+def test_the_header_of_clients_is_a_setting_of_each_proxy() -> None:
+    """In lower case, as headers are looked up; none is read where no requests are kept."""
+    servers = [{"name": "a", "url": "http://127.0.0.1:1", "proxy": {"listen": "127.0.0.1:2"}}]
+    for requests, expected in (
+        ({}, None),
+        ({"client": "X-Real-IP"}, "x-real-ip"),
+        ({"client": "X-Real-IP", "recent": False}, None),
+    ):
+        loaded = configuration.read({"requests": requests, "servers": servers})
+        assert [server.client_header for server in loaded.proxied] == [expected]

@@ -8,7 +8,7 @@ import time
 import urllib.request
 from typing import TYPE_CHECKING
 
-from modelhost_exporter.demo.gpus import POWER_LIMIT_WATTS
+from modelhost_exporter.demo.profiles import RACK
 from tests.support.programs import DEADLINE_SECONDS, wait_until
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def test_time_passes_in_a_demo(start_exporter: StartExporter) -> None:
     wait_until(lambda: requests() > 0, "the first requests")
     joules, seconds = energy(), time.time() - started
     assert joules  # of seven GPUs while one is off the bus
-    assert max(joules) <= POWER_LIMIT_WATTS * seconds
+    assert max(joules) <= RACK.card.power_limit_watts * seconds
     before = requests()
     wait_until(lambda: requests() > before, "more requests")
 

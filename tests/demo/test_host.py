@@ -153,7 +153,7 @@ def test_gpus_work_when_their_server_does(make_host: MakeHost) -> None:
         gpu: seconds - early.by("modelhost_gpu_busy_seconds_total", "gpu")[gpu]
         for gpu, seconds in page.by("modelhost_gpu_busy_seconds_total", "gpu").items()
     }
-    assert busy["0",] > 0.8 * 300
+    assert busy["0",] > 0.6 * 300
     assert busy["6",] == 0
     watts = page.by("modelhost_gpu_power_watts", "gpu")
     assert watts["0",] > 3 * watts["6",]

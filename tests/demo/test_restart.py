@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from modelhost_exporter.demo.catalogue import GPUS, USUAL_MODELS
 from modelhost_exporter.demo.clock import SimulatedClock
 from modelhost_exporter.demo.host import DemoHost
 from modelhost_exporter.demo.incidents import IncidentSchedule
+from modelhost_exporter.demo.profiles import RACK
 from modelhost_exporter.demo.warm_up import warm_up
 from modelhost_exporter.demo.world import SimulatedWorld
 from tests.demo.conftest import START
@@ -58,7 +58,7 @@ def test_the_load_is_there_from_the_start(pages: list[str]) -> None:
         {gpu: float(watts) for gpu, watts in re.findall(r'(?m)^modelhost_gpu_power_watts{gpu="(.)".* (.*)$', page)}
         for page in pages
     )
-    assert len(first) == GPUS
+    assert len(first) == RACK.gpus
     assert first["0"] == pytest.approx(later["0"], rel=0.2)
     in_flight = re.findall(r"(?m)^modelhost_requests_in_flight{.*} (.*)$", pages[0])
     assert sum(map(float, in_flight)) > 0
@@ -88,7 +88,7 @@ class Recorded:
 
 def test_the_listener_that_follows_gets_the_requests_in_flight() -> None:
     """Each request that a server processes is handed over once, and its first token if there was one."""
-    world = SimulatedWorld(SimulatedClock(START), IncidentSchedule(), seed=1, models=USUAL_MODELS)
+    world = SimulatedWorld(SimulatedClock(START), RACK, IncidentSchedule(), seed=1)
     recorded = Recorded()
     warm_up(world).hand_over(recorded)
     running = [request for engine in world.engines for request in engine.requests]

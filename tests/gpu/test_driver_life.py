@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from modelhost_exporter.collector import Unavailable
+from modelhost_exporter.collector import Unavailable, Undetermined
 from modelhost_exporter.gpu.nvidia import library
 from modelhost_exporter.gpu.nvidia.errors import DriverFailed, LibraryMissing
 from modelhost_exporter.gpu.nvidia.nvml import Nvml
@@ -14,6 +14,8 @@ from tests.gpu.querying import FIRST, NAME, SECOND, collected, of_first
 from tests.support.programs import wait_until
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.gpu.conftest import Clock, MakeGpu
     from tests.gpu.driver import Driver
 
@@ -32,6 +34,35 @@ def test_without_a_library_or_a_driver_there_is_no_gpu(driver: Driver, make_gpu:
     driver.forget("-", "Init")
     with pytest.raises(Unavailable, match="has no GPU"):
         collected(make_gpu())
+
+
+def pci_device(sysfs: Path, vendor: str, kind: str) -> None:
+    """Add a device to the PCI bus that no driver is bound to."""
+    folder = sysfs / "bus/pci/devices" / f"0000:{vendor[2:]}:00.0"
+    folder.mkdir(parents=True)
+    (folder / "vendor").write_text(f"{vendor}\n")
+    (folder / "class").write_text(f"{kind}\n")
+
+
+@pytest.mark.parametrize(
+    ("device", "error"),
+    [
+        (("0x10de", "0x030200"), Undetermined),
+        (("0x10de", "0x040300"), Unavailable),
+        (("0x8086", "0x030000"), Unavailable),
+    ],
+)
+def test_a_card_without_a_driver_is_not_no_card(
+    device: tuple[str, str], error: type[Exception], driver: Driver, make_gpu: MakeGpu, tmp_path: Path
+) -> None:
+    """NVIDIA's GPU on the bus, not its sound card and not another vendor's GPU."""
+    pci_device(tmp_path / "sys", *device)
+    for says in ("!9", "0"):
+        driver.say("-", Init=says)
+        with pytest.raises(Unavailable) as caught:
+            collected(make_gpu())
+        assert type(caught.value) is error
+        assert ("an NVIDIA GPU is installed but cannot be read" in str(caught.value)) is (error is Undetermined)
 
 
 @pytest.mark.parametrize("says", ["!999", "!17", "!4"])

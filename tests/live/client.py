@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _RANGES = {"<100ms", "100-500ms", "500ms-1s", "1-5s", ">5s"}
 _GPU = {"id": str, "name": str, "usage": float, "memoryUsed": float, "memoryTotal": float, "temperature": float}
 _MS = {"avgResponseTime": float, "p50": float, "p95": float, "p99": float}
+_LAST = {"secondsAgo": float, **_MS, "timeToFirstToken": float, "successRate": float}
 _MODEL = {
     "id": str,
     "server": str,
@@ -27,12 +28,13 @@ _MODEL = {
     "successRate": float,
     "recentRequests": int,
     "eligibleRequests": int,
+    "last": _LAST,
     "tokensPerSecond": float,
     "lastStreamTokensPerSecond": float,
     "timeToFirstToken": float,
     "inFlight": int,
     "totalRequests": int,
-    "memoryUsage": float,
+    **dict.fromkeys(("requestsWaiting", "contextLength", "kvCacheUsage", "memoryUsage", "gpuMemoryUsage"), float),
     "loaded": bool,
 }
 _SERVER = {
@@ -45,21 +47,44 @@ _MESSAGE = {
     "interval": float,
     "demo": bool,
     "version": str,
-    "host": {"name": str, "system": str},
+    "host": dict.fromkeys(("name", "system", "release", "kernel", "cpuModel", "bootTime"), str),
+    "limits": {"cpuCores": float, "memoryBytes": float},
     "cpuUsage": float,
     "cpuCores": float,
+    "cpuCoreUsage": [int],
     "loadAverage": float,
     "loadAverages": [float],
     "memoryUsage": float,
     "memoryUsed": float,
     "memoryAvailable": float,
     "memoryTotal": float,
+    "swapUsed": float,
+    "swapTotal": float,
     "gpuUsage": float,
     "gpuInfo": _GPU,
-    "gpus": [{**_GPU, "uuid": str, "powerWatts": float, "powerLimitWatts": float}],
+    "gpus": [
+        {
+            **_GPU,
+            **dict.fromkeys(("uuid", "state"), str),
+            **dict.fromkeys(("powerWatts", "powerLimitWatts", "temperatureLimit"), float),
+            "memoryUsers": [{"name": str, "bytes": int}],
+            "throttledBy": [str],
+        }
+    ],
     "gpusMissing": int,
+    "gpuDetection": {"state": str, "detail": str},
     "networkStats": {"bytesInPerSecond": float, "bytesOutPerSecond": float},
     "diskUsage": {"used": float, "total": float, "percent": float},
+    "diskStats": {"bytesReadPerSecond": float, "bytesWrittenPerSecond": float},
+    "fileSystems": [
+        {
+            "mountpoint": str,
+            **dict.fromkeys(("used", "total", "available", "percent"), float),
+            "readOnly": bool,
+            "models": [str],
+        }
+    ],
+    "diskTroubles": [{"mountpoint": str, "problem": str}],
     "apiStats": {
         "totalRequests": int,
         "requestsPerSecond": float,
@@ -67,6 +92,7 @@ _MESSAGE = {
         "rateSeconds": float,
         "recentRequests": int,
         "eligibleRequests": int,
+        "last": _LAST,
         **_MS,
         "responseTimeDistribution": dict.fromkeys(_RANGES, int),
         "maxDistributionCount": int,

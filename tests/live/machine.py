@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
 
+from modelhost_exporter.live.last_minute import LastMinute
 from modelhost_exporter.live.message_builder import MessageConstants
 from modelhost_exporter.live.meter import INTERVAL_SECONDS, MachineReading, Meter, TimedMessage
 from modelhost_exporter.live.request_totals import RequestTotals
@@ -15,11 +16,13 @@ from modelhost_exporter.requests.metrics import RequestMetrics
 from modelhost_exporter.requests.observation import RequestLabels, RequestObservation, Tokens
 from modelhost_exporter.requests.series_by_model import chunks_by_model, in_flight_by_model
 from modelhost_exporter.requests.slo import Objectives
+from modelhost_exporter.scraping.outcome import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from modelhost_exporter.requests.observation import Outcome
+    from modelhost_exporter.live.model_folders import ModelFolder
+    from modelhost_exporter.requests.observation import Outcome as RequestOutcome
 
     Labels = Mapping[str, str]
 
@@ -31,15 +34,18 @@ class Machine:
         self.monotonic = 1000.0
         self.wall = 1.8e9
         self.silent: list[str] = []
+        self.gpu_outcome: Outcome | None = Outcome("ok", 0.0)
+        self.folders: list[ModelFolder] = []
         self.kept: list[TimedMessage] = []
         self._values: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
         self.registry = CollectorRegistry()
         self.totals = RequestTotals()
+        self.minute = LastMinute(lambda: self.monotonic)
         self.progress = TokenProgress(lambda: self.monotonic)
         self.metrics = RequestMetrics(
             self.registry,
-            (self.totals.add, self.progress.add),
-            (self.totals.remove_model, self.progress.remove_model),
+            (self.totals.add, self.minute.add, self.progress.add),
+            (self.totals.remove_model, self.minute.remove_model, self.progress.remove_model),
         )
         self.meter = Meter(
             self.reading,
@@ -78,7 +84,7 @@ class Machine:
         self.set("gpu_up", 1, **card)
         self.set("gpu_info", 1, **card, name=f"card {index}", vendor="nvidia")
         for name, value in numbers.items():
-            self.set(f"gpu_{name}", value, **card, **({"sensor": "gpu"} if name.startswith("temperature") else {}))
+            self.set(f"gpu_{name}", value, **card, **({"sensor": "gpu"} if name == "temperature_celsius" else {}))
 
     def request(
         self,
@@ -86,7 +92,7 @@ class Machine:
         seconds: float = 0.2,
         *,
         server: str = "s",
-        outcome: Outcome = "ok",
+        outcome: RequestOutcome = "ok",
         operation: str = "chat",
         **observed: Any,
     ) -> None:
@@ -119,6 +125,10 @@ class Machine:
             self.totals.by_model(),
             in_flight_by_model(self.registry),
             self.progress.read(chunks_by_model(self.registry)),
+            self.minute.all_models(),
+            self.minute.by_model(),
+            gpu=self.gpu_outcome,
+            model_folders=self.folders,
         )
 
     def _family(self, name: str) -> Metric:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import json
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
@@ -115,6 +117,19 @@ async def test_history_is_measured_without_subscribers(serve: Serve) -> None:
     assert status == 200
     assert len(history["timestamps"]) >= 2
     assert set(map(len, history["series"].values())) == {len(history["timestamps"])}
+
+
+async def test_history_is_compressed_for_clients_that_accept_it(serve: Serve) -> None:
+    """The same rows, in fewer bytes; not with a quality of 0."""
+    served = await serve(live=LiveOptions(history=True))
+    await _until_measured(served, 3)
+    for field in ("Accept-Encoding: gzip, br", "Accept-Encoding: gzip;q=0, br", "Accept-Encoding:"):
+        async with Connection(served.address) as connection:
+            _, head = await connection.ask("/api/history", field)
+            body = await connection.body(head)
+        assert ("Content-Encoding: gzip" in head) == (field == "Accept-Encoding: gzip, br")
+        history = json.loads(gzip.decompress(body) if "Content-Encoding" in head else body)
+        assert len(history["timestamps"]) >= 2
 
 
 async def test_history_follows_the_configuration(serve: Serve) -> None:
@@ -289,7 +304,7 @@ async def test_a_second_request_has_rates(serve: Serve) -> None:
     served = await serve()
     served.source.request("s", "m")
     async with asyncio.timeout(DEADLINE_SECONDS):
-        while not (await get(served.address, "/api/models"))[1]["models"][0]["recentRequests"]:
+        while not (await get(served.address, "/api/models"))[1]["models"][0]["requestsPerSecond"]:
             served.source.request("s", "m")
     assert served.measured >= 2
 

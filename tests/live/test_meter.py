@@ -11,7 +11,7 @@ import pytest
 from modelhost_exporter import collectors
 from modelhost_exporter.live.family_lookup import Families
 from modelhost_exporter.live.message_builder import RATE_SECONDS
-from modelhost_exporter.live.models import MAX_MODELS
+from modelhost_exporter.live.models import MAX_MODELS, all_models
 from modelhost_exporter.requests import metrics as request_metrics
 from modelhost_exporter.requests.observation import RequestLabels
 from tests.live.client import check_message
@@ -154,6 +154,36 @@ def test_the_disk_is_that_of_the_root_or_the_largest(mounts: dict[str, float], t
     assert machine.read()["diskUsage"] == {"used": total / 2, "total": total, "percent": pytest.approx(62.5)}
 
 
+def test_disks_that_are_full_silent_or_have_become_read_only() -> None:
+    """Each once, however often it is mounted; one that was never writable is mounted read-only on purpose."""
+    machine = Machine()
+
+    def mount(
+        point: str, device: str, available: float = 500, *, read_only: bool = False, silent: bool = False
+    ) -> None:
+        of = {"device": device, "mountpoint": point, "fstype": "ext4"}
+        machine.set("filesystem_readonly", read_only, **of)
+        machine.set("filesystem_device_error", silent, **of)
+        machine.set("filesystem_size_bytes", 1000, **of)
+        machine.set("filesystem_available_bytes", available, **of)
+
+    mount("/", "a", 30)
+    mount("/cd", "b", 0, read_only=True)
+    mount("/data", "c")
+    assert machine.read()["diskTroubles"] == []
+    mount("/", "a", 29)
+    mount("/again", "a", 29)
+    mount("/data", "c", read_only=True)
+    mount("/net", "d", silent=True)
+    troubles = [("/", "full"), ("/data", "read_only"), ("/net", "silent")]
+    expected = [{"mountpoint": mountpoint, "problem": problem} for mountpoint, problem in troubles]
+    assert machine.read()["diskTroubles"] == expected
+    kept = machine._values.pop("filesystem_readonly")
+    assert machine.read()["diskTroubles"] == []
+    machine._values["filesystem_readonly"] = kept
+    assert machine.read()["diskTroubles"] == expected
+
+
 def test_gpus_are_listed_by_index_and_the_first_is_the_summary() -> None:
     """Values that a GPU does not report are null."""
     machine = Machine()
@@ -195,7 +225,8 @@ def test_a_lost_gpu_is_listed_without_numbers() -> None:
     machine.set("gpu_up", 0, gpu="0", uuid="GPU-0")
     message = machine.read()
     assert message["gpuUsage"] is None
-    assert [value for field, value in message["gpus"][0].items() if field not in ("id", "uuid")] == [None] * 7
+    known = {"id": "0", "uuid": "GPU-0", "state": "lost", "memoryUsers": [], "throttledBy": []}
+    assert {field: value for field, value in message["gpus"][0].items() if value is not None} == known
 
 
 def test_missing_gpus_are_counted() -> None:
@@ -267,6 +298,11 @@ def test_rates_cover_ten_seconds_and_means_a_minute() -> None:
         assert stats[name] == model[name] == 0
     assert stats["errorRate"] == model["successRate"] == 0
     assert model["timeToFirstToken"] is None
+    before = {"secondsAgo": 72, "avgResponseTime": 560, "p50": 200, "p95": 2000, "p99": 2000, "successRate": 80}
+    assert stats["last"] == model["last"] == {**before, "timeToFirstToken": 100}
+    machine.request(seconds=0.5)
+    message = machine.read()
+    assert (message["apiStats"]["p50"], message["apiStats"]["last"], _model(message)["last"]) == (500, None, None)
 
 
 def test_a_new_model_counts_from_0() -> None:
@@ -277,8 +313,8 @@ def test_a_new_model_counts_from_0() -> None:
     machine.request("new", 0.3)
     message = machine.read()
     assert _model(message, "s/new")["requestsPerSecond"] == pytest.approx(0.5)
-    assert _model(message, "s/new")["p50"] == pytest.approx(275)  # halfway between 0.23 and 0.32
-    assert _model(message, "s/old")["p50"] is None
+    assert _model(message, "s/new")["p50"] == 300
+    assert _model(message, "s/old")["p50"] == 200
     assert message["apiStats"]["requestsPerSecond"] == pytest.approx(0.5)
 
 
@@ -301,15 +337,15 @@ def test_a_model_whose_series_were_removed() -> None:
     assert message["apiStats"]["totalRequests"] == 5
 
 
-def test_requests_before_the_first_message_are_in_totals_only() -> None:
-    """The first message has totals but no rates."""
+def test_the_first_message_has_no_rates() -> None:
+    """But totals, means and quantiles."""
     machine = Machine()
     machine.request()
     message = machine.read()
     assert message["apiStats"]["totalRequests"] == 1
     stats = message["apiStats"]
     assert stats["rateSeconds"] == stats["requestsPerSecond"] == _model(message)["requestsPerSecond"] == 0
-    assert (stats["recentRequests"], stats["p50"]) == (0, None)
+    assert (stats["recentRequests"], stats["p50"], stats["avgResponseTime"]) == (1, 200, 200)
 
 
 def test_totals_that_were_read_stay_as_they_were() -> None:
@@ -393,6 +429,29 @@ def test_a_model_combines_requests_and_server_state() -> None:
     )
 
 
+def test_numbers_of_an_engine_are_those_of_its_only_model() -> None:
+    """Of the model that is loaded, with its memory on GPUs; of two loaded models neither has them."""
+    machine = Machine()
+    for server, models in {"one": {"m": 1, "asleep": 0}, "two": {"m": 1, "n": 1}}.items():
+        for model, loaded in models.items():
+            machine.set("model_loaded", loaded, server=server, model=model)
+        machine.set("engine_up", 1, server=server, upstream="h:1")
+        for upstream, usage in (("h:1", 0.25), ("h:2", 0.75)):
+            machine.set("engine_requests_waiting", 2, server=server, upstream=upstream)
+            machine.set("engine_kv_cache_usage_ratio", usage, server=server, upstream=upstream)
+            machine.set("model_context_length_tokens", 8192 * usage, server=server, model="m", upstream=upstream)
+    for kind, held in (("vram", 3e9), ("ram", 1e9)):
+        machine.set("model_memory_bytes", held, server="one", model="m", type=kind)
+    message = machine.read()
+    names = ("requestsWaiting", "kvCacheUsage", "contextLength", "memoryUsage", "gpuMemoryUsage")
+    shown = {model["id"]: [model[name] for name in names] for model in message["models"]}
+    assert shown["one/m"] == [4, 75, 2048, 4e9, 3e9]
+    assert shown["one/asleep"] == shown["two/n"] == [None, None, None, 0, None]
+    assert shown["two/m"] == [None, None, 2048, 0, None]
+    assert all_models(message)["requestsWaiting"] == 8  # type: ignore[arg-type]
+    assert all_models(message)["gpuMemoryUsage"] == 3e9  # type: ignore[arg-type]
+
+
 def test_models_are_sorted_and_bounded() -> None:
     """Most requests first, then by id; at most a hundred."""
     machine = Machine()
@@ -412,7 +471,7 @@ def test_memory_stays_bounded_when_nothing_happens() -> None:
     for _ in range(100):
         machine.read()
     readings = machine.meter._measurements._measurements
-    assert len(readings) <= 31
+    assert len(readings) <= 6
     assert len({id(reading.requests["s", "m"]) for reading in readings}) == 1
 
 

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from tests.live.conftest import Serve, Served
 
 FIELDS = {
-    **dict.fromkeys(("time", "server", "model", "operation", "state", "outcome", "code", "finishReason"), str),
+    **dict.fromkeys(
+        ("time", "server", "model", "operation", "state", "outcome", "code", "finishReason", "client"), str
+    ),
     **dict.fromkeys(("timeToFirstToken", "duration", "tokensPerSecond"), float),
     **dict.fromkeys(("inputTokens", "outputTokens"), int),
 }
@@ -91,6 +93,7 @@ async def test_the_fields_are_those_of_the_documentation(serve: Serve) -> None:
         "outputTokens": 40,
         "tokensPerSecond": 50,
         "finishReason": "length, stop",
+        "client": None,
     }
     assert (running["state"], running["outcome"], running["code"]) == ("streaming", None, None)
     assert running["duration"] >= 0

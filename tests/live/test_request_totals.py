@@ -61,19 +61,10 @@ def test_totals_are_those_of_the_metrics(seed: int) -> None:
     for (server, model), counts in by_model.items():
         common = {"server": server, "model": model}
         requests = _sum(registry, "requests_total", **common)
-        seconds = _sum(registry, "request_duration_seconds_sum", **common)
-        first_tokens = _sum(registry, "request_time_to_first_token_seconds_count", **common)
-        first_token_seconds = _sum(registry, "request_time_to_first_token_seconds_sum", **common)
-        errors = sum(_sum(registry, "requests_total", **common, outcome=outcome) for outcome in ERRORS)
-        successes = _sum(registry, "requests_total", **common, outcome="ok")
         below = [
             _sum(registry, "request_duration_seconds_bucket", **common, le=le) for le in ("0.1", "0.5", "1.0", "5.0")
         ]
         assert counts.requests == requests
-        assert counts.output_tokens == _sum(registry, "output_tokens_total", **common)
-        assert counts.mean_ms() == pytest.approx(1e3 * seconds / requests)
-        assert counts.first_token_ms() == pytest.approx(1e3 * first_token_seconds / first_tokens)
-        assert counts.error_percent() == pytest.approx(100 * errors / (errors + successes))
         assert list(counts.by_range().values()) == [
             after - before for before, after in zip([0, *below], [*below, requests], strict=True)
         ]

@@ -29,8 +29,13 @@ addEventListener("securitypolicyviolation", (event) => violations.push(event.vio
 class OpenPage(Protocol):
     """Open an address in its own browser context."""
 
-    def __call__(self, url: str, *, losing: bool = False, state: str = "live", **context: Any) -> Page:
-        """Open it and wait for a state; ``losing``: console errors are expected, since connections fail."""
+    def __call__(
+        self, url: str, *, losing: bool = False, state: str = "live", script: str = "", **context: Any
+    ) -> Page:
+        """Open it and wait for a state.
+
+        ``losing``: console errors are expected, since connections fail; ``script`` runs before those of the page.
+        """
         ...
 
 
@@ -60,10 +65,10 @@ def open_page(browser: Browser) -> Iterator[OpenPage]:
     """Return a function that opens pages; in the end no page has errors or requests to other hosts."""
     with contextlib.ExitStack() as checks:
 
-        def open_(url: str, *, losing: bool = False, state: str = "live", **options: Any) -> Page:
+        def open_(url: str, *, losing: bool = False, state: str = "live", script: str = "", **options: Any) -> Page:
             context = browser.new_context(**{"viewport": {"width": 1440, "height": 1600}, **options})
             context.set_default_timeout(DEADLINE_SECONDS * 1000)
-            context.add_init_script(_VIOLATIONS)
+            context.add_init_script(_VIOLATIONS + script)
             page = context.new_page()
             complaints: list[str] = []
             hosts: set[str] = set()

@@ -55,6 +55,8 @@ class StandInFeed:
         """The recent requests."""
         self.queries: list[dict[str, str]] = []
         """The query parameters of requests for them."""
+        self.processes: dict[str, Any] = {"processes": 0, "byCpu": [], "byMemory": []}
+        """The response of /api/processes."""
         self.asked: list[str] = []
         self.hangs = False
         """Whether only requests for the page's files are answered, as if the machine were asleep."""
@@ -109,6 +111,7 @@ class StandInFeed:
                 web.get("/api/live", self._events),
                 web.get("/api/history", self._past),
                 web.get("/api/requests", self._recent),
+                web.get("/api/processes", self._processes),
             ]
         )
         page.add_routes(app, cast("Service", self.service))
@@ -144,6 +147,9 @@ class StandInFeed:
     async def _recent(self, request: web.Request) -> web.Response:
         self.queries.append(dict(request.query))
         return web.json_response({"requests": self.requests})
+
+    async def _processes(self, _request: web.Request) -> web.Response:
+        return web.json_response(self.processes)
 
     @contextlib.contextmanager
     def _viewer(self) -> Iterator[asyncio.Queue[str | None]]:

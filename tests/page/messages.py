@@ -22,12 +22,31 @@ def gpu(index: int, usage: float = 40.0) -> dict[str, Any]:
         "id": str(index),
         "uuid": f"GPU-{index}",
         "name": "NVIDIA H100 80GB HBM3",
+        "state": "ok",
         "usage": usage,
         "memoryUsed": (20 + 6 * index) * GIB,
         "memoryTotal": 80 * GIB,
+        "memoryUsers": [],
         "temperature": 48 + 3 * index,
+        "temperatureLimit": 87.0,
+        "throttledBy": [],
         "powerWatts": 210.0 + 40 * index,
         "powerLimitWatts": 700.0,
+    }
+
+
+def file_system(mountpoint: str, percent: float = 33.5, **fields: Any) -> dict[str, Any]:
+    """Return one file system of a message."""
+    used = 9.31 * GIB * percent
+    return {
+        "mountpoint": mountpoint,
+        "used": used,
+        "total": 930 * GIB,
+        "available": 930 * GIB - used,
+        "percent": percent,
+        "readOnly": False,
+        "models": [],
+        **fields,
     }
 
 
@@ -46,12 +65,17 @@ def model(name: str, **fields: Any) -> dict[str, Any]:
         "successRate": 99.2,
         "recentRequests": 190,
         "eligibleRequests": 188,
+        "last": None,
         "tokensPerSecond": 214.0,
         "lastStreamTokensPerSecond": 58.0,
         "timeToFirstToken": 120.0,
         "inFlight": 4,
         "totalRequests": 5120,
+        "requestsWaiting": 2,
+        "contextLength": 131072,
+        "kvCacheUsage": 42.0,
         "memoryUsage": 6.4 * GIB,
+        "gpuMemoryUsage": 5.6 * GIB,
         "loaded": True,
         **fields,
     }
@@ -64,22 +88,37 @@ def message(at: float = START, **fields: Any) -> dict[str, Any]:
         "timestamp": stamp(at),
         "interval": INTERVAL,
         "demo": False,
-        "host": {"name": "workbench", "system": "Linux"},
+        "host": {
+            "name": "workbench",
+            "system": "Linux",
+            "release": "Debian GNU/Linux 13 (trixie)",
+            "kernel": "6.12.0",
+            "cpuModel": "AMD Ryzen 7 9700X 8-Core Processor",
+            "bootTime": stamp(START - 200_000),
+        },
+        "limits": {"cpuCores": None, "memoryBytes": None},
         "version": "0.1.0",
         "cpuUsage": 37.4,
         "cpuCores": 16,
+        "cpuCoreUsage": [(7 * core) % 101 for core in range(16)],
         "loadAverage": 5.21,
         "loadAverages": [5.21, 4.87, 4.02],
         "memoryUsage": 61.5,
         "memoryUsed": 39.4 * GIB,
         "memoryAvailable": 24.6 * GIB,
         "memoryTotal": 64 * GIB,
+        "swapUsed": 0.5 * GIB,
+        "swapTotal": 8 * GIB,
         "gpuUsage": gpus[0]["usage"] if gpus else None,
         "gpuInfo": gpus[0] if gpus else None,
         "gpus": gpus,
         "gpusMissing": 0 if gpus else None,
+        "gpuDetection": {"state": "found", "detail": None} if gpus else {"state": "none", "detail": "no GPU"},
         "networkStats": {"bytesInPerSecond": 1.9 * 1024**2, "bytesOutPerSecond": 640 * 1024.0},
         "diskUsage": {"used": 312 * GIB, "total": 930 * GIB, "percent": 33.5},
+        "diskStats": {"bytesReadPerSecond": 12 * 1024.0**2, "bytesWrittenPerSecond": 3 * 1024.0**2},
+        "fileSystems": [file_system("/", models=["Ollama"])],
+        "diskTroubles": [],
         "apiStats": {
             "totalRequests": 18240,
             "requestsPerSecond": 5.4,
@@ -88,6 +127,7 @@ def message(at: float = START, **fields: Any) -> dict[str, Any]:
             "rateSeconds": 10.0,
             "recentRequests": 320,
             "eligibleRequests": 318,
+            "last": None,
             "p50": 520.0,
             "p95": 2300.0,
             "p99": 4100.0,
@@ -127,9 +167,12 @@ def hour(end: float, gpus: int = 0, models: tuple[str, ...] = ()) -> dict[str, A
 
     def wave(number: int, middle: float, swing: float) -> list[float]:
         return [
-            middle
-            + swing * 0.6 * math.sin(time / (170.0 + 37 * number))
-            + swing * 0.4 * math.sin(time / (9.0 + 5 * number)) * math.sin(time / 61.0)
+            round(
+                middle
+                + swing * 0.6 * math.sin(time / (170.0 + 37 * number))
+                + swing * 0.4 * math.sin(time / (9.0 + 5 * number)) * math.sin(time / 61.0),
+                3,
+            )
             for time in times
         ]
 

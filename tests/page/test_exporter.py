@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import expect
 
-from tests.gpu.driver import H100, Driver, compiled, plug_in
+from tests.gpu.driver import H100, Driver, plug_in
 from tests.support.programs import DEADLINE_SECONDS, Exporter, fetch, running, wait_until
 from tests.support.readings import Page as Metrics
 from tests.support.stand_in import StandIn, reply, standing_in
@@ -159,23 +159,85 @@ def test_the_page_reconnects_after_a_restart(start_exporter: StartExporter, open
         page.goto("about:blank")
 
 
-def test_eight_gpus_of_a_real_exporter(
-    start_exporter: StartExporter,
-    open_page: OpenPage,
-    tmp_path: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Each has a card with the numbers of its driver."""
-    library = compiled(tmp_path_factory.mktemp("standin"))
-    driver = Driver(library, tmp_path / "script")
-    plug_in(driver, 8, H100, "NVIDIA H100 80GB HBM3")
-    monkeypatch.setenv("LD_LIBRARY_PATH", str(library.parent))
+@pytest.fixture
+def driver(tmp_path: Path, standin: Path, monkeypatch: pytest.MonkeyPatch) -> Driver:
+    """Return the stand-in driver that exporters load."""
+    driver = Driver(standin, tmp_path / "script")
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(standin.parent))
     monkeypatch.setenv("STANDIN_SCRIPT", str(driver.script))
-    page = open_page(f"http://{start_exporter().address}/")
-    expect(page.locator("#gpus .card:visible")).to_have_count(8, timeout=DEADLINE_MS)
-    assert page.locator("#gpus .name:visible").all_inner_texts() == ["NVIDIA H100 80GB HBM3"] * 8
+    return driver
+
+
+@pytest.mark.parametrize("count", [1, 8, 16])
+def test_gpus_of_a_real_exporter(
+    start_exporter: StartExporter, open_page: OpenPage, driver: Driver, count: int
+) -> None:
+    """Each has a card with the numbers of its driver, its limits and what slows it down."""
+    plug_in(driver, count, {**H100, "CurrentClocksEventReasons": 0x4C}, "NVIDIA H100 80GB HBM3")
+    page = open_page(f"http://{start_exporter().address}/", viewport={"width": 1920, "height": 1080})
+    expect(page.locator("#gpus .card:visible")).to_have_count(count, timeout=DEADLINE_MS)
+    assert page.locator("#gpus .name:visible").all_inner_texts() == ["NVIDIA H100 80GB HBM3"] * count
     assert {text.split(" /")[0] for text in page.locator("[data-gpu=power]:visible").all_inner_texts()} == {"650"}
+    assert {*page.locator("[data-gpu=temperature]:visible").all_inner_texts()} == {"61 / 87°C"}
+    assert {*page.locator("#gpus .note:visible").all_inner_texts()} == {"slowed down by heat, its power limit"}
+    assert {*page.locator(".parts dt:visible").all_inner_texts()} == {"unknown", "other"}
+
+
+def test_a_driver_that_was_replaced(start_exporter: StartExporter, open_page: OpenPage, driver: Driver) -> None:
+    """While the exporter runs: the library and the kernel's module are of two versions. Nor is this "no GPU"."""
+    plug_in(driver, 1, H100, "NVIDIA H100 80GB HBM3")
+    page = open_page(f"http://{start_exporter().address}/")
+    expect(page.locator("#gpus .name:visible")).to_have_count(1, timeout=DEADLINE_MS)
+    driver.say("-", Init="!18", Count="!18")
+    driver.say(0, MemoryInfo_v2="!18", UtilizationRates="!18")
+    expect(page.locator("#trouble")).to_contain_text(
+        "restart the exporter: the GPU driver was replaced", ignore_case=True, timeout=DEADLINE_MS
+    )
+    expect(page.get_by_text("No GPU detected")).to_be_hidden()
+
+
+def test_a_mismatch_at_the_start(start_exporter: StartExporter, open_page: OpenPage, driver: Driver) -> None:
+    """The package was updated, and the machine still runs the old module."""
+    driver.say("-", Init="!18")
+    page = open_page(f"http://{start_exporter().address}/")
+    expect(page.locator("#no-gpu")).to_contain_text("The GPU driver was replaced", timeout=DEADLINE_MS)
+
+
+def test_a_driver_that_fails_is_not_no_gpu(start_exporter: StartExporter, open_page: OpenPage, driver: Driver) -> None:
+    """Such as in a container that lost its access."""
+    driver.say("-", Init="!999")
+    page = open_page(f"http://{start_exporter().address}/")
+    expect(page.locator("#no-gpu")).to_contain_text("The GPUs cannot be read: DriverFailed", timeout=DEADLINE_MS)
+    expect(page.locator("#trouble")).to_have_text("the GPUs cannot be read", ignore_case=True)
+
+
+def test_a_card_without_a_driver_is_not_no_gpu(
+    start_exporter: StartExporter, open_page: OpenPage, tmp_path: Path
+) -> None:
+    """The kernel lists the card: the page names what is missing."""
+    if Path("/dev/nvidia0").exists():
+        pytest.skip("this machine has a GPU")
+    card = tmp_path / "bus/pci/devices/0000:01:00.0"
+    card.mkdir(parents=True)
+    (card / "vendor").write_text("0x10de\n")
+    (card / "class").write_text("0x030200\n")
+    page = open_page(f"http://{start_exporter(f'--path.sysfs={tmp_path}').address}/")
+    expect(page.locator("#no-gpu")).to_contain_text("an NVIDIA GPU is installed but cannot be read")
+    expect(page.locator("#no-gpu")).to_contain_text("--gpus all")
+
+
+def test_the_machine_of_a_real_exporter(start_exporter: StartExporter, open_page: OpenPage) -> None:
+    """A cell for each CPU, the operating system and its age, and its processes with their users."""
+    exporter = start_exporter()
+    page = open_page(f"http://{exporter.address}/")
+    cpus = int(Metrics(exporter.page().decode()).one("modelhost_cpu_logical_cores"))
+    expect(page.locator("#cores div")).to_have_count(cpus, timeout=DEADLINE_MS)
+    expect(page.locator("#system")).to_contain_text(" · up ")
+    page.locator("#processes summary").click()
+    expect(page.locator("#processes-memory tr")).not_to_have_count(0, timeout=DEADLINE_MS)
+    memory = page.locator("#processes-memory")
+    expect(memory.locator("th").filter(has_text=re.compile("chrom|modelhost|pytest|python")).first).to_be_visible()
+    assert str(exporter.process.args[0]) not in memory.inner_text()  # type: ignore[index]
 
 
 def test_no_gpu_is_detected(start_exporter: StartExporter, open_page: OpenPage, tmp_path: Path) -> None:

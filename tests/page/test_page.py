@@ -24,7 +24,13 @@ EVERYTHING_UNKNOWN: dict[str, Any] = {
     "memoryTotal": None,
     "networkStats": {"bytesInPerSecond": None, "bytesOutPerSecond": None},
     "diskUsage": None,
-    "gpus": [{**dict.fromkeys(gpu(0)), "id": "0"}],
+    "cpuCoreUsage": None,
+    "swapUsed": None,
+    "swapTotal": None,
+    "diskStats": {"bytesReadPerSecond": None, "bytesWrittenPerSecond": None},
+    "fileSystems": [],
+    "gpuDetection": {"state": "found", "detail": None},
+    "gpus": [{**dict.fromkeys(gpu(0)), "id": "0", "state": "ok", "memoryUsers": [], "throttledBy": []}],
     "gpusMissing": None,
     "models": [
         {
@@ -36,7 +42,7 @@ EVERYTHING_UNKNOWN: dict[str, Any] = {
         }
     ],
     "apiStats": {
-        **dict.fromkeys(("p50", "p95", "p99")),
+        **dict.fromkeys(("p50", "p95", "p99", "last")),
         **dict.fromkeys(("requestsPerSecond", "avgResponseTime", "errorRate"), 0),
         **dict.fromkeys(("rateSeconds", "recentRequests", "eligibleRequests"), 0),
         "totalRequests": 0,
@@ -45,6 +51,7 @@ EVERYTHING_UNKNOWN: dict[str, Any] = {
     },
 }
 
+TEMPERATURE = "[data-gpu=temperature]:visible"
 CPU, MEMORY, GPU, ERRORS = ("#cpu .value", "#memory .value", "#gpus .value:visible", "#api dd[data-level]")
 LIMITS: list[tuple[dict[str, Any], str, str | None]] = [
     ({"cpuUsage": 70}, CPU, None),
@@ -55,9 +62,11 @@ LIMITS: list[tuple[dict[str, Any], str, str | None]] = [
     ({"memoryUsage": 80}, MEMORY, None),
     ({"memoryUsage": 80.1}, MEMORY, "warn"),
     ({"memoryUsage": 90.1}, MEMORY, "alarm"),
-    ({"gpus": [gpu(0, 70)]}, GPU, None),
-    ({"gpus": [gpu(0, 70.1)]}, GPU, "warn"),
-    ({"gpus": [gpu(0, 90.1)]}, GPU, "alarm"),
+    ({"gpus": [gpu(0, 100)]}, GPU, None),
+    ({"gpus": [{**gpu(0), "temperature": 84}]}, TEMPERATURE, None),
+    ({"gpus": [{**gpu(0), "temperature": 85}]}, TEMPERATURE, "warn"),
+    ({"gpus": [{**gpu(0), "temperature": 88}]}, TEMPERATURE, "alarm"),
+    ({"gpus": [{**gpu(0), "temperature": 99, "temperatureLimit": None}]}, TEMPERATURE, None),
     ({"apiStats": {**message()["apiStats"], "errorRate": 5}}, ERRORS, None),
     ({"apiStats": {**message()["apiStats"], "errorRate": 5.1}}, ERRORS, "alarm"),
 ]
@@ -78,11 +87,10 @@ def value(page: Page, section: str) -> str:
 def test_a_message_is_shown(serve: Serve, open_page: OpenPage) -> None:
     """Every number of the message is in its card, with its unit."""
     page = open_page(serve(message(gpus=[gpu(0)], models=[model("llama3.3:70b")])).url)
-    assert [value(page, card) for card in ("CPU", "Memory", "GPU", "Disk", "API")] == [
+    assert [value(page, card) for card in ("CPU", "Memory", "GPU", "API")] == [
         "37.4%",
         "61.5%",
         "40.0%",
-        "33.5%",
         "5.40requests/s",
     ]
     expected = {
@@ -91,11 +99,13 @@ def test_a_message_is_shown(serve: Serve, open_page: OpenPage) -> None:
         ("Memory", "Used"): "39.4GiB",
         ("Memory", "Available"): "24.6GiB",
         ("GPU", "Memory"): "20 / 80GiB",
-        ("GPU", "Temp."): "48°C",
+        ("Memory", "Swap"): "512 MiB / 8GiB",
+        ("GPU", "Temp."): "48 / 87°C",
         ("GPU", "Power"): "210 / 700W",
         ("Network", "In"): "1.90MiB/s",
         ("Network", "Out"): "640KiB/s",
-        ("Disk", "Used"): "312GiB",
+        ("Disk", "Read"): "12.0MiB/s",
+        ("Disk", "Written"): "3.00MiB/s",
         ("API", "Requests since start"): "18,240",
         ("API", "Average response"): "712ms",
         ("API", "Errors"): "0.8%",
@@ -109,8 +119,8 @@ def test_a_message_is_shown(serve: Serve, open_page: OpenPage) -> None:
         ("Model performance", "p95"): "2.10s",
     }
     assert {key: shown(page, *key) for key in expected} == expected
-    assert page.get_by_role("heading", level=1).inner_text() == "workbench Linux"
-    assert page.title() == "workbench · modelhost-exporter"
+    assert page.get_by_role("heading", level=1).inner_text() == "workbench Debian 13 · up 2 d 7 h"
+    assert page.title() == "5.40\u202freq/s · 214\u202ftok/s · workbench"
 
 
 def test_the_distribution_is_shown_as_bars(serve: Serve, open_page: OpenPage) -> None:
@@ -147,11 +157,11 @@ def test_there_is_no_animation_with_reduced_motion(serve: Serve, open_page: Open
 
 
 def test_numbers_change_colour_at_their_limits(serve: Serve, open_page: OpenPage) -> None:
-    """CPU and GPU: amber above 70, red above 90; memory: amber above 80; errors: red above 5."""
+    """CPU: amber above 70, red above 90; memory: amber above 80; errors: red above 5; GPUs: by their temperature."""
     feed = serve(message())
     page = open_page(feed.url)
     for step, (fields, selector, level) in enumerate(LIMITS, 1):
-        feed.send(message(START + step, host={"name": f"step {step}", "system": ""}, **fields))
+        feed.send(message(START + step, host={**message()["host"], "name": f"step {step}"}, **fields))
         expect(page.locator("#host")).to_have_text(f"step {step}")
         element = page.locator(selector)
         colour = element.evaluate("element => getComputedStyle(element).color")
@@ -225,9 +235,8 @@ def test_a_model_is_selected(serve: Serve, open_page: OpenPage) -> None:
 def test_names_are_never_markup(serve: Serve, open_page: OpenPage) -> None:
     """Names of models, GPUs and hosts that contain HTML are shown as text."""
     name = '<img src=x onerror="document.body.dataset.broken=1"><script>alert(1)</script>'
-    feed = serve(
-        message(models=[model(name)], gpus=[{**gpu(0), "name": name, "id": name}], host={"name": name, "system": name})
-    )
+    host = {**message()["host"], "name": name, "release": name, "cpuModel": name}
+    feed = serve(message(models=[model(name)], gpus=[{**gpu(0), "name": name, "id": name}], host=host))
     page = open_page(feed.url)
     assert page.locator("#model option").inner_text() == f"chat/{name}"
     assert page.locator("#host").inner_text() == name

@@ -38,6 +38,7 @@ def finished(**fields: Any) -> dict[str, Any]:
         "outputTokens": 300,
         "tokensPerSecond": 106.0,
         "finishReason": "stop",
+        "client": None,
         **fields,
     }
 
@@ -49,8 +50,8 @@ def running(**fields: Any) -> dict[str, Any]:
 
 
 def cells(page: Page, row: int = 0) -> list[str]:
-    """Return the texts of a row, without its time of day."""
-    texts = page.locator("#recent-rows tr").nth(row).locator("td, th").all_inner_texts()
+    """Return the texts of the visible cells of a row, without its time of day."""
+    texts = page.locator("#recent-rows tr").nth(row).locator("td:visible, th").all_inner_texts()
     return [text.replace("\u202f", " ") for text in texts[1:]]
 
 
@@ -80,6 +81,14 @@ def test_requests_are_fetched_only_while_the_card_is_open(feed: StandInFeed, ope
     page.clock.run_for(10_000)
     page.evaluate("fetch('api/history').then((response) => response.text())")
     assert len(feed.queries) == fetched
+
+
+def test_the_title_has_the_number_in_progress(feed: StandInFeed, open_page: OpenPage) -> None:
+    """Also while the card is closed; nothing where there are none."""
+    page = open_page(feed.url)
+    expect(page.locator("#recent summary")).to_have_text("Recent requests 8 in progress")
+    feed.send(message(START + 2, models=[model("llama", inFlight=0), model("phi", inFlight=None)]))
+    expect(page.locator("#recent summary")).to_have_text("Recent requests ")
 
 
 def test_requests_in_progress_are_first_and_their_time_goes_on(feed: StandInFeed, open_page: OpenPage) -> None:
@@ -140,6 +149,29 @@ def test_names_are_never_markup(feed: StandInFeed, open_page: OpenPage) -> None:
     assert cells(page).count(MARKUP) == len(names)
     assert page.locator("main img").count() == 0
     assert page.locator("body").get_attribute("data-broken") is None
+
+
+def test_a_phone_shows_the_columns_that_matter(feed: StandInFeed, open_page: OpenPage) -> None:
+    """Time, model, outcome and duration without scrolling."""
+    page = open_page(feed.url, viewport={"width": 390, "height": 900})
+    page.locator("#recent summary").click()
+    expect(page.locator("#recent-rows tr")).to_have_count(3)
+    titles = page.locator("#recent thead th:visible").all_inner_texts()
+    assert titles == ["Time", "Model", "Outcome", "First token", "Duration", "Input", "Output", "Speed"]
+    duration = page.locator("#recent thead th").nth(8).bounding_box()
+    assert duration is not None
+    assert duration["x"] + duration["width"] <= 390
+
+
+def test_clients_have_a_column_where_they_are_known(feed: StandInFeed, open_page: OpenPage) -> None:
+    """Where requests.client is configured; without it there is none."""
+    page = open_page(feed.url)
+    page.locator("#recent summary").click()
+    expect(page.locator("#recent-rows tr")).to_have_count(3)
+    expect(page.get_by_role("columnheader", name="Client")).to_be_hidden()
+    feed.requests = [finished(client=MARKUP), finished()]
+    expect(page.get_by_role("columnheader", name="Client")).to_be_visible()
+    assert (cells(page)[-1], cells(page, 1)[-1]) == (MARKUP, "")
 
 
 def test_an_exporter_that_stops_is_reported(feed: StandInFeed, open_page: OpenPage) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -39,6 +40,8 @@ async def client(feed: StandInFeed) -> AsyncIterator[ClientSession]:
         ("/static/app.js", "text/javascript; charset=utf-8"),
         ("/static/app.css", "text/css; charset=utf-8"),
         ("/static/favicon.svg", "image/svg+xml; charset=utf-8"),
+        ("/static/icon-192.png", "image/png"),
+        ("/static/manifest.webmanifest", "application/manifest+json; charset=utf-8"),
     ],
 )
 async def test_every_file_has_type_and_security_headers(client: ClientSession, path: str, content_type: str) -> None:
@@ -115,6 +118,16 @@ async def test_the_metrics_path_is_the_configured_one(feed: StandInFeed, client:
         text = await response.text()
     assert 'data-feed="other/metrics"' in text
     assert 'href="other/metrics?collect[]=a"' in text
+
+
+async def test_all_modules_are_loaded_at_once(client: ClientSession) -> None:
+    """Each that a module imports is in the page's head."""
+    async with client.get("/") as response:
+        text = await response.text()
+    modules = [file for file in page.STATIC.glob("*.js") if "import " in file.read_text(encoding="utf-8")]
+    imported = {name for file in modules for name in re.findall(r'"\./(\w+\.js)"', file.read_text(encoding="utf-8"))}
+    assert len(imported) > 20
+    assert imported | {"app.js"} == set(re.findall(r'<link rel="modulepreload" href="static/(\w+\.js)">', text))
 
 
 def test_every_file_has_a_type() -> None:

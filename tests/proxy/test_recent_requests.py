@@ -21,7 +21,18 @@ if TYPE_CHECKING:
     from tests.proxy.upstream import Script
 
 NOTHING = dict.fromkeys(
-    ("outcome", "code", "timeToFirstToken", "inputTokens", "outputTokens", "tokensPerSecond", "finishReason")
+    *[
+        (
+            "outcome",
+            "code",
+            "timeToFirstToken",
+            "inputTokens",
+            "outputTokens",
+            "tokensPerSecond",
+            "finishReason",
+            "client",
+        )
+    ]
 )
 
 
@@ -32,10 +43,10 @@ class Kept:
         self.running = RunningRequests()
         self.recent = RecentRequests()
 
-    async def start(self, start_proxied: StartProxied, script: Script) -> Proxied:
+    async def start(self, start_proxied: StartProxied, script: Script, **settings: Any) -> Proxied:
         """Start a proxy in front of a scripted server."""
         environment = ProxyEnvironment(running=self.running)
-        return await start_proxied(script, environment=environment, listeners=(self.recent.add,))
+        return await start_proxied(script, environment=environment, listeners=(self.recent.add,), **settings)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the rows without their times."""
@@ -85,6 +96,7 @@ async def test_a_stream_is_in_progress_until_its_end(start_proxied: StartProxied
         "inputTokens": 7,
         "outputTokens": 3,
         "finishReason": "length",
+        "client": None,
     }
 
 
@@ -128,3 +140,49 @@ async def test_only_failures_are_kept_of_what_is_not_for_inference(start_proxied
         await client.reply()
     await proxied.one()
     assert kept.rows() == []
+
+
+@pytest.mark.parametrize(
+    ("sent", "shown"),
+    [
+        (b"ann@example.org", "ann@example.org"),
+        (b"203.0.113.7, 10.0.0.1", "203.0.113.7, 10.0.0.1"),
+        ("Zoë \u202eevil".encode(), "Zoë ?evil"),
+        (b"\xff\x80", "\ufffd\ufffd"),
+        (b"x" * 5000, "x" * 64),
+        (b"", None),
+        (None, None),
+    ],
+)
+async def test_the_client_is_what_the_configured_header_says(
+    start_proxied: StartProxied, kept: Kept, sent: bytes | None, shown: str | None
+) -> None:
+    """In progress and finished, at most 64 printable characters."""
+    received, wanted = asyncio.Event(), asyncio.Event()
+
+    async def script(call: Call) -> None:
+        await call.body()
+        received.set()
+        await asyncio.wait_for(wanted.wait(), DEADLINE_SECONDS)
+        await always(completion())(call)
+
+    proxied = await kept.start(start_proxied, script, client_header="remote-user")
+    async with proxied.client() as client:
+        fields = () if sent is None else (f"Remote-User: {sent.decode('latin-1')}",)
+        await client.send(request("/v1/chat/completions", ask(), *fields))
+        await asyncio.wait_for(received.wait(), DEADLINE_SECONDS)
+        assert [row["client"] for row in kept.rows()] == [shown]
+        wanted.set()
+        await client.reply()
+    await proxied.one()
+    assert [row["client"] for row in kept.rows()] == [shown]
+
+
+async def test_no_header_is_kept_unless_one_is_configured(start_proxied: StartProxied, kept: Kept) -> None:
+    """Whatever clients send."""
+    proxied = await kept.start(start_proxied, always(completion()))
+    async with proxied.client() as client:
+        await client.send(request("/v1/chat/completions", ask(), "Remote-User: ann", "X-Forwarded-For: 1.2.3.4"))
+        await client.reply()
+    await proxied.one()
+    assert [row["client"] for row in kept.rows()] == [None]

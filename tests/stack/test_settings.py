@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from modelhost_exporter.config import flags
+from modelhost_exporter.config.flags import DEMO_PROFILES
 from stack import options
 from stack.settings import prometheus_settings
 
@@ -28,5 +30,20 @@ def test_the_exporter_is_scraped_at_its_port(arguments: list[str], job: str, ins
 
 def test_the_demo_has_a_data_folder_of_its_own() -> None:
     """The default differs, a given folder is used."""
-    assert options.parse([]).data != options.parse(["--demo"]).data
+    folders = [options.parse(arguments).data for arguments in ([], ["--demo"], ["--demo=workstation"])]
+    assert len(set(folders)) == len(folders)
+    assert options.parse(["--demo=rack"]).data == options.parse(["--demo"]).data
     assert options.parse(["--demo", "--data=mine"]).data == Path("mine").resolve()
+
+
+def test_the_exporter_shows_the_wanted_simulated_host() -> None:
+    """The same hosts as --demo of the exporter, with options of the exporter after them."""
+    assert options.parse(["--demo", "--", "--log.level=debug"]).exporter_arguments == (
+        "--demo=rack",
+        "--log.level=debug",
+    )
+    for name in DEMO_PROFILES:
+        (argument,) = options.parse([f"--demo={name}"]).exporter_arguments
+        assert flags.parse([argument]).demo == name
+    assert flags.parse(["--demo"]).demo == flags.parse(list(options.parse(["--demo"]).exporter_arguments)).demo
+    assert flags.parse([]).demo is None

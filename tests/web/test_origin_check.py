@@ -179,6 +179,22 @@ def test_other_pages_are_refused(origin: str, is_scrape: bool, is_on_loopback: b
         reader(HOST, ("Origin", origin), method=method, is_scrape=is_scrape, is_on_loopback=is_on_loopback)
 
 
+@pytest.mark.parametrize(("method", "is_allowed"), [("GET", True), ("HEAD", True), ("POST", False)])
+def test_files_of_the_page_are_for_every_origin(method: str, is_allowed: bool) -> None:
+    """Browsers send Origin for modules, and a reverse proxy may replace Host; an unknown Host is refused as ever."""
+    origin = ("Origin", "https://evil.example")
+    fields = CIMultiDictProxy(CIMultiDict((HOST, origin)))
+    wanted = CheckedRequest(method, fields, is_scrape=False, is_on_loopback=True, is_page_file=True)
+    if is_allowed:
+        assert CHECK.reader(wanted, WEB) is None
+    else:
+        with pytest.raises(RefusedOrigin):
+            CHECK.reader(wanted, WEB)
+    foreign = CIMultiDictProxy(CIMultiDict([("Host", "evil.example")]))
+    with pytest.raises(RefusedOrigin):
+        CHECK.reader(wanted._replace(headers=foreign), WEB)
+
+
 def test_two_origins_are_refused() -> None:
     """Two Origin headers are refused; browsers never send them."""
     with pytest.raises(RefusedOrigin, match="more than one Origin"):

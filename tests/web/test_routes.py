@@ -8,14 +8,17 @@ import http.client
 import socket
 import threading
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from aiohttp import ClientSession, web
 from prometheus_client import CollectorRegistry
 
+from modelhost_exporter.collector import Paths
 from modelhost_exporter.config.model import Config, Web
+from modelhost_exporter.live import host_sources
+from modelhost_exporter.live.settings import LiveOptions
 from modelhost_exporter.metrics.exposition import OPENMETRICS, TEXT
 from modelhost_exporter.reloads import ReloadFailed, Reloads
 from modelhost_exporter.scraping.scrape import Scrape
@@ -25,6 +28,7 @@ from tests.support.fakes import Fixed, Hanging, family, samples
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
+    from modelhost_exporter.live.host_sources import HostSources
     from modelhost_exporter.service import Service
 
 
@@ -38,8 +42,10 @@ class _Service:
     reloaded: int = 0
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     demo: bool = False
+    host: HostSources = field(default_factory=lambda: host_sources.this_machine(Paths))
 
     def __post_init__(self) -> None:
+        self.config = replace(self.config, live=LiveOptions(history=False))  # nothing is measured for the live feed
         self.reloads = Reloads(self._reload, lambda error: ReloadFailed(str(error)))
 
     def _reload(self) -> None:

@@ -7,7 +7,14 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from modelhost_exporter.collector import Collector, CollectorContext, CollectorOptions, SimulatedHost, Unavailable
+from modelhost_exporter.collector import (
+    Collector,
+    CollectorContext,
+    CollectorOptions,
+    SimulatedHost,
+    Unavailable,
+    Undetermined,
+)
 from modelhost_exporter.config.duration import Seconds
 from modelhost_exporter.gpu import families
 from modelhost_exporter.gpu.contract import DeviceLost, Enumeration, Value, device_families
@@ -129,8 +136,7 @@ class GpuCollector:
         failures: dict[str, BaseException] = {name: Unavailable(reason) for name, reason in reasons.items() if reason}
         failures |= {name: failure for name, run in runs.items() if (failure := self._enumerated(name, run))}
         if not self._last_enumerations and not self._options.expected_devices:
-            errors = [error for error in failures.values() if not isinstance(error, Unavailable)]
-            raise errors[0] if errors else Unavailable("; ".join(map(str, failures.values())))
+            raise _absence(list(failures.values()))
         for name in self._sources:
             failure = failures.get(name)
             self._report(name, "" if isinstance(failure, Unavailable) else _describe(failure))
@@ -141,7 +147,7 @@ class GpuCollector:
         seconds = 0.0 if name in self._answered_once else _FIRST_SECONDS
         if not run.wait(max(self._options.timeout, seconds)):
             if run.age() < self._patience_seconds:
-                return Unavailable(f"{name} has not answered yet")
+                return Undetermined(f"{name} has not answered yet")
             return TimeoutError(f"{name}: no answer within {self._options.timeout:g} s")
         self._answered_once.add(name)
         if run.error is None:
@@ -186,6 +192,15 @@ class GpuCollector:
             log.log(
                 level, "%s %s", what, "failed" if problem else "answers again", extra={"fields": {"detail": problem}}
             )
+
+
+def _absence(failures: Sequence[BaseException]) -> BaseException:
+    """Return the error for a machine on which no source has a GPU: a failure, else what is not known, else absence."""
+    failed = next((failure for failure in failures if not isinstance(failure, Unavailable)), None)
+    if failed is not None:
+        return failed
+    unknown = [str(failure) for failure in failures if isinstance(failure, Undetermined)]
+    return Undetermined("; ".join(unknown)) if unknown else Unavailable("; ".join(map(str, failures)))
 
 
 def _row(result: _Result) -> Iterator[Value]:

@@ -21,6 +21,9 @@ DOCTOR = "doctor"
 LISTEN_ADDRESS = "MODELHOST_LISTEN_ADDRESS"
 """The environment variable with addresses to listen on, separated by commas."""
 
+DEMO_PROFILES = ("rack", "workstation")
+"""The simulated machines of ``--demo``, the default first."""
+
 
 @dataclass(frozen=True)
 class Arguments:
@@ -29,8 +32,8 @@ class Arguments:
     config_file: Path | None
     config_check: bool
     """Only check the configuration, then exit."""
-    demo: bool
-    """Measure a simulated machine instead of this one."""
+    demo: str | None
+    """The simulated machine to measure instead of this one, one of DEMO_PROFILES; None: none."""
     overrides: Mapping[str, object]
     """Values set by flags, by dotted configuration key."""
 
@@ -234,9 +237,12 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--config.check", action="store_true", help="Check the configuration and exit.")
     result.add_argument(
         "--demo",
-        action="store_true",
-        help="Show a simulated machine with eight GPUs, engines, traffic and incidents; no hardware is read, no server"
-        " is polled, and nothing is proxied.",
+        nargs="?",
+        const=DEMO_PROFILES[0],
+        choices=DEMO_PROFILES,
+        help="Show a simulated machine: rack (the default) has eight GPUs, one of them split (MIG), several engines,"
+        " a day's traffic and incidents; workstation has one RTX GPU, Ollama and llama.cpp, used by one person. No"
+        " hardware is read, no server is polled, and nothing is proxied.",
     )
     result.add_argument(
         "--version",
@@ -286,6 +292,6 @@ def parse(arguments: Sequence[str]) -> Arguments:
     return Arguments(
         config_file=given.get("config.file"),
         config_check=given.get("config.check", False),
-        demo=given.get("demo", False),
+        demo=given.get("demo"),
         overrides={keys[name]: value for name, value in given.items() if name in keys},
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Literal, cast
 
 from modelhost_exporter import collectors
@@ -140,7 +140,9 @@ class Config:
     @property
     def proxied(self) -> tuple[ProxiedServer, ...]:
         """The servers that have a proxy."""
-        return tuple(proxied for server in self.servers if (proxied := server.proxied) is not None)
+        client = self.requests.client.lower() if self.requests.recent and self.requests.client else None
+        servers = (server.proxied for server in self.servers)
+        return tuple(replace(proxied, client_header=client) for proxied in servers if proxied is not None)
 
 
 _DISABLE_DEFAULTS = "disable_defaults"

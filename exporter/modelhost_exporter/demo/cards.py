@@ -1,4 +1,4 @@
-"""The simulated driver's functions for one GPU; what an H100 does not support is not supported here either."""
+"""The simulated driver's functions for one GPU; what the real GPU does not support is not supported here either."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import struct
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from modelhost_exporter.demo.catalogue import GPU_MEMORY_BYTES
-from modelhost_exporter.demo.gpus import HW_THERMAL, LINKS, SLOWDOWN_CELSIUS, SW_POWER_CAP
+from modelhost_exporter.demo.gpus import HW_THERMAL, LINKS, SW_POWER_CAP
 from modelhost_exporter.demo.specs import GIB
 from modelhost_exporter.gpu.nvidia.errors import INVALID_ARGUMENT, NOT_FOUND, NOT_SUPPORTED
 
@@ -24,6 +23,7 @@ _FIELD = struct.Struct("=IIqqII8s")
 # GPU instance → profile, memory, and whether the model server of the GPU is in it
 _INSTANCES = ((1, "3g.40gb", int(39.5 * GIB), True), (2, "2g.20gb", int(19.5 * GIB), False))
 _NO_INSTANCE = 0xFFFFFFFF
+_FANS_START_CELSIUS = 48
 
 
 class DriverError(Exception):
@@ -50,15 +50,15 @@ def _refuse(code: int = NOT_SUPPORTED) -> Any:
 
 
 def _memory(card: SimulatedCard, _version: int = 1, instance: int | None = None) -> Any:
-    total, used, reserved = GPU_MEMORY_BYTES, card.used_bytes, card.reserved_bytes
+    total, used, reserved = card.spec.memory_bytes, card.used_bytes, card.reserved_bytes
     if instance is not None:
         _, _, total, has_server = _INSTANCES[instance]
         used, reserved = card.used_bytes if has_server else 0, reserved // 4
     return SimpleNamespace(total=total, used=used, free=total - used - reserved, reserved=reserved)
 
 
-def _name(_card: SimulatedCard, instance: int | None = None) -> str:
-    name = "NVIDIA H100 80GB HBM3"
+def _name(card: SimulatedCard, instance: int | None = None) -> str:
+    name = card.spec.name
     return name if instance is None else f"{name} MIG {_INSTANCES[instance][1]}"
 
 
@@ -91,12 +91,29 @@ def _samples(card: SimulatedCard, kind: int, since: int) -> Any:
     return (_UNSIGNED, found) if found else _refuse(NOT_FOUND)
 
 
-def _threshold(_card: SimulatedCard, kind: int) -> int:
-    return (92, int(SLOWDOWN_CELSIUS), 95, 85)[kind] if kind < 4 else _refuse(INVALID_ARGUMENT)  # noqa: PLR2004 - the kinds above
+def _threshold(card: SimulatedCard, kind: int) -> int:
+    return (92, int(card.spec.slowdown_celsius), 95, 85)[kind] if kind < 4 else _refuse(INVALID_ARGUMENT)  # noqa: PLR2004 - the kinds above
 
 
 def _clock(card: SimulatedCard, domain: int) -> int:
-    return (card.sm_mhz, card.sm_mhz, 2619, card.sm_mhz * 1545 // 1980)[domain]
+    spec = card.spec
+    return (card.sm_mhz, card.sm_mhz, spec.memory_mhz, card.sm_mhz * spec.video_mhz // spec.boost_mhz)[domain]
+
+
+def _max_clock(card: SimulatedCard, domain: int) -> int:
+    return (card.spec.boost_mhz, card.spec.boost_mhz, card.spec.memory_mhz, card.spec.video_mhz)[domain]
+
+
+def _fan_count(card: SimulatedCard) -> int:
+    return 0 if card.spec.is_for_data_centers else 2
+
+
+def _fan_percent(card: SimulatedCard, _fan: int) -> int:
+    return 0 if card.celsius < _FANS_START_CELSIUS else round(30 + 1.6 * (card.celsius - _FANS_START_CELSIUS))
+
+
+def _mig_mode(card: SimulatedCard) -> tuple[int, int]:
+    return (int(card.mig), int(card.mig)) if card.spec.is_for_data_centers else _refuse()
 
 
 def _mig_device(card: SimulatedCard, index: int) -> ctypes.c_void_p:
@@ -137,11 +154,16 @@ _FIELDS: dict[int, Callable[[SimulatedCard, int], float]] = {
 }
 
 
+# those that GPUs for desktops have, too: time of throttling, and what PCIe had to repeat
+_OF_ALL_CARDS = frozenset({74, 76, 77, 79, 94, 269, 270, 271})
+
+
 def _field_values(card: SimulatedCard, fields: Sequence[tuple[int, int]]) -> bytes:
     """Return an array of nvmlFieldValue_t."""
     values = []
     for number, scope in fields:
-        field = _FIELDS.get(number)
+        is_supported = card.spec.is_for_data_centers or number in _OF_ALL_CARDS
+        field = _FIELDS.get(number) if is_supported else None
         code, value = (NOT_SUPPORTED, 0) if field is None else (0, int(field(card, scope)))
         values.append(_FIELD.pack(number, scope, 0, 0, _LONG_LONG, code, struct.pack("=Q", value)))
     return b"".join(values)
@@ -161,8 +183,8 @@ OF_CARD: dict[str, Callable[..., Any]] = {
     "nvmlDeviceGetUUID": _uuid,
     "nvmlDeviceGetName": _name,
     "nvmlDeviceGetPciInfo": lambda card: SimpleNamespace(busId=f"00000000:{0x1B + 0x10 * card.index:02X}:00.0"),
-    "nvmlDeviceGetVbiosVersion": lambda _card: "96.00.74.00.01",
-    "nvmlDeviceGetCudaComputeCapability": lambda _card: (9, 0),
+    "nvmlDeviceGetVbiosVersion": lambda card: card.spec.vbios,
+    "nvmlDeviceGetCudaComputeCapability": lambda card: card.spec.capability,
     "nvmlDeviceGetMemoryInfo": _memory,
     "nvmlDeviceGetUtilizationRates": _utilization,
     "nvmlDeviceGetEncoderUtilization": lambda card: (0, 167_000) if not card.mig else _refuse(),
@@ -171,13 +193,13 @@ OF_CARD: dict[str, Callable[..., Any]] = {
     "nvmlDeviceGetEnforcedPowerLimit": lambda card: round(card.power_limit * 1000),
     "nvmlDeviceGetTotalEnergyConsumption": lambda card: round(card.joules * 1000),
     "nvmlDeviceGetTemperature": lambda card, _sensor: round(card.celsius),
-    "nvmlDeviceGetMarginTemperature": lambda card: round(SLOWDOWN_CELSIUS - card.celsius),
+    "nvmlDeviceGetMarginTemperature": lambda card: round(card.spec.slowdown_celsius - card.celsius),
     "nvmlDeviceGetTemperatureThreshold": _threshold,
     "nvmlDeviceGetClockInfo": _clock,
-    "nvmlDeviceGetMaxClockInfo": lambda _card, domain: (1980, 1980, 2619, 1545)[domain],
-    "nvmlDeviceGetPerformanceState": lambda _card: 0,
-    "nvmlDeviceGetCurrPcieLinkGeneration": lambda _card: 5,
-    "nvmlDeviceGetMaxPcieLinkGeneration": lambda _card: 5,
+    "nvmlDeviceGetMaxClockInfo": _max_clock,
+    "nvmlDeviceGetPerformanceState": lambda card: 0 if card.sm_mhz > card.spec.idle_mhz else 8,
+    "nvmlDeviceGetCurrPcieLinkGeneration": lambda card: card.spec.pcie_generation,
+    "nvmlDeviceGetMaxPcieLinkGeneration": lambda card: card.spec.pcie_generation,
     "nvmlDeviceGetCurrPcieLinkWidth": lambda card: card.width,
     "nvmlDeviceGetMaxPcieLinkWidth": lambda _card: 16,
     "nvmlDeviceGetFieldValues": _field_values,
@@ -185,13 +207,15 @@ OF_CARD: dict[str, Callable[..., Any]] = {
     "nvmlDeviceGetCurrentClocksEventReasons": lambda card: card.reasons,
     "nvmlDeviceGetSamples": _samples,
     "nvmlDeviceGetComputeRunningProcesses_v3": _processes,
-    "nvmlDeviceGetMigMode": lambda card: (int(card.mig), int(card.mig)),
+    "nvmlDeviceGetMigMode": _mig_mode,
+    "nvmlDeviceGetNumFans": _fan_count,
+    "nvmlDeviceGetFanSpeed_v2": _fan_percent,
     "nvmlDeviceGetMaxMigDeviceCount": lambda card: 7 if card.mig else 0,
     "nvmlDeviceGetMigDeviceHandleByIndex": _mig_device,
     "nvmlDeviceGetGpuInstanceId": _instance_id,
     "nvmlDeviceGetSupportedEventTypes": lambda _card: XID_EVENT,
     "nvmlDeviceRegisterEvents": lambda _card, _types, _events: None,
-    "nvmlGpmQueryDeviceSupport": lambda _card: SimpleNamespace(isSupportedDevice=1),
+    "nvmlGpmQueryDeviceSupport": lambda card: SimpleNamespace(isSupportedDevice=int(card.spec.is_for_data_centers)),
     "nvmlGpmSampleGet": _take_sample,
     "nvmlGpmMigSampleGet": _take_mig_sample,
 }

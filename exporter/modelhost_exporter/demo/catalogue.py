@@ -1,4 +1,4 @@
-"""The simulated machine's GPUs, and the servers and models of ``demo/kinds``."""
+"""The servers and models of ``demo/kinds``."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from modelhost_exporter.demo import kinds
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from modelhost_exporter.demo.specs import ModelSpec, SimulatedKind
-
-GPUS = 8
-GPU_MEMORY_BYTES = 81_559 * 2**20
+    from modelhost_exporter.demo.specs import ModelSpec, SimulatedKind, SimulatedServer
 
 KINDS: Mapping[str, SimulatedKind] = {kind.SERVER.kind: kind for kind in kinds.simulated()}
 SERVERS = tuple(kind.SERVER for kind in KINDS.values())
+"""Those of the rack."""
+WORKSTATION: tuple[SimulatedServer, ...] = tuple(
+    server for kind in KINDS.values() if (server := getattr(kind, "WORKSTATION", None)) is not None
+)
 # servers by the traffic of their first model, the busiest first
 _MODELS = tuple(
     model for kind in sorted(KINDS.values(), key=lambda kind: -kind.MODELS[0].rate) for model in kind.MODELS
@@ -26,8 +27,8 @@ _ADAPTED = tuple(model for model in _MODELS if model.has_adapters)
 _ADAPTER_RATE = 0.06
 
 
-def models(count: int) -> tuple[ModelSpec, ...]:
-    """Return ``count`` models: the usual ones first, then adapters (LoRA)."""
+def models(count: int = USUAL_MODELS) -> tuple[ModelSpec, ...]:
+    """Return ``count`` models of the rack: the usual ones first, then adapters (LoRA)."""
     adapters = (
         replace(base, name=f"{base.name}-team-{number:02}", rate=_ADAPTER_RATE)
         for number, base in (

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
-from modelhost_exporter.demo.catalogue import GPU_MEMORY_BYTES
-from modelhost_exporter.demo.specs import GIB, MIG_GPU
+from modelhost_exporter.demo.specs import GIB
 
 if TYPE_CHECKING:
     import random
@@ -14,13 +14,10 @@ if TYPE_CHECKING:
 
     from modelhost_exporter.demo.engines import SimulatedEngine
     from modelhost_exporter.demo.incidents import Kind, Situation
+    from modelhost_exporter.demo.specs import CardSpec
 
-POWER_LIMIT_WATTS, _CAPPED_WATTS = 700.0, 300.0
-_IDLE_WATTS, _BUSY_WATTS, _ACTIVE_WATTS = 72.0, 160.0, 470.0
-_INLET_CELSIUS, _CELSIUS_PER_WATT, _COOLING_SECONDS = 28.0, 0.06, 45.0
-SLOWDOWN_CELSIUS = 87.0
+_INLET_CELSIUS, _COOLING_SECONDS = 28.0, 45.0
 _HOT_CELSIUS = 36.0  # additional temperature with blocked fans
-_BOOST_MHZ, _IDLE_MHZ, _HOT_MHZ = 1980, 345, 1170
 _POWER_SECONDS = 6.0  # time constant of the reported mean
 _REST_SECONDS = 20.0  # time until an idle card lowers its clocks
 _CLOCK_BOUND = 0.3  # share of the work that depends on the clock
@@ -57,19 +54,23 @@ class Activity(NamedTuple):
 
 
 class SimulatedCard:
-    """A simulated H100."""
+    """A simulated GPU."""
 
-    def __init__(self, index: int, rng: random.Random) -> None:
+    def __init__(self, spec: CardSpec, index: int, rng: random.Random, *, mig: bool) -> None:
+        """Create an idle GPU; ``mig``: divided into MIG instances."""
+        self.spec = spec
         self.index = index
+        self.mig = mig
         self.uuid = f"GPU-{rng.getrandbits(32):08x}-de30-4000-8000-{index:012x}"
         self._rng = rng
         self.on_bus = True
-        self.engine: SimulatedEngine | None = None
+        self.engines: list[SimulatedEngine] = []
         self.busy = self.dram = self._sm = 0.0
-        self.power, self.power_limit = _IDLE_WATTS, POWER_LIMIT_WATTS
+        self._unsteadiness = 0.0
+        self.power, self.power_limit = spec.idle_watts, spec.power_limit_watts
         self.joules = rng.uniform(2e7, 4e7)
         self.celsius = 36.0
-        self.sm_mhz, self._rested = _IDLE_MHZ, _REST_SECONDS
+        self.sm_mhz, self._rested = spec.idle_mhz, _REST_SECONDS
         self.reasons = 0
         self.throttled = {SW_POWER_CAP: rng.uniform(0, 900), HW_THERMAL: rng.uniform(0, 30)}
         self.width = 16
@@ -83,19 +84,14 @@ class SimulatedCard:
         """Times in µs, and utilisation in percent."""
 
     @property
-    def mig(self) -> bool:
-        """Whether it is divided into MIG instances."""
-        return self.index == MIG_GPU
-
-    @property
     def processes(self) -> Sequence[tuple[int, int]]:
         """Process IDs, each with its memory in bytes."""
-        engine = self.engine
-        if engine is None or not engine.up:
-            return ()
-        spec = engine.spec
-        held = spec.gpu_bytes or engine.resident_bytes(self.activity.at)
-        return ((spec.pid + 10 + self.index, held + _CONTEXT_BYTES),) if held else ()
+        held = {
+            engine.spec.pid + 10 + self.index: engine.spec.gpu_bytes or engine.resident_bytes(self.activity.at)
+            for engine in self.engines
+            if engine.up
+        }
+        return tuple((pid, size + _CONTEXT_BYTES) for pid, size in held.items() if size)
 
     @property
     def reserved_bytes(self) -> int:
@@ -104,18 +100,18 @@ class SimulatedCard:
 
     @property
     def used_bytes(self) -> int:
-        """Memory of its processes, in bytes."""
-        return sum(held for _, held in self.processes)
+        """Memory of its processes, in bytes, those that show the desktop included."""
+        return self.spec.desktop_bytes + sum(held for _, held in self.processes)
 
     @property
     def free_bytes(self) -> int:
         """Free memory, in bytes."""
-        return GPU_MEMORY_BYTES - self.reserved_bytes - self.used_bytes
+        return self.spec.memory_bytes - self.reserved_bytes - self.used_bytes
 
     @property
     def slowness(self) -> float:
         """Factor by which work is slower than at full clock; work bound by memory is not."""
-        return 1 + _CLOCK_BOUND * (_BOOST_MHZ / self.sm_mhz - 1) if self.reasons else 1.0
+        return 1 + _CLOCK_BOUND * (self.spec.boost_mhz / self.sm_mhz - 1) if self.reasons else 1.0
 
     def reset_counters(self) -> None:
         """Set all counters to zero, those that a real GPU keeps for life included."""
@@ -150,20 +146,22 @@ class SimulatedCard:
         return [_XIDS[kind] for kind in begun if kind in _XIDS]
 
     def _work(self, at: float, seconds: float) -> None:
-        engine = self.engine
         fill = busy = prefill = 0.0
         sent = received = 0.2
-        if engine is not None and engine.up and self.on_bus:
+        for engine in self.engines if self.on_bus else ():
+            if not engine.up:
+                continue
             work, spec = engine.work, engine.spec
             running = min(engine.running(at), spec.capacity)
-            fill = running / spec.capacity
-            prefill = min(1.0, work.prefilled / work.seconds / 14_000)
-            busy = min(1.0, (0.93 + 0.05 * self._rng.random() if running else 0.0) + prefill)
+            fill = min(1.0, fill + running / spec.capacity)
+            prefill = min(1.0, prefill + work.prefilled / work.seconds / self.spec.prefill_rate)
+            busy = max(busy, 0.93 + 0.05 * self._rng.random() if running else 0.0)
             tokens = (work.prefilled + work.generated) / work.seconds
             self.nvlink_bytes += tokens * seconds * _LINK_BYTES_PER_TOKEN * (len(spec.gpus) > 1)
             sent += tokens * 0.002
             received += tokens * 0.003 + work.loading_bytes / work.seconds / len(spec.gpus) / 2**20
-        self.busy = busy
+        busy = min(1.0, busy + prefill)
+        self.busy = self._utilization(busy, fill)
         self.dram = min(0.95, busy * (0.45 + 0.5 * fill))
         sm = min(0.97, busy * (0.25 + 0.5 * fill + 0.4 * prefill))
         tensor = min(0.9, 0.08 * sm + 0.65 * prefill)
@@ -171,26 +169,35 @@ class SimulatedCard:
         self.activity = self.activity.plus(0, *(step * seconds for step in steps))._replace(at=at)
         self._sm = sm
         first = int(at - seconds) + 1
-        self.samples += ((second * 1_000_000, round(100 * busy)) for second in range(first, int(at) + 1))
+        self.samples += ((second * 1_000_000, round(100 * self.busy)) for second in range(first, int(at) + 1))
+
+    def _utilization(self, busy: float, fill: float) -> float:
+        """Return the reported share of time with work: with pauses between steps, fewer the fuller the batch."""
+        self._unsteadiness += self._rng.gauss(0, 0.025) - 0.06 * self._unsteadiness
+        return min(
+            self._rng.uniform(0.955, 0.995), max(0.0, busy * (0.66 + 0.32 * math.sqrt(fill) + self._unsteadiness))
+        )
 
     def _heat(self, seconds: float, situation: Situation) -> None:
-        wanted = _IDLE_WATTS + _BUSY_WATTS * self.busy + _ACTIVE_WATTS * self._sm
-        self.power_limit = _CAPPED_WATTS if situation.has("gpu_power_capped", self.index) else POWER_LIMIT_WATTS
+        spec = self.spec
+        wanted = spec.idle_watts + spec.busy_watts * self.busy + spec.active_watts * self._sm
+        is_capped = situation.has("gpu_power_capped", self.index)
+        self.power_limit = spec.capped_watts if is_capped else spec.power_limit_watts
         warmer = _HOT_CELSIUS if situation.has("gpu_hot", self.index) else 0.0
         reasons = SW_POWER_CAP if wanted > self.power_limit else 0
-        if self.celsius >= SLOWDOWN_CELSIUS - 2:
+        if self.celsius >= spec.slowdown_celsius - 2:
             reasons |= HW_SLOWDOWN | HW_THERMAL
         self._rested = 0.0 if self.busy else self._rested + seconds
-        megahertz = _BOOST_MHZ if self._rested < _REST_SECONDS else _IDLE_MHZ
+        megahertz = spec.boost_mhz if self._rested < _REST_SECONDS else spec.idle_mhz
         if reasons & HW_THERMAL:
-            megahertz, wanted = _HOT_MHZ, wanted * 0.7
+            megahertz, wanted = spec.hot_mhz, wanted * 0.7
         elif reasons:
-            megahertz = round(_BOOST_MHZ * (self.power_limit / wanted) ** 0.5)
+            megahertz = round(spec.boost_mhz * (self.power_limit / wanted) ** 0.5)
         self.reasons, self.sm_mhz = reasons, megahertz
         wanted = min(wanted, self.power_limit) * self._rng.uniform(0.985, 1.0)
         self.power = min(self.power_limit, self.power + (wanted - self.power) * min(1.0, seconds / _POWER_SECONDS))
         self.joules += self.power * seconds
-        target = _INLET_CELSIUS + warmer + _CELSIUS_PER_WATT * self.power + (60 if warmer and self.busy else 0)
-        self.celsius += (min(target, SLOWDOWN_CELSIUS + 3) - self.celsius) * min(1.0, seconds / _COOLING_SECONDS)
+        target = _INLET_CELSIUS + warmer + spec.celsius_per_watt * self.power + (60 if warmer and self.busy else 0)
+        self.celsius += (min(target, spec.slowdown_celsius + 3) - self.celsius) * min(1.0, seconds / _COOLING_SECONDS)
         for reason in self.throttled:
             self.throttled[reason] += seconds if self.reasons & reason else 0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from modelhost_exporter.linux.nvme import LOG_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from modelhost_exporter.demo.machine import SimulatedDisk, SimulatedMachine
 
@@ -27,25 +27,35 @@ _MEMORY_ERRORS = {
 
 def hardware_files(machine: SimulatedMachine) -> dict[str, str]:
     """Return the files by their path."""
-    return {
-        **_infiniband("mlx5_0", machine.fabric_bytes),
-        **_infiniband("mlx5_1", 0.6 * machine.fabric_bytes),
-        **{f"sys/devices/system/edac/mc/{name}": text for name, text in _MEMORY_ERRORS.items()},
-        **_energy(machine.cpu_joules),
+    of_all = {
+        **_energy(machine.cpu_joules, processors(machine)),
         **_drive("nvme0", 0, machine.disks["nvme0n1"], used=0.31),
         **_drive("nvme1", 1, machine.disks["nvme1n1"], used=0.04),
     }
+    if not machine.spec.is_server:
+        return of_all
+    return {
+        **of_all,
+        **_infiniband("mlx5_0", machine.fabric_bytes),
+        **_infiniband("mlx5_1", 0.6 * machine.fabric_bytes),
+        **{f"sys/devices/system/edac/mc/{name}": text for name, text in _MEMORY_ERRORS.items()},
+    }
 
 
-def _energy(joules: float) -> dict[str, str]:
-    """Return the energy of two processors, with parts that servers do not have, and of the platform."""
+def processors(machine: SimulatedMachine) -> range:
+    """Return the numbers of the processors."""
+    return range(2 if machine.spec.is_server else 1)
+
+
+def _energy(joules: float, cpus: Sequence[int]) -> dict[str, str]:
+    """Return the energy of the processors, with parts that servers do not have, and of the platform."""
     shares = {"package-{}": 1.0, "core": 0.7, "uncore": 0.01, "dram": 0.2}
     zones = {
-        f"intel-rapl:{cpu}" + (f":{number - 1}" if number else ""): (name.format(cpu), share * joules / 2)
-        for cpu in (0, 1)
+        f"intel-rapl:{cpu}" + (f":{number - 1}" if number else ""): (name.format(cpu), share * joules / len(cpus))
+        for cpu in cpus
         for number, (name, share) in enumerate(shares.items())
     }
-    zones["intel-rapl:2"] = ("psys", 1.3 * joules)
+    zones[f"intel-rapl:{len(cpus)}"] = ("psys", 1.3 * joules)
     return {
         f"sys/class/powercap/{zone}/{file}": f"{text}\n"
         for zone, (name, used) in zones.items()

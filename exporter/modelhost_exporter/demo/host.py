@@ -16,17 +16,19 @@ from modelhost_exporter.config import model as configuration
 from modelhost_exporter.config.address import Address
 from modelhost_exporter.config.duration import Seconds
 from modelhost_exporter.config.servers import ProxyOptions, Server
-from modelhost_exporter.demo.catalogue import USUAL_MODELS
+from modelhost_exporter.demo import catalogue
 from modelhost_exporter.demo.clock import SimulatedClock
 from modelhost_exporter.demo.driver import SimulatedDriver
-from modelhost_exporter.demo.incidents import USUAL
+from modelhost_exporter.demo.earlier_hour import EARLIER_SECONDS, live_through
 from modelhost_exporter.demo.kernel import KernelFiles
+from modelhost_exporter.demo.live_sources import live_sources
 from modelhost_exporter.demo.polls import Polls, SimulatedClient, gpu_uses
+from modelhost_exporter.demo.profiles import RACK
 from modelhost_exporter.demo.proxied import Proxied
 from modelhost_exporter.demo.routing import server_url
 from modelhost_exporter.demo.sources import SimulatedSources
 from modelhost_exporter.demo.system import SimulatedSystem
-from modelhost_exporter.demo.warm_up import WARM_UP_SECONDS, InFlightRequests, warm_up
+from modelhost_exporter.demo.warm_up import WARM_UP_SECONDS, InFlightRequests
 from modelhost_exporter.demo.world import SimulatedWorld
 from modelhost_exporter.engines.local_processes import LocalProcesses
 from modelhost_exporter.engines.polling.server_poller import PollDependencies
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
 
     from modelhost_exporter.config.model import Config
     from modelhost_exporter.demo.incidents import IncidentSchedule
+    from modelhost_exporter.demo.profiles import Profile
     from modelhost_exporter.demo.specs import ServerSpec
     from modelhost_exporter.metrics.exposition import Format
     from modelhost_exporter.process.daemon_thread import Thread
@@ -61,7 +64,7 @@ class DemoHost:
 
     Without ``live`` time only advances through ``advance`` and ``page``, and a scrape waits for every collector. With
     it, a thread advances the time after ``run``, scrapes have the configured deadlines, and the usual load is there
-    from the start, with all counters at zero.
+    from the start, with all counters at zero; the live page has the hour before the start.
     """
 
     def __init__(  # noqa: PLR0913 - each has a default
@@ -70,22 +73,26 @@ class DemoHost:
         *,
         load: Callable[[], Config] = lambda: configuration.load(None, {}),
         seed: int = 1,
-        models: int = USUAL_MODELS,
-        schedule: IncidentSchedule = USUAL,
+        profile: Profile = RACK,
+        models: int | None = None,
+        schedule: IncidentSchedule | None = None,
         live: bool = False,
     ) -> None:
+        """Create the host of a profile; ``models`` of the rack and a ``schedule`` take the place of the profile's."""
+        if models is not None:
+            profile = replace(profile, models=catalogue.models(models))
         self._live = live
-        self._clock = SimulatedClock(start - WARM_UP_SECONDS if live else start)
+        self._start = start
+        self._clock = SimulatedClock(start - EARLIER_SECONDS - WARM_UP_SECONDS if live else start)
         self._rng = random.Random(seed)  # noqa: S311 - no secret
         self._stop = threading.Event()
         self._folder = tempfile.TemporaryDirectory(prefix="modelhost-demo-")
         root = Path(self._folder.name)
-        self.world = SimulatedWorld(self._clock, schedule, seed=seed, models=models)
-        self._in_flight = warm_up(self.world) if live else InFlightRequests()
+        self.world = SimulatedWorld(self._clock, profile, schedule or profile.incidents, seed=seed)
         self._files = KernelFiles(root)
         self._driver = SimulatedDriver(self.world.cards)
         self._system = SimulatedSystem(self.world)
-        self._polls = Polls(self._clock)
+        self._polls = Polls(self._clock_of_polls)
         sources = SimulatedSources(
             self.world,
             self._system,
@@ -95,8 +102,21 @@ class DemoHost:
             xid_wait_ms=500 if live else 20,
             sample_seconds=1.0 if live else _NEVER_SECONDS,
         )
-        machine = Machine(sources.create, self._surroundings(), self._polls.schedule, simulated=True)
+        offset = time.time() - time.monotonic()
+        machine = Machine(
+            sources.create,
+            self._surroundings(),
+            self._polls.schedule,
+            simulated=True,
+            host=live_sources(self.world, sources.uname(), sources.now),
+            clock=lambda: self._clock() - offset,
+            now=self._clock,
+        )
         self.service = Service(lambda: self._configured(load()), self._configured(load()), machine)
+        self._in_flight = InFlightRequests()
+        if live:
+            earlier = live_through(self.world, self.service, self._rng, offset)
+            self._in_flight, self.service.earlier_readings = earlier.in_flight, earlier.readings
         self._proxied: Proxied | None = None
         self._thread: Thread | None = None
 
@@ -127,6 +147,7 @@ class DemoHost:
 
     def run(self) -> None:
         """Catch up with the time, so that rates do not begin with a jump, and advance in a thread until ``close``."""
+        self._polls.run_due()  # even where less than a step has passed
         self._catch_up()
         self._thread = start(self._run, "demo")
 
@@ -164,9 +185,13 @@ class DemoHost:
             gpus=lambda: gpu_uses(self.world),
             connect=lambda url, _headers, _timeout: SimulatedClient(self.world, url),
             find_processes=lambda host, port: LocalProcesses(host, port, self._system, self._clock),
-            now=self._clock,
-            wall_clock=self._clock,
+            now=self._clock_of_polls,
+            wall_clock=self._clock_of_polls,
         )
+
+    def _clock_of_polls(self) -> float:
+        """Return the time; before the start, when nothing is polled, that of the start."""
+        return max(self._start, self._clock())
 
     def _configured(self, given: Config) -> Config:
         """Return a configuration with the simulated servers in place of the configured ones."""

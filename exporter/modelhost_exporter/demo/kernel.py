@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from modelhost_exporter.demo.hardware import hardware_files
-from modelhost_exporter.demo.machine import CPUS, MEMORY_BYTES, SWAP_BYTES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +37,7 @@ class KernelFiles:
         """
         for name, text in _files(machine).items():
             before = self._written.get(name, "")
-            after = self._written[name] = text.ljust(len(before))
+            after = self._written[name] = _padded(text, len(before))
             if after != before:
                 path = self._root / name
                 if not before:
@@ -47,18 +46,24 @@ class KernelFiles:
                     file.write(after)
 
 
+def _padded(text: str, length: int) -> str:
+    """Return a text with spaces at the end of its last line, for no reader expects a further line."""
+    return f"{text[:-1].ljust(length - 1)}\n" if text.endswith("\n") else text.ljust(length)
+
+
 def _files(machine: SimulatedMachine) -> dict[str, str]:
+    cpus = machine.spec.cpus
     return {
         "proc/vmstat": (
             f"pgmajfault {machine.major_faults:.0f}\npswpin {machine.pages_in:.0f}\n"
             f"pswpout {machine.pages_out:.0f}\noom_kill {machine.oom_kills}\n"
         ),
         "proc/meminfo": _memory(machine),
-        "proc/stat": f"procs_running {max(1, round(machine.busy * CPUS))}\nprocs_blocked {machine.blocked}\n",
+        "proc/stat": f"procs_running {max(1, round(machine.busy * cpus))}\nprocs_blocked {machine.blocked}\n",
         **{f"proc/pressure/{resource}": _pressure(machine, resource) for resource in ("cpu", "memory", "io")},
         **_network(machine),
         **hardware_files(machine),
-        **{f"sys/block/md0/md/{name}": f"{text}\n" for name, text in _ARRAY.items()},
+        **(_server_files(machine) if machine.spec.is_server else {}),
         "proc/sys/net/netfilter/nf_conntrack_count": f"{machine.connections + machine.time_wait}\n",
         "proc/sys/net/netfilter/nf_conntrack_max": "262144\n",
         "proc/net/stat/nf_conntrack": "entries invalid insert_failed drop early_drop\n4d 0 0 0 0\n",
@@ -69,6 +74,16 @@ def _files(machine: SimulatedMachine) -> dict[str, str]:
         "sys/fs/cgroup/memory.current": f"{90 * 2**20}\n",
         "sys/fs/cgroup/cpu.max": "200000 100000\n",
         "sys/fs/cgroup/cpu.stat": f"throttled_usec {machine.throttled_seconds * 1e6:.0f}\n",
+    }
+
+
+def _server_files(machine: SimulatedMachine) -> dict[str, str]:
+    """Return the files of a RAID and of bonded interfaces."""
+    names = machine.spec.interface_names
+    return {
+        **{f"sys/block/md0/md/{name}": f"{text}\n" for name, text in _ARRAY.items()},
+        "sys/class/net/bond0/bonding/slaves": f"{' '.join(names)}\n",
+        **{f"sys/class/net/{name}/bonding_slave/mii_status": "up\n" for name in names},
     }
 
 
@@ -91,7 +106,7 @@ def _memory(machine: SimulatedMachine) -> str:
         "PageTables": used // 400,
         "Percpu": 190_000,
         "Committed_AS": used * 13 // 10,
-        "CommitLimit": (MEMORY_BYTES // 2 + SWAP_BYTES) // 1024,
+        "CommitLimit": (machine.spec.memory_bytes // 2 + machine.spec.swap_bytes) // 1024,
         "Hugepagesize": 2_048,
         "HardwareCorrupted": 0,
     }
@@ -102,7 +117,8 @@ def _memory(machine: SimulatedMachine) -> str:
 
 
 def _network(machine: SimulatedMachine) -> dict[str, str]:
-    sent, connections = int(machine.nics["eth0"].packets_out), machine.connections
+    cpus = machine.spec.cpus
+    sent, connections = int(machine.nics[machine.spec.interface_names[0]].packets_out), machine.connections
     return {
         "proc/net/snmp": (
             "Tcp: EstabResets CurrEstab OutSegs RetransSegs InErrs OutRsts\n"
@@ -111,11 +127,9 @@ def _network(machine: SimulatedMachine) -> dict[str, str]:
         ),
         "proc/net/netstat": "TcpExt: ListenOverflows ListenDrops\nTcpExt: 0 0\n",
         "proc/net/softnet_stat": "".join(
-            f"{sent // CPUS:08x} 00000000 {sent // CPUS // 10**7:08x}" + 9 * " 00000000" + f" {cpu:08x}\n"
-            for cpu in range(CPUS)
+            f"{sent // cpus:08x} 00000000 {sent // cpus // 10**7:08x}" + 9 * " 00000000" + f" {cpu:08x}\n"
+            for cpu in range(cpus)
         ),
-        "sys/class/net/bond0/bonding/slaves": "eth0 eth1\n",
-        **{f"sys/class/net/{name}/bonding_slave/mii_status": "up\n" for name in ("eth0", "eth1")},
         "proc/net/sockstat": (
             f"sockets: used {400 + connections}\n"
             f"TCP: inuse {40 + connections} orphan 0 tw {machine.time_wait} alloc {60 + connections} mem 9\n"

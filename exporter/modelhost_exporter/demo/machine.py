@@ -12,13 +12,9 @@ if TYPE_CHECKING:
     import random
 
     from modelhost_exporter.demo.incidents import Situation
+    from modelhost_exporter.demo.specs import HostSpec
 
-CPUS = 64
-MEMORY_BYTES, SWAP_BYTES = 1008 * GIB, 32 * GIB
 PAGE_BYTES = 4096
-_UPTIME_SECONDS = 19 * 86_400.0
-_CACHED_BYTES = 310 * GIB
-_BASE_BYTES = 64 * GIB
 _CONNECTION_BYTES = 64 * 2**20
 _SECTOR_SECONDS = 0.00008
 _PACKET_BYTES = 1100
@@ -107,16 +103,17 @@ class SimulatedMount:
 class SimulatedMachine:
     """The current state of the host, which ``go_to`` advances."""
 
-    def __init__(self, at: float, rng: random.Random) -> None:
+    def __init__(self, spec: HostSpec, at: float, rng: random.Random) -> None:
+        self.spec = spec
         self._at = at
         self._rng = rng
-        self.booted = at - _UPTIME_SECONDS
-        self._weights = [rng.uniform(0.5, 1.5) for _ in range(CPUS)]
+        self.booted = at - spec.uptime_seconds
+        self._weights = [rng.uniform(0.5, 1.5) for _ in range(spec.cpus)]
         self.cpu_seconds = [self._since_boot(weight) for weight in self._weights]
         self.busy = 0.05
         self.loads = [4.0, 4.0, 4.0]
         self.switches, self.interrupts = 6e10, 4e10
-        self.used = float(_BASE_BYTES)
+        self.used = float(spec.base_bytes)
         self.swapped, self.pages_in, self.pages_out = 0.2 * GIB, 9e5, 2e6
         self.major_faults, self.oom_kills = 41_000.0, 0
         self.pressure = {(r, k): rng.uniform(100, 900) for r in ("cpu", "memory", "io") for k in ("some", "full")}
@@ -126,13 +123,12 @@ class SimulatedMachine:
         }
         self.nics = {
             "lo": SimulatedInterface(4e11, 4e11, 3e8, 3e8),
-            "eth0": SimulatedInterface(3e12, 2e12, 3e9, 2e9),
-            "eth1": SimulatedInterface(),
+            **{name: SimulatedInterface() for name in spec.interface_names},
         }
-        self.mounts = (
-            SimulatedMount("/dev/nvme0n1p2", "/", "ext4", 878 * GIB, 221.0 * GIB),
-            SimulatedMount("/dev/nvme1n1", "/data", "xfs", 6_990 * GIB, 3_900.0 * GIB),
-            SimulatedMount("/dev/md0", "/archive", "ext4", 1_650 * GIB, 610.0 * GIB),
+        self.nics[spec.interface_names[0]] = SimulatedInterface(3e12, 2e12, 3e9, 2e9)
+        self.mounts = tuple(
+            SimulatedMount(mount.device, mount.mountpoint, mount.fstype, mount.size, mount.used)
+            for mount in spec.mounts
         )
         self._data_before_filling = 0.0
         self.connections, self.time_wait = 40, 12
@@ -180,11 +176,13 @@ class SimulatedMachine:
     def _since_boot(self, weight: float) -> list[float]:
         busy = 0.06 * weight
         shares = (0.7 * busy, 0.0005, 0.25 * busy, 1 - busy, 0.0008, 0, 0.05 * busy, 0, 0, 0)
-        return [share * _UPTIME_SECONDS for share in shares]
+        return [share * self.spec.uptime_seconds for share in shares]
 
     def _use_cpus(self, seconds: float, load: SimulatedLoad, situation: Situation) -> None:
-        busy = 0.03 + 0.000035 * load.tokens + 0.004 * load.requests + 0.01 * self._rng.random()
-        busy = 0.95 if situation.has("cpu_busy") else min(busy, 0.8)
+        spec = self.spec
+        busy = spec.busy_share * self._rng.uniform(0.8, 1.2)
+        busy += spec.busy_per_token * load.tokens + spec.busy_per_request * load.requests
+        busy = _waves(self._at, 0.94, 0.05) if situation.has("cpu_busy") else min(busy, 0.8)
         waiting = 0.06 if situation.has("disk_busy") else 0.001
         self.busy += (busy - self.busy) * min(1.0, seconds / 3)
         for weight, times in zip(self._weights, self.cpu_seconds, strict=True):
@@ -192,10 +190,10 @@ class SimulatedMachine:
             shares = (0.74 * own, 0.004 * own, 0.2 * own, 1 - own - waiting, waiting, 0, 0.056 * own, 0, 0, 0)
             for index, share in enumerate(shares):
                 times[index] += share * seconds
-        runnable = CPUS * (2.6 if situation.has("cpu_busy") else self.busy) + CPUS * waiting
+        runnable = spec.cpus * ((2.6 if situation.has("cpu_busy") else self.busy) + waiting)
         for index, minutes in enumerate((1, 5, 15)):
             self.loads[index] += (runnable - self.loads[index]) * (1 - math.exp(-seconds / 60 / minutes))
-        self.blocked = round(CPUS * waiting)
+        self.blocked = round(spec.cpus * waiting)
         self.cpu_joules += (240 + 460 * self.busy) * seconds
         self.switches += seconds * (60_000 + 8 * load.tokens)
         self.interrupts += seconds * (42_000 + 5 * load.tokens)
@@ -203,18 +201,21 @@ class SimulatedMachine:
 
     def _use_memory(self, seconds: float, load: SimulatedLoad, situation: Situation) -> None:
         tides = 0.12 * math.sin(self._at / 1700) + 0.05 * math.sin(self._at / 310)
-        wanted = _BASE_BYTES * (1 + tides) + load.resident_bytes + load.connections * _CONNECTION_BYTES
+        wanted = self.spec.base_bytes * (1 + tides) + load.resident_bytes + load.connections * _CONNECTION_BYTES
         part = situation.progress("memory_pressure")
         stalled = 0.0
         if part is not None:
-            wanted = MEMORY_BYTES * min(0.972, 0.55 + 4 * part)
-            stalled = 0.22 if self.used > 0.9 * MEMORY_BYTES else 0.01
+            total = self.spec.memory_bytes
+            wanted = total * min(_waves(self._at, 0.965, 0.02), 0.55 + 4 * part)
+            stalled = 0.22 if self.used > 0.9 * total else 0.01
         self.used += (wanted - self.used) * min(1.0, seconds / 15)
         pages = seconds * 9_000 * stalled * (0.5 + self._rng.random())
         self.pages_in += pages * 0.6
         self.pages_out += pages
         self.swapped = (
-            min(0.9 * SWAP_BYTES, self.swapped + pages * 0.4 * PAGE_BYTES) if stalled else self.swapped * 0.999
+            min(0.9 * self.spec.swap_bytes, self.swapped + pages * 0.4 * PAGE_BYTES)
+            if stalled
+            else self.swapped * 0.999
         )
         self.major_faults += seconds * (0.6 * self._rng.random() + 5_000 * stalled)
         self.oom_kills += sum(incident.kind == "memory_pressure" for incident in situation.ended)
@@ -237,7 +238,8 @@ class SimulatedMachine:
             self._data_before_filling = self._data_before_filling or disk.used
             room = 0.985 * disk.size - self._data_before_filling
             disk.used = self._data_before_filling + room * min(1.0, 2.8 * filling)
-        self.mounts[2].readonly = situation.has("disk_readonly", "/archive")
+        for mount in self.mounts:
+            mount.readonly = situation.has("disk_readonly", mount.mountpoint)
         root_disk = self.mounts[0]
         root_disk.used += 3_000 * seconds
         files = situation.progress("files_filling", "/")
@@ -246,9 +248,9 @@ class SimulatedMachine:
     def _use_network(self, seconds: float, load: SimulatedLoad, situation: Situation) -> None:
         noise = self._rng.uniform(0.8, 1.2)
         streamed, received = 220.0 * load.tokens * noise, 9_000.0 * load.requests * noise
-        for name, share in (("eth0", 1.0), ("eth1", 0.4)):
+        for name, share in zip(self.spec.interface_names, (1.0, 0.4), strict=False):
             bad = 0.03 if situation.has("network_errors", name) else 0.0
-            base = 250_000 * share * seconds
+            base = self.spec.base_traffic_bytes * share * seconds * self._rng.uniform(0.7, 1.3)
             self.nics[name].work(base + received * share * seconds, base + streamed * share * seconds, bad)
         self.nics["lo"].work(streamed * seconds, streamed * seconds, 0.0)
         self.fabric_bytes += 1.5e6 * load.tokens * noise
@@ -268,3 +270,8 @@ class SimulatedMachine:
     def _press(self, resource: str, seconds: float, some: float, full: float) -> None:
         self.pressure[resource, "some"] += some * seconds
         self.pressure[resource, "full"] += full * seconds
+
+
+def _waves(at: float, mean: float, swing: float) -> float:
+    """Return a share that varies around its mean within a minute and within several."""
+    return mean + swing * (0.6 * math.sin(at / 31) + 0.4 * math.sin(at / 7.3))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from modelhost_exporter import collectors
-from modelhost_exporter.demo.machine import MEMORY_BYTES, PAGE_BYTES
+from modelhost_exporter.demo.machine import PAGE_BYTES
 from modelhost_exporter.gpu.nvidia.device import DeviceDependencies
 from modelhost_exporter.gpu.nvidia.nvml import Nvml
 from modelhost_exporter.gpu.nvidia.source import NvidiaSource
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from modelhost_exporter.demo.system import SimulatedSystem
     from modelhost_exporter.demo.world import SimulatedWorld
     from modelhost_exporter.gpu.contract import GpuSource
-
-_UNAME = platform.uname_result("Linux", "demo", "6.8.0-demo", "#1 SMP PREEMPT_DYNAMIC", "x86_64")
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,8 @@ class SimulatedSources:
 
     def uname(self) -> platform.uname_result:
         """Return the names of the operating system."""
-        return _UNAME
+        name = self.world.machine.spec.name
+        return platform.uname_result("Linux", name, "6.8.0-demo", "#1 SMP PREEMPT_DYNAMIC", "x86_64")
 
     def gpu_sources(self) -> Mapping[str, GpuSource]:
         """Return NVIDIA's driver with the simulated library below it."""
@@ -68,7 +67,7 @@ class SimulatedSources:
             ProcessNames(owners, self.psutil),
             world.clock,
             world.clock,
-            lambda: MEMORY_BYTES,
+            lambda: world.machine.spec.memory_bytes,
             self.sample_seconds,
         )
         return {"nvidia": NvidiaSource(dependencies)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -38,6 +38,10 @@ class ModelSpec:
     """Share of output tokens that are reasoning."""
     in_bursts: bool = False
     """Whether there are minutes without a request, in which a server unloads the model."""
+    burst_seconds: float = 900.0
+    """Time from the beginning of one burst to the next."""
+    burst_share: float = 0.6
+    """Share of that time with requests."""
     bytes: int = 0
     load_seconds: float = 0.0
     context: int = 131_072
@@ -110,8 +114,93 @@ class ServerSpec:
             )
 
 
+@dataclass(frozen=True)
+class CardSpec:
+    """One kind of GPU."""
+
+    name: str
+    memory_bytes: int
+    power_limit_watts: float
+    capped_watts: float
+    """Power limit while something else than the driver's default limits it."""
+    idle_watts: float
+    busy_watts: float
+    """Additional power of a GPU that works at all."""
+    active_watts: float
+    """Additional power at full activity of its multiprocessors."""
+    slowdown_celsius: float
+    celsius_per_watt: float
+    boost_mhz: int
+    idle_mhz: int
+    hot_mhz: int
+    memory_mhz: int
+    video_mhz: int
+    prefill_rate: float
+    """Input tokens per second that keep it busy."""
+    capability: tuple[int, int]
+    vbios: str
+    pcie_generation: int
+    desktop_bytes: int = 0
+    """Memory of the desktop that it shows."""
+    is_for_data_centers: bool = True
+    """Whether it has ECC, NVLink and performance monitoring, and no fans of its own."""
+
+
+@dataclass(frozen=True)
+class MountSpec:
+    """A mounted file system."""
+
+    device: str
+    mountpoint: str
+    fstype: str
+    size: int
+    used: float
+
+
+@dataclass(frozen=True)
+class HostSpec:
+    """The machine without its GPUs."""
+
+    name: str
+    """Name of the host."""
+    cpus: int
+    cpu_model: str
+    model_folders: tuple[tuple[str, str], ...]
+    """Folders of models: whose they are, and the path."""
+    memory_bytes: int
+    swap_bytes: int
+    base_bytes: int
+    """Memory of programs that are no model servers."""
+    interface_names: tuple[str, ...]
+    """Network interfaces, the one with most traffic first."""
+    interface_megabits: int
+    base_traffic_bytes: float
+    """Bytes per second without requests."""
+    mounts: tuple[MountSpec, ...]
+    """The first is on the first drive, the second on the second, which has the models."""
+    uptime_seconds: float
+    busy_share: float
+    """Share of the CPUs that is in use without requests."""
+    busy_per_token: float
+    """Additional share for each output token per second."""
+    busy_per_request: float
+    """Additional share for each request per second."""
+    is_server: bool = True
+    """Whether it has InfiniBand, bonded interfaces, a RAID, reports of memory errors, two processors and a BMC."""
+
+
+class SimulatedServer(NamedTuple):
+    """A model server and its models."""
+
+    server: ServerSpec
+    models: tuple[ModelSpec, ...]
+
+
 class SimulatedKind(Protocol):
-    """The contents of each file in ``demo/kinds``."""
+    """The contents of each file in ``demo/kinds``; all but ``PAGES`` and ``WORKSTATION`` are about the rack.
+
+    ``WORKSTATION``, a SimulatedServer of the workstation, may be left out.
+    """
 
     SERVER: ServerSpec
     MODELS: tuple[ModelSpec, ...]

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import psutil
 
 from modelhost_exporter.collectors.filesystem import Space
-from modelhost_exporter.demo.machine import CPUS, MEMORY_BYTES, PAGE_BYTES, SWAP_BYTES
+from modelhost_exporter.demo.hardware import processors
+from modelhost_exporter.demo.machine import PAGE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from modelhost_exporter.demo.specs import ServerSpec
     from modelhost_exporter.demo.world import SimulatedWorld
 
-_MEGABITS = {"lo": 0, "eth0": 25_000, "eth1": 25_000}
 _MIN_MHZ, _MAX_MHZ = 2_000.0, 3_800.0
 
 
@@ -60,12 +60,13 @@ class SimulatedSystem:
 
     def cpu_count(self, *, logical: bool = True) -> int:
         """Return the CPUs, or the cores."""
-        return CPUS if logical else CPUS // 2
+        cpus = self._machine.spec.cpus
+        return cpus if logical else cpus // 2
 
     def cpu_freq(self, *, percpu: bool) -> list[Any]:
         """Return the clock of each CPU in MHz."""
         current = _MIN_MHZ + (_MAX_MHZ - _MIN_MHZ) * min(1.0, 0.3 + self._machine.busy)
-        return [SimpleNamespace(current=current)] * (CPUS if percpu else 1)
+        return [SimpleNamespace(current=current)] * (self._machine.spec.cpus if percpu else 1)
 
     def cpu_stats(self) -> Any:
         """Return the kernel's event counters."""
@@ -77,11 +78,11 @@ class SimulatedSystem:
 
     def virtual_memory(self) -> Any:
         """Return memory in bytes."""
-        used = int(self._machine.used)
-        available = MEMORY_BYTES - used
+        used, total = int(self._machine.used), self._machine.spec.memory_bytes
+        available = total - used
         cached, buffers = available * 6 // 10, available // 100
         return SimpleNamespace(
-            total=MEMORY_BYTES,
+            total=total,
             available=available,
             used=used,
             free=available - cached - buffers,
@@ -91,10 +92,10 @@ class SimulatedSystem:
 
     def swap_memory(self) -> Any:
         """Return swap in bytes."""
-        used = int(self._machine.swapped)
+        used, total = int(self._machine.swapped), self._machine.spec.swap_bytes
         pages_in, pages_out = int(self._machine.pages_in), int(self._machine.pages_out)
         return SimpleNamespace(
-            total=SWAP_BYTES, used=used, free=SWAP_BYTES - used, sin=pages_in * PAGE_BYTES, sout=pages_out * PAGE_BYTES
+            total=total, used=used, free=total - used, sin=pages_in * PAGE_BYTES, sout=pages_out * PAGE_BYTES
         )
 
     def disk_io_counters(self, *, perdisk: bool, nowrap: bool) -> dict[str, Any]:
@@ -153,18 +154,24 @@ class SimulatedSystem:
 
     def net_if_stats(self) -> dict[str, Any]:
         """Return each interface's state."""
-        return {name: SimpleNamespace(isup=True, speed=speed) for name, speed in _MEGABITS.items()}
+        megabits = self._machine.spec.interface_megabits
+        return {name: SimpleNamespace(isup=True, speed=megabits if name != "lo" else 0) for name in self._machine.nics}
 
     def sensors_temperatures(self) -> dict[str, list[Any]]:
         """Return the temperatures; OSError while the sensors fail."""
         self._check_sensors()
-        packages = [SimpleNamespace(label=f"Package id {n}", current=self._machine.temperature(n)) for n in (0, 1)]
+        machine = self._machine
+        packages = [
+            SimpleNamespace(label=f"Package id {n}", current=machine.temperature(n)) for n in processors(machine)
+        ]
         drives = [SimpleNamespace(label="Composite", current=36.0 + 9 * (n == 0)) for n in (0, 1)]
-        return {"coretemp": packages, "nvme": drives, "inlet": [SimpleNamespace(label="", current=self._machine.inlet)]}
+        return {"coretemp": packages, "nvme": drives, "inlet": [SimpleNamespace(label="", current=machine.inlet)]}
 
     def sensors_fans(self) -> dict[str, list[Any]]:
         """Return the speeds of the fans; OSError while the sensors fail."""
         self._check_sensors()
+        if not self._machine.spec.is_server:
+            return {"nct6798": [SimpleNamespace(label="CPU", current=round(700 + 1100 * self._machine.busy))]}
         return {
             "bmc": [SimpleNamespace(label=f"Fan {n}", current=round(self._machine.fans + 40 * n)) for n in range(1, 7)]
         }

@@ -8,27 +8,18 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from modelhost_exporter.demo.incidents import Situation
+    from modelhost_exporter.demo.profiles import Profile
     from modelhost_exporter.demo.specs import ModelSpec
     from modelhost_exporter.requests.observation import Outcome
 
 _DAY, _HOUR, _BUSIEST_HOUR = 86_400.0, 3_600.0, 15
-_QUIETEST = 0.4
-_BURST_PERIOD = 900.0
-_BURST_SHARE = 0.6
 _DIRECT = 0.08
 _STREAMS = 0.9
-# outcome, status code and share of requests without an incident; the rest is ok
-_MISHAPS: tuple[tuple[Outcome, str, float], ...] = (
-    ("client_error", "400", 0.006),
-    ("client_disconnect", "200", 0.005),
-    ("server_error", "500", 0.0008),
-    ("stream_error", "200", 0.0005),
-    ("timeout", "504", 0.0003),
-)
 _BURST_OF_ERRORS = 0.85
+_OF_STREAMS = ("client_disconnect", "stream_error")
 
 
 @dataclass(eq=False, slots=True)
@@ -78,16 +69,21 @@ class SimulatedTraffic:
     """A generator of requests for some models."""
 
     def __init__(
-        self, models: Sequence[ModelSpec], overload: Callable[[ModelSpec, float], float | None], rng: random.Random
+        self,
+        overload: Callable[[ModelSpec, float], float | None],
+        rng: random.Random,
+        profile: Profile,
     ) -> None:
         """Prepare; ``overload`` returns a model's request rate at a time at which its server's queue grows.
 
-        None for a model that does not cause the overload.
+        None for a model that does not cause the overload. The rest is of the profile.
         """
-        self._models = models
+        self._models = profile.models
+        self._mishaps = profile.mishaps
         self._overload = overload
         self._rng = rng
-        self._phases = [rng.uniform(0, math.tau) for _ in models]
+        self._quietest = profile.quietest
+        self._phases = [rng.uniform(0, math.tau) for _ in profile.models]
 
     def between(self, since: float, until: float, situation: Situation) -> Iterator[SimulatedRequest]:
         """Yield the requests of a short interval, in order."""
@@ -100,11 +96,11 @@ class SimulatedTraffic:
             yield self._request(model, at, situation)
 
     def _rate(self, model: ModelSpec, phase: float, at: float, situation: Situation) -> float:
-        if model.in_bursts and (at / _BURST_PERIOD + phase / math.tau) % 1 > _BURST_SHARE:
+        if model.in_bursts and (at / model.burst_seconds + phase / math.tau) % 1 > model.burst_share:
             return 0.0
         if situation.has("queue_growing", model.server) and (rate := self._overload(model, at)) is not None:
             return rate
-        return model.rate * day_curve(at) * (1 + 0.25 * math.sin(at / 67 + phase))
+        return model.rate * day_curve(at, self._quietest) * (1 + 0.25 * math.sin(at / 67 + phase))
 
     def _poisson(self, mean: float) -> int:
         """Draw a number of arrivals (Knuth); ``mean`` is small."""
@@ -138,14 +134,14 @@ class SimulatedTraffic:
         chance = self._rng.random()
         if situation.has("server_errors", request.model.server) and chance < _BURST_OF_ERRORS:
             return "server_error", "503"
-        for outcome, code, share in _MISHAPS:
-            if chance < share and (request.stream or outcome != "stream_error"):
+        for outcome, code, share in self._mishaps:
+            if chance < share and (request.stream or outcome not in _OF_STREAMS):
                 return outcome, code
             chance -= share
         return "ok", "200"
 
 
-def day_curve(at: float) -> float:
-    """Return the traffic at a time of the day (UTC) as a share of the busiest hour's."""
+def day_curve(at: float, quietest: float) -> float:
+    """Return the traffic at a time of the day (UTC) as a share of the busiest hour's; ``quietest`` is the lowest."""
     hours = at % _DAY / _HOUR
-    return _QUIETEST + (1 - _QUIETEST) * (0.5 + 0.5 * math.cos((hours - _BUSIEST_HOUR) / 24 * math.tau))
+    return quietest + (1 - quietest) * (0.5 + 0.5 * math.cos((hours - _BUSIEST_HOUR) / 24 * math.tau))

@@ -1,4 +1,4 @@
-"""The minutes before a live demo starts: traffic and load reach their usual level, and nothing is counted."""
+"""The minutes before the hour that a live demo starts with: traffic and load reach their usual level."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from modelhost_exporter.demo.world import RequestListener, SimulatedWorld
 
 WARM_UP_SECONDS = 120
+"""Enough for the queues, batches and temperatures of an idle machine to reach their usual level."""
 
 
 class InFlightRequests:

@@ -7,7 +7,6 @@ import itertools
 import random
 from typing import TYPE_CHECKING, Protocol
 
-from modelhost_exporter.demo import catalogue
 from modelhost_exporter.demo.engines import SimulatedEngine, Tally
 from modelhost_exporter.demo.gpus import SimulatedCard
 from modelhost_exporter.demo.incidents import Situation
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
     from modelhost_exporter.demo.clock import SimulatedClock
     from modelhost_exporter.demo.incidents import IncidentSchedule
+    from modelhost_exporter.demo.profiles import Profile
     from modelhost_exporter.demo.specs import ModelSpec, ServerSpec
     from modelhost_exporter.demo.traffic import SimulatedRequest
 
@@ -46,15 +46,16 @@ class RequestListener(Protocol):
 class SimulatedWorld:
     """The machine, its GPUs, model servers and clients."""
 
-    def __init__(self, clock: SimulatedClock, schedule: IncidentSchedule, *, seed: int, models: int) -> None:
+    def __init__(self, clock: SimulatedClock, profile: Profile, schedule: IncidentSchedule, *, seed: int) -> None:
+        self.profile = profile
         self.clock = clock
         self.now = clock()
         self.situation = Situation(schedule)
-        self.models = catalogue.models(models)
         rng = random.Random(seed)  # noqa: S311 - no secret
-        servers = [server for server in catalogue.SERVERS if any(m.server == server.name for m in self.models)]
+        models = profile.models
+        servers = [server for server in profile.servers if any(m.server == server.name for m in models)]
         self.engines = [
-            SimulatedEngine(spec, self.models, rng, self.now) for server in servers for spec in server.replicas()
+            SimulatedEngine(spec, models, rng, self.now) for server in servers for spec in server.replicas()
         ]
         self.routers = {
             server.name: Router(
@@ -63,12 +64,14 @@ class SimulatedWorld:
             for server in servers
         }
         """How each server's requests reach its replicas."""
-        self.machine = SimulatedMachine(self.now, rng)
-        self.cards = [SimulatedCard(index, rng) for index in range(catalogue.GPUS)]
+        self.machine = SimulatedMachine(profile.host, self.now, rng)
+        self.cards = [
+            SimulatedCard(profile.card, index, rng, mig=index == profile.mig_gpu) for index in range(profile.gpus)
+        ]
         for engine in self.engines:
             for index in engine.spec.gpus:
-                self.cards[index].engine = engine
-        self._traffic = SimulatedTraffic(self.models, self._overload, rng)
+                self.cards[index].engines.append(engine)
+        self._traffic = SimulatedTraffic(self._overload, rng, profile)
         self._order = itertools.count()
         self._refused: list[tuple[float, int, SimulatedRequest]] = []
         self._first_tokens: list[tuple[float, int, SimulatedRequest]] = []

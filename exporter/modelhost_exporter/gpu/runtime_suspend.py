@@ -29,7 +29,8 @@ class PciDevices:
     """The PCI devices of NVIDIA's driver, by address (``0000:01:00.0``)."""
 
     def __init__(self, sysfs: Path, procfs: Path) -> None:
-        self._devices = sysfs / "bus/pci/devices"
+        self.devices = sysfs / "bus/pci/devices"
+        """The folder of all PCI devices, those of other drivers included."""
         self._bound = sysfs / "bus/pci/drivers/nvidia"
         self._driver = procfs / "driver/nvidia/gpus"
 
@@ -45,7 +46,7 @@ class PciDevices:
 
     def is_suspended(self, address: str) -> bool:
         """Return whether one device is suspended."""
-        return is_suspended(self._devices / address)
+        return is_suspended(self.devices / address)
 
     def may_suspend(self, address: str) -> bool:
         """Return whether one device may be suspended: the system permits it, and the driver supports it.
@@ -54,7 +55,7 @@ class PciDevices:
         and drivers before 435 report nothing.
         """
         status = _STATUS.search(_word(self._driver / address / "power"))
-        return may_suspend(self._devices / address) and status is not None and status[1] == "Enabled"
+        return may_suspend(self.devices / address) and status is not None and status[1] == "Enabled"
 
 
 def _word(file: Path) -> str:

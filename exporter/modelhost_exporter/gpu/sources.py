@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from modelhost_exporter.collector import Unavailable
-from modelhost_exporter.gpu.nvidia import library
+from modelhost_exporter.collector import Unavailable, Undetermined
+from modelhost_exporter.gpu.nvidia import library, pci_cards
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -25,23 +25,25 @@ class LazySource:
         self._create = create
         self._clock = clock
         self._source: GpuSource | None = None
-        self._reason = ""
+        self._absence = Unavailable()
         self._tried_at: float | None = None
 
     def unavailable_reason(self) -> str:
-        """Return why there is no source, '' once there is."""
+        """Return why there is no source; '' once there is, and where ``enumerate`` raises Undetermined."""
         if self._source is None and (self._tried_at is None or self._clock() - self._tried_at >= _RETRY_SECONDS):
             self._tried_at = self._clock()
             try:
                 self._source = self._create()
-            except Unavailable as reason:
-                self._reason = str(reason)
-        return self._source.unavailable_reason() if self._source else self._reason
+            except Unavailable as absence:
+                self._absence = absence.with_traceback(None)
+        if self._source is not None:
+            return self._source.unavailable_reason()
+        return "" if isinstance(self._absence, Undetermined) else str(self._absence)
 
     def enumerate(self) -> Enumeration:
         """Return the source's GPUs. Raises Unavailable where there is no source."""
         if self._source is None:
-            raise Unavailable(self._reason)
+            raise self._absence.with_traceback(None)  # its traceback would grow with each raise
         return self._source.enumerate()
 
     def driver_values(self) -> Iterable[tuple[Family, float]]:
@@ -65,7 +67,7 @@ def all_of(paths: Paths, owner_of: Callable[[int], str | None] | None = None) ->
 
 def _nvidia(paths: Paths, owner_of: Callable[[int], str | None] | None) -> GpuSource:
     if not library.exists():
-        raise Unavailable(library.MISSING)
+        raise pci_cards.absence(paths.sysfs / "bus/pci/devices", library.MISSING)
     from modelhost_exporter.gpu.nvidia.device import DeviceDependencies  # noqa: PLC0415 - likewise
     from modelhost_exporter.gpu.nvidia.nvml import Nvml  # noqa: PLC0415 - likewise
     from modelhost_exporter.gpu.nvidia.source import NvidiaSource  # noqa: PLC0415 - only on machines with the driver's library

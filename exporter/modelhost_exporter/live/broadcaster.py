@@ -18,7 +18,10 @@ from modelhost_exporter.live.subscribers import Subscribers
 from modelhost_exporter.logs.state_log import StateLog
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from modelhost_exporter.live.message import LiveMessage
+    from modelhost_exporter.live.meter import TimedReading
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +51,9 @@ class Broadcaster:
         self._requested_until = 0.0
         self._message: LiveMessage | None = None
         self._has_message = asyncio.Event()
+        self._begun = asyncio.Event()
         self._history: History | None = None
-        self._encoded_history: asyncio.Future[bytes] | None = None
+        self._encoded_history: dict[bool, asyncio.Future[bytes]] = {}
         self._woken = asyncio.Event()
         self._failing = StateLog(initial=False)
         self._task: asyncio.Task[None] | None = None
@@ -83,12 +87,17 @@ class Broadcaster:
                     await self._has_message.wait()
         return self._message
 
-    async def history(self) -> bytes:
-        """Return the history as JSON, empty where it is off; requests between two messages share one encoding."""
-        if self._encoded_history is None:
+    async def history(self, *, zipped: bool = False) -> bytes:
+        """Return the history as JSON, with gzip if ``zipped``, and empty where it is off.
+
+        Requests between two messages share one encoding.
+        """
+        if self._source.config.live.history:
+            await self._begun.wait()
+        if zipped not in self._encoded_history:
             history = self._history or History(self._interval, self._interval)
-            self._encoded_history = threads.call(history.encode)
-        return await asyncio.shield(self._encoded_history)
+            self._encoded_history[zipped] = threads.call(history.encode_zipped if zipped else history.encode)
+        return await asyncio.shield(self._encoded_history[zipped])
 
     def _is_wanted(self) -> bool:
         wanted = self._source.config.live.history or time.monotonic() < self._requested_until
@@ -108,7 +117,9 @@ class Broadcaster:
     async def _publish_while_wanted(self) -> None:
         clock = asyncio.get_running_loop().time
         constants = MessageConstants.of_this_exporter(self._interval, demo=self._source.demo)
-        meter, due = Meter(partial(read_source, self._source), constants), clock()
+        meter = Meter(partial(read_source, self._source), constants)
+        await self._begin(meter)
+        due = clock()
         while self._is_wanted():
             self._history = self._wanted_history()
             update = await self._measure(meter)
@@ -116,6 +127,16 @@ class Broadcaster:
                 self._publish(update)
             due = max(due + self._interval, clock())
             await asyncio.sleep(due - clock())
+
+    async def _begin(self, meter: Meter) -> None:
+        """Put the time before the start into the meter and the history; only once, and dropped then."""
+        readings = self._source.earlier_readings
+        if readings and not self._begun.is_set():
+            history = self._wanted_history()
+            await threads.call(partial(_add_earlier, readings, meter, history))
+            self._history = history
+            self._source.earlier_readings = ()
+        self._begun.set()
 
     async def _measure(self, meter: Meter) -> _Update | None:
         """Return the next message; None where measuring failed, which is logged once."""
@@ -129,14 +150,14 @@ class Broadcaster:
         return update
 
     def _publish(self, update: _Update) -> None:
-        self._encoded_history = None
+        self._encoded_history = {}
         self._message = update.message
         self._has_message.set()
         self.subscribers.publish(update.encoded)
 
     def _forget(self) -> None:
         """Drop what would be outdated when messages are wanted again."""
-        self._encoded_history = None
+        self._encoded_history = {}
         self._message, self._history = None, None
         self._has_message.clear()
         self.subscribers.forget()
@@ -149,6 +170,14 @@ class Broadcaster:
         if self._history is not None and self._history.seconds == options.history_length:
             return self._history
         return History(options.history_length, self._interval)
+
+
+def _add_earlier(readings: Sequence[TimedReading], meter: Meter, history: History | None) -> None:
+    """Compute the messages of earlier readings. Blocks."""
+    for reading in readings:
+        when, message = meter.message_of(reading)
+        if history is not None:
+            history.add(when, message)
 
 
 def _next_update(meter: Meter, history: History | None) -> _Update:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from modelhost_exporter.metrics.families import NAMESPACE, exposed_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from prometheus_client.metrics_core import Metric
     from prometheus_client.samples import Sample
@@ -37,3 +37,20 @@ class Families:
             key = tuple([sample.labels[label] for label in labels])
             sums[key] = sums.get(key, 0.0) + sample.value
         return sums
+
+    def highest(self, name: str, *labels: str) -> Mapping[tuple[str, ...], float]:
+        """Return the highest values of a family's samples grouped by some of its labels."""
+        return self._chosen(name, labels, max)
+
+    def lowest(self, name: str, *labels: str) -> Mapping[tuple[str, ...], float]:
+        """Return the lowest values of a family's samples grouped by some of its labels."""
+        return self._chosen(name, labels, min)
+
+    def _chosen(
+        self, name: str, labels: Sequence[str], choose: Callable[[float, float], float]
+    ) -> Mapping[tuple[str, ...], float]:
+        chosen: dict[tuple[str, ...], float] = {}
+        for sample in self.samples(name):
+            key = tuple([sample.labels[label] for label in labels])
+            chosen[key] = choose(chosen.get(key, sample.value), sample.value)
+        return chosen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 import threading
@@ -28,6 +29,7 @@ _MODEL_SERIES: tuple[Literal["p50", "p95", "p99", "requestsPerSecond", "tokensPe
     *("requestsPerSecond", "tokensPerSecond"),
 )
 _DECIMALS = 3
+_GZIP_LEVEL = 1
 _MACHINE = ""
 
 
@@ -82,6 +84,10 @@ class History:
             "models": _object({name: _columns(columns) for name, columns in models.items()}),
         }
         return _object(parts).encode()
+
+    def encode_zipped(self) -> bytes:
+        """Return the same, compressed with gzip."""
+        return gzip.compress(self.encode(), _GZIP_LEVEL, mtime=0)
 
     def _keep_times_ascending(self, when: float) -> None:
         """Shift the earlier times when the clock was set back."""

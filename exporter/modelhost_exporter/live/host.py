@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from modelhost_exporter.live.quantiles import increase
+from modelhost_exporter.live.counters import increase
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from modelhost_exporter.live.family_lookup import Families
-    from modelhost_exporter.live.message import DiskUsage
+    from modelhost_exporter.live.message import ContainerLimits
 
 
 class CpuWork(NamedTuple):
@@ -20,8 +20,8 @@ class CpuWork(NamedTuple):
     seconds: float | None
 
 
-class NetworkTraffic(NamedTuple):
-    """Bytes of all physical network interfaces; None where they are not measured."""
+class Traffic(NamedTuple):
+    """Bytes into and out of the machine, or from and to its disks, since a start; None where they are not measured."""
 
     received: float | None
     sent: float | None
@@ -43,18 +43,31 @@ def cpu_percent(readings: Sequence[CpuWork]) -> float | None:
     return None if busy is None or not seconds else min(100.0, 100.0 * busy / seconds)
 
 
-def network_traffic(families: Families) -> NetworkTraffic:
+def network_traffic(families: Families) -> Traffic:
     """Return the bytes that the machine has received and sent."""
-    return NetworkTraffic(
-        families.one("host_network_receive_bytes_total"), families.one("host_network_transmit_bytes_total")
-    )
+    return Traffic(families.one("host_network_receive_bytes_total"), families.one("host_network_transmit_bytes_total"))
 
 
-def transferred(readings: Sequence[NetworkTraffic]) -> NetworkTraffic:
+def disk_traffic(families: Families) -> Traffic:
+    """Return the bytes read from all physical disks, and written to them."""
+    return Traffic(families.one("host_disk_read_bytes_total"), families.one("host_disk_written_bytes_total"))
+
+
+def transferred(readings: Sequence[Traffic]) -> Traffic:
     """Return the bytes transferred between the first and the last reading."""
-    return NetworkTraffic(
-        increase(traffic.received for traffic in readings), increase(traffic.sent for traffic in readings)
-    )
+    return Traffic(increase(traffic.received for traffic in readings), increase(traffic.sent for traffic in readings))
+
+
+def container_limits(families: Families) -> ContainerLimits:
+    """Return the limits that are lower than what the machine has."""
+    return {
+        "cpuCores": _if_lower(families.one("host_cpu_cores"), families.one("cpu_logical_cores")),
+        "memoryBytes": _if_lower(families.one("host_memory_total_bytes"), families.one("memory_total_bytes")),
+    }
+
+
+def _if_lower(limit: float | None, whole: float | None) -> float | None:
+    return limit if limit is not None and whole is not None and limit < whole else None
 
 
 class MemoryUse(NamedTuple):
@@ -74,20 +87,6 @@ def memory_use(families: Families) -> MemoryUse:
     """Return the memory of the machine, or of the container whose limit counts."""
     total, available = (families.one(f"host_memory_{what}_bytes") for what in ("total", "available"))
     return MemoryUse(None if total is None or available is None else total - available, available, total)
-
-
-def disk_usage(families: Families) -> DiskUsage | None:
-    """Return the space of the file system at ``/``, or of the largest where that is not measured, computed like df."""
-    labels = ("device", "mountpoint", "fstype")
-    sizes = families.by("filesystem_size_bytes", *labels)
-    if not sizes:
-        return None
-    chosen = next((key for key in sizes if key[1] == "/"), None) or max(sizes, key=lambda key: sizes[key])
-    size, free = sizes[chosen], families.by("filesystem_free_bytes", *labels).get(chosen)
-    available = families.by("filesystem_available_bytes", *labels).get(chosen)
-    used = None if free is None else size - free
-    usable = None if used is None or available is None else used + available
-    return {"used": used, "total": size, "percent": percent(used, usable)}
 
 
 def percent(part: float | None, whole: float | None) -> float | None:

@@ -1,4 +1,4 @@
-"""Counters of the last minute, from which rates, means and quantiles are computed."""
+"""Counters of the last seconds, from which rates are computed."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from modelhost_exporter.live import host
+from modelhost_exporter.live.cores import core_percent
+from modelhost_exporter.live.host import Traffic
 from modelhost_exporter.live.request_totals import NO_REQUESTS, total
 from modelhost_exporter.live.token_progress import tokens_between
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from modelhost_exporter.live.host import CpuWork, NetworkTraffic
+    from modelhost_exporter.live.cores import CoreTime
+    from modelhost_exporter.live.host import CpuWork
     from modelhost_exporter.live.request_totals import ModelKey, RequestCounts
     from modelhost_exporter.live.token_progress import TokenReading
     from modelhost_exporter.requests.series_by_model import ByModel
@@ -26,7 +29,9 @@ class Measurement(NamedTuple):
     at: float
     """Seconds of the monotonic clock, which changes of the time of day do not affect."""
     cpu: CpuWork
-    network: NetworkTraffic
+    cores: Mapping[str, CoreTime]
+    network: Traffic
+    disk: Traffic
     requests: Mapping[ModelKey, RequestCounts]
     in_flight: ByModel
     tokens: TokenReading
@@ -57,14 +62,20 @@ class Measurements:
             return None
         return host.cpu_percent([measurement.cpu for measurement in span])
 
-    def network_rates(self, seconds: float) -> tuple[float | None, float | None]:
+    def core_percent(self, seconds: float) -> list[int] | None:
+        """Return the mean use of each CPU in percent over the last seconds; None without two measurements."""
+        span = [measurement for measurement in self._last(seconds) if measurement.cores]
+        if len(span) < 2 or not self.newest.cores:  # noqa: PLR2004 - likewise
+            return None
+        return core_percent(span[0].cores, span[-1].cores)
+
+    def network_rates(self, seconds: float) -> Traffic:
         """Return the bytes received and sent per second over the last seconds; None without two measurements."""
-        span = [measurement for measurement in self._last(seconds) if measurement.network.is_known]
-        if len(span) < 2 or not self.newest.network.is_known:  # noqa: PLR2004 - likewise
-            return None, None
-        duration = span[-1].at - span[0].at
-        received, sent = host.transferred([measurement.network for measurement in span])
-        return (None if received is None else received / duration, None if sent is None else sent / duration)
+        return _rates([(measurement.at, measurement.network) for measurement in self._last(seconds)])
+
+    def disk_rates(self, seconds: float) -> Traffic:
+        """Return the bytes read and written per second over the last seconds; None without two measurements."""
+        return _rates([(measurement.at, measurement.disk) for measurement in self._last(seconds)])
 
     def requests_span(self, seconds: float) -> RequestsSpan | None:
         """Return the requests of the last seconds; None without two measurements."""
@@ -85,6 +96,16 @@ class Measurements:
         """Return the measurements of at most this age: after a pause, older ones do not count."""
         since = self.newest.at - seconds - _TOLERANCE_SECONDS
         return [measurement for measurement in self._measurements if measurement.at >= since]
+
+
+def _rates(readings: Sequence[tuple[float, Traffic]]) -> Traffic:
+    """Return the bytes per second of readings with their times; None without two, or where the last is not known."""
+    span = [(at, traffic) for at, traffic in readings if traffic.is_known]
+    if len(span) < 2 or not readings[-1][1].is_known:  # noqa: PLR2004 - likewise
+        return Traffic(None, None)
+    duration = span[-1][0] - span[0][0]
+    received, sent = host.transferred([traffic for _, traffic in span])
+    return Traffic(None if received is None else received / duration, None if sent is None else sent / duration)
 
 
 class RequestsSpan(NamedTuple):

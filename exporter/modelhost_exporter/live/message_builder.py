@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import platform
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from modelhost_exporter import __version__
 from modelhost_exporter.live import host, models, servers
-from modelhost_exporter.live.gpus import missing_gpus
-from modelhost_exporter.live.request_totals import NO_REQUESTS, total
+from modelhost_exporter.live.file_systems import disk_usage, file_systems
+from modelhost_exporter.live.gpus import detection, missing_gpus
+from modelhost_exporter.live.request_totals import total
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from modelhost_exporter.config.servers import Server
     from modelhost_exporter.live.family_lookup import Families
+    from modelhost_exporter.live.last_minute import MinuteReading
     from modelhost_exporter.live.measurements import Measurements
-    from modelhost_exporter.live.message import ApiStats, GpuMessage, GpuSummary, HostIdentity, LiveMessage
+    from modelhost_exporter.live.message import ApiStats, DiskTrouble, GpuMessage, GpuSummary, LiveMessage
+    from modelhost_exporter.live.meter import MachineReading
 
 RATE_SECONDS = 10.0
-MEAN_SECONDS = 60.0
 
 
 class MessageConstants(NamedTuple):
@@ -29,25 +29,25 @@ class MessageConstants(NamedTuple):
     interval_seconds: float
     demo: bool
     version: str
-    host: HostIdentity
 
     @classmethod
     def of_this_exporter(cls, interval_seconds: float, *, demo: bool) -> MessageConstants:
         """Return the constants of this process and machine."""
-        return cls(interval_seconds, demo, __version__, {"name": platform.node(), "system": platform.system()})
+        return cls(interval_seconds, demo, __version__)
 
 
 def build_message(  # noqa: PLR0913 - everything that a message is computed from
     families: Families,
     measurements: Measurements,
     gpus: Sequence[GpuMessage],
-    configured: Sequence[Server],
+    disk_troubles: list[DiskTrouble],
+    reading: MachineReading,
     *,
     when: float,
     constants: MessageConstants,
 ) -> LiveMessage:
     """Return the message of the newest measurement; ``when`` is its time in seconds since 1970."""
-    received, sent = measurements.network_rates(RATE_SECONDS)
+    network, disk = measurements.network_rates(RATE_SECONDS), measurements.disk_rates(RATE_SECONDS)
     load = [families.one(f"load{minutes}") for minutes in (1, 5, 15)]
     memory = host.memory_use(families)
     return {
@@ -55,24 +55,32 @@ def build_message(  # noqa: PLR0913 - everything that a message is computed from
         "interval": constants.interval_seconds,
         "demo": constants.demo,
         "version": constants.version,
-        "host": constants.host,
+        "host": reading.host,
+        "limits": host.container_limits(families),
         "cpuUsage": measurements.cpu_percent(RATE_SECONDS),
         "cpuCores": families.one("host_cpu_cores"),
+        "cpuCoreUsage": measurements.core_percent(RATE_SECONDS),
         "loadAverage": load[0],
         "loadAverages": _if_all_known(load),
         "memoryUsage": memory.percent,
         "memoryUsed": memory.used,
         "memoryAvailable": memory.available,
         "memoryTotal": memory.total,
+        "swapUsed": families.one("swap_used_bytes"),
+        "swapTotal": families.one("swap_total_bytes"),
         "gpuUsage": gpus[0]["usage"] if gpus else None,
         "gpuInfo": _summary(gpus[0]) if gpus else None,
         "gpus": list(gpus),
         "gpusMissing": missing_gpus(families),
-        "networkStats": {"bytesInPerSecond": received, "bytesOutPerSecond": sent},
-        "diskUsage": host.disk_usage(families),
-        "apiStats": _api_stats(measurements),
-        "servers": servers.servers(families, configured),
-        "models": models.models(families, measurements, RATE_SECONDS, MEAN_SECONDS),
+        "gpuDetection": detection(families, reading.gpu),
+        "networkStats": {"bytesInPerSecond": network.received, "bytesOutPerSecond": network.sent},
+        "diskUsage": disk_usage(families),
+        "diskStats": {"bytesReadPerSecond": disk.received, "bytesWrittenPerSecond": disk.sent},
+        "fileSystems": file_systems(families, reading.model_folders),
+        "diskTroubles": disk_troubles,
+        "apiStats": _api_stats(measurements, reading.minute),
+        "servers": servers.servers(families, reading.servers),
+        "models": models.models(families, measurements, reading.minute_by_model, RATE_SECONDS),
     }
 
 
@@ -92,24 +100,24 @@ def _summary(gpu: GpuMessage) -> GpuSummary:
     }
 
 
-def _api_stats(measurements: Measurements) -> ApiStats:
+def _api_stats(measurements: Measurements, minute: MinuteReading) -> ApiStats:
     """Return the requests of all models."""
     since_start = total(measurements.newest.requests.values())
-    rate_span, mean_span = measurements.requests_span(RATE_SECONDS), measurements.requests_span(MEAN_SECONDS)
-    recent = mean_span.total() if mean_span else NO_REQUESTS
-    quantiles = recent.quantiles_ms()
+    rate_span = measurements.requests_span(RATE_SECONDS)
     by_range = since_start.by_range()
+    recent = minute.current
     return {
-        "totalRequests": int(since_start.requests),
+        "totalRequests": since_start.requests,
         "requestsPerSecond": rate_span.total().requests / rate_span.seconds if rate_span else 0.0,
-        "avgResponseTime": recent.mean_ms() or 0.0,
-        "errorRate": recent.error_percent() or 0.0,
+        "avgResponseTime": recent.mean_ms or 0.0,
+        "errorRate": recent.error_percent or 0.0,
         "rateSeconds": rate_span.seconds if rate_span else 0.0,
-        "recentRequests": int(recent.requests),
-        "eligibleRequests": int(recent.eligible),
-        "p50": quantiles.p50,
-        "p95": quantiles.p95,
-        "p99": quantiles.p99,
+        "recentRequests": recent.requests,
+        "eligibleRequests": recent.eligible,
+        "p50": recent.p50_ms,
+        "p95": recent.p95_ms,
+        "p99": recent.p99_ms,
+        "last": models.before_pause(minute),
         "responseTimeDistribution": by_range,
         "maxDistributionCount": max(1, *by_range.values()),
     }

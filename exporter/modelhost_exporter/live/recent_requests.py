@@ -86,12 +86,15 @@ def _one_of(query: Mapping[str, str], key: str, values: tuple[str, ...]) -> str 
 
 
 def _running(request: RunningRequest, now: float) -> RequestMessage:
-    return _row(request.labels, now - request.seconds, request.seconds, request.state)
+    row = _row(request.labels, now - request.seconds, request.seconds, request.state)
+    row["client"] = request.client
+    return row
 
 
 def _finished(ended: float, observed: RequestObservation) -> RequestMessage:
     row = _row(observed.labels, ended - observed.duration, observed.duration, "finished")
     first, speed = observed.time_to_first_token, decode_speed(observed)
+    row["client"] = observed.client
     row["outcome"], row["code"] = observed.outcome, observed.code
     row["timeToFirstToken"] = None if first is None else round(first * _MS, 3)
     row["inputTokens"], row["outputTokens"] = observed.tokens.input, observed.tokens.output
@@ -115,6 +118,7 @@ def _row(labels: RequestLabels, started: float, seconds: float, state: str) -> R
         "outputTokens": None,
         "tokensPerSecond": None,
         "finishReason": None,
+        "client": None,
     }
 
 

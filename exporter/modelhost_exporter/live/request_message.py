@@ -45,3 +45,5 @@ class RequestMessage(TypedDict):
     """Output tokens per second of decode."""
     finishReason: str | None
     """Why the output ended; several where the response has several choices that ended differently."""
+    client: str | None
+    """The client, as the header of `requests.client` names it, at most 64 characters; null without that key."""

@@ -1,16 +1,12 @@
-"""Running totals of proxied requests by model, from which rates, means and quantiles are computed."""
+"""Running totals of proxied requests by model, from which rates and the distribution of durations are computed."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from itertools import accumulate
 from operator import add, sub
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from modelhost_exporter.live.quantiles import quantile
-from modelhost_exporter.requests.metrics import DURATION
 from modelhost_exporter.requests.model_names import UNKNOWN
-from modelhost_exporter.requests.observation import ERRORS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -21,91 +17,37 @@ ModelKey = tuple[str, str]
 """Server and model."""
 
 _RANGES = {"<100ms": 0.1, "100-500ms": 0.5, "500ms-1s": 1.0, "1-5s": 5.0, ">5s": float("inf")}
-_QUANTILES = (0.5, 0.95, 0.99)
-_MS = 1e3
-
-_OK, _ERRORS, _OTHER_OUTCOMES, _SECONDS, _FIRST_TOKENS, _FIRST_TOKEN_SECONDS, _OUTPUT_TOKENS, _BUCKETS = range(8)
-_BOUNDS = (*DURATION, float("inf"))
-_SIZE = _BUCKETS + len(_BOUNDS)
-
-
-class Quantiles(NamedTuple):
-    """Quantiles of the duration of requests; None without requests."""
-
-    p50: float | None
-    p95: float | None
-    p99: float | None
+_BOUNDS = tuple(_RANGES.values())
 
 
 class RequestCounts:
-    """Totals of requests for inference of one or several models, since the start or in a span of time; immutable."""
+    """Numbers of requests for inference by duration, since the start or in a span of time; immutable."""
 
-    __slots__ = ("_numbers",)
+    __slots__ = ("_counts",)
 
-    def __init__(self, numbers: Sequence[float] = (0.0,) * _SIZE) -> None:
-        self._numbers = tuple(numbers)
+    def __init__(self, counts: Sequence[int] = (0,) * len(_BOUNDS)) -> None:
+        self._counts = tuple(counts)
 
     def __add__(self, other: RequestCounts) -> RequestCounts:
-        return RequestCounts(tuple(map(add, self._numbers, other._numbers)))
+        return RequestCounts(tuple(map(add, self._counts, other._counts)))
 
     def __sub__(self, before: RequestCounts) -> RequestCounts:
-        return RequestCounts(tuple(map(sub, self._numbers, before._numbers)))
+        return RequestCounts(tuple(map(sub, self._counts, before._counts)))
 
     def with_request(self, observed: RequestObservation) -> RequestCounts:
         """Return these totals with one more request."""
-        numbers = list(self._numbers)
-        outcome = observed.outcome
-        numbers[_OK if outcome == "ok" else _ERRORS if outcome in ERRORS else _OTHER_OUTCOMES] += 1
-        numbers[_SECONDS] += observed.duration
-        numbers[_BUCKETS + bisect_left(_BOUNDS, observed.duration)] += 1
-        if outcome == "ok" and observed.time_to_first_token is not None:
-            numbers[_FIRST_TOKENS] += 1
-            numbers[_FIRST_TOKEN_SECONDS] += observed.time_to_first_token
-        numbers[_OUTPUT_TOKENS] += observed.tokens.output or 0
-        return RequestCounts(numbers)
+        counts = list(self._counts)
+        counts[bisect_left(_BOUNDS, observed.duration)] += 1
+        return RequestCounts(counts)
 
     @property
-    def requests(self) -> float:
+    def requests(self) -> int:
         """The number of requests, whatever their outcome."""
-        return self._numbers[_OK] + self._numbers[_ERRORS] + self._numbers[_OTHER_OUTCOMES]
-
-    @property
-    def output_tokens(self) -> float:
-        """Output tokens as servers counted them; 0 also where none did."""
-        return self._numbers[_OUTPUT_TOKENS]
-
-    @property
-    def eligible(self) -> float:
-        """The number of successes and errors: client errors and disconnects are neither."""
-        return self._numbers[_OK] + self._numbers[_ERRORS]
-
-    def error_percent(self) -> float | None:
-        """Return errors in percent of errors and successes; None without them."""
-        return 100.0 * self._numbers[_ERRORS] / self.eligible if self.eligible else None
-
-    def mean_ms(self) -> float | None:
-        """Return the mean duration in milliseconds; None without requests."""
-        return _mean_ms(self._numbers[_SECONDS], self.requests)
-
-    def first_token_ms(self) -> float | None:
-        """Return the mean time to the first token in milliseconds; None without streams."""
-        return _mean_ms(self._numbers[_FIRST_TOKEN_SECONDS], self._numbers[_FIRST_TOKENS])
-
-    def quantiles_ms(self) -> Quantiles:
-        """Return quantiles of the duration in milliseconds, computed like histogram_quantile() does."""
-        cumulative = self._cumulative()
-        seconds = (quantile(wanted, _BOUNDS, cumulative) for wanted in _QUANTILES)
-        return Quantiles(*(None if value is None else value * _MS for value in seconds))
+        return sum(self._counts)
 
     def by_range(self) -> dict[str, int]:
         """Return the number of requests in each range of durations."""
-        cumulative = self._cumulative()
-        up_to = [0.0, *(cumulative[_BOUNDS.index(bound)] for bound in _RANGES.values())]
-        return {name: int(up_to[index + 1] - up_to[index]) for index, name in enumerate(_RANGES)}
-
-    def _cumulative(self) -> list[float]:
-        """Return the number of requests up to each bound of the duration."""
-        return list(accumulate(self._numbers[_BUCKETS:]))
+        return dict(zip(_RANGES, self._counts, strict=True))
 
 
 NO_REQUESTS = RequestCounts()
@@ -148,7 +90,3 @@ class RequestTotals:
 def total(counts: Iterable[RequestCounts]) -> RequestCounts:
     """Return the sum of several."""
     return sum(counts, NO_REQUESTS)
-
-
-def _mean_ms(seconds: float, count: float) -> float | None:
-    return seconds / count * _MS if count else None

@@ -14,8 +14,11 @@ from modelhost_exporter import threads
 from modelhost_exporter.live.broadcaster import Broadcaster
 from modelhost_exporter.live.meter import INTERVAL_SECONDS, MeterSource
 from modelhost_exporter.live.models import all_models, find_model
+from modelhost_exporter.live.process_feed import ProcessFeed
+from modelhost_exporter.live.processes import ProcessSampler
 from modelhost_exporter.live.recent_requests import RequestQuery
 from modelhost_exporter.live.subscribers import Subscriber, chunked_event, event, websocket_frame
+from modelhost_exporter.metrics.exposition import accepts_gzip
 from modelhost_exporter.web import origin_check
 from modelhost_exporter.web.websocket import is_proper
 
@@ -71,8 +74,9 @@ def add_routes(app: web.Application, source: LiveSource, interval_seconds: float
             web.get("/api/live", routes.with_headers(routes.events), allow_head=False),
             web.get("/api/models", routes.json(routes.models)),
             web.get("/api/models/metrics", routes.json(routes.model)),
-            web.get("/api/history", routes.json(routes.history)),
+            web.get("/api/history", routes.with_headers(routes.history)),
             web.get("/api/requests", routes.with_headers(routes.requests)),
+            web.get("/api/processes", routes.json(routes.processes)),
             web.route("*", "/api/{rest:.*}", routes.json(routes.not_found)),
         ]
     )
@@ -87,6 +91,7 @@ class _LiveRoutes:
     def __init__(self, feed: Broadcaster, source: LiveSource) -> None:
         self._feed = feed
         self._source = source
+        self._processes = ProcessFeed(ProcessSampler(source.host.processes))
         self._connected = 0
 
     async def start(self, _app: web.Application) -> None:
@@ -95,6 +100,7 @@ class _LiveRoutes:
 
     async def stop(self, _app: web.Application) -> None:
         """Stop the feed, and close its connections."""
+        self._processes.close()
         await self._feed.stop()
 
     def with_headers(self, respond: HandlerWithHeaders) -> Handler:
@@ -131,12 +137,26 @@ class _LiveRoutes:
             raise _HttpError(404, f"no model {wanted!r}, or several servers have one of that name (see /api/models)")
         return json.dumps(found).encode()
 
-    async def history(self, _request: web.Request) -> bytes:
-        """Return the history."""
+    async def history(self, request: web.Request, headers: Mapping[str, str]) -> web.StreamResponse:
+        """Return the history, with gzip where the client accepts it."""
+        zipped = accepts_gzip(",".join(request.headers.getall(hdrs.ACCEPT_ENCODING, [])))
         try:
-            return await self._feed.history()
+            body = await self._feed.history(zipped=zipped)
         except RuntimeError as error:  # no free thread
             raise _HttpError(503, str(error)) from error
+        response = web.Response(body=body, content_type="application/json", headers=headers)
+        if zipped:
+            response.headers[hdrs.CONTENT_ENCODING] = "gzip"
+        return response
+
+    async def processes(self, _request: web.Request) -> bytes:
+        """Return the processes that use most CPU time and memory, measured now."""
+        if not self._source.config.live.processes:
+            raise _HttpError(404, "processes are off (live.processes)")
+        try:
+            return await self._processes.encoded()
+        except Exception as error:  # of the system: no free thread, a process that hangs, no permission
+            raise _HttpError(503, f"the processes cannot be read: {error}") from error
 
     async def requests(self, request: web.Request, headers: Mapping[str, str]) -> web.StreamResponse:
         """Return the requests in progress and the last finished ones, those that the query wants."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from modelhost_exporter.config.address import is_loopback
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from modelhost_exporter.config.servers import Server
     from modelhost_exporter.live.family_lookup import Families
@@ -22,7 +22,7 @@ def servers(families: Families, configured: Sequence[Server]) -> list[ServerMess
         sample.labels["server"]: (sample.labels["kind"], sample.labels["version"])
         for sample in families.samples("engine_info")
     }
-    up = _highest(families, "engine_up")
+    up = {server: value for (server,), value in families.highest("engine_up", "server").items()}
     by_name = {server.name: server for server in configured}
     running, waiting = (families.by(f"engine_requests_{state}", "server") for state in ("running", "waiting"))
     return [
@@ -38,15 +38,6 @@ def servers(families: Families, configured: Sequence[Server]) -> list[ServerMess
         }
         for name in sorted({*up, *by_name})[:MAX_SERVERS]
     ]
-
-
-def _highest(families: Families, name: str) -> Mapping[str, float]:
-    """Return the highest value of each server's replicas."""
-    found: dict[str, float] = {}
-    for sample in families.samples(name):
-        server = sample.labels["server"]
-        found[server] = max(sample.value, found.get(server, sample.value))
-    return found
 
 
 def _address(server: Server | None) -> str | None:

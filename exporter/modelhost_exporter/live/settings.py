@@ -21,6 +21,8 @@ class LiveOptions:
     """False: there is no history, and nothing is measured without subscribers."""
     history_length: Seconds = Seconds(3600.0)
     max_viewers: int = 200
+    processes: bool = True
+    """False: processes are neither measured nor shown."""
 
     def __post_init__(self) -> None:
         if not _MIN_HISTORY <= self.history_length <= _MAX_HISTORY:

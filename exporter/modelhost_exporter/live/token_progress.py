@@ -130,9 +130,10 @@ class TokenProgress:
         """Return the present state; ``chunks`` are those of all streams so far."""
         oldest = self._clock() - _MAX_AGE_SECONDS
         recent: dict[ModelKey, list[Generation]] = {}
-        for key, generation in list(self._generations):
-            if generation.end >= oldest:
-                recent.setdefault(key, []).append(generation)
+        for key, generation in reversed(self._generations.copy()):
+            if generation.end < oldest:
+                break
+            recent.setdefault(key, []).append(generation)
         return TokenReading(chunks, self._models.copy(), recent)
 
 

@@ -30,11 +30,13 @@ TYPES = {
     ".css": "text/css",
     ".html": "text/html",
     ".js": "text/javascript",
+    ".png": "image/png",
     ".svg": "image/svg+xml",
     ".txt": "text/plain",
+    ".webmanifest": "application/manifest+json",
 }
 _POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; manifest-src 'self';"
     " base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script';"
     " trusted-types 'none'"
 )
@@ -70,9 +72,14 @@ class _File:
         response = web.Response(status=304) if known else web.Response(body=self.body)
         response.headers.update(_HEADERS)
         if not known:
-            response.content_type, response.charset = TYPES[self.suffix], "utf-8"
+            response.content_type = TYPES[self.suffix]
+            response.charset = None if self.suffix == ".png" else "utf-8"
         response.etag = self.etag
         return response
+
+
+def _is_module(name: str) -> bool:
+    return name.endswith(".js") and name not in (CHART_LIBRARY, "theme_early.js")
 
 
 class _Page:
@@ -82,6 +89,9 @@ class _Page:
         self._service = service
         self._files = files
         self._template = Template(files["index.html"].body.decode())
+        self._modules = "\n".join(  # so that browsers need not read one to find the next
+            f'<link rel="modulepreload" href="static/{name}">' for name in sorted(files) if _is_module(name)
+        )
         if CHART_LIBRARY not in files:
             log.warning("the live page has no charts: install the exporter again where npm's registry can be reached")
 
@@ -103,7 +113,7 @@ class _Page:
             f'<li><a href="{metrics}?collect[]={name}">{name}</a></li>' for name in self._service.scrape.names
         )
         grafana = (
-            f'<a class="button" href="{html.escape(settings.grafana_url.text)}">Grafana</a>'
+            f'<a class="button" id="grafana" href="{html.escape(settings.grafana_url.text)}">Grafana</a>'
             if settings.grafana_url
             else ""
         )
@@ -111,6 +121,8 @@ class _Page:
             metrics=metrics,
             collectors=collectors,
             grafana=grafana,
+            processes="" if self._service.config.live.processes else " hidden",
+            modules=self._modules,
             recent="" if self._service.config.requests.recent else " hidden",
             version=html.escape(__version__),
         )

@@ -101,7 +101,7 @@ class Exchange:
         self._server = server
         self._client = client
         self._request = request
-        self._observer = Observer(server, request.method, request.target)
+        self._observer = Observer(server, request.method, request.target, server.client_of(request))
         self._attempts = Attempts(server.replicas)
         self._unsent: list[bytes] = []
         self._copy: list[bytes] | None = []

@@ -50,6 +50,12 @@ def text(by_key: Mapping[bytes, bytes], key: bytes) -> str:
     return by_key.get(key, b"").decode(_TEXT)
 
 
+def shown(value: bytes, max_length: int) -> str:
+    """Return an untrusted value for display: as UTF-8, truncated, with ``?`` for what is not printable."""
+    decoded = value[: 4 * max_length].decode("utf-8", "replace").strip()
+    return "".join(each if each.isprintable() else "?" for each in decoded[:max_length])
+
+
 def index(fields: Iterable[Field]) -> dict[bytes, bytes]:
     """Return the last value of each field, by its name in lower case."""
     return {key: value for key, _, value in fields}

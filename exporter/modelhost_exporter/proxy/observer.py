@@ -52,9 +52,10 @@ class Observer:
     _longest_delay = 0.0
     _ended: float | None = None
 
-    def __init__(self, server: ServerContext, method: bytes, target: bytes) -> None:
+    def __init__(self, server: ServerContext, method: bytes, target: bytes, client: str | None = None) -> None:
         self._accepted = perf_counter()
         self._server = server
+        self._client = client
         # a browser's preflight (OPTIONS) requests no inference
         found = dialects.find_target(target) if method == b"POST" else None
         self.dialect = found[0] if found else None
@@ -73,7 +74,7 @@ class Observer:
         labels, metrics = self._labels(), self._server.metrics
         self._state = metrics.in_flight(labels, state)
         self._state.inc()
-        metrics.running.enter(self, labels, state)
+        metrics.running.enter(self, labels, state, self._client)
 
     def on_wait(self) -> None:
         """Note that the request waits before its body could be parsed."""
@@ -271,4 +272,5 @@ class Observer:
             decode_seconds=clock.decode_seconds,
             is_parsed=parser is None or not parser.is_blind,
             choices=self._call.choices if self._call is not None else 1,
+            client=self._client,
         )

@@ -14,6 +14,7 @@ from modelhost_exporter.config.address import Address, is_loopback
 from modelhost_exporter.engines.kinds import AUTO, full_name
 from modelhost_exporter.process import listening
 from modelhost_exporter.process.machine_names import is_address
+from modelhost_exporter.proxy import headers
 from modelhost_exporter.proxy.downstream import DownstreamConnection, DownstreamConnections
 from modelhost_exporter.proxy.exchange import Exchange
 from modelhost_exporter.proxy.include_usage import UsageRequests
@@ -42,6 +43,7 @@ log = logging.getLogger(__name__)
 _PREPARE_SECONDS = 30.0
 _MAX_ACCEPTED_HOSTS = 64
 _MAX_LATE = 32
+_MAX_CLIENT_LENGTH = 64
 """Responses that are parsed after they were forwarded: each holds up to 2 MiB."""
 
 
@@ -179,6 +181,8 @@ class ServerContext:
             parts.environment.now,
         )
         self.names = parts.names_of(settings)
+        header = settings.client_header
+        self._client_header = header.encode() if header else None
         self._kind = partial(parts.kind_of, settings)
         self.usage = UsageRequests(
             settings.include_usage, time.monotonic, partial(self.self_metrics.usage_state, self.name)
@@ -205,6 +209,13 @@ class ServerContext:
         models = self.settings.models
         name = model if not models or model in models else self.names.configured(model, models)
         return self.settings.objectives_of(name or model)
+
+    def client_of(self, request: Request) -> str | None:
+        """Return the client as the configured header names it; None without one."""
+        if self._client_header is None:
+            return None
+        value = request.by_key.get(self._client_header)
+        return headers.shown(value, _MAX_CLIENT_LENGTH) or None if value else None
 
     def check_host(self, request: Request) -> None:
         """Raise Refused for a request to a host name that is not this machine's nor configured."""

@@ -56,6 +56,8 @@ class ProxiedServer:
     name: str
     listen: Address
     upstreams: tuple[ServerUrl, ...]
+    client_header: str | None = None
+    """The header, in lower case, whose value is kept as the client of each request; None: nothing is."""
     balance: str = LEAST_REQUESTS
     """Which of several upstreams a request goes to: least_requests, prefix_hash, or header:NAME."""
     kind: str = "auto"

@@ -95,3 +95,5 @@ class RequestObservation(NamedTuple):
     """Whether the response could be parsed; without that no objective applies."""
     choices: int = 1
     """Answers to each prompt that the request wants (``n``)."""
+    client: str | None = None
+    """The client, as the configured header names it; None without one."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from modelhost_exporter.collector import Unavailable
+from modelhost_exporter.collector import Unavailable, Undetermined
 from modelhost_exporter.process.error_frames import described
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ class Outcome:
     seconds: float
     detail: str = ""
     families: Sequence[Metric] = ()
+    undetermined: bool = False
+    """Of an unavailable one: whether it is not known that the machine has nothing to measure."""
 
 
 def outcome_of(run: Run[list[Metric]], timeout: float, began: float) -> Outcome:
@@ -36,7 +38,8 @@ def outcome_of(run: Run[list[Metric]], timeout: float, began: float) -> Outcome:
     if not run.wait(timeout - max(0.0, run.started - began)):
         return Outcome("timeout", run.age(), f"no answer within {timeout:g} s")
     if isinstance(run.error, Unavailable):
-        return Outcome("unavailable", run.seconds, str(run.error))
+        undetermined = isinstance(run.error, Undetermined)
+        return Outcome("unavailable", run.seconds, str(run.error), undetermined=undetermined)
     if run.error is not None:
         return Outcome("failed", run.seconds, described(run.error))
     if not run.value:

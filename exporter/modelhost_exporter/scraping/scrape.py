@@ -67,6 +67,8 @@ class Measured(NamedTuple):
     families: Sequence[Metric]
     silent: Collection[str]
     """Names of collectors that failed or missed their deadline, so that their families are missing."""
+    outcomes: Mapping[str, Outcome]
+    """What became of each collector that ran."""
 
 
 class Scrape:
@@ -127,6 +129,7 @@ class Scrape:
         return Measured(
             [family for outcome in outcomes.values() for family in outcome.families],
             [name for name, outcome in outcomes.items() if outcome.state in ("failed", "timeout")],
+            outcomes,
         )
 
     def outcomes(self, only: Collection[str], timeout_seconds: float) -> dict[str, Outcome]:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+PAGE_FILES = "/static/"
 HEALTH_PATHS = ("/-/healthy", "/-/ready")
 
 _READER = web.RequestKey("reader", str)
@@ -76,6 +77,8 @@ class CheckedRequest(NamedTuple):
     """Whether the request is for the metrics (not the live feed) or a health check."""
     is_on_loopback: bool
     """Whether the listener that accepted the connection is on a loopback address."""
+    is_page_file: bool = False
+    """Whether the request is for a file of the page, which is the same for everyone."""
 
 
 def middleware(source: RequestSource, names: MachineNames | None = None) -> Middleware:
@@ -117,6 +120,8 @@ class OriginCheck:
         """
         host = self._check_host(request, settings)
         origins = request.headers.getall(hdrs.ORIGIN, [])
+        if request.is_page_file and request.method in _SAFE_METHODS:
+            return None  # a reverse proxy may replace Host: the page has to load, to show what the feed refuses
         if not origins:
             _check_site(request)
             return None
@@ -203,7 +208,13 @@ def _described(request: web.Request, settings: Web) -> CheckedRequest:
     is_scrape = request.path in (settings.telemetry_path, *HEALTH_PATHS) and not is_websocket(request)
     transport = request.transport
     local = transport.get_extra_info("sockname") if transport is not None else None
-    return CheckedRequest(request.method, request.headers, is_scrape, is_on_loopback(local, settings.listen_addresses))
+    return CheckedRequest(
+        request.method,
+        request.headers,
+        is_scrape,
+        is_on_loopback(local, settings.listen_addresses),
+        is_page_file=request.path.startswith(PAGE_FILES),
+    )
 
 
 def is_on_loopback(local: object, listeners: Sequence[Address]) -> bool:

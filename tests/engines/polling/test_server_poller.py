@@ -154,6 +154,8 @@ def test_a_server_that_goes_away_is_down_and_says_nothing(vllm: StandIn, caplog:
         "model_unloads_total",
     }
     assert [record.message for record in caplog.records] == ["model server is up", "model server does not answer"]
+    fields = caplog.records[-1].fields  # type: ignore[attr-defined] # set by the logger
+    assert (fields["url"], fields["detail"]) == (vllm.url, "nothing listens there: start it, or correct the URL")
 
 
 @pytest.mark.parametrize(

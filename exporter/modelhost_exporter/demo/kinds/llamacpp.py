@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from modelhost_exporter.demo.page_formats import json_page
-from modelhost_exporter.demo.specs import GIB, MIG_GPU, CpuReplica, ModelSpec, ServerSpec
+from modelhost_exporter.demo.specs import GIB, MIG_GPU, CpuReplica, ModelSpec, ServerSpec, SimulatedServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -37,6 +37,36 @@ MODELS = (
         context=65_536,
         parameters="20.9B",
         quantization="MXFP4",
+    ),
+)
+WORKSTATION = SimulatedServer(
+    ServerSpec(
+        "llamacpp",
+        "llamacpp",
+        "b11434-4e9f1c2",
+        8080,
+        4500,
+        "llama-server --parallel 2 --port 8080",
+        (0,),
+        2,
+        32_768,
+        gpu_bytes=int(6.9 * GIB),
+        ram_bytes=GIB,
+        response_times=frozenset({"prefill", "decode"}),
+    ),
+    (
+        ModelSpec(
+            "qwen2.5-coder-7b-instruct",
+            *("llamacpp", 0.22, 1_400, 130, 4_800, 0.0102),
+            cache_hit=0.7,
+            in_bursts=True,
+            burst_seconds=1_020,
+            burst_share=0.7,
+            bytes=int(5.4 * 10**9),
+            context=16_384,
+            parameters="7.6B",
+            quantization="Q5_K_M",
+        ),
     ),
 )
 INCIDENTS: tuple[tuple[Kind, float, float], ...] = (("replica_down", 14, 6), ("upstream_unreachable", 45, 4))

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from modelhost_exporter.demo.page_formats import json_page, version_page
-from modelhost_exporter.demo.specs import ModelSpec, ServerSpec
+from modelhost_exporter.demo.specs import GIB, ModelSpec, ServerSpec, SimulatedServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -62,6 +62,65 @@ MODELS = (
         family="nomic-bert",
         parameters="137M",
         quantization="F16",
+    ),
+)
+WORKSTATION = SimulatedServer(
+    ServerSpec(
+        "ollama",
+        "ollama",
+        "0.13.5",
+        11434,
+        4300,
+        "ollama serve",
+        (0,),
+        4,
+        32_768,
+        ram_bytes=GIB,
+        ttft_objective=(10.0, 0.95),
+        loads_on_request=True,
+        response_times=frozenset({"prefill", "decode", "load"}),
+    ),
+    (
+        ModelSpec(
+            "gemma3:12b",
+            *("ollama", 0.032, 900, 380, 2_600, 0.0155),
+            in_bursts=True,
+            burst_seconds=1_260,
+            burst_share=0.72,
+            bytes=8_150 * 10**6,
+            load_seconds=4.4,
+            context=32_768,
+            family="gemma3",
+            parameters="12.2B",
+            quantization="Q4_K_M",
+        ),
+        ModelSpec(
+            "llama3.2:3b",
+            *("ollama", 0.05, 500, 60, 9_000, 0.0058),
+            in_bursts=True,
+            burst_seconds=1_500,
+            burst_share=0.45,
+            bytes=2 * 10**9,
+            load_seconds=1.6,
+            family="llama",
+            parameters="3.2B",
+            quantization="Q4_K_M",
+        ),
+        ModelSpec(
+            "nomic-embed-text:v1.5",
+            *("ollama", 0.8, 300, 0, 20_000, 0.0),
+            operation="embeddings",
+            cache_hit=0.0,
+            in_bursts=True,
+            burst_seconds=1_900,
+            burst_share=0.12,
+            bytes=274 * 10**6,
+            load_seconds=0.7,
+            context=8_192,
+            family="nomic-bert",
+            parameters="137M",
+            quantization="F16",
+        ),
     ),
 )
 INCIDENTS: tuple[tuple[Kind, float, float], ...] = (("models_evicted", 39, 9), ("server_down", 55, 4))

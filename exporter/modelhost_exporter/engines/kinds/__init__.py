@@ -9,11 +9,13 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from functools import cache
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 from modelhost_exporter.engines.pages import FREE
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from modelhost_exporter.engines.pages import Fetch, PollPolicy
     from modelhost_exporter.engines.snapshot import ServerSnapshot
 
@@ -52,6 +54,17 @@ class EngineKind(Protocol):
         ...
 
 
+class ModelPlaces(NamedTuple):
+    """Where servers of a kind keep their models."""
+
+    folders: Sequence[str]
+    """Usual folders; ``~`` is the home of any user."""
+    options: Sequence[str]
+    """Options of the command line whose value is a folder or file of models."""
+    variables: Sequence[str]
+    """Variables of the environment whose value is one."""
+
+
 def names() -> tuple[str, ...]:
     """Return the names of all kinds, sorted."""
     return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
@@ -75,6 +88,11 @@ def detect(fetch: Fetch) -> str | None:
 def is_generic(name: str) -> bool:
     """Return whether servers of other kinds resemble this one."""
     return engine_kind(name).PRIORITY >= GENERIC
+
+
+def model_places(kind: EngineKind) -> ModelPlaces:
+    """Return where servers of a kind keep their models: the facts that a kind may leave out."""
+    return ModelPlaces(*(tuple(getattr(kind, f"MODEL_{name}", ())) for name in ("FOLDERS", "OPTIONS", "VARIABLES")))
 
 
 def reading_metrics_matters(kind: EngineKind) -> bool:

@@ -15,6 +15,7 @@ TITLE = "LM Studio"
 PAGES = "`/api/v1/models`, before 0.4 `/api/v0/models`; it has no metrics"
 PORTS = (1234,)
 PROGRAMS = ("lm-studio", "LM Studio", "lmstudio")
+MODEL_FOLDERS = ("~/.lmstudio/models", "~/.cache/lm-studio/models")
 PRIORITY = 250
 ACCEPTS_INCLUDE_USAGE = True
 

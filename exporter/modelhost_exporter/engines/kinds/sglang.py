@@ -27,6 +27,7 @@ TITLE = "SGLang"
 PAGES = "`/v1/models`, `/metrics` (with `--enable-metrics`), `/server_info`"
 PORTS = (30000,)
 PROGRAMS = ("sglang",)
+MODEL_OPTIONS = ("--model-path", "--model", "--download-dir")
 PRIORITY = 30
 ACCEPTS_INCLUDE_USAGE = True
 

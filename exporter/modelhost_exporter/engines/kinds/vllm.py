@@ -29,6 +29,7 @@ TITLE = "vLLM"
 PAGES = "`/v1/models`, `/version`, `/metrics`"
 PORTS = (8000,)
 PROGRAMS = ("vllm",)
+MODEL_OPTIONS = ("--model", "--download-dir")
 PRIORITY = 20
 ACCEPTS_INCLUDE_USAGE = True
 

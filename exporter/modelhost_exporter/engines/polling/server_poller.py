@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from modelhost_exporter.connect_errors import cause_of
 from modelhost_exporter.engines import kinds
 from modelhost_exporter.engines.energy import ModelEnergy
 from modelhost_exporter.engines.local_processes import LocalProcesses, is_local
@@ -231,14 +232,14 @@ class ServerPoller:
         self._kind.failed(error)
         self._answering.note_failure()
         self._processes.forget()
-        return f"{type(error).__name__}: {error}"
+        return str(cause_of(error)) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
 
     def _report(self, problem: str) -> None:
         """Log a change between up, down and not known, once."""
         state = "up" if self.snapshot is not None else "down" if self._is_shown() else "unknown"
         if not self._up_logged.changed(state):
             return
-        fields = {**self.server.log_fields, "kind": self._kind.name or "unknown"}
+        fields = {**self.server.log_fields, "kind": self._kind.name or "unknown", "url": self.server.url.text}
         if self.snapshot is not None:
             log.info("model server is up", extra={"fields": {**fields, "version": self.snapshot.version}})
         elif state == "unknown":

@@ -7,9 +7,9 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from modelhost_exporter.collector import Unavailable
 from modelhost_exporter.gpu import families
 from modelhost_exporter.gpu.contract import DeviceLost, Enumeration
+from modelhost_exporter.gpu.nvidia import pci_cards
 from modelhost_exporter.gpu.nvidia.device import NvidiaDevice
 from modelhost_exporter.gpu.nvidia.errors import (
     INVALID_ARGUMENT,
@@ -84,7 +84,7 @@ class NvidiaSource:
             if not self._had_gpus and isinstance(failure, (DriverFailed, LibraryBroken)):
                 raise
             if not self._had_gpus:
-                raise Unavailable(str(failure)) from failure
+                raise pci_cards.absence(self._dependencies.pci.devices, str(failure)) from failure
             self._log_away(True, str(failure))
             return Enumeration((), tuple(self._known.values()))
         self._log_away(False)
@@ -122,7 +122,7 @@ class NvidiaSource:
         new = self._nvml.generation and not self._opened_with.issuperset(addresses)
         self._renewal.update(wanted=bool(missing or self._unreachable or new))
         if not self._had_gpus:
-            raise Unavailable("the NVIDIA driver has no GPU")
+            raise pci_cards.absence(self._dependencies.pci.devices, "the NVIDIA driver has no GPU")
         return Enumeration(present, missing, unidentified, self._unreachable)
 
     def _present(self, unqueried: frozenset[str]) -> tuple[NvidiaDevice, ...]:

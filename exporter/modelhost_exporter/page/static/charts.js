@@ -1,26 +1,41 @@
 // Charts of the history, drawn by uPlot, and only while they are visible.
 
+import { axes, PADDING } from "./axis.js";
+import { applyKey } from "./chart_keys.js";
 import { announce } from "./dom.js";
 import { clock, text } from "./format.js";
+import { nearest } from "./history.js";
+import { followPointer, NO_EVENTS } from "./pointer.js";
+import { view } from "./view.js";
 
 const MINUTE = 60_000;
-const BINARY = Array.from({ length: 50 }, (_, power) => 2 ** power); // tick distances of an axis of bytes
-const PADDING = [8, 8, 0, 0];
-const AXIS_WIDTH = 52;
-const LETTER_WIDTH = 6.5;
+const AWAY = { left: -10, top: -10 }; // hides uPlot's cursor
 const charts = new Map(); // element → chart
 let colours = {};
 
 export const libraryIsMissing = () => globalThis.uPlot === undefined;
+
+// Return the chart in an element.
+export const chartIn = (element) => charts.get(element);
 
 // Return a colour of the style sheet, which differs between the light and the dark theme.
 function colour(name) {
   return (colours[name] ??= getComputedStyle(document.body).getPropertyValue(name).trim());
 }
 
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+// Draw all charts with the colours that the theme has now.
+export function recolour() {
   colours = {};
   for (const chart of charts.values()) chart.redraw();
+}
+
+// Draw all charts in the size that they have now, also those that are not on the screen.
+export function drawAll() {
+  for (const chart of charts.values()) chart.drawInFull();
+}
+
+view.addEventListener("cursor", () => {
+  for (const chart of charts.values()) chart.showCursor();
 });
 
 const visible = new IntersectionObserver((entries) => {
@@ -31,21 +46,22 @@ const sizes = new ResizeObserver((entries) => {
   for (const { target } of entries) charts.get(target)?.resize();
 });
 
-// Return the width of the longest label; charts with short labels have the same width.
-function axisWidth(_, labels) {
-  return Math.max(AXIS_WIDTH, ...(labels ?? []).map((label) => 12 + LETTER_WIDTH * (label ?? "").length));
-}
-
 export class Chart {
   #plot = null;
+  #tip = null;
   #pending = null; // data to draw when the chart becomes visible
   #visible = false;
   #window = [0, MINUTE];
+  #drawnTo = 0; // time of the newest point that is drawn
+  #hidden = new Set(); // indexes of series
+  #last = []; // for each series [time, value] of its last point, if stays is set
+  past = []; // for each series its value before the history, or null
 
   // series: [{label, colour}]; format: formats a value; top: fixed end of the scale; lines: [{at, colour}], drawn
-  // across the chart; binary: the values are bytes; bare: the axis has no unit.
-  constructor(element, { title, series, format, top = null, lines = [], binary = false, bare = false }) {
-    Object.assign(this, { element, title, series, format, top, lines, binary, bare });
+  // across the chart; binary: the values are bytes; duration: they are ms; bare: the axis has no unit; stays: the last
+  // value of a series that has ended is continued as a dashed line.
+  constructor(element, { title, series, format, top = null, lines = [], binary, duration, bare, stays }) {
+    Object.assign(this, { element, title, series, format, top, lines, binary, duration, bare, stays });
     if (libraryIsMissing()) {
       element.classList.add("missing");
       return;
@@ -53,8 +69,9 @@ export class Chart {
     element.tabIndex = 0;
     element.setAttribute("role", "img");
     element.setAttribute("aria-label", title);
-    element.addEventListener("keydown", (event) => this.#step(event));
-    element.addEventListener("blur", () => this.#plot?.setCursor({ left: -10, top: -10 }));
+    element.addEventListener("keydown", (event) => this.#press(event));
+    element.addEventListener("focus", () => this.showCursor());
+    element.addEventListener("blur", () => view.point(null));
     charts.set(element, this);
     visible.observe(element);
     sizes.observe(element);
@@ -70,31 +87,38 @@ export class Chart {
   // Draw columns [times, …values] of the last seconds, now or when the chart becomes visible. With grown, only newer
   // points were added: these are drawn when they fill a pixel, which in a chart of an hour is one time in five.
   draw(data, seconds, grown) {
-    if (grown && this.#plot && Math.abs(data[0].at(-1) - this.#window[1]) < this.#pixel()) return;
+    const [from, to] = view.window(data[0], seconds);
+    if (grown && this.#plot && newest(data, to) - this.#drawnTo < (to - from) / this.#plot.width) return;
     this.#pending = [data, seconds];
     this.drawPending();
-  }
-
-  // Return the width of a pixel in ms.
-  #pixel() {
-    return (this.#window[1] - this.#window[0]) / this.#plot.width;
   }
 
   setVisible(isVisible) {
     this.#visible = isVisible;
     this.drawPending();
+    this.showCursor(); // it may have moved since
   }
 
   drawPending() {
-    if (this.#pending === null || !this.#visible || !this.element.clientWidth) return;
+    if (this.#pending === null || !this.#visible) return;
+    if (!this.#plot && !this.element.clientWidth) return;
     const [data, seconds] = this.#pending;
     this.#pending = null;
-    const [times] = data;
-    const end = times.at(-1) ?? Date.now();
-    this.#window = [Math.min(Math.max(times[0] ?? end, end - seconds * 1000), end - MINUTE), end];
+    this.#window = view.window(data[0], seconds);
+    this.#drawnTo = newest(data, this.#window[1]);
+    this.#last = this.stays ? data.slice(1).map((column, index) => this.#lastPoint(data[0], column, index)) : [];
     if (this.#plot) this.#plot.setData(data);
     else this.#plot = new uPlot(this.#options(), data, this.element);
     this.element.setAttribute("aria-label", this.#summary(data));
+  }
+
+  drawInFull() {
+    const visible = this.#visible;
+    this.#visible = true;
+    this.drawPending();
+    this.#visible = visible;
+    if (this.element.clientWidth) this.#plot?.setSize(this.#size());
+    this.redraw();
   }
 
   redraw() {
@@ -102,8 +126,42 @@ export class Chart {
   }
 
   resize() {
-    this.#plot?.setSize(this.#size());
+    if (this.element.clientWidth) this.#plot?.setSize(this.#size());
     this.drawPending();
+  }
+
+  setShown(label, shown) {
+    const index = this.series.findIndex((one) => one.label === label);
+    if (shown) this.#hidden.delete(index);
+    else this.#hidden.add(index);
+    this.#plot?.setSeries(index + 1, { show: shown });
+    this.showCursor();
+  }
+
+  // Show the cursor at its time; and the values there if the chart is under the pointer, has the focus, or the cursor
+  // is held.
+  showCursor() {
+    if (!this.#plot || !this.#visible) return;
+    const { time } = view;
+    const [from, to] = this.#window;
+    const isInside = time !== null && time >= from && time <= to;
+    const left = isInside ? this.#plot.valToPos(time, "x") : -1;
+    this.#plot.setCursor(isInside ? { left, top: 0 } : AWAY);
+    this.#tip.hidden = !isInside || (view.held === null && !this.element.matches(":hover, :focus"));
+    if (!this.#tip.hidden) this.#showTip(left, time);
+  }
+
+  #showTip(left, time) {
+    this.#tip.textContent = this.#textAt(time).join("\n");
+    const onRight = left > this.#plot.over.clientWidth / 2;
+    this.#tip.style.transform = `translateX(${left + (onRight ? -10 : 10)}px) translateX(${onRight ? "-100%" : "0"})`;
+  }
+
+  #textAt(time) {
+    const [times, ...columns] = this.#plot.data;
+    const index = times.indexOf(nearest(times, time));
+    const values = this.series.map(({ label }, one) => `${label} ${text(this.format(columns[one][index]))}`);
+    return [clock(times[index]), ...values.filter((_, one) => !this.#hidden.has(one))];
   }
 
   #size() {
@@ -111,100 +169,115 @@ export class Chart {
   }
 
   #options() {
+    const stroke = () => colour("--soft");
     const grid = { stroke: () => colour("--grid"), width: 1 };
-    const axis = { stroke: () => colour("--soft"), font: "11px system-ui, sans-serif", ticks: { show: false }, grid };
-    const label = (value) => text(this.bare ? [this.format(value)[0], ""] : this.format(value)).replace(/\.0+(?=\D|$)/, "");
     return {
       ...this.#size(),
       ms: 1,
       padding: PADDING,
       legend: { show: false },
-      cursor: { y: false, drag: { setScale: false, x: false }, points: { size: 6 }, sync: { key: "live", scales: ["x", null] } },
+      cursor: { y: false, drag: { setScale: false, x: false }, points: { size: 6 }, bind: NO_EVENTS },
       scales: {
         x: { range: () => this.#window },
-        y: { range: (_, __, max) => [0, this.top ?? (max > 0 ? max * 1.1 : 1)] },
+        y: { range: (_, __, max) => [0, this.#top(max)] },
       },
-      axes: [
-        { ...axis, grid: { show: false }, size: 22, gap: 4, space: 64, values: times },
-        { ...axis, size: axisWidth, gap: 6, space: 32, values: (_, ticks) => ticks.map(label), ...(this.binary && { incrs: BINARY }) },
-      ],
-      series: [{}, ...this.series.map((one) => this.#line(one))],
-      hooks: { drawAxes: [(plot) => this.#drawLines(plot)], ready: [(plot) => this.#addTip(plot)] },
+      axes: axes({ ...this, stroke, grid }),
+      series: [{}, ...this.series.map((one, index) => this.#line(one, index))],
+      hooks: {
+        drawAxes: [(plot) => this.#drawLines(plot)],
+        draw: [(plot) => this.#drawLast(plot), () => this.showCursor()],
+        init: [(plot) => this.#start(plot)],
+      },
     };
   }
 
-  #line({ colour: name }) {
+  #start(plot) {
+    this.#plot = plot;
+    this.#tip = document.createElement("div");
+    this.#tip.className = "tip";
+    this.#tip.hidden = true;
+    plot.over.append(this.#tip);
+    followPointer(plot);
+  }
+
+  #top(max) {
+    if (this.top !== null) return this.top;
+    const last = this.#last.map((point, index) => (point && !this.#hidden.has(index) ? point[1] : 0));
+    const most = Math.max(max ?? 0, ...last);
+    return most > 0 ? most * 1.1 : 1;
+  }
+
+  // Return [time, value] of the last point of a series up to the end of the chart, or null.
+  #lastPoint(times, column, index) {
+    const at = column.findLastIndex((value, row) => value !== null && times[row] <= this.#window[1]);
+    if (at >= 0) return [times[at], column[at]];
+    return view.zoom || (this.past[index] ?? null) === null ? null : [0, this.past[index]];
+  }
+
+  #line({ colour: name }, index) {
     return {
       stroke: () => colour(name),
       fill: this.series.length === 1 ? () => `${colour(name)}1c` : undefined,
       width: 1.5,
       points: { show: false },
+      show: !this.#hidden.has(index),
     };
   }
 
   #drawLines({ ctx, bbox, valToPos }) {
-    ctx.save();
-    ctx.setLineDash([4, 4]);
     for (const { at, colour: name } of this.lines) {
-      const y = Math.round(valToPos(at, "y", true)) + 0.5;
-      ctx.strokeStyle = `${colour(name)}70`;
-      ctx.beginPath();
-      ctx.moveTo(bbox.left, y);
-      ctx.lineTo(bbox.left + bbox.width, y);
-      ctx.stroke();
+      dash(ctx, `${colour(name)}70`, bbox.left, bbox.left + bbox.width, valToPos(at, "y", true));
     }
-    ctx.restore();
   }
 
-  // Show the values at the cursor on the chart under the pointer; the other charts show a line at that time.
-  #addTip(plot) {
-    const tip = document.createElement("div");
-    tip.className = "tip";
-    tip.hidden = true;
-    plot.over.append(tip);
-    const show = () => {
-      const index = plot.cursor.idx;
-      const time = plot.data[0][index];
-      tip.hidden = time === undefined || plot.cursor.left < 0 || !this.element.matches(":hover, :focus");
-      if (tip.hidden) return;
-      const values = this.series.map(({ label }, one) => `${label} ${text(this.format(plot.data[one + 1][index]))}`);
-      tip.textContent = [clock(time), ...values].join("\n");
-      const right = plot.cursor.left > plot.over.clientWidth / 2;
-      tip.style.transform = `translateX(${plot.cursor.left + (right ? -10 : 10)}px) translateX(${right ? "-100%" : "0"})`;
-    };
-    (plot.hooks.setCursor ??= []).push(show);
+  // Continue series that have ended before the end of the chart with their last value.
+  #drawLast({ ctx, bbox, data, valToPos }) {
+    const end = newest(data, this.#window[1]);
+    this.#last.forEach((point, index) => {
+      if (!point || point[0] >= end || this.#hidden.has(index)) return;
+      const from = Math.max(valToPos(point[0], "x", true), bbox.left);
+      dash(ctx, colour("--soft"), from, bbox.left + bbox.width, valToPos(point[1], "y", true));
+    });
   }
 
-  // The left and right keys move the cursor along the points; each point is announced.
-  #step(event) {
-    const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-    if (!by || !this.#plot) return;
-    event.preventDefault();
-    const [times] = this.#plot.data;
-    const from = this.#plot.cursor.left >= 0 ? this.#plot.cursor.idx : times.length - 1 - by;
-    const index = Math.min(Math.max(from + by, 0), times.length - 1);
-    this.#plot.setCursor({ left: this.#plot.valToPos(times[index], "x"), top: 0 });
-    announce(this.element.querySelector(".tip").textContent.replaceAll("\n", ", "));
+  #press(event) {
+    if (!this.#plot || !applyKey(event, this.#plot.data[0])) return;
+    if (view.time !== null) announce(this.#textAt(view.time).join(", "));
   }
 
   #summary([times, ...columns]) {
     const first = Math.max(times.findIndex((time) => time >= this.#window[0]), 0);
-    const minutes = Math.max(1, Math.round((this.#window[1] - this.#window[0]) / MINUTE));
+    const end = times.findLastIndex((time) => time <= this.#window[1]) + 1;
     const parts = this.series.map(({ label }, one) => {
-      const values = columns[one].slice(first).filter((value) => value !== null);
+      const values = columns[one].slice(first, end).filter((value) => value !== null);
       if (!values.length) return `${label}: no data`;
       const [low, high] = values.reduce(([a, b], value) => [Math.min(a, value), Math.max(b, value)], [Infinity, -Infinity]);
       return `${label}: ${text(this.format(low))} to ${text(this.format(high))}, last ${text(this.format(values.at(-1)))}`;
     });
-    return `${this.title}, last ${minutes} min. ${parts.join(". ")}`;
+    return `${this.title}, ${this.#period()}. ${parts.join(". ")}`;
+  }
+
+  #period() {
+    const [from, to] = this.#window;
+    if (view.zoom || view.paused) return `${clock(from)} to ${clock(to)}`;
+    return `last ${Math.max(1, Math.round((to - from) / MINUTE))} min`;
   }
 }
 
-const minutes = new Intl.DateTimeFormat([], { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+// Return the time of the newest point up to a time.
+function newest([times], to) {
+  return Math.min(times.at(-1) ?? 0, to);
+}
 
-// Return the labels of the time axis, with seconds where ticks are closer than a minute; null where it would be cut off.
-function times(plot, ticks) {
-  const format = ticks.length > 1 && ticks[1] - ticks[0] < MINUTE ? clock : (time) => minutes.format(time);
-  const fits = (at) => at > 18 && at < plot.bbox.width / uPlot.pxRatio - 10;
-  return ticks.map((tick) => (fits(plot.valToPos(tick, "x")) ? format(tick) : null));
+// Draw a dashed horizontal line.
+function dash(ctx, stroke, from, to, y) {
+  ctx.save();
+  ctx.setLineDash([4, 4]);
+  ctx.lineWidth = 1;
+  ctx.strokeStyle = stroke;
+  ctx.beginPath();
+  ctx.moveTo(from, Math.round(y) + 0.5);
+  ctx.lineTo(to, Math.round(y) + 0.5);
+  ctx.stroke();
+  ctx.restore();
 }

@@ -1,15 +1,14 @@
 // Write values into the page. Always as text, never as HTML: names come from clients of the model servers.
 
-import { NONE } from "./format.js";
+import { ago, NONE } from "./format.js";
 
 const announcer = document.getElementById("announcer");
 
-// Add an element for a number and one for its unit to each element.
+// Add an element for a number, one for its unit and one for its age to each element.
 export function prepare(elements) {
   for (const element of elements) {
-    const [number, unit] = [document.createElement("span"), document.createElement("span")];
-    [number.className, unit.className] = ["number", "unit"];
-    element.append(number, unit);
+    const parts = ["number", "unit", "age"].map((name) => Object.assign(document.createElement("span"), { className: name }));
+    element.append(...parts);
     show(element, NONE);
   }
 }
@@ -17,6 +16,14 @@ export function prepare(elements) {
 export function show(element, [number, unit]) {
   setText(element.children[0], number);
   setText(element.children[1], unit);
+}
+
+// Mark a number as one of the past by its age in ms; null for one of now.
+export function showAge(element, age) {
+  const text = age === null ? "" : ` ${ago(age)}`; // a space, for who reads or copies the text
+  if (element.children[2].textContent === text) return;
+  element.toggleAttribute("data-aged", Boolean(text));
+  setText(element.children[2], text);
 }
 
 export function setText(element, text) {

@@ -30,7 +30,10 @@ export const bytes = scaled(1024, ["B", "KiB", "MiB", "GiB", "TiB", "PiB"]);
 export const bytesPerSecond = scaled(1024, ["B/s", "KiB/s", "MiB/s", "GiB/s", "TiB/s"]);
 export const count = known((number) => [fixed[0].format(number), ""]);
 export const perSecond = known((number) => [short(number), "/s"]);
+export const shortRequestsPerSecond = known((number) => [short(number), "req/s"]);
 export const requestsPerSecond = known((number) => [short(number), "requests/s"]);
+// Context sizes are powers of two: 131072 tokens are called 128k.
+export const tokens = known((number) => [number < 1024 ? fixed[0].format(number) : `${short(number / 1024).replace(/\.0+$/, "")}k`, ""]);
 export const watts = known((number) => [fixed[0].format(number), "W"]);
 export const tokensPerSecond = known((number) => [short(number), "tok/s"]);
 export const celsius = known((number) => [fixed[0].format(number), "°C"]);
@@ -66,5 +69,11 @@ export function clock(time) {
 export function span(seconds) {
   if (seconds < 60) return `${Math.floor(seconds)} s`;
   if (seconds < 3600) return `${Math.floor(seconds / 60)} min`;
-  return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
+  if (seconds < 86_400) return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
+  return `${Math.floor(seconds / 86_400)} d ${Math.floor((seconds % 86_400) / 3600)} h`;
+}
+
+// Format how long ago something was; time is in ms.
+export function ago(time) {
+  return time < 60_000 ? "< 1 min ago" : `${span(time / 1000)} ago`;
 }

@@ -1,10 +1,20 @@
 // The cards of the GPUs.
 
 import { Chart } from "./charts.js";
-import { level, prepare, setLevel, setMeter, setText, show } from "./dom.js";
+import { level, prepare, setLevel, setText, show } from "./dom.js";
 import * as format from "./format.js";
+import { gpuAbsence } from "./gpu_absence.js";
+import { MemoryBar } from "./gpu_memory.js";
 import { gpuColumn } from "./history.js";
-import { BUSY } from "./limits.js";
+import { throttling } from "./throttling.js";
+
+const FEW = 2; // at most that many have large cards
+const NEAR_LIMIT = 3; // °C below the limit from which the temperature is amber
+const STATES = {
+  suspended: "suspended by the system to save power",
+  silent: "does not respond",
+  lost: "fell off the bus: reboot, or reset it",
+};
 
 const list = document.getElementById("gpus");
 const none = document.getElementById("no-gpu");
@@ -20,7 +30,8 @@ class Card {
     title.textContent = alone ? "GPU" : `GPU ${gpu.id}`;
     this.element.setAttribute("aria-labelledby", title.id);
     this.name = this.element.querySelector(".name");
-    this.meter = this.element.querySelector(".meter");
+    this.note = this.element.querySelector(".note");
+    this.memory = new MemoryBar(this.element.querySelector(".stack"), this.element.querySelector(".parts"));
     this.values = Object.fromEntries(
       [...this.element.querySelectorAll("[data-gpu]")].map((element) => [element.dataset.gpu, element]),
     );
@@ -30,30 +41,39 @@ class Card {
       series: [{ label: "Usage", colour: "--gpu" }],
       format: format.percent,
       top: 100,
-      lines: BUSY.lines,
     });
   }
 
-  show(gpu) {
+  show(gpu, models, gpus) {
     setText(this.name, gpu.name ?? "");
     show(this.values.usage, format.percent(gpu.usage));
-    setLevel(this.values.usage, level(gpu.usage, BUSY.amber, BUSY.red));
     show(this.values.memory, format.ofTotal(format.bytes, gpu.memoryUsed, gpu.memoryTotal));
-    setMeter(this.meter, gpu.memoryTotal ? (100 * gpu.memoryUsed) / gpu.memoryTotal : 0);
-    show(this.values.temperature, format.celsius(gpu.temperature));
+    this.memory.show(gpu, models, gpus);
+    show(this.values.temperature, format.ofTotal(format.celsius, gpu.temperature, gpu.temperatureLimit));
+    const limit = gpu.temperatureLimit ?? Infinity;
+    setLevel(this.values.temperature, level(gpu.temperature, limit - NEAR_LIMIT, limit));
     show(this.values.power, format.ofTotal(format.watts, gpu.powerWatts, gpu.powerLimitWatts));
+    this.#showNote(gpu);
+  }
+
+  #showNote(gpu) {
+    const state = STATES[gpu.state];
+    const [text, grade] = state ? [state, gpu.state === "suspended" ? "" : "alarm"] : throttling(gpu);
+    setText(this.note, text);
+    setLevel(this.note, grade);
   }
 }
 
 export class Gpus {
   #cards = [];
 
-  show(gpus, missing) {
+  show({ gpus, gpusMissing: missing, gpuDetection: detection, models }) {
     if (this.#cards.map((card) => card.id).join() !== gpus.map((gpu) => gpu.id).join()) this.#createCards(gpus);
-    setText(noneText, absenceText(missing));
-    none.hidden = gpus.length > 0 && !missing;
+    setText(noneText, gpuAbsence(detection, missing, gpus.length));
+    none.hidden = !noneText.textContent;
     list.dataset.count = gpus.length === 0 ? "none" : gpus.length === 1 && none.hidden ? "one" : "many";
-    gpus.forEach((gpu, index) => this.#cards[index].show(gpu));
+    list.dataset.compact = gpus.length > FEW;
+    gpus.forEach((gpu, index) => this.#cards[index].show(gpu, models, gpus));
   }
 
   draw(history, seconds, grown) {
@@ -68,9 +88,4 @@ export class Gpus {
     this.#cards = gpus.map((gpu) => new Card(gpu, gpus.length === 1));
     none.before(...this.#cards.map((card) => card.element));
   }
-}
-
-function absenceText(missing) {
-  if (!missing) return "No GPU detected";
-  return missing === 1 ? "1 GPU is missing" : `${missing} GPUs are missing`;
 }

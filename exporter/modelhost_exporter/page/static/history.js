@@ -3,7 +3,18 @@
 const HOUR = 3_600_000;
 const TRIM_ROWS = 30; // old rows are removed this many at a time, since that moves every column
 const GPU = ["usage"];
-const MODEL = ["p50", "p95", "p99", "tokensPerSecond"];
+const MODEL = ["p50", "p95", "p99", "requestsPerSecond", "tokensPerSecond"];
+
+// Return the one of the ascending times that is nearest to a time; undefined if there are none.
+export function nearest(times, time) {
+  let [low, high] = [0, times.length - 1];
+  while (high - low > 1) {
+    const middle = (low + high) >> 1;
+    if (times[middle] < time) low = middle;
+    else high = middle;
+  }
+  return time - times[low] < times[high] - time ? times[low] : times[high];
+}
 
 export const gpuColumn = (id, name) => `gpu/${name}/${id}`;
 export const modelColumn = (id, name) => `model/${name}/${id}`;
@@ -34,16 +45,26 @@ export class History {
     this.#trim();
   }
 
-  // Append the numbers of a message; after a gap, first a row of nulls, so that no line is drawn across it.
+  // Return a copy that later messages do not change.
+  copy() {
+    const copy = new History();
+    copy.times = [...this.times];
+    copy.columns = new Map([...this.columns].map(([name, column]) => [name, [...column]]));
+    return copy;
+  }
+
+  // Append the numbers of a message; after a gap, first a row of nulls, so that no line is drawn across it. Returns
+  // whether only rows at the end were added.
   append(message) {
     const time = Date.parse(message.timestamp);
     const last = this.times.at(-1);
     const gap = message.interval * 1000;
-    if (time < last - gap) this.#shiftBack(last + gap - time); // the exporter's clock was set back
-    else if (time <= last) return; // already in the history
+    const isSetBack = time < last - gap; // the exporter's clock
+    if (isSetBack) this.#shiftBack(last + gap - time);
+    else if (time <= last) return true; // already in the history
     if (isGap(last, time, gap)) this.#push(last + gap, new Map());
     this.#push(time, row(message));
-    this.#trim();
+    return !this.#trim() && !isSetBack;
   }
 
   // Return [times, one column for each name], the format of uPlot.
@@ -61,15 +82,17 @@ export class History {
     for (const [name, column] of this.columns) column.push(values.get(name) ?? null);
   }
 
+  // Returns whether rows were removed.
   #trim() {
     const start = this.times.at(-1) - HOUR;
     const old = this.times.findIndex((time) => time >= start);
-    if (old < TRIM_ROWS) return;
+    if (old < TRIM_ROWS) return false;
     this.times.splice(0, old);
     for (const [name, column] of this.columns) {
       column.splice(0, old);
       if (column.every((value) => value === null)) this.columns.delete(name); // for example of a removed model
     }
+    return true;
   }
 }
 

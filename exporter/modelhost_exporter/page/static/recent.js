@@ -12,6 +12,7 @@ const byId = (id) => document.getElementById(id);
 const details = document.querySelector("#recent details");
 const model = byId("recent-model");
 const outcome = byId("recent-outcome");
+const count = byId("recent-count");
 const note = byId("recent-note");
 const frame = byId("recent-frame");
 const body = byId("recent-rows");
@@ -31,6 +32,7 @@ const CELLS = {
   output: (r) => format.text(format.count(r.outputTokens)),
   speed: (r) => format.text(format.tokensPerSecond(r.tokensPerSecond)),
   finish: (r) => r.finishReason ?? "",
+  client: (r) => r.client ?? "",
 };
 
 export class RecentRequests {
@@ -47,14 +49,18 @@ export class RecentRequests {
     for (const select of [model, outcome]) select.addEventListener("change", () => this.#restart());
   }
 
-  // Offer these models in the filter; the chosen one stays.
-  showModels(ids) {
+  // Show how many requests are in progress, and offer the models in the filter; the chosen one stays.
+  showModels(models) {
+    const running = models.reduce((sum, each) => sum + (each.inFlight ?? 0), 0);
+    setText(count, running ? `${running} in progress` : "");
+    const ids = models.map((each) => each.id);
     const known = new Set();
     for (const option of [...model.options].slice(1)) {
       if (ids.includes(option.value) || option.selected) known.add(option.value);
       else option.remove();
     }
     for (const id of ids) if (!known.has(id)) model.add(new Option(id, id));
+    for (const option of model.options) option.dir = "auto";
   }
 
   #restart() {
@@ -94,6 +100,7 @@ export class RecentRequests {
     }
     requests.forEach((request, index) => this.#rows[index].show(request));
     frame.hidden = requests.length === 0;
+    frame.classList.toggle("without-client", requests.every((request) => request.client === null));
   }
 
   // Let the running times of requests in progress go on.
