@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, disable_created_metrics
 
 from modelhost_exporter.metrics.exposition import OPENMETRICS
 from modelhost_exporter.metrics.families import counter, gauge, histogram
-from modelhost_exporter.metrics.instruments import live_counter, live_gauge, live_histogram
+from modelhost_exporter.metrics.instruments import live_counter, live_gauge, live_histogram, occasional_gauge
 
 BOUNDS = (0.001, 0.5, 1, 2.5, 1048576)
 
@@ -83,3 +83,46 @@ def test_children_are_removed_by_their_labels() -> None:
     assert left == [("a", "n", "200"), ("b", "m", "200")]
     requests.labels("a", "m", "200").inc()
     assert [child.value for child in requests.children(server="a", model="m").values()] == [1]
+
+
+def test_an_occasional_gauge_appears_with_its_first_value() -> None:
+    """A series that was 0 in all collections is absent; one that was not is 0 from then on."""
+    registry = CollectorRegistry()
+    running = occasional_gauge(gauge("running", "Some.", "model"), registry)
+    running.labels("never").inc()
+    running.labels("never").dec()
+    running.labels("once").inc()
+    assert 'modelhost_running{model="once"} 1.0' in _page(registry)
+    running.labels("once").dec()
+    assert 'modelhost_running{model="once"} 0.0' in _page(registry)
+    assert "never" not in _page(registry)
+
+
+def test_lines_are_those_of_the_present_values() -> None:
+    """What changes between two pages, be it by a value of 0 or a child that comes back, is on the next one."""
+    registry = CollectorRegistry()
+    times = live_histogram(histogram("seconds", "Some.", (1, 2), "model"), registry)
+    requests = live_counter(counter("requests", "Some.", "model"), registry)
+    requests.labels("a").inc()
+    times.labels("a").observe(0.0)
+    first = _page(registry)
+    assert _page(registry) == first
+    times.labels("a").observe(0.0)
+    assert 'modelhost_seconds_count{model="a"} 2.0' in _page(registry)
+    requests.remove(model="a")
+    assert "modelhost_requests_total" not in _page(registry)
+    requests.labels("a").inc(5)
+    assert 'modelhost_requests_total{model="a"} 5.0' in _page(registry)
+
+
+def test_samples_that_were_set_are_on_the_page() -> None:
+    """A family of which a reader leaves out samples has only the others' lines."""
+    registry = CollectorRegistry()
+    requests = live_counter(counter("requests", "Some.", "model"), registry)
+    for model in ("a", "b"):
+        requests.labels(model).inc()
+    (family,) = registry.collect()
+    family.samples = [sample for sample in family.samples if sample.labels["model"] == "b"]
+    page = OPENMETRICS.render([family]).decode()
+    assert 'model="b"' in page
+    assert 'model="a"' not in page

@@ -18,6 +18,7 @@ def _record(metrics: RequestMetrics, server: str, model: str) -> None:
     labels = RequestLabels(server, model, "chat")
     metrics.in_flight(labels, "streaming").inc()
     metrics.chunks(labels).inc()
+    assert not metrics.is_idle()  # which collects the gauge: it is seen
     metrics.in_flight(labels, "streaming").dec()
     metrics.record(
         RequestObservation(

@@ -36,22 +36,32 @@ class PrerenderedMetric(Metric):
     lines: bytes = b""
 
 
-class DatedMetric(Metric):
-    """A family of series whose creation times are known."""
+class LazyMetric(Metric):
+    """A family whose samples are made when they are asked for: a page needs its lines only."""
 
-    def __init__(self, name: str, documentation: str, typ: str) -> None:
-        super().__init__(name, documentation, typ)
-        self.created: list[tuple[int, Sample]] = []
-        """``_created`` samples in order, each with the number of samples that precede it."""
+    def __init__(
+        self,
+        family: Metric,
+        samples: Callable[[], list[Sample]],
+        lines: Callable[[bool], bytes],
+    ) -> None:
+        """Keep the functions that return samples and lines, those with creation times for True."""
+        super().__init__(family.name, family.documentation, family.type, family.unit)
+        self._make = samples
+        self._made: list[Sample] | None = None
+        self.lines: Callable[[bool], bytes] | None = lines
+        """Returns the rendered lines; None once other samples were set."""
 
-    def dated(self) -> list[Sample]:
-        """Return all samples, each series followed by its creation time."""
-        found: list[Sample] = []
-        written = 0
-        for index, created in self.created:
-            found += (*self.samples[written:index], created)
-            written = index
-        return found + self.samples[written:]
+    @property
+    def samples(self) -> list[Sample]:
+        """The samples, without creation times."""
+        if self._made is None:
+            self._made = self._make()
+        return self._made
+
+    @samples.setter
+    def samples(self, samples: list[Sample]) -> None:
+        self._made, self.lines = samples, None
 
 
 @dataclass(frozen=True)
@@ -88,8 +98,8 @@ class Format:
     def _lines(self, family: Metric) -> bytes:
         if isinstance(family, PrerenderedMetric):
             return family.lines
-        if self.has_created and isinstance(family, DatedMetric):
-            return write(family.dated())
+        if isinstance(family, LazyMetric) and family.lines is not None:
+            return family.lines(self.has_created)
         return write(family.samples)
 
 

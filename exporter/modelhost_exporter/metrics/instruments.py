@@ -9,12 +9,12 @@ import time
 from bisect import bisect_left
 from functools import cache, partial
 from itertools import accumulate
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
 from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
-from modelhost_exporter.metrics.exposition import DatedMetric
+from modelhost_exporter.metrics.exposition import LazyMetric, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -44,6 +44,10 @@ class Counter:
         """Add an amount."""
         self._value += amount
 
+    def state(self) -> object:
+        """Return what the samples depend on, for comparison."""
+        return self._value
+
     def samples(self, name: str, labels: dict[str, str]) -> Iterator[Sample]:
         """Yield the one sample."""
         yield Sample(name, labels, self._value)
@@ -63,6 +67,26 @@ class Gauge(Counter):
         self._value = float(value)
 
 
+class OccasionalGauge(Gauge):
+    """A gauge without a sample until a collection finds another value than 0; afterwards it can be 0."""
+
+    __slots__ = ("_was_seen",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._was_seen = False
+
+    def state(self) -> object:
+        """Return what the samples depend on, for comparison."""
+        self._was_seen = self._was_seen or self._value != 0
+        return self._value if self._was_seen else None
+
+    def samples(self, name: str, labels: dict[str, str]) -> Iterator[Sample]:
+        """Yield the one sample."""
+        if self.state() is not None:
+            yield from super().samples(name, labels)
+
+
 class Histogram:
     """Counts of values by upper bound, and their sum."""
 
@@ -79,6 +103,10 @@ class Histogram:
         """Count a value."""
         self._counts[bisect_left(self._bounds, value)] += 1
         self._sum += value
+
+    def state(self) -> object:
+        """Return what the samples depend on, for comparison."""
+        return self._sum, self._counts.copy()
 
     def samples(self, name: str, labels: dict[str, str]) -> Iterator[Sample]:
         """Yield the cumulative buckets, the count and the sum; nothing before the first value."""
@@ -101,10 +129,20 @@ def _formatted(bounds: Sequence[float]) -> list[str]:
 class _Child(Protocol):
     created: float
 
+    def state(self) -> object: ...
+
     def samples(self, name: str, labels: dict[str, str]) -> Iterator[Sample]: ...
 
 
 C = TypeVar("C", bound=_Child)
+
+
+class _Lines(NamedTuple):
+    """The rendered lines of a child in a state."""
+
+    state: object
+    child_created: float
+    lines: bytes
 
 
 def nothing_expected() -> tuple[()]:
@@ -130,6 +168,7 @@ class Instrument(Generic[C]):
         self._make = make
         self._expected = expected
         self._children: dict[tuple[str, ...], C] = {}
+        self._lines: dict[tuple[tuple[str, ...], bool], _Lines] = {}
         if not family.labels:
             self.labels()
         registry.register(self)
@@ -160,6 +199,8 @@ class Instrument(Generic[C]):
         """Remove the children whose labels have these values; their series end."""
         for values in self.children(**labels):
             del self._children[values]
+            for created in (False, True):
+                self._lines.pop((values, created), None)
 
     def describe(self) -> Iterator[Metric]:
         """Yield the family without samples; the registry uses its name."""
@@ -167,23 +208,40 @@ class Instrument(Generic[C]):
 
     def collect(self) -> Iterator[Metric]:
         """Yield the family with its current samples."""
-        family = self._family
-        metric = DatedMetric(family.base_name, family.help, family.type)
+        yield LazyMetric(self._family.empty(), self._samples, self._all_lines)
+
+    def _shown(self) -> Iterator[tuple[tuple[str, ...], C]]:
+        """Yield the children, and new ones for the expected series."""
         children = self._children.copy()
-        for values, child in children.items():
-            self._add(metric, values, child)
+        yield from children.items()
         for values in self._expected():
             if values not in children:
-                metric.samples += self._make().samples(family.name, self._labels(values))
-        yield metric
+                yield values, self._make()
 
-    def _add(self, metric: DatedMetric, values: tuple[str, ...], child: C) -> None:
-        labels = self._labels(values)
-        before = len(metric.samples)
-        metric.samples += child.samples(self._family.name, labels)
-        if self._family.type != "gauge" and len(metric.samples) > before:
-            created = Sample(f"{self._family.base_name}_created", labels, child.created)
-            metric.created.append((len(metric.samples), created))
+    def _samples(self) -> list[Sample]:
+        return [
+            sample
+            for values, child in self._shown()
+            for sample in child.samples(self._family.name, self._labels(values))
+        ]
+
+    def _all_lines(self, created: bool) -> bytes:
+        return b"".join([self._lines_of(values, child, created=created) for values, child in self._shown()])
+
+    def _lines_of(self, values: tuple[str, ...], child: C, *, created: bool) -> bytes:
+        """Return a child's lines, rendered again only if it has changed."""
+        state = child.state()
+        known = self._lines.get((values, created))
+        if known is not None and known.child_created == child.created and known.state == state:
+            return known.lines
+        samples = list(child.samples(self._family.name, self._labels(values)))
+        if created and samples and self._family.type != "gauge" and values in self._children:
+            name = f"{self._family.base_name}_created"
+            samples.append(Sample(name, self._labels(values), child.created))
+        lines = write(samples)
+        if values in self._children:
+            self._lines[values, created] = _Lines(state, child.created, lines)
+        return lines
 
     def _labels(self, values: tuple[str, ...]) -> dict[str, str]:
         return dict(zip(self._family.labels, values, strict=True))
@@ -219,6 +277,11 @@ def live_counter(
 def live_gauge(family: Family, registry: CollectorRegistry) -> Instrument[Gauge]:
     """Return a gauge; its series appear when their labels are first used."""
     return Instrument(family, Gauge, registry)
+
+
+def occasional_gauge(family: Family, registry: CollectorRegistry) -> Instrument[Gauge]:
+    """Return a gauge; each of its series appears when a collection first finds another value than 0."""
+    return Instrument(family, OccasionalGauge, registry)
 
 
 def live_histogram(family: Family, registry: CollectorRegistry) -> Instrument[Histogram]:

@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from modelhost_exporter.metrics.families import counter, gauge, histogram
-from modelhost_exporter.metrics.instruments import live_counter, live_gauge, live_histogram, nothing_expected
+from modelhost_exporter.metrics.instruments import (
+    live_counter,
+    live_gauge,
+    live_histogram,
+    nothing_expected,
+    occasional_gauge,
+)
 from modelhost_exporter.requests.model_names import UNKNOWN
 from modelhost_exporter.requests.observation import ERRORS, NO_SECONDS, RequestLabels, ServerSeconds
 from modelhost_exporter.requests.running import RunningRequests
@@ -72,6 +78,7 @@ IN_FLIGHT = gauge(
     *_COMMON,
     "state",
     note=(
+        "A series appears when a scrape first finds a request; then it is 0 in between. "
         "waiting: streams before their first token; streaming: streams after it; blocking: requests for "
         "a whole response. The model is the one that the request names, and once tokens arrive the "
         "response's."
@@ -303,7 +310,7 @@ class _Instruments:
         self._known_models = known_models
         self.requests = live_counter(REQUESTS, registry)
         self.errors = live_counter(REQUEST_ERRORS, registry, self._expected_errors)
-        self.in_flight = live_gauge(IN_FLIGHT, registry)
+        self.in_flight = occasional_gauge(IN_FLIGHT, registry)
         self.seconds = {name: live_histogram(family, registry) for name, family in _SECONDS.items()}
         self.server_seconds = {name: live_histogram(family, registry) for name, family in _SERVER_SECONDS.items()}
         self.input_size = live_histogram(INPUT_SIZE, registry)
