@@ -17,6 +17,7 @@ from modelhost_exporter.linux.processes import ProcessUse, process_uses
 from modelhost_exporter.live.process_feed import ProcessFeed
 from modelhost_exporter.live.processes import TOP, ProcessSampler, PsutilProcesses
 from modelhost_exporter.live.settings import LiveOptions
+from modelhost_exporter.process.daemon_thread import names
 from tests.live.client import get
 
 if TYPE_CHECKING:
@@ -143,11 +144,15 @@ async def test_one_measurement_serves_all_requests() -> None:
 
 async def test_a_source_that_hangs_delays_no_other_request() -> None:
     """It fails after the deadline, is not called again before it returns, and works afterwards."""
-    source = Hanging()
+    source, kept = Hanging(), names().count("call")
     feed = ProcessFeed(ProcessSampler(source, sleep=lambda _: None), deadline_seconds=0.05)
     for _ in range(3):
         with pytest.raises(TimeoutError, match=r"not read within 0\.05 s"):
             await feed.encoded()
+    waiting = [asyncio.ensure_future(feed.encoded()) for _ in range(50)]
+    await asyncio.sleep(0)
+    assert names().count("call") <= kept + 1
+    await asyncio.gather(*waiting, return_exceptions=True)
     assert source.reads == 1
     source.release.set()
     async with asyncio.timeout(20):
