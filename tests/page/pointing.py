@@ -17,8 +17,8 @@ Point = tuple[float, float]
 
 def point(page: Page, chart: str, share: float) -> Point:
     """Return the point at a share of a chart's width, in the middle of its height, after scrolling to it."""
+    page.locator(f"[data-chart={chart}]").scroll_into_view_if_needed()  # where it is drawn
     over = page.locator(f"[data-chart={chart}] .u-over")
-    over.scroll_into_view_if_needed()
     box = over.bounding_box()
     assert box is not None
     return box["x"] + share * box["width"], box["y"] + box["height"] / 2

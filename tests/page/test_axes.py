@@ -100,6 +100,16 @@ def test_labels_are_whole_and_apart(serve: Serve, open_page: OpenPage, width: in
         check(page)
 
 
+def test_a_quarter_of_an_hour_has_steps_of_two_minutes(serve: Serve, open_page: OpenPage) -> None:
+    """In a wide chart."""
+    page = open_page(serve(message(START), hour(START - 2)).url, script=_RECORD)
+    wait_for_hour(page)
+    page.get_by_label("15 min", exact=True).click()
+    expect(page.locator("[data-chart=network]")).to_have_attribute("aria-label", _ending("15 min"))
+    times = [[seconds(label) for label in chart if is_time(label)] for chart in labels(page)]
+    assert any(b - a == 120 for chart in times for a, b in pairwise(chart))
+
+
 def _ending(name: str) -> re.Pattern[str]:
     return re.compile(f"last {60 if name == '1 h' else name.split(' ', maxsplit=1)[0]} min")
 

@@ -109,6 +109,19 @@ def test_a_held_cursor_keeps_its_time(feed: StandInFeed, page: Page) -> None:
     expect(page.locator("#chart-state")).to_be_hidden()
 
 
+def test_a_chart_that_is_scrolled_to_has_the_held_cursor(feed: StandInFeed, open_page: OpenPage) -> None:
+    """It was held while the chart was below the screen, and drawn before."""
+    page = open_page(feed.url, viewport={"width": 1200, "height": 500})
+    wait_for_hour(page)
+    point(page, "network", 0.5)
+    place = point(page, "cpu", 0.5)
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    page.mouse.click(*place)
+    expect(page.get_by_role("button", name="Release")).to_be_visible()
+    point(page, "network", 0.5)
+    expect(page.locator("[data-chart=network] .tip")).to_be_visible()
+
+
 def test_the_cursor_is_at_one_time_in_all_charts(page: Page) -> None:
     """The values are shown on the chart under the pointer only."""
     page.mouse.move(*point(page, "memory", 0.5))
@@ -173,6 +186,8 @@ def test_a_pause_stops_numbers_and_charts_but_not_the_banner(feed: StandInFeed, 
     expect(page.locator("#trouble")).to_have_text("/data is full")
     assert page.locator("#cpu .value").inner_text() == "50.5%"
     assert picture(page) == before
+    page.get_by_label("5 min", exact=True).check()  # of the time before the pause
+    expect(page.locator("[data-chart=cpu]")).to_have_attribute("aria-label", re.compile(" to .* last 50.5"))
     page.get_by_role("button", name="Resume").first.click()
     expect(page.locator("#cpu .value")).to_have_text("98.5%")
     expect(page.locator("[data-chart=cpu]")).to_have_attribute("aria-label", re.compile("last 98.5"))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 KEEP_ALIVE_SECONDS = 180.0
 _BATCH_COST = 1.0  # additional time per token in a full batch, as a share
-_RUSH, _GROWTH = 1.3, 0.3  # overload: multiple of the capacity until a queue forms, then its growth per second
+_RUSH, _GROWTH = 1.3, 0.4  # overload: multiple of the capacity until a queue forms, then its growth per second
 _PACE_SHARE = 0.02
 _DRAFT_TOKENS, _DRAFT_KEPT = 3, 0.7
 _PREEMPTED = 0.02

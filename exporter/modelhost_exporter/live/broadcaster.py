@@ -129,12 +129,13 @@ class Broadcaster:
             await asyncio.sleep(due - clock())
 
     async def _begin(self, meter: Meter) -> None:
-        """Put the time before the start into the meter and the history; only once, since later it is too long ago."""
+        """Put the time before the start into the meter and the history; only once, and dropped then."""
         readings = self._source.earlier_readings
         if readings and not self._begun.is_set():
             history = self._wanted_history()
             await threads.call(partial(_add_earlier, readings, meter, history))
             self._history = history
+            self._source.earlier_readings = ()
         self._begun.set()
 
     async def _measure(self, meter: Meter) -> _Update | None:

@@ -63,7 +63,7 @@ class MeterSource(Protocol):
     host: HostSources
     demo: bool
     earlier_readings: Sequence[TimedReading]
-    """Readings of the time before the start, the oldest first."""
+    """Readings of the time before the start, the oldest first; empty once they are in the history."""
 
 
 class MachineReading(NamedTuple):

@@ -38,7 +38,7 @@ MODELS = (
         has_adapters=True,
     ),
 )
-INCIDENTS: tuple[tuple[Kind, float, float], ...] = (("queue_growing", 8, 27),)
+INCIDENTS: tuple[tuple[Kind, float, float], ...] = (("queue_growing", 9, 25),)
 LONG_INCIDENTS: tuple[tuple[Kind, float, float], ...] = ()
 
 _BLOCK_TOKENS = 16

@@ -96,6 +96,7 @@ export class Chart {
   setVisible(isVisible) {
     this.#visible = isVisible;
     this.drawPending();
+    this.showCursor(); // it may have moved since
   }
 
   drawPending() {
