@@ -57,7 +57,7 @@ bench: .venv/dev.stamp ## measure speed and memory, side by side with node_expor
 	$(BIN)/python -m benchmarks.live
 	$(BIN)/python -m benchmarks.dashboards
 
-compare-rules: .venv/dev.stamp ## run the demo with all rules in Prometheus 3 and vmalert for 15 minutes, and list what differs
+compare-rules: .venv/dev.stamp ## run the demo with all rules in Prometheus 3 and vmalert for 25 minutes, and list what differs
 	@.ci/need-go prometheus vmalert victoria-metrics >/dev/null
 	$(BIN)/python -m benchmarks.compare_rules $(ARGS)
 

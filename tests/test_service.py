@@ -13,14 +13,11 @@ import pytest
 
 from modelhost_exporter.collector import CollectorContext, CollectorOptions, Paths
 from modelhost_exporter.config import model as configuration
-from modelhost_exporter.config.duration import Seconds
 from modelhost_exporter.config.parsing import ConfigError
 from modelhost_exporter.metrics.exposition import TEXT
-from modelhost_exporter.process import daemon_thread
 from modelhost_exporter.reloads import ReloadFailed, Reloads
 from modelhost_exporter.service import Machine, Service
 from tests.support.fakes import family, samples
-from tests.support.programs import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -116,22 +113,6 @@ def test_what_cannot_be_built_changes_nothing(
     assert service.config.path == Paths(procfs=tmp_path)
     assert [collector.closed for collector in old] == [True, True]
     assert samples(service.scrape.page(TEXT))["modelhost_config_last_reload_successful", ()] == 1
-    service.scrape.close()
-
-
-def test_the_threads_of_collectors_are_there_before_the_first_scrape() -> None:
-    """A scrape needs no new thread; after a reload the old ones end."""
-
-    def threads() -> int:
-        return daemon_thread.names().count("collector-memory")
-
-    wait_until(lambda: threads() == 0, "those of other tests have ended")
-    wanted = [configured(("load", "memory"))]
-    service = Service(lambda: wanted[0], wanted[0], Machine(Host().create))
-    assert threads() == 1
-    wanted[0] = replace(configured(("load",)), scrape=configuration.Scraping(Seconds(1.0)))
-    service.reload()
-    wait_until(lambda: threads() == 0, "its thread has ended")
     service.scrape.close()
 
 

@@ -171,10 +171,11 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def _start_threads() -> None:
-    """Start the threads that write the log and serve pages, so that a later shortage of threads does not stop them."""
+    """Start the threads that log, serve pages and run collectors, so that a later shortage of threads stops none."""
     with _needing_threads():
         logs.prepare()
         threads.PAGES.prepare()
+        threads.COLLECTORS.prepare()
         threads.CALLS.prepare()
 
 

@@ -230,8 +230,6 @@ class Service:
                 built[name] = self._collector(name, config, owners)
             ready: Mapping[str, Collector] = {name: collector for name, (_, collector) in built.items()}
             scrape = Scrape(ready, config.scrape.timeout, own=self._own, previous=previous)
-            undo.callback(scrape.close_workers, previous)
-            scrape.prepare()
             undo.pop_all()
             return _Prepared(config, proxied, polled, owners, built, scrape)
 

@@ -16,11 +16,15 @@ SAME = ("instance:memory_usage:ratio", "instance:load1_per_core:ratio", "gpu:mem
 
 
 def test_differences_are_values_and_missing_series() -> None:
-    """Within 5 % values are the same."""
-    names = {name: frozenset({("__name__", name)}) for name in ("same", "other", "left", "right")}
+    """Within 5 % values are the same, and where they differ by one request."""
+    all_names = ("same", "other", "left", "right", "a:b:increase5m", "c:d:increase5m")
+    names = {name: frozenset({("__name__", name)}) for name in all_names}
     left = {names["same"]: 100.0, names["other"]: 100.0, names["left"]: 1.0}
     right = {names["same"]: 104.0, names["other"]: 106.0, names["right"]: 1.0}
+    left |= {names["a:b:increase5m"]: 1.0, names["c:d:increase5m"]: 1.0}
+    right |= {names["a:b:increase5m"]: 2.0, names["c:d:increase5m"]: 2.2}
     assert [str(one) for one in compared.differences(left, right)] == [
+        "c:d:increase5m{}: Prometheus 1.0, vmalert 2.2",
         "left{}: Prometheus 1.0, vmalert None",
         "other{}: Prometheus 100.0, vmalert 106.0",
         "right{}: Prometheus None, vmalert 1.0",
@@ -33,7 +37,7 @@ def test_no_rule_fails_in_either(start_exporter: StartExporter, tmp_path: Path) 
         built(program)
     demo = start_exporter("--demo")
     flags = ["--enable-feature=type-and-unit-labels"]
-    with compared.evaluating(tmp_path, demo.address, "1s", flags, delay="1s") as sides:
+    with compared.evaluating(tmp_path, demo.address, "1s", flags, delay="5s") as sides:
 
         def labels(url: str) -> set[compared.Series]:
             return {one for one in compared.recorded(url, seconds_ago=0) if dict(one)["__name__"] in SAME}

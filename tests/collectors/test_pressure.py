@@ -18,7 +18,7 @@ class Refusing(type(Path())):  # type: ignore[misc]
 
     number = errno.EOPNOTSUPP
 
-    def read_bytes(self, *_: object, **__: object) -> NoReturn:
+    def open(self, *_: object, **__: object) -> NoReturn:
         """Raise an error."""
         raise OSError(self.number, os.strerror(self.number))
 

@@ -9,7 +9,7 @@ from modelhost_exporter.collectors.gpu import GpuCollector, GpuOptions
 from modelhost_exporter.config.duration import Seconds
 from modelhost_exporter.gpu.processes import ProcessMemory, memory_by_pid
 from modelhost_exporter.gpu.usage_cache import FRESH_SECONDS, GpuReading, GpuUse, UsageCache
-from modelhost_exporter.process.worker import Run
+from modelhost_exporter.process.run import Run
 from modelhost_exporter.scraping.scrape import Scrape
 from tests.collectors.test_gpu import Card, Vendor
 from tests.gpu.conftest import Clock

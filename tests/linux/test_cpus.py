@@ -59,7 +59,7 @@ def test_the_same_as_psutil() -> None:
     """On the real machine the CPUs and their modes are psutil's; the times lie between two of psutil's."""
     before, ours, after = (
         psutil.cpu_times(percpu=True),
-        Cpus(Path("/proc"), Path("/sys")).times(),
+        parse_times(Cpus(Path("/proc"), Path("/sys")).stat()),
         psutil.cpu_times(percpu=True),
     )
     assert len(ours) == len(before)

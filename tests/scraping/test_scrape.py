@@ -11,10 +11,8 @@ import pytest
 
 from modelhost_exporter.collector import Unavailable
 from modelhost_exporter.metrics.exposition import OPENMETRICS, TEXT
-from modelhost_exporter.process.daemon_thread import names
 from modelhost_exporter.scraping.scrape import _HEAD_START_SECONDS, Scrape
 from tests.support.fakes import Fixed, Hanging, Raising, family, of_collector, samples
-from tests.support.programs import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -220,12 +218,11 @@ def test_a_successor_logs_only_what_changed(caplog: pytest.LogCaptureFixture) ->
 
 
 def test_a_closed_scrape_still_serves_who_had_it_already() -> None:
-    """A page of a scrape that was replaced meanwhile is complete, and leaves no thread behind."""
+    """A page of a scrape that was replaced meanwhile is complete."""
     scrape = Scrape({"closed": Fixed(family("modelhost_good"))}, 5.0)
     scrape.page(TEXT)
     scrape.close()
     assert samples(scrape.page(TEXT))[GOOD] == 1
-    wait_until(lambda: "collector-closed" not in names(), "its thread has ended")
 
 
 def test_a_hung_collector_is_not_started_again_under_other_options(hanging: Hanging) -> None:

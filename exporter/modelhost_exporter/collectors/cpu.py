@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -16,8 +17,8 @@ from modelhost_exporter.collector import (
     Unavailable,
     parts,
 )
-from modelhost_exporter.linux.cgroups import UNLIMITED, Container, ContainerUse
-from modelhost_exporter.linux.cpus import Cpus
+from modelhost_exporter.linux.cgroups import CPU, UNLIMITED, Container, ContainerUse
+from modelhost_exporter.linux.cpus import Cpus, parse_events, parse_times
 from modelhost_exporter.linux.kernel_files import parse_ranges, read
 from modelhost_exporter.metrics.families import counter, gauge
 from modelhost_exporter.metrics.summed_counters import SummedCounter
@@ -92,17 +93,18 @@ class CpuCollector:
 
     def collect(self) -> Iterator[Metric]:
         """Yield CPU seconds, core counts, frequencies and the kernel's event counters."""
+        stat = cache(self._kernel.stat) if self._kernel else str
         yield from parts(
-            self._seconds,
+            lambda: self._seconds(stat),
             lambda: LOGICAL.of(self._source.cpu_count()),
             lambda: PHYSICAL.of(self._source.cpu_count(logical=False)),
             lambda: FREQUENCY.by(((cpu,), hertz or None) for cpu, hertz in self._hertz()),
-            self._events,
+            lambda: self._events(stat),
         )
 
-    def _seconds(self) -> Iterator[Metric]:
+    def _seconds(self, stat: Callable[[], str]) -> Iterator[Metric]:
         if self._kernel is not None:
-            by_cpu = list(self._kernel.times().items())
+            by_cpu = list(parse_times(stat()).items())
         else:
             read_all = self._source.cpu_times(percpu=True)
             self._cpus = len(read_all)
@@ -133,9 +135,9 @@ class CpuCollector:
             return
         yield from ((cpu, frequency.current * 1e6) for cpu, frequency in self._frequency_of_each(self._cpus))
 
-    def _events(self) -> Iterator[Metric]:
+    def _events(self, stat: Callable[[], str]) -> Iterator[Metric]:
         if self._kernel is not None:
-            events = self._kernel.events()
+            events = parse_events(stat())
             yield from SWITCHES.of(events.get("ctxt"))
             yield from INTERRUPTS.of(events.get("intr"))
             return
@@ -202,7 +204,7 @@ def disjoint_modes(times: dict[str, float]) -> dict[str, float]:
 def create(_options: CollectorOptions, context: CollectorContext) -> Collector:
     """Build the CPU collector."""
     kernel = Cpus(context.paths.procfs, context.paths.sysfs) if sys.platform == "linux" else None
-    container = Container.measured_in(context.paths) if kernel else lambda: UNLIMITED
+    container = Container.measured_in(context.paths, CPU) if kernel else lambda: UNLIMITED
     return CpuCollector(sysfs=context.paths.sysfs, kernel=kernel, container=container)
 
 

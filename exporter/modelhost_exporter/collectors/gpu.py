@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
     from modelhost_exporter.gpu.contract import Device, GpuSource
-    from modelhost_exporter.process.worker import Run
+    from modelhost_exporter.process.run import Run
 
 log = logging.getLogger(__name__)
 

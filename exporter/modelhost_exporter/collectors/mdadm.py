@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -40,7 +41,7 @@ class MdadmCollector:
 
     def collect(self) -> Iterator[Metric]:
         """Yield the arrays; Unavailable without one."""
-        arrays = {folder.parent.name: folder for folder in sorted(self._blocks.glob("*/md"))}
+        arrays = {name: self._blocks / name / "md" for name in self._names()}
         if not arrays:
             raise Unavailable("no array of software RAID")
         disks = {name: _disks(folder) for name, folder in arrays.items()}
@@ -52,6 +53,14 @@ class MdadmCollector:
             ((name, state), float(state == current)) for name, current in states.items() if current for state in _STATES
         )
         yield from SYNCED.by(((name,), _progress(folder)) for name, folder in arrays.items())
+
+    def _names(self) -> list[str]:
+        """Return the names of the arrays, which the kernel begins with md."""
+        try:
+            names = sorted(folder.name for folder in os.scandir(self._blocks) if folder.name.startswith("md"))
+        except OSError:
+            return []
+        return [name for name in names if (self._blocks / name / "md").is_dir()]
 
 
 def _disks(folder: Path) -> Counter[str]:

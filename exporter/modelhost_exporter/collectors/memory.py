@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -17,7 +18,7 @@ from modelhost_exporter.collector import (
     parts,
 )
 from modelhost_exporter.linux import memory as linux
-from modelhost_exporter.linux.cgroups import UNLIMITED, Container, ContainerUse
+from modelhost_exporter.linux.cgroups import MEMORY, UNLIMITED, Container, ContainerUse
 from modelhost_exporter.linux.kernel_files import parse_counts, read
 from modelhost_exporter.metrics.families import counter, gauge
 
@@ -129,10 +130,12 @@ class MemoryCollector:
 
     def collect(self) -> Iterator[Metric]:
         """Yield memory, swap and paging."""
-        yield from parts(self._memory, self._swap, self._paging, self._details)
+        source = self._source.reading() if isinstance(self._source, linux.Memory) else self._source
+        readers = (self._memory, self._swap, self._paging, self._details)
+        yield from parts(*(partial(reader, source) for reader in readers))
 
-    def _memory(self) -> Iterator[Metric]:
-        memory = self._source.virtual_memory()
+    def _memory(self, source: Any) -> Iterator[Metric]:
+        memory = source.virtual_memory()
         for field, family in _MEMORY.items():
             yield from family.of(getattr(memory, field, None))
         yield from self._of_host(memory.total, memory.available)
@@ -145,16 +148,16 @@ class MemoryCollector:
         yield from HOST_TOTAL.of(total)
         yield from HOST_AVAILABLE.of(available)
 
-    def _swap(self) -> Iterator[Metric]:
-        swap = self._source.swap_memory()
+    def _swap(self, source: Any) -> Iterator[Metric]:
+        swap = source.swap_memory()
         for field, family in _SWAP.items():
             yield from family.of(getattr(swap, field))
 
-    def _paging(self) -> Iterator[Metric]:
+    def _paging(self, source: Any) -> Iterator[Metric]:
         try:
             paging = parse_counts(read(self._vmstat))
         except Unavailable:
-            swap = self._source.swap_memory()  # psutil's on other systems; Linux without vmstat has no sin and sout
+            swap = source.swap_memory()  # psutil's on other systems; Linux without vmstat has no sin and sout
             yield from SWAPPED_IN.of(getattr(swap, "sin", None))
             yield from SWAPPED_OUT.of(getattr(swap, "sout", None))
             return
@@ -163,8 +166,9 @@ class MemoryCollector:
         yield from MAJOR_FAULTS.of(paging.get("pgmajfault"))
         yield from OOM_KILLS.of(paging.get("oom_kill"))
 
-    def _details(self) -> Iterator[Metric]:
-        found = linux.parse_meminfo(read(self._meminfo))
+    def _details(self, source: Any) -> Iterator[Metric]:
+        is_read = isinstance(source, linux.Memory)
+        found = source.meminfo if is_read else linux.parse_meminfo(read(self._meminfo))
         for name, family in _DETAILS.items():
             yield from family.of(found.get(name))
 
@@ -181,7 +185,7 @@ def create(_options: CollectorOptions, context: CollectorContext) -> Collector:
     if sys.platform != "linux":
         return MemoryCollector(context.paths.procfs)
     memory = linux.Memory(context.paths.procfs)
-    return MemoryCollector(context.paths.procfs, memory, container=Container.measured_in(context.paths))
+    return MemoryCollector(context.paths.procfs, memory, container=Container.measured_in(context.paths, MEMORY))
 
 
 def create_simulated(_options: CollectorOptions, context: CollectorContext, host: SimulatedHost) -> Collector:

@@ -46,6 +46,7 @@ _COUNTERS = {
     (_UDP, "NoPorts"): counter("netstat_udp_no_ports", "UDP datagrams received for a port without a program."),
 }
 FAMILIES = tuple(_COUNTERS.values())
+_WANTED = frozenset((protocol, name) for protocols, name in _COUNTERS for protocol in protocols)
 
 
 class NetstatCollector:
@@ -57,8 +58,8 @@ class NetstatCollector:
     def collect(self) -> Iterator[Metric]:
         """Yield the counters; Unavailable without /proc/net."""
         files = {
-            "snmp": lambda: parse_pairs(read(self._net / "snmp")),
-            "netstat": lambda: parse_pairs(read(self._net / "netstat")),
+            "snmp": lambda: parse_pairs(read(self._net / "snmp"), _WANTED),
+            "netstat": lambda: parse_pairs(read(self._net / "netstat"), _WANTED),
             "snmp6": lambda: parse_snmp6(read(self._net / "snmp6")),
         }
         found: Counters = {}

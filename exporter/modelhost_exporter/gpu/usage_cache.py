@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from modelhost_exporter.process.worker import Run
+    from modelhost_exporter.process.run import Run
 
 FRESH_SECONDS = 20.0
 """The maximum age of a reading. Where scrapes are more frequent, they are the only readings."""

@@ -23,7 +23,7 @@ from modelhost_exporter.linux.kernel_files import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
     from pathlib import Path
 
 T = TypeVar("T")
@@ -50,10 +50,11 @@ class Cgroups:
     def __init__(self, procfs: Path, sysfs: Path) -> None:
         self._procfs = procfs
         self._mounts = (sysfs / "fs/cgroup", sysfs / "fs/cgroup/unified")
+        self._roots: dict[str, tuple[Path, str]] = {}
 
     def own(self, controller: str) -> list[Path]:
         """Return the folders of the exporter's cgroup and of the visible ones above it."""
-        root, tree = self._root(controller)
+        root, tree = self._root_of(controller)
         return _with_parents(root, self._path_of("self", tree))
 
     def of_container(self, controller: str) -> list[Path]:
@@ -61,7 +62,7 @@ class Cgroups:
 
         [] where process 1 is outside (a pod whose containers share their processes).
         """
-        root, tree = self._root(controller)
+        root, tree = self._root_of(controller)
         first, own = (self._path_of(process, tree) for process in (str(_FIRST_PROCESS), "self"))
         pairs = zip(first.split("/"), own.split("/"), strict=False)
         common = [part for part, _ in takewhile(lambda pair: pair[0] == pair[1], pairs)]
@@ -70,7 +71,13 @@ class Cgroups:
     def _path_of(self, process: str, tree: str) -> str:
         return own_path(read(self._procfs / process / "cgroup"), tree)
 
-    def _root(self, controller: str) -> tuple[Path, str]:
+    def _root_of(self, controller: str) -> tuple[Path, str]:
+        """Return what ``_find_root`` found first: file systems of control groups are mounted once."""
+        if controller not in self._roots:
+            self._roots[controller] = self._find_root(controller)
+        return self._roots[controller]
+
+    def _find_root(self, controller: str) -> tuple[Path, str]:
         """Return the root of the tree that has a controller, and its name in /proc/PID/cgroup: '' for version 2."""
         whole, unified = self._mounts
         if is_present(whole / "cgroup.controllers"):
@@ -110,7 +117,10 @@ class Container:
         sysfs: Path,
         process: int | None = None,
         clock: Callable[[], float] = time.monotonic,
+        controllers: Collection[str] = (MEMORY, CPU),
     ) -> None:
+        """Prepare; limits and use of what is not in ``controllers`` are not read."""
+        self._controllers = controllers
         self._cgroups = Cgroups(procfs, sysfs)
         self._clock = clock
         self._at: float | None = None
@@ -118,11 +128,11 @@ class Container:
         self._is_alone = (os.getpid() if process is None else process) == _FIRST_PROCESS
 
     @classmethod
-    def measured_in(cls, paths: Paths) -> Callable[[], ContainerUse]:
+    def measured_in(cls, paths: Paths, *controllers: str) -> Callable[[], ContainerUse]:
         """Return the function for the machine that has these folders: without limits where they are those of a host."""
         if paths.rootfs != Paths.rootfs or paths.procfs != Paths.procfs:
             return lambda: UNLIMITED
-        return cls(paths.procfs, paths.sysfs).use
+        return cls(paths.procfs, paths.sysfs, controllers=controllers).use
 
     def use(self) -> ContainerUse:
         """Return limits and use."""
@@ -130,7 +140,7 @@ class Container:
             return UNLIMITED
         memory = tightest(memory_limit, self._folders(MEMORY))
         cpu = tightest(cpu_limit, self._folders(CPU))
-        cpus = tightest(_cpus, self._folders(_CPUS))
+        cpus = tightest(_cpus, self._folders(_CPUS if CPU in self._controllers else ""))
         least = min((limit for limit in (cpu, cpus) if limit), default=None)
         return ContainerUse(
             int(memory.value) if memory else None,
@@ -141,6 +151,8 @@ class Container:
         )
 
     def _folders(self, controller: str) -> list[Path]:
+        if controller not in (*self._controllers, _CPUS):
+            return []
         try:
             return self._cgroups.of_container(controller)
         except (OSError, ValueError, Unavailable):

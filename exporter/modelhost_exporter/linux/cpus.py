@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING
 
-from modelhost_exporter.linux.kernel_files import count, each_line, parse_counts, read, read_if_possible, whole_number
+from modelhost_exporter.linux.kernel_files import (
+    all_counts,
+    count,
+    each_line,
+    parse_counts,
+    read,
+    read_if_possible,
+    whole_number,
+)
 from modelhost_exporter.parallel_reads import ParallelReads
 
 if TYPE_CHECKING:
@@ -16,6 +25,7 @@ _MODES = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal",
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 _SLOW_SECONDS = 0.5
 _WAIT_SECONDS = 0.1
+_CPUINFO = re.compile(r"^(processor|cpu MHz)[ \t]*:[ \t]*(\S*)", re.MULTILINE)
 _KILOHERTZ, _MEGAHERTZ = 1e3, 1e6
 
 
@@ -31,13 +41,9 @@ class Cpus:
         self._policies = sysfs / "devices/system/cpu/cpufreq"
         self._policy_reads = ParallelReads(_read_policy, _SLOW_SECONDS, wait_seconds)
 
-    def times(self) -> dict[str, dict[str, float]]:
-        """Return seconds by number of each online CPU and by mode."""
-        return parse_times(read(self._stat))
-
-    def events(self) -> Mapping[str, int]:
-        """Return the kernel's counters by name, such as ``ctxt`` and ``intr``."""
-        return parse_counts(read(self._stat))
+    def stat(self) -> str:
+        """Return the text of /proc/stat."""
+        return read(self._stat)
 
     def hertz(self) -> dict[str, float]:
         """Return the frequency of each CPU, by its number.
@@ -50,6 +56,11 @@ class Cpus:
         return {cpu: hertz for reading in readings.values() for cpu, hertz in (reading.value or {}).items()}
 
 
+def parse_events(text: str) -> Mapping[str, int]:
+    """Return the kernel's counters by name, such as ``ctxt`` and ``intr``, from /proc/stat."""
+    return parse_counts(text)
+
+
 def parse_times(text: str) -> dict[str, dict[str, float]]:
     """Return seconds by CPU and mode from /proc/stat; older kernels have fewer modes."""
     lines = [line for line in text.split("\n") if line.startswith("cpu") and line[3:4].isdigit()]
@@ -58,7 +69,7 @@ def parse_times(text: str) -> dict[str, dict[str, float]]:
 
 def _parse_times(line: str) -> tuple[str, dict[str, float]]:
     name, *fields = line.split()
-    seconds = [count(field) / _TICKS_PER_SECOND for field in fields]
+    seconds = [ticks / _TICKS_PER_SECOND for ticks in all_counts(fields)]
     return str(count(name.removeprefix("cpu"))), dict(zip(_MODES, seconds, strict=False))
 
 
@@ -66,12 +77,11 @@ def parse_cpuinfo(text: str) -> dict[str, float]:
     """Return the frequency in hertz of each CPU that has ``cpu MHz`` in /proc/cpuinfo, by its number."""
     hertz: dict[str, float] = {}
     cpu = ""
-    for line in text.split("\n"):
-        name, _, value = (part.strip() for part in line.partition(":"))
+    for name, value in _CPUINFO.findall(text):
         try:
             if name == "processor":
                 cpu = str(count(value))
-            elif name == "cpu MHz" and cpu:
+            elif cpu:
                 hertz[cpu] = float(value) * _MEGAHERTZ
         except ValueError:
             cpu = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from modelhost_exporter.linux.kernel_files import count, each_line, read, read_if_possible
@@ -35,18 +36,27 @@ class Memory:
     """Memory and swap from the given /proc."""
 
     def __init__(self, procfs: Path) -> None:
-        self._meminfo = procfs / "meminfo"
-        self._arcstats = procfs / "spl/kstat/zfs/arcstats"
+        self._procfs = procfs
+
+    def reading(self) -> Memory:
+        """Return a new one: each reads meminfo once."""
+        return Memory(self._procfs)
+
+    @cached_property
+    def meminfo(self) -> dict[str, int]:
+        """Bytes, and numbers of huge pages, by name."""
+        return parse_meminfo(read(self._procfs / "meminfo"))
 
     def virtual_memory(self) -> VirtualMemory:
         """Return memory in bytes; ``used`` is what is not available, and ``cached`` includes reclaimable slab."""
-        found = parse_meminfo(read(self._meminfo))
+        found = self.meminfo
         total, free, cached = found.get("MemTotal"), found.get("MemFree"), found.get("Cached")
         available = found.get("MemAvailable") or _sum(free, cached)  # 0 is a bug of some kernels
         if total is not None and available is not None and available > total:  # in a container with a smaller total
             available = free
         if total is not None and available is not None:
-            available = min(total, available + parse_arcstats(read_if_possible(self._arcstats) or ""))
+            arcstats = read_if_possible(self._procfs / "spl/kstat/zfs/arcstats") or ""
+            available = min(total, available + parse_arcstats(arcstats))
         return VirtualMemory(
             total=total,
             available=available,
@@ -58,7 +68,7 @@ class Memory:
 
     def swap_memory(self) -> SwapMemory:
         """Return swap in bytes."""
-        found = parse_meminfo(read(self._meminfo))
+        found = self.meminfo
         total, free = found.get("SwapTotal"), found.get("SwapFree")
         return SwapMemory(total, _difference(total, free), free)
 

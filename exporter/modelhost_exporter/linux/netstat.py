@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from modelhost_exporter.linux.kernel_files import count
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 Counters = dict[tuple[str, str], int]
 """Numbers by protocol and the kernel's name."""
 
 
-def parse_pairs(text: str) -> Counters:
-    """Parse snmp and netstat: for each protocol a line of names, then one of numbers. Invalid numbers are left out."""
+def parse_pairs(text: str, wanted: Collection[tuple[str, str]] | None = None) -> Counters:
+    """Parse snmp and netstat: for each protocol a line of names, then one of numbers. Invalid numbers are left out.
+
+    ``wanted``: the protocols and names to parse, of the hundreds that there are (None: all).
+    """
     lines = [line.split() for line in text.split("\n") if line]
     return dict(
         pair
         for names, numbers in pairwise(lines)
         if names[:1] == numbers[:1]
         for name, number in zip(names[1:], numbers[1:], strict=False)
+        if wanted is None or (names[0].removesuffix(":"), name) in wanted
         for pair in _entry(names[0].removesuffix(":"), name, number)
     )
 

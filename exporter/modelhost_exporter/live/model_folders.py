@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from modelhost_exporter.collector import Paths
-    from modelhost_exporter.process.worker import Run
+    from modelhost_exporter.process.run import Run
 
 _SEARCH_SECONDS = 300.0
 _MAX_HOMES = 64

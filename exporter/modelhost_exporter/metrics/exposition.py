@@ -68,15 +68,21 @@ class Format:
 
     def render(self, families: Sequence[Metric]) -> bytes:
         """Return the families as a part of a page; raises for a value or name that cannot be rendered."""
-        return b"".join([self._head(family) + self._lines(family) for family in families])
+        return b"".join(
+            [
+                self.head(family.name, family.documentation, family.type, family.unit) + self._lines(family)
+                for family in families
+            ]
+        )
 
     def page(self, parts: Iterable[bytes]) -> bytes:
         """Join parts to a page."""
         return b"".join(parts) + self.end
 
-    def _head(self, family: Metric) -> bytes:
+    @lru_cache(maxsize=1 << 12)  # noqa: B019 - formats are three constants
+    def head(self, name: str, documentation: str, kind: str, unit: str) -> bytes:
         """Return the HELP and TYPE lines of a family."""
-        empty = Metric(family.name, family.documentation, family.type, family.unit)
+        empty = Metric(name, documentation, kind, unit)
         return self.generate(_Families([empty])).removesuffix(self.end)
 
     def _lines(self, family: Metric) -> bytes:

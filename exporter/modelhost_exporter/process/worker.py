@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import queue
 import threading
-import time
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from modelhost_exporter.process.daemon_thread import start
-from modelhost_exporter.process.error_frames import without_frames
+from modelhost_exporter.process.run import Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,42 +20,6 @@ if TYPE_CHECKING:
     StartThread = Callable[[Callable[[], object], str], Thread]
 
 T = TypeVar("T")
-
-
-class Run(Generic[T]):
-    """One run of a function. ``value`` or ``error``, and ``seconds``, are set once ``wait`` has returned True.
-
-    The error has no traceback: its frames would refer to this run, a reference cycle.
-    """
-
-    value: T
-    error: BaseException | None = None
-    seconds: float = 0.0
-
-    def __init__(self) -> None:
-        self.started = time.monotonic()
-        self._finished = threading.Event()
-
-    def wait(self, seconds: float) -> bool:
-        """Wait at most until ``seconds`` after the start; return whether the run is finished."""
-        return self._finished.wait(max(0.0, self.started + seconds - time.monotonic()))
-
-    def is_finished(self) -> bool:
-        """Return whether the run is finished."""
-        return self._finished.is_set()
-
-    def age(self) -> float:
-        """Return the seconds since the start."""
-        return time.monotonic() - self.started
-
-    def execute(self, function: Callable[[], T]) -> None:
-        """Call the function, keep its result or exception, and finish."""
-        try:
-            self.value = function()
-        except BaseException as error:  # noqa: BLE001 - kept in the run
-            self.error = without_frames(error)
-        self.seconds = self.age()
-        self._finished.set()
 
 
 def _failed(error: BaseException) -> Run[Any]:

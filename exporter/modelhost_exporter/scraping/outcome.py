@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
-    from modelhost_exporter.process.worker import Run
+    from modelhost_exporter.process.run import Run
 
 State = Literal["ok", "unavailable", "failed", "timeout"]
 

@@ -1,4 +1,4 @@
-"""Run collectors in parallel, each with a deadline, and render the page of their families.
+"""Run collectors, each with a deadline, and render the page of their families.
 
 A failure of a collector costs only its own families, while in prometheus_client one exception costs the whole page.
 """
@@ -9,10 +9,11 @@ import logging
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from modelhost_exporter import sequential_runs, threads
 from modelhost_exporter.collectors import close
 from modelhost_exporter.logs.state_log import StateLog
 from modelhost_exporter.metrics.families import gauge
-from modelhost_exporter.process.worker import Run, Worker
+from modelhost_exporter.process.run import Run, SingleRun
 from modelhost_exporter.scraping.outcome import Outcome, outcome_of
 from modelhost_exporter.scraping.page import ScrapePage
 
@@ -83,31 +84,23 @@ class Scrape:
         """Prepare; nothing runs yet.
 
         ``own`` collects the exporter's own metrics, which are on every page, in the calling thread. Collectors that are
-        also in ``previous`` (the same objects) keep their threads. A collector that replaces another of the same name
+        also in ``previous`` (the same objects) share their runs. A collector that replaces another of the same name
         starts only once that one's run has ended, so that a hanging call is never repeated. States are kept by name, so
         that a reload does not log them again.
         """
         self.timeout_seconds = timeout_seconds
         self._own = own
-        self._collectors = dict(collectors)
-        self._workers = {
-            name: previous.successor(name, collector) if previous else _worker(name, collector)
-            for name, collector in self._collectors.items()
+        self.collectors = dict(collectors)
+        self._single_runs = {
+            name: previous.successor(name, collector) if previous else _single_run(collector)
+            for name, collector in self.collectors.items()
         }
         self.states: StateLog[State] = previous.states if previous else StateLog("ok")
-
-    def prepare(self) -> None:
-        """Start the threads of the collectors, so that no scrape needs a new one.
-
-        Raises RuntimeError when the machine has no thread left; close() ends those that were started.
-        """
-        for worker in self._workers.values():
-            worker.prepare()
 
     @property
     def names(self) -> tuple[str, ...]:
         """The collectors' names, in the order of the page."""
-        return tuple(self._workers)
+        return tuple(self.collectors)
 
     def page(self, format_: Format, only: Collection[str] | None = None, timeout_seconds: float | None = None) -> bytes:
         """Return the page of the collectors in ``only`` (None: all), within the deadline. Blocks; for any thread.
@@ -146,48 +139,31 @@ class Scrape:
         return {name: outcome_of(run, timeout_seconds, began) for name, run in runs.items()}
 
     def _start(self, only: Collection[str] | None, head_starts_until: float) -> dict[str, Run[list[Metric]]]:
-        """Start the collectors in parallel, each as soon as the one before is done or has had its head start (10 ms).
+        """Start the collectors, each as soon as the one before is done or has had its head start (10 ms).
 
-        If all started at once, a dozen threads that need a fraction of a millisecond each would contend for the
-        interpreter, which doubles the CPU time of the page. Head starts end at ``head_starts_until`` (monotonic).
+        Head starts end at ``head_starts_until`` (monotonic): then all that are left start at once.
         """
-        runs = {}
-        for name, worker in self._workers.items():
-            if only is None or name in only:
-                runs[name] = worker.start()
-                if time.monotonic() < head_starts_until:
-                    runs[name].wait(_HEAD_START_SECONDS)
-        return runs
+        chosen = [(name, run) for name, run in self._single_runs.items() if only is None or name in only]
+        return sequential_runs.start_in_order(chosen, threads.COLLECTORS, _HEAD_START_SECONDS, head_starts_until)
 
     def start(self, name: str) -> Run[list[Metric]] | None:
         """Run a collector between scrapes; a scrape during the run shares it. Return None for an unknown name."""
-        worker = self._workers.get(name)
-        return worker.start() if worker is not None else None
+        one = self._single_runs.get(name)
+        return sequential_runs.start(one, threads.COLLECTORS) if one is not None else None
 
-    def successor(self, name: str, collector: Collector) -> Worker[list[Metric]]:
-        """Return the worker for a collector after a reload: the present one, or a new one that waits for it."""
-        before = self._workers.get(name)
-        if before is not None and self._collectors[name] is collector:
+    def successor(self, name: str, collector: Collector) -> SingleRun[list[Metric]]:
+        """Return the runs of a collector after a reload: the present ones, or new ones that wait for them."""
+        before = self._single_runs.get(name)
+        if before is not None and self.collectors[name] is collector:
             return before
-        return _worker(name, collector, before)
+        return _single_run(collector, before)
 
     def close(self, successor: Scrape | None = None) -> None:
-        """Close the collectors and end their threads, except those that are also in ``successor``."""
-        kept = set() if successor is None else successor.workers()
-        self.close_workers(successor)
-        for name, worker in self._workers.items():
-            if worker not in kept:
-                close(name, self._collectors[name])
-
-    def close_workers(self, other: Scrape | None) -> None:
-        """End the collectors' threads except those that are also in ``other``."""
-        kept = set() if other is None else other.workers()
-        for worker in self.workers() - kept:
-            worker.close()
-
-    def workers(self) -> set[Worker[list[Metric]]]:
-        """Return the workers of the collectors."""
-        return set(self._workers.values())
+        """Close the collectors, except those that are also in ``successor``."""
+        kept = [] if successor is None else list(successor.collectors.values())
+        for name, collector in self.collectors.items():
+            if not any(collector is one for one in kept):
+                close(name, collector)
 
     def _missed_only_a_clients_deadline(self, outcome: Outcome, timeout: float) -> bool:
         """Return whether a collector only missed a deadline shorter than the configured one.
@@ -207,8 +183,8 @@ class Scrape:
             )
 
 
-def _worker(name: str, collector: Collector, before: Worker[list[Metric]] | None = None) -> Worker[list[Metric]]:
-    return Worker(lambda: list(collector.collect()), f"collector-{name}", before)
+def _single_run(collector: Collector, before: SingleRun[list[Metric]] | None = None) -> SingleRun[list[Metric]]:
+    return SingleRun(lambda: list(collector.collect()), before)
 
 
 def _run_here(collector: Collector) -> Run[list[Metric]]:
