@@ -116,7 +116,7 @@ def test_each_cpu_has_its_use_in_whole_percent() -> None:
     machine = Machine()
 
     def work(cpu: str, busy: float, idle: float) -> None:
-        for mode, seconds in (("user", busy), ("idle", idle), ("iowait", 0.0), ("steal", 0.0)):
+        for mode, seconds in (("user", busy), ("idle", idle / 2), ("iowait", idle / 4), ("steal", idle / 4)):
             machine.set("cpu_seconds_total", seconds, cpu=cpu, mode=mode)
 
     for cpu in ("9", "10"):

@@ -17,6 +17,7 @@ from modelhost_exporter.linux.processes import ProcessUse, process_uses
 from modelhost_exporter.live.process_feed import ProcessFeed
 from modelhost_exporter.live.processes import TOP, ProcessSampler, PsutilProcesses
 from modelhost_exporter.live.settings import LiveOptions
+from modelhost_exporter.process.daemon_thread import names
 from tests.live.client import get
 
 if TYPE_CHECKING:
@@ -148,7 +149,6 @@ async def test_a_source_that_hangs_delays_no_other_request() -> None:
     for _ in range(3):
         with pytest.raises(TimeoutError, match=r"not read within 0\.05 s"):
             await feed.encoded()
-    assert source.reads == 1
     source.release.set()
     async with asyncio.timeout(20):
         while True:
@@ -158,6 +158,18 @@ async def test_a_source_that_hangs_delays_no_other_request() -> None:
             except TimeoutError:
                 continue
     assert json.loads(body)["processes"] == 1
+    feed.close()
+
+
+async def test_many_requests_wait_in_one_thread() -> None:
+    """However many clients there are."""
+    source, before = Hanging(), names().count("call")
+    feed = ProcessFeed(ProcessSampler(source, sleep=lambda _: None))
+    requests = [asyncio.ensure_future(feed.encoded()) for _ in range(50)]
+    await asyncio.sleep(0)
+    assert names().count("call") <= before + 1
+    source.release.set()
+    assert len(set(await asyncio.gather(*requests))) == 1
     feed.close()
 
 

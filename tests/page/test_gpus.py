@@ -171,7 +171,7 @@ def test_the_state_of_a_gpu_without_numbers(serve: Serve, open_page: OpenPage) -
         "does not respond",
         "fell off the bus: reboot, or reset it",
     ]
-    expect(page.locator("#trouble")).to_have_text("GPU 1, GPU 2 does not respond")
+    expect(page.locator("#trouble")).to_have_text("GPUs 1, 2 do not respond")
 
 
 def test_no_gpu_is_detected_only_where_that_is_known(serve: Serve, open_page: OpenPage) -> None:

@@ -126,6 +126,17 @@ def test_processes_are_requested_only_while_the_card_is_open(serve: Serve, open_
     assert feed.asked.count("/api/processes") == asked
 
 
+def test_a_request_for_processes_ends_with_the_card(serve: Serve, open_page: OpenPage) -> None:
+    """Also one that the exporter has not answered yet: its response would start the next one."""
+    feed = serve(message())
+    page = open_page(feed.url)
+    feed.hangs = True
+    page.locator("#processes summary").click()
+    wait_until(lambda: feed.waiting == 1, "they are requested")
+    page.evaluate(CLOSE_PROCESSES)
+    wait_until(lambda: feed.waiting == 0, "the request is aborted")
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_processes_fit_on_a_phone(serve: Serve, open_page: OpenPage, scheme: str) -> None:
     """With names of any length and direction, readable in both themes."""

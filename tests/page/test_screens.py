@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.page.layout import faults
-from tests.page.messages import GIB, START, gpu, hour, message, model, server
+from tests.page.messages import GIB, START, file_system, gpu, hour, message, model, server
 from tests.page.npm_packages import node_modules
 
 if TYPE_CHECKING:
@@ -51,18 +51,30 @@ MACHINES = {
 
 def message_of(machine: Machine, at: float) -> dict[str, Any]:
     """Return a message in which everything is busy."""
-    gpus = [{**gpu(number, 9.0 * number % 100), "memoryUsed": (8 + 4 * number) * GIB} for number in range(machine.gpus)]
+    gpus = [
+        {
+            **gpu(number, 9.0 * number % 100),
+            "memoryUsed": (8 + 4 * number) * GIB,
+            "memoryUsers": [{"name": name, "bytes": 3 * GIB} for name in (machine.server, "Xorg")],
+            "throttledBy": ["hw_thermal", "sw_power_cap"] if number % 3 == 1 else [],
+        }
+        for number in range(machine.gpus)
+    ]
     models = [
         model(name, id=f"{machine.server}/{name}", server=machine.server, tokensPerSecond=1234.5 * number)
         for number, name in enumerate(machine.models)
     ]
     servers = [server(machine.server), server("down", up=False)] if models else []
+    folder = f"/srv/{machine.host}/{LONG}" if len(machine.host) > len("a-name-of-usual-length") else "/srv"
+    of_models = ["Ollama", "Hugging Face", "llama.cpp", "LM Studio"]
+    about = message()["host"]
     return message(
         at,
         gpus=gpus,
         models=models,
         servers=servers,
-        host={"name": machine.host, "system": "Linux"},
+        host={**about, "name": machine.host},
+        fileSystems=[file_system("/"), file_system(folder, 97.0, models=of_models, readOnly=True)],
         cpuUsage=97.0,
         demo=machine.demo,
     )

@@ -25,9 +25,9 @@ function gpuTroubles({ gpus = [], gpusMissing, gpuDetection }) {
   return [
     gpuDetection?.state === "failed" && !silent.length && "the GPUs cannot be read",
     gpusMissing > 0 && (gpusMissing === 1 ? "1 GPU is missing" : `${gpusMissing} GPUs are missing`),
-    silent.length > 0 && `${names(silent)} does not respond`,
-    hot.length > 0 && `${names(hot)} is slowed down by heat`,
+    silent.length > 0 && `${names(silent)} ${silent.length === 1 ? "does" : "do"} not respond`,
+    hot.length > 0 && `${names(hot)} ${hot.length === 1 ? "is" : "are"} slowed down by heat`,
   ];
 }
 
-const names = (gpus) => gpus.map((gpu) => `GPU ${gpu.id}`).join(", ");
+const names = (gpus) => `${gpus.length === 1 ? "GPU" : "GPUs"} ${gpus.map((gpu) => gpu.id).join(", ")}`;
