@@ -88,10 +88,11 @@ def test_new_servers_are_listened_for_and_removed_ones_no_more(start_exporter: S
             count = stream.chunks
             wait_until(lambda: stream.chunks > count + 10, "the stream goes on")
             assert stream.is_alive()
+            in_flight = b'requests_in_flight{model="tiny",operation="chat",server="leaves",state="streaming"}'
+            assert in_flight + b" 1.0" in exporter.page()
         finally:
             stream.close()
-        in_flight = b'requests_in_flight{model="tiny",operation="chat",server="leaves",state="streaming"} 0.0'
-        wait_until(lambda: in_flight in exporter.page(), "the stream is over")
+        wait_until(lambda: in_flight + b" 0.0" in exporter.page(), "the stream is over")
         assert exporter.stop() < 5
 
 
