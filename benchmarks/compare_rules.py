@@ -15,6 +15,7 @@ import tempfile
 import time
 import urllib.parse
 import urllib.request
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -30,12 +31,13 @@ BIN = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "modelh
 TOLERANCE = 0.05
 ONE_REQUEST = {"rate5m": 1 / 300, "increase5m": 1.0}
 """What one request more or less is, by the end of a record's name: windows end at other moments on each side."""
-_MEAN = "10m"
-"""Rules of a minute are evaluated up to a minute apart, in which the demo's load changes by a tenth or more."""
+_COMPARED = "10m"
 _LAG_SECONDS = 90
 """vmalert evaluates 30 s behind, and rules on rules a round later: values are compared as they were so long ago."""
 
 Series = frozenset[tuple[str, str]]
+Samples = list[tuple[float, float]]
+"""Times in seconds and values."""
 
 
 class Sides(NamedTuple):
@@ -113,9 +115,47 @@ def evaluating(
         yield Sides(*(f"http://127.0.0.1:{port}" for port in ports))
 
 
-def recorded(url: str, seconds_ago: float = _LAG_SECONDS) -> dict[Series, float]:
-    """Return the means over ten minutes of all recorded series."""
-    return _named(url, f"avg_over_time(SERIES[{_MEAN}])", '{__name__=~".+:.+:.+"}', time.time() - seconds_ago)
+def recorded(url: str, until: float) -> dict[Series, Samples]:
+    """Return the samples of all recorded series in the ten minutes until a time (seconds since 1970)."""
+    found = _named(url, f"SERIES[{_COMPARED}]", '{__name__=~".+:.+:.+"}', until)
+    return {labels: samples for labels, one in found.items() if (samples := _numbers(one["values"]))}
+
+
+def means(one: dict[Series, Samples], other: dict[Series, Samples]) -> tuple[dict[Series, float], dict[Series, float]]:
+    """Return the means over time of the series of both sides.
+
+    Rules of a minute are evaluated up to a minute apart, in which the demo's load may change by a tenth: the mean is
+    that of the lines between the samples, over the time in which both sides have some.
+    """
+    found: tuple[dict[Series, float], dict[Series, float]] = ({}, {})
+    for side, own, others in zip(found, (one, other), (other, one), strict=True):
+        for labels, samples in own.items():
+            there = others.get(labels) or samples
+            begin, end = max(samples[0][0], there[0][0]), min(samples[-1][0], there[-1][0])
+            side[labels] = _mean(samples, begin, end)
+    return found
+
+
+def _mean(samples: Samples, begin: float, end: float) -> float:
+    """Return the mean over time of the lines between samples; of the samples themselves where there is no such time."""
+    if begin >= end:
+        return sum(value for _, value in samples) / len(samples)
+    inner = [sample for sample in samples if begin < sample[0] < end]
+    line = [(begin, _at(samples, begin)), *inner, (end, _at(samples, end))]
+    area = sum((t2 - t1) * (v1 + v2) / 2 for (t1, v1), (t2, v2) in pairwise(line))
+    return area / (end - begin)
+
+
+def _at(samples: Samples, moment: float) -> float:
+    """Return the value at a moment on the line between the samples around it."""
+    for (t1, v1), (t2, v2) in pairwise(samples):
+        if t1 <= moment <= t2:
+            return v1 + (v2 - v1) * (moment - t1) / (t2 - t1)
+    return samples[-1][1]
+
+
+def _numbers(values: list[tuple[float, str]]) -> Samples:
+    return [(moment, float(value)) for moment, value in values if value != "NaN"]
 
 
 def fired(url: str, minutes: int) -> dict[Series, float]:
@@ -144,16 +184,16 @@ def _slack(labels: Series) -> float:
     return next((one for end, one in ONE_REQUEST.items() if name.endswith(f":{end}")), 1e-6)
 
 
-def _named(url: str, function: str, selector: str, at: float) -> dict[Series, float]:
+def _named(url: str, function: str, selector: str, at: float) -> dict[Series, Any]:
     """Return a function of all series that a selector finds, by their labels with the name that functions drop."""
-    found: dict[Series, float] = {}
+    found: dict[Series, Any] = {}
     names = {"match[]": selector, "start": str(at - 300), "end": str(at + 60)}
     for name in sorted({labels["__name__"] for labels in _get(url, "/api/v1/series", **names)}):
         query = {"query": function.replace("SERIES", name), "time": str(at), "nocache": "1"}
         for one in _get(url, "/api/v1/query", **query)["result"]:
             labels = {**one["metric"], "__name__": name}
             labels.pop("alertstate", None)
-            found[frozenset(labels.items())] = float(one["value"][1])
+            found[frozenset(labels.items())] = one
     return found
 
 
@@ -175,7 +215,9 @@ def main() -> int:
         with evaluating(Path(folder), target, options.interval, options.prometheus_flag) as sides:
             time.sleep(60 * options.minutes)
             stores = sides.prometheus, sides.victoria
-            records, alerts = [recorded(url) for url in stores], [fired(url, options.minutes) for url in stores]
+            until = time.time() - _LAG_SECONDS
+            records = means(*(recorded(url, until) for url in stores))
+            alerts = [fired(url, options.minutes) for url in stores]
             errors = [failing(sides.prometheus), failing(sides.vmalert)]
     for what, (one, other) in (("recorded series", records), ("alerts", alerts), ("rules that fail", errors)):
         print(f"{what}: {len(one)} in Prometheus, {len(other)} in vmalert")

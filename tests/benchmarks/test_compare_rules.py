@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from benchmarks import compare_rules as compared
@@ -31,6 +32,14 @@ def test_differences_are_values_and_missing_series() -> None:
     ]
 
 
+def test_means_are_those_of_the_same_time() -> None:
+    """A value that rises evenly has the same mean, whenever each side evaluates."""
+    series, alone = frozenset({("__name__", "a:b:c")}), frozenset({("__name__", "d:e:f")})
+    one = {series: [(60.0 * n, 60.0 * n) for n in range(10)]}
+    other = {series: [(60.0 * n + 30, 60.0 * n + 30) for n in range(10)], alone: [(1.0, 5.0)]}
+    assert compared.means(one, other) == ({series: 285}, {series: 285, alone: 5})
+
+
 def test_no_rule_fails_in_either(start_exporter: StartExporter, tmp_path: Path) -> None:
     """Both evaluate every rule on the demo without an error, and record gauges with the same labels."""
     for program in ("prometheus", "vmalert", "victoria-metrics"):
@@ -40,7 +49,7 @@ def test_no_rule_fails_in_either(start_exporter: StartExporter, tmp_path: Path) 
     with compared.evaluating(tmp_path, demo.address, "1s", flags, delay="5s") as sides:
 
         def labels(url: str) -> set[compared.Series]:
-            return {one for one in compared.recorded(url, seconds_ago=0) if dict(one)["__name__"] in SAME}
+            return {one for one in compared.recorded(url, time.time()) if dict(one)["__name__"] in SAME}
 
         wait_until(lambda: len(labels(sides.prometheus)) > len(SAME), "Prometheus records")
         wait_until(
