@@ -73,8 +73,8 @@ def last(history: dict[str, Any], end: float) -> dict[str, Any]:
         memoryUsage=series["memoryUsage"],
         networkStats={"bytesInPerSecond": series["networkIn"], "bytesOutPerSecond": series["networkOut"]},
         gpus=[{**card, "memoryUsed": 61.4 * GIB, "temperature": 67, "powerWatts": 512.0}],
-        servers=[server("ollama", proxyAddress="127.0.0.1:21434", requestsRunning=3)],
-        models=[model(MODEL, **of_model, memoryUsage=41.2 * GIB)],
+        servers=[server("chat", proxyAddress="127.0.0.1:21434", requestsRunning=4)],
+        models=[model(MODEL, **of_model, memoryUsage=41.2 * GIB, gpuMemoryUsage=41.2 * GIB)],
     )
 
 

@@ -107,7 +107,7 @@ def test_the_table_shows_what_a_model_does_now(serve: Serve, open_page: OpenPage
     assert cells(page) == {
         "server": "chat",
         "loaded": "loaded",
-        "memory": "5.60 GiB + 819 MiB RAM",
+        "memory": "5.60 GiB VRAM + 819 MiB RAM",
         "context": "128k KV 42.0 %",
         "rate": "3.50 /s",
         "inFlight": "4",
@@ -125,10 +125,10 @@ def test_the_table_shows_what_a_model_does_now(serve: Serve, open_page: OpenPage
 @pytest.mark.parametrize(
     ("total", "on_gpu", "text"),
     [
-        (8, 8, "8.00 GiB"),
+        (8, 8, "8.00 GiB VRAM"),
         (8, 0, "8.00 GiB RAM"),
         (8, None, "8.00 GiB"),
-        (8, 6, "6.00 GiB + 2.00 GiB RAM"),
+        (8, 6, "6.00 GiB VRAM + 2.00 GiB RAM"),
         (0, None, "–"),
     ],
 )

@@ -121,12 +121,13 @@ function idle({ last }) {
   return last ? `idle ${format.span(last.secondsAgo)}` : "";
 }
 
-// Format the memory on GPUs, and what is in the host's memory besides; all of it where it is not known which it is.
+// Format the memory on GPUs, and what is in the host's memory besides; only the sum where it is not known which it is.
 function memory({ memoryUsage, gpuMemoryUsage }) {
-  const [onGpu, onHost] = [gpuMemoryUsage ?? memoryUsage, memoryUsage - gpuMemoryUsage];
-  if (memoryUsage === null || gpuMemoryUsage === null || onHost < memoryUsage * MOSTLY) return format.text(format.bytes(onGpu));
-  const ram = `${format.text(format.bytes(onHost))} RAM`;
-  return onGpu < memoryUsage * MOSTLY ? ram : [format.text(format.bytes(onGpu)), `+ ${ram}`];
+  if (memoryUsage === null || gpuMemoryUsage === null) return format.text(format.bytes(gpuMemoryUsage ?? memoryUsage));
+  const onHost = memoryUsage - gpuMemoryUsage;
+  const [vram, ram] = [`${format.text(format.bytes(gpuMemoryUsage))} VRAM`, `${format.text(format.bytes(onHost))} RAM`];
+  if (onHost < memoryUsage * MOSTLY) return vram;
+  return gpuMemoryUsage < memoryUsage * MOSTLY ? ram : [vram, `+ ${ram}`];
 }
 
 // Format how much of the KV cache is in use.
