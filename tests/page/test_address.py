@@ -81,7 +81,14 @@ def test_back_and_forward(feed: StandInFeed, open_page: OpenPage) -> None:
 
 @pytest.mark.parametrize(
     "query",
-    ["range=2h&model=chat%2Fgone", "range=&from=abc&to=-5", "from=2&to=1", "from=1&to=2", "range[]=5m&model=%00%ff"],
+    [
+        "range=2h&model=chat%2Fgone",
+        "range=&from=abc&to=-5",
+        "from=2&to=1",
+        "from=1&to=2",
+        "range[]=5m&model=%00%ff",
+        "from=1&to=1e300",
+    ],
 )
 def test_wrong_values_are_ignored(feed: StandInFeed, open_page: OpenPage, query: str) -> None:
     """The page shows the last hour of the first model."""

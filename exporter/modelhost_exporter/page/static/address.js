@@ -4,12 +4,13 @@ import { recall, remember } from "./storage.js";
 import { RANGES, view } from "./view.js";
 
 const RANGE_NAMES = new Map(RANGES.map((seconds) => [seconds < 3600 ? `${seconds / 60}m` : `${seconds / 3600}h`, seconds]));
+const LAST_TIME = 8.64e15; // ms since 1970: the last that a Date can have
 const nameOf = (seconds) => [...RANGE_NAMES].find(([, one]) => one === seconds)[0];
 
 // Return {range, zoom, model} of an address; undefined or null for what is missing or wrong there.
 function parse(parameters) {
   const [from, to] = ["from", "to"].map((name) => Number(parameters.get(name)));
-  const isZoom = Number.isInteger(from) && Number.isInteger(to) && 0 < from && from < to;
+  const isZoom = Number.isInteger(from) && Number.isInteger(to) && 0 < from && from < to && to <= LAST_TIME;
   return { range: RANGE_NAMES.get(parameters.get("range")), zoom: isZoom ? [from, to] : null, model: parameters.get("model") };
 }
 
