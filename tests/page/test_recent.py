@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -208,3 +209,26 @@ def test_the_table_scrolls_in_its_card(feed: StandInFeed, open_page: OpenPage, w
     page.locator("#recent summary").click()
     expect(page.locator("#recent-rows tr")).to_have_count(40)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_running_times_stand_still_without_the_exporter(serve: Serve, open_page: OpenPage) -> None:
+    """What is not known to run any longer does not go on."""
+    feed = serve(message())
+    feed.requests = [finished(outcome=None, state="streaming", code=None, duration=90_000.0)]
+    page = open_page(feed.url, losing=True)
+    page.clock.install()
+    page.locator("#recent summary").click()
+    duration = page.locator("#recent-rows [data-cell=duration]")
+    expect(duration).to_have_text(re.compile(r"\d"))
+    page.clock.run_for(1000)
+    page.route("**/api/requests*", lambda route: route.abort())
+    page.clock.run_for(2000)
+    expect(page.locator("#recent-note")).to_have_text("The exporter does not respond.")
+    before = duration.text_content()
+    page.clock.run_for(1000)
+    assert duration.text_content() == before
+    page.unroute("**/api/requests*")
+    feed.requests = [finished(outcome=None, state="streaming", code=None, duration=30_000.0)]
+    page.clock.run_for(2000)
+    expect(page.locator("#recent-note")).to_be_hidden()
+    expect(duration).to_have_text(re.compile(r"^3\d\.[1-9]"))

@@ -41,7 +41,7 @@ export class RecentRequests {
   #ticker = 0;
   #stop = new AbortController();
   #requests = [];
-  #received = 0;
+  #received = null; // when, on the clock of performance.now(); null while the exporter does not respond
 
   constructor() {
     details.addEventListener("toggle", () => this.#restart());
@@ -83,6 +83,7 @@ export class RecentRequests {
       setText(note, answer.error ?? (this.#requests.length ? "" : "No such request yet."));
     } catch {
       if (signal.aborted) return;
+      this.#received = null;
       setText(note, "The exporter does not respond.");
     }
     note.hidden = !note.textContent;
@@ -105,6 +106,7 @@ export class RecentRequests {
 
   // Let the running times of requests in progress go on.
   #tick() {
+    if (this.#received === null) return;
     const since = performance.now() - this.#received;
     this.#requests.forEach((request, index) => {
       if (request.outcome === null) this.#rows[index].showDuration({ ...request, duration: request.duration + since });
