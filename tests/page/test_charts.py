@@ -243,3 +243,15 @@ def test_a_zoom_ends_when_its_time_is_forgotten(feed: StandInFeed, page: Page) -
     expect(page.locator("[data-chart=cpu]")).to_have_attribute("aria-label", ZOOMED)
     feed.send(message(START + 7200, models=[model("m")]))
     expect(page.locator("#chart-state")).to_be_hidden()
+
+
+def test_a_zoom_that_was_forgotten_during_a_pause_ends_with_it(feed: StandInFeed, page: Page) -> None:
+    """The paused charts keep it; the newest values are shown then."""
+    drag(page, "cpu", 0.1, 0.2)
+    page.keyboard.press("p")
+    beat = page.locator("#indicator").get_attribute("data-beat") or ""
+    feed.send(message(START + 7200, models=[model("m")]))
+    expect(page.locator("#indicator")).not_to_have_attribute("data-beat", beat)
+    expect(page.locator("[data-chart=cpu]")).to_have_attribute("aria-label", ZOOMED)
+    page.keyboard.press("p")
+    expect(page.locator("#chart-state")).to_be_hidden()

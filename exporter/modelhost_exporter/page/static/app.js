@@ -130,7 +130,9 @@ function choose() {
 
 // Another time is shown, or the charts were paused.
 function changeView() {
+  const isResumed = paused !== null && !view.paused;
   paused = view.paused ? (paused ?? history.copy()) : null;
+  if (isResumed) dropOldZoom();
   controls.show(history.times.at(-1));
   showGrafanaLink(models.selected);
   draw();
