@@ -5,6 +5,7 @@ import { Banner } from "./banner.js";
 import { Chart, libraryIsMissing } from "./charts.js";
 import { ChartControls } from "./chart_controls.js";
 import { Connection } from "./connection.js";
+import { withDefaults } from "./defaults.js";
 import { showDistribution } from "./distribution.js";
 import { level, prepare, setLevel, setText, show, showAge } from "./dom.js";
 import { FileSystems } from "./file_systems.js";
@@ -141,7 +142,7 @@ function changeView() {
 
 // Add a message to the history, and show it now, or when the tab becomes visible, or the page is no longer paused.
 function receive(received) {
-  const message = withNulls(received);
+  const message = withNulls(withDefaults(received));
   const grown = history.append(message) && !isFirstMessage;
   isFirstMessage = false;
   indicator.pulse();
