@@ -123,3 +123,60 @@ def test_without_a_thread_left_all_fail_and_are_tried_again() -> None:
     machine.is_full = False
     again = start_in_order(functions, pool, HEAD_START, later())
     assert [run.wait(10) and run.value for run in again.values()] == [1, 1, 1]
+
+
+def test_a_queued_run_does_not_wait_for_the_one_who_asked_first() -> None:
+    """Who shares a run that waits behind a slow one of another caller starts it; it is executed once."""
+    pool, release, begun, calls = Pool("shared", kept=1), threading.Event(), threading.Event(), []
+
+    def hang() -> None:
+        begun.set()
+        release.wait(20)
+
+    slow: SingleRun[None] = SingleRun(hang)
+    wanted: SingleRun[None] = SingleRun(lambda: calls.append(1))
+    first = threading.Thread(
+        target=start_in_order, args=([("slow", slow), ("wanted", wanted)], pool, 20, later(20)), daemon=True
+    )
+    first.start()
+    assert begun.wait(10)
+    run = start_in_order([("wanted", wanted)], pool, HEAD_START, later())["wanted"]
+    try:
+        assert run.wait(5)
+        assert wanted.begin().run is not run
+    finally:
+        release.set()
+    first.join(10)
+    assert calls == [1]
+
+
+def test_a_run_that_was_never_executed_is_by_the_next_who_asks() -> None:
+    """A caller that fails between asking and executing, for lack of memory, costs no later run; nor after a reload."""
+    pool = Pool("abandoned", kept=1)
+    one = SingleRun(lambda: "old")
+    abandoned = one.begin().run
+    assert start(one, pool) is abandoned
+    assert abandoned.wait(10)
+    wait_until(lambda: pool._idle == 1, "the thread waits for more", every=0.001)
+    queued = one.begin().run
+    replacement = SingleRun(lambda: "new", before=one)
+    assert start(replacement, pool) is queued
+    assert queued.wait(10)
+    assert queued.value == "old"
+    run = start(replacement, pool)
+    assert run.wait(10)
+    assert run.value == "new"
+
+
+def test_a_caller_without_a_thread_does_not_fail_the_run_of_another() -> None:
+    """The other one's thread executes it."""
+
+    def full(_work: Callable[[], object], _name: str) -> daemon_thread.Thread:
+        raise RuntimeError("can't start new thread")
+
+    one = SingleRun(lambda: 1)
+    asked = one.begin()
+    assert start(one, Pool("full", kept=1, new_thread=full)) is asked.run
+    assert not asked.run.is_finished()
+    one.execute(asked.run)
+    assert asked.run.value == 1

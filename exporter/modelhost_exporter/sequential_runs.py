@@ -14,21 +14,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from modelhost_exporter.process.run import Run, SingleRun
+    from modelhost_exporter.process.run import Asked, Run, SingleRun
     from modelhost_exporter.threads import Pool
 
 K = TypeVar("K")
 T = TypeVar("T")
 
-_NewRun = tuple["SingleRun[Any]", "Run[Any]"]
-
 
 def start(one: SingleRun[T], pool: Pool) -> Run[T]:
     """Return a function's run in progress, or start one; never blocks."""
-    run, is_new = one.begin()
-    if is_new:
-        _submit(_Batch([(one, run)]), pool)
-    return run
+    asked = one.begin()
+    if not asked.run.is_begun:
+        _submit(_Batch([asked]), pool)
+    return asked.run
 
 
 def start_in_order(
@@ -36,16 +34,13 @@ def start_in_order(
 ) -> dict[K, Run[T]]:
     """Start the functions one after another, and return their runs by key; those in progress are shared.
 
+    Shared runs that have not begun are started as well, so that none waits behind what is slow for another caller.
+
     Each starts when the one before has ended, or has had its head start. After ``until`` (monotonic) all that are left
     start at once. Returns when the last one has ended or had its head start.
     """
-    runs: dict[K, Run[T]] = {}
-    new: list[_NewRun] = []
-    for key, one in functions:
-        runs[key], is_new = one.begin()
-        if is_new:
-            new.append((one, runs[key]))
-    batch = _Batch(new)
+    asked = {key: one.begin() for key, one in functions}
+    batch = _Batch(one for one in asked.values() if not one.run.is_begun)
     while batch.is_open():
         _submit(batch, pool)
         batch = batch.rest_once_slow(head_start_seconds, until)
@@ -53,13 +48,13 @@ def start_in_order(
             for single in batch.split():
                 _submit(single, pool)
             break
-    return runs
+    return {key: one.run for key, one in asked.items()}
 
 
 class _Batch:
-    """New runs that one thread executes in order; those that have not begun can be taken away from it."""
+    """Runs that one thread executes in order; those that have not begun can be taken away from it."""
 
-    def __init__(self, runs: Iterable[_NewRun]) -> None:
+    def __init__(self, runs: Iterable[Asked[Any]]) -> None:
         self.begun = False
         """Whether the thread has called it: before that, it may fail for lack of memory and be tried again."""
         self._waiting = deque(runs)
@@ -70,10 +65,9 @@ class _Batch:
     def __call__(self) -> None:
         """Execute the runs."""
         self.begun = True
-        while (new := self._next()) is not None:
+        while (asked := self._next()) is not None:
             with contextlib.suppress(MemoryError):  # the run without memory has no result; the others go on
-                one, run = new
-                one.execute(run)
+                asked.function.execute(asked.run)
         self._ended.set()
 
     def is_open(self) -> bool:
@@ -82,12 +76,13 @@ class _Batch:
 
     def split(self) -> list[_Batch]:
         """Return a batch for each run that waits."""
-        return [_Batch([new]) for new in self._waiting]
+        return [_Batch([asked]) for asked in self._waiting]
 
     def fail(self, error: RuntimeError) -> None:
-        """Let all runs fail for lack of a thread."""
-        while (new := self._next()) is not None:
-            new[1].fail(error)
+        """Let all new runs fail for lack of a thread; those of others may have one."""
+        while (asked := self._next()) is not None:
+            if asked.is_new:
+                asked.function.fail(asked.run, error)
         self._ended.set()
 
     def rest_once_slow(self, head_start_seconds: float, until: float) -> _Batch:
@@ -103,7 +98,7 @@ class _Batch:
             self._waiting.clear()
         return rest
 
-    def _next(self) -> _NewRun | None:
+    def _next(self) -> Asked[Any] | None:
         with self._lock:
             if not self._waiting:
                 return None

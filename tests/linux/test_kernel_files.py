@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import pytest
 
@@ -10,6 +10,7 @@ from modelhost_exporter.linux.kernel_files import (
     count,
     count_if_possible,
     each_line,
+    first_page,
     hexadecimal,
     parse_counts,
     parse_ranges,
@@ -126,3 +127,24 @@ def test_a_file_that_may_be_absent(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("up\n")
     names = ("file", "missing", ".", "bad\0name")
     assert [read_if_possible(tmp_path / name) for name in names] == ["up", None, None, None]
+
+
+def test_a_driver_that_is_not_ready_is_an_error_of_the_system(tmp_path: Path) -> None:
+    """EAGAIN, for which Python returns None, is an OSError as any other, which costs this file alone."""
+
+    class NotReady(type(tmp_path)):  # type: ignore[misc] # the class depends on the system
+        """A file that returns EAGAIN: a FIFO without data, opened so that reading does not wait."""
+
+        def open(self, mode: str = "r", buffering: int = -1) -> IO[bytes]:
+            return os.fdopen(os.open(self, os.O_RDONLY | os.O_NONBLOCK), mode, buffering)
+
+    fifo = NotReady(tmp_path / "fifo")
+    os.mkfifo(fifo)
+    writer = os.open(fifo, os.O_RDWR)
+    try:
+        with pytest.raises(BlockingIOError, match="fifo"):
+            read(fifo)
+        assert read_if_possible(fifo) is None
+        assert first_page(fifo) == b""
+    finally:
+        os.close(writer)

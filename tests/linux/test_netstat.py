@@ -18,7 +18,17 @@ def test_pairs_of_lines() -> None:
 
 
 @pytest.mark.parametrize(
-    "odd", ["\n", "odd\n", "Udp:\n", "Udp: InErrors\nIcmp: 3\n", "Udp: InErrors\nUdp: x\n", "Udp: InErrors\n", "\0\n"]
+    "odd",
+    [
+        "\n",
+        "odd\n",
+        "Udp:\n",
+        "Udp: InErrors\nIcmp: 3\n",
+        "Udp: InErrors\nUdp: x\n",
+        "Udp: InErrors\n",
+        "\0\n",
+        " \n \n",
+    ],
 )
 def test_an_odd_line_costs_only_itself(odd: str) -> None:
     """The protocols before and after invalid lines are parsed."""
@@ -34,7 +44,7 @@ def test_snmp6() -> None:
 
 def test_sockstat() -> None:
     """Names and numbers come in turn."""
-    text = "sockets: used 80\nTCP: inuse 10 orphan x tw 12 alloc\n\nFRAG: inuse 0 memory 0\n"
+    text = "sockets: used 80\nTCP: inuse 10 orphan x tw 12 alloc\n\n \nFRAG: inuse 0 memory 0\n"
     assert parse_sockstat(text) == {
         ("sockets", "used"): 80,
         ("TCP", "inuse"): 10,

@@ -8,7 +8,14 @@ from prometheus_client import CollectorRegistry, disable_created_metrics
 
 from modelhost_exporter.metrics.exposition import OPENMETRICS
 from modelhost_exporter.metrics.families import counter, gauge, histogram
-from modelhost_exporter.metrics.instruments import live_counter, live_gauge, live_histogram, occasional_gauge
+from modelhost_exporter.metrics.instruments import (
+    Gauge,
+    Instrument,
+    live_counter,
+    live_gauge,
+    live_histogram,
+    occasional_gauge,
+)
 
 BOUNDS = (0.001, 0.5, 1, 2.5, 1048576)
 
@@ -126,3 +133,23 @@ def test_samples_that_were_set_are_on_the_page() -> None:
     page = OPENMETRICS.render([family]).decode()
     assert 'model="b"' in page
     assert 'model="a"' not in page
+
+
+class _Changing(Gauge):
+    """A gauge with another value for a moment, after its state was read."""
+
+    def state(self) -> float | None:
+        """Return the state, and change."""
+        state = super().state()
+        self.inc()
+        return state
+
+
+def test_kept_lines_are_those_of_the_state_that_they_are_kept_for() -> None:
+    """A gauge that changes during a collection, and back after it, has its present value on the next page."""
+    registry = CollectorRegistry()
+    running = Instrument(gauge("running", "Some.", "model"), _Changing, registry)
+    child = running.labels("a")
+    for _ in range(2):
+        assert 'modelhost_running{model="a"} 0.0' in _page(registry)
+        child.dec()

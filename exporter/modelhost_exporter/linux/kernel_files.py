@@ -5,6 +5,8 @@ What cannot be parsed is skipped and logged once, so that one odd line, number o
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import string
 from typing import TYPE_CHECKING, TypeVar
@@ -32,9 +34,12 @@ def read(path: Path) -> str:
     """Return a kernel file's text. Raises Unavailable where it does not exist, OSError where it cannot be read."""
     try:
         with path.open("rb", buffering=0) as file:
-            return file.readall().decode("utf-8", "surrogateescape")  # text mode would end lines at \r in names
+            content = file.readall()
     except (FileNotFoundError, NotADirectoryError) as missing:
         raise Unavailable(f"{path} does not exist") from missing
+    if content is None:  # Python's answer to EAGAIN, which drivers of sensors return while one is not ready
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), str(path))
+    return content.decode("utf-8", "surrogateescape")  # text mode would end lines at \r in names
 
 
 def read_if_possible(path: Path) -> str | None:
@@ -57,7 +62,7 @@ def first_page(path: Path, size: int = PAGE_BYTES) -> bytes:
     """Return the first ``size`` bytes of a file (default: a page); b'' where it is absent or cannot be read."""
     try:
         with path.open("rb") as file:
-            return file.read(size)
+            return file.read(size) or b""  # None for EAGAIN
     except OSError:
         return b""
 

@@ -44,7 +44,7 @@ def parse_snmp6(text: str) -> Counters:
 
 def parse_sockstat(text: str) -> Counters:
     """Parse sockstat and sockstat6: on each line a protocol, then names and numbers in turn."""
-    lines = [line.split() for line in text.split("\n") if line]
+    lines = filter(None, map(str.split, text.split("\n")))
     return dict(
         pair
         for protocol, *words in lines

@@ -9,7 +9,7 @@ import time
 from bisect import bisect_left
 from functools import cache, partial
 from itertools import accumulate
-from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
@@ -44,13 +44,14 @@ class Counter:
         """Add an amount."""
         self._value += amount
 
-    def state(self) -> object:
-        """Return what the samples depend on, for comparison."""
+    def state(self) -> float | None:
+        """Return what the samples are made of; equal states have equal samples."""
         return self._value
 
-    def samples(self, name: str, labels: dict[str, str]) -> Iterator[Sample]:
-        """Yield the one sample."""
-        yield Sample(name, labels, self._value)
+    def samples(self, state: float | None, name: str, labels: dict[str, str]) -> Iterator[Sample]:
+        """Yield the one sample in a state; none in None."""
+        if state is not None:
+            yield Sample(name, labels, state)
 
 
 class Gauge(Counter):
@@ -76,15 +77,11 @@ class OccasionalGauge(Gauge):
         super().__init__()
         self._was_seen = False
 
-    def state(self) -> object:
-        """Return what the samples depend on, for comparison."""
-        self._was_seen = self._was_seen or self._value != 0
-        return self._value if self._was_seen else None
-
-    def samples(self, name: str, labels: dict[str, str]) -> Iterator[Sample]:
-        """Yield the one sample."""
-        if self.state() is not None:
-            yield from super().samples(name, labels)
+    def state(self) -> float | None:
+        """Return what the samples are made of; equal states have equal samples."""
+        value = self._value
+        self._was_seen = self._was_seen or value != 0
+        return value if self._was_seen else None
 
 
 class Histogram:
@@ -104,20 +101,20 @@ class Histogram:
         self._counts[bisect_left(self._bounds, value)] += 1
         self._sum += value
 
-    def state(self) -> object:
-        """Return what the samples depend on, for comparison."""
+    def state(self) -> tuple[float, list[int]]:
+        """Return what the samples are made of; equal states have equal samples."""
         return self._sum, self._counts.copy()
 
-    def samples(self, name: str, labels: dict[str, str]) -> Iterator[Sample]:
-        """Yield the cumulative buckets, the count and the sum; nothing before the first value."""
-        counts = self._counts.copy()
+    def samples(self, state: tuple[float, list[int]], name: str, labels: dict[str, str]) -> Iterator[Sample]:
+        """Yield the cumulative buckets, the count and the sum in a state; nothing before the first value."""
+        sum_, counts = state
         total = 0
         if not any(counts):
             return
         for bound, total in zip(_formatted(self._bounds), accumulate(counts), strict=True):
             yield Sample(f"{name}_bucket", {**labels, "le": bound}, total)
         yield Sample(f"{name}_count", labels, total)
-        yield Sample(f"{name}_sum", labels, self._sum)
+        yield Sample(f"{name}_sum", labels, sum_)
 
 
 @cache
@@ -129,9 +126,9 @@ def _formatted(bounds: Sequence[float]) -> list[str]:
 class _Child(Protocol):
     created: float
 
-    def state(self) -> object: ...
+    def state(self) -> Any: ...
 
-    def samples(self, name: str, labels: dict[str, str]) -> Iterator[Sample]: ...
+    def samples(self, state: Any, name: str, labels: dict[str, str]) -> Iterator[Sample]: ...
 
 
 C = TypeVar("C", bound=_Child)
@@ -222,7 +219,7 @@ class Instrument(Generic[C]):
         return [
             sample
             for values, child in self._shown()
-            for sample in child.samples(self._family.name, self._labels(values))
+            for sample in child.samples(child.state(), self._family.name, self._labels(values))
         ]
 
     def _all_lines(self, created: bool) -> bytes:
@@ -234,13 +231,15 @@ class Instrument(Generic[C]):
         known = self._lines.get((values, created))
         if known is not None and known.child_created == child.created and known.state == state:
             return known.lines
-        samples = list(child.samples(self._family.name, self._labels(values)))
+        samples = list(child.samples(state, self._family.name, self._labels(values)))
         if created and samples and self._family.type != "gauge" and values in self._children:
             name = f"{self._family.base_name}_created"
             samples.append(Sample(name, self._labels(values), child.created))
         lines = write(samples)
         if values in self._children:
             self._lines[values, created] = _Lines(state, child.created, lines)
+            if values not in self._children:  # removed meanwhile, which may have been before the line above
+                self._lines.pop((values, created), None)
         return lines
 
     def _labels(self, values: tuple[str, ...]) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from modelhost_exporter.process.error_frames import without_frames
 
@@ -27,11 +27,17 @@ class Run(Generic[T]):
     def __init__(self) -> None:
         self.started = time.monotonic()
         """When it was asked for; once the function is called, when that was."""
+        self.is_begun = False
+        """Whether a thread has begun to execute it, of those that may."""
         self._finished = threading.Event()
 
     def wait(self, seconds: float) -> bool:
         """Wait at most until ``seconds`` after the start; return whether the run is finished."""
-        return self._finished.wait(max(0.0, self.started + seconds - time.monotonic()))
+        return self.wait_until(self.started + seconds)
+
+    def wait_until(self, deadline: float) -> bool:
+        """Wait at most until ``deadline`` (monotonic); return whether the run is finished."""
+        return self._finished.wait(max(0.0, deadline - time.monotonic()))
 
     def is_finished(self) -> bool:
         """Return whether the run is finished."""
@@ -57,6 +63,15 @@ class Run(Generic[T]):
         self._finished.set()
 
 
+class Asked(NamedTuple, Generic[T]):
+    """The run that a caller gets, and the function that it is a run of."""
+
+    function: SingleRun[T]
+    run: Run[T]
+    is_new: bool
+    """Whether nobody else has asked for this run."""
+
+
 class SingleRun(Generic[T]):
     """A function of which at most one run is in progress; who asks for another one meanwhile shares it."""
 
@@ -67,33 +82,52 @@ class SingleRun(Generic[T]):
         self._lock = threading.Lock()
         self._current: Run[T] | None = None
 
-    def begin(self) -> tuple[Run[T], bool]:
-        """Return the run in progress, or a new one, and whether it is new: the caller has to execute that one."""
+    def begin(self) -> Asked[T]:
+        """Return the run in progress, or a new one. The caller has to execute it unless it has begun.
+
+        So does everyone who shares it: a run does not wait for a caller that is slow to execute it, or has failed to.
+        """
         with self._lock:
             if self._before is not None:
-                if (run := self._before.current()) is not None:
-                    return run, False
+                if (asked := self._before.in_progress()) is not None:
+                    return asked
                 self._before = None
             if self._current is not None and not self._current.is_finished():
-                return self._current, False
+                return Asked(self, self._current, is_new=False)
             self._current = Run()
-            return self._current, True
+            return Asked(self, self._current, is_new=True)
 
     def execute(self, run: Run[T]) -> None:
-        """Call the function for a new run. Raises MemoryError where there is none to end the run with."""
+        """Call the function, unless another thread does. Raises MemoryError where there is none to end the run with."""
+        if not self._claim(run):
+            return
         try:
             run.execute(self._call_and_reset)
         except MemoryError:  # this run never finishes; the next is another
             self._reset()
             raise
 
-    def current(self) -> Run[T] | None:
+    def fail(self, run: Run[T], error: BaseException) -> None:
+        """Finish a run without a call, unless it has begun."""
+        if self._claim(run):
+            run.fail(error)
+
+    def _claim(self, run: Run[T]) -> bool:
+        """Return True to the first who asks for a run."""
+        with self._lock:
+            if run.is_begun:
+                return False
+            run.started = time.monotonic()
+            run.is_begun = True
+            return True
+
+    def in_progress(self) -> Asked[T] | None:
         """Return the run in progress here, or in those that this one replaces."""
         one: SingleRun[T] | None = self
         while one is not None:  # one for each reload during a run that hangs
             with one._lock:  # noqa: SLF001 - of the same class
                 if one._current is not None and not one._current.is_finished():  # noqa: SLF001
-                    return one._current  # noqa: SLF001
+                    return Asked(one, one._current, is_new=False)  # noqa: SLF001
                 one = one._before  # noqa: SLF001
         return None
 

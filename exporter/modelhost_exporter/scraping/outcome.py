@@ -33,9 +33,9 @@ class Outcome:
 def outcome_of(run: Run[list[Metric]], timeout: float, began: float) -> Outcome:
     """Wait for a run and return its outcome.
 
-    The deadline is ``timeout`` seconds after the earlier of the run's start and ``began``, the scrape's (monotonic).
+    The deadline is ``timeout`` seconds after ``began``, the scrape's start (monotonic), or the run's if earlier.
     """
-    if not run.wait(timeout - max(0.0, run.started - began)):
+    if not run.wait_until(timeout + (min(run.started, began) if run.is_begun else began)):
         return Outcome("timeout", run.age(), f"no answer within {timeout:g} s")
     if isinstance(run.error, Unavailable):
         undetermined = isinstance(run.error, Undetermined)
