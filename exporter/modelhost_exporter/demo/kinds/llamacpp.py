@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from modelhost_exporter.demo.page_formats import json_page
@@ -40,19 +41,16 @@ MODELS = (
     ),
 )
 WORKSTATION = SimulatedServer(
-    ServerSpec(
-        "llamacpp",
-        "llamacpp",
-        "b11434-4e9f1c2",
-        8080,
-        4500,
-        "llama-server --parallel 2 --port 8080",
-        (0,),
-        2,
-        32_768,
+    replace(
+        SERVER,
+        command="llama-server --parallel 2 --port 8080",
+        gpus=(0,),
+        capacity=2,
+        kv_tokens=32_768,
         gpu_bytes=int(6.9 * GIB),
         ram_bytes=GIB,
-        response_times=frozenset({"prefill", "decode"}),
+        is_killed_by_memory_pressure=False,
+        cpu_replica=None,
     ),
     (
         ModelSpec(

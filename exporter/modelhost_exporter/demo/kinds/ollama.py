@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -28,99 +29,70 @@ SERVER = ServerSpec(
     loads_on_request=True,
     response_times=frozenset({"prefill", "decode", "load"}),
 )
-MODELS = (
-    ModelSpec(
-        "gemma3:27b",
-        *("ollama", 0.10, 600, 220, 4_500, 0.024),
-        in_bursts=True,
-        bytes=17 * 10**9,
-        load_seconds=8.5,
-        context=32_768,
-        family="gemma3",
-        parameters="27.4B",
-        quantization="Q4_K_M",
-    ),
-    ModelSpec(
-        "llama3.2:3b",
-        *("ollama", 0.30, 400, 120, 18_000, 0.006),
-        in_bursts=True,
-        bytes=2 * 10**9,
-        load_seconds=1.9,
-        family="llama",
-        parameters="3.2B",
-        quantization="Q4_K_M",
-    ),
-    ModelSpec(
-        "nomic-embed-text:v1.5",
-        *("ollama", 0.50, 300, 0, 30_000, 0.0),
-        operation="embeddings",
-        cache_hit=0.0,
-        in_bursts=True,
-        bytes=274 * 10**6,
-        load_seconds=0.8,
-        context=8_192,
-        family="nomic-bert",
-        parameters="137M",
-        quantization="F16",
-    ),
+_GEMMA = ModelSpec(
+    "gemma3:27b",
+    *("ollama", 0.10, 600, 220, 4_500, 0.024),
+    in_bursts=True,
+    bytes=17 * 10**9,
+    load_seconds=8.5,
+    context=32_768,
+    family="gemma3",
+    parameters="27.4B",
+    quantization="Q4_K_M",
 )
+_LLAMA = ModelSpec(
+    "llama3.2:3b",
+    *("ollama", 0.30, 400, 120, 18_000, 0.006),
+    in_bursts=True,
+    bytes=2 * 10**9,
+    load_seconds=1.9,
+    family="llama",
+    parameters="3.2B",
+    quantization="Q4_K_M",
+)
+_NOMIC = ModelSpec(
+    "nomic-embed-text:v1.5",
+    *("ollama", 0.50, 300, 0, 30_000, 0.0),
+    operation="embeddings",
+    cache_hit=0.0,
+    in_bursts=True,
+    bytes=274 * 10**6,
+    load_seconds=0.8,
+    context=8_192,
+    family="nomic-bert",
+    parameters="137M",
+    quantization="F16",
+)
+MODELS = (_GEMMA, _LLAMA, _NOMIC)
 WORKSTATION = SimulatedServer(
-    ServerSpec(
-        "ollama",
-        "ollama",
-        "0.13.5",
-        11434,
-        4300,
-        "ollama serve",
-        (0,),
-        4,
-        32_768,
-        ram_bytes=GIB,
-        ttft_objective=(10.0, 0.95),
-        loads_on_request=True,
-        response_times=frozenset({"prefill", "decode", "load"}),
-    ),
+    replace(SERVER, gpus=(0,), capacity=4, kv_tokens=32_768, ram_bytes=GIB, ttft_objective=(10.0, 0.95)),
     (
-        ModelSpec(
-            "gemma3:12b",
-            *("ollama", 0.032, 900, 380, 2_600, 0.0155),
-            in_bursts=True,
+        replace(
+            _GEMMA,
+            name="gemma3:12b",
+            rate=0.032,
+            input_tokens=900,
+            output_tokens=380,
+            prefill_rate=2_600,
+            token_seconds=0.0155,
             burst_seconds=1_260,
             burst_share=0.72,
             bytes=8_150 * 10**6,
             load_seconds=4.4,
-            context=32_768,
-            family="gemma3",
             parameters="12.2B",
-            quantization="Q4_K_M",
         ),
-        ModelSpec(
-            "llama3.2:3b",
-            *("ollama", 0.05, 500, 60, 9_000, 0.0058),
-            in_bursts=True,
+        replace(
+            _LLAMA,
+            rate=0.05,
+            input_tokens=500,
+            output_tokens=60,
+            prefill_rate=9_000,
+            token_seconds=0.0058,
             burst_seconds=1_500,
             burst_share=0.45,
-            bytes=2 * 10**9,
             load_seconds=1.6,
-            family="llama",
-            parameters="3.2B",
-            quantization="Q4_K_M",
         ),
-        ModelSpec(
-            "nomic-embed-text:v1.5",
-            *("ollama", 0.8, 300, 0, 20_000, 0.0),
-            operation="embeddings",
-            cache_hit=0.0,
-            in_bursts=True,
-            burst_seconds=1_900,
-            burst_share=0.12,
-            bytes=274 * 10**6,
-            load_seconds=0.7,
-            context=8_192,
-            family="nomic-bert",
-            parameters="137M",
-            quantization="F16",
-        ),
+        replace(_NOMIC, rate=0.8, prefill_rate=20_000, burst_seconds=1_900, burst_share=0.12, load_seconds=0.7),
     ),
 )
 INCIDENTS: tuple[tuple[Kind, float, float], ...] = (("models_evicted", 39, 9), ("server_down", 55, 4))
