@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from modelhost_exporter import threads
+from modelhost_exporter import sequential_runs, threads
 from modelhost_exporter.process import daemon_thread, executor
-from modelhost_exporter.process.worker import Worker, _failed
+from modelhost_exporter.process.run import Run, SingleRun
+from modelhost_exporter.process.worker import Worker
 from tests.support.programs import wait_until
 
 if TYPE_CHECKING:
@@ -158,10 +159,21 @@ def test_a_worker_survives_the_end_of_its_thread() -> None:
 def test_a_finished_run_is_never_shared() -> None:
     """A run that failed before the function was called (no memory for its frame) is followed by another."""
     worker = Worker(threading.get_ident, "worker")
-    worker._current = _failed(MemoryError())
+    failed: Run[int] = Run()
+    failed.fail(MemoryError())
+    worker._function._current = failed
     run = worker.start()
     assert run.wait(10)
     assert run.error is None
+    worker.close()
+
+
+def test_a_run_that_was_never_queued_is_started_by_the_next() -> None:
+    """A start that runs out of memory before its run is queued does not end the worker."""
+    worker = Worker(threading.get_ident, "worker")
+    lost = worker._function.begin().run
+    assert worker.start() is lost
+    assert lost.wait(10)
     worker.close()
 
 
@@ -307,13 +319,14 @@ def without_garbage_collection() -> Iterator[None]:
 def test_thousands_of_replacements_wait_for_a_run_that_hangs() -> None:
     """As many reloads may come while a collector hangs; its run is found without a recursion."""
     release = threading.Event()
-    first = worker = Worker(lambda: release.wait(10), "hangs")
-    run = first.start()
+    last = SingleRun(lambda: release.wait(10))
+    run = sequential_runs.start(last, threads.Pool("hangs", kept=0))
     for _ in range(5000):
-        worker = Worker(lambda: release.wait(10), "next", worker)
-    assert worker.start() is worker.current() is run
+        last = SingleRun(lambda: release.wait(10), last)
+    found = last.in_progress()
+    assert found is not None
+    assert last.begin().run is found.run is run
     release.set()
-    first.close()
 
 
 def test_a_thread_is_traced_like_those_of_threading() -> None:

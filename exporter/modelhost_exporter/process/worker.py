@@ -5,52 +5,35 @@ A function that never returns blocks only its thread: whoever waits for the run 
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from modelhost_exporter.process.daemon_thread import start
-from modelhost_exporter.process.run import Run
+from modelhost_exporter.process.run import SingleRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from modelhost_exporter.process.daemon_thread import Thread
+    from modelhost_exporter.process.run import Run
 
     StartThread = Callable[[Callable[[], object], str], Thread]
 
 T = TypeVar("T")
 
 
-def _failed(error: BaseException) -> Run[Any]:
-    """Return a finished run with an error."""
-
-    def fail() -> None:
-        raise error
-
-    run: Run[Any] = Run()
-    run.execute(fail)
-    return run
-
-
 class Worker(Generic[T]):
     """A daemon thread that runs one function. ``start`` during a run returns that run."""
 
-    def __init__(
-        self,
-        function: Callable[[], T],
-        name: str,
-        before: Worker[T] | None = None,
-        start_thread: StartThread = start,
-    ) -> None:
-        """Prepare; as long as ``before``, the worker that this one replaces, has a run in progress, it is shared."""
-        self._function = function
+    def __init__(self, function: Callable[[], T], name: str, start_thread: StartThread = start) -> None:
+        """Prepare; nothing runs yet."""
+        self._function = SingleRun(function)
         self._name = name
-        self._before = before
         self._start_thread = start_thread
         self._queue: queue.SimpleQueue[Run[T] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
-        self._current: Run[T] | None = None
         self._thread: Thread | None = None
         self._closed = False
 
@@ -65,30 +48,17 @@ class Worker(Generic[T]):
         Where the machine has no thread left, return a run that failed for that reason; the next start tries again.
         """
         with self._lock:
-            if self._before is not None:
-                if (run := self._before.current()) is not None:
-                    return run
-                self._before = None
-            if self._current is None or self._current.is_finished():
+            asked = self._function.begin()
+            if not asked.run.is_begun:
                 try:
                     self._ensure_thread()
                 except RuntimeError as error:
-                    return _failed(error)
-                self._current = Run()
-                self._queue.put(self._current)
+                    self._function.fail(asked.run, error)
+                    return asked.run
+                self._queue.put(asked.run)
                 if self._closed:
                     self._queue.put(None)
-            return self._current
-
-    def current(self) -> Run[T] | None:
-        """Return the run in progress here, or in the workers that this one replaces."""
-        worker: Worker[T] | None = self
-        while worker is not None:  # one for each reload during a run that hangs
-            with worker._lock:  # noqa: SLF001 - of the same class
-                if worker._current is not None and not worker._current.is_finished():  # noqa: SLF001
-                    return worker._current  # noqa: SLF001
-                worker = worker._before  # noqa: SLF001
-        return None
+            return asked.run
 
     def close(self) -> None:
         """End the thread after the current run."""
@@ -104,18 +74,6 @@ class Worker(Generic[T]):
 
     def _work(self) -> None:
         while (run := self._queue.get()) is not None:
-            try:
-                run.execute(self._run_and_reset)
-            except MemoryError:  # this run never finishes; the next start makes another
-                self._reset()
+            with contextlib.suppress(MemoryError):  # the run never finishes; the next start makes another
+                self._function.execute(run)
             del run  # so that an idle thread does not keep the result alive
-
-    def _run_and_reset(self) -> T:
-        try:
-            return self._function()
-        finally:
-            self._reset()
-
-    def _reset(self) -> None:
-        with self._lock:
-            self._current = None
