@@ -18,8 +18,8 @@ from modelhost_exporter.collector import (
     parts,
 )
 from modelhost_exporter.linux.cgroups import CPU, UNLIMITED, Container, ContainerUse
-from modelhost_exporter.linux.cpus import Cpus, parse_events, parse_times
-from modelhost_exporter.linux.kernel_files import parse_ranges, read
+from modelhost_exporter.linux.cpus import Cpus, parse_times
+from modelhost_exporter.linux.kernel_files import parse_counts, parse_ranges, read
 from modelhost_exporter.metrics.families import counter, gauge
 from modelhost_exporter.metrics.summed_counters import SummedCounter
 
@@ -137,7 +137,7 @@ class CpuCollector:
 
     def _events(self, stat: Callable[[], str]) -> Iterator[Metric]:
         if self._kernel is not None:
-            events = parse_events(stat())
+            events = parse_counts(stat())
             yield from SWITCHES.of(events.get("ctxt"))
             yield from INTERRUPTS.of(events.get("intr"))
             return

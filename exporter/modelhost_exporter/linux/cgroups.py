@@ -120,7 +120,7 @@ class Container:
         controllers: Collection[str] = (MEMORY, CPU),
     ) -> None:
         """Prepare; limits and use of what is not in ``controllers`` are not read."""
-        self._controllers = controllers
+        self._controllers = {*controllers, *((_CPUS,) if CPU in controllers else ())}
         self._cgroups = Cgroups(procfs, sysfs)
         self._clock = clock
         self._at: float | None = None
@@ -140,7 +140,7 @@ class Container:
             return UNLIMITED
         memory = tightest(memory_limit, self._folders(MEMORY))
         cpu = tightest(cpu_limit, self._folders(CPU))
-        cpus = tightest(_cpus, self._folders(_CPUS if CPU in self._controllers else ""))
+        cpus = tightest(_cpus, self._folders(_CPUS))
         least = min((limit for limit in (cpu, cpus) if limit), default=None)
         return ContainerUse(
             int(memory.value) if memory else None,
@@ -151,7 +151,7 @@ class Container:
         )
 
     def _folders(self, controller: str) -> list[Path]:
-        if controller not in (*self._controllers, _CPUS):
+        if controller not in self._controllers:
             return []
         try:
             return self._cgroups.of_container(controller)

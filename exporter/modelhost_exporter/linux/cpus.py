@@ -10,7 +10,6 @@ from modelhost_exporter.linux.kernel_files import (
     all_counts,
     count,
     each_line,
-    parse_counts,
     read,
     read_if_possible,
     whole_number,
@@ -18,7 +17,6 @@ from modelhost_exporter.linux.kernel_files import (
 from modelhost_exporter.parallel_reads import ParallelReads
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
 _MODES = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal", "guest", "guest_nice")
@@ -54,11 +52,6 @@ class Cpus:
             return found
         readings = self._policy_reads.measure(sorted(self._policies.glob("policy[0-9]*")))
         return {cpu: hertz for reading in readings.values() for cpu, hertz in (reading.value or {}).items()}
-
-
-def parse_events(text: str) -> Mapping[str, int]:
-    """Return the kernel's counters by name, such as ``ctxt`` and ``intr``, from /proc/stat."""
-    return parse_counts(text)
 
 
 def parse_times(text: str) -> dict[str, dict[str, float]]:
