@@ -13,6 +13,7 @@ from modelhost_exporter import collectors
 from modelhost_exporter.collector import Paths
 from modelhost_exporter.config import flags
 from modelhost_exporter.config import model as configuration
+from modelhost_exporter.config.cost import Cost
 from modelhost_exporter.config.model import Address, ConfigError
 from modelhost_exporter.config.name_filter import NameFilter
 from modelhost_exporter.config.servers import PollOptions, ProxyOptions, Server
@@ -58,7 +59,7 @@ def test_the_example_names_every_key() -> None:
             ("proxy", ProxySettings),
             ("requests", RequestOptions),
             ("discovery", configuration.Discovery),
-            ("cost", configuration.Cost),
+            ("cost", Cost),
         )
         for field in vars(kind())
     } | {"collectors.disable_defaults", "servers"}
@@ -135,8 +136,7 @@ def test_collectors_are_chosen_by_name(overrides: dict[str, object], expected: s
     [
         (
             "wbe: {}",
-            "unknown key 'wbe'; known: web, live, scrape, log, path, proxy, requests, discovery, cost, servers,"
-            " collectors",
+            "unknown key 'wbe'; known: web, live, scrape, log, path, proxy, requests, discovery, cost, servers, co",
         ),
         ("- a", "must be a mapping, not a list"),
         ("web: 5", "web: must be a mapping, not 5"),
