@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from modelhost_exporter.collector import Paths
 from modelhost_exporter.collectors import gpu
 from modelhost_exporter.config import model as configuration
-from modelhost_exporter.config.cost import Cost
 from modelhost_exporter.config.address import Address
+from modelhost_exporter.config.cost import Cost
 from modelhost_exporter.config.duration import Seconds
 from modelhost_exporter.config.servers import ProxyOptions, Server
 from modelhost_exporter.demo import catalogue
