@@ -319,7 +319,8 @@ class Exchange:
         is_repeatable = request.template is not None and self._changed_body is None
         if is_repeatable and request.forwarded is not None and request.forwarded[0] is upstream:
             return request.forwarded[1].fill(request.by_key[b"content-length"])
-        fields = headers.to_upstream(request.fields, request.by_key)
+        fields = headers.to_upstream(request.fields, request.by_key, self._server.not_forwarded)
+        fields += self._server.upstream_fields
         self._sends_chunks = False
         if self._changed_body is not None:
             fields = include_usage.changed_fields(fields, self._changed_body)

@@ -181,6 +181,10 @@ class ServerContext:
             parts.environment.now,
         )
         self.names = parts.names_of(settings)
+        self.upstream_fields = headers.configured(settings.upstream_headers)
+        """Fields that each request to the upstream gets."""
+        self.not_forwarded = headers.NOT_FORWARDED.union(field.key for field in self.upstream_fields)
+        """Fields of clients that no upstream receives."""
         header = settings.client_header
         self._client_header = header.encode() if header else None
         self._kind = partial(parts.kind_of, settings)

@@ -72,6 +72,8 @@ class ProxiedServer:
     max_websocket_message_bytes: int | None = None
     allowed_hosts: frozenset[str] = frozenset()
     """Names in Host that are accepted on loopback besides this machine's; ``*`` for any."""
+    upstream_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Sent with each request instead of the client's own headers of these names."""
     slo: Objectives = field(default_factory=Objectives)
     models: Mapping[str, Objectives] = field(default_factory=dict)
     """Objectives of single models, instead of the server's."""
