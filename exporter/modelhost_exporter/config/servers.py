@@ -18,7 +18,7 @@ from modelhost_exporter.engines.kinds import AUTO
 from modelhost_exporter.engines.polling.settings import PolledServer, Probe
 from modelhost_exporter.proxy.balancing import HEADER, LEAST_REQUESTS, PREFIX_HASH
 from modelhost_exporter.proxy.headers import RESERVED
-from modelhost_exporter.proxy.settings import ProxiedServer
+from modelhost_exporter.proxy.settings import ProxiedServer, ProxyAuth
 from modelhost_exporter.requests.slo import Objectives
 
 if TYPE_CHECKING:
@@ -108,6 +108,8 @@ class ProxyOptions:
     """With ``urls``: which of them a request is forwarded to."""
     upstream_headers: Mapping[str, str] = field(default_factory=dict, repr=False, metadata=SECRET)
     """Sent with each request instead of the client's own headers of these names, such as Authorization; never shown."""
+    auth: ProxyAuth = field(default_factory=ProxyAuth)
+    """How clients authenticate; without any key everybody is accepted."""
 
     def __post_init__(self) -> None:
         _check_headers("upstream_headers", self.upstream_headers)
@@ -250,6 +252,7 @@ class Server:
             max_websocket_message_bytes=self.proxy.max_websocket_message_bytes,
             allowed_hosts=frozenset(host.name for host in self.proxy.allowed_hosts),
             upstream_headers=self.proxy.upstream_headers,
+            auth=self.proxy.auth,
             slo=self.slo,
             models={name: model.slo for name, model in self.models.items()},
         )
