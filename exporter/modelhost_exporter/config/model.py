@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path  # noqa: TC003 - read at run time, by the parser
 from typing import TYPE_CHECKING, Literal, cast
 
 from modelhost_exporter import collectors
@@ -21,7 +22,6 @@ from modelhost_exporter.requests.settings import RequestOptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from modelhost_exporter.engines.polling.settings import PolledServer
     from modelhost_exporter.proxy.settings import ProxiedServer
@@ -47,6 +47,8 @@ class Web:
     created_lines: bool = False
     """Whether OpenMetrics pages have the creation times of counters and histograms of requests."""
     enable_lifecycle: bool = False
+    config_file: Path | None = None
+    """The file with TLS, passwords and headers, in the format that Prometheus' exporters share."""
     grafana_url: PageUrl | None = None
     allowed_hosts: tuple[AllowedHost, ...] = ()
     """Accepted values of ``Host``, besides IP addresses and this machine's own names."""
