@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from modelhost_exporter.gpu import families
 from modelhost_exporter.gpu.contract import Value
 from modelhost_exporter.gpu.sysfs import kfd
-from modelhost_exporter.gpu.sysfs.cards import MemoryUse, SysfsVendor
+from modelhost_exporter.gpu.sysfs.cards import CardMemory, SysfsVendor
 from modelhost_exporter.gpu.sysfs.folder import SysfsFolder, pci_name, ratio
 from modelhost_exporter.gpu.sysfs.hwmon import temperatures
 
@@ -142,23 +142,23 @@ def _power_and_fan(hwmon: SysfsFolder) -> Iterator[Value]:
         yield Value(families.FAN, ("0",), ratio(hwmon.number("pwm1"), hwmon.number("pwm1_max")))
 
 
-def _memory_of_processes(classes: Path, device: SysfsFolder, clients: DrmMemory) -> MemoryUse:
+def _memory_of_processes(classes: Path, device: SysfsFolder, clients: DrmMemory) -> CardMemory:
     """Return the memory of processes; what no process is known for belongs to ``UNLISTED_PID``.
 
     The files of a ROCm program may have the memory that ROCm's driver lists, or a part of it.
     """
     used = device.number("mem_info_vram_used")
     if _is_apu(device) or used is None:  # GPU memory of an APU's processes is part of the host's
-        return MemoryUse({}, is_complete=False)
+        return CardMemory({}, is_complete=False)
     listed = kfd.memory_by_pid(classes / "kfd/kfd", device.path.resolve().name)
     if listed is None and not clients.by_pid:
-        return MemoryUse({}, is_complete=False)
+        return CardMemory({}, is_complete=False)
     pids = {*(listed or {}), *clients.by_pid}
     held = {pid: max((listed or {}).get(pid, 0.0), clients.by_pid.get(pid, 0.0)) for pid in pids}
     unlisted = used - sum(held.values())
     if unlisted > 0:
         held[kfd.UNLISTED_PID] = unlisted
-    return MemoryUse(held, is_complete=True)
+    return CardMemory(held, is_complete=True)
 
 
 def _uuid(device: SysfsFolder) -> str | None:

@@ -42,13 +42,13 @@ class SysfsVendor(NamedTuple):
     """Reads the values, from the card's folder and the device's folder below it."""
     name_of: Callable[[SysfsFolder], str]
     uuid_of: Callable[[SysfsFolder], str | None]
-    memory: Callable[[Path, SysfsFolder, DrmMemory], MemoryUse]
+    memory: Callable[[Path, SysfsFolder, DrmMemory], CardMemory]
     """Reads the memory of processes, from the folders ``class`` and of the device, and from their open files."""
     idle_seconds: Callable[[SysfsFolder, SysfsFolder], Mapping[str, float]] = lambda _card, _device: {}
     """Reads the seconds in which each part of the GPU was idle, of a vendor without a utilisation."""
 
 
-class MemoryUse(NamedTuple):
+class CardMemory(NamedTuple):
     """The memory of a card in use, as processes hold it."""
 
     by_pid: Mapping[int, float]

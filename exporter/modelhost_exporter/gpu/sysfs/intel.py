@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from modelhost_exporter.gpu import families
 from modelhost_exporter.gpu.contract import Value
-from modelhost_exporter.gpu.sysfs.cards import MemoryUse, SysfsVendor
+from modelhost_exporter.gpu.sysfs.cards import CardMemory, SysfsVendor
 from modelhost_exporter.gpu.sysfs.folder import SysfsFolder, pci_name, ratio
 from modelhost_exporter.gpu.sysfs.hwmon import temperatures
 
@@ -56,8 +56,8 @@ def _idle_seconds(card: SysfsFolder, device: SysfsFolder) -> dict[str, float]:
     return {gt: idle for gt, idle in counters.items() if idle}
 
 
-def _memory_of_processes(_classes: Path, _device: SysfsFolder, clients: DrmMemory) -> MemoryUse:
-    return MemoryUse(clients.by_pid, clients.is_complete)
+def _memory_of_processes(_classes: Path, _device: SysfsFolder, clients: DrmMemory) -> CardMemory:
+    return CardMemory(clients.by_pid, clients.is_complete)
 
 
 def _clock(folder: SysfsFolder, gt: str, current: str, highest: str) -> Iterator[Value]:
