@@ -1,1 +1,1 @@
-"""``modelhost-exporter export``: dashboards, rules and settings for the programs around the exporter, from the package."""
+"""``modelhost-exporter export``: dashboards, rules and settings for other programs, from the package."""
