@@ -249,6 +249,7 @@ class Service:
         """Replace the configuration in force. No step may fail: nothing here is undone."""
         self.config = prepared.config
         self.recent_requests.switch(on=self.config.requests.recent)
+        self._own.set_energy_price(self.config.cost.currency, self.config.cost.per_kwh)
         self.scrape = prepared.scrape
         self._built = prepared.built
         self._owners = prepared.owners

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, cast
 from modelhost_exporter import collectors
 from modelhost_exporter.collector import CollectorOptions, Paths
 from modelhost_exporter.config.address import Address
+from modelhost_exporter.config.cost import Cost
 from modelhost_exporter.config.duration import Seconds
 from modelhost_exporter.config.http_url import PageUrl  # noqa: TC001 - read at run time, by the parser
 from modelhost_exporter.config.old_keys import reject
@@ -130,6 +131,7 @@ class Config:
     proxy: ProxySettings = field(default_factory=ProxySettings)
     requests: RequestOptions = field(default_factory=RequestOptions)
     discovery: Discovery = field(default_factory=Discovery)
+    cost: Cost = field(default_factory=Cost)
     servers: tuple[Server, ...] = ()
     collectors: Mapping[str, CollectorOptions] = field(default_factory=dict)
     """The options of each enabled collector."""
@@ -184,6 +186,7 @@ def read(raw: object, watched: Sequence[str] = (), proxied: Sequence[str] = ()) 
         proxy=parse(ProxySettings, sections.get("proxy"), "proxy"),
         requests=parse(RequestOptions, sections.get("requests"), "requests"),
         discovery=parse(Discovery, sections.get("discovery"), "discovery"),
+        cost=parse(Cost, sections.get("cost"), "cost"),
         servers=parse_servers(sections.get("servers"), watched, proxied, web.listen_addresses),
         collectors=_enabled(sections.get("collectors")),
     )
