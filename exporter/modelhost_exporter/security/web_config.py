@@ -56,11 +56,15 @@ class WebConfig:
     """The bcrypt hash of each user."""
     rate_limit: RateLimit = field(default_factory=RateLimit)
 
-    def remarks(self) -> list[str]:
-        """Return one line for everything in the file that is accepted and has no effect, or a surprising one."""
-        tls, found = self.tls, []
+    def notes(self) -> list[str]:
+        """Return one line for everything that is not done, which weakens nothing."""
         if self.context is not None and self.http2:
-            found.append("http2: this server speaks HTTP/1.1 only, which every client accepts")
+            return ["http2: this server has HTTP/1.1 only, which every client accepts"]
+        return []
+
+    def remarks(self) -> list[str]:
+        """Return one line for everything that has no effect, or a surprising one."""
+        tls, found = self.tls, []
         if tls.client_auth_type == "RequestClientCert":
             found.append(
                 "client_auth_type RequestClientCert is treated as NoClientCert: nothing verifies the certificates"
