@@ -176,6 +176,7 @@ def _start_threads() -> None:
         logs.prepare()
         threads.PAGES.prepare()
         threads.COLLECTORS.prepare()
+        threads.READS.prepare()
         threads.CALLS.prepare()
 
 

@@ -10,7 +10,6 @@ from modelhost_exporter.linux.kernel_files import (
     count,
     count_if_possible,
     each_line,
-    first_page,
     hexadecimal,
     parse_counts,
     parse_ranges,

@@ -53,7 +53,7 @@ class Disks:
         Where there is none (a network block device), those of ``selected`` that are based on no other one, as LVM, LUKS
         and RAID are.
         """
-        return [name for name in names if is_present(self._folder(name) / "device")] or [
+        return [name for name in names if is_present(f"{self._folder(name)}/device")] or [
             name for name in selected if not any((self._folder(name) / "slaves").glob("*"))
         ]
 
