@@ -1,4 +1,4 @@
-"""Panels of the Model servers dashboard about models: loaded models, memory and energy."""
+"""Panels of the Model servers dashboard about models: which are loaded, and their memory."""
 
 from __future__ import annotations
 
@@ -48,32 +48,6 @@ def moves() -> s.Builder:
         ),
         unit=s.COUNT,
         empty=NO_MODEL,
-    )
-
-
-def energy() -> s.Builder:
-    """Draw energy per token and model."""
-    by = ("server", "model")
-    joules = q.total(q.rate("modelhost_model_energy_joules_total", CHOSEN), *by)
-    tokens = q.total(q.rate("modelhost_output_tokens_total", CHOSEN), *by)
-    return graph(
-        "Energy per output token",
-        "Energy of the GPUs of a model per generated token. Good: low; small batches need the most.",
-        Query(q.ratio(joules, f"({tokens} > 0)"), "{{server}} {{model}}"),
-        unit=s.JOULES,
-        empty=NOT_REPORTED,
-    )
-
-
-def energy_by_attribution() -> s.Builder:
-    """Draw power by model."""
-    joules = q.total(q.rate("modelhost_model_energy_joules_total", CHOSEN), "server", "model", "attribution")
-    return graph(
-        "Power by model",
-        "Power by model; shared is estimated from memory. Good: follows the tokens.",
-        Query(joules, "{{server}} {{model}} {{attribution}}"),
-        unit=s.WATTS,
-        empty=NOT_REPORTED,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from grafana import alerts, host_table
+from grafana import alerts, energy, host_table
 from grafana import queries as q
 from grafana import style as s
 from grafana.board import Board, Variable, row
@@ -35,7 +35,8 @@ def board() -> Board:
             row("More about the network", *more_of_network(), collapsed=True),
             row("InfiniBand and RoCE", *fabric(), collapsed=True),
             row("Sensors", *sensors(), collapsed=True),
-            row("Hardware", memory_errors().span(12), cpu_power().span(12), drives(), collapsed=True),
+            row("Hardware", memory_errors().span(24), drives(), collapsed=True),
+            row("Energy and cost", cpu_power(), *energy.of_hosts(), collapsed=True),
             row(
                 "Processes, files and clock",
                 processes(),

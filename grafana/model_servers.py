@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from grafana import energy, engine_table
 from grafana import engine_models as models
-from grafana import engine_table
 from grafana import engine_work as work
 from grafana import queries as q
 from grafana import style as s
@@ -43,11 +43,8 @@ def board() -> Board:
                 *(panel.span(6) for panel in (work.phases(), work.inter_token(), work.work_time(), work.speculation())),
                 collapsed=True,
             ),
-            row(
-                "Energy, loads and unproxied tokens",
-                *(models.energy(), models.energy_by_attribution(), models.moves(), work.unproxied()),
-                collapsed=True,
-            ),
+            row("Energy and cost", *energy.of_models(), collapsed=True),
+            row("Loads and unproxied tokens", models.moves(), work.unproxied(), collapsed=True),
             row("Polls and probes", age(), polls(), failures(), probes(), probe_time(), collapsed=True),
         ),
         (SERVER,),

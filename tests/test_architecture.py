@@ -151,7 +151,7 @@ def test_threads_are_started_in_one_place(module: str) -> None:
 
 OPENS_FILES = {
     "modelhost_exporter.collectors.textfile": "files of other programs",
-    "modelhost_exporter.config.yaml_file": "the configuration",
+    "modelhost_exporter.config.file_content": "the operator's files: configuration, certificates",
     "modelhost_exporter.demo.kernel": "writes the simulated machine's /proc and /sys",
     "modelhost_exporter.gpu.nvidia.library": "the loader's cache",
     "modelhost_exporter.gpu.nvidia.library_headers": "a library that is larger than a page",

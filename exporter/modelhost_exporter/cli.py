@@ -32,6 +32,8 @@ from modelhost_exporter.process.garbage import Garbage
 from modelhost_exporter.process.machine_names import MachineNames
 from modelhost_exporter.process.watchdog import LoopTurns, SelfScrape, Watchdog
 from modelhost_exporter.proxy.server import Proxy, ProxyEnvironment, ReloadedProxy
+from modelhost_exporter.security import web_config
+from modelhost_exporter.security.reloaded import FilesRead
 from modelhost_exporter.service import Service
 from modelhost_exporter.web.connection_limits import LimitedRunner, WebConnectionLimits
 from modelhost_exporter.web.routes import build_app
@@ -75,6 +77,8 @@ def _main(words: Sequence[str]) -> int:
     load = partial(_load, given)
     try:
         first = load()
+        if given.config_check:
+            _check_web_config(first)
     except ConfigError as error:
         return _fail(str(error), EXIT_CONFIG, error.hint)
     if given.config_check:
@@ -89,6 +93,11 @@ def _main(words: Sequence[str]) -> int:
     logging.logThreads = False  # else threading keeps the name of each thread that logs, which no format prints
     allocator.return_large_blocks()
     label_values.set_max_bytes(first.scrape.max_label_value_bytes)
+    return _run(given, load, first)
+
+
+def _run(given: flags.Arguments, load: Callable[[], Config], first: Config) -> int:
+    """Serve until stopped; return the exit code."""
     manager = systemd.from_environment(os.environ)
     descriptors = Descriptors(raise_limit())
     try:
@@ -101,7 +110,15 @@ def _main(words: Sequence[str]) -> int:
             )
     except _CannotStart as error:
         return _fail(str(error), EXIT_RUN_TIME)
+    except ConfigError as error:  # of the file with TLS and passwords
+        return _fail(str(error), EXIT_CONFIG)
     return EXIT_OK
+
+
+def _check_web_config(config: Config) -> None:
+    """Read the file with TLS and passwords; raises ConfigError."""
+    if config.web.config_file is not None:
+        web_config.load(config.web.config_file, FilesRead())
 
 
 def _discover(place: discovery.Place) -> int:
@@ -232,7 +249,7 @@ async def _serve(service: Service, manager: Systemd, descriptors: Descriptors, d
     limits = WebConnectionLimits(
         lambda: service.config.web, service.registry, descriptors, proxy.connections.spare_descriptor
     )
-    runner = LimitedRunner(build_app(service), limits, _STOP_SECONDS)
+    runner = LimitedRunner(build_app(service, service.web_security), limits, _STOP_SECONDS)
     if demo is not None:
         demo.feed(proxy.metrics, proxy.self_metrics)
         demo.run()

@@ -30,6 +30,7 @@ from modelhost_exporter.reloads import ReloadFailed, Reloads
 from modelhost_exporter.requests.recent import RecentRequests
 from modelhost_exporter.requests.running import RunningRequests
 from modelhost_exporter.scraping.scrape import Scrape
+from modelhost_exporter.security.web_security import WebSecurity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -98,6 +99,7 @@ class _Prepared:
     config: Config
     proxied: ListenersChange | None
     polled: PollChange
+    secured: Callable[[], None]
     owners: ProcessOwners
     built: dict[str, tuple[Build, Collector]]
     scrape: Scrape
@@ -151,6 +153,8 @@ class Service:
         self._configured = config
         self._engines: Sequence[LocalEngine] = ()
         self._found_servers = FoundServers()
+        self.web_security = WebSecurity()
+        """TLS and authentication of the web port."""
         self.proxy: Listeners | None = None
         """The listeners of proxied servers, which reloads change; None before they are started."""
         self.reloads = Reloads(self.reload, self._not_reloaded)
@@ -224,6 +228,7 @@ class Service:
                 undo.callback(proxied.undo)
             polled = self._polled(config)
             undo.callback(polled.undo)
+            secured = self._secured(config, previous)
             built: dict[str, tuple[Build, Collector]] = {}
             undo.callback(self._end_new, built)
             for name in config.collectors:
@@ -231,7 +236,7 @@ class Service:
             ready: Mapping[str, Collector] = {name: collector for name, (_, collector) in built.items()}
             scrape = Scrape(ready, config.scrape.timeout, own=self._own, previous=previous)
             undo.pop_all()
-            return _Prepared(config, proxied, polled, owners, built, scrape)
+            return _Prepared(config, proxied, polled, secured, owners, built, scrape)
 
     def _end_new(self, built: Mapping[str, tuple[Build, Collector]]) -> None:
         """Close collectors that were built for a configuration that failed."""
@@ -243,11 +248,13 @@ class Service:
         """Replace the configuration in force. No step may fail: nothing here is undone."""
         self.config = prepared.config
         self.recent_requests.switch(on=self.config.requests.recent)
+        self._own.set_energy_price(self.config.cost.currency, self.config.cost.per_kwh)
         self.scrape = prepared.scrape
         self._built = prepared.built
         self._owners = prepared.owners
         self._owners.replace_servers(_local_servers(self.config))  # keeps the GPU collector, and with it its counters
         prepared.polled.put_in_force()
+        prepared.secured()
         if prepared.proxied is not None:
             prepared.proxied.put_in_force()
         self._follow_gpus(self.scrape)
@@ -263,6 +270,12 @@ class Service:
     def _proxied(self, config: Config) -> ListenersChange | None:
         """Start listeners for the proxied servers that are new in a configuration; None without a proxy."""
         return self.proxy.prepare(config.proxied) if self.proxy is not None else None
+
+    def _secured(self, config: Config, previous: Scrape | None) -> Callable[[], None]:
+        """Read the file with TLS and passwords again, unless only the engines of the machine have changed."""
+        if previous is not None and config.web is self.config.web:
+            return _do_nothing
+        return self.web_security.prepare(config.web.config_file)
 
     def _polled(self, config: Config) -> PollChange:
         """Start to poll the servers that are new in a configuration."""
@@ -288,6 +301,10 @@ class Service:
                     log.warning("changed, but needs a restart", extra={"fields": {"key": f"{section}.{key}"}})
             config = replace(config, **{section: replace(new, **in_force)})
         return config
+
+
+def _do_nothing() -> None:
+    pass
 
 
 def _local_servers(config: Config) -> tuple[LocalServer, ...]:

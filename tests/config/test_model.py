@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from modelhost_exporter import collectors
 from modelhost_exporter.collector import Paths
 from modelhost_exporter.config import flags
 from modelhost_exporter.config import model as configuration
+from modelhost_exporter.config.cost import Cost
 from modelhost_exporter.config.model import Address, ConfigError
 from modelhost_exporter.config.name_filter import NameFilter
 from modelhost_exporter.config.servers import PollOptions, ProxyOptions, Server
@@ -57,6 +59,7 @@ def test_the_example_names_every_key() -> None:
             ("proxy", ProxySettings),
             ("requests", RequestOptions),
             ("discovery", configuration.Discovery),
+            ("cost", Cost),
         )
         for field in vars(kind())
     } | {"collectors.disable_defaults", "servers"}
@@ -133,7 +136,7 @@ def test_collectors_are_chosen_by_name(overrides: dict[str, object], expected: s
     [
         (
             "wbe: {}",
-            "unknown key 'wbe'; known: web, live, scrape, log, path, proxy, requests, discovery, servers, collectors",
+            "unknown key 'wbe'; known: web, live, scrape, log, path, proxy, requests, discovery, cost, servers, co",
         ),
         ("- a", "must be a mapping, not a list"),
         ("web: 5", "web: must be a mapping, not 5"),
@@ -266,3 +269,22 @@ def test_the_header_of_clients_is_a_setting_of_each_proxy() -> None:
     ):
         loaded = configuration.read({"requests": requests, "servers": servers})
         assert [server.client_header for server in loaded.proxied] == [expected]
+
+
+@pytest.mark.parametrize(
+    ("cost", "message"),
+    [
+        ({"currency": "EUR"}, "cost: per_kwh is missing"),
+        ({"per_kwh": 0.3}, "cost: currency is missing"),
+        ({"currency": "EUR", "per_kwh": -1}, "cost: per_kwh must be 0 or more, not -1"),
+        ({"currency": "EUR", "per_kwh": float("nan")}, "cost: per_kwh must be 0 or more, not nan"),
+        ({"currency": "E\nR", "per_kwh": 1}, "cost: currency must be a code or sign"),
+        ({"currency": "a long name", "per_kwh": 1}, "cost: currency must be a code or sign"),
+        ({"currency": "EUR", "per_kwh": "0.3"}, "cost.per_kwh: must be a number"),
+    ],
+)
+def test_a_price_is_a_number_in_a_currency(cost: dict[str, object], message: str) -> None:
+    """A price without a currency, or no number, is a clear error."""
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        configuration.read({"cost": cost})
+    assert configuration.read({"cost": {"currency": "EUR", "per_kwh": 0}}).cost.per_kwh == 0

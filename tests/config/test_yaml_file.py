@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from modelhost_exporter.config import yaml_file
+from modelhost_exporter.config import file_content
 from modelhost_exporter.config.parsing import ConfigError
 from modelhost_exporter.config.yaml_file import MAX_BYTES, read
 
@@ -101,7 +101,7 @@ def test_a_pipe_that_nobody_writes_to_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, with_writer: bool
 ) -> None:
     """Reading fails after a timeout: ``--config.file <(…)`` has no writer when it is opened again."""
-    monkeypatch.setattr(yaml_file, "_PIPE_SECONDS", 0.1)
+    monkeypatch.setattr(file_content, "_PIPE_SECONDS", 0.1)
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     writer = os.open(pipe, os.O_RDWR) if with_writer else None

@@ -119,9 +119,8 @@ def test_the_counters_and_the_history_agree(start: Start) -> None:
 def test_the_first_message_goes_on_where_the_hour_ends(start: Start) -> None:
     """Rates cover ten seconds at once, and tokens are not counted twice or lost where the metrics begin at zero."""
     assert start.first["apiStats"]["rateSeconds"] >= 9
-    assert start.first["apiStats"]["recentRequests"] == pytest.approx(
-        start.before[-1]["apiStats"]["recentRequests"], abs=8
-    )
+    recent = start.before[-1]["apiStats"]["recentRequests"]  # of 60 to 65 s: five seconds may leave at once
+    assert start.first["apiStats"]["recentRequests"] == pytest.approx(recent, rel=0.15, abs=8)
     before = sum(model["tokensPerSecond"] or 0.0 for model in start.before[-1]["models"])
     now = sum(model["tokensPerSecond"] or 0.0 for model in start.first["models"])
     assert now == pytest.approx(before, rel=0.35, abs=30)

@@ -85,3 +85,15 @@ def test_a_gpu_without_an_energy_counter_has_no_energy() -> None:
     """Memory is still attributed."""
     assert measured(GpuUse(None, {1: 8}), GpuUse(None, {1: 8})).of("m") == {}
     assert measured(GpuUse(None, {1: 8}), GpuUse(500, {1: 8})).of("m") == {}
+
+
+def test_energy_without_requests_is_counted_apart() -> None:
+    """Idle energy is part of all energy; it is absent where it is not known, and 0 from the first request on."""
+    energy = ModelEnergy()
+    for joules, was_idle in ((0, None), (100, None), (150, False), (170, True), (175, None)):
+        energy.note({"gpu": GpuUse(joules, {1: 8})}, {1}, {"m": None}, was_idle=was_idle)
+        if joules <= 100:
+            assert energy.idle_of("m") == {}
+        if joules == 150:
+            assert energy.idle_of("m") == {"exclusive": 0}
+    assert (energy.of("m"), energy.idle_of("m")) == ({"exclusive": 175}, {"exclusive": 20})

@@ -139,6 +139,12 @@ TRUSTED = {
     "modelhost_exporter.config.servers._HOST_NAME": "the operator's configuration",
     "modelhost_exporter.engines.discovery._HOST_PORT": "the operator's command line",
     "modelhost_exporter.config.duration._PART": "the operator's configuration",
+    "modelhost_exporter.security.go_duration._DURATION": "the operator's configuration",
+    "modelhost_exporter.security.go_duration._PART": "the operator's configuration",
+    "modelhost_exporter.security.go_duration:parse_go_duration": "the operator's configuration",
+    "modelhost_exporter.security.passwords._HASH": "the operator's configuration",
+    "modelhost_exporter.security.tls._REASON": "OpenSSL's own words about the operator's certificates",
+    "modelhost_exporter.security.web_config._CONTROL": "the operator's configuration",
     "modelhost_exporter.config.yaml_file:_without_values": "PyYAML's own words about the operator's configuration",
 }
 

@@ -60,6 +60,7 @@ UNSHOWN = {
     "modelhost_demo": "for alerts and tables that must exclude simulated hosts",
     "modelhost_slo_objective_ratio": _RECORDED,
     "modelhost_goodput_requests_total": _RECORDED,
+    "modelhost_energy_price_per_kwh": "a setting; costs are shown, through recorded series",
     "modelhost_goodput_good_requests_total": _RECORDED,
     "modelhost_proxy_include_usage": "a setting; explains why a server has no token counts",
     "modelhost_engine_kv_cache_capacity_tokens": "a constant of each engine; the share in use is shown",

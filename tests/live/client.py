@@ -73,6 +73,11 @@ _MESSAGE = {
     ],
     "gpusMissing": int,
     "gpuDetection": {"state": str, "detail": str},
+    "energy": {
+        **dict.fromkeys(("powerWatts", "todayKwh", "todayCost"), float),
+        "parts": [str],
+        **dict.fromkeys(("todaySince", "currency"), str),
+    },
     "networkStats": {"bytesInPerSecond": float, "bytesOutPerSecond": float},
     "diskUsage": {"used": float, "total": float, "percent": float},
     "diskStats": {"bytesReadPerSecond": float, "bytesWrittenPerSecond": float},

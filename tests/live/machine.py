@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
 
+from modelhost_exporter.config.cost import Cost
 from modelhost_exporter.live.last_minute import LastMinute
 from modelhost_exporter.live.message_builder import MessageConstants
 from modelhost_exporter.live.meter import INTERVAL_SECONDS, MachineReading, Meter, TimedMessage
@@ -36,6 +37,7 @@ class Machine:
         self.silent: list[str] = []
         self.gpu_outcome: Outcome | None = Outcome("ok", 0.0)
         self.folders: list[ModelFolder] = []
+        self.cost = Cost()
         self.kept: list[TimedMessage] = []
         self._values: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
         self.registry = CollectorRegistry()
@@ -129,6 +131,7 @@ class Machine:
             self.minute.by_model(),
             gpu=self.gpu_outcome,
             model_folders=self.folders,
+            cost=self.cost,
         )
 
     def _family(self, name: str) -> Metric:

@@ -98,6 +98,7 @@ def test_a_declaration_keeps_the_contract(name: str) -> None:
 def test_own_families_are_on_the_page_as_declared() -> None:
     """The exporter's own families have the declared names, types, labels and HELP."""
     own = ExporterMetrics(simulated=True)
+    own.set_energy_price("EUR", 0.32)
     emitted = [shape(family) for family in own.collect() if family.name.startswith("modelhost_")]
     assert sorted(emitted) == sorted(declared(exporter_metrics.FAMILIES))
     page = Scrape({}, 1.0, own=own).page(TEXT).decode()

@@ -143,7 +143,7 @@ def test_the_page_has_landmarks_headings_and_names(serve: Serve, open_page: Open
     headings = page.get_by_role("heading", level=2).all_inner_texts()
     asked_first = ("Processes", "Recent requests")  # the page may hide these
     assert [text for text in headings if text not in asked_first] == [
-        *("Models", "CPU", "Memory", "GPU", "Model performance", "API", "Network", "Disk")
+        *("Models", "CPU", "Memory", "GPU", "Model performance", "API", "Network", "Disk", "Energy")
     ]
     expect(page.get_by_role("group", name="Time shown in the charts")).to_be_visible()
     expect(page.get_by_role("combobox", name="Model")).to_be_visible()

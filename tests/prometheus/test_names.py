@@ -36,6 +36,7 @@ WORDS = {
         "by",
         "without",
         "ignoring",
+        "group_left",
         "group_right",
         "and",
         "or",
@@ -73,7 +74,7 @@ WORDS = {
 }
 """Every word of PromQL that the rules use: known to Prometheus 2.42, Mimir and VictoriaMetrics alike."""
 
-LABEL_LISTS = r"\b(?:by|without|ignoring|on)\s*\(([^)]*)\)"
+LABEL_LISTS = r"\b(?:by|without|ignoring|on|group_left)\s*\(([^)]*)\)"
 
 AGGREGATIONS = r"(?<![:\w])(sum|avg|min|max|count|topk|quantile)\b\s*(by|without)?\s*(?:\(([^)]*)\))?"
 
@@ -102,7 +103,7 @@ def test_every_label_that_a_rule_names_exists(expression: str) -> None:
     every = {label for family in known.values() for label in family.labels} | {"le"} | TARGET_LABELS
     every |= {"rule_group", "alertmanager"} if "prometheus_" in expression else set()
     for labels in re.findall(LABEL_LISTS, unquoted(expression)):
-        assert {label.strip() for label in labels.split(",")} <= every
+        assert {label.strip() for label in labels.split(",")} - {""} <= every
 
 
 @pytest.mark.parametrize("expression", EXPRESSIONS)

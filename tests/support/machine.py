@@ -353,7 +353,7 @@ def every_family_of_engines() -> Iterator[Metric]:
         external_cache_hit_tokens=16,
     )
     model = Model("m", loaded=True, context_length=4096, expires=1.8e9)
-    state = ModelState(model, True, 1, 2, 3e9, 1e9, 2.5, {"exclusive": 100})
+    state = ModelState(model, True, 1, 2, 3e9, 1e9, 2.5, {"exclusive": 100}, {"exclusive": 10})
     snapshot = ServerSnapshot("vllm", "1", (model,), engine)
     seen = ServerState("s", snapshot, engine, {"m": state}, 0.01, 1.8e9, {"timeout": 1})
     yield from joined(engines.FAMILIES, [written(families(seen)), written(UNPROXIED.by([(("s",), 0.5)]))])

@@ -72,6 +72,13 @@ def _flags() -> list[Flag]:
             {"action": "append", "metavar": "HOST:PORT"},
         ),
         Flag(
+            "--web.config.file",
+            "web.config_file",
+            "File with TLS, passwords and headers of the web port, in the format of Prometheus' exporters. Default:"
+            " plain HTTP for everybody.",
+            {"metavar": "FILE"},
+        ),
+        Flag(
             "--web.telemetry-path",
             "web.telemetry_path",
             "Path under which to expose metrics. Default /metrics.",

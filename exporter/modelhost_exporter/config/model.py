@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path  # noqa: TC003 - read at run time, by the parser
 from typing import TYPE_CHECKING, Literal, cast
 
 from modelhost_exporter import collectors
 from modelhost_exporter.collector import CollectorOptions, Paths
 from modelhost_exporter.config.address import Address
+from modelhost_exporter.config.cost import Cost
 from modelhost_exporter.config.duration import Seconds
 from modelhost_exporter.config.http_url import PageUrl  # noqa: TC001 - read at run time, by the parser
 from modelhost_exporter.config.old_keys import reject
@@ -21,7 +23,6 @@ from modelhost_exporter.requests.settings import RequestOptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from modelhost_exporter.engines.polling.settings import PolledServer
     from modelhost_exporter.proxy.settings import ProxiedServer
@@ -47,6 +48,8 @@ class Web:
     created_lines: bool = False
     """Whether OpenMetrics pages have the creation times of counters and histograms of requests."""
     enable_lifecycle: bool = False
+    config_file: Path | None = None
+    """The file with TLS, passwords and headers, in the format that Prometheus' exporters share."""
     grafana_url: PageUrl | None = None
     allowed_hosts: tuple[AllowedHost, ...] = ()
     """Accepted values of ``Host``, besides IP addresses and this machine's own names."""
@@ -128,6 +131,7 @@ class Config:
     proxy: ProxySettings = field(default_factory=ProxySettings)
     requests: RequestOptions = field(default_factory=RequestOptions)
     discovery: Discovery = field(default_factory=Discovery)
+    cost: Cost = field(default_factory=Cost)
     servers: tuple[Server, ...] = ()
     collectors: Mapping[str, CollectorOptions] = field(default_factory=dict)
     """The options of each enabled collector."""
@@ -182,6 +186,7 @@ def read(raw: object, watched: Sequence[str] = (), proxied: Sequence[str] = ()) 
         proxy=parse(ProxySettings, sections.get("proxy"), "proxy"),
         requests=parse(RequestOptions, sections.get("requests"), "requests"),
         discovery=parse(Discovery, sections.get("discovery"), "discovery"),
+        cost=parse(Cost, sections.get("cost"), "cost"),
         servers=parse_servers(sections.get("servers"), watched, proxied, web.listen_addresses),
         collectors=_enabled(sections.get("collectors")),
     )

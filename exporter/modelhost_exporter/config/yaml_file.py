@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
-import stat
-import time
 from collections.abc import Hashable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import yaml
 
+from modelhost_exporter.config import file_content
 from modelhost_exporter.config.parsing import ConfigError
 
 if TYPE_CHECKING:
@@ -22,8 +20,6 @@ MAX_VALUES = 50_000
 """Maximum number of keys and values; those that an alias (``*name``) repeats count each time."""
 MAX_DEPTH = 32
 _MAX_NUMBER = 64  # characters
-_PIPE_SECONDS = 10.0
-_PIPE_PAUSE_SECONDS = 0.01
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -90,10 +86,43 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+class _TextLoader(_StrictLoader):
+    """A strict loader for a format in which each scalar is read as its key demands: ``Scalar``, None where empty."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        if not isinstance(node, yaml.ScalarNode):
+            return super().construct_object(node, deep)
+        kind = node.tag.rpartition(":")[2]
+        return None if kind == "null" else Scalar(node.value, kind)
+
+
+class Scalar(str):
+    """The text of a scalar as it was written, and the type that YAML 1.1 gives to it."""
+
+    __slots__ = ("kind",)
+
+    def __new__(cls, text: str, kind: str = "str") -> Self:
+        """Create from the text and its type, such as ``int``."""
+        created = super().__new__(cls, text)
+        created.kind = kind
+        return created
+
+    kind: str
+
+
 def read(file: Path) -> object:
     """Parse a file; raises ConfigError, with line and column where known, when it cannot be read or parsed."""
+    return _read(file, _StrictLoader)
+
+
+def read_text(file: Path) -> object:
+    """Parse a file in which scalars stay text (``Scalar``); raises ConfigError."""
+    return _read(file, _TextLoader)
+
+
+def _read(file: Path, loader: type[_StrictLoader]) -> object:
     try:
-        content = _content(file)
+        content = file_content.read(file, MAX_BYTES)
         text = content.decode("utf-8")
     except OSError as error:
         raise ConfigError(str(file), error.strerror or str(error)) from error
@@ -102,40 +131,13 @@ def read(file: Path) -> object:
     if len(content) > MAX_BYTES:
         raise ConfigError(str(file), f"larger than {MAX_BYTES // 1024} KiB")
     try:
-        return yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
+        return yaml.load(text, Loader=loader)  # noqa: S506 - a SafeLoader
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f"{file}:{mark.line + 1}:{mark.column + 1}" if mark else str(file)
         raise ConfigError(where, _without_values(error.problem or "not YAML")) from error
     except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(str(file), " ".join(str(error).split()) or "nested too deeply") from error
-
-
-def _content(file: Path) -> bytes:
-    """Return up to ``MAX_BYTES + 1`` bytes of a file; raises TimeoutError for a pipe without a writer.
-
-    A pipe (``--config.file <(…)``) has no writer when a reload opens it again: a blocking read would never return.
-    """
-    content = bytearray()
-    give_up = time.monotonic() + _PIPE_SECONDS
-    with open(file, "rb", buffering=0, opener=_open_at_once) as opened:
-        is_pipe = stat.S_ISFIFO(os.fstat(opened.fileno()).st_mode)
-        while len(content) <= MAX_BYTES:
-            block = opened.read(MAX_BYTES + 1 - len(content))
-            if block:
-                content += block
-            elif block is not None and (content or not is_pipe):
-                break
-            elif time.monotonic() > give_up:
-                raise TimeoutError(f"nothing was written to this pipe for {_PIPE_SECONDS:g} s: use a file")
-            else:
-                time.sleep(_PIPE_PAUSE_SECONDS)
-    return bytes(content)
-
-
-def _open_at_once(path: str, flags: int) -> int:
-    """Open a file without blocking, also a pipe that has no writer."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _without_values(problem: str) -> str:

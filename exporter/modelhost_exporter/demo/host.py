@@ -14,6 +14,7 @@ from modelhost_exporter.collector import Paths
 from modelhost_exporter.collectors import gpu
 from modelhost_exporter.config import model as configuration
 from modelhost_exporter.config.address import Address
+from modelhost_exporter.config.cost import Cost
 from modelhost_exporter.config.duration import Seconds
 from modelhost_exporter.config.servers import ProxyOptions, Server
 from modelhost_exporter.demo import catalogue
@@ -56,6 +57,7 @@ _MAX_STOP_SECONDS = 1.0
 _LAGS_PER_STEP = 2
 _SLOW_SCRAPE = Seconds(60.0)
 _NEVER_SECONDS = 1e6
+_PRICE = Cost("EUR", 0.3)
 _PROBE = Probe(Seconds(120.0))
 
 
@@ -199,7 +201,7 @@ class DemoHost:
             _configured_server([replica.upstream.spec for replica in router.replicas])
             for router in self.world.routers.values()
         ]
-        config = replace(given, servers=tuple(servers))
+        config = replace(given, servers=tuple(servers), cost=_PRICE if given.cost.per_kwh is None else given.cost)
         return config if self._live else _patient(config)
 
 

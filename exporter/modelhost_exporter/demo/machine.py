@@ -194,7 +194,8 @@ class SimulatedMachine:
         for index, minutes in enumerate((1, 5, 15)):
             self.loads[index] += (runnable - self.loads[index]) * (1 - math.exp(-seconds / 60 / minutes))
         self.blocked = round(spec.cpus * waiting)
-        self.cpu_joules += (240 + 460 * self.busy) * seconds
+        idle, more = (240, 460) if self.spec.is_server else (30, 140)
+        self.cpu_joules += (idle + more * self.busy) * seconds
         self.switches += seconds * (60_000 + 8 * load.tokens)
         self.interrupts += seconds * (42_000 + 5 * load.tokens)
         self._press("cpu", seconds, 0.6 if situation.has("cpu_busy") else 0.01 * self.busy, 0.0)

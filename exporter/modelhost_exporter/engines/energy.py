@@ -30,12 +30,21 @@ class ModelEnergy:
     def __init__(self) -> None:
         self._noted: dict[str, _Noted] = {}
         self._joules: dict[str, dict[Attribution, float]] = {}
+        self._idle_joules: dict[str, dict[Attribution, float]] = {}
 
-    def note(self, gpus: Mapping[str, GpuUse], pids: Collection[int], models: Mapping[str, float | None]) -> None:
+    def note(
+        self,
+        gpus: Mapping[str, GpuUse],
+        pids: Collection[int],
+        models: Mapping[str, float | None],
+        *,
+        was_idle: bool | None = None,
+    ) -> None:
         """Attribute each GPU's energy since the last reading to models; none for a GPU without a last reading.
 
         ``models`` are the loaded ones, with their memory on GPUs where it is known. Energy is a model's exclusively
-        if nothing else had memory on the GPU, now and at the last reading.
+        if nothing else had memory on the GPU, now and at the last reading. ``was_idle``: whether the server had no
+        request since then; None where that is not known.
         """
         before, self._noted = self._noted, {}
         for uuid, gpu in gpus.items():
@@ -49,7 +58,8 @@ class ModelEnergy:
             self._noted[uuid] = _Noted(gpu.energy_joules, holders if used else since)
             if used > 0 and mine and models:
                 part = used * mine / sum(gpu.memory_by_pid.values())
-                self._share_out(part, "exclusive" if since is not None and len(since) == 1 else "shared", models)
+                attribution: Attribution = "exclusive" if since is not None and len(since) == 1 else "shared"
+                self._share_out(part, attribution, models, was_idle=was_idle)
 
     def pause(self) -> None:
         """Do not attribute the energy used until the next reading, since its user is not known."""
@@ -59,10 +69,22 @@ class ModelEnergy:
         """Return a model's joules by attribution; empty when none was ever measured."""
         return dict(self._joules.get(model, {}).items())
 
-    def _share_out(self, joules: float, attribution: Attribution, models: Mapping[str, float | None]) -> None:
+    def idle_of(self, model: str) -> Mapping[str, float]:
+        """Return the joules among them while the server had no request; empty where that was never known."""
+        return dict(self._idle_joules.get(model, {}).items())
+
+    def _share_out(
+        self, joules: float, attribution: Attribution, models: Mapping[str, float | None], *, was_idle: bool | None
+    ) -> None:
         known = [memory for memory in models.values() if memory is not None]
         whole = sum(known)
         for model, memory in models.items():
             part = memory / whole if len(known) == len(models) and whole and memory is not None else 1 / len(models)
-            of_model = self._joules.setdefault(model, {})
-            of_model[attribution] = of_model.get(attribution, 0.0) + joules * part
+            _add(self._joules, model, attribution, joules * part)
+            if was_idle is not None:
+                _add(self._idle_joules, model, attribution, joules * part if was_idle else 0.0)
+
+
+def _add(sums: dict[str, dict[Attribution, float]], model: str, attribution: Attribution, joules: float) -> None:
+    of_model = sums.setdefault(model, {})
+    of_model[attribution] = of_model.get(attribution, 0.0) + joules

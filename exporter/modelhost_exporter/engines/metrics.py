@@ -302,6 +302,17 @@ ENERGY = counter(
     ),
     combine="sum",
 )
+IDLE_ENERGY = counter(
+    "model_idle_energy_joules",
+    "Energy of the GPUs that hold the model, while loaded and its server had no request.",
+    *_OF_MODEL,
+    "attribution",
+    note=(
+        "Part of modelhost_model_energy_joules_total, compared poll by poll. Absent where neither the engine nor the "
+        "proxy shows whether there were requests."
+    ),
+    combine="sum",
+)
 COLD_STARTS = counter(
     "request_cold_starts",
     "Proxied requests that found their model not loaded.",
@@ -334,7 +345,7 @@ FAMILIES = (
     *_GAUGES.values(),
     *(WAITING_BY_REASON, INPUT_TOKENS, *_COUNTERS.values(), FINISHED),
     *_LATENCIES.values(),
-    *(MODEL_INFO, LOADED, MEMORY, CONTEXT, EXPIRES, LOADS, UNLOADS, LOAD_DURATION, ENERGY),
+    *(MODEL_INFO, LOADED, MEMORY, CONTEXT, EXPIRES, LOADS, UNLOADS, LOAD_DURATION, ENERGY, IDLE_ENERGY),
     *(COLD_STARTS, COLD_TTFT, PROBES, PROBE_DURATION),
 )
 
@@ -357,6 +368,8 @@ class ModelState:
     load_seconds: float | None = None
     joules: Mapping[str, float] = field(default_factory=dict)
     """By attribution."""
+    idle_joules: Mapping[str, float] = field(default_factory=dict)
+    """Those among them while its server had no request, likewise."""
 
 
 @dataclass(frozen=True)
@@ -445,11 +458,16 @@ def _counted(key: EngineKey, models: Mapping[str, ModelState]) -> Iterator[Metri
     """Yield what we count ourselves, also while the server does not answer."""
     yield from LOADS.by(((*key, label), state.loads) for label, state in models.items())
     yield from UNLOADS.by(((*key, label), state.unloads) for label, state in models.items())
-    yield from ENERGY.by(
-        ((*key, label, attribution), joules)
-        for label, state in models.items()
-        for attribution, joules in state.joules.items()
-    )
+    by_attribution: Mapping[Family, Callable[[ModelState], Mapping[str, float]]] = {
+        ENERGY: lambda state: state.joules,
+        IDLE_ENERGY: lambda state: state.idle_joules,
+    }
+    for family, joules_of in by_attribution.items():
+        yield from family.by(
+            ((*key, label, attribution), joules)
+            for label, state in models.items()
+            for attribution, joules in joules_of(state).items()
+        )
 
 
 def _described(model: Model) -> tuple[str, str, str, str]:

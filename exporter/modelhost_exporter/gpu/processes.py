@@ -20,6 +20,8 @@ _DRIVE = re.compile(r"[A-Za-z]:\\")
 _TITLE_END = re.compile(r"[:\s]")
 _MAX_PATH, _MAX_NAME = 4096, 256  # characters; longer paths and names are cut
 _OPTIONS_WITH_VALUE = ("-X", "-W", "-cp", "-classpath")
+_CODE_LETTERS = {"python": "c", "pypy": "c", "bash": "c", "sh": "c", "perl": "eE", "ruby": "e", "node": "ep"}
+"""The options of each interpreter after which a program is given as text, which may contain anything."""
 
 
 class ProcessMemory(NamedTuple):
@@ -73,18 +75,27 @@ def program(command: Sequence[str]) -> str:
     if not words:
         return ""
     name = _file_name(words[0])
-    if not _INTERPRETERS.fullmatch(name):
+    interpreter = _INTERPRETERS.fullmatch(name)
+    if not interpreter:
         return name
     before = ""
     for word in words[1:]:
         if before == "-m":
             return word.partition(".")[0]
-        if word == "-c":
+        if _precedes_code(word, interpreter[1]):
             return name
         if not word.startswith("-") and before not in _OPTIONS_WITH_VALUE:
             return _file_name(word)
         before = word
     return name
+
+
+def _precedes_code(option: str, interpreter: str) -> bool:
+    """Return whether the program follows an option as text, as after ``-c``, ``-lc`` or ``--eval``."""
+    if option.startswith("--"):
+        return option.partition("=")[0] in ("--eval", "--print")
+    letters = _CODE_LETTERS.get(interpreter, "")
+    return option.startswith("-") and option[:2] not in _OPTIONS_WITH_VALUE and not set(letters).isdisjoint(option)
 
 
 def _file_name(word: str) -> str:

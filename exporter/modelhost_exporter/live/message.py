@@ -56,6 +56,8 @@ class LiveMessage(TypedDict):
     """Number of GPUs that were expected and are absent; null where no GPU is expected."""
     gpuDetection: GpuDetection
     """What is known about the GPUs of the machine."""
+    energy: EnergyMessage | None
+    """Power, and energy of today; null where neither GPUs nor processors report it."""
     networkStats: NetworkRates
     """Traffic of all measured interfaces; each byte is counted once."""
     diskUsage: DiskUsage | None
@@ -166,6 +168,23 @@ class GpuMessage(TypedDict):
     """Temperature in °C at which it slows down."""
     throttledBy: list[str]
     """Reasons that hold its clocks down now, as in `gpu_throttled`, without low clocks that are idle or were set."""
+
+
+class EnergyMessage(TypedDict):
+    """Energy of GPUs and processors, without board, disks, fans and power supply."""
+
+    powerWatts: float | None
+    """Power now in watts; null in the first message where it is computed from counters."""
+    parts: list[str]
+    """What is measured: `GPUs`, `processors`."""
+    todayKwh: float
+    """Energy in kilowatt-hours since `todaySince`."""
+    todaySince: str
+    """Midnight, or later the first measurement of the exporter: ISO 8601, UTC."""
+    todayCost: float | None
+    """Its price; null where none is configured (`cost`)."""
+    currency: str | None
+    """The currency of the price."""
 
 
 class NetworkRates(TypedDict):

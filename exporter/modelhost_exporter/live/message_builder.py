@@ -17,7 +17,14 @@ if TYPE_CHECKING:
     from modelhost_exporter.live.family_lookup import Families
     from modelhost_exporter.live.last_minute import MinuteReading
     from modelhost_exporter.live.measurements import Measurements
-    from modelhost_exporter.live.message import ApiStats, DiskTrouble, GpuMessage, GpuSummary, LiveMessage
+    from modelhost_exporter.live.message import (
+        ApiStats,
+        DiskTrouble,
+        EnergyMessage,
+        GpuMessage,
+        GpuSummary,
+        LiveMessage,
+    )
     from modelhost_exporter.live.meter import MachineReading
 
 RATE_SECONDS = 10.0
@@ -36,11 +43,18 @@ class MessageConstants(NamedTuple):
         return cls(interval_seconds, demo, __version__)
 
 
+class Tracked(NamedTuple):
+    """The parts of the message that depend on earlier readings in ways of their own."""
+
+    gpus: Sequence[GpuMessage]
+    disk_troubles: list[DiskTrouble]
+    energy: EnergyMessage | None
+
+
 def build_message(  # noqa: PLR0913 - everything that a message is computed from
     families: Families,
     measurements: Measurements,
-    gpus: Sequence[GpuMessage],
-    disk_troubles: list[DiskTrouble],
+    tracked: Tracked,
     reading: MachineReading,
     *,
     when: float,
@@ -49,7 +63,7 @@ def build_message(  # noqa: PLR0913 - everything that a message is computed from
     """Return the message of the newest measurement; ``when`` is its time in seconds since 1970."""
     network, disk = measurements.network_rates(RATE_SECONDS), measurements.disk_rates(RATE_SECONDS)
     load = [families.one(f"load{minutes}") for minutes in (1, 5, 15)]
-    memory = host.memory_use(families)
+    memory, gpus = host.memory_use(families), tracked.gpus
     return {
         "timestamp": _iso(when),
         "interval": constants.interval_seconds,
@@ -73,11 +87,12 @@ def build_message(  # noqa: PLR0913 - everything that a message is computed from
         "gpus": list(gpus),
         "gpusMissing": missing_gpus(families),
         "gpuDetection": detection(families, reading.gpu),
+        "energy": tracked.energy,
         "networkStats": {"bytesInPerSecond": network.received, "bytesOutPerSecond": network.sent},
         "diskUsage": disk_usage(families),
         "diskStats": {"bytesReadPerSecond": disk.received, "bytesWrittenPerSecond": disk.sent},
         "fileSystems": file_systems(families, reading.model_folders),
-        "diskTroubles": disk_troubles,
+        "diskTroubles": tracked.disk_troubles,
         "apiStats": _api_stats(measurements, reading.minute),
         "servers": servers.servers(families, reading.servers),
         "models": models.models(families, measurements, reading.minute_by_model, RATE_SECONDS),

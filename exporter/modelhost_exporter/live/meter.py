@@ -6,13 +6,15 @@ import time
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from modelhost_exporter.config.cost import Cost
 from modelhost_exporter.live import gpus, host
 from modelhost_exporter.live.cores import core_times
 from modelhost_exporter.live.disk_troubles import DiskWatch
+from modelhost_exporter.live.energy import EnergyToday
 from modelhost_exporter.live.family_lookup import Families
 from modelhost_exporter.live.last_minute import NO_READING
 from modelhost_exporter.live.measurements import Measurement, Measurements
-from modelhost_exporter.live.message_builder import RATE_SECONDS, build_message
+from modelhost_exporter.live.message_builder import RATE_SECONDS, Tracked, build_message
 from modelhost_exporter.requests.series_by_model import chunks_by_model, in_flight_by_model
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 
 INTERVAL_SECONDS = 2
 
-_COLLECTORS = frozenset({"cpu", "disk", "engines", "filesystem", "gpu", "load", "memory", "network"})
+_COLLECTORS = frozenset({"cpu", "disk", "engines", "filesystem", "gpu", "load", "memory", "network", "rapl"})
 _TIMEOUT_SECONDS = 1.5
 
 
@@ -84,6 +86,7 @@ class MachineReading(NamedTuple):
     """What became of the collector of GPUs; None where it is off."""
     host: HostIdentity = UNKNOWN_HOST
     model_folders: Sequence[ModelFolder] = ()
+    cost: Cost = Cost()
 
 
 class TimedReading(NamedTuple):
@@ -119,6 +122,7 @@ class Meter:
         self._measurements = Measurements(RATE_SECONDS)
         self._gpus: list[GpuMessage] = []
         self._disks = DiskWatch()
+        self._energy = EnergyToday()
 
     def measure(self) -> TimedMessage:
         """Measure and return the message; the first one has no rates. Blocks."""
@@ -142,10 +146,10 @@ class Meter:
             )
         )
         self._gpus = gpus.without_numbers(self._gpus) if "gpu" in reading.silent else gpus.gpus(families)
-        troubles = self._disks.troubles(families)
-        message = build_message(
-            families, self._measurements, self._gpus, troubles, reading, when=when, constants=self._constants
+        tracked = Tracked(
+            self._gpus, self._disks.troubles(families), self._energy.message(at, when, families, reading.cost)
         )
+        message = build_message(families, self._measurements, tracked, reading, when=when, constants=self._constants)
         return TimedMessage(when, message)
 
 
@@ -172,4 +176,5 @@ def reading_of(
         source.last_minute.all_models(),
         source.last_minute.by_model(),
         source.config.servers,
+        cost=source.config.cost,
     )

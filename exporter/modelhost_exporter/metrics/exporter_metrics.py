@@ -35,7 +35,13 @@ LOG_DROPPED = counter(
     "log_messages_dropped",
     "Log messages that were not written because standard error was full, closed or not read.",
 )
-FAMILIES = (BUILD_INFO, RELOAD_SUCCESSFUL, RELOAD_TIMESTAMP, DEMO, LOG_DROPPED)
+PRICE = gauge(
+    "energy_price_per_kwh",
+    "Price of a kilowatt-hour, as configured.",
+    "currency",
+    note="From `cost`; absent without it. Recording rules and dashboards compute costs from it.",
+)
+FAMILIES = (BUILD_INFO, RELOAD_SUCCESSFUL, RELOAD_TIMESTAMP, DEMO, LOG_DROPPED, PRICE)
 
 
 class ExporterMetrics:
@@ -51,6 +57,12 @@ class ExporterMetrics:
         GCCollector(registry=self.registry)
         self._build = (__version__, platform.python_version())
         self.reloaded(successful=True)
+        self._price: float | None = None
+        self._currency = ""
+
+    def set_energy_price(self, currency: str, per_kwh: float | None) -> None:
+        """Set the price of a kilowatt-hour; None: there is none."""
+        self._currency, self._price = currency, per_kwh
 
     def reloaded(self, *, successful: bool) -> None:
         """Record whether reading the configuration succeeded."""
@@ -65,4 +77,5 @@ class ExporterMetrics:
         yield from RELOAD_TIMESTAMP.of(self._read_at)
         yield from DEMO.of(1 if self._simulated else None)
         yield from LOG_DROPPED.of(float(logs.dropped()))
+        yield from PRICE.by([((self._currency,), self._price)])
         yield from self.registry.collect()

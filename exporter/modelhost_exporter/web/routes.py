@@ -15,7 +15,7 @@ from modelhost_exporter.live import routes as live
 from modelhost_exporter.metrics.exposition import accepts_gzip, negotiate
 from modelhost_exporter.process.error_frames import without_frames
 from modelhost_exporter.reloads import ReloadFailed
-from modelhost_exporter.web import origin_check
+from modelhost_exporter.web import authentication, origin_check
 from modelhost_exporter.web.websocket import is_websocket
 
 if TYPE_CHECKING:
@@ -35,9 +35,12 @@ _TURNS = 2
 """Turns of the event loop to wait before rendering, so that no page is rendered for a client that has disconnected."""
 
 
-def build_app(service: Service) -> web.Application:
-    """Build the aiohttp application of the exporter."""
-    app = web.Application(middlewares=[_plain_errors, origin_check.middleware(service)])
+def build_app(service: Service, guard: authentication.Guard | None = None) -> web.Application:
+    """Build the aiohttp application of the exporter; ``guard`` decides who may send requests, None: everybody."""
+    guarded = [] if guard is None else [authentication.middleware(guard)]
+    app = web.Application(middlewares=[_plain_errors, *guarded, origin_check.middleware(service)])
+    if guard is not None:
+        authentication.protect(app, guard)
     pages = _Pages(service, live.add_routes(app, service))
     app.add_routes(
         [

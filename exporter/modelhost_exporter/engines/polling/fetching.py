@@ -106,9 +106,9 @@ class Fetcher:
             if status in _OK:
                 return answer
             if status not in _REDIRECTS or not location or method != "GET":
-                raise NotServed(f"{target} answers {status}", status)
+                raise NotServed(f"{_page(target)} answers {status}", status)
             target = self._redirected(target, location)
-        raise CannotFetch("redirect", f"{target} is redirected again and again")
+        raise CannotFetch("redirect", f"{_page(target)} is redirected again and again")
 
     def close(self) -> None:
         """Close the connection; the next request opens it anew."""
@@ -120,7 +120,7 @@ class Fetcher:
         scheme, host, port = self._origin
         there = urlsplit(urljoin(f"{scheme}://{host}:{port}{target}", location))
         if (there.scheme, there.hostname, there.port or (443 if there.scheme == "https" else 80)) != self._origin:
-            raise CannotFetch("redirect", f"{target} is redirected to another server")
+            raise CannotFetch("redirect", f"{_page(target)} is redirected to another server")
         return there.path + (f"?{there.query}" if there.query else "")
 
     def _exchange(self, method: str, target: str, body: bytes | None, deadline: float) -> tuple[int, str, bytes]:
@@ -138,7 +138,7 @@ class Fetcher:
                 return self._once(method, target, body, deadline)
         except (http.client.HTTPException, ValueError) as error:
             self.close()
-            raise CannotFetch("not_http", f"{target}: {type(error).__name__}") from error
+            raise CannotFetch("not_http", f"{_page(target)}: {type(error).__name__}") from error
         except OSError:
             self.close()
             raise
@@ -161,9 +161,9 @@ class Fetcher:
         while piece := response.read1(_CHUNK_BYTES):
             body += piece
             if len(body) > self._max_bytes:
-                raise CannotFetch("too_large", f"{target} is larger than {self._max_bytes} bytes")
+                raise CannotFetch("too_large", f"{_page(target)} is larger than {self._max_bytes} bytes")
         if response.length:
-            raise CannotFetch("not_http", f"{target} breaks off")
+            raise CannotFetch("not_http", f"{_page(target)} breaks off")
         response.close()  # read1 leaves it open at its end, and the next request waits for that
         return bytes(body)
 
@@ -228,6 +228,11 @@ class _TimedReader(io.RawIOBase):
     def close(self) -> None:
         self._file.close()
         super().close()
+
+
+def _page(target: str) -> str:
+    """Return a target for messages: without its query, which may be a secret where the server has redirected to it."""
+    return target.partition("?")[0]
 
 
 def _positive(seconds: float) -> float:

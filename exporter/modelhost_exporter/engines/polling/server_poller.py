@@ -18,6 +18,7 @@ from modelhost_exporter.engines.pages import PollPolicy
 from modelhost_exporter.engines.polling.answering_processes import AnsweringProcesses
 from modelhost_exporter.engines.polling.detected_kind import DetectedKind
 from modelhost_exporter.engines.polling.fetching import REASONS, Fetcher, reason_of
+from modelhost_exporter.engines.polling.idle_time import IdleTime
 from modelhost_exporter.engines.polling.poll_session import PollSession
 from modelhost_exporter.engines.polling.proxy_totals import Passed, ProxyTraffic, RecentTokens
 from modelhost_exporter.engines.polling.router_engine import RouterEngine
@@ -99,6 +100,7 @@ class ServerPoller:
         self._answering = AnsweringProcesses()
         self._several_logged = StateLog(initial=False)
         self._energy = ModelEnergy()
+        self._idle_time = IdleTime()
         self._failures = dict.fromkeys((*REASONS, "refused", "not_understood"), 0)  # from 0: rate() counts the first
         self._last_success: float | None = None
         self._up_logged: StateLog[str | None] = StateLog(initial=None)
@@ -253,9 +255,10 @@ class ServerPoller:
         several = self._are_several()
         if snapshot is None:
             self._energy.pause()
+            self._idle_time.forget()
         else:
             engine = self._engine_of(snapshot)
-            self._measure_energy()
+            self._measure_energy(engine.without_counters() if several else engine)
         if several:
             engine, self._tokens = engine.without_counters(), RecentTokens()
         if self._dependencies.is_proxied:
@@ -293,11 +296,13 @@ class ServerPoller:
         asleep = [model.name for model in snapshot.models if model.asleep]
         return self._merged.merge(snapshot.engine_by_model, loaded, asleep)
 
-    def _measure_energy(self) -> None:
+    def _measure_energy(self, engine: Engine) -> None:
+        passed = self._dependencies.passed() if self._dependencies.is_proxied else None
+        was_idle = self._idle_time.note(engine, passed)
         self._gpus = self._read_gpus()
         loaded = {label: known.model.vram_bytes for label, known in self.history.models() if known.loaded}
         pids = self._found.pids if self._found is not None else ()
-        self._energy.note(self._gpus, pids, loaded)
+        self._energy.note(self._gpus, pids, loaded, was_idle=was_idle)
 
     def _read_gpus(self) -> Mapping[str, GpuUse]:
         if self._dependencies.gpus is None or self._found is None:
@@ -318,6 +323,7 @@ class ServerPoller:
             ram_bytes=ram if known.loaded else None,
             load_seconds=known.load_seconds,
             joules=self._energy.of(label),
+            idle_joules=self._energy.idle_of(label),
         )
 
     def _memory(self, model: Model) -> tuple[float | None, float | None]:

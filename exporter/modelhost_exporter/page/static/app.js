@@ -8,6 +8,7 @@ import { Connection } from "./connection.js";
 import { withDefaults } from "./defaults.js";
 import { showDistribution } from "./distribution.js";
 import { level, prepare, setLevel, setText, show, showAge } from "./dom.js";
+import { showEnergy } from "./energy.js";
 import { FileSystems } from "./file_systems.js";
 import * as format from "./format.js";
 import { Gpus } from "./gpus.js";
@@ -172,6 +173,7 @@ function showLatest(grown = true) {
   for (const element of levels) setLevel(element, LEVELS[element.dataset.level](message));
   showMachine(message);
   showHost(message);
+  showEnergy(message.energy ?? null);
   fileSystems.show(message.fileSystems);
   gpus.show(message);
   servers.show(message.servers, message.models, message.demo);

@@ -35,12 +35,17 @@ export const requestsPerSecond = known((number) => [short(number), "requests/s"]
 // Context sizes are powers of two: 131072 tokens are called 128k.
 export const tokens = known((number) => [number < 1024 ? fixed[0].format(number) : `${short(number / 1024).replace(/\.0+$/, "")}k`, ""]);
 export const watts = known((number) => [fixed[0].format(number), "W"]);
+export const kilowattHours = known((number) => [short(number), "kWh"]);
 export const tokensPerSecond = known((number) => [short(number), "tok/s"]);
 export const celsius = known((number) => [fixed[0].format(number), "°C"]);
 export const milliseconds = known((number) => {
   if (number < 999.5) return [number < 9.995 ? short(number) : fixed[0].format(number), "ms"];
   return number < 99_950 ? [short(number / 1000), "s"] : [short(number / 60_000), "min"];
 });
+
+export function money(amount, currency) {
+  return [fixed[2].format(amount), currency];
+}
 
 // Format "USED / TOTAL", with one unit where both are the same.
 export function ofTotal(format, used, total) {

@@ -1,0 +1,92 @@
+"""TLS, authentication and limits of the web port, as its configuration file has them now."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from typing import TYPE_CHECKING
+
+from modelhost_exporter.logs.state_log import StateLog
+from modelhost_exporter.security.authentication import AnyOf, ClientIdentity, Refusal
+from modelhost_exporter.security.passwords import Passwords
+from modelhost_exporter.security.rate_limit import TokenBucket
+from modelhost_exporter.security.reloaded import Reloaded
+from modelhost_exporter.security.web_config import WebConfig, load
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from modelhost_exporter.security.authentication import Authenticator, Credentials
+
+log = logging.getLogger(__name__)
+
+CALLED = "the web configuration file"
+
+_OPEN = WebConfig()
+
+
+class WebSecurity:
+    """Decides about requests to the web port. Without a file, and without other methods, everything is accepted."""
+
+    def __init__(self, authenticators: Sequence[Authenticator] = ()) -> None:
+        """Begin without a file. Each of ``authenticators`` may accept a client besides the file's passwords."""
+        self._source: Reloaded[WebConfig] | None = None
+        self._remarks: StateLog[bool] = StateLog(initial=False)
+        self._bucket = TokenBucket()
+        self.passwords = Passwords(lambda: self.config.users)
+        self._methods = AnyOf((self.passwords, *authenticators))
+
+    def prepare(self, file: Path | None) -> Callable[[], None]:
+        """Read a file; blocks. Raises ConfigError. Return the function that puts it in force."""
+        return partial(self._put_in_force, None if file is None else Reloaded(partial(load, file), CALLED))
+
+    def _put_in_force(self, source: Reloaded[WebConfig] | None) -> None:
+        self._source = source
+        self._log_remarks()
+
+    @property
+    def source(self) -> Reloaded[WebConfig] | None:
+        """The file's content with the outcome of its last reading; None without a file."""
+        return self._source
+
+    @property
+    def config(self) -> WebConfig:
+        """The settings in force, as they were read last; does not block."""
+        return _OPEN if self._source is None else self._source.value
+
+    @property
+    def is_authenticated(self) -> bool:
+        """Whether clients have to authenticate, by a password, another method or a certificate."""
+        return self._methods.is_required or self.config.tls.client_auth_type == "RequireAndVerifyClientCert"
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Headers to add to each response."""
+        return self.config.headers
+
+    def refresh(self) -> WebConfig:
+        """Return the settings, read again if a file has changed; blocks."""
+        if self._source is not None:
+            self._source.refresh()
+            self._log_remarks()
+        return self.config
+
+    async def check(self, credentials: Credentials) -> ClientIdentity | Refusal:
+        """Return who sent a request, or why it is refused, by the settings that the file has now."""
+        if self._source is not None:
+            before = self._source.value
+            if await self._source.refreshed() is not before:
+                self._log_remarks()
+        refused = self._bucket.check(self.config.rate_limit)
+        if refused is not None:
+            return refused
+        decision = self._methods.check(credentials)
+        return decision if isinstance(decision, ClientIdentity | Refusal) else await decision
+
+    def _log_remarks(self) -> None:
+        """Log each remark about the file once, as long as it applies."""
+        current = self.config.remarks()
+        for remark in (*self._remarks.states(), *current):
+            if self._remarks.changed(remark in current, remark) and remark in current:
+                log.warning("%s: %s", CALLED, remark)
