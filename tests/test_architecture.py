@@ -153,6 +153,8 @@ OPENS_FILES = {
     "modelhost_exporter.collectors.textfile": "files of other programs",
     "modelhost_exporter.config.file_content": "the operator's files: configuration, certificates",
     "modelhost_exporter.demo.kernel": "writes the simulated machine's /proc and /sys",
+    "modelhost_exporter.export.shipped": "the package's own files, to export them",
+    "modelhost_exporter.export.writing": "exported files that are there already",
     "modelhost_exporter.gpu.nvidia.library": "the loader's cache",
     "modelhost_exporter.gpu.nvidia.library_headers": "a library that is larger than a page",
     "modelhost_exporter.linux.kernel_files": "the small files of /proc and /sys",

@@ -15,7 +15,9 @@ import pytest
 
 import hatch_build
 from modelhost_exporter import __version__, collectors
-from tests.support.programs import DEADLINE_SECONDS, missing
+from modelhost_exporter.export import contents
+from modelhost_exporter.export.links import Links
+from tests.support.programs import DEADLINE_SECONDS, installed, missing
 
 ROOT = Path(__file__).parent.parent
 DIST_INFO = f"modelhost_exporter-{__version__}.dist-info"
@@ -49,12 +51,6 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert any(name.endswith("LICENSE") for name in names)
     for name in ("index.html", "app.js", "app.css", *hatch_build.FILES.values()):
         assert f"modelhost_exporter/page/static/{name}" in names
-    for name in (
-        "config.example.yaml",
-        *(f"grafana/dashboards/{file.name}" for file in (ROOT / "grafana/dashboards").glob("*.json")),
-        *("prometheus/rules/alerts.yml", "prometheus/rules/recording.yml", "prometheus/runbook.md"),
-    ):
-        assert f"modelhost_exporter/share/{name}" in names
     assert {name.partition("/")[0] for name in names} == {
         "modelhost_exporter",
         f"modelhost_exporter-{__version__}.dist-info",
@@ -68,7 +64,17 @@ def test_the_sdist_holds_what_is_named_and_builds_the_same_wheel(wheel: Path, tm
         archive.extractall(tmp_path, filter="data")
     assert {name.partition("/")[0] for name in names} == {
         *(".gitignore", "PKG-INFO", "pyproject.toml", "LICENSE", "README.md", "CHANGELOG.md", "SECURITY.md"),
-        *("config.example.yaml", "docs", "exporter", "grafana", "hatch_build.py", "npm", "prometheus", "requirements"),
+        *(
+            "config.example.yaml",
+            "deploy",
+            "docs",
+            "exporter",
+            "grafana",
+            "hatch_build.py",
+            "npm",
+            "prometheus",
+            "requirements",
+        ),
     }
     (source,) = tmp_path.glob("modelhost_exporter-*/")
     again = build("wheel", tmp_path / "wheel", source)
@@ -97,33 +103,79 @@ def test_the_metadata_has_the_readme(wheel: Path) -> None:
     assert "Programming Language :: Python :: 3.11" in metadata.get_all("Classifier", [])
 
 
-def test_the_installed_wheel_runs_outside_the_checkout(wheel: Path, tmp_path: Path) -> None:
-    """Installed into a fresh environment, the console script runs from any folder and finds its collectors."""
-    environment = tmp_path / "venv"
-    venv.create(environment)
-    python = environment / "bin/python"
+@pytest.fixture(scope="module")
+def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a fresh virtual environment with the wheel; its dependencies are those of the test run."""
+    folder = tmp_path_factory.mktemp("installed") / "venv"
+    venv.create(folder)
     subprocess.run(
-        [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", "--no-index", wheel],
+        [
+            *(sys.executable, "-m", "pip", "--python", folder / "bin/python"),
+            *("install", "--quiet", "--no-deps", "--no-index", wheel),
+        ],
         check=True,
         capture_output=True,
         timeout=6 * DEADLINE_SECONDS,
     )
-    # its dependencies are those of the test run: no network is needed
     packages = next(path for path in sys.path if path.endswith("site-packages"))
-    site = next((environment / "lib").glob("python*")) / "site-packages"
+    site = next((folder / "lib").glob("python*")) / "site-packages"
     (site / "dependencies.pth").write_text(packages)
-    script = environment / "bin/modelhost-exporter"
-    shown = subprocess.run(
-        [script, "--help"], cwd=tmp_path, check=True, capture_output=True, text=True, timeout=DEADLINE_SECONDS
-    ).stdout
+    return folder
+
+
+def output(*command: str | Path, folder: Path) -> str:
+    """Run a program in a folder and return what it prints; fails the test if the program fails."""
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout + result.stderr
+
+
+def test_the_installed_wheel_runs_outside_the_checkout(environment: Path, tmp_path: Path) -> None:
+    """Installed into a fresh environment, the console script runs from any folder and finds its collectors."""
+    shown = output(environment / "bin/modelhost-exporter", "--help", folder=tmp_path)
     for name in collectors.names():
         assert f"--collector.{name}" in shown
-    located = subprocess.run(
-        [python, "-c", "import modelhost_exporter; print(modelhost_exporter.__file__)"],
-        cwd=tmp_path,
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_SECONDS,
-    ).stdout
+    located = output(
+        *(environment / "bin/python", "-c", "import modelhost_exporter; print(modelhost_exporter.__file__)"),
+        folder=tmp_path,
+    )
     assert located.startswith(str(environment))
+
+
+@pytest.fixture(scope="module")
+def exported(environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with everything that the installed wheel exports, with absolute links and a job of its own."""
+    folder = tmp_path_factory.mktemp("exported")
+    output(
+        *(environment / "bin/modelhost-exporter", "export", "all", "everything", "--job=gpu.hosts"),
+        *("--runbook-base-url=https://docs.example.com/runbook.md", "--grafana-url=https://grafana.example.com"),
+        folder=folder,
+    )
+    return folder / "everything"
+
+
+def test_the_installed_wheel_exports_what_a_checkout_does(exported: Path) -> None:
+    """The wheel contains every file that the export of a checkout has."""
+    found = {str(file.relative_to(exported)): file.read_text() for file in exported.rglob("*") if file.is_file()}
+    links = Links("https://docs.example.com/runbook.md", "https://grafana.example.com", "gpu.hosts")
+    assert found == contents.files("all", links)
+
+
+def test_exported_rules_and_settings_are_valid(exported: Path) -> None:
+    """Promtool accepts rules and settings, amtool the settings of Alertmanager."""
+    promtool, amtool = installed("promtool"), installed("amtool")
+    output(promtool, "check", "rules", *sorted((exported / "rules").glob("*.yml")), folder=exported)
+    report = output(promtool, "check", "config", exported / "prometheus/prometheus.yml", folder=exported)
+    assert "2 rule files found" in report
+    output(amtool, "check-config", exported / "alertmanager/alertmanager.yml", folder=exported)
+
+
+def test_the_exported_configuration_is_valid(environment: Path, exported: Path) -> None:
+    """The exporter itself accepts it."""
+    checked = output(
+        environment / "bin/modelhost-exporter",
+        "--config.file=config.yaml",
+        "--config.check",
+        folder=exported / "config",
+    )
+    assert "config.yaml: valid" in checked

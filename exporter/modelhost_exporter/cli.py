@@ -21,6 +21,7 @@ from modelhost_exporter.config import flags
 from modelhost_exporter.config import model as configuration
 from modelhost_exporter.config.model import Address, ConfigError
 from modelhost_exporter.engines import discovery
+from modelhost_exporter.export import arguments as export_arguments
 from modelhost_exporter.linux.kernel_files import is_present
 from modelhost_exporter.local_discovery import LocalDiscovery
 from modelhost_exporter.logs import formatting as logs
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
     from modelhost_exporter.config.model import Config
     from modelhost_exporter.demo.host import DemoHost
+    from modelhost_exporter.export.arguments import ExportArguments
     from modelhost_exporter.process.periodic_thread import PeriodicThread
     from modelhost_exporter.process.systemd import Systemd
 
@@ -72,6 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _main(words: Sequence[str]) -> int:
     if words[:1] == [flags.DISCOVER]:
         return _discover(flags.parse_discover(words[1:]))
+    if words[:1] == [export_arguments.EXPORT]:
+        return _export(export_arguments.parse(words[1:]))
     is_doctor = words[:1] == [flags.DOCTOR]
     given = flags.parse(words[1:] if is_doctor else words)
     load = partial(_load, given)
@@ -129,6 +133,17 @@ def _discover(place: discovery.Place) -> int:
         return _fail(str(error), EXIT_RUN_TIME)
     print(discovery.report(place.shown, found, _called()), end="")  # noqa: T201 - the command's output
     return EXIT_OK if found else EXIT_RUN_TIME
+
+
+def _export(given: ExportArguments) -> int:
+    """Write files for the programs around the exporter."""
+    from modelhost_exporter.export import command, writing  # noqa: PLC0415 - only for this
+
+    try:
+        print(command.run(given), end="")  # noqa: T201 - the command's output
+    except writing.CannotExport as error:
+        return _fail(str(error), EXIT_RUN_TIME)
+    return EXIT_OK
 
 
 def _examine(config: Config) -> int:

@@ -9,9 +9,13 @@ import pytest
 from modelhost_exporter.collector import Paths, Unavailable
 from modelhost_exporter.collectors import gpu
 from modelhost_exporter.gpu import sources
+from modelhost_exporter.gpu.processes import ProcessNames
 from modelhost_exporter.gpu.sysfs.amd import AMD as AMD_CARDS
 from modelhost_exporter.gpu.sysfs.amd import parse_clocks
-from modelhost_exporter.gpu.sysfs.cards import SysfsCards
+from modelhost_exporter.gpu.sysfs.cards import CardDependencies, SysfsCards
+from modelhost_exporter.gpu.sysfs.drm_clients import DrmClients
+from modelhost_exporter.gpu.sysfs.intel import INTEL as INTEL_CARDS
+from modelhost_exporter.gpu.sysfs.kfd import UNLISTED_PID
 from modelhost_exporter.gpu.usage_cache import GpuUse
 from tests.gpu.conftest import Clock
 from tests.support.machine import write
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
     from tests.support.readings import Readings
 
 GIB = 2**30
+NO_PID = 9_999_999  # above the highest of Linux
 
 AMD = {
     "vendor": "0x1002\n",
@@ -101,8 +106,13 @@ def plug_in(sysfs: Path, place: str, device: dict[str, str], more: dict[str, str
 
 def collector(sysfs: Path) -> gpu.GpuCollector:
     """Return the collector of a machine without an NVIDIA driver."""
-    found = sources.all_of(Paths(sysfs=sysfs))
+    found = sources.all_of(Paths(procfs=sysfs / "proc", sysfs=sysfs))
     return gpu.GpuCollector({name: found[name] for name in ("amd", "intel")}, gpu.GpuOptions())
+
+
+def shared(root: Path, clock: Clock) -> CardDependencies:
+    """Return what cards share on a machine without processes."""
+    return CardDependencies(DrmClients(root / "proc", clock), ProcessNames(), clock, lambda: 1.8e9)
 
 
 def without_device(read: Readings) -> dict[str, dict[tuple[str, ...], float]]:
@@ -266,7 +276,7 @@ def test_an_unused_card_is_not_polled_so_that_it_can_suspend(tmp_path: Path) -> 
     clock = Clock()
     plug_in(tmp_path, "card1 amdgpu 0000:03:00.0", AMD | {"power/control": "auto\n", "gpu_busy_percent": "0\n"})
     used = tmp_path / "devices/pci0000:00/0000:03:00.0/mem_info_vram_used"
-    machine = gpu.GpuCollector({"amd": SysfsCards(AMD_CARDS, tmp_path, clock)}, gpu.GpuOptions())
+    machine = gpu.GpuCollector({"amd": SysfsCards(AMD_CARDS, tmp_path, shared(tmp_path, clock))}, gpu.GpuOptions())
     for memory, expected in ((20 * GIB, 0), (30 * 2**20, 1)):
         used.write_text(f"{memory}\n")
         readings(machine.collect())
@@ -275,6 +285,51 @@ def test_an_unused_card_is_not_polled_so_that_it_can_suspend(tmp_path: Path) -> 
         assert ("gpu_power_watts" in read) != expected
     clock.seconds += 31
     assert "gpu_power_watts" in readings(machine.collect())
+
+
+def test_an_intel_card_is_busy_while_it_is_awake(tmp_path: Path) -> None:
+    """Utilisation and busy seconds come from its idle time, memory in use from the files of all processes."""
+    clock = Clock()
+    idle = {"tile0/gt0/gtidle/idle_residency_ms": "5000\n", "tile0/physical_vram_size_bytes": f"{16 * GIB}\n"}
+    plug_in(tmp_path, "card0 xe 0000:04:00.0", XE | idle)
+    fdinfo = "drm-client-id: 1\ndrm-pdev: 0000:04:00.0\ndrm-resident-vram0: 4096 MiB\n"
+    write(tmp_path / "proc", {"2/comm": "kthreadd\n", f"{NO_PID}/fdinfo/3": fdinfo})
+    for pid in ("2", str(NO_PID)):
+        (tmp_path / "proc" / pid / "fd").mkdir()
+    (tmp_path / f"proc/{NO_PID}/fd/3").symlink_to("/dev/dri/renderD128")
+    machine = gpu.GpuCollector({"intel": SysfsCards(INTEL_CARDS, tmp_path, shared(tmp_path, clock))}, gpu.GpuOptions())
+    assert "gpu_utilization_ratio" not in readings(machine.collect())
+    clock.seconds += 10
+    write(tmp_path / "devices/pci0000:00/0000:04:00.0", {"tile0/gt0/gtidle/idle_residency_ms": "11000\n"})
+    read = without_device(readings(machine.collect()))
+    assert read["utilization_ratio"] == {(): pytest.approx(0.4)}
+    assert read["busy_seconds_total"] == {(): pytest.approx(4)}
+    assert read["busy_updated_timestamp_seconds"] == {(): 1.8e9}
+    assert (read["memory_used_bytes"], read["memory_free_bytes"]) == ({(): 4 * GIB}, {(): 12 * GIB})
+    assert read["process_memory_bytes"] == {("unknown",): 4 * GIB}
+    assert machine.last_reading is not None
+    assert machine.last_reading.gpus["0000:04:00.0"].memory_by_pid == {NO_PID: 4 * GIB}
+    write(tmp_path / "proc", {"2/comm": "sh\n"})
+    clock.seconds += 20
+    read = without_device(readings(machine.collect()))
+    assert "memory_used_bytes" not in read
+    assert read["process_memory_bytes"] == {("unknown",): 4 * GIB}
+    assert machine.last_reading.gpus == {}
+
+
+def test_programs_that_use_vulkan_hold_memory_of_an_amd_card(tmp_path: Path) -> None:
+    """ROCm's driver does not list them; what no process is known for is unknown."""
+    plug_in(tmp_path, "card1 amdgpu 0000:03:00.0", AMD)
+    fdinfo = "drm-client-id: 1\ndrm-pdev: 0000:03:00.0\ndrm-memory-vram: 6291456 KiB\n"
+    write(tmp_path / "proc", {f"{NO_PID}/fdinfo/3": fdinfo})
+    (tmp_path / f"proc/{NO_PID}/fd").mkdir()
+    (tmp_path / f"proc/{NO_PID}/fd/3").symlink_to("/dev/dri/renderD128")
+    machine = collector(tmp_path)
+    read = without_device(readings(machine.collect()))
+    assert read["process_memory_bytes"] == {("unknown",): 20 * GIB}
+    assert machine.last_reading is not None
+    held = machine.last_reading.gpus["GPU-9f5e1a2b3c4d5e6f"].memory_by_pid
+    assert held == {NO_PID: 6 * GIB, UNLISTED_PID: 14 * GIB}
 
 
 def test_a_card_that_is_gone_is_missing(tmp_path: Path) -> None:

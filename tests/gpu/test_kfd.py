@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from modelhost_exporter.gpu.sysfs.kfd import UNLISTED_PID, memory_by_pid
+from modelhost_exporter.gpu.sysfs.kfd import memory_by_pid
 from tests.support.machine import write
 
 if TYPE_CHECKING:
@@ -34,35 +34,26 @@ def kfd(folder: Path, **changes: str) -> Path:
 
 
 def test_processes_of_the_card_at_an_address(tmp_path: Path) -> None:
-    """Each process's memory on this GPU only; memory beyond that of the listed processes has an unknown owner."""
-    held = memory_by_pid(kfd(tmp_path), ADDRESS, 5 * GIB)
-    assert held == {11: 3 * GIB, 12: GIB, UNLISTED_PID: GIB}
-    assert memory_by_pid(tmp_path, ADDRESS, 4 * GIB) == {11: 3 * GIB, 12: GIB}
+    """Each process's memory on this GPU only."""
+    assert memory_by_pid(kfd(tmp_path), ADDRESS) == {11: 3 * GIB, 12: GIB}
 
 
 @pytest.mark.parametrize(
-    ("changes", "address", "used"),
+    ("changes", "address"),
     [
-        ({}, "0000:01:00.0", GIB),
-        ({}, ADDRESS, None),
-        (
-            {"topology__nodes__1__properties": f"cpu_cores_count 8\nsimd_count 8\nlocation_id {LOCATION}\n"},
-            ADDRESS,
-            GIB,
-        ),
-        ({"topology__nodes__2__properties": f"simd_count 8\nlocation_id {LOCATION}\n"}, ADDRESS, GIB),
+        ({}, "0000:01:00.0"),
+        ({"topology__nodes__1__properties": f"cpu_cores_count 8\nsimd_count 8\nlocation_id {LOCATION}\n"}, ADDRESS),
+        ({"topology__nodes__2__properties": f"simd_count 8\nlocation_id {LOCATION}\n"}, ADDRESS),
     ],
-    ids=["no such GPU", "use unknown", "processor with a GPU", "divided"],
+    ids=["no such GPU", "processor with a GPU", "divided"],
 )
-def test_what_would_be_wrong_is_absent(
-    tmp_path: Path, changes: dict[str, str], address: str, used: float | None
-) -> None:
-    """Nothing is returned for a GPU without memory of its own, or whose used memory is unknown."""
-    assert memory_by_pid(kfd(tmp_path, **changes), address, used) is None
+def test_what_would_be_wrong_is_absent(tmp_path: Path, changes: dict[str, str], address: str) -> None:
+    """Nothing is returned for a GPU without memory of its own, or that is divided."""
+    assert memory_by_pid(kfd(tmp_path, **changes), address) is None
 
 
 def test_no_driver_no_processes(tmp_path: Path) -> None:
     """Without ROCm's driver nothing is returned; invalid contents of its files are left out."""
-    assert memory_by_pid(tmp_path / "none", ADDRESS, GIB) is None
+    assert memory_by_pid(tmp_path / "none", ADDRESS) is None
     nonsense = {"proc__x__vram_51234": "1\n", "proc__12__vram_51234": "much\n"}
-    assert memory_by_pid(kfd(tmp_path, **nonsense), ADDRESS, 3 * GIB) == {11: 3 * GIB}
+    assert memory_by_pid(kfd(tmp_path, **nonsense), ADDRESS) == {11: 3 * GIB}

@@ -220,7 +220,9 @@ def _collector_help(name: str) -> str:
     return f"{summary} Default {state}.".lstrip()
 
 
-class _Parser(argparse.ArgumentParser):
+class CommandParser(argparse.ArgumentParser):
+    """A parser that reports a mistake in one line."""
+
     def error(self, message: str) -> NoReturn:
         """Print the error in one line and exit with 2."""
         hints = [f"{old} was replaced by {new}; " for old, new in _REPLACED.items() if old in message]
@@ -229,7 +231,7 @@ class _Parser(argparse.ArgumentParser):
 
 def parser() -> argparse.ArgumentParser:
     """Build the parser; flags that are not given are absent from the result."""
-    result = _Parser(
+    result = CommandParser(
         prog=PROGRAM,
         description="Prometheus exporter for machines that serve models.",
         epilog=f"{PROGRAM} {DISCOVER} [HOST|HOST:PORT|URL] finds the engines on this machine, or another, and prints"
@@ -274,7 +276,7 @@ def defaults(environment: Mapping[str, str]) -> dict[str, object]:
 
 def parse_discover(arguments: Sequence[str]) -> Place:
     """Parse the arguments of ``discover`` and return where to look; exits with 2 and one line on an error."""
-    discover = _Parser(
+    discover = CommandParser(
         prog=f"{PROGRAM} {DISCOVER}",
         description="Find the engines of a machine, and print the configuration for them.",
         allow_abbrev=False,

@@ -102,7 +102,8 @@ UTILIZATION = _gauge(
     "Share of the driver's last sampling period (up to 1 s) in which at least one kernel ran.",
     note=(
         "It is not the share of the GPU that was active: one thread on one of its processors also counts as 1. "
-        "See sm_active_ratio, and busy_seconds for the time between scrapes."
+        "See sm_active_ratio, and busy_seconds for the time between scrapes. Intel: share of the time since the last "
+        "scrape in which the GPU was awake."
     ),
 )
 MEMORY_UTILIZATION = _gauge(
@@ -115,7 +116,8 @@ BUSY = _counter(
     "Seconds in which at least one kernel ran, since the exporter started.",
     note=(
         "Summed over every sample of the driver: its rate is the mean utilisation, correct at any scrape "
-        "interval. It is not the share of the GPU that was active."
+        "interval. It is not the share of the GPU that was active. Intel: seconds in which the GPU was awake, which is "
+        "somewhat more."
     ),
 )
 BUSY_UPDATED = _gauge(

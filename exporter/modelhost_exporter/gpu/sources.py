@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from modelhost_exporter.collector import Paths
     from modelhost_exporter.gpu.contract import Enumeration, GpuSource
+    from modelhost_exporter.gpu.sysfs.cards import SysfsVendor
     from modelhost_exporter.metrics.families import Family
 
 _RETRY_SECONDS = 60.0
@@ -60,8 +61,8 @@ def all_of(paths: Paths, owner_of: Callable[[int], str | None] | None = None) ->
     """Return every source by vendor; ``owner_of`` returns the configured server that a process (PID) belongs to."""
     return {
         "nvidia": LazySource(lambda: _nvidia(paths, owner_of)),
-        "amd": LazySource(lambda: _amd(paths)),
-        "intel": LazySource(lambda: _intel(paths)),
+        "amd": LazySource(lambda: _amd(paths, owner_of)),
+        "intel": LazySource(lambda: _intel(paths, owner_of)),
     }
 
 
@@ -80,20 +81,28 @@ def _nvidia(paths: Paths, owner_of: Callable[[int], str | None] | None) -> GpuSo
     return NvidiaSource(DeviceDependencies(nvml, XidMonitor(nvml), PciDevices(paths.sysfs, paths.procfs), names))
 
 
-def _amd(paths: Paths) -> GpuSource:
+def _amd(paths: Paths, owner_of: Callable[[int], str | None] | None) -> GpuSource:
     _require_cards(paths, "amd")
-    from modelhost_exporter.gpu.sysfs.amd import AMD  # noqa: PLC0415 - likewise
-    from modelhost_exporter.gpu.sysfs.cards import SysfsCards  # noqa: PLC0415 - only on machines with a card
+    from modelhost_exporter.gpu.sysfs.amd import AMD  # noqa: PLC0415 - only on machines with a card
 
-    return SysfsCards(AMD, paths.sysfs)
+    return _sysfs_cards(AMD, paths, owner_of)
 
 
-def _intel(paths: Paths) -> GpuSource:
+def _intel(paths: Paths, owner_of: Callable[[int], str | None] | None) -> GpuSource:
     _require_cards(paths, "intel")
-    from modelhost_exporter.gpu.sysfs.cards import SysfsCards  # noqa: PLC0415 - only on machines with a card
     from modelhost_exporter.gpu.sysfs.intel import INTEL  # noqa: PLC0415 - likewise
 
-    return SysfsCards(INTEL, paths.sysfs)
+    return _sysfs_cards(INTEL, paths, owner_of)
+
+
+def _sysfs_cards(vendor: SysfsVendor, paths: Paths, owner_of: Callable[[int], str | None] | None) -> GpuSource:
+    from modelhost_exporter.gpu.processes import ProcessNames  # noqa: PLC0415 - likewise
+    from modelhost_exporter.gpu.sysfs.cards import CardDependencies, SysfsCards  # noqa: PLC0415 - likewise
+    from modelhost_exporter.gpu.sysfs.drm_clients import DrmClients  # noqa: PLC0415 - likewise
+
+    names = ProcessNames(owner_of) if owner_of else ProcessNames()
+    shared = CardDependencies(DrmClients(paths.procfs, time.monotonic), names, time.monotonic)
+    return SysfsCards(vendor, paths.sysfs, shared)
 
 
 def _require_cards(paths: Paths, vendor: str) -> None:

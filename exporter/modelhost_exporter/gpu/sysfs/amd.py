@@ -1,8 +1,7 @@
 """AMD's GPUs through amdgpu's files in sysfs.
 
 Source: Linux Documentation/gpu/amdgpu/thermal.rst and driver-misc.rst. pcie_bw is not read, since reading takes a
-second. Memory by process comes from ROCm's driver (kfd.py); that of graphics programs would take a walk over all
-processes.
+second. Memory by process comes from ROCm's driver (kfd.py), and for programs that use Vulkan from their open files.
 """
 
 from __future__ import annotations
@@ -13,13 +12,15 @@ from typing import TYPE_CHECKING
 from modelhost_exporter.gpu import families
 from modelhost_exporter.gpu.contract import Value
 from modelhost_exporter.gpu.sysfs import kfd
-from modelhost_exporter.gpu.sysfs.cards import SysfsVendor
+from modelhost_exporter.gpu.sysfs.cards import CardMemory, SysfsVendor
 from modelhost_exporter.gpu.sysfs.folder import SysfsFolder, pci_name, ratio
 from modelhost_exporter.gpu.sysfs.hwmon import temperatures
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from modelhost_exporter.gpu.sysfs.drm_clients import DrmMemory
 
 _MICRO, _MEGA, _PERCENT = 1e-6, 1e6, 0.01
 # GT/s → generation; source: PCI Express Base Specification
@@ -141,10 +142,23 @@ def _power_and_fan(hwmon: SysfsFolder) -> Iterator[Value]:
         yield Value(families.FAN, ("0",), ratio(hwmon.number("pwm1"), hwmon.number("pwm1_max")))
 
 
-def _memory_by_pid(classes: Path, device: SysfsFolder) -> dict[int, float] | None:
-    if _is_apu(device):  # GPU memory of its processes is part of the host's
-        return None
-    return kfd.memory_by_pid(classes / "kfd/kfd", device.path.resolve().name, device.number("mem_info_vram_used"))
+def _memory_of_processes(classes: Path, device: SysfsFolder, clients: DrmMemory) -> CardMemory:
+    """Return the memory of processes; what no process is known for belongs to ``UNLISTED_PID``.
+
+    The files of a ROCm program may have the memory that ROCm's driver lists, or a part of it.
+    """
+    used = device.number("mem_info_vram_used")
+    if _is_apu(device) or used is None:  # GPU memory of an APU's processes is part of the host's
+        return CardMemory({}, is_complete=False)
+    listed = kfd.memory_by_pid(classes / "kfd/kfd", device.path.resolve().name)
+    if listed is None and not clients.by_pid:
+        return CardMemory({}, is_complete=False)
+    pids = {*(listed or {}), *clients.by_pid}
+    held = {pid: max((listed or {}).get(pid, 0.0), clients.by_pid.get(pid, 0.0)) for pid in pids}
+    unlisted = used - sum(held.values())
+    if unlisted > 0:
+        held[kfd.UNLISTED_PID] = unlisted
+    return CardMemory(held, is_complete=True)
 
 
 def _uuid(device: SysfsFolder) -> str | None:
@@ -159,5 +173,5 @@ AMD = SysfsVendor(
     _read,
     lambda device: device.text("product_name") or f"AMD {pci_name(device)}",
     _uuid,
-    _memory_by_pid,
+    _memory_of_processes,
 )

@@ -1,8 +1,9 @@
 """Intel's GPUs through the files of i915 and xe in sysfs.
 
-Sources: Linux Documentation/ABI/testing/sysfs-driver-intel-i915-hwmon, sysfs-driver-intel-xe-hwmon, gpu/xe/xe_gt_freq.
-Utilisation is left out: the kernel provides it through perf only, which needs privileges. The PCIe link is left out:
-its files describe the link to the switch on the card (2.5 GT/s, one lane), whatever the link to the slot is.
+Sources: Linux Documentation/ABI/testing/sysfs-driver-intel-i915-hwmon, sysfs-driver-intel-xe-hwmon, gpu/xe/xe_gt_freq,
+gpu/xe/xe_gt_idle. Utilisation is the share of time in which the GPU was awake: the time in which it worked is provided
+through perf only, which needs privileges. The PCIe link is left out: its files describe the link to the switch on the
+card (2.5 GT/s, one lane), whatever the link to the slot is.
 """
 
 from __future__ import annotations
@@ -11,14 +12,17 @@ from typing import TYPE_CHECKING
 
 from modelhost_exporter.gpu import families
 from modelhost_exporter.gpu.contract import Value
-from modelhost_exporter.gpu.sysfs.cards import SysfsVendor
+from modelhost_exporter.gpu.sysfs.cards import CardMemory, SysfsVendor
 from modelhost_exporter.gpu.sysfs.folder import SysfsFolder, pci_name, ratio
 from modelhost_exporter.gpu.sysfs.hwmon import temperatures
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-_MICRO, _MEGA = 1e-6, 1e6
+    from modelhost_exporter.gpu.sysfs.drm_clients import DrmMemory
+
+_MILLI, _MICRO, _MEGA = 1e-3, 1e-6, 1e6
 _DOMAINS = {"gt0": "graphics", "gt1": "media"}
 _SENSORS = {"pkg": "gpu", "vram": "memory", "temp1": "gpu"}
 _LIMITS = {"crit": "critical"}
@@ -39,6 +43,21 @@ def _read(card: SysfsFolder, device: SysfsFolder) -> Iterator[Value]:
     )
     for hwmon in device.folders("hwmon/hwmon*")[:1]:
         yield from _sensors(hwmon)
+
+
+def _idle_seconds(card: SysfsFolder, device: SysfsFolder) -> dict[str, float]:
+    """Return the idle time of each part (GT); without those that are never idle, since saving power is off."""
+    counters = {
+        **{gt.path.name: gt.number("rc6_residency_ms", _MILLI) for gt in card.folders("gt/gt*")},
+        **{gt.path.name: gt.number("gtidle/idle_residency_ms", _MILLI) for gt in device.folders("tile*/gt*")},
+    }
+    if not counters:  # i915 before Linux 5.18
+        counters["gt0"] = card.number("power/rc6_residency_ms", _MILLI)
+    return {gt: idle for gt, idle in counters.items() if idle}
+
+
+def _memory_of_processes(_classes: Path, _device: SysfsFolder, clients: DrmMemory) -> CardMemory:
+    return CardMemory(clients.by_pid, clients.is_complete)
 
 
 def _clock(folder: SysfsFolder, gt: str, current: str, highest: str) -> Iterator[Value]:
@@ -83,4 +102,6 @@ INTEL = SysfsVendor(
     _read,
     lambda device: f"Intel {pci_name(device)}",
     lambda _device: None,
+    _memory_of_processes,
+    _idle_seconds,
 )

@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 _PROPERTY = re.compile(r"^(\w{1,64}) (\d{1,20})$", re.MULTILINE)
 _NUMBER = re.compile(r"[0-9]{1,20}")
 UNLISTED_PID = 0
-"""Stands for what KFD does not list: the driver and graphics programs. No process has this ID."""
+"""Stands for memory that no process is known to hold, such as the driver's. No process has this ID."""
 
 
-def memory_by_pid(kfd: Path, address: str, used: float | None) -> dict[int, float] | None:
-    """Return memory in bytes by process ID of the GPU at a PCI address, adding up to ``used``.
+def memory_by_pid(kfd: Path, address: str) -> dict[int, float] | None:
+    """Return memory in bytes by process ID of the GPU at a PCI address.
 
     None without KFD, for a GPU that shares the processor's memory, and for one that is divided into several.
     """
     folder = SysfsFolder(kfd)
     nodes = [node for node in folder.folders("topology/nodes/*") if _address(_properties(node)) == address]
-    if len(nodes) != 1 or used is None or _properties(nodes[0]).get("cpu_cores_count"):
+    if len(nodes) != 1 or _properties(nodes[0]).get("cpu_cores_count"):
         return None
     gpu = nodes[0].text("gpu_id") or ""
     held: dict[int, float] = {}
@@ -34,8 +34,7 @@ def memory_by_pid(kfd: Path, address: str, used: float | None) -> dict[int, floa
         memory = process.text(f"vram_{gpu}") or ""
         if _NUMBER.fullmatch(process.path.name) and _NUMBER.fullmatch(memory) and int(memory):
             held[int(process.path.name)] = float(memory)
-    unlisted = used - sum(held.values())
-    return {**held, UNLISTED_PID: unlisted} if unlisted > 0 else held
+    return held
 
 
 def _properties(node: SysfsFolder) -> dict[str, int]:
