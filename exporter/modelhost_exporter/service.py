@@ -155,6 +155,7 @@ class Service:
         self._engines: Sequence[LocalEngine] = ()
         self._found_servers = FoundServers()
         self.web_security = WebSecurity()
+        self.registry.register(self.web_security)
         """TLS and authentication of the web port."""
         self.proxy: Listeners | None = None
         """The listeners of proxied servers, which reloads change; None before they are started."""
