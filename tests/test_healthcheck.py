@@ -11,12 +11,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import bcrypt
 import pytest
 
 from modelhost_exporter import threads
 from modelhost_exporter.process import health_socket
 from modelhost_exporter.scraping.readiness import Readiness
 from modelhost_exporter.scraping.scrape import Scrape
+from tests.support.certificates import Authority
 from tests.support.fakes import Fixed, Hanging, Raising, family
 from tests.support.programs import DEADLINE_SECONDS, free_port, wait_until
 
@@ -62,6 +64,29 @@ def test_the_command_finds_the_exporter_by_its_configuration(start_exporter: Sta
     assert check(MODELHOST_LISTEN_ADDRESS=f":{port},:1") == (0, READY)
     file.write_text("{}")
     assert check(f"--config.file={file}", MODELHOST_LISTEN_ADDRESS=f":{port}") == (0, READY)
+
+
+def test_the_command_needs_no_certificate_and_no_password(start_exporter: StartExporter, tmp_path: Path) -> None:
+    """An exporter whose clients must have both is found ready, without any failed handshake or authentication."""
+    authority = Authority(tmp_path)
+    pair = authority.issue("server")
+    file = tmp_path / "web.yml"
+    hashed = bcrypt.hashpw(b"secret", b"$2b$04$abcdefghijklmnopqrstuu").decode()
+    file.write_text(
+        f"""
+tls_server_config:
+  cert_file: {pair.certificate}
+  key_file: {pair.key}
+  client_ca_file: {authority.certificate}
+  client_auth_type: RequireAndVerifyClientCert
+basic_auth_users: {{ada: {hashed}}}
+"""
+    )
+    exporter = start_exporter(f"--web.config.file={file}")
+    port = int(exporter.url.split(":")[2].partition("/")[0])
+    wait_until(lambda: check(f"--web.listen-address=:{port}")[0] == 0, "the first collection")
+    exporter.stop()
+    assert not [line for line in exporter.lines if "handshake" in line or "refused" in line]
 
 
 def test_the_command_says_what_is_wrong(start_exporter: StartExporter, tmp_path: Path) -> None:
