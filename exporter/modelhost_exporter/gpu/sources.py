@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import time
 from typing import TYPE_CHECKING
 
@@ -65,6 +66,7 @@ def all_of(paths: Paths, owner_of: Callable[[int], str | None] | None = None) ->
     return {
         "nvidia": LazySource(lambda: _nvidia(paths, owner_of)),
         "tegra": LazySource(lambda: _tegra(paths)),
+        "apple": LazySource(_apple),
         "amd": LazySource(lambda: _amd(paths, owner_of)),
         "intel": LazySource(lambda: _intel(paths, owner_of)),
     }
@@ -89,6 +91,16 @@ def _nvidia(paths: Paths, owner_of: Callable[[int], str | None] | None) -> GpuSo
 
 def _tegra(paths: Paths) -> GpuSource:
     return tegra.TegraSource(paths.sysfs, lambda: int(psutil.virtual_memory().total))
+
+
+def _apple() -> GpuSource:
+    if platform.system() != "Darwin":
+        raise Unavailable("no Mac")
+    from modelhost_exporter.gpu.apple import ioreg  # noqa: PLC0415 - only on a Mac
+    from modelhost_exporter.gpu.apple.source import AppleDependencies, AppleSource  # noqa: PLC0415 - likewise
+
+    version = f"macOS {platform.mac_ver()[0]}"
+    return AppleSource(AppleDependencies(ioreg.run, lambda: int(psutil.virtual_memory().total), version))
 
 
 def _amd(paths: Paths, owner_of: Callable[[int], str | None] | None) -> GpuSource:
