@@ -9,6 +9,7 @@ from modelhost_exporter.process import descriptors
 from modelhost_exporter.proxy import self_metrics
 from modelhost_exporter.requests import metrics as request_metrics
 from modelhost_exporter.scraping import scrape
+from modelhost_exporter.security import families as security_families
 from modelhost_exporter.web import families as web_families
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def listing() -> str:
         "scrape": scrape.FAMILIES,
         "descriptors": descriptors.FAMILIES,
         "web": web_families.FAMILIES,
+        "security": security_families.FAMILIES,
     }
     return "\n".join(line for name, families in parts.items() for line in _section(name, families))
 

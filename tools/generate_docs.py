@@ -19,6 +19,7 @@ from modelhost_exporter.process import descriptors
 from modelhost_exporter.proxy import self_metrics
 from modelhost_exporter.requests import metrics as request_metrics
 from modelhost_exporter.scraping import scrape
+from modelhost_exporter.security import families as security_families
 from modelhost_exporter.web import families as web_families
 from tools.bucket_error import largest_median_error
 from tools.message_tables import message_parts
@@ -110,7 +111,7 @@ def metrics_tables() -> str:
     sections.append(("Requests that pass the proxy", request_metrics.FAMILIES))
     sections.append(("The proxy itself", self_metrics.FAMILIES))
     sections.append(("The exporter itself", (*exporter_metrics.FAMILIES, *scrape.FAMILIES, *descriptors.FAMILIES)))
-    sections.append(("The web port", web_families.FAMILIES))
+    sections.append(("The web port", (*web_families.FAMILIES, *security_families.FAMILIES)))
     return "\n".join(f"**{title}**\n\n{_families(families)}" for title, families in sections)
 
 

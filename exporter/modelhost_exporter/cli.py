@@ -27,7 +27,7 @@ from modelhost_exporter.local_discovery import LocalDiscovery
 from modelhost_exporter.logs import formatting as logs
 from modelhost_exporter.logs.redaction import redact
 from modelhost_exporter.metrics import label_values
-from modelhost_exporter.process import allocator, executor, garbage, listening, signals, systemd
+from modelhost_exporter.process import allocator, executor, garbage, health_socket, listening, signals, systemd
 from modelhost_exporter.process.descriptors import Descriptors, open_standard_streams, raise_limit
 from modelhost_exporter.process.garbage import Garbage
 from modelhost_exporter.process.machine_names import MachineNames
@@ -37,6 +37,7 @@ from modelhost_exporter.security import web_config
 from modelhost_exporter.security.reloaded import FilesRead
 from modelhost_exporter.service import Service
 from modelhost_exporter.web.connection_limits import LimitedRunner, WebConnectionLimits
+from modelhost_exporter.web.internal_client import InternalClient
 from modelhost_exporter.web.routes import build_app
 
 if TYPE_CHECKING:
@@ -208,6 +209,7 @@ def _start_threads() -> None:
         logs.prepare()
         threads.PAGES.prepare()
         threads.COLLECTORS.prepare()
+        threads.READS.prepare()
         threads.CALLS.prepare()
 
 
@@ -263,29 +265,35 @@ async def _serve(service: Service, manager: Systemd, descriptors: Descriptors, d
     limits = WebConnectionLimits(
         lambda: service.config.web, service.registry, descriptors, proxy.connections.spare_descriptor
     )
-    runner = LimitedRunner(build_app(service, service.web_security), limits, _STOP_SECONDS)
+    runner = LimitedRunner(
+        build_app(service, service.web_security), limits, _STOP_SECONDS, service.web_security.protect
+    )
     if demo is not None:
         demo.feed(proxy.metrics, proxy.self_metrics)
         demo.run()
     await runner.setup()
-    watching = asyncio.ensure_future(descriptors.watch())
+    watching, health = asyncio.ensure_future(descriptors.watch()), None
     try:
         stop = signals.Stop()
         service.reloads.during = manager.reloading
         signals.handle(stop, service.reloads.start)
         for address in service.config.web.listen_addresses:
-            await _listen(runner, address, service.config.web.telemetry_path)
+            await _listen(runner, address, service)
         searching = None
         if demo is None:
             await _start_proxy(proxy, service)
             searching = _start_discovery(service, lambda: {port for _, port, *_ in runner.addresses} | proxy.ports)
-        _print_page(service.config.web.listen_addresses[0], runner.addresses[0][1])
+        _print_page(service, runner.addresses[0][1])
+        health = await health_socket.listen(runner.limited_server.internal_connection, runner.addresses[0][1])
         log.info(
             "ready",
             extra={"fields": {"version": __version__, "collectors": ",".join(service.config.collectors)}},
         )
         garbage.collect_less()
-        collecting = asyncio.ensure_future(Garbage(proxy.metrics.is_idle).run())
+        background = [
+            asyncio.ensure_future(Garbage(proxy.metrics.is_idle).run()),
+            asyncio.ensure_future(service.readiness.collect_first(lambda: service.scrape)),
+        ]
         watchdog = _start_watchdog(manager, service, runner)
         manager.ready()
         await stop.requested.wait()
@@ -293,23 +301,27 @@ async def _serve(service: Service, manager: Systemd, descriptors: Descriptors, d
         watchdog.stop()
         if searching is not None:
             searching.stop()
-        collecting.cancel()
+        for task in background:
+            task.cancel()
+        service.readiness.stop()
         log.info("stopping")
         await proxy.drain(service.config.proxy.drain_timeout, stop.forced)
     finally:
         service.pollers.close()
         watching.cancel()
+        if health is not None:
+            health.close()
         await asyncio.gather(runner.cleanup(), proxy.close())
 
 
-def _start_watchdog(manager: Systemd, service: Service, runner: web.AppRunner) -> Watchdog:
+def _start_watchdog(manager: Systemd, service: Service, runner: LimitedRunner) -> Watchdog:
     """Create the watchdog; start it when systemd expects pings."""
-    host, port = runner.addresses[0][:2]
+    loop, server = asyncio.get_running_loop(), runner.limited_server
     path = service.config.web.telemetry_path
     checks = (
-        LoopTurns(asyncio.get_running_loop()),
+        LoopTurns(loop),
         SelfScrape(
-            (listening.own_host(host), port),
+            InternalClient(loop, server.internal_connection).connect,
             path,
             collectors=lambda: service.scrape.names,
             pages=lambda: threads.PAGES.finished,
@@ -328,20 +340,22 @@ def _start_discovery(service: Service, own_ports: Callable[[], set[int]]) -> Per
         return LocalDiscovery(service, own_ports).start()
 
 
-async def _listen(runner: web.AppRunner, address: Address, path: str) -> None:
+async def _listen(runner: web.AppRunner, address: Address, service: Service) -> None:
     try:
         await listening.listen(runner, address)
     except (OSError, ValueError) as error:  # ValueError: an invalid host name, such as a label of 70 letters
         raise _CannotStart(f"cannot listen on {address}: {listening.reason(error)}") from error
     shown = listening.url_address(address, runner.addresses[-1][1])
-    log.info("listening", extra={"fields": {"address": str(address), "url": f"http://{shown}{path}"}})
+    url = f"{service.web_security.scheme}://{shown}{service.config.web.telemetry_path}"
+    log.info("listening", extra={"fields": {"address": str(address), "url": url}})
 
 
-def _print_page(address: Address, port: int) -> None:
+def _print_page(service: Service, port: int) -> None:
     """Print where the live page is, for people who started the program themselves."""
+    address = service.config.web.listen_addresses[0]
     shown = listening.url_address(Address(listening.own_host(address.host), port), port)
     with contextlib.suppress(OSError, ValueError):  # nobody reads it
-        print(f"open http://{shown}/", flush=True)  # noqa: T201 - for people, not for the log
+        print(f"open {service.web_security.scheme}://{shown}/", flush=True)  # noqa: T201 - for people, not for the log
 
 
 async def _start_proxy(proxy: Proxy, service: Service) -> None:

@@ -15,6 +15,7 @@ from modelhost_exporter.process import descriptors
 from modelhost_exporter.proxy import self_metrics
 from modelhost_exporter.requests import metrics as request_metrics
 from modelhost_exporter.scraping import scrape
+from modelhost_exporter.security import families as security_families
 from modelhost_exporter.web import families as web_families
 from tools import dashboard_queries as query
 
@@ -83,7 +84,7 @@ def _selector(node: promql_parser.VectorSelector, window: str = "", function: st
 def families() -> list[Family]:
     """Return every metric family that the exporter declares."""
     of_collectors = [family for name in collectors.names() for family in collectors.module(name).FAMILIES]
-    ours = (request_metrics, self_metrics, exporter_metrics, scrape, descriptors, web_families)
+    ours = (request_metrics, self_metrics, exporter_metrics, scrape, descriptors, web_families, security_families)
     return [*of_collectors, *(family for module in ours for family in module.FAMILIES)]
 
 

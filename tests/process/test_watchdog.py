@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from functools import partial
+from http.client import HTTPConnection
 from typing import TYPE_CHECKING
 
 from modelhost_exporter.process import daemon_thread
@@ -77,7 +79,13 @@ async def test_a_loop_that_turns_passes_and_one_that_blocks_does_not() -> None:
 
 def self_scrape(server: StandIn, pages: list[int]) -> SelfScrape:
     """Return a self-scrape of a server in the exporter's place."""
-    check = SelfScrape(("127.0.0.1", server.port), "/metrics", lambda: ("cpu", "load"), lambda: pages[0], lambda: 0.0)
+    check = SelfScrape(
+        partial(HTTPConnection, "127.0.0.1", server.port),
+        "/metrics",
+        lambda: ("cpu", "load"),
+        lambda: pages[0],
+        lambda: 0.0,
+    )
     server.clients.append(check._close)
     return check
 
@@ -104,7 +112,9 @@ def test_a_page_that_hangs_or_fails_does_not_pass() -> None:
         assert not check(0.05)
         server.pages[PATH] = b"up 1\n"
         assert check(10)
-    assert not SelfScrape(("127.0.0.1", free_port()), "/metrics", lambda: (), lambda: 0, lambda: 0.0)(10)
+    assert not SelfScrape(
+        partial(HTTPConnection, "127.0.0.1", free_port()), "/metrics", lambda: (), lambda: 0, lambda: 0.0
+    )(10)
 
 
 def test_a_page_refused_for_too_many_scrapes_passes_while_pages_are_rendered() -> None:
@@ -112,7 +122,11 @@ def test_a_page_refused_for_too_many_scrapes_passes_while_pages_are_rendered() -
     pages, page_seconds = [0], [60.0]
     with standing_in({PATH: status(503)}) as server:
         check = SelfScrape(
-            ("127.0.0.1", server.port), "/metrics", lambda: ("cpu", "load"), lambda: pages[0], lambda: page_seconds[0]
+            partial(HTTPConnection, "127.0.0.1", server.port),
+            "/metrics",
+            lambda: ("cpu", "load"),
+            lambda: pages[0],
+            lambda: page_seconds[0],
         )
         server.clients.append(check._close)
         assert check(10), "a page may take a minute"
@@ -130,4 +144,4 @@ def test_without_a_descriptor_for_a_connection_it_passes(monkeypatch: pytest.Mon
         raise OSError(24, "Too many open files")
 
     monkeypatch.setattr("socket.create_connection", full)
-    assert SelfScrape(("127.0.0.1", 1), "/metrics", lambda: (), lambda: 0, lambda: 0.0)(10)
+    assert SelfScrape(partial(HTTPConnection, "127.0.0.1", 1), "/metrics", lambda: (), lambda: 0, lambda: 0.0)(10)

@@ -14,6 +14,7 @@ from modelhost_exporter.process import descriptors
 from modelhost_exporter.proxy import self_metrics
 from modelhost_exporter.requests import metrics as request_metrics
 from modelhost_exporter.scraping import scrape
+from modelhost_exporter.security import families as security_families
 from modelhost_exporter.web import families as web_families
 
 if TYPE_CHECKING:
@@ -69,6 +70,6 @@ def samples() -> dict[str, Family]:
     """Return every sample name that the exporter can write, with its family."""
     families = [family for name in collectors.names() for family in collectors.module(name).FAMILIES]
     families += [*request_metrics.FAMILIES, *self_metrics.FAMILIES, *exporter_metrics.FAMILIES, *scrape.FAMILIES]
-    families += [*descriptors.FAMILIES, *web_families.FAMILIES]
+    families += [*descriptors.FAMILIES, *web_families.FAMILIES, *security_families.FAMILIES]
     suffixes = {"histogram": ("_bucket", "_count", "_sum")}
     return {family.name + suffix: family for family in families for suffix in suffixes.get(family.type, ("",))}

@@ -116,9 +116,12 @@ def refuse(transport: asyncio.BaseTransport, answer: bytes) -> None:
     """Send a response on a new connection and close it.
 
     Received bytes are read and discarded: the kernel resets a connection that is closed with unread data, and the
-    client would lose the response.
+    client would lose the response. Over TLS there is none.
     """
     stream = cast("asyncio.Transport", transport)
+    if stream.get_extra_info("is_tls"):  # an answer would cost a handshake
+        stream.abort()
+        return
     bare = stream.get_extra_info("socket")
     if bare is not None:
         same = socket.socket(fileno=bare.fileno())  # asyncio and uvloop do not allow reads from their own object

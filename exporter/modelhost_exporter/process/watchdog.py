@@ -107,17 +107,17 @@ class SelfScrape:
 
     def __init__(
         self,
-        address: tuple[str, int],
+        connect: Callable[[], http.client.HTTPConnection],
         path: str,
         collectors: Callable[[], Iterable[str]],
         pages: Callable[[], int],
         page_seconds: Callable[[], float],
     ) -> None:
-        """Prepare; ``collectors`` returns the enabled ones, ``pages`` the number of pages rendered so far.
+        """Prepare; ``connect`` opens a connection to the web port, ``collectors`` returns the enabled ones.
 
-        ``page_seconds`` returns the time limit of a page.
+        ``pages`` returns the number of pages rendered so far, ``page_seconds`` the time limit of a page.
         """
-        self._address = address
+        self._connect = connect
         self._path = path
         self._collectors = collectors
         self._pages = pages
@@ -152,7 +152,7 @@ class SelfScrape:
 
     def _status(self, seconds: float) -> int:
         if self._connection is None:
-            self._connection = http.client.HTTPConnection(*self._address)
+            self._connection = self._connect()
         connection = self._connection
         connection.timeout = seconds
         if connection.sock is not None:

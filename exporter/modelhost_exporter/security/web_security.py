@@ -8,14 +8,19 @@ from typing import TYPE_CHECKING
 
 from modelhost_exporter.logs.state_log import StateLog
 from modelhost_exporter.security.authentication import AnyOf, ClientIdentity, Refusal
+from modelhost_exporter.security.families import SecurityMetrics
 from modelhost_exporter.security.passwords import Passwords
 from modelhost_exporter.security.rate_limit import TokenBucket
 from modelhost_exporter.security.reloaded import Reloaded
+from modelhost_exporter.security.tls_listener import TlsInForce, TlsListener
 from modelhost_exporter.security.web_config import WebConfig, load
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    import asyncio
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
+
+    from prometheus_client.metrics_core import Metric
 
     from modelhost_exporter.security.authentication import Authenticator, Credentials
 
@@ -24,6 +29,7 @@ log = logging.getLogger(__name__)
 CALLED = "the web configuration file"
 
 _OPEN = WebConfig()
+_BAD_REQUEST = 400
 
 
 class WebSecurity:
@@ -36,6 +42,8 @@ class WebSecurity:
         self._bucket = TokenBucket()
         self.passwords = Passwords(lambda: self.config.users)
         self._methods = AnyOf((self.passwords, *authenticators))
+        self._metrics = SecurityMetrics()
+        self._tls = TlsListener(self._tls_in_force, self._metrics.count_failure)
 
     def prepare(self, file: Path | None) -> Callable[[], None]:
         """Read a file; blocks. Raises ConfigError. Return the function that puts it in force."""
@@ -54,6 +62,32 @@ class WebSecurity:
     def config(self) -> WebConfig:
         """The settings in force, as they were read last; does not block."""
         return _OPEN if self._source is None else self._source.value
+
+    @property
+    def has_tls(self) -> bool:
+        """Whether connections are encrypted."""
+        return self.config.context is not None
+
+    @property
+    def scheme(self) -> str:
+        """The scheme of the web port's URLs."""
+        return "https" if self.has_tls else "http"
+
+    def protect(self, protocol: asyncio.Protocol) -> asyncio.Protocol:
+        """Return the protocol for a new connection: with TLS if that is configured now."""
+        return self._tls.protect(protocol) if self.has_tls else protocol
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics of TLS and of the file."""
+        yield from self._metrics.collect(self._source, has_tls=self.has_tls)
+
+    def _tls_in_force(self) -> TlsInForce | None:
+        """Return what a handshake needs, read again if a file has changed; blocks."""
+        config = self.refresh()
+        if config.context is None:
+            return None
+        names = config.tls.client_allowed_sans if config.tls.verifies_clients else ()
+        return TlsInForce(config.context, names)
 
     @property
     def is_authenticated(self) -> bool:
@@ -78,6 +112,8 @@ class WebSecurity:
             before = self._source.value
             if await self._source.refreshed() is not before:
                 self._log_remarks()
+        if self.has_tls and not credentials.is_encrypted:  # TLS was switched on after the client had connected
+            return Refusal("this port serves HTTPS: use https:// instead of http://", _BAD_REQUEST)
         refused = self._bucket.check(self.config.rate_limit)
         if refused is not None:
             return refused

@@ -84,7 +84,7 @@ class LimitedConnection(RequestHandler):
 
     __slots__ = (
         *("_activity", "_body_bytes", "_body_held", "_ending", "_head_bytes", "_limiter", "_payload"),
-        *("_stream", "address"),
+        *("_stream", "address", "is_internal"),
     )
 
     def __init__(self, server: web.Server, limiter: Limiter, **options: object) -> None:
@@ -97,6 +97,8 @@ class LimitedConnection(RequestHandler):
         self._body_bytes = 0
         self._body_held = 0
         self._ending = False
+        self.is_internal = False
+        """Whether this process itself is the client."""
         self.address = ""
         """The client for limits per address: an IPv4 address, or an IPv6 network of 64 bits."""
 

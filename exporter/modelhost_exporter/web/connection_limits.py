@@ -12,6 +12,7 @@ from modelhost_exporter.web import families
 from modelhost_exporter.web.connection import LimitedConnection
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
     from prometheus_client import CollectorRegistry
@@ -62,7 +63,14 @@ class WebConnectionLimits(ConnectionLimits[LimitedConnection]):
 class LimitedRunner(web.AppRunner):
     """An ``aiohttp.web.AppRunner`` with limits on connections."""
 
-    def __init__(self, app: web.Application, limits: WebConnectionLimits, shutdown_timeout: float) -> None:
+    def __init__(
+        self,
+        app: web.Application,
+        limits: WebConnectionLimits,
+        shutdown_timeout: float,
+        protect: Callable[[asyncio.Protocol], asyncio.Protocol] = lambda protocol: protocol,
+    ) -> None:
+        """Prepare; ``protect`` returns the protocol for a new connection, which decrypts for the one it gets."""
         settings = limits.settings()
         super().__init__(
             app,
@@ -76,16 +84,28 @@ class LimitedRunner(web.AppRunner):
             read_bufsize=_READ_BUFFER_BYTES,
         )
         self._limits = limits
+        self._protect = protect
 
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
-        return _Server(server, self._limits)
+        return LimitedServer(server, self._limits, self._protect)
+
+    @property
+    def limited_server(self) -> LimitedServer:
+        """The server; available after ``setup``."""
+        assert isinstance(self.server, LimitedServer)  # noqa: S101 - made above
+        return self.server
 
 
-class _Server(web.Server):
+class LimitedServer(web.Server):
     """A server whose connections are ``LimitedConnection``."""
 
-    def __init__(self, server: web.Server, limits: WebConnectionLimits) -> None:
+    def __init__(
+        self,
+        server: web.Server,
+        limits: WebConnectionLimits,
+        protect: Callable[[asyncio.Protocol], asyncio.Protocol],
+    ) -> None:
         super().__init__(
             server.request_handler,
             request_factory=server.request_factory,
@@ -93,6 +113,14 @@ class _Server(web.Server):
             **server._kwargs,  # noqa: SLF001 - aiohttp has no public access to them
         )
         self._limits = limits
+        self._protect = protect
 
-    def __call__(self) -> LimitedConnection:
-        return LimitedConnection(self, self._limits, loop=self._loop, **self._kwargs)
+    def __call__(self) -> asyncio.Protocol:  # type: ignore[override] # what asyncio's create_server calls
+        """Return the protocol for a new connection."""
+        return self._protect(LimitedConnection(self, self._limits, loop=self._loop, **self._kwargs))
+
+    def internal_connection(self) -> LimitedConnection:
+        """Return the protocol of a connection from this process, which needs neither TLS nor a password."""
+        connection = LimitedConnection(self, self._limits, loop=self._loop, **self._kwargs)
+        connection.is_internal = True
+        return connection

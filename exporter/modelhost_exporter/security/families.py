@@ -1,0 +1,68 @@
+"""Metrics of TLS and authentication."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Protocol
+
+from modelhost_exporter.metrics.families import counter, gauge
+from modelhost_exporter.security.tls_connection import FAILURES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from prometheus_client.metrics_core import Metric
+
+RELOAD_SUCCESSFUL = gauge(
+    "web_config_last_reload_successful",
+    "1 when the file with TLS and passwords (web.config_file) was read without error the last time, else 0.",
+    note="The file and its certificates are read again when they change; after an error the previous ones stay in"
+    " force. Absent without a file.",
+)
+RELOAD_TIMESTAMP = gauge(
+    "web_config_last_reload_success_timestamp_seconds",
+    "Time when the file with TLS and passwords was read without error the last time, in seconds since 1970.",
+)
+HANDSHAKES_FAILED = counter(
+    "web_tls_handshakes_failed",
+    "TLS handshakes on the web port that failed, by reason.",
+    "reason",
+    note="plain_http: a request without TLS. protocol: no common version or cipher suite, or no TLS."
+    " client_certificate: none, an invalid one, or none with an allowed name. certificate_not_trusted: the client does"
+    " not accept this server's certificate. closed: the client gave up. Absent without TLS.",
+)
+FAMILIES = (RELOAD_SUCCESSFUL, RELOAD_TIMESTAMP, HANDSHAKES_FAILED)
+
+
+class FileOutcome(Protocol):
+    """The outcome of reading a file."""
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the last attempt succeeded."""
+        ...
+
+    @property
+    def loaded_at(self) -> float:
+        """When it succeeded the last time."""
+        ...
+
+
+class SecurityMetrics:
+    """Counts of the web port's security."""
+
+    def __init__(self) -> None:
+        self._failures: Counter[str] = Counter()
+
+    def count_failure(self, reason: str) -> None:
+        """Count a handshake that failed."""
+        self._failures[reason] += 1
+
+    def collect(self, outcome: FileOutcome | None, *, has_tls: bool) -> Iterator[Metric]:
+        """Yield the families that apply."""
+        if outcome is None:
+            return
+        yield from RELOAD_SUCCESSFUL.of(float(outcome.is_current))
+        yield from RELOAD_TIMESTAMP.of(outcome.loaded_at)
+        if has_tls:
+            yield from HANDSHAKES_FAILED.by([((reason,), float(self._failures[reason])) for reason in FAILURES])
