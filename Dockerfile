@@ -22,6 +22,6 @@ ENV PATH=/opt/modelhost/bin:$PATH PYTHONDONTWRITEBYTECODE=1 MODELHOST_LISTEN_ADD
 USER 65532:65532
 EXPOSE 8585
 HEALTHCHECK --interval=15s --timeout=3s --start-period=20s \
-    CMD ["python", "-c", "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ.get('MODELHOST_PORT', '8585') + '/-/healthy', timeout=2)"]
+    CMD ["modelhost-exporter", "healthcheck"]
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["modelhost-exporter"]

@@ -9,6 +9,7 @@ import pytest
 
 from modelhost_exporter.parallel_reads import ParallelReads, Reading, _Result
 from modelhost_exporter.process.daemon_thread import Thread, running
+from modelhost_exporter.threads import Pool
 from tests.support.programs import wait_until
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 SOON = 0.2
 LONG = 20.0
 NOW = 1.8e9
+ENDING_NAME = "reads-of-a-test"
+ENDING = Pool(ENDING_NAME, kept=0)
 
 
 class Source:
@@ -70,7 +73,7 @@ def source() -> Iterator[Source]:
 
 def threads() -> list[Thread]:
     """Return the threads that read."""
-    return [thread for thread in running() if thread.name == "parallel-reads"]
+    return [thread for thread in running() if thread.name == ENDING_NAME]
 
 
 def join_threads() -> None:
@@ -81,7 +84,7 @@ def join_threads() -> None:
 
 def reads(source: Source, timeout: float = SOON, wait: float = LONG) -> ParallelReads[str, str]:
     """Return reads of this source at a fixed time."""
-    return ParallelReads(source.read, timeout, wait, lambda: NOW)
+    return ParallelReads(source.read, timeout, wait, lambda: NOW, pool=ENDING)
 
 
 def states(readings: dict[str, Reading[str]]) -> dict[str, str]:
@@ -113,7 +116,7 @@ def test_an_error_costs_only_its_key(error: type[Exception]) -> None:
             raise error
         return key
 
-    subject = ParallelReads(read, SOON, LONG)
+    subject = ParallelReads(read, SOON, LONG, pool=ENDING)
     assert states(subject.measure("ab")) == states(subject.measure("ab")) == {"a": "error", "b": "b"}
     assert sorted(calls) == ["a", "a", "b", "b"]
 
@@ -275,7 +278,7 @@ def test_a_successor_does_not_make_a_call_that_hangs_once_more(source: Source) -
     running: dict[str, float] = {}
 
     def successor() -> ParallelReads[str, str]:
-        return ParallelReads(source.read, SOON, LONG, lambda: NOW, running)
+        return ParallelReads(source.read, SOON, LONG, lambda: NOW, running, pool=ENDING)
 
     source.hang("a")
     for _ in range(5):
@@ -297,7 +300,7 @@ def test_a_call_that_really_hangs_in_the_kernel(tmp_path: Path) -> None:
         os.close(os.open(path, os.O_RDONLY))
         return "opened"
 
-    subject = ParallelReads(read, SOON, LONG)
+    subject = ParallelReads(read, SOON, LONG, pool=ENDING)
     assert states(subject.measure([str(fifo), str(folder)])) == {str(fifo): "stuck", str(folder): "opened"}
     writer = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)  # fails unless a reader is there, waiting
     join_threads()

@@ -27,7 +27,7 @@ from modelhost_exporter.local_discovery import LocalDiscovery
 from modelhost_exporter.logs import formatting as logs
 from modelhost_exporter.logs.redaction import redact
 from modelhost_exporter.metrics import label_values
-from modelhost_exporter.process import allocator, executor, garbage, listening, signals, systemd
+from modelhost_exporter.process import allocator, executor, garbage, health_socket, listening, signals, systemd
 from modelhost_exporter.process.descriptors import Descriptors, open_standard_streams, raise_limit
 from modelhost_exporter.process.garbage import Garbage
 from modelhost_exporter.process.machine_names import MachineNames
@@ -209,6 +209,7 @@ def _start_threads() -> None:
         logs.prepare()
         threads.PAGES.prepare()
         threads.COLLECTORS.prepare()
+        threads.READS.prepare()
         threads.CALLS.prepare()
 
 
@@ -271,7 +272,7 @@ async def _serve(service: Service, manager: Systemd, descriptors: Descriptors, d
         demo.feed(proxy.metrics, proxy.self_metrics)
         demo.run()
     await runner.setup()
-    watching = asyncio.ensure_future(descriptors.watch())
+    watching, health = asyncio.ensure_future(descriptors.watch()), None
     try:
         stop = signals.Stop()
         service.reloads.during = manager.reloading
@@ -283,12 +284,16 @@ async def _serve(service: Service, manager: Systemd, descriptors: Descriptors, d
             await _start_proxy(proxy, service)
             searching = _start_discovery(service, lambda: {port for _, port, *_ in runner.addresses} | proxy.ports)
         _print_page(service, runner.addresses[0][1])
+        health = await health_socket.listen(runner.limited_server.internal_connection, runner.addresses[0][1])
         log.info(
             "ready",
             extra={"fields": {"version": __version__, "collectors": ",".join(service.config.collectors)}},
         )
         garbage.collect_less()
-        collecting = asyncio.ensure_future(Garbage(proxy.metrics.is_idle).run())
+        background = [
+            asyncio.ensure_future(Garbage(proxy.metrics.is_idle).run()),
+            asyncio.ensure_future(service.readiness.collect_first(lambda: service.scrape)),
+        ]
         watchdog = _start_watchdog(manager, service, runner)
         manager.ready()
         await stop.requested.wait()
@@ -296,12 +301,16 @@ async def _serve(service: Service, manager: Systemd, descriptors: Descriptors, d
         watchdog.stop()
         if searching is not None:
             searching.stop()
-        collecting.cancel()
+        for task in background:
+            task.cancel()
+        service.readiness.stop()
         log.info("stopping")
         await proxy.drain(service.config.proxy.drain_timeout, stop.forced)
     finally:
         service.pollers.close()
         watching.cancel()
+        if health is not None:
+            health.close()
         await asyncio.gather(runner.cleanup(), proxy.close())
 
 

@@ -12,10 +12,12 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Generic, Literal, NamedTuple, TypeVar
 
-from modelhost_exporter.process.daemon_thread import start
+from modelhost_exporter import threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Sequence
+
+    from modelhost_exporter.threads import Pool
 
 K = TypeVar("K", bound="Hashable")
 T = TypeVar("T")
@@ -48,6 +50,19 @@ class _Result(NamedTuple, Generic[T]):
     seconds: float
 
 
+class _Work:
+    """The work of one thread, which the pool tries again if it could not begin for lack of memory."""
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self._work = work
+        self.begun = False
+
+    def __call__(self) -> None:
+        """Work."""
+        self.begun = True
+        self._work()
+
+
 class ParallelReads(Generic[K, T]):
     """Call ``read(key)`` for many keys on four threads (five for fast keys), and keep the last reading of each key.
 
@@ -57,13 +72,15 @@ class ParallelReads(Generic[K, T]):
     number of threads.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the last is for tests
         self,
         read: Callable[[K], T],
         timeout_seconds: float,
         wait_seconds: float,
         now: Callable[[], float] = time.time,
         running: dict[K, float] | None = None,
+        *,
+        pool: Pool = threads.READS,
     ) -> None:
         """Prepare; ``measure`` waits at most ``wait_seconds``, after which calls go on without it.
 
@@ -79,6 +96,7 @@ class ParallelReads(Generic[K, T]):
         self._calls: dict[K, float] = {}
         self._running = {} if running is None else running
         self._results: dict[K, _Result[T]] = {}
+        self._pool = pool
         self._threads = 0
         self._has_risked_one = False
 
@@ -166,7 +184,7 @@ class ParallelReads(Generic[K, T]):
                     return
                 self._has_risked_one = True
             try:
-                start(self._work, "parallel-reads")
+                self._pool.submit(_Work(self._work))
             except RuntimeError:
                 if self._active() > 0:  # the active ones read the rest of the queue
                     return
@@ -204,8 +222,8 @@ class ParallelReads(Generic[K, T]):
                 del self._calls[key]
                 self._running.pop(key, None)
                 self._results[key] = _Result(reading, time.monotonic() - began)
-                self._changed.notify_all()
             self._threads -= 1
+            self._changed.notify_all()  # not after each key, which would wake the waiting thread for nothing
 
     def _call(self, key: K) -> Reading[T]:
         try:

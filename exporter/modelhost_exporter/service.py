@@ -29,6 +29,7 @@ from modelhost_exporter.process.listening import CannotListen
 from modelhost_exporter.reloads import ReloadFailed, Reloads
 from modelhost_exporter.requests.recent import RecentRequests
 from modelhost_exporter.requests.running import RunningRequests
+from modelhost_exporter.scraping.readiness import Readiness
 from modelhost_exporter.scraping.scrape import Scrape
 from modelhost_exporter.security.web_security import WebSecurity
 
@@ -158,6 +159,8 @@ class Service:
         """TLS and authentication of the web port."""
         self.proxy: Listeners | None = None
         """The listeners of proxied servers, which reloads change; None before they are started."""
+        self.readiness = Readiness()
+        """Whether the first collection is over."""
         self.reloads = Reloads(self.reload, self._not_reloaded)
         """Reloads for the event loop: one at a time, however many are requested."""
         first = self._prepared(config, previous=None)

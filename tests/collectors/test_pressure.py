@@ -3,7 +3,7 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
@@ -12,21 +12,17 @@ from modelhost_exporter.collectors.pressure import PressureCollector, create, pa
 from tests.support.machine import FILES, write
 from tests.support.readings import readings
 
-
-class Refusing(type(Path())):  # type: ignore[misc]
-    """A path whose file opens, and fails when it is read."""
-
-    number = errno.EOPNOTSUPP
-
-    def open(self, *_: object, **__: object) -> NoReturn:
-        """Raise an error."""
-        raise OSError(self.number, os.strerror(self.number))
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
-class Denied(Refusing):
-    """A path whose file may not be read."""
+def refusing(number: int) -> Callable[[Path], str]:
+    """Return a function that fails as a read does with this error."""
 
-    number = errno.EACCES
+    def read(_path: Path) -> NoReturn:
+        raise OSError(number, os.strerror(number))
+
+    return read
 
 
 def test_seconds_by_resource(tmp_path: Path) -> None:
@@ -61,13 +57,13 @@ def test_a_kernel_without_pressure_is_unavailable(tmp_path: Path) -> None:
 def test_switched_off_is_unavailable() -> None:
     """Pressure compiled in but disabled (psi=0) is Unavailable, with a hint on how to enable it."""
     with pytest.raises(Unavailable, match="psi=1"):
-        list(PressureCollector(Refusing("/proc")).collect())
+        list(PressureCollector(Path("/proc"), refusing(errno.EOPNOTSUPP)).collect())
 
 
 def test_any_other_error_is_a_failure() -> None:
     """A file that the exporter may not read is a failure, not a missing feature."""
     with pytest.raises(PermissionError):
-        list(PressureCollector(Denied("/proc")).collect())
+        list(PressureCollector(Path("/proc"), refusing(errno.EACCES)).collect())
 
 
 def test_this_machine() -> None:

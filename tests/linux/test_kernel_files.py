@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import os
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -10,12 +10,12 @@ from modelhost_exporter.linux.kernel_files import (
     count,
     count_if_possible,
     each_line,
-    first_page,
     hexadecimal,
     parse_counts,
     parse_ranges,
     read,
     read_if_possible,
+    text_of,
     whole_number,
 )
 
@@ -130,21 +130,23 @@ def test_a_file_that_may_be_absent(tmp_path: Path) -> None:
 
 
 def test_a_driver_that_is_not_ready_is_an_error_of_the_system(tmp_path: Path) -> None:
-    """EAGAIN, for which Python returns None, is an OSError as any other, which costs this file alone."""
-
-    class NotReady(type(tmp_path)):  # type: ignore[misc] # the class depends on the system
-        """A file that returns EAGAIN: a FIFO without data, opened so that reading does not wait."""
-
-        def open(self, mode: str = "r", buffering: int = -1) -> IO[bytes]:
-            return os.fdopen(os.open(self, os.O_RDONLY | os.O_NONBLOCK), mode, buffering)
-
-    fifo = NotReady(tmp_path / "fifo")
+    """EAGAIN is an OSError as any other, which costs this file alone, and names it."""
+    fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    writer = os.open(fifo, os.O_RDWR)
+    file = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)  # a FIFO without data, opened so that reading does not wait
     try:
         with pytest.raises(BlockingIOError, match="fifo"):
-            read(fifo)
-        assert read_if_possible(fifo) is None
-        assert first_page(fifo) == b""
+            text_of(file, fifo)
     finally:
+        os.close(file)
+
+
+def test_a_file_is_read_to_its_end(tmp_path: Path) -> None:
+    """Kernel files come in parts: a read returns less than it was asked for before the end."""
+    reader, writer = os.pipe()
+    try:
+        os.write(writer, b"a" * 20_000)
         os.close(writer)
+        assert text_of(reader, tmp_path) == "a" * 20_000
+    finally:
+        os.close(reader)

@@ -123,7 +123,7 @@ def test_zero_is_a_value() -> None:
 def test_every_label_needs_a_value() -> None:
     """Label values that do not fit the declared labels are a programming error, never a silently shorter series."""
     with pytest.raises(ValueError, match="zip"):
-        list(counter("x", "X.", "device", "mode").by([(("a",), 1.0)]))
+        [family.samples for family in counter("x", "X.", "device", "mode").by([(("a",), 1.0)])]
 
 
 @pytest.mark.parametrize("format_", [TEXT, OPENMETRICS], ids=["text", "openmetrics"])

@@ -21,6 +21,7 @@ from modelhost_exporter.live import host_sources
 from modelhost_exporter.live.settings import LiveOptions
 from modelhost_exporter.metrics.exposition import OPENMETRICS, TEXT
 from modelhost_exporter.reloads import ReloadFailed, Reloads
+from modelhost_exporter.scraping.readiness import Readiness
 from modelhost_exporter.scraping.scrape import Scrape
 from modelhost_exporter.web.routes import build_app, scrape_timeout
 from tests.support.fakes import Fixed, Hanging, family, samples
@@ -45,6 +46,8 @@ class _Service:
     host: HostSources = field(default_factory=lambda: host_sources.this_machine(Paths))
 
     def __post_init__(self) -> None:
+        self.readiness = Readiness()
+        self.readiness.missing = ""
         self.config = replace(self.config, live=LiveOptions(history=False))  # nothing is measured for the live feed
         self.reloads = Reloads(self._reload, lambda error: ReloadFailed(str(error)))
 
@@ -217,6 +220,18 @@ async def test_the_event_loop_is_free_while_a_page_is_made(hanging: Hanging) -> 
         assert not first.done()
         hanging.release.set()
         await first
+
+
+async def test_readiness_has_a_reason() -> None:
+    """Until the first collection is over, and while the exporter stops, the page for readiness is a 503."""
+    service = _Service(_two())
+    async with _serving(service) as (url, client):
+        service.readiness.missing = "the first collection is not over"
+        async with client.get(f"{url}/-/ready") as response:
+            assert response.status == 503
+            assert await response.text() == "modelhost-exporter is not ready: the first collection is not over.\n"
+        async with client.get(f"{url}/-/healthy") as response:
+            assert response.status == 200
 
 
 async def test_a_page_is_made_outside_the_event_loops_thread() -> None:

@@ -89,6 +89,8 @@ class CpuCollector:
         self._container = container
         self._total, self._busy = SummedCounter(), SummedCounter()
         self._cpus = 0
+        self._present: tuple[str, ...] = ()
+        self._cores: tuple[tuple[str, ...], int | None] = ((), None)
         self._highest: dict[tuple[str, str], float] = {}
 
     def collect(self) -> Iterator[Metric]:
@@ -97,7 +99,7 @@ class CpuCollector:
         yield from parts(
             lambda: self._seconds(stat),
             lambda: LOGICAL.of(self._source.cpu_count()),
-            lambda: PHYSICAL.of(self._source.cpu_count(logical=False)),
+            lambda: PHYSICAL.of(self._physical_cores()),
             lambda: FREQUENCY.by(((cpu,), hertz or None) for cpu, hertz in self._hertz()),
             lambda: self._events(stat),
         )
@@ -114,6 +116,7 @@ class CpuCollector:
             for cpu, times in by_cpu
             for mode, value in disjoint_modes(times).items()
         }
+        self._present = tuple(dict.fromkeys(cpu for cpu, _ in seconds))
         yield from SECONDS.by(seconds.items())
         yield from self._of_host(seconds)
 
@@ -128,6 +131,14 @@ class CpuCollector:
         yield from HOST_CPUS.of(cpus)
         yield from HOST_SECONDS.of(self._total.add(total))
         yield from HOST_BUSY.of(self._busy.add(busy))
+
+    def _physical_cores(self) -> int | None:
+        """Return the number of cores; those of the same CPUs are counted once, which reads a file for each."""
+        of, cores = self._cores
+        if cores is None or of != self._present or not self._present:
+            cores = self._source.cpu_count(logical=False)
+            self._cores = self._present, cores
+        return cores
 
     def _hertz(self) -> Iterator[tuple[str, float]]:
         if self._kernel is not None:

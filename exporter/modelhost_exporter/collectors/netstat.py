@@ -60,7 +60,7 @@ class NetstatCollector:
         files = {
             "snmp": lambda: parse_pairs(read(self._net / "snmp"), _WANTED),
             "netstat": lambda: parse_pairs(read(self._net / "netstat"), _WANTED),
-            "snmp6": lambda: parse_snmp6(read(self._net / "snmp6")),
+            "snmp6": lambda: parse_snmp6(read(self._net / "snmp6"), _WANTED),
         }
         found: Counters = {}
         for counters in each(files).values():

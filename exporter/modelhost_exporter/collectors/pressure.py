@@ -12,7 +12,7 @@ from modelhost_exporter.linux.kernel_files import count, read
 from modelhost_exporter.metrics.families import counter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from prometheus_client.metrics_core import Metric
@@ -37,8 +37,9 @@ _TOTALS = re.compile(r"^(some|full) .*\btotal=(\d+)", re.MULTILINE)
 class PressureCollector:
     """The kernel's pressure totals (/proc/pressure; Linux 4.20 and later)."""
 
-    def __init__(self, procfs: Path) -> None:
+    def __init__(self, procfs: Path, read_file: Callable[[Path], str] = read) -> None:
         self._folder = procfs / "pressure"
+        self._read_file = read_file
 
     def collect(self) -> Iterator[Metric]:
         """Yield waiting and stalled seconds; Unavailable where the kernel does not account for pressure."""
@@ -53,7 +54,7 @@ class PressureCollector:
 
     def _read(self, resource: str) -> str:
         try:
-            return read(self._folder / resource)
+            return self._read_file(self._folder / resource)
         except OSError as error:
             if error.errno == errno.EOPNOTSUPP:  # compiled in, and switched off (psi=0)
                 raise Unavailable("pressure accounting is switched off (boot with psi=1)") from error

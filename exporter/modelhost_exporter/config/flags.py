@@ -236,7 +236,8 @@ def parser() -> argparse.ArgumentParser:
         description="Prometheus exporter for machines that serve models.",
         epilog=f"{PROGRAM} {DISCOVER} [HOST|HOST:PORT|URL] finds the engines on this machine, or another, and prints"
         f" the configuration for them. {PROGRAM} {DOCTOR} takes the same flags as {PROGRAM}, checks what would be"
-        " measured here, and says what is missing.",
+        f" measured here, and says what is missing. {PROGRAM} healthcheck exits with 0 if the exporter that runs here"
+        " is ready.",
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
+from functools import lru_cache
 from itertools import takewhile
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -23,12 +24,13 @@ from modelhost_exporter.linux.kernel_files import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable, Sequence
     from pathlib import Path
 
 T = TypeVar("T")
 
 _FIRST_PROCESS = 1
+_MAX_REMEMBERED = 64
 MEMORY, CPU, _CPUS = "memory", "cpu", "cpuset"
 """Controllers."""
 _CPU_USE = "cpuacct"
@@ -52,12 +54,12 @@ class Cgroups:
         self._mounts = (sysfs / "fs/cgroup", sysfs / "fs/cgroup/unified")
         self._roots: dict[str, tuple[Path, str]] = {}
 
-    def own(self, controller: str) -> list[Path]:
+    def own(self, controller: str) -> Sequence[Path]:
         """Return the folders of the exporter's cgroup and of the visible ones above it."""
         root, tree = self._root_of(controller)
         return _with_parents(root, self._path_of("self", tree))
 
-    def of_container(self, controller: str) -> list[Path]:
+    def of_container(self, controller: str) -> Sequence[Path]:
         """Return the folders that the exporter has in common with process 1, such as those of its container.
 
         [] where process 1 is outside (a pod whose containers share their processes).
@@ -150,7 +152,7 @@ class Container:
             self._allowed_seconds(least.value if least else 0.0),
         )
 
-    def _folders(self, controller: str) -> list[Path]:
+    def _folders(self, controller: str) -> Sequence[Path]:
         if controller not in self._controllers:
             return []
         try:
@@ -164,15 +166,17 @@ class Container:
         return self._allowed
 
 
-def _with_parents(root: Path, path: str) -> list[Path]:
+@lru_cache(_MAX_REMEMBERED)
+def _with_parents(root: Path, path: str) -> tuple[Path, ...]:
     """Return the folder of a cgroup and those above it, up to the root.
 
     Where a container's own cgroup is mounted as the root, the path may be outside it: then the root counts.
     """
     own = root / path.lstrip("/")
-    return [own, *(folder for folder in own.parents if folder.is_relative_to(root))]
+    return own, *(folder for folder in own.parents if folder.is_relative_to(root))
 
 
+@lru_cache(_MAX_REMEMBERED)
 def own_path(text: str, tree: str = "") -> str:
     """Return the path of a tree in /proc/self/cgroup: '0::/path' (version 2) or '4:cpu,cpuacct:/path'."""
     for line in text.splitlines():
@@ -198,7 +202,7 @@ def tightest(limit_of: Callable[[Path], float | None], folders: Iterable[Path]) 
 
 def memory_limit(folder: Path) -> float | None:
     """Return the limit in bytes."""
-    words = _limit_file(folder / "memory.max") or _limit_file(folder / "memory.limit_in_bytes")
+    words = _limit_file(f"{folder}/memory.max") or _limit_file(f"{folder}/memory.limit_in_bytes")
     limit = count(words[0]) if words else _V1_UNLIMITED
     return limit if limit < _V1_UNLIMITED else None
 
@@ -210,9 +214,9 @@ def memory_used(folder: Path) -> int:
 
 def cpu_limit(folder: Path) -> float | None:
     """Return the limit of CPU time in CPUs."""
-    words = _limit_file(folder / "cpu.max")
+    words = _limit_file(f"{folder}/cpu.max")
     if not words:
-        quota, period = (_limit_file(folder / f"cpu.cfs_{what}_us") for what in ("quota", "period"))
+        quota, period = (_limit_file(f"{folder}/cpu.cfs_{what}_us") for what in ("quota", "period"))
         words = [*quota, *period] if quota != ["-1"] else []
     return count(words[0]) / count(words[1]) if words else None
 
@@ -229,7 +233,7 @@ def throttled_seconds(folder: Path) -> float | None:
     """Return for how long the CPU limit held back tasks."""
     if (seconds := _microseconds(folder, "throttled_usec")) is not None:
         return seconds
-    nanoseconds = parse_counts(read(folder / "cpu.stat")).get("throttled_time")
+    nanoseconds = parse_counts(read(f"{folder}/cpu.stat")).get("throttled_time")
     return None if nanoseconds is None else nanoseconds / _NANOSECONDS
 
 
@@ -242,7 +246,7 @@ def _cpus(folder: Path) -> float | None:
 
 
 def _working_set(folder: Path) -> int:
-    found = parse_counts(read(folder / "memory.stat"))
+    found = parse_counts(read(f"{folder}/memory.stat"))
     inactive = found.get("total_inactive_file", found.get("inactive_file", 0))  # of version 1, with the groups below
     return max(0, memory_used(folder) - inactive)
 
@@ -259,8 +263,8 @@ def _first(folder: Path, *names: str) -> str:
     """Return the text of the first of some files that is there."""
     for name in names[:-1]:
         with suppress(Unavailable):
-            return read(folder / name).strip()
-    return read(folder / names[-1]).strip()
+            return read(f"{folder}/{name}").strip()
+    return read(f"{folder}/{names[-1]}").strip()
 
 
 def _used_by(folder: Path) -> Path:
@@ -270,11 +274,11 @@ def _used_by(folder: Path) -> Path:
 
 
 def _microseconds(folder: Path, name: str) -> float | None:
-    microseconds = parse_counts(read(folder / "cpu.stat")).get(name)
+    microseconds = parse_counts(read(f"{folder}/cpu.stat")).get(name)
     return None if microseconds is None else microseconds / 1e6
 
 
-def _limit_file(path: Path) -> list[str]:
+def _limit_file(path: str) -> list[str]:
     """Return the words of a limit file; [] where it is absent (in the root) or 'max'."""
     try:
         words = read(path).split()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from modelhost_exporter.collector import Unavailable
-from modelhost_exporter.linux.kernel_files import count, each_line, is_present, read, read_if_possible
+from modelhost_exporter.linux.kernel_files import all_counts, each_line, is_present, read, read_if_possible
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -53,7 +53,7 @@ class Disks:
         Where there is none (a network block device), those of ``selected`` that are based on no other one, as LVM, LUKS
         and RAID are.
         """
-        return [name for name in names if is_present(self._folder(name) / "device")] or [
+        return [name for name in names if is_present(f"{self._folder(name)}/device")] or [
             name for name in selected if not any((self._folder(name) / "slaves").glob("*"))
         ]
 
@@ -68,7 +68,7 @@ def parse_diskstats(text: str) -> dict[str, DiskCounts]:
 
 def _parse_line(line: str) -> tuple[str, DiskCounts]:
     _major, _minor, name, *fields = line.split()
-    numbers = [count(field) for field in fields]
+    numbers = all_counts(fields)
     if len(numbers) == _PARTITION_FIELDS:
         reads, read_sectors, writes, written_sectors = numbers
         return name, DiskCounts(reads, writes, read_sectors * _SECTOR_BYTES, written_sectors * _SECTOR_BYTES)

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from modelhost_exporter.linux.kernel_files import (
-    count,
+    all_counts,
     each_line,
     is_present,
     read,
@@ -80,7 +80,7 @@ class Interfaces:
 
     def links(self, names: Iterable[str]) -> dict[str, Link]:
         """Return the state of each interface that has one, and the speed of those that are up."""
-        states = {name: read_if_possible(self._folder / name / "operstate") for name in names}
+        states = {name: read_if_possible(f"{self._folder}/{name}/operstate") for name in names}
         running = {name: state in _RUNNING for name, state in states.items() if state}
         speeds = self._speeds.measure([name for name, is_running in running.items() if is_running])
         return {
@@ -102,7 +102,7 @@ class Interfaces:
         Their traffic passes the card's own port, where it is counted too. What an interface is does not change while it
         exists; the kernel looks it up under the lock of all network configuration.
         """
-        interfaces = {name: _Interface(name, read_if_possible(self._folder / name / "ifindex")) for name in names}
+        interfaces = {name: _Interface(name, read_if_possible(f"{self._folder}/{name}/ifindex")) for name in names}
         unknown = [interface for interface in interfaces.values() if interface not in self._representors]
         known = {of: reading.value for of, reading in self._ports.measure(unknown).items() if reading.value is not None}
         before = {of: self._representors[of] for of in interfaces.values() if of in self._representors}
@@ -112,8 +112,8 @@ class Interfaces:
     def _is_representor(self, interface: _Interface) -> bool:
         """Return whether a port of a switch in a card is that of a function rather than that of a cable."""
         folder = self._folder / interface.name
-        port = read_if_possible(folder / "phys_port_name") or ""
-        return bool(_FUNCTION.fullmatch(port)) and bool(read_if_possible(folder / "phys_switch_id"))
+        port = read_if_possible(f"{folder}/phys_port_name") or ""
+        return bool(_FUNCTION.fullmatch(port)) and bool(read_if_possible(f"{folder}/phys_switch_id"))
 
     def _is_hardware(self, name: str) -> bool:
         """Return whether an interface is a device (physical, or of a virtual machine) that counts its own traffic.
@@ -121,25 +121,25 @@ class Interfaces:
         Not a virtual function below an interface of the hypervisor that counts it too (hv_netvsc, net_failover), nor a
         part of another interface (IPoIB partitions, ports of a switch chip).
         """
-        folder = self._folder / name
+        folder = f"{self._folder}/{name}"
         return (
-            is_present(folder / "device")
-            and not is_present(folder / "master/device")
-            and read_if_possible(folder / "iflink") == read_if_possible(folder / "ifindex")
+            is_present(f"{folder}/device")
+            and not is_present(f"{folder}/master/device")
+            and read_if_possible(f"{folder}/iflink") == read_if_possible(f"{folder}/ifindex")
         )
 
     def _is_base(self, name: str) -> bool:
         """Return whether an interface is neither a tunnel nor above others: bond, bridge, VLAN, macvlan, ipvlan."""
         folder = self._folder / name
         return (
-            read_if_possible(folder / "type") not in _NOT_CABLES
-            and not any(is_present(folder / part) for part in ("tun_flags", "bonding", "bridge"))
+            read_if_possible(f"{folder}/type") not in _NOT_CABLES
+            and not any(is_present(f"{folder}/{part}") for part in ("tun_flags", "bonding", "bridge"))
             and not any(folder.glob("lower_*"))
         )
 
     def _speed(self, name: str) -> int:
         """Read the speed in Mbit/s; OSError (EINVAL) where the driver has none."""
-        return whole_number(read(self._folder / name / "speed").strip())
+        return whole_number(read(f"{self._folder}/{name}/speed").strip())
 
 
 def parse_dev(text: str) -> dict[str, NicCounts]:
@@ -154,7 +154,7 @@ def _parse_line(line: str) -> tuple[str, NicCounts]:
     if not name:
         raise ValueError("no name")
     # receive: bytes packets errs drop fifo frame compressed multicast; transmit: bytes packets errs drop …
-    fields = [count(field) for field in rest.split()]
+    fields = all_counts(rest.split())
     received, sent = fields[:4], fields[8:12]
     return name, NicCounts(
         bytes_sent=sent[0],

@@ -5,7 +5,6 @@ What cannot be parsed is skipped and logged once, so that one odd line, number o
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import string
@@ -22,6 +21,8 @@ T = TypeVar("T")
 PAGE_BYTES = 4096
 """The maximum size of a file in sysfs (Linux Documentation/filesystems/sysfs.rst)."""
 
+_READ = os.O_RDONLY | getattr(os, "O_BINARY", 0)  # the latter on Windows
+_READ_BYTES = 1 << 14
 _MAX_DIGITS = 20  # of 2⁶⁴
 _HEXADECIMAL_DIGITS = frozenset(string.hexdigits)
 _MAX_HEXADECIMAL_DIGITS = 16
@@ -30,19 +31,34 @@ _LOGGED_CHARACTERS = 120
 _COUNT = re.compile(rf"^[ \t]*(\S+)[ \t]+(\d{{1,{_MAX_DIGITS}}})(?!\S)", re.ASCII | re.MULTILINE)
 
 
-def read(path: Path) -> str:
-    """Return a kernel file's text. Raises Unavailable where it does not exist, OSError where it cannot be read."""
+def read(path: Path | str) -> str:
+    """Return a kernel file's text. Raises Unavailable where it does not exist, OSError where it cannot be read.
+
+    A file object makes three system calls more than are necessary, which is a third of the time of a small file.
+    """
     try:
-        with path.open("rb", buffering=0) as file:
-            content = file.readall()
+        file = os.open(path, _READ)
     except (FileNotFoundError, NotADirectoryError) as missing:
         raise Unavailable(f"{path} does not exist") from missing
-    if content is None:  # Python's answer to EAGAIN, which drivers of sensors return while one is not ready
-        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), str(path))
+    try:
+        return text_of(file, path)
+    finally:
+        os.close(file)
+
+
+def text_of(file: int, path: Path | str) -> str:
+    """Return the text of an open kernel file."""
+    try:
+        content = os.read(file, _READ_BYTES)
+        while more := os.read(file, _READ_BYTES):
+            content += more
+    except BlockingIOError as not_ready:  # EAGAIN, which drivers of sensors return while one is not ready
+        not_ready.filename = str(path)
+        raise
     return content.decode("utf-8", "surrogateescape")  # text mode would end lines at \r in names
 
 
-def read_if_possible(path: Path) -> str | None:
+def read_if_possible(path: Path | str) -> str | None:
     """Return a kernel file's text, stripped; None where it is absent or cannot be read."""
     try:
         return read(path).strip()
@@ -50,12 +66,13 @@ def read_if_possible(path: Path) -> str | None:
         return None
 
 
-def is_present(path: Path) -> bool:
+def is_present(path: Path | str) -> bool:
     """Return whether a file, folder or link with a target is there; False where that cannot be found out."""
     try:
-        return path.exists()
-    except OSError:
+        os.stat(path)  # noqa: PTH116 - half the time of a Path
+    except (OSError, ValueError):
         return False
+    return True
 
 
 def first_page(path: Path, size: int = PAGE_BYTES) -> bytes:
@@ -73,17 +90,23 @@ def whole_number(text: str) -> int:
     Unlike ``int``, which also accepts blanks, underscores and other scripts' digits, in any length.
     """
     digits = text.removeprefix("-")
-    if not (digits.isascii() and digits.isdigit() and len(digits) <= _MAX_DIGITS):
+    if not _is_count(digits):
         raise ValueError(f"not a whole number: {text[:_LOGGED_CHARACTERS]!r}")
     return int(text)
 
 
 def count(text: str) -> int:
     """Parse a whole number that is not negative; ValueError for anything else."""
+    if _is_count(text):
+        return int(text)
     number = whole_number(text)
     if number < 0:
         raise ValueError(f"negative: {text}")
     return number
+
+
+def _is_count(text: str) -> bool:
+    return text.isdigit() and text.isascii() and len(text) <= _MAX_DIGITS
 
 
 def all_counts(words: Sequence[str]) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 _ESCAPED = re.compile(r"\\([0-7]{3})")
 _ROOT_ALIASES = ("/dev/root", "rootfs")
+_MAX_REMEMBERED = 4  # texts, which are large where thousands are mounted
 _OPTIONAL_FIELDS = 6  # where they begin; "-" ends them
 _FAILED = frozenset(("ro", "emergency_ro", "shutdown"))
 """Options of a file system that refuses writes; the last two after an error (ext4 since Linux 6.15, and others)."""
@@ -63,7 +65,7 @@ class Mounts:
     def disk_partitions(self, *, all: bool) -> list[Mount]:  # noqa: A002 - psutil's name
         """Return every mount, in the order of mounting."""
         del all
-        lines = each_line(read(self._own), _parse_line, "self/mountinfo")
+        lines = _lines(read(self._own), "self/mountinfo")
         on_host = self._options_on_host(lines)
         return [
             Mount(
@@ -78,7 +80,7 @@ class Mounts:
     def _options_on_host(self, own: Sequence[_Line]) -> Mapping[tuple[str, str | None], list[str]]:
         """Return the options of the host's mounts by device and mount point; none where they are hidden."""
         try:
-            lines = each_line(read(self._of_init), _parse_line, "1/mountinfo")
+            lines = _lines(read(self._of_init), "1/mountinfo")
         except (OSError, Unavailable):  # hidepid=, ProtectProc=, a security module
             return {}
         if self._rootfs and not {line.id for line in own}.isdisjoint(line.id for line in lines):
@@ -112,6 +114,12 @@ def _effective(options_on_host: list[str], line: _Line) -> str:
     is_readonly = "ro" in options_on_host or not _FAILED.isdisjoint(line.super_options)
     others = dict.fromkeys(option for option in (*line.options, *line.super_options) if option not in ("ro", "rw"))
     return ",".join(("ro" if is_readonly else "rw", *others))
+
+
+@lru_cache(_MAX_REMEMBERED)
+def _lines(text: str, source: str) -> Sequence[_Line]:
+    """Return the parsed lines; mounts seldom change between two scrapes."""
+    return each_line(text, _parse_line, source)
 
 
 def _parse_line(line: str) -> _Line:

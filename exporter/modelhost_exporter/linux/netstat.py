@@ -10,27 +10,32 @@ from modelhost_exporter.linux.kernel_files import count
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-Counters = dict[tuple[str, str], int]
+Key = tuple[str, str]
+"""A protocol and the kernel's name of a number."""
+Counters = dict[Key, int]
 """Numbers by protocol and the kernel's name."""
 
 
-def parse_pairs(text: str, wanted: Collection[tuple[str, str]] | None = None) -> Counters:
+def parse_pairs(text: str, wanted: Collection[Key] | None = None) -> Counters:
     """Parse snmp and netstat: for each protocol a line of names, then one of numbers. Invalid numbers are left out.
 
     ``wanted``: the protocols and names to parse, of the hundreds that there are (None: all).
     """
-    lines = [line.split() for line in text.split("\n") if line]
+    protocols = None if wanted is None else tuple({f"{protocol}:" for protocol, _ in wanted})
+    chosen = [line for line in text.split("\n") if protocols is None or line.startswith(protocols)]
+    lines = list(filter(None, map(str.split, chosen)))
     return dict(
         pair
         for names, numbers in pairwise(lines)
         if names[:1] == numbers[:1]
+        for protocol in [names[0].removesuffix(":")]
         for name, number in zip(names[1:], numbers[1:], strict=False)
-        if wanted is None or (names[0].removesuffix(":"), name) in wanted
-        for pair in _entry(names[0].removesuffix(":"), name, number)
+        if wanted is None or (protocol, name) in wanted
+        for pair in _entry(protocol, name, number)
     )
 
 
-def parse_snmp6(text: str) -> Counters:
+def parse_snmp6(text: str, wanted: Collection[Key] | None = None) -> Counters:
     """Parse snmp6, whose lines have a name such as ``Udp6InErrors`` and a number."""
     lines = [line.split() for line in text.split("\n")]
     return dict(
@@ -38,6 +43,7 @@ def parse_snmp6(text: str) -> Counters:
         for words in lines
         if len(words) == 2 and "6" in words[0]  # noqa: PLR2004 - name and number
         for protocol, _, name in [words[0].partition("6")]
+        if wanted is None or (f"{protocol}6", name) in wanted
         for pair in _entry(f"{protocol}6", name, words[1])
     )
 

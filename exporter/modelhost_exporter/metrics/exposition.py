@@ -11,6 +11,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics import exposition as openmetrics_format
 from prometheus_client.utils import floatToGoString
 
+from modelhost_exporter.metrics.families import MeasuredMetric, labels_of
 from modelhost_exporter.metrics.label_values import bounded
 
 if TYPE_CHECKING:
@@ -18,7 +19,19 @@ if TYPE_CHECKING:
 
     from prometheus_client.samples import Sample
 
-_value: Callable[[float], str] = floatToGoString
+    from modelhost_exporter.metrics.families import Family, Rows
+
+_PLAIN_BELOW = 1e6
+"""Numbers from here on have an exponent in Go's form."""
+_MAX_REMEMBERED = 1 << 13
+
+
+def _value(value: float) -> str:
+    """Return a number as prometheus_client writes it, most of them in half the time."""
+    return repr(float(value)) if -_PLAIN_BELOW < value < _PLAIN_BELOW else _go_value(value)
+
+
+_go_value: Callable[[float], str] = floatToGoString
 
 
 class _Families(NamedTuple):
@@ -64,7 +77,7 @@ class LazyMetric(Metric):
         self._made, self.lines = samples, None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Format:
     """An exposition format: its content type, the media type and version that select it, and how it is rendered."""
 
@@ -96,11 +109,25 @@ class Format:
         return self.generate(_Families([empty])).removesuffix(self.end)
 
     def _lines(self, family: Metric) -> bytes:
+        if isinstance(family, MeasuredMetric) and family.rows is not None:
+            return _lines_of_rows(family.family, family.rows)
         if isinstance(family, PrerenderedMetric):
             return family.lines
         if isinstance(family, LazyMetric) and family.lines is not None:
             return family.lines(self.has_created)
         return write(family.samples)
+
+
+def _lines_of_rows(family: Family, rows: Rows) -> bytes:
+    name, labels = family.name, family.labels
+    return "".join([f"{_series(name, labels, values)} {_value(value)}\n" for values, value in rows]).encode()
+
+
+@lru_cache(_MAX_REMEMBERED)
+def _series(name: str, labels: tuple[str, ...], values: tuple[str, ...]) -> str:
+    """Return a sample's name and labels as written."""
+    written = ",".join([_label(*label) for label in sorted(labels_of(labels, values).items())])
+    return f"{name}{{{written}}}" if written else name
 
 
 def write(samples: Iterable[Sample]) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Literal
 
 from prometheus_client.metrics_core import Metric
@@ -22,6 +22,9 @@ NAMESPACE = "modelhost_"
 
 Combine = Literal["", "sum", "max", "min", "each"]
 """How the values of a server's replicas become one: added up, the highest, the lowest, or not at all (each)."""
+
+Rows = list[tuple[tuple[str, ...], float]]
+"""Values by label values."""
 
 _COUNTER_SUFFIX = "_total"
 
@@ -45,7 +48,7 @@ class Family:
     combine: Combine = ""
     """How dashboards and alerts put replicas together; empty for a family without the label ``upstream``."""
 
-    @property
+    @cached_property
     def base_name(self) -> str:
         """The name that ``prometheus_client`` uses for the family: a counter's without ``_total``."""
         return self.name.removesuffix(_COUNTER_SUFFIX)
@@ -65,14 +68,33 @@ class Family:
         remains, since a missing series is better than a wrong 0.
         """
         least = 0.0 if self.type == "counter" else -_MAX
-        metric = self.empty()
-        metric.samples = [
-            Sample(self.name, _labels(self.labels, values), value)
-            for values, value in samples
-            if value is not None and least <= value <= _MAX
-        ]
-        if metric.samples:
-            yield metric
+        rows = [(values, value) for values, value in samples if value is not None and least <= value <= _MAX]
+        if rows:
+            yield MeasuredMetric(self, rows)
+
+
+class MeasuredMetric(Metric):
+    """A declared family with values; its samples are made when they are asked for, since a page needs lines only."""
+
+    def __init__(self, family: Family, rows: Rows) -> None:
+        """Keep the values. Metric's constructor would check the declared name each time."""
+        self.name, self.documentation, self.type, self.unit = family.base_name, family.help, family.type, ""
+        self.family = family
+        self.rows: Rows | None = rows
+        """The values by label values; None once other samples were set."""
+        self._made: list[Sample] | None = None
+
+    @property
+    def samples(self) -> list[Sample]:
+        """The samples."""
+        if self._made is None:
+            name, labels = self.family.name, self.family.labels
+            self._made = [Sample(name, labels_of(labels, values), value) for values, value in self.rows or ()]
+        return self._made
+
+    @samples.setter
+    def samples(self, samples: list[Sample]) -> None:
+        self._made, self.rows = samples, None
 
 
 def gauge(name: str, help_text: str, *labels: str, note: str = "", combine: Combine = "") -> Family:
@@ -99,7 +121,7 @@ def exposed_name(metric: Metric) -> str:
 
 
 @lru_cache(_MAX_REMEMBERED)
-def _labels(names: tuple[str, ...], values: tuple[str, ...]) -> dict[str, str]:
+def labels_of(names: tuple[str, ...], values: tuple[str, ...]) -> dict[str, str]:
     """Return the labels of a sample; cached, so that scrapes share one object, which must not be changed."""
     return dict(zip(names, map(_printable, values), strict=True))
 

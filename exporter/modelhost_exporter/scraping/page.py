@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from modelhost_exporter.process.error_frames import described
@@ -48,7 +49,7 @@ class ScrapePage:
     def _reserve_names(self, name: str, families: Iterable[Metric]) -> None:
         reserved: dict[str, str] = {}
         for family in families:
-            for sample_name in _sample_names(family):
+            for sample_name in _sample_names(family.name, family.type):
                 collector = reserved.get(sample_name) or self._collectors.get(sample_name)
                 if collector is not None:
                     raise ValueError(f"{family.name} is already on the page, from collector {collector}")
@@ -56,6 +57,7 @@ class ScrapePage:
         self._collectors |= reserved
 
 
-def _sample_names(family: Metric) -> list[str]:
+@lru_cache(1 << 12)
+def _sample_names(name: str, kind: str) -> list[str]:
     """Return the sample names that a family occupies on a page."""
-    return [family.name + suffix for suffix in _SUFFIXES.get(family.type, ("",))]
+    return [name + suffix for suffix in _SUFFIXES.get(kind, ("",))]

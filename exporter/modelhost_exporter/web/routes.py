@@ -31,6 +31,7 @@ _GZIP_FROM_BYTES = 1024
 _GZIP_LEVEL = 3
 _SHARE_OF_TIMEOUT = 0.9
 _MIN_TIMEOUT_SECONDS = 0.1
+_NOT_READY = 503
 _TURNS = 2
 """Turns of the event loop to wait before rendering, so that no page is rendered for a client that has disconnected."""
 
@@ -112,7 +113,10 @@ class _Pages:
         return web.Response(text="modelhost-exporter is healthy.\n")
 
     async def ready(self, _request: web.Request) -> web.Response:
-        """Respond with 200: scrapes are served."""
+        """Respond with 200 once all collectors have run, until the exporter stops; else with 503 and the reason."""
+        missing = self._service.readiness.missing
+        if missing:
+            return web.Response(status=_NOT_READY, text=f"modelhost-exporter is not ready: {missing}.\n")
         return web.Response(text="modelhost-exporter is ready.\n")
 
     async def reload(self, _request: web.Request) -> web.Response:
