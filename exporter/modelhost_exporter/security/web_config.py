@@ -85,9 +85,8 @@ def load(file: Path, files: FilesRead) -> WebConfig:
     try:
         return _config(raw, file.parent, files)
     except ConfigError as error:
-        is_place = error.where == "" or error.where.startswith(_SECTIONS)
-        where = f"{file}: {error.where}".removesuffix(": ") if is_place else f"{file}: {error.where}"
-        raise ConfigError(where, error.problem) from error
+        where = f"{file}: {error.where}".removesuffix(": ")
+        raise ConfigError(where, error.problem.partition(", not ")[0]) from error  # the value may be a secret
 
 
 def _config(raw: object, folder: Path, files: FilesRead) -> WebConfig:
