@@ -269,7 +269,7 @@ class Scraper:
         self._connection = self._new()
         self._keep = keep
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
@@ -303,6 +303,8 @@ def test_a_rotation_under_load_loses_no_scrape(site: Site) -> None:
     with exporting(site, site.tls()) as exporter:
         port = int(exporter.address.rpartition(":")[2])
         one, two, kept = (Scraper(port, site.authority.client(), keep=number == 2) for number in range(3))
+        for each in (one, kept):
+            wait_until(partial(each.has_seen, 1), "the first certificate")
         for number, pair in enumerate(others):
             shutil.copy(pair.key, site.server.key)  # for a moment the key does not belong to the certificate
             shutil.copy(pair.certificate, site.server.certificate)
