@@ -18,7 +18,7 @@ from modelhost_exporter.gpu import sources
 from modelhost_exporter.process.garbage import collect_less
 from tests.gpu.driver import FULL, Driver, compiled, plug_in
 
-_MAX_CPU_MS = 10.0
+_MAX_CPU_MS = 5.0
 _GPUS = 8
 
 

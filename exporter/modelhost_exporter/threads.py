@@ -95,6 +95,8 @@ PAGES = Pool("page", kept=4)
 """Threads that render pages. Those that are kept go on when the machine has no thread left."""
 COLLECTORS = Pool("collector", kept=2)
 """Threads that run collectors: one is enough while none is slow."""
+GPUS = Pool("gpu", kept=1)
+"""Threads that query GPUs for their collector, which waits for them: one is enough while none is slow."""
 READS = Pool("parallel-reads", kept=1)
 """Threads for reads that may hang; one is enough where every read returns at once."""
 HANDSHAKES = Pool("tls", kept=1)

@@ -14,8 +14,6 @@ from modelhost_exporter.gpu import families
 from modelhost_exporter.gpu.contract import DeviceLost, Enumeration, Identity, Value
 from modelhost_exporter.gpu.sources import LazySource
 from modelhost_exporter.metrics.exposition import TEXT
-from modelhost_exporter.process.daemon_thread import running
-from modelhost_exporter.process.worker import Worker
 from modelhost_exporter.scraping.scrape import Scrape
 from tests.support.programs import wait_until
 from tests.support.readings import readings, readings_or_reason
@@ -219,28 +217,8 @@ def test_a_value_that_is_no_number_is_absent() -> None:
     assert {"gpu_power_watts", "gpu_fan_speed_ratio"}.isdisjoint(read)
 
 
-def test_a_gpu_that_is_found_while_the_collector_is_closed_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reload may overtake a scrape; its threads end all the same."""
-    vendor = Vendor(Card("0"))
-
-    class Overtaken(Worker[list[Value]]):
-        def close(self) -> None:
-            if self._name == "gpu-0":
-                vendor.answer = Enumeration((Card("1"),))
-                list(collector.collect())
-            super().close()
-
-    monkeypatch.setattr("modelhost_exporter.collectors.gpu.Worker", Overtaken)
-    before = set(running())
-    collector = GpuCollector({"x": vendor}, QUICK)
-    list(collector.collect())
-    collector.close()
-    wait_until(lambda: set(running()) <= before, "the threads end")
-
-
-def test_a_reload_ends_the_old_collectors_threads() -> None:
+def test_a_reload_closes_the_old_collectors_sources() -> None:
     """A collector that a reload replaced is closed, with its sources; one that is kept is not."""
-    others = {thread for thread in running() if thread.name.startswith("gpu-")}
     gone, kept = Vendor(Card("0")), Vendor(Card("0"))
     old = {"gpu": GpuCollector({"x": gone}, QUICK), "kept": GpuCollector({"x": kept}, QUICK)}
     before = Scrape(old, 1.0)
@@ -248,9 +226,37 @@ def test_a_reload_ends_the_old_collectors_threads() -> None:
     after = Scrape({"kept": old["kept"]}, 1.0, previous=before)
     before.close(after)
     assert (gone.closed, kept.closed) == (True, False)
-    wait_until(
-        lambda: {thread for thread in running() if thread.name.startswith("gpu-")} <= others, "its threads have ended"
-    )
+
+
+def test_gpus_share_a_thread_while_none_is_slow() -> None:
+    """Eight GPUs that answer at once need no thread each: one that is left behind for lack of CPU time is allowed."""
+    threads: list[int] = []
+
+    def read() -> list[Value]:
+        threads.append(threading.get_ident())
+        return []
+
+    collector = GpuCollector({"x": Vendor(*(Card(str(number), read) for number in range(8)))}, QUICK)
+    for _ in range(5):
+        list(collector.collect())
+    assert len(threads) == 40
+    assert len(set(threads)) < 8
+
+
+@pytest.mark.parametrize("position", [0, 3, 7])
+def test_one_of_eight_gpus_that_hangs_leaves_seven_on_the_page(position: int) -> None:
+    """Its thread is its own: the others are on every page within the deadline, and it is queried once."""
+    release = threading.Event()
+    cards = [Card(str(number)) for number in range(8)]
+    cards[position].does = lambda: [Value(families.POWER, (), float(release.wait(60)))]
+    scrape = Scrape({"gpu": GpuCollector({"x": Vendor(*cards)}, QUICK)}, 10.0)
+    for _ in range(2):
+        page = scrape.page(TEXT).decode()
+        assert page.count("modelhost_gpu_power_watts{") == 7
+        assert 'modelhost_scrape_collector_success{collector="gpu"} 1' in page
+        assert f'modelhost_gpu_up{{gpu="{position}",uuid="GPU-{position}"}} 0' in page
+    assert [card.runs for card in cards] == [1 if number == position else 2 for number in range(8)]
+    release.set()
 
 
 def test_a_card_that_cannot_be_read_is_not_the_same_as_none() -> None:

@@ -20,6 +20,7 @@ def test_unified_memory_is_the_hosts(driver: Driver, make_gpu: MakeGpu) -> None:
     assert of_first(read, "memory_total_bytes") == {(): 128 * GIB}
     assert of_first(read, "memory_used_bytes") == {(): 7 * GIB}
     assert not of_first(read, "memory_free_bytes")
+    assert not [name for name in read if name.startswith("gpu_pcie_link")], "the link is inside the chip"
 
 
 def test_unknown_memory_is_absent(driver: Driver, make_gpu: MakeGpu) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from modelhost_exporter import sequential_runs, threads
 from modelhost_exporter.collector import (
     Collector,
     CollectorContext,
@@ -20,7 +21,7 @@ from modelhost_exporter.gpu import families
 from modelhost_exporter.gpu.contract import DeviceLost, Enumeration, Value, device_families
 from modelhost_exporter.gpu.usage_cache import GpuReading, GpuUse
 from modelhost_exporter.logs.state_log import StateLog
-from modelhost_exporter.process.worker import Worker
+from modelhost_exporter.process.run import SingleRun
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -32,9 +33,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+K = TypeVar("K")
+T = TypeVar("T")
+
 FAMILIES = families.ALL
 
 _HEAD_START_SECONDS = 0.005
+_SHARE_FOR_HEAD_STARTS = 0.3
 _FIRST_SECONDS = 2.0  # the first enumeration imports modules, and loads the driver's library in a child process
 _PATIENCE_SECONDS = 10.0  # opening a driver that no other program uses takes some seconds
 
@@ -68,10 +73,10 @@ class _Result(NamedTuple):
 
 
 class GpuCollector:
-    """The GPUs of several sources. Each GPU and each source is queried in a daemon thread of its own.
+    """The GPUs of several sources, queried one after another in one daemon thread.
 
-    A call into a driver that never returns blocks that thread only: the GPU is not up, and is not queried again before
-    the call returns.
+    A GPU or source that is slow is left behind in that thread, and the rest go on in another. A call into a driver that
+    never returns blocks its thread only: the GPU is not up, and is not queried again before the call returns.
     """
 
     def __init__(
@@ -81,13 +86,12 @@ class GpuCollector:
         self._patience_seconds = patience_seconds
         self._sources = sources
         self._options = options
-        self._enumerating = {name: Worker(source.enumerate, f"gpu-{name}") for name, source in sources.items()}
+        self._enumerating = {name: SingleRun(source.enumerate) for name, source in sources.items()}
         self._last_enumerations: dict[str, Enumeration] = {}
         self._answered_once: set[str] = set()
-        self._workers: dict[Device, Worker[list[Value]]] = {}
+        self._reading: dict[Device, SingleRun[list[Value]]] = {}
         self._failing = StateLog(initial=False)
         self._max_devices = options.expected_devices or 0
-        self._closed = False
         self.last_reading: GpuReading | None = None
         """Energy and memory by process at the last collection; any thread may read it."""
 
@@ -120,19 +124,14 @@ class GpuCollector:
         yield from families.DEVICES_POLLING_PAUSED.of(sum(result.polling_paused for result in results))
 
     def close(self) -> None:
-        """End the threads, once their calls have returned."""
-        self._closed = True
+        """Close the sources; a call that hangs keeps its thread until it returns."""
         for source in self._sources.values():
             source.close()
-        for enumerating in self._enumerating.values():
-            enumerating.close()
-        for worker in list(self._workers.values()):  # a scrape may add some meanwhile
-            worker.close()
 
     def _enumerate(self) -> list[Enumeration]:
         """Return each source's enumeration, the last one where it does not answer. Raises when no source has one."""
         reasons = {name: source.unavailable_reason() for name, source in self._sources.items()}
-        runs = {name: self._enumerating[name].start() for name, reason in reasons.items() if not reason}
+        runs = self._start((name, self._enumerating[name]) for name, reason in reasons.items() if not reason)
         failures: dict[str, BaseException] = {name: Unavailable(reason) for name, reason in reasons.items() if reason}
         failures |= {name: failure for name, run in runs.items() if (failure := self._enumerated(name, run))}
         if not self._last_enumerations and not self._options.expected_devices:
@@ -154,26 +153,21 @@ class GpuCollector:
             self._last_enumerations[name] = run.value
         return run.error
 
-    def _query(self, devices: Iterable[Device]) -> list[_Result]:
-        """Query the devices in parallel, each as soon as the one before is done or had its head start (see Scrape)."""
-        started: list[_Result | tuple[Device, Run[list[Value]]]] = []
-        for device in devices:
-            if device.suspended:
-                started.append(_Result(device, suspended=True))
-            elif device.polling_paused:
-                started.append(_Result(device, polling_paused=True))
-            else:
-                run = self._worker(device).start()
-                run.wait(_HEAD_START_SECONDS)
-                started.append((device, run))
-        return [one if isinstance(one, _Result) else self._result(*one) for one in started]
+    def _query(self, devices: Sequence[Device]) -> list[_Result]:
+        """Query the devices, each as soon as the one before is done or had its head start."""
+        left_alone = {device: result for device in devices if (result := _left_alone(device)) is not None}
+        runs = self._start((device, self._single_run(device)) for device in devices if device not in left_alone)
+        return [left_alone.get(device) or self._result(device, runs[device]) for device in devices]
 
-    def _worker(self, device: Device) -> Worker[list[Value]]:
-        if device not in self._workers:
-            self._workers[device] = Worker(device.read, f"gpu-{device.identity.gpu}")
-            if self._closed:  # a reload closed this collector during the scrape
-                self._workers[device].close()
-        return self._workers[device]
+    def _start(self, functions: Iterable[tuple[K, SingleRun[T]]]) -> dict[K, Run[T]]:
+        """Start functions in order; once head starts took their share of the time-out, all that are left at once."""
+        until = time.monotonic() + self._options.timeout * _SHARE_FOR_HEAD_STARTS
+        return sequential_runs.start_in_order(functions, threads.GPUS, _HEAD_START_SECONDS, until)
+
+    def _single_run(self, device: Device) -> SingleRun[list[Value]]:
+        if device not in self._reading:
+            self._reading[device] = SingleRun(device.read)
+        return self._reading[device]
 
     def _result(self, device: Device, run: Run[list[Value]]) -> _Result:
         if not run.wait(self._options.timeout):
@@ -192,6 +186,13 @@ class GpuCollector:
             log.log(
                 level, "%s %s", what, "failed" if problem else "answers again", extra={"fields": {"detail": problem}}
             )
+
+
+def _left_alone(device: Device) -> _Result | None:
+    """Return the result for a GPU that is not to be queried, so that it can sleep; None for others."""
+    if device.suspended:
+        return _Result(device, suspended=True)
+    return _Result(device, polling_paused=True) if device.polling_paused else None
 
 
 def _absence(failures: Sequence[BaseException]) -> BaseException:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import platform
 import time
 from typing import TYPE_CHECKING
 
+import psutil
+
 from modelhost_exporter.collector import Unavailable, Undetermined
 from modelhost_exporter.gpu.nvidia import library, pci_cards
+from modelhost_exporter.gpu.sysfs import tegra
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -61,12 +65,16 @@ def all_of(paths: Paths, owner_of: Callable[[int], str | None] | None = None) ->
     """Return every source by vendor; ``owner_of`` returns the configured server that a process (PID) belongs to."""
     return {
         "nvidia": LazySource(lambda: _nvidia(paths, owner_of)),
+        "tegra": LazySource(lambda: _tegra(paths)),
+        "apple": LazySource(_apple),
         "amd": LazySource(lambda: _amd(paths, owner_of)),
         "intel": LazySource(lambda: _intel(paths, owner_of)),
     }
 
 
 def _nvidia(paths: Paths, owner_of: Callable[[int], str | None] | None) -> GpuSource:
+    if tegra.find_load(paths.sysfs) is not None:
+        raise Unavailable("the GPU of a Jetson is read without NVML")
     if not library.exists():
         raise pci_cards.absence(paths.sysfs / "bus/pci/devices", library.MISSING)
     from modelhost_exporter.gpu.nvidia.device import DeviceDependencies  # noqa: PLC0415 - likewise
@@ -79,6 +87,20 @@ def _nvidia(paths: Paths, owner_of: Callable[[int], str | None] | None) -> GpuSo
     nvml = Nvml()
     names = ProcessNames(owner_of) if owner_of else ProcessNames()
     return NvidiaSource(DeviceDependencies(nvml, XidMonitor(nvml), PciDevices(paths.sysfs, paths.procfs), names))
+
+
+def _tegra(paths: Paths) -> GpuSource:
+    return tegra.TegraSource(paths.sysfs, lambda: int(psutil.virtual_memory().total))
+
+
+def _apple() -> GpuSource:
+    if platform.system() != "Darwin":
+        raise Unavailable("no Mac")
+    from modelhost_exporter.gpu.apple import ioreg  # noqa: PLC0415 - only on a Mac
+    from modelhost_exporter.gpu.apple.source import AppleDependencies, AppleSource  # noqa: PLC0415 - likewise
+
+    version = f"macOS {platform.mac_ver()[0]}"
+    return AppleSource(AppleDependencies(ioreg.run, lambda: int(psutil.virtual_memory().total), version))
 
 
 def _amd(paths: Paths, owner_of: Callable[[int], str | None] | None) -> GpuSource:

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _SAMPLE_SECONDS = 1.0  # the shortest buffer known holds 2 s
+_PCIE_LINK = frozenset(
+    (families.PCIE_GENERATION, families.PCIE_GENERATION_MAX, families.PCIE_WIDTH, families.PCIE_WIDTH_MAX)
+)
 _GPM_RATIOS = {
     gpm.SM_UTIL: families.SM_ACTIVE,
     gpm.SM_OCCUPANCY: families.SM_OCCUPANCY,
@@ -146,7 +149,7 @@ class NvidiaDevice:
                 raise NotAttached("the driver was reopened, and the GPU has not been enumerated since")
             session.probe(self.identity.driver_version)
             session.query.begin_reading()
-            values = list(self._values(session))
+            values = self._values(session)
             self._all_failed = session.query.all_failed
             if self._all_failed:
                 session.retry_unsupported()  # where nothing succeeds, "not supported" proves nothing
@@ -194,7 +197,14 @@ class NvidiaDevice:
             self.lost = True
             raise
 
-    def _values(self, session: DeviceSession) -> Iterator[Value]:
+    def _values(self, session: DeviceSession) -> list[Value]:
+        """Return all values; the PCIe link of a GPU that shares the host's memory is inside the chip."""
+        values = list(self._queried(session))
+        if is_unified(session.query):
+            return [value for value in values if value.family not in _PCIE_LINK]
+        return values
+
+    def _queried(self, session: DeviceSession) -> Iterator[Value]:
         query, names = session.query, self._dependencies.names
         processes = process_memory(query)
         yield from session.fixed

@@ -1,0 +1,1 @@
+"""The GPUs of Macs, as IOKit's registry reports them to everybody, without root."""
