@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import threading
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from modelhost_exporter.process import daemon_thread
 from modelhost_exporter.threads import CALLS
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
 
 T = TypeVar("T")
+
+_POLL_SECONDS = 0.001
 
 
 class Executor(ThreadPoolExecutor):
@@ -47,15 +52,21 @@ async def start_threads_of_uvloop(loop: asyncio.AbstractEventLoop) -> None:
 
     libuv starts its threads (one is enough, since names are resolved in ``CALLS``) on first use and aborts the process
     when that fails. A trial thread first checks that one can be started; a look-up then makes libuv start its own.
+    The trial counts against the limit until the kernel has removed it, which is after its Python has ended.
     """
     os.environ.setdefault("UV_THREADPOOL_SIZE", "1")
-    trial = daemon_thread.start(_nothing, "trial")
+    ids: list[int] = []
+    trial = daemon_thread.start(lambda: ids.append(threading.get_native_id()), "trial")
     trial.join(daemon_thread.BEGIN_SECONDS)
+    end = time.monotonic() + daemon_thread.BEGIN_SECONDS
+    while _are_known(ids) and time.monotonic() < end:  # noqa: ASYNC110 - the kernel has no event for it
+        await asyncio.sleep(_POLL_SECONDS)
     await loop.getaddrinfo("127.0.0.1", 0)
 
 
-def _nothing() -> None:
-    pass
+def _are_known(ids: list[int]) -> bool:
+    """Return whether the kernel still has one of these threads."""
+    return any(Path(f"/proc/self/task/{id_}").exists() for id_ in ids)
 
 
 async def _nothing_to_join(*_: object) -> None:
