@@ -58,17 +58,9 @@ class WebConfig:
 
     def remarks(self) -> list[str]:
         """Return one line for everything in the file that is accepted and has no effect, or a surprising one."""
-        tls, found = self.tls, []
+        found = self.tls.remarks()
         if self.context is not None and self.http2:
             found.append("http2: this server speaks HTTP/1.1 only, which every client accepts")
-        if tls.client_auth_type == "RequestClientCert":
-            found.append(
-                "client_auth_type RequestClientCert is treated as NoClientCert: nothing verifies the certificates"
-            )
-        if tls.client_allowed_sans and not tls.verifies_clients:
-            found.append("client_allowed_sans has no effect without client_auth_type RequireAndVerifyClientCert")
-        if tls.verifies_clients and tls.client_ca_file is None and not tls.client_ca:
-            found.append("client_ca_file is missing: no client certificate will be accepted")
         if self.rate_limit.interval > 0 and self.rate_limit.burst < 1:
             found.append("rate_limit.burst is 0: every request is refused")
         return found
