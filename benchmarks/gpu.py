@@ -25,8 +25,8 @@ _GPUS = 8
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--scrapes", type=int, default=100)
-    parser.add_argument("--pause", type=float, default=0.12, help="seconds between scrapes; from 0.1 on GPM is read")
+    parser.add_argument("--scrapes", type=int, default=40)
+    parser.add_argument("--pause", type=float, default=0.5, help="seconds between scrapes; from 0.1 on GPM is read")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         driver = Driver(compiled(Path(folder)), Path(folder) / "script")
@@ -46,9 +46,10 @@ def report(collector: gpu.GpuCollector, driver: Driver, scrapes: int, pause: flo
     samples = 0
     for _ in range(scrapes):
         cpu_before, before = time.process_time(), time.perf_counter()
-        samples = sum(len(family.samples) for family in collector.collect())
+        families = list(collector.collect())
         cpu.append((time.process_time() - cpu_before) * 1e3)
         wall.append((time.perf_counter() - before) * 1e3)
+        samples = sum(len(family.samples) for family in families)
         time.sleep(pause)
     median = statistics.median(cpu)
     print(f"GPUs                       {_GPUS}")

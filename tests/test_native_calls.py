@@ -41,7 +41,7 @@ MODULES = (
 PURE = {  # neither call the system nor wait
     *("ctypes.Structure", "ctypes.byref", "ctypes.cast", "ctypes.get_errno", "platform.python_version"),
     *("platform.uname_result", "os.environ", "os.fspath", "os.fsencode", "os.name", "os.devnull"),
-    *("ssl.SSLCertVerificationError", "ssl.SSLError"),
+    *("ssl.SSLCertVerificationError", "ssl.SSLError", "subprocess.SubprocessError", "time.struct_time"),
 }
 NOT_ON_LINUX = "not on Linux"
 

@@ -32,6 +32,7 @@ from modelhost_exporter.process.descriptors import Descriptors, open_standard_st
 from modelhost_exporter.process.garbage import Garbage
 from modelhost_exporter.process.machine_names import MachineNames
 from modelhost_exporter.process.watchdog import LoopTurns, SelfScrape, Watchdog
+from modelhost_exporter.proxy.listener_security import ListenerSecurity
 from modelhost_exporter.proxy.server import Proxy, ProxyEnvironment, ReloadedProxy
 from modelhost_exporter.security import web_config
 from modelhost_exporter.security.reloaded import FilesRead
@@ -83,7 +84,7 @@ def _main(words: Sequence[str]) -> int:
     try:
         first = load()
         if given.config_check:
-            _check_web_config(first)
+            _check_security(first)
     except ConfigError as error:
         return _fail(str(error), EXIT_CONFIG, error.hint)
     if given.config_check:
@@ -120,8 +121,10 @@ def _run(given: flags.Arguments, load: Callable[[], Config], first: Config) -> i
     return EXIT_OK
 
 
-def _check_web_config(config: Config) -> None:
-    """Read the file with TLS and passwords; raises ConfigError."""
+def _check_security(config: Config) -> None:
+    """Read the files with certificates and passwords; raises ConfigError."""
+    for server in config.proxied:
+        ListenerSecurity(server)
     if config.web.config_file is not None:
         web_config.load(config.web.config_file, FilesRead())
 

@@ -15,6 +15,7 @@ from modelhost_exporter.gpu.contract import DeviceLost, Enumeration, Identity, V
 from modelhost_exporter.gpu.sources import LazySource
 from modelhost_exporter.metrics.exposition import TEXT
 from modelhost_exporter.scraping.scrape import Scrape
+from modelhost_exporter.threads import Pool
 from tests.support.programs import wait_until
 from tests.support.readings import readings, readings_or_reason
 
@@ -228,19 +229,27 @@ def test_a_reload_closes_the_old_collectors_sources() -> None:
     assert (gone.closed, kept.closed) == (True, False)
 
 
+class CountingPool(Pool):
+    """A pool that counts its jobs."""
+
+    submitted = 0
+
+    def submit(self, job: Callable[[], object]) -> None:
+        """Run a job in a thread."""
+        self.submitted += 1
+        super().submit(job)
+
+
 def test_gpus_share_a_thread_while_none_is_slow() -> None:
-    """Eight GPUs that answer at once need no thread each: one that is left behind for lack of CPU time is allowed."""
-    threads: list[int] = []
-
-    def read() -> list[Value]:
-        threads.append(threading.get_ident())
-        return []
-
-    collector = GpuCollector({"x": Vendor(*(Card(str(number), read) for number in range(8)))}, QUICK)
-    for _ in range(5):
+    """One job for the source and one for its eight GPUs, unless the machine leaves one without CPU time for 5 ms."""
+    pool = CountingPool("test-gpu", kept=1)
+    collector = GpuCollector({"x": Vendor(*(Card(str(number)) for number in range(8)))}, QUICK, pool=pool)
+    jobs = []
+    for _ in range(20):
+        before = pool.submitted
         list(collector.collect())
-    assert len(threads) == 40
-    assert len(set(threads)) < 8
+        jobs.append(pool.submitted - before)
+    assert min(jobs) == 2
 
 
 @pytest.mark.parametrize("position", [0, 3, 7])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 from tests.proxy.upstream import DEADLINE_SECONDS, parse_fields, reset
 
 if TYPE_CHECKING:
+    import ssl
     from types import TracebackType
 
 
@@ -47,14 +48,22 @@ class Reply:
 class Client:
     """One connection; to be used as a context manager."""
 
-    def __init__(self, port: int, *, host: str = "127.0.0.1", receive_buffer: int = 1 << 16) -> None:
+    def __init__(
+        self,
+        port: int,
+        *,
+        host: str = "127.0.0.1",
+        receive_buffer: int = 1 << 16,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self._address = host, port
+        self._tls = tls
         self._limit = receive_buffer
         self.reader: asyncio.StreamReader
         self.writer: asyncio.StreamWriter
 
     async def __aenter__(self) -> Self:
-        self.reader, self.writer = await asyncio.open_connection(*self._address, limit=self._limit)
+        self.reader, self.writer = await asyncio.open_connection(*self._address, limit=self._limit, ssl=self._tls)
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:

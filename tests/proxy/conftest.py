@@ -16,8 +16,10 @@ from modelhost_exporter.config.http_url import ServerUrl
 from modelhost_exporter.proxy import reachability
 from modelhost_exporter.proxy.server import Proxy, ProxyEnvironment
 from modelhost_exporter.proxy.settings import ProxiedServer, ProxySettings
+from modelhost_exporter.security.tls_settings import TlsServer
 from tests.proxy.client import Client
 from tests.proxy.upstream import DEADLINE_SECONDS, Script, Upstream, refusing_port
+from tests.support.certificates import Authority
 
 if TYPE_CHECKING:
     import ssl
@@ -34,10 +36,12 @@ class Proxied:
         self.upstream = upstream
         self.port = port
         self.registry = registry
+        self.client_tls: ssl.SSLContext | None = None
+        """What clients connect with; None: without TLS."""
 
     def client(self, **options: Any) -> Client:
         """Return a client of the proxy, not yet connected."""
-        return Client(self.port, **options)
+        return Client(self.port, tls=self.client_tls, **options)
 
     def direct(self, **options: Any) -> Client:
         """Return a client of the upstream, not yet connected."""
@@ -102,7 +106,8 @@ class StartProxied(Protocol):
     ) -> Proxied:
         """Start it with these settings.
 
-        ``environment`` and ``listeners`` are the proxy's; ``limits`` instead returns the configuration's ``proxy``.
+        ``tls`` is the upstream's, ``listener_tls`` the proxy's. ``environment`` and ``listeners`` are the proxy's;
+        ``limits`` instead returns the configuration's ``proxy``.
         """
         ...
 
@@ -112,6 +117,19 @@ def dead_port() -> Iterator[int]:
     """Give a port where connections are refused, and that nobody else can get meanwhile."""
     with refusing_port() as port:
         yield port
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Make an authority that clients trust."""
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="session")
+def listener_tls(authority: Authority) -> TlsServer:
+    """Return the settings of a listener with a certificate."""
+    pair = authority.issue("server")
+    return TlsServer(cert_file=pair.certificate, key_file=pair.key)
 
 
 @pytest_asyncio.fixture
@@ -138,9 +156,11 @@ async def start_proxied(caplog: pytest.LogCaptureFixture) -> AsyncIterator[Start
             limits = settings.pop("limits", ProxySettings)
             environment = settings.pop("environment", ProxyEnvironment(settings=limits))
             listeners = settings.pop("listeners", ())
+            listener_tls = settings.pop("listener_tls", None)
             url = f"http{'s' if tls else ''}://{host}:{port or upstream.port}{prefix}"
             settings = {"allowed_hosts": frozenset("*"), **settings}
-            server = ProxiedServer(SERVER, Address("127.0.0.1", 0), (ServerUrl.from_text(url),), **settings)
+            urls = (ServerUrl.from_text(url),)
+            server = ProxiedServer(SERVER, Address("127.0.0.1", 0), urls, tls=listener_tls, **settings)
             proxy = Proxy(registry, listeners, environment)
             stack.push_async_callback(proxy.close)
             started.append(Proxied(proxy, upstream, await proxy.listen(server), registry))

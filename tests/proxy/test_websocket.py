@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from modelhost_exporter.proxy.websocket import WebSocketRelay
 from tests.proxy import frames
 from tests.proxy.client import request
 from tests.proxy.frames import BINARY, CLOSE, PING, PONG, TEXT, UPGRADE, frame, read_frame
@@ -15,6 +16,20 @@ from tests.proxy.upstream import DEADLINE_SECONDS, Call, always, reply
 if TYPE_CHECKING:
     from tests.proxy.client import Client
     from tests.proxy.conftest import StartProxied
+
+
+class Written:
+    """A side of a WebSocket that keeps what is written to it."""
+
+    is_writable = True
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+
+    def write(self, data: bytes) -> None:
+        """Keep bytes."""
+        self.data += data
+
 
 RELAYED = {"model": "unknown", "operation": "other", "stream": "true", "outcome": "ok", "code": "101"}
 
@@ -298,6 +313,21 @@ async def test_a_message_beyond_the_limit_ends_the_websocket(
     await proxied.upstream.idle()
     assert ended == [(CLOSE, (1009).to_bytes(2))]
     assert await proxied.one() == RELAYED
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+async def test_a_frame_header_may_be_split_anywhere(size: int) -> None:
+    """Nothing of a frame that is too much is forwarded, not even the beginning of its header."""
+    to_upstream, to_client = Written(), Written()
+    ended: list[bool] = []
+    relay = WebSocketRelay(cast("Any", to_client), cast("Any", to_upstream), LIMIT, lambda: ended.append(True))
+    before = frame(BINARY, bytes(LIMIT), masked=True) + frame(TEXT, b"before", masked=True)
+    data = before + b"\x82\xff" + (LIMIT + 1).to_bytes(8) + b"mask"
+    for start in range(0, len(data), size):
+        relay.on_client_data(data[start : start + size])
+    assert bytes(to_upstream.data) == before + frames.close(1009, masked=True)
+    assert bytes(to_client.data) == frames.close(1009)
+    assert ended == [True]
 
 
 async def test_messages_within_the_limit_pass(start_proxied: StartProxied) -> None:

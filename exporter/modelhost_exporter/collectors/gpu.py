@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from modelhost_exporter.gpu.contract import Device, GpuSource
     from modelhost_exporter.process.run import Run
+    from modelhost_exporter.threads import Pool
 
 log = logging.getLogger(__name__)
 
@@ -80,10 +81,15 @@ class GpuCollector:
     """
 
     def __init__(
-        self, sources: Mapping[str, GpuSource], options: GpuOptions, patience_seconds: float = _PATIENCE_SECONDS
+        self,
+        sources: Mapping[str, GpuSource],
+        options: GpuOptions,
+        patience_seconds: float = _PATIENCE_SECONDS,
+        pool: Pool = threads.GPUS,
     ) -> None:
         """Prepare; a source that does not answer has failed only after ``patience_seconds``."""
         self._patience_seconds = patience_seconds
+        self._pool = pool
         self._sources = sources
         self._options = options
         self._enumerating = {name: SingleRun(source.enumerate) for name, source in sources.items()}
@@ -162,7 +168,7 @@ class GpuCollector:
     def _start(self, functions: Iterable[tuple[K, SingleRun[T]]]) -> dict[K, Run[T]]:
         """Start functions in order; once head starts took their share of the time-out, all that are left at once."""
         until = time.monotonic() + self._options.timeout * _SHARE_FOR_HEAD_STARTS
-        return sequential_runs.start_in_order(functions, threads.GPUS, _HEAD_START_SECONDS, until)
+        return sequential_runs.start_in_order(functions, self._pool, _HEAD_START_SECONDS, until)
 
     def _single_run(self, device: Device) -> SingleRun[list[Value]]:
         if device not in self._reading:

@@ -20,6 +20,7 @@ from modelhost_exporter.proxy.balancing import HEADER, LEAST_REQUESTS, PREFIX_HA
 from modelhost_exporter.proxy.headers import RESERVED
 from modelhost_exporter.proxy.settings import ProxiedServer, ProxyAuth
 from modelhost_exporter.requests.slo import Objectives
+from modelhost_exporter.security.tls_settings import TlsServer  # noqa: TC001 - read at run time, by the parser
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -108,10 +109,14 @@ class ProxyOptions:
     """With ``urls``: which of them a request is forwarded to."""
     upstream_headers: Mapping[str, str] = field(default_factory=dict, repr=False, metadata=SECRET)
     """Sent with each request instead of the client's own headers of these names, such as Authorization; never shown."""
+    tls: TlsServer | None = None
+    """TLS of the listener, with the keys of ``tls_server_config``; None: plain HTTP."""
     auth: ProxyAuth = field(default_factory=ProxyAuth)
     """How clients authenticate; without any key everybody is accepted."""
 
     def __post_init__(self) -> None:
+        if self.tls is not None and not self.tls.is_enabled:
+            raise ValueError("tls: cert_file and key_file are missing")
         _check_headers("upstream_headers", self.upstream_headers)
         keys = [name.lower() for name in self.upstream_headers]
         for key in keys:
@@ -253,6 +258,7 @@ class Server:
             allowed_hosts=frozenset(host.name for host in self.proxy.allowed_hosts),
             upstream_headers=self.proxy.upstream_headers,
             auth=self.proxy.auth,
+            tls=self.proxy.tls,
             slo=self.slo,
             models={name: model.slo for name, model in self.models.items()},
         )

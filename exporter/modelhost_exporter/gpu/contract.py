@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from modelhost_exporter.gpu import families
@@ -124,7 +123,7 @@ def device_families(rows: Iterable[tuple[Identity, Iterable[Value]]]) -> Iterato
     for identity, values in rows:
         device = (identity.gpu, identity.uuid)
         for family, labels, number in values:
-            if number is not None and not math.isnan(number):
+            if number is not None and number == number:  # noqa: PLR0124 - NaN is not itself
                 by_family[family.name].append((device + labels, number))
     for family in families.ALL:
         if by_family[family.name]:

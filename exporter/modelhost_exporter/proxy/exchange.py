@@ -183,6 +183,8 @@ class Exchange:
         """Raise Refused for a request that is not forwarded."""
         if request.refusal is not None:
             raise request.refusal
+        if self._server.security.tls is not None and not self._client.is_encrypted:  # it had connected before a reload
+            raise Refused(HTTPStatus.BAD_REQUEST, "this port serves HTTPS: use https:// instead of http://")
         if not request.path:  # else the same head was validated before
             request.path = validated_path(request)
         if self._server.checks_host:

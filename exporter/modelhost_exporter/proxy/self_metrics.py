@@ -46,19 +46,19 @@ LOOP_LAG = histogram(
 )
 CLOSED = counter(
     "proxy_connections_closed",
-    "Clients' connections that were refused or closed because of a limit, by reason.",
+    "Clients' connections that were refused, or closed because of a limit or a failed handshake, by reason.",
     "server",
     "reason",
     note=(
         "header_timeout, idle_timeout, body_timeout, send_timeout: closed by that setting. connection_limit, "
         "address_limit, descriptors: closed while idle to make room for a new one, or refused. "
-        "too_large_headers: answered 431."
+        "too_large_headers: answered 431. tls_handshake: no TLS, no common version, or no valid client certificate."
     ),
 )
-TOO_LARGE_HEADERS = "too_large_headers"
+TOO_LARGE_HEADERS, TLS_HANDSHAKE = "too_large_headers", "tls_handshake"
 CLOSE_REASONS = (
     *(HEADER_TIMEOUT, IDLE_TIMEOUT, BODY_TIMEOUT, SEND_TIMEOUT, TOO_LARGE_HEADERS),
-    *(CONNECTION_LIMIT, ADDRESS_LIMIT, DESCRIPTORS),
+    *(CONNECTION_LIMIT, ADDRESS_LIMIT, DESCRIPTORS, TLS_HANDSHAKE),
 )
 RETRIES = counter(
     "proxy_upstream_retries",

@@ -15,18 +15,20 @@ from modelhost_exporter.engines.kinds import AUTO, full_name
 from modelhost_exporter.process import listening
 from modelhost_exporter.process.machine_names import is_address
 from modelhost_exporter.proxy import headers
-from modelhost_exporter.proxy.authentication import CREDENTIALS, Authentication
+from modelhost_exporter.proxy.authentication import CREDENTIALS
 from modelhost_exporter.proxy.downstream import DownstreamConnection, DownstreamConnections
 from modelhost_exporter.proxy.exchange import Exchange
 from modelhost_exporter.proxy.include_usage import UsageRequests
+from modelhost_exporter.proxy.listener_security import ListenerSecurity
 from modelhost_exporter.proxy.replicas import Replicas
 from modelhost_exporter.proxy.request_validation import check_host
-from modelhost_exporter.proxy.self_metrics import SelfMetrics
+from modelhost_exporter.proxy.self_metrics import TLS_HANDSHAKE, SelfMetrics
 from modelhost_exporter.proxy.settings import ProxySettings
 from modelhost_exporter.proxy.upstream import Upstream
 from modelhost_exporter.requests.metrics import RequestMetrics
 from modelhost_exporter.requests.model_names import OTHER, UNKNOWN, ModelNames
-from modelhost_exporter.security.passwords import Passwords
+from modelhost_exporter.security.tls_listener import TlsListener
+from modelhost_exporter.threads import call
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from modelhost_exporter.requests.listener import ObservationListener, RemovalListener
     from modelhost_exporter.requests.running import RunningRequests
     from modelhost_exporter.requests.slo import Objectives
+    from modelhost_exporter.security.tls_listener import TlsInForce
 
 log = logging.getLogger(__name__)
 
@@ -169,9 +172,10 @@ class ProxyParts(NamedTuple):
 class ServerContext:
     """What all requests to one server with the same settings share."""
 
-    def __init__(self, settings: ProxiedServer, parts: ProxyParts) -> None:
+    def __init__(self, settings: ProxiedServer, parts: ProxyParts, security: ListenerSecurity) -> None:
         """Prepare; must be called on the event loop, and closed."""
         self.settings = settings
+        self.security = security
         self.name = settings.name
         self.metrics, self.self_metrics, self._environment = parts.metrics, parts.self_metrics, parts.environment
         self.request_overhead = self.self_metrics.overhead(self.name, "request")
@@ -185,7 +189,7 @@ class ServerContext:
         self.names = parts.names_of(settings)
         self.upstream_fields = headers.configured(settings.upstream_headers)
         """Fields that each request to the upstream gets."""
-        self.authentication = _authentication(settings)
+        self.authentication = security.authentication
         """Decides about each request; None where everybody is accepted."""
         self.not_forwarded = headers.NOT_FORWARDED.union(
             (field.key for field in self.upstream_fields), CREDENTIALS if self.authentication else ()
@@ -254,14 +258,6 @@ class ServerContext:
             self.replicas.close()
 
 
-def _authentication(settings: ProxiedServer) -> Authentication | None:
-    """Return the methods that are configured; None without any."""
-    if not settings.auth.is_required:
-        return None
-    users = settings.auth.basic_auth_users
-    return Authentication([Passwords(lambda: users)])
-
-
 class Listener:
     """Accepts connections for one server. Each request uses the context that is set when it begins."""
 
@@ -270,6 +266,7 @@ class Listener:
         self.connections = connections
         self._reuse_port = reuse_port
         self._servers: Sequence[asyncio.Server] = ()
+        self._handshakes = TlsListener(self._tls_in_force, lambda _reason: self.count_closed(TLS_HANDSHAKE))
         self._open: dict[DownstreamConnection, None] = {}
         self._contexts = {context}
         self._exchanges: dict[DownstreamConnection, Exchange] = {}
@@ -297,14 +294,20 @@ class Listener:
     async def listen(self) -> None:
         """Listen; CannotListen when that is not possible."""
         try:
-            self._servers = await listening.serve(
-                lambda: DownstreamConnection(self), self.address, reuse_port=self._reuse_port
-            )
+            self._servers = await listening.serve(self._new_connection, self.address, reuse_port=self._reuse_port)
         except (OSError, ValueError) as error:
             raise listening.CannotListen(
                 f"cannot listen on {self.address} for {self.server_name}: {listening.reason(error)}"
             ) from error
         self.connections.metrics.add_server(self.server_name)
+
+    def _new_connection(self) -> asyncio.Protocol:
+        connection = DownstreamConnection(self)
+        return connection if self.context.security.tls is None else self._handshakes.protect(connection)
+
+    def _tls_in_force(self) -> TlsInForce | None:
+        tls = self.context.security.tls
+        return None if tls is None else tls.in_force()
 
     def replace_context(self, context: ServerContext) -> ServerContext:
         """Use another context for the requests to come; return the one before."""
@@ -451,7 +454,7 @@ class Proxy:
         CannotListen when one of them cannot: then none of them does.
         """
         free = list(self._listeners)
-        kept: list[tuple[Listener, ProxiedServer]] = []
+        kept: list[tuple[Listener, ProxiedServer, ListenerSecurity]] = []
         new: list[ProxiedServer] = []
         for server in servers:
             listener = next((one for one in free if _serves(one, server)), None)
@@ -459,7 +462,9 @@ class Proxy:
                 new.append(server)
             else:
                 free.remove(listener)
-                kept.append((listener, server))
+                changed = listener.context.settings != server
+                security = await call(partial(ListenerSecurity, server)) if changed else listener.context.security
+                kept.append((listener, server, security))
         started: list[Listener] = []
         try:
             for server in new:
@@ -475,7 +480,8 @@ class Proxy:
         if self._lag is None:
             self._lag = asyncio.ensure_future(self.self_metrics.watch_loop())
         reuse_port = self._parts.environment.reuse_port
-        listener = Listener(self._context(server), self.connections, reuse_port=reuse_port)
+        context = ServerContext(server, self._parts, await call(partial(ListenerSecurity, server)))
+        listener = Listener(context, self.connections, reuse_port=reuse_port)
         try:
             await listener.listen()
         except BaseException:
@@ -484,14 +490,11 @@ class Proxy:
         _log_listening(server, listener.port)
         return listener
 
-    def _context(self, server: ProxiedServer) -> ServerContext:
-        return ServerContext(server, self._parts)
-
     def put_in_force(self, change: ProxyChange) -> None:
         """Use new settings for the requests to come; stop listening for what is gone, and let its requests end."""
-        for listener, server in change.kept:
+        for listener, server, security in change.kept:
             if listener.context.settings != server:
-                before = listener.replace_context(self._context(server))
+                before = listener.replace_context(ServerContext(server, self._parts, security))
                 self._in_background(listener.close_once_idle(before))
         for listener in change.removed:
             fields = {"server": listener.server_name, "address": str(Address(listener.address.host, listener.port))}
@@ -502,7 +505,7 @@ class Proxy:
         moved = {listener.server_name: listener.context.replicas for listener in change.removed}
         for listener in change.started:
             listener.context.replicas.put_in_force(moved.get(listener.server_name))
-        self._listeners = [*(listener for listener, _ in change.kept), *change.started]
+        self._listeners = [*(listener for listener, *_ in change.kept), *change.started]
 
     async def _close_once_idle(self, listener: Listener) -> None:
         try:
@@ -526,7 +529,7 @@ class Proxy:
 class ProxyChange(NamedTuple):
     """The listeners after a reload: those that stay, with their settings, the new ones, and those that are gone."""
 
-    kept: Sequence[tuple[Listener, ProxiedServer]]
+    kept: Sequence[tuple[Listener, ProxiedServer, ListenerSecurity]]
     started: Sequence[Listener]
     removed: Sequence[Listener]
 
@@ -582,7 +585,7 @@ def _log_listening(server: ProxiedServer, port: int) -> None:
     fields = {
         "server": server.name,
         "address": address,
-        "url": f"http://{listening.url_address(server.listen, port)}",
+        "url": f"{'http' if server.tls is None else 'https'}://{listening.url_address(server.listen, port)}",
         "upstream": ", ".join(url.text for url in server.upstreams),
     }
     log.info("proxying", extra={"fields": fields})

@@ -15,6 +15,7 @@ from modelhost_exporter.security.passwords import is_hash
 if TYPE_CHECKING:
     from modelhost_exporter.config.address import Address
     from modelhost_exporter.config.http_url import ServerUrl
+    from modelhost_exporter.security.tls_settings import TlsServer
 
 
 _MIN_HEADER_BYTES, _MAX_HEADER_BYTES = 1024, 1 << 20
@@ -99,6 +100,8 @@ class ProxiedServer:
     upstream_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Sent with each request instead of the client's own headers of these names."""
     auth: ProxyAuth = field(default_factory=ProxyAuth)
+    tls: TlsServer | None = None
+    """TLS of the listener; None: plain HTTP."""
     slo: Objectives = field(default_factory=Objectives)
     models: Mapping[str, Objectives] = field(default_factory=dict)
     """Objectives of single models, instead of the server's."""

@@ -144,11 +144,10 @@ class _Way:
         """Forward a slice, and the next one in the next turn of the event loop."""
         if self._closed or not self._slices or self._frames is None:
             return
-        data = self._slices.popleft()
-        allowed = self._frames.feed(data)
-        if allowed:
-            self._write(data[:allowed])
-        if allowed < len(data):
+        passed, is_too_long = self._frames.feed(self._slices.popleft())
+        if passed:
+            self._write(passed)
+        if is_too_long:
             self._on_too_long()
         elif self._slices:
             asyncio.get_running_loop().call_soon(self._next)
@@ -156,7 +155,10 @@ class _Way:
 
 
 class _Frames:
-    """A reader of frame headers (RFC 6455, section 5.2), split anywhere, which sums up the length of messages."""
+    """A reader of frame headers (RFC 6455, section 5.2), split anywhere, which sums up the length of messages.
+
+    A header is held back until it is complete, so that nothing of a frame that is too much is forwarded.
+    """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -166,11 +168,14 @@ class _Frames:
 
     @property
     def is_at_boundary(self) -> bool:
-        """Whether no frame is incomplete."""
-        return not self._payload and not self._header
+        """Whether no frame was forwarded in part."""
+        return not self._payload
 
-    def feed(self, data: bytes) -> int:
-        """Return how many of these bytes may pass: all, or those before a frame that makes a message too long."""
+    def feed(self, data: bytes) -> tuple[bytes, bool]:
+        """Return the bytes that may pass now, and whether the frame after them makes a message too long."""
+        if self._header:
+            data = bytes(self._header) + data
+            self._header.clear()
         position, size = 0, len(data)
         while position < size:
             if self._payload:
@@ -183,10 +188,9 @@ class _Frames:
                 self._header.append(data[position])
                 position += 1
             if self._is_header_complete() and self._begin_frame() > self._limit:
-                self._header.clear()
                 self._payload = 0
-                return start
-        return size
+                return data[:start], True
+        return data[: size - len(self._header)], False
 
     def _is_header_complete(self) -> bool:
         header = self._header

@@ -94,6 +94,19 @@ class TlsServer:
         """Whether client certificates are requested and verified."""
         return self.client_auth_type in VERIFYING
 
+    def remarks(self) -> list[str]:
+        """Return one line for each setting that is accepted and has no effect, or a surprising one."""
+        found = []
+        if self.client_auth_type == "RequestClientCert":
+            found.append(
+                "client_auth_type RequestClientCert is treated as NoClientCert: nothing verifies the certificates"
+            )
+        if self.client_allowed_sans and not self.verifies_clients:
+            found.append("client_allowed_sans has no effect without client_auth_type RequireAndVerifyClientCert")
+        if self.verifies_clients and self.client_ca_file is None and not self.client_ca:
+            found.append("client_ca_file is missing: no client certificate will be accepted")
+        return found
+
     def relative_to(self, folder: Path) -> TlsServer:
         """Return the settings with relative paths joined to a folder."""
         names = ("cert_file", "key_file", "client_ca_file")

@@ -64,15 +64,7 @@ class WebConfig:
 
     def remarks(self) -> list[str]:
         """Return one line for everything that has no effect, or a surprising one."""
-        tls, found = self.tls, []
-        if tls.client_auth_type == "RequestClientCert":
-            found.append(
-                "client_auth_type RequestClientCert is treated as NoClientCert: nothing verifies the certificates"
-            )
-        if tls.client_allowed_sans and not tls.verifies_clients:
-            found.append("client_allowed_sans has no effect without client_auth_type RequireAndVerifyClientCert")
-        if tls.verifies_clients and tls.client_ca_file is None and not tls.client_ca:
-            found.append("client_ca_file is missing: no client certificate will be accepted")
+        found = self.tls.remarks()
         if self.rate_limit.interval > 0 and self.rate_limit.burst < 1:
             found.append("rate_limit.burst is 0: every request is refused")
         return found

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from modelhost_exporter.gpu import families
 from modelhost_exporter.gpu.contract import Value
+from modelhost_exporter.gpu.nvidia.field_request import NvmlField
 from modelhost_exporter.gpu.nvidia.measures import Measure
-from modelhost_exporter.gpu.nvidia.query import NvmlCall, NvmlField
+from modelhost_exporter.gpu.nvidia.query import NvmlCall
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modelhost_exporter.gpu.contract import Value
-from modelhost_exporter.gpu.nvidia.query import DeviceQuery, NvmlCall, NvmlField, ValueSource, is_blank
+from modelhost_exporter.gpu.nvidia.field_request import FieldRequest, NvmlField
+from modelhost_exporter.gpu.nvidia.query import FIRST_BLANK, DeviceQuery, NvmlCall, ValueSource, is_blank
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,7 +34,7 @@ class Measure:
 
     def value_of(self, raw: float | None) -> Value | None:
         """Return a raw value in base units; None for a blank one, or one that is out of bounds."""
-        if raw is None or is_blank(raw):
+        if raw is None or (raw >= FIRST_BLANK and is_blank(raw)):
             return None
         number = float(raw != 0) if self.is_flag else raw * self.unit
         if number < self.minimum or (self.maximum is not None and number > self.maximum):
@@ -49,13 +50,14 @@ class MeasureBatch:
         self._measures = tuple(measures)
         self._by_field: list[tuple[Measure, NvmlField]] = []
         self._by_call: list[tuple[Measure, NvmlCall]] = []
+        self._request = FieldRequest(query.lib, [])
         self._revision = -1
 
     def read(self) -> list[Value]:
         """Return the values that the device supports; all fields are queried in one call."""
         if self._revision != self._query.revision:
             self._choose_sources()
-        raw_values = self._query.fields([field for _, field in self._by_field])
+        raw_values = self._query.fields(self._request)
         values = [measure.value_of(raw) for (measure, _), raw in zip(self._by_field, raw_values, strict=True)]
         values.extend(measure.value_of(self._query.number(call)) for measure, call in self._by_call)
         if self._revision != self._query.revision:  # a source turned out to be unsupported: try the next ones
@@ -69,4 +71,5 @@ class MeasureBatch:
         chosen = [(measure, self._query.first_supported(measure.sources)) for measure in self._measures]
         self._by_field = [(measure, source) for measure, source in chosen if isinstance(source, NvmlField)]
         self._by_call = [(measure, source) for measure, source in chosen if isinstance(source, NvmlCall)]
+        self._request = FieldRequest(self._query.lib, [field for _, field in self._by_field])
         self._revision = self._query.revision

@@ -18,25 +18,19 @@ from modelhost_exporter.gpu.nvidia.errors import (
     UNSUPPORTED,
     check,
 )
+from modelhost_exporter.gpu.nvidia.field_request import FieldRequest, NvmlField
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
-_BLANK_32_BIT, _LAST_BLANK_32_BIT = 0x7FFFFFF0, 0x7FFFFFFF  # DCGM's blanks, which some drivers return
+FIRST_BLANK = 0x7FFFFFF0
+"""Lower values are no blanks."""
+_LAST_BLANK_32_BIT = 0x7FFFFFFF  # of DCGM's blanks, which some drivers return
 _NOT_AVAILABLE_32_BIT = 0xFFFFFFFF
 _BLANK_64_BIT = 0x7FFFFFFFFFFFFFF0  # and everything above, NVML's "not available" included
 
-# nvmlFieldValue_t. Reading nvidia-ml-py's structure attribute by attribute takes ten times as long
-_FIELD_VALUE = struct.Struct("=IIqqII8s")
 # nvmlValueType_t → how the union nvmlValue_t is read: dVal, uiVal, ulVal, ullVal, sllVal, siVal, usVal
 _VALUES = tuple(struct.Struct(code) for code in ("=d", "=I", "@L", "=Q", "=q", "=i", "=H"))
-
-
-class NvmlField(NamedTuple):
-    """A value of nvmlDeviceGetFieldValues; ``scope`` is, for example, the NVLink."""
-
-    number: int
-    scope: int = 0
 
 
 class NvmlCall(NamedTuple):
@@ -58,7 +52,7 @@ def number_of(type_: int, raw: bytes) -> float | None:
 
 def is_blank(raw: float) -> bool:
     """Return whether a raw value stands for 'not available'."""
-    if raw < _BLANK_32_BIT:
+    if raw < FIRST_BLANK:
         return False
     return raw <= _LAST_BLANK_32_BIT or raw == _NOT_AVAILABLE_32_BIT or raw >= _BLANK_64_BIT
 
@@ -168,20 +162,20 @@ class DeviceQuery:
             return result
         return float(result[source.part] if isinstance(source.part, int) else getattr(result, source.part))
 
-    def fields(self, fields: Sequence[NvmlField]) -> list[float | None]:
+    def fields(self, request: FieldRequest) -> list[float | None]:
         """Return the raw value of each field, all queried in one call; None for one without a value."""
-        if not fields:
+        if not request.fields:
             return []
         try:
-            values = self.lib.nvmlDeviceGetFieldValues(self.handle, fields)
+            results = list(request.results(self.handle))
         except self.lib.NVMLError as error:
             check(error)
-            for field in fields:
+            for field in request.fields:
                 self.record_error(field, error.value)
-            return [None] * len(fields)
+            return [None] * len(request.fields)
         raw_values: list[float | None] = []
         succeeded: list[NvmlField] = []
-        for field, (_, _, _, _, type_, code, raw) in zip(fields, _FIELD_VALUE.iter_unpack(values), strict=True):
+        for field, (code, type_, raw) in zip(request.fields, results, strict=True):
             if code:
                 check(self.lib.NVMLError(code))
                 self.record_error(field, code)
@@ -196,10 +190,15 @@ class DeviceQuery:
         """Return the raw value of the first source that this device supports."""
         for source in sources:
             if source not in self._unsupported:
-                value = self.fields([source])[0] if isinstance(source, NvmlField) else self.number(source)
+                value = self._value_of(source)
                 if source not in self._unsupported:
                     return value
         return None
+
+    def _value_of(self, source: ValueSource) -> float | None:
+        if isinstance(source, NvmlField):
+            return self.fields(FieldRequest(self.lib, [source]))[0]
+        return self.number(source)
 
     def _call(self, source: NvmlCall, *, remember: bool) -> Any | None:
         code = FUNCTION_NOT_FOUND  # what an older nvidia-ml-py without the function amounts to

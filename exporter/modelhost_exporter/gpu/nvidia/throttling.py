@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from modelhost_exporter.gpu import families
 from modelhost_exporter.gpu.contract import Value
+from modelhost_exporter.gpu.nvidia.field_request import NvmlField
 from modelhost_exporter.gpu.nvidia.measures import Measure
-from modelhost_exporter.gpu.nvidia.query import NvmlCall, NvmlField, is_blank
+from modelhost_exporter.gpu.nvidia.query import NvmlCall, is_blank
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
