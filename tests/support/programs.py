@@ -118,7 +118,7 @@ class Exporter(Program):
     @property
     def address(self) -> str:
         """HOST:PORT."""
-        return self.url.removeprefix("http://").partition("/")[0]
+        return self.url.partition("://")[2].partition("/")[0]
 
     def page(self, query: str = "") -> bytes:
         """Return the metrics as text."""

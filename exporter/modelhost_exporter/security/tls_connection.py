@@ -141,6 +141,7 @@ class TlsConnection(asyncio.Transport, asyncio.Protocol):
             return True
         if first in _LETTERS:
             self._listener.note_failure(PLAIN_HTTP, "the client sent HTTP without TLS", self)
+            self._listener.refresh()
             self._end_with(_HTTPS_ONLY)
         else:
             self._listener.note_failure(PROTOCOL, "the client did not begin a TLS handshake", self)

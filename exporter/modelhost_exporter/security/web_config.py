@@ -56,11 +56,15 @@ class WebConfig:
     """The bcrypt hash of each user."""
     rate_limit: RateLimit = field(default_factory=RateLimit)
 
-    def remarks(self) -> list[str]:
-        """Return one line for everything in the file that is accepted and has no effect, or a surprising one."""
-        found = self.tls.remarks()
+    def notes(self) -> list[str]:
+        """Return one line for everything that is not done, which weakens nothing."""
         if self.context is not None and self.http2:
-            found.append("http2: this server speaks HTTP/1.1 only, which every client accepts")
+            return ["http2: this server has HTTP/1.1 only, which every client accepts"]
+        return []
+
+    def remarks(self) -> list[str]:
+        """Return one line for everything that has no effect, or a surprising one."""
+        found = self.tls.remarks()
         if self.rate_limit.interval > 0 and self.rate_limit.burst < 1:
             found.append("rate_limit.burst is 0: every request is refused")
         return found
@@ -73,9 +77,8 @@ def load(file: Path, files: FilesRead) -> WebConfig:
     try:
         return _config(raw, file.parent, files)
     except ConfigError as error:
-        is_place = error.where == "" or error.where.startswith(_SECTIONS)
-        where = f"{file}: {error.where}".removesuffix(": ") if is_place else f"{file}: {error.where}"
-        raise ConfigError(where, error.problem) from error
+        where = f"{file}: {error.where}".removesuffix(": ")
+        raise ConfigError(where, error.problem.partition(", not ")[0]) from error  # the value may be a secret
 
 
 def _config(raw: object, folder: Path, files: FilesRead) -> WebConfig:
