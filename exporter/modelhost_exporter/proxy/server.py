@@ -293,10 +293,10 @@ class Listener:
         """The ports that it listens on: several where a host has several addresses and any free port will do."""
         return [sock.getsockname()[1] for server in self._servers for sock in server.sockets]
 
-    def listening(self) -> list[open_listeners.Listener]:
+    def listening(self) -> list[open_listeners.ListenerState]:
         """Return where it listens, and whether clients have to authenticate."""
         is_authenticated = self.context.security.is_authenticated
-        return [open_listeners.Listener(address, self.server_name, is_authenticated) for address in self._bound]
+        return [open_listeners.ListenerState(address, self.server_name, is_authenticated) for address in self._bound]
 
     async def listen(self) -> None:
         """Listen; CannotListen when that is not possible."""
@@ -423,7 +423,7 @@ class Proxy:
         """The ports that it listens on."""
         return {port for listener in self._listeners for port in listener.ports}
 
-    def listening(self) -> list[open_listeners.Listener]:
+    def listening(self) -> list[open_listeners.ListenerState]:
         """Return where it listens, and whether clients have to authenticate; for any thread."""
         return [each for listener in list(self._listeners) for each in listener.listening()]
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class Listener(NamedTuple):
+class ListenerState(NamedTuple):
     """A listening socket."""
 
     address: Address
@@ -35,7 +35,7 @@ class Listener(NamedTuple):
 class OpenListeners:
     """Yields the metric of the listeners as they are now."""
 
-    def __init__(self, listeners: Callable[[], Iterable[Listener]]) -> None:
+    def __init__(self, listeners: Callable[[], Iterable[ListenerState]]) -> None:
         """Prepare; ``listeners`` is called from any thread."""
         self._listeners = listeners
 
@@ -45,7 +45,7 @@ class OpenListeners:
         yield from INSECURE.by(states.items())
 
 
-def warn(listeners: Iterable[Listener], way_out: str) -> None:
+def warn(listeners: Iterable[ListenerState], way_out: str) -> None:
     """Log once which listeners everybody may use, with what limits them; they belong to one server."""
     found = [each for each in listeners if each.is_open]
     if found:

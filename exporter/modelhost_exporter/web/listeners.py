@@ -9,7 +9,7 @@ from modelhost_exporter.config.address import Address
 from modelhost_exporter.process import listening
 from modelhost_exporter.process.listening import CannotListen
 from modelhost_exporter.security import open_listeners
-from modelhost_exporter.security.open_listeners import Listener
+from modelhost_exporter.security.open_listeners import ListenerState
 
 if TYPE_CHECKING:
     import socket
@@ -40,10 +40,10 @@ class WebListeners:
         """The first TCP port; 0 where there are Unix sockets only."""
         return self.addresses[0].port if self.addresses else 0
 
-    def listening(self) -> list[Listener]:
+    def listening(self) -> list[ListenerState]:
         """Return each address, and whether clients have to authenticate; for any thread."""
         is_authenticated = self._security.is_authenticated
-        return [Listener(address, "", is_authenticated) for address in self.addresses]
+        return [ListenerState(address, "", is_authenticated) for address in self.addresses]
 
     async def listen(self, settings: Web, passed: PassedSockets) -> None:
         """Listen, and warn of what everybody may use. Raises CannotListen."""
