@@ -351,4 +351,7 @@ def test_text_logs_are_logfmt() -> None:
         taken.listen()
         result = _run("--web.listen-address=127.0.0.1:0", f"--web.listen-address=127.0.0.1:{taken.getsockname()[1]}")
     first = result.stderr.splitlines()[0]
-    assert " level=info logger=modelhost_exporter.web.listeners msg=listening address=127.0.0.1:0 url=http://127.0.0.1:" in first
+    assert (
+        " level=info logger=modelhost_exporter.web.listeners msg=listening address=127.0.0.1:0 url=http://127.0.0.1:"
+        in first
+    )
