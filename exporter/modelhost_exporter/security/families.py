@@ -36,7 +36,15 @@ HANDSHAKES_FAILED = counter(
     " client_certificate: none, an invalid one, or none with an allowed name. certificate_not_trusted: the client does"
     " not accept this server's certificate. closed: the client gave up. Absent without TLS.",
 )
-FAMILIES = (RELOAD_SUCCESSFUL, RELOAD_TIMESTAMP, CERTIFICATE_NOT_AFTER, HANDSHAKES_FAILED)
+INSECURE = gauge(
+    "insecure_listener",
+    "1 for a listener without authentication on an address other than loopback, else 0.",
+    "listener",
+    "server",
+    note="listener is the address. server is the proxied server, empty for the web port. Unix sockets are not shown:"
+    " their files have permissions. A client certificate that is required counts as authentication.",
+)
+FAMILIES = (RELOAD_SUCCESSFUL, RELOAD_TIMESTAMP, CERTIFICATE_NOT_AFTER, HANDSHAKES_FAILED, INSECURE)
 
 
 class FileOutcome(Protocol):
