@@ -316,6 +316,37 @@ def test_nothing_is_delivered_while_reading_is_paused(run: Run, authority: Autho
     run(scenario())
 
 
+def test_data_that_came_with_the_handshake_waits(run: Run, authority: Authority, server_pair: Pair) -> None:
+    """A protocol that pauses from the start gets it after ``resume_reading``, although nothing more arrives."""
+
+    async def scenario() -> None:
+        async with serving(server_pair) as server:
+            reader, writer = await server.connect_plainly()
+            await asyncio.wait_for(server.made.wait(), SECONDS)
+            echo = server.connections[0]
+            await echo.until("made")
+            echo.transport.pause_reading()
+            incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+            client = authority.client().wrap_bio(incoming, outgoing, server_hostname="localhost")
+            while True:
+                try:
+                    client.do_handshake()
+                    break
+                except ssl.SSLWantReadError:
+                    writer.write(outgoing.read())
+                    incoming.write(await asyncio.wait_for(reader.read(65536), SECONDS))
+            client.write(b"early")
+            writer.write(outgoing.read())  # the end of the handshake and data, in one packet
+            assert await asyncio.wait_for(reader.read(65536), SECONDS), "session tickets: the handshake is complete"
+            assert not echo.received
+            echo.transport.resume_reading()
+            await echo.until("data")
+            assert echo.received == b"early"
+            writer.close()
+
+    run(scenario())
+
+
 def test_a_plain_request_gets_an_answer(run: Run, server_pair: Pair) -> None:
     """HTTP without TLS: 400 in words; anything else is closed."""
 
