@@ -8,7 +8,7 @@ import ssl
 import threading
 from collections import Counter
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import uvloop
@@ -84,6 +84,19 @@ class Echo(asyncio.Protocol):
             await asyncio.wait_for(self.happened.wait(), SECONDS)
 
 
+class _Counted(TlsListener):
+    """A listener that keeps the steps of its handshakes."""
+
+    def __init__(self, steps: list[object], *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._steps = steps
+
+    def run(self, function: Callable[[], bool]) -> asyncio.Future[bool]:
+        """Run a step."""
+        self._steps.append(function)
+        return super().run(function)
+
+
 class Server:
     """A TLS listener on a free port, with what happened on its connections."""
 
@@ -95,7 +108,8 @@ class Server:
         self.connections: list[Echo] = []
         self.made = asyncio.Event()
         self.writers: list[asyncio.StreamWriter] = []
-        self.listener = TlsListener(self._in_force, self.count)
+        self.steps: list[object] = []
+        self.listener = _Counted(self.steps, self._in_force, self.count)
         self.port = 0
 
     def _in_force(self) -> TlsInForce:
@@ -287,6 +301,7 @@ def test_bytes_may_come_one_at_a_time(run: Run, authority: Authority, server_pai
             await dribble()
             await server.connections[0].until("data")
             assert server.connections[0].received == b"hello"
+            assert len(server.steps) <= 4, "a thread for each record, not for each byte"
             writer.close()
 
     run(scenario())
