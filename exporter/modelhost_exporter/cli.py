@@ -166,10 +166,15 @@ def _export(given: ExportArguments) -> int:
 
 def _examine(config: Config) -> int:
     """Print what would be measured here; return exit code 0 without a problem, else 1."""
-    from modelhost_exporter.doctor import collector_checks, findings, server_checks  # noqa: PLC0415 - only for this
+    from modelhost_exporter.doctor import (  # noqa: PLC0415 - only for this
+        collector_checks,
+        findings,
+        security_checks,
+        server_checks,
+    )
 
     logging.getLogger("modelhost_exporter").propagate = False  # what is logged is part of the findings
-    found = [*collector_checks.check(config), *server_checks.check(config)]
+    found = [*collector_checks.check(config), *security_checks.check(config), *server_checks.check(config)]
     print(findings.table(found), end="")  # noqa: T201 - the command's output
     return EXIT_RUN_TIME if any(finding.state == "problem" for finding in found) else EXIT_OK
 

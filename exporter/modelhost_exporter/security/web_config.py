@@ -16,7 +16,7 @@ from modelhost_exporter.config.parsing import ConfigError, mapping, parse
 from modelhost_exporter.security.go_duration import from_nanoseconds, parse_go_duration
 from modelhost_exporter.security.passwords import is_hash
 from modelhost_exporter.security.rate_limit import RateLimit
-from modelhost_exporter.security.tls import build_context
+from modelhost_exporter.security.tls import build_context, certificate_expiry
 from modelhost_exporter.security.tls_settings import TlsServer
 
 if TYPE_CHECKING:
@@ -55,6 +55,8 @@ class WebConfig:
     users: Mapping[str, str] = field(default_factory=dict, repr=False)
     """The bcrypt hash of each user."""
     rate_limit: RateLimit = field(default_factory=RateLimit)
+    expires_at: float | None = None
+    """When the certificate expires, in seconds since 1970; None without one."""
 
     def notes(self) -> list[str]:
         """Return one line for everything that is not done, which weakens nothing."""
@@ -90,7 +92,8 @@ def _config(raw: object, folder: Path, files: FilesRead) -> WebConfig:
     if not tls.is_enabled:
         return WebConfig(tls, None, http2, headers, users, limit)
     _check_http2(tls, http2=http2)
-    return WebConfig(tls, build_context(tls, files), http2, headers, users, limit)
+    context = build_context(tls, files)
+    return WebConfig(tls, context, http2, headers, users, limit, certificate_expiry(tls, files))
 
 
 def _tls(raw: object) -> TlsServer:

@@ -79,7 +79,7 @@ class WebSecurity:
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics of TLS and of the file."""
-        yield from self._metrics.collect(self._source, has_tls=self.has_tls)
+        yield from self._metrics.collect(self._source, self.config.expires_at, has_tls=self.has_tls)
 
     def _tls_in_force(self) -> TlsInForce | None:
         """Return what a handshake needs, read again if a file has changed; blocks."""
