@@ -4,10 +4,12 @@ import os
 import stat
 import tempfile
 from pathlib import Path
-
-import pytest
+from typing import TYPE_CHECKING
 
 from modelhost_exporter.security.pem_files import file_with
+
+if TYPE_CHECKING:
+    import pytest
 
 
 def test_the_content_is_in_memory_only() -> None:
