@@ -17,7 +17,8 @@ from modelhost_exporter.engines import kinds
 from modelhost_exporter.engines.kinds import AUTO
 from modelhost_exporter.engines.polling.settings import PolledServer, Probe
 from modelhost_exporter.proxy.balancing import HEADER, LEAST_REQUESTS, PREFIX_HASH
-from modelhost_exporter.proxy.settings import ProxiedServer
+from modelhost_exporter.proxy.headers import RESERVED
+from modelhost_exporter.proxy.settings import ProxiedServer, ProxyAuth
 from modelhost_exporter.requests.slo import Objectives
 
 if TYPE_CHECKING:
@@ -40,6 +41,15 @@ _PROXY_FORM = "[NAME=]LISTEN=URL, such as ollama=127.0.0.1:8434=http://127.0.0.1
 def kind_names() -> tuple[str, ...]:
     """Return every value of ``kind``: auto, the kinds of engines, and those that are only proxied."""
     return (AUTO, *kinds.names(), *NOT_POLLED)
+
+
+def _check_headers(key: str, headers: Mapping[str, str]) -> None:
+    """Raise ValueError for what cannot be a header field."""
+    for name, value in headers.items():
+        is_name = _FIELD_NAME.fullmatch(name) is not None
+        if not is_name or not value.isascii() or set(value) & set("\r\n\0"):
+            shown = name if is_name else "***"  # a name that is none may hold the value
+            raise ValueError(f"{key}: {shown!r} is not a header field of plain text")
 
 
 @dataclass(frozen=True)
@@ -96,6 +106,19 @@ class ProxyOptions:
     """Values of Host that are accepted on loopback besides this machine's names and addresses; ``*``: any."""
     balance: Balance = Balance()
     """With ``urls``: which of them a request is forwarded to."""
+    upstream_headers: Mapping[str, str] = field(default_factory=dict, repr=False, metadata=SECRET)
+    """Sent with each request instead of the client's own headers of these names, such as Authorization; never shown."""
+    auth: ProxyAuth = field(default_factory=ProxyAuth)
+    """How clients authenticate; without any key everybody is accepted."""
+
+    def __post_init__(self) -> None:
+        _check_headers("upstream_headers", self.upstream_headers)
+        keys = [name.lower() for name in self.upstream_headers]
+        for key in keys:
+            if key.encode() in RESERVED:
+                raise ValueError(f"upstream_headers: {key!r} frames a request or belongs to one connection: remove it")
+            if keys.count(key) > 1:
+                raise ValueError(f"upstream_headers: {key!r} is given twice")
 
 
 @dataclass(frozen=True)
@@ -148,11 +171,7 @@ class Server:
             raise ValueError(f"kind must be one of {', '.join(kind_names())}, not {self.kind!r}")
         if self.max_models < 1:
             raise ValueError("max_models must be at least 1")
-        for name, value in self.headers.items():
-            is_name = _FIELD_NAME.fullmatch(name) is not None
-            if not is_name or not value.isascii() or set(value) & set("\r\n\0"):
-                shown = name if is_name else "***"  # a name that is none may hold the value
-                raise ValueError(f"headers: {shown!r} is not a header field of plain text")
+        _check_headers("headers", self.headers)
 
     def _reject_single_options(self) -> None:
         """Reject what can only be given to a server with one ``url``."""
@@ -232,6 +251,8 @@ class Server:
             retry_unsafe=self.proxy.retry_unsafe,
             max_websocket_message_bytes=self.proxy.max_websocket_message_bytes,
             allowed_hosts=frozenset(host.name for host in self.proxy.allowed_hosts),
+            upstream_headers=self.proxy.upstream_headers,
+            auth=self.proxy.auth,
             slo=self.slo,
             models={name: model.slo for name, model in self.models.items()},
         )

@@ -100,5 +100,5 @@ def error_object(dialect: str, message: str, outcome: str, code: int) -> object:
     """
     write = next((getattr(format_, "error_object", None) for format_ in FORMATS if dialect == format_.NAME), None)
     if write is not None:
-        return write(message)
+        return write(message, code)
     return {"error": {"message": message, "type": outcome, "param": None, "code": code}}

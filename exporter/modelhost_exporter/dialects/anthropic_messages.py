@@ -33,6 +33,12 @@ _BLOCKS: Mapping[object, tuple[str, Progress]] = {
 }
 _INPUT_COUNTS = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 _NO_TOKEN = ("", NOTHING)
+_ERROR_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    429: "rate_limit_error",
+}
 
 
 def call(body: bytes) -> Call | None:
@@ -41,9 +47,9 @@ def call(body: bytes) -> Call | None:
     return None if parsed is None else Call(model_name(parsed.get("model")), parsed.get("stream") is True)
 
 
-def error_object(message: str) -> object:
+def error_object(message: str, code: int) -> object:
     """Return an error in this dialect's format."""
-    return {"type": "error", "error": {"type": "api_error", "message": message}}
+    return {"type": "error", "error": {"type": _ERROR_TYPES.get(code, "api_error"), "message": message}}
 
 
 def reply(content_type: str) -> Reply:

@@ -97,7 +97,8 @@ class Reply(Protocol):
 class Dialect(Protocol):
     """The interface of a dialect's module. NAME is its file name and the value of the label ``api``.
 
-    A module may also have ``error_object(message)``, which returns an error in its format; by default it is OpenAI's.
+    A module may also have ``error_object(message, code)``, which returns an error in its format for a status;
+    by default it is OpenAI's.
     """
 
     @property

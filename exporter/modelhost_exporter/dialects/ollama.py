@@ -27,7 +27,7 @@ def call(body: bytes) -> Call | None:
     return None if parsed is None else Call(model_name(parsed.get("model")), parsed.get("stream") is not False)
 
 
-def error_object(message: str) -> object:
+def error_object(message: str, _code: int) -> object:
     """Return an error in this dialect's format."""
     return {"error": message}
 

@@ -29,7 +29,7 @@ from modelhost_exporter.proxy.request_validation import has_extra_spaces, refusa
 from modelhost_exporter.proxy.self_metrics import TOO_LARGE_HEADERS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from modelhost_exporter.process.connection_limits import LimitSettings
     from modelhost_exporter.proxy.self_metrics import SelfMetrics
@@ -225,8 +225,14 @@ class DownstreamConnection(asyncio.Protocol):
         self.is_writable = True
         self.address = ""
         """The client for limits per address."""
+        self.is_encrypted = False
 
     # what the exchange and the listener call
+
+    @property
+    def certificate(self) -> Mapping[str, object] | None:
+        """The verified certificate of the client; None without one."""
+        return None if self._transport is None else self._transport.get_extra_info("peercert")
 
     @property
     def is_open(self) -> bool:
@@ -369,6 +375,7 @@ class DownstreamConnection(asyncio.Protocol):
         """Begin, unless a limit is reached."""
         self._transport = cast("asyncio.Transport", transport)
         self.address = client_of(transport)
+        self.is_encrypted = bool(transport.get_extra_info("is_tls"))
         self._activity.begin(loop_time())
         self._admitted = self._listener.connections.admit(self)
         if self._admitted:

@@ -2,7 +2,10 @@
 
 States, and what moves on from each::
 
-    begin ──► waiting for the body        only where token usage is to be requested: the body is changed as a whole
+    begin ──► authenticating              only where that takes longer, as a password does
+      │         │
+      ├◄────────┘
+      ├───────► waiting for the body      only where token usage is to be requested: the body is changed as a whole
       │         │ body complete
       ▼         ▼
     connecting ── a kept connection, else a new one; to another upstream where one cannot be reached
@@ -34,6 +37,7 @@ from modelhost_exporter.connect_errors import CLOSED, SPEAKS_TLS, cause_of
 from modelhost_exporter.dialects.usage_request import ask
 from modelhost_exporter.process.error_frames import without_frames
 from modelhost_exporter.proxy import errors, headers, include_usage
+from modelhost_exporter.proxy.authentication import Unauthorized
 from modelhost_exporter.proxy.balancing import PREFIX_BYTES
 from modelhost_exporter.proxy.errors import Failure, Refused
 from modelhost_exporter.proxy.headers import Field, HeadTemplate
@@ -41,8 +45,11 @@ from modelhost_exporter.proxy.observer import Observer
 from modelhost_exporter.proxy.replicas import Attempts
 from modelhost_exporter.proxy.request_validation import validated_path
 from modelhost_exporter.proxy.websocket import WebSocketRelay
+from modelhost_exporter.security.authentication import ClientIdentity, Refusal
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from modelhost_exporter.dialects.usage_request import UsageFrameFilter
     from modelhost_exporter.proxy.downstream import DownstreamConnection, Request
     from modelhost_exporter.proxy.server import ServerContext
@@ -70,6 +77,7 @@ class Exchange:
 
     # the request
     _upstream: UpstreamConnection | None = None
+    _authenticating: asyncio.Task[None] | None = None
     _connecting: asyncio.Task[None] | None = None
     _finished = False
     _unsent_bytes = 0
@@ -119,8 +127,41 @@ class Exchange:
             self._fail_internally(error)
 
     def _begin(self) -> None:
+        self._validate(self._request)
+        authentication = self._server.authentication
+        if authentication is None:
+            self._go_on()
+            return
+        decision = authentication.check(self._client, self._request)
+        if isinstance(decision, ClientIdentity | Refusal):
+            self._on_decision(decision)
+        else:
+            self._authenticating = asyncio.get_running_loop().create_task(self._authenticate(decision))
+
+    async def _authenticate(self, deciding: Awaitable[ClientIdentity | Refusal]) -> None:
+        try:
+            decision = await deciding
+            self._authenticating = None
+            if not self._finished:
+                self._client.resume_reading()
+                self._on_decision(decision)
+        except Failure as failure:
+            self._fail(failure)
+        except Exception as error:  # noqa: BLE001 - reported to the client and the log
+            self._fail_internally(error)
+
+    def _on_decision(self, decision: ClientIdentity | Refusal) -> None:
+        """Go on with the request of an authenticated client; raises Unauthorized for others."""
+        if isinstance(decision, Refusal):
+            self._copy = None
+            raise Unauthorized(decision)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Send a request that is accepted on, or wait for its body."""
         request, server = self._request, self._server
-        self._validate(request)
+        if not request.complete and request.expects_continue:
+            self._client.write(_CONTINUE)
         if request.is_websocket:
             self._observer.stream = True
             self._observer.enter("streaming")
@@ -139,24 +180,32 @@ class Exchange:
             self._connect()
 
     def _validate(self, request: Request) -> None:
-        """Raise Refused for a request that is not forwarded; answer one that waits for a 100."""
+        """Raise Refused for a request that is not forwarded."""
         if request.refusal is not None:
             raise request.refusal
         if not request.path:  # else the same head was validated before
             request.path = validated_path(request)
         if self._server.checks_host:
             self._server.check_host(request)
-        if not request.complete and request.expects_continue:
-            self._client.write(_CONTINUE)
 
     def on_request_body(self, data: bytes, *, complete: bool) -> None:
         """Forward the next part of the body, or keep it until there is a connection."""
         if self._finished:
             return
+        if self._authenticating is not None:
+            self._hold_body(data)
+            return
         try:
             self._receive_body(data, complete=complete)
         except Exception as error:  # noqa: BLE001 - reported to the client and the log
             self._fail_internally(error)
+
+    def _hold_body(self, data: bytes) -> None:
+        """Keep a part of the body until the client is authenticated, and read no more than little of it."""
+        pieces = self._request.pieces
+        pieces.append(data)
+        if sum(map(len, pieces)) > _MAX_WAITING_BYTES:
+            self._client.pause_reading()
 
     def _receive_body(self, data: bytes, *, complete: bool) -> None:
         if self._copy is not None and data:
@@ -319,7 +368,8 @@ class Exchange:
         is_repeatable = request.template is not None and self._changed_body is None
         if is_repeatable and request.forwarded is not None and request.forwarded[0] is upstream:
             return request.forwarded[1].fill(request.by_key[b"content-length"])
-        fields = headers.to_upstream(request.fields, request.by_key)
+        fields = headers.to_upstream(request.fields, request.by_key, self._server.not_forwarded)
+        fields += self._server.upstream_fields
         self._sends_chunks = False
         if self._changed_body is not None:
             fields = include_usage.changed_fields(fields, self._changed_body)
@@ -635,6 +685,8 @@ class Exchange:
             Field(b"content-type", b"Content-Type", content_type),
             Field(b"content-length", b"Content-Length", b"%d" % len(body)),
         ]
+        if isinstance(failure, Unauthorized):
+            fields += failure.fields
         self._writes_chunks = False
         self._keep_alive = self._request.keep_alive and not isinstance(failure, Refused)
         head = headers.with_date(self._response_head(failure.code, HTTPStatus(failure.code).phrase.encode(), fields))
@@ -662,7 +714,10 @@ class Exchange:
         self._client.abort()
 
     def _drop_upstream(self) -> None:
-        """Close the connection to the upstream, or stop making one."""
+        """Close the connection to the upstream, or stop making one, or authenticating the client."""
+        if self._authenticating is not None and self._authenticating is not asyncio.current_task():
+            self._authenticating.cancel()
+        self._authenticating = None
         if self._connecting is not None:
             self._connecting.cancel()
             self._connecting = None

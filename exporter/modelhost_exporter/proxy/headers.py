@@ -26,11 +26,16 @@ HOP_BY_HOP = frozenset(
         *(b"te", b"trailer", b"transfer-encoding", b"upgrade"),
     }
 )
-_TO_UPSTREAM = HOP_BY_HOP | {b"host", b"expect"}
-"""The upstream has a Host of its own, and Expect is answered by the proxy."""
+NOT_FORWARDED = HOP_BY_HOP | {b"host", b"expect"}
+"""Fields of a request that no upstream receives: it has a Host of its own, and Expect is answered by the proxy."""
 MAX_LENGTH = (1 << 63) - 1
 """The largest length of a body that common parsers accept."""
 _FRAMING = frozenset({b"content-length"})
+_OF_THE_HANDSHAKE = {
+    *(b"sec-websocket-key", b"sec-websocket-version", b"sec-websocket-accept", b"sec-websocket-extensions"),
+}
+RESERVED = NOT_FORWARDED | _FRAMING | _OF_THE_HANDSHAKE
+"""Fields of a request that only the proxy or its client can give: they frame it, or belong to one connection."""
 _TEXT = "latin-1"
 _END = b"\r\n"
 """The line that ends a head."""
@@ -38,6 +43,11 @@ _END = b"\r\n"
 
 make_field = partial(tuple.__new__, Field)
 """Make a Field of a tuple, for half of the price of calling it: one is made for each field of each message."""
+
+
+def configured(given: Mapping[str, str]) -> tuple[Field, ...]:
+    """Return the fields of a configuration, whose names and values are ASCII."""
+    return tuple(Field(name.lower().encode(), name.encode(), value.encode()) for name, value in given.items())
 
 
 def values(fields: Iterable[Field], key: bytes) -> list[bytes]:
@@ -66,9 +76,11 @@ def tokens(fields: Iterable[Field], key: bytes) -> set[bytes]:
     return {token.strip().lower() for value in values(fields, key) for token in value.split(b",")}
 
 
-def to_upstream(fields: Collection[Field], by_key: Mapping[bytes, bytes]) -> list[Field]:
+def to_upstream(
+    fields: Collection[Field], by_key: Mapping[bytes, bytes], dropped: frozenset[bytes] = NOT_FORWARDED
+) -> list[Field]:
     """Return the fields of a request that the upstream receives, without its Host; ``by_key`` is their index."""
-    return _without(_TO_UPSTREAM, fields, by_key)
+    return _without(dropped, fields, by_key)
 
 
 def to_client(fields: Collection[Field], by_key: Mapping[bytes, bytes]) -> list[Field]:

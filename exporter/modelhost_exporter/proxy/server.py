@@ -15,6 +15,7 @@ from modelhost_exporter.engines.kinds import AUTO, full_name
 from modelhost_exporter.process import listening
 from modelhost_exporter.process.machine_names import is_address
 from modelhost_exporter.proxy import headers
+from modelhost_exporter.proxy.authentication import CREDENTIALS, Authentication
 from modelhost_exporter.proxy.downstream import DownstreamConnection, DownstreamConnections
 from modelhost_exporter.proxy.exchange import Exchange
 from modelhost_exporter.proxy.include_usage import UsageRequests
@@ -25,6 +26,7 @@ from modelhost_exporter.proxy.settings import ProxySettings
 from modelhost_exporter.proxy.upstream import Upstream
 from modelhost_exporter.requests.metrics import RequestMetrics
 from modelhost_exporter.requests.model_names import OTHER, UNKNOWN, ModelNames
+from modelhost_exporter.security.passwords import Passwords
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
@@ -181,6 +183,14 @@ class ServerContext:
             parts.environment.now,
         )
         self.names = parts.names_of(settings)
+        self.upstream_fields = headers.configured(settings.upstream_headers)
+        """Fields that each request to the upstream gets."""
+        self.authentication = _authentication(settings)
+        """Decides about each request; None where everybody is accepted."""
+        self.not_forwarded = headers.NOT_FORWARDED.union(
+            (field.key for field in self.upstream_fields), CREDENTIALS if self.authentication else ()
+        )
+        """Fields of clients that no upstream receives."""
         header = settings.client_header
         self._client_header = header.encode() if header else None
         self._kind = partial(parts.kind_of, settings)
@@ -242,6 +252,14 @@ class ServerContext:
         if not self._is_closed:
             self._is_closed = True
             self.replicas.close()
+
+
+def _authentication(settings: ProxiedServer) -> Authentication | None:
+    """Return the methods that are configured; None without any."""
+    if not settings.auth.is_required:
+        return None
+    users = settings.auth.basic_auth_users
+    return Authentication([Passwords(lambda: users)])
 
 
 class Listener:

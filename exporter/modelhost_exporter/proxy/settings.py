@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping  # noqa: TC003 - read at run time, by the parser
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from modelhost_exporter.config.duration import Seconds
+from modelhost_exporter.config.parsing import SECRET
 from modelhost_exporter.proxy.balancing import LEAST_REQUESTS
 from modelhost_exporter.requests.slo import Objectives
+from modelhost_exporter.security.passwords import is_hash
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from modelhost_exporter.config.address import Address
     from modelhost_exporter.config.http_url import ServerUrl
 
@@ -50,6 +51,29 @@ class ProxySettings:
 
 
 @dataclass(frozen=True)
+class ProxyAuth:
+    """How clients of one server's proxy authenticate; without any key everybody is accepted."""
+
+    basic_auth_users: Mapping[str, str] = field(default_factory=dict, repr=False, metadata=SECRET)
+    """The bcrypt hash of each user's password."""
+
+    def __post_init__(self) -> None:
+        for number, (user, hashed) in enumerate(self.basic_auth_users.items(), 1):
+            if not is_hash(hashed):
+                raise ValueError(
+                    f"basic_auth_users: the password of user {number} is not a bcrypt hash,"
+                    " such as htpasswd -nBC 10 prints"
+                )
+            if ":" in user:
+                raise ValueError(f"basic_auth_users: the name of user {number} contains a colon")
+
+    @property
+    def is_required(self) -> bool:
+        """Whether clients have to authenticate."""
+        return bool(self.basic_auth_users)
+
+
+@dataclass(frozen=True)
 class ProxiedServer:
     """One server whose requests are measured: clients connect to ``listen``, and reach one of ``upstreams``."""
 
@@ -72,6 +96,9 @@ class ProxiedServer:
     max_websocket_message_bytes: int | None = None
     allowed_hosts: frozenset[str] = frozenset()
     """Names in Host that are accepted on loopback besides this machine's; ``*`` for any."""
+    upstream_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Sent with each request instead of the client's own headers of these names."""
+    auth: ProxyAuth = field(default_factory=ProxyAuth)
     slo: Objectives = field(default_factory=Objectives)
     models: Mapping[str, Objectives] = field(default_factory=dict)
     """Objectives of single models, instead of the server's."""
