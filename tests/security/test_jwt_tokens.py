@@ -131,13 +131,13 @@ def test_a_shared_secret_is_accepted_with_hs256_only(issuer: Issuer) -> None:
     [
         ({}, True),
         ({"exp": None}, False),
-        ({"exp": int(time.time()) - 3600}, False),
-        ({"exp": int(time.time()) - 10}, True),  # within the leeway
+        ({"exp": -3600}, False),
+        ({"exp": -10}, True),  # within the leeway
         ({"exp": "soon"}, False),
         ({"exp": [1]}, False),
         ({"exp": float("inf")}, False),
-        ({"nbf": int(time.time()) + 3600}, False),
-        ({"iat": int(time.time()) + 3600}, False),
+        ({"nbf": 3600}, False),
+        ({"iat": 3600}, False),
         ({"iss": "other"}, False),
         ({"iss": None}, False),
         ({"aud": "other"}, False),
@@ -152,7 +152,8 @@ def test_a_shared_secret_is_accepted_with_hs256_only(issuer: Issuer) -> None:
     ],
 )
 def test_claims_are_checked(issuer: Issuer, claims: dict[str, object], is_accepted: bool) -> None:
-    """Expiry is required; issuer, audience and required claims where they are configured."""
+    """Expiry is required; issuer, audience and required claims where they are configured. Numbers count from now."""
+    claims = {name: int(time.time()) + value if isinstance(value, int) else value for name, value in claims.items()}
     method = issuer.trusting(
         public_pem("rsa"),
         issuer="https://issuer.example",
