@@ -243,7 +243,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=f"{PROGRAM} {DISCOVER} [HOST|HOST:PORT|URL] finds the engines on this machine, or another, and prints"
         f" the configuration for them. {PROGRAM} {DOCTOR} takes the same flags as {PROGRAM}, checks what would be"
         f" measured here, and says what is missing. {PROGRAM} healthcheck exits with 0 if the exporter that runs here"
-        " is ready.",
+        f" is ready. {PROGRAM} service install starts the exporter at boot.",
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
     )
