@@ -18,7 +18,7 @@ _NO_ENERGY = "No GPU with an energy counter, and no RAPL"
 def of_models() -> tuple[s.Builder, ...]:
     """Draw energy and cost by model."""
     panels = (power(), idle_power(), per_token(), tokens_per_joule(), cost_per_hour(), cost_per_million_tokens())
-    return (*panels, idle_cost())
+    return (*panels, idle_cost(), bound())
 
 
 def of_hosts() -> tuple[s.Builder, ...]:
@@ -107,6 +107,24 @@ def idle_cost() -> s.Builder:
         "The part of a model's cost while its server had no request. Good: low.",
         "model:idle_energy_cost_per_hour:mean_5m",
     )
+
+
+def bound() -> s.Builder:
+    """Draw output tokens beside the share of the GPUs' bandwidth and tensor cores at work."""
+    tokens = q.total(q.rate("modelhost_output_tokens_total", CHOSEN), "instance")
+    bandwidth, tensor = (
+        q.highest(q.select(f"modelhost_gpu_{what}_active_ratio"), "instance") for what in ("dram", "tensor")
+    )
+    return graph(
+        "Tokens/s beside bandwidth",
+        "Output tokens, and the busiest GPU's share of its memory bandwidth and tensor cores (Hopper and later). Good: "
+        "bandwidth near 1 while decoding, which is memory-bound: larger batches use it better.",
+        Query(tokens, "tokens {{instance}}"),
+        Query(bandwidth, "bandwidth {{instance}}"),
+        Query(tensor, "tensor cores {{instance}}"),
+        unit=s.TOKENS,
+        empty=NOT_REPORTED,
+    ).override_by_regexp("(bandwidth|tensor).*", s.unit_of(s.RATIO))
 
 
 def _cost(title: str, text: str, series: str) -> s.Builder:

@@ -76,7 +76,7 @@ def test_an_unknown_key_is_named_with_the_legal_ones(tmp_path: Path) -> None:
         "modelhost-exporter: web: unknown key 'max_request';"
         " known: listen_addresses, telemetry_path, max_requests, created_lines, enable_lifecycle, config_file,"
         " grafana_url, allowed_hosts, allowed_origins, strict_host, header_timeout, idle_timeout, body_timeout,"
-        " send_timeout, max_header_bytes, max_connections, max_connections_per_address\n"
+        " send_timeout, max_header_bytes, max_connections, max_connections_per_address, systemd_socket\n"
     )
 
 
@@ -351,4 +351,7 @@ def test_text_logs_are_logfmt() -> None:
         taken.listen()
         result = _run("--web.listen-address=127.0.0.1:0", f"--web.listen-address=127.0.0.1:{taken.getsockname()[1]}")
     first = result.stderr.splitlines()[0]
-    assert " level=info logger=modelhost_exporter.cli msg=listening address=127.0.0.1:0 url=http://127.0.0.1:" in first
+    assert (
+        " level=info logger=modelhost_exporter.web.listeners msg=listening address=127.0.0.1:0 url=http://127.0.0.1:"
+        in first
+    )

@@ -21,6 +21,7 @@ from modelhost_exporter.requests import metrics as request_metrics
 from modelhost_exporter.scraping import scrape
 from modelhost_exporter.security import families as security_families
 from modelhost_exporter.web import families as web_families
+from tools import limits
 from tools.bucket_error import largest_median_error
 from tools.message_tables import message_parts
 from tools.xids import xids
@@ -73,6 +74,7 @@ def filled(document: str) -> str:
         "requests": partial(message_tables, request_message),
         "processes": partial(message_tables, process_message),
         "xids": xids_table,
+        "limits": limits_table,
     }
     return re.sub(
         r"(<!-- (\w+): generated -->\n).*?(<!-- end -->)",
@@ -90,6 +92,11 @@ def flags_table() -> str:
         if action.dest != "help"
     ]
     return _table(("flag", "what it does"), rows)
+
+
+def limits_table() -> str:
+    """Return every timeout and limit with its default, as a Markdown table."""
+    return _table(("of", "what is limited", "default", "key"), limits.rows())
 
 
 def kinds_table() -> str:

@@ -13,7 +13,7 @@ import os
 import sys
 import time
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from modelhost_exporter import __version__, threads
 from modelhost_exporter.collector import Paths
@@ -27,7 +27,16 @@ from modelhost_exporter.local_discovery import LocalDiscovery
 from modelhost_exporter.logs import formatting as logs
 from modelhost_exporter.logs.redaction import redact
 from modelhost_exporter.metrics import label_values
-from modelhost_exporter.process import allocator, executor, garbage, health_socket, listening, signals, systemd
+from modelhost_exporter.process import (
+    allocator,
+    executor,
+    garbage,
+    health_socket,
+    listening,
+    passed_sockets,
+    signals,
+    systemd,
+)
 from modelhost_exporter.process.descriptors import Descriptors, open_standard_streams, raise_limit
 from modelhost_exporter.process.garbage import Garbage
 from modelhost_exporter.process.machine_names import MachineNames
@@ -35,20 +44,21 @@ from modelhost_exporter.process.watchdog import LoopTurns, SelfScrape, Watchdog
 from modelhost_exporter.proxy.listener_security import ListenerSecurity
 from modelhost_exporter.proxy.server import Proxy, ProxyEnvironment, ReloadedProxy
 from modelhost_exporter.security import web_config
+from modelhost_exporter.security.open_listeners import OpenListeners
 from modelhost_exporter.security.reloaded import FilesRead
 from modelhost_exporter.service import Service
 from modelhost_exporter.web.connection_limits import LimitedRunner, WebConnectionLimits
 from modelhost_exporter.web.internal_client import InternalClient
+from modelhost_exporter.web.listeners import WebListeners
 from modelhost_exporter.web.routes import build_app
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from aiohttp import web
-
     from modelhost_exporter.config.model import Config
     from modelhost_exporter.demo.host import DemoHost
     from modelhost_exporter.export.arguments import ExportArguments
+    from modelhost_exporter.process.passed_sockets import PassedSockets
     from modelhost_exporter.process.periodic_thread import PeriodicThread
     from modelhost_exporter.process.systemd import Systemd
 
@@ -80,8 +90,9 @@ def _main(words: Sequence[str]) -> int:
         return _export(export_arguments.parse(words[1:]))
     is_doctor = words[:1] == [flags.DOCTOR]
     given = flags.parse(words[1:] if is_doctor else words)
-    load = partial(_load, given)
     try:
+        sockets = passed_sockets.take(os.environ)
+        load = partial(_load, given, sockets.addresses)
         first = load()
         if given.config_check:
             _check_security(first)
@@ -99,21 +110,24 @@ def _main(words: Sequence[str]) -> int:
     logging.logThreads = False  # else threading keeps the name of each thread that logs, which no format prints
     allocator.return_large_blocks()
     label_values.set_max_bytes(first.scrape.max_label_value_bytes)
-    return _run(given, load, first)
+    return _run(given, load, first, sockets)
 
 
-def _run(given: flags.Arguments, load: Callable[[], Config], first: Config) -> int:
+class _Process(NamedTuple):
+    """What was passed to this process, and what limits it."""
+
+    manager: Systemd
+    sockets: PassedSockets
+    descriptors: Descriptors
+
+
+def _run(given: flags.Arguments, load: Callable[[], Config], first: Config, sockets: PassedSockets) -> int:
     """Serve until stopped; return the exit code."""
-    manager = systemd.from_environment(os.environ)
-    descriptors = Descriptors(raise_limit())
+    process = _Process(systemd.from_environment(os.environ), sockets, Descriptors(raise_limit()))
     try:
         _start_threads()
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(
-                _serve_demo(given.demo, load, manager, descriptors)
-                if given.demo
-                else _serve(_service(load, first), manager, descriptors)
-            )
+            runner.run(_serve_demo(given.demo, load, process) if given.demo else _serve(_service(load, first), process))
     except _CannotStart as error:
         return _fail(str(error), EXIT_RUN_TIME)
     except ConfigError as error:  # of the file with TLS and passwords
@@ -152,10 +166,15 @@ def _export(given: ExportArguments) -> int:
 
 def _examine(config: Config) -> int:
     """Print what would be measured here; return exit code 0 without a problem, else 1."""
-    from modelhost_exporter.doctor import collector_checks, findings, server_checks  # noqa: PLC0415 - only for this
+    from modelhost_exporter.doctor import (  # noqa: PLC0415 - only for this
+        collector_checks,
+        findings,
+        security_checks,
+        server_checks,
+    )
 
     logging.getLogger("modelhost_exporter").propagate = False  # what is logged is part of the findings
-    found = [*collector_checks.check(config), *server_checks.check(config)]
+    found = [*collector_checks.check(config), *security_checks.check(config), *server_checks.check(config)]
     print(findings.table(found), end="")  # noqa: T201 - the command's output
     return EXIT_RUN_TIME if any(finding.state == "problem" for finding in found) else EXIT_OK
 
@@ -166,13 +185,18 @@ def _called() -> str:
     return f"{sys.executable} -m {__package__}" if path.endswith(".py") else path
 
 
-def _load(given: flags.Arguments) -> Config:
+def _load(given: flags.Arguments, passed: Sequence[Address] = ()) -> Config:
     """Load the configuration; an invalid value that came from a flag is reported under the flag's name.
 
-    Only a check of the file may take place where the folders of the host are missing.
+    The addresses of sockets that were passed take the place of configured ones, if those sockets are to be used. Only a
+    check of the file may take place where the folders of the host are missing.
     """
+    overrides, defaults = given.overrides, flags.defaults(os.environ)
     try:
-        config = configuration.load(given.config_file, given.overrides, flags.defaults(os.environ))
+        config = configuration.load(given.config_file, overrides, defaults)
+        if config.web.systemd_socket:
+            overrides = {**overrides, "web.listen_addresses": [str(address) for address in passed]}
+            config = configuration.load(given.config_file, overrides, defaults)
         if not (given.config_check or given.demo):
             _check_folders(config.path)
     except ConfigError as error:
@@ -231,7 +255,7 @@ def _needing_threads() -> Iterator[None]:
         raise _CannotStart(f"cannot start a thread: {error} ({limits})") from error
 
 
-async def _serve_demo(profile: str, load: Callable[[], Config], manager: Systemd, descriptors: Descriptors) -> None:
+async def _serve_demo(profile: str, load: Callable[[], Config], process: _Process) -> None:
     """Serve the simulated machine of a profile."""
     from modelhost_exporter.demo.host import DemoHost  # noqa: PLC0415 - nothing else needs it
     from modelhost_exporter.demo.profiles import PROFILES  # noqa: PLC0415 - likewise
@@ -239,32 +263,21 @@ async def _serve_demo(profile: str, load: Callable[[], Config], manager: Systemd
     log.warning("this is a demo: every number is made up", extra={"fields": {"machine": profile}})
     demo = DemoHost(time.time(), profile=PROFILES[profile], load=load, live=True)
     try:
-        await _serve(demo.service, manager, descriptors, demo)
+        await _serve(demo.service, process, demo)
     finally:
         demo.close()
 
 
-async def _serve(service: Service, manager: Systemd, descriptors: Descriptors, demo: DemoHost | None = None) -> None:
+async def _serve(service: Service, process: _Process, demo: DemoHost | None = None) -> None:
     """Serve until SIGTERM or SIGINT."""
+    manager, sockets, descriptors = process
     loop = asyncio.get_running_loop()
     executor.use_for_name_look_ups(loop)
     with _needing_threads():
         await executor.start_threads_of_uvloop(loop)
     service.registry.register(descriptors)
     loop.set_exception_handler(descriptors.handle_loop_error)
-    environment = ProxyEnvironment(
-        descriptors,
-        service.pollers.kind_of,
-        MachineNames().__contains__,
-        service.config.proxy.reuse_port,
-        service.pollers.is_listed,
-        service.removal_listeners,
-        lambda: service.config.proxy,
-        listed_models=service.pollers.listed_models,
-        label_of=service.pollers.label_of,
-        running=service.running_requests,
-    )
-    proxy = Proxy(service.registry, service.request_listeners, environment)
+    proxy = _proxy(service, descriptors)
     limits = WebConnectionLimits(
         lambda: service.config.web, service.registry, descriptors, proxy.connections.spare_descriptor
     )
@@ -275,19 +288,20 @@ async def _serve(service: Service, manager: Systemd, descriptors: Descriptors, d
         demo.feed(proxy.metrics, proxy.self_metrics)
         demo.run()
     await runner.setup()
+    listeners = WebListeners(runner, service.web_security)
     watching, health = asyncio.ensure_future(descriptors.watch()), None
     try:
         stop = signals.Stop()
         service.reloads.during = manager.reloading
         signals.handle(stop, service.reloads.start)
-        for address in service.config.web.listen_addresses:
-            await _listen(runner, address, service)
+        await _listen(listeners, service, sockets)
+        service.registry.register(OpenListeners(lambda: [*listeners.listening(), *proxy.listening()]))
         searching = None
         if demo is None:
             await _start_proxy(proxy, service)
-            searching = _start_discovery(service, lambda: {port for _, port, *_ in runner.addresses} | proxy.ports)
-        _print_page(service, runner.addresses[0][1])
-        health = await health_socket.listen(runner.limited_server.internal_connection, runner.addresses[0][1])
+            searching = _start_discovery(service, lambda: {each.port for each in listeners.addresses} | proxy.ports)
+        _print_page(service, listeners.addresses)
+        health = await health_socket.listen(runner.limited_server.internal_connection, listeners.port)
         log.info(
             "ready",
             extra={"fields": {"version": __version__, "collectors": ",".join(service.config.collectors)}},
@@ -317,6 +331,23 @@ async def _serve(service: Service, manager: Systemd, descriptors: Descriptors, d
         await asyncio.gather(runner.cleanup(), proxy.close())
 
 
+def _proxy(service: Service, descriptors: Descriptors) -> Proxy:
+    """Create the proxy, which does not listen yet."""
+    environment = ProxyEnvironment(
+        descriptors,
+        service.pollers.kind_of,
+        MachineNames().__contains__,
+        service.config.proxy.reuse_port,
+        service.pollers.is_listed,
+        service.removal_listeners,
+        lambda: service.config.proxy,
+        listed_models=service.pollers.listed_models,
+        label_of=service.pollers.label_of,
+        running=service.running_requests,
+    )
+    return Proxy(service.registry, service.request_listeners, environment)
+
+
 def _start_watchdog(manager: Systemd, service: Service, runner: LimitedRunner) -> Watchdog:
     """Create the watchdog; start it when systemd expects pings."""
     loop, server = asyncio.get_running_loop(), runner.limited_server
@@ -343,20 +374,19 @@ def _start_discovery(service: Service, own_ports: Callable[[], set[int]]) -> Per
         return LocalDiscovery(service, own_ports).start()
 
 
-async def _listen(runner: web.AppRunner, address: Address, service: Service) -> None:
+async def _listen(listeners: WebListeners, service: Service, sockets: PassedSockets) -> None:
     try:
-        await listening.listen(runner, address)
-    except (OSError, ValueError) as error:  # ValueError: an invalid host name, such as a label of 70 letters
-        raise _CannotStart(f"cannot listen on {address}: {listening.reason(error)}") from error
-    shown = listening.url_address(address, runner.addresses[-1][1])
-    url = f"{service.web_security.scheme}://{shown}{service.config.web.telemetry_path}"
-    log.info("listening", extra={"fields": {"address": str(address), "url": url}})
+        await listeners.listen(service.config.web, sockets)
+    except listening.CannotListen as error:
+        raise _CannotStart(str(error)) from error
 
 
-def _print_page(service: Service, port: int) -> None:
+def _print_page(service: Service, addresses: Sequence[Address]) -> None:
     """Print where the live page is, for people who started the program themselves."""
-    address = service.config.web.listen_addresses[0]
-    shown = listening.url_address(Address(listening.own_host(address.host), port), port)
+    if not addresses:
+        return
+    host, port = service.config.web.listen_addresses[0].host, addresses[0].port
+    shown = listening.url_address(Address(listening.own_host(host), port), port)
     with contextlib.suppress(OSError, ValueError):  # nobody reads it
         print(f"open {service.web_security.scheme}://{shown}/", flush=True)  # noqa: T201 - for people, not for the log
 

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_NEED_RESTART = {"web": ("listen_addresses", "telemetry_path"), "scrape": ("max_label_value_bytes",)}
+_NEED_RESTART = {"web": ("listen_addresses", "systemd_socket", "telemetry_path"), "scrape": ("max_label_value_bytes",)}
 """Keys of the configuration, by section, that a reload does not change."""
 
 Build = tuple[CollectorOptions, Paths]

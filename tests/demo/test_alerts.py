@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 # alert, severity (and window) → why an hour of incidents cannot fire it
 _CANNOT = {
+    "ExporterCertificateExpiresSoon warning": "the demo has no certificate",
     "ExporterConfigReloadFailed warning": "nothing reloads the configuration",
     "ExporterFileDescriptorsShort warning": "the recorded host has no listener",
     "ExporterTargetGone warning": "needs a day",

@@ -14,6 +14,7 @@ from modelhost_exporter.config import model as configuration
 from modelhost_exporter.logs import formatting as logs
 from modelhost_exporter.process import systemd
 from modelhost_exporter.process.descriptors import Descriptors, raise_limit
+from modelhost_exporter.process.passed_sockets import PassedSockets
 from modelhost_exporter.service import Service
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ def main() -> None:
     service.registry.register(wedge)
     signal.signal(signal.SIGUSR1, lambda *_: setattr(wedge, "is_on", True))
     signal.signal(signal.SIGUSR2, lambda *_: threading.Event().wait(float(sys.argv[1])))
-    asyncio.run(cli._serve(service, systemd.from_environment(os.environ), Descriptors(raise_limit())))
+    manager, limit = systemd.from_environment(os.environ), Descriptors(raise_limit())
+    asyncio.run(cli._serve(service, cli._Process(manager, PassedSockets(()), limit)))
 
 
 if __name__ == "__main__":

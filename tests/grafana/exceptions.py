@@ -92,7 +92,9 @@ UNSHOWN = {
     "modelhost_host_disk_written_bytes_total": "likewise",
     "modelhost_web_config_last_reload_successful": "an alert reports it; the log names the mistake",
     "modelhost_web_config_last_reload_success_timestamp_seconds": "likewise",
+    "modelhost_web_certificate_not_after_timestamp_seconds": "an alert reports a certificate that expires soon",
     "modelhost_web_tls_handshakes_failed_total": "explains a target that is down; the log has one of them a minute",
+    "modelhost_insecure_listener": "a state of the configuration, of which the log warns",
     "modelhost_gpu_busy_updated_timestamp_seconds": "the age of busy_seconds, for checking its rate",
 }
 """Metrics that no dashboard queries by name."""

@@ -30,8 +30,6 @@ class Program:
     """A running program whose standard error is read line by line as it comes."""
 
     def __init__(self, command: Sequence[str | Path], env: Mapping[str, str] | None = None) -> None:
-        self.lines: list[str] = []
-        self._unread: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self.process = subprocess.Popen(
             [str(word) for word in command],
             stdin=subprocess.DEVNULL,
@@ -40,6 +38,12 @@ class Program:
             text=True,
             env={**os.environ, **(env or {})},
         )
+        self._follow()
+
+    def _follow(self) -> None:
+        """Read what the process prints."""
+        self.lines: list[str] = []
+        self._unread: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -114,7 +118,7 @@ class Exporter(Program):
     @property
     def address(self) -> str:
         """HOST:PORT."""
-        return self.url.removeprefix("http://").partition("/")[0]
+        return self.url.partition("://")[2].partition("/")[0]
 
     def page(self, query: str = "") -> bytes:
         """Return the metrics as text."""

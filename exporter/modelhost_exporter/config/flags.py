@@ -72,6 +72,12 @@ def _flags() -> list[Flag]:
             {"action": "append", "metavar": "HOST:PORT"},
         ),
         Flag(
+            "--web.systemd-socket",
+            "web.systemd_socket",
+            "Use the sockets that systemd passes (socket activation) instead of addresses. Default off.",
+            _SWITCH,
+        ),
+        Flag(
             "--web.config.file",
             "web.config_file",
             "File with TLS, passwords and headers of the web port, in the format of Prometheus' exporters. Default:"

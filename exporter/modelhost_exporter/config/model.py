@@ -68,9 +68,11 @@ class Web:
     max_header_bytes: int = 32_768
     max_connections: int = 512
     max_connections_per_address: int = 256
+    systemd_socket: bool = False
+    """Whether the sockets that systemd passes are used instead of ``listen_addresses``, which then are theirs."""
 
     def __post_init__(self) -> None:
-        if not self.listen_addresses:
+        if not (self.listen_addresses or self.systemd_socket):
             raise ValueError("listen_addresses must not be empty")
         for key in ("max_requests", "max_connections", "max_connections_per_address"):
             if getattr(self, key) < 1:

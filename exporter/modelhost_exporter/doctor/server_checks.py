@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
 import socket
+import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -16,6 +18,7 @@ from modelhost_exporter.engines.local_engines import LocalEngines
 from modelhost_exporter.engines.pages import NotServed, PollPolicy, wants_key
 from modelhost_exporter.engines.polling.poll_session import single_poll
 from modelhost_exporter.process.listening import can_listen, url_address
+from modelhost_exporter.security.tls_connection import HTTPS_ONLY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
 _MAX_THREADS = 16
 _HEALTHY_SECONDS = 2.0
+_NAME = b"modelhost-exporter"
 
 
 def check(config: Config, engines: LocalEngines | None = None) -> Iterator[Finding]:
@@ -68,8 +72,11 @@ def _is_ours(address: Address) -> bool:
     url = f"http://{url_address(address, address.port)}/-/healthy"
     try:
         with urllib.request.urlopen(url, timeout=_HEALTHY_SECONDS) as response:
-            return b"modelhost-exporter" in response.read(1000)
-    except (OSError, ValueError):
+            return _NAME in response.read(1000)
+    except urllib.error.HTTPError as error:  # one that needs a password, or TLS
+        with error:
+            return _NAME.decode() in error.headers.get("WWW-Authenticate", "") or HTTPS_ONLY in error.read(1000)
+    except (OSError, ValueError, http.client.HTTPException):
         return False
 
 

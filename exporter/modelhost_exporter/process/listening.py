@@ -16,7 +16,7 @@ from modelhost_exporter.config.address import Address
 from modelhost_exporter.threads import call
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
 _BACKLOG = 4096
 _DISCARDED_BYTES = 1 << 16
@@ -39,6 +39,26 @@ async def listen(runner: web.BaseRunner, address: Address) -> None:
     for listener in await call(partial(_bound_sockets, address)):
         await web.SockSite(runner, listener, backlog=_ACCEPTS_AT_ONCE).start()
         _lengthen_backlog(listener)
+
+
+async def adopt(runner: web.BaseRunner, listener: socket.socket) -> None:
+    """Listen with the runner's server on a socket that listens already: of TCP, or a Unix socket."""
+    is_unix = listener.family == getattr(socket, "AF_UNIX", None)
+    await (_UnixSite if is_unix else web.SockSite)(runner, listener, backlog=_ACCEPTS_AT_ONCE).start()
+    _lengthen_backlog(listener)
+
+
+class _UnixSite(web.SockSite):
+    """A Unix socket that somebody else has made, and whose file stays."""
+
+    async def start(self) -> None:
+        await web.BaseSite.start(self)
+        serve: Callable[..., Awaitable[asyncio.Server]] = asyncio.get_running_loop().create_unix_server
+        protocol, options = self._runner.server, {"sock": self._sock, "backlog": self._backlog}
+        try:
+            self._server = await serve(protocol, **options, cleanup_socket=False)
+        except TypeError:  # a version that never removes the file
+            self._server = await serve(protocol, **options)
 
 
 async def serve(

@@ -27,6 +27,7 @@ from modelhost_exporter.proxy.settings import ProxySettings
 from modelhost_exporter.proxy.upstream import Upstream
 from modelhost_exporter.requests.metrics import RequestMetrics
 from modelhost_exporter.requests.model_names import OTHER, UNKNOWN, ModelNames
+from modelhost_exporter.security import open_listeners
 from modelhost_exporter.security.tls_listener import TlsListener
 from modelhost_exporter.threads import call
 
@@ -266,6 +267,7 @@ class Listener:
         self.connections = connections
         self._reuse_port = reuse_port
         self._servers: Sequence[asyncio.Server] = ()
+        self._bound: Sequence[Address] = ()
         self._handshakes = TlsListener(self._tls_in_force, lambda _reason: self.count_closed(TLS_HANDSHAKE))
         self._open: dict[DownstreamConnection, None] = {}
         self._contexts = {context}
@@ -291,6 +293,11 @@ class Listener:
         """The ports that it listens on: several where a host has several addresses and any free port will do."""
         return [sock.getsockname()[1] for server in self._servers for sock in server.sockets]
 
+    def listening(self) -> list[open_listeners.ListenerState]:
+        """Return where it listens, and whether clients have to authenticate."""
+        is_authenticated = self.context.security.is_authenticated
+        return [open_listeners.ListenerState(address, self.server_name, is_authenticated) for address in self._bound]
+
     async def listen(self) -> None:
         """Listen; CannotListen when that is not possible."""
         try:
@@ -299,6 +306,8 @@ class Listener:
             raise listening.CannotListen(
                 f"cannot listen on {self.address} for {self.server_name}: {listening.reason(error)}"
             ) from error
+        names = [sock.getsockname() for server in self._servers for sock in server.sockets]
+        self._bound = [Address(name[0], name[1]) for name in names]
         self.connections.metrics.add_server(self.server_name)
 
     def _new_connection(self) -> asyncio.Protocol:
@@ -414,6 +423,10 @@ class Proxy:
         """The ports that it listens on."""
         return {port for listener in self._listeners for port in listener.ports}
 
+    def listening(self) -> list[open_listeners.ListenerState]:
+        """Return where it listens, and whether clients have to authenticate; for any thread."""
+        return [each for listener in list(self._listeners) for each in listener.listening()]
+
     async def drain(self, seconds: float, forced: asyncio.Event) -> None:
         """Stop listening and let requests in progress end, for so many seconds or until ``forced`` is set."""
         listeners = [*self._listeners, *self._removed]
@@ -487,7 +500,7 @@ class Proxy:
         except BaseException:
             listener.context.close()
             raise
-        _log_listening(server, listener.port)
+        _log_listening(server, listener)
         return listener
 
     def put_in_force(self, change: ProxyChange) -> None:
@@ -580,7 +593,8 @@ def _serves(listener: Listener, server: ProxiedServer) -> bool:
     return listener.address == server.listen and (server.listen.port != 0 or listener.server_name == server.name)
 
 
-def _log_listening(server: ProxiedServer, port: int) -> None:
+def _log_listening(server: ProxiedServer, listener: Listener) -> None:
+    port = listener.port
     address = str(Address(server.listen.host, port))
     fields = {
         "server": server.name,
@@ -589,9 +603,5 @@ def _log_listening(server: ProxiedServer, port: int) -> None:
         "upstream": ", ".join(url.text for url in server.upstreams),
     }
     log.info("proxying", extra={"fields": fields})
-    if server.listen.is_every_address:
-        limit = f'servers: proxy: listen: "127.0.0.1:{port}", or a firewall, or authentication in front of it'
-        log.warning(
-            "listening on every address without authentication",
-            extra={"fields": {"server": server.name, "address": address, "limit": limit}},
-        )
+    limit = f'servers: proxy: listen: "127.0.0.1:{port}", servers: proxy: auth, or a firewall'
+    open_listeners.warn(listener.listening(), limit)

@@ -23,6 +23,11 @@ RELOAD_TIMESTAMP = gauge(
     "web_config_last_reload_success_timestamp_seconds",
     "Time when the file with TLS and passwords was read without error the last time, in seconds since 1970.",
 )
+CERTIFICATE_NOT_AFTER = gauge(
+    "web_certificate_not_after_timestamp_seconds",
+    "Time when the web port's certificate expires, in seconds since 1970.",
+    note="Absent without TLS.",
+)
 HANDSHAKES_FAILED = counter(
     "web_tls_handshakes_failed",
     "TLS handshakes on the web port that failed, by reason.",
@@ -31,7 +36,15 @@ HANDSHAKES_FAILED = counter(
     " client_certificate: none, an invalid one, or none with an allowed name. certificate_not_trusted: the client does"
     " not accept this server's certificate. closed: the client gave up. Absent without TLS.",
 )
-FAMILIES = (RELOAD_SUCCESSFUL, RELOAD_TIMESTAMP, HANDSHAKES_FAILED)
+INSECURE = gauge(
+    "insecure_listener",
+    "1 for a listener without authentication on an address other than loopback, else 0.",
+    "listener",
+    "server",
+    note="listener is the address. server is the proxied server, empty for the web port. Unix sockets are not shown:"
+    " their files have permissions. A client certificate that is required counts as authentication.",
+)
+FAMILIES = (RELOAD_SUCCESSFUL, RELOAD_TIMESTAMP, CERTIFICATE_NOT_AFTER, HANDSHAKES_FAILED, INSECURE)
 
 
 class FileOutcome(Protocol):
@@ -58,11 +71,12 @@ class SecurityMetrics:
         """Count a handshake that failed."""
         self._failures[reason] += 1
 
-    def collect(self, outcome: FileOutcome | None, *, has_tls: bool) -> Iterator[Metric]:
+    def collect(self, outcome: FileOutcome | None, expires_at: float | None, *, has_tls: bool) -> Iterator[Metric]:
         """Yield the families that apply."""
         if outcome is None:
             return
         yield from RELOAD_SUCCESSFUL.of(float(outcome.is_current))
         yield from RELOAD_TIMESTAMP.of(outcome.loaded_at)
+        yield from CERTIFICATE_NOT_AFTER.of(expires_at)
         if has_tls:
             yield from HANDSHAKES_FAILED.by([((reason,), float(self._failures[reason])) for reason in FAILURES])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from modelhost_exporter.config.parsing import ConfigError
 from modelhost_exporter.security import pem_files
+from modelhost_exporter.security.certificate import expires_at
 from modelhost_exporter.security.tls_settings import CIPHERS, CURVES, TLS13_CIPHERS, TlsServer
 
 if TYPE_CHECKING:
@@ -138,6 +139,11 @@ def _verify_clients(context: ssl.SSLContext, settings: TlsServer, files: FilesRe
             raise ConfigError(
                 place, f"cannot use the certificates: {reason(error) if isinstance(error, ssl.SSLError) else error}"
             ) from error
+
+
+def certificate_expiry(settings: TlsServer, files: FilesRead) -> float | None:
+    """Return when the certificate of a listener expires, in seconds since 1970; reads its file."""
+    return expires_at(_pem(settings.cert_file, settings.cert, files, "")[0])
 
 
 def _pem(file: Path | None, text: str, files: FilesRead, where: str) -> tuple[str, str]:

@@ -36,10 +36,11 @@ _HANDSHAKE_RECORD = 0x16
 _LETTERS = range(ord("A"), ord("Z") + 1)  # a method begins with one
 _RECORD_BYTES = 1 << 14
 _MAX_DELIVERED_BYTES = 1 << 18
-_TEXT = b"this port serves HTTPS: use https:// instead of http://\n"
-_HTTPS_ONLY = (
+HTTPS_ONLY = b"this port serves HTTPS: use https:// instead of http://\n"
+"""The answer to a plain request."""
+_PLAIN_ANSWER = (
     b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n"
-    b"Content-Length: %d\r\n\r\n%s" % (len(_TEXT), _TEXT)
+    b"Content-Length: %d\r\n\r\n%s" % (len(HTTPS_ONLY), HTTPS_ONLY)
 )
 
 
@@ -141,7 +142,8 @@ class TlsConnection(asyncio.Transport, asyncio.Protocol):
             return True
         if first in _LETTERS:
             self._listener.note_failure(PLAIN_HTTP, "the client sent HTTP without TLS", self)
-            self._end_with(_HTTPS_ONLY)
+            self._listener.refresh()
+            self._end_with(_PLAIN_ANSWER)
         else:
             self._listener.note_failure(PROTOCOL, "the client did not begin a TLS handshake", self)
             self.abort()

@@ -53,6 +53,10 @@ class TlsListener:
             raise ConfigError("", "TLS was switched off")
         return found
 
+    def refresh(self) -> None:
+        """Read what has changed, without a handshake: TLS may have been switched off."""
+        self.run(lambda: self._in_force() is not None).add_done_callback(_retrieve)
+
     def run(self, function: Callable[[], bool]) -> asyncio.Future[bool]:
         """Run a step of a handshake in a thread, in turn; cancel the future to give up."""
         step = _Step(function, asyncio.get_running_loop().create_future())
@@ -94,6 +98,12 @@ class TlsListener:
             else:
                 result.set_result(outcome.result())
         self._start_next()
+
+
+def _retrieve(result: asyncio.Future[bool]) -> None:
+    """Mark an error as retrieved, such as a missing thread: the next client tries again."""
+    if not result.cancelled():
+        result.exception()
 
 
 class _Step(NamedTuple):

@@ -16,7 +16,7 @@ from modelhost_exporter.config.parsing import ConfigError, mapping, parse
 from modelhost_exporter.security.go_duration import from_nanoseconds, parse_go_duration
 from modelhost_exporter.security.passwords import is_hash
 from modelhost_exporter.security.rate_limit import RateLimit
-from modelhost_exporter.security.tls import build_context
+from modelhost_exporter.security.tls import build_context, certificate_expiry
 from modelhost_exporter.security.tls_settings import TlsServer
 
 if TYPE_CHECKING:
@@ -55,12 +55,18 @@ class WebConfig:
     users: Mapping[str, str] = field(default_factory=dict, repr=False)
     """The bcrypt hash of each user."""
     rate_limit: RateLimit = field(default_factory=RateLimit)
+    expires_at: float | None = None
+    """When the certificate expires, in seconds since 1970; None without one."""
+
+    def notes(self) -> list[str]:
+        """Return one line for everything that is not done, which weakens nothing."""
+        if self.context is not None and self.http2:
+            return ["http2: this server has HTTP/1.1 only, which every client accepts"]
+        return []
 
     def remarks(self) -> list[str]:
-        """Return one line for everything in the file that is accepted and has no effect, or a surprising one."""
+        """Return one line for everything that has no effect, or a surprising one."""
         found = self.tls.remarks()
-        if self.context is not None and self.http2:
-            found.append("http2: this server speaks HTTP/1.1 only, which every client accepts")
         if self.rate_limit.interval > 0 and self.rate_limit.burst < 1:
             found.append("rate_limit.burst is 0: every request is refused")
         return found
@@ -73,9 +79,8 @@ def load(file: Path, files: FilesRead) -> WebConfig:
     try:
         return _config(raw, file.parent, files)
     except ConfigError as error:
-        is_place = error.where == "" or error.where.startswith(_SECTIONS)
-        where = f"{file}: {error.where}".removesuffix(": ") if is_place else f"{file}: {error.where}"
-        raise ConfigError(where, error.problem) from error
+        where = f"{file}: {error.where}".removesuffix(": ")
+        raise ConfigError(where, error.problem.partition(", not ")[0]) from error  # the value may be a secret
 
 
 def _config(raw: object, folder: Path, files: FilesRead) -> WebConfig:
@@ -87,7 +92,8 @@ def _config(raw: object, folder: Path, files: FilesRead) -> WebConfig:
     if not tls.is_enabled:
         return WebConfig(tls, None, http2, headers, users, limit)
     _check_http2(tls, http2=http2)
-    return WebConfig(tls, build_context(tls, files), http2, headers, users, limit)
+    context = build_context(tls, files)
+    return WebConfig(tls, context, http2, headers, users, limit, certificate_expiry(tls, files))
 
 
 def _tls(raw: object) -> TlsServer:

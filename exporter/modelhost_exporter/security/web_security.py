@@ -79,7 +79,7 @@ class WebSecurity:
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics of TLS and of the file."""
-        yield from self._metrics.collect(self._source, has_tls=self.has_tls)
+        yield from self._metrics.collect(self._source, self.config.expires_at, has_tls=self.has_tls)
 
     def _tls_in_force(self) -> TlsInForce | None:
         """Return what a handshake needs, read again if a file has changed; blocks."""
@@ -122,7 +122,8 @@ class WebSecurity:
 
     def _log_remarks(self) -> None:
         """Log each remark about the file once, as long as it applies."""
-        current = self.config.remarks()
-        for remark in (*self._remarks.states(), *current):
-            if self._remarks.changed(remark in current, remark) and remark in current:
-                log.warning("%s: %s", CALLED, remark)
+        notes, remarks = self.config.notes(), self.config.remarks()
+        for each in (*self._remarks.states(), *notes, *remarks):
+            level = logging.WARNING if each in remarks else logging.INFO
+            if self._remarks.changed(each in remarks or each in notes, each) and (each in remarks or each in notes):
+                log.log(level, "%s: %s", CALLED, each)

@@ -19,6 +19,7 @@ IDENTITY = web.RequestKey("identity", ClientIdentity)
 """Who sent the request."""
 
 _HEADERS = {hdrs.CACHE_CONTROL: "no-store", "X-Content-Type-Options": "nosniff"}
+_POLICY = "Content-Security-Policy"
 _OWN_SITES = ("same-origin", "none")
 
 
@@ -39,7 +40,11 @@ def protect(app: web.Application, guard: Guard) -> None:
     """Add the guard's headers to each response of an application."""
 
     async def add_headers(_request: web.Request, response: web.StreamResponse) -> None:
-        response.headers.update(guard.headers)
+        for name, value in guard.headers.items():
+            if name == _POLICY and name in response.headers:  # that of the page stays in force beside the file's
+                response.headers.add(name, value)
+            else:
+                response.headers[name] = value
 
     app.on_response_prepare.append(add_headers)
 
