@@ -7,6 +7,7 @@ import re
 import subprocess
 import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +16,7 @@ from tests.autoscaling.autoscalers import Keda
 from tests.autoscaling.manifests import RULES, recording_rules, scaled_object
 from tests.autoscaling.service import turns
 from tests.faults.observed import proxy_address
+from tests.prometheus.rule_testers import TESTERS, failures
 from tests.prometheus.rules import RECORDED, samples, unquoted
 from tests.prometheus.test_names import AGGREGATIONS
 from tests.support.past import INTERVAL, SECONDS, START
@@ -22,8 +24,6 @@ from tests.support.programs import DEADLINE_SECONDS, fetch, free_port, installed
 from tests.support.prometheus_server import running_prometheus
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.conftest import StartExporter
     from tests.support.past import Past
 
@@ -35,6 +35,13 @@ def test_promtool_accepts_the_rules() -> None:
     command = [installed("promtool"), "check", "rules", "--lint=all", "--lint-fatal", str(RULES)]
     result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=DEADLINE_SECONDS)
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("tester", TESTERS)
+def test_rules_pass_their_unit_tests(tester: str, tmp_path: Path) -> None:
+    """Gaps, first requests, several clusters and what no replica answers, in each program that runs rules."""
+    said = failures(tester, Path(__file__).parent / "rules_test.yml", tmp_path)
+    assert not said, said
 
 
 def test_names_and_labels_exist() -> None:
