@@ -89,6 +89,8 @@ test-programs: # programs that tests run against
 	@-.ci/need cc build-essential
 	@-.ci/need chromium chromium
 	@-.ci/need npm npm
+	@-.ci/need openssl openssl
+	@-.ci/need curl curl
 	@-.ci/need prometheus-node-exporter prometheus-node-exporter
 
 .venv/made.stamp:

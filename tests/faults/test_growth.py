@@ -145,6 +145,8 @@ TRUSTED = {
     "modelhost_exporter.security.passwords._HASH": "the operator's configuration",
     "modelhost_exporter.security.tls._REASON": "OpenSSL's own words about the operator's certificates",
     "modelhost_exporter.security.web_config._CONTROL": "the operator's configuration",
+    "modelhost_exporter.security.bearer_tokens._TOKEN": "a file of the operator",
+    "modelhost_exporter.security.bearer_tokens._NAME": "a file of the operator",
     "modelhost_exporter.config.yaml_file:_without_values": "PyYAML's own words about the operator's configuration",
 }
 

@@ -6,15 +6,23 @@ import asyncio
 import base64
 import json
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import bcrypt
+import jwt
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from modelhost_exporter.config import model as configuration
 from modelhost_exporter.config.parsing import ConfigError
+from modelhost_exporter.proxy import authentication, headers
+from modelhost_exporter.proxy.downstream import Request
 from modelhost_exporter.proxy.settings import ProxyAuth
-from modelhost_exporter.security import passwords
+from modelhost_exporter.security import bearer_tokens, passwords
+from modelhost_exporter.security.authentication import AnyOf, Credentials, Refusal
+from modelhost_exporter.security.jwt_settings import JwtOptions
 from tests.proxy import frames
 from tests.proxy.client import request
 from tests.proxy.dialects import ask
@@ -23,6 +31,7 @@ from tests.proxy.upstream import CHUNKED, DEADLINE_SECONDS, Call, always, reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.proxy.conftest import Proxied, StartProxied
 
@@ -232,3 +241,95 @@ def test_users_that_cannot_work_are_errors(users: str, problem: str) -> None:
         configuration.read(yaml.safe_load(text))
     assert str(caught.value).startswith(f"servers[0].proxy.auth: {problem}")
     assert "SECRET" not in str(caught.value)
+
+
+TOKEN, OTHER = "t" * 32, "o" * 32
+SECRET = "s" * 32
+
+
+@pytest.fixture
+def tokens(tmp_path: Path) -> Path:
+    """Give a file with a token."""
+    file = tmp_path / "tokens"
+    file.write_text(f"# clients\nada: {TOKEN}\n")
+    return file
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ((f"Authorization: Bearer {TOKEN}",), 200),
+        ((f"authorization: bearer {TOKEN}",), 200),
+        ((f"x-api-key: {TOKEN}",), 200),
+        ((f"X-Api-Key: {TOKEN}", "Anthropic-Version: 2023-06-01"), 200),
+        ((f"Authorization: Bearer {OTHER}",), 401),
+        ((f"x-api-key: {OTHER}",), 401),
+        ((f"x-api-key: {TOKEN}", f"x-api-key: {OTHER}"), 401),
+        ((f"Authorization: Bearer {OTHER}", f"x-api-key: {TOKEN}"), 401),
+        ((f"Authorization: {TOKEN}",), 401),
+        ((f"Proxy-Authorization: Bearer {TOKEN}",), 401),
+        ((f"Cookie: token={TOKEN}",), 401),
+        ((), 401),
+    ],
+)
+async def test_tokens(start_proxied: StartProxied, tokens: Path, fields: tuple[str, ...], code: int) -> None:
+    """The keys of OpenAI's and Anthropic's clients; neither reaches the upstream."""
+    proxied = await start_proxied(always(reply(b"{}")), auth=ProxyAuth(bearer_tokens_file=tokens))
+    assert await _status(proxied, request(PATH, ask(), *fields)) == code
+    assert len(proxied.upstream.calls) == (code == 200)
+    assert all(
+        TOKEN.encode() not in call.head and b"api-key" not in call.head.lower() for call in proxied.upstream.calls
+    )
+
+
+async def test_a_token_that_is_removed_is_refused(
+    start_proxied: StartProxied, tokens: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a connection that is open, too; one that is added is accepted."""
+    clock = [1000.0]
+    monkeypatch.setattr(authentication, "monotonic", lambda: clock[0])
+    proxied = await start_proxied(always(reply(b"{}")), auth=ProxyAuth(bearer_tokens_file=tokens))
+    async with proxied.client() as client:
+        for _ in range(2):
+            await client.send(request(PATH, ask(), f"Authorization: Bearer {TOKEN}"))
+            assert (await client.reply()).code == 200
+        await asyncio.to_thread(tokens.write_text, f"grace: {OTHER}\n")
+        clock[0] += 2
+        await client.send(request(PATH, ask(), f"Authorization: Bearer {TOKEN}"))
+        assert (await client.reply()).code == 401
+    assert await _status(proxied, request(PATH, ask(), f"x-api-key: {OTHER}")) == 200
+
+
+async def test_json_web_tokens(start_proxied: StartProxied, tmp_path: Path) -> None:
+    """A token of the issuer is accepted until it expires; one of another key, or without an end, is not."""
+    key = tmp_path / "key"
+    key.write_text(SECRET)
+    options = JwtOptions(algorithms=("HS256",), key_file=key, issuer="a", audience=("models",))
+    proxied = await start_proxied(always(reply(b"{}")), auth=ProxyAuth(jwt=options))
+    claims = {"iss": "a", "aud": "models", "exp": time.time() + 600}
+    good = jwt.encode(claims, SECRET, "HS256")
+    assert await _status(proxied, request(PATH, ask(), f"Authorization: Bearer {good}")) == 200
+    assert await _status(proxied, request(PATH, ask(), f"x-api-key: {good}")) == 200
+    bad = [
+        jwt.encode(claims, OTHER, "HS256"),
+        jwt.encode({**claims, "exp": time.time() - 600}, SECRET, "HS256"),
+        jwt.encode({"iss": "a", "aud": "models"}, SECRET, "HS256"),
+        jwt.encode({**claims, "aud": "other"}, SECRET, "HS256"),
+        jwt.encode(claims, "", "none"),
+    ]
+    for token in bad:
+        assert await _status(proxied, request(PATH, ask(), f"Authorization: Bearer {token}")) == 401
+    assert len(proxied.upstream.calls) == 2
+
+
+@given(st.lists(st.binary(max_size=60).filter(lambda value: not set(value) & set(b"\r\n\0")), max_size=3))
+def test_whatever_credentials_are_sent_something_is_decided(values: list[bytes]) -> None:
+    """No header makes a method raise, and nothing but a token of the file is accepted."""
+    found = bearer_tokens.TokenFile({bearer_tokens.digest(TOKEN.encode()): "ada"})
+    methods = AnyOf([bearer_tokens.BearerTokens(lambda: found)])
+    made, names = Request(), (b"Authorization", b"X-Api-Key")
+    made.fields = [headers.Field(name.lower(), name, value) for value in values for name in names]
+    made.by_key = headers.index(made.fields)
+    decision = methods.check(Credentials(authentication._credentials(made)))
+    assert isinstance(decision, Refusal)
+    assert decision.status == 401

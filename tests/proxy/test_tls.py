@@ -17,7 +17,7 @@ import pytest
 from modelhost_exporter.config import model as configuration
 from modelhost_exporter.config.duration import Seconds
 from modelhost_exporter.config.parsing import ConfigError
-from modelhost_exporter.proxy.settings import ProxySettings
+from modelhost_exporter.proxy.settings import ProxyAuth, ProxySettings
 from modelhost_exporter.security.tls_settings import TlsServer
 from tests.proxy.client import request
 from tests.proxy.dialects import DONE, EVENT_STREAM, ask, completion, finish, token
@@ -264,6 +264,37 @@ async def test_the_libraries_of_openai_and_anthropic_connect(
     assert await asyncio.to_thread(ask_anthropic) == "m"
     assert [each.removeprefix("Bearer ") for each in answers.credentials] == ["KEY"] * 3
     await proxied.observed(3)
+
+
+async def test_the_libraries_authenticate(
+    start_proxied: StartProxied, authority: Authority, listener_tls: TlsServer, tmp_path: Path
+) -> None:
+    """Their API key is the proxy's token, and the server sees its own; a wrong one is their authentication error."""
+    token, file = "k" * 32, tmp_path / "tokens"
+    file.write_text(token)
+    answers = _Answers()
+    proxied = await start_proxied(
+        answers,
+        listener_tls=listener_tls,
+        auth=ProxyAuth(bearer_tokens_file=file),
+        upstream_headers={"Authorization": "Bearer UPSTREAM"},
+    )
+    assert await asyncio.to_thread(_openai, proxied.port, authority, token) == ["m", "a", "b", ""]
+    with pytest.raises(openai.AuthenticationError, match="the token is not accepted"):
+        await asyncio.to_thread(_openai, proxied.port, authority, "wrong")
+
+    def ask_anthropic() -> None:
+        with anthropic.Anthropic(
+            base_url=f"https://localhost:{proxied.port}",
+            api_key="wrong",
+            max_retries=0,
+            http_client=anthropic.DefaultHttpxClient(verify=authority.client()),
+        ) as client:
+            client.messages.create(model="m", max_tokens=9, messages=[{"role": "user", "content": "hi"}])
+
+    with pytest.raises(anthropic.AuthenticationError, match="the token is not accepted"):
+        await asyncio.to_thread(ask_anthropic)
+    assert answers.credentials == ["Bearer UPSTREAM"] * 2
 
 
 @pytest.mark.parametrize(

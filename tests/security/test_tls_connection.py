@@ -8,7 +8,7 @@ import ssl
 import threading
 from collections import Counter
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import uvloop
@@ -84,6 +84,19 @@ class Echo(asyncio.Protocol):
             await asyncio.wait_for(self.happened.wait(), SECONDS)
 
 
+class _Counted(TlsListener):
+    """A listener that keeps the steps of its handshakes."""
+
+    def __init__(self, steps: list[object], *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._steps = steps
+
+    def run(self, function: Callable[[], bool]) -> asyncio.Future[bool]:
+        """Run a step."""
+        self._steps.append(function)
+        return super().run(function)
+
+
 class Server:
     """A TLS listener on a free port, with what happened on its connections."""
 
@@ -95,7 +108,8 @@ class Server:
         self.connections: list[Echo] = []
         self.made = asyncio.Event()
         self.writers: list[asyncio.StreamWriter] = []
-        self.listener = TlsListener(self._in_force, self.count)
+        self.steps: list[object] = []
+        self.listener = _Counted(self.steps, self._in_force, self.count)
         self.port = 0
 
     def _in_force(self) -> TlsInForce:
@@ -287,6 +301,7 @@ def test_bytes_may_come_one_at_a_time(run: Run, authority: Authority, server_pai
             await dribble()
             await server.connections[0].until("data")
             assert server.connections[0].received == b"hello"
+            assert len(server.steps) <= 4, "a thread for each record, not for each byte"
             writer.close()
 
     run(scenario())
@@ -311,6 +326,37 @@ def test_nothing_is_delivered_while_reading_is_paused(run: Run, authority: Autho
             while len(echo.received) < 100_000:
                 echo.happened.clear()
                 await asyncio.wait_for(echo.happened.wait(), SECONDS)
+            writer.close()
+
+    run(scenario())
+
+
+def test_data_that_came_with_the_handshake_waits(run: Run, authority: Authority, server_pair: Pair) -> None:
+    """A protocol that pauses from the start gets it after ``resume_reading``, although nothing more arrives."""
+
+    async def scenario() -> None:
+        async with serving(server_pair) as server:
+            reader, writer = await server.connect_plainly()
+            await asyncio.wait_for(server.made.wait(), SECONDS)
+            echo = server.connections[0]
+            await echo.until("made")
+            echo.transport.pause_reading()
+            incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+            client = authority.client().wrap_bio(incoming, outgoing, server_hostname="localhost")
+            while True:
+                try:
+                    client.do_handshake()
+                    break
+                except ssl.SSLWantReadError:
+                    writer.write(outgoing.read())
+                    incoming.write(await asyncio.wait_for(reader.read(65536), SECONDS))
+            client.write(b"early")
+            writer.write(outgoing.read())  # the end of the handshake and data, in one packet
+            assert await asyncio.wait_for(reader.read(65536), SECONDS), "session tickets: the handshake is complete"
+            assert not echo.received
+            echo.transport.resume_reading()
+            await echo.until("data")
+            assert echo.received == b"early"
             writer.close()
 
     run(scenario())

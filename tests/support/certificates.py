@@ -6,6 +6,8 @@ import ssl
 import subprocess
 from typing import TYPE_CHECKING, NamedTuple
 
+from tests.support.programs import installed
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -59,4 +61,4 @@ _NEW_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes
 
 
 def _openssl(*words: str | Path) -> None:
-    subprocess.run(["openssl", *map(str, words)], check=True, capture_output=True)
+    subprocess.run([installed("openssl"), *map(str, words)], check=True, capture_output=True)

@@ -19,7 +19,7 @@ import bcrypt
 import pytest
 
 from tests.support.certificates import RSA_2048, Authority, Pair
-from tests.support.programs import DEADLINE_SECONDS, Exporter, running, wait_until
+from tests.support.programs import DEADLINE_SECONDS, Exporter, installed, running, wait_until
 from tests.support.prometheus_server import running_prometheus
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Site(NamedTuple):
     def curl(self, url: str, *options: str | Path) -> subprocess.CompletedProcess[str]:
         """Run curl, which trusts the authority; the output ends with the status."""
         trusted = ("--cacert", self.authority.certificate, "--max-time", "20")
-        command = ["curl", "--silent", "--include", *trusted, "--write-out", "\n%{http_code}", *options, url]
+        command = [installed("curl"), "--silent", "--include", *trusted, "--write-out", "\n%{http_code}", *options, url]
         return subprocess.run([*map(str, command)], check=False, capture_output=True, text=True, errors="replace")
 
     def status(self, url: str, *options: str | Path) -> int:
@@ -157,7 +157,7 @@ def test_a_request_without_tls_gets_an_answer(site: Site) -> None:
         plain = site.curl(exporter.url.replace("https", "http"))
         assert plain.stdout.endswith("\n400")
         assert "use https://" in plain.stdout
-        assert subprocess.run(["curl", "-s", exporter.url], check=False).returncode == NOT_TRUSTED
+        assert subprocess.run([installed("curl"), "-s", exporter.url], check=False).returncode == NOT_TRUSTED
         assert value(site, exporter, 'modelhost_web_tls_handshakes_failed_total{reason="plain_http"}') == 1
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
-from typing import TYPE_CHECKING
+from time import monotonic
+from typing import TYPE_CHECKING, Any
 
 from modelhost_exporter.proxy.errors import Refused
 from modelhost_exporter.proxy.headers import Field
@@ -14,9 +16,13 @@ if TYPE_CHECKING:
 
     from modelhost_exporter.proxy.downstream import DownstreamConnection, Request
     from modelhost_exporter.security.authentication import Authenticator
+    from modelhost_exporter.security.reloaded import Reloaded
 
 CREDENTIALS = frozenset({b"authorization", b"x-api-key"})
 """Fields that may hold a client's credentials for the proxy, which no upstream receives."""
+
+_FRESH_SECONDS = 2.0
+"""Longest time after which a token that was removed from its file is refused."""
 
 
 class Unauthorized(Refused):
@@ -38,23 +44,35 @@ class Unauthorized(Refused):
 class Authentication:
     """Decides about requests by their credentials: any of several methods may accept one."""
 
-    def __init__(self, authenticators: Sequence[Authenticator]) -> None:
+    def __init__(self, authenticators: Sequence[Authenticator], sources: Sequence[Reloaded[Any]] = ()) -> None:
+        """Prepare; ``sources`` are the files that the methods use, which are read again when they change."""
         self._methods = AnyOf(authenticators)
+        self._sources = sources
+        self._fresh_until = 0.0
 
     def check(
         self, client: DownstreamConnection, request: Request
     ) -> Awaitable[ClientIdentity | Refusal] | ClientIdentity | Refusal:
         """Return who sent a request, or why it is refused; awaitable where a method needs time."""
-        return self._methods.check(
-            Credentials(
-                _credentials(request),
-                client.address,
-                request.path.partition(b"?")[0].decode("latin-1"),
-                request.method.decode("latin-1"),
-                client.certificate,
-                is_encrypted=client.is_encrypted,
-            )
+        credentials = Credentials(
+            _credentials(request),
+            client.address,
+            request.path.partition(b"?")[0].decode("latin-1"),
+            request.method.decode("latin-1"),
+            client.certificate,
+            is_encrypted=client.is_encrypted,
         )
+        if self._sources and monotonic() >= self._fresh_until:
+            return self._check_refreshed(credentials)
+        return self._methods.check(credentials)
+
+    async def _check_refreshed(self, credentials: Credentials) -> ClientIdentity | Refusal:
+        """Decide after the files were examined; requests of the next two seconds rely on that."""
+        now = monotonic()
+        await asyncio.gather(*(source.refreshed() for source in self._sources))
+        self._fresh_until = now + _FRESH_SECONDS
+        decision = self._methods.check(credentials)
+        return decision if isinstance(decision, ClientIdentity | Refusal) else await decision
 
 
 def _credentials(request: Request) -> list[tuple[bytes, bytes]]:

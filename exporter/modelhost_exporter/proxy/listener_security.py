@@ -6,10 +6,12 @@ import logging
 from typing import TYPE_CHECKING
 
 from modelhost_exporter.proxy.authentication import Authentication
+from modelhost_exporter.security import token_files
 from modelhost_exporter.security.passwords import Passwords
 from modelhost_exporter.security.reloaded import Reloaded
 from modelhost_exporter.security.tls import build_context
 from modelhost_exporter.security.tls_listener import TlsInForce
+from modelhost_exporter.security.token_files import TokenFiles
 
 if TYPE_CHECKING:
     import ssl
@@ -66,4 +68,6 @@ def _authentication(auth: ProxyAuth) -> Authentication | None:
     """Return the methods that are configured; None without any."""
     if not auth.is_required:
         return None
-    return Authentication([Passwords(lambda: auth.basic_auth_users)])
+    files = TokenFiles(auth)
+    methods = (Passwords(lambda: auth.basic_auth_users), *token_files.authenticators(lambda: files))
+    return Authentication(methods, files.sources)

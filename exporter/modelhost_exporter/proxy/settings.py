@@ -10,6 +10,7 @@ from modelhost_exporter.config.duration import Seconds
 from modelhost_exporter.config.parsing import SECRET
 from modelhost_exporter.proxy.balancing import LEAST_REQUESTS
 from modelhost_exporter.requests.slo import Objectives
+from modelhost_exporter.security.auth_settings import TokenOptions
 from modelhost_exporter.security.passwords import is_hash
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class ProxySettings:
 
 
 @dataclass(frozen=True)
-class ProxyAuth:
+class ProxyAuth(TokenOptions):
     """How clients of one server's proxy authenticate; without any key everybody is accepted."""
 
     basic_auth_users: Mapping[str, str] = field(default_factory=dict, repr=False, metadata=SECRET)
@@ -71,7 +72,7 @@ class ProxyAuth:
     @property
     def is_required(self) -> bool:
         """Whether clients have to authenticate."""
-        return bool(self.basic_auth_users)
+        return bool(self.basic_auth_users) or self.bearer_tokens_file is not None or self.jwt is not None
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping, Sequence
@@ -24,13 +25,18 @@ MAX_CREDENTIAL_BYTES = 16_384
 _UNAUTHORIZED = 401
 
 
-class ClientIdentity(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class ClientIdentity:
     """An authenticated client."""
 
     name: str
     """A configured name, such as the user of a password; '' where the method has none."""
     method: str
     """The method that accepted the client: ``basic``, ``bearer`` …"""
+    proof: bytes = field(default=b"", compare=False, repr=False)
+    """A digest of what was accepted, by which the method sees whether it still would be."""
+    expires_at: float = field(default=math.inf, compare=False)
+    """When it is no longer accepted, in seconds since 1970."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +135,10 @@ class Authenticator(Protocol):
         """
         ...
 
+    def is_current(self, identity: ClientIdentity) -> bool:
+        """Return whether a client that this method accepted earlier would still be accepted."""
+        ...
+
 
 class AnyOf:
     """Several methods of which any may accept. Without any that is configured, everybody is accepted."""
@@ -145,6 +155,11 @@ class AnyOf:
         """Return the challenges of all methods that are configured."""
         found = (each.challenge for each in self._authenticators if each.is_required)
         return tuple(dict.fromkeys(filter(None, found)))
+
+    def is_current(self, identity: ClientIdentity) -> bool:
+        """Return whether a client that was accepted earlier would still be accepted."""
+        wanted = [each for each in self._authenticators if each.is_required]
+        return not wanted or any(each.is_current(identity) for each in wanted)
 
     def check(self, credentials: Credentials) -> ClientIdentity | Refusal | Awaitable[ClientIdentity | Refusal]:
         """Return who sent a request, or why it is refused; awaitable where a method needs time."""

@@ -86,15 +86,20 @@ class Passwords:
         attempt = self._digest(b"known" if is_known else b"", user.encode(), compared, password)
         if attempt in self._accepted:
             self._accepted.move_to_end(attempt)
-            return _decision(name, is_right=True)
+            return _decision(name, self._digest(compared), is_right=True)
         if attempt in self._refused:
-            return _decision(name, is_right=False)
+            return _decision(name, b"", is_right=False)
         result = self._attempts.get(attempt)
         if result is None:
             if not self._queue.has_room(client):
                 return Refusal("too many passwords wait to be checked", _TOO_MANY, retry_after=1.0, method=METHOD)
             result = self._begin(attempt, partial(self._matches, password, compared), client, is_known=is_known)
-        return self._later(name, result, is_known=is_known)
+        return self._later(name, self._digest(compared), result, is_known=is_known)
+
+    def is_current(self, identity: ClientIdentity) -> bool:
+        """Return whether a user that was accepted still exists, with the same password."""
+        hashed = self._users().get(identity.name)
+        return identity.method == METHOD and hashed is not None and identity.proof == self._digest(hashed.encode())
 
     def _hash_for_unknown(self, user: str, users: Mapping[str, str]) -> str:
         """Return the hash to compare an unknown user's password with: always the same one of those configured.
@@ -144,12 +149,12 @@ class Passwords:
         if len(kept) > _MAX_KEPT:
             kept.popitem(last=False)
 
-    async def _later(self, name: str, result: asyncio.Future[bool], *, is_known: bool) -> Decision:
+    async def _later(self, name: str, proof: bytes, result: asyncio.Future[bool], *, is_known: bool) -> Decision:
         try:
             right = await asyncio.shield(result)
         except (RuntimeError, MemoryError):
             return Refusal("no thread is free to check a password", _UNAVAILABLE, retry_after=1.0, method=METHOD)
-        return _decision(name, is_right=right and is_known)
+        return _decision(name, proof, is_right=right and is_known)
 
 
 class _Comparison(NamedTuple):
@@ -187,7 +192,7 @@ class _FairQueue:
         return found
 
 
-def _decision(name: str, *, is_right: bool) -> Decision:
+def _decision(name: str, proof: bytes, *, is_right: bool) -> Decision:
     if is_right:
-        return ClientIdentity(name, METHOD)
+        return ClientIdentity(name, METHOD, proof)
     return Refusal("wrong user or password", name=name, method=METHOD)

@@ -35,6 +35,7 @@ FAILURES = (PLAIN_HTTP, PROTOCOL, CLIENT_CERTIFICATE, NOT_TRUSTED, CLOSED, INTER
 _HANDSHAKE_RECORD = 0x16
 _LETTERS = range(ord("A"), ord("Z") + 1)  # a method begins with one
 _RECORD_BYTES = 1 << 14
+_RECORD_HEADER_BYTES, _MAX_RECORD_BYTES = 5, (1 << 14) + 2048
 _MAX_DELIVERED_BYTES = 1 << 18
 HTTPS_ONLY = b"this port serves HTTPS: use https:// instead of http://\n"
 """The answer to a plain request."""
@@ -103,14 +104,13 @@ class TlsConnection(asyncio.Transport, asyncio.Protocol):
             return
         if self._state is _State.NEW and not self._begins_handshake(data[0]):
             return
-        if self._step is not None:  # a transport that still reads after it was paused
-            self._early += data
-            return
-        self._incoming.write(data)
         if self._state is _State.OPEN:
+            self._incoming.write(data)
             self._deliver()
         else:
-            self._start_step()
+            self._early += data
+            if self._step is None:
+                self._go_on()
 
     def eof_received(self) -> bool:
         """Report the end of the client's data; return True, since this object closes the transport itself."""
@@ -149,10 +149,16 @@ class TlsConnection(asyncio.Transport, asyncio.Protocol):
             self.abort()
         return False
 
-    def _start_step(self) -> None:
-        """Go on with the handshake in a thread; nothing is read meanwhile, since ssl locks no buffer."""
+    def _go_on(self) -> None:
+        """Start the next step once it has a whole record: a client that sends single bytes costs no thread each."""
         assert self._tcp is not None  # noqa: S101 - connected
-        self._tcp.pause_reading()
+        size = _whole_records(self._early)
+        if not size:
+            self._tcp.resume_reading()
+            return
+        self._tcp.pause_reading()  # ssl locks no buffer
+        self._incoming.write(self._early[:size])
+        del self._early[:size]
         self._step = self._listener.run(self._shake_hands)
         self._step.add_done_callback(self._after_step)
 
@@ -176,16 +182,10 @@ class TlsConnection(asyncio.Transport, asyncio.Protocol):
             self._fail(*_explained(error))
             return
         self._flush()
-        if self._early:
-            self._incoming.write(self._early)
-            self._early.clear()
-            if not step.result():
-                self._start_step()
-                return
-        if not step.result():
-            self._tcp.resume_reading()
-            return
-        self._complete()
+        if step.result():
+            self._complete()
+        else:
+            self._go_on()
 
     def _complete(self) -> None:
         assert self._object is not None  # noqa: S101 - set by the first step
@@ -195,6 +195,8 @@ class TlsConnection(asyncio.Transport, asyncio.Protocol):
             self._fail(CLIENT_CERTIFICATE, "no allowed name (client_allowed_sans) in the client's certificate")
             return
         self._state = _State.OPEN
+        self._incoming.write(self._early)
+        self._early.clear()
         if not self._is_paused:
             self._tcp.resume_reading()
             self._deliver()
@@ -353,6 +355,19 @@ class TlsConnection(asyncio.Transport, asyncio.Protocol):
         """Set these limits."""
         if self._tcp is not None:
             self._tcp.set_write_buffer_limits(high, low)
+
+
+def _whole_records(received: bytearray) -> int:
+    """Return the size of the complete records at the beginning (RFC 8446, 5.1)."""
+    end = 0
+    while len(received) >= end + _RECORD_HEADER_BYTES:
+        size = int.from_bytes(received[end + 3 : end + _RECORD_HEADER_BYTES], "big")
+        if size > _MAX_RECORD_BYTES:
+            return len(received)  # OpenSSL refuses it
+        if len(received) < end + _RECORD_HEADER_BYTES + size:
+            break
+        end += _RECORD_HEADER_BYTES + size
+    return end
 
 
 def _explained(error: BaseException) -> tuple[str, str]:
