@@ -125,7 +125,7 @@ async def test_a_refusal_has_the_form_of_the_dialect(start_proxied: StartProxied
 
 
 async def test_a_refused_body_is_neither_requested_nor_parsed(start_proxied: StartProxied) -> None:
-    """A client that waits for a 100 gets a 401 instead; a refused body is not read for its model, though it is known."""
+    """A client that waits for a 100 gets a 401 instead; a refused body is not read for its model, though known."""
     proxied = await start_proxied(always(reply(b"{}")), auth=USERS, models={"secret-model": Objectives()})
     async with proxied.client() as client:
         await client.send(request(PATH, None, "Content-Length: 1000000", "Expect: 100-continue", method="POST"))
