@@ -30,7 +30,7 @@ test: .venv/dev.stamp test-programs ## run the tests (some of them: make test AR
 test-rules: .venv/dev.stamp ## run the tests of the rules in promtool 2 and 3 and vmalert-tool; builds the last two with Go
 	@.ci/need promtool prometheus
 	@.ci/need-go promtool vmalert-tool >/dev/null
-	$(BIN)/pytest $(PARALLEL) tests/prometheus/test_rule_tests.py $(ARGS)
+	$(BIN)/pytest $(PARALLEL) tests/prometheus/test_rule_tests.py tests/autoscaling/test_rules.py $(ARGS)
 
 check: .venv/dev.stamp test-programs ## format, lint, types, retired names, generated files, tests with coverage, promtool
 	$(BIN)/ruff format --check .

@@ -87,7 +87,8 @@ def _main(words: Sequence[str]) -> int:
     if words[:1] and (run := _OTHER_COMMANDS.get(words[0])):
         return run(words[1:])
     is_doctor = words[:1] == [flags.DOCTOR]
-    given = flags.parse(words[1:] if is_doctor else words)
+    prometheus, words = flags.split_prometheus(words[1:]) if is_doctor else (None, words)
+    given = flags.parse(words)
     try:
         sockets = passed_sockets.take(os.environ)
         load = partial(_load, given, sockets.addresses)
@@ -100,7 +101,7 @@ def _main(words: Sequence[str]) -> int:
         print(f"{given.config_file or 'configuration'}: valid")  # noqa: T201 - the command's output
         return EXIT_OK
     if is_doctor:
-        return _examine(first)
+        return _examine(first, prometheus)
     logs.set_up(first.log)
     logs.log_uncaught_errors()
     # The event loop waits up to one switch interval for the interpreter while a thread renders a page (default 5 ms).
@@ -181,17 +182,22 @@ _OTHER_COMMANDS = {
 """Commands with arguments of their own."""
 
 
-def _examine(config: Config) -> int:
-    """Print what would be measured here; return exit code 0 without a problem, else 1."""
+def _examine(config: Config, prometheus: str | None) -> int:
+    """Print what would be measured here, or how a Prometheus does; return exit code 0 without a problem, else 1."""
     from modelhost_exporter.doctor import (  # noqa: PLC0415 - only for this
         collector_checks,
         findings,
+        prometheus_checks,
         security_checks,
         server_checks,
     )
+    from modelhost_exporter.export import shipped  # noqa: PLC0415 - likewise
 
     logging.getLogger("modelhost_exporter").propagate = False  # what is logged is part of the findings
-    found = [*collector_checks.check(config), *security_checks.check(config), *server_checks.check(config)]
+    if prometheus is not None:
+        found = list(prometheus_checks.check(prometheus, shipped.folder("prometheus/rules", "*.yml")))
+    else:
+        found = [*collector_checks.check(config), *security_checks.check(config), *server_checks.check(config)]
     print(findings.table(found), end="")  # noqa: T201 - the command's output
     return EXIT_RUN_TIME if any(finding.state == "problem" for finding in found) else EXIT_OK
 

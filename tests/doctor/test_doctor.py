@@ -109,6 +109,18 @@ def test_a_proxy_whose_address_is_taken() -> None:
     assert "in use by another program" in _of(found, "proxy")[0].detail
 
 
+def test_a_proxy_that_everybody_may_use() -> None:
+    """It is ok, and said; one on loopback, or with authentication, is not."""
+    users = {"basic_auth_users": {"ada": "$2b$04$abcdefghijklmnopqrstuuK3Gf.Bjp1wIAsSDwZT4oDgNAvjwd0ha"}}
+    with standing_in(pages("ollama")) as server:
+        found = _servers(
+            {"name": "a", "url": server.url, "proxy": {"listen": f":{free_port()}"}},
+            {"name": "b", "url": server.url, "proxy": {"listen": f":{free_port()}", "auth": users}},
+            {"name": "c", "url": server.url, "proxy": {"listen": f"127.0.0.1:{free_port()}"}},
+        )
+    assert ["without authentication" in finding.detail for finding in _of(found, "proxy")] == [True, False, False]
+
+
 def test_an_upstream_that_is_only_proxied_is_tried() -> None:
     """A hosted API has no pages to poll."""
     refused = f"http://127.0.0.1:{free_port()}"

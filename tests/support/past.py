@@ -104,14 +104,15 @@ def _create(*arguments: str | Path) -> None:
 
 
 @contextlib.contextmanager
-def serving(folder: Path) -> Iterator[Past]:
-    """Start a Prometheus on the blocks of a folder."""
+def serving(folder: Path, *flags: str) -> Iterator[Past]:
+    """Start a Prometheus on the blocks of a folder, with further flags of its command line."""
     settings = folder / "prometheus.yml"
     settings.write_text("{}")
     port = free_port()
     command = [
         *(installed("prometheus"), f"--config.file={settings}", f"--storage.tsdb.path={folder / 'data'}"),
         *("--storage.tsdb.retention.time=100y", f"--web.listen-address=127.0.0.1:{port}"),
+        *flags,
     ]
     with running(Program(command)):
         past = Past(port)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from modelhost_exporter import __version__, collectors
+from modelhost_exporter.config.http_url import ServerUrl
 from modelhost_exporter.engines.discovery import Place, place
 from modelhost_exporter.logs.redaction import redact
 
@@ -242,7 +243,8 @@ def parser() -> argparse.ArgumentParser:
         description="Prometheus exporter for machines that serve models.",
         epilog=f"{PROGRAM} {DISCOVER} [HOST|HOST:PORT|URL] finds the engines on this machine, or another, and prints"
         f" the configuration for them. {PROGRAM} {DOCTOR} takes the same flags as {PROGRAM}, checks what would be"
-        f" measured here, and says what is missing. {PROGRAM} healthcheck exits with 0 if the exporter that runs here"
+        f" measured here, and says what is missing; with --prometheus=URL it examines a Prometheus instead: its jobs,"
+        f" targets and rules. {PROGRAM} healthcheck exits with 0 if the exporter that runs here"
         f" is ready. {PROGRAM} service install starts the exporter at boot.",
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
@@ -278,6 +280,19 @@ def defaults(environment: Mapping[str, str]) -> dict[str, object]:
     """
     addresses = environment.get(LISTEN_ADDRESS, "")
     return {"web.listen_addresses": addresses.split(",")} if addresses else {}
+
+
+def split_prometheus(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
+    """Return the URL of ``doctor --prometheus``, None without it, and the other arguments; exits with 2 on an error."""
+    doctor = CommandParser(prog=f"{PROGRAM} {DOCTOR}", allow_abbrev=False, add_help=False)
+    doctor.add_argument("--prometheus", metavar="URL")
+    given, others = doctor.parse_known_args(arguments)
+    if given.prometheus is None:
+        return None, others
+    try:
+        return ServerUrl.from_text(given.prometheus).text, others
+    except ValueError as error:
+        doctor.error(f"--prometheus: {error}")
 
 
 def parse_discover(arguments: Sequence[str]) -> Place:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 XID_EVENT = 8
 MIG_HANDLE = 1000
 _UNSIGNED, _LONG_LONG = 1, 3
-_FIELD = struct.Struct("=IIqqII8s")
+FIELD = struct.Struct("=IIqqII8s")
 # GPU instance → profile, memory, and whether the model server of the GPU is in it
 _INSTANCES = ((1, "3g.40gb", int(39.5 * GIB), True), (2, "2g.20gb", int(19.5 * GIB), False))
 _NO_INSTANCE = 0xFFFFFFFF
@@ -165,7 +165,7 @@ def _field_values(card: SimulatedCard, fields: Sequence[tuple[int, int]]) -> byt
         is_supported = card.spec.is_for_data_centers or number in _OF_ALL_CARDS
         field = _FIELDS.get(number) if is_supported else None
         code, value = (NOT_SUPPORTED, 0) if field is None else (0, int(field(card, scope)))
-        values.append(_FIELD.pack(number, scope, 0, 0, _LONG_LONG, code, struct.pack("=Q", value)))
+        values.append(FIELD.pack(number, scope, 0, 0, _LONG_LONG, code, struct.pack("=Q", value)))
     return b"".join(values)
 
 

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from collections import deque
 from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from modelhost_exporter.demo.cards import BY_HANDLE, MIG_HANDLE, OF_CARD, XID_EVENT, DriverError, handle_of, instance_of
+from modelhost_exporter.demo.cards import (
+    BY_HANDLE,
+    FIELD,
+    MIG_HANDLE,
+    OF_CARD,
+    XID_EVENT,
+    DriverError,
+    handle_of,
+    instance_of,
+)
 from modelhost_exporter.demo.gpus import Activity
 from modelhost_exporter.gpu.nvidia import gpm
 from modelhost_exporter.gpu.nvidia.errors import GPU_IS_LOST, TIMEOUT
 
 if TYPE_CHECKING:
-    import ctypes
     from collections.abc import Callable, Sequence
 
     from modelhost_exporter.demo.gpus import SimulatedCard
@@ -30,6 +39,7 @@ class SimulatedDriver:
     NVML_ERROR_LIBRARY_NOT_FOUND = 12
     NVML_GPM_METRICS_GET_VERSION = 1
     nvmlMemory_v2 = 2  # noqa: N815 - the library's name
+    c_nvmlFieldValue_t = ctypes.c_char * FIELD.size  # noqa: N815 - likewise
 
     def __init__(self, cards: Sequence[SimulatedCard]) -> None:
         self._cards = cards
@@ -42,6 +52,20 @@ class SimulatedDriver:
         if name in OF_CARD:
             return partial(self._about, OF_CARD[name])
         raise AttributeError(name)
+
+    def _nvmlGetFunctionPointer(self, name: str) -> Callable[..., None]:  # noqa: N802 - the library's name
+        """Return the driver's own function, which fills an array, for a function of the library that returns values."""
+        function = getattr(self, name)
+
+        def fill(handle: ctypes.c_void_p, _count: int, reference: Any) -> None:
+            array = reference._obj  # noqa: SLF001 - of ctypes.byref()
+            fields = [(number, scope) for number, scope, *_ in FIELD.iter_unpack(array)]
+            ctypes.memmove(array, function(handle, fields), ctypes.sizeof(array))
+
+        return fill
+
+    def _nvmlCheckReturn(self, _code: None) -> None:  # noqa: N802 - the library's name
+        """Accept the result: a function that fails has raised DriverError."""
 
     def report(self, card: SimulatedCard, xid: int) -> None:
         """Report an XID; returns once a waiting thread has received it, or after a second."""

@@ -9,6 +9,7 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from modelhost_exporter.config.address import is_loopback
 from modelhost_exporter.config.found_servers import FoundServers
 from modelhost_exporter.connect_errors import cause_of
 from modelhost_exporter.doctor.findings import Finding
@@ -116,7 +117,9 @@ def _proxy(server: Server, *, running: bool) -> Iterator[Finding]:
         return
     listen = server.proxied.listen
     if not listen.port or can_listen(listen) or running:
-        yield Finding("ok", "proxy", server.name, f"listens on {listen}")
+        is_open = not (is_loopback(listen.host) or server.proxied.requires_authentication)
+        remark = ", without authentication: everybody who reaches it may use the server (proxy.auth)" if is_open else ""
+        yield Finding("ok", "proxy", server.name, f"listens on {listen}{remark}")
     else:
         yield Finding("problem", "proxy", server.name, f"{listen} is in use by another program: give another listen")
     if not server.polled:

@@ -32,11 +32,6 @@ class ListenerSecurity:
         self.authentication = _authentication(server.auth)
         """Decides about each request; None where everybody is accepted."""
 
-    @property
-    def is_authenticated(self) -> bool:
-        """Whether clients have to authenticate, by a request's headers or a certificate."""
-        return self.authentication is not None or (self.tls is not None and self.tls.requires_certificate)
-
 
 class ListenerTls:
     """TLS of a listener."""
@@ -52,11 +47,6 @@ class ListenerTls:
         self._source = Reloaded(load, f"TLS of the proxy of {server}")
         for remark in settings.remarks():
             log.warning("%s: %s", where, remark)
-
-    @property
-    def requires_certificate(self) -> bool:
-        """Whether clients without a valid certificate are refused."""
-        return self._settings.client_auth_type == "RequireAndVerifyClientCert"
 
     def in_force(self) -> TlsInForce:
         """Return what a handshake needs, read again if a file has changed; blocks."""

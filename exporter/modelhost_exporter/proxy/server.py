@@ -295,7 +295,7 @@ class Listener:
 
     def listening(self) -> list[open_listeners.ListenerState]:
         """Return where it listens, and whether clients have to authenticate."""
-        is_authenticated = self.context.security.is_authenticated
+        is_authenticated = self.context.settings.requires_authentication
         return [open_listeners.ListenerState(address, self.server_name, is_authenticated) for address in self._bound]
 
     async def listen(self) -> None:

@@ -107,6 +107,12 @@ class ProxiedServer:
     models: Mapping[str, Objectives] = field(default_factory=dict)
     """Objectives of single models, instead of the server's."""
 
+    @property
+    def requires_authentication(self) -> bool:
+        """Whether clients have to authenticate, by headers of their requests or a certificate."""
+        by_certificate = self.tls is not None and self.tls.client_auth_type == "RequireAndVerifyClientCert"
+        return self.auth.is_required or by_certificate
+
     def objectives_of(self, model: str) -> Objectives:
         """Return the objectives of a model."""
         return self.models.get(model, self.slo)
