@@ -1,6 +1,6 @@
 # Every target installs what it needs: a virtual environment in .venv, and, as root, Debian packages.
 .DEFAULT_GOAL := help
-.PHONY: release pictures help run discover doctor stack test test-rules compare-rules check bench soak format constraints clean test-programs
+.PHONY: test-install release pictures help run discover doctor stack test test-rules compare-rules check bench soak format constraints clean test-programs
 SHELL := /bin/sh
 
 BIN := .venv/bin
@@ -31,6 +31,10 @@ test-rules: .venv/dev.stamp ## run the tests of the rules in promtool 2 and 3 an
 	@.ci/need promtool prometheus
 	@.ci/need-go promtool vmalert-tool >/dev/null
 	$(BIN)/pytest $(PARALLEL) tests/prometheus/test_rule_tests.py tests/autoscaling/test_rules.py $(ARGS)
+
+test-install: .venv/dev.stamp ## install, upgrade and remove in a clean Debian (as root; makes it with debootstrap in .data)
+	@.ci/debian-root .data/debian $(BIN)/python
+	MODELHOST_TEST_DEBIAN=$(CURDIR)/.data/debian $(BIN)/pytest tests/install $(ARGS)
 
 check: .venv/dev.stamp test-programs ## format, lint, types, retired names, generated files, tests with coverage, promtool
 	$(BIN)/ruff format --check .

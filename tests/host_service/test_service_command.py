@@ -126,18 +126,30 @@ def test_a_refusing_manager_is_one_line(machine: Machine) -> None:
 
 def test_a_system_service_has_a_user_of_its_own(tmp_path: Path) -> None:
     """The user is created before the unit that names it; without systemd-sysusers, systemd creates it."""
-    service = SystemService(tmp_path, "[Unit]\n[Service]\nExecStart=x\nUser=a\n", "u a\n")
+    unit = "[Unit]\n[Service]\nExecStart=x\nUser=a\n"
+    service = SystemService(tmp_path, unit, "# a comment\nu a - - -\n", booted=True)
     wrote = [step.path.name if isinstance(step, Write) else str(step) for step in service.install(["/bin/x"])]
-    assert wrote[:3] == [
-        "modelhost-exporter.conf",
-        f"run systemd-sysusers {tmp_path}/sysusers.d/modelhost-exporter.conf",
+    assert wrote == [
+        "run systemd-sysusers --inline 'u a - - -'",
         "modelhost-exporter.service",
+        "run systemctl daemon-reload",
+        "run systemctl enable modelhost-exporter.service",
+        "run systemctl restart modelhost-exporter.service",
     ]
     written = {step.path for step in service.install(["/bin/x"]) if isinstance(step, Write)}
     assert written == {step.path for step in service.uninstall() if isinstance(step, Remove)}
-    without = SystemService(tmp_path, "[Unit]\n[Service]\nExecStart=x\nUser=a\n", None).install(["/bin/x"])[0]
+    without = SystemService(tmp_path, unit, None, booted=True).install(["/bin/x"])[0]
     assert isinstance(without, Write)
     assert "\nDynamicUser=yes\nUser=a\n" in without.text
+
+
+def test_an_image_is_prepared_where_systemd_does_not_run(tmp_path: Path) -> None:
+    """The service is enabled and not started: systemctl would fail."""
+    service = SystemService(tmp_path, "[Unit]\nExecStart=x\n", None, booted=False)
+    assert [str(step) for step in service.install(["/bin/x"])][1:] == [
+        "run systemctl enable modelhost-exporter.service"
+    ]
+    assert not any("daemon-reload" in str(step) for step in service.uninstall())
 
 
 def test_a_private_installation_is_refused(tmp_path: Path) -> None:

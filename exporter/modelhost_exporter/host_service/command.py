@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from modelhost_exporter.host_service.steps import Step
 
 _CONFIG = Path("/etc/modelhost-exporter/config.yaml")
+_BOOTED = Path("/run/systemd/system")  # sd_booted(3)
 _OTHERS_MAY_ENTER = 0o001
 
 
@@ -75,7 +76,8 @@ def manager_of(platform: str, *, user: bool) -> Manager:
     if user:
         return UserService(Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config"), unit)
     has_sysusers = shutil.which("systemd-sysusers") is not None
-    return SystemService(Path("/etc"), unit, shipped.text(systemd.SHIPPED_USER) if has_sysusers else None)
+    sysusers = shipped.text(systemd.SHIPPED_USER) if has_sysusers else None
+    return SystemService(Path("/etc"), unit, sysusers, booted=_BOOTED.is_dir())
 
 
 def _windows_service() -> WindowsService:

@@ -21,22 +21,27 @@ SHIPPED_USER = "deploy/systemd/modelhost-exporter.sysusers"
 class SystemService:
     """For the whole machine, with a user of its own."""
 
-    def __init__(self, etc: Path, shipped: str, sysusers: str | None) -> None:
+    def __init__(self, etc: Path, shipped: str, sysusers: str | None, *, booted: bool) -> None:
         self._unit = etc / "systemd/system" / UNIT
-        self._user = etc / "sysusers.d/modelhost-exporter.conf"
-        self._shipped, self._sysusers = shipped, sysusers
+        self._shipped, self._sysusers, self._booted = shipped, sysusers, booted
 
     def install(self, command: Sequence[str]) -> list[Step]:
-        """Return the steps; without systemd-sysusers, systemd creates the user while the service runs."""
+        """Return the steps; without systemd-sysusers, systemd creates the user while the service runs.
+
+        Where systemd does not run, such as in the build of an image, the service starts at the next boot.
+        """
         text = systemd_unit.for_system(self._shipped, command, dynamic_user=self._sysusers is None)
-        user: list[Step] = []
-        if self._sysusers is not None:
-            user = [Write(self._user, self._sysusers), RunProgram(("systemd-sysusers", str(self._user)))]
-        return [*user, Write(self._unit, text), *_start(("systemctl",))]
+        start = _start(("systemctl",)) if self._booted else [_run(("systemctl",), "enable", UNIT)]
+        return [*self._user(), Write(self._unit, text), *start]
+
+    def _user(self) -> list[Step]:
+        lines = [line for line in (self._sysusers or "").splitlines() if not line.startswith("#")]
+        return [RunProgram(("systemd-sysusers", "--inline", *lines))] if lines else []
 
     def uninstall(self) -> list[Step]:
         """Return the steps; the user goes too, since it owns no files."""
-        removed: list[Step] = [Remove(self._unit), Remove(self._user), RunProgram(("systemctl", "daemon-reload"))]
+        reload: list[Step] = [_run(("systemctl",), "daemon-reload")] if self._booted else []
+        removed: list[Step] = [Remove(self._unit), *reload]
         return [*_stop(("systemctl",)), *removed, RunProgram(("userdel", "modelhost-exporter"), may_fail=True)]
 
     def status(self) -> list[str]:
@@ -66,9 +71,13 @@ class UserService:
         return ["systemctl", "--user", "status", "--no-pager", UNIT]
 
 
+def _run(manager: tuple[str, ...], *words: str, may_fail: bool = False) -> RunProgram:
+    return RunProgram((*manager, *words), may_fail=may_fail)
+
+
 def _start(manager: tuple[str, ...]) -> list[Step]:
-    return [RunProgram((*manager, *words)) for words in (("daemon-reload",), ("enable", UNIT), ("restart", UNIT))]
+    return [_run(manager, "daemon-reload"), _run(manager, "enable", UNIT), _run(manager, "restart", UNIT)]
 
 
 def _stop(manager: tuple[str, ...]) -> list[Step]:
-    return [RunProgram((*manager, "stop", UNIT), may_fail=True), RunProgram((*manager, "disable", UNIT), may_fail=True)]
+    return [_run(manager, "stop", UNIT, may_fail=True), _run(manager, "disable", UNIT, may_fail=True)]
