@@ -69,6 +69,7 @@ VARIES = (
     "filesystem_free",
     "filesystem_files_free",
     "timestamp",
+    "insecure_listener",
 )
 
 
