@@ -20,6 +20,7 @@ from modelhost_exporter.config.parsing import ConfigError
 from modelhost_exporter.proxy import authentication, headers
 from modelhost_exporter.proxy.downstream import Request
 from modelhost_exporter.proxy.settings import ProxyAuth
+from modelhost_exporter.requests.slo import Objectives
 from modelhost_exporter.security import bearer_tokens, passwords
 from modelhost_exporter.security.authentication import AnyOf, Credentials, Refusal
 from modelhost_exporter.security.jwt_settings import JwtOptions
@@ -124,8 +125,8 @@ async def test_a_refusal_has_the_form_of_the_dialect(start_proxied: StartProxied
 
 
 async def test_a_refused_body_is_neither_requested_nor_parsed(start_proxied: StartProxied) -> None:
-    """A client that waits for a 100 gets a 401 instead; a model in a refused body has no series."""
-    proxied = await start_proxied(always(reply(b"{}")), auth=USERS)
+    """A client that waits for a 100 gets a 401 instead; a refused body is not read for its model, though known."""
+    proxied = await start_proxied(always(reply(b"{}")), auth=USERS, models={"secret-model": Objectives()})
     async with proxied.client() as client:
         await client.send(request(PATH, None, "Content-Length: 1000000", "Expect: 100-continue", method="POST"))
         assert (await client.reply()).code == 401

@@ -153,7 +153,6 @@ class Exchange:
     def _on_decision(self, decision: ClientIdentity | Refusal) -> None:
         """Go on with the request of an authenticated client; raises Unauthorized for others."""
         if isinstance(decision, Refusal):
-            self._copy = None
             raise Unauthorized(decision)
         self._go_on()
 

@@ -39,8 +39,20 @@ class FieldRequest:
 
     def results(self, handle: Any) -> Iterator[FieldResult]:
         """Query the fields of a device. Raises ``NVMLError`` where that fails as a whole."""
-        values = (self._lib.c_nvmlFieldValue_t * len(self.fields)).from_buffer_copy(self._prepared)
-        function = self._lib._nvmlGetFunctionPointer("nvmlDeviceGetFieldValues")  # noqa: SLF001 - the public one writes the array
-        self._lib._nvmlCheckReturn(function(handle, len(self.fields), ctypes.byref(values)))  # noqa: SLF001 - likewise
+        values = self._query(handle)
         for _, _, _, _, type_, code, raw in _FIELD_VALUE.iter_unpack(values):
             yield FieldResult(code, type_, raw)
+
+    def _query(self, handle: Any) -> Any:
+        """Return the array that NVML has filled.
+
+        The public function writes the array first. The one that it calls is private: without it the public one serves.
+        """
+        find = getattr(self._lib, "_nvmlGetFunctionPointer", None)
+        if find is None:
+            return self._lib.nvmlDeviceGetFieldValues(handle, self.fields)
+        values = (self._lib.c_nvmlFieldValue_t * len(self.fields)).from_buffer_copy(self._prepared)
+        code = find("nvmlDeviceGetFieldValues")(handle, len(self.fields), ctypes.byref(values))
+        if code:
+            raise self._lib.NVMLError(code)
+        return values
