@@ -22,6 +22,7 @@ from modelhost_exporter.config import model as configuration
 from modelhost_exporter.config.model import Address, ConfigError
 from modelhost_exporter.engines import discovery
 from modelhost_exporter.export import arguments as export_arguments
+from modelhost_exporter.host_service import arguments as service_arguments
 from modelhost_exporter.linux.kernel_files import is_present
 from modelhost_exporter.local_discovery import LocalDiscovery
 from modelhost_exporter.logs import formatting as logs
@@ -57,7 +58,6 @@ if TYPE_CHECKING:
 
     from modelhost_exporter.config.model import Config
     from modelhost_exporter.demo.host import DemoHost
-    from modelhost_exporter.export.arguments import ExportArguments
     from modelhost_exporter.process.passed_sockets import PassedSockets
     from modelhost_exporter.process.periodic_thread import PeriodicThread
     from modelhost_exporter.process.systemd import Systemd
@@ -84,10 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _main(words: Sequence[str]) -> int:
-    if words[:1] == [flags.DISCOVER]:
-        return _discover(flags.parse_discover(words[1:]))
-    if words[:1] == [export_arguments.EXPORT]:
-        return _export(export_arguments.parse(words[1:]))
+    if words[:1] and (run := _OTHER_COMMANDS.get(words[0])):
+        return run(words[1:])
     is_doctor = words[:1] == [flags.DOCTOR]
     prometheus, words = flags.split_prometheus(words[1:]) if is_doctor else (None, words)
     given = flags.parse(words)
@@ -144,8 +142,9 @@ def _check_security(config: Config) -> None:
         web_config.load(config.web.config_file, FilesRead())
 
 
-def _discover(place: discovery.Place) -> int:
+def _discover(words: Sequence[str]) -> int:
     """Print the engines found at a place; return exit code 0 when there is at least one, else 1."""
+    place = flags.parse_discover(words)
     try:
         found = discovery.discover(place.urls)
     except discovery.UnknownHost as error:
@@ -154,15 +153,33 @@ def _discover(place: discovery.Place) -> int:
     return EXIT_OK if found else EXIT_RUN_TIME
 
 
-def _export(given: ExportArguments) -> int:
+def _export(words: Sequence[str]) -> int:
     """Write files for the programs around the exporter."""
     from modelhost_exporter.export import command, writing  # noqa: PLC0415 - only for this
 
     try:
-        print(command.run(given), end="")  # noqa: T201 - the command's output
+        print(command.run(export_arguments.parse(words)), end="")  # noqa: T201 - the command's output
     except writing.CannotExport as error:
         return _fail(str(error), EXIT_RUN_TIME)
     return EXIT_OK
+
+
+def _manage_service(words: Sequence[str]) -> int:
+    """Install, remove or show the service that starts the exporter at boot."""
+    from modelhost_exporter.host_service import command, steps  # noqa: PLC0415 - only for this
+
+    try:
+        return command.run(service_arguments.parse(words))
+    except steps.StepFailed as error:
+        return _fail(str(error), EXIT_RUN_TIME)
+
+
+_OTHER_COMMANDS = {
+    flags.DISCOVER: _discover,
+    export_arguments.EXPORT: _export,
+    service_arguments.SERVICE: _manage_service,
+}
+"""Commands with arguments of their own."""
 
 
 def _examine(config: Config, prometheus: str | None) -> int:

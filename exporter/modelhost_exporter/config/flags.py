@@ -245,7 +245,7 @@ def parser() -> argparse.ArgumentParser:
         f" the configuration for them. {PROGRAM} {DOCTOR} takes the same flags as {PROGRAM}, checks what would be"
         f" measured here, and says what is missing; with --prometheus=URL it examines a Prometheus instead: its jobs,"
         f" targets and rules. {PROGRAM} healthcheck exits with 0 if the exporter that runs here"
-        " is ready.",
+        f" is ready. {PROGRAM} service install starts the exporter at boot.",
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
     )

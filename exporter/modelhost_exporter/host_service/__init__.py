@@ -1,0 +1,1 @@
+"""``modelhost-exporter service``: start the exporter at boot, by systemd, launchd or Windows."""
