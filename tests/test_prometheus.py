@@ -74,7 +74,8 @@ def test_prometheus_scrapes_every_family(prometheus: Prometheus) -> None:
     assert prometheus.value("scrape_samples_scraped") == prometheus.value("scrape_samples_post_metric_relabeling")
     names = {result["metric"]["__name__"] for result in prometheus.query('{__name__=~"modelhost_.+"}')}
     assert {family.name for family in (*exporter_metrics.FAMILIES, *scrape.FAMILIES)} - names == {
-        exporter_metrics.DEMO.name
+        exporter_metrics.DEMO.name,
+        exporter_metrics.PRICE.name,
     }
     failed = {result["metric"]["collector"] for result in prometheus.query("modelhost_scrape_collector_success == 0")}
     assert failed <= OPTIONAL

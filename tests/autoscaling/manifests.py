@@ -113,7 +113,7 @@ def _external(external: Mapping[str, Any], namespace: str) -> Signal:
     template = {
         "<<.Series>>": series,
         "<<.LabelMatchers>>": ",".join(f'{name}="{value}"' for name, value in labels.items()),
-        "<<.GroupBy>>": overridden,
+        "<<.GroupBy>>": "",  # of an external metric there is nothing to group by
     }
     query = rule["metricsQuery"]
     for variable, value in template.items():

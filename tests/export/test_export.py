@@ -47,7 +47,7 @@ def written(*arguments: str, folder: Path) -> dict[str, str]:
             {"prometheus.yml", "hosts.example.yml", "rules/alerts.yml", "rules/recording.yml", "rules/runbook.md"},
         ),
         ("alertmanager", {"alertmanager.yml"}),
-        ("systemd", {"modelhost-exporter.service", "modelhost-exporter.sysusers"}),
+        ("systemd", {f"modelhost-exporter.{kind}" for kind in ("service", "socket", "sysusers")}),
     ],
 )
 def test_each_kind_has_its_files(kind: str, names: set[str], tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_each_kind_has_its_files(kind: str, names: set[str], tmp_path: Path) -> 
     assert set(files.values()) <= texts
 
 
-SUFFIXES = {".json", ".yml", ".yaml", ".md", ".service", ".sysusers"}
+SUFFIXES = {".json", ".yml", ".yaml", ".md", ".service", ".socket", ".sysusers"}
 
 
 def test_links_of_alerts_are_absolute(tmp_path: Path) -> None:

@@ -59,6 +59,8 @@ COLLECTORS = (
     "sensors",
     "tcp",
 )
+PORT = "listener="
+"""A label with the port of this run."""
 VARIES = (
     "scrape_",
     "config_",
@@ -80,7 +82,8 @@ def series(start_exporter: StartExporter, root: Path) -> dict[str, float]:
     success = Page(page).by("modelhost_scrape_collector_success", "collector")
     assert success == {(name,): 1 for name in COLLECTORS}
     lines = [line.rpartition(" ") for line in page.splitlines() if not line.startswith("#")]
-    return {name: float(value) for name, _, value in lines if name.startswith("modelhost_")}
+    found = {name: float(value) for name, _, value in lines if name.startswith("modelhost_")}
+    return {name: value for name, value in found.items() if PORT not in name}
 
 
 def comparable(found: dict[str, float]) -> dict[str, float]:
