@@ -47,6 +47,7 @@ from modelhost_exporter.proxy.server import Proxy, ProxyEnvironment, ReloadedPro
 from modelhost_exporter.security import web_config
 from modelhost_exporter.security.open_listeners import OpenListeners
 from modelhost_exporter.security.reloaded import FilesRead
+from modelhost_exporter.security.token_files import TokenFiles
 from modelhost_exporter.service import Service
 from modelhost_exporter.web.connection_limits import LimitedRunner, WebConnectionLimits
 from modelhost_exporter.web.internal_client import InternalClient
@@ -135,11 +136,12 @@ def _run(given: flags.Arguments, load: Callable[[], Config], first: Config, sock
 
 
 def _check_security(config: Config) -> None:
-    """Read the files with certificates and passwords; raises ConfigError."""
+    """Read the files with certificates, passwords and tokens; raises ConfigError."""
     for server in config.proxied:
         ListenerSecurity(server)
     if config.web.config_file is not None:
         web_config.load(config.web.config_file, FilesRead())
+    TokenFiles(config.web.auth)
 
 
 def _discover(words: Sequence[str]) -> int:

@@ -279,7 +279,7 @@ class Service:
         """Read the file with TLS and passwords again, unless only the engines of the machine have changed."""
         if previous is not None and config.web is self.config.web:
             return _do_nothing
-        return self.web_security.prepare(config.web.config_file)
+        return self.web_security.prepare(config.web.config_file, config.web.auth)
 
     def _polled(self, config: Config) -> PollChange:
         """Start to poll the servers that are new in a configuration."""

@@ -21,6 +21,7 @@ from modelhost_exporter.engines.polling.settings import Probe
 from modelhost_exporter.proxy.settings import ProxySettings
 from modelhost_exporter.requests.settings import RequestOptions
 from modelhost_exporter.requests.slo import Objectives
+from modelhost_exporter.security.auth_settings import TokenOptions
 
 EXAMPLE = Path(__file__).parent.parent.parent / "config.example.yaml"
 
@@ -63,6 +64,7 @@ def test_the_example_names_every_key() -> None:
         )
         for field in vars(kind())
     } | {"collectors.disable_defaults", "servers"}
+    expected = expected - {"web.auth"} | {f"web.auth.{field.name}" for field in fields(TokenOptions)}
     for name in collectors.names():
         for field, value in vars(collectors.options_of(name)()).items():
             expected.add(f"collectors.{name}.{field}" + (".exclude" if isinstance(value, NameFilter) else ""))

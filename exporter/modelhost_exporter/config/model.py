@@ -20,6 +20,7 @@ from modelhost_exporter.live.settings import AllowedHost, AllowedOrigin, LiveOpt
 from modelhost_exporter.metrics import label_values
 from modelhost_exporter.proxy.settings import ProxySettings
 from modelhost_exporter.requests.settings import RequestOptions
+from modelhost_exporter.security.auth_settings import TokenOptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -68,6 +69,8 @@ class Web:
     max_header_bytes: int = 32_768
     max_connections: int = 512
     max_connections_per_address: int = 256
+    auth: TokenOptions = field(default_factory=TokenOptions)
+    """Tokens that are accepted besides the passwords of ``config_file``."""
     systemd_socket: bool = False
     """Whether the sockets that systemd passes are used instead of ``listen_addresses``, which then are theirs."""
 

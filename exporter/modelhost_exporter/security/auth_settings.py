@@ -1,11 +1,10 @@
-"""Methods of authentication in the exporter's own configuration: ``web.auth``."""
+"""Methods of authentication in the exporter's own configuration: ``web.auth``, ``servers[].proxy.auth``."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path  # noqa: TC003 - read at run time, by the parser
 
-from modelhost_exporter.config.duration import Seconds
 from modelhost_exporter.security.jwt_settings import JwtOptions  # noqa: TC001 - likewise
 
 
@@ -17,11 +16,3 @@ class TokenOptions:
     """Tokens, one a line."""
     jwt: JwtOptions | None = None
     """Tokens that an issuer signs."""
-
-
-@dataclass(frozen=True)
-class AuthOptions(TokenOptions):
-    """Who may use the web port, besides the users of ``web.config_file``."""
-
-    session_lifetime: Seconds = Seconds(43_200.0)
-    """How long a browser stays logged in."""

@@ -9,19 +9,19 @@ from modelhost_exporter.metrics.families import counter, gauge
 from modelhost_exporter.security.tls_connection import FAILURES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from prometheus_client.metrics_core import Metric
 
 RELOAD_SUCCESSFUL = gauge(
     "web_config_last_reload_successful",
-    "1 when the file with TLS and passwords (web.config_file) was read without error the last time, else 0.",
-    note="The file and its certificates are read again when they change; after an error the previous ones stay in"
-    " force. Absent without a file.",
+    "1 when the files with TLS, passwords and tokens of the web port were read without error the last time, else 0.",
+    note="Those of web.config_file and web.auth. They are read again when they change; after an error the previous"
+    " content stays in force. Absent without a file.",
 )
 RELOAD_TIMESTAMP = gauge(
     "web_config_last_reload_success_timestamp_seconds",
-    "Time when the file with TLS and passwords was read without error the last time, in seconds since 1970.",
+    "Time when the last of these files was read without error, in seconds since 1970.",
 )
 CERTIFICATE_NOT_AFTER = gauge(
     "web_certificate_not_after_timestamp_seconds",
@@ -71,12 +71,12 @@ class SecurityMetrics:
         """Count a handshake that failed."""
         self._failures[reason] += 1
 
-    def collect(self, outcome: FileOutcome | None, expires_at: float | None, *, has_tls: bool) -> Iterator[Metric]:
+    def collect(self, outcomes: Sequence[FileOutcome], expires_at: float | None, *, has_tls: bool) -> Iterator[Metric]:
         """Yield the families that apply."""
-        if outcome is None:
+        if not outcomes:
             return
-        yield from RELOAD_SUCCESSFUL.of(float(outcome.is_current))
-        yield from RELOAD_TIMESTAMP.of(outcome.loaded_at)
+        yield from RELOAD_SUCCESSFUL.of(float(all(outcome.is_current for outcome in outcomes)))
+        yield from RELOAD_TIMESTAMP.of(max(outcome.loaded_at for outcome in outcomes))
         yield from CERTIFICATE_NOT_AFTER.of(expires_at)
         if has_tls:
             yield from HANDSHAKES_FAILED.by([((reason,), float(self._failures[reason])) for reason in FAILURES])

@@ -7,22 +7,25 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from modelhost_exporter.logs.state_log import StateLog
+from modelhost_exporter.security import token_files
+from modelhost_exporter.security.auth_settings import TokenOptions
 from modelhost_exporter.security.authentication import AnyOf, ClientIdentity, Refusal
 from modelhost_exporter.security.families import SecurityMetrics
 from modelhost_exporter.security.passwords import Passwords
 from modelhost_exporter.security.rate_limit import TokenBucket
 from modelhost_exporter.security.reloaded import Reloaded
 from modelhost_exporter.security.tls_listener import TlsInForce, TlsListener
+from modelhost_exporter.security.token_files import TokenFiles
 from modelhost_exporter.security.web_config import WebConfig, load
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from prometheus_client.metrics_core import Metric
 
-    from modelhost_exporter.security.authentication import Authenticator, Credentials
+    from modelhost_exporter.security.authentication import Credentials
 
 log = logging.getLogger(__name__)
 
@@ -35,22 +38,24 @@ _BAD_REQUEST = 400
 class WebSecurity:
     """Decides about requests to the web port. Without a file, and without other methods, everything is accepted."""
 
-    def __init__(self, authenticators: Sequence[Authenticator] = ()) -> None:
-        """Begin without a file. Each of ``authenticators`` may accept a client besides the file's passwords."""
+    def __init__(self) -> None:
+        """Begin without a file, and without tokens."""
         self._source: Reloaded[WebConfig] | None = None
+        self._tokens = TokenFiles(TokenOptions())
         self._remarks: StateLog[bool] = StateLog(initial=False)
         self._bucket = TokenBucket()
         self.passwords = Passwords(lambda: self.config.users)
-        self._methods = AnyOf((self.passwords, *authenticators))
+        self._methods = AnyOf((self.passwords, *token_files.authenticators(lambda: self._tokens)))
         self._metrics = SecurityMetrics()
         self._tls = TlsListener(self._tls_in_force, self._metrics.count_failure)
 
-    def prepare(self, file: Path | None) -> Callable[[], None]:
-        """Read a file; blocks. Raises ConfigError. Return the function that puts it in force."""
-        return partial(self._put_in_force, None if file is None else Reloaded(partial(load, file), CALLED))
+    def prepare(self, file: Path | None, auth: TokenOptions) -> Callable[[], None]:
+        """Read a file, and those of tokens; blocks. Raises ConfigError. Return the function that puts them in force."""
+        source = None if file is None else Reloaded(partial(load, file), CALLED)
+        return partial(self._put_in_force, source, TokenFiles(auth))
 
-    def _put_in_force(self, source: Reloaded[WebConfig] | None) -> None:
-        self._source = source
+    def _put_in_force(self, source: Reloaded[WebConfig] | None, tokens: TokenFiles) -> None:
+        self._source, self._tokens = source, tokens
         self._log_remarks()
 
     @property
@@ -79,7 +84,8 @@ class WebSecurity:
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics of TLS and of the file."""
-        yield from self._metrics.collect(self._source, self.config.expires_at, has_tls=self.has_tls)
+        sources = (*([] if self._source is None else [self._source]), *self._tokens.sources)
+        yield from self._metrics.collect(sources, self.config.expires_at, has_tls=self.has_tls)
 
     def _tls_in_force(self) -> TlsInForce | None:
         """Return what a handshake needs, read again if a file has changed; blocks."""
@@ -112,6 +118,8 @@ class WebSecurity:
             before = self._source.value
             if await self._source.refreshed() is not before:
                 self._log_remarks()
+        for source in self._tokens.sources:
+            await source.refreshed()
         if self.has_tls and not credentials.is_encrypted:  # TLS was switched on after the client had connected
             return Refusal("this port serves HTTPS: use https:// instead of http://", _BAD_REQUEST)
         refused = self._bucket.check(self.config.rate_limit)
