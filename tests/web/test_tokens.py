@@ -24,10 +24,16 @@ if TYPE_CHECKING:
 SHARED = "s3cr3t-" * 10
 
 
-def exporter(folder: Path, auth: dict[str, object], *flags: str) -> Exporter:
-    """Return an exporter with these methods."""
+def configured(folder: Path, auth: dict[str, object]) -> Path:
+    """Write the configuration file, and return it."""
     file = folder / "config.yaml"
     file.write_text(json.dumps({"web": {"auth": auth}}))
+    return file
+
+
+def exporter(folder: Path, auth: dict[str, object], *flags: str) -> Exporter:
+    """Return an exporter with these methods."""
+    file = configured(folder, auth)
     return Exporter(f"--config.file={file}", "--collector.disable-defaults", *flags)
 
 
@@ -102,8 +108,7 @@ def test_a_real_prometheus_sends_a_token(tmp_path: Path) -> None:
 )
 def test_a_mistake_is_one_line(auth: dict[str, object], said: str, tmp_path: Path) -> None:
     """At the start, and in a check of the configuration."""
-    file = tmp_path / "config.yaml"
-    file.write_text(json.dumps({"web": {"auth": auth}}))
+    file = configured(tmp_path, auth)
     for flags in ([], ["--config.check"]):
         command = [sys.executable, "-m", "modelhost_exporter", f"--config.file={file}", *flags]
         ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
@@ -119,7 +124,7 @@ def test_a_reload_changes_the_methods(tmp_path: Path) -> None:
     program = exporter(tmp_path, {}, "--web.enable-lifecycle")
     with running(program):
         assert accepts(program, "Bearer anything")
-        exporter(tmp_path, {"bearer_tokens_file": str(tokens)})
+        configured(tmp_path, {"bearer_tokens_file": str(tokens)})
         fetch(urllib.request.Request(program.url.replace("/metrics", "/-/reload"), method="POST"))  # noqa: S310 - likewise
         wait_until(lambda: not accepts(program, "Bearer anything"), "the reload")
         assert accepts(program, "Bearer a-token-of-many-letters")
