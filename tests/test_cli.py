@@ -76,7 +76,7 @@ def test_an_unknown_key_is_named_with_the_legal_ones(tmp_path: Path) -> None:
         "modelhost-exporter: web: unknown key 'max_request';"
         " known: listen_addresses, telemetry_path, max_requests, created_lines, enable_lifecycle, config_file,"
         " grafana_url, allowed_hosts, allowed_origins, strict_host, header_timeout, idle_timeout, body_timeout,"
-        " send_timeout, max_header_bytes, max_connections, max_connections_per_address, systemd_socket\n"
+        " send_timeout, max_header_bytes, max_connections, max_connections_per_address, auth, systemd_socket\n"
     )
 
 

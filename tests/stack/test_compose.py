@@ -252,7 +252,8 @@ def test_the_build_context_has_what_the_build_reads() -> None:
         "pyproject.toml",
         "npm",
         "requirements",
-        *("config.example.yaml", "grafana/dashboards", "prometheus/rules", "prometheus/runbook.md"),
+        *("config.example.yaml", "deploy/systemd", "grafana/dashboards", "prometheus/rules", "prometheus/runbook.md"),
+        *(f"prometheus/{name}.yml" for name in ("alertmanager", "hosts.example", "prometheus")),
         *re.findall(r"README\.md|LICENSE|hatch_build\.py", project),
     }
     assert wanted == let_through
